@@ -1,0 +1,34 @@
+"""attar makes small language models out of big ones, and proves what they are worth.
+
+    import attar
+    attar.run("recipe.toml")
+    attar.load("runs/demo/deploy").predict(["How do I open a socket?"])
+
+Nothing heavy is imported until one of the two is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attar.export.deployed import Deployed
+    from attar.recipe.run import RunSummary
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load", "run"]
+
+
+def run(recipe: str | Path, **settings: Any) -> RunSummary:
+    """Run a recipe file. See `attar.recipe.run.run_recipe` for the settings."""
+    from attar.recipe.run import run_recipe
+
+    return run_recipe(Path(recipe), **settings)
+
+
+def load(folder: str | Path, **settings: Any) -> Deployed:
+    """Open an exported model. See `attar.export.deployed.Deployed` for what it can do."""
+    from attar.export.deployed import Deployed
+
+    return Deployed(Path(folder), **settings)

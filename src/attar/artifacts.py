@@ -1,0 +1,183 @@
+"""A step's folder on disk: written aside, sealed with the sha256 of every file, put in place by one rename.
+
+The problem: a run can be killed between any two bytes. The idea: nothing under its final name is ever half-written. A
+step writes into a staging folder beside the final one; `publish` hashes and syncs every file, writes `result.json` last
+and renames. A folder without `result.json` is no artifact, and a file whose bytes changed later no longer fits its hash.
+
+    runs/<name>/.staging/<step>-<key>/   being written
+    runs/<name>/<step>/                  published: files + result.json
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attar.errors import ArtifactError, ResourceError
+
+RESULT_FILE = "result.json"
+MIB = 2**20
+CHUNK_BYTES = MIB
+"""Bytes hashed at a time: memory stays flat however large the file."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """`result.json`: what a step was, what it made, and what it measured. See the contract for each field."""
+
+    step: str
+    run: str
+    key: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_rss_mib: float = 0.0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def sha256_of(file: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes, read in chunks."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def key_of(content: Any) -> str:
+    """A 16-character key of plain data (what JSON can say), independent of the order of names.
+
+    Example:
+        >>> key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+        True
+    """
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every regular file below `folder` except its own `result.json`, in a fixed order."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path in found if path != folder / RESULT_FILE]
+
+
+def size_mib(folder: Path) -> float:
+    """MiB on disk of all files below `folder`."""
+    return sum(path.stat().st_size for path in files_below(folder)) / MIB
+
+
+@contextmanager
+def disk_errors_explained(folder: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Turn "no space left on device" into a `ResourceError` with the numbers; other errors pass through."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        existing = next(path for path in [folder, *folder.parents] if path.exists())
+        free = shutil.disk_usage(existing).free / MIB
+        needed = "more than that is needed" if needed_bytes is None else f"{needed_bytes / MIB:.0f} MiB are needed"
+        raise ResourceError(
+            f"disk full while writing below {folder}: {free:.1f} MiB are free, {needed}; what was published before is intact; "
+            "free some space or choose another folder with --out, then run again"
+        ) from error
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write plain data as JSON in one atomic replacement. NaN and infinity are refused, as JSON has no word for them."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    with disk_errors_explained(file.parent, len(text)):
+        try:
+            with aside.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def read_json(file: Path) -> Any:
+    """Read JSON, or say which file is damaged.
+
+    Raises:
+        ArtifactError: the file is missing, is not UTF-8, or is not JSON.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{file} does not exist; the folder is no artifact, or a part of it was removed") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ArtifactError(f"{file} is damaged ({error}); remove its folder and run again") from error
+
+
+def publish(staging: Path, final: Path, result: Result) -> Result:
+    """Seal `staging` with its manifest and put it in the place of `final`, replacing an older artifact.
+
+    Returns: the result as written, with `files` filled in.
+    Raises:
+        ResourceError: the disk is full; `final` is as it was.
+    """
+    hashes = {str(path.relative_to(staging)): sha256_of(path) for path in files_below(staging)}
+    sealed = Result(**{**asdict(result), "files": hashes})
+    for path in files_below(staging):
+        _sync(path)
+    write_json(staging / RESULT_FILE, asdict(sealed))
+    with disk_errors_explained(final.parent):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        outdated = final.with_name(f".outdated-{final.name}-{os.getpid()}")
+        if final.exists():
+            final.rename(outdated)
+        staging.rename(final)
+        _sync(final.parent)
+        shutil.rmtree(outdated, ignore_errors=True)
+    return sealed
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_result(folder: Path) -> Result:
+    """The result of a published artifact.
+
+    Raises:
+        ArtifactError: there is none, or it does not have the form of one.
+    """
+    content = read_json(folder / RESULT_FILE)
+    try:
+        return Result(**content)
+    except TypeError as error:
+        raise ArtifactError(f"{folder / RESULT_FILE} does not have the form of a result ({error}); remove {folder} and run again") from error
+
+
+def verify(folder: Path) -> Result:
+    """Check every file of an artifact against its manifest.
+
+    Raises:
+        ArtifactError: a file is missing, was added, or one of its bytes changed; the message names the files.
+    """
+    result = read_result(folder)
+    present = {str(path.relative_to(folder)) for path in files_below(folder)}
+    faults = [f"{name} is missing" for name in sorted(set(result.files) - present)]
+    faults += [f"{name} is not in the manifest" for name in sorted(present - set(result.files))]
+    for name in sorted(present & set(result.files)):
+        if sha256_of(folder / name) != result.files[name]:
+            faults.append(f"{name} was changed after it was written (sha256 differs)")
+    if faults:
+        raise ArtifactError(f"artifact {folder} is damaged: {'; '.join(faults)}; remove the folder and run again to rebuild it")
+    return result

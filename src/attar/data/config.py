@@ -1,0 +1,59 @@
+"""Settings of a `[data.<name>]` table. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from attar.config import Config
+
+GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
+
+
+class DataSettings(Config):
+    """What every source shares."""
+
+    train_rows: int | None = Field(None, gt=0)
+    """Use only so many training rows, a seeded choice that grows by adding rows; None: all."""
+    validation_rows: int | None = Field(None, gt=0)
+    max_set_aside: float = Field(0.01, ge=0, le=1)
+    """Share of unusable rows above which loading stops; below it they are counted and named."""
+
+
+class GlueData(DataSettings):
+    """One of the nine GLUE tasks."""
+
+    source: Literal["glue"] = "glue"
+    task: GlueTask
+    path: str | None = None
+    """A folder holding <task>/<split>.jsonl.gz; None: the hub's nyu-mll/glue."""
+
+
+class FilesData(DataSettings):
+    """Your own files: .jsonl[.gz|.zst] .csv .tsv .parquet .txt, one file a split."""
+
+    source: Literal["files"] = "files"
+    path: str
+    """A folder with one file a split, or a glob."""
+    text: str | tuple[str, str] | None = None
+    """A column, or two for pairs; None: guessed when plain."""
+    label: str = "label"
+    """Column of integers, names, or (for regression) numbers."""
+    objective: Literal["classification", "regression"] = "classification"
+    label_names: tuple[str, ...] | None = None
+    """Order of the classes; None: sorted names found in train."""
+    train: str = "train"
+    """File stem of the split."""
+    validation: str | None = None
+    """File stem; None: 'validation', 'dev' or 'valid' if such a file exists, else a seeded tenth of train."""
+    test: str | None = None
+
+
+class StdlibDocsData(DataSettings):
+    """Sentences of the docstrings of the running Python's standard library, labelled by area. Needs nothing but Python."""
+
+    source: Literal["stdlib_docs"] = "stdlib_docs"
+
+
+DataConfig = Annotated[GlueData | FilesData | StdlibDocsData, Field(discriminator="source")]

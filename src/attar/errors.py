@@ -1,0 +1,88 @@
+"""What can go wrong that a user can cause or cure, each with the exit code the command line gives it.
+
+A message has four parts: *what* went wrong, what was *got*, what is *allowed*, and the *next step*, with the numbers:
+"calibration needs 256 examples, data 'sst2' has 40 after filtering; lower calibration.examples or add data".
+Anything that is not an `AttarError` is a bug of ours and keeps its traceback (exit code 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+
+class AttarError(Exception):
+    """A mistake or a shortage that a user can mend. Printed without a traceback."""
+
+    exit_code = 2
+
+
+class UsageError(AttarError):
+    """The request itself does not make sense: a wrong flag, a wrong folder, a combination that cannot be."""
+
+    exit_code = 2
+
+
+class RecipeError(AttarError):
+    """Every mistake found in one recipe, each with its place, reported together."""
+
+    exit_code = 2
+
+    def __init__(self, mistakes: Sequence[str], source: str = "recipe") -> None:
+        self.mistakes = tuple(mistakes)
+        count = len(self.mistakes)
+        heading = f"{source}: {count} mistake{'s' if count != 1 else ''}"
+        super().__init__("\n".join([heading, *(f"  - {mistake}" for mistake in self.mistakes)]))
+
+
+class ModelError(AttarError):
+    """A model that cannot be used as asked: unknown family, labels that do not match, blocks that do not exist."""
+
+    exit_code = 2
+
+
+class DataError(AttarError):
+    """Data that is empty, damaged, or not what the recipe says it is."""
+
+    exit_code = 3
+
+
+class ArtifactError(AttarError):
+    """A file or folder that is damaged, refused (a pickle), or is not what it claims to be."""
+
+    exit_code = 3
+
+
+class ResourceError(AttarError):
+    """Memory or disk is short."""
+
+    exit_code = 4
+
+
+class NonFiniteError(AttarError):
+    """A loss or a gradient became NaN or infinite; nothing was updated with it."""
+
+    exit_code = 5
+
+
+class GateMissedError(AttarError):
+    """A quality gate of the recipe was missed; everything that was made is saved."""
+
+    exit_code = 6
+
+
+class StoppedError(AttarError):
+    """SIGTERM or SIGINT arrived; everything is saved and `attar resume` goes on from here."""
+
+    exit_code = 75
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """A hint naming the nearest known word, or "" when none is near.
+
+    Example:
+        >>> did_you_mean("learning_rat", ["learning_rate", "epochs"])
+        " (did you mean 'learning_rate'?)"
+    """
+    near = get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

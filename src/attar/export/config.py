@@ -1,0 +1,32 @@
+"""Settings of `run = "export"`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from attar.config import Config
+
+
+class Parity(Config):
+    """How far the deployed model may be from the simulated one before the step fails."""
+
+    examples: int = Field(128, gt=0)
+    """Validation texts compared (fewer if the data has fewer)."""
+    max_relative_error: float = Field(1.0, gt=0)
+    """Root mean square of (deployed − simulated) logits, as a share of that of (simulated − float): the quantization error itself."""
+    max_label_flips: float = Field(0.02, ge=0, le=1)
+    """Share of texts whose predicted label may differ from the simulated model's."""
+
+
+class ExportStep(Config):
+    """Turn a quantized (or float) model into a folder that a CPU runtime opens, with everything needed to use it."""
+
+    run: Literal["export"] = "export"
+    model: str
+    """A step that quantizes or trains."""
+    format: Literal["openvino", "onnxruntime"] = "openvino"
+    data: str | None = None
+    """Texts for the parity check; None: the calibration data of the quantized model."""
+    parity: Parity = Parity()

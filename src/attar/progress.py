@@ -1,0 +1,145 @@
+"""Progress on stderr, so that stdout carries results only.
+
+The time left is the time a unit has taken lately times the units left; nothing is promised before the first unit is
+done. Without a terminal (a log file, CI) one line is printed now and then instead of a bar.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+LINE_EVERY_S = 15.0
+"""Seconds between two lines in a log that is not a terminal: often enough to see life, rare enough to read."""
+RECENT_WEIGHT = 0.1
+"""Weight of the newest unit in the moving average of seconds per unit."""
+
+
+def human_seconds(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Example:
+        >>> human_seconds(75), human_seconds(3.21), human_seconds(4000)
+        ('1 min 15 s', '3.2 s', '1 h 06 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+class Task:
+    """One countable piece of work. `advance` it; its last words are what `note` was given."""
+
+    def __init__(self, sink: Progress, title: str, total: int) -> None:
+        self._sink, self.title, self.total = sink, title, total
+        self.done = 0
+        self.text = ""
+        self._mark = time.monotonic()
+        self._seconds_per_unit: float | None = None
+
+    def advance(self, units: int = 1, note: str = "") -> None:
+        now = time.monotonic()
+        latest = (now - self._mark) / max(units, 1)
+        past = self._seconds_per_unit
+        self._seconds_per_unit = latest if past is None else past + RECENT_WEIGHT * (latest - past)
+        self._mark = now
+        self.done += units
+        self.text = note or self.text
+        self._sink.refresh(self)
+
+    def skip(self, units: int) -> None:
+        """Count units that an earlier, interrupted run has already done, without learning a speed from them."""
+        self.done += units
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None until a first unit has been timed."""
+        if self._seconds_per_unit is None:
+            return None
+        return max(self.total - self.done, 0) * self._seconds_per_unit
+
+    def line(self) -> str:
+        left = self.seconds_left
+        eta = "" if left is None or self.done >= self.total else f", about {human_seconds(left)} left"
+        words = f"  {self.text}" if self.text else ""
+        return f"{self.title}: {self.done}/{self.total}{eta}{words}"
+
+
+class Progress:
+    """Says what is going on. `quiet=True` says nothing (tests, `--json` pipelines that want silence)."""
+
+    def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._bars: Any = None
+        self._bar_ids: dict[int, Any] = {}
+        self._last_line = 0.0
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        if self._quiet:
+            return
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A request that was skipped or changed: never silent, even when quiet."""
+        if self._bars is not None:
+            self._bars.console.print(f"warning: {text}", markup=False, highlight=False)
+        else:
+            print(f"warning: {text}", file=self._stream, flush=True)
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        """A bar on a terminal, a line now and then elsewhere."""
+        task = Task(self, title, total)
+        if not self._quiet and self._stream.isatty():
+            with self._terminal_bar(task):
+                yield task
+        else:
+            yield task
+
+    @contextmanager
+    def _terminal_bar(self, task: Task) -> Iterator[None]:
+        outermost = self._bars is None
+        if outermost:
+            self._bars = _rich_bars(self._stream)
+            self._bars.start()
+        self._bar_ids[id(task)] = self._bars.add_task(task.title, total=task.total, words="")
+        try:
+            yield
+        finally:
+            self._bars.remove_task(self._bar_ids.pop(id(task)))
+            if outermost:
+                self._bars.stop()
+                self._bars = None
+
+    def refresh(self, task: Task) -> None:
+        if self._quiet:
+            return
+        if self._bars is not None and id(task) in self._bar_ids:
+            left = task.seconds_left
+            words = "" if left is None else f"about {human_seconds(left)} left  {task.text}"
+            self._bars.update(self._bar_ids[id(task)], completed=task.done, words=words)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= LINE_EVERY_S:
+            self._last_line = now
+            print("  " + task.line(), file=self._stream, flush=True)
+
+
+def _rich_bars(stream: TextIO) -> Any:
+    """Rich is imported here because only a terminal needs it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
+    return Bars(*columns, console=Console(file=stream), transient=True)

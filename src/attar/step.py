@@ -1,0 +1,44 @@
+"""What a step is given: a function of (config, context) that writes one folder and returns its metrics.
+
+    def train(config: TrainStep, context: StepContext) -> dict[str, Any]: ...
+
+The engine makes the folder, calls the step, and publishes the folder with its `result.json` in one atomic rename; a step
+never sees a half-written input and never has to clean up after itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attar.progress import Progress
+
+
+def never_stop() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Everything a step may know beside its own config."""
+
+    name: str
+    """The step's name in the recipe."""
+    folder: Path
+    """Empty on entry; what is written here becomes the artifact."""
+    scratch: Path
+    """Survives a kill: the same step with the same key finds it again. For checkpoints. Removed once published."""
+    inputs: Mapping[str, Path]
+    """Step name → its published artifact folder."""
+    data: Mapping[str, Any]
+    """Name → the `[data.<name>]` config of the recipe."""
+    recipe_folder: Path
+    """Relative paths in a recipe start here."""
+    progress: Progress
+    seed: int = 0
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """The whole recipe as plain data, after overrides; provenance for the report."""
+    should_stop: Callable[[], bool] = never_stop
+    """True once SIGTERM or SIGINT has arrived: save to `scratch`, then raise `StoppedError`."""
