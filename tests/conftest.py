@@ -32,7 +32,8 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random two-block BERT classifier (2 labels) and its tokenizer. Read-only by agreement."""
+    """A folder with a random two-block BERT classifier (2 labels) and its tokenizer. Read-only
+    by agreement."""
     import tiny
 
     return tiny.write_tiny_bert(tmp_path_factory.mktemp("tiny") / "bert")

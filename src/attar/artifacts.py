@@ -1,8 +1,10 @@
-"""A step's folder on disk: written aside, sealed with the sha256 of every file, put in place by one rename.
+"""A step's folder on disk: written aside, sealed with the sha256 of every file, put in place by
+one rename.
 
-The problem: a run can be killed between any two bytes. The idea: nothing under its final name is ever half-written. A
-step writes into a staging folder beside the final one; `publish` hashes and syncs every file, writes `result.json` last
-and renames. A folder without `result.json` is no artifact, and a file whose bytes changed later no longer fits its hash.
+The problem: a run can be killed between any two bytes. The idea: nothing under its final name is
+ever half-written. A step writes into a staging folder beside the final one; `publish` hashes and
+syncs every file, writes `result.json` last and renames. A folder without `result.json` is no
+artifact, and a file whose bytes changed later no longer fits its hash.
 
     runs/<name>/.staging/<step>-<key>/   being written
     runs/<name>/<step>/                  published: files + result.json
@@ -15,9 +17,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +33,18 @@ CHUNK_BYTES = MIB
 
 @dataclass(frozen=True)
 class Result:
-    """`result.json`: what a step was, what it made, and what it measured. See the contract for each field."""
+    """`result.json`: what a step was, what it made, and what it measured. See the contract for
+    each field."""
 
     step: str
     run: str
     key: str
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
     peak_rss_mib: float = 0.0
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def sha256_of(file: Path) -> str:
@@ -60,7 +63,9 @@ def key_of(content: Any) -> str:
         >>> key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
         True
     """
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(
+        content, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -76,8 +81,9 @@ def size_mib(folder: Path) -> float:
 
 
 @contextmanager
-def disk_errors_explained(folder: Path, needed_bytes: int | None = None) -> Iterator[None]:
-    """Turn "no space left on device" into a `ResourceError` with the numbers; other errors pass through."""
+def disk_errors_explained(folder: Path, needed_bytes: int | None = None) -> Generator[None]:
+    """Turn "no space left on device" into a `ResourceError` with the numbers; other errors pass
+    through."""
     try:
         yield
     except OSError as error:
@@ -85,15 +91,21 @@ def disk_errors_explained(folder: Path, needed_bytes: int | None = None) -> Iter
             raise
         existing = next(path for path in [folder, *folder.parents] if path.exists())
         free = shutil.disk_usage(existing).free / MIB
-        needed = "more than that is needed" if needed_bytes is None else f"{needed_bytes / MIB:.0f} MiB are needed"
+        needed = (
+            "more than that is needed"
+            if needed_bytes is None
+            else f"{needed_bytes / MIB:.0f} MiB are needed"
+        )
         raise ResourceError(
-            f"disk full while writing below {folder}: {free:.1f} MiB are free, {needed}; what was published before is intact; "
+            f"disk full while writing below {folder}: {free:.1f} MiB are free, {needed}; "
+            "what was published before is intact; "
             "free some space or choose another folder with --out, then run again"
         ) from error
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write plain data as JSON in one atomic replacement. NaN and infinity are refused, as JSON has no word for them."""
+    """Write plain data as JSON in one atomic replacement. NaN and infinity are refused, as JSON
+    has no word for them."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     with disk_errors_explained(file.parent, len(text)):
@@ -116,20 +128,25 @@ def read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtifactError(f"{file} does not exist; the folder is no artifact, or a part of it was removed") from error
+        raise ArtifactError(
+            f"{file} does not exist; the folder is no artifact, or a part of it was removed"
+        ) from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ArtifactError(f"{file} is damaged ({error}); remove its folder and run again") from error
+        raise ArtifactError(
+            f"{file} is damaged ({error}); remove its folder and run again"
+        ) from error
 
 
 def publish(staging: Path, final: Path, result: Result) -> Result:
-    """Seal `staging` with its manifest and put it in the place of `final`, replacing an older artifact.
+    """Seal `staging` with its manifest and put it in the place of `final`, replacing an older
+    artifact.
 
     Returns: the result as written, with `files` filled in.
     Raises:
         ResourceError: the disk is full; `final` is as it was.
     """
     hashes = {str(path.relative_to(staging)): sha256_of(path) for path in files_below(staging)}
-    sealed = Result(**{**asdict(result), "files": hashes})
+    sealed = replace(result, files=hashes)
     for path in files_below(staging):
         _sync(path)
     write_json(staging / RESULT_FILE, asdict(sealed))
@@ -162,14 +179,18 @@ def read_result(folder: Path) -> Result:
     try:
         return Result(**content)
     except TypeError as error:
-        raise ArtifactError(f"{folder / RESULT_FILE} does not have the form of a result ({error}); remove {folder} and run again") from error
+        raise ArtifactError(
+            f"{folder / RESULT_FILE} does not have the form of a result ({error}); "
+            f"remove {folder} and run again"
+        ) from error
 
 
 def verify(folder: Path) -> Result:
     """Check every file of an artifact against its manifest.
 
     Raises:
-        ArtifactError: a file is missing, was added, or one of its bytes changed; the message names the files.
+        ArtifactError: a file is missing, was added, or one of its bytes changed; the message names
+        the files.
     """
     result = read_result(folder)
     present = {str(path.relative_to(folder)) for path in files_below(folder)}
@@ -179,5 +200,8 @@ def verify(folder: Path) -> Result:
         if sha256_of(folder / name) != result.files[name]:
             faults.append(f"{name} was changed after it was written (sha256 differs)")
     if faults:
-        raise ArtifactError(f"artifact {folder} is damaged: {'; '.join(faults)}; remove the folder and run again to rebuild it")
+        raise ArtifactError(
+            f"artifact {folder} is damaged: {'; '.join(faults)}; "
+            "remove the folder and run again to rebuild it"
+        )
     return result

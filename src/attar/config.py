@@ -1,7 +1,7 @@
 """The one base of every setting: immutable, and a name it does not know is a mistake.
 
-A config is plain data. It imports no torch, so that a recipe can be checked in milliseconds, and it dumps to the same
-JSON on every machine, so that its hash can serve as part of a step's key.
+A config is plain data. It imports no torch, so that a recipe can be checked in milliseconds, and it
+dumps to the same JSON on every machine, so that its hash can serve as part of a step's key.
 """
 
 from __future__ import annotations

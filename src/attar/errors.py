@@ -1,8 +1,10 @@
-"""What can go wrong that a user can cause or cure, each with the exit code the command line gives it.
+"""What can go wrong that a user can cause or cure, each with the exit code the command line gives
+it.
 
-A message has four parts: *what* went wrong, what was *got*, what is *allowed*, and the *next step*, with the numbers:
-"calibration needs 256 examples, data 'sst2' has 40 after filtering; lower calibration.examples or add data".
-Anything that is not an `AttarError` is a bug of ours and keeps its traceback (exit code 1).
+A message has four parts: *what* went wrong, what was *got*, what is *allowed*, and the *next step*,
+with the numbers: "calibration needs 256 examples, data 'sst2' has 40 after filtering; lower
+calibration.examples or add data". Anything that is not an `AttarError` is a bug of ours and keeps
+its traceback (exit code 1).
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ class AttarError(Exception):
 
 
 class UsageError(AttarError):
-    """The request itself does not make sense: a wrong flag, a wrong folder, a combination that cannot be."""
+    """The request itself does not make sense: a wrong flag, a wrong folder, a combination that
+    cannot be."""
 
     exit_code = 2
 
@@ -36,7 +39,8 @@ class RecipeError(AttarError):
 
 
 class ModelError(AttarError):
-    """A model that cannot be used as asked: unknown family, labels that do not match, blocks that do not exist."""
+    """A model that cannot be used as asked: unknown family, labels that do not match, blocks
+    that do not exist."""
 
     exit_code = 2
 

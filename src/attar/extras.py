@@ -18,5 +18,6 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise UsageError(
-            f"{module!r} is not installed (or not importable: {error}); it comes with the extra {extra!r}: pip install 'attar[{extra}]'"
+            f"{module!r} is not installed (or not importable: {error}); "
+            f"it comes with the extra {extra!r}: pip install 'attar[{extra}]'"
         ) from error

@@ -1,19 +1,21 @@
 """Progress on stderr, so that stdout carries results only.
 
-The time left is the time a unit has taken lately times the units left; nothing is promised before the first unit is
-done. Without a terminal (a log file, CI) one line is printed now and then instead of a bar.
+The time left is the time a unit has taken lately times the units left; nothing is promised before
+the first unit is done. Without a terminal (a log file, CI) one line is printed now and then instead
+of a bar.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 LINE_EVERY_S = 15.0
-"""Seconds between two lines in a log that is not a terminal: often enough to see life, rare enough to read."""
+"""Seconds between two lines in a log that is not a terminal: often enough to see life, rare enough
+to read."""
 RECENT_WEIGHT = 0.1
 """Weight of the newest unit in the moving average of seconds per unit."""
 
@@ -53,7 +55,8 @@ class Task:
         self._sink.refresh(self)
 
     def skip(self, units: int) -> None:
-        """Count units that an earlier, interrupted run has already done, without learning a speed from them."""
+        """Count units that an earlier, interrupted run has already done, without learning a
+        speed from them."""
         self.done += units
 
     @property
@@ -65,13 +68,16 @@ class Task:
 
     def line(self) -> str:
         left = self.seconds_left
-        eta = "" if left is None or self.done >= self.total else f", about {human_seconds(left)} left"
+        eta = (
+            "" if left is None or self.done >= self.total else f", about {human_seconds(left)} left"
+        )
         words = f"  {self.text}" if self.text else ""
         return f"{self.title}: {self.done}/{self.total}{eta}{words}"
 
 
 class Progress:
-    """Says what is going on. `quiet=True` says nothing (tests, `--json` pipelines that want silence)."""
+    """Says what is going on. `quiet=True` says nothing (tests, `--json` pipelines that want
+    silence)."""
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
         self._stream = stream or sys.stderr
@@ -97,7 +103,7 @@ class Progress:
             print(f"warning: {text}", file=self._stream, flush=True)
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int) -> Generator[Task]:
         """A bar on a terminal, a line now and then elsewhere."""
         task = Task(self, title, total)
         if not self._quiet and self._stream.isatty():
@@ -107,7 +113,7 @@ class Progress:
             yield task
 
     @contextmanager
-    def _terminal_bar(self, task: Task) -> Iterator[None]:
+    def _terminal_bar(self, task: Task) -> Generator[None]:
         outermost = self._bars is None
         if outermost:
             self._bars = _rich_bars(self._stream)
@@ -141,5 +147,10 @@ def _rich_bars(stream: TextIO) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
     return Bars(*columns, console=Console(file=stream), transient=True)

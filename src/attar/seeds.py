@@ -1,7 +1,8 @@
 """Randomness without hidden state: every draw names what it is for.
 
-A generator is derived from (seed, purpose...), so that adding a draw in one place never shifts the draws of another, and
-a resumed run needs no stored generator state: it asks for the same purpose again and gets the same numbers.
+A generator is derived from (seed, purpose...), so that adding a draw in one place never shifts the
+draws of another, and a resumed run needs no stored generator state: it asks for the same purpose
+again and gets the same numbers.
 """
 
 from __future__ import annotations
@@ -25,5 +26,6 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A numpy generator for one purpose. Torch code seeds `torch.Generator` with `derive_seed` instead."""
+    """A numpy generator for one purpose. Torch code seeds `torch.Generator` with `derive_seed`
+    instead."""
     return np.random.default_rng(derive_seed(seed, *purpose))

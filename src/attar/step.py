@@ -1,9 +1,10 @@
-"""What a step is given: a function of (config, context) that writes one folder and returns its metrics.
+"""What a step is given: a function of (config, context) that writes one folder and returns its
+metrics.
 
     def train(config: TrainStep, context: StepContext) -> dict[str, Any]: ...
 
-The engine makes the folder, calls the step, and publishes the folder with its `result.json` in one atomic rename; a step
-never sees a half-written input and never has to clean up after itself.
+The engine makes the folder, calls the step, and publishes the folder with its `result.json` in one
+atomic rename; a step never sees a half-written input and never has to clean up after itself.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class StepContext:
     folder: Path
     """Empty on entry; what is written here becomes the artifact."""
     scratch: Path
-    """Survives a kill: the same step with the same key finds it again. For checkpoints. Removed once published."""
+    """Survives a kill: the same step with the same key finds it again. For checkpoints. Removed
+    once published."""
     inputs: Mapping[str, Path]
     """Step name → its published artifact folder."""
     data: Mapping[str, Any]
@@ -38,7 +40,7 @@ class StepContext:
     """Relative paths in a recipe start here."""
     progress: Progress
     seed: int = 0
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The whole recipe as plain data, after overrides; provenance for the report."""
     should_stop: Callable[[], bool] = never_stop
     """True once SIGTERM or SIGINT has arrived: save to `scratch`, then raise `StoppedError`."""

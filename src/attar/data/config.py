@@ -14,10 +14,10 @@ GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte",
 class DataSettings(Config):
     """What every source shares."""
 
-    train_rows: int | None = Field(None, gt=0)
+    train_rows: int | None = Field(default=None, gt=0)
     """Use only so many training rows, a seeded choice that grows by adding rows; None: all."""
-    validation_rows: int | None = Field(None, gt=0)
-    max_set_aside: float = Field(0.01, ge=0, le=1)
+    validation_rows: int | None = Field(default=None, gt=0)
+    max_set_aside: float = Field(default=0.01, ge=0, le=1)
     """Share of unusable rows above which loading stops; below it they are counted and named."""
 
 
@@ -46,12 +46,14 @@ class FilesData(DataSettings):
     train: str = "train"
     """File stem of the split."""
     validation: str | None = None
-    """File stem; None: 'validation', 'dev' or 'valid' if such a file exists, else a seeded tenth of train."""
+    """File stem; None: 'validation', 'dev' or 'valid' if such a file exists, else a seeded
+    tenth of train."""
     test: str | None = None
 
 
 class StdlibDocsData(DataSettings):
-    """Sentences of the docstrings of the running Python's standard library, labelled by area. Needs nothing but Python."""
+    """Sentences of the docstrings of the running Python's standard library, labelled by area.
+    Needs nothing but Python."""
 
     source: Literal["stdlib_docs"] = "stdlib_docs"
 

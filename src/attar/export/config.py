@@ -12,16 +12,18 @@ from attar.config import Config
 class Parity(Config):
     """How far the deployed model may be from the simulated one before the step fails."""
 
-    examples: int = Field(128, gt=0)
+    examples: int = Field(default=128, gt=0)
     """Validation texts compared (fewer if the data has fewer)."""
-    max_relative_error: float = Field(1.0, gt=0)
-    """Root mean square of (deployed − simulated) logits, as a share of that of (simulated − float): the quantization error itself."""
-    max_label_flips: float = Field(0.02, ge=0, le=1)
+    max_relative_error: float = Field(default=1.0, gt=0)
+    """Root mean square of (deployed − simulated) logits, as a share of that of (simulated −
+    float): the quantization error itself."""
+    max_label_flips: float = Field(default=0.02, ge=0, le=1)
     """Share of texts whose predicted label may differ from the simulated model's."""
 
 
 class ExportStep(Config):
-    """Turn a quantized (or float) model into a folder that a CPU runtime opens, with everything needed to use it."""
+    """Turn a quantized (or float) model into a folder that a CPU runtime opens, with everything
+    needed to use it."""
 
     run: Literal["export"] = "export"
     model: str

@@ -19,7 +19,8 @@ from attar.config import Config
 
 
 class KeptBlocks(Config):
-    """A smaller model made of whole blocks of a bigger one, embeddings, final norm and head included."""
+    """A smaller model made of whole blocks of a bigger one, embeddings, final norm and head
+    included."""
 
     source: str = Field(alias="from")
     """A step, folder, hub id or demo model."""
@@ -29,7 +30,10 @@ class KeptBlocks(Config):
     @model_validator(mode="after")
     def _blocks_rise(self) -> KeptBlocks:
         if list(self.keep_blocks) != sorted(set(self.keep_blocks)) or self.keep_blocks[0] < 0:
-            raise ValueError(f"keep_blocks must be distinct block numbers from 0 in rising order, got {list(self.keep_blocks)}")
+            raise ValueError(
+                "keep_blocks must be distinct block numbers from 0 in rising order, "
+                f"got {list(self.keep_blocks)}"
+            )
         return self
 
 
@@ -46,7 +50,8 @@ ModelReference = str | KeptBlocks | FromConfig
 
 
 def referenced_model(reference: ModelReference) -> str | None:
-    """The word inside a reference that may be a step's name; None for a model made from a config."""
+    """The word inside a reference that may be a step's name; None for a model made from a
+    config."""
     if isinstance(reference, FromConfig):
         return None
     return reference if isinstance(reference, str) else reference.source

@@ -14,8 +14,8 @@ class Calibration(Config):
 
     data: str
     """Name of a `[data.<name>]` table; its train split is used."""
-    examples: int = Field(256, gt=0)
-    batch_size: int = Field(32, gt=0)
+    examples: int = Field(default=256, gt=0)
+    batch_size: int = Field(default=32, gt=0)
     seed: int | None = None
     """Which examples; None: the recipe's seed."""
 
@@ -27,9 +27,9 @@ class QuantizeSettings(Config):
     model: str
     """A step, folder, hub id or demo model; fine-tuned."""
     calibration: Calibration
-    weight_bits: int = Field(8, ge=2, le=8)
-    activation_bits: int = Field(8, ge=2, le=8)
-    embedding_bits: int | None = Field(None, ge=2, le=8)
+    weight_bits: int = Field(default=8, ge=2, le=8)
+    activation_bits: int = Field(default=8, ge=2, le=8)
+    embedding_bits: int | None = Field(default=None, ge=2, le=8)
     """None: weight_bits."""
 
 
@@ -43,8 +43,9 @@ class PercentileStep(QuantizeSettings):
     """Range = the value below which a share of a histogram lies, on both sides."""
 
     method: Literal["percentile"] = "percentile"
-    percentile: float | None = Field(None, gt=0.5, le=1)
-    """A share such as 0.9999; None: the best of 0.999, 0.9999, 0.99999 by output error on the calibration texts."""
+    percentile: float | None = Field(default=None, gt=0.5, le=1)
+    """A share such as 0.9999; None: the best of 0.999, 0.9999, 0.99999 by output error on the
+    calibration texts."""
 
 
 QuantizeStep = Annotated[MinmaxStep | PercentileStep, Field(discriminator="method")]

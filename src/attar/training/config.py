@@ -23,34 +23,37 @@ class TrainStep(Config):
     teacher: str | None = None
     """A step, folder, hub id or demo model; it runs in eval mode and learns nothing."""
     losses: tuple[LossConfig, ...] = ()
-    """Empty: cross_entropy without a teacher, forward_kl + cross_entropy in equal parts with one."""
-    epochs: float | None = Field(None, gt=0)
+    """Empty: cross_entropy without a teacher, forward_kl + cross_entropy in equal parts with
+    one."""
+    epochs: float | None = Field(default=None, gt=0)
     """None and no max_steps: 3 epochs."""
-    max_steps: int | None = Field(None, gt=0)
+    max_steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; wins over epochs."""
-    batch_size: int = Field(32, gt=0)
+    batch_size: int = Field(default=32, gt=0)
     """Examples per optimizer step."""
-    micro_batch_size: int | None = Field(None, gt=0)
-    """Examples per forward pass; None: batch_size. The gradient is that of the whole batch either way."""
-    max_length: int = Field(128, ge=8, le=8192)
+    micro_batch_size: int | None = Field(default=None, gt=0)
+    """Examples per forward pass; None: batch_size. The gradient is that of the whole batch
+    either way."""
+    max_length: int = Field(default=128, ge=8, le=8192)
     """Tokens; longer texts are cut."""
-    learning_rate: float = Field(5e-5, gt=0)
+    learning_rate: float = Field(default=5e-5, gt=0)
     schedule: Literal["linear", "cosine", "inverse_sqrt", "constant"] = "linear"
-    warmup_ratio: float = Field(0.1, ge=0, le=1)
+    warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     """Share of the steps in which the learning rate rises linearly from 0."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """Not applied to biases and norms."""
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.999, ge=0, lt=1)
-    adam_epsilon: float = Field(1e-8, gt=0)
-    max_grad_norm: float | None = Field(1.0, gt=0)
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 autocast where the device has it in hardware, else fp32; the choice is recorded."""
+    """auto: bf16 autocast where the device has it in hardware, else fp32; the choice is
+    recorded."""
     keep: Literal["best", "last"] = "best"
     """Which state becomes the artifact; best is by the data's first metric on validation."""
-    evaluations: int = Field(3, ge=1)
+    evaluations: int = Field(default=3, ge=1)
     """How often validation is looked at, evenly spread, the last time at the end."""
-    checkpoint_every: int | None = Field(None, gt=0)
+    checkpoint_every: int | None = Field(default=None, gt=0)
     """Optimizer steps between checkpoints; None: about once a minute."""
     seed: int | None = None
     """None: the recipe's."""
@@ -59,9 +62,15 @@ class TrainStep(Config):
     def _teacher_and_losses_agree(self) -> TrainStep:
         needy = sorted({loss.kind for loss in self.losses} & NEEDS_TEACHER)
         if needy and self.teacher is None:
-            raise ValueError(f"losses {needy} compare with a teacher, but no teacher is named; add teacher = \"<step>\"")
+            raise ValueError(
+                f"losses {needy} compare with a teacher, but no teacher is named; "
+                'add teacher = "<step>"'
+            )
         if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
-            raise ValueError(f"micro_batch_size {self.micro_batch_size} is larger than batch_size {self.batch_size}")
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} is larger than "
+                f"batch_size {self.batch_size}"
+            )
         return self
 
     @property
@@ -69,4 +78,8 @@ class TrainStep(Config):
         """The losses with the default filled in."""
         if self.losses:
             return self.losses
-        return (CrossEntropy(),) if self.teacher is None else (ForwardKl(weight=0.5), CrossEntropy(weight=0.5))
+        return (
+            (CrossEntropy(),)
+            if self.teacher is None
+            else (ForwardKl(weight=0.5), CrossEntropy(weight=0.5))
+        )
