@@ -1,0 +1,287 @@
+"""The command line: each verb fetches its work only when it is called.
+
+stdout carries the result (`--json` for machines), stderr the progress and the errors. A user's
+mistake is one message and an exit code of the contract; a bug of ours is exit code 1 with the
+traceback kept. Nothing heavy is imported at the top: `attar --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attar.errors import AttarError, UsageError
+
+BUG_EXIT_CODE = 1
+INTERRUPTED_EXIT_CODE = 130
+
+app = typer.Typer(
+    help="Make small language models out of big ones, and prove what they are worth.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+_debug = False
+
+
+def _remember_debug(value: bool) -> bool:
+    global _debug
+    _debug = _debug or value
+    return value
+
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.toml", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder: runs/<name>.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="K=V", help="Override a setting; repeatable, TOML values."),
+]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Where runs go; default: ./runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=_remember_debug, help="Show tracebacks of mistakes too.")
+]
+Model = Annotated[str, typer.Option(metavar="MODEL", help="A folder, a hub id, or demo:minilm-l6.")]
+Data = Annotated[
+    str, typer.Option(metavar="DATA", help="stdlib_docs, glue:TASK[@FOLDER], or a folder of files.")
+]
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run a recipe; what is already there and still fits is reused."""
+    from attar.recipe.run import run_recipe
+
+    summary = run_recipe(recipe, overrides=overrides or (), out=out, quiet=quiet)
+    _print(summary.as_json(), summary.text(), as_json)
+
+
+@app.command()
+def check(
+    recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False, debug: Debug = False
+) -> None:
+    """Find every mistake in a recipe before anything runs."""
+    from attar.recipe.load import load_recipe
+
+    checked = load_recipe(recipe, overrides or ())
+    order = list(checked.order)
+    text = f"{recipe}: fine; {len(order)} steps: {' → '.join(order)}"
+    _print({"name": checked.name, "steps": order}, text, as_json)
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a recipe will cost: parameters, FLOPs, memory, disk and time."""
+    from attar.recipe.load import load_recipe
+    from attar.recipe.plan import plan_recipe
+
+    planned = plan_recipe(load_recipe(recipe, overrides or ()), out)
+    _print(planned.as_json(), planned.text(), as_json)
+
+
+@app.command()
+def status(folder: RunFolder, as_json: Json = False, debug: Debug = False) -> None:
+    """Say which steps of a run are there, which are being made, and what they measured."""
+    from attar.recipe.status import status_of
+
+    found = status_of(folder)
+    _print(found.as_json(), found.text(), as_json)
+
+
+@app.command()
+def resume(
+    folder: RunFolder, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """Go on with a run that was stopped, from its folder alone."""
+    from attar.recipe.run import resume_run
+
+    summary = resume_run(folder, quiet=quiet)
+    _print(summary.as_json(), summary.text(), as_json)
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An exported model.")],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT]...", help="None: one a line from stdin; a tab parts a pair."
+        ),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Answer with label, probability and milliseconds."""
+    from attar.export.deployed import Deployed
+
+    if not texts and sys.stdin.isatty():
+        raise UsageError('predict has no text: attar predict DIR "some text", or pipe lines to it')
+    lines = texts or [line for line in sys.stdin.read().splitlines() if line.strip()]
+    if not lines:
+        raise UsageError("predict got an empty stdin; pipe one text a line to it")
+    model = Deployed(folder, threads=threads)
+    pairs: list[str | tuple[str, str]] = [_text_or_pair(line) for line in lines]
+    for line, prediction in zip(lines, model.predict(pairs), strict=True):
+        answer = {"text": line, **prediction.as_json()}
+        _print(answer, prediction.text(), as_json, one_line=True)
+
+
+def _text_or_pair(line: str) -> str | tuple[str, str]:
+    first, tab, second = line.partition("\t")
+    return (first, second) if tab else line
+
+
+@app.command()
+def train(
+    model: Model,
+    data: Data,
+    teacher: Annotated[str | None, typer.Option(metavar="MODEL", help="Distil from it.")] = None,
+    epochs: Annotated[float | None, typer.Option()] = None,
+    learning_rate: Annotated[float | None, typer.Option()] = None,
+    batch_size: Annotated[int | None, typer.Option()] = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Fit a model to data, alone or with a teacher."""
+    settings = {
+        "model": model,
+        "data": data,
+        "teacher": teacher,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+    }
+    _run_one_step("train", settings, overrides, out, as_json)
+
+
+@app.command()
+def quantize(
+    model: Model,
+    data: Data,
+    method: Annotated[str, typer.Option(help="minmax or percentile.")] = "percentile",
+    weight_bits: Annotated[int, typer.Option(min=2, max=8)] = 8,
+    activation_bits: Annotated[int, typer.Option(min=2, max=8)] = 8,
+    examples: Annotated[int, typer.Option(min=1, help="Calibration texts.")] = 256,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Round a fine-tuned model to few bits, its ranges set by texts of DATA."""
+    settings = {
+        "model": model,
+        "method": method,
+        "weight_bits": weight_bits,
+        "activation_bits": activation_bits,
+        "calibration": {"data": data, "examples": examples},
+    }
+    _run_one_step("quantize", settings, overrides, out, as_json)
+
+
+@app.command()
+def export(
+    model: Model,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Texts of the parity check.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="openvino or onnxruntime.")] = "openvino",
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a quantized or trained model into a folder that a CPU runtime opens."""
+    _run_one_step(
+        "export", {"model": model, "data": data, "format": format}, overrides, out, as_json
+    )
+
+
+@app.command()
+def evaluate(
+    model: Annotated[list[str], typer.Option(metavar="MODEL", help="Repeat to compare models.")],
+    data: Data,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure models of any form on the same data: quality with intervals, speed, size, memory."""
+    _run_one_step("evaluate", {"models": model, "data": data}, overrides, out, as_json)
+
+
+@app.command()
+def report(folder: RunFolder, as_json: Json = False, debug: Debug = False) -> None:
+    """Write a run's report again from what its steps left on disk."""
+    from attar.recipe.one_step import report_again
+
+    page = report_again(folder)
+    _print({"report": str(page)}, str(page), as_json)
+
+
+def _run_one_step(
+    verb: str,
+    settings: Mapping[str, Any],
+    overrides: Sequence[str] | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from attar.recipe.one_step import run_one_step
+
+    summary = run_one_step(verb, settings, overrides or (), out)
+    _print(summary.as_json(), summary.text(), as_json)
+
+
+def _print(plain: Any, text: str, as_json: bool, one_line: bool = False) -> None:
+    if as_json:
+        typer.echo(json.dumps(plain, ensure_ascii=False, indent=None if one_line else 2))
+    else:
+        typer.echo(text)
+
+
+def main() -> None:
+    """The `attar` command: run a verb, and turn what it raises into a message and an exit code."""
+    try:
+        app()
+    except AttarError as error:
+        if _debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted before anything was running", file=sys.stderr)
+        raise SystemExit(INTERRUPTED_EXIT_CODE) from None
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`| head`): nothing is left to say.
+        raise SystemExit(0) from None
+    except Exception as bug:
+        traceback.print_exc()
+        print(
+            f"\nerror: this is a bug of attar, not of yours ({type(bug).__name__}); "
+            "please report it with the lines above",
+            file=sys.stderr,
+        )
+        raise SystemExit(BUG_EXIT_CODE) from None
