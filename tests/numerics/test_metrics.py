@@ -1,0 +1,115 @@
+"""The metrics say what scikit-learn and scipy say, and their form for resamples says what they say
+one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attar.numerics.metrics import METRICS, METRICS_OF_COUNTS, f1, matthews, pearson, spearman
+
+EXACT = 1e-12
+"""The same closed formula in float64, summed in another order."""
+CLASS_METRICS = ("accuracy", "matthews", "f1")
+NUMBER_METRICS = ("pearson", "spearman")
+
+
+def peers() -> dict[str, Callable[..., float]]:
+    sklearn = pytest.importorskip("sklearn.metrics")
+    scipy = pytest.importorskip("scipy.stats")
+    return {
+        "accuracy": lambda p, y: sklearn.accuracy_score(y, p),
+        "matthews": lambda p, y: sklearn.matthews_corrcoef(y, p),
+        "f1": lambda p, y: sklearn.f1_score(y, p),
+        "pearson": lambda p, y: scipy.pearsonr(p, y).statistic,
+        "spearman": lambda p, y: scipy.spearmanr(p, y).statistic,
+    }
+
+
+def some_rows(metric: str, classes: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    if metric in CLASS_METRICS:
+        labels = random.integers(0, classes, rows)
+        wrong = random.random(rows) < 0.3
+        return np.where(wrong, random.integers(0, classes, rows), labels), labels
+    labels = random.integers(0, 26, rows) / 5
+    return labels + random.normal(size=rows).round(1), labels
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_equals_its_peer(metric: str, seed: int) -> None:
+    predictions, labels = some_rows(metric, 2, 300, seed)
+    assert METRICS[metric](predictions, labels) == pytest.approx(
+        peers()[metric](predictions, labels), abs=EXACT
+    )
+
+
+def test_matthews_of_many_classes_equals_scikit_learn() -> None:
+    predictions, labels = some_rows("matthews", 11, 500, 3)
+    assert matthews(predictions, labels) == pytest.approx(
+        peers()["matthews"](predictions, labels), abs=EXACT
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_of_counts_is_the_metric_of_the_drawn_rows(metric: str) -> None:
+    """Few rows, so that resamples with one class or a constant side occur as well."""
+    predictions, labels = some_rows(metric, 3, 8, 1)
+    drawn = np.random.default_rng(0).integers(0, 8, size=(400, 8))
+    counts = np.stack([np.bincount(rows, minlength=8) for rows in drawn]).astype(np.float64)
+    together = METRICS_OF_COUNTS[metric](predictions, labels, counts)
+    one_by_one = [METRICS[metric](predictions[rows], labels[rows]) for rows in drawn]
+    np.testing.assert_allclose(together, one_by_one, atol=1e-9)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_is_one_for_perfect_predictions_and_blind_to_the_order_of_rows(metric: str) -> None:
+    predictions, labels = some_rows(metric, 2, 50, 2)
+    assert METRICS[metric](labels, labels) == pytest.approx(1.0, abs=EXACT)
+    order = np.random.default_rng(1).permutation(50)
+    assert METRICS[metric](predictions[order], labels[order]) == pytest.approx(
+        METRICS[metric](predictions, labels), abs=EXACT
+    )
+
+
+def test_what_is_undefined_is_zero() -> None:
+    varied, constant = np.array([0, 1, 1, 0]), np.array([1, 1, 1, 1])
+    assert matthews(constant, varied) == 0.0
+    assert matthews(varied, constant) == 0.0
+    assert matthews(constant, constant) == 0.0
+    assert f1(np.zeros(4), np.zeros(4)) == 0.0
+    for correlation in (pearson, spearman):
+        assert correlation(constant * 0.1, varied) == 0.0
+        assert correlation(varied, constant * 0.1) == 0.0
+
+
+def test_a_resample_of_one_repeated_row_has_no_correlation() -> None:
+    """Rounding leaves a variance of about 1e-17 here; divided by itself it would look like a
+    perfect correlation."""
+    predictions, labels = np.array([0.1, 0.37, 0.9]), np.array([0.3, 0.71, 0.2])
+    counts = np.array([[3.0, 0, 0], [0, 3, 0], [0, 0, 3]])
+    for metric in NUMBER_METRICS:
+        assert METRICS_OF_COUNTS[metric](predictions, labels, counts).tolist() == [0.0, 0.0, 0.0]
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_correlations_ignore_shift_and_scale(shift: float, scale: float, seed: int) -> None:
+    predictions, labels = some_rows("pearson", 0, 40, seed)
+    assert pearson(shift + scale * predictions, labels) == pytest.approx(
+        pearson(predictions, labels), abs=1e-6
+    )
+    assert spearman(np.unique(predictions, return_inverse=True)[1] ** 3, labels) == pytest.approx(
+        spearman(predictions, labels), abs=EXACT
+    )
+
+
+@pytest.mark.parametrize("rows", [(3, 4), (0, 0)])
+def test_a_metric_refuses_sides_of_different_length_and_no_rows(rows: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="as many predictions as labels"):
+        METRICS["accuracy"](np.zeros(rows[0]), np.zeros(rows[1]))
