@@ -1,0 +1,47 @@
+"""What answers at once must not load torch: a fresh interpreter runs the command and looks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "transformers", "accelerate", "openvino", "onnxruntime", "numpy", "pyarrow")
+RUN_AND_LOOK = """
+import sys
+sys.argv = ["attar", *sys.argv[1:]]
+from attar.cli import main
+try:
+    main()
+except SystemExit as exit:
+    assert not exit.code, f"exit code {exit.code}"
+heavy = [name for name in %r if name in sys.modules]
+assert not heavy, f"loaded {heavy}"
+"""
+
+
+def _look(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_import_attar_loads_nothing_heavy() -> None:
+    code = f"import attar, sys; assert not [m for m in {HEAVY!r} if m in sys.modules]"
+    found = _look(code)
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["check", "RECIPE"]])
+def test_quick_commands_load_nothing_heavy(repository: Path, arguments: list[str]) -> None:
+    recipe = str(repository / "recipes" / "demo.toml")
+    filled = [recipe if word == "RECIPE" else word for word in arguments]
+    found = _look(RUN_AND_LOOK % (HEAVY,), *filled)
+    assert found.returncode == 0, found.stderr + found.stdout
+    assert found.stdout
+
+
+def test_the_probe_would_notice_torch() -> None:
+    code = f"import torch, sys; assert not [m for m in {HEAVY!r} if m in sys.modules]"
+    assert _look(code).returncode != 0
