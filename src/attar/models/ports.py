@@ -1,0 +1,115 @@
+"""A module at a site: watch or change one activation of a model without touching the model's code.
+
+The problem: calibration must *see* the tensor at a site, quantization must *replace* it, and
+tracing for export must find both in the graph. The idea: whatever does it is a module, stored on
+the module the tensor passes (`at_input`, `at_output`, `at_probabilities`), and called by a hook
+that keeps no state of its own. So it is saved, copied, moved and traced like every other part of
+the model.
+
+Attention probabilities pass no module. For them the model is given an attention function of ours,
+transformers' eager one with a call to `at_probabilities` behind the softmax; without such a module
+it computes exactly what eager does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask
+
+from attar.errors import ModelError
+from attar.models.sites import Site
+
+ATTENTION_NAME = "attar_eager"
+
+
+def use_attar_attention_(model: PreTrainedModel) -> None:
+    """Make `model` compute attention with `attar_attention`, whose probabilities can be seen."""
+    AttentionInterface.register(ATTENTION_NAME, attar_attention)
+    # without a mask function of the same name transformers drops the padding mask without a word
+    AttentionMaskInterface.register(ATTENTION_NAME, eager_mask)
+    model.set_attn_implementation(ATTENTION_NAME)
+
+
+def attar_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """softmax(q·kᵀ·scaling + mask)·v, with the module's `at_probabilities`, if any, in between.
+
+    Args:
+        query, key, value: (B, H, T, K).
+    Returns: the context (B, T, H, K) and the probabilities (B, H, T, T).
+    """
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.matmul(query, key.transpose(2, 3)) * scale
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    probabilities = nn.functional.softmax(scores, dim=-1)
+    watcher = getattr(module, "at_probabilities", None)
+    if watcher is not None:
+        probabilities = watcher(probabilities)
+    probabilities = nn.functional.dropout(probabilities, p=dropout, training=module.training)
+    context = torch.matmul(probabilities, value).transpose(1, 2).contiguous()
+    return context, probabilities
+
+
+def _through_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (module.at_input(args[0]), *args[1:])  # pyright: ignore[reportCallIssue]
+
+
+def _through_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    return module.at_output(output)  # pyright: ignore[reportCallIssue]
+
+
+def insert_(model: PreTrainedModel, modules: Mapping[Site, nn.Module]) -> list[RemovableHandle]:
+    """Put each module in the way of its site's tensor.
+
+    Returns: handles of the hooks; removing them and the attributes takes the modules out again
+        (`inserted` does).
+    Raises:
+        ModelError: a site is taken already, or probabilities are asked for and the model's
+            attention hides them.
+    """
+    handles: list[RemovableHandle] = []
+    for site, inserted_module in modules.items():
+        owner = model.get_submodule(site.fqn)
+        if hasattr(owner, f"at_{site.port}"):
+            raise ModelError(f"site {site.name} holds a module already; load the model afresh")
+        if site.port == "probabilities" and model.config._attn_implementation != ATTENTION_NAME:
+            raise ModelError(
+                f"attention {model.config._attn_implementation!r} never shows its probabilities, "
+                f"which site {site.name} "
+                'needs; load with attention="eager" or leave out the kind "attention_probs"'
+            )
+        owner.add_module(f"at_{site.port}", inserted_module)
+        if site.port == "input":
+            handles.append(owner.register_forward_pre_hook(_through_input))
+        elif site.port == "output":
+            handles.append(owner.register_forward_hook(_through_output))
+    return handles
+
+
+@contextmanager
+def inserted(model: PreTrainedModel, modules: Mapping[Site, nn.Module]) -> Iterator[None]:
+    """`insert_` for a while: afterwards the model is as it was."""
+    handles = insert_(model, modules)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for site in modules:
+            delattr(model.get_submodule(site.fqn), f"at_{site.port}")

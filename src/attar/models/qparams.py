@@ -1,0 +1,147 @@
+"""`qparams.json`: every grid of a quantized model, in one file that each runtime reads.
+
+The simulated model, OpenVINO and ONNX Runtime place their quantizers from the same figures, so that
+a difference between them is the runtime's and not ours. Activation grids are written out in full; a
+weight's scales are many (one a row) and lie beside its integers in `weights.safetensors`. Imports
+no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from attar.artifacts import read_json, write_json
+from attar.config import Config
+from attar.errors import ArtifactError
+
+QPARAMS_FILE = "qparams.json"
+WEIGHTS_FILE = "weights.safetensors"
+FORMAT = 1
+"""Raised when an older reader would misread a newer file."""
+
+
+class Bits(Config):
+    """Bits of each sort of tensor: W-E-A in the literature's tables."""
+
+    weight: int = Field(ge=2, le=8)
+    embedding: int = Field(ge=2, le=8)
+    activation: int = Field(ge=2, le=8)
+
+
+class SiteQParams(Config):
+    """The one grid of an activation site."""
+
+    fqn: str
+    port: Literal["input", "output", "probabilities"]
+    kind: str
+    block: int | None
+    bits: int = Field(ge=2, le=8)
+    scale: float = Field(gt=0)
+    zero_point: int
+    quant_min: int
+    quant_max: int
+
+    @property
+    def name(self) -> str:
+        """The same name as `attar.models.sites.Site` has."""
+        return f"{self.fqn}:{self.port}"
+
+    @property
+    def low(self) -> float:
+        """The real number that the smallest integer means."""
+        return (self.quant_min - self.zero_point) * self.scale
+
+    @property
+    def high(self) -> float:
+        """The real number that the largest integer means."""
+        return (self.quant_max - self.zero_point) * self.scale
+
+    @model_validator(mode="after")
+    def _grid_holds_zero(self) -> SiteQParams:
+        _check_range(self.name, self.bits, self.quant_min, self.quant_max)
+        if not self.quant_min <= self.zero_point <= self.quant_max:
+            raise ValueError(
+                f"{self.name}: zero_point {self.zero_point} is not in {self.quant_min} … "
+                f"{self.quant_max}"
+            )
+        return self
+
+
+class WeightQParams(Config):
+    """A quantized parameter: symmetric, one float32 scale for each index along `axis`."""
+
+    fqn: str
+    """The parameter's name, such as "bert.pooler.dense.weight"."""
+    kind: Literal["embedding", "linear"]
+    bits: int = Field(ge=2, le=8)
+    axis: Literal[0] = 0
+    shape: tuple[int, int]
+    quant_min: int
+    quant_max: int
+
+    @model_validator(mode="after")
+    def _range_fits(self) -> WeightQParams:
+        _check_range(self.fqn, self.bits, self.quant_min, self.quant_max)
+        if min(self.shape) < 1:
+            raise ValueError(f"{self.fqn}: shape {self.shape} holds no values")
+        return self
+
+
+class ModelQParams(Config):
+    """All grids of one model."""
+
+    format: Literal[1] = FORMAT
+    family: str
+    method: str
+    bits: Bits
+    sites: tuple[SiteQParams, ...]
+    weights: tuple[WeightQParams, ...]
+    tied: dict[str, str] = Field(default_factory=dict)
+    """Name of a tensor → the name under which its shared values are stored."""
+
+    @model_validator(mode="after")
+    def _named_once(self) -> ModelQParams:
+        names = [site.name for site in self.sites] + [weight.fqn for weight in self.weights]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"{', '.join(twice[:3])} named more than once")
+        return self
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / QPARAMS_FILE, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelQParams:
+        """The grids of the quantized model in `folder`.
+
+        Raises:
+            ArtifactError: the file is missing, damaged, of another format, or contradicts itself.
+        """
+        file = folder / QPARAMS_FILE
+        content = read_json(file)
+        found = content.get("format") if isinstance(content, dict) else None
+        if found != FORMAT:
+            raise ArtifactError(
+                f"{file} has format {found!r}, this version of attar reads format {FORMAT}; "
+                "quantize the model again"
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            shown = "; ".join(faults[:3]) + ("; …" if len(faults) > 3 else "")
+            raise ArtifactError(
+                f"{file} is damaged ({len(faults)} faults: {shown}); quantize the model again"
+            ) from error
+
+
+def _check_range(name: str, bits: int, quant_min: int, quant_max: int) -> None:
+    if not (quant_min < quant_max and math.log2(quant_max - quant_min + 1) <= bits):
+        raise ValueError(
+            f"{name}: {quant_min} … {quant_max} is not a range of at most 2^{bits} integers"
+        )

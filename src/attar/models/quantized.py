@@ -1,0 +1,156 @@
+"""The simulated model: floats that take only the values the integers can say.
+
+Weights are put on their grids once, in place; a `Quantizer` at each site puts the activations on
+theirs in every forward pass. What comes out is what an integer runtime computes, up to the order of
+its float sums, on any device torch knows, and differentiable where torch's fake-quantize is.
+
+Left out: learned steps (a quantizer of its own for QAT, inserted by the same `insert_`), per-token
+scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.errors import ArtifactError, ModelError, did_you_mean
+from attar.models.load import LoadedModel, config_of
+from attar.models.packing import read_tensors
+from attar.models.ports import insert_, use_attar_attention_
+from attar.models.qparams import ModelQParams, SiteQParams
+from attar.models.safe_files import read_config
+from attar.models.sites import SITE_KINDS, Site, family_of, quantized_weights, sites_of
+from attar.models.task import Task
+
+Attention = Literal["eager", "sdpa"]
+
+
+class Quantizer(nn.Module):
+    """Per-tensor static fake-quantization with figures fixed when it is made.
+
+    The figures are Python numbers, not tensors: a traced graph then carries them as constants.
+    """
+
+    def __init__(self, scale: float, zero_point: int, quant_min: int, quant_max: int) -> None:
+        super().__init__()
+        self.scale, self.zero_point = scale, zero_point
+        self.quant_min, self.quant_max = quant_min, quant_max
+
+    @classmethod
+    def of(cls, site: SiteQParams) -> Quantizer:
+        return cls(site.scale, site.zero_point, site.quant_min, site.quant_max)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fake_quantize_per_tensor_affine(
+            x, self.scale, self.zero_point, self.quant_min, self.quant_max
+        )
+
+    def extra_repr(self) -> str:
+        integers = f"{self.quant_min}..{self.quant_max}"
+        return f"scale={self.scale:.6g}, zero_point={self.zero_point}, integers={integers}"
+
+
+def site_of(site: SiteQParams) -> Site:
+    """The site a grid belongs to."""
+    return Site(site.fqn, site.port, site.kind, site.block)
+
+
+def attach_quantizers_(
+    model: PreTrainedModel, qparams: ModelQParams, *, skip_kinds: Collection[str] = ()
+) -> None:
+    """Insert a `Quantizer` at every site of `qparams` whose kind is not skipped.
+
+    Raises:
+        ModelError: a kind that does not exist, or attention that hides the probabilities.
+    """
+    for kind in skip_kinds:
+        if kind not in SITE_KINDS:
+            raise ModelError(
+                f"{kind!r} is no kind of site{did_you_mean(kind, SITE_KINDS)}; kinds are "
+                f"{', '.join(SITE_KINDS)}"
+            )
+    chosen = [site for site in qparams.sites if site.kind not in skip_kinds]
+    insert_(model, {site_of(site): Quantizer.of(site) for site in chosen})
+
+
+def load_simulated(
+    model_folder: Path,
+    attention: Attention = "eager",
+    *,
+    skip_kinds: Collection[str] = (),
+) -> LoadedModel:
+    """The quantized model of `model_folder`, ready to run in torch: weights on their grids,
+    quantizers at the sites.
+
+    Args:
+        attention: "eager" shows the probabilities to their quantizers; "sdpa" needs
+            skip_kinds={"attention_probs"}.
+        skip_kinds: kinds of sites left in float, such as a runtime cannot take.
+    Raises:
+        ArtifactError: a file is missing, damaged, or does not fit the model it says it is.
+    """
+    qparams = ModelQParams.read(model_folder)
+    model = _empty_model(model_folder)
+    _check_fit(model, qparams, model_folder)
+    tensors = read_tensors(model_folder, qparams)
+    _load_state_(model, tensors, model_folder)
+    if attention == "eager":
+        use_attar_attention_(model)
+    else:
+        model.set_attn_implementation(attention)
+    attach_quantizers_(model, qparams, skip_kinds=skip_kinds)
+    task = Task.read(model_folder) if (model_folder / "task.json").is_file() else None
+    return LoadedModel(model.eval(), model_folder, task)
+
+
+def _empty_model(folder: Path) -> PreTrainedModel:
+    """The architecture of config.json, with weights that mean nothing yet."""
+    config = config_of(read_config(folder), str(folder))
+    names = config.architectures or []
+    model_class = getattr(transformers, names[0], None) if len(names) == 1 else None
+    if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
+        raise ArtifactError(
+            f"{folder / 'config.json'} names architectures {names}; exactly one class of "
+            "transformers is needed"
+        )
+    with torch.random.fork_rng(devices=[]):
+        return model_class(config)
+
+
+def _check_fit(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> None:
+    """The grids must be those of this model: the same sites, the same weights, the same shapes."""
+    faults: list[str] = []
+    if family_of(model) != qparams.family:
+        faults.append(f"family is {qparams.family!r}, the model's is {family_of(model)!r}")
+    ours, theirs = set(sites_of(model)), {site_of(site) for site in qparams.sites}
+    faults += [f"site {site.name} is unknown" for site in theirs - ours]
+    faults += [f"site {site.name} has no grid" for site in ours - theirs]
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for weight in qparams.weights:
+        if shapes.get(weight.fqn) != weight.shape:
+            faults.append(
+                f"weight {weight.fqn} is {weight.shape}, the model's {shapes.get(weight.fqn)}"
+            )
+    named = {weight.fqn for weight in qparams.weights} | set(qparams.tied)
+    faults += [f"weight {name} has no grid" for name in set(quantized_weights(model)) - named]
+    if faults:
+        raise ArtifactError(
+            f"qparams.json in {folder} does not fit config.json: {'; '.join(sorted(faults)[:3])}; "
+            "quantize the model again"
+        )
+
+
+def _load_state_(model: PreTrainedModel, tensors: dict[str, Tensor], folder: Path) -> None:
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"weights.safetensors in {folder} does not fit config.json ({error}); quantize the "
+            "model again"
+        ) from error

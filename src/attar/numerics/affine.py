@@ -1,0 +1,136 @@
+"""Affine quantization: real numbers on a grid of 2^bits evenly spaced points.
+
+The problem: an integer of few bits must stand for a real number. The idea: a `scale` (the distance
+of two neighbours) and a `zero_point` (the integer that means exactly 0) make the grid, and every
+value goes to its nearest point.
+
+    quantize     q = clamp(round(x / scale) + zero_point, quant_min, quant_max)
+    dequantize   x̂ = (q − zero_point) · scale
+    fake_quantize = dequantize ∘ quantize: the float model sees what the integers can say
+
+*Symmetric* grids have zero_point 0 and as many points below zero as above, −(2^(bits−1)−1) …
+2^(bits−1)−1: weights use them, because a product with a zero point costs an extra sum at run time.
+*Asymmetric* grids have unsigned integers 0 … 2^bits−1 and put them where the values are:
+activations use them. Zero is a point of every grid, so that padding, ReLU's zeros and masked
+probabilities stay exact.
+
+Left out: floating-point grids, and scales per group of inputs (no runtime of ours multiplies them).
+Shape letters: `C` channels of the axis that has its own scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SMALLEST_SCALE = 2.0**-100
+"""A range narrower than this is no range: the scale's reciprocal must stay finite in float32
+(largest 2^127).
+"""
+
+
+@dataclass(frozen=True)
+class QParams:
+    """The grid: `scale` and `zero_point` are float32 and int32 tensors, of shape () for one grid or
+    (C,) for one a channel.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    quant_min: int
+    quant_max: int
+
+
+def integer_range(bits: int, symmetric: bool) -> tuple[int, int]:
+    """The integers of a grid: (quant_min, quant_max).
+
+    Example:
+        >>> integer_range(8, symmetric=True), integer_range(8, symmetric=False)
+        ((-127, 127), (0, 255))
+    """
+    if symmetric:
+        return -(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1
+    return 0, 2**bits - 1
+
+
+def choose_qparams(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> QParams:
+    """The finest grid whose points reach from `low` to `high`, zero included.
+
+        symmetric   scale = max(|low|, |high|) / quant_max
+        asymmetric  scale = (high − low) / (2^bits − 1),  zero_point = round(−low / scale)
+
+    Args:
+        low, high: ends of the range, shape () or (C,); an end on the wrong side of zero is moved to
+            zero.
+        bits: 2 to 8.
+    Returns: a grid of float32 scales. A range of no width gets scale 1, which represents its only
+        value, 0, exactly.
+    Raises:
+        ValueError: an end is NaN or infinite, or `low` lies above `high`.
+    """
+    low, high = low.detach().to(torch.float64), high.detach().to(torch.float64)
+    if not bool((torch.isfinite(low) & torch.isfinite(high) & (low <= high)).all()):
+        raise ValueError(f"a range needs finite ends with low <= high, got low {low}, high {high}")
+    quant_min, quant_max = integer_range(bits, symmetric)
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    if symmetric:
+        scale = torch.maximum(-low, high) / quant_max
+    else:
+        scale = (high - low) / (quant_max - quant_min)
+    # rounded to float32 first, so that the zero point belongs to the scale that is stored
+    scale = torch.where(scale < SMALLEST_SCALE, 1.0, scale).to(torch.float32)
+    if symmetric:
+        zero_point = torch.zeros_like(scale)
+    else:
+        zero_point = torch.round(quant_min - low / scale.to(torch.float64))
+    zero_point = zero_point.clamp(quant_min, quant_max).to(torch.int32)
+    return QParams(scale, zero_point, quant_min, quant_max)
+
+
+def _along(values: Tensor, x: Tensor, axis: int | None) -> Tensor:
+    """Values of shape (C,) laid along `axis` of `x`, so that they broadcast."""
+    if axis is None:
+        return values
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    return values.view(shape)
+
+
+def _on_grid(x: Tensor, qparams: QParams, axis: int | None) -> Tensor:
+    """The integer of each value, still in x's own float type."""
+    # multiplied by the reciprocal, as torch's own kernels do: ties must fall to the same side
+    inverse = _along(qparams.scale, x, axis).reciprocal()
+    shifted = torch.round(x * inverse) + _along(qparams.zero_point, x, axis)
+    return shifted.clamp(qparams.quant_min, qparams.quant_max)
+
+
+def quantize(x: Tensor, qparams: QParams, axis: int | None = None) -> Tensor:
+    """The nearest grid point of each value, as its integer.
+
+    Args:
+        axis: the dimension with one scale a channel; None: one scale for all.
+    Returns: int32 in quant_min … quant_max, of x's shape.
+    """
+    return _on_grid(x, qparams, axis).to(torch.int32)
+
+
+def dequantize(q: Tensor, qparams: QParams, axis: int | None = None) -> Tensor:
+    """What the integers stand for: float32, (q − zero_point) · scale."""
+    return (q - _along(qparams.zero_point, q, axis)) * _along(qparams.scale, q, axis)
+
+
+def fake_quantize(x: Tensor, qparams: QParams, axis: int | None = None) -> Tensor:
+    """Each value's nearest grid point, as a float: dequantize(quantize(x)).
+
+    Equal, bit for bit, to `torch.fake_quantize_per_tensor_affine` and `…_per_channel_affine` in
+    float32. No gradient is defined here; layers that learn through the grid bring their own.
+
+    Example:
+        >>> grid = choose_qparams(torch.tensor(-1.0), torch.tensor(2.0), bits=2, symmetric=False)
+        >>> fake_quantize(torch.tensor([-5.0, 0.0, 0.6, 9.0]), grid).tolist()
+        [-1.0, 0.0, 1.0, 2.0]
+    """
+    on_grid = _on_grid(x, qparams, axis) - _along(qparams.zero_point, x, axis)
+    return on_grid * _along(qparams.scale, x, axis)
