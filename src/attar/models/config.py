@@ -11,9 +11,9 @@ A reference is a word or a small table:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from attar.config import Config
 
@@ -46,7 +46,21 @@ class FromConfig(Config):
     """Folder, hub id or demo model whose tokenizer is used; needed to train on text."""
 
 
-ModelReference = str | KeptBlocks | FromConfig
+def _form_of(reference: object) -> str:
+    if isinstance(reference, (KeptBlocks, dict)) and not (
+        isinstance(reference, dict) and "config" in reference
+    ):
+        return "from"
+    return "config" if isinstance(reference, (FromConfig, dict)) else "word"
+
+
+ModelReference = Annotated[
+    Annotated[str, Tag("word")]
+    | Annotated[KeptBlocks, Tag("from")]
+    | Annotated[FromConfig, Tag("config")],
+    Discriminator(_form_of),
+]
+"""Told apart by form, so that a mistake in one form is not reported against the others."""
 
 
 def referenced_model(reference: ModelReference) -> str | None:

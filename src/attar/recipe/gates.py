@@ -1,0 +1,108 @@
+"""Gates: promises about numbers, looked at after every step has run and everything is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from attar.artifacts import write_json
+from attar.errors import GateMissedError, RecipeError
+from attar.recipe.schema import Gate
+
+GATES_FILE = "gates.json"
+
+
+@dataclass(frozen=True)
+class GateOutcome:
+    """One gate and the numbers it was decided by."""
+
+    metric: str
+    value: float
+    allowed: str
+    """What would have passed, in words: "at least 0.9"."""
+    passed: bool
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"{self.metric} = {self.value:.6g}, {'allowed' if self.passed else 'must be'} "
+            f"{self.allowed}"
+        )
+
+
+def check_gates(
+    gates: Sequence[Gate], metrics: Mapping[str, Mapping[str, Any]], folder: Path
+) -> list[GateOutcome]:
+    """Decide every gate and write `gates.json`.
+
+    Raises:
+        RecipeError: a path leads to no number; the message lists what is there.
+    """
+    if not gates:
+        (folder / GATES_FILE).unlink(missing_ok=True)
+        return []
+    outcomes = [outcome for gate in gates for outcome in _outcomes(gate, metrics)]
+    write_json(folder / GATES_FILE, [asdict(outcome) for outcome in outcomes])
+    return outcomes
+
+
+def require_gates(outcomes: Sequence[GateOutcome]) -> None:
+    """Raise `GateMissedError` with the numbers when one was missed."""
+    missed = [outcome.sentence for outcome in outcomes if not outcome.passed]
+    if missed:
+        raise GateMissedError(
+            f"{len(missed)} of {len(outcomes)} gates missed, everything is saved: "
+            f"{'; '.join(missed)}"
+        )
+
+
+def _outcomes(gate: Gate, metrics: Mapping[str, Mapping[str, Any]]) -> list[GateOutcome]:
+    value = metric_at(gate.metric, metrics)
+    found: list[GateOutcome] = []
+    if gate.at_least is not None:
+        found.append(
+            GateOutcome(gate.metric, value, f"at least {gate.at_least:g}", value >= gate.at_least)
+        )
+    if gate.at_most is not None:
+        found.append(
+            GateOutcome(gate.metric, value, f"at most {gate.at_most:g}", value <= gate.at_most)
+        )
+    if gate.of is not None and gate.max_drop is not None:
+        other = metric_at(gate.of, metrics)
+        floor = other - gate.max_drop
+        allowed = f"at least {floor:.6g} ({gate.of} = {other:.6g}, less {gate.max_drop:g})"
+        found.append(GateOutcome(gate.metric, value, allowed, value >= floor))
+    return found
+
+
+def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float:
+    """The number at a dotted path: a step, then names inside its metrics.
+
+    `models` and a final `value` may be left out.
+
+    Example:
+        >>> scores = {"models": {"int8": {"accuracy": {"value": 0.9, "n": 100}}}}
+        >>> metric_at("scores.int8.accuracy", {"scores": scores})
+        0.9
+    """
+    here: Any = metrics
+    for part in path.split("."):
+        table = _table(here)
+        models = _table(table.get("models"))
+        if part in table:
+            here = table[part]
+        elif part in models:
+            here = models[part]
+        else:
+            known = ", ".join(table) or "nothing"
+            raise RecipeError([f"metric {path!r}: no {part!r} here, there is {known}"], "gates")
+    here = _table(here).get("value", here)
+    if isinstance(here, bool) or not isinstance(here, (int, float)):
+        raise RecipeError([f"metric {path!r} is no number but {str(here)[:60]}"], "gates")
+    return float(here)
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

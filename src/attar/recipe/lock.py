@@ -1,0 +1,86 @@
+"""One run at a time in one folder: the second refuses and names who is there.
+
+`flock` on `<run folder>/.lock`: the kernel releases it when the process ends, however it ends, so a
+lock is never stale. Who holds it (host, process) is written into the file for the message of the
+other side only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from attar.errors import UsageError
+
+LOCK_FILE = ".lock"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who is running in a folder."""
+
+    host: str
+    pid: int
+    since: str
+    """Local time, ISO 8601 with offset."""
+
+
+@contextmanager
+def run_lock(folder: Path) -> Generator[None]:
+    """Hold the folder's lock.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _read(descriptor)
+            who = (
+                f"process {holder.pid} on {holder.host} (since {holder.since})"
+                if holder
+                else "another process"
+            )
+            raise UsageError(
+                f"another run is at work in {folder}: {who}; wait for it, stop it, or choose "
+                "another folder with --out"
+            ) from None
+        me = Holder(socket.gethostname(), os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(asdict(me)).encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def lock_holder(folder: Path) -> Holder | None:
+    """Who runs in `folder` now; None when nobody does. Takes nothing away from a run that starts at
+    the same moment beyond the microseconds of the look."""
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return _read(descriptor) or Holder("an unknown host", 0, "an unknown time")
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> Holder | None:
+    try:
+        return Holder(**json.loads(os.pread(descriptor, 4096, 0)))
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,192 @@
+"""From pydantic's errors to sentences: place, what was got, what is allowed, and a near name.
+
+Pydantic's places carry the tags of unions ("steps", "int8", "quantize", "percentile",
+"weight_bits"). Walking the type beside the place tells a tag from a field, and finds the model
+whose field names are allowed there.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, Tag, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from attar.errors import did_you_mean
+
+Place = tuple[str | int, ...]
+MAX_SHOWN = 60
+"""Characters of a wrong value that are repeated in a message."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake at one place."""
+
+    place: Place
+    text: str
+
+    @property
+    def dotted(self) -> str:
+        return ".".join(map(str, self.place))
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a place leads: the place without tags, and the model that owns its last name."""
+
+    place: Place
+    owner: type[BaseModel] | None
+    is_choice: bool
+    """The place is a plain union: several members complained about one value."""
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> list[Mistake]:
+    """Every error as a mistake, those of one plain union merged into one."""
+    found: dict[Place, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        spot = locate(root, detail["loc"])
+        texts = found.setdefault(spot.place, [])
+        text = _sentence(detail, spot)
+        if text not in texts:
+            texts.append(text)
+    return [Mistake(place, "; or ".join(texts)) for place, texts in found.items()]
+
+
+def shown(value: Any) -> str:
+    """A wrong value as it looks in TOML or JSON, cut when long."""
+    text = repr(value) if not isinstance(value, bool) else str(value).lower()
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+
+
+def _sentence(detail: ErrorDetails, spot: Spot) -> str:
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    name = str(spot.place[-1]) if spot.place else ""
+    if kind == "extra_forbidden":
+        return f"unknown name{_hint(name, spot.owner)}"
+    if kind == "missing":
+        return "missing"
+    if kind == "union_tag_not_found":
+        field = str(context["discriminator"]).strip("'")
+        return f"says no {field!r}; it tells what the table is"
+    if kind == "union_tag_invalid":
+        field, tag = str(context["discriminator"]).strip("'"), str(context["tag"])
+        known = [word.strip("' ") for word in str(context["expected_tags"]).split(",")]
+        return f"{field} = {tag!r} is unknown{did_you_mean(tag, known)}; known: {', '.join(known)}"
+    if kind == "literal_error":
+        allowed = str(context["expected"])
+        known = [word.strip("' ") for word in allowed.replace(" or ", ",").split(",")]
+        return f"{shown(value)} is none of {allowed}{did_you_mean(str(value), known)}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_pattern_mismatch":
+        return (
+            f"{shown(value)} is no name: use letters, digits, _ and -, beginning with a letter or "
+            "digit"
+        )
+    expected = detail["msg"].removeprefix("Input ").replace("valid dictionary", "table")
+    return f"{expected}, got {shown(value)}"
+
+
+def _hint(name: str, owner: type[BaseModel] | None) -> str:
+    if owner is None:
+        return ""
+    known = field_names(owner)
+    return did_you_mean(name, known) or f"; known: {', '.join(known)}"
+
+
+def field_names(owner: type[BaseModel]) -> list[str]:
+    """Names a table may use, as written in TOML."""
+    return [field.alias or name for name, field in owner.model_fields.items()]
+
+
+def locate(root: type[BaseModel], loc: Sequence[str | int]) -> Spot:
+    """Follow `loc` from `root` through fields, dictionaries, lists and unions, leaving out the tags
+    of unions."""
+    place: list[str | int] = []
+    here: Any = root
+    owner: type[BaseModel] | None = None
+    for part in loc:
+        here, is_tagged, is_choice = _unwrapped(here, part)
+        if is_choice:
+            return Spot(tuple(place), owner, is_choice=True)
+        if is_tagged:
+            continue
+        if part == "[key]":
+            continue
+        place.append(part)
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            owner = here
+            here = _field_type(here, str(part))
+        else:
+            here = _item_type(here)
+    return Spot(tuple(place), owner, is_choice=False)
+
+
+def _unwrapped(annotation: Any, part: str | int) -> tuple[Any, bool, bool]:
+    """(type, `part` was the tag of a told-apart union, `part` was the label of a plain one)."""
+    while get_origin(annotation) is Annotated:
+        inner, *notes = get_args(annotation)
+        if _is_tagged(notes) and get_origin(inner) in (Union, types.UnionType):
+            return _member(inner, str(part)), True, False
+        annotation = inner
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        if len(members) > 1:
+            return annotation, False, True
+        return _unwrapped(members[0], part)
+    return annotation, False, False
+
+
+def _is_tagged(notes: Sequence[Any]) -> bool:
+    from pydantic import Discriminator
+
+    return any(
+        isinstance(note, Discriminator)
+        or (isinstance(note, FieldInfo) and note.discriminator is not None)
+        for note in notes
+    )
+
+
+def _member(union: Any, tag: str) -> Any:
+    """The member of a told-apart union that goes by `tag`: by its Tag, or by the default of a
+    Literal field."""
+    for member in get_args(union):
+        notes = get_args(member)[1:] if get_origin(member) is Annotated else ()
+        if any(isinstance(note, Tag) and note.tag == tag for note in notes):
+            return get_args(member)[0]
+        for leaf in _leaves(member):
+            fields = leaf.model_fields.values()
+            if any(
+                field.default == tag for field in fields if get_origin(field.annotation) is Literal
+            ):
+                return member
+    return Any
+
+
+def _leaves(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [leaf for part in get_args(annotation) for leaf in _leaves(part)]
+
+
+def _field_type(owner: type[BaseModel], name: str) -> Any:
+    for key, field in owner.model_fields.items():
+        if name in (key, field.alias):
+            if field.discriminator is not None:
+                return Annotated[field.annotation, field]
+            return (
+                Annotated[(field.annotation, *field.metadata)]
+                if field.metadata
+                else field.annotation
+            )
+    return Any
+
+
+def _item_type(annotation: Any) -> Any:
+    arguments = [part for part in get_args(annotation) if part is not Ellipsis]
+    return arguments[-1] if arguments else Any

@@ -1,0 +1,81 @@
+"""`--set steps.student.epochs=1`: the one way to change a recipe without editing it.
+
+The part after `=` is a TOML value; a plain word needs no quotes. The path must lead into something
+the recipe has: a step that does not exist is a mistake with a near name, while a new setting inside
+a step is left to the schema.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from typing import Any, cast
+
+from attar.errors import did_you_mean
+from attar.recipe.mistakes import Mistake
+
+NAMED_TABLES = ("data", "steps")
+"""Tables whose entries the user names; a path may not invent an entry by a typo."""
+PLAIN_WORD = re.compile(r"[^\s\"'\[\]{}=#,][^\"'\[\]{}=#\n]*")
+
+
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> list[Mistake]:
+    """Change `content` in place; return what could not be applied."""
+    mistakes: list[Mistake] = []
+    for text in overrides:
+        path, equals, value_text = text.partition("=")
+        parts = tuple(part.strip() for part in path.split("."))
+        problem = None
+        if not equals or not all(parts):
+            problem = "is not of the form dotted.path=value"
+        else:
+            value, problem = _parsed(value_text.strip())
+            problem = problem or _set(content, parts, value)
+        if problem:
+            mistakes.append(Mistake((f"--set {text}",), problem))
+    return mistakes
+
+
+def _parsed(text: str) -> tuple[Any, str | None]:
+    """The TOML value, and what is wrong with it."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        if PLAIN_WORD.fullmatch(text):
+            return text, None
+        return None, f"{text!r} is no TOML value ({type(error).__name__}: {str(error)[:80]})"
+    if set(parsed) != {"value"}:
+        return None, f"{text!r} is more than one value"
+    return parsed["value"], None
+
+
+def _set(content: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | None:
+    here: Any = content
+    for depth, part in enumerate(parts):
+        is_last = depth == len(parts) - 1
+        if isinstance(here, list):
+            items = cast("list[Any]", here)
+            if not part.isdigit() or int(part) >= len(items):
+                return f"{part!r} is no position in a list of {len(items)}; count from 0"
+            if is_last:
+                items[int(part)] = value
+            else:
+                here = items[int(part)]
+            continue
+        if not isinstance(here, dict):
+            return f"{'.'.join(parts[:depth])} is not a table, so it has no {part!r}"
+        table = cast("dict[str, Any]", here)
+        if is_last:
+            table[part] = value
+        elif part not in table:
+            known = list(table)
+            if depth == 0 and part not in (*known, "sweep"):
+                return f"the recipe has no {part!r}{did_you_mean(part, known)}"
+            if depth == 1 and parts[0] in NAMED_TABLES:
+                has = ", ".join(known) or "none"
+                return f"{parts[0]} has no {part!r}{did_you_mean(part, known)}; it has {has}"
+            here = table[part] = {}
+        else:
+            here = table[part]
+    return None

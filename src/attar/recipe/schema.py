@@ -1,0 +1,104 @@
+"""The form of a recipe: its tables as frozen pydantic models, nothing about how it is read or run.
+
+A recipe is data tables, steps (a union told apart by `run`), an optional sweep, and gates.
+Relations between the tables (does this word name a step?) are checked in `relations`, because a
+field cannot see its neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from attar.config import Config
+from attar.data.config import DataConfig
+from attar.evaluation.config import EvaluateStep
+from attar.export.config import ExportStep
+from attar.quantization.config import QuantizeStep
+from attar.report.config import ReportStep
+from attar.training.config import TrainStep
+
+StepConfig = Annotated[
+    TrainStep | QuantizeStep | ExportStep | EvaluateStep | ReportStep, Field(discriminator="run")
+]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+"""Names become folders and parts of dotted paths: letters, digits, _ and -, starting with a letter
+or digit."""
+
+
+class Sweep(Config):
+    """Multiplies steps: one copy for each combination of the listed values, and of everything that
+    depends on them."""
+
+    steps: tuple[str, ...] = Field(min_length=1)
+    """Steps whose settings vary."""
+    settings: dict[str, tuple[Any, ...]] = Field(min_length=1)
+    """Dotted setting of those steps → its values. In TOML each setting is written beside
+    `steps`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_settings(cls, table: Any) -> Any:
+        if not isinstance(table, dict) or "settings" in table:
+            return table  # pyright: ignore[reportUnknownVariableType]
+        rest: dict[str, Any] = {str(k): v for k, v in table.items() if k != "steps"}  # pyright: ignore
+        return {"steps": table.get("steps", ()), "settings": flattened(rest)}  # pyright: ignore
+
+
+class Gate(Config):
+    """A promise about a number; a missed one ends the run with exit code 6 after everything is
+    saved."""
+
+    metric: str
+    """"scores.deploy.accuracy": step, model, metric; or any dotted path into a step's metrics."""
+    at_least: float | None = None
+    at_most: float | None = None
+    of: str | None = None
+    """Another metric to compare with."""
+    max_drop: float | None = None
+    """How far `metric` may lie below `of`."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Gate:
+        if (self.of is None) != (self.max_drop is None):
+            raise ValueError("`of` and `max_drop` belong together; give both or neither")
+        if self.at_least is None and self.at_most is None and self.of is None:
+            raise ValueError("a gate needs at_least, at_most, or of with max_drop")
+        return self
+
+
+class Recipe(Config):
+    """A whole recipe."""
+
+    name: Name
+    """Name of the run's folder."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    data: dict[Name, DataConfig] = Field(default_factory=dict)
+    steps: dict[Name, StepConfig] = Field(min_length=1)
+    sweep: Sweep | None = None
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def order(self) -> list[str]:
+        """Names of the steps in the order they run, before any sweep."""
+        from attar.recipe.graph import in_order, inputs_of
+
+        return in_order(inputs_of(self.steps))
+
+
+def flattened(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted names; lists stay whole.
+
+    Example:
+        >>> flattened({"calibration": {"examples": [64, 256]}, "seed": [0, 1]})
+        {'calibration.examples': [64, 256], 'seed': [0, 1]}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, dict) and value:
+            flat |= flattened(value, f"{prefix}{name}.")  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

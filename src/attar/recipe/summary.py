@@ -1,0 +1,60 @@
+"""What a run has to say at its end: every step with what became of it, and every gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attar.progress import human_seconds
+from attar.recipe.gates import GateOutcome, require_gates
+
+
+@dataclass(frozen=True)
+class StepSummary:
+    """What became of one step."""
+
+    name: str
+    run: str
+    key: str
+    reused: bool
+    seconds: float
+    """Of the run that made the artifact, also when it was reused."""
+    folder: Path
+    metrics: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What became of a run."""
+
+    name: str
+    folder: Path
+    steps: tuple[StepSummary, ...]
+    gates: tuple[GateOutcome, ...] = ()
+
+    def metrics(self, step: str) -> Mapping[str, Any]:
+        """The metrics of one step."""
+        return next(summary.metrics for summary in self.steps if summary.name == step)
+
+    def require_gates(self) -> None:
+        """Raise `GateMissedError` with the numbers when a gate was missed."""
+        require_gates(self.gates)
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary as plain data, metrics included."""
+        steps = [{**asdict(step), "folder": str(step.folder)} for step in self.steps]
+        gates = [asdict(gate) for gate in self.gates]
+        return {"name": self.name, "folder": str(self.folder), "steps": steps, "gates": gates}
+
+    def text(self) -> str:
+        """The summary as lines."""
+        width = max(len(step.name) for step in self.steps)
+        lines = [
+            f"{step.name:{width}}  {'reused' if step.reused else 'made  '}  "
+            f"{human_seconds(step.seconds)}"
+            for step in self.steps
+        ]
+        lines += [f"gate {'passed' if g.passed else 'MISSED'}: {g.sentence}" for g in self.gates]
+        return "\n".join([*lines, f"all in {self.folder}"])
