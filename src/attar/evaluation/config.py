@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from attar.config import Config
 
@@ -21,6 +21,13 @@ class Speed(Config):
     calls: int = Field(default=5, ge=1)
     """Forward passes timed in a turn."""
 
+    @field_validator("batch_sizes")
+    @classmethod
+    def _batch_sizes_are_usable(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
+            raise ValueError(f"batch_sizes must be distinct and at least 1, got {list(sizes)}")
+        return sizes
+
 
 class EvaluateStep(Config):
     """Measure models of any form on the same data and the same machine."""
@@ -31,9 +38,27 @@ class EvaluateStep(Config):
     against the first and against the one before."""
     data: str
     split: Literal["validation", "test"] = "validation"
-    batch_size: int = Field(default=32, gt=0)
-    bootstrap: int = Field(default=2000, ge=100)
+    batch_size: int = Field(32, gt=0)
+    bootstrap: int = Field(2000, ge=100)
     """Resamples behind every interval."""
     speed: Speed | None = Speed()
     """None (in TOML: speed = false): no timing."""
+    memory: bool = True
+    """Peak memory of each model, in a process of its own; costs a start of its runtime each."""
     seed: int | None = None
+
+    @field_validator("speed", mode="before")
+    @classmethod
+    def _false_means_none(cls, speed: Any) -> Any:
+        """TOML has no null, and `speed = false` says what is meant."""
+        if isinstance(speed, bool):
+            return Speed() if speed else None
+        return speed
+
+    @field_validator("models")
+    @classmethod
+    def _models_are_distinct(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({name for name in models if models.count(name) > 1})
+        if twice:
+            raise ValueError(f"{twice} named more than once; results are kept by name")
+        return models

@@ -1,0 +1,117 @@
+"""Which metrics judge a data set, and how a model's outputs become comparable with its labels.
+
+The problem: logit 0 of a model is "its" class 0, and nothing promises that the data number their
+classes alike. A model trained on (negative, positive) and data read as (positive, negative) give an
+accuracy of 1 − a: garbage without an error. The idea: classes are matched by *name*, before
+anything is computed, and a model whose names cannot be matched is refused.
+
+    column of the logits for the data's class i = position of label_names[i] in the model's names
+
+Left out: guessing ("pos" for "positive", LABEL_0 for the first): a wrong guess is the very fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from attar.data.tables import Split, TextData
+from attar.errors import DataError, ModelError, did_you_mean
+from attar.models.task import Task
+from attar.numerics.metrics import METRICS
+from attar.numerics.statistics import Bootstrapped, bootstrap
+
+
+def labelled_split(data: TextData, name: str) -> Split:
+    """A split with at least one row, each of which has a label.
+
+    Raises:
+        DataError: there is no such split, it is empty, or rows lack their label; with the numbers.
+    """
+    split = data.split(name)
+    if len(split) == 0:
+        rows = ", ".join(f"{key} {len(value):,}" for key, value in data.splits.items())
+        raise DataError(
+            f"split {name!r} of data {data.name!r} has 0 rows, and a metric needs at least 1 (rows "
+            f"by split: {rows}; set aside: {len(data.set_aside):,}); choose another split or data"
+        )
+    if not split.is_labelled:
+        is_number = split.labels.dtype.kind == "f"
+        missing = int(np.sum(np.isnan(split.labels) if is_number else split.labels < 0))
+        raise DataError(
+            f"split {name!r} of data {data.name!r} has no label in {missing:,} of {len(split):,} "
+            "rows, and a metric needs all of them; choose another split (GLUE's test labels are "
+            "hidden) or name the right label column"
+        )
+    return split
+
+
+def known_metrics(data: TextData) -> tuple[str, ...]:
+    """The data's metrics, all of which can be computed.
+
+    Raises:
+        DataError: a name that is no metric, or none at all.
+    """
+    unknown = [name for name in data.metrics if name not in METRICS]
+    if unknown or not data.metrics:
+        hint = did_you_mean(unknown[0], list(METRICS)) if unknown else ""
+        raise DataError(
+            f"data {data.name!r} asks for the metrics {list(data.metrics)}{hint}; known are "
+            f"{list(METRICS)}"
+        )
+    return data.metrics
+
+
+def output_columns(model: str, task: Task, data: TextData) -> np.ndarray:
+    """Which columns of the model's logits hold the data's classes, in the data's order.
+
+    Args:
+        model: its name, for the message.
+    Returns: int64 (C,); for a regression the one column.
+    Raises:
+        ModelError: another objective, or classes whose names do not match.
+    """
+    if task.objective != data.objective:
+        raise ModelError(
+            f"model {model!r} was made for {task.objective}, data {data.name!r} are for "
+            f"{data.objective}; evaluate it on data of its own kind"
+        )
+    if data.objective == "regression":
+        return np.zeros(1, dtype=np.int64)
+    only_data = [name for name in data.label_names if name not in task.label_names]
+    only_model = [name for name in task.label_names if name not in data.label_names]
+    if only_data or only_model:
+        raise ModelError(
+            f"the classes of model {model!r} and data {data.name!r} cannot be matched by name: "
+            f"only the model has {only_model}, only the data have {only_data}; the model knows "
+            f"{list(task.label_names)}, the data {list(data.label_names)}; set label_names of the "
+            "data, or evaluate on the data the model was trained for"
+        )
+    return np.array([task.label_names.index(name) for name in data.label_names], dtype=np.int64)
+
+
+def predictions_from(logits: np.ndarray, data: TextData) -> np.ndarray:
+    """Classes (N,) int64, the first of equals, or numbers (N,) float64 in a regression.
+
+    Args:
+        logits: (N, C), columns in the data's order.
+    """
+    if data.objective == "regression":
+        return logits[:, 0].astype(np.float64)
+    return logits.argmax(axis=1)
+
+
+def bootstrapped_metrics(
+    predictions: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    data: TextData,
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, dict[str, Bootstrapped]]:
+    """Metric → model → its value on the data and on every resample; all models share the draws."""
+    return {
+        metric: bootstrap(metric, predictions, labels, resamples=resamples, seed=seed)
+        for metric in known_metrics(data)
+    }

@@ -1,0 +1,145 @@
+"""How much memory a model takes in use, measured in a process that does nothing else.
+
+The problem: inside a run that has trained and opened five models, the memory of one cannot be told.
+The idea: a fresh interpreter opens the model, runs it once at each batch size, and reads the
+high-water mark that the kernel keeps of its resident memory.
+
+    peak_rss_mib = high-water mark at the end          what a machine must have free to serve it
+    model_mib    = the same minus the mark after importing the runtime, before opening the model
+
+    python -m attar.evaluation.memory FOLDER --threads 2 --tokens 128 --batches 1 8  < texts.json
+
+Traps avoided: `ru_maxrss` of a child starts at its *parent's* peak on Linux, so VmHWM of
+/proc/self/status is read there; weights mapped from disk count only where they were touched, so the
+model is run on real token ids. A deployed model must not bring torch in; whether it did is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+
+from attar.errors import ResourceError
+
+STATUS = Path("/proc/self/status")
+TIMEOUT_S = 900
+"""Far above a start and two forward passes; a process that hangs must not hang the run."""
+RUNTIME_IMPORTS = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime",)}
+TORCH_IMPORTS = ("torch", "transformers", "safetensors.torch")
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """MiB of resident memory at the highest, and how much of it is the model's."""
+
+    peak_rss_mib: float
+    model_mib: float
+    """Peak minus the interpreter with the runtime imported."""
+    torch_loaded: bool
+
+
+def peak_memory_mib() -> float:
+    """The high-water mark of this process's resident memory, MiB."""
+    if STATUS.is_file():
+        line = next(x for x in STATUS.read_text().splitlines() if x.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    import resource
+
+    per_mib = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib
+
+
+def measure_here(
+    folder: Path,
+    texts: Sequence[tuple[str, ...]],
+    tokens: int,
+    batch_sizes: Sequence[int],
+    threads: int,
+) -> PeakMemory:
+    """Open the model in this process and run it once at each batch size. Only for a fresh process.
+
+    Args:
+        texts: repeated when there are fewer than a batch needs.
+    """
+    from attar.evaluation.inputs import exact_batch
+    from attar.models.forms import open_form
+
+    for module in _runtime_of(folder):
+        import_module(module)
+    before = peak_memory_mib()
+    form = open_form(folder, threads)
+    for batch in batch_sizes:
+        rows = [texts[i % len(texts)] for i in range(batch)]
+        form.logits(exact_batch(form.folder, form.task, rows, tokens))
+    after = peak_memory_mib()
+    return PeakMemory(round(after, 1), round(after - before, 1), "torch" in sys.modules)
+
+
+def measure_memory(
+    folder: Path,
+    texts: Sequence[tuple[str, ...]],
+    *,
+    tokens: int,
+    batch_sizes: Sequence[int],
+    threads: int,
+) -> PeakMemory:
+    """Peak memory of one model, in a process of its own.
+
+    Raises:
+        ResourceError: the process died, most likely for lack of memory; with its last words.
+    """
+    command = [sys.executable, "-m", "attar.evaluation.memory", str(folder)]
+    command += ["--threads", str(threads), "--tokens", str(tokens)]
+    command += ["--batches", *map(str, batch_sizes)]
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(list(texts)),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=TIMEOUT_S,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": str(threads)},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ResourceError(f"measuring the memory of {folder} took over {TIMEOUT_S} s") from error
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise ResourceError(
+            f"the process measuring the memory of {folder} ended with {done.returncode} "
+            f"({words[0]}); a negative number is the signal that killed it, -9 mostly for lack of "
+            "memory; set memory = false to go without"
+        )
+    return PeakMemory(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _runtime_of(folder: Path) -> tuple[str, ...]:
+    """The modules of a model's runtime: `deploy.json` names it, without one it is torch."""
+    file = folder / "deploy.json"
+    if not file.is_file():
+        return TORCH_IMPORTS
+    return RUNTIME_IMPORTS.get(json.loads(file.read_text("utf-8"))["format"], TORCH_IMPORTS)
+
+
+def main() -> None:
+    """Measure in this process; texts as JSON on stdin, the figures as a line of JSON on stdout."""
+    parser = argparse.ArgumentParser(prog="python -m attar.evaluation.memory")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    asked = parser.parse_args()
+    texts = [tuple(text) for text in json.load(sys.stdin)]
+    found = measure_here(asked.folder, texts, asked.tokens, asked.batches, asked.threads)
+    print(json.dumps(asdict(found)))
+
+
+if __name__ == "__main__":
+    main()

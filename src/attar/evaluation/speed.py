@@ -1,0 +1,157 @@
+"""How long one forward pass takes, measured so that models can be compared on a noisy machine.
+
+The problem: shared cores slow down and speed up by tens of percent within seconds; timing A for a
+minute and then B measures the minute, not the model. The idea: models take turns, A B C A B C …, so
+that a busy moment hits all of them alike, and models are compared *within* a round:
+
+    speedup of B in round r = median ms of the float model / median ms of B,  both in round r
+    reported: the median over rounds, with the smallest and the largest
+
+Each turn opens with one call that is not counted: it brings the model back into the caches, and
+lets the worker threads of the model before, which spin for a moment after their last call, fall
+asleep. All runtimes get the same number of threads. A call is `Form.logits` on a ready batch:
+tokenizing is the same for all and left out.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attar.evaluation.config import Speed
+
+Call = Callable[[], object]
+NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Milliseconds of every counted call of one model: (rounds, calls)."""
+
+    milliseconds: np.ndarray
+
+    @property
+    def p50(self) -> float:
+        """Median over all calls, ms."""
+        return float(np.percentile(self.milliseconds, 50))
+
+    @property
+    def p95(self) -> float:
+        """What 19 of 20 calls stay below, ms."""
+        return float(np.percentile(self.milliseconds, 95))
+
+    def speedup_over(self, other: Timed) -> np.ndarray:
+        """How many times faster than `other`, in each round: (rounds,); 1 is equal."""
+        ours, theirs = np.median(self.milliseconds, axis=1), np.median(other.milliseconds, axis=1)
+        return theirs / ours
+
+
+def take_turns(
+    calls: Mapping[str, Call],
+    *,
+    rounds: int,
+    calls_per_turn: int,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    after_turn: Callable[[], None] = lambda: None,
+) -> dict[str, Timed]:
+    """Time every call in rounds of turns, after one whole round that is not counted.
+
+    Args:
+        clock: nanoseconds; a test passes its own.
+    """
+    for call in calls.values():
+        call()
+    times = {name: np.empty((rounds, calls_per_turn)) for name in calls}
+    for turn in range(rounds):
+        for name, call in calls.items():
+            call()
+            for i in range(calls_per_turn):
+                start = clock()
+                call()
+                times[name][turn, i] = (clock() - start) / NS_PER_MS
+            after_turn()
+    return {name: Timed(values) for name, values in times.items()}
+
+
+def latency_metrics(
+    timed: Mapping[str, Timed], against: str, *, batch: int, tokens: int, threads: int
+) -> dict[str, dict[str, Any]]:
+    """What a result says about latency: p50, p95, and the speedup over one of the models."""
+    metrics: dict[str, dict[str, Any]] = {}
+    for name, model in timed.items():
+        ratios = model.speedup_over(timed[against])
+        metrics[name] = {
+            "p50": model.p50,
+            "p95": model.p95,
+            "batch": batch,
+            "tokens": tokens,
+            "threads": threads,
+            "calls": model.milliseconds.size,
+            "speedup": {
+                "against": against,
+                "median": float(np.median(ratios)),
+                "min": float(ratios.min()),
+                "max": float(ratios.max()),
+                "rounds": len(ratios),
+            },
+        }
+    return metrics
+
+
+def measure_latency(
+    speed: Speed,
+    threads: int,
+    against: str,
+    calls_for: Callable[[int], Mapping[str, Call]],
+    after_turn: Callable[[], None] = lambda: None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Model → its latency at each batch size.
+
+    Args:
+        against: the model speedups are told against.
+        calls_for: batch size → model → a forward pass on a batch of that size.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    with torch_threads(threads):
+        for batch in speed.batch_sizes:
+            timed = take_turns(
+                calls_for(batch),
+                rounds=speed.rounds,
+                calls_per_turn=speed.calls,
+                after_turn=after_turn,
+            )
+            metrics = latency_metrics(
+                timed, against, batch=batch, tokens=speed.tokens, threads=threads
+            )
+            for name, entry in metrics.items():
+                found.setdefault(name, []).append(entry)
+    return found
+
+
+def first_float(forms: Sequence[tuple[str, str]]) -> str:
+    """The model speedups are told against: the first (name, form) in float, else the first."""
+    return next((name for name, form in forms if form == "float"), forms[0][0])
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Torch's thread count is global: set it to what the deployed runtimes got, then put it back.
+
+    Nothing happens where no model has brought torch in.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
