@@ -1,0 +1,110 @@
+"""One step without a recipe file: the flags of a verb become the recipe they stand for.
+
+    attar train --model demo:minilm-l6 --data glue:sst2@data --set epochs=1
+
+is written as TOML, checked like any recipe, and saved in the run's folder, so that `attar status`
+and `attar resume` know it and the next person can copy it. Relative paths start in the current
+folder. In `--set`, a plain name is a setting of the step; `data.` reaches the data table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attar.errors import UsageError
+from attar.progress import Progress
+from attar.recipe.load import parse_recipe
+from attar.recipe.run import run_resolved
+from attar.recipe.schema import flattened
+from attar.recipe.summary import RunSummary
+
+DATA_NAME = "texts"
+WHOLE_RECIPE = ("seed", "name", "steps.", "gates", "sweep")
+"""Overrides that already name a place in the whole recipe."""
+
+
+def run_one_step(
+    verb: str, settings: Mapping[str, Any], overrides: Sequence[str], out: Path | None
+) -> RunSummary:
+    """Run one step in `<out>/<verb>`.
+
+    Args:
+        verb: what the step runs, e.g. "quantize"; also the names of the run and of the step.
+        settings: the step's settings; None means not given. `data`, here or in `calibration`,
+            is a data word: stdlib_docs, glue:TASK[@FOLDER], or a folder of files.
+        overrides: `name=value` for the rest.
+        out: folder for runs; None: `runs` in the current folder.
+    """
+    text = recipe_text(verb, settings)
+    resolved = tuple(_in_recipe(verb, override) for override in overrides)
+    path = Path.cwd() / f"{verb}.toml"
+    recipe = parse_recipe(text, resolved, path=path)
+    folder = Path("runs" if out is None else out) / recipe.name
+    source = {"text": text, "overrides": resolved, "path": path}
+    return run_resolved(recipe, Path.cwd(), folder, progress=Progress(), source=source)
+
+
+def recipe_text(verb: str, settings: Mapping[str, Any]) -> str:
+    """The recipe that a verb with these settings stands for.
+
+    Example:
+        >>> print(recipe_text("evaluate", {"models": ["a"], "data": "stdlib_docs"}))
+        name = "evaluate"
+        <BLANKLINE>
+        [data.texts]
+        source = "stdlib_docs"
+        <BLANKLINE>
+        [steps.evaluate]
+        run = "evaluate"
+        models = ["a"]
+        data = "texts"
+        <BLANKLINE>
+    """
+    given = {name: value for name, value in flattened(dict(settings)).items() if value is not None}
+    data_words = {name: given[name] for name in ("data", "calibration.data") if name in given}
+    tables = [f"name = {json.dumps(verb)}\n"]
+    for name, word in data_words.items():
+        tables.append(_table(f"data.{DATA_NAME}", data_table(word)))
+        given[name] = DATA_NAME
+    tables.append(_table(f"steps.{verb}", {"run": verb, **given}))
+    return "\n".join(tables)
+
+
+def data_table(word: str) -> dict[str, str]:
+    """The data table that a data word stands for.
+
+    Example:
+        >>> data_table("glue:sst2@data")
+        {'source': 'glue', 'task': 'sst2', 'path': 'data'}
+        >>> data_table("questions")
+        {'source': 'files', 'path': 'questions'}
+    """
+    if word == "stdlib_docs":
+        return {"source": "stdlib_docs"}
+    source, colon, rest = word.partition(":")
+    if colon and source == "glue":
+        task, at, folder = rest.partition("@")
+        return {"source": "glue", "task": task, **({"path": folder} if at else {})}
+    if colon and source == "files":
+        return {"source": "files", "path": rest}
+    return {"source": "files", "path": word}
+
+
+def _table(name: str, values: Mapping[str, Any]) -> str:
+    """A TOML table. JSON's strings, numbers, booleans and lists are TOML's too."""
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return "\n".join([f"[{name}]", *lines]) + "\n"
+
+
+def _in_recipe(verb: str, override: str) -> str:
+    name, equals, _ = override.partition("=")
+    if not equals:
+        raise UsageError(f"--set {override!r} has no value; write --set name=value")
+    if override.startswith("data."):
+        return f"data.{DATA_NAME}.{override.removeprefix('data.')}"
+    if name.startswith(WHOLE_RECIPE):
+        return override
+    return f"steps.{verb}.{override}"
