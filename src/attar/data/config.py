@@ -43,6 +43,8 @@ class FilesData(DataSettings):
     objective: Literal["classification", "regression"] = "classification"
     label_names: tuple[str, ...] | None = None
     """Order of the classes; None: sorted names found in train."""
+    id: str = "id"
+    """Column whose values must differ from row to row, if there is one; "": not looked at."""
     train: str = "train"
     """File stem of the split."""
     validation: str | None = None

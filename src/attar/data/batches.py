@@ -1,0 +1,81 @@
+"""Batches of rows of like length, in an order that is a pure function of (seed, epoch).
+
+The problem: a batch is padded to its longest row, and rows in random order waste half of the
+computation on padding; but sorting all rows by length would show the model the same batches, short
+to long, in every epoch. The idea: shuffle the rows, cut the permutation into groups of many
+batches, sort by length inside a group, cut the groups into batches, and shuffle the batches. Rows
+still meet different neighbours in every epoch, and padding nearly vanishes.
+
+    padding efficiency = Σ lengths / Σ over batches (rows · longest row)        1 = no padding at
+        all
+
+Left out: any state. A resumed run asks for the same epoch again and skips what it has done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attar.errors import UsageError
+from attar.seeds import generator
+
+BATCHES_PER_GROUP = 50
+"""Batches sorted together. On SST-2 (batch 32) padding efficiency is 0.50 unsorted and above 0.95
+from 20 batches on; more gains nothing and lets fewer rows change company."""
+
+
+class LengthGroupedBatches:
+    """Every row exactly once an epoch, in batches of at most `batch_size` rows of like length.
+
+    Args:
+        lengths: tokens of each row.
+        batch_size: rows in a batch; only the last batch of an epoch's cut is smaller.
+    Raises:
+        UsageError: `batch_size` is not positive.
+    """
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}; it must be at least 1")
+        self._lengths = np.asarray(lengths, dtype=np.int64)
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self._lengths) // self._batch_size)
+
+    def epoch(self, e: int) -> list[np.ndarray]:
+        """The batches of epoch `e`, each an int64 array of row numbers.
+
+        Example:
+            >>> batches = LengthGroupedBatches([3, 9, 4, 8], batch_size=2, seed=0).epoch(0)
+            >>> sorted(sorted(batch.tolist()) for batch in batches)
+            [[0, 2], [1, 3]]
+        """
+        random = generator(self._seed, "batches", e)
+        shuffled = random.permutation(len(self._lengths))
+        group_rows = self._batch_size * BATCHES_PER_GROUP
+        groups = [shuffled[i : i + group_rows] for i in range(0, len(shuffled), group_rows)]
+        by_length = [group[np.argsort(self._lengths[group], kind="stable")] for group in groups]
+        batches = [
+            group[i : i + self._batch_size]
+            for group in by_length
+            for i in range(0, len(group), self._batch_size)
+        ]
+        return [batches[i] for i in random.permutation(len(batches))]
+
+
+def padding_efficiency(lengths: Sequence[int] | np.ndarray, batches: Sequence[np.ndarray]) -> float:
+    """The share of computed tokens that are real: 1 means that no batch holds any padding.
+
+    Example:
+        >>> padding_efficiency([2, 4], [np.array([0, 1])])
+        0.75
+    """
+    lengths = np.asarray(lengths)
+    computed = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    real = sum(int(lengths[batch].sum()) for batch in batches)
+    return real / computed if computed else 1.0

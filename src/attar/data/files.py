@@ -1,0 +1,174 @@
+"""Your own files as data: a folder with one file a split, a glob, or one file.
+
+The problem: everyone's columns are named differently, and files hold faults. The idea: guess what
+is plain, say what was found when it is not, read every row once as a stream, and let `rows` decide
+what is kept. Without a validation file, a tenth of train is held out, chosen by a hash of the
+texts: equal texts stay on one side, the choice does not depend on the order of rows, and it is the
+same for every step and seed, so that no step trains on what another measures.
+
+Left out: labels spread over several columns, more than two texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+
+from attar.data.config import FilesData
+from attar.data.locate import SplitFiles, format_of, own_files
+from attar.data.records import Record, read_records
+from attar.data.rows import (
+    Columns,
+    Taken,
+    check_set_aside,
+    find_label_names,
+    settle_labels,
+    take_texts,
+)
+from attar.data.tables import SetAside, Split, TextData
+from attar.errors import DataError
+
+ROWS_LOOKED_AT = 100
+"""Rows from which columns are guessed."""
+HELD_OUT = 0.1
+PLAIN_TEXT = ("text", "sentence", "content", "document", "review", "question")
+PLAIN_PAIRS = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+)
+
+
+def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
+    """Read every split that has a file; hold out a validation split if none has one.
+
+    Raises:
+        DataError: nothing is there, columns are missing, a file is damaged, or too many rows are
+            unusable.
+    """
+    files = own_files(config, recipe_folder)
+    if "train" not in files:
+        raise DataError(
+            f"data {name!r} has no train file ({', '.join(files)} only); name its stem with train ="
+        )
+    columns = _find_columns(config, files, name)
+    taken = {
+        split: take_texts(_records(files[split]), columns[split], split)
+        for split in ("train", "validation", "test")
+        if split in files
+    }
+    label_names = _label_names(config, taken["train"], columns["train"])
+    splits: dict[str, Split] = {}
+    set_aside: list[SetAside] = []
+    for split, rows in taken.items():
+        splits[split], faults = settle_labels(
+            rows,
+            label_names,
+            is_regression=config.objective == "regression",
+            may_lack_labels=split == "test" or columns[split].label is None,
+        )
+        check_set_aside(name, split, rows.num_read, faults, config.max_set_aside)
+        set_aside += faults
+    if "validation" not in splits:
+        splits = _hold_out(splits, name)
+    return TextData(
+        name=name,
+        objective=config.objective,
+        label_names=label_names,
+        metrics=("pearson", "spearman") if config.objective == "regression" else ("accuracy",),
+        splits=splits,
+        set_aside=tuple(set_aside),
+    )
+
+
+def _records(files: tuple[Path, ...]) -> Iterator[Record]:
+    return chain.from_iterable(map(read_records, files))  # type: ignore[return-value]
+
+
+def _label_names(config: FilesData, train: Taken, columns: Columns) -> tuple[str, ...]:
+    if config.label_names is not None:
+        return config.label_names
+    if config.objective == "regression" or columns.label is None or not train.texts:
+        return ()
+    return find_label_names(train, columns.label)
+
+
+def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str, Columns]:
+    """The columns of every split; only .txt files and a test split may lack the label.
+
+    Raises:
+        DataError: a column is missing or cannot be guessed; the message names the columns that are
+            there.
+    """
+    found = {}
+    text = (config.text,) if isinstance(config.text, str) else config.text
+    for split, paths in files.items():
+        sample = [row for row in islice(_records(paths), ROWS_LOOKED_AT) if isinstance(row, dict)]
+        names = list(dict.fromkeys(name for row in sample for name in row))
+        if not sample:  # empty, or unreadable throughout: the count of faults says which
+            found[split] = Columns(text or PLAIN_TEXT[:1], config.label, config.id or None)
+            continue
+        text = text or _guess_text(sample, config, name)
+        missing = [column for column in text if column not in names]
+        is_unlabelled = config.label not in names and (
+            split == "test" or all(format_of(path) == ".txt" for path in paths)
+        )
+        if not is_unlabelled and config.label not in names:
+            missing.append(config.label)
+        if missing:
+            raise DataError(
+                f"split {split!r} of data {name!r} ({paths[0]}) has no column "
+                f"{' and no column '.join(map(repr, missing))}; "
+                f"its columns are {', '.join(map(repr, names))}; name them with text = and label ="
+            )
+        found[split] = Columns(text, None if is_unlabelled else config.label, config.id or None)
+    return found
+
+
+def _guess_text(sample: list[Record], config: FilesData, name: str) -> tuple[str, ...]:
+    names = list(dict.fromkeys(column for row in sample for column in row))
+    pairs = [pair for pair in PLAIN_PAIRS if all(column in names for column in pair)]
+    single = [(column,) for column in PLAIN_TEXT if column in names]
+    texts = [
+        (column,)
+        for column in names
+        if column not in (config.label, config.id)
+        and all(isinstance(row.get(column), str) for row in sample)
+    ]
+    for candidates in (pairs, single, texts):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            break
+    raise DataError(
+        f"data {name!r}: which column is the text cannot be guessed; its columns are "
+        f"{', '.join(map(repr, names))}; "
+        'name it with text = "…", or two for pairs with text = ["…", "…"]'
+    )
+
+
+def _hold_out(splits: Mapping[str, Split], name: str) -> dict[str, Split]:
+    """Move the tenth of train with the smallest text hashes to validation; equal texts go
+    together."""
+    train = splits["train"]
+    hashes = [_hash_of(texts) for texts in train.texts]
+    wanted = max(1, round(len(train) * HELD_OUT))
+    limit = sorted(hashes)[wanted - 1] if hashes else ""
+    held_out = [i for i, value in enumerate(hashes) if value <= limit]
+    kept = [i for i, value in enumerate(hashes) if value > limit]
+    if not kept:
+        raise DataError(
+            f"data {name!r} has {len(train)} usable rows in train, too few to hold out a tenth for "
+            "validation; "
+            "add rows, or a validation file"
+        )
+    return {**splits, "train": train.rows(kept), "validation": train.rows(held_out)}
+
+
+def _hash_of(texts: tuple[str, ...]) -> str:
+    return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()

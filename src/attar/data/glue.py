@@ -1,0 +1,133 @@
+"""The nine GLUE tasks, from a folder of files or from the hub, as tables with GLUE's own label
+order and metrics.
+
+The problem: nine tasks differ in columns, label names, metrics and splits, and copies of them
+differ again. The idea: a literal table, one row a task. Text columns are looked for under each name
+that copies use; class i is `label_names[i]`.
+
+Source: Wang et al. 2019, GLUE (table 1 for the metrics). MNLI's two validation sets are
+`validation` (matched) and `validation_mismatched`. Left out: AX, which has no training data. Test
+splits on the hub are unlabelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from attar.data.byte_lines import Unreadable
+from attar.data.config import GlueData
+from attar.data.locate import MNLI_STEMS, glue_files
+from attar.data.records import Record, read_records
+from attar.data.rows import Columns, check_set_aside, settle_labels, take_texts
+from attar.data.tables import SetAside, Split, TextData
+from attar.errors import DataError
+from attar.extras import require
+
+HUB_DATASET = "nyu-mll/glue"
+PAIR = ("sentence1", "sentence2")
+SAME = ("entailment", "not_entailment")
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """What is particular to one task."""
+
+    text: tuple[tuple[str, ...], ...]
+    """Text columns as copies name them, the first that fits is taken."""
+    label_names: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+TASKS: Mapping[str, TaskRow] = {
+    "cola": TaskRow((("sentence",),), ("unacceptable", "acceptable"), ("matthews",)),
+    "sst2": TaskRow((("sentence",),), ("negative", "positive"), ("accuracy",)),
+    "mrpc": TaskRow((PAIR,), ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "qqp": TaskRow(
+        (("question1", "question2"), PAIR), ("not_duplicate", "duplicate"), ("accuracy", "f1")
+    ),
+    "stsb": TaskRow((PAIR,), (), ("pearson", "spearman")),
+    "mnli": TaskRow(
+        (("premise", "hypothesis"), PAIR), ("entailment", "neutral", "contradiction"), ("accuracy",)
+    ),
+    "qnli": TaskRow((("question", "sentence"), PAIR), SAME, ("accuracy",)),
+    "rte": TaskRow((PAIR,), SAME, ("accuracy",)),
+    "wnli": TaskRow((PAIR,), ("not_entailment", "entailment"), ("accuracy",)),
+}
+OUR_SPLITS = {stems[0]: split for split, stems in MNLI_STEMS.items()}
+"""The hub's name of a split → ours; only MNLI's differ."""
+LABEL_COLUMNS = ("label", "score")
+"""The similarity of STS-B is `label` on the hub and `score` in the benchmark's own files."""
+
+
+def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
+    """One task with all the splits that its source has.
+
+    Raises:
+        DataError: the source is missing or damaged, or too many rows of a split are unusable.
+    """
+    task = TASKS[config.task]
+    sources = _hub_records(config.task) if config.path is None else _local(config, recipe_folder)
+    splits: dict[str, Split] = {}
+    set_aside: list[SetAside] = []
+    for split, records in sources.items():
+        first = list(islice(records, 1))
+        columns = _columns_of(first[0] if first else {}, task, config.task, split)
+        taken = take_texts(chain(first, records), columns, split)
+        splits[split], faults = settle_labels(
+            taken,
+            task.label_names,
+            is_regression=not task.label_names,
+            may_lack_labels=split.startswith("test"),
+        )
+        check_set_aside(name, split, taken.num_read, faults, config.max_set_aside)
+        set_aside += faults
+    return TextData(
+        name=name,
+        objective="classification" if task.label_names else "regression",
+        label_names=task.label_names,
+        metrics=task.metrics,
+        splits=splits,
+        set_aside=tuple(set_aside),
+    )
+
+
+def _local(config: GlueData, recipe_folder: Path) -> dict[str, Iterator[Record | Unreadable]]:
+    files = glue_files(config, recipe_folder)
+    return {split: chain.from_iterable(map(read_records, files[split])) for split in files}
+
+
+def _columns_of(first: Record | Unreadable, task: TaskRow, task_name: str, split: str) -> Columns:
+    """The columns by the first row's names; an unreadable first row leaves the task's usual
+    ones."""
+    if isinstance(first, Unreadable) or not first:
+        return Columns(task.text[0], LABEL_COLUMNS[0])
+    text = next((names for names in task.text if all(name in first for name in names)), None)
+    label = next((name for name in LABEL_COLUMNS if name in first), None)
+    if text is None or (label is None and not split.startswith("test")):
+        wanted = " or ".join(" + ".join(names) for names in task.text)
+        raise DataError(
+            f"split {split!r} of GLUE task {task_name!r} has the columns {', '.join(first)}; "
+            f"needed are {wanted}, and "
+            f"{' or '.join(LABEL_COLUMNS)}; rename the columns, or load the files with source = "
+            '"files"'
+        )
+    return Columns(text, label)
+
+
+def _hub_records(task: str) -> dict[str, Iterator[Record | Unreadable]]:
+    """The task from the hub, through `datasets`: parquet files only, no code of the repository is
+    run."""
+    datasets: Any = require("datasets", "hub")
+    try:
+        found = datasets.load_dataset(HUB_DATASET, task)
+    except Exception as error:  # every kind of network error of several libraries
+        raise DataError(
+            f"GLUE task {task!r} could not be had from the hub ({HUB_DATASET}): "
+            f"{type(error).__name__}: {error}; "
+            "check the network, or set path = to a folder that holds <task>/<split>.jsonl.gz"
+        ) from error
+    return {OUR_SPLITS.get(str(split), str(split)): iter(found[split]) for split in found}

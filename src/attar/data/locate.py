@@ -1,0 +1,172 @@
+"""Which files hold which split: asked by the sources that read them and by the fingerprint that
+hashes them.
+
+The problem: the key of a step must change when the data changes, so the fingerprint and the reader
+must agree on the files to the letter, and the fingerprint must not load an array library to say it.
+The idea: one place that only looks at names. A file belongs to a split when its stem is the split's
+name, or that name as a numbered shard (`train-00000-of-00002`) or a sample of it (`train_10k`).
+
+Left out: the hub, which has no files here until it is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attar.data.config import FilesData, GlueData
+from attar.errors import DataError
+
+FORMATS = (".jsonl", ".csv", ".tsv", ".parquet", ".txt")
+COMPRESSIONS = (".gz", ".zst")
+SplitFiles = Mapping[str, tuple[Path, ...]]
+
+VALIDATION_STEMS = ("validation", "dev", "valid")
+TEST_STEMS = ("test",)
+SHARD = re.compile(r"-\d+-of-\d+")
+SAMPLE = re.compile(r"_\d+k")
+
+GLUE_STEMS = {"train": ("train",), "validation": ("validation",), "test": ("test",)}
+MNLI_STEMS = {
+    "train": ("train",),
+    "validation": ("validation_matched", "validation"),
+    "validation_mismatched": ("validation_mismatched",),
+    "test": ("test_matched", "test"),
+    "test_mismatched": ("test_mismatched",),
+}
+
+
+def format_of(file: Path) -> str | None:
+    """The format by the file's name, compression aside; None: not one of ours.
+
+    Example:
+        >>> format_of(Path("train.jsonl.gz")), format_of(Path("notes.md"))
+        ('.jsonl', None)
+    """
+    bare = file.with_suffix("") if file.suffix in COMPRESSIONS else file
+    return bare.suffix if bare.suffix in FORMATS else None
+
+
+def stem_of(file: Path) -> str:
+    """The name without format and compression.
+
+    Example:
+        >>> stem_of(Path("data/train.jsonl.gz"))
+        'train'
+    """
+    bare = file.with_suffix("") if file.suffix in COMPRESSIONS else file
+    return bare.stem
+
+
+def glue_files(config: GlueData, recipe_folder: Path) -> SplitFiles:
+    """The files of a task below `config.path`; a task without a split simply lacks it.
+
+    Raises:
+        DataError: there is no folder of that task, or no file of any split in it.
+    """
+    root = recipe_folder / (config.path or "")
+    folder = root / config.task
+    stems = MNLI_STEMS if config.task == "mnli" else GLUE_STEMS
+    if not folder.is_dir():
+        tasks = (
+            sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        )
+        raise DataError(
+            f"GLUE task {config.task!r} needs the folder {folder}, which does not exist; {root} "
+            + (f"holds {', '.join(tasks)}" if tasks else "is no folder with tasks in it")
+            + "; correct path, or leave it out to take the task from the hub"
+        )
+    found = _files_of_splits(_data_files(folder), stems)
+    if not found:
+        raise DataError(
+            f"{folder} holds no split of GLUE task {config.task!r}; expected files such as "
+            "train.jsonl.gz and "
+            "validation.jsonl.gz"
+        )
+    return found
+
+
+def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
+    """The files of each split of a `files` source: a folder, a glob, or one file (then it is the
+    train split).
+
+    A glob's files that are named after no split are shards of train, if none is named train.
+
+    Raises:
+        DataError: nothing is there, a named split has no file, or two files claim one split.
+    """
+    pattern = config.path
+    base = recipe_folder / pattern
+    files = _data_files(base) if base.is_dir() else _matches(pattern, recipe_folder)
+    if not files:
+        raise DataError(
+            f"no data file at {base}; path is a folder or a glob of {' '.join(FORMATS)} files "
+            f"(.jsonl .csv .tsv .txt also with {' or '.join(COMPRESSIONS)}), relative to the recipe"
+        )
+    stems: dict[str, Sequence[str]] = {
+        "train": (config.train,),
+        "validation": (config.validation,) if config.validation else VALIDATION_STEMS,
+        "test": (config.test,) if config.test else TEST_STEMS,
+    }
+    if config.validation in TEST_STEMS and config.test is None:
+        del stems["test"]
+    found = dict(_files_of_splits(files, stems))
+    claimed = {file for split in found.values() for file in split}
+    unclaimed = tuple(file for file in files if file not in claimed)
+    if "train" not in found and unclaimed and not base.is_dir():
+        found["train"] = unclaimed
+    for split, named in (
+        ("train", config.train),
+        ("validation", config.validation),
+        ("test", config.test),
+    ):
+        if named and split not in found:
+            raise DataError(
+                f"{split} = {named!r}, but {base} has no file of that stem; it has "
+                f"{', '.join(sorted({stem_of(file) for file in files}))}; name one of these with "
+                f"{split} ="
+            )
+    return found
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and format_of(path))
+
+
+def _matches(pattern: str, recipe_folder: Path) -> list[Path]:
+    path = Path(pattern)
+    anchor = Path(path.anchor) if path.is_absolute() else recipe_folder
+    relative = path.relative_to(path.anchor) if path.is_absolute() else path
+    parts = list(relative.parts)
+    while parts and parts[0] == "..":  # glob refuses to climb; the folder does it
+        anchor, parts = anchor / "..", parts[1:]
+    if not parts:
+        return []
+    matched = anchor.glob(str(Path(*parts)))
+    return sorted(path for path in matched if path.is_file() and format_of(path))
+
+
+def _files_of_splits(files: Sequence[Path], stems: Mapping[str, Sequence[str]]) -> SplitFiles:
+    found = {}
+    for split, names in stems.items():
+        for name in names:
+            claimants = _claimants(files, name)
+            if claimants:
+                found[split] = claimants
+                break
+    return found
+
+
+def _claimants(files: Sequence[Path], name: str) -> tuple[Path, ...]:
+    """The one file, else the shards, else the sample of this name."""
+    exact = [file for file in files if stem_of(file) == name]
+    shards = [file for file in files if SHARD.fullmatch(stem_of(file).removeprefix(name))]
+    samples = [file for file in files if SAMPLE.fullmatch(stem_of(file).removeprefix(name))]
+    chosen = exact or shards or samples
+    if len(chosen) > 1 and chosen is not shards:
+        raise DataError(
+            f"split {name!r} has {len(chosen)} files: {', '.join(map(str, chosen))}; keep one of "
+            "them"
+        )
+    return tuple(chosen)

@@ -1,0 +1,104 @@
+"""What every data source becomes: texts with labels in named splits, and the rows that were left
+out with the reason.
+
+The problem: sources differ in columns, label forms and faults, and nothing behind them should have
+to know. The idea: one small immutable table. A text is a tuple of one or two strings (a sentence or
+a pair), a label an integer class or, in a regression, a number; what could not be used is kept
+beside the table, so that kept + set aside = what was read.
+
+Left out: tensors and token ids. A table knows no model; `tokenize` and `batches` follow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from attar.errors import DataError, did_you_mean
+
+UNLABELLED = -1
+"""The class of a row without a label (a hidden test set); GLUE's own convention. In a regression it
+is NaN."""
+
+Objective = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Texts and their labels, row for row: int64 classes, or float32 numbers in a regression."""
+
+    texts: tuple[tuple[str, ...], ...]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def is_labelled(self) -> bool:
+        """True if no row lacks a label."""
+        if self.labels.dtype.kind == "f":
+            return not bool(np.isnan(self.labels).any())
+        return not bool((self.labels == UNLABELLED).any())
+
+    def rows(self, indices: Sequence[int] | np.ndarray) -> Split:
+        """The same table with these rows only, in the order given."""
+        return Split(
+            tuple(self.texts[i] for i in indices), self.labels[np.asarray(indices, dtype=np.int64)]
+        )
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A row that was not used, and why."""
+
+    split: str
+    row: int
+    """Counted from 0 in the order of reading."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class TextData:
+    """A named data set, ready for any model."""
+
+    name: str
+    objective: Objective
+    label_names: tuple[str, ...]
+    """Class i is called label_names[i]; empty in a regression."""
+    metrics: tuple[str, ...]
+    """What is measured on it; the first one selects the best checkpoint."""
+    splits: Mapping[str, Split]
+    set_aside: tuple[SetAside, ...] = ()
+
+    def split(self, name: str, *, labelled: bool = False) -> Split:
+        """One split by name.
+
+        Args:
+            labelled: refuse a split with rows that have no label.
+        Raises:
+            DataError: there is no such split, or it has rows without a label.
+        """
+        if name not in self.splits:
+            known = list(self.splits)
+            raise DataError(
+                f"data {self.name!r} has no split {name!r}{did_you_mean(name, known)}; it has "
+                f"{', '.join(f'{split} ({len(self.splits[split])} rows)' for split in known)}; "
+                "choose one of these, or add a file for it"
+            )
+        found = self.splits[name]
+        if labelled and not found.is_labelled:
+            raise DataError(
+                f"split {name!r} of data {self.name!r} has rows without a label, and a label is "
+                "needed here; "
+                "choose a labelled split, or name the label column with label ="
+            )
+        return found
+
+    @property
+    def set_aside_counts(self) -> dict[str, int]:
+        """Reason → how many rows, the most frequent first."""
+        return dict(Counter(row.reason for row in self.set_aside).most_common())

@@ -1,0 +1,181 @@
+"""Texts to token ids with the `tokenizers` library alone, and ragged rows to padded batches.
+
+The problem: a deployed model must read text on a machine without torch and transformers, and must
+read it exactly as the model did in training. The idea: one encoder for both, straight from the
+folder's `tokenizer.json`. Settings for padding and truncation stored in that file (MiniLM's pads
+everything to 128) are replaced by our own: cut a pair at its longer text, pad right, and only to
+the longest row of a batch.
+
+Shapes: B rows of a batch, T tokens. Left out: word offsets, and every input beside the three that
+encoders know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from attar.errors import ModelError, UsageError
+
+KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+TEXTS_AT_ONCE = 4096
+"""Texts handed to the tokenizer's threads together: enough for all cores, little enough to keep
+memory flat."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows of token ids of different lengths, laid end to end: row i is `ids[starts[i]:starts[i +
+    1]]`."""
+
+    ids: np.ndarray
+    type_ids: np.ndarray
+    starts: np.ndarray
+    input_names: tuple[str, ...]
+    pad_id: int
+    pad_type_id: int = 0
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, special tokens included."""
+        return np.diff(self.starts)
+
+    def batch(
+        self, indices: Sequence[int] | np.ndarray, pad_to: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Rows as the model's inputs, int64 of shape (B, T), padded on the right.
+
+        Args:
+            pad_to: T; None: the longest of these rows.
+        Raises:
+            UsageError: `pad_to` is shorter than one of the rows.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        lengths = self.lengths[indices]
+        longest = int(lengths.max(initial=0))
+        width = longest if pad_to is None else pad_to
+        if width < longest:
+            raise UsageError(
+                f"pad_to is {pad_to}, a row of this batch has {longest} tokens; raise pad_to or "
+                "lower max_length"
+            )
+        shape = (len(indices), width)
+        ids = np.full(shape, self.pad_id, dtype=np.int64)
+        type_ids = np.full(shape, self.pad_type_id, dtype=np.int64)
+        for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
+            begin = self.starts[index]
+            ids[row, :length] = self.ids[begin : begin + length]
+            type_ids[row, :length] = self.type_ids[begin : begin + length]
+        mask = (np.arange(width) < lengths[:, None]).astype(np.int64)
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": type_ids}
+        return {name: inputs[name] for name in self.input_names}
+
+
+class TextEncoder:
+    """A folder's tokenizer, cutting at `max_length` tokens (special tokens included)."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, max_length: int, input_names: tuple[str, ...], pad_id: int
+    ) -> None:
+        unknown = [name for name in input_names if name not in KNOWN_INPUTS]
+        if unknown:
+            raise ModelError(
+                f"the model asks for the inputs {unknown}; a text encoder can give "
+                f"{list(KNOWN_INPUTS)}"
+            )
+        special = tokenizer.num_special_tokens_to_add(is_pair=True)
+        if max_length <= special:
+            raise UsageError(
+                f"max_length is {max_length}, and a pair of texts needs {special} special tokens "
+                "beside its words; "
+                f"use at least {special + 1}"
+            )
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_length, strategy="longest_first")
+        self._tokenizer = tokenizer
+        self.max_length = max_length
+        self.input_names = input_names
+        self.pad_id = pad_id
+
+    @classmethod
+    def from_folder(
+        cls, model_folder: Path, max_length: int, input_names: tuple[str, ...]
+    ) -> TextEncoder:
+        """Read `tokenizer.json`, and the padding token from what lies beside it.
+
+        Raises:
+            ModelError: the folder has no usable `tokenizer.json`, or names no padding token.
+        """
+        file = model_folder / "tokenizer.json"
+        if not file.is_file():
+            raise ModelError(
+                f"{model_folder} has no tokenizer.json; save the model with its fast tokenizer "
+                "(tokenizer.save_pretrained writes the file)"
+            )
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(
+                f"{file} is damaged or not a tokenizer ({error}); fetch the model again"
+            ) from error
+        return cls(tokenizer, max_length, input_names, _find_pad_id(model_folder, tokenizer))
+
+    def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
+        """Token ids of sentences `(text,)` and pairs `(first, second)`; all cores at work."""
+        rows: list[np.ndarray] = []
+        row_types: list[np.ndarray] = []
+        for begin in range(0, len(texts), TEXTS_AT_ONCE):
+            inputs: list[Any] = [
+                text[0] if len(text) == 1 else tuple(text)
+                for text in texts[begin : begin + TEXTS_AT_ONCE]
+            ]
+            for encoding in self._tokenizer.encode_batch_fast(inputs):
+                rows.append(np.array(encoding.ids, dtype=np.int32))
+                row_types.append(np.array(encoding.type_ids, dtype=np.int8))
+        starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return Encoded(
+            ids=np.concatenate(rows) if rows else np.zeros(0, np.int32),
+            type_ids=np.concatenate(row_types) if rows else np.zeros(0, np.int8),
+            starts=starts,
+            input_names=self.input_names,
+            pad_id=self.pad_id,
+        )
+
+
+def _find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:
+    """The tokenizer's own word for padding goes first: its id is what the embedding was trained
+    with."""
+    settings = _read_json_object(model_folder / "tokenizer_config.json")
+    token = settings.get("pad_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    pad_id = tokenizer.token_to_id(token) if isinstance(token, str) else None
+    if pad_id is None:
+        pad_id = _read_json_object(model_folder / "config.json").get("pad_token_id")
+    if pad_id is None and tokenizer.padding is not None:
+        pad_id = tokenizer.padding["pad_id"]
+    if not isinstance(pad_id, int):
+        raise ModelError(
+            f"no padding token is named in {model_folder} (pad_token in tokenizer_config.json, or "
+            "pad_token_id in "
+            "config.json); add one of them"
+        )
+    return pad_id
+
+
+def _read_json_object(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{file} is damaged ({error}); fetch the model again") from error
+    return content if isinstance(content, dict) else {}
