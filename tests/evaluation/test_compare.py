@@ -1,0 +1,82 @@
+"""Differences: against whom, and in words that say no more than the figures do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from attar.evaluation.compare import differences, sentence
+from attar.numerics.statistics import Difference, bootstrap
+
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        (
+            (-0.004, -0.011, 0.003),
+            f"int8 is 0.4 points below student (95 % interval {MINUS}1.1 … +0.3, n = 1,104): "
+            "inside the noise.",
+        ),
+        (
+            (0.021, 0.004, 0.036),
+            "int8 is 2.1 points above student (95 % interval +0.4 … +3.6, n = 1,104): "
+            "outside the noise.",
+        ),
+        (
+            (-0.01, -0.02, -0.001),
+            f"int8 is 1.0 point below student (95 % interval {MINUS}2.0 … {MINUS}0.1, n = 1,104): "
+            "outside the noise.",
+        ),
+        (
+            (0.0, 0.0, 0.0),
+            "int8 is level with student (95 % interval 0.00 … 0.00, n = 1,104): inside the noise.",
+        ),
+        (
+            (0.0003, 0.0001, 0.0006),
+            "int8 is 0.03 points above student (95 % interval +0.01 … +0.06, n = 1,104): "
+            "outside the noise.",
+        ),
+    ],
+)
+def test_sentence_says_size_side_interval_and_verdict(
+    figures: tuple[float, float, float], words: str
+) -> None:
+    assert sentence("int8", "student", "accuracy", Difference(*figures, 1104)) == words
+
+
+def test_sentence_names_every_metric_but_accuracy() -> None:
+    below = Difference(-0.05, -0.08, -0.02, 400)
+    assert sentence("a", "b", "matthews", below).startswith("a is 5.0 points of matthews below b (")
+    level = Difference(0.0, -0.01, 0.01, 400)
+    assert sentence("a", "b", "f1", level).startswith("a is level with b in f1 (")
+    assert sentence("a", "b", "accuracy", level).startswith("a is level with b (")
+
+
+def test_differences_are_against_the_first_and_the_one_before_and_never_twice() -> None:
+    labels = np.array([0, 1] * 40)
+    models = {name: np.where(np.arange(80) < i, 1 - labels, labels) for i, name in enumerate("abc")}
+    metrics = {m: bootstrap(m, models, labels, resamples=100) for m in ("accuracy", "f1")}
+    found = differences(["a", "b", "c"], metrics)
+    assert [(d["model"], d["against"], d["metric"]) for d in found] == [
+        ("b", "a", "accuracy"),
+        ("b", "a", "f1"),
+        ("c", "a", "accuracy"),
+        ("c", "a", "f1"),
+        ("c", "b", "accuracy"),
+        ("c", "b", "f1"),
+    ]
+    assert found[2]["value"] == pytest.approx(-2 / 80)
+    assert found[2]["ci95"][0] < found[2]["value"] <= found[2]["ci95"][1]
+    assert found[2]["n"] == 80
+    assert differences(["a"], metrics) == []
+
+
+def test_verdict_of_the_figures_is_that_of_the_sentence() -> None:
+    labels = np.ones(500, dtype=np.int64)
+    much_worse = np.where(np.arange(500) < 100, 0, 1)
+    metrics = {"accuracy": bootstrap("accuracy", {"good": labels, "bad": much_worse}, labels)}
+    (difference,) = differences(["good", "bad"], metrics)
+    assert difference["within_noise"] is False
+    assert difference["sentence"].endswith("outside the noise.")

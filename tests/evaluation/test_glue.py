@@ -1,0 +1,121 @@
+"""Classes are matched by name before anything is computed; bad splits are refused with numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from attar.data.tables import SetAside, Split, TextData
+from attar.errors import DataError, ModelError
+from attar.evaluation.glue import (
+    bootstrapped_metrics,
+    known_metrics,
+    labelled_split,
+    output_columns,
+    predictions_from,
+)
+from attar.models.task import Task
+
+NAMES = ("red", "green", "blue")
+INPUTS = ("input_ids", "attention_mask")
+
+
+def data_with(
+    labels: list[float], *, names: tuple[str, ...] = NAMES, metrics: tuple[str, ...] = ("accuracy",)
+) -> TextData:
+    kind = np.int64 if names else np.float32
+    split = Split(tuple(("text",) for _ in labels), np.array(labels, dtype=kind))
+    return TextData(
+        "colours",
+        "classification" if names else "regression",
+        names,
+        metrics,
+        {"train": Split((("x",),) * 7, np.zeros(7, dtype=kind)), "validation": split},
+        (SetAside("validation", 0, "empty text"),),
+    )
+
+
+def task_with(names: tuple[str, ...]) -> Task:
+    objective = "classification" if names else "regression"
+    return Task(objective=objective, label_names=names, max_length=16, input_names=INPUTS)
+
+
+def test_logits_of_a_reordered_model_give_the_same_predictions() -> None:
+    data = data_with([0, 1, 2])
+    logits = np.random.default_rng(0).normal(size=(50, 3))
+    for order in ([0, 1, 2], [2, 0, 1], [1, 0, 2]):
+        names = tuple(NAMES[i] for i in order)
+        columns = output_columns("m", task_with(names), data)
+        ours = predictions_from(logits[:, order][:, columns], data)
+        assert (ours == logits.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("red", "green", "violet"), r"only the model has \['violet'\].*only the data.*\['blue'\]"),
+        (("red", "green"), r"only the model has \[\].*only the data have \['blue'\]"),
+        (("red", "green", "blue", "x"), r"only the model has \['x'\].*only the data have \[\]"),
+        (("Red", "green", "blue"), r"only the model has \['Red'\]"),
+    ],
+)
+def test_classes_that_cannot_be_matched_by_name_are_refused(
+    names: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(ModelError, match=told):
+        output_columns("student", task_with(names), data_with([0]))
+
+
+def test_a_model_for_another_objective_is_refused() -> None:
+    with pytest.raises(ModelError, match="'m' was made for regression, data 'colours' are for cla"):
+        output_columns("m", task_with(()), data_with([0]))
+    with pytest.raises(ModelError, match="made for classification"):
+        output_columns("m", task_with(NAMES), data_with([0.5], names=()))
+
+
+def test_a_regression_predicts_its_one_number() -> None:
+    data = data_with([0.5, 1.0], names=(), metrics=("pearson",))
+    columns = output_columns("m", task_with(()), data)
+    assert predictions_from(np.array([[2.5], [0.5]])[:, columns], data).tolist() == [2.5, 0.5]
+
+
+def test_an_empty_split_is_refused_with_the_numbers_of_the_others() -> None:
+    with pytest.raises(DataError, match=r"0 rows.*train 7, validation 0; set aside: 1"):
+        labelled_split(data_with([]), "validation")
+
+
+@pytest.mark.parametrize("names", [NAMES, ()])
+def test_a_split_without_all_labels_is_refused_with_their_number(names: tuple[str, ...]) -> None:
+    missing = -1 if names else float("nan")
+    with pytest.raises(DataError, match="no label in 2 of 3 rows"):
+        labelled_split(data_with([0, missing, missing], names=names), "validation")
+
+
+def test_a_labelled_split_is_given_back_whole() -> None:
+    data = data_with([2, 0])
+    assert labelled_split(data, "validation") is data.splits["validation"]
+
+
+def test_negative_numbers_are_labels_in_a_regression() -> None:
+    assert len(labelled_split(data_with([-1.0, -3.0], names=()), "validation")) == 2
+
+
+@pytest.mark.parametrize("metrics", [(), ("acuracy",)])
+def test_metrics_nobody_can_compute_are_refused(metrics: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match=r"known are \['accuracy', 'matthews'"):
+        known_metrics(data_with([0], metrics=metrics))
+
+
+def test_every_metric_of_the_data_is_computed_for_every_model_on_shared_draws() -> None:
+    data = data_with([0, 1, 2, 1], metrics=("accuracy", "matthews"))
+    labels = data.splits["validation"].labels
+    found = bootstrapped_metrics(
+        {"a": labels, "b": np.zeros(4, np.int64)}, labels, data, resamples=100, seed=4
+    )
+    assert {metric: set(models) for metric, models in found.items()} == {
+        "accuracy": {"a", "b"},
+        "matthews": {"a", "b"},
+    }
+    assert found["accuracy"]["a"].value == 1.0
+    assert found["accuracy"]["b"].value == 0.25
+    assert found["accuracy"]["a"].draw == found["accuracy"]["b"].draw

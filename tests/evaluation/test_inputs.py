@@ -1,0 +1,52 @@
+"""Inputs for timing: an exact shape, real ids, nothing masked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attar.data.tokenize import TextEncoder
+from attar.errors import UsageError
+from attar.evaluation.inputs import exact_batch, longest_texts
+from attar.models.task import Task
+
+TASK = Task(
+    objective="classification",
+    label_names=("a", "b"),
+    max_length=32,
+    input_names=("input_ids", "attention_mask", "token_type_ids"),
+)
+TEXTS = [("open the file",), ("how do i read a list", "sort the map")]
+
+
+@pytest.mark.parametrize("tokens", [4, 17, 60])
+def test_a_batch_has_exactly_the_tokens_asked_for_and_none_is_masked(
+    tiny_bert: Path, tokens: int
+) -> None:
+    batch = exact_batch(tiny_bert, TASK, TEXTS, tokens)
+    assert list(batch) == list(TASK.input_names)
+    assert {values.shape for values in batch.values()} == {(2, tokens)}
+    assert (batch["attention_mask"] == 1).all()
+
+
+def test_ids_are_the_text_s_own_repeated_and_cut(tiny_bert: Path) -> None:
+    encoder = TextEncoder.from_folder(tiny_bert, TASK.max_length, TASK.input_names)
+    real = encoder.encode(TEXTS)
+    batch = exact_batch(tiny_bert, TASK, TEXTS, 30)
+    for row in range(2):
+        for name in ("input_ids", "token_type_ids"):
+            once = real.batch([row])[name][0]
+            assert (batch[name][row] == np.tile(once, 30)[:30]).all()
+
+
+def test_more_tokens_than_positions_are_refused_with_both_numbers(tiny_bert: Path) -> None:
+    with pytest.raises(UsageError, match=r"speed\.tokens is 65.*64 positions"):
+        exact_batch(tiny_bert, TASK, TEXTS, 65)
+
+
+def test_the_longest_texts_come_first_and_are_repeated_when_few() -> None:
+    texts = [("aa",), ("b" * 9,), ("cc", "cccc")]
+    assert longest_texts(texts, 2) == [texts[1], texts[2]]
+    assert longest_texts(texts, 5) == [texts[1], texts[2], texts[0], texts[1], texts[2]]
