@@ -28,7 +28,7 @@ def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Fl
 
 
 def squared_error(logits: Float[Tensor, "B 1"], scores: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """(prediction − score)² of each example, in the score's unit squared; 0 where the score is NaN."""
+    """(prediction − score)² of each example, in the score's unit squared; 0 where there is none."""
     labelled = is_labelled(scores)
     prediction_B = logits[:, 0]
     # The target is replaced before the subtraction: masking a NaN afterwards leaves NaN in the

@@ -52,8 +52,8 @@ def resolve_layer_map(asked: str | LayerMap, student_blocks: int, teacher_blocks
         return {student_blocks: teacher_blocks}
     if teacher_blocks % student_blocks:
         raise ModelError(
-            'hidden_mse: layer_map "uniform" needs a teacher with a multiple of the student\'s depth, '
-            f"got {teacher_blocks} and {student_blocks} blocks; write the pairs, such as "
+            'hidden_mse: layer_map "uniform" needs the teacher\'s depth to be a multiple of the '
+            f"student's, got {teacher_blocks} and {student_blocks} blocks; write pairs, such as "
             f"layer_map = {{ 0 = 0, {student_blocks} = {teacher_blocks} }}"
         )
     stride = teacher_blocks // student_blocks
@@ -68,9 +68,9 @@ def require_equal_width(student_size: int, teacher_size: int) -> None:
     """
     if student_size != teacher_size:
         raise ModelError(
-            f"hidden_mse: hidden sizes {student_size} (student) and {teacher_size} (teacher) differ; "
-            "it compares equal widths only (a learned projection between widths comes with a later "
-            "method); remove the term or use a student of the teacher's width"
+            f"hidden_mse: hidden sizes {student_size} (student) and {teacher_size} (teacher) "
+            "differ; it compares equal widths only (a learned projection between widths comes with "
+            "a later method); remove the term or use a student of the teacher's width"
         )
 
 

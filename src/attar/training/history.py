@@ -1,0 +1,60 @@
+"""The lines of `history.jsonl`: means over a few steps, and what each evaluation found.
+
+A run of thousands of steps is thinned to a few hundred lines. A line is the mean over the steps
+since the last one, so that nothing is lost to chance; the steps that wait for their line are part
+of a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from attar.losses.total import LossValues
+from attar.training.state import Place
+
+TRAINING_LINES = 200
+"""Enough for a smooth curve, few enough to draw and to keep in every checkpoint."""
+
+
+def log_step(
+    place: Place,
+    parts: Sequence[LossValues],
+    learning_rate: float,
+    grad_norm: float,
+    *,
+    total_steps: int,
+    epoch: float,
+    seconds: float,
+) -> None:
+    """Add the step just done (`place.step` counts it already); write a line when one is due."""
+    terms = {name: sum(float(part.terms[name]) for part in parts) for name in parts[0].terms}
+    loss = sum(float(part.total.detach()) for part in parts)
+    place.since_logged.append({"loss": loss, "grad_norm": grad_norm, "losses": terms})
+    if place.step % max(1, total_steps // TRAINING_LINES) and place.step != total_steps:
+        return
+    steps, place.since_logged = place.since_logged, []
+    place.history.append(
+        {
+            "step": place.step,
+            "epoch": epoch,
+            "loss": fmean(step["loss"] for step in steps),
+            "learning_rate": learning_rate,
+            "grad_norm": fmean(step["grad_norm"] for step in steps),
+            "losses": {name: fmean(step["losses"][name] for step in steps) for name in terms},
+            "seconds": round(seconds, 3),
+        }
+    )
+
+
+def log_evaluation(place: Place, values: Mapping[str, float], metric: str, epoch: float) -> bool:
+    """Add an evaluation.
+
+    Returns: True if it is the best so far; of equals, the earliest is kept.
+    """
+    place.evaluated_step = place.step
+    place.history.append({"step": place.step, "epoch": epoch, "validation": dict(values)})
+    if place.best_value is not None and values[metric] <= place.best_value:
+        return False
+    place.best_step, place.best_value = place.step, values[metric]
+    return True

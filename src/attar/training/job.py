@@ -1,0 +1,81 @@
+"""What is to be learned from what: fixed before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedModel
+
+from attar.data.batches import LengthGroupedBatches
+from attar.losses.total import TotalLoss
+from attar.seeds import derive_seed
+from attar.training.config import TrainStep
+from attar.training.examples import Examples
+from attar.training.teachers import Teacher
+
+DEFAULT_EPOCHS = 3.0
+EVALUATION_BATCH_COST = 1 / 3
+"""Time of an evaluation batch in optimizer steps: one of the three forward passes a step is worth.
+For the time left only."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, what it learns from, and how."""
+
+    name: str
+    config: TrainStep
+    seed: int
+    model: PreTrainedModel
+    input_names: tuple[str, ...]
+    """What the student is fed; a teacher may be fed more."""
+    teacher: Teacher | None
+    loss: TotalLoss
+    train: Examples
+    validation: Examples
+    metrics: tuple[str, ...]
+    """The first one selects."""
+
+    @cached_property
+    def batches(self) -> LengthGroupedBatches:
+        return LengthGroupedBatches(
+            self.train.encoded.lengths, self.config.batch_size, derive_seed(self.seed, "order")
+        )
+
+    @cached_property
+    def total_steps(self) -> int:
+        if self.config.max_steps is not None:
+            return self.config.max_steps
+        epochs = self.config.epochs or DEFAULT_EPOCHS
+        return max(1, round(epochs * len(self.batches)))
+
+    @cached_property
+    def evaluation_steps(self) -> frozenset[int]:
+        return evenly_spread(self.total_steps, self.config.evaluations)
+
+    @property
+    def evaluation_batch_size(self) -> int:
+        return self.config.micro_batch_size or self.config.batch_size
+
+    @property
+    def evaluation_units(self) -> int:
+        """Work of one evaluation, in optimizer steps."""
+        batches = -(-len(self.validation) // self.evaluation_batch_size)
+        return int(batches * EVALUATION_BATCH_COST)
+
+    def units(self, step: int, evaluated_step: int) -> int:
+        """Work done after `step` steps and the evaluations up to `evaluated_step`, in steps."""
+        evaluations = sum(due <= evaluated_step for due in self.evaluation_steps)
+        return step + evaluations * self.evaluation_units
+
+
+def evenly_spread(total_steps: int, evaluations: int) -> frozenset[int]:
+    """Steps after which validation is looked at: evenly spread, the last one at the end.
+
+    Example:
+        >>> sorted(evenly_spread(10, 3))
+        [3, 7, 10]
+    """
+    count = min(evaluations, total_steps)
+    return frozenset(round(total_steps * k / count) for k in range(1, count + 1))

@@ -1,0 +1,244 @@
+"""The one training loop: optimizer steps, evaluations and checkpoints of any objective, with or
+without a teacher.
+
+Every step is a pure function of (settings, step, weights, moments): its rows, its learning rate and
+its dropout masks are derived from the step's number. So a run that was killed and goes on from a
+checkpoint repeats, bit for bit, what an uninterrupted run does (on the same machine with as many
+threads), and there is no generator or iterator to restore.
+
+The gradient is the whole batch's however many micro-batches it is cut into: each divides its sums
+by the counts of the whole batch. Left out: several processes, and recomputing activations.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from attar.errors import NonFiniteError, StoppedError
+from attar.losses.targets import count_units
+from attar.losses.total import LossValues
+from attar.progress import Progress, Task
+from attar.seeds import derive_seed
+from attar.training.checkpoint import CheckpointStore
+from attar.training.forward import forward
+from attar.training.guard import is_finite, require_finite_gradient, require_finite_loss
+from attar.training.history import log_evaluation, log_step
+from attar.training.job import Job
+from attar.training.optimizer import build_optimizer, set_learning_rate_
+from attar.training.schedule import Schedule
+from attar.training.state import Place, fill_moments_, fill_weights_, moments_of, weights_of
+from attar.training.validation import validate
+
+CHECKPOINT_EVERY_S = 60.0
+CHECKPOINT_SHARE = 0.05
+"""At most this share of the time goes into periodic checkpoints, however slow the disk is."""
+
+
+class Loop:
+    """A job on its way: `run()` returns where it ended, with the kept weights in the model."""
+
+    def __init__(
+        self,
+        job: Job,
+        accelerator: Accelerator,
+        store: CheckpointStore,
+        progress: Progress,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        config = job.config
+        self._job, self._config, self._model = job, config, job.model
+        self._accelerator, self._store = accelerator, store
+        self._progress, self._should_stop = progress, should_stop
+        self._total = job.total_steps
+        self._optimizer = build_optimizer(job.model, config)
+        self._learning_rate = Schedule.of(
+            config.schedule, config.learning_rate, self._total, config.warmup_ratio
+        )
+        self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
+        self._checkpoint_seconds = 0.0
+        self._saved_at = self._counted_to = time.monotonic()
+        self.place = Place()
+
+    def run(self) -> Place:
+        """Train to the end, going on from the newest checkpoint if there is one.
+
+        Raises:
+            NonFiniteError: a loss or gradient is no number; the last good state is a checkpoint.
+            StoppedError: the process was asked to stop; its state is a checkpoint.
+        """
+        self._resume()
+        self._model.train()
+        job, place = self._job, self.place
+        title = f"{job.name}: training"
+        with self._progress.task(title, job.units(self._total, self._total)) as task:
+            task.skip(job.units(place.step, place.evaluated_step))
+            while True:
+                self._evaluate_if_due(task)
+                if place.step == self._total:
+                    break
+                self._stop_if_asked()
+                self._step()
+                task.advance(note=self._note())
+                self._checkpoint_if_due()
+        self._keep()
+        return place
+
+    def _step(self) -> None:
+        """One optimizer step, or an error with weights and moments as they were."""
+        job, step = self._job, self.place.step
+        rows = self._rows(step)
+        tokens = int(job.train.encoded.lengths[rows].sum())
+        counts = count_units(torch.from_numpy(job.train.labels[rows]), tokens)
+        torch.manual_seed(derive_seed(job.seed, "dropout", step))
+        try:
+            parts = [self._backward(part, counts, step) for part in self._micro_batches(rows)]
+            norm = self._accelerator.clip_grad_norm_(
+                self._model.parameters(), self._config.max_grad_norm or float("inf")
+            )
+            assert norm is not None
+            require_finite_gradient(norm, self._model, rows.tolist(), step)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}; {self._keep_last_good()}") from error
+        learning_rate = self._learning_rate(step)
+        set_learning_rate_(self._optimizer, learning_rate)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.place.step += 1
+        log_step(
+            self.place,
+            parts,
+            learning_rate,
+            float(norm),
+            total_steps=self._total,
+            epoch=self._epochs_done(),
+            seconds=self._seconds(),
+        )
+
+    def _backward(self, rows: np.ndarray, counts: Mapping[Any, int], step: int) -> LossValues:
+        """Forward and backward of one micro-batch; its share of the batch's loss and gradient."""
+        job = self._job
+        inputs, targets = job.train.batch(rows, self._model.device)
+        own = {name: inputs[name] for name in job.input_names}
+        with self._accelerator.autocast():
+            taught = None if job.teacher is None else job.teacher(inputs)
+            given = forward(self._model, own, job.loss.needs_hidden_states)
+        values = job.loss(given, taught, targets, counts)
+        require_finite_loss(values.examples, rows.tolist(), step)
+        self._accelerator.backward(values.total)
+        return values
+
+    def _rows(self, step: int) -> np.ndarray:
+        epoch, position = divmod(step, len(self._job.batches))
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._job.batches.epoch(epoch))
+        return self._epoch[1][position]
+
+    def _micro_batches(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        size = self._config.micro_batch_size or len(rows)
+        return (rows[begin : begin + size] for begin in range(0, len(rows), size))
+
+    def _evaluate_if_due(self, task: Task) -> None:
+        job, place = self._job, self.place
+        if place.step not in job.evaluation_steps or place.evaluated_step == place.step:
+            return
+        values = validate(
+            self._model,
+            job.validation,
+            job.metrics,
+            job.evaluation_batch_size,
+            self._stop_if_asked,
+        )
+        task.advance(job.evaluation_units)
+        is_best = log_evaluation(place, values, job.metrics[0], self._epochs_done())
+        found = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        self._progress.say(f"  {job.name}: step {place.step}/{self._total}, validation {found}")
+        if is_best and place.step < self._total:
+            self._checkpoint()
+
+    def _keep(self) -> None:
+        """Leave the kept state's weights in the model, in eval mode."""
+        if self._config.keep == "best" and self.place.best_step != self._total:
+            fill_weights_(self._model, self._store.best_weights)
+        self._count_seconds()
+        self._model.eval()
+
+    def _resume(self) -> None:
+        found = self._store.newest()
+        if found is None:
+            return
+        fill_weights_(self._model, found.weights)
+        fill_moments_(self._model, self._optimizer, found.moments)
+        self.place = found.place
+        name, now = self._job.name, self._conditions()
+        self._progress.say(f"  {name}: going on after step {self.place.step} of {self._total}")
+        then = found.about
+        changed = [f"{k} {then.get(k)} → {v}" for k, v in now.items() if then.get(k) != v]
+        if changed:
+            self._progress.warn(
+                f"{name}: the checkpoint was made under other conditions ({', '.join(changed)}); "
+                "the run goes on, but not bit for bit as it would have there"
+            )
+
+    def _conditions(self) -> dict[str, Any]:
+        """What must be equal for a continuation to be bit-identical."""
+        return {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": self._model.device.type,
+            "mixed_precision": str(self._accelerator.mixed_precision),
+        }
+
+    def _checkpoint_if_due(self) -> None:
+        every = self._config.checkpoint_every
+        pause = max(CHECKPOINT_EVERY_S, self._checkpoint_seconds / CHECKPOINT_SHARE)
+        is_due = (
+            time.monotonic() - self._saved_at >= pause
+            if every is None
+            else self.place.step % every == 0
+        )
+        if is_due and self.place.step < self._total:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        began = time.monotonic()
+        self._count_seconds()
+        moments = moments_of(self._model, self._optimizer)
+        self._store.save(self.place, weights_of(self._model), moments, self._conditions())
+        self._saved_at = time.monotonic()
+        self._checkpoint_seconds = self._saved_at - began
+
+    def _keep_last_good(self) -> str:
+        if self.place.step == 0:
+            return "no step had been done yet"
+        if not is_finite(self._model):
+            return "the weights are no longer finite, so only earlier checkpoints are kept"
+        self._checkpoint()
+        return f"the state after step {self.place.step} is kept as a checkpoint"
+
+    def _stop_if_asked(self) -> None:
+        if self._should_stop():
+            self._checkpoint()
+            raise StoppedError(
+                f"{self._job.name} stopped after step {self.place.step} of {self._total}; its "
+                "state is saved, and `attar resume` (or the same command again) goes on from there"
+            )
+
+    def _seconds(self) -> float:
+        return self.place.seconds + time.monotonic() - self._counted_to
+
+    def _count_seconds(self) -> None:
+        self.place.seconds, self._counted_to = self._seconds(), time.monotonic()
+
+    def _epochs_done(self) -> float:
+        return round(self.place.step / len(self._job.batches), 4)
+
+    def _note(self) -> str:
+        recent = [line for line in self.place.history[-2:] if "loss" in line]
+        loss = f", loss {recent[-1]['loss']:.4f}" if recent else ""
+        return f"step {self.place.step}/{self._total}{loss}"

@@ -1,0 +1,241 @@
+"""`run = "train"`: a model, data and perhaps a teacher in; a fine-tuned model folder and its
+history out.
+
+All that can be refused (labels, vocabularies, lengths, losses) is refused before the first forward
+pass.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import nn
+from transformers import PreTrainedModel
+
+from attar.artifacts import disk_errors_explained, read_json
+from attar.data.load import load_data
+from attar.data.tables import TextData
+from attar.data.tokenize import TextEncoder
+from attar.errors import DataError, ModelError, UsageError
+from attar.losses.config import HiddenMse
+from attar.losses.hidden import require_equal_width, resolve_layer_map
+from attar.losses.total import TotalLoss
+from attar.models.config import FromConfig, referenced_model
+from attar.models.load import LoadedModel, build_model, config_of, input_names_of, save_model
+from attar.models.references import resolve_model
+from attar.models.task import Task
+from attar.step import StepContext
+from attar.training.checkpoint import CheckpointStore
+from attar.training.config import TrainStep
+from attar.training.examples import Examples
+from attar.training.job import Job
+from attar.training.loop import Loop
+from attar.training.precision import Precision, choose_precision
+from attar.training.state import Place
+from attar.training.teachers import Teacher, load_teacher
+from attar.training.validation import metrics_for
+
+HISTORY_FILE = "history.jsonl"
+
+
+def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
+    """Fit a model to data, alone or with a teacher; see the contract for files and metrics.
+
+    Raises:
+        AttarError: whatever a user can mend, before training where it can be known then.
+    """
+    data = load_data(
+        context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
+    )
+    seed = context.seed if config.seed is None else config.seed
+    student = _student(config, context, data, seed)
+    teacher = _teacher(config, context, student, seed)
+    job = _job(config, context, data, student, teacher, seed)
+    accelerator, precision = _accelerator(config, context)
+    student.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
+    if teacher is not None:
+        teacher.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
+
+    context.scratch.mkdir(parents=True, exist_ok=True)
+    store = CheckpointStore(context.scratch, context.progress)
+    place = Loop(job, accelerator, store, context.progress, context.should_stop).run()
+
+    student.model.to("cpu")  # pyright: ignore[reportArgumentType]
+    save_model(student, context.folder / "model")
+    with disk_errors_explained(context.folder):
+        lines = (json.dumps(line, ensure_ascii=False) for line in place.history)
+        (context.folder / HISTORY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return _metrics(job, data, place, precision)
+
+
+def _student(config: TrainStep, context: StepContext, data: TextData, seed: int) -> LoadedModel:
+    if config.objective is not None and config.objective != data.objective:
+        raise UsageError(
+            f"{context.name}: objective is {config.objective!r}, but data {data.name!r} is for "
+            f"{data.objective}; leave objective out, or name other data"
+        )
+    if isinstance(config.model, FromConfig):
+        plain, where = config.model.config, "model.config"
+    else:
+        folder = resolve_model(
+            referenced_model(config.model) or "", context.inputs, context.recipe_folder
+        )
+        plain, where = read_json(folder / "config.json"), str(folder)
+    task = Task(
+        objective=data.objective,
+        label_names=data.label_names,
+        max_length=config.max_length,
+        input_names=input_names_of(config_of(plain, where)),
+        metrics=metrics_for(data.objective, data.metrics),
+    )
+    student = build_model(config.model, context.inputs, context.recipe_folder, task, seed)
+    for note in student.notes:
+        context.progress.warn(f"{context.name}: {note}")
+    require_positions(student.model, config.max_length, f"{context.name}: the model")
+    return student
+
+
+def _teacher(
+    config: TrainStep, context: StepContext, student: LoadedModel, seed: int
+) -> Teacher | None:
+    loss = TotalLoss(config.effective_losses, "classification")
+    if config.teacher is None:
+        return None
+    if not loss.needs_teacher:
+        context.progress.warn(
+            f"{context.name}: no loss compares with teacher {config.teacher!r}, so it is not used; "
+            "add a loss such as forward_kl, or remove the teacher"
+        )
+        return None
+    assert student.task is not None
+    teacher = load_teacher(
+        resolve_model(config.teacher, context.inputs, context.recipe_folder),
+        student.folder,
+        student.task,
+        needs_logits=loss.needs_teacher_logits,
+        needs_hidden_states=loss.needs_hidden_states,
+        seed=seed,
+    )
+    for note in teacher.loaded.notes:
+        context.progress.warn(f"{context.name}: {note}")
+    require_positions(teacher.model, config.max_length, f"{context.name}: the teacher")
+    own, other = student.model.config, teacher.model.config
+    for term in config.effective_losses:
+        if isinstance(term, HiddenMse):
+            require_equal_width(own.hidden_size, other.hidden_size)
+            resolve_layer_map(term.layer_map, own.num_hidden_layers, other.num_hidden_layers)
+    return teacher
+
+
+def require_positions(model: PreTrainedModel, max_length: int, who: str) -> None:
+    """Refuse texts longer than a model with learned positions can number.
+
+    Raises:
+        ModelError: with both lengths.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa numbers its positions from the padding id on, which uses up the first rows.
+            used_up = 0 if module.padding_idx is None else module.padding_idx + 1
+            limit = module.num_embeddings - used_up
+    if limit is not None and max_length > limit:
+        raise ModelError(
+            f"{who} has {limit} positions, max_length is {max_length}; "
+            f"set max_length = {limit} or less"
+        )
+
+
+def _job(
+    config: TrainStep,
+    context: StepContext,
+    data: TextData,
+    student: LoadedModel,
+    teacher: Teacher | None,
+    seed: int,
+) -> Job:
+    assert student.task is not None
+    own_names = student.task.input_names
+    input_names = tuple(dict.fromkeys([*own_names, *(teacher.input_names if teacher else ())]))
+    encoder = TextEncoder.from_folder(student.folder, config.max_length, input_names)
+    train_split = data.split("train", labelled=teacher is None)
+    validation_split = data.split("validation", labelled=True)
+    for name, split in (("train", train_split), ("validation", validation_split)):
+        if len(split) == 0:
+            raise DataError(
+                f"data {data.name!r}: split {name!r} has no rows left; "
+                f"{context.name} needs at least one"
+            )
+    context.progress.say(
+        f"  {context.name}: {len(train_split)} train and {len(validation_split)} validation rows"
+    )
+    return Job(
+        name=context.name,
+        config=config,
+        seed=seed,
+        model=student.model,
+        input_names=own_names,
+        teacher=teacher,
+        loss=TotalLoss(config.effective_losses, data.objective),
+        train=Examples.of(train_split, encoder),
+        validation=Examples.of(validation_split, encoder),
+        metrics=student.task.metrics,
+    )
+
+
+def _accelerator(config: TrainStep, context: StepContext) -> tuple[Accelerator, Precision]:
+    """accelerate keeps one precision a process; an earlier step of the recipe may have used
+    another.
+    """
+    AcceleratorState._reset_state()
+    device = Accelerator(mixed_precision="no").device
+    precision = choose_precision(config.precision, device)
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(mixed_precision="bf16" if precision.name == "bf16" else "no")
+    if accelerator.num_processes > 1:
+        raise UsageError(
+            f"{context.name}: started as one of {accelerator.num_processes} processes; "
+            "training runs in one process for now: start attar without a launcher"
+        )
+    context.progress.say(
+        f"  {context.name}: {precision.name} on {device.type} ({precision.reason})"
+    )
+    if precision.is_emulated:
+        context.progress.warn(
+            f"{context.name}: this {device.type} only emulates bf16, which is slow; "
+            'precision = "auto" avoids it'
+        )
+    return accelerator, precision
+
+
+def _metrics(job: Job, data: TextData, place: Place, precision: Precision) -> dict[str, Any]:
+    kept_step = place.best_step if job.config.keep == "best" else place.step
+    kept = next(
+        line["validation"]
+        for line in place.history
+        if "validation" in line and line["step"] == kept_step
+    )
+    examples = place.step * job.config.batch_size
+    return {
+        "objective": data.objective,
+        "num_params": sum(parameter.numel() for parameter in job.model.parameters()),
+        "steps": place.step,
+        "epochs": round(place.step / len(job.batches), 4),
+        "best_step": place.best_step,
+        "kept_step": kept_step,
+        "precision": precision.name,
+        "precision_reason": precision.reason,
+        "train_seconds": round(place.seconds, 3),
+        "examples_per_s": round(examples / place.seconds, 2) if place.seconds else None,
+        "validation": kept,
+        "data": {
+            "name": data.name,
+            "train_rows": len(job.train),
+            "validation_rows": len(job.validation),
+            "set_aside": data.set_aside_counts,
+        },
+        "losses": [term.model_dump(mode="json") for term in job.config.effective_losses],
+    }

@@ -1,0 +1,61 @@
+"""The learning rate as a pure function of the step, so that a resumed run has no schedule to
+restore.
+
+    warm-up      peak · s / W                          s < W
+    linear       peak · (S − s) / (S − W)
+    cosine       peak · ½(1 + cos(π (s − W)/(S − W)))
+    inverse_sqrt peak / √((s − W + τ)/τ)               τ = W, or 10,000 without warm-up
+    constant     peak
+
+s counts optimizer steps from 0, S is their number, W the warm-up's. The same values as
+transformers' schedulers, whose first step therefore has a learning rate of 0 when there is a warm-
+up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+ScheduleKind = Literal["linear", "cosine", "inverse_sqrt", "constant"]
+
+TIMESCALE_WITHOUT_WARMUP = 10_000
+"""transformers' default for the inverse square root when there is no warm-up to take it from."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning rate for every optimizer step of a run."""
+
+    kind: ScheduleKind
+    peak: float
+    total_steps: int
+    warmup_steps: int
+
+    @classmethod
+    def of(cls, kind: ScheduleKind, peak: float, total_steps: int, warmup_ratio: float) -> Schedule:
+        """Warm-up as a share of all steps, rounded up."""
+        return cls(kind, peak, total_steps, math.ceil(total_steps * warmup_ratio))
+
+    def __call__(self, step: int) -> float:
+        """The learning rate of step `step`, counted from 0.
+
+        Example:
+            >>> rate = Schedule("linear", peak=1.0, total_steps=10, warmup_steps=2)
+            >>> [rate(0), rate(1), rate(2), rate(6), rate(10)]
+            [0.0, 0.5, 1.0, 0.5, 0.0]
+        """
+        if step < self.warmup_steps:
+            return self.peak * step / self.warmup_steps
+        return self.peak * self._after_warmup(step)
+
+    def _after_warmup(self, step: int) -> float:
+        since = step - self.warmup_steps
+        if self.kind == "constant":
+            return 1.0
+        if self.kind == "inverse_sqrt":
+            timescale = self.warmup_steps or TIMESCALE_WITHOUT_WARMUP
+            return 1 / math.sqrt((since + timescale) / timescale)
+        progress = min(since / max(1, self.total_steps - self.warmup_steps), 1.0)
+        return 1 - progress if self.kind == "linear" else 0.5 * (1 + math.cos(math.pi * progress))

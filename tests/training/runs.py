@@ -1,0 +1,91 @@
+"""A real training step on a tiny model and a small learnable text data set, also as a process of its own.
+
+`python runs.py <folder> [setting=json …]` is what the fault tests kill.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+FILMS = {"bad": ("bad", "poor", "not good"), "good": ("good", "great", "not bad")}
+FILLERS = "a the film movie is it to you and in how do i of".split()
+
+
+def write_films(folder: Path, train: int = 48, validation: int = 24) -> Path:
+    """Short sentences whose class a model can learn from one or two words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = random.Random(0)
+    for split, count in (("train", train), ("validation", validation)):
+        lines: list[str] = []
+        for i in range(count):
+            label = ("bad", "good")[i % 2]
+            words = draw.choices(FILLERS, k=draw.randint(2, 12))
+            words.insert(draw.randrange(len(words)), draw.choice(FILMS[label]))
+            text = " ".join(words) + f" {i}"
+            lines.append(json.dumps({"text": text, "label": label}))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def context_for(folder: Path, *, should_stop: Callable[[], bool] = lambda: False, **extra: Any):
+    """A step's surroundings below `folder`, where `films/` and the models are."""
+    from attar.data.config import FilesData
+    from attar.progress import Progress
+    from attar.step import StepContext
+
+    (folder / "out").mkdir(parents=True, exist_ok=True)
+    return StepContext(
+        name="learn",
+        folder=folder / "out",
+        scratch=folder / "scratch",
+        inputs=extra.pop("inputs", {}),
+        data={
+            "films": FilesData(path="films", text="text", label="label", **extra.pop("data", {}))
+        },
+        recipe_folder=extra.pop("recipe_folder", folder),
+        progress=Progress(quiet=True),
+        should_stop=should_stop,
+        **extra,
+    )
+
+
+SETTINGS: dict[str, Any] = {
+    "model": "bert",
+    "data": "films",
+    "max_length": 24,
+    "batch_size": 8,
+    "max_steps": 12,
+    "learning_rate": 3e-3,
+    "evaluations": 3,
+    "precision": "fp32",
+}
+
+
+def run_training(folder: Path, **settings: Any) -> dict[str, Any]:
+    """Run the step as the engine would; its metrics."""
+    from attar.training.config import TrainStep
+    from attar.training.run import train
+
+    surroundings = {
+        k: settings.pop(k) for k in ("should_stop", "inputs", "recipe_folder") if k in settings
+    }
+    return train(TrainStep(**{**SETTINGS, **settings}), context_for(folder, **surroundings))
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The history without its wall-clock times: what must be equal from run to run."""
+    lines = (folder / "out" / "history.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+if __name__ == "__main__":
+    import torch
+
+    torch.set_num_threads(1)
+    given = dict(argument.split("=", 1) for argument in sys.argv[2:])
+    run_training(Path(sys.argv[1]), **{name: json.loads(value) for name, value in given.items()})
