@@ -1,0 +1,100 @@
+"""Training curves: optimizer steps against a loss or a metric, one colour a line, the running mean in front of the raw line.
+
+Lines are named in a legend of the page, not beside their ends: ends of several runs meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attar.extras import require
+from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.quantities import SHOWN_AS_PERCENT
+from attar.report.sections.training import Curve
+
+LINE_COLOURS = tuple(f"var(--line-{number})" for number in range(1, 7))
+MARKED_UP_TO = 24
+"""A curve with at most this many points shows each of them."""
+
+
+def curves_svg(
+    curves: Sequence[Curve],
+    title: str,
+    shape: Shape,
+    label: str,
+    behind: Sequence[Curve] = (),
+    metric: str = "",
+) -> str:
+    """The picture as inline SVG.
+
+    Args:
+        behind: the same lines before smoothing, drawn faint.
+        metric: its name decides whether the axis reads in percent.
+    """
+    alt = require("altair", "report")
+    low, high = _range([*curves, *behind])
+    last = max(x for curve in curves for x, _ in curve.points)
+    first = min(x for curve in curves for x, _ in curve.points)
+    is_share = metric in SHOWN_AS_PERCENT
+    x = alt.X(
+        "x:Q",
+        scale=alt.Scale(domain=[min(first, 0), max(last, first + 1)], nice=False),
+        axis=alt.Axis(title="optimizer step", tickCount=5, grid=False),
+    )
+    y = alt.Y(
+        "y:Q",
+        scale=alt.Scale(domain=[low, high], nice=False, zero=False),
+        axis=alt.Axis(
+            title=f"{title}, %" if is_share else title,
+            labelExpr=f"format(datum.value{' * 100' if is_share else ''}, '.3~g')",
+            tickCount=5,
+            titleAngle=0,
+            titleAlign="left",
+            titleAnchor="start",
+            titleBaseline="bottom",
+            titleX=-shape.left + 4,
+            titleY=-12,
+            domain=False,
+            ticks=False,
+        ),
+    )
+    layers = [_lines(alt, behind, x, y, opacity=0.25, width=1.0)] if behind else []
+    layers.append(_lines(alt, curves, x, y, opacity=1.0, width=2.0))
+    if all(len(curve.points) <= MARKED_UP_TO for curve in curves):
+        layers.append(_lines(alt, curves, x, y, opacity=1.0, width=2.0, is_marked=True))
+    return svg_of(dressed(alt.layer(*layers), shape), label)
+
+
+def _range(curves: Sequence[Curve]) -> tuple[float, float]:
+    heights = [y for curve in curves for _, y in curve.points]
+    air = 0.06 * (max(heights) - min(heights)) or 0.05 * abs(heights[0]) or 0.05
+    floor = 0.0 if min(heights) >= 0 else -float("inf")
+    return max(min(heights) - air, floor), max(heights) + air
+
+
+def _lines(
+    alt: Any,
+    curves: Sequence[Curve],
+    x: Any,
+    y: Any,
+    *,
+    opacity: float,
+    width: float,
+    is_marked: bool = False,
+) -> Any:
+    rows = [
+        {"x": step, "y": height, "line": str(number)}
+        for number, curve in enumerate(curves)
+        for step, height in curve.points
+    ]
+    names = [str(number) for number in range(len(curves))]
+    colours = [LINE_COLOURS[number % len(LINE_COLOURS)] for number in range(len(curves))]
+    colour = alt.Color("line:N", scale=alt.Scale(domain=names, range=colours), legend=None)
+    chart = alt.Chart(alt.InlineData(values=rows))
+    mark = (
+        chart.mark_point(filled=True, size=36, opacity=1)
+        if is_marked
+        else chart.mark_line(opacity=opacity, strokeWidth=width, strokeJoin="round", aria=False)
+    )
+    return mark.encode(x=x, y=y, color=colour)

@@ -1,0 +1,275 @@
+"""Quality against cost: every model a labelled point, its 95 % interval an error bar, a thin line from what it came from.
+
+The cost axis starts at zero, because "half as long" should look like half; when costs span more than 30×, it is
+logarithmic instead and its title says so. The quality axis is fitted to the intervals: its ticks tell where it starts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attar.extras import require
+from attar.report.charts.labels import Anchor, Box, Placed, place_labels, shortened
+from attar.report.charts.svg import FONT_PX, Shape, dressed, svg_of
+from attar.report.quantities import SHOWN_AS_PERCENT, interval_text, metric_text, unit_text
+
+LOG_FROM_RATIO = 30
+"""Costs that differ by more than this are crowded at the left end of a linear axis."""
+MARK_PX = 7
+"""Half the side of the box kept free around a point."""
+FORM_LOOKS = {
+    "float": ("circle", "var(--float)"),
+    "simulated": ("diamond", "var(--simulated)"),
+    "openvino": ("square", "var(--openvino)"),
+    "onnxruntime": ("triangle-up", "var(--onnxruntime)"),
+}
+PLAIN_LOOK = ("circle", "var(--ink)")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model in a picture."""
+
+    name: str
+    form: str
+    cost: float
+    quality: float
+    low: float | None
+    high: float | None
+    parent: str = ""
+    is_run: bool = False
+    """One run of a sweep: drawn faint, without a label."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A cost axis in data units."""
+
+    title: str
+    unit: str
+    low: float
+    high: float
+    is_log: bool
+
+    def place(self, value: float) -> float:
+        """0..1 along the axis."""
+        if self.is_log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def value_at(self, place: float) -> float:
+        """The cost at a place along the axis: `place` undone."""
+        if self.is_log:
+            return self.low * (self.high / self.low) ** place
+        return self.low + place * (self.high - self.low)
+
+
+def scatter_svg(
+    points: Sequence[Point], metric: str, title: str, unit: str, shape: Shape, label: str
+) -> str:
+    """The picture as inline SVG."""
+    alt = require("altair", "report")
+    frame = Frame(cost_axis(points, title, unit), quality_range(points), shape)
+    x = alt.X(
+        "cost:Q",
+        scale=alt.Scale(
+            domain=[frame.cost.low, frame.cost.high],
+            nice=False,
+            type="log" if frame.cost.is_log else "linear",
+        ),
+        axis=alt.Axis(title=_axis_title(frame.cost), tickCount=6, titlePadding=8),
+    )
+    y = alt.Y(
+        "quality:Q",
+        scale=alt.Scale(domain=list(frame.quality), nice=False, zero=False),
+        axis=_quality_axis(alt, metric, shape),
+    )
+    layers = [
+        *_lineage_layer(alt, points, x, y),
+        _bars(alt, points, x, y),
+        _marks(alt, points, metric, unit, x, y),
+        *_label_layers(alt, points, frame, x, y),
+    ]
+    return svg_of(dressed(alt.layer(*layers), shape), label)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Both axes and the plot they fill: from data to pixels and back."""
+
+    cost: Axis
+    quality: tuple[float, float]
+    shape: Shape
+
+    def pixels(self, cost: float, quality: float) -> tuple[float, float]:
+        low, high = self.quality
+        return (
+            self.cost.place(cost) * self.shape.plot_width,
+            (high - quality) / (high - low) * self.shape.plot_height,
+        )
+
+    def row(self, x: float, y: float, suffix: str = "") -> dict[str, float]:
+        """A pixel as the data that lands there."""
+        low, high = self.quality
+        return {
+            f"cost{suffix}": self.cost.value_at(x / self.shape.plot_width),
+            f"quality{suffix}": high - y / self.shape.plot_height * (high - low),
+        }
+
+
+def cost_axis(points: Sequence[Point], title: str, unit: str) -> Axis:
+    """From zero with room on the right for labels; logarithmic when the costs span far."""
+    costs = [point.cost for point in points]
+    if min(costs) > 0 and max(costs) / min(costs) > LOG_FROM_RATIO:
+        return Axis(title, unit, min(costs) / 1.6, max(costs) * 1.6, True)
+    return Axis(title, unit, 0.0, max(costs) * 1.18 or 1.0, False)
+
+
+def quality_range(points: Sequence[Point]) -> tuple[float, float]:
+    """The intervals with a tenth of air above and below."""
+    ends = [
+        end for point in points for end in (point.quality, point.low, point.high) if end is not None
+    ]
+    air = 0.12 * (max(ends) - min(ends)) or 0.05 * abs(ends[0]) or 0.05
+    return min(ends) - air, max(ends) + air
+
+
+def _axis_title(cost: Axis) -> str:
+    return f"{cost.title}, {cost.unit}{' (logarithmic)' if cost.is_log else ''}"
+
+
+def _quality_axis(alt: Any, metric: str, shape: Shape) -> Any:
+    """The title lies flat above the axis, where it can be read without turning the head."""
+    is_share = metric in SHOWN_AS_PERCENT
+    return alt.Axis(
+        title=f"{metric}, %" if is_share else metric,
+        labelExpr="format(datum.value * 100, '.3~f')"
+        if is_share
+        else "format(datum.value, '.3~f')",
+        tickCount=6,
+        titleAngle=0,
+        titleAlign="left",
+        titleAnchor="start",
+        titleBaseline="bottom",
+        titleX=-shape.left + 4,
+        titleY=-12,
+        domain=False,
+        ticks=False,
+    )
+
+
+def _rows(points: Sequence[Point]) -> list[dict[str, Any]]:
+    return [
+        {
+            "cost": point.cost,
+            "quality": point.quality,
+            "low": point.quality if point.low is None else point.low,
+            "high": point.quality if point.high is None else point.high,
+            "form": point.form,
+        }
+        for point in points
+    ]
+
+
+def _inline(alt: Any, rows: list[dict[str, Any]]) -> Any:
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def _lineage_layer(alt: Any, points: Sequence[Point], x: Any, y: Any) -> list[Any]:
+    """A dashed line from each model's parent, where both are in the picture."""
+    by_name = {point.name: point for point in points if not point.is_run}
+    rows = [
+        {
+            "cost": parent.cost,
+            "quality": parent.quality,
+            "cost2": child.cost,
+            "quality2": child.quality,
+        }
+        for child in by_name.values()
+        if (parent := by_name.get(child.parent)) is not None
+    ]
+    if not rows:
+        return []
+    rule = _inline(alt, rows).mark_rule(color="var(--line)", strokeDash=[3, 3], strokeWidth=1.2)
+    return [rule.encode(x=x, y=y, x2="cost2:Q", y2="quality2:Q")]
+
+
+def _bars(alt: Any, points: Sequence[Point], x: Any, y: Any) -> Any:
+    labelled = [point for point in points if not point.is_run]
+    rows = [{**row, "quality": row["low"]} for row in _rows(labelled)]
+    rule = _inline(alt, rows).mark_rule(strokeWidth=1.5, opacity=0.55)
+    return rule.encode(x=x, y=y, y2="high:Q", color=_look(alt, 1))
+
+
+def _look(alt: Any, part: int) -> Any:
+    """A form's shape (part 0) or colour (part 1) as a scale without a legend; the page has its own."""
+    forms = list(FORM_LOOKS)
+    scale = alt.Scale(domain=forms, range=[FORM_LOOKS[form][part] for form in forms])
+    channel = alt.Shape if part == 0 else alt.Color
+    return channel("form:N", scale=scale, legend=None)
+
+
+def _marks(alt: Any, points: Sequence[Point], metric: str, unit: str, x: Any, y: Any) -> Any:
+    rows = _rows(points)
+    for row, point in zip(rows, points, strict=True):
+        ends = interval_text(metric, point.low, point.high)
+        row["said"] = (
+            f"{shortened(point.name)}: {metric_text(metric, point.quality)}"
+            f"{f' ({ends})' if ends else ''}, {unit_text(point.cost, unit)}"
+        )
+        row["opacity"] = 0.35 if point.is_run else 1.0
+        row["area"] = 30 if point.is_run else 80
+    return (
+        _inline(alt, rows)
+        .mark_point(filled=True)
+        .encode(
+            x=x,
+            y=y,
+            shape=_look(alt, 0),
+            color=_look(alt, 1),
+            opacity=alt.Opacity("opacity:Q", scale=None),
+            size=alt.Size("area:Q", scale=None),
+            description="said:N",
+        )
+    )
+
+
+def _labels(points: Sequence[Point], frame: Frame) -> list[Placed]:
+    anchors = []
+    for point in points:
+        x, y = frame.pixels(point.cost, point.quality)
+        ends = [
+            frame.pixels(point.cost, point.quality if end is None else end)[1]
+            for end in (point.high, point.low)
+        ]
+        mark = Box(x - MARK_PX, min(ends[0], y - MARK_PX), x + MARK_PX, max(ends[1], y + MARK_PX))
+        anchors.append(Anchor(shortened(point.name), x, y, mark))
+    plot = Box(0, 0, frame.shape.plot_width, frame.shape.plot_height)
+    return place_labels(anchors, plot, FONT_PX)
+
+
+def _label_layers(alt: Any, points: Sequence[Point], frame: Frame, x: Any, y: Any) -> list[Any]:
+    """Labels, and the lines back to points whose label is far."""
+    named = [point for point in points if not point.is_run]
+    placed = _labels(named, frame)
+    leaders = [
+        {
+            **frame.row(*frame.pixels(point.cost, point.quality)),
+            **frame.row(*label.box.nearest(*frame.pixels(point.cost, point.quality)), suffix="2"),
+        }
+        for point, label in zip(named, placed, strict=True)
+        if label.has_leader
+    ]
+    layers = []
+    if leaders:
+        rule = _inline(alt, leaders).mark_rule(color="var(--muted)", strokeWidth=0.7)
+        layers.append(rule.encode(x=x, y=y, x2="cost2:Q", y2="quality2:Q"))
+    rows = [{**frame.row(label.x, label.y), "name": label.text} for label in placed]
+    text = _inline(alt, rows).mark_text(
+        align="center", baseline="middle", fontSize=FONT_PX, color="var(--ink)", fontWeight=500
+    )
+    layers.append(text.encode(x=x, y=y, text="name:N"))
+    return layers

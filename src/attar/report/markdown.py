@@ -1,0 +1,186 @@
+"""The page's twin in Markdown, for a pull request or a mail: the same figures, no pictures.
+
+Text from artifacts is escaped: it can neither open a tag, nor a link, nor break a table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from attar.progress import human_seconds
+from attar.report.quantities import (
+    count_text,
+    interval_text,
+    metric_text,
+    number_text,
+    ratio_text,
+)
+from attar.report.sections.comparison import FORM_WORDS, Comparison, ModelRow
+from attar.report.sections.page import Page
+
+SPECIAL = re.compile(r"([\\`*_\[\]|~#!])")
+WORST_SITES = 8
+
+
+def plain(text: object) -> str:
+    """Text that Markdown shows as it is.
+
+    Example:
+        >>> plain("a|b <script>"), plain("deploy_ort")
+        ('a\\\\|b &lt;script&gt;', 'deploy\\\\_ort')
+    """
+    one_line = " ".join(str(text).split())
+    return SPECIAL.sub(
+        r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    )
+
+
+def markdown_of(page: Page) -> str:
+    """The whole report."""
+    blocks = [
+        f"# {plain(page.title)}",
+        f"**{plain(page.headline.sentence)}**",
+        plain(page.headline.context),
+        *(block for comparison in page.comparisons for block in _comparison(comparison)),
+        *_gates(page),
+        *_sweeps(page),
+        *_trainings(page),
+        *_quantizations(page),
+        *_exports(page),
+        *_provenance(page),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> str:
+    marks = ["---" if place < text_columns else "---:" for place in range(len(head))]
+    lines = [head, marks, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _comparison(comparison: Comparison) -> list[str]:
+    texts = f", {comparison.examples:,} texts" if comparison.examples else ""
+    batches = [latency.batch for latency in comparison.families[0].latencies]
+    head = ["model", "runs in", *map(plain, comparison.metrics)]
+    head += [f"p50 ms, batch {batch}" for batch in batches]
+    head += ["MiB", "parameters", "FLOPs", "memory MiB", "faster", "smaller"]
+    rows = [_model(row, comparison, batches) for row in comparison.families]
+    differences = "\n".join(f"- {plain(each.sentence)}" for each in comparison.differences)
+    return [
+        f"## Models on {plain(comparison.data)} ({plain(comparison.split)}{texts})",
+        _table(head, rows, text_columns=2),
+        f"Intervals are 95 %; faster and smaller against {plain(comparison.baseline)}.",
+        *([differences] if differences else []),
+    ]
+
+
+def _model(row: ModelRow, comparison: Comparison, batches: Sequence[int]) -> list[str]:
+    cells = [plain(row.name), plain(FORM_WORDS.get(row.form, row.form))]
+    for metric in comparison.metrics:
+        quality = row.qualities.get(metric)
+        ends = interval_text(metric, quality.low, quality.high) if quality else ""
+        cells.append(
+            metric_text(metric, quality.value if quality else None) + (f" ({ends})" if ends else "")
+        )
+    by_batch = {latency.batch: latency.p50_ms for latency in row.latencies}
+    cells += [number_text(by_batch.get(batch)) for batch in batches]
+    cells += [number_text(row.size_mib), count_text(row.num_params), count_text(row.flops)]
+    cells += [number_text(row.peak_memory_mib)]
+    return [*cells, ratio_text(row.speed_ratio), ratio_text(row.size_ratio)]
+
+
+def _gates(page: Page) -> list[str]:
+    words = {True: "met", False: "**missed**", None: "not measured"}
+    rows = [
+        [plain(gate.metric), plain(gate.condition), plain(gate.shown), words[gate.is_met]]
+        for gate in page.gates
+    ]
+    head = ["metric", "promised", "measured", "verdict"]
+    return ["## Gates", _table(head, rows, text_columns=4)] if rows else []
+
+
+def _sweeps(page: Page) -> list[str]:
+    blocks = []
+    for sweep in page.sweeps:
+        rows = [
+            [plain(name), *(metric_text(metric, figures.get(metric)) for metric in sweep.metrics)]
+            for name, figures in sweep.runs
+        ]
+        for word, pick in (
+            ("mean", "mean"),
+            ("standard deviation", "standard_deviation"),
+            ("highest", "highest"),
+        ):
+            figures = (metric_text(m, getattr(spread, pick)) for m, spread in sweep.spreads.items())
+            rows.append([f"**{word}**", *figures])
+        blocks.append(f"### {plain(sweep.name)}: {len(sweep.runs)} runs")
+        blocks.append(_table(["run", *map(plain, sweep.metrics)], rows))
+    return ["## Sweep", *blocks] if blocks else []
+
+
+def _trainings(page: Page) -> list[str]:
+    lines = []
+    for training in page.trainings:
+        facts = [f"{words} {_fact(value)}" for words, value in training.facts]
+        if training.smooth_loss:
+            ends = training.smooth_loss[0].points
+            facts.append(f"loss {number_text(ends[0][1])} → {number_text(ends[-1][1])}")
+        lines.append(f"- **{plain(training.name)}**: {'; '.join(facts)}")
+    return ["## Training", "\n".join(lines)] if lines else []
+
+
+def _fact(value: object) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number_text(float(value)) if is_number else plain(value)
+
+
+def _quantizations(page: Page) -> list[str]:
+    blocks = []
+    for step in page.quantizations:
+        rows = [
+            [plain(site.name), plain(site.kind), number_text(site.sqnr_db)] for site in step.sites
+        ]
+        blocks.append(
+            f"### {plain(step.name)}: {plain(step.bits)}, {plain(step.method)}, "
+            f"mean SQNR {number_text(step.mean_sqnr_db)} dB over {len(step.sites)} sites"
+        )
+        blocks.append(
+            _table(["worst sites", "kind", "SQNR dB"], rows[:WORST_SITES], text_columns=2)
+        )
+    return ["## Quantization", *blocks] if blocks else []
+
+
+def _exports(page: Page) -> list[str]:
+    lines = []
+    for step in page.exports:
+        figures = [
+            f"{plain(name.replace('_', ' '))} {_fact(value)}" for name, value in step.parity.items()
+        ]
+        if step.num_matmuls is not None:
+            figures.append(f"{step.num_int8} of {step.num_matmuls} MatMuls in int8")
+        figures += [f"{plain(name)} in float: {plain(why)}" for name, why in step.left_in_float]
+        lines.append(f"- **{plain(step.name)}** ({plain(step.format)}): {'; '.join(figures)}")
+    return ["## Export", "\n".join(lines)] if lines else []
+
+
+def _provenance(page: Page) -> list[str]:
+    origin = page.provenance
+    rows = [
+        [
+            plain(step.name),
+            plain(step.run),
+            f"`{plain(step.key)}`",
+            human_seconds(step.seconds),
+            number_text(step.peak_rss_mib),
+        ]
+        for step in origin.steps
+    ]
+    versions = ", ".join(
+        f"{plain(name)} {plain(version)}" for name, version in origin.versions.items()
+    )
+    return [
+        "## Provenance",
+        _table(["step", "run", "key", "time", "peak MiB"], rows, text_columns=3),
+        *([f"Versions: {versions}."] if versions else []),
+    ]

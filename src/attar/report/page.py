@@ -1,0 +1,72 @@
+"""The page as one HTML file: template, style, script and pictures together, nothing fetched.
+
+Everything that comes from artifacts (names, labels, reasons, settings) is text to Jinja, which escapes it. The one script
+is named by its hash in the page's content policy, which also forbids any request: markup that slipped through would be
+dead on arrival.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attar.extras import require
+from attar.progress import human_seconds
+from attar.report import quantities
+from attar.report.charts.pictures import comparison_pictures, training_pictures
+from attar.report.glossary import WORDS, word_id
+from attar.report.reading import Made
+from attar.report.sections.comparison import FORM_WORDS
+from attar.report.sections.page import Page
+
+HERE = Path(__file__).parent
+WORST_SITES = 12
+"""Sites shown at once; the others are folded away."""
+
+
+def html_of(page: Page, made: Sequence[Made]) -> str:
+    """The page's HTML."""
+    jinja2: Any = require("jinja2", "report")
+    markup: Any = require("markupsafe", "report").Markup
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "metric": lambda value, name: quantities.metric_text(name, value),
+        "number": quantities.number_text,
+        "count": quantities.count_text,
+        "ratio": quantities.ratio_text,
+        "seconds": human_seconds,
+        "json": lambda content: json.dumps(content, indent=2, ensure_ascii=False),
+    }
+    style, script = (
+        (HERE / name).read_text(encoding="utf-8") for name in ("style.css", "theme.js")
+    )
+    html: str = environment.get_template("template.html").render(
+        page=page,
+        comparison_pictures=[comparison_pictures(each, made) for each in page.comparisons],
+        training_pictures=[training_pictures(training) for training in page.trainings],
+        forms=FORM_WORDS,
+        interval=quantities.interval_text,
+        words=WORDS,
+        word_id=word_id,
+        svg=markup,
+        style=markup(style),
+        script=markup(script),
+        script_hash=_policy_hash(script),
+        worst_sites=WORST_SITES,
+    )
+    return html
+
+
+def _policy_hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"

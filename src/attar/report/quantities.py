@@ -1,0 +1,125 @@
+"""Numbers as people read them: three significant digits, a unit, and a real minus sign.
+
+Raw numbers go into report.json; these words go into the page and its Markdown twin. A number and its unit are held
+together by a no-break space.
+"""
+
+from __future__ import annotations
+
+NBSP = "\u00a0"
+MINUS = "\u2212"
+DASH = "–"
+"""Shown where nothing was measured."""
+SHOWN_AS_PERCENT = frozenset({"accuracy", "f1"})
+"""Shares; correlations keep three decimals."""
+QUALITIES = frozenset({"accuracy", "f1", "matthews", "pearson", "spearman"})
+"""Metrics between −1 and 1: a point is a hundredth of any of them."""
+EQUAL_WITHIN = 0.05
+"""Two latencies or sizes whose ratio is this near to 1 are called the same in a headline."""
+
+
+def number_text(value: float | None, digits: int = 3) -> str:
+    """Significant digits without an exponent, thousands grouped.
+
+    Example:
+        >>> number_text(41.234), number_text(7.05), number_text(1480), number_text(None)
+        ('41.2', '7.05', '1,480', '–')
+    """
+    if value is None:
+        return DASH
+    size = abs(value)
+    whole_digits = 1 if size < 1 else len(str(int(size)))
+    if size and size < 1:
+        text = f"{value:.{digits}g}" if size >= 1e-4 else f"{value:.1e}"
+    else:
+        text = f"{value:,.{max(digits - whole_digits, 0)}f}"
+    return text.replace("-", MINUS)
+
+
+def count_text(count: float | None) -> str:
+    """A count with its thousands in letters.
+
+    Example:
+        >>> count_text(22_713_216).replace(NBSP, " "), count_text(812)
+        ('22.7 M', '812')
+    """
+    if count is None:
+        return DASH
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(count) >= factor:
+            return f"{number_text(count / factor)}{NBSP}{letter}"
+    return f"{count:,.0f}"
+
+
+def unit_text(value: float | None, unit: str) -> str:
+    """A measured value with its unit.
+
+    Example:
+        >>> unit_text(7.052, "ms").replace(NBSP, " ")
+        '7.05 ms'
+    """
+    return DASH if value is None else f"{number_text(value)}{NBSP}{unit}"
+
+
+def metric_text(metric: str, value: float | None) -> str:
+    """Quality as its metric is usually quoted.
+
+    Example:
+        >>> metric_text("accuracy", 0.8312).replace(NBSP, " "), metric_text("pearson", 0.8709)
+        ('83.1 %', '0.871')
+    """
+    if value is None:
+        return DASH
+    if metric in SHOWN_AS_PERCENT:
+        return f"{value * 100:.1f}{NBSP}%".replace("-", MINUS)
+    return (f"{value:.3f}" if abs(value) < 10 else number_text(value)).replace("-", MINUS)
+
+
+def interval_text(metric: str, low: float | None, high: float | None) -> str:
+    """An interval in the metric's own scale, without the unit.
+
+    Example:
+        >>> interval_text("accuracy", 0.81, 0.85)
+        '81.0 to 85.0'
+    """
+    if low is None or high is None:
+        return ""
+    ends = [metric_text(metric, end).removesuffix(f"{NBSP}%") for end in (low, high)]
+    return f"{ends[0]} to {ends[1]}"
+
+
+def change_text(metric: str, change: float) -> str:
+    """A difference in quality, in words.
+
+    Example:
+        >>> change_text("accuracy", -0.0041), change_text("pearson", 0.012), change_text("f1", 0.0)
+        ('0.4 points lower', '1.2 points higher', 'equal')
+    """
+    shown = f"{abs(change) * 100:.1f} points" if metric in QUALITIES else f"{abs(change):.3f}"
+    if not any(digit in shown for digit in "123456789"):
+        return "equal"
+    return f"{shown} {'higher' if change > 0 else 'lower'}"
+
+
+def ratio_text(ratio: float | None) -> str:
+    """How many times.
+
+    Example:
+        >>> ratio_text(4.08), ratio_text(13.2)
+        ('4.1×', '13×')
+    """
+    if ratio is None:
+        return DASH
+    return f"{ratio:.0f}×" if ratio >= 9.95 else f"{ratio:.1f}×" if ratio >= 1 else f"{ratio:.2f}×"
+
+
+def compared_text(ratio: float, better: str, worse: str, same: str) -> str:
+    """A ratio of before to after, in words.
+
+    Example:
+        >>> compared_text(4.1, "faster", "slower", "as fast"), compared_text(0.5, "faster", "slower", "as fast")
+        ('4.1× faster', '2.0× slower')
+    """
+    if abs(ratio - 1) <= EQUAL_WITHIN:
+        return same
+    return f"{ratio_text(ratio)} {better}" if ratio > 1 else f"{ratio_text(1 / ratio)} {worse}"

@@ -1,0 +1,139 @@
+"""What the report knows: the published artifacts of the other steps, read once into plain records.
+
+The report loads no model and measures nothing. Everything it says comes from `result.json`, `history.jsonl`, a model
+folder's `config.json` and the recipe, so that the page can be rebuilt from the folders alone.
+
+Left out: weights and predictions; what they say is already in the metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attar.artifacts import Result, read_json, read_result
+from attar.errors import ArtifactError
+
+VARIANT_MARK = "@"
+"""A step multiplied by a sweep is named `student@seed=0`: the step's name in the recipe, the mark, the varied setting."""
+DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers")
+"""How the config.json of the known families spells the number of blocks."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """One published step."""
+
+    name: str
+    result: Result
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The step's table in the recipe; empty when the recipe is not known."""
+    history: tuple[Mapping[str, Any], ...] = ()
+    """Lines of history.jsonl, for a training step."""
+    blocks: int | None = None
+    """Transformer blocks of the model in the folder, where it says so."""
+
+    @property
+    def run(self) -> str:
+        return self.result.run
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        return self.result.metrics
+
+    @property
+    def parent(self) -> str | None:
+        """The word of the model this step started from: a step's name, a demo model, a folder, a hub id."""
+        model = self.settings.get("model")
+        if isinstance(model, Mapping):
+            model = model.get("from", model.get("source"))
+        return model if isinstance(model, str) else None
+
+
+def base_name(name: str) -> str:
+    """The step's name in the recipe, without what a sweep appended.
+
+    Example:
+        >>> base_name("student@seed=0"), base_name("teacher")
+        ('student', 'teacher')
+    """
+    return name.partition(VARIANT_MARK)[0]
+
+
+def variant_of(name: str) -> str:
+    """What a sweep varied, "" for a step made once.
+
+    Example:
+        >>> variant_of("student@seed=0")
+        'seed=0'
+    """
+    return name.partition(VARIANT_MARK)[2]
+
+
+def read_made(inputs: Mapping[str, Path], recipe: Mapping[str, Any]) -> tuple[Made, ...]:
+    """Every artifact the report was given, in the recipe's order.
+
+    Raises:
+        ArtifactError: a result or a history is missing or damaged; the message names the file.
+    """
+    steps: Mapping[str, Any] = recipe.get("steps") or {}
+    order = {name: place for place, name in enumerate(steps)}
+    names = sorted(inputs, key=lambda name: order.get(name, order.get(base_name(name), len(order))))
+    return tuple(_read_one(name, inputs[name], steps) for name in names)
+
+
+def _read_one(name: str, folder: Path, steps: Mapping[str, Any]) -> Made:
+    settings = steps.get(name, steps.get(base_name(name), {}))
+    return Made(
+        name=name,
+        result=read_result(folder),
+        settings=settings,
+        history=_read_history(folder / "history.jsonl"),
+        blocks=_read_blocks(folder),
+    )
+
+
+def _read_history(file: Path) -> tuple[Mapping[str, Any], ...]:
+    if not file.is_file():
+        return ()
+    lines: list[Mapping[str, Any]] = []
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if not text.strip():
+            continue
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise ArtifactError(
+                f"{file} line {number} is not JSON ({error}); remove {file.parent} and run again"
+            ) from error
+    return tuple(lines)
+
+
+def _read_blocks(folder: Path) -> int | None:
+    for file in (folder / "model" / "config.json", folder / "config.json"):
+        if file.is_file():
+            config = read_json(file)
+            found = (config.get(name) for name in DEPTH_NAMES if isinstance(config, dict))
+            return next((depth for depth in found if isinstance(depth, int)), None)
+    return None
+
+
+def number(content: Any) -> float | None:
+    """A finite number, or None: what was not measured is left out, never shown as 0.
+
+    Example:
+        >>> number(3), number("3"), number(float("nan")), number(True)
+        (3.0, None, None, None)
+    """
+    if isinstance(content, bool) or not isinstance(content, int | float):
+        return None
+    return float(content) if math.isfinite(content) else None
+
+
+def table(content: Any) -> Mapping[str, Any]:
+    """The mapping itself, or an empty one where an artifact has nothing."""
+    return content if isinstance(content, Mapping) else {}

@@ -1,0 +1,47 @@
+"""`run = "report"`: one page that says what a recipe made and how good it is, in three forms from the same data.
+
+index.html    for reading: self-contained, opens from a file, asks nothing of the network
+report.json   for machines: every section as plain data
+report.md     for a pull request or a mail
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attar.artifacts import disk_errors_explained, write_json
+from attar.extras import require
+from attar.report.config import ReportStep
+from attar.report.reading import read_made
+from attar.report.sections.page import page_of
+from attar.step import StepContext
+
+NEEDED = ("jinja2", "altair", "vl_convert")
+
+
+def report(config: ReportStep, context: StepContext) -> dict[str, Any]:
+    """Write the page and its twins from the artifacts of the other steps.
+
+    Raises:
+        UsageError: the extra `report` is not installed.
+        ArtifactError: an artifact is damaged.
+    """
+    for module in NEEDED:
+        require(module, "report")
+    from attar.report.markdown import markdown_of
+    from attar.report.page import html_of
+
+    made = read_made(context.inputs, context.recipe)
+    page = page_of(made, context.recipe, config.title)
+    html, markdown = html_of(page, made), markdown_of(page)
+    write_json(context.folder / "report.json", page.as_json())
+    with disk_errors_explained(context.folder, len(html) + len(markdown)):
+        (context.folder / "index.html").write_text(html, encoding="utf-8")
+        (context.folder / "report.md").write_text(markdown, encoding="utf-8")
+    context.progress.say(f"  {page.headline.sentence}")
+    return {
+        "headline": page.headline.sentence,
+        "product": page.headline.product,
+        "models": sum(len(comparison.rows) for comparison in page.comparisons),
+        "page_kib": round(len(html.encode()) / 1024, 1),
+    }

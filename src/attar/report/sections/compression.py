@@ -1,0 +1,133 @@
+"""What quantization did to each tensor, and what of it survives in the runtime.
+
+Sites are the tensors whose activations are quantized; the one with the lowest signal-to-error ratio comes first, because
+it is where the loss is. Exports show how near the deployed model is to the simulated one (parity) and how many matrix
+multiplications really run in int8 (fusion audit), with the reason for each that does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attar.report.reading import Made, number, table
+from attar.report.sections.lineage import bits_word
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """One quantized activation."""
+
+    name: str
+    kind: str
+    block: int | None
+    sqnr_db: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class WeightRow:
+    """One quantized weight."""
+
+    name: str
+    bits: float | None
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """One quantize step."""
+
+    name: str
+    method: str
+    bits: str
+    weight_bits: float | None
+    activation_bits: float | None
+    embedding_bits: float | None
+    mean_sqnr_db: float | None
+    size_mib: float | None
+    calibration: Mapping[str, Any]
+    sites: tuple[SiteRow, ...]
+    weights: tuple[WeightRow, ...]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One export step."""
+
+    name: str
+    format: str
+    size_mib: float | None
+    parity: Mapping[str, Any]
+    num_matmuls: int | None
+    num_int8: int | None
+    left_in_float: tuple[tuple[str, str], ...]
+    """Name and reason of every MatMul that does not run in int8."""
+
+
+def quantizations(made: Sequence[Made]) -> tuple[Quantized, ...]:
+    """Every quantize step, its sites and weights worst first."""
+    return tuple(_quantized(step) for step in made if step.run == "quantize")
+
+
+def exports(made: Sequence[Made]) -> tuple[Exported, ...]:
+    """Every export step with its parity and its fusion audit."""
+    return tuple(_exported(step) for step in made if step.run == "export")
+
+
+def _quantized(step: Made) -> Quantized:
+    figures = step.metrics
+    sites = [_site(name, table(site)) for name, site in table(figures.get("sites")).items()]
+    weights = [
+        WeightRow(name, number(table(weight).get("bits")), number(table(weight).get("sqnr_db")))
+        for name, weight in table(figures.get("weights")).items()
+    ]
+    return Quantized(
+        name=step.name,
+        method=str(figures.get("method", "")),
+        bits=bits_word(step),
+        weight_bits=number(figures.get("weight_bits")),
+        activation_bits=number(figures.get("activation_bits")),
+        embedding_bits=number(figures.get("embedding_bits")),
+        mean_sqnr_db=number(figures.get("mean_sqnr_db")),
+        size_mib=number(figures.get("size_mib")),
+        calibration=table(figures.get("calibration")),
+        sites=tuple(sorted(sites, key=_worst_first)),
+        weights=tuple(sorted(weights, key=_worst_first)),
+    )
+
+
+def _site(name: str, site: Mapping[str, Any]) -> SiteRow:
+    block = number(site.get("block"))
+    return SiteRow(
+        name=name,
+        kind=str(site.get("kind", "")),
+        block=None if block is None else int(block),
+        sqnr_db=number(site.get("sqnr_db")),
+        low=number(site.get("low")),
+        high=number(site.get("high")),
+    )
+
+
+def _worst_first(row: SiteRow | WeightRow) -> tuple[bool, float, str]:
+    return (row.sqnr_db is None, row.sqnr_db or 0.0, row.name)
+
+
+def _exported(step: Made) -> Exported:
+    fusion = table(step.metrics.get("fusion"))
+    matmuls, int8 = number(fusion.get("num_matmuls")), number(fusion.get("num_int8"))
+    left = fusion.get("float")
+    return Exported(
+        name=step.name,
+        format=str(step.metrics.get("format", "")),
+        size_mib=number(step.metrics.get("size_mib")),
+        parity=table(step.metrics.get("parity")),
+        num_matmuls=None if matmuls is None else int(matmuls),
+        num_int8=None if int8 is None else int(int8),
+        left_in_float=tuple(
+            (str(table(item).get("name", "")), str(table(item).get("reason", "")))
+            for item in (left if isinstance(left, list) else [])
+        ),
+    )

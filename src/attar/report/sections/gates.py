@@ -1,0 +1,100 @@
+"""The recipe's quality gates beside the values measured: met, missed, or not measured.
+
+The engine judges gates after the last step; the page is written before that, so it works the verdict out again from the
+same artifacts: `at_least`, `at_most`, or `max_drop` against the metric named by `of`. Where a sweep multiplied the step,
+the mean over the runs counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from attar.report.quantities import DASH, QUALITIES, metric_text, number_text
+from attar.report.reading import Made, base_name, number, table
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate in words, and its verdict."""
+
+    metric: str
+    """Dotted: step, model, metric."""
+    measured: float | None
+    shown: str
+    condition: str
+    is_met: bool | None
+    """None: the metric was not found among the artifacts."""
+
+
+def gates(made: Sequence[Made], recipe: Mapping[str, Any]) -> tuple[Gate, ...]:
+    """Every gate of the recipe with what was measured."""
+    listed = recipe.get("gates")
+    if not isinstance(listed, list | tuple):
+        return ()
+    return tuple(_gate(made, table(settings)) for settings in listed)
+
+
+def _gate(made: Sequence[Made], settings: Mapping[str, Any]) -> Gate:
+    metric = str(settings.get("metric", ""))
+    last = metric.rpartition(".")[2]
+    measured = measured_value(made, metric)
+    conditions: list[str] = []
+    verdicts: list[bool | None] = []
+    for name, words, sign in (("at_least", "at least", 1), ("at_most", "at most", -1)):
+        if (limit := number(settings.get(name))) is not None:
+            conditions.append(f"{words} {_shown(last, limit)}")
+            verdicts.append(None if measured is None else (measured - limit) * sign >= 0)
+    if isinstance(of := settings.get("of"), str):
+        allowed = number(settings.get("max_drop")) or 0.0
+        reference = measured_value(made, of)
+        known = "" if reference is None else f" ({_shown(last, reference)})"
+        drop = f"{allowed * 100:.3g} points" if last in QUALITIES else number_text(allowed)
+        conditions.append(f"at most {drop} below {of}{known}")
+        verdicts.append(
+            None if measured is None or reference is None else reference - measured <= allowed
+        )
+    is_met = None if not verdicts or None in verdicts else all(verdicts)
+    return Gate(metric, measured, _shown(last, measured), " and ".join(conditions), is_met)
+
+
+def _shown(metric: str, value: float | None) -> str:
+    if value is None:
+        return DASH
+    return metric_text(metric, value) if metric in QUALITIES else number_text(value)
+
+
+def measured_value(made: Sequence[Made], metric: str) -> float | None:
+    """The number a dotted name stands for: a model's metric in an evaluation, or any metric of a step."""
+    step_name, _, rest = metric.partition(".")
+    steps = [step for step in made if step_name in (step.name, base_name(step.name))]
+    values = [value for step in steps for value in _values_at(step.metrics, rest)]
+    return mean(values) if values else None
+
+
+def _values_at(metrics: Mapping[str, Any], rest: str) -> list[float]:
+    models = table(metrics.get("models"))
+    owners = [name for name in models if rest.startswith((f"{name}.", f"{base_name(name)}."))]
+    if owners:
+        longest = max(len(base_name(name)) for name in owners)
+        chosen = [name for name in owners if rest.startswith(f"{name}.")] or [
+            name for name in owners if len(base_name(name)) == longest
+        ]
+        found = [_descend(models[name], rest[len(_matched(name, rest)) + 1 :]) for name in chosen]
+    else:
+        found = [_descend(metrics, rest)]
+    return [value for value in found if value is not None]
+
+
+def _matched(name: str, rest: str) -> str:
+    return name if rest.startswith(f"{name}.") else base_name(name)
+
+
+def _descend(content: Any, dotted: str) -> float | None:
+    for part in dotted.split("."):
+        content = table(content).get(part)
+    if isinstance(content, Mapping):
+        content = content.get("value")
+    return number(content)

@@ -1,0 +1,100 @@
+"""What was made from what: every model step hangs below the model it started from.
+
+A model has one parent (`model = …` in its step), so the steps form trees whose roots are weights from outside the
+recipe. The teacher of a distillation is a second arrow; it is said in words on the student's own line. The runs of a
+sweep are one node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from attar.report.reading import Made, base_name, number
+from attar.report.sections.comparison import FORM_WORDS
+
+MODEL_STEPS = ("train", "quantize", "export")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One model in the tree."""
+
+    name: str
+    verb: str
+    """What its step did: "fine-tuned", "distilled from teacher", "int8, percentile", "OpenVINO"; "start" for a root."""
+    facts: str
+    """Depth and runs, where known."""
+    children: tuple[Node, ...] = ()
+
+
+def lineage(made: Sequence[Made]) -> tuple[Node, ...]:
+    """The trees of models, roots first, in the recipe's order."""
+    families: dict[str, list[Made]] = {}
+    for step in made:
+        if step.run in MODEL_STEPS:
+            families.setdefault(base_name(step.name), []).append(step)
+    parents = {name: base_name(steps[0].parent or "") for name, steps in families.items()}
+    roots = dict.fromkeys(parent or name for name, parent in parents.items())
+    outside = [root for root in roots if root not in families or root not in parents.values()]
+    tops = [root for root in outside if root not in families or not parents[root]]
+    return tuple(_node(top, families, parents, frozenset()) for top in tops)
+
+
+def _node(
+    name: str,
+    families: Mapping[str, Sequence[Made]],
+    parents: Mapping[str, str],
+    above: frozenset[str],
+) -> Node:
+    below = [child for child, parent in parents.items() if parent == name and child not in above]
+    children = tuple(_node(child, families, parents, above | {name}) for child in below)
+    steps = families.get(name)
+    if not steps:
+        return Node(name, "start", "weights from outside the recipe", children)
+    depth = f"{steps[0].blocks} blocks" if steps[0].blocks else ""
+    runs = f"{len(steps)} runs" if len(steps) > 1 else ""
+    return Node(name, verb(steps[0]), ", ".join(filter(None, [depth, runs])), children)
+
+
+def verb(step: Made) -> str:
+    """What a step did to its model, in one or two words."""
+    if step.run == "train":
+        teacher = step.settings.get("teacher")
+        return f"distilled from {teacher}" if isinstance(teacher, str) else "fine-tuned"
+    if step.run == "quantize":
+        return f"{bits_word(step)}, {step.metrics.get('method', 'quantized')}"
+    form = str(step.metrics.get("format", "exported"))
+    return FORM_WORDS.get(form, form)
+
+
+def bits_word(step: Made) -> str:
+    """`int8` for 8-bit weights and activations, else `W4A8` and the like."""
+    weight, activation = (
+        number(step.metrics.get(name)) for name in ("weight_bits", "activation_bits")
+    )
+    if weight is None or activation is None:
+        return "quantized"
+    return "int8" if weight == activation == 8 else f"W{weight:.0f}A{activation:.0f}"
+
+
+def ancestors(name: str, made: Sequence[Made]) -> list[Made]:
+    """The steps behind a model, itself first, as far as the recipe goes."""
+    by_name = {step.name: step for step in made} | {base_name(step.name): step for step in made}
+    chain: list[Made] = []
+    step = by_name.get(name)
+    while step is not None and step.run in MODEL_STEPS and step not in chain:
+        chain.append(step)
+        step = by_name.get(step.parent or "")
+    return chain
+
+
+def described(name: str, made: Sequence[Made]) -> str:
+    """A model in a noun: "6-block teacher", "3-block int8 student"."""
+    chain = ancestors(name, made)
+    if not chain:
+        return name
+    bits = next((bits_word(step) for step in chain if step.run == "quantize"), "")
+    trained = next((base_name(step.name) for step in chain if step.run == "train"), name)
+    depth = next((step.blocks for step in chain if step.blocks), None)
+    return " ".join(filter(None, [f"{depth}-block" if depth else "", bits, trained]))

@@ -1,0 +1,56 @@
+"""The whole report as data: each section in reading order. report.json is this, the page and the Markdown draw it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from attar.report.reading import Made
+from attar.report.sections.comparison import Comparison, comparisons
+from attar.report.sections.compression import Exported, Quantized, exports, quantizations
+from attar.report.sections.gates import Gate, gates
+from attar.report.sections.headline import Headline, headline
+from attar.report.sections.lineage import Node, lineage
+from attar.report.sections.provenance import Provenance, provenance
+from attar.report.sections.sweep import Sweep, sweeps
+from attar.report.sections.training import Training, trainings
+
+
+@dataclass(frozen=True)
+class Page:
+    """One report."""
+
+    title: str
+    headline: Headline
+    lineage: tuple[Node, ...]
+    comparisons: tuple[Comparison, ...]
+    trainings: tuple[Training, ...]
+    quantizations: tuple[Quantized, ...]
+    exports: tuple[Exported, ...]
+    gates: tuple[Gate, ...]
+    sweeps: tuple[Sweep, ...]
+    provenance: Provenance
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, as written to report.json."""
+        return asdict(self)
+
+
+def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None = None) -> Page:
+    """Every section from the artifacts of a run; a section without material is empty, never invented."""
+    compared = comparisons(made)
+    judged = gates(made, recipe)
+    machine = next((comparison.machine for comparison in compared if comparison.machine), {})
+    return Page(
+        title=title or str(recipe.get("name") or "report"),
+        headline=headline(made, compared, judged),
+        lineage=lineage(made),
+        comparisons=compared,
+        trainings=trainings(made),
+        quantizations=quantizations(made),
+        exports=exports(made),
+        gates=judged,
+        sweeps=sweeps(made, compared),
+        provenance=provenance(made, machine, recipe),
+    )

@@ -1,0 +1,103 @@
+"""Where every figure comes from: steps with their keys, time and memory; data with what was set aside; versions; machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attar.report.reading import Made, number, table
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One step that was run."""
+
+    name: str
+    run: str
+    key: str
+    inputs: tuple[str, ...]
+    seconds: float
+    peak_rss_mib: float
+
+
+@dataclass(frozen=True)
+class DataRow:
+    """One named data as a training step saw it."""
+
+    name: str
+    train_rows: int | None
+    validation_rows: int | None
+    set_aside: Mapping[str, int]
+    """Reason → rows that were not used."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything needed to make the same thing again."""
+
+    steps: tuple[StepRow, ...]
+    data: tuple[DataRow, ...]
+    versions: Mapping[str, str]
+    differing_versions: Mapping[str, tuple[str, ...]]
+    """Libraries that were not the same for all steps (a reused artifact made with an older one)."""
+    machine: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    seconds: float
+
+
+def provenance(
+    made: Sequence[Made], machine: Mapping[str, Any], recipe: Mapping[str, Any]
+) -> Provenance:
+    """The origin of the artifacts the report was given."""
+    seen: dict[str, dict[str, None]] = {}
+    for step in made:
+        for library, version in step.result.versions.items():
+            seen.setdefault(library, {})[version] = None
+    return Provenance(
+        steps=tuple(
+            StepRow(
+                name=step.name,
+                run=step.run,
+                key=step.result.key,
+                inputs=tuple(step.result.inputs),
+                seconds=step.result.seconds,
+                peak_rss_mib=step.result.peak_rss_mib,
+            )
+            for step in made
+        ),
+        data=_data(made),
+        versions={library: list(versions)[-1] for library, versions in sorted(seen.items())},
+        differing_versions={
+            library: tuple(versions)
+            for library, versions in sorted(seen.items())
+            if len(versions) > 1
+        },
+        machine=machine,
+        recipe=recipe,
+        seconds=sum(step.result.seconds for step in made),
+    )
+
+
+def _data(made: Sequence[Made]) -> tuple[DataRow, ...]:
+    rows: dict[str, DataRow] = {}
+    for step in made:
+        data = table(step.metrics.get("data"))
+        if step.run != "train" or not data:
+            continue
+        name = str(data.get("name", ""))
+        train, validation = (number(data.get(split)) for split in ("train_rows", "validation_rows"))
+        rows.setdefault(
+            name,
+            DataRow(
+                name=name,
+                train_rows=None if train is None else int(train),
+                validation_rows=None if validation is None else int(validation),
+                set_aside={
+                    str(reason): int(count)
+                    for reason, rows_lost in table(data.get("set_aside")).items()
+                    if (count := number(rows_lost)) is not None
+                },
+            ),
+        )
+    return tuple(rows.values())

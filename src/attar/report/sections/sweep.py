@@ -1,0 +1,82 @@
+"""Every run of a sweep beside its siblings, with mean, standard deviation, best and count.
+
+Runs are compared by what an evaluation measured; without one, by the validation seen in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from attar.report.reading import Made, base_name, number, table, variant_of
+from attar.report.sections.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One metric over the runs of one step."""
+
+    mean: float
+    standard_deviation: float | None
+    """None for a single run."""
+    highest: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One step that was made several times."""
+
+    name: str
+    measured_by: str
+    """The evaluate step, or "validation" of training."""
+    runs: tuple[tuple[str, Mapping[str, float]], ...]
+    """What was varied → metric → value."""
+    spreads: Mapping[str, Spread]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(self.spreads)
+
+
+def sweeps(made: Sequence[Made], compared: Sequence[Comparison]) -> tuple[Sweep, ...]:
+    """Every multiplied step that has figures."""
+    found: dict[str, Sweep] = {}
+    for comparison in compared:
+        runs = [
+            (row.name, {metric: quality.value for metric, quality in row.qualities.items()})
+            for row in comparison.rows
+            if variant_of(row.name)
+        ]
+        for name, sweep in _grouped(runs, comparison.step).items():
+            found.setdefault(name, sweep)
+    trained = [(step.name, _validation(step)) for step in made if variant_of(step.name)]
+    for name, sweep in _grouped([run for run in trained if run[1]], "validation").items():
+        found.setdefault(name, sweep)
+    return tuple(found.values())
+
+
+def _validation(step: Made) -> dict[str, float]:
+    figures = table(step.metrics.get("validation")) if step.run == "train" else {}
+    known = ((metric, number(value)) for metric, value in figures.items())
+    return {metric: value for metric, value in known if value is not None}
+
+
+def _grouped(runs: Sequence[tuple[str, Mapping[str, float]]], measured_by: str) -> dict[str, Sweep]:
+    groups: dict[str, list[tuple[str, Mapping[str, float]]]] = {}
+    for name, figures in runs:
+        groups.setdefault(base_name(name), []).append((variant_of(name), figures))
+    return {
+        name: Sweep(name, measured_by, tuple(group), _spreads([figures for _, figures in group]))
+        for name, group in groups.items()
+    }
+
+
+def _spreads(figures: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    spreads = {}
+    for metric in dict.fromkeys(metric for run in figures for metric in run):
+        values = [run[metric] for run in figures if metric in run]
+        deviation = stdev(values) if len(values) > 1 else None
+        spreads[metric] = Spread(mean(values), deviation, max(values), len(values))
+    return spreads

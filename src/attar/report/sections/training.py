@@ -1,0 +1,146 @@
+"""Training curves: the loss at every logged step, its parts, and validation where it was looked at.
+
+The logged loss is noisy, so the page draws it faint and a running mean over a twentieth of the points in front of it.
+Runs of a sweep share one picture. Points beyond a few hundred are thinned by averaging neighbours: a curve cannot show
+more, and the page stays small; history.jsonl keeps them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from attar.report.reading import Made, base_name, number, table, variant_of
+
+MOST_POINTS = 300
+"""Points drawn in one curve: about one for every two pixels of its picture."""
+SMOOTHED_SHARE = 0.05
+"""Width of the running mean, as a share of the curve."""
+LEAST_TO_SMOOTH = 20
+"""Curves with fewer points are drawn as they are."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: optimizer steps against values."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training step of the recipe; `runs` has one name per run of a sweep."""
+
+    name: str
+    runs: tuple[str, ...]
+    facts: tuple[tuple[str, Any], ...]
+    """Named figures of the first run, in reading order."""
+    loss: tuple[Curve, ...]
+    smooth_loss: tuple[Curve, ...]
+    parts: tuple[Curve, ...]
+    """Each term of the loss; empty when there is only one."""
+    validation: Mapping[str, tuple[Curve, ...]]
+    """Metric → one curve a run."""
+
+
+FACTS = (
+    ("objective", "objective"),
+    ("steps", "optimizer steps"),
+    ("epochs", "epochs"),
+    ("best_step", "best step"),
+    ("precision", "precision"),
+    ("train_seconds", "seconds"),
+    ("examples_per_s", "examples per second"),
+)
+
+
+def trainings(made: Sequence[Made]) -> tuple[Training, ...]:
+    """Every training step, in the recipe's order."""
+    groups: dict[str, list[Made]] = {}
+    for step in made:
+        if step.run == "train":
+            groups.setdefault(base_name(step.name), []).append(step)
+    return tuple(_training(name, runs) for name, runs in groups.items())
+
+
+def _training(name: str, runs: Sequence[Made]) -> Training:
+    first = runs[0]
+    loss = tuple(
+        _curve(run, (_point(line, line.get("loss")) for line in run.history)) for run in runs
+    )
+    kinds = sorted(
+        {kind for run in runs for line in run.history for kind in table(line.get("losses"))}
+    )
+    validated = {
+        metric: None
+        for run in runs
+        for line in run.history
+        for metric in table(line.get("validation"))
+    }
+    return Training(
+        name=name,
+        runs=tuple(run.name for run in runs),
+        facts=tuple(
+            (words, first.metrics[fact])
+            for fact, words in FACTS
+            if first.metrics.get(fact) is not None
+        ),
+        loss=tuple(curve for curve in loss if curve.points),
+        smooth_loss=tuple(smoothed(curve) for curve in loss if curve.points),
+        parts=_parts(first, kinds) if len(kinds) > 1 else (),
+        validation={metric: _validation(runs, metric) for metric in validated},
+    )
+
+
+def _parts(run: Made, kinds: Sequence[str]) -> tuple[Curve, ...]:
+    curves = []
+    for kind in kinds:
+        points = (_point(line, table(line.get("losses")).get(kind)) for line in run.history)
+        curves.append(smoothed(Curve(kind, thinned([point for point in points if point]))))
+    return tuple(curve for curve in curves if curve.points)
+
+
+def _validation(runs: Sequence[Made], metric: str) -> tuple[Curve, ...]:
+    curves = [
+        _curve(
+            run, (_point(line, table(line.get("validation")).get(metric)) for line in run.history)
+        )
+        for run in runs
+    ]
+    return tuple(curve for curve in curves if curve.points)
+
+
+def _curve(run: Made, points: Iterable[tuple[float, float] | None]) -> Curve:
+    found = [point for point in points if point is not None]
+    return Curve(variant_of(run.name) or run.name, thinned(found))
+
+
+def _point(line: Mapping[str, Any], value: Any) -> tuple[float, float] | None:
+    step, height = number(line.get("step")), number(value)
+    return None if step is None or height is None else (step, height)
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """At most `MOST_POINTS` points, each the mean of equally many neighbours.
+
+    Example:
+        >>> len(thinned([(float(i), 1.0) for i in range(1000)])) <= MOST_POINTS
+        True
+    """
+    group = -(-len(points) // MOST_POINTS) or 1
+    chunks = (points[start : start + group] for start in range(0, len(points), group))
+    return tuple((mean(x for x, _ in chunk), mean(y for _, y in chunk)) for chunk in chunks)
+
+
+def smoothed(curve: Curve) -> Curve:
+    """The running mean, each window cut off at the ends; a short curve is left as it is."""
+    count = len(curve.points)
+    if count < LEAST_TO_SMOOTH:
+        return curve
+    reach = max(round(count * SMOOTHED_SHARE / 2), 1)
+    heights = [y for _, y in curve.points]
+    means = (mean(heights[max(i - reach, 0) : i + reach + 1]) for i in range(count))
+    return Curve(curve.name, tuple((x, y) for (x, _), y in zip(curve.points, means, strict=True)))
