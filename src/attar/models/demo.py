@@ -1,8 +1,9 @@
 """Real pretrained weights on a machine without a hub: they come inside an ordinary Python package.
 
-`demo:minilm-l6` are the weights of all-MiniLM-L6-v2 as published, carried by a distribution of the extra `demo`. The
-package is only looked at: its files are found through its installation record, none of its code runs, and the weights
-are believed only when their sha256 is the upstream file's.
+`demo:minilm-l6` are the weights of all-MiniLM-L6-v2 as published, carried by a distribution of the
+extra `demo`. The
+package is only looked at: its files are found through its installation record, none of its code
+runs, and the weights are believed only when their sha256 is the upstream file's.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def demo_model(word: str) -> DemoModel:
     if name not in DEMO_MODELS:
         known = sorted(DEMO_MODELS)
         raise UsageError(
-            f"no demo model {name!r}{did_you_mean(name, known)}; known: {', '.join(PREFIX + k for k in known)}"
+            f"no demo model {name!r}{did_you_mean(name, known)}; known: "
+            f"{', '.join(PREFIX + k for k in known)}"
         )
     return DEMO_MODELS[name]
 
@@ -77,12 +79,14 @@ def _checked_folder(demo: DemoModel) -> Path:
     weights = Path(str(distribution.locate_file(demo.weights)))
     if not weights.is_file():
         raise ArtifactError(
-            f"{demo.distribution} {distribution.version} is installed, but {weights} is missing; reinstall it: {install}"
+            f"{demo.distribution} {distribution.version} is installed, but {weights} is missing; "
+            f"reinstall it: {install}"
         )
     found = sha256_of(weights)
     if found != demo.sha256:
         raise ArtifactError(
-            f"{weights} ({weights.stat().st_size} bytes) is not the published file: sha256 is {found}, "
+            f"{weights} ({weights.stat().st_size} bytes) is not the published file: sha256 is "
+            f"{found}, "
             f"expected {demo.sha256}; reinstall it: {install}"
         )
     return weights.parent

@@ -1,9 +1,11 @@
 """A checkpoint's classification head against the classes that a task asks for: by name, or refused.
 
-A head is a Linear whose row c scores class c, so a head trained with the same classes in another order is made right by
-reordering its rows. Classes that differ in name or number cannot be matched, and a new head drawn silently in its place
-would throw away what the user believes to have: that is refused. Hugging Face's placeholder names (LABEL_0, …) say
-nothing; with the right number of classes they are taken in order, and the caller is told.
+A head is a Linear whose row c scores class c, so a head trained with the same classes in another
+order is made right by reordering its rows. Classes that differ in name or number cannot be matched,
+and a new head drawn silently in its place
+would throw away what the user believes to have: that is refused. Hugging Face's placeholder names
+(LABEL_0, …) say nothing; with the right number of classes they are taken in order, and the caller
+is told.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from attar.errors import ModelError
 from attar.models.task import Task
 
 HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(weight|bias)")
-"""Names of the last Linear of a sequence classifier, over all families of transformers that `anatomy` knows."""
+"""Names of the last Linear of a sequence classifier, over all families of transformers that
+`anatomy` knows.
+"""
 HEAD = re.compile(r"(classifier|score|classification_head)\.")
 PLACEHOLDER = re.compile(r"LABEL_\d+")
 
@@ -45,17 +49,21 @@ def reconciled_head(
         return tensors, ()
     if count == task.num_labels and all(PLACEHOLDER.fullmatch(name) for name in names):
         return tensors, (
-            f"{folder}: its classes have only placeholder names ({', '.join(names)}); taken in order as {', '.join(wanted)}",
+            f"{folder}: its classes have only placeholder names ({', '.join(names)}); taken in "
+            f"order as {', '.join(wanted)}",
         )
     if sorted(names) == sorted(wanted):
         order = [names.index(name) for name in wanted]
         moved = {name: tensors[name][order].contiguous() for name in rows}
         return tensors | moved, (
-            f"{folder}: its classes were in the order {', '.join(names)}; reordered to {', '.join(wanted)}",
+            f"{folder}: its classes were in the order {', '.join(names)}; reordered to "
+            f"{', '.join(wanted)}",
         )
     raise ModelError(
-        f"{folder} is a classifier of {count} classes ({', '.join(names[:12])}), the task has {task.num_labels} "
-        f"({', '.join(wanted[:12])}); to learn other classes start from the pretrained model, without a head"
+        f"{folder} is a classifier of {count} classes ({', '.join(names[:12])}), the task has "
+        f"{task.num_labels} "
+        f"({', '.join(wanted[:12])}); to learn other classes start from the pretrained model, "
+        "without a head"
     )
 
 

@@ -1,11 +1,14 @@
-"""From a folder of files to a model in memory, in float32 and eval mode, or an error that says what does not fit.
+"""From a folder of files to a model in memory, in float32 and eval mode, or an error that says what
+does not fit.
 
-The files are vetted first (`safe_files`) and their tensors are handed to transformers as a dictionary, so that nothing
-else in the folder (an adapter, a pickle, a Python file) can be picked up on the way. Every weight the architecture has
-must be in the file with the right shape; only a head, and a pooler in front of it, may be new: they are drawn from
-`seed` alone, and the caller's random numbers go on as if nothing had happened.
+The files are vetted first (`safe_files`) and their tensors are handed to transformers as a
+dictionary, so that nothing else in the folder (an adapter, a pickle, a Python file) can be picked
+up on the way. Every weight the architecture has must be in the file with the right shape; only a
+head, and a pooler in front of it, may be new: they are drawn from `seed` alone, and the caller's
+random numbers go on as if nothing had happened.
 
-A classifier whose head was trained for other classes is reconciled by the classes' names or refused, never guessed.
+A classifier whose head was trained for other classes is reconciled by the classes' names or
+refused, never guessed.
 """
 
 from __future__ import annotations
@@ -16,25 +19,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification, PreTrainedModel
 from transformers import PreTrainedConfig as ModelConfig
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from attar.artifacts import disk_errors_explained
-from attar.errors import ArtifactError, ModelError, did_you_mean
+from attar.errors import ArtifactError, ModelError
+from attar.models.architecture import class_of, config_of, input_names_of
 from attar.models.config import FromConfig, KeptBlocks, ModelReference
 from attar.models.heads import reconciled_head
 from attar.models.references import resolve_model
 from attar.models.safe_files import TOKENIZER_FILES, ModelFiles, read_model_files
 from attar.models.task import TASK_FILE, Task
 from attar.seeds import derive_seed
+
+__all__ = ["LoadedModel", "build_model", "config_of", "input_names_of", "load_model", "save_model"]
 
 Attention = Literal["sdpa", "eager"]
 
@@ -58,11 +63,14 @@ def load_model(
     """Load a model folder in float32 and eval mode.
 
     Args:
-        task: what its head is for; None: the folder's `task.json`, or without one the bare architecture of `config.json`.
-        attention: "eager" computes probabilities that hooks can see; both give the same outputs to rounding.
+        task: what its head is for; None: the folder's `task.json`, or without one the bare
+            architecture of `config.json`.
+        attention: "eager" computes probabilities that hooks can see; both give the same outputs to
+            rounding.
         seed: where the weights of a new head come from.
     Raises:
-        ModelError: unknown architecture, weights that are missing or do not fit, a head for other classes.
+        ModelError: unknown architecture, weights that are missing or do not fit, a head for other
+            classes.
         ArtifactError: damaged or refused files.
     """
     files = read_model_files(folder)
@@ -73,10 +81,7 @@ def load_model(
     notes: tuple[str, ...] = ()
     if task is not None:
         tensors, notes = reconciled_head(tensors, files.config, task, folder)
-    model_class = (
-        _bare_class(config, folder) if task is None else AutoModelForSequenceClassification
-    )
-    model = _fill(model_class, config, tensors, attention, folder, seed)
+    model = _fill(class_of(config, str(folder), task), config, tensors, attention, folder, seed)
     return LoadedModel(model, folder, task, notes)
 
 
@@ -88,7 +93,8 @@ def build_model(
     seed: int,
     attention: Attention = "sdpa",
 ) -> LoadedModel:
-    """The model a recipe's reference stands for: loaded, made of kept blocks, or random from a config.
+    """The model a recipe's reference stands for: loaded, made of kept blocks, or random from a
+    config.
 
     Raises:
         ModelError, ArtifactError, UsageError: as `resolve_model`, `load_model` and `keep_blocks`.
@@ -106,7 +112,9 @@ def build_model(
 
 
 def save_model(loaded: LoadedModel, folder: Path) -> None:
-    """Write a model folder that `load_model` and transformers read: weights, config, tokenizer files, `task.json`."""
+    """Write a model folder that `load_model` and transformers read: weights, config, tokenizer
+    files, `task.json`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with _quiet(), disk_errors_explained(folder):
         loaded.model.save_pretrained(folder)
@@ -117,64 +125,11 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
         loaded.task.write(folder)
 
 
-def input_names_of(config: ModelConfig) -> tuple[str, ...]:
-    """The inputs a model is fed from a text: segment ids only where it has more than one segment type."""
-    names = ("input_ids", "attention_mask")
-    return (*names, "token_type_ids") if (getattr(config, "type_vocab_size", 0) or 0) > 1 else names
-
-
-def config_of(plain: Mapping[str, Any], where: str, task: Task | None = None) -> ModelConfig:
-    """A transformers config from the plain data of a `config.json`, with the head that `task` asks for.
-
-    Raises:
-        ModelError: transformers does not know the model_type, a field does not fit, or the weights are quantized.
-    """
-    model_type = str(plain.get("model_type"))
-    if model_type not in CONFIG_MAPPING:
-        known = sorted(CONFIG_MAPPING.keys())
-        raise ModelError(
-            f"{where}: model_type {model_type!r} is unknown to transformers {transformers.__version__}"
-            f"{did_you_mean(model_type, known)}; use one of its {len(known)} built-in types, such as bert or llama"
-        )
-    if plain.get("quantization_config"):
-        raise ModelError(
-            f"{where}: the weights are already quantized ({plain['quantization_config']}); start from the float model"
-        )
-    fields = {name: value for name, value in plain.items() if name not in ("dtype", "torch_dtype")}
-    if task is not None:
-        fields = _with_head(fields, task)
-    try:
-        config = CONFIG_MAPPING[model_type].from_dict(fields)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{where}: not a config of model_type {model_type!r}: {reason}") from error
-    if task is not None and getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = _pad_id(config)
-    return config
-
-
-def _with_head(fields: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    names = task.label_names or ("score",)
-    without = ("num_labels", "problem_type", "architectures", "_num_labels")
-    return {n: v for n, v in fields.items() if n not in without} | {
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: i for i, name in enumerate(names)},
-        "problem_type": "regression"
-        if task.objective == "regression"
-        else "single_label_classification",
-    }
-
-
-def _pad_id(config: ModelConfig) -> int:
-    """Decoders classify at the last token that is not padding, so they need a padding id even when they have none."""
-    eos = getattr(config, "eos_token_id", None)
-    first = eos[0] if isinstance(eos, list) and eos else eos
-    return first if isinstance(first, int) else 0
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers' own bars and load reports off, and then as they were; what matters in them we say ourselves."""
+    """transformers' own bars and load reports off, and then as they were; what matters in them we
+    say ourselves.
+    """
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -186,32 +141,30 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def _own_randomness(seed: int, purpose: str) -> Iterator[None]:
+    """Random numbers that depend on the seed alone; the caller's go on untouched afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, purpose))
+        yield
+
+
 def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in files.weights:
         try:
-            tensors |= load_file(file)
+            # a copy: the loaded tensors are a map of the file and would change with it
+            tensors |= {name: tensor.clone() for name, tensor in load_file(file).items()}
         except SafetensorError as error:
             raise ArtifactError(
-                f"{file} is damaged ({error}; {file.stat().st_size} bytes); get it again, or run the step that made it again"
+                f"{file} is damaged ({error}; {file.stat().st_size} bytes); get it again, or run "
+                "the step that made it again"
             ) from error
     return tensors
 
 
-def _bare_class(config: ModelConfig, folder: Path) -> type[PreTrainedModel]:
-    named = (getattr(config, "architectures", None) or [None])[0]
-    if named is None:
-        return transformers.AutoModel  # pyright: ignore[reportReturnType]
-    model_class = getattr(transformers, named, None)
-    if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
-        raise ModelError(
-            f"{folder}: architecture {named!r} is not one of transformers {transformers.__version__}'s classes"
-        )
-    return model_class
-
-
 def _fill(
-    model_class: Any,
+    model_class: type[PreTrainedModel],
     config: ModelConfig,
     tensors: dict[str, Tensor],
     attention: Attention,
@@ -219,11 +172,8 @@ def _fill(
     seed: int,
 ) -> PreTrainedModel:
     """Build the model around the tensors; new weights may only be in its head."""
-    if not hasattr(model_class, "base_model_prefix"):
-        model_class = model_class._model_mapping[type(config)]
-    with _quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "new weights"))
-        model, info = model_class.from_pretrained(
+    with _quiet(), _own_randomness(seed, "new weights"):
+        model, info = cast(Any, model_class).from_pretrained(
             None,
             config=config,
             state_dict=tensors,
@@ -237,7 +187,9 @@ def _fill(
 
 
 def _check_fit(model: PreTrainedModel, info: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a checkpoint that leaves a part of the model's body to chance, or that the model has no place for."""
+    """Refuse a checkpoint that leaves a part of the model's body to chance, or that the model has
+    no place for.
+    """
     prefix = f"{model.base_model_prefix}."
     is_whole = model.base_model is model
 
@@ -259,7 +211,8 @@ def _check_fit(model: PreTrainedModel, info: Mapping[str, Any], folder: Path) ->
     if wrong:
         shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
         raise ModelError(
-            f"the weights of {folder} do not fit its config.json ({type(model).__name__}), {len(wrong)} tensors: {shown}; "
+            f"the weights of {folder} do not fit its config.json ({type(model).__name__}), "
+            f"{len(wrong)} tensors: {shown}; "
             "get config and weights of the same model"
         )
 
@@ -274,14 +227,12 @@ def _random_model(
 ) -> LoadedModel:
     if reference.tokenizer is None:
         raise ModelError(
-            'a model made from a config needs a tokenizer to read text; add tokenizer = "<step, folder, hub id or demo model>"'
+            "a model made from a config needs a tokenizer to read text; add "
+            'tokenizer = "<step, folder, hub id or demo model>"'
         )
     folder = resolve_model(reference.tokenizer, inputs, recipe_folder)
     config = config_of(reference.config, "model.config", task)
-    model_class: Any = (
-        transformers.AutoModel if task is None else AutoModelForSequenceClassification
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "random model"))
-        model = model_class.from_config(config, dtype=torch.float32, attn_implementation=attention)
+    model_class: Any = class_of(config, "model.config", task)
+    with _own_randomness(seed, "random model"):
+        model = model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)
     return LoadedModel(model.eval(), folder, task)

@@ -1,10 +1,11 @@
 """From a word in a recipe to a folder on this machine. Imports no torch.
 
-A word is tried in a fixed order, and the first that fits wins: a step of the recipe · "demo:…" · a folder (relative to
-the recipe) · a hub id. From the hub only safetensors, JSON and tokenizer files are fetched, so that a pickle or a Python
-file of a repository never reaches this disk.
+A word is tried in a fixed order, and the first that fits wins: a step of the recipe · "demo:…" · a
+folder (relative to the recipe) · a hub id. From the hub only safetensors, JSON and tokenizer files
+are fetched, so that a pickle or a Python file of a repository never reaches this disk.
 
-`model_fingerprint` says which bytes a word stands for, without loading them into a model: part of a step's key.
+`model_fingerprint` says which bytes a word stands for, without loading them into a model: part of a
+step's key.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ def resolve_model(word: str, inputs: Mapping[str, Path], recipe_folder: Path) ->
 
 
 def model_fingerprint(word: str, recipe_folder: Path) -> str:
-    """A hash of what a word that is no step stands for: the content of config, weights, tokenizer and task files.
+    """A hash of what a word that is no step stands for: the content of config, weights, tokenizer
+    and task files.
 
-    The sha256 of a demo model is known beforehand, so it costs nothing; a folder's files are read once.
+    The sha256 of a demo model is known beforehand, so it costs nothing; a folder's files are read
+    once.
 
     Raises:
         ModelError, UsageError: as `resolve_model`.
@@ -69,14 +72,17 @@ def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str,
     tried = [f"a step (there are: {', '.join(steps) or 'none'})", f"the folder {folder.resolve()}"]
     if HUB_ID.fullmatch(word) is None:
         raise ModelError(
-            f"model {word!r} is nothing known{did_you_mean(word, steps)}; tried: {'; '.join(tried)}; "
+            f"model {word!r} is nothing known{did_you_mean(word, steps)}; tried: "
+            f"{'; '.join(tried)}; "
             "it is no hub id either (name or owner/name)"
         )
     return _hub_snapshot(word, tried, did_you_mean(word, steps))
 
 
 def _hub_snapshot(word: str, tried: list[str], hint: str) -> Path:
-    """Fetch a repository's safe files, or use those already in the cache when the hub cannot be reached."""
+    """Fetch a repository's safe files, or use those already in the cache when the hub cannot be
+    reached.
+    """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -86,6 +92,7 @@ def _hub_snapshot(word: str, tried: list[str], hint: str) -> Path:
         state = "the hub is switched off by HF_HUB_OFFLINE and" if constants.HF_HUB_OFFLINE else ""
         reason = f"{state} it is not in the cache" if state else str(error).splitlines()[0]
         raise ModelError(
-            f"model {word!r} was not found{hint}; tried: {'; '.join(tried)}; the hub id {word!r} ({reason}); "
+            f"model {word!r} was not found{hint}; tried: {'; '.join(tried)}; the hub id {word!r} "
+            f"({reason}); "
             "correct the name, or put a model folder there"
         ) from error

@@ -1,13 +1,15 @@
 """Which files of a model folder may be read, decided before any of them is. Imports no torch.
 
-A model folder comes from strangers. Three things in it can do harm: a pickle runs code when it is read, `auto_map` in
-`config.json` names Python files to run, and an index or a link can point at files elsewhere on this machine. All three
-are refused here. A truncated safetensors file is found from its header, with the number of bytes that is missing.
+A model folder comes from strangers. Three things in it can do harm: a pickle runs code when it is
+read, `auto_map` in `config.json` names Python files to run, and an index or a link can point at
+files elsewhere on this machine. All three are refused here. A truncated safetensors file is found
+from its header, with the number of bytes that is missing.
 
-    safetensors file = 8 bytes (header length n, little endian) + n bytes of JSON + the tensors, end to end
-    so its size must be 8 + n + max(end of data_offsets)
+    safetensors file = 8 bytes (header length n, little endian) + n bytes of JSON + the tensors, end
+    to end so its size must be 8 + n + max(end of data_offsets)
 
-Left out: fetching anything; a link inside the hub's own cache (snapshot → blobs of the same repository) is no stranger.
+Left out: fetching anything; a link inside the hub's own cache (snapshot → blobs of the same
+repository) is no stranger.
 """
 
 from __future__ import annotations
@@ -86,7 +88,8 @@ def read_model_files(folder: Path, *, weights: bool = True) -> ModelFiles:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a model folder as plain data, refused when it asks for code of the folder to be run.
+    """`config.json` of a model folder as plain data, refused when it asks for code of the folder to
+    be run.
 
     Raises:
         ModelError: there is none, it names no `model_type`, or it has `auto_map`.
@@ -95,7 +98,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG_FILE
     if not file.exists():
         raise ModelError(
-            f"{folder} has no {CONFIG_FILE}, so it is no model folder; name a folder in the Hugging Face layout"
+            f"{folder} has no {CONFIG_FILE}, so it is no model folder; name a folder in the "
+            "Hugging Face layout"
         )
     _stays_inside(file)
     config = read_json(file)
@@ -103,8 +107,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{file} holds a {type(config).__name__}, expected a JSON object")
     if config.get("auto_map"):
         raise ModelError(
-            f"{file} has auto_map {json.dumps(config['auto_map'])}: the model brings its own Python code, and attar runs no "
-            "code of a model folder; such models are refused. Use a model of a family that transformers has built in"
+            f"{file} has auto_map {json.dumps(config['auto_map'])}: the model brings its own "
+            "Python code, and attar runs no "
+            "code of a model folder; such models are refused. Use a model of a family that "
+            "transformers has built in"
         )
     if not isinstance(config.get("model_type"), str):
         raise ModelError(
@@ -127,8 +133,10 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
     if pickles:
         raise ArtifactError(
-            f"{folder} has no {WEIGHTS_FILE}, only {', '.join(pickles)}: reading such files can run code that is hidden in "
-            "them, so attar never does; get the model's safetensors files, or convert it where you trust it"
+            f"{folder} has no {WEIGHTS_FILE}, only {', '.join(pickles)}: reading such files can "
+            "run code that is hidden in "
+            "them, so attar never does; get the model's safetensors files, or convert it where you "
+            "trust it"
         )
     raise ArtifactError(f"{folder} has no {WEIGHTS_FILE}, so there are no weights to load")
 
@@ -142,7 +150,8 @@ def _indexed_files(index: Path) -> tuple[Path, ...]:
     for name in names:
         if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
             raise ArtifactError(
-                f"{index} points at {name!r}; allowed are names of .safetensors files in its own folder, so it is refused"
+                f"{index} points at {name!r}; allowed are names of .safetensors files in its own "
+                "folder, so it is refused"
             )
         if not (index.parent / name).exists():
             raise ArtifactError(
@@ -161,7 +170,8 @@ def _stays_inside(file: Path) -> Path:
     )
     if target.parent != folder and not is_hub_cache:
         raise ArtifactError(
-            f"{file} is a link to {target}, outside its folder, so it is refused; copy the file into the folder if you trust it"
+            f"{file} is a link to {target}, outside its folder, so it is refused; copy the file "
+            "into the folder if you trust it"
         )
     return file
 
@@ -170,27 +180,31 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
     """Names, types and shapes of the tensors in a safetensors file, its size checked against them.
 
     Raises:
-        ArtifactError: a pickle in disguise, or truncated, or no safetensors file; with the bytes expected and found.
+        ArtifactError: a pickle in disguise, or truncated, or no safetensors file; with the bytes
+            expected and found.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(8)
         if start.startswith(PICKLE_STARTS) and int.from_bytes(start, "little") > size:
             raise ArtifactError(
-                f"{file} is a pickle with the name of a safetensors file; reading it could run code, so it is refused; "
+                f"{file} is a pickle with the name of a safetensors file; reading it could run "
+                "code, so it is refused; "
                 "get the model's real safetensors file"
             )
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
             raise ArtifactError(
-                f"{file} is truncated or no safetensors file: it is {size} bytes long, and its header alone would take "
+                f"{file} is truncated or no safetensors file: it is {size} bytes long, and its "
+                "header alone would take "
                 f"{8 + length if len(start) == 8 else 8}; get it again"
             )
         header = _parse_header(file, stream.read(length))
     expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if size != expected:
         raise ArtifactError(
-            f"{file} is {'truncated' if size < expected else 'too long'}: its header describes {expected} bytes, "
+            f"{file} is {'truncated' if size < expected else 'too long'}: its header describes "
+            f"{expected} bytes, "
             f"the file has {size}; get it again, or run the step that made it again"
         )
     return {n: TensorEntry(e["dtype"], tuple(e["shape"])) for n, e in header.items()}
@@ -207,6 +221,7 @@ def _parse_header(file: Path, raw: bytes) -> dict[str, Any]:
             prod(int(n) for n in entry["shape"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ArtifactError(
-            f"{file} is damaged: its header of {len(raw)} bytes is not that of a safetensors file ({error}); get it again"
+            f"{file} is damaged: its header of {len(raw)} bytes is not that of a safetensors file "
+            f"({error}); get it again"
         ) from error
     return header

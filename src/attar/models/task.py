@@ -1,8 +1,9 @@
 """What a fine-tuned model is for: the sidecar `task.json` of its folder. Imports no torch.
 
-A Hugging Face `config.json` says what a network is; it does not say how its texts were cut, which inputs it was fed, or
-by which figure it was judged. Everything that comes after training (quantize, export, evaluate, predict) reads this file
-instead of asking the recipe again, so that a model folder can be carried away and still be used correctly.
+A Hugging Face `config.json` says what a network is; it does not say how its texts were cut, which
+inputs it was fed, or by which figure it was judged. Everything that comes after training (quantize,
+export, evaluate, predict) reads this file instead of asking the recipe again, so that a model
+folder can be carried away and still be used correctly.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Task(Config):
         file = folder / TASK_FILE
         if not file.is_file():
             raise ArtifactError(
-                f"{folder} has no {TASK_FILE}, so it is not a fine-tuned model of attar; name a step that trains, "
+                f"{folder} has no {TASK_FILE}, so it is not a fine-tuned model of attar; name a "
+                "step that trains, "
                 "or a folder that such a step made"
             )
         try:
@@ -71,7 +73,8 @@ class Task(Config):
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the whole"
             raise ArtifactError(
-                f"{file} does not describe a task: {place}: {first['msg']} ({error.error_count()} mistakes); "
+                f"{file} does not describe a task: {place}: {first['msg']} ({error.error_count()} "
+                "mistakes); "
                 "remove the folder and run again"
             ) from error
 

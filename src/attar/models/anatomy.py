@@ -1,0 +1,305 @@
+"""A model taken apart into views, the same for every family: `anatomy_of(model)`.
+
+The family's row (`families`) says where the parts lie; here they are looked up, checked, and tied
+together into norm sites. A block with a layer that its row does not name is refused, so that a
+variant of a family (an adapter, a cross-attention nobody told us of) is never half understood.
+
+    post-LN   a norm → the next sublayer's inputs, and as the shortcut → the next sublayer's own
+    norm pre-LN    a sublayer's norm → its own inputs
+    last norm of an encoder → every cross-attention's k and v; of the last stack → the head
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from attar.errors import ModelError
+from attar.models.families import FAMILIES, AttentionRow, Family, FfnRow, StackRow
+from attar.models.views import AttentionView, FfnView, LinearView, NormSite, NormView
+
+TABLE = "src/attar/models/families.py"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One transformer layer."""
+
+    fqn: str
+    module: nn.Module
+    index: int
+    attention: AttentionView
+    cross_attention: AttentionView | None
+    ffn: FfnView
+    norms: tuple[NormView, ...]
+    """One for each sublayer: attention, cross-attention where there is one, ffn."""
+
+    @property
+    def attentions(self) -> tuple[AttentionView, ...]:
+        cross = self.cross_attention
+        return (self.attention,) if cross is None else (self.attention, cross)
+
+    @property
+    def linears(self) -> tuple[LinearView, ...]:
+        """Every linear map of the block, in the order in which a token meets them."""
+        attention = [view for a in self.attentions for view in (a.q, a.k, a.v, a.out)]
+        return (*attention, *self.ffn.inputs, self.ffn.down)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An encoder or a decoder."""
+
+    name: str
+    row: StackRow
+    blocks_fqn: str
+    blocks: tuple[Block, ...]
+    embedding_norm: NormView | None
+    final_norm: NormView | None
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """All parts of a model that methods work on."""
+
+    family: str
+    stacks: tuple[Stack, ...]
+    norm_sites: tuple[NormSite, ...]
+    head: LinearView | None
+    """The first map of the head: it reads the last norm's output."""
+    max_tokens: int | None
+    """Longest input; None: no hard limit."""
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks of all stacks, encoder first."""
+        return tuple(block for stack in self.stacks for block in stack.blocks)
+
+    def stack(self, name: str) -> Stack:
+        """The stack called "encoder" or "decoder".
+
+        Raises:
+            ModelError: the model has no such stack.
+        """
+        for stack in self.stacks:
+            if stack.name == name:
+                return stack
+        names = ", ".join(stack.name for stack in self.stacks)
+        raise ModelError(f"a {self.family} model has no {name!r}; it has: {names}")
+
+
+def family_of(model: PreTrainedModel) -> Family:
+    """The row of a model's family.
+
+    Raises:
+        ModelError: there is none.
+    """
+    model_type = model.config.model_type
+    if model_type not in FAMILIES:
+        raise ModelError(
+            f"no anatomy is known for models of type {model_type!r}; known: "
+            f"{', '.join(sorted(FAMILIES))}; to add one, add its row to {TABLE}"
+        )
+    return FAMILIES[model_type]
+
+
+def anatomy_of(model: PreTrainedModel) -> Anatomy:
+    """Take a model apart.
+
+    Raises:
+        ModelError: the family is unknown, or the model is not built as its row says.
+    """
+    family = family_of(model)
+    finder = _Finder(model)
+    stacks = tuple(finder.stack(row) for row in family.stacks)
+    head = finder.head(family)
+    sites = tuple(_norm_sites(stacks, head, is_bare=model.base_model is model))
+    return Anatomy(model.config.model_type, stacks, sites, head, family.max_tokens(model.config))
+
+
+class _Finder:
+    """Looks modules up by a row's names, and knows which weights are tied."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.base: nn.Module = model.base_model
+        names = {id(module): name for name, module in model.named_modules()}
+        self.base_fqn = names[id(self.base)]
+        self.embedding_weights = {
+            id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+        }
+
+    def fqn(self, *parts: str) -> str:
+        return ".".join(part for part in (self.base_fqn, *parts) if part)
+
+    def module(self, fqn: str) -> Any:
+        try:
+            return self.model.get_submodule(fqn)
+        except AttributeError as error:
+            raise ModelError(
+                f"{type(self.model).__name__} has no module {fqn!r}, which the row of "
+                f"{self.model.config.model_type!r} in {TABLE} names; correct the row"
+            ) from error
+
+    def has(self, fqn: str) -> bool:
+        try:
+            self.model.get_submodule(fqn)
+        except AttributeError:
+            return False
+        return True
+
+    def linear(self, block: str, name: str) -> LinearView:
+        path, _, part = name.partition("[")
+        module = self.module(f"{block}.{path}" if block else path)
+        index, _, count = part.rstrip("]").partition("/")
+        return LinearView(
+            fqn=f"{block}.{path}" if block else path,
+            module=module,
+            part=(int(index), int(count)) if part else None,
+            is_tied=id(module.weight) in self.embedding_weights,
+        )
+
+    def norm(self, fqn: str) -> NormView:
+        return NormView(fqn, self.module(fqn))
+
+    def head(self, family: Family) -> LinearView | None:
+        for name in family.heads:
+            for fqn in (self.fqn(name), name):
+                if self.has(fqn) and self.model.get_submodule(fqn) is not None:
+                    return self.linear("", fqn)
+        return None
+
+    def stack(self, row: StackRow) -> Stack:
+        blocks_fqn = self.fqn(row.blocks)
+        count = len(self.module(blocks_fqn))
+        blocks = tuple(self.block(row, f"{blocks_fqn}.{i}", i) for i in range(count))
+        return Stack(
+            name=row.name,
+            row=row,
+            blocks_fqn=blocks_fqn,
+            blocks=blocks,
+            embedding_norm=self.norm(self.fqn(row.embedding_norm)) if row.embedding_norm else None,
+            final_norm=self.norm(self.fqn(row.final_norm)) if row.final_norm else None,
+        )
+
+    def block(self, row: StackRow, fqn: str, index: int) -> Block:
+        heads = getattr(self.model.config, row.heads)
+        attention = self.attention(fqn, row.attention, heads, row.is_causal, is_cross=False)
+        cross = (
+            self.attention(fqn, row.cross, heads, is_causal=False, is_cross=True)
+            if row.cross
+            else None
+        )
+        kinds = [ffn for ffn in row.ffns if self.has(f"{fqn}.{ffn.up}")]
+        ffn_row = kinds[0] if kinds else row.ffns[0]
+        rows = (row.attention, *((row.cross,) if row.cross else ()), ffn_row)
+        norms = tuple(self.norm(f"{fqn}.{sublayer.norm}") for sublayer in rows)
+        module = self.module(fqn)
+        block = Block(fqn, module, index, attention, cross, self.ffn(fqn, ffn_row), norms)
+        self._check_complete(block)
+        return block
+
+    def attention(
+        self, block: str, row: AttentionRow, heads: int, is_causal: bool, is_cross: bool
+    ) -> AttentionView:
+        core = self.module(f"{block}.{row.core}")
+        q, k, v, out = (self.linear(block, name) for name in (row.q, row.k, row.v, row.out))
+        head_size = q.out_features // heads
+        return AttentionView(
+            fqn=f"{block}.{row.core}",
+            module=core,
+            q=q,
+            k=k,
+            v=v,
+            out=out,
+            heads=heads,
+            kv_heads=k.out_features // head_size,
+            head_size=head_size,
+            scaling=float(core.scaling),
+            is_cross=is_cross,
+            is_causal=is_causal,
+        )
+
+    def ffn(self, block: str, row: FfnRow) -> FfnView:
+        act_fqn = f"{block}.{row.act}"
+        return FfnView(
+            fqn=block,
+            up=self.linear(block, row.up),
+            gate=self.linear(block, row.gate) if row.gate else None,
+            down=self.linear(block, row.down),
+            act=self.module(act_fqn),
+            act_fqn=act_fqn,
+        )
+
+    def _check_complete(self, block: Block) -> None:
+        """Every parameter of the block must belong to a view (or to a table of relative
+        positions).
+        """
+        known = [view.module for view in (*block.linears, *block.norms)]
+        covered = {id(p) for module in known for p in module.parameters()}
+        strange = [
+            name
+            for name, parameter in block.module.named_parameters()
+            if id(parameter) not in covered and "relative_attention_bias" not in name
+        ]
+        if strange:
+            raise ModelError(
+                f"{block.fqn} has {len(strange)} parameters that the row of "
+                f"{self.model.config.model_type!r} in {TABLE} does not name: "
+                f"{', '.join(strange[:6])}; "
+                "this variant of the family is not supported"
+            )
+
+
+def _norm_sites(
+    stacks: Sequence[Stack], head: LinearView | None, *, is_bare: bool
+) -> Iterator[NormSite]:
+    """Every norm of the model with its readers. A bare model hands its last norm's output out."""
+    for position, stack in enumerate(stacks):
+        is_last = position == len(stacks) - 1
+        if is_last:
+            after = () if head is None else (head,)
+        else:
+            crosses = [block.cross_attention for block in stacks[-1].blocks]
+            after = tuple(view for c in crosses if c is not None for view in (c.k, c.v))
+        for site in _sites_of_stack(stack, after):
+            leaves = is_bare and is_last and site.consumers == after
+            yield replace(site, is_closed=False) if leaves else site
+
+
+def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[NormSite]:
+    sublayers = [
+        (block.index, inputs, norm)
+        for block in stack.blocks
+        for inputs, norm in zip(
+            (*(a.inputs for a in block.attentions), block.ffn.inputs), block.norms, strict=True
+        )
+    ]
+
+    def site(
+        norm: NormView, block: int | None, readers: Sequence[LinearView], shortcut: NormView | None
+    ) -> NormSite:
+        return NormSite(
+            norm=norm,
+            consumers=tuple(readers),
+            residual_consumers=() if shortcut is None else (shortcut,),
+            is_closed=bool(readers) and not any(reader.is_tied for reader in readers),
+            stack=stack.name,
+            block=block,
+        )
+
+    if stack.row.is_pre_norm:
+        for index, inputs, norm in sublayers:
+            yield site(norm, index, inputs, None)
+        if stack.final_norm is not None:
+            yield site(stack.final_norm, None, after, None)
+        return
+    first = [] if stack.embedding_norm is None else [(None, stack.embedding_norm)]
+    norms = [*first, *((index, norm) for index, _, norm in sublayers)]
+    readers = [*((inputs, norm) for _, inputs, norm in sublayers), (after, None)]
+    for (index, norm), (inputs, shortcut) in zip(norms, readers[1 - len(first) :], strict=True):
+        yield site(norm, index, inputs, shortcut)

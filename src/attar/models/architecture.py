@@ -1,0 +1,110 @@
+"""From the plain data of a `config.json` to a transformers config and class, or an error that says
+why not.
+
+Only what transformers has built in is ever looked up: by `model_type`, and for a bare architecture
+by its class's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import transformers
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+    PreTrainedModel,
+)
+from transformers import PreTrainedConfig as ModelConfig
+
+from attar.errors import ModelError, did_you_mean
+from attar.models.task import Task
+
+
+def input_names_of(config: ModelConfig) -> tuple[str, ...]:
+    """The inputs a model is fed from a text: segment ids only where it has more than one segment
+    type.
+    """
+    names = ("input_ids", "attention_mask")
+    return (*names, "token_type_ids") if (getattr(config, "type_vocab_size", 0) or 0) > 1 else names
+
+
+def config_of(plain: Mapping[str, Any], where: str, task: Task | None = None) -> ModelConfig:
+    """A transformers config from the plain data of a `config.json`, with the head that `task` asks
+    for.
+
+    Raises:
+        ModelError: transformers does not know the model_type, a field does not fit, or the weights
+            are quantized.
+    """
+    model_type = str(plain.get("model_type"))
+    if model_type not in CONFIG_MAPPING:
+        known = sorted(CONFIG_MAPPING.keys())
+        raise ModelError(
+            f"{where}: model_type {model_type!r} is unknown to transformers "
+            f"{transformers.__version__}"
+            f"{did_you_mean(model_type, known)}; use one of its {len(known)} built-in types, such "
+            "as bert or llama"
+        )
+    if plain.get("quantization_config"):
+        raise ModelError(
+            f"{where}: the weights are already quantized ({plain['quantization_config']}); start "
+            "from the float model"
+        )
+    fields = {name: value for name, value in plain.items() if name not in ("dtype", "torch_dtype")}
+    if task is not None:
+        fields = _with_head(fields, task)
+    try:
+        config = CONFIG_MAPPING[model_type].from_dict(fields)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{where}: not a config of model_type {model_type!r}: {reason}") from error
+    if task is not None and getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = _pad_id(config)
+    return config
+
+
+def _with_head(fields: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    names = task.label_names or ("score",)
+    without = ("num_labels", "problem_type", "architectures", "_num_labels")
+    return {n: v for n, v in fields.items() if n not in without} | {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": "regression"
+        if task.objective == "regression"
+        else "single_label_classification",
+    }
+
+
+def _pad_id(config: ModelConfig) -> int:
+    """Decoders classify at the last token that is not padding, so they need a padding id even when
+    they have none.
+    """
+    eos = getattr(config, "eos_token_id", None)
+    first = eos[0] if isinstance(eos, list) and eos else eos
+    return first if isinstance(first, int) else 0
+
+
+def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[PreTrainedModel]:
+    """The class to build: a sequence classifier for a task; without one what `architectures` names,
+    or the bare model.
+
+    Raises:
+        ModelError: transformers has no such class.
+    """
+    if task is not None:
+        found = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+        what = f"sequence classifier for model_type {config.model_type!r}"
+    elif config.architectures:
+        found = getattr(transformers, config.architectures[0], None)
+        what = f"architecture {config.architectures[0]!r}"
+    else:
+        found = MODEL_MAPPING.get(type(config), None)
+        what = f"bare model for model_type {config.model_type!r}"
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise ModelError(
+            f"{where}: transformers {transformers.__version__} has no {what}; use another model"
+        )
+    return found

@@ -1,0 +1,183 @@
+"""Seeing a model's hidden states and attention scores while it runs, without changing what it
+computes.
+
+Hidden states come from hooks around the blocks that the anatomy names. Scores are harder: a fused
+attention kernel never holds them, and where they are formed (rotary positions, T5's bias, fewer key
+heads than query heads) differs by family. All families hand their finished queries and keys to one
+pluggable attention function; ours records
+
+    scores = q kᵀ · scaling + position bias        (B, H, T, S), float32, without the mask, before
+    the softmax
+
+and then calls the function that would have run anyway, so outputs are bit-identical with and
+without watching.
+Nothing is detached: a loss on what was seen reaches the weights, unless the caller is under
+`no_grad`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from attar.errors import ModelError
+from attar.models.anatomy import Stack, anatomy_of
+
+
+@dataclass
+class Captured:
+    """What the last forward pass showed; a new pass replaces it. Keys are stack names, encoder or
+    decoder.
+    """
+
+    hidden: dict[str, list[Tensor]] = field(default_factory=dict)
+    """Per stack L + 1 tensors (B, T, D): what enters block 0, then what leaves each block (before a
+    final norm).
+    """
+    scores: dict[str, list[Tensor]] = field(default_factory=dict)
+    """Per stack L tensors (B, H, T, T)."""
+    cross_scores: dict[str, list[Tensor]] = field(default_factory=dict)
+    """Decoder of an encoder-decoder only: L tensors (B, H, T, S)."""
+
+
+Recorder = Callable[[Tensor], None]
+_recorders: WeakKeyDictionary[nn.Module, Recorder] = WeakKeyDictionary()
+"""Attention module → where its scores go, while someone is watching."""
+
+
+@contextmanager
+def capture(
+    model: PreTrainedModel, *, hidden: bool = True, scores: bool = True
+) -> Iterator[Captured]:
+    """Within the context, each forward pass of `model` fills the yielded `Captured`.
+
+    Raises:
+        ModelError: the family is unknown, the model is already being watched, or its attention is
+            of another kind.
+    """
+    anatomy = anatomy_of(model)
+    seen = Captured()
+    with ExitStack() as undo:
+        for stack in anatomy.stacks:
+            if hidden:
+                _watch_hidden(stack, seen, undo)
+            if scores:
+                _watch_scores(stack, seen, undo)
+        if scores:
+            undo.enter_context(_recording_attention(model))
+        yield seen
+
+
+def _watch_hidden(stack: Stack, seen: Captured, undo: ExitStack) -> None:
+    states = seen.hidden.setdefault(stack.name, [])
+
+    def enters(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        states[:] = [args[0] if args else kwargs["hidden_states"]]
+
+    def leaves(_: nn.Module, __: Any, output: Any) -> None:
+        states.append(output[0] if isinstance(output, tuple) else output)
+
+    first = stack.blocks[0].module
+    undo.callback(first.register_forward_pre_hook(enters, with_kwargs=True).remove)
+    for block in stack.blocks:
+        undo.callback(block.module.register_forward_hook(leaves).remove)
+
+
+def _watch_scores(stack: Stack, seen: Captured, undo: ExitStack) -> None:
+    def watch(module: nn.Module, states: list[Tensor], is_first: bool) -> None:
+        def record(scores: Tensor) -> None:
+            if is_first:
+                states.clear()
+            states.append(scores)
+
+        if module in _recorders:
+            raise ModelError(
+                "this model's attention is already being captured; leave that `capture` first"
+            )
+        _recorders[module] = record
+        undo.callback(_recorders.pop, module)
+
+    own = seen.scores.setdefault(stack.name, [])
+    for block in stack.blocks:
+        watch(block.attention.module, own, block.index == 0)
+        if block.cross_attention is not None:
+            cross = seen.cross_scores.setdefault(stack.name, [])
+            watch(block.cross_attention.module, cross, block.index == 0)
+
+
+@contextmanager
+def _recording_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Route every attention of the model through the recording function of the same kind."""
+    configs: dict[int, Any] = {
+        id(module.config): module.config for module in model.modules() if hasattr(module, "config")
+    }
+    kinds = {key: config._attn_implementation for key, config in configs.items()}
+    twins = {kind: _recording_twin(str(kind)) for kind in set(kinds.values())}
+    try:
+        for key, config in configs.items():
+            config._attn_implementation = twins[kinds[key]]
+        yield
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation = kinds[key]
+
+
+def _record(
+    module: nn.Module, query: Tensor, key: Tensor, scaling: float | None, bias: Any
+) -> None:
+    recorder = _recorders.get(module)
+    if recorder is None:
+        return
+    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    shared_by = query.shape[1] // key.shape[1]
+    keys = key.float().repeat_interleave(shared_by, dim=1)
+    with torch.autocast(query.device.type, enabled=False):
+        scores = query.float() @ keys.transpose(2, 3) * factor
+    recorder(scores if bias is None else scores + bias)
+
+
+def _recording_twin(kind: str) -> str:
+    """The registered name of an attention function that records and then runs `kind`, masks alike.
+
+    Raises:
+        ModelError: transformers knows no such kind, or not how it masks.
+    """
+    twin = f"attar_recording_{kind}"
+    if twin in ALL_ATTENTION_FUNCTIONS:
+        return twin
+    if kind not in ALL_MASK_ATTENTION_FUNCTIONS or (
+        kind != "eager" and kind not in ALL_ATTENTION_FUNCTIONS
+    ):
+        raise ModelError(
+            f"attention scores cannot be captured with attention {kind!r}; load the model with "
+            'attention="sdpa" or "eager"'
+        )
+
+    def record_and_run(
+        module: nn.Module, query: Tensor, key: Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        _record(module, query, key, kwargs.get("scaling"), kwargs.get("position_bias"))
+        return _function(kind, module)(module, query, key, *args, **kwargs)
+
+    AttentionInterface.register(twin, record_and_run)
+    AttentionMaskInterface.register(twin, ALL_MASK_ATTENTION_FUNCTIONS[kind])
+    return twin
+
+
+def _function(kind: str, module: nn.Module) -> Callable[..., Any]:
+    """What would have run: a registered function, or the eager one in the family's modeling
+    file.
+    """
+    if kind in ALL_ATTENTION_FUNCTIONS:
+        return ALL_ATTENTION_FUNCTIONS[kind]
+    return vars(sys.modules[type(module).__module__])["eager_attention_forward"]

@@ -1,0 +1,215 @@
+"""Where the parts of a model are: one row a family, and nothing else in attar asks for a family's
+name.
+
+A row names modules, relative to the base model or to a block; `anatomy` turns it into views. That a
+row tells the truth
+is not believed but tested: each block is recomputed through its views, and each norm site is
+checked by watching what its readers really receive.
+
+To add a family: a row here and a tiny model in tests/tiny.py; the tests of the anatomy do the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class AttentionRow:
+    """Names relative to the block. "c_attn[1/3]" is the middle third of a fused map."""
+
+    core: str
+    q: str
+    k: str
+    v: str
+    out: str
+    norm: str
+
+
+@dataclass(frozen=True)
+class FfnRow:
+    """Names relative to the block."""
+
+    up: str
+    down: str
+    act: str
+    norm: str
+    gate: str | None = None
+
+
+@dataclass(frozen=True)
+class StackRow:
+    """A stack of equal blocks; names relative to the base model."""
+
+    name: str
+    blocks: str
+    attention: AttentionRow
+    ffns: tuple[FfnRow, ...]
+    """The kinds of feed-forward the family has; the one whose layers are there is meant."""
+    cross: AttentionRow | None = None
+    embedding_norm: str | None = None
+    final_norm: str | None = None
+    is_pre_norm: bool = False
+    is_causal: bool = False
+    heads: str = "num_attention_heads"
+    """Field of the config."""
+    num_blocks: str = "num_hidden_layers"
+    """Field of the config."""
+    shared_bias: str | None = None
+    """The attention of block 0 whose relative position table all blocks of the stack use."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table."""
+
+    stacks: tuple[StackRow, ...]
+    heads: tuple[str, ...]
+    """First maps of every head the family can have, relative to the base model or to the whole."""
+    max_tokens: Callable[[Any], int | None] = lambda config: None
+    """Longest input, where positions are a learned table; None: no hard limit."""
+
+
+def _qkv(core: str, q: str, k: str, v: str, out: str, norm: str) -> AttentionRow:
+    return AttentionRow(core, f"{core}.{q}", f"{core}.{k}", f"{core}.{v}", out, norm)
+
+
+_BERT_STACK = StackRow(
+    name="encoder",
+    blocks="encoder.layer",
+    attention=_qkv(
+        *("attention.self", "query", "key", "value"),
+        out="attention.output.dense",
+        norm="attention.output.LayerNorm",
+    ),
+    ffns=(
+        FfnRow(
+            up="intermediate.dense",
+            down="output.dense",
+            act="intermediate.intermediate_act_fn",
+            norm="output.LayerNorm",
+        ),
+    ),
+    embedding_norm="embeddings.LayerNorm",
+)
+
+
+def _bart_stack(name: str, cross: AttentionRow | None) -> StackRow:
+    names = ("q_proj", "k_proj", "v_proj")
+    return StackRow(
+        name=name,
+        blocks=f"{name}.layers",
+        attention=_qkv("self_attn", *names, "self_attn.out_proj", "self_attn_layer_norm"),
+        cross=cross,
+        ffns=(FfnRow(up="fc1", down="fc2", act="activation_fn", norm="final_layer_norm"),),
+        embedding_norm=f"{name}.layernorm_embedding",
+        is_causal=name == "decoder",
+        heads=f"{name}_attention_heads",
+        num_blocks=f"{name}_layers",
+    )
+
+
+def _t5_attention(layer: int, core: str) -> AttentionRow:
+    core = f"layer.{layer}.{core}"
+    return _qkv(core, "q", "k", "v", f"{core}.o", f"layer.{layer}.layer_norm")
+
+
+def _t5_stack(name: str, ffn_layer: int, cross: AttentionRow | None) -> StackRow:
+    ffn, norm = f"layer.{ffn_layer}.DenseReluDense", f"layer.{ffn_layer}.layer_norm"
+    down, act = f"{ffn}.wo", f"{ffn}.act"
+    return StackRow(
+        name=name,
+        blocks=f"{name}.block",
+        attention=_t5_attention(0, "SelfAttention"),
+        cross=cross,
+        ffns=(
+            FfnRow(up=f"{ffn}.wi", down=down, act=act, norm=norm),
+            FfnRow(up=f"{ffn}.wi_1", gate=f"{ffn}.wi_0", down=down, act=act, norm=norm),
+        ),
+        final_norm=f"{name}.final_layer_norm",
+        is_pre_norm=True,
+        is_causal=name == "decoder",
+        heads="num_heads",
+        num_blocks="num_layers" if name == "encoder" else "num_decoder_layers",
+        shared_bias="layer.0.SelfAttention",
+    )
+
+
+_GPT2_STACK = StackRow(
+    name="decoder",
+    blocks="h",
+    attention=AttentionRow(
+        core="attn",
+        q="attn.c_attn[0/3]",
+        k="attn.c_attn[1/3]",
+        v="attn.c_attn[2/3]",
+        out="attn.c_proj",
+        norm="ln_1",
+    ),
+    ffns=(FfnRow(up="mlp.c_fc", down="mlp.c_proj", act="mlp.act", norm="ln_2"),),
+    final_norm="ln_f",
+    is_pre_norm=True,
+    is_causal=True,
+)
+
+_LLAMA_STACK = StackRow(
+    name="decoder",
+    blocks="layers",
+    attention=_qkv(
+        *("self_attn", "q_proj", "k_proj", "v_proj"), "self_attn.o_proj", "input_layernorm"
+    ),
+    ffns=(
+        FfnRow(
+            up="mlp.up_proj",
+            gate="mlp.gate_proj",
+            down="mlp.down_proj",
+            act="mlp.act_fn",
+            norm="post_attention_layernorm",
+        ),
+    ),
+    final_norm="norm",
+    is_pre_norm=True,
+    is_causal=True,
+)
+
+_BART_CROSS = _qkv(
+    *("encoder_attn", "q_proj", "k_proj", "v_proj"),
+    out="encoder_attn.out_proj",
+    norm="encoder_attn_layer_norm",
+)
+
+FAMILIES = {
+    "bert": Family(
+        stacks=(_BERT_STACK,),
+        heads=("pooler.dense", "cls.predictions.transform.dense"),
+        max_tokens=lambda config: config.max_position_embeddings,
+    ),
+    "roberta": Family(
+        stacks=(_BERT_STACK,),
+        heads=("pooler.dense", "classifier.dense", "lm_head.dense"),
+        # positions are counted from padding_idx + 1
+        max_tokens=lambda config: config.max_position_embeddings - config.pad_token_id - 1,
+    ),
+    "bart": Family(
+        stacks=(_bart_stack("encoder", None), _bart_stack("decoder", _BART_CROSS)),
+        heads=("classification_head.dense", "lm_head"),
+        max_tokens=lambda config: config.max_position_embeddings,
+    ),
+    "t5": Family(
+        stacks=(
+            _t5_stack("encoder", 1, None),
+            _t5_stack("decoder", 2, _t5_attention(1, "EncDecAttention")),
+        ),
+        heads=("classification_head.dense",),
+    ),
+    "gpt2": Family(
+        stacks=(_GPT2_STACK,),
+        heads=("score", "lm_head"),
+        max_tokens=lambda config: config.n_positions,
+    ),
+    "llama": Family(stacks=(_LLAMA_STACK,), heads=("score", "lm_head")),
+    "qwen2": Family(stacks=(_LLAMA_STACK,), heads=("score", "lm_head")),
+}
+"""model_type of the config → row."""

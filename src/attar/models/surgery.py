@@ -1,0 +1,114 @@
+"""A smaller model made of whole blocks of a bigger one.
+
+Everything but the blocks is copied: embeddings, final norm, head. Nothing is approximated, so
+keeping all blocks gives the same outputs, and what remains to be learned is only how to do with
+fewer. Three things hold on to a block's number
+and are put right: the count in the config, `layer_idx` (where a decoder's cache keeps the block's
+keys), and in T5 the table of relative positions, which block 0 owns and all blocks use.
+
+Encoder-decoder models: the same block numbers are kept in both stacks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from attar.errors import ModelError
+from attar.models.anatomy import Stack, anatomy_of
+
+
+def keep_blocks(model: PreTrainedModel, blocks: Sequence[int]) -> PreTrainedModel:
+    """A new model with copies of the given blocks, counted from 0; `model` stays as it is.
+
+    Args:
+        blocks: distinct and rising; in an encoder-decoder model they are kept in both stacks.
+    Raises:
+        ModelError: a block does not exist, or the order is not rising, or the family is unknown.
+    """
+    anatomy = anatomy_of(model)
+    for stack in anatomy.stacks:
+        _check_blocks(stack, blocks)
+    _check_scaling(model, blocks)
+    dropped = [block for block in anatomy.blocks if block.index not in blocks]
+    # deepcopy takes what the memo holds for a copy already made: dropped blocks are never copied
+    memo: dict[int, Any] = {id(block.module): nn.Identity() for block in dropped}
+    smaller = copy.deepcopy(model, memo)
+    for stack in anatomy.stacks:
+        _shorten_(smaller, stack, blocks)
+    _recount_(smaller, anatomy.stacks, blocks)
+    return smaller
+
+
+def _check_blocks(stack: Stack, blocks: Sequence[int]) -> None:
+    count = len(stack.blocks)
+    if not blocks or list(blocks) != sorted(set(blocks)):
+        raise ModelError(f"keep_blocks must be distinct and rising, got {list(blocks)}")
+    strangers = [block for block in blocks if not 0 <= block < count]
+    if strangers:
+        raise ModelError(
+            f"keep_blocks {list(blocks)} names {strangers}, but the model's {stack.name} has "
+            f"{count} blocks, "
+            f"0 to {count - 1}; choose among those"
+        )
+
+
+def _check_scaling(model: PreTrainedModel, blocks: Sequence[int]) -> None:
+    """GPT-2's rare option divides scores by the block's number: a block moved elsewhere would be
+    another function.
+    """
+    moved = list(blocks) != list(range(len(blocks)))
+    if moved and getattr(model.config, "scale_attn_by_inverse_layer_idx", False):
+        raise ModelError(
+            f"keep_blocks {list(blocks)} moves blocks of a model whose attention is scaled by the "
+            "block's number "
+            f"(scale_attn_by_inverse_layer_idx); keep the first blocks, [0, …, {len(blocks) - 1}]"
+        )
+
+
+def _shorten_(smaller: PreTrainedModel, stack: Stack, blocks: Sequence[int]) -> None:
+    """Cut one stack of the copy to the kept blocks, and renumber them."""
+    parent, _, name = stack.blocks_fqn.rpartition(".")
+    holder = smaller.get_submodule(parent)
+    copies: Any = getattr(holder, name)
+    kept = [copies[block] for block in blocks]
+    for index, block in enumerate(kept):
+        for module in block.modules():
+            if getattr(module, "layer_idx", None) is not None:
+                module.layer_idx = index
+    shared = stack.row.shared_bias
+    if shared is not None and blocks[0] != 0:
+        _hand_over_bias_(
+            stack.blocks[0].module.get_submodule(shared), kept[0].get_submodule(shared)
+        )
+    setattr(holder, name, nn.ModuleList(kept))
+
+
+def _hand_over_bias_(giver: Any, taker: Any) -> None:
+    """The first block owns the table of relative positions; it was dropped, so the new first one
+    gets a copy.
+    """
+    taker.relative_attention_bias = copy.deepcopy(giver.relative_attention_bias)
+    taker.has_relative_attention_bias = True
+
+
+def _recount_(smaller: PreTrainedModel, stacks: Sequence[Stack], blocks: Sequence[int]) -> None:
+    """Every config in the model (T5's stacks have their own) gets the new count and the kept
+    blocks' settings.
+    """
+    configs: dict[int, Any] = {
+        id(module.config): module.config
+        for module in smaller.modules()
+        if hasattr(module, "config")
+    }
+    for config in configs.values():
+        for field in {stack.row.num_blocks for stack in stacks}:
+            if hasattr(config, field):
+                setattr(config, field, len(blocks))
+        layer_types = getattr(config, "layer_types", None)
+        if layer_types:
+            config.layer_types = [layer_types[block] for block in blocks]

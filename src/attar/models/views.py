@@ -1,0 +1,177 @@
+"""What methods see of a model: its linear maps, feed-forwards, attentions and norms, in one shape
+for all families.
+
+A view holds no numbers of its own. `LinearView.weight` is the model's parameter seen as (O, I),
+whatever way it is
+stored: GPT-2 keeps it transposed and query, key and value in one matrix; here that is undone once,
+and writing into the view writes into the model.
+
+    ffn(x)       = down(act(up(x)))  or, gated,  down(act(gate(x)) · up(x))
+    attention(x) = out(softmax(q(x) k(m)ᵀ · scaling + bias + mask) v(m)),   m = x, or the encoder's
+    output
+
+Letters: O / I out and in features · H heads · K head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+
+@dataclass(frozen=True)
+class LinearView:
+    """One linear map x ↦ x Wᵀ + b of the model."""
+
+    fqn: str
+    """Name of the module that stores it."""
+    module: nn.Module
+    part: tuple[int, int] | None = None
+    """(i, n): the i-th of n equal parts of the out features, where one module stores several
+    maps.
+    """
+    is_tied: bool = False
+    """The weight is also used elsewhere (an embedding table): writing into it changes both."""
+
+    @property
+    def weight(self) -> Tensor:
+        """(O, I), sharing memory with the model's parameter."""
+        stored: Any = self.module.weight
+        return self._rows(stored.t() if isinstance(self.module, Conv1D) else stored)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(O,), sharing memory with the model's parameter; None when there is none."""
+        stored: Any = self.module.bias
+        return None if stored is None else self._rows(stored)
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0]
+
+    def _rows(self, stored: Tensor) -> Tensor:
+        if self.part is None:
+            return stored
+        index, count = self.part
+        size = stored.shape[0] // count
+        return stored.narrow(0, index * size, size)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The map itself, computed from the view."""
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class FfnView:
+    """A feed-forward. Gated when `gate` is there: the activation is then applied to `gate`, never
+    to `up`.
+    """
+
+    fqn: str
+    up: LinearView
+    gate: LinearView | None
+    down: LinearView
+    act: Callable[[Tensor], Tensor]
+    act_fqn: str
+    """Where the activation is a module: its name."""
+
+    @property
+    def is_gated(self) -> bool:
+        return self.gate is not None
+
+    @property
+    def inputs(self) -> tuple[LinearView, ...]:
+        """The maps that read the feed-forward's input."""
+        return (self.up,) if self.gate is None else (self.gate, self.up)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The feed-forward itself, without dropout, computed from its views."""
+        if self.gate is None:
+            return self.down(self.act(self.up(x)))
+        return self.down(self.act(self.gate(x)) * self.up(x))
+
+
+@dataclass(frozen=True)
+class AttentionView:
+    """An attention. Key and value heads may be fewer than query heads; each then serves heads /
+    kv_heads of them.
+    """
+
+    fqn: str
+    """Name of the module that computes scores and probabilities."""
+    module: nn.Module
+    q: LinearView
+    k: LinearView
+    v: LinearView
+    out: LinearView
+    heads: int
+    kv_heads: int
+    head_size: int
+    scaling: float
+    """Factor on q·k: 1/√head_size in most families, 1 in T5."""
+    is_cross: bool
+    """Keys and values come from the encoder's output."""
+    is_causal: bool
+
+    @property
+    def inputs(self) -> tuple[LinearView, ...]:
+        """The maps that read the block's own hidden state (k and v of a cross-attention read the
+        encoder's).
+        """
+        return (self.q,) if self.is_cross else (self.q, self.k, self.v)
+
+
+@dataclass(frozen=True)
+class NormView:
+    """A LayerNorm or RMSNorm: γ ⊙ x̂ + β, or γ ⊙ x̂."""
+
+    fqn: str
+    module: nn.Module
+
+    @property
+    def weight(self) -> Tensor:
+        """γ, (D,), the model's parameter."""
+        stored: Any = self.module.weight
+        return stored
+
+    @property
+    def bias(self) -> Tensor | None:
+        """β, (D,); None in an RMSNorm."""
+        stored: Any = getattr(self.module, "bias", None)
+        return stored
+
+    @property
+    def epsilon(self) -> float:
+        """What is added to the variance."""
+        found: Any = getattr(self.module, "eps", None)
+        return float(self.module.variance_epsilon if found is None else found)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
+class NormSite:
+    """A norm and everything that reads its output: where a scale can be moved from the norm into
+    its readers.
+    """
+
+    norm: NormView
+    consumers: tuple[LinearView, ...]
+    """Linear maps whose input is the norm's output (of one token, where a head picks one)."""
+    residual_consumers: tuple[NormView, ...]
+    """Norms whose input is a sum with the norm's output in it: the shortcut of a post-LN block.
+    Empty in pre-LN.
+    """
+    is_closed: bool
+    """Nothing but these readers sees the output, and none of their weights is tied: a transform can
+    be moved across.
+    """
+    stack: str
+    block: int | None
+    """The block it belongs to; None for a norm on embeddings or after the last block."""
