@@ -22,8 +22,9 @@ from attar.errors import UsageError
 from attar.seeds import generator
 
 BATCHES_PER_GROUP = 50
-"""Batches sorted together. On SST-2 (batch 32) padding efficiency is 0.50 unsorted and above 0.95
-from 20 batches on; more gains nothing and lets fewer rows change company."""
+"""Batches sorted together. Measured padding efficiency (batch 32, MiniLM's tokens, groups of 1, 10,
+50 and 1,000 batches): SST-2 0.33, 0.82, 0.95, 0.997; MRPC 0.66, 0.93, 0.98, 0.99. Beyond 50 little
+is left to gain, and fewer rows change company."""
 
 
 class LengthGroupedBatches:

@@ -61,11 +61,9 @@ class Budget:
         if self.unpacked > allowed:
             raise DataError(
                 f"{self._file} looks like a compression bomb: {self._packed / MIB:.2f} MiB "
-                "unpacked to more than "
-                f"{allowed / MIB:.0f} MiB (allowed: {MAX_RATIO} times its size, at least "
-                f"{FREE_BYTES // MIB} MiB, "
-                f"at most {MAX_UNPACKED_BYTES // MIB} MiB); if it is honest, unpack it or split it "
-                "into several files"
+                f"unpacked to more than {allowed / MIB:.0f} MiB (allowed: {MAX_RATIO} times its "
+                f"size, at least {FREE_BYTES // MIB} MiB, at most {MAX_UNPACKED_BYTES // MIB} "
+                "MiB); if it is honest, unpack it or split it into several files"
             )
 
 
@@ -99,9 +97,8 @@ def read_lines(file: Path) -> Iterator[bytes | Unreadable]:
     except OSError as error:
         raise DataError(
             f"{file} is truncated or damaged: {error}, after row {num_lines} (byte "
-            f"{budget.unpacked} unpacked, "
-            f"file of {file.stat().st_size} bytes); fetch or write the file again; no row of it "
-            "was used"
+            f"{budget.unpacked} unpacked, file of {file.stat().st_size} bytes); fetch or write "
+            "the file again; no row of it was used"
         ) from error
     if is_dropping or pending:
         yield TOO_LONG if is_dropping else bytes(pending)

@@ -28,6 +28,8 @@ class GlueData(DataSettings):
     task: GlueTask
     path: str | None = None
     """A folder holding <task>/<split>.jsonl.gz; None: the hub's nyu-mll/glue."""
+    revision: str | None = None
+    """The hub's commit to take; None: the newest. Without meaning where `path` is set."""
 
 
 class FilesData(DataSettings):
@@ -41,7 +43,7 @@ class FilesData(DataSettings):
     label: str = "label"
     """Column of integers, names, or (for regression) numbers."""
     objective: Literal["classification", "regression"] = "classification"
-    label_names: tuple[str, ...] | None = None
+    label_names: tuple[str, ...] | None = Field(None, min_length=2)
     """Order of the classes; None: sorted names found in train."""
     id: str = "id"
     """Column whose values must differ from row to row, if there is one; "": not looked at."""

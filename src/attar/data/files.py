@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 
+from attar.data.byte_lines import Unreadable
 from attar.data.config import FilesData
 from attar.data.locate import SplitFiles, format_of, own_files
 from attar.data.records import Record, read_records
@@ -71,6 +72,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
             label_names,
             is_regression=config.objective == "regression",
             may_lack_labels=split == "test" or columns[split].label is None,
+            may_be_indices=config.label_names is not None,
         )
         check_set_aside(name, split, rows.num_read, faults, config.max_set_aside)
         set_aside += faults
@@ -86,8 +88,8 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
     )
 
 
-def _records(files: tuple[Path, ...]) -> Iterator[Record]:
-    return chain.from_iterable(map(read_records, files))  # type: ignore[return-value]
+def _records(files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
+    return chain.from_iterable(map(read_records, files))
 
 
 def _label_names(config: FilesData, train: Taken, columns: Columns) -> tuple[str, ...]:
@@ -123,8 +125,8 @@ def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[st
         if missing:
             raise DataError(
                 f"split {split!r} of data {name!r} ({paths[0]}) has no column "
-                f"{' and no column '.join(map(repr, missing))}; "
-                f"its columns are {', '.join(map(repr, names))}; name them with text = and label ="
+                f"{' and no column '.join(map(repr, missing))}; its columns are "
+                f"{', '.join(map(repr, names))}; name them with text = and label ="
             )
         found[split] = Columns(text, None if is_unlabelled else config.label, config.id or None)
     return found
@@ -138,7 +140,7 @@ def _guess_text(sample: list[Record], config: FilesData, name: str) -> tuple[str
         (column,)
         for column in names
         if column not in (config.label, config.id)
-        and all(isinstance(row.get(column), str) for row in sample)
+        and sum(_reads_as_text(row.get(column)) for row in sample) > len(sample) / 2
     ]
     for candidates in (pairs, single, texts):
         if len(candidates) == 1:
@@ -147,9 +149,13 @@ def _guess_text(sample: list[Record], config: FilesData, name: str) -> tuple[str
             break
     raise DataError(
         f"data {name!r}: which column is the text cannot be guessed; its columns are "
-        f"{', '.join(map(repr, names))}; "
-        'name it with text = "…", or two for pairs with text = ["…", "…"]'
+        f"{', '.join(map(repr, names))}; name it with text = "
+        '"…", or two for pairs with text = ["…", "…"]'
     )
+
+
+def _reads_as_text(value: object) -> bool:
+    return isinstance(value, str) and any(map(str.isalpha, value))
 
 
 def _hold_out(splits: Mapping[str, Split], name: str) -> dict[str, Split]:
@@ -163,9 +169,8 @@ def _hold_out(splits: Mapping[str, Split], name: str) -> dict[str, Split]:
     kept = [i for i, value in enumerate(hashes) if value > limit]
     if not kept:
         raise DataError(
-            f"data {name!r} has {len(train)} usable rows in train, too few to hold out a tenth for "
-            "validation; "
-            "add rows, or a validation file"
+            f"data {name!r} has {len(train)} usable rows in train, too few to hold out a tenth "
+            "for validation; add rows, or a validation file"
         )
     return {**splits, "train": train.rows(kept), "validation": train.rows(held_out)}
 

@@ -4,10 +4,10 @@ changes.
 The problem: a step is reused while its key is the same, so the key must see a changed row and must
 not see a moved folder. The idea: hash content and not names of places: the bytes of each split's
 files; for the docstrings, the Python they come from with the names and sizes of its sources and the
-table of areas; for the hub, the data set and the task.
+table of areas; for the hub (with its revision, if one is pinned), the data set and the task.
 
-Left out: the hub's revision, which is unknown until it is asked; `datasets` keeps what it fetched
-once. Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
+Left out: the hub's newest revision, which is unknown until it is asked; pin one to be safe.
+Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _content(config: DataConfig, recipe_folder: Path) -> Any:
         }
     if isinstance(config, GlueData):
         if config.path is None:
-            return {"hub": "nyu-mll/glue", "task": config.task}
+            return {"hub": "nyu-mll/glue", "task": config.task, "revision": config.revision}
         return _hashes(glue_files(config, recipe_folder))
     return _hashes(own_files(config, recipe_folder))
 

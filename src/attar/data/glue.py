@@ -1,5 +1,4 @@
-"""The nine GLUE tasks, from a folder of files or from the hub, as tables with GLUE's own label
-order and metrics.
+"""The nine GLUE tasks, from files or from the hub, with GLUE's own label order and metrics.
 
 The problem: nine tasks differ in columns, label names, metrics and splits, and copies of them
 differ again. The idea: a literal table, one row a task. Text columns are looked for under each name
@@ -23,10 +22,12 @@ from attar.data.config import GlueData
 from attar.data.locate import MNLI_STEMS, glue_files
 from attar.data.records import Record, read_records
 from attar.data.rows import Columns, check_set_aside, settle_labels, take_texts
-from attar.data.tables import SetAside, Split, TextData
+from attar.data.tables import UNLABELLED, SetAside, Split, TextData
 from attar.errors import DataError
 from attar.extras import require
 
+ROWS_LOOKED_AT = 100
+"""Rows among which one that can be read is looked for, to see the columns."""
 HUB_DATASET = "nyu-mll/glue"
 PAIR = ("sentence1", "sentence2")
 SAME = ("entailment", "not_entailment")
@@ -70,18 +71,19 @@ def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
         DataError: the source is missing or damaged, or too many rows of a split are unusable.
     """
     task = TASKS[config.task]
-    sources = _hub_records(config.task) if config.path is None else _local(config, recipe_folder)
+    sources = _hub_records(config) if config.path is None else _local(config, recipe_folder)
     splits: dict[str, Split] = {}
     set_aside: list[SetAside] = []
     for split, records in sources.items():
-        first = list(islice(records, 1))
-        columns = _columns_of(first[0] if first else {}, task, config.task, split)
+        first = list(islice(records, ROWS_LOOKED_AT))
+        columns = _columns_of(first, task, config.task, split)
         taken = take_texts(chain(first, records), columns, split)
         splits[split], faults = settle_labels(
             taken,
             task.label_names,
             is_regression=not task.label_names,
             may_lack_labels=split.startswith("test"),
+            may_be_indices=True,
         )
         check_set_aside(name, split, taken.num_read, faults, config.max_set_aside)
         set_aside += faults
@@ -100,10 +102,12 @@ def _local(config: GlueData, recipe_folder: Path) -> dict[str, Iterator[Record |
     return {split: chain.from_iterable(map(read_records, files[split])) for split in files}
 
 
-def _columns_of(first: Record | Unreadable, task: TaskRow, task_name: str, split: str) -> Columns:
-    """The columns by the first row's names; an unreadable first row leaves the task's usual
-    ones."""
-    if isinstance(first, Unreadable) or not first:
+def _columns_of(
+    rows: list[Record | Unreadable], task: TaskRow, task_name: str, split: str
+) -> Columns:
+    """The columns by the first readable row's names; the task's usual ones if there is none."""
+    first = next((row for row in rows if isinstance(row, dict) and row), None)
+    if first is None:
         return Columns(task.text[0], LABEL_COLUMNS[0])
     text = next((names for names in task.text if all(name in first for name in names)), None)
     label = next((name for name in LABEL_COLUMNS if name in first), None)
@@ -111,23 +115,24 @@ def _columns_of(first: Record | Unreadable, task: TaskRow, task_name: str, split
         wanted = " or ".join(" + ".join(names) for names in task.text)
         raise DataError(
             f"split {split!r} of GLUE task {task_name!r} has the columns {', '.join(first)}; "
-            f"needed are {wanted}, and "
-            f"{' or '.join(LABEL_COLUMNS)}; rename the columns, or load the files with source = "
-            '"files"'
+            f"needed are {wanted}, and {' or '.join(LABEL_COLUMNS)}; rename the columns, or load "
+            'the files with source = "files"'
         )
     return Columns(text, label)
 
 
-def _hub_records(task: str) -> dict[str, Iterator[Record | Unreadable]]:
-    """The task from the hub, through `datasets`: parquet files only, no code of the repository is
-    run."""
+def _hub_records(config: GlueData) -> dict[str, Iterator[Record | Unreadable]]:
+    """The task from the hub, through `datasets`; no code of the repository is run."""
     datasets: Any = require("datasets", "hub")
     try:
-        found = datasets.load_dataset(HUB_DATASET, task)
+        found = datasets.load_dataset(HUB_DATASET, config.task, revision=config.revision)
     except Exception as error:  # every kind of network error of several libraries
         raise DataError(
-            f"GLUE task {task!r} could not be had from the hub ({HUB_DATASET}): "
-            f"{type(error).__name__}: {error}; "
-            "check the network, or set path = to a folder that holds <task>/<split>.jsonl.gz"
+            f"GLUE task {config.task!r} could not be had from the hub ({HUB_DATASET}): "
+            f"{type(error).__name__}: {error}; check the network, or set path = to a folder that "
+            "holds <task>/<split>.jsonl.gz"
         ) from error
+    for split in found:
+        if set(found[split]["label"]) == {UNLABELLED}:  # hidden; in STS-B it would read as a score
+            found[split] = found[split].remove_columns("label")
     return {OUR_SPLITS.get(str(split), str(split)): iter(found[split]) for split in found}

@@ -14,8 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
-from attar.data.config import FilesData, GlueData
+from attar.data.config import FilesData, GlueData, GlueTask
 from attar.errors import DataError
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet", ".txt")
@@ -70,19 +71,20 @@ def glue_files(config: GlueData, recipe_folder: Path) -> SplitFiles:
     stems = MNLI_STEMS if config.task == "mnli" else GLUE_STEMS
     if not folder.is_dir():
         tasks = (
-            sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+            sorted(path.name for path in root.iterdir() if path.name in get_args(GlueTask))
+            if root.is_dir()
+            else []
         )
         raise DataError(
             f"GLUE task {config.task!r} needs the folder {folder}, which does not exist; {root} "
-            + (f"holds {', '.join(tasks)}" if tasks else "is no folder with tasks in it")
+            + (f"holds {', '.join(tasks)}" if tasks else "is no folder with GLUE tasks in it")
             + "; correct path, or leave it out to take the task from the hub"
         )
     found = _files_of_splits(_data_files(folder), stems)
     if not found:
         raise DataError(
             f"{folder} holds no split of GLUE task {config.task!r}; expected files such as "
-            "train.jsonl.gz and "
-            "validation.jsonl.gz"
+            "train.jsonl.gz and validation.jsonl.gz"
         )
     return found
 
@@ -102,7 +104,8 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     if not files:
         raise DataError(
             f"no data file at {base}; path is a folder or a glob of {' '.join(FORMATS)} files "
-            f"(.jsonl .csv .tsv .txt also with {' or '.join(COMPRESSIONS)}), relative to the recipe"
+            f"(.jsonl .csv .tsv .txt also with {' or '.join(COMPRESSIONS)}), relative to the "
+            "recipe"
         )
     stems: dict[str, Sequence[str]] = {
         "train": (config.train,),
@@ -116,6 +119,7 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     unclaimed = tuple(file for file in files if file not in claimed)
     if "train" not in found and unclaimed and not base.is_dir():
         found["train"] = unclaimed
+    _refuse_shared_files(found)
     for split, named in (
         ("train", config.train),
         ("validation", config.validation),
@@ -128,6 +132,20 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
                 f"{split} ="
             )
     return found
+
+
+def _refuse_shared_files(found: SplitFiles) -> None:
+    """A file in two splits would have a model measured on what it was trained with."""
+    owner: dict[Path, str] = {}
+    for split, files in found.items():
+        for file in files:
+            if file in owner:
+                raise DataError(
+                    f"{file} is claimed by the splits {owner[file]!r} and {split!r}; rows that a "
+                    "model is trained on cannot measure it; give each split its own file, or "
+                    "leave validation out to hold out a tenth of train"
+                )
+            owner[file] = split
 
 
 def _data_files(folder: Path) -> list[Path]:

@@ -123,8 +123,7 @@ def _column_names(file: Path, fields: list[str]) -> list[str]:
     if twice:
         raise DataError(
             f"{file}: its first line must name the columns, and {', '.join(map(repr, twice))} "
-            "stands there twice; "
-            "give each column its own name"
+            "stands there twice; give each column its own name"
         )
     return fields
 
@@ -136,6 +135,7 @@ def _read_parquet(file: Path) -> Iterator[Record | Unreadable]:
     num_rows = 0
     try:
         with pq.ParquetFile(file) as parquet:
+            Budget(file).spend(_declared_bytes(parquet))
             for batch in parquet.iter_batches(batch_size=PARQUET_ROWS_AT_ONCE):
                 budget.spend(batch.nbytes)
                 yield from _rows_of_batch(batch)
@@ -143,9 +143,15 @@ def _read_parquet(file: Path) -> Iterator[Record | Unreadable]:
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{file} is truncated or damaged: {error}, after row {num_rows} (file of "
-            f"{file.stat().st_size} bytes); "
-            "fetch or write the file again; no row of it was used"
+            f"{file.stat().st_size} bytes); fetch or write the file again; no row of it was used"
         ) from error
+
+
+def _declared_bytes(parquet: pq.ParquetFile) -> int:
+    """The size that the file itself gives for its unpacked pages: looked at before any is
+    unpacked."""
+    metadata = parquet.metadata
+    return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
 def _rows_of_batch(batch: Any) -> Iterator[Record | Unreadable]:

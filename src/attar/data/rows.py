@@ -1,13 +1,13 @@
-"""From records to labelled texts: a row is kept, or set aside with its reason; no third thing
-happens to it.
+"""From records to labelled texts: a row is kept, or it is set aside with its reason.
 
 The problem: real files hold rows without a text, with a NaN for a label, with a class that training
 never saw. Dropping them silently falsifies every figure; stopping at the first wastes a day. The
 idea: two passes. `take_texts` looks at one row at a time and needs nothing else; `settle_labels`
 then knows all labels of train, so it can say what a class is.
 
-    kept + set aside = read        and above `max_set_aside` of a split the loading stops, with the
-        counts by reason
+    kept + set aside = read
+
+Above a share of `max_set_aside` in a split the loading stops and lists the counts by reason.
 
 Labels: names or integers. The classes are `label_names` if given (a label is then a name of it or
 an index into it), else the distinct labels of train: integers in order of size, names in order of
@@ -18,6 +18,7 @@ aside.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,12 @@ from attar.errors import DataError
 
 MAX_CLASSES = 1000
 """More distinct labels than this are no classes: the column is an id, a text or a number."""
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+"""Longer runs of digits, and those with a leading zero, are names."""
 EXAMPLES_SHOWN = 3
+MAX_FAULTS = 1_000_000
+"""More unusable rows than this are not even counted: a gigabyte of empty objects must not fill
+memory."""
 Label = int | str | None
 """A class as it stands in the file; None: unlabelled."""
 
@@ -71,6 +77,11 @@ def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: 
         )
         if reason is not None:
             taken.set_aside.append(SetAside(split, row, reason))
+            if len(taken.set_aside) > MAX_FAULTS:
+                raise DataError(
+                    f"split {split!r}: more than {MAX_FAULTS} of its first {row + 1} rows cannot "
+                    f"be used (the last one: {reason}); look at the file"
+                )
         elif isinstance(record, dict):
             taken.texts.append(tuple(record[name] for name in columns.text))
             taken.labels.append(record[columns.label] if columns.label is not None else None)
@@ -128,9 +139,8 @@ def find_label_names(train: Taken, column: str) -> tuple[str, ...]:
     shown = ", ".join(map(repr, classes[:EXAMPLES_SHOWN])) or "none"
     raise DataError(
         f"label column {column!r} of split {train.split!r} has {len(classes)} different labels in "
-        f"{len(train.texts)} "
-        f"usable rows ({shown}{', …' if len(classes) > EXAMPLES_SHOWN else ''}); a classification "
-        "needs 2 to "
+        f"{len(train.texts)} usable rows "
+        f"({shown}{', …' if len(classes) > EXAMPLES_SHOWN else ''}); a classification needs 2 to "
         f'{MAX_CLASSES}; choose another column with label =, or set objective = "regression" for '
         "numbers"
     )
@@ -142,24 +152,24 @@ def settle_labels(
     *,
     is_regression: bool = False,
     may_lack_labels: bool = False,
+    may_be_indices: bool = False,
 ) -> tuple[Split, list[SetAside]]:
     """Second pass: every label becomes its class (or number), or its row is set aside too.
 
     Args:
         may_lack_labels: keep rows without a label, as `UNLABELLED` (or NaN); else they are set
             aside.
+        may_be_indices: an integer that is no name is an index into `label_names`.
 
     Returns: the kept rows, and all rows of the split that were set aside in both passes, in order.
     """
     places = {name: place for place, name in enumerate(label_names)}
-    integers_are_names = all(_is_integer(name) for name in label_names)
+    indices_end = len(places) if may_be_indices and not any(map(_is_integer, places)) else 0
     kept: list[int] = []
     labels: list[float] = []
     set_aside = list(taken.set_aside)
     for i, value in enumerate(taken.labels):
-        label = (
-            _read_number(value) if is_regression else _class_of(value, places, integers_are_names)
-        )
+        label = _read_number(value) if is_regression else _class_of(value, places, indices_end)
         if label is None:
             no_label = math.nan if is_regression else UNLABELLED
             label = no_label if may_lack_labels else Unreadable("unlabelled")
@@ -173,9 +183,7 @@ def settle_labels(
     return Split(tuple(taken.texts[i] for i in kept), array), set_aside
 
 
-def _class_of(
-    value: Any, places: dict[str, int], integers_are_names: bool
-) -> int | Unreadable | None:
+def _class_of(value: Any, places: dict[str, int], indices_end: int) -> int | Unreadable | None:
     label = _read_label(value)
     if label is None or isinstance(label, Unreadable):
         return label
@@ -184,7 +192,7 @@ def _class_of(
     if isinstance(label, int):
         if label == UNLABELLED:
             return None
-        if not integers_are_names and 0 <= label < len(places):
+        if 0 <= label < indices_end:
             return label
     return Unreadable("unknown label")
 
@@ -212,8 +220,7 @@ def _read_label(value: Any) -> Label | Unreadable:
 
 
 def _is_integer(name: str) -> bool:
-    digits = name.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and (digits == "0" or digits[0] != "0")
+    return INTEGER.fullmatch(name) is not None
 
 
 def _read_number(value: Any) -> float | Unreadable | None:
@@ -250,7 +257,8 @@ def check_set_aside(
     ]
     raise DataError(
         f"split {split!r} of data {name!r}: {len(set_aside)} of {num_read} rows cannot be used "
-        f"({len(set_aside) / num_read:.1%}; max_set_aside allows {limit:.1%}); mend them, or raise "
+        f"({len(set_aside) / num_read:.1%}; max_set_aside allows {limit:.1%}); mend them, or "
+        "raise "
         "max_set_aside\n" + "\n".join(lines)
     )
 

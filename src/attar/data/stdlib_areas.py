@@ -18,8 +18,8 @@ from attar.errors import DataError
 
 AREAS: Mapping[str, tuple[str, ...]] = {
     "networking": tuple(
-        "asynchat asyncore cgi cgitb ftplib http imaplib ipaddress netrc nntplib nturl2path poplib "
-        "selectors smtpd "
+        "asynchat asyncore cgi cgitb ftplib http imaplib ipaddress netrc nntplib nturl2path "
+        "poplib selectors smtpd "
         "smtplib socket socketserver ssl telnetlib urllib webbrowser wsgiref xmlrpc".split()
     ),
     "email": tuple("email mailbox mailcap mimetypes quopri uu".split()),
@@ -28,9 +28,9 @@ AREAS: Mapping[str, tuple[str, ...]] = {
         "threading".split()
     ),
     "files and storage": tuple(
-        "_compression _pyio bz2 compression copyreg dbm filecmp fileinput fnmatch genericpath glob "
-        "gzip io linecache "
-        "lzma ntpath pathlib pickle posixpath shelve shutil sqlite3 stat tarfile tempfile "
+        "_compression _pyio bz2 compression copyreg dbm filecmp fileinput fnmatch genericpath "
+        "glob gzip io linecache lzma ntpath pathlib pickle posixpath shelve shutil sqlite3 stat "
+        "tarfile tempfile "
         "zipfile".split()
     ),
     "text and formats": tuple(
@@ -55,8 +55,8 @@ AREAS: Mapping[str, tuple[str, ...]] = {
     ),
     "language and import": tuple(
         "_pyrepl annotationlib ast code codeop compileall dis imp importlib inspect keyword "
-        "modulefinder opcode "
-        "pickletools pkgutil py_compile pyclbr pydoc rlcompleter runpy symtable tabnanny "
+        "modulefinder opcode pickletools pkgutil py_compile pyclbr pydoc rlcompleter runpy "
+        "symtable tabnanny "
         "token tokenize zipimport".split()
     ),
     "system and packaging": tuple(
@@ -101,8 +101,7 @@ def stdlib_sources() -> tuple[Path, list[Path]]:
     if not sources:
         raise DataError(
             f"the standard library of this Python has no sources in {root} (0 .py files; an "
-            "embedded or stripped "
-            "Python?); use a Python with its library, or another source of data, such as source = "
-            '"files"'
+            "embedded or stripped Python?); use a Python with its library, or another source of "
+            'data, such as source = "files"'
         )
     return root, sources

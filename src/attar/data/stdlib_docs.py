@@ -56,9 +56,8 @@ def load_stdlib_docs(config: StdlibDocsData, recipe_folder: Path, name: str) -> 
     if len(label_names) < 2:
         raise DataError(
             f"the standard library of this Python has {len(unambiguous)} usable docstrings, and "
-            f"only {len(label_names)} "
-            f"areas with at least {MIN_ROWS_OF_AREA} ({dict(sizes)}); use a Python with its whole "
-            "library"
+            f"only {len(label_names)} areas with at least {MIN_ROWS_OF_AREA} ({dict(sizes)}); use "
+            "a Python with its whole library"
         )
     splits: dict[str, tuple[list[tuple[str]], list[int]]] = {
         "train": ([], []),

@@ -51,7 +51,7 @@ class Split:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SetAside:
     """A row that was not used, and why."""
 
@@ -93,8 +93,7 @@ class TextData:
         if labelled and not found.is_labelled:
             raise DataError(
                 f"split {name!r} of data {self.name!r} has rows without a label, and a label is "
-                "needed here; "
-                "choose a labelled split, or name the label column with label ="
+                "needed here; choose a labelled split, or name the label column with label ="
             )
         return found
 

@@ -39,7 +39,6 @@ class Encoded:
     starts: np.ndarray
     input_names: tuple[str, ...]
     pad_id: int
-    pad_type_id: int = 0
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -70,7 +69,7 @@ class Encoded:
             )
         shape = (len(indices), width)
         ids = np.full(shape, self.pad_id, dtype=np.int64)
-        type_ids = np.full(shape, self.pad_type_id, dtype=np.int64)
+        type_ids = np.zeros(shape, dtype=np.int64)
         for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
             begin = self.starts[index]
             ids[row, :length] = self.ids[begin : begin + length]
@@ -96,8 +95,7 @@ class TextEncoder:
         if max_length <= special:
             raise UsageError(
                 f"max_length is {max_length}, and a pair of texts needs {special} special tokens "
-                "beside its words; "
-                f"use at least {special + 1}"
+                f"beside its words; use at least {special + 1}"
             )
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_length, strategy="longest_first")
@@ -165,8 +163,7 @@ def _find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:
     if not isinstance(pad_id, int):
         raise ModelError(
             f"no padding token is named in {model_folder} (pad_token in tokenizer_config.json, or "
-            "pad_token_id in "
-            "config.json); add one of them"
+            "pad_token_id in config.json); add one of them"
         )
     return pad_id
 
