@@ -1,13 +1,21 @@
-"""Tiny random models of two blocks, with a tokenizer made here: real files in the real formats, never a download."""
+"""Tiny random models of two blocks, with a tokenizer made here: real files in the real formats,
+never a download.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedModel
 
 WORDS = (
     "a the file socket open close read write list sort map of to in and is not good bad film movie "
-    "great poor how do i you it error value returns return string number time date test run ##s ##ed ##ing"
+    "great poor how do i you it error value returns return string number time date test run ##s "
+    "##ed ##ing"
 ).split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -16,7 +24,9 @@ def write_tokenizer(folder: Path) -> None:
     """A WordPiece tokenizer with BERT's template, as `tokenizer.json` and its config."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    vocab = {word: i for i, word in enumerate([*SPECIAL, *WORDS, *"abcdefghijklmnopqrstuvwxyz"])} | {}
+    vocab = {
+        word: i for i, word in enumerate([*SPECIAL, *WORDS, *"abcdefghijklmnopqrstuvwxyz"])
+    } | {}
     vocab = {word: i for i, word in enumerate(dict.fromkeys(vocab))}
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
@@ -30,9 +40,7 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     (folder / "tokenizer_config.json").write_text(
-        json.dumps(
-            {"tokenizer_class": "PreTrainedTokenizerFast", "mask_token": "[MASK]", **names}
-        )
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "mask_token": "[MASK]", **names})
     )
 
 
@@ -55,3 +63,84 @@ def write_tiny_bert(folder: Path, *, num_labels: int = 2, seed: int = 0, blocks:
     torch.manual_seed(seed)
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder
+
+
+FAMILIES = ("bert", "roberta", "bart", "t5", "t5_gated", "gpt2", "llama", "qwen2")
+"""Every kind of architecture the anatomy knows; T5 comes with two kinds of feed-forward."""
+VOCABULARY = 60
+EOS = 2
+
+
+def tiny_config(family: str, *, blocks: int = 2, **changes: Any) -> PretrainedConfig:
+    """The config of a tiny model: hidden 32, 4 heads, feed-forward 48, 40 positions, 3 labels."""
+    import transformers as hf
+
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": EOS, "vocab_size": VOCABULARY}
+    heads = {"hidden_size": 32, "num_hidden_layers": blocks, "num_attention_heads": 4}
+    encoder = {**heads, "intermediate_size": 48, "max_position_embeddings": 40}
+    llama = {**encoder, "num_key_value_heads": 2}
+    bart = {
+        **{f"{stack}_layers": blocks for stack in ("encoder", "decoder")},
+        **{f"{stack}_ffn_dim": 48 for stack in ("encoder", "decoder")},
+        **{f"{stack}_attention_heads": 4 for stack in ("encoder", "decoder")},
+        **{"d_model": 32, "max_position_embeddings": 40, "forced_eos_token_id": None},
+    }
+    t5 = {"d_model": 32, "d_kv": 6, "d_ff": 48, "num_heads": 4, "num_layers": blocks}
+    shift = {"decoder_start_token_id": 1}
+    rows: dict[str, tuple[type[Any], dict[str, Any]]] = {
+        "bert": (hf.BertConfig, encoder),
+        "roberta": (hf.RobertaConfig, {**encoder, "type_vocab_size": 1}),
+        "bart": (hf.BartConfig, {**bart, **shift}),
+        "t5": (hf.T5Config, {**t5, **shift, "feed_forward_proj": "relu"}),
+        "t5_gated": (hf.T5Config, {**t5, **shift, "feed_forward_proj": "gated-gelu"}),
+        "gpt2": (hf.GPT2Config, {"n_embd": 32, "n_layer": blocks, "n_head": 4, "n_positions": 40}),
+        "llama": (hf.LlamaConfig, llama),
+        "qwen2": (hf.Qwen2Config, llama),
+    }
+    config_class, fields = rows[family]
+    if family == "gpt2":
+        fields = {**fields, "n_inner": 48}
+    return config_class(**{**ids, **fields, "num_labels": 3, **changes})
+
+
+def tiny_model(
+    family: str,
+    *,
+    blocks: int = 2,
+    seed: int = 0,
+    attention: str = "eager",
+    bare: bool = False,
+    **changes: Any,
+) -> PreTrainedModel:
+    """A random sequence classifier (or the bare model) of any family, in eval mode.
+
+    Norms, biases and T5's position tables are random too: at their initial ones and zeros a wrong
+    view would go unnoticed.
+    """
+    import torch
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    config = tiny_config(family, blocks=blocks, **changes)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        builder = AutoModel if bare else AutoModelForSequenceClassification
+        model = builder.from_config(config, attn_implementation=attention)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise * (0.3 if parameter.ndim == 1 else 0.15))
+    return model.eval()
+
+
+def tiny_batch(*, batch: int = 3, tokens: int = 9, seed: int = 0) -> dict[str, Tensor]:
+    """Random ids that end in EOS, the first row full, the others right-padded."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, VOCABULARY, (batch, tokens), generator=generator)
+    mask = torch.ones_like(ids)
+    for row in range(batch):
+        end = tokens - row
+        ids[row, end - 1], ids[row, end:], mask[row, end:] = EOS, 1, 0
+    return {"input_ids": ids, "attention_mask": mask}
