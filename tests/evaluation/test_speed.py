@@ -61,7 +61,7 @@ def test_speedup_is_the_truth_on_a_machine_that_slows_down_from_round_to_round()
     clock = Clock()
 
     def slowdown() -> float:
-        # A round is 2 models × (1 + 6) calls, after 2 to warm up: each round has a speed of its own.
+        # A round is 2 models × (1 + 6) calls, after 2 to warm up: each has its own speed.
         return 2 + (len(clock.log) - 3) // 14
 
     calls = {"float": clock.model("f", 30, slowdown), "int8": clock.model("i", 10, slowdown)}

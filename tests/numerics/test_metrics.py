@@ -88,13 +88,18 @@ def test_what_is_undefined_is_zero() -> None:
         assert correlation(varied, constant * 0.1) == 0.0
 
 
-def test_a_resample_of_one_repeated_row_has_no_correlation() -> None:
-    """Rounding leaves a variance of about 1e-17 here; divided by itself it would look like a
-    perfect correlation."""
-    predictions, labels = np.array([0.1, 0.37, 0.9]), np.array([0.3, 0.71, 0.2])
-    counts = np.array([[3.0, 0, 0], [0, 3, 0], [0, 0, 3]])
-    for metric in NUMBER_METRICS:
-        assert METRICS_OF_COUNTS[metric](predictions, labels, counts).tolist() == [0.0, 0.0, 0.0]
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("metric", NUMBER_METRICS)
+def test_a_resample_in_which_one_side_is_constant_has_no_correlation(
+    metric: str, seed: int
+) -> None:
+    """Rounding leaves a variance of about 1e-17; divided by it, nothing looks like something."""
+    random = np.random.default_rng(seed)
+    constant = np.array([0.1, 0.1, 0.1, 0.1, 0.37, 0.9]) + random.random()
+    varied = random.random(6)
+    counts = np.array([[1.0, 2, 2, 1, 0, 0]])
+    for sides in ((constant, varied), (varied, constant), (constant, constant)):
+        assert METRICS_OF_COUNTS[metric](*sides, counts).tolist() == [0.0]
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(0, 99))

@@ -77,6 +77,13 @@ def test_paired_difference_is_antisymmetric(metric: str) -> None:
     assert there.within_noise == back.within_noise
 
 
+def test_a_difference_is_positive_when_the_model_is_better_than_the_other() -> None:
+    labels = np.ones(ROWS, dtype=np.int64)
+    both = bootstrap("accuracy", {"good": answers(0.9, 1), "bad": answers(0.6, 2)}, labels)
+    difference = paired_bootstrap(both["good"], both["bad"])
+    assert 0 < difference.low < difference.value < difference.high
+
+
 def test_a_model_does_not_depend_on_which_others_are_drawn_with_it() -> None:
     predictions, labels = two_models("accuracy")
     alone = bootstrap("accuracy", {"b": predictions["b"]}, labels)["b"]

@@ -140,8 +140,7 @@ def spearman_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: 
 
 
 def _ranks_of_counts(values: NDArray[Any], counts: Floats) -> Floats:
-    """Rank of every row inside every resample, minus the mean rank, (R, N); tied draws share their
-    mean rank.
+    """Rank of every row inside every resample, minus ½, (R, N); tied draws share their mean rank.
 
     A group of equal values drawn w times, after `below` smaller draws, has the ranks below + 1 …
     below + w, on average below + (w + 1) / 2.
@@ -150,17 +149,16 @@ def _ranks_of_counts(values: NDArray[Any], counts: Floats) -> Floats:
     ordered = values[order]
     opens_group = np.concatenate([[True], ordered[1:] != ordered[:-1]])
     drawn = np.add.reduceat(counts[:, order], np.flatnonzero(opens_group), axis=1)
-    middle = drawn.cumsum(axis=1) - drawn / 2 - counts.sum(axis=1, keepdims=True) / 2
+    middle = drawn.cumsum(axis=1) - drawn / 2
     group_of_row = np.empty(len(values), dtype=np.intp)
     group_of_row[order] = np.cumsum(opens_group) - 1
     return middle[:, group_of_row]
 
 
 def _centred(values: NDArray[Any]) -> Floats:
-    """Values minus their mean, which keeps the sums of squares from cancelling; exactly 0 for a
-    constant."""
+    """Values minus their mean, which keeps the sums of squares from cancelling."""
     wide = values.astype(np.float64)
-    return np.zeros_like(wide) if wide.min() == wide.max() else wide - wide.mean()
+    return wide - wide.mean()
 
 
 def _correlation(sums: Floats, rows: Floats) -> Floats:
