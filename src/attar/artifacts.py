@@ -17,15 +17,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from attar.errors import ArtifactError, ResourceError
+from attar.errors import ArtifactError, AttarError, ResourceError
 
 RESULT_FILE = "result.json"
+OUTDATED = ".outdated-"
+"""Beginning of the name an artifact has between being replaced and being removed."""
 MIB = 2**20
 CHUNK_BYTES = MIB
 """Bytes hashed at a time: memory stays flat however large the file."""
@@ -80,21 +82,28 @@ def size_mib(folder: Path) -> float:
     return sum(path.stat().st_size for path in files_below(folder)) / MIB
 
 
+NO_SPACE = ("No space left on device", "Disk quota exceeded")
+"""How libraries that do not raise OSError (safetensors, tokenizers, torch) say it."""
+
+
 @contextmanager
 def disk_errors_explained(folder: Path, needed_bytes: int | None = None) -> Generator[None]:
-    """Turn "no space left on device" into a `ResourceError` with the numbers; other errors pass
-    through."""
+    """Turn "no space left on device" into a `ResourceError` with the numbers; others pass."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except AttarError:
+        raise
+    except Exception as error:
+        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and not any(
+            words in str(error) for words in NO_SPACE
+        ):
             raise
         existing = next(path for path in [folder, *folder.parents] if path.exists())
         free = shutil.disk_usage(existing).free / MIB
         needed = (
             "more than that is needed"
             if needed_bytes is None
-            else f"{needed_bytes / MIB:.0f} MiB are needed"
+            else f"{needed_bytes / MIB:.1f} MiB are needed"
         )
         raise ResourceError(
             f"disk full while writing below {folder}: {free:.1f} MiB are free, {needed}; "
@@ -104,19 +113,62 @@ def disk_errors_explained(folder: Path, needed_bytes: int | None = None) -> Gene
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write plain data as JSON in one atomic replacement. NaN and infinity are refused, as JSON
-    has no word for them."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Write plain data as JSON in one atomic replacement.
+
+    Numpy's scalars count as numbers. NaN and infinity are refused, as JSON has no word for them.
+
+    Raises:
+        ValueError: something in `content` is no plain data; the message names its place.
+    """
+    try:
+        text = json.dumps(
+            content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain_number
+        )
+    except (TypeError, ValueError) as error:
+        place, value = _not_plain(content) or ("", content)
+        raise ValueError(
+            f"{file.name}: {place or 'the content'} is no plain data but {value!r:.80} ({error})"
+        ) from error
+    write_text(file, text + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file in one atomic replacement: a reader sees the old one or the new one."""
+    content = text.encode("utf-8")
     aside = file.with_name(f".{file.name}.{os.getpid()}")
-    with disk_errors_explained(file.parent, len(text)):
+    with disk_errors_explained(file.parent, len(content)):
         try:
-            with aside.open("w", encoding="utf-8") as stream:
-                stream.write(text)
+            with aside.open("wb") as stream:
+                stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             aside.replace(file)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def _plain_number(value: Any) -> Any:
+    """A numpy scalar as Python's own number, without importing numpy."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no plain data")
+
+
+def _not_plain(content: Any, place: str = "") -> tuple[str, Any] | None:
+    """The first place, and what stands there, that JSON cannot say."""
+    if isinstance(content, Mapping):
+        table = cast("Mapping[Any, Any]", content)
+        found = (_not_plain(inner, f"{place}.{name}".strip(".")) for name, inner in table.items())
+        return next((hit for hit in found if hit), None)
+    if isinstance(content, (list, tuple)):
+        items = cast("Sequence[Any]", content)
+        found = (_not_plain(inner, f"{place}.{i}".strip(".")) for i, inner in enumerate(items))
+        return next((hit for hit in found if hit), None)
+    try:
+        json.dumps(content, allow_nan=False, default=_plain_number)
+    except (TypeError, ValueError):
+        return place, content
+    return None
 
 
 def read_json(file: Path) -> Any:
@@ -138,27 +190,49 @@ def read_json(file: Path) -> Any:
 
 
 def publish(staging: Path, final: Path, result: Result) -> Result:
-    """Seal `staging` with its manifest and put it in the place of `final`, replacing an older
-    artifact.
+    """Seal `staging` with its manifest and put it in the place of `final`.
 
     Returns: the result as written, with `files` filled in.
     Raises:
         ResourceError: the disk is full; `final` is as it was.
     """
-    hashes = {str(path.relative_to(staging)): sha256_of(path) for path in files_below(staging)}
+    sealed = seal(staging, result)
+    put_in_place(staging, final)
+    return sealed
+
+
+def seal(staging: Path, result: Result) -> Result:
+    """Hash and sync every file, then write `result.json`, which makes the folder an artifact."""
+    files = files_below(staging)
+    hashes = {path.relative_to(staging).as_posix(): sha256_of(path) for path in files}
+    with disk_errors_explained(staging):
+        for path in files:
+            _sync(path)
     sealed = replace(result, files=hashes)
-    for path in files_below(staging):
-        _sync(path)
     write_json(staging / RESULT_FILE, asdict(sealed))
+    return sealed
+
+
+def put_in_place(sealed: Path, final: Path) -> None:
+    """Rename a sealed folder to its final name, replacing an older artifact.
+
+    A kill between the two renames leaves the sealed folder whole where it was: the next run puts it
+    in place then.
+    """
     with disk_errors_explained(final.parent):
         final.parent.mkdir(parents=True, exist_ok=True)
-        outdated = final.with_name(f".outdated-{final.name}-{os.getpid()}")
+        outdated = final.with_name(f"{OUTDATED}{final.name}-{os.getpid()}")
         if final.exists():
             final.rename(outdated)
-        staging.rename(final)
+        sealed.rename(final)
         _sync(final.parent)
+    shutil.rmtree(outdated, ignore_errors=True)
+
+
+def remove_outdated(folder: Path) -> None:
+    """Remove replaced artifacts that a kill kept from being removed."""
+    for outdated in folder.glob(f"{OUTDATED}*"):
         shutil.rmtree(outdated, ignore_errors=True)
-    return sealed
 
 
 def _sync(path: Path) -> None:
@@ -177,7 +251,10 @@ def read_result(folder: Path) -> Result:
     """
     content = read_json(folder / RESULT_FILE)
     try:
-        return Result(**content)
+        result = Result(**content)
+        if not (isinstance(result.files, dict) and isinstance(result.metrics, dict)):
+            raise TypeError("files or metrics is no table")
+        return result
     except TypeError as error:
         raise ArtifactError(
             f"{folder / RESULT_FILE} does not have the form of a result ({error}); "
@@ -193,7 +270,7 @@ def verify(folder: Path) -> Result:
         the files.
     """
     result = read_result(folder)
-    present = {str(path.relative_to(folder)) for path in files_below(folder)}
+    present = {path.relative_to(folder).as_posix() for path in files_below(folder)}
     faults = [f"{name} is missing" for name in sorted(set(result.files) - present)]
     faults += [f"{name} is not in the manifest" for name in sorted(present - set(result.files))]
     for name in sorted(present & set(result.files)):

@@ -86,6 +86,10 @@ class Progress:
         self._bar_ids: dict[int, Any] = {}
         self._last_line = 0.0
 
+    @property
+    def is_quiet(self) -> bool:
+        return self._quiet
+
     def say(self, text: str) -> None:
         """One line that stays."""
         if self._quiet:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from attar.config import Config
+from attar.config import Config, as_tuples
 
 
 class Speed(Config):
@@ -53,7 +53,7 @@ class EvaluateStep(Config):
         """TOML has no null, and `speed = false` says what is meant."""
         if isinstance(speed, bool):
             return Speed() if speed else None
-        return speed
+        return as_tuples(speed)
 
     @field_validator("models")
     @classmethod

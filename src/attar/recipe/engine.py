@@ -1,12 +1,11 @@
-"""One run of one recipe in one locked folder: decide for each step to reuse or to make, and publish
-what is made.
+"""One run of one recipe in one locked folder: for each step, reuse or make, and publish.
 
-    same key and every byte as written?  yes: reuse   no: run into staging, then publish by one
-    rename
+    same key and every byte as written?  yes: reuse   no: run into staging, publish by one rename
 
 Keys of all steps come first, so data or a model that does not exist, or an artifact that was
 damaged, is found before anything runs. A killed run leaves a staging folder, which the next one
-removes, and the step's scratch, from which it goes on.
+removes (or publishes, when the kill came after its seal), and the step's scratch, from which the
+step goes on.
 """
 
 from __future__ import annotations
@@ -15,13 +14,16 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from attar.artifacts import (
     RESULT_FILE,
     Result,
     disk_errors_explained,
-    publish,
+    put_in_place,
     read_result,
+    remove_outdated,
+    seal,
     verify,
 )
 from attar.errors import ArtifactError, StoppedError
@@ -30,48 +32,63 @@ from attar.recipe.graph import in_order, inputs_of
 from attar.recipe.keys import Fingerprints, keys_of, step_seed
 from attar.recipe.peak_memory import peak_memory
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import StepKind, kind_of
+from attar.recipe.steps import StepKind, kind_of, run_of
 from attar.recipe.summary import StepSummary
+from attar.recipe.time_left import TimeLeft
 from attar.recipe.versions import versions
 from attar.step import StepContext
 
 STAGING = ".staging"
 SCRATCH = ".scratch"
+KEY_PATTERN = "?" * 16
+"""What a key looks like to `glob`."""
 
 
 class Engine:
-    """One run of one recipe in one locked folder."""
+    """A run in progress. The folder must exist and its lock be held."""
 
     def __init__(
         self,
         recipe: Recipe,
         recipe_folder: Path,
         folder: Path,
+        *,
+        kinds: Mapping[str, StepKind],
         progress: Progress,
         should_stop: Callable[[], bool],
-        kinds: Mapping[str, StepKind],
+        estimates: Mapping[str, float],
     ) -> None:
         self.recipe, self.recipe_folder, self.folder = recipe, recipe_folder, folder
-        self.progress, self.should_stop, self.kinds = progress, should_stop, kinds
+        self.kinds, self.progress, self.should_stop = kinds, progress, should_stop
         self.inputs = inputs_of(recipe.steps, kinds)
         self.order = in_order(self.inputs)
         self.keys: dict[str, str] = {}
         self.reusable: dict[str, Result] = {}
+        self.time_left = TimeLeft(estimates)
 
-    def prepare(self, fingerprints: Fingerprints | None) -> None:
-        """Compute all keys, find what can be reused, remove what a killed run left half-written."""
-        shutil.rmtree(self.folder / STAGING, ignore_errors=True)
+    def find_keys(self, fingerprints: Fingerprints | None) -> None:
+        """Compute the key of every step; reads data and models outside the recipe."""
         self.keys = keys_of(
             self.recipe, self.order, self.recipe_folder, kinds=self.kinds, fingerprints=fingerprints
         )
+
+    def find_reusable(self) -> None:
+        """Verify what is there, publish what was sealed, remove what was left half-written."""
+        with disk_errors_explained(self.folder):
+            for name in self.order:
+                sealed = self.folder / STAGING / f"{name}-{self.keys[name]}"
+                if (sealed / RESULT_FILE).is_file():
+                    put_in_place(sealed, self.folder / name)
+            shutil.rmtree(self.folder / STAGING, ignore_errors=True)
+            remove_outdated(self.folder)
         for name in self.order:
             result = self._published(name)
             if result is not None:
                 self.reusable[name] = result
+                self._remove_scratch(name)
 
     def _published(self, name: str) -> Result | None:
-        """The verified artifact with this step's key; None when there is none or it has another
-        key."""
+        """The verified artifact with this step's key; None when there is none with this key."""
         folder = self.folder / name
         if not folder.exists():
             return None
@@ -82,71 +99,94 @@ class Engine:
             )
         return verify(folder) if read_result(folder).key == self.keys[name] else None
 
-    def run(self) -> list[StepSummary]:
-        done: list[StepSummary] = []
+    def run(self, before_reading_everything: Callable[[], object]) -> list[StepSummary]:
+        """Reuse or make every step.
+
+        Args:
+            before_reading_everything: called before a step that reads the whole run folder.
+        """
+        summaries: list[StepSummary] = []
         for number, name in enumerate(self.order, start=1):
-            run = str(self.recipe.steps[name].run)
-            heading = f"step {number}/{len(self.order)} {name} ({run})"
+            step = self.recipe.steps[name]
+            heading = f"step {number}/{len(self.order)} {name} ({run_of(step)})"
             result = self.reusable.get(name)
-            if result is None:
+            if result is not None:
+                self.progress.say(f"{heading}: reused, same key {result.key}")
+            else:
                 if self.should_stop():
                     raise StoppedError(f"before step {name!r}")
-                self.progress.say(heading)
-                result = self._make(name)
+                if kind_of(step, self.kinds).reads_everything:
+                    before_reading_everything()
+                self.progress.say(heading + self._left_in_all(number - 1))
+                result = self.make(name, self.keys[name])
+                self.time_left.made(name, result.seconds)
                 self.progress.say(f"{heading}: done in {human_seconds(result.seconds)}")
-            else:
-                self.progress.say(f"{heading}: reused, same key {result.key}")
-            done.append(
-                StepSummary(
-                    name,
-                    run,
-                    result.key,
-                    name in self.reusable,
-                    result.seconds,
-                    self.folder / name,
-                    result.metrics,
-                )
-            )
-        return done
+            summaries.append(self._summary(name, result))
+        return summaries
 
-    def _make(self, name: str) -> Result:
-        step, key = self.recipe.steps[name], self.keys[name]
-        staging = self.folder / STAGING / f"{name}-{key}"
-        scratch = self.folder / SCRATCH / f"{name}-{key}"
-        with disk_errors_explained(self.folder):
-            staging.mkdir(parents=True)
-            scratch.mkdir(parents=True, exist_ok=True)
-        context = StepContext(
+    def _left_in_all(self, done: int) -> str:
+        seconds = self.time_left.seconds(n for n in self.order[done:] if n not in self.reusable)
+        return "" if seconds is None else f", about {human_seconds(seconds)} left in all"
+
+    def _summary(self, name: str, result: Result) -> StepSummary:
+        return StepSummary(
             name=name,
-            folder=staging,
-            scratch=scratch,
-            inputs={i: self.folder / i for i in self.inputs[name]},
-            data=self.recipe.data,
-            recipe_folder=self.recipe_folder,
-            progress=self.progress,
-            seed=step_seed(step, self.recipe.seed),
-            recipe=self.recipe.model_dump(mode="json", by_alias=True),
-            should_stop=self.should_stop,
+            run=result.run,
+            key=result.key,
+            reused=name in self.reusable,
+            seconds=result.seconds,
+            folder=self.folder / name,
+            metrics=result.metrics,
         )
+
+    def make(self, name: str, key: str) -> Result:
+        """Run one step and publish what it made, with the inputs that are there."""
+        step = self.recipe.steps[name]
+        staging = self.folder / STAGING / f"{name}-{key}"
+        context = self._context(name, staging, self.folder / SCRATCH / f"{name}-{key}")
+        with disk_errors_explained(self.folder):
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+            context.scratch.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         with disk_errors_explained(self.folder), peak_memory() as memory:
             metrics = kind_of(step, self.kinds).resolve()(step, context)
         result = Result(
             step=name,
-            run=str(step.run),
+            run=run_of(step),
             key=key,
-            inputs={i: self.keys[i] for i in self.inputs[name]},
+            inputs={i: self._key_of_input(i) for i in context.inputs},
             seconds=round(time.monotonic() - start, 3),
             peak_rss_mib=memory.peak_rss_mib,
             metrics=metrics,
             versions=versions(),
         )
-        result = publish(staging, self.folder / name, result)
+        with disk_errors_explained(self.folder):
+            seal(staging, result)
+            put_in_place(staging, self.folder / name)
         self._remove_scratch(name)
-        return result
+        shutil.rmtree(self.folder / STAGING, ignore_errors=True)
+        return read_result(self.folder / name)
+
+    def _context(self, name: str, staging: Path, scratch: Path) -> StepContext:
+        data: Mapping[str, Any] = self.recipe.data
+        return StepContext(
+            name=name,
+            folder=staging,
+            scratch=scratch,
+            inputs={i: self.folder / i for i in self.inputs[name]},
+            data=data,
+            recipe_folder=self.recipe_folder,
+            progress=self.progress,
+            seed=step_seed(self.recipe.steps[name], self.recipe.seed),
+            recipe=self.recipe.model_dump(mode="json", by_alias=True),
+            should_stop=self.should_stop,
+        )
+
+    def _key_of_input(self, name: str) -> str:
+        return self.keys.get(name) or read_result(self.folder / name).key
 
     def _remove_scratch(self, name: str) -> None:
-        """Scratch of this step under any key: the step is published, nothing will come back for
-        it."""
-        for folder in (self.folder / SCRATCH).glob(f"{name}-????????????????"):
+        """Scratch of this step under any key: it is published, nothing will come back for it."""
+        for folder in (self.folder / SCRATCH).glob(f"{name}-{KEY_PATTERN}"):
             shutil.rmtree(folder, ignore_errors=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from attar.artifacts import write_json
+from attar.artifacts import read_json, write_json
 from attar.errors import GateMissedError, RecipeError
+from attar.recipe.references import table_of
 from attar.recipe.schema import Gate
 
 GATES_FILE = "gates.json"
@@ -89,8 +90,8 @@ def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float:
     """
     here: Any = metrics
     for part in path.split("."):
-        table = _table(here)
-        models = _table(table.get("models"))
+        table = table_of(here)
+        models = table_of(table.get("models"))
         if part in table:
             here = table[part]
         elif part in models:
@@ -98,11 +99,15 @@ def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float:
         else:
             known = ", ".join(table) or "nothing"
             raise RecipeError([f"metric {path!r}: no {part!r} here, there is {known}"], "gates")
-    here = _table(here).get("value", here)
+    here = table_of(here).get("value", here)
     if isinstance(here, bool) or not isinstance(here, (int, float)):
         raise RecipeError([f"metric {path!r} is no number but {str(here)[:60]}"], "gates")
     return float(here)
 
 
-def _table(value: Any) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+def read_gates(folder: Path) -> list[GateOutcome]:
+    """The outcomes a run wrote; none when it has no gates or did not get there."""
+    if not (folder / GATES_FILE).is_file():
+        return []
+    written: list[dict[str, Any]] = read_json(folder / GATES_FILE)
+    return [GateOutcome(**outcome) for outcome in written]

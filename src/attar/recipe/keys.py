@@ -1,13 +1,12 @@
 """A step's key: the same key means that running it again would make the same artifact.
 
-    key = hash(run, version of the step's code, settings, seed, contents of inputs, contents of
-    data)
+    key = hash(run, version of the step's code, settings, seed, contents of inputs and of data)
 
 Names do not count, contents do: a word that names a step is replaced by that step's key, a folder
-or hub id by the fingerprint of its files, a data table by its settings and the fingerprint of its
-files, never by a path. Two exceptions: a step whose artifact repeats names (a table of models) has
-them in its key, and a report, which shows everything, has the whole recipe. Left out: versions of
-libraries and the machine, which `result.json` records instead.
+or hub id by the fingerprint of its files, and where data lies is left out in favour of what its
+files hold. Two exceptions: a step whose artifact repeats names (a table of models) has them in its
+key, and a report, which shows everything, has the whole recipe. Left out: versions of libraries
+and the machine, which `result.json` records instead.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from typing import Any
 
 from attar.artifacts import key_of
 from attar.config import Config
-from attar.recipe.references import ModelWord
+from attar.recipe.references import Reference, with_words
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import STEPS, StepKind, kind_of
+from attar.recipe.steps import STEPS, StepKind, as_table, kind_of, run_of
 
-DATA_PATHS = frozenset({"path"})
-"""Settings of a data table that say where the files are; their contents are in the fingerprint."""
+DATA_PLACES = frozenset({"path"})
+"""Settings of a data table that say where its files are; what they hold is in the fingerprint."""
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """How to fingerprint what lies outside the recipe. Torch-free functions of the rooms that
-    know."""
+    """How to fingerprint what lies outside the recipe: functions of the rooms that know."""
 
     model: Callable[[str, Path], str]
     data: Callable[[Any, Path], str]
 
 
 def room_fingerprints() -> Fingerprints:
+    """The functions of `data` and `models`; neither loads torch."""
     from attar.data.fingerprint import data_fingerprint
     from attar.models.references import model_fingerprint
 
@@ -45,8 +44,8 @@ def room_fingerprints() -> Fingerprints:
 
 def step_seed(step: Config, recipe_seed: int) -> int:
     """The step's own seed, else the recipe's."""
-    own = getattr(step, "seed", None)
-    return recipe_seed if own is None else int(own)
+    own: int | None = getattr(step, "seed", None)
+    return recipe_seed if own is None else own
 
 
 def keys_of(
@@ -63,28 +62,28 @@ def keys_of(
         AttarError: data or a model outside the recipe does not exist or cannot be read.
     """
     prints = fingerprints or room_fingerprints()
+    outside: dict[str, str] = {}
     data: dict[str, Any] = {}
     keys: dict[str, str] = {}
     for name in order:
         step = recipe.steps[name]
         kind = kind_of(step, kinds)
-        references = kind.references(step)
-        models = {
-            word.place: keys.get(word.word) or prints.model(word.word, recipe_folder)
-            for word in references.models
-        }
-        for reference in references.data:
-            if reference.name not in data:
-                config = recipe.data[reference.name]
-                settings = config.model_dump(mode="json", exclude=set(DATA_PATHS))
-                data[reference.name] = [settings, prints.data(config, recipe_folder)]
+        models, names_of_data = kind.models_in(step), kind.data_in(step)
+        for reference in models:
+            word = reference.word
+            if word not in keys and word not in outside:
+                outside[word] = prints.model(word, recipe_folder)
+        for reference in names_of_data:
+            if reference.word not in data:
+                data[reference.word] = _data_content(recipe, reference.word, recipe_folder, prints)
+        known = outside | keys
         content: dict[str, Any] = {
-            "run": getattr(step, "run"),  # noqa: B009
+            "run": run_of(step),
             "version": kind.version,
-            "settings": _settings(step, () if kind.names_matter else references.models),
+            "settings": _settings(step, () if kind.names_matter else models),
             "seed": step_seed(step, recipe.seed),
-            "models": models,
-            "data": {r.place: data[r.name] for r in references.data},
+            "models": {reference.place: known[reference.word] for reference in models},
+            "data": {reference.place: data[reference.word] for reference in names_of_data},
         }
         if kind.reads_everything:
             content["everything"] = [recipe.model_dump(mode="json", by_alias=True), dict(keys)]
@@ -92,16 +91,16 @@ def keys_of(
     return keys
 
 
-def _settings(step: Config, anonymous: Sequence[ModelWord]) -> dict[str, Any]:
-    """The settings as plain data, with the words at the given places left out."""
-    settings = step.model_dump(mode="json", by_alias=True, exclude={"seed"})
-    for word in anonymous:
-        *path, last = word.place.split(".")
-        here: Any = settings
-        for part in path:
-            here = here[int(part) if part.isdigit() else part]
-        if isinstance(here[last], dict):
-            here[last] = {**here[last], "from": None}
-        else:
-            here[last] = None
+def _data_content(recipe: Recipe, name: str, recipe_folder: Path, prints: Fingerprints) -> Any:
+    config = recipe.data[name]
+    settings = config.model_dump(mode="json", by_alias=True, exclude=set(DATA_PLACES))
+    return [settings, prints.data(config, recipe_folder)]
+
+
+def _settings(step: Config, anonymous: Sequence[Reference]) -> dict[str, Any]:
+    """The settings as plain data, without the words at some places and without the seed, which the
+    key has in its resolved form."""
+    words = {reference.place: None for reference in anonymous}
+    settings = with_words(as_table(step), words)
+    settings.pop("seed", None)
     return settings

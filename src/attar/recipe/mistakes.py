@@ -19,6 +19,8 @@ from pydantic_core import ErrorDetails
 from attar.errors import did_you_mean
 
 Place = tuple[str | int, ...]
+MAX_MISTAKES = 50
+"""Mistakes spelled out; nobody reads more, and finding a near name costs a millisecond each."""
 MAX_SHOWN = 60
 """Characters of a wrong value that are repeated in a message."""
 
@@ -29,10 +31,6 @@ class Mistake:
 
     place: Place
     text: str
-
-    @property
-    def dotted(self) -> str:
-        return ".".join(map(str, self.place))
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[Mistake]:
     for detail in error.errors(include_url=False):
         spot = locate(root, detail["loc"])
         texts = found.setdefault(spot.place, [])
-        text = _sentence(detail, spot)
+        text = _sentence(detail, spot) if len(found) <= MAX_MISTAKES else ""
         if text not in texts:
             texts.append(text)
     return [Mistake(place, "; or ".join(texts)) for place, texts in found.items()]

@@ -18,6 +18,7 @@ from attar.errors import UsageError
 from attar.progress import Progress
 from attar.recipe.load import parse_recipe
 from attar.recipe.run import run_resolved
+from attar.recipe.saved import Source
 from attar.recipe.schema import flattened
 from attar.recipe.summary import RunSummary
 
@@ -43,8 +44,8 @@ def run_one_step(
     path = Path.cwd() / f"{verb}.toml"
     recipe = parse_recipe(text, resolved, path=path)
     folder = Path("runs" if out is None else out) / recipe.name
-    source = {"text": text, "overrides": resolved, "path": path}
-    return run_resolved(recipe, Path.cwd(), folder, progress=Progress(), source=source)
+    source = Source(Path.cwd(), text=text, overrides=resolved)
+    return run_resolved(recipe, source, folder, progress=Progress())
 
 
 def recipe_text(verb: str, settings: Mapping[str, Any]) -> str:

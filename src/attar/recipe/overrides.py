@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from attar.errors import did_you_mean
@@ -17,6 +17,7 @@ from attar.recipe.mistakes import Mistake
 
 NAMED_TABLES = ("data", "steps")
 """Tables whose entries the user names; a path may not invent an entry by a typo."""
+TABLES = (*NAMED_TABLES, "sweep")
 PLAIN_WORD = re.compile(r"[^\s\"'\[\]{}=#,][^\"'\[\]{}=#\n]*")
 
 
@@ -51,17 +52,17 @@ def _parsed(text: str) -> tuple[Any, str | None]:
 
 
 def _set(content: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | None:
+    """Put the value in place; return what is in the way."""
     here: Any = content
     for depth, part in enumerate(parts):
         is_last = depth == len(parts) - 1
         if isinstance(here, list):
             items = cast("list[Any]", here)
-            if not part.isdigit() or int(part) >= len(items):
+            if not part.isdecimal() or int(part) >= len(items):
                 return f"{part!r} is no position in a list of {len(items)}; count from 0"
             if is_last:
                 items[int(part)] = value
-            else:
-                here = items[int(part)]
+            here = items[int(part)]
             continue
         if not isinstance(here, dict):
             return f"{'.'.join(parts[:depth])} is not a table, so it has no {part!r}"
@@ -69,13 +70,20 @@ def _set(content: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | N
         if is_last:
             table[part] = value
         elif part not in table:
-            known = list(table)
-            if depth == 0 and part not in (*known, "sweep"):
-                return f"the recipe has no {part!r}{did_you_mean(part, known)}"
-            if depth == 1 and parts[0] in NAMED_TABLES:
-                has = ", ".join(known) or "none"
-                return f"{parts[0]} has no {part!r}{did_you_mean(part, known)}; it has {has}"
-            here = table[part] = {}
-        else:
-            here = table[part]
+            problem = _invented(table, parts, depth)
+            if problem:
+                return problem
+            table[part] = {}
+        here = table[part]
+    return None
+
+
+def _invented(table: Mapping[str, Any], parts: tuple[str, ...], depth: int) -> str | None:
+    """Why a table that the recipe does not have may not be made on the way to a setting."""
+    part, known = parts[depth], list(table)
+    if depth == 0 and part not in TABLES:
+        return f"the recipe has no {part!r}{did_you_mean(part, [*known, *TABLES])}"
+    if depth == 1 and parts[0] in NAMED_TABLES:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        return f"{parts[0]} has no {part!r}{did_you_mean(part, known)}; {has}"
     return None

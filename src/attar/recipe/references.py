@@ -1,37 +1,115 @@
-"""What a step refers to: words that name models and words that name data, each with its place in
-the step's settings.
+"""What a step refers to: words that name models and words that name data, each with its place.
 
-Every other part of the engine (relations, graph, keys, sweep) asks these few lines instead of
-knowing each step's fields.
+Every part of the engine that follows arrows (relations, graph, keys, sweep) reads places, and
+never knows a step's fields by name. Places are found in the plain table, so that a step with a
+mistake elsewhere still shows what it refers to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
+
+MODEL_MAKERS = ("train", "quantize", "export")
 
 
 @dataclass(frozen=True)
-class ModelWord:
+class ModelPlace:
+    """A place of a step's table that holds a model word; `*` stands for every item of a list."""
+
+    place: str
+    makers: tuple[str, ...] = MODEL_MAKERS
+    """Kinds of steps whose artifact fits here."""
+    needs_task: bool = False
+    """The model must know its labels; bare pretrained weights do not."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One word at one place."""
+
+    place: str
+    """Dotted, such as "models.1"."""
+    word: str
+
+
+@dataclass(frozen=True)
+class ModelWord(Reference):
     """A word that is a step's name, a folder, a hub id or a demo model."""
 
-    place: str
-    """Dotted place inside the step, such as "models.1"."""
-    word: str
-    makers: tuple[str, ...] = ("train", "quantize", "export")
-    """Kinds of steps that make a model fit for this place."""
+    wanted: ModelPlace
 
 
-@dataclass(frozen=True)
-class DataReference:
-    """A word that must name a `[data.<name>]` table."""
+def model_references(
+    table: Mapping[str, Any], places: Sequence[ModelPlace]
+) -> tuple[ModelWord, ...]:
+    """Every model word of a step's table.
 
-    place: str
-    name: str
+    Example:
+        >>> [(r.place, r.word) for r in model_references(
+        ...     {"models": ["teacher", "int8"]}, [ModelPlace("models.*")])]
+        [('models.0', 'teacher'), ('models.1', 'int8')]
+    """
+    return tuple(
+        ModelWord(place, word, wanted)
+        for wanted in places
+        for place, word in _words_at(table, wanted.place.split("."))
+    )
 
 
-@dataclass(frozen=True)
-class References:
-    """All references of one step, in the order of its settings."""
+def data_references(table: Mapping[str, Any], places: Sequence[str]) -> tuple[Reference, ...]:
+    """Every word of a step's table that must name a `[data.<name>]` table."""
+    return tuple(
+        Reference(place, word)
+        for wanted in places
+        for place, word in _words_at(table, wanted.split("."))
+    )
 
-    models: tuple[ModelWord, ...] = ()
-    data: tuple[DataReference, ...] = ()
+
+def table_of(value: Any) -> Mapping[str, Any]:
+    """The value when it is a table, else an empty one."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _words_at(value: Any, path: Sequence[str], prefix: str = "") -> Iterator[tuple[str, str]]:
+    if not path:
+        if isinstance(value, str):
+            yield prefix.removesuffix("."), value
+        return
+    first, rest = path[0], path[1:]
+    if first == "*" and isinstance(value, (list, tuple)):
+        for index, item in enumerate(cast("Sequence[Any]", value)):
+            yield from _words_at(item, rest, f"{prefix}{index}.")
+    elif first in table_of(value):
+        yield from _words_at(table_of(value)[first], rest, f"{prefix}{first}.")
+
+
+def with_words(table: Mapping[str, Any], replaced: Mapping[str, str | None]) -> dict[str, Any]:
+    """A copy of a step's table with the words at some places replaced.
+
+    Example:
+        >>> with_words({"model": {"from": "a"}, "models": ["a", "b"]}, {"model.from": "c"})
+        {'model': {'from': 'c'}, 'models': ['a', 'b']}
+    """
+    copy = dict(table)
+    for place, word in replaced.items():
+        copy = with_value(copy, place.split("."), word)
+    return copy
+
+
+def with_value(content: Any, path: Sequence[str], value: Any) -> Any:
+    """A copy of plain data with `value` at a path; missing tables are made.
+
+    Raises:
+        IndexError, ValueError: the path leads to a position that a list does not have.
+    """
+    if not path:
+        return value
+    first, rest = path[0], path[1:]
+    if isinstance(content, (list, tuple)):
+        items = list(cast("Sequence[Any]", content))
+        items[int(first)] = with_value(items[int(first)], rest, value)
+        return items
+    inner = table_of(content)
+    return {**inner, first: with_value(inner.get(first), rest, value)}

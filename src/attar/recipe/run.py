@@ -7,25 +7,31 @@ crash in the folder, and looks at the gates when every step is done and saved.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import disk_errors_explained
-from attar.errors import AttarError, StoppedError
+from attar.artifacts import RESULT_FILE, disk_errors_explained, read_result, write_json
+from attar.errors import AttarError, StoppedError, UsageError
 from attar.progress import Progress
+from attar.recipe.aggregate import aggregated, means
 from attar.recipe.engine import Engine
-from attar.recipe.gates import check_gates, require_gates
+from attar.recipe.gates import check_gates
 from attar.recipe.keys import Fingerprints
 from attar.recipe.load import parse_recipe, read_text
 from attar.recipe.lock import run_lock
-from attar.recipe.saved import save_recipe
+from attar.recipe.saved import Saved, Source, changed_since, read_saved, save
 from attar.recipe.schema import Recipe
 from attar.recipe.signals import stop_requests
 from attar.recipe.steps import STEPS, StepKind
 from attar.recipe.summary import RunSummary
+from attar.recipe.sweep import Expanded, expand
+from attar.recipe.versions import versions
 
 CRASH_FILE = "crash.txt"
+SWEEP_FILE = "sweep.json"
 
 
 def run_recipe(
@@ -35,6 +41,7 @@ def run_recipe(
     out: Path | None = None,
     quiet: bool = False,
     enforce_gates: bool = True,
+    estimates: Mapping[str, float] | None = None,
 ) -> RunSummary:
     """Run a recipe file.
 
@@ -42,58 +49,134 @@ def run_recipe(
         path: the TOML file; relative paths in it start at its folder.
         overrides: `dotted.path=value`, as with `--set`.
         out: folder for runs; the run's folder is `<out>/<name>`. None: `runs` in the current
-            folder. quiet: no progress. enforce_gates: a missed gate raises; otherwise it is only in
-            the summary.
+            folder. quiet: no progress. enforce_gates: a missed gate raises; otherwise the summary
+            tells it. estimates: step → seconds it may take, for the time left in all; None: none is
+            told.
     Raises:
         AttarError: whatever a user can mend; see `attar.errors`.
     """
     path = Path(path)
     text = read_text(path)
     recipe = parse_recipe(text, overrides, path=path)
-    folder = Path("runs" if out is None else out) / recipe.name
-    save = {"text": text, "overrides": tuple(overrides), "path": path.resolve()}
+    where = path.resolve()
     return run_resolved(
         recipe,
-        path.resolve().parent,
-        folder,
+        Source(where.parent, where, text, tuple(overrides)),
+        Path("runs" if out is None else out) / recipe.name,
         progress=Progress(quiet=quiet),
-        source=save,
         enforce_gates=enforce_gates,
+        estimates=estimates,
+    )
+
+
+def resume_run(folder: Path, *, quiet: bool = False, enforce_gates: bool = True) -> RunSummary:
+    """Go on with the run in `folder`, with the recipe it began with.
+
+    Raises:
+        UsageError: the folder is not that of a run.
+        AttarError: as `run_recipe`.
+    """
+    folder = Path(folder)
+    saved = read_saved(folder)
+    progress = Progress(quiet=quiet)
+    if changed_since(saved.source):
+        progress.warn(
+            f"{saved.source.path} is not what this run began with; going on with the saved recipe "
+            f"(for the new one: attar run {saved.source.path})"
+        )
+    return run_resolved(
+        saved.recipe, saved.source, folder, progress=progress, enforce_gates=enforce_gates
     )
 
 
 def run_resolved(
     recipe: Recipe,
-    recipe_folder: Path,
+    source: Source,
     folder: Path,
     *,
     progress: Progress | None = None,
-    source: Mapping[str, Any] | None = None,
     enforce_gates: bool = True,
+    estimates: Mapping[str, float] | None = None,
     kinds: Mapping[str, StepKind] = STEPS,
     fingerprints: Fingerprints | None = None,
 ) -> RunSummary:
-    """Run a checked recipe in `folder`, from a file or built in memory."""
+    """Run a checked recipe in `folder`.
+
+    Args:
+        kinds: the table of steps; another one only for tests of the engine.
+        fingerprints: how to fingerprint data and models; None: as the rooms do.
+    """
     progress = progress or Progress()
+    expanded = expand(recipe, kinds)
+    with running_in(folder) as place, stop_requests(progress.is_quiet) as should_stop:
+        engine = Engine(
+            expanded.recipe,
+            source.recipe_folder,
+            place,
+            kinds=kinds,
+            progress=progress,
+            should_stop=should_stop,
+            estimates=estimates or {},
+        )
+        saved = Saved(recipe, source)
+        save(place, saved)
+        engine.find_keys(fingerprints)
+        save(place, replace(saved, keys=engine.keys))
+        engine.find_reusable()
+        steps = engine.run(lambda: write_sweep(expanded, place))
+        metrics = {step.name: step.metrics for step in steps} | write_sweep(expanded, place)
+        gates = check_gates(recipe.gates, metrics, place)
+    summary = RunSummary(recipe.name, place, tuple(steps), tuple(gates))
+    if enforce_gates:
+        summary.require_gates()
+    return summary
+
+
+@contextmanager
+def running_in(folder: Path) -> Generator[Path]:
+    """Hold the folder; say how to go on after a stop; keep the traceback of a crash."""
     with disk_errors_explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    folder = folder.resolve()
-    with run_lock(folder), stop_requests(progress.say) as should_stop:
         try:
-            save_recipe(folder, recipe, recipe_folder, source)
-            engine = Engine(recipe, recipe_folder, folder, progress, should_stop, kinds)
-            engine.prepare(fingerprints)
-            steps = engine.run()
-            gates = check_gates(recipe.gates, {s.name: s.metrics for s in steps}, folder)
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise UsageError(
+                f"{folder} cannot be the folder of a run: {error.strerror}; choose one with --out"
+            ) from None
+    folder = folder.resolve()
+    with run_lock(folder):
+        (folder / CRASH_FILE).unlink(missing_ok=True)
+        try:
+            yield folder
         except StoppedError as error:
             raise StoppedError(
-                f"stopped, everything is saved ({error}); go on with: attar resume {folder}"
+                f"stopped {error}, everything is saved; go on with: attar resume {folder}"
             ) from None
-        except (AttarError, KeyboardInterrupt):
+        except AttarError:
             raise
         except Exception:
-            (folder / CRASH_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+            _keep_traceback(folder)
             raise
-    if enforce_gates:
-        require_gates(gates)
-    return RunSummary(recipe.name, folder, tuple(steps), tuple(gates))
+
+
+def _keep_traceback(folder: Path) -> None:
+    made_by = " ".join(f"{name} {version}" for name, version in versions().items())
+    try:
+        text = f"{made_by}\n\n{traceback.format_exc()}"
+        (folder / CRASH_FILE).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        # The crash itself matters more than that its traceback could not be kept.
+        print(f"warning: no {CRASH_FILE} could be written ({error})")
+
+
+def write_sweep(expanded: Expanded, folder: Path) -> dict[str, Any]:
+    """Write the statistics of every multiplied step that is published; return its means."""
+    if expanded.recipe.sweep is None:
+        (folder / SWEEP_FILE).unlink(missing_ok=True)
+        return {}
+    statistics: dict[str, Any] = {}
+    for origin, copies in expanded.multiplied.items():
+        made = [name for name in copies if (folder / name / RESULT_FILE).is_file()]
+        metrics = aggregated([read_result(folder / name).metrics for name in made])
+        statistics[origin] = {"runs": made, "metrics": metrics}
+    write_json(folder / SWEEP_FILE, {"steps": statistics})
+    return {origin: means(found["metrics"]) for origin, found in statistics.items()}

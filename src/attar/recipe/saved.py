@@ -1,32 +1,102 @@
-"""What a run folder remembers of its recipe, so that `resume` and `status` need the folder
-alone."""
+"""What a run folder remembers of its recipe, so that `resume` and `status` need the folder alone.
+
+`recipe.json` holds the checked recipe with its overrides, where relative paths start, and the key
+each step is to have; `recipe.toml` is the text it came from, for people.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import write_json
+from pydantic import ValidationError
+
+from attar.artifacts import read_json, write_json, write_text
+from attar.errors import ArtifactError, UsageError
 from attar.recipe.schema import Recipe
 
 RECIPE_JSON = "recipe.json"
 RECIPE_TOML = "recipe.toml"
 
 
-def save_recipe(
-    folder: Path, recipe: Recipe, recipe_folder: Path, source: Mapping[str, Any] | None
-) -> None:
-    """Write the resolved recipe, and beside it the text it came from."""
-    origin = source or {}
-    write_json(
-        folder / RECIPE_JSON,
-        {
-            "recipe": recipe.model_dump(mode="json", by_alias=True),
-            "recipe_folder": str(recipe_folder),
-            "path": str(origin["path"]) if "path" in origin else None,
-            "overrides": list(origin.get("overrides", ())),
-        },
-    )
-    if "text" in origin:
-        (folder / RECIPE_TOML).write_text(origin["text"], encoding="utf-8")
+@dataclass(frozen=True)
+class Source:
+    """Where a recipe came from."""
+
+    recipe_folder: Path
+    """Relative paths in the recipe start here."""
+    path: Path | None = None
+    """None: built in memory."""
+    text: str | None = None
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The content of `recipe.json`."""
+
+    recipe: Recipe
+    source: Source
+    keys: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Step → key, copies of a sweep included; empty until they were computed."""
+
+
+def save(folder: Path, saved: Saved) -> None:
+    """Write both files, each in one replacement."""
+    source = saved.source
+    content = {
+        "recipe": saved.recipe.model_dump(mode="json", by_alias=True),
+        "recipe_folder": str(source.recipe_folder),
+        "path": None if source.path is None else str(source.path),
+        "text": source.text,
+        "overrides": list(source.overrides),
+        "keys": dict(saved.keys),
+    }
+    write_json(folder / RECIPE_JSON, content)
+    if source.text is not None:
+        write_text(folder / RECIPE_TOML, source.text)
+
+
+def read_saved(folder: Path) -> Saved:
+    """What a run folder remembers.
+
+    Raises:
+        UsageError: the folder is not that of a run.
+        ArtifactError: the file is damaged, or was written by a version that knew other settings.
+    """
+    file = folder / RECIPE_JSON
+    if not file.is_file():
+        raise UsageError(
+            f"{folder} is not the folder of a run (no {RECIPE_JSON}); name runs/<recipe's name>"
+        )
+    content: Any = read_json(file)
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(content["recipe"]), strict=True)
+        path, text = content["path"], content["text"]
+        source = Source(
+            recipe_folder=Path(content["recipe_folder"]),
+            path=None if path is None else Path(path),
+            text=text,
+            overrides=tuple(content["overrides"]),
+        )
+        return Saved(recipe, source, dict(content["keys"]))
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        problem = str(error).splitlines()[0]
+        raise ArtifactError(
+            f"{file} does not fit this version of attar ({problem}); "
+            "start again from the recipe with: attar run RECIPE.toml"
+        ) from None
+
+
+def changed_since(source: Source) -> bool:
+    """The recipe file says something else now than when the run began (or is gone)."""
+    if source.path is None or source.text is None:
+        return False
+    try:
+        now = source.path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return True
+    return now != source.text

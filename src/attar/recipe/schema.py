@@ -7,11 +7,11 @@ field cannot see its neighbours.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import Field, model_validator
 
-from attar.config import Config
+from attar.config import Config, as_tuples
 from attar.data.config import DataConfig
 from attar.evaluation.config import EvaluateStep
 from attar.export.config import ExportStep
@@ -41,10 +41,13 @@ class Sweep(Config):
     @model_validator(mode="before")
     @classmethod
     def _gather_settings(cls, table: Any) -> Any:
-        if not isinstance(table, dict) or "settings" in table:
+        """What stands beside `steps` becomes `settings`."""
+        if not isinstance(table, dict):
             return table  # pyright: ignore[reportUnknownVariableType]
-        rest: dict[str, Any] = {str(k): v for k, v in table.items() if k != "steps"}  # pyright: ignore
-        return {"steps": table.get("steps", ()), "settings": flattened(rest)}  # pyright: ignore
+        rest = dict(cast("dict[str, Any]", table))
+        steps, settings = rest.pop("steps", ()), rest.pop("settings", None)
+        settings = flattened(rest) if settings is None else settings
+        return as_tuples({"steps": steps, "settings": settings})
 
 
 class Gate(Config):

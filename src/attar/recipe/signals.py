@@ -2,11 +2,12 @@
 
 The first signal sets a flag: a step that trains saves its state and raises `StoppedError`, any
 other step ends and the run stops before the next one. A second SIGINT (Ctrl-C again) interrupts at
-once.
+once. The handler writes with `os.write`, because a signal may arrive inside a `print`.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -14,12 +15,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+STDERR = 2
 
 
 @contextmanager
-def stop_requests(say: Callable[[str], None]) -> Generator[Callable[[], bool]]:
-    """Yield `should_stop`; restore the handlers afterwards. Outside the main thread signals cannot
-    be caught, and it always answers no."""
+def stop_requests(quiet: bool = False) -> Generator[Callable[[], bool]]:
+    """Yield `should_stop`; restore the handlers afterwards.
+
+    Only the main thread of a process can catch signals: in any other, the answer is always no.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
@@ -29,8 +33,11 @@ def stop_requests(say: Callable[[str], None]) -> Generator[Callable[[], bool]]:
         if arrived and number == signal.SIGINT:
             raise KeyboardInterrupt
         arrived.append(number)
-        again = "; once more stops at once" if number == signal.SIGINT else ""
-        say(f"{signal.Signals(number).name} received: saving, then stopping{again}")
+        if not quiet:
+            again = " (Ctrl-C again: stop at once)" if number == signal.SIGINT else ""
+            os.write(
+                STDERR, f"\n{signal.Signals(number).name}: saving, then stopping{again}\n".encode()
+            )
 
     before = {number: signal.signal(number, note) for number in STOPPING}
     try:

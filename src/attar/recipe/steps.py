@@ -1,9 +1,9 @@
 """The literal table of steps: what `run = "…"` means.
 
 One row a step: the function that does the work (as text, imported only when it runs, so that a
-check loads no torch), the settings it reads, what it refers to, and the version of its code. Raise
-`version` when a change makes the same settings give another artifact: every key of that step
-changes, and what was made before is made again.
+check loads no torch), the places where its settings name models and data, and the version of its
+code. Raise `version` when a change makes the same settings give another artifact: every key of
+that step changes, and what was made before is made again.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from importlib import import_module
 from typing import Any
 
 from attar.config import Config
-from attar.evaluation.config import EvaluateStep
-from attar.export.config import ExportStep
-from attar.models.config import referenced_model
-from attar.quantization.config import QuantizeSettings
-from attar.recipe.references import DataReference, ModelWord, References
-from attar.report.config import ReportStep
+from attar.recipe.references import (
+    ModelPlace,
+    ModelWord,
+    Reference,
+    data_references,
+    model_references,
+)
 from attar.step import StepContext
-from attar.training.config import TrainStep
 
 StepFunction = Callable[[Any, StepContext], Mapping[str, Any]]
 
@@ -32,7 +32,9 @@ class StepKind:
 
     function: str
     """"module:name"; imported when the step runs."""
-    references: Callable[[Any], References]
+    models: tuple[ModelPlace, ...] = ()
+    data: tuple[str, ...] = ()
+    """Places that name a data table."""
     version: int = 1
     names_matter: bool = False
     """The artifact repeats the names of the steps it reads (a table of models), so a renamed input
@@ -45,53 +47,60 @@ class StepKind:
         module, _, name = self.function.partition(":")
         return getattr(import_module(module), name)
 
+    def models_in(self, step: Config | Mapping[str, Any]) -> tuple[ModelWord, ...]:
+        """The model words of a step's settings."""
+        return model_references(as_table(step), self.models)
 
-def _train(step: TrainStep) -> References:
-    words = [("model", referenced_model(step.model)), ("teacher", step.teacher)]
-    tokenizer = getattr(step.model, "tokenizer", None)
-    words.append(("model.tokenizer", tokenizer))
-    return References(
-        models=tuple(ModelWord(place, word) for place, word in words if word is not None),
-        data=(DataReference("data", step.data),),
-    )
+    def data_in(self, step: Config | Mapping[str, Any]) -> tuple[Reference, ...]:
+        """The data words of a step's settings."""
+        return data_references(as_table(step), self.data)
 
 
-def _quantize(step: QuantizeSettings) -> References:
-    return References(
-        models=(ModelWord("model", step.model),),
-        data=(DataReference("calibration.data", step.calibration.data),),
-    )
-
-
-def _export(step: ExportStep) -> References:
-    data = () if step.data is None else (DataReference("data", step.data),)
-    return References(
-        models=(ModelWord("model", step.model, makers=("train", "quantize")),), data=data
-    )
-
-
-def _evaluate(step: EvaluateStep) -> References:
-    return References(
-        models=tuple(ModelWord(f"models.{i}", word) for i, word in enumerate(step.models)),
-        data=(DataReference("data", step.data),),
-    )
-
-
-def _report(_step: ReportStep) -> References:
-    return References()
-
+FLOAT = ("train",)
+"""Steps that make a model with float weights, fit to start from."""
 
 STEPS: Mapping[str, StepKind] = {
-    "train": StepKind("attar.training.run:train", _train),
-    "quantize": StepKind("attar.quantization.run:quantize", _quantize),
-    "export": StepKind("attar.export.run:export", _export, names_matter=True),
-    "evaluate": StepKind("attar.evaluation.run:evaluate", _evaluate, names_matter=True),
-    "report": StepKind(
-        "attar.report.run:report", _report, names_matter=True, reads_everything=True
+    "train": StepKind(
+        "attar.training.run:train",
+        models=(
+            ModelPlace("model", FLOAT),
+            ModelPlace("model.from", FLOAT),
+            ModelPlace("model.tokenizer", FLOAT),
+            ModelPlace("teacher", FLOAT),
+        ),
+        data=("data",),
     ),
+    "quantize": StepKind(
+        "attar.quantization.run:quantize",
+        models=(ModelPlace("model", FLOAT, needs_task=True),),
+        data=("calibration.data",),
+    ),
+    "export": StepKind(
+        "attar.export.run:export",
+        models=(ModelPlace("model", ("train", "quantize"), needs_task=True),),
+        data=("data",),
+        names_matter=True,
+    ),
+    "evaluate": StepKind(
+        "attar.evaluation.run:evaluate",
+        models=(ModelPlace("models.*", needs_task=True),),
+        data=("data",),
+        names_matter=True,
+    ),
+    "report": StepKind("attar.report.run:report", names_matter=True, reads_everything=True),
 }
 
 
-def kind_of(step: Config, steps: Mapping[str, StepKind] = STEPS) -> StepKind:
+def as_table(step: Config | Mapping[str, Any]) -> Mapping[str, Any]:
+    """A step's settings as plain data, with the names TOML uses."""
+    return step.model_dump(mode="json", by_alias=True) if isinstance(step, Config) else step
+
+
+def run_of(step: Config) -> str:
+    """The `run` of a step's settings, which every member of the union has."""
+    return getattr(step, "run")  # noqa: B009
+
+
+def kind_of(step: Config, kinds: Mapping[str, StepKind] = STEPS) -> StepKind:
     """The row of a step's settings."""
-    return steps[getattr(step, "run")]  # noqa: B009 - the attribute belongs to every member of the union
+    return kinds[run_of(step)]

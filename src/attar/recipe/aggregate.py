@@ -1,0 +1,65 @@
+"""Mean, standard deviation, maximum and n of every number that a sweep measured several times.
+
+The result has the form of a step's metrics with each number replaced by its statistics, so that
+`scores.int8.accuracy` is found by the same path as without a sweep. A quantity that carries its own
+interval ({"value", "ci95", "n"}) counts by its value; lists are left out.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attar.recipe.references import table_of
+from attar.recipe.sweep import base_name
+
+
+def aggregated(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The statistics of several runs' metrics.
+
+    Returns: nested tables whose leaves are {"mean", "sd", "max", "n"}; `sd` is that of a sample
+        (n − 1) and None for one run.
+
+    Example:
+        >>> aggregated([{"loss": 1.0}, {"loss": 2.0}])
+        {'loss': {'mean': 1.5, 'sd': 0.7071067811865476, 'max': 2.0, 'n': 2}}
+    """
+    plain = [_renamed(run) for run in runs]
+    names = dict.fromkeys(name for run in plain for name in run)
+    found: dict[str, Any] = {}
+    for name in names:
+        values = [run[name] for run in plain if name in run]
+        tables = [table_of(value) for value in values if isinstance(value, Mapping)]
+        numbers = [number for number in map(_number, values) if number is not None]
+        if numbers and len(numbers) == len(values):
+            found[name] = {
+                "mean": statistics.fmean(numbers),
+                "sd": statistics.stdev(numbers) if len(numbers) > 1 else None,
+                "max": max(numbers),
+                "n": len(numbers),
+            }
+        elif tables and (inner := aggregated(tables)):
+            found[name] = inner
+    return found
+
+
+def means(statistics_tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Only the means, in the form of metrics: what gates look at."""
+    return {
+        name: inner["mean"] if set(inner) == {"mean", "sd", "max", "n"} else means(inner)
+        for name, inner in statistics_tree.items()
+    }
+
+
+def _renamed(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The copies' names inside metrics (models by name) as the names written in the recipe."""
+    return {base_name(name): value for name, value in run.items()}
+
+
+def _number(value: Any) -> float | None:
+    value = table_of(value).get("value", value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -1,0 +1,68 @@
+"""Write a run's report again from what its steps left on disk, whether the run was finished or not.
+
+No step but the report runs, and no key is computed anew: data and models need not be there any
+more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from attar.artifacts import RESULT_FILE, key_of, read_result
+from attar.config import Config
+from attar.errors import UsageError
+from attar.progress import Progress
+from attar.recipe.engine import Engine
+from attar.recipe.run import running_in, write_sweep
+from attar.recipe.saved import Saved, read_saved
+from attar.recipe.signals import stop_requests
+from attar.recipe.steps import STEPS, StepKind, kind_of
+from attar.recipe.sweep import expand
+from attar.report.config import ReportStep
+
+DEFAULT_NAME = "report"
+
+
+def report_again(
+    folder: Path, *, quiet: bool = False, kinds: Mapping[str, StepKind] = STEPS
+) -> Path:
+    """Make the report of the run in `folder` from its published steps.
+
+    Returns: the page.
+    Raises:
+        UsageError: the folder is not that of a run, or no step of it is published.
+    """
+    saved = read_saved(Path(folder))
+    expanded = expand(saved.recipe, kinds)
+    steps: dict[str, Config] = dict(expanded.recipe.steps)
+    reports = {name: s for name, s in steps.items() if kind_of(s, kinds).reads_everything}
+    name, report = next(iter(reports.items()), (DEFAULT_NAME, ReportStep()))
+    with running_in(Path(folder)) as place, stop_requests(quiet) as should_stop:
+        made = {
+            step: config
+            for step, config in steps.items()
+            if step not in reports and (place / step / RESULT_FILE).is_file()
+        }
+        if not made:
+            raise UsageError(f"no step of {place} is published yet, so there is nothing to report")
+        engine = Engine(
+            expanded.recipe.model_copy(update={"steps": {**made, name: report}}),
+            saved.source.recipe_folder,
+            place,
+            kinds=kinds,
+            progress=Progress(quiet=quiet),
+            should_stop=should_stop,
+            estimates={},
+        )
+        write_sweep(expanded, place)
+        engine.make(name, _key(saved, name, {step: read_result(place / step).key for step in made}))
+    return place / name / "index.html"
+
+
+def _key(saved: Saved, report: str, made: Mapping[str, str]) -> str:
+    """The key the run gave the report when all steps are as it wants them, else one that no run
+    will ever ask for, so that a report of half a run is not taken for one of the whole."""
+    wanted = {name: key for name, key in saved.keys.items() if name in made}
+    whole = wanted == dict(made) and len(saved.keys) - len(made) == (report in saved.keys)
+    return saved.keys[report] if whole and report in saved.keys else key_of(["partial", dict(made)])

@@ -1,0 +1,163 @@
+"""What a run folder holds: which steps are done, which is being made, and what they measured.
+
+Read from the folder alone, without its lock and without computing keys, so it answers at once and
+disturbs no run. A step is judged by the key the last run gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from attar.artifacts import RESULT_FILE, Result, read_result
+from attar.errors import ArtifactError
+from attar.progress import human_seconds
+from attar.recipe.engine import KEY_PATTERN, SCRATCH, STAGING
+from attar.recipe.gates import GateOutcome, read_gates
+from attar.recipe.lock import Holder, lock_holder
+from attar.recipe.run import CRASH_FILE
+from attar.recipe.saved import read_saved
+from attar.recipe.steps import run_of
+from attar.recipe.sweep import expand
+
+State = Literal["done", "outdated", "running", "interrupted", "waiting", "damaged"]
+MAX_METRICS = 6
+"""Numbers shown of one step in a line."""
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """One step of a run."""
+
+    name: str
+    run: str
+    state: State
+    """outdated: made from other settings or data than the run wants now. interrupted: begun,
+    not finished, and nobody is at work. damaged: its result.json cannot be read."""
+    key: str | None = None
+    seconds: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The main numbers, by dotted name."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run at one moment."""
+
+    name: str
+    folder: Path
+    holder: Holder | None
+    """Who is running it now."""
+    steps: tuple[StepStatus, ...]
+    gates: tuple[GateOutcome, ...]
+    crash: Path | None
+    """The traceback of the last run, when it ended with a bug."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The status as plain data."""
+        crash = None if self.crash is None else str(self.crash)
+        return {**asdict(self), "folder": str(self.folder), "crash": crash}
+
+    def text(self) -> str:
+        """The status as lines."""
+        names, runs = (max(len(getattr(s, of)) for s in self.steps) for of in ("name", "run"))
+        lines = [f"{self.name}: {self._headline()}"]
+        for step in self.steps:
+            took = "" if step.seconds is None else f"  {human_seconds(step.seconds):>12}"
+            numbers = "  ".join(f"{name} {value:.4g}" for name, value in step.metrics.items())
+            what = f"  {step.name:{names}}  {step.run:{runs}}  {step.state:11}  {step.key or '':16}"
+            lines.append(f"{what}{took}  {numbers}".rstrip())
+        lines += [f"  gate {'passed' if g.passed else 'MISSED'}: {g.sentence}" for g in self.gates]
+        if self.crash is not None:
+            lines.append(f"  the last run ended with a bug of attar: {self.crash}")
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        done = sum(step.state == "done" for step in self.steps)
+        counted = f"{done} of {len(self.steps)} steps done"
+        if self.holder is not None:
+            who = f"process {self.holder.pid} on {self.holder.host}"
+            return f"{counted}; running, {who} since {self.holder.since}"
+        if done < len(self.steps):
+            return f"{counted}; nobody is at work, go on with: attar resume {self.folder}"
+        return counted
+
+
+def status_of(folder: Path) -> Status:
+    """The status of the run in `folder`.
+
+    Raises:
+        UsageError: the folder is not that of a run.
+    """
+    folder = Path(folder)
+    saved = read_saved(folder)
+    holder = lock_holder(folder)
+    steps = [
+        _step(folder, name, run_of(step), saved.keys.get(name), holder is not None)
+        for name, step in expand(saved.recipe).recipe.steps.items()
+    ]
+    crash = folder / CRASH_FILE
+    return Status(
+        name=saved.recipe.name,
+        folder=folder,
+        holder=holder,
+        steps=tuple(steps),
+        gates=tuple(read_gates(folder)),
+        crash=crash if crash.is_file() else None,
+    )
+
+
+def _step(folder: Path, name: str, run: str, wanted: str | None, is_held: bool) -> StepStatus:
+    is_begun = any((folder / STAGING).glob(f"{name}-{KEY_PATTERN}"))
+    is_left = any((folder / SCRATCH).glob(f"{name}-{KEY_PATTERN}"))
+    result: Result | None = None
+    if (folder / name / RESULT_FILE).is_file():
+        try:
+            result = read_result(folder / name)
+        except ArtifactError:
+            return StepStatus(name, run, "damaged")
+    state: State
+    if result is not None and result.key == wanted:
+        state = "done"
+    elif is_held and is_begun:
+        state = "running"
+    elif is_left or is_begun:
+        state = "interrupted"
+    else:
+        state = "waiting" if result is None else "outdated"
+    if result is None:
+        return StepStatus(name, run, state)
+    return StepStatus(name, run, state, result.key, result.seconds, main_metrics(result))
+
+
+def main_metrics(result: Result) -> dict[str, float]:
+    """The numbers worth a line: every model's quality for an evaluation, else the top ones.
+
+    Example:
+        >>> made = Result("int8", "quantize", "k", metrics={"weight_bits": 8, "sites": {}})
+        >>> main_metrics(made)
+        {'weight_bits': 8}
+    """
+    models = result.metrics.get("models")
+    if isinstance(models, Mapping):
+        tables = cast("Mapping[str, Mapping[str, Any]]", models)
+        found = {name: _first_quality(table) for name, table in tables.items()}
+        return {name: value for name, value in found.items() if value is not None}
+    flat: dict[str, float] = {}
+    for name, value in result.metrics.items():
+        inner = cast("Mapping[str, Any]", value) if name == "validation" else {name: value}
+        prefix = f"{name}." if name == "validation" else ""
+        for key, number in inner.items():
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                flat[f"{prefix}{key}"] = number
+    return dict(list(flat.items())[:MAX_METRICS])
+
+
+def _first_quality(model: Mapping[str, Any]) -> float | None:
+    """The first metric that carries its own value: the one the data's task is judged by."""
+    for metric in model.values():
+        if isinstance(metric, Mapping) and "value" in metric:
+            return cast("Mapping[str, float]", metric)["value"]
+    return None

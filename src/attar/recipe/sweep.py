@@ -1,0 +1,227 @@
+"""A sweep multiplies steps: one copy for each value, and of everything that depends on them.
+
+    [sweep] steps = ["student"], seed = [0, 1]
+    teacher ─► student ─► int8        becomes        teacher ─┬► student@seed=0 ─► int8@seed=0
+                                                              └► student@seed=1 ─► int8@seed=1
+
+Several settings make every combination. A step is copied only for the settings that reach it, its
+own and those of what it reads, so that nothing is made twice. `seed` or `calibration.examples`
+belongs to every step listed; `int8.weight_bits` to the step it names. Reports are not multiplied,
+and words that name models do not vary: which step reads which stays as written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from pydantic import ValidationError
+
+from attar.artifacts import key_of
+from attar.config import Config
+from attar.errors import did_you_mean
+from attar.recipe.graph import in_order, inputs_of
+from attar.recipe.mistakes import Mistake, explain
+from attar.recipe.references import with_value, with_words
+from attar.recipe.schema import Recipe, StepConfig, Sweep
+from attar.recipe.steps import STEPS, StepKind, kind_of, run_of
+
+MARK = "@"
+MAX_LABEL = 100
+"""Characters of a copy's label; a longer one is replaced by a hash, because it names a folder."""
+MAX_COPIES = 1000
+"""Combinations of a sweep; more is a slip of the pen."""
+NOT_IN_FOLDER_NAMES = re.compile(r"[^A-Za-z0-9_.+=,-]+")
+
+Choice = tuple[tuple[str, Any], ...]
+"""One value for each of some settings."""
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """A recipe without a sweep, and what each of its steps was before."""
+
+    recipe: Recipe
+    origins: Mapping[str, str]
+    """Step → the step of the written recipe that it is a copy of (itself, when not multiplied)."""
+
+    @property
+    def multiplied(self) -> dict[str, list[str]]:
+        """Written step → its copies, for those that the sweep multiplied."""
+        copies: dict[str, list[str]] = {}
+        for name, origin in self.origins.items():
+            if name != origin:
+                copies.setdefault(origin, []).append(name)
+        return copies
+
+
+def base_name(name: str) -> str:
+    """The written name of a step or of a copy.
+
+    Example:
+        >>> base_name("student@seed=0")
+        'student'
+    """
+    return name.partition(MARK)[0]
+
+
+def expand(recipe: Recipe, kinds: Mapping[str, StepKind] = STEPS) -> Expanded:
+    """Write every copy out; without a sweep, the recipe itself.
+
+    Raises:
+        ValidationError: a value does not fit its setting; `check_sweep` finds this beforehand.
+    """
+    if recipe.sweep is None:
+        return Expanded(recipe, {name: name for name in recipe.steps})
+    sweep = recipe.sweep
+    reach = _reach(recipe, sweep, kinds)
+    steps: dict[str, Config] = {}
+    origins: dict[str, str] = {}
+    for name, step in recipe.steps.items():
+        for choice in _choices(sweep, reach[name]):
+            copy = name + _label(sweep, choice)
+            words = {
+                reference.place: reference.word
+                + _label(sweep, _restricted(choice, reach[reference.word]))
+                for reference in kind_of(step, kinds).models_in(step)
+                if reference.word in recipe.steps
+            }
+            table = with_words(_written(step), words)
+            for setting, value in choice:
+                if name in _targets(sweep, setting):
+                    table = with_value(table, _inside(sweep, setting).split("."), value)
+            steps[copy] = _validated(table) if choice else step
+            origins[copy] = name
+    return Expanded(recipe.model_copy(update={"steps": steps}), origins)
+
+
+def check_sweep(recipe: Recipe) -> list[Mistake]:
+    """Steps and settings of the sweep that do not exist, and values that do not fit."""
+    if recipe.sweep is None:
+        return []
+    mistakes = [
+        Mistake(("sweep", "steps"), problem)
+        for name in recipe.sweep.steps
+        if (problem := _step_problem(recipe, name))
+    ]
+    copies = math.prod(len(values) for values in recipe.sweep.settings.values())
+    if copies > MAX_COPIES:
+        problem = f"{copies:,} combinations; at most {MAX_COPIES:,} copies of a step are made"
+        mistakes.append(Mistake(("sweep",), problem))
+    if mistakes:
+        return mistakes
+    for setting, values in recipe.sweep.settings.items():
+        place = ("sweep", *setting.split("."))
+        if not values:
+            mistakes.append(Mistake(place, "an empty list leaves nothing to run"))
+        if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
+            mistakes.append(Mistake(place, "a value is listed twice"))
+        for target in _targets(recipe.sweep, setting):
+            problems = (_misfit(recipe, target, setting, value) for value in values)
+            mistakes += [
+                Mistake(place, f"step {target!r}: {problem}") for problem in problems if problem
+            ]
+    return list(dict.fromkeys(mistakes))
+
+
+def _step_problem(recipe: Recipe, name: str) -> str | None:
+    if name not in recipe.steps:
+        return f"no step {name!r}{did_you_mean(name, list(recipe.steps))}"
+    if kind_of(recipe.steps[name]).reads_everything:
+        return f"step {name!r} is a report, which shows every copy already"
+    return None
+
+
+def _misfit(recipe: Recipe, name: str, setting: str, value: Any) -> str | None:
+    """Why one value cannot be put into one step."""
+    assert recipe.sweep is not None
+    step = recipe.steps[name]
+    inside = _inside(recipe.sweep, setting)
+    if inside == "run":
+        return "`run` says what the step is and cannot vary"
+    try:
+        changed = _validated(with_value(_written(step), inside.split("."), value))
+    except (IndexError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            return f"no setting {inside!r}"
+        found = explain(error, _Holder)[0]
+        return f"{'.'.join(map(str, found.place[1:]))}: {found.text}"
+    kind = kind_of(step)
+    if kind.models_in(changed) != kind.models_in(step):
+        return f"{inside!r} names a model, and which step reads which cannot vary"
+    unknown = [r.word for r in kind.data_in(changed) if r.word not in recipe.data]
+    return (
+        f"no [data.{unknown[0]}]{did_you_mean(unknown[0], list(recipe.data))}" if unknown else None
+    )
+
+
+def _written(step: Config) -> dict[str, Any]:
+    """A step's table as far as it was written: defaults may differ between methods."""
+    table = step.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return {**table, "run": run_of(step)}
+
+
+class _Holder(Config):
+    """Gives the union of steps the places that `explain` walks."""
+
+    step: StepConfig
+
+
+def _validated(table: Mapping[str, Any]) -> Config:
+    return _Holder.model_validate_json(json.dumps({"step": table}), strict=True).step
+
+
+def _targets(sweep: Sweep, setting: str) -> tuple[str, ...]:
+    """The steps a setting belongs to."""
+    first, dot, _ = setting.partition(".")
+    return (first,) if dot and first in sweep.steps else sweep.steps
+
+
+def _inside(sweep: Sweep, setting: str) -> str:
+    """The setting's place inside a step."""
+    first, dot, rest = setting.partition(".")
+    return rest if dot and first in sweep.steps else setting
+
+
+def _reach(recipe: Recipe, sweep: Sweep, kinds: Mapping[str, StepKind]) -> dict[str, list[str]]:
+    """Step → the settings that change it or something it reads, in the order of the sweep."""
+    inputs = inputs_of(recipe.steps, kinds)
+    found: dict[str, set[str]] = {}
+    for name in in_order(inputs):
+        own = {setting for setting in sweep.settings if name in _targets(sweep, setting)}
+        found[name] = own.union(*(found[i] for i in inputs[name]))
+        if kind_of(recipe.steps[name], kinds).reads_everything:
+            found[name] = set()
+    return {name: [s for s in sweep.settings if s in found[name]] for name in recipe.steps}
+
+
+def _choices(sweep: Sweep, settings: Iterable[str]) -> list[Choice]:
+    names = list(settings)
+    values = (sweep.settings[name] for name in names)
+    return [tuple(zip(names, combination, strict=True)) for combination in product(*values)]
+
+
+def _restricted(choice: Choice, settings: Sequence[str]) -> Choice:
+    return tuple(pair for pair in choice if pair[0] in settings)
+
+
+def _label(sweep: Sweep, choice: Choice) -> str:
+    """What is appended to the name of a copy: "@seed=0,weight_bits=4"."""
+    if not choice:
+        return ""
+    short = [_inside(sweep, setting) for setting in sweep.settings]
+    words: list[str] = []
+    for setting, value in choice:
+        inside = _inside(sweep, setting)
+        name = inside if short.count(inside) == 1 else setting
+        words.append(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
+    exact = ",".join(words)
+    safe = NOT_IN_FOLDER_NAMES.sub("-", exact)
+    if safe != exact or len(safe) > MAX_LABEL:
+        safe = f"{safe[:MAX_LABEL]}-{key_of(choice)[:6]}"
+    return MARK + safe
