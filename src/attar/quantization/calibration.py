@@ -1,0 +1,195 @@
+"""Calibration: a few texts show a model's activations, and one pass over them is enough.
+
+The problem: static grids must be chosen before the first real input. The idea: a seeded choice of
+training examples, one pass of the float model with an `Observer` at every site, and everything a
+method may want afterwards is a function of what was stored: ranges, quantiles, and the float
+outputs a candidate is judged by, in one quantized pass each.
+
+    output_error(ranges) = mean over examples and classes of (quantized logit − float logit)²
+
+Source: 256 examples in batches of 32, as in Outlier Suppression (Wei et al. 2022), section 5.1.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.errors import DataError, ModelError, StoppedError
+from attar.models.ports import inserted
+from attar.models.qparams import SiteQParams
+from attar.models.quantized import Quantizer
+from attar.models.sites import Site
+from attar.numerics.affine import choose_qparams
+from attar.numerics.agreement import SqnrSum
+from attar.quantization.observers import Observer, RealTokens, SiteStatistics
+from attar.seeds import generator
+from attar.step import StepContext
+
+Batch = Mapping[str, Tensor]
+Ranges = Mapping[Site, tuple[float, float]]
+"""Site → (low, high)."""
+TEXTS_KEY = "text_numbers"
+"""Optional entry of a batch of packed texts: `RealTokens.texts`. It is not given to the model."""
+
+
+def choose_examples(available: int, wanted: int, seed: int, data_name: str) -> np.ndarray:
+    """Which training rows calibrate: a seeded choice that keeps its rows when more are wanted.
+
+    Raises:
+        DataError: there are fewer rows than wanted.
+    """
+    if available < wanted:
+        raise DataError(
+            f"calibration needs {wanted} examples, data {data_name!r} has {available} training "
+            "rows after filtering; lower calibration.examples or add data"
+        )
+    return generator(seed, "calibration").permutation(available)[:wanted]
+
+
+def to_tensors(batch: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """A batch of arrays as a batch of tensors, without copying."""
+    return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+@dataclass
+class Calibration:
+    """The texts and what the float model did with them. Made by `calibrate`."""
+
+    batches: Sequence[Batch]
+    statistics: dict[Site, SiteStatistics]
+    logits: list[Tensor]
+    """Of the float model, batch by batch."""
+    seconds: float
+    """Time of the one float pass."""
+    context: StepContext
+    passes: int = field(default=1)
+
+    @property
+    def num_examples(self) -> int:
+        return sum(len(batch["input_ids"]) for batch in self.batches)
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens; padding is not counted."""
+        return sum(int((texts_of(batch) > 0).sum()) for batch in self.batches)
+
+    def quantized_logits(
+        self, model: PreTrainedModel, grids: Sequence[SiteQParams]
+    ) -> list[Tensor]:
+        """Outputs of `model` on the texts with a quantizer for each grid; batch by batch."""
+        quantizers = {Site(g.fqn, g.port, g.kind, g.block): Quantizer.of(g) for g in grids}
+        self.passes += 1
+        with inserted(model, quantizers):
+            title = f"quantized pass {self.passes - 1}"
+            return list(_outputs(model, self.batches, None, self.context, title))
+
+    def output_error(self, model: PreTrainedModel, grids: Sequence[SiteQParams]) -> float:
+        """Mean squared difference of the quantized logits from the float ones."""
+        found = torch.cat(self.quantized_logits(model, grids)).to(torch.float64)
+        return float((found - torch.cat(self.logits).to(torch.float64)).square().mean())
+
+
+def calibrate(
+    model: PreTrainedModel, sites: Sequence[Site], batches: Sequence[Batch], context: StepContext
+) -> Calibration:
+    """Run the float `model` once over `batches`, watching `sites`.
+
+    Raises:
+        ModelError: an activation is NaN or infinite; no range can hold it.
+    """
+    started = time.perf_counter()
+    real = RealTokens()
+    statistics = {site: SiteStatistics() for site in sites}
+    observers = {site: Observer(real, statistics[site]) for site in sites}
+    with inserted(model, observers):
+        logits = list(_outputs(model, batches, real, context, "calibration"))
+    broken = [site.name for site, found in statistics.items() if not found.is_finite]
+    if broken:
+        raise ModelError(
+            f"the float model has NaN or infinite activations at {len(broken)} of {len(sites)} "
+            f"sites, first at {broken[0]}; train it again or calibrate with other data"
+        )
+    return Calibration(batches, statistics, logits, time.perf_counter() - started, context)
+
+
+def grids_of(ranges: Ranges, bits: int) -> list[SiteQParams]:
+    """The asymmetric per-tensor grid of every range."""
+    grids: list[SiteQParams] = []
+    for site, (low, high) in ranges.items():
+        found = choose_qparams(torch.tensor(low), torch.tensor(high), bits, symmetric=False)
+        grids.append(
+            SiteQParams(
+                fqn=site.fqn,
+                port=site.port,
+                kind=site.kind,
+                block=site.block,
+                bits=bits,
+                scale=float(found.scale),
+                zero_point=int(found.zero_point),
+                quant_min=found.quant_min,
+                quant_max=found.quant_max,
+            )
+        )
+    return grids
+
+
+class _SqnrMeter(nn.Module):
+    """Compares a site's float tensor with its quantized self, and hands on the float one."""
+
+    def __init__(self, real: RealTokens, quantizer: Quantizer) -> None:
+        super().__init__()
+        self.real, self.quantizer, self.total = real, quantizer, SqnrSum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = self.real.values_of(x)
+        self.total.add(values, self.quantizer(values))
+        return x
+
+
+def site_sqnr(
+    model: PreTrainedModel, grids: Sequence[SiteQParams], calibration: Calibration
+) -> dict[str, float]:
+    """Site name → decibels between its tensor in the float `model` and that tensor on its grid."""
+    real = RealTokens()
+    meters = {
+        Site(g.fqn, g.port, g.kind, g.block): _SqnrMeter(real, Quantizer.of(g)) for g in grids
+    }
+    with inserted(model, meters):
+        for _ in _outputs(model, calibration.batches, real, calibration.context, "error of sites"):
+            pass
+    return {site.name: meter.total.db for site, meter in meters.items()}
+
+
+def texts_of(batch: Batch) -> Tensor:
+    """(B, T): 0 at padding, the number of the text elsewhere."""
+    return batch[TEXTS_KEY] if TEXTS_KEY in batch else batch["attention_mask"]
+
+
+def _outputs(
+    model: PreTrainedModel,
+    batches: Sequence[Batch],
+    real: RealTokens | None,
+    context: StepContext,
+    title: str,
+) -> Iterator[Tensor]:
+    """The model's logits for each batch; `real` is told which tokens count before each pass."""
+    with torch.inference_mode(), context.progress.task(title, len(batches)) as task:
+        for batch in batches:
+            if context.should_stop():
+                raise StoppedError(
+                    f"stopped during step {context.name!r}; calibration keeps no checkpoint and "
+                    "starts again on resume"
+                )
+            if real is not None:
+                real.texts = texts_of(batch)
+            inputs = {name: tensor for name, tensor in batch.items() if name != TEXTS_KEY}
+            outputs = model(**inputs)
+            yield outputs.logits if hasattr(outputs, "logits") else outputs[0]
+            task.advance()
