@@ -15,6 +15,8 @@ from attar.progress import Progress
 from attar.step import StepContext
 
 COLOURS = ("red", "green", "blue")
+LOUDER = 10
+"""Factor on BERT's initial weights of sd 0.02, at which all texts look alike to it."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -39,10 +41,10 @@ def write_classifier(
         head = np.random.default_rng(seed).normal(size=tensors["classifier.weight"].shape)
         tensors["classifier.weight"] = head[rows].astype(np.float32)
         tensors["classifier.bias"] = tensors["classifier.bias"][rows]
-    words = tensors["bert.embeddings.word_embeddings.weight"] * 30  # else all texts look alike
+    for name in [n for n in tensors if n.startswith("bert.") and tensors[n].ndim == 2]:
+        tensors[name] = tensors[name] * LOUDER
     if nan_for is not None:
-        words[nan_for] = np.nan
-    tensors["bert.embeddings.word_embeddings.weight"] = words
+        tensors["bert.embeddings.word_embeddings.weight"][nan_for] = np.nan
     save_file(tensors, file, metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
     if label_names:

@@ -32,7 +32,7 @@ from attar.evaluation.predictions import logits_over, write_predictions
 from attar.evaluation.speed import first_float, measure_latency
 from attar.models.references import resolve_model
 from attar.models.task import Task
-from attar.numerics.statistics import bootstrap_interval
+from attar.numerics.statistics import Bootstrapped, bootstrap_interval
 from attar.seeds import derive_seed
 from attar.step import StepContext
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from attar.models.forms import Form
 
 Forms = Mapping[str, "Form"]
+Metrics = Mapping[str, Mapping[str, Bootstrapped]]
 SIZES_WITHOUT_TIMING = Speed()
 """Batch sizes and tokens for FLOPs and memory when nothing is timed."""
 
@@ -54,7 +55,6 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     """
     from attar.models.forms import open_form
 
-    seed = context.seed if config.seed is None else config.seed
     data = load_data(
         context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
     )
@@ -71,25 +71,9 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     threads = speed.threads or usable_cores()
     forms = {name: open_form(folder, threads) for name, folder in folders.items()}
     logits = _predict(config, context, forms, split, columns)
-    predictions = {name: predictions_from(values, data) for name, values in logits.items()}
-    write_predictions(context.folder / "predictions.parquet", data, split, predictions, logits)
-    metrics = bootstrapped_metrics(
-        predictions,
-        split.labels,
-        data,
-        resamples=config.bootstrap,
-        seed=derive_seed(seed, "bootstrap"),
-    )
+    metrics = _score(config, context, data, split, logits)
 
-    models = {name: _facts(form, speed) for name, form in forms.items()}
-    for metric, by_model in metrics.items():
-        for name, values in by_model.items():
-            interval = bootstrap_interval(values)
-            models[name][metric] = {
-                "value": interval.value,
-                "ci95": [interval.low, interval.high],
-                "n": interval.n,
-            }
+    models = {name: _facts(form, speed) | _intervals(name, metrics) for name, form in forms.items()}
     if config.speed is not None:
         for name, entries in _time(config.speed, context, forms, split, threads).items():
             models[name] |= {"latency_ms": entries[0], "latency": entries}
@@ -104,6 +88,35 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
         "models": models,
         "differences": found,
         "machine": describe_machine(threads),
+    }
+
+
+def _score(
+    config: EvaluateStep,
+    context: StepContext,
+    data: TextData,
+    split: Split,
+    logits: Mapping[str, np.ndarray],
+) -> Metrics:
+    """Keep the predictions, and judge them: metric → model → value and resamples."""
+    predictions = {name: predictions_from(values, data) for name, values in logits.items()}
+    write_predictions(context.folder / "predictions.parquet", data, split, predictions, logits)
+    seed = context.seed if config.seed is None else config.seed
+    return bootstrapped_metrics(
+        predictions,
+        split.labels,
+        data,
+        resamples=config.bootstrap,
+        seed=derive_seed(seed, "bootstrap"),
+    )
+
+
+def _intervals(model: str, metrics: Metrics) -> dict[str, Any]:
+    """Each metric of one model with its interval."""
+    intervals = {metric: bootstrap_interval(values[model]) for metric, values in metrics.items()}
+    return {
+        metric: {"value": found.value, "ci95": [found.low, found.high], "n": found.n}
+        for metric, found in intervals.items()
     }
 
 

@@ -1,0 +1,163 @@
+"""The step as a whole on real files: tiny random models, texts in JSON lines, every row."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import classifiers
+import tiny
+from attar.data.load import load_data
+from attar.data.tokenize import TextEncoder
+from attar.errors import NonFiniteError, StoppedError
+from attar.evaluation.config import EvaluateStep, Speed
+from attar.evaluation.run import evaluate
+from attar.progress import Progress
+
+QUICK = Speed(tokens=16, rounds=3, calls=1, threads=1)
+BATCHED = 1e-4
+"""Relative to logits of size 10: padding and batching change the order of float32 sums."""
+
+
+def step(*models: str, **settings) -> EvaluateStep:
+    settings = {"speed": None, "memory": False, "bootstrap": 200} | settings
+    return EvaluateStep(models=models, data="colours", **settings)
+
+
+def logits_one_by_one(folder: Path, data) -> np.ndarray:
+    """Without batches, padding or attar: the reference."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    encoder = TextEncoder.from_folder(folder, 32, classifiers.INPUTS)
+    encoded = encoder.encode(data.splits["validation"].texts)
+    rows = []
+    with torch.no_grad():
+        for i in range(len(encoded)):
+            batch = {k: torch.from_numpy(v) for k, v in encoded.batch([i]).items()}
+            rows.append(model(**batch).logits[0].numpy())
+    return np.stack(rows)
+
+
+def test_every_figure_and_every_row_is_that_of_the_model_run_one_text_at_a_time(
+    tmp_path: Path,
+) -> None:
+    config = classifiers.write_rows(tmp_path / "data")
+    folders = {n: classifiers.write_classifier(tmp_path / n, seed=i) for i, n in enumerate("ab")}
+    context = classifiers.context_for(tmp_path, config, folders)
+    metrics = evaluate(step("a", "b", batch_size=7, speed=QUICK), context)
+    json.dumps(metrics, allow_nan=False)
+
+    data = load_data(config, tmp_path, name="colours")
+    labels = data.splits["validation"].labels
+    table = pq.read_table(context.folder / "predictions.parquet")
+    assert table["row"].to_pylist() == list(range(60))
+    assert table["label"].to_pylist() == labels.tolist()
+    assert json.loads(table.schema.metadata[b"label_names"]) == list(classifiers.COLOURS)
+    for name, folder in folders.items():
+        theirs = logits_one_by_one(folder, data)
+        ours = np.array(table[f"{name}.logits"].to_pylist())
+        np.testing.assert_allclose(ours, theirs, atol=BATCHED * np.abs(theirs).max())
+        assert table[f"{name}.prediction"].to_pylist() == theirs.argmax(axis=1).tolist()
+        entry = metrics["models"][name]
+        assert entry["accuracy"]["value"] == pytest.approx((theirs.argmax(axis=1) == labels).mean())
+        assert entry["accuracy"]["n"] == 60
+        assert (entry["form"], entry["num_params"] > 0, entry["flops"] > 0) == ("float", True, True)
+        weights = (folder / "model.safetensors").stat().st_size / 2**20
+        assert entry["size_mib"] == pytest.approx(weights)
+        assert entry["latency_ms"] == entry["latency"][0]
+        told = [(x["batch"], x["tokens"], x["threads"]) for x in entry["latency"]]
+        assert told == [(1, 16, 1), (8, 16, 1)]
+    assert len({tuple(table[f"{n}.prediction"].to_pylist()) for n in folders}) == 2
+    assert [(d["model"], d["against"]) for d in metrics["differences"]] == [("b", "a")]
+    assert metrics["machine"]["threads"] == 1
+    assert metrics["data"] == {
+        "name": "colours",
+        "split": "validation",
+        "rows": 60,
+        "label_names": list(classifiers.COLOURS),
+        "metrics": ["accuracy"],
+    }
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_other_intervals(tmp_path: Path) -> None:
+    config = classifiers.write_rows(tmp_path / "data")
+    folders = {"a": classifiers.write_classifier(tmp_path / "a")}
+    found = []
+    for i, seed in enumerate([3, 3, 4]):
+        (tmp_path / str(i)).mkdir()
+        context = classifiers.context_for(tmp_path / str(i), config, folders)
+        found.append(evaluate(step("a", seed=seed), context)["models"]["a"]["accuracy"])
+    assert found[0] == found[1]
+    assert found[0]["value"] == found[2]["value"]
+    assert found[0]["ci95"] != found[2]["ci95"]
+
+
+def test_a_regression_is_judged_by_its_correlations(tmp_path: Path) -> None:
+    config = classifiers.write_rows(tmp_path / "data", regression=True)
+    folders = {"a": classifiers.write_classifier(tmp_path / "a", ())}
+    context = classifiers.context_for(tmp_path, config, folders)
+    metrics = evaluate(step("a"), context)
+    data = load_data(config, tmp_path, name="colours")
+    answers = logits_one_by_one(folders["a"], data)[:, 0]
+    labels = data.splits["validation"].labels
+    entry = metrics["models"]["a"]
+    assert set(data.metrics) <= set(entry)
+    assert entry["pearson"]["value"] == pytest.approx(
+        np.corrcoef(answers, labels)[0, 1], abs=BATCHED
+    )
+    table = pq.read_table(context.folder / "predictions.parquet")
+    assert table["a.prediction"].to_pylist() == pytest.approx(answers.tolist(), abs=BATCHED)
+
+
+def test_logits_that_are_not_finite_stop_the_step_with_model_and_rows(tmp_path: Path) -> None:
+    config = classifiers.write_rows(tmp_path / "data")
+    tiny.write_tokenizer(tmp_path / "words")
+    vocab = json.loads((tmp_path / "words" / "tokenizer.json").read_text())["model"]["vocab"]
+    folders = {
+        "fine": classifiers.write_classifier(tmp_path / "fine"),
+        "broken": classifiers.write_classifier(tmp_path / "broken", nan_for=vocab["socket"]),
+    }
+    texts = load_data(config, tmp_path, name="colours").splits["validation"].texts
+    rows = [i for i, text in enumerate(texts) if "socket" in text[0].split()]
+    assert 0 < len(rows) < 60
+    context = classifiers.context_for(tmp_path, config, folders)
+    with pytest.raises(NonFiniteError) as caught:
+        evaluate(step("fine", "broken"), context)
+    message = str(caught.value)
+    assert "model 'broken'" in message
+    assert f"for {len(rows)} of 60 rows" in message
+    assert f"rows {', '.join(map(str, rows[:8]))}" in message
+
+
+def test_a_request_to_stop_is_heard_between_two_batches(tmp_path: Path) -> None:
+    config = classifiers.write_rows(tmp_path / "data")
+    folders = {"a": classifiers.write_classifier(tmp_path / "a")}
+    context = classifiers.context_for(tmp_path, config, folders, should_stop=lambda: True)
+    with pytest.raises(StoppedError, match="step 'scores'"):
+        evaluate(step("a"), context)
+
+
+def test_memory_that_cannot_be_measured_is_said_and_the_rest_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that cannot start: an interpreter that is not there would hide the reason, so its
+    own exit is provoked by a thread count it refuses."""
+    from attar.evaluation import memory
+
+    monkeypatch.setattr(memory.sys, "executable", "/bin/false")
+    config = classifiers.write_rows(tmp_path / "data")
+    folders = {"a": classifiers.write_classifier(tmp_path / "a")}
+    log = io.StringIO()
+    progress = Progress(quiet=True, stream=log)
+    context = classifiers.context_for(tmp_path, config, folders, progress=progress)
+    entry = evaluate(step("a", memory=True), context)["models"]["a"]
+    assert entry["peak_memory_mib"] is None
+    assert entry["accuracy"]["n"] == 60
+    assert "warning: no peak memory for a:" in log.getvalue()
