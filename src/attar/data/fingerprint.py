@@ -12,7 +12,6 @@ Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
 
 from __future__ import annotations
 
-import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def _content(config: DataConfig, recipe_folder: Path) -> Any:
     if isinstance(config, StdlibDocsData):
         root, sources = stdlib_sources()
         return {
-            "python": [platform.python_implementation(), sys.version],
+            "python": [sys.implementation.name, sys.version],
             "sources": [[str(file.relative_to(root)), file.stat().st_size] for file in sources],
             "areas": {area: list(modules) for area, modules in AREAS.items()},
         }

@@ -22,7 +22,8 @@ import hashlib
 import inspect
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,8 @@ def load_stdlib_docs(config: StdlibDocsData, recipe_folder: Path, name: str) -> 
     Raises:
         DataError: this Python has no sources, or too few areas are left to tell apart.
     """
-    areas_of_text = _read_areas_of_texts()
+    root, sources = stdlib_sources()
+    areas_of_text = read_areas_of_texts(root, tuple(sources))
     unambiguous = {text: areas[0] for text, areas in areas_of_text.items() if len(areas) == 1}
     sizes = Counter(unambiguous.values())
     label_names = tuple(area for area in AREAS if sizes[area] >= MIN_ROWS_OF_AREA)
@@ -96,8 +98,13 @@ def _hash_of(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 
-def _read_areas_of_texts() -> dict[str, list[str]]:
-    root, sources = stdlib_sources()
+@cache
+def read_areas_of_texts(root: Path, sources: tuple[Path, ...]) -> Mapping[str, Sequence[str]]:
+    """Every first paragraph with the areas it stands in.
+
+    Kept for the life of the process: the steps of a recipe ask again and again, and the library of
+    a running Python does not change.
+    """
     found: dict[str, list[str]] = {}
     for source in sources:
         area = area_of(source.relative_to(root))

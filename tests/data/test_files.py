@@ -1,0 +1,184 @@
+"""Own files: which file is which split, which column is the text, and who is held out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attar.data.config import FilesData
+from attar.data.files import load_files
+from attar.data.tables import TextData
+from attar.errors import DataError
+
+ROWS = [{"text": f"sentence number {i}", "label": ("good", "bad")[i % 2]} for i in range(40)]
+
+
+def write(file: Path, rows: list[dict[str, Any]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def load(folder: Path, **settings: Any) -> TextData:
+    return load_files(FilesData(**{"path": "mine", **settings}), folder, "mine")
+
+
+def test_a_folder_gives_each_split_its_file(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train.jsonl", ROWS)
+    write(tmp_path / "mine" / "dev.jsonl", ROWS[:4])
+    write(tmp_path / "mine" / "test.jsonl", [{"text": "hidden"}])
+    data = load(tmp_path)
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 40,
+        "validation": 4,
+        "test": 1,
+    }
+    assert data.label_names == ("bad", "good")
+    assert data.split("train").labels[:2].tolist() == [1, 0]
+    assert data.split("test").labels.tolist() == [-1]
+
+
+def test_the_held_out_tenth_is_disjoint_and_does_not_depend_on_the_order(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train.jsonl", ROWS)
+    write(tmp_path / "turned" / "train.jsonl", ROWS[::-1])
+    data, turned = load(tmp_path), load(tmp_path, path="turned")
+    train, validation = data.split("train"), data.split("validation")
+    assert len(validation) == 4
+    assert len(train) + len(validation) == len(ROWS)
+    assert not set(train.texts) & set(validation.texts)
+    assert set(turned.split("validation").texts) == set(validation.texts)
+
+
+def test_equal_texts_are_held_out_together(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train.jsonl", ROWS + ROWS)
+    data = load(tmp_path)
+    assert not set(data.split("train").texts) & set(data.split("validation").texts)
+    assert len(data.split("train")) + len(data.split("validation")) == 80
+
+
+def test_a_glob_reads_shards_as_one_train_split(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "part-a.jsonl", ROWS[:30])
+    write(tmp_path / "mine" / "part-b.jsonl", ROWS[30:])
+    write(tmp_path / "mine" / "validation.jsonl", ROWS[:5])
+    data = load(tmp_path, path="mine/*.jsonl")
+    assert data.split("train").texts == tuple((row["text"],) for row in ROWS)
+    assert len(data.split("validation")) == 5
+
+
+def test_numbered_shards_of_a_split_are_read_in_order(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train-00001-of-00002.jsonl", ROWS[20:])
+    write(tmp_path / "mine" / "train-00000-of-00002.jsonl", ROWS[:20])
+    write(tmp_path / "mine" / "valid.jsonl", ROWS[:5])
+    assert load(tmp_path).split("train").texts == tuple((row["text"],) for row in ROWS)
+
+
+def test_one_file_is_train(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "questions.jsonl", ROWS)
+    assert len(load(tmp_path, path="mine/questions.jsonl").split("train")) == 36
+    absolute = str(tmp_path / "mine" / "questions.jsonl")
+    assert len(load(tmp_path / "elsewhere", path=absolute).split("train")) == 36
+    (tmp_path / "below").mkdir()
+    assert len(load(tmp_path / "below", path="../mine/*.jsonl").split("train")) == 36
+
+
+def test_a_file_in_two_splits_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train.jsonl", ROWS)
+    with pytest.raises(DataError, match="claimed by the splits 'train' and 'validation'"):
+        load(tmp_path, validation="train")
+
+
+def test_test_may_serve_as_validation(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train.jsonl", ROWS)
+    write(tmp_path / "mine" / "test.jsonl", ROWS[:6])
+    assert {n: len(s) for n, s in load(tmp_path, validation="test").splits.items()} == {
+        "train": 40,
+        "validation": 6,
+    }
+
+
+def test_a_stem_without_a_file_names_those_that_are_there(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train.jsonl", ROWS)
+    with pytest.raises(DataError, match=r"validation = 'held'.*it has train;"):
+        load(tmp_path, validation="held")
+    with pytest.raises(DataError, match=r"no data file at .*nowhere"):
+        load(tmp_path, path="nowhere")
+
+
+def test_two_files_of_one_split_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train.jsonl", ROWS)
+    (tmp_path / "mine" / "train.csv").write_text("text,label\na,b\n")
+    with pytest.raises(DataError, match=r"'train' has 2 files.*train\.csv.*train\.jsonl"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ("text",),
+        ("premise", "hypothesis"),
+        ("question", "sentence"),
+        ("remark",),
+        ("text", "title"),
+    ],
+)
+def test_plain_text_columns_are_guessed(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    rows = [
+        {**{name: f"{name} {i}" for name in columns}, "label": i % 2, "id": str(i), "stars": "5"}
+        for i in range(20)
+    ]
+    write(tmp_path / "mine" / "train.jsonl", rows)
+    first = load(tmp_path).split("train").texts[0]
+    expected = columns[:1] if "text" in columns else columns
+    assert [text.split()[0] for text in first] == list(expected)
+
+
+def test_columns_that_are_not_plain_are_asked_for_by_name(tmp_path: Path) -> None:
+    rows = [{"title": f"t{i}", "body": f"b{i}", "label": i % 2} for i in range(20)]
+    write(tmp_path / "mine" / "train.jsonl", rows)
+    with pytest.raises(DataError, match=r"cannot be guessed.*'title', 'body', 'label'.*text = "):
+        load(tmp_path)
+    assert load(tmp_path, text=("title", "body")).split("train").texts[0] == ("t0", "b0")
+
+
+def test_a_named_column_that_is_missing_is_told_with_those_that_exist(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train.jsonl", ROWS)
+    with pytest.raises(DataError, match="no column 'kind'; its columns are 'text', 'label'"):
+        load(tmp_path, label="kind")
+    with pytest.raises(DataError, match="no column 'body'"):
+        load(tmp_path, text="body")
+
+
+def test_label_names_give_the_order_of_the_classes(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train.jsonl", ROWS)
+    data = load(tmp_path, label_names=("good", "bad"))
+    by_text = dict(zip(data.split("train").texts, data.split("train").labels, strict=True))
+    assert all(label == int(text[0].split()[-1]) % 2 for text, label in by_text.items())
+
+
+def test_a_regression_reads_numbers_and_names_its_metrics(tmp_path: Path) -> None:
+    write(
+        tmp_path / "mine" / "train.jsonl", [{"text": f"t {i}", "label": i / 4} for i in range(20)]
+    )
+    data = load(tmp_path, objective="regression")
+    assert data.label_names == ()
+    assert data.metrics == ("pearson", "spearman")
+    assert data.split("train").labels.dtype.name == "float32"
+
+
+def test_lines_of_plain_text_are_unlabelled(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.txt").write_text("".join(f"line {i}\r\n" for i in range(20)))
+    data = load(tmp_path)
+    assert len(data.split("train")) == 18
+    assert all(not text.endswith("\r") for (text,) in data.split("train").texts)
+    with pytest.raises(DataError, match="rows without a label"):
+        data.split("train", labelled=True)
+
+
+def test_too_few_rows_to_hold_out_a_tenth_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.txt").write_text("only one\n")
+    with pytest.raises(DataError, match="1 usable rows in train, too few"):
+        load(tmp_path)

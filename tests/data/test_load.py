@@ -1,0 +1,71 @@
+"""The door to all sources: subsets that nest, and nothing imported that is not asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attar.data.config import DataConfig, FilesData
+from attar.data.load import SOURCES, load_data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    lines = ["text,label", *(f"sentence {i},{i % 2}" for i in range(300))]
+    (tmp_path / "train.csv").write_text("\n".join(lines))
+    return tmp_path
+
+
+def texts(folder: Path, seed: int = 0, split: str = "train", **limits: int) -> list[str]:
+    config = FilesData(path=".", **limits)  # type: ignore[arg-type]
+    return [text for (text,) in load_data(config, folder, seed=seed).split(split).texts]
+
+
+def test_more_train_rows_contain_fewer(folder: Path) -> None:
+    everything = texts(folder)
+    few, more = texts(folder, train_rows=20), texts(folder, train_rows=90)
+    assert (len(few), len(more)) == (20, 90)
+    assert set(few) < set(more) < set(everything)
+    assert texts(folder, train_rows=10_000) == everything
+    assert more == [text for text in everything if text in set(more)]
+
+
+def test_a_seed_chooses_train_rows_and_never_what_is_measured_on(folder: Path) -> None:
+    assert texts(folder, seed=1, train_rows=20) != texts(folder, seed=2, train_rows=20)
+    measured = [texts(folder, seed=seed, split="validation", validation_rows=9) for seed in (1, 2)]
+    assert measured[0] == measured[1]
+    assert len(measured[0]) == 9
+    assert not set(measured[0]) & set(texts(folder, seed=1))
+
+
+def test_every_source_of_the_config_has_its_function() -> None:
+    union = DataConfig.__origin__.__args__  # type: ignore[attr-defined]
+    assert {member.model_fields["source"].default for member in union} == set(SOURCES)
+
+
+def test_the_name_is_carried(folder: Path) -> None:
+    assert load_data(FilesData(path="."), folder, name="mine").name == "mine"
+
+
+CHECK_IMPORTS = """
+import sys
+from pathlib import Path
+from attar.data.config import StdlibDocsData
+from attar.data.fingerprint import data_fingerprint
+data_fingerprint(StdlibDocsData(), Path())
+print(*sorted({"torch", "numpy", "pyarrow", "transformers", "datasets"} & set(sys.modules)))
+from attar.data.load import load_data
+load_data(StdlibDocsData(), Path())
+print(*sorted({"torch", "pyarrow", "transformers", "datasets"} & set(sys.modules)))
+print(*sorted({"tkinter", "turtle", "idlelib", "antigravity", "this"} & set(sys.modules)))
+"""
+
+
+def test_a_source_imports_only_its_own_libraries() -> None:
+    """The fingerprint needs no numpy, the docstrings no Arrow, and neither runs a source."""
+    child = [sys.executable, "-c", CHECK_IMPORTS]
+    found = subprocess.run(child, capture_output=True, text=True, check=True).stdout
+    assert found == "\n\n\n"

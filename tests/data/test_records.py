@@ -1,0 +1,137 @@
+"""One row is one record in every format."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attar.data import byte_lines
+from attar.data.byte_lines import Unreadable
+from attar.data.records import NOT_UTF8, read_records
+from attar.errors import DataError
+
+WORDS = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=20
+)
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=8))
+def test_all_formats_of_one_table_give_the_same_records(
+    tmp_path: Path, rows: list[tuple[str, str]]
+) -> None:
+    records = [{"text": text, "label": label} for text, label in rows]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), "utf-8")
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress((tmp_path / "t.jsonl").read_bytes()))
+    with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, ["text", "label"])
+        writer.writeheader()
+        writer.writerows(records)
+    lines = ["text\tlabel", *("\t".join(row) for row in rows)]
+    (tmp_path / "t.tsv").write_text("\n".join(lines), "utf-8")
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "t.parquet")
+    for name in ("t.jsonl", "t.jsonl.gz", "t.csv", "t.tsv", "t.parquet"):
+        assert list(read_records(tmp_path / name)) == records, name
+
+
+def test_a_quoted_field_of_csv_may_hold_lines_and_commas(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_bytes(b'text,label\r\n"two\nlines, ""quoted""",1\r\nplain,0\r\n')
+    assert list(read_records(file)) == [
+        {"text": 'two\nlines, "quoted"', "label": "1"},
+        {"text": "plain", "label": "0"},
+    ]
+
+
+def test_a_stray_quotation_mark_swallows_no_rows_of_tsv(tmp_path: Path) -> None:
+    file = tmp_path / "t.tsv"
+    file.write_text('text\tlabel\n"open\t1\nnext\t0\n')
+    assert [row["text"] for row in read_records(file) if isinstance(row, dict)] == ['"open', "next"]
+
+
+def test_faulty_lines_say_why_and_the_others_stay(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    deep = b"[" * 100_000
+    file.write_bytes(b'{"a": 1}\nnot json\n[1]\n\n\xff\xfe\n' + deep + b'\n{"a": 2}\n')
+    assert list(read_records(file)) == [
+        {"a": 1},
+        Unreadable("not JSON"),
+        Unreadable("not a JSON object"),
+        NOT_UTF8,
+        Unreadable("not JSON"),
+        {"a": 2},
+    ]
+
+
+def test_faulty_rows_of_csv_say_why_and_the_others_stay(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    long = b"x" * (byte_lines.MAX_ROW_BYTES + 1)
+    field = b"y" * 200_000  # above the csv library's own limit of a field
+    file.write_bytes(b"text,label\na,1\nb\n" + long + b",0\n" + field + b",1\nc,0\n")
+    found = list(read_records(file))
+    assert [row for row in found if isinstance(row, dict)] == [
+        {"text": "a", "label": "1"},
+        {"text": "c", "label": "0"},
+    ]
+    assert [row.reason for row in found if isinstance(row, Unreadable)] == [
+        "wrong number of columns",
+        "longer than 512 KiB",
+        "not a row of CSV",
+    ]
+
+
+def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,text\na,b\n")
+    with pytest.raises(DataError, match="'text' stands there twice"):
+        list(read_records(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_one_bad_string_of_parquet_costs_one_row(tmp_path: Path, kind: Any) -> None:
+    raw = pa.array([b"good", b"\xff\xfe", None], pa.binary())
+    layout = pa.large_binary() if kind == pa.large_string() else pa.binary()
+    buffers = raw.cast(layout).buffers()
+    if kind == pa.string_view():
+        column = raw.cast(pa.binary_view()).view(kind)
+    else:
+        column = pa.Array.from_buffers(kind, 3, buffers)
+    pq.write_table(pa.table({"text": column, "label": [0, 1, 2]}), tmp_path / "t.parquet")
+    assert list(read_records(tmp_path / "t.parquet")) == [
+        {"text": "good", "label": 0},
+        NOT_UTF8,
+        {"text": None, "label": 2},
+    ]
+
+
+def test_a_dictionary_column_of_parquet_reads_as_its_words(tmp_path: Path) -> None:
+    words = pa.array(["neg", "pos", "neg"]).dictionary_encode()
+    pq.write_table(pa.table({"label": words}), tmp_path / "t.parquet")
+    assert list(read_records(tmp_path / "t.parquet")) == [
+        {"label": word} for word in ("neg", "pos", "neg")
+    ]
+
+
+def test_a_bomb_in_parquet_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    text = pa.array(["a" * 1000] * 200_000)
+    pq.write_table(
+        pa.table({"text": text}), tmp_path / "t.parquet", compression="zstd", use_dictionary=False
+    )
+    assert (tmp_path / "t.parquet").stat().st_size < byte_lines.MIB
+    with pytest.raises(DataError, match="compression bomb"):
+        next(read_records(tmp_path / "t.parquet"))
+
+
+def test_an_unknown_format_is_refused_with_those_known(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"known are \.jsonl \.csv"):
+        read_records(tmp_path / "t.xlsx")
