@@ -1,6 +1,8 @@
-"""The artifacts of a made-up run: what the real steps write, with plausible figures, in milliseconds.
+"""The artifacts of a made-up run: what the real steps write, with plausible figures, in
+milliseconds.
 
-`write_run` writes the folders of the demo recipe's steps; `recipe` is that recipe as the report is given it.
+`write_run` writes the folders of the demo recipe's steps; `recipe` is that recipe as the report is
+given it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from attar.artifacts import Result, write_json
+from attar.artifacts import Result, key_of, write_json
 from attar.progress import Progress
 from attar.report.config import ReportStep
 from attar.report.run import report
@@ -128,6 +130,7 @@ def quantize_metrics() -> dict[str, Any]:
         "sites": sites,
         "weights": weights,
         "mean_sqnr_db": 33.4,
+        "logits_sqnr_db": 24.8,
         "size_mib": 16.8,
     }
 
@@ -173,8 +176,9 @@ def evaluate_metrics(
                 "value": change,
                 "ci95": [change - 0.012, change + 0.012],
                 "within_noise": noise,
-                "sentence": f"{name} is {abs(change) * 100:.1f} points {side} {against} (95 % interval "
-                f"{(change - 0.012) * 100:.1f} … {(change + 0.012) * 100:.1f}, n = 1,480): "
+                "sentence": f"{name} is {abs(change) * 100:.1f} points {side} {against} "
+                f"(95 % interval {change * 100 - 1.2:.1f} … {change * 100 + 1.2:.1f}, "
+                f"n = 1,480): "
                 f"{'inside' if noise else 'outside'} the noise.",
             }
         )
@@ -241,7 +245,7 @@ def write_step(
     result = Result(
         step=name,
         run=run,
-        key=f"{abs(hash(name)) % 16**16:016x}",
+        key=key_of(name),
         inputs=dict.fromkeys(INPUTS.get(name.partition("@")[0], []), "0" * 16),
         seconds=SECONDS.get(name, 61.0),
         peak_rss_mib=1204.0,

@@ -1,4 +1,5 @@
-"""The words of the page in a sentence each; shown as a list at its end and as tooltips where they occur."""
+"""The words of the page in a sentence each; shown as a list at its end and as tooltips where they
+occur."""
 
 from __future__ import annotations
 
@@ -8,23 +9,27 @@ WORDS: dict[str, str] = {
     "point": "a hundredth of a metric: 83.1 % is 0.4 points below 83.5 %",
     "interval": "95 % interval: where the figure would land in 95 of 100 draws of as many texts, "
     "by resampling the measured ones",
-    "inside the noise": "the 95 % interval of a paired difference contains zero: these texts cannot "
-    "tell the two models apart",
-    "latency": "milliseconds of one forward pass; p50 is the median, 95 of 100 passes take no longer than p95",
+    "inside the noise": "the 95 % interval of a paired difference contains zero: "
+    "these texts cannot tell the two models apart",
+    "latency": "milliseconds of one forward pass; p50 is the median, "
+    "95 of 100 passes take no longer than p95",
     "size": "weights and graph files on disk, tokenizer left out, in MiB (1,048,576 bytes)",
     "parameters": "numbers a model has learned, each counted once",
     "FLOPs": "floating-point operations of one forward pass; a multiply-add counts as two",
     "peak memory": "most resident memory of a process that does nothing but run the model",
     "int8": "weights and activations stored and multiplied as 8-bit integers (also W8A8)",
-    "simulated": "a float model rounded to the integer grid: what the deployed one computes, up to rounding; slow",
+    "simulated": "a float model rounded to the integer grid: "
+    "what the deployed one computes, up to rounding; slow",
     "deployed": "the same in real integers, run by OpenVINO or ONNX Runtime",
     "site": "a place in the model where an activation is quantized",
     "SQNR": "signal to quantization noise in dB, 20·log10(‖x‖ / ‖x − y‖); 6 dB are about one bit",
     "calibration": "texts that set the ranges of the quantizers",
     "parity": "how near the deployed model's outputs are to the simulated one's",
-    "fusion audit": "which matrix multiplications the runtime really runs in integers, and why not the others",
+    "fusion audit": "which matrix multiplications the runtime really runs in integers, "
+    "and why not the others",
     "gate": "a promise of the recipe about a metric; when missed, the run ends with exit code 6",
-    "key": "hash of a step's settings, inputs and code: the same key is the same work, and is reused",
+    "key": "hash of a step's settings, inputs and code: the same key is the same work, "
+    "and is reused",
 }
 """Word → meaning, in the order of the page."""
 

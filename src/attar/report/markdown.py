@@ -16,7 +16,9 @@ from attar.report.quantities import (
     number_text,
     ratio_text,
 )
-from attar.report.sections.comparison import FORM_WORDS, Comparison, ModelRow
+from attar.report.reading import number
+from attar.report.sections.comparison import Comparison
+from attar.report.sections.measured import FORM_WORDS, ModelRow
 from attar.report.sections.page import Page
 
 SPECIAL = re.compile(r"([\\`*_\[\]|~#!])")
@@ -131,8 +133,8 @@ def _trainings(page: Page) -> list[str]:
 
 
 def _fact(value: object) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number_text(float(value)) if is_number else plain(value)
+    known = number(value)
+    return plain(value) if known is None else number_text(known)
 
 
 def _quantizations(page: Page) -> list[str]:

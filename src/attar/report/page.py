@@ -1,8 +1,8 @@
 """The page as one HTML file: template, style, script and pictures together, nothing fetched.
 
-Everything that comes from artifacts (names, labels, reasons, settings) is text to Jinja, which escapes it. The one script
-is named by its hash in the page's content policy, which also forbids any request: markup that slipped through would be
-dead on arrival.
+Everything that comes from artifacts (names, labels, reasons, settings) is text to Jinja, which
+escapes it. The one script is named by its hash in the page's content policy, which also forbids any
+request: markup that slipped through would be dead on arrival.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from attar.progress import human_seconds
 from attar.report import quantities
 from attar.report.charts.pictures import comparison_pictures, training_pictures
 from attar.report.glossary import WORDS, word_id
-from attar.report.reading import Made
-from attar.report.sections.comparison import FORM_WORDS
+from attar.report.reading import Made, base_name, number
+from attar.report.sections.compression import Quantized
+from attar.report.sections.measured import FORM_WORDS
 from attar.report.sections.page import Page
 
 HERE = Path(__file__).parent
+MACHINE_WORDS = {"cpu": "CPU", "memory_gib": "memory, GiB", "isa": "instruction sets"}
 WORST_SITES = 12
 """Sites shown at once; the others are folded away."""
 
@@ -58,6 +60,9 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         interval=quantities.interval_text,
         words=WORDS,
         word_id=word_id,
+        base_name=base_name,
+        machine_words=MACHINE_WORDS,
+        calibration=_calibration_text,
         svg=markup,
         style=markup(style),
         script=markup(script),
@@ -65,6 +70,15 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         worst_sites=WORST_SITES,
     )
     return html
+
+
+def _calibration_text(step: Quantized) -> str:
+    """Example: "256 examples, 8 batches, 8,123 tokens, 7.9 seconds"."""
+    known = ((name, number(value)) for name, value in step.calibration.items())
+    parts = [
+        f"{quantities.number_text(value)} {name}" for name, value in known if value is not None
+    ]
+    return ", ".join(parts) or quantities.DASH
 
 
 def _policy_hash(script: str) -> str:

@@ -1,7 +1,7 @@
 """Numbers as people read them: three significant digits, a unit, and a real minus sign.
 
-Raw numbers go into report.json; these words go into the page and its Markdown twin. A number and its unit are held
-together by a no-break space.
+Raw numbers go into report.json; these words go into the page and its Markdown twin. A number and
+its unit are held together by a no-break space.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def number_text(value: float | None, digits: int = 3) -> str:
     """
     if value is None:
         return DASH
+    if value == int(value):
+        return f"{value:,.0f}".replace("-", MINUS)
     size = abs(value)
     whole_digits = 1 if size < 1 else len(str(int(size)))
     if size and size < 1:
@@ -117,8 +119,10 @@ def compared_text(ratio: float, better: str, worse: str, same: str) -> str:
     """A ratio of before to after, in words.
 
     Example:
-        >>> compared_text(4.1, "faster", "slower", "as fast"), compared_text(0.5, "faster", "slower", "as fast")
-        ('4.1× faster', '2.0× slower')
+        >>> compared_text(4.1, "faster", "slower", "as fast")
+        '4.1× faster'
+        >>> compared_text(0.5, "faster", "slower", "as fast")
+        '2.0× slower'
     """
     if abs(ratio - 1) <= EQUAL_WITHIN:
         return same

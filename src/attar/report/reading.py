@@ -1,7 +1,8 @@
 """What the report knows: the published artifacts of the other steps, read once into plain records.
 
-The report loads no model and measures nothing. Everything it says comes from `result.json`, `history.jsonl`, a model
-folder's `config.json` and the recipe, so that the page can be rebuilt from the folders alone.
+The report loads no model and measures nothing. Everything it says comes from `result.json`,
+`history.jsonl`, a model folder's `config.json` and the recipe, so that the page can be rebuilt from
+the folders alone.
 
 Left out: weights and predictions; what they say is already in the metrics.
 """
@@ -19,7 +20,8 @@ from attar.artifacts import Result, read_json, read_result
 from attar.errors import ArtifactError
 
 VARIANT_MARK = "@"
-"""A step multiplied by a sweep is named `student@seed=0`: the step's name in the recipe, the mark, the varied setting."""
+"""A step multiplied by a sweep is named `student@seed=0`: the step's name in the recipe, the mark,
+the varied setting."""
 DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers")
 """How the config.json of the known families spells the number of blocks."""
 
@@ -47,7 +49,8 @@ class Made:
 
     @property
     def parent(self) -> str | None:
-        """The word of the model this step started from: a step's name, a demo model, a folder, a hub id."""
+        """The word of the model this step started from: a step's name, a demo model, a folder, a
+        hub id."""
         model = self.settings.get("model")
         if isinstance(model, Mapping):
             model = model.get("from", model.get("source"))

@@ -1,4 +1,5 @@
-"""`run = "report"`: one page that says what a recipe made and how good it is, in three forms from the same data.
+"""`run = "report"`: one page that says what a recipe made and how good it is, in three forms from
+the same data.
 
 index.html    for reading: self-contained, opens from a file, asks nothing of the network
 report.json   for machines: every section as plain data

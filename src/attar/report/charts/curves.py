@@ -1,4 +1,5 @@
-"""Training curves: optimizer steps against a loss or a metric, one colour a line, the running mean in front of the raw line.
+"""Training curves: optimizer steps against a loss or a metric, one colour a line, the running mean
+in front of the raw line.
 
 Lines are named in a legend of the page, not beside their ends: ends of several runs meet.
 """
@@ -53,7 +54,7 @@ def curves_svg(
             titleAlign="left",
             titleAnchor="start",
             titleBaseline="bottom",
-            titleX=-shape.left + 4,
+            titleX=-shape.left + 6,
             titleY=-12,
             domain=False,
             ticks=False,
@@ -93,7 +94,7 @@ def _lines(
     colour = alt.Color("line:N", scale=alt.Scale(domain=names, range=colours), legend=None)
     chart = alt.Chart(alt.InlineData(values=rows))
     mark = (
-        chart.mark_point(filled=True, size=36, opacity=1)
+        chart.mark_point(filled=True, size=36, opacity=1, aria=False)
         if is_marked
         else chart.mark_line(opacity=opacity, strokeWidth=width, strokeJoin="round", aria=False)
     )

@@ -1,12 +1,14 @@
-"""Names beside points, none over another: a place is tried next to its point, then ever farther out.
+"""Names beside points, none over another: a place is tried next to its point, then ever farther
+out.
 
-The problem: five models within a few pixels, each with a name and an error bar. The idea: points are labelled from the
-most crowded to the least; for each, candidate places on rings around the point are scored by what they would cover, and
-the nearest one that covers no other label wins. Far places get a thin line back to their point. With room for all labels
-in the picture none ever overlaps another; only if the picture is full is the least overlap taken.
+The problem: five models within a few pixels, each with a name and an error bar. The idea: points
+are labelled from the most crowded to the least; for each, candidate places on rings around the
+point are scored by what they would cover, and the nearest one that covers no other label wins. Far
+places get a thin line back to their point. With room for all labels in the picture none ever
+overlaps another; only if the picture is full is the least overlap taken.
 
-Widths are estimated (0.62 em a character, 1.05 em for East Asian wide ones), a little more than common sans-serif faces
-need, so that the promise holds whatever face the reader's system has.
+Widths are estimated (0.62 em a character, 1.05 em for East Asian wide ones), a little more than
+common sans-serif faces need, so that the promise holds whatever face the reader's system has.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ LINE_EM = 1.25
 RINGS_PX = (12, 20, 30, 44, 60, 80, 104, 132, 164)
 """Distances tried from the point to the label's near edge."""
 DIRECTIONS = 16
-LEADER_FROM_PX = 26
+LEADER_FROM_PX = 18
 """A label this far from its point gets a line to it."""
 LONGEST_LABEL = 26
 """Characters; a longer name is cut in the picture and given in full in the table."""
@@ -154,7 +156,8 @@ def _dislike(turn: int) -> float:
 
 
 def _box_at(anchor: Anchor, ring: float, turn: int, width: float, height: float, plot: Box) -> Box:
-    """The label's box whose near edge lies `ring` pixels from the point in one of the directions, pushed into the plot."""
+    """The label's box whose near edge lies `ring` pixels from the point in one of the directions,
+    pushed into the plot."""
     angle = 2 * math.pi * turn / DIRECTIONS
     reach_x, reach_y = math.cos(angle), -math.sin(angle)
     x = anchor.x + reach_x * ring + (width / 2) * _towards(reach_x)

@@ -1,4 +1,5 @@
-"""Which pictures a page has, each drawn twice: for a desktop and for a phone. CSS shows one of the two."""
+"""Which pictures a page has, each drawn twice: for a desktop and for a phone. CSS shows one of the
+two."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from attar.report.charts.curves import LINE_COLOURS, curves_svg
 from attar.report.charts.scatter import FORM_LOOKS, PLAIN_LOOK, Point, scatter_svg
 from attar.report.charts.svg import NARROW, WIDE, Shape
 from attar.report.quantities import metric_text, unit_text
-from attar.report.reading import Made, base_name
-from attar.report.sections.comparison import FORM_WORDS, Comparison, ModelRow
+from attar.report.reading import Made
+from attar.report.sections.comparison import Comparison, family_name
+from attar.report.sections.measured import FORM_WORDS, ModelRow
 from attar.report.sections.training import Curve, Training
 
 CURVE_WIDE = Shape(width=540, height=250)
@@ -58,9 +60,9 @@ def comparison_pictures(comparison: Comparison, made: Sequence[Made]) -> tuple[P
 def _points(
     comparison: Comparison, made: Sequence[Made], cost_of: Callable[[ModelRow], float | None]
 ) -> list[Point]:
-    parents = {base_name(step.name): base_name(step.parent or "") for step in made}
+    parents = {family_name(step.name): family_name(step.parent or "") for step in made}
     swept = {row.name for row in comparison.families if row.runs > 1}
-    runs = [row for row in comparison.rows if base_name(row.name) in swept]
+    runs = [row for row in comparison.rows if family_name(row.name) in swept]
     points = []
     for row, is_run in [
         *((row, True) for row in runs),
@@ -103,14 +105,17 @@ def _scatter(
         shape, colour = FORM_LOOKS.get(form, PLAIN_LOOK)
         keys.append(Key(FORM_WORDS.get(form, form), colour, shape))
     has_runs = any(point.is_run for point in points)
-    note = "Faint points: single runs; bars: mean ± one standard deviation. " if has_runs else ""
+    bars = (
+        "95 % intervals; of several runs ± one standard deviation" if has_runs else "95 % intervals"
+    )
+    faint = " Faint points: single runs." if has_runs else ""
     return Picture(
         title=f"{metric.capitalize()} against {word}",
         label=label,
         wide=wide,
         narrow=narrow,
         keys=tuple(keys),
-        note=f"{note}Better is up and to the left.",
+        note=f"Bars: {bars}.{faint} Better is up and to the left.",
     )
 
 

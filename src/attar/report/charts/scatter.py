@@ -1,7 +1,9 @@
-"""Quality against cost: every model a labelled point, its 95 % interval an error bar, a thin line from what it came from.
+"""Quality against cost: every model a labelled point, its 95 % interval an error bar, a thin line
+from what it came from.
 
-The cost axis starts at zero, because "half as long" should look like half; when costs span more than 30×, it is
-logarithmic instead and its title says so. The quality axis is fitted to the intervals: its ticks tell where it starts.
+The cost axis starts at zero, because "half as long" should look like half; when costs span more
+than 30×, it is logarithmic instead and its title says so. The quality axis is fitted to the
+intervals: its ticks tell where it starts.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from attar.report.quantities import SHOWN_AS_PERCENT, interval_text, metric_text
 
 LOG_FROM_RATIO = 30
 """Costs that differ by more than this are crowded at the left end of a linear axis."""
+LABEL_ROOM_PX = 74
+"""Kept free to the right of the costliest model: its name is read there first."""
 MARK_PX = 7
 """Half the side of the box kept free around a point."""
 FORM_LOOKS = {
@@ -72,7 +76,7 @@ def scatter_svg(
 ) -> str:
     """The picture as inline SVG."""
     alt = require("altair", "report")
-    frame = Frame(cost_axis(points, title, unit), quality_range(points), shape)
+    frame = Frame(cost_axis(points, title, unit, shape), quality_range(points), shape)
     x = alt.X(
         "cost:Q",
         scale=alt.Scale(
@@ -120,12 +124,13 @@ class Frame:
         }
 
 
-def cost_axis(points: Sequence[Point], title: str, unit: str) -> Axis:
+def cost_axis(points: Sequence[Point], title: str, unit: str, shape: Shape) -> Axis:
     """From zero with room on the right for labels; logarithmic when the costs span far."""
     costs = [point.cost for point in points]
     if min(costs) > 0 and max(costs) / min(costs) > LOG_FROM_RATIO:
         return Axis(title, unit, min(costs) / 1.6, max(costs) * 1.6, True)
-    return Axis(title, unit, 0.0, max(costs) * 1.18 or 1.0, False)
+    room = shape.plot_width / (shape.plot_width - LABEL_ROOM_PX)
+    return Axis(title, unit, 0.0, max(costs) * room or 1.0, False)
 
 
 def quality_range(points: Sequence[Point]) -> tuple[float, float]:
@@ -154,7 +159,7 @@ def _quality_axis(alt: Any, metric: str, shape: Shape) -> Any:
         titleAlign="left",
         titleAnchor="start",
         titleBaseline="bottom",
-        titleX=-shape.left + 4,
+        titleX=-shape.left + 6,
         titleY=-12,
         domain=False,
         ticks=False,
@@ -193,19 +198,22 @@ def _lineage_layer(alt: Any, points: Sequence[Point], x: Any, y: Any) -> list[An
     ]
     if not rows:
         return []
-    rule = _inline(alt, rows).mark_rule(color="var(--line)", strokeDash=[3, 3], strokeWidth=1.2)
+    rule = _inline(alt, rows).mark_rule(
+        aria=False, color="var(--line)", strokeDash=[3, 3], strokeWidth=1.2
+    )
     return [rule.encode(x=x, y=y, x2="cost2:Q", y2="quality2:Q")]
 
 
 def _bars(alt: Any, points: Sequence[Point], x: Any, y: Any) -> Any:
     labelled = [point for point in points if not point.is_run]
     rows = [{**row, "quality": row["low"]} for row in _rows(labelled)]
-    rule = _inline(alt, rows).mark_rule(strokeWidth=1.5, opacity=0.55)
+    rule = _inline(alt, rows).mark_rule(aria=False, strokeWidth=1.5, opacity=0.55)
     return rule.encode(x=x, y=y, y2="high:Q", color=_look(alt, 1))
 
 
 def _look(alt: Any, part: int) -> Any:
-    """A form's shape (part 0) or colour (part 1) as a scale without a legend; the page has its own."""
+    """A form's shape (part 0) or colour (part 1) as a scale without a legend; the page has its
+    own."""
     forms = list(FORM_LOOKS)
     scale = alt.Scale(domain=forms, range=[FORM_LOOKS[form][part] for form in forms])
     channel = alt.Shape if part == 0 else alt.Color
@@ -265,11 +273,14 @@ def _label_layers(alt: Any, points: Sequence[Point], frame: Frame, x: Any, y: An
     ]
     layers = []
     if leaders:
-        rule = _inline(alt, leaders).mark_rule(color="var(--muted)", strokeWidth=0.7)
+        rule = _inline(alt, leaders).mark_rule(aria=False, color="var(--muted)", strokeWidth=0.7)
         layers.append(rule.encode(x=x, y=y, x2="cost2:Q", y2="quality2:Q"))
-    rows = [{**frame.row(label.x, label.y), "name": label.text} for label in placed]
+    rows = [
+        {**frame.row(label.x, label.y), "name": label.text, "form": point.form}
+        for point, label in zip(named, placed, strict=True)
+    ]
     text = _inline(alt, rows).mark_text(
-        align="center", baseline="middle", fontSize=FONT_PX, color="var(--ink)", fontWeight=500
+        aria=False, align="center", baseline="middle", fontSize=FONT_PX, fontWeight=500
     )
-    layers.append(text.encode(x=x, y=y, text="name:N"))
+    layers.append(text.encode(x=x, y=y, text="name:N", color=_look(alt, 1)))
     return layers

@@ -1,9 +1,11 @@
-"""A Vega-Lite chart as an inline SVG that follows the page's colours, reads as one image, and loads nothing.
+"""A Vega-Lite chart as an inline SVG that follows the page's colours, reads as one image, and loads
+nothing.
 
-vl-convert draws the chart with the Vega it carries, offline. Colours in a chart are CSS variables (`var(--ink)`), which
-pass through as they are, so one SVG serves light, dark and print. What is changed afterwards: the fixed size goes (CSS
-sets the width, the viewBox keeps the shape), the drawing gets one label for a screen reader and loses Vega's own roles,
-and a mark's description becomes a `<title>`, which browsers show on hover without any script.
+vl-convert draws the chart with the Vega it carries, offline. Colours in a chart are CSS variables
+(`var(--ink)`), which pass through as they are, so one SVG serves light, dark and print. What is
+changed afterwards: the fixed size goes (CSS sets the width, the viewBox keeps the shape), the
+drawing gets one label for a screen reader and loses Vega's own roles, and a mark's description
+becomes a `<title>`, which browsers show on hover without any script.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class Shape:
 
     width: int
     height: int
-    left: int = 48
+    left: int = 38
     top: int = 30
     right: int = 12
     bottom: int = 42

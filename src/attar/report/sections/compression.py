@@ -1,8 +1,9 @@
 """What quantization did to each tensor, and what of it survives in the runtime.
 
-Sites are the tensors whose activations are quantized; the one with the lowest signal-to-error ratio comes first, because
-it is where the loss is. Exports show how near the deployed model is to the simulated one (parity) and how many matrix
-multiplications really run in int8 (fusion audit), with the reason for each that does not.
+Sites are the tensors whose activations are quantized; the one with the lowest signal-to-error ratio
+comes first, because it is where the loss is. Exports show how near the deployed model is to the
+simulated one (parity) and how many matrix multiplications really run in int8 (fusion audit), with
+the reason for each that does not.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class SiteRow:
     kind: str
     block: int | None
     sqnr_db: float | None
+    """None: nothing was lost, or not measured."""
     low: float | None
     high: float | None
 
@@ -47,6 +49,7 @@ class Quantized:
     activation_bits: float | None
     embedding_bits: float | None
     mean_sqnr_db: float | None
+    logits_sqnr_db: float | None
     size_mib: float | None
     calibration: Mapping[str, Any]
     sites: tuple[SiteRow, ...]
@@ -92,6 +95,7 @@ def _quantized(step: Made) -> Quantized:
         activation_bits=number(figures.get("activation_bits")),
         embedding_bits=number(figures.get("embedding_bits")),
         mean_sqnr_db=number(figures.get("mean_sqnr_db")),
+        logits_sqnr_db=number(figures.get("logits_sqnr_db")),
         size_mib=number(figures.get("size_mib")),
         calibration=table(figures.get("calibration")),
         sites=tuple(sorted(sites, key=_worst_first)),

@@ -1,8 +1,8 @@
 """The recipe's quality gates beside the values measured: met, missed, or not measured.
 
-The engine judges gates after the last step; the page is written before that, so it works the verdict out again from the
-same artifacts: `at_least`, `at_most`, or `max_drop` against the metric named by `of`. Where a sweep multiplied the step,
-the mean over the runs counts.
+The engine judges gates after the last step; the page is written before that, so it works the
+verdict out again from the same artifacts: `at_least`, `at_most`, or `max_drop` against the metric
+named by `of`. Where a sweep multiplied the step, the mean over the runs counts.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def _shown(metric: str, value: float | None) -> str:
 
 
 def measured_value(made: Sequence[Made], metric: str) -> float | None:
-    """The number a dotted name stands for: a model's metric in an evaluation, or any metric of a step."""
+    """The number a dotted name stands for: a model's metric in an evaluation, or any metric of a
+    step."""
     step_name, _, rest = metric.partition(".")
     steps = [step for step in made if step_name in (step.name, base_name(step.name))]
     values = [value for step in steps for value in _values_at(step.metrics, rest)]

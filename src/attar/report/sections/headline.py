@@ -1,8 +1,9 @@
 """What was made and how good it is: one sentence computed from the results, and a few tiles.
 
-The sentence compares two models: the baseline (the first float model measured) and the *product*, which is the deployed
-model with the lowest latency; without a deployed one, the last model measured. "Inside the noise" is said only where the
-evaluation's paired interval says so; without one, nothing is claimed about chance.
+The sentence compares two models: the baseline (the first float model measured) and the *product*,
+which is the deployed model with the lowest latency; without a deployed one, the last model
+measured. "Inside the noise" is said only where the evaluation's paired interval says so; without
+one, nothing is claimed about chance.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attar.report.quantities import (
+    NBSP,
     change_text,
     compared_text,
     count_text,
@@ -18,10 +20,11 @@ from attar.report.quantities import (
     metric_text,
     unit_text,
 )
-from attar.report.reading import Made, base_name, number, table
-from attar.report.sections.comparison import DEPLOYED, FORM_WORDS, Comparison, ModelRow
+from attar.report.reading import Made, number, table
+from attar.report.sections.comparison import Comparison, family_name
 from attar.report.sections.gates import Gate
 from attar.report.sections.lineage import described
+from attar.report.sections.measured import DEPLOYED, FORM_WORDS, ModelRow
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Headline:
 def headline(
     made: Sequence[Made], compared: Sequence[Comparison], gates: Sequence[Gate]
 ) -> Headline:
-    """The first screen's words; from the first evaluation, or from what training saw when there is none."""
+    """The first screen's words; from the first evaluation, or from what training saw when there is
+    none."""
     if not compared:
         return _without_evaluation(made, gates)
     comparison = compared[0]
@@ -80,6 +84,7 @@ def _sentence(
     if product.size_ratio is not None:
         parts.append(compared_text(product.size_ratio, "smaller", "larger", "the same size"))
     parts.extend(_quality_change(comparison, product, baseline))
+    parts = [part.replace(" ", NBSP, 1) for part in parts]
     before, after = described(baseline.name, made), described(product.name, made)
     return f"{before} → {after}: {', '.join(parts) or 'measured'}"
 
@@ -89,22 +94,28 @@ def _quality_change(comparison: Comparison, product: ModelRow, baseline: ModelRo
     after, before = product.qualities.get(metric), baseline.qualities.get(metric)
     if after is None or before is None:
         return []
-    noise = _inside_noise(comparison, product, baseline)
-    verdict = {True: " (inside the noise)", False: " (outside the noise)", None: ""}[noise]
     change = change_text(metric, after.value - before.value)
-    return [f"{change} in {metric}{verdict}" if change != "equal" else f"equal in {metric}"]
+    if change == "equal":
+        return [f"equal in {metric}"]
+    return [f"{change} in {metric}{_verdict(comparison, product, baseline)}"]
 
 
-def _inside_noise(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> bool | None:
-    """The evaluation's own verdict; over the runs of a sweep only when all agree."""
-    verdicts = {
+def _verdict(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> str:
+    """The evaluation's own verdict on chance; where the runs of a sweep disagree, their count."""
+    verdicts = [
         difference.within_noise
         for difference in comparison.differences
-        if base_name(difference.model) == product.name
-        and base_name(difference.against) == baseline.name
+        if family_name(difference.model) == product.name
+        and family_name(difference.against) == baseline.name
         and difference.metric == comparison.metric
-    }
-    return verdicts.pop() if len(verdicts) == 1 else None
+        and difference.within_noise is not None
+    ]
+    inside = sum(verdicts)
+    if not verdicts:
+        return ""
+    if 0 < inside < len(verdicts):
+        return f" (inside the noise in {inside} of {len(verdicts)} runs)"
+    return " (inside the noise)" if inside else " (outside the noise)"
 
 
 def _context(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> str:

@@ -1,8 +1,8 @@
 """What was made from what: every model step hangs below the model it started from.
 
-A model has one parent (`model = …` in its step), so the steps form trees whose roots are weights from outside the
-recipe. The teacher of a distillation is a second arrow; it is said in words on the student's own line. The runs of a
-sweep are one node.
+A model has one parent (`model = …` in its step), so the steps form trees whose roots are weights
+from outside the recipe. The teacher of a distillation is a second arrow; it is said in words on the
+student's own line. The runs of a sweep are one node.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from attar.report.reading import Made, base_name, number
-from attar.report.sections.comparison import FORM_WORDS
+from attar.report.sections.measured import FORM_WORDS
 
 MODEL_STEPS = ("train", "quantize", "export")
 
@@ -22,7 +22,8 @@ class Node:
 
     name: str
     verb: str
-    """What its step did: "fine-tuned", "distilled from teacher", "int8, percentile", "OpenVINO"; "start" for a root."""
+    """What its step did: "fine-tuned", "distilled from teacher", "int8, percentile", "OpenVINO";
+    "start" for a root."""
     facts: str
     """Depth and runs, where known."""
     children: tuple[Node, ...] = ()
@@ -51,7 +52,7 @@ def _node(
     children = tuple(_node(child, families, parents, above | {name}) for child in below)
     steps = families.get(name)
     if not steps:
-        return Node(name, "start", "weights from outside the recipe", children)
+        return Node(name, "start", "starting weights", children)
     depth = f"{steps[0].blocks} blocks" if steps[0].blocks else ""
     runs = f"{len(steps)} runs" if len(steps) > 1 else ""
     return Node(name, verb(steps[0]), ", ".join(filter(None, [depth, runs])), children)
@@ -80,9 +81,9 @@ def bits_word(step: Made) -> str:
 
 def ancestors(name: str, made: Sequence[Made]) -> list[Made]:
     """The steps behind a model, itself first, as far as the recipe goes."""
-    by_name = {step.name: step for step in made} | {base_name(step.name): step for step in made}
+    by_name = {base_name(step.name): step for step in made} | {step.name: step for step in made}
     chain: list[Made] = []
-    step = by_name.get(name)
+    step = by_name.get(name, by_name.get(base_name(name)))
     while step is not None and step.run in MODEL_STEPS and step not in chain:
         chain.append(step)
         step = by_name.get(step.parent or "")

@@ -1,4 +1,5 @@
-"""The whole report as data: each section in reading order. report.json is this, the page and the Markdown draw it."""
+"""The whole report as data: each section in reading order. report.json is this, the page and the
+Markdown draw it."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Page:
 
 
 def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None = None) -> Page:
-    """Every section from the artifacts of a run; a section without material is empty, never invented."""
+    """Every section from the artifacts of a run; a section without material is empty, never
+    invented."""
     compared = comparisons(made)
     judged = gates(made, recipe)
     machine = next((comparison.machine for comparison in compared if comparison.machine), {})

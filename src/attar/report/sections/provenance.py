@@ -1,4 +1,5 @@
-"""Where every figure comes from: steps with their keys, time and memory; data with what was set aside; versions; machine."""
+"""Where every figure comes from: steps with their keys, time and memory; data with what was set
+aside; versions; machine."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Training curves: the loss at every logged step, its parts, and validation where it was looked at.
 
-The logged loss is noisy, so the page draws it faint and a running mean over a twentieth of the points in front of it.
-Runs of a sweep share one picture. Points beyond a few hundred are thinned by averaging neighbours: a curve cannot show
-more, and the page stays small; history.jsonl keeps them all.
+The logged loss is noisy, so the page draws it faint and a running mean over a twentieth of the
+points in front of it. Runs of a sweep share one picture. Points beyond a few hundred are thinned by
+averaging neighbours: a curve cannot show more, and the page stays small; history.jsonl keeps them
+all.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ FACTS = (
     ("epochs", "epochs"),
     ("best_step", "best step"),
     ("precision", "precision"),
-    ("train_seconds", "seconds"),
+    ("train_seconds", "training seconds"),
     ("examples_per_s", "examples per second"),
 )
 

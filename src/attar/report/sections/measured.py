@@ -1,0 +1,164 @@
+"""What an evaluation wrote about each model, as records, with ratios to the first float model.
+
+Ratios are taken within one evaluation: models that were timed together took turns on the same
+machine, so a busy moment hit both sides of the ratio. Where the evaluation gives the median of the
+paired rounds, that is the ratio; else it is that of the two p50.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from attar.report.reading import number, table
+
+DEPLOYED = ("openvino", "onnxruntime")
+FORM_WORDS = {
+    "float": "PyTorch, float32",
+    "simulated": "PyTorch, simulated",
+    "openvino": "OpenVINO",
+    "onnxruntime": "ONNX Runtime",
+}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One metric: value and 95 % interval; over several runs mean ± standard deviation."""
+
+    value: float
+    low: float | None
+    high: float | None
+    examples: int | None
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds a forward pass takes."""
+
+    batch: int
+    tokens: int
+    threads: int | None
+    p50_ms: float
+    p95_ms: float | None
+    speedup: float | None = None
+    """How many times faster than the first float model: the median over rounds of paired turns."""
+    slowest_speedup: float | None = None
+    fastest_speedup: float | None = None
+    """Smallest and largest over the rounds."""
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One measured model; or, with `runs` > 1, the mean of the runs of a sweep."""
+
+    name: str
+    form: str
+    qualities: Mapping[str, Quality]
+    latencies: tuple[Latency, ...] = ()
+    size_mib: float | None = None
+    num_params: float | None = None
+    flops: float | None = None
+    peak_memory_mib: float | None = None
+    speed_ratio: float | None = None
+    """Latency of the first float model over this one's, smallest batch: above 1 is faster."""
+    size_ratio: float | None = None
+    """Size of the first float model over this one's: above 1 is smaller."""
+    runs: int = 1
+
+    @property
+    def latency_ms(self) -> float | None:
+        """p50 at the smallest batch."""
+        return self.latencies[0].p50_ms if self.latencies else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One paired comparison, as the evaluation worded it."""
+
+    model: str
+    against: str
+    metric: str
+    value: float | None
+    within_noise: bool | None
+    sentence: str
+
+
+def rows_of(models: Mapping[str, Any], full: Mapping[str, str]) -> list[ModelRow]:
+    rows = [_row(full[name], table(figures)) for name, figures in models.items()]
+    baseline = next((row for row in rows if row.form == "float"), rows[0])
+    return [_with_ratios(row, baseline) for row in rows]
+
+
+def _row(name: str, figures: Mapping[str, Any]) -> ModelRow:
+    qualities = {
+        metric: quality
+        for metric, content in figures.items()
+        if (quality := _quality(content)) is not None
+    }
+    timed = figures.get("latency") or [figures.get("latency_ms")]
+    latencies = [latency for item in timed if (latency := _latency(table(item))) is not None]
+    return ModelRow(
+        name=name,
+        form=str(figures.get("form", "float")),
+        qualities=qualities,
+        latencies=tuple(sorted(latencies, key=lambda latency: latency.batch)),
+        size_mib=number(figures.get("size_mib")),
+        num_params=number(figures.get("num_params")),
+        flops=number(figures.get("flops")),
+        peak_memory_mib=number(figures.get("peak_memory_mib")),
+    )
+
+
+def _quality(content: Any) -> Quality | None:
+    if not isinstance(content, Mapping) or (value := number(content.get("value"))) is None:
+        return None
+    ends = content.get("ci95")
+    low, high = (number(end) for end in ends) if isinstance(ends, list | tuple) else (None, None)
+    examples = number(content.get("n"))
+    return Quality(value, low, high, None if examples is None else int(examples))
+
+
+def _latency(content: Mapping[str, Any]) -> Latency | None:
+    p50, batch, tokens = (number(content.get(name)) for name in ("p50", "batch", "tokens"))
+    if p50 is None or batch is None or tokens is None:
+        return None
+    threads, speedup = number(content.get("threads")), table(content.get("speedup"))
+    return Latency(
+        batch=int(batch),
+        tokens=int(tokens),
+        threads=None if threads is None else int(threads),
+        p50_ms=p50,
+        p95_ms=number(content.get("p95")),
+        speedup=number(speedup.get("median")),
+        slowest_speedup=number(speedup.get("min")),
+        fastest_speedup=number(speedup.get("max")),
+    )
+
+
+def _with_ratios(row: ModelRow, baseline: ModelRow) -> ModelRow:
+    paired = row.latencies[0].speedup if row.latencies else None
+    return replace(
+        row,
+        speed_ratio=paired or _ratio(baseline.latency_ms, row.latency_ms),
+        size_ratio=_ratio(baseline.size_mib, row.size_mib),
+    )
+
+
+def _ratio(before: float | None, after: float | None) -> float | None:
+    return before / after if before and after else None
+
+
+def differences_of(content: Any, full: Mapping[str, str]) -> list[Difference]:
+    found = [table(item) for item in content] if isinstance(content, list) else []
+    return [
+        Difference(
+            model=full.get(str(item.get("model")), str(item.get("model"))),
+            against=full.get(str(item.get("against")), str(item.get("against"))),
+            metric=str(item.get("metric", "")),
+            value=number(item.get("value")),
+            within_noise=noise if isinstance(noise := item.get("within_noise"), bool) else None,
+            sentence=str(item.get("sentence", "")),
+        )
+        for item in found
+    ]

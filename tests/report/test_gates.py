@@ -1,0 +1,48 @@
+"""Gates on the page decide as the engine does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import made_up_run
+from attar.recipe.gates import check_gates
+from attar.recipe.schema import Gate as RecipeGate
+from attar.report.reading import read_made
+from attar.report.sections.gates import gates, measured_value
+
+CASES: list[dict[str, Any]] = [
+    {"metric": "scores.deploy.accuracy", "at_least": 0.7391},
+    {"metric": "scores.deploy.accuracy", "at_least": 0.74},
+    {"metric": "scores.deploy.size_mib", "at_most": 17.3},
+    {"metric": "scores.models.deploy.latency_ms.p50", "at_most": 6.0},
+    {"metric": "scores.deploy.accuracy", "of": "scores.student.accuracy", "max_drop": 0.01},
+    {"metric": "scores.deploy.accuracy", "of": "scores.student.accuracy", "max_drop": 0.001},
+    {"metric": "teacher.validation.accuracy", "at_least": 0.7},
+]
+
+
+@pytest.mark.parametrize("settings", CASES)
+def test_the_page_and_the_engine_agree_on_a_gate(tmp_path: Path, settings: dict[str, Any]) -> None:
+    made = read_made(made_up_run.write_run(tmp_path / "run"), made_up_run.recipe())
+    metrics = {step.name: step.metrics for step in made}
+    outcome = check_gates([RecipeGate(**settings)], metrics, tmp_path)[0]
+    shown = gates(made, {"gates": [settings]})[0]
+    assert shown.is_met is outcome.passed
+    assert shown.measured == pytest.approx(outcome.value)
+
+
+def test_a_gate_on_what_was_not_measured_is_neither_met_nor_missed(tmp_path: Path) -> None:
+    made = read_made(made_up_run.write_run(tmp_path), made_up_run.recipe())
+    found = gates(made, {"gates": [{"metric": "scores.deploy.f2", "at_least": 0.5}]})[0]
+    assert (found.is_met, found.measured) == (None, None)
+
+
+def test_over_the_runs_of_a_sweep_the_mean_counts(tmp_path: Path) -> None:
+    inputs, content = made_up_run.write_sweep(tmp_path)
+    made = read_made(inputs, content)
+    mean = 0.7391 + (0.0 + 0.006 - 0.004) / 3
+    assert measured_value(made, "scores.deploy.accuracy") == pytest.approx(mean)
+    assert measured_value(made, "scores.deploy@seed=1.accuracy") == pytest.approx(0.7451)

@@ -1,0 +1,118 @@
+"""Lineage, training curves, quantization, export, sweep and provenance as data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import made_up_run
+from attar.report.reading import Made, read_made
+from attar.report.sections.compression import exports, quantizations
+from attar.report.sections.lineage import Node, described, lineage
+from attar.report.sections.page import page_of
+from attar.report.sections.training import MOST_POINTS, Curve, smoothed, thinned, trainings
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Made, ...]:
+    return read_made(made_up_run.write_run(tmp_path), made_up_run.recipe())
+
+
+def names(node: Node) -> list[object]:
+    return [node.name, *(names(child) for child in node.children)]
+
+
+def test_every_model_hangs_below_the_one_it_was_made_from(made: tuple[Made, ...]) -> None:
+    trees = [names(root) for root in lineage(made)]
+    below = ["int8", ["deploy"], ["deploy_ort"]]
+    assert trees == [["demo:minilm-l6", ["teacher", ["student", below]]]]
+
+
+def test_a_model_made_from_nothing_is_a_root(tmp_path: Path) -> None:
+    content = made_up_run.recipe(steps={"tiny": {"run": "train", "model": {"config": {}}}})
+    folder = made_up_run.write_step(tmp_path, "tiny", "train", made_up_run.train_metrics("tiny"))
+    assert [names(root) for root in lineage(read_made({"tiny": folder}, content))] == [["tiny"]]
+
+
+def test_a_model_that_says_it_is_made_from_itself_does_not_hang_the_page(tmp_path: Path) -> None:
+    content = made_up_run.recipe(steps={"loop": {"run": "train", "model": "loop"}})
+    folder = made_up_run.write_step(tmp_path, "loop", "train", made_up_run.train_metrics("loop"))
+    read = read_made({"loop": folder}, content)
+    assert described("loop", read) == "loop"
+    lineage(read)
+
+
+def test_runs_of_a_sweep_are_one_node(tmp_path: Path) -> None:
+    inputs, content = made_up_run.write_sweep(tmp_path)
+    student = lineage(read_made(inputs, content))[0].children[0].children[0]
+    assert (student.name, student.facts) == ("student", "3 blocks, 3 runs")
+
+
+def test_sites_come_worst_first_and_lossless_ones_last(tmp_path: Path) -> None:
+    metrics = made_up_run.quantize_metrics()
+    metrics["sites"]["exact"] = {"kind": "query", "block": 0, "sqnr_db": None}
+    folder = made_up_run.write_step(tmp_path, "int8", "quantize", metrics)
+    sites = quantizations(read_made({"int8": folder}, made_up_run.recipe()))[0].sites
+    known = [site.sqnr_db for site in sites[:-1]]
+    assert known == sorted(known, key=float)
+    assert sites[-1].name == "exact"
+
+
+def test_an_export_says_what_stayed_in_float_and_why(made: tuple[Made, ...]) -> None:
+    found = exports(made)[0]
+    assert (found.num_int8, found.num_matmuls, len(found.left_in_float)) == (23, 26, 3)
+    assert found.left_in_float[0][1] == "scores of attention stay in float32"
+
+
+def test_parts_of_the_loss_are_drawn_only_when_there_are_several(made: tuple[Made, ...]) -> None:
+    teacher, student = trainings(made)
+    assert teacher.parts == ()
+    assert [curve.name for curve in student.parts] == ["forward_kl", "hidden_mse"]
+    assert list(student.validation) == ["accuracy", "loss"]
+
+
+def test_a_loss_that_is_not_a_number_is_a_gap(tmp_path: Path) -> None:
+    folder = made_up_run.write_step(tmp_path, "t", "train", made_up_run.train_metrics("t"))
+    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan")}, {"step": 3, "loss": 1.0}]
+    (folder / "history.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    training = trainings(read_made({"t": folder}, {}))[0]
+    assert training.loss[0].points == ((1.0, 2.0), (3.0, 1.0))
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=2000))
+def test_thinning_keeps_the_ends_of_the_range_and_few_points(heights: list[float]) -> None:
+    points = thinned([(float(step), height) for step, height in enumerate(heights)])
+    assert len(points) <= MOST_POINTS
+    room = 1e-6 * max(abs(height) for height in heights) + 1e-9
+    assert all(min(heights) - room <= y <= max(heights) + room for _, y in points)
+    assert [x for x, _ in points] == sorted(x for x, _ in points)
+
+
+def test_smoothing_leaves_a_straight_line_straight() -> None:
+    line = Curve("line", tuple((float(i), 3.0) for i in range(100)))
+    assert smoothed(line) == line
+
+
+def test_a_sweep_shows_every_run_with_mean_deviation_highest_and_count(tmp_path: Path) -> None:
+    inputs, content = made_up_run.write_sweep(tmp_path)
+    sweeps = page_of(read_made(inputs, content), content).sweeps
+    student = next(sweep for sweep in sweeps if sweep.name == "student")
+    assert [name for name, _ in student.runs] == ["seed=0", "seed=1", "seed=2"]
+    spread = student.spreads["accuracy"]
+    assert (spread.runs, spread.highest) == (3, pytest.approx(0.7469))
+    assert spread.standard_deviation == pytest.approx(0.00503, rel=1e-2)
+
+
+def test_provenance_counts_what_was_set_aside_and_names_differing_versions(tmp_path: Path) -> None:
+    inputs = made_up_run.write_run(tmp_path)
+    file = inputs["teacher"] / "result.json"
+    file.write_text(file.read_text().replace("2.13.0", "2.12.0"))
+    content = made_up_run.recipe()
+    origin = page_of(read_made(inputs, content), content).provenance
+    assert origin.data[0].set_aside == {"longer than 400 characters": 212, "seen before": 341}
+    assert origin.differing_versions == {"torch": ("2.12.0", "2.13.0")}
+    assert origin.seconds == pytest.approx(sum(made_up_run.SECONDS.values()) + 61.0)
