@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+# Shapes in the signatures of pure tensor functions are checked under pytest only.
+install_import_hook("attar.losses", "beartype.beartype")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

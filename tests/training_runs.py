@@ -1,6 +1,6 @@
-"""A real training step on a tiny model and a small learnable text data set, also as a process of its own.
+"""A real training step on a tiny model and a small learnable data set, also as a process.
 
-`python runs.py <folder> [setting=json …]` is what the fault tests kill.
+`python training_runs.py <folder> [setting=json …]` is what the fault tests kill.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-FILMS = {"bad": ("bad", "poor", "not good"), "good": ("good", "great", "not bad")}
+FILMS = {"bad": ("bad", "poor"), "good": ("good", "great")}
 FILLERS = "a the film movie is it to you and in how do i of".split()
 
 
@@ -32,6 +32,15 @@ def write_films(folder: Path, train: int = 48, validation: int = 24) -> Path:
     return folder
 
 
+def prepare(folder: Path) -> Path:
+    """A folder with the data `films/` and the model `bert/`, where a training step can run."""
+    import tiny
+
+    write_films(folder / "films")
+    tiny.write_tiny_bert(folder / "bert")
+    return folder
+
+
 def context_for(folder: Path, *, should_stop: Callable[[], bool] = lambda: False, **extra: Any):
     """A step's surroundings below `folder`, where `films/` and the models are."""
     from attar.data.config import FilesData
@@ -44,9 +53,7 @@ def context_for(folder: Path, *, should_stop: Callable[[], bool] = lambda: False
         folder=folder / "out",
         scratch=folder / "scratch",
         inputs=extra.pop("inputs", {}),
-        data={
-            "films": FilesData(path="films", text="text", label="label", **extra.pop("data", {}))
-        },
+        data={"films": extra.pop("data_config", FilesData(path="films", text="text"))},
         recipe_folder=extra.pop("recipe_folder", folder),
         progress=Progress(quiet=True),
         should_stop=should_stop,
@@ -67,14 +74,20 @@ SETTINGS: dict[str, Any] = {
 
 
 def run_training(folder: Path, **settings: Any) -> dict[str, Any]:
-    """Run the step as the engine would; its metrics."""
+    """Run the step as the engine would; its metrics. One thread: tiny tensors want no more."""
+    import torch
+
     from attar.training.config import TrainStep
     from attar.training.run import train
 
-    surroundings = {
-        k: settings.pop(k) for k in ("should_stop", "inputs", "recipe_folder") if k in settings
-    }
-    return train(TrainStep(**{**SETTINGS, **settings}), context_for(folder, **surroundings))
+    for_context = ("should_stop", "inputs", "recipe_folder", "data_config", "seed")
+    surroundings = {k: settings.pop(k) for k in for_context if k in settings}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train(TrainStep(**{**SETTINGS, **settings}), context_for(folder, **surroundings))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
@@ -83,9 +96,13 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
-if __name__ == "__main__":
-    import torch
+def read_weights(folder: Path) -> dict[str, Any]:
+    """The tensors of the model that a run made."""
+    from safetensors.torch import load_file
 
-    torch.set_num_threads(1)
+    return load_file(folder / "out" / "model" / "model.safetensors")
+
+
+if __name__ == "__main__":
     given = dict(argument.split("=", 1) for argument in sys.argv[2:])
     run_training(Path(sys.argv[1]), **{name: json.loads(value) for name, value in given.items()})

@@ -1,0 +1,66 @@
+"""Laws of the weighted sum of terms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from attar.losses.config import CrossEntropy, ForwardKl, HiddenMse
+from attar.losses.targets import Outputs, Targets, count_units
+from attar.losses.total import TotalLoss
+
+
+def outputs(seed: int, *, blocks: int = 2, classes: int = 3) -> Outputs:
+    g = torch.Generator().manual_seed(seed)
+    states = tuple(torch.randn(4, 6, 8, generator=g) for _ in range(blocks + 1))
+    return Outputs(torch.randn(4, classes, generator=g), states)
+
+
+TARGETS = Targets(
+    torch.tensor([0, 2, -1, 1]), torch.tensor([[1] * n + [0] * (6 - n) for n in (6, 3, 1, 4)])
+)
+COUNTS = count_units(TARGETS.labels, 14)
+
+
+def test_the_total_is_the_weighted_sum_of_the_terms_it_reports() -> None:
+    loss = TotalLoss(
+        [CrossEntropy(weight=0.3), ForwardKl(weight=2.0), HiddenMse(weight=0.5)], "classification"
+    )
+    values = loss(outputs(0), outputs(1), TARGETS, COUNTS)
+    terms = values.terms
+    expected = 0.3 * terms["cross_entropy"] + 2 * terms["forward_kl"] + 0.5 * terms["hidden_mse"]
+    torch.testing.assert_close(values.total, expected)
+    torch.testing.assert_close(values.examples.sum(), values.total)
+
+
+def test_each_term_is_a_mean_over_its_own_unit() -> None:
+    student, teacher = outputs(0), outputs(1)
+    loss = TotalLoss([CrossEntropy(), HiddenMse(layer_map={0: 0})], "classification")
+    terms = loss(student, teacher, TARGETS, COUNTS).terms
+    gold = torch.nn.functional.cross_entropy(student.logits, TARGETS.labels, ignore_index=-1)
+    torch.testing.assert_close(terms["cross_entropy"], gold)
+    real = TARGETS.attention_mask.bool()
+    squares = (student.hidden_states[0] - teacher.hidden_states[0])[real].square()
+    torch.testing.assert_close(terms["hidden_mse"], squares.mean())
+
+
+def test_two_terms_of_a_kind_keep_names_of_their_own() -> None:
+    loss = TotalLoss([ForwardKl(temperature=1), ForwardKl(temperature=4)], "classification")
+    assert list(loss.terms) == ["forward_kl", "forward_kl_2"]
+
+
+def test_a_loss_says_what_it_needs() -> None:
+    alone = TotalLoss([CrossEntropy()], "classification")
+    assert not alone.needs_teacher and not alone.needs_hidden_states
+    states = TotalLoss([HiddenMse()], "classification")
+    assert states.needs_teacher and states.needs_hidden_states and not states.needs_teacher_logits
+    assert TotalLoss([ForwardKl()], "classification").needs_teacher_logits
+
+
+def test_a_score_is_compared_by_its_square() -> None:
+    student, teacher = (Outputs(torch.tensor([[v]])) for v in (2.0, 5.0))
+    targets = Targets(torch.tensor([1.0]), torch.ones(1, 2, dtype=torch.int64))
+    values = TotalLoss([CrossEntropy(), ForwardKl(temperature=9)], "regression")(
+        student, teacher, targets, count_units(targets.labels, 2)
+    )
+    assert values.terms == {"cross_entropy": pytest.approx(1.0), "forward_kl": pytest.approx(9.0)}

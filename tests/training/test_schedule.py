@@ -1,0 +1,28 @@
+"""The learning rate is that of transformers' schedulers, step for step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import get_scheduler
+
+from attar.training.schedule import Schedule, ScheduleKind
+
+THEIRS = {"constant": "constant_with_warmup"}
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # no optimizer runs here
+@pytest.mark.parametrize("kind", ["linear", "cosine", "inverse_sqrt", "constant"])
+@pytest.mark.parametrize("warmup", [0, 7, 40])
+def test_schedules_equal_transformers(kind: ScheduleKind, warmup: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    theirs = get_scheduler(THEIRS.get(kind, kind), optimizer, warmup, 40)
+    ours = Schedule(kind, 0.3, 40, warmup)
+    for step in range(40):
+        assert ours(step) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12), step
+        theirs.step()
+
+
+def test_warmup_is_a_share_of_the_steps_rounded_up() -> None:
+    assert Schedule.of("linear", 1.0, 25, 0.1).warmup_steps == 3
+    assert Schedule.of("linear", 1.0, 25, 0.0)(0) == 1.0
