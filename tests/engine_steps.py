@@ -11,14 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attar.errors import StoppedError
+from attar.errors import AttarError, StoppedError
+from attar.progress import Progress
 from attar.recipe.keys import Fingerprints
+from attar.recipe.load import parse_recipe
+from attar.recipe.run import run_resolved
+from attar.recipe.saved import Source
 from attar.recipe.steps import STEPS
+from attar.recipe.summary import RunSummary
 from attar.step import StepContext
 
 KINDS = {name: replace(kind, function=f"engine_steps:{name}") for name, kind in STEPS.items()}
@@ -51,6 +58,49 @@ data = "docs"
 [steps.report]
 run = "report"
 """
+
+
+def run_small(folder: Path, text: str = RECIPE, quiet: bool = True, **settings: Any) -> RunSummary:
+    """Run a recipe of these steps in `folder`, in this process."""
+    overrides = settings.pop("overrides", ())
+    recipe = parse_recipe(text, overrides)
+    source = Source(folder.parent, text=text, overrides=tuple(overrides))
+    progress = Progress(quiet=quiet)
+    given = {"kinds": KINDS, "fingerprints": FINGERPRINTS, "progress": progress, **settings}
+    return run_resolved(recipe, source, folder, **given)
+
+
+def start_small(folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """Run the recipe in a process of its own, which a test can signal or kill.
+
+    `at` waits at a place until the run is asked to stop; `crash` raises there.
+    """
+    names = {"at": "ENGINE_WAIT_AT", "crash": "ENGINE_CRASH_AT"}
+    given = {names.get(name, name): value for name, value in environment.items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    trace = folder.parent / "trace.txt"
+    (folder.parent / "waiting").unlink(missing_ok=True)
+    return subprocess.Popen(
+        [sys.executable, __file__, str(folder)],
+        env={**os.environ, "ENGINE_TRACE": str(trace), **given},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until_waiting(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Return once the process waits at its place."""
+    deadline = time.monotonic() + 60
+    while not (folder.parent / "waiting").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def places_reached(folder: Path) -> list[str]:
+    """Every place that steps in other processes passed, in order."""
+    return (folder.parent / "trace.txt").read_text().splitlines()
 
 
 def train(config: Any, context: StepContext) -> dict[str, Any]:
@@ -113,3 +163,14 @@ def _happens(context: StepContext, place: str) -> None:
             time.sleep(0.01)
     if os.environ.get("ENGINE_CRASH_AT") == place:
         raise ZeroDivisionError("a bug, on purpose")
+
+
+if __name__ == "__main__":
+    import engine_steps
+
+    try:
+        text = os.environ.get("ENGINE_RECIPE", RECIPE)
+        engine_steps.run_small(Path(sys.argv[1]), text, quiet=False)
+    except AttarError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from None

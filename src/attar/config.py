@@ -19,7 +19,6 @@ class Config(BaseModel):
         extra="forbid",
         validate_default=True,
         populate_by_name=True,
-        use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
 

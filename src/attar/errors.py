@@ -10,7 +10,6 @@ its traceback (exit code 1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 
 class AttarError(Exception):
@@ -88,5 +87,7 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
         >>> did_you_mean("learning_rat", ["learning_rate", "epochs"])
         " (did you mean 'learning_rate'?)"
     """
+    from difflib import get_close_matches  # only a mistake needs it
+
     near = get_close_matches(name, known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -155,8 +155,9 @@ def _without_meaning(content: dict[str, Any]) -> list[Mistake]:
 
 
 def _sentences(mistakes: Sequence[Mistake], text: str, overrides: Sequence[str]) -> list[str]:
-    """Each mistake with its place, and the line or the override it comes from."""
+    """Each mistake with its place, and the line or the override it comes from, in their order."""
     lines = written_places(text)
+    mistakes = sorted(mistakes, key=lambda mistake: line_of(mistake.place, lines) or 0)
     sentences = [_sentence(m, lines, overrides) for m in mistakes[:MAX_MISTAKES]]
     if len(mistakes) > MAX_MISTAKES:
         sentences.append(f"and {len(mistakes) - MAX_MISTAKES:,} more")

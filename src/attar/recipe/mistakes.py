@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
@@ -47,12 +47,20 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[Mistake]:
     """Every error as a mistake, those of one plain union merged into one."""
     found: dict[Place, list[str]] = {}
     for detail in error.errors(include_url=False):
-        spot = locate(root, detail["loc"])
+        spot = _told_apart(detail, locate(root, detail["loc"]))
         texts = found.setdefault(spot.place, [])
         text = _sentence(detail, spot) if len(found) <= MAX_MISTAKES else ""
         if text not in texts:
             texts.append(text)
     return [Mistake(place, "; or ".join(texts)) for place, texts in found.items()]
+
+
+def _told_apart(detail: ErrorDetails, spot: Spot) -> Spot:
+    """For a word that tells members of a union apart, the place of that word."""
+    if detail["type"] != "union_tag_invalid":
+        return spot
+    field = str(detail.get("ctx", {})["discriminator"]).strip("'")
+    return replace(spot, place=(*spot.place, field))
 
 
 def shown(value: Any) -> str:
@@ -72,9 +80,9 @@ def _sentence(detail: ErrorDetails, spot: Spot) -> str:
         field = str(context["discriminator"]).strip("'")
         return f"says no {field!r}; it tells what the table is"
     if kind == "union_tag_invalid":
-        field, tag = str(context["discriminator"]).strip("'"), str(context["tag"])
+        tag = str(context["tag"])
         known = [word.strip("' ") for word in str(context["expected_tags"]).split(",")]
-        return f"{field} = {tag!r} is unknown{did_you_mean(tag, known)}; known: {', '.join(known)}"
+        return f"{tag!r} is unknown{did_you_mean(tag, known)}; known: {', '.join(known)}"
     if kind == "literal_error":
         allowed = str(context["expected"])
         known = [word.strip("' ") for word in allowed.replace(" or ", ",").split(",")]
@@ -157,7 +165,7 @@ def _member(union: Any, tag: str) -> Any:
         notes = get_args(member)[1:] if get_origin(member) is Annotated else ()
         if any(isinstance(note, Tag) and note.tag == tag for note in notes):
             return get_args(member)[0]
-        for leaf in _leaves(member):
+        for leaf in leaves(member):
             fields = leaf.model_fields.values()
             if any(
                 field.default == tag for field in fields if get_origin(field.annotation) is Literal
@@ -166,10 +174,11 @@ def _member(union: Any, tag: str) -> Any:
     return Any
 
 
-def _leaves(annotation: Any) -> list[type[BaseModel]]:
+def leaves(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a nested union is made of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [leaf for part in get_args(annotation) for leaf in _leaves(part)]
+    return [leaf for part in get_args(annotation) for leaf in leaves(part)]
 
 
 def _field_type(owner: type[BaseModel], name: str) -> Any:

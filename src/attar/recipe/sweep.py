@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -149,8 +150,9 @@ def _misfit(recipe: Recipe, name: str, setting: str, value: Any) -> str | None:
     except (IndexError, ValueError) as error:
         if not isinstance(error, ValidationError):
             return f"no setting {inside!r}"
-        found = explain(error, _Holder)[0]
-        return f"{'.'.join(map(str, found.place[1:]))}: {found.text}"
+        found = explain(error, _holder())[0]
+        inside = ".".join(map(str, found.place[1:]))
+        return f"{inside}: {found.text}".removeprefix(": ")
     kind = kind_of(step)
     if kind.models_in(changed) != kind.models_in(step):
         return f"{inside!r} names a model, and which step reads which cannot vary"
@@ -166,14 +168,20 @@ def _written(step: Config) -> dict[str, Any]:
     return {**table, "run": run_of(step)}
 
 
-class _Holder(Config):
-    """Gives the union of steps the places that `explain` walks."""
+@cache
+def _holder() -> type[Config]:
+    """A model with one field, the union of steps: it gives `explain` the places to walk. Made when
+    a recipe has a sweep, because making it takes as long as all other checks."""
 
-    step: StepConfig
+    class Holder(Config):
+        step: StepConfig
+
+    return Holder
 
 
 def _validated(table: Mapping[str, Any]) -> Config:
-    return _Holder.model_validate_json(json.dumps({"step": table}), strict=True).step
+    holder: Any = _holder().model_validate_json(json.dumps({"step": table}), strict=True)
+    return holder.step
 
 
 def _targets(sweep: Sweep, setting: str) -> tuple[str, ...]:

@@ -1,0 +1,305 @@
+"""What a recipe will cost, before anything runs: parameters, FLOPs, memory, disk and time per step.
+
+Parameters and FLOPs of a forward pass are exact: each model is built on torch's meta device,
+without weights. Texts are counted with the model's own tokenizer. Memory and disk follow from them
+by the formulas below. Time is FLOPs over the speed of a matrix product measured here and now, times
+the share of that speed a whole step reaches:
+
+    train     flops = texts · tokens · (3 · student + 1 · teacher)      (a backward pass is 2
+        forwards)
+    memory    weights, gradients and Adam's two moments: 16 bytes a parameter; a teacher: 4;
+              activations kept for the backward pass, in float32
+    disk      two checkpoints of 12 bytes a parameter while training, 4 afterwards
+
+Left out: shared pages, memory of the allocator, caches of the runtimes. Expect ± 50 % on time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attar.artifacts import MIB, read_json
+from attar.data.load import load_data
+from attar.data.tables import TextData
+from attar.data.tokenize import TextEncoder
+from attar.evaluation.config import EvaluateStep
+from attar.export.config import ExportStep
+from attar.models.config import FromConfig, KeptBlocks, ModelReference, referenced_model
+from attar.models.cost import Cost, cost_from_config, cost_of
+from attar.models.load import input_names_of
+from attar.models.references import resolve_model
+from attar.models.surgery import keep_blocks
+from attar.progress import human_seconds
+from attar.quantization.config import QuantizeSettings
+from attar.recipe.schema import Recipe
+from attar.training.config import TrainStep
+from attar.training.precision import choose_precision
+
+RUNTIME_MIB = 450
+"""Resident size of Python with torch and transformers loaded, before any model."""
+SAMPLED_TEXTS = 512
+"""Texts tokenized to know how long they are."""
+TRAIN_SHARE, FORWARD_SHARE = 0.4, 0.5
+"""Share of a plain matrix product's speed that training and inference reach on small models;
+measured on the demo (benchmarks/results)."""
+EXPORT_SECONDS, REPORT_SECONDS, OPEN_SECONDS = 12.0, 4.0, 5.0
+"""An export, a report, and opening one model in a process of its own: hardly depend on the
+model."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What one step will cost."""
+
+    name: str
+    run: str
+    num_params: int | None
+    """Of the model it makes."""
+    flops: int
+    """Of the whole step."""
+    memory_mib: float
+    disk_mib: float
+    """Of the artifact, and of what it needs while it is made."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a whole recipe will cost."""
+
+    name: str
+    steps: tuple[StepPlan, ...]
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.steps)
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        return {
+            "name": self.name,
+            "steps": [asdict(step) for step in self.steps],
+            "seconds": self.seconds,
+            "memory_mib": max(step.memory_mib for step in self.steps),
+            "disk_mib": sum(step.disk_mib for step in self.steps),
+        }
+
+    def text(self) -> str:
+        """The plan as an aligned table."""
+        head = ("step", "run", "parameters", "TFLOP", "memory MiB", "disk MiB", "time")
+        rows = [head, *(_row(step) for step in self.steps)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i < 2 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]
+        total = self.as_json()
+        lines.append(
+            f"in all about {human_seconds(total['seconds'])}, {total['memory_mib']:.0f} MiB of "
+            f"memory at the highest, {total['disk_mib']:.0f} MiB of disk; an estimate, time ± 50 %"
+        )
+        return "\n".join(lines)
+
+
+def _row(step: StepPlan) -> tuple[str, ...]:
+    params = "" if step.num_params is None else f"{step.num_params / 1e6:.1f} M"
+    numbers = (f"{step.flops / 1e12:.2f}", f"{step.memory_mib:.0f}", f"{step.disk_mib:.0f}")
+    return (step.name, step.run, params, *numbers, human_seconds(step.seconds))
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """A model that does not exist yet: its cost, where its tokenizer is, and bytes a weight."""
+
+    cost: Cost
+    tokenizer_folder: Path
+    bytes_per_param: float = 4.0
+    max_length: int = 128
+
+    @property
+    def size_mib(self) -> float:
+        return self.cost.num_params * self.bytes_per_param / MIB
+
+
+def plan_recipe(recipe: Recipe, recipe_folder: Path) -> Plan:
+    """Plan every step of a checked recipe; relative paths in it start at `recipe_folder`."""
+    return _Planner(recipe, recipe_folder).plan()
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, recipe_folder: Path) -> None:
+        self.recipe, self.recipe_folder = recipe, recipe_folder
+        self.models: dict[str, ModelPlan] = {}
+        self._data: dict[str, TextData] = {}
+        self._gflops: dict[str, float] = {}
+
+    def plan(self) -> Plan:
+        return Plan(self.recipe.name, tuple(self._step(name) for name in self.recipe.order))
+
+    def _step(self, name: str) -> StepPlan:
+        step = self.recipe.steps[name]
+        if isinstance(step, TrainStep):
+            return self._train(name, step)
+        if isinstance(step, QuantizeSettings):
+            return self._quantize(name, step)
+        if isinstance(step, ExportStep):
+            return self._export(name, step)
+        if isinstance(step, EvaluateStep):
+            return self._evaluate(name, step)
+        return StepPlan(name, step.run, None, 0, RUNTIME_MIB, 1, REPORT_SECONDS)
+
+    def _train(self, name: str, step: TrainStep) -> StepPlan:
+        model = self._model(step.model, self._num_labels(step.data), step.max_length)
+        self.models[name] = model
+        rows, tokens = self._texts(step.data, "train", model)
+        validation_rows, _ = self._texts(step.data, "validation", model)
+        steps = step.max_steps or max(1, round((step.epochs or 3) * rows / step.batch_size))
+        teacher = None if step.teacher is None else self._model(step.teacher, None, 128).cost
+        forward = model.cost.flops(1, tokens)
+        per_text = 3 * forward + (0 if teacher is None else teacher.flops(1, tokens))
+        flops = steps * step.batch_size * per_text
+        flops += step.evaluations * validation_rows * forward
+        micro_batch = step.micro_batch_size or step.batch_size
+        memory = 16 * model.cost.num_params + (0 if teacher is None else 4 * teacher.num_params)
+        memory += micro_batch * _activation_bytes(model.cost, step.max_length)
+        precision = choose_precision(step.precision, torch.device("cpu")).name
+        return StepPlan(
+            name,
+            step.run,
+            model.cost.num_params,
+            flops,
+            RUNTIME_MIB + memory / MIB,
+            model.size_mib + 2 * 12 * model.cost.num_params / MIB,
+            flops / (TRAIN_SHARE * self._speed(precision)) + OPEN_SECONDS,
+        )
+
+    def _quantize(self, name: str, step: QuantizeSettings) -> StepPlan:
+        source = self._model(step.model, None, 128)
+        bytes_per_param = step.weight_bits / 8
+        model = ModelPlan(source.cost, source.tokenizer_folder, bytes_per_param, source.max_length)
+        self.models[name] = model
+        _, tokens = self._texts(step.calibration.data, "train", model)
+        passes = 6  # two float passes for ranges and histograms, one for each of three candidates
+        flops = passes * step.calibration.examples * model.cost.flops(1, tokens)
+        memory = (
+            2 * source.size_mib
+            + step.calibration.batch_size * _activation_bytes(model.cost, tokens) / MIB
+        )
+        seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * self._speed("fp32"))
+        params = model.cost.num_params
+        return StepPlan(
+            name, step.run, params, flops, RUNTIME_MIB + memory, model.size_mib, seconds
+        )
+
+    def _export(self, name: str, step: ExportStep) -> StepPlan:
+        model = self._model(step.model, None, 128)
+        self.models[name] = model
+        tokens = model.max_length
+        flops = 3 * step.parity.examples * model.cost.flops(1, tokens)
+        seconds = EXPORT_SECONDS + flops / (FORWARD_SHARE * self._speed("fp32"))
+        memory = RUNTIME_MIB + 4 * model.cost.num_params * 4 / MIB
+        return StepPlan(
+            name, step.run, model.cost.num_params, flops, memory, model.size_mib, seconds
+        )
+
+    def _evaluate(self, name: str, step: EvaluateStep) -> StepPlan:
+        models = [self._model(word, self._num_labels(step.data), 128) for word in step.models]
+        flops = 0
+        for model in models:
+            rows, tokens = self._texts(step.data, step.split, model)
+            flops += rows * model.cost.flops(1, tokens)
+            if step.speed is not None:
+                calls = (step.speed.rounds + 1) * step.speed.calls
+                flops += calls * sum(
+                    model.cost.flops(batch, step.speed.tokens) for batch in step.speed.batch_sizes
+                )
+        memory = RUNTIME_MIB + 4 * sum(model.cost.num_params for model in models) / MIB
+        seconds = OPEN_SECONDS * 2 * len(models) + flops / (FORWARD_SHARE * self._speed("fp32"))
+        return StepPlan(name, step.run, None, flops, memory, 1, seconds)
+
+    def _model(
+        self, reference: ModelReference, num_labels: int | None, max_length: int
+    ) -> ModelPlan:
+        word = referenced_model(reference)
+        if isinstance(reference, FromConfig):
+            folder = resolve_model(reference.tokenizer or "", {}, self.recipe_folder)
+            return ModelPlan(
+                cost_from_config(reference.config, num_labels), folder, 4.0, max_length
+            )
+        if word in self.models:
+            plan = self.models[word]
+        else:
+            folder = resolve_model(str(word), {}, self.recipe_folder)
+            config = read_json(folder / "config.json")
+            plan = ModelPlan(cost_from_config(config, num_labels), folder, 4.0, max_length)
+        if isinstance(reference, KeptBlocks):
+            smaller = cost_of(keep_blocks(plan.cost.model, reference.keep_blocks))
+            return ModelPlan(smaller, plan.tokenizer_folder, 4.0, max_length)
+        return plan
+
+    def _texts(self, data: str, split: str, model: ModelPlan) -> tuple[int, int]:
+        """Rows of a split, and the mean number of tokens of a row (0, 0 if there is no such
+        split)."""
+        texts = self._loaded(data)
+        if split not in texts.splits:
+            return 0, 1
+        rows = texts.splits[split].texts
+        names = input_names_of(model.cost.model.config)
+        encoder = TextEncoder.from_folder(model.tokenizer_folder, model.max_length, names)
+        every = max(1, len(rows) // SAMPLED_TEXTS)
+        return len(rows), max(1, round(float(encoder.encode(rows[::every]).lengths.mean())))
+
+    def _num_labels(self, data: str) -> int:
+        texts = self._loaded(data)
+        return len(texts.label_names) if texts.objective == "classification" else 1
+
+    def _loaded(self, data: str) -> TextData:
+        if data not in self._data:
+            config = self.recipe.data[data]
+            self._data[data] = load_data(
+                config, self.recipe_folder, name=data, seed=self.recipe.seed
+            )
+        return self._data[data]
+
+    def _speed(self, precision: str) -> float:
+        if precision not in self._gflops:
+            self._gflops[precision] = measured_flops_per_s(precision)
+        return self._gflops[precision]
+
+
+def _activation_bytes(cost: Cost, tokens: int) -> int:
+    """Bytes kept for the backward pass of one text: about 16 tensors of the hidden size, 4 of the
+    intermediate size, and 2 of tokens × tokens a head, in every block."""
+    config: Mapping[str, Any] = cost.model.config.to_dict()
+    hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
+    wide = config.get("intermediate_size") or config.get("d_ff") or 4 * hidden
+    heads = config.get("num_attention_heads") or config.get("num_heads") or config["n_head"]
+    blocks = cost.model.config.num_hidden_layers
+    return 4 * tokens * blocks * (16 * hidden + 4 * wide + 2 * heads * tokens)
+
+
+def measured_flops_per_s(precision: str, seconds: float = 0.3) -> float:
+    """Operations a second of a matrix product of a small model's shape, here and now."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left = torch.ones(1024, 384, dtype=dtype)
+    right = torch.ones(384, 1536, dtype=dtype)
+    left @ right  # the first one packs and allocates
+    products, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        left @ right
+        products += 1
+    return 2 * left.numel() * right.shape[1] * products / elapsed
+
+
+def expected_seconds(plan: Plan) -> Mapping[str, float]:
+    """Step → seconds, for the time left of a whole run."""
+    return {step.name: step.seconds for step in plan.steps}

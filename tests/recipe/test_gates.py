@@ -1,0 +1,83 @@
+"""Gates: which number a path leads to, and what it is compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attar.errors import GateMissedError, RecipeError
+from attar.recipe.gates import check_gates, metric_at, read_gates, require_gates
+from attar.recipe.schema import Gate
+
+METRICS = {
+    "scores": {
+        "models": {
+            "student": {"accuracy": {"value": 0.90, "n": 100}, "latency_ms": {"p50": 3.0}},
+            "int8": {"accuracy": {"value": 0.89, "n": 100}, "size_mib": 22},
+        }
+    },
+    "int8": {"mean_sqnr_db": 31.5, "method": "minmax"},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("scores.int8.accuracy", 0.89),
+        ("scores.models.int8.accuracy.value", 0.89),
+        ("scores.int8.accuracy.n", 100),
+        ("scores.student.latency_ms.p50", 3.0),
+        ("scores.int8.size_mib", 22),
+        ("int8.mean_sqnr_db", 31.5),
+    ],
+)
+def test_a_path_leads_to_its_number(path: str, value: float) -> None:
+    assert metric_at(path, METRICS) == value
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("scores.int4.accuracy", "no 'int4' here, there is models"),
+        ("scores.int8.acuracy", "no 'acuracy' here, there is accuracy, size_mib"),
+        ("int8.method", "is no number but minmax"),
+        ("scores.int8", "is no number"),
+    ],
+)
+def test_a_path_that_leads_nowhere_says_what_is_there(path: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        metric_at(path, METRICS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "passes"),
+    [
+        ({"at_least": 0.89}, True),
+        ({"at_least": 0.8901}, False),
+        ({"at_most": 0.89}, True),
+        ({"at_most": 0.8899}, False),
+        ({"of": "scores.student.accuracy", "max_drop": 0.011}, True),
+        ({"of": "scores.student.accuracy", "max_drop": 0.009}, False),
+        ({"of": "scores.student.accuracy", "max_drop": 0.01}, True),
+    ],
+)
+def test_a_gate_passes_at_its_limit_and_not_beyond(
+    tmp_path: Path, settings: dict[str, object], passes: bool
+) -> None:
+    gate = Gate.model_validate({"metric": "scores.int8.accuracy", **settings})
+    outcomes = check_gates([gate], METRICS, tmp_path)
+    assert [outcome.passed for outcome in outcomes] == [passes]
+    assert read_gates(tmp_path) == outcomes
+
+
+def test_a_missed_gate_tells_the_numbers(tmp_path: Path) -> None:
+    gate = Gate(
+        metric="scores.int8.accuracy", at_least=0.8, of="scores.student.accuracy", max_drop=0.001
+    )
+    with pytest.raises(GateMissedError) as caught:
+        require_gates(check_gates([gate], METRICS, tmp_path))
+    assert str(caught.value) == (
+        "1 of 2 gates missed, everything is saved: scores.int8.accuracy = 0.89, must be at least "
+        "0.899 (scores.student.accuracy = 0.9, less 0.001)"
+    )

@@ -1,0 +1,37 @@
+"""The peak of a block is that of the block, not of what ran before it."""
+
+from __future__ import annotations
+
+import pytest
+
+from attar.recipe import peak_memory as module
+from attar.recipe.peak_memory import peak_memory
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_memory_freed_before_the_block_does_not_count(
+    by_kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not by_kernel:
+        monkeypatch.setattr(module, "_reset_kernel_peak", lambda: False)
+        monkeypatch.setattr(module, "SAMPLE_EVERY_S", 0.005)
+    elif not module._reset_kernel_peak():
+        pytest.skip("this kernel does not let a process reset its peak")
+    with peak_memory() as quiet:
+        pass
+    with peak_memory() as busy:
+        _hold(200 * MIB)
+    with peak_memory() as quiet_again:
+        pass
+    assert 150 < busy.peak_rss_mib - quiet.peak_rss_mib < 300
+    assert abs(quiet_again.peak_rss_mib - quiet.peak_rss_mib) < 100
+
+
+def _hold(size: int) -> None:
+    import time
+
+    held = bytearray(size)
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(0.05)

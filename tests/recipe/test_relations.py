@@ -1,0 +1,96 @@
+"""Words that must name steps or data, and circles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attar.errors import RecipeError
+from attar.recipe.load import parse_recipe
+from engine_steps import RECIPE
+
+
+def mistakes_in(text: str, path: Path = Path("recipe.toml")) -> str:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text, path=path)
+    return "\n".join(caught.value.mistakes)
+
+
+def test_a_word_near_a_steps_name_is_no_hub_id() -> None:
+    found = mistakes_in(RECIPE.replace('model = "student"', 'model = "studnt"'))
+    assert found == (
+        "steps.int8.model (line 17): 'studnt' is neither a step nor a folder "
+        "(did you mean 'student'?)"
+    )
+
+
+@pytest.mark.parametrize("word", ["owner/name", "distilbert", "demo:minilm-l6"])
+def test_hub_ids_and_demo_models_are_left_to_the_models(word: str) -> None:
+    text = RECIPE.replace('model = "demo:minilm-l6"', f'model = "{word}"')
+    assert parse_recipe(text).steps["teacher"].model == word  # type: ignore[union-attr]
+
+
+def test_an_existing_folder_wins_over_a_near_name(tmp_path: Path) -> None:
+    (tmp_path / "studnt").mkdir()
+    text = RECIPE.replace('model = "student"', 'model = "studnt"')
+    assert parse_recipe(text, path=tmp_path / "recipe.toml")
+
+
+def test_a_folder_that_does_not_exist_is_named() -> None:
+    found = mistakes_in(RECIPE.replace('model = "student"', 'model = "./models/mine"'))
+    assert "folder './models/mine' does not exist (relative paths start at" in found
+
+
+def test_an_unknown_demo_model_and_one_without_a_task_are_mistakes() -> None:
+    assert "no demo model" in mistakes_in(RECIPE.replace("demo:minilm-l6", "demo:minilm"))
+    found = mistakes_in(RECIPE.replace('model = "student"', 'model = "demo:minilm-l6"'))
+    assert "is pretrained but not fine-tuned; add a train step" in found
+
+
+def test_a_step_that_makes_no_model_for_the_place_is_named_with_those_that_do() -> None:
+    found = mistakes_in(RECIPE.replace('model = "student"', 'model = "scores"'))
+    assert "step 'scores' is a 'evaluate' step; what is needed here is made by a 'train'" in found
+
+
+def test_unknown_data_is_named_with_what_there_is() -> None:
+    found = mistakes_in(
+        RECIPE.replace('data = "docs"\n[steps.report]', 'data = "dcs"\n[steps.report]')
+    )
+    assert "steps.scores.data (line 23): no [data.dcs] (did you mean 'docs'?)" in found
+    found = mistakes_in(
+        RECIPE.replace('calibration = { data = "docs" }', 'calibration = { data = "x" }')
+    )
+    assert "steps.int8.calibration.data (line 19): no [data.x]; the recipe has docs" in found
+
+
+def test_a_circle_is_told_in_order() -> None:
+    circle = RECIPE.replace('model = "demo:minilm-l6"', 'model = "student"')
+    assert "in a circle, each needs the next one first: teacher → student → teacher" in mistakes_in(
+        circle
+    )
+
+
+def test_a_step_that_reads_itself_is_told() -> None:
+    assert "step 'int8' reads itself" in mistakes_in(
+        RECIPE.replace('model = "student"', 'model = "int8"')
+    )
+
+
+def test_a_wrong_field_does_not_hide_a_wrong_reference() -> None:
+    text = RECIPE.replace('model = "student"', 'model = "studnt"\nweight_bits = 99')
+    found = mistakes_in(text)
+    assert "studnt" in found
+    assert "got 99" in found
+
+
+def test_gates_begin_with_a_step() -> None:
+    gate = '[[gates]]\nmetric = "score.int8.accuracy"\nat_least = 0.5\n'
+    assert (
+        "gates.0.metric (line 27): 'score.int8.accuracy' begins with no step (did"
+        in mistakes_in(RECIPE + gate)
+    )
+    bare = '[[gates]]\nmetric = "scores"\nat_least = 0.5\n'
+    assert "names no metric" in mistakes_in(RECIPE + bare)
+    nothing = '[[gates]]\nmetric = "scores.int8.accuracy"\nof = "scores.student.accuracy"\n'
+    assert "`of` and `max_drop` belong together" in mistakes_in(RECIPE + nothing)
