@@ -1,0 +1,189 @@
+"""Which matrix products of an exported model really run in 8 bits on this machine, which do not,
+and why.
+
+The problem: a runtime that finds a quantizer in a place it does not know keeps computing in float
+without a word; the file is small, the answers are right, and the speed is gone. The idea: ask the
+runtime for the graph it executes, and find every product of the exported graph in it.
+
+    OpenVINO      the executed node that contains the product: 8-bit inputs or not
+    ONNX Runtime  the optimized graph: the operator that the product became
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attar.extras import require
+from attar.models.runtime_onnx import OnnxRuntime
+from attar.models.runtime_openvino import OpenVinoRuntime
+from attar.models.runtimes import ONNX_FILE, OPENVINO_FILE, usable_threads
+
+ATTENTION_REASON = (
+    "a product of two activations inside attention: the queries, keys, values and probabilities "
+    "are left in float, where this runtime is fastest"
+)
+UNQUANTIZED_REASON = "the model was never quantized"
+UNKNOWN_REASON = "the runtime kept a quantized product in float: its kernel did not take it"
+
+INT8_OPERATORS = frozenset(
+    {
+        "MatMulIntegerToFloat",
+        "QLinearMatMul",
+        "MatMulInteger",
+        "DynamicQuantizeMatMul",
+        "QGemm",
+        "QAttention",
+    }
+)
+FLOAT_OPERATORS = frozenset(
+    {"MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Attention", "MultiHeadAttention"}
+)
+
+
+PRODUCTS_IN = {"MatMul": 1, "ScaledDotProductAttention": 2}
+"""OpenVINO operation → matrix products in it: scores and context are two."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """One matrix product and how it is executed."""
+
+    name: str
+    """The module's fqn; attention's products carry a number behind it."""
+    is_int8: bool
+    kernel: str
+    reason: str = ""
+    """Why not in 8 bits."""
+
+
+@dataclass(frozen=True)
+class FusionAudit:
+    """`fusion_audit.json`."""
+
+    products: tuple[Product, ...]
+
+    def as_metrics(self) -> dict[str, Any]:
+        """The counts and the exceptions, as the step reports them."""
+        slow = [product for product in self.products if not product.is_int8]
+        return {
+            "num_matmuls": len(self.products),
+            "num_int8": len(self.products) - len(slow),
+            "float": [{"name": product.name, "reason": product.reason} for product in slow],
+        }
+
+    def unexpected(self) -> tuple[Product, ...]:
+        """Quantized products that a kernel did not take."""
+        return tuple(product for product in self.products if product.reason == UNKNOWN_REASON)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.as_metrics(), "products": [asdict(product) for product in self.products]}
+
+
+def audit_openvino(folder: Path, *, is_quantized: bool) -> FusionAudit:
+    """Every MatMul of `openvino_model.xml` in the graph that OpenVINO executes."""
+    openvino = require("openvino", "export")
+    file = folder / OPENVINO_FILE
+    source = openvino.Core().read_model(file)
+    wanted = [
+        op.get_friendly_name()
+        for op in source.get_ordered_ops()
+        for _ in range(PRODUCTS_IN.get(op.get_type_name(), 0))
+    ]
+    executed = list(_executed_products(OpenVinoRuntime(file, usable_threads()).compiled))
+    products: list[Product] = []
+    for name, fqn in zip(wanted, _numbered([_module_of(name) for name in wanted]), strict=True):
+        node = next((node for node in executed if node.holds(name)), None)
+        if node is None:  # renamed while attention was fused into one kernel
+            node = next(node for node in executed if _module_of(node.name) == _module_of(name))
+        is_int8 = node.is_int8
+        reason = "" if is_int8 else _reason(node.layer != "FullyConnected", is_quantized)
+        products.append(Product(fqn, is_int8, f"{node.layer} {node.primitive}", reason))
+    return FusionAudit(tuple(products))
+
+
+@dataclass(frozen=True)
+class _Executed:
+    name: str
+    layer: str
+    primitive: str
+    originals: frozenset[str]
+    input_types: tuple[str, ...]
+
+    def holds(self, product: str) -> bool:
+        return bool({product, f"{product}_original"} & self.originals)
+
+    @property
+    def is_int8(self) -> bool:
+        return all(kind in ("u8", "i8") for kind in self.input_types[:2])
+
+
+def _executed_products(compiled: Any) -> Iterator[_Executed]:
+    for op in compiled.get_runtime_model().get_ordered_ops():
+        facts = {name: value.astype(str) for name, value in op.get_rt_info().items()}
+        if facts.get("layerType") in ("FullyConnected", "MatMul", "Subgraph"):
+            yield _Executed(
+                op.get_friendly_name(),
+                facts["layerType"],
+                facts["primitiveType"],
+                frozenset(facts["originalLayersNames"].split(",")),
+                tuple(port.get_element_type().get_type_name() for port in op.inputs()),
+            )
+
+
+def _module_of(name: str) -> str:
+    """The module's fqn in a name such as "__module.model.bert.pooler.dense/aten::linear/MatMul"."""
+    return name.split("/")[0].removeprefix("__module.model.")
+
+
+def audit_onnx(folder: Path, *, is_quantized: bool) -> FusionAudit:
+    """Every product in the graph that ONNX Runtime executes."""
+    onnx = require("onnx", "export")
+    with tempfile.TemporaryDirectory() as aside:
+        optimized = Path(aside) / "optimized.onnx"
+        OnnxRuntime(folder / ONNX_FILE, usable_threads(), optimized)
+        graph = onnx.load(optimized).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    nodes = [n for n in graph.node if n.op_type in INT8_OPERATORS | FLOAT_OPERATORS]
+    names = _numbered([_onnx_name(node, stored) for node in nodes])
+    products: list[Product] = []
+    for node, name in zip(nodes, names, strict=True):
+        is_int8 = node.op_type in INT8_OPERATORS
+        in_attention = not any(name in stored for name in node.input[1:2])
+        reason = "" if is_int8 else _reason(in_attention, is_quantized)
+        products.append(Product(name, is_int8, node.op_type, reason))
+    return FusionAudit(tuple(products))
+
+
+def _onnx_name(node: Any, stored: set[str]) -> str:
+    """The fqn of the Linear whose integers go in; else the name the product was exported with,
+    to which fusions append theirs.
+    """
+    integers = [name for name in node.input if name in stored and name.endswith(".integers")]
+    if integers:
+        return integers[0].removeprefix("model.").removesuffix(".integers")
+    return node.name.removeprefix("fused ").split("/")[0] or node.op_type
+
+
+def _reason(in_attention: bool, is_quantized: bool) -> str:
+    if not is_quantized:
+        return UNQUANTIZED_REASON
+    return ATTENTION_REASON if in_attention else UNKNOWN_REASON
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Names made distinct.
+
+    Example:
+        >>> _numbered(["a", "b", "a"])
+        ['a', 'b', 'a (2)']
+    """
+    seen: dict[str, int] = {}
+    found: list[str] = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found

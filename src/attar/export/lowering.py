@@ -1,0 +1,145 @@
+"""A quantized model rewritten so that a plain trace of it is already the graph a runtime wants.
+
+The problem: turning a simulated model into integer kernels usually means to export a float graph
+and then search it for places to insert quantizers, by names and patterns that change with every
+version of an exporter. The idea: do the replacing in torch, where modules have names. Every Linear
+and every embedding table becomes a module that holds the int8 integers and says in its own forward
+how the runtime spells "integers × scales"; every site gets the runtime's quantizer. The trace then
+has nothing left to find, and integers lie in the file as integers.
+
+    Linear       y = x · dequantize(W_int8, scale per row)ᵀ + bias
+    Embedding    y = scale[id] · W_int8[id]          one row is dequantized, never the table
+    site         x̂ = dequantize(quantize(x))
+
+Fewer than 8 bits lie on a part of the 8-bit grid: integers of a 4-bit weight are int8 of at most
+±7, and a 4-bit activation is clipped to its own range first, then put on the same points of a u8
+grid.
+
+The attention mask is made additive once, in front (`SequenceClassifier`), instead of by the
+library's general code for masks, which is traced into dozens of small operations.
+
+*Which sites a runtime gets.* `FLOAT_SITES`: queries, keys, values and attention probabilities stay
+float. Measured on MiniLM (3 blocks, 2 cores): OpenVINO computes the attention products in float
+whenever an operand has a zero point, so that quantizing them only adds work (1 × 128: 3.23 ms
+without, 3.65 ms with; 8 × 128: 21.2 and 23.4 ms). See docs/decisions/0002-export-by-lowering.md.
+Shape letters: B texts, T tokens, O rows of a weight, I columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.errors import ModelError
+from attar.models.load import LoadedModel, load_model
+from attar.models.packing import read_integers
+from attar.models.ports import insert_
+from attar.models.qparams import QPARAMS_FILE, ModelQParams, SiteQParams
+from attar.models.quantized import load_simulated, site_of
+from attar.models.sites import SITE_KINDS
+
+FLOAT_SITES = ("query", "key", "value", "attention_probs")
+"""Kinds of sites that no runtime of ours is given, and why: see the module's text."""
+
+MakeWeight = Callable[[nn.Module, Tensor, Tensor], nn.Module]
+"""(the float Linear or Embedding, int8 integers (O, I), float32 scales (O,)) → its replacement."""
+MakeSite = Callable[[SiteQParams], nn.Module]
+
+
+class SequenceClassifier(nn.Module):
+    """The whole graph: int64 inputs (B, T) to logits (B, C)."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        hidden = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * LARGEST
+        rest = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        return self.model(input_ids=input_ids, attention_mask=hidden, **rest).logits
+
+
+LARGEST = torch.finfo(torch.float32).min
+"""Added to the score of a padded position: its probability becomes exactly 0."""
+
+
+def is_quantized(model_folder: Path) -> bool:
+    """Whether the folder holds integers or floats."""
+    return (model_folder / QPARAMS_FILE).is_file()
+
+
+def load_float(model_folder: Path) -> LoadedModel:
+    """A float model ready to be traced.
+
+    Raises:
+        ModelError: no encoder with a classification head; its mask would not be the one above.
+    """
+    loaded = load_model(model_folder, attention="eager")
+    config = loaded.model.config
+    is_encoder = not (
+        getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False)
+    )
+    # a decoder masks the future as well, which an additive padding mask cannot say
+    if loaded.task is None or not is_encoder or config.model_type in DECODERS:
+        raise ModelError(
+            f"export knows encoders fine-tuned for classification or regression, such as bert and "
+            f"roberta; {model_folder} is a {type(loaded.model).__name__}"
+            f"{' without task.json' if loaded.task is None else ''}; train one first"
+        )
+    return loaded
+
+
+DECODERS = ("gpt2", "llama", "qwen2")
+
+
+def lower(model_folder: Path, make_weight: MakeWeight, make_site: MakeSite) -> SequenceClassifier:
+    """The quantized model of a folder with every weight and every site replaced.
+
+    Raises:
+        ArtifactError, ModelError: as `load_simulated`.
+    """
+    loaded = load_simulated(model_folder, skip_kinds=SITE_KINDS)
+    qparams = ModelQParams.read(model_folder)
+    model = loaded.model
+    integers = read_integers(model_folder, qparams)
+    shared = {name: integers[kept] for name, kept in qparams.tied.items() if kept in integers}
+    for name, (values, scale) in (integers | shared).items():
+        fqn = name.removesuffix(".weight")
+        lowered = make_weight(model.get_submodule(fqn), values.to(torch.int8), scale)
+        model.set_submodule(fqn, lowered)
+    chosen = [site for site in qparams.sites if site.kind not in FLOAT_SITES]
+    insert_(model, {site_of(site): make_site(site) for site in chosen})
+    return SequenceClassifier(model).eval()
+
+
+class IntegerEmbedding(nn.Module):
+    """Rows of int8 with a scale each; the same in every runtime."""
+
+    def __init__(self, integers: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("integers", integers)
+        self.register_buffer("scale", scale[:, None].clone())
+
+    def forward(self, ids: Tensor) -> Tensor:
+        rows = nn.functional.embedding(ids, self.get_buffer("integers")).to(torch.float32)
+        return rows * nn.functional.embedding(ids, self.get_buffer("scale"))
+
+
+def example_inputs(input_names: tuple[str, ...]) -> dict[str, Tensor]:
+    """A batch to trace with: more than one text and an odd length, so that no size is taken for a
+    constant of another meaning; the second text is padded.
+    """
+    mask = torch.ones(2, 11, dtype=torch.int64)
+    mask[1, 7:] = 0
+    every = {
+        "input_ids": torch.arange(2, 24).reshape(2, 11) * mask,
+        "attention_mask": mask,
+        "token_type_ids": torch.zeros(2, 11, dtype=torch.int64),
+    }
+    return {name: every[name] for name in input_names}

@@ -1,0 +1,116 @@
+"""`README.md` of an exported folder: what it is, what it was made from, and what is not known.
+
+Every figure in it comes from this export's own measurements; accuracy and speed are not among them,
+because they belong to a data set and a machine (`attar evaluate` measures both).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attar.artifacts import disk_errors_explained
+from attar.export.fusion_audit import FusionAudit
+from attar.export.parity import ParityResult
+from attar.models.runtimes import Deployment
+from attar.models.task import Task
+
+CARD_FILE = "README.md"
+
+
+def write_model_card(
+    folder: Path,
+    *,
+    name: str,
+    task: Task,
+    deployment: Deployment,
+    parity: ParityResult,
+    audit: FusionAudit,
+    size_mib: float,
+    lineage: list[str],
+) -> None:
+    """Write the card.
+
+    Args:
+        lineage: one line a step that the model went through, first to last.
+    """
+    sections = [
+        f"# {name}",
+        _what_it_is(task, deployment, size_mib),
+        "## Use it",
+        _usage(deployment),
+        "## How it was made",
+        "\n".join(f"{number}. {line}" for number, line in enumerate(lineage, 1)) or "Not recorded.",
+        "## Measured at export",
+        _figures(parity, audit),
+        "## Limits",
+        _limits(task, deployment),
+    ]
+    with disk_errors_explained(folder):
+        (folder / CARD_FILE).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _what_it_is(task: Task, deployment: Deployment, size_mib: float) -> str:
+    runtime = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}[deployment.format]
+    bits = deployment.bits
+    precision = (
+        f"{bits['weight']}-bit weights, {bits['embedding']}-bit embeddings and "
+        f"{bits['activation']}-bit activations"
+        if bits
+        else "32-bit floats"
+    )
+    answer = (
+        f"one of {len(task.label_names)} labels: {', '.join(task.label_names)}"
+        if task.objective == "classification"
+        else "a number"
+    )
+    return (
+        f"A text model for {runtime} on a CPU, with {precision}. It answers a text, or a pair of "
+        f"texts, with {answer}.\n\n"
+        f"{deployment.num_params:,} parameters, {size_mib:.1f} MiB of graph and weights."
+    )
+
+
+def _usage(deployment: Deployment) -> str:
+    package = deployment.format
+    return (
+        f"```sh\npip install {package} tokenizers numpy\n"
+        'python predict.py "some text"\n```\n\n'
+        "or with attar, which needs no torch for it:\n\n"
+        '```python\nimport attar\nattar.load("this folder").predict(["some text"])\n```'
+    )
+
+
+def _figures(parity: ParityResult, audit: FusionAudit) -> str:
+    counts = audit.as_metrics()
+    lines = [
+        f"- {counts['num_int8']} of {counts['num_matmuls']} matrix products run in 8 bits on the "
+        "exporting machine (`fusion_audit.json` names the others, and why).",
+    ]
+    if parity.against == "simulated":
+        lines.append(
+            f"- On {parity.examples} texts the deployed logits differ from the simulated ones by "
+            f"{parity.relative_error:.2f} of the quantization error; {parity.label_flips:.1%} of "
+            f"the labels differ. Its own distance to float is {parity.error_ratio:.2f} of the "
+            "simulated model's (`parity.json`)."
+        )
+    else:
+        lines.append(
+            f"- On {parity.examples} texts the logits differ from torch's by at most "
+            f"{parity.max_difference:.1e} (`parity.json`)."
+        )
+    return "\n".join(lines)
+
+
+def _limits(task: Task, deployment: Deployment) -> str:
+    lines = [
+        f"- Texts are cut at {task.max_length} tokens.",
+        "- It knows the language and the kind of text it was trained on; elsewhere its "
+        "probabilities mean little.",
+        "- Accuracy and latency are not stated here: measure them on your data and machine with "
+        "`attar evaluate`.",
+    ]
+    if deployment.bits:
+        lines.append(
+            "- A CPU without int8 dot products (VNNI on x86) runs it, but not faster than floats."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,178 @@
+"""ONNX Runtime: the lowered model with its quantizers written out as ONNX operators.
+
+torch's exporter cannot translate fake-quantize. It can pass on operators that it is given by name
+(`torch.onnx.ops.symbolic`), so the lowered modules name QuantizeLinear and DequantizeLinear
+themselves and the exported graph is finished. Three rules make ONNX Runtime use its int8 kernels:
+
+- activations u8, weights s8 with a scale per column, stored (I, O) as its kernels want them;
+- no quantizer right behind a product: the sums leave as float (`MatMulIntegerToFloat`) and the
+  bias is added there;
+- a product of two-dimensional inputs plus a bias would become `Gemm`, which has no such kernel, so
+  those inputs (pooler, classifier) get a third dimension for the moment of the product.
+
+CPUs without dot products of bytes (VNNI) add pairs of u8 × s8 in 16 bits, which saturates. There
+weights are stored unsigned, around 128: the kernels for u8 × u8 widen first. Slower, and exact; no
+bit of the weights is given up.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attar.artifacts import disk_errors_explained
+from attar.export.lowering import (
+    IntegerEmbedding,
+    SequenceClassifier,
+    example_inputs,
+    is_quantized,
+    load_float,
+    lower,
+)
+from attar.extras import require
+from attar.models.qparams import SiteQParams
+from attar.models.runtimes import ONNX_FILE
+
+OPSET = 21
+"""The first in which QuantizeLinear and its inverse know all the 8-bit types they are used with."""
+MOST_TEXTS, MOST_TOKENS = 4096, 8192
+"""Upper ends of the open dimensions; the exporter wants some."""
+
+
+class IntegerMatMul(nn.Module):
+    """A Linear as DequantizeLinear → MatMul → Add."""
+
+    def __init__(self, linear: nn.Linear, integers: Tensor, scale: Tensor, *, signed: bool) -> None:
+        super().__init__()
+        columns = integers.T.contiguous()
+        zero = torch.zeros_like(scale, dtype=torch.int8)
+        if not signed:
+            columns = (columns.to(torch.int16) + 128).to(torch.uint8)
+            zero = torch.full_like(scale, 128).to(torch.uint8)
+        self.register_buffer("integers", columns)
+        self.register_buffer("scale", scale.clone())
+        self.register_buffer("zero_point", zero)
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.get_buffer(name) for name in ("integers", "scale", "zero_point")]
+        weight = _operator("DequantizeLinear", parts, torch.float32, parts[0], axis=1)
+        if x.ndim == 2:
+            product = torch.matmul(x[:, None, :], weight).squeeze(1)
+        else:
+            product = torch.matmul(x, weight)
+        return product if self.bias is None else product + self.bias
+
+
+class QuantizeDequantize(nn.Module):
+    """A site's grid as QuantizeLinear → DequantizeLinear on unsigned bytes."""
+
+    def __init__(self, site: SiteQParams) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(site.scale, dtype=torch.float32))
+        zero_point = site.zero_point - site.quant_min
+        self.register_buffer("zero_point", torch.tensor(zero_point, dtype=torch.uint8))
+        self.is_narrow = site.quant_max - site.quant_min < 255
+        self.low, self.high = site.low, site.high
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.is_narrow:
+            x = x.clamp(self.low, self.high)
+        grid = [self.get_buffer("scale"), self.get_buffer("zero_point")]
+        integers = _operator("QuantizeLinear", [x, *grid], torch.uint8, x)
+        return _operator("DequantizeLinear", [integers, *grid], torch.float32, x)
+
+
+def _operator(
+    name: str, inputs: list[Tensor], dtype: torch.dtype, like: Tensor, **attrs: int
+) -> Tensor:
+    """An ONNX operator by name; a stand-in of the right type and shape until it is exported."""
+    return torch.onnx.ops.symbolic(name, inputs, {**attrs}, dtype=dtype, shape=like.shape)
+
+
+def write_onnx(
+    model_folder: Path, folder: Path, input_names: tuple[str, ...], *, signed_weights: bool = True
+) -> None:
+    """Write `model.onnx`, batch and length left open.
+
+    Args:
+        signed_weights: False on a CPU without int8 dot products; see above.
+    Raises:
+        ResourceError: the disk is full.
+    """
+    onnx = require("onnx", "export")
+    require("onnxscript", "export")
+    if is_quantized(model_folder):
+        module = lower(
+            model_folder, partial(_integer_weight, signed=signed_weights), QuantizeDequantize
+        )
+    else:
+        module = SequenceClassifier(load_float(model_folder).model)
+    sizes = {
+        0: torch.export.Dim("texts", min=1, max=MOST_TEXTS),
+        1: torch.export.Dim("tokens", min=2, max=MOST_TOKENS),
+    }
+    with _quiet_exporter(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            module.eval(),
+            (),
+            kwargs=example_inputs(input_names),
+            dynamo=True,
+            dynamic_shapes=dict.fromkeys(input_names, sizes),
+            input_names=list(input_names),
+            output_names=["logits"],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    proto = program.model_proto
+    _tidy_(proto.graph)
+    with disk_errors_explained(folder):
+        onnx.save(proto, folder / ONNX_FILE)
+
+
+def _integer_weight(
+    module: nn.Module, integers: Tensor, scale: Tensor, *, signed: bool
+) -> nn.Module:
+    if isinstance(module, nn.Linear):
+        return IntegerMatMul(module, integers, scale, signed=signed)
+    return IntegerEmbedding(integers, scale)
+
+
+def _tidy_(graph: Any) -> None:
+    """Name every product after its module, and drop what only the exporter needs."""
+    # types noted on the way are those of the stand-ins and keep ONNX Runtime from fusing
+    del graph.value_info[:]
+    taken: Counter[str] = Counter()
+    for node in graph.node:
+        facts = {entry.key: entry.value for entry in node.metadata_props}
+        scopes = ast.literal_eval(facts.get("pkg.torch.onnx.name_scopes", "[]"))
+        if node.op_type in ("MatMul", "Gemm") and len(scopes) >= 2:
+            fqn = scopes[-2].removeprefix("model.")
+            taken[fqn] += 1
+            node.name = fqn if taken[fqn] == 1 else f"{fqn} ({taken[fqn]})"
+        del node.metadata_props[:]
+        node.doc_string = ""
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter's remarks on its own inside; its errors still come."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,94 @@
+"""OpenVINO: the lowered model, traced once, with int8 weights in the file.
+
+OpenVINO's PyTorch frontend reads torch's own fake-quantize as its `FakeQuantize`, and
+int8 → float → × scale as a quantized weight. When the model is compiled, its low-precision passes
+move both into the kernels: u8 activations × i8 weights. Nothing is inserted into a graph by us.
+
+On the way: TorchScript's tracer warns that Python values become constants. Which ones matter is not
+a question for reading but for running: the parity check compares texts of many lengths.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from attar.artifacts import disk_errors_explained
+from attar.export.lowering import (
+    IntegerEmbedding,
+    SequenceClassifier,
+    example_inputs,
+    is_quantized,
+    load_float,
+    lower,
+)
+from attar.extras import require
+from attar.models.qparams import SiteQParams
+from attar.models.runtimes import OPENVINO_FILE
+
+BYTE_MIN, BYTE_MAX = 0, 255
+"""Activations are unsigned bytes in the kernels; 256 levels are what the passes recognise."""
+
+
+class IntegerLinear(nn.Module):
+    """A Linear that keeps int8; OpenVINO moves the scales behind the integer product."""
+
+    def __init__(self, linear: nn.Linear, integers: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("integers", integers)
+        self.register_buffer("scale", scale[:, None].clone())
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.get_buffer("integers").to(torch.float32) * self.get_buffer("scale")
+        return nn.functional.linear(x, weight, self.bias)
+
+
+class ByteQuantizer(nn.Module):
+    """Any grid of at most 8 bits, spelled on the 256 points of a byte."""
+
+    def __init__(self, site: SiteQParams) -> None:
+        super().__init__()
+        self.scale = site.scale
+        self.zero_point = site.zero_point - site.quant_min
+        self.is_narrow = site.quant_max - site.quant_min < BYTE_MAX
+        self.low, self.high = site.low, site.high
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.is_narrow:
+            x = x.clamp(self.low, self.high)
+        return torch.fake_quantize_per_tensor_affine(
+            x, self.scale, self.zero_point, BYTE_MIN, BYTE_MAX
+        )
+
+
+def write_openvino(model_folder: Path, folder: Path, input_names: tuple[str, ...]) -> None:
+    """Write `openvino_model.xml` and `.bin`, batch and length left open.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    openvino = require("openvino", "export")
+    if is_quantized(model_folder):
+        module = lower(model_folder, _integer_weight, ByteQuantizer)
+    else:
+        module = SequenceClassifier(load_float(model_folder).model)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers' properties, read by it
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's own
+        graph = openvino.convert_model(module.eval(), example_input=example_inputs(input_names))
+    for port in graph.inputs:  # tracing leaves numbers beside the names
+        port.get_tensor().set_names(port.get_names() & set(input_names))
+    graph.outputs[0].get_tensor().set_names({"logits"})
+    with disk_errors_explained(folder):
+        openvino.save_model(graph, folder / OPENVINO_FILE, compress_to_fp16=False)
+
+
+def _integer_weight(module: nn.Module, integers: Tensor, scale: Tensor) -> nn.Module:
+    if isinstance(module, nn.Linear):
+        return IntegerLinear(module, integers, scale)
+    return IntegerEmbedding(integers, scale)

@@ -1,0 +1,183 @@
+"""Does the runtime compute what was simulated? Measured on real texts, from the files as written.
+
+The problem: a deployed model never equals its simulation bit for bit. A sum in another order moves
+an activation across a rounding boundary, one step of a grid is far more than the sum's own error,
+and later layers spread it. Measured on MiniLM (3 blocks, SST-2 texts): the *same* simulated model
+in float64 instead of float32 differs by 0.36 of the quantization error, noise of one part in a
+million after every layer by 0.54. So equality cannot be asked for, and the yardstick must be the
+quantization error itself:
+
+    relative_error = rms(deployed − simulated) / rms(simulated − float)
+    label_flips    = share of texts whose predicted label differs
+
+Two models quantized independently of each other to the same bits would give √2: there the runtime
+rounds as well as the simulation and agrees with it no more than chance. An export that computes
+something else (a grid misread, a mask lost) gives several times that. `error_ratio` =
+rms(deployed − float) / rms(simulated − float) is free of that chance: 1 means that deploying cost
+nothing.
+
+"Simulated" has the quantizers that the runtime has, and "float" is the same weights without any.
+A float model is compared with torch directly: max |difference|, to `FLOAT_TOLERANCE`.
+Shapes: B texts, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attar.data.tokenize import TextEncoder
+from attar.errors import GateMissedError
+from attar.export.config import Parity
+from attar.export.lowering import FLOAT_SITES, is_quantized
+from attar.models.runtimes import Runtime
+from attar.models.sites import SITE_KINDS
+from attar.models.task import Task
+
+FLOAT_TOLERANCE = 1e-4
+"""Largest difference of a float export's logits: float32 sums in another order, with room."""
+BATCH_SIZE = 16
+
+Batch = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ParityResult:
+    """`parity.json`."""
+
+    examples: int
+    against: str
+    """"simulated", or "float" for a model that was never quantized."""
+    relative_error: float
+    label_flips: float
+    """Share of the texts; 0 for regression."""
+    max_relative_error: float
+    max_label_flips: float
+    max_difference: float
+    """Largest |difference| of a logit."""
+    error_ratio: float | None = None
+    quantization_error: float | None = None
+    """rms(simulated − float), in logits."""
+    all_sites_error: float | None = None
+    """relative_error against the simulated model with the quantizers that no runtime is given."""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def batches_of(texts: Sequence[tuple[str, ...]], folder: Path, task: Task) -> list[Batch]:
+    """The texts as padded batches of neighbours in the given order: lengths of all kinds meet."""
+    encoder = TextEncoder.from_folder(folder, task.max_length, task.input_names)
+    encoded = encoder.encode(texts)
+    starts = range(0, len(encoded), BATCH_SIZE)
+    return [encoded.batch(range(i, min(i + BATCH_SIZE, len(encoded)))) for i in starts]
+
+
+def measure_parity(
+    model_folder: Path, runtime: Runtime, batches: Sequence[Batch], task: Task, limits: Parity
+) -> ParityResult:
+    """Compare the open runtime with the torch model of `model_folder`."""
+    deployed = np.concatenate([runtime.logits(batch) for batch in batches])
+    if not is_quantized(model_folder):
+        return _against_float(_float_logits(model_folder, batches), deployed, task, limits)
+    simulated = _simulated_logits(model_folder, batches, FLOAT_SITES)
+    unquantized = _simulated_logits(model_folder, batches, SITE_KINDS)
+    complete = _simulated_logits(model_folder, batches, ())
+    error = _rms(simulated - unquantized)
+    return ParityResult(
+        examples=len(deployed),
+        against="simulated",
+        relative_error=_ratio(_rms(deployed - simulated), error),
+        label_flips=_flips(deployed, simulated, task),
+        max_relative_error=limits.max_relative_error,
+        max_label_flips=limits.max_label_flips,
+        max_difference=float(np.abs(deployed - simulated).max()),
+        error_ratio=_ratio(_rms(deployed - unquantized), error),
+        quantization_error=error,
+        all_sites_error=_ratio(_rms(deployed - complete), _rms(complete - unquantized)),
+    )
+
+
+def check_parity(result: ParityResult, what: str) -> None:
+    """Refuse an export that computes something else than what was measured before.
+
+    Raises:
+        GateMissedError: a limit is missed, or a logit is not finite.
+    """
+    within = (
+        result.relative_error <= result.max_relative_error
+        and result.label_flips <= result.max_label_flips
+    )
+    if within:  # NaN is never within
+        return
+    raise GateMissedError(
+        f"{what} differs from its {result.against} model on {result.examples} texts: "
+        f"relative_error {result.relative_error:.3g} (at most {result.max_relative_error:g}), "
+        f"label_flips {result.label_flips:.3g} (at most {result.max_label_flips:g}), "
+        f"error_ratio {result.error_ratio if result.error_ratio is not None else 1:.3g} "
+        "(near 1: the runtime only rounds elsewhere; well above: the export is wrong); nothing was "
+        "published. Raise parity.max_relative_error or parity.max_label_flips if you accept that, "
+        "use more parity.examples, or quantize to more bits"
+    )
+
+
+def _against_float(
+    expected: np.ndarray, deployed: np.ndarray, task: Task, limits: Parity
+) -> ParityResult:
+    """Float against float: the differences themselves, in units of the tolerance's own scale."""
+    difference = float(np.abs(deployed - expected).max())
+    return ParityResult(
+        examples=len(deployed),
+        against="float",
+        relative_error=difference / max(1.0, float(np.abs(expected).max())),
+        label_flips=_flips(deployed, expected, task),
+        max_relative_error=FLOAT_TOLERANCE,
+        max_label_flips=limits.max_label_flips,
+        max_difference=difference,
+    )
+
+
+def _simulated_logits(
+    model_folder: Path, batches: Sequence[Batch], skip_kinds: Sequence[str]
+) -> np.ndarray:
+    from attar.models.quantized import load_simulated
+
+    return _torch_logits(load_simulated(model_folder, skip_kinds=skip_kinds).model, batches)
+
+
+def _float_logits(model_folder: Path, batches: Sequence[Batch]) -> np.ndarray:
+    from attar.models.load import load_model
+
+    return _torch_logits(load_model(model_folder).model, batches)
+
+
+def _torch_logits(model: Any, batches: Sequence[Batch]) -> np.ndarray:
+    import torch
+
+    with torch.inference_mode():
+        found = [
+            model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits
+            for batch in batches
+        ]
+        return torch.cat(found).float().numpy()
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def _ratio(part: float, whole: float) -> float:
+    """0/0 is no error at all; a finite error where none was expected is an unbounded share."""
+    if whole > 0:
+        return part / whole
+    return 0.0 if part == 0 else 1e9
+
+
+def _flips(ours: np.ndarray, theirs: np.ndarray, task: Task) -> float:
+    if task.objective == "regression":
+        return 0.0
+    return float((ours.argmax(axis=1) != theirs.argmax(axis=1)).mean())

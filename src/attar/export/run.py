@@ -1,0 +1,197 @@
+"""The step `export`: a folder that a CPU runtime opens, checked before anyone relies on it.
+
+    lower and trace → files → parity on real texts → audit of the executed graph → papers → seal
+
+The checks run on the files as they were written, through the same door that users open. A model
+that misses the parity gate is not published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attar.artifacts import write_json
+from attar.data.load import load_data
+from attar.errors import ModelError, UsageError, did_you_mean
+from attar.export.bundle import seal, write_bundle, write_snippet
+from attar.export.config import ExportStep
+from attar.export.cpu import int8_flags, needs_unsigned_weights
+from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino
+from attar.export.lowering import FLOAT_SITES, is_quantized, load_float
+from attar.export.model_card import write_model_card
+from attar.export.onnxruntime import write_onnx
+from attar.export.openvino import write_openvino
+from attar.export.parity import batches_of, check_parity, measure_parity
+from attar.models.qparams import ModelQParams
+from attar.models.quantized import load_simulated
+from attar.models.references import resolve_model
+from attar.models.runtimes import Deployment, model_size_mib, open_runtime
+from attar.models.task import Task, find_model_folder
+from attar.step import StepContext
+
+STAGES = 5
+
+
+def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
+    """Write the exported folder; see the contract for its files and these metrics.
+
+    Raises:
+        GateMissedError: the exported model answers otherwise than the one it was made from.
+        ModelError: not fine-tuned, or of a family that cannot be exported.
+        UsageError: no data is named, and none is known, to check it with.
+    """
+    model_folder = find_model_folder(
+        resolve_model(config.model, context.inputs, context.recipe_folder)
+    )
+    task = Task.read(model_folder)
+    texts = _parity_texts(config, context, model_folder)
+    folder = context.folder
+    with context.progress.task(f"{context.name}: export", STAGES) as bar:
+        write_bundle(model_folder, folder)
+        _write_model(config, model_folder, folder, task)
+        bar.advance(note="written")
+        deployment = _seal(config, model_folder, folder, task)
+        bar.advance(note="sealed")
+        batches = batches_of(texts, folder, task)
+        runtime = open_runtime(folder)
+        parity = measure_parity(model_folder, runtime, batches, task, config.parity)
+        write_json(folder / "parity.json", parity.as_json())
+        check_parity(parity, f"{context.name} ({config.format})")
+        bar.advance(note="parity holds")
+        audit = _audit(config, folder, is_quantized(model_folder))
+        write_json(folder / "fusion_audit.json", audit.as_json())
+        bar.advance(note="audited")
+        size_mib = model_size_mib(folder, config.format)
+        write_snippet(folder, config.format, task.input_names)
+        write_model_card(
+            folder,
+            name=f"{context.recipe.get('name', '')} {context.name}".strip(),
+            task=task,
+            deployment=deployment,
+            parity=parity,
+            audit=audit,
+            size_mib=size_mib,
+            lineage=_lineage(config.model, context.recipe),
+        )
+        bar.advance(note="described")
+    _warn_of_float_products(audit, context)
+    return {
+        "format": config.format,
+        "parity": parity.as_json(),
+        "fusion": audit.as_metrics(),
+        "size_mib": size_mib,
+        "num_params": deployment.num_params,
+    }
+
+
+def _write_model(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> None:
+    if config.format == "openvino":
+        write_openvino(model_folder, folder, task.input_names)
+    else:
+        signed = not needs_unsigned_weights()
+        write_onnx(model_folder, folder, task.input_names, signed_weights=signed)
+
+
+def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> Deployment:
+    facts: dict[str, Any] = {"precision": "float32"}
+    if is_quantized(model_folder):
+        qparams = ModelQParams.read(model_folder)
+        facts = {
+            "precision": "int8",
+            "bits": qparams.bits.model_dump(),
+            "float_sites": FLOAT_SITES,
+        }
+        model = load_simulated(model_folder).model
+    else:
+        model = load_float(model_folder).model
+    return seal(
+        folder,
+        config.format,
+        model,
+        task.input_names,
+        source=config.model,
+        cpu={"int8": int8_flags()},
+        **facts,
+    )
+
+
+def _audit(config: ExportStep, folder: Path, quantized: bool) -> FusionAudit:
+    audit = audit_openvino if config.format == "openvino" else audit_onnx
+    return audit(folder, is_quantized=quantized)
+
+
+def _warn_of_float_products(audit: FusionAudit, context: StepContext) -> None:
+    unexpected = audit.unexpected()
+    if unexpected:
+        names = ", ".join(product.name for product in unexpected[:3])
+        context.progress.warn(
+            f"{context.name}: {len(unexpected)} of {len(audit.products)} matrix products stay in "
+            f"float though they are quantized ({names}); they are right, and slow. "
+            f"int8 instructions of this CPU: {', '.join(int8_flags()) or 'none'}"
+        )
+
+
+def _parity_texts(
+    config: ExportStep, context: StepContext, model_folder: Path
+) -> tuple[tuple[str, ...], ...]:
+    """The first validation texts of the data that the step names, or that the model came from."""
+    name = config.data or _data_of(config.model, context.recipe)
+    if name is None or name not in context.data:
+        known = ", ".join(context.data) or "none"
+        raise UsageError(
+            f"export compares answers on real texts, and data {name!r} is not among this recipe's "
+            f"({known}){did_you_mean(name or '', list(context.data))}; "
+            'add data = "<name>" to the step'
+        )
+    data = load_data(context.data[name], context.recipe_folder, name=name, seed=context.seed)
+    texts = data.split("validation").texts[: config.parity.examples]
+    if not texts:
+        raise ModelError(f"data {name!r} has no validation texts to compare {model_folder} with")
+    if len(texts) < config.parity.examples:
+        context.progress.warn(
+            f"{context.name}: parity.examples is {config.parity.examples}, data {name!r} has "
+            f"{len(texts)} validation texts; all of them are used"
+        )
+    return texts
+
+
+def _data_of(model: str, recipe: Mapping[str, Any]) -> str | None:
+    """The data a step of the recipe learned from or was calibrated with; the only data if one."""
+    step = recipe.get("steps", {}).get(model, {})
+    calibration = step.get("calibration") or {}
+    named = step.get("data") or calibration.get("data")
+    only = list(recipe.get("data", {}))
+    return named or (only[0] if len(only) == 1 else None)
+
+
+def _lineage(model: str, recipe: Mapping[str, Any]) -> list[str]:
+    """The chain of steps back to the first model, oldest first."""
+    steps = recipe.get("steps", {})
+    lines: list[str] = []
+    word: Any = model
+    while isinstance(word, str) and word in steps and len(lines) < len(steps):
+        step = steps[word]
+        lines.append(f"`{word}`: {_described(step)}")
+        reference = step.get("model")
+        word = reference.get("from") if isinstance(reference, dict) else reference
+    if isinstance(word, str):
+        lines.append(f"`{word}`: the model everything started from")
+    return lines[::-1]
+
+
+def _described(step: Mapping[str, Any]) -> str:
+    """What one step does, in the recipe's own words."""
+    kind = str(step.get("run"))
+    told = [f"{kind} on data `{step['data']}`" if "data" in step else kind]
+    reference = step.get("model")
+    if isinstance(reference, dict) and "keep_blocks" in reference:
+        kept = ", ".join(map(str, reference["keep_blocks"]))
+        told.append(f"keeping blocks {kept} of `{reference.get('from')}`")
+    if step.get("teacher"):
+        told.append(f"taught by `{step['teacher']}`")
+    if kind == "quantize":
+        calibration = step.get("calibration", {})
+        told.append(f"method {step.get('method')}, calibrated on data `{calibration.get('data')}`")
+    return ", ".join(told)

@@ -1,0 +1,129 @@
+"""A model in whatever form it has on disk, through one door: float, simulated, or deployed.
+
+    float        a model folder with model.safetensors      torch, eager mode, float32
+    simulated    a model folder with qparams.json           torch, fake-quantized, float32
+    openvino     an exported folder                         OpenVINO, no torch
+    onnxruntime  an exported folder                         ONNX Runtime, no torch
+
+Whoever measures models asks a `Form` for logits, size and cost and never for its kind. torch is
+imported for the first two only, so that the memory of a deployed model is its own.
+Shapes: B texts, T tokens, C classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from attar.artifacts import MIB
+from attar.errors import ArtifactError
+from attar.models.qparams import QPARAMS_FILE
+from attar.models.runtimes import DEPLOY_FILE, Deployment, model_size_mib, open_runtime
+from attar.models.safe_files import WEIGHTS_FILE, weight_files
+from attar.models.task import Task, find_model_folder
+
+FormName = Literal["float", "simulated", "openvino", "onnxruntime"]
+
+
+class Form(ABC):
+    """A fine-tuned model, ready to answer."""
+
+    form: FormName
+    folder: Path
+    """Where tokenizer.json, config.json and task.json are."""
+    task: Task
+    num_params: int
+    size_mib: float
+    """MiB of weights and graph; tokenizer excluded."""
+
+    @abstractmethod
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Logits (B, C), float32, of int64 inputs (B, T)."""
+
+    @abstractmethod
+    def flops(self, batch: int, tokens: int) -> int:
+        """FLOPs of one forward pass; a multiply-add is 2, in integers as in floats."""
+
+
+class TorchForm(Form):
+    """A float or simulated model, as plain eager torch runs it."""
+
+    def __init__(self, folder: Path, form: FormName, threads: int | None) -> None:
+        import torch
+
+        from attar.models.cost import num_params
+
+        if form == "simulated":
+            from attar.models.packing import size_mib
+            from attar.models.quantized import load_simulated
+
+            loaded = load_simulated(folder)
+            self.size_mib = size_mib(folder)
+        else:
+            from attar.models.load import load_model
+
+            loaded = load_model(folder)
+            self.size_mib = sum(file.stat().st_size for file in weight_files(folder)) / MIB
+        self.form, self.folder, self._threads = form, folder, threads or torch.get_num_threads()
+        self.task = Task.read(folder)
+        self._model = loaded.model.eval()
+        self.num_params = num_params(self._model)
+
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        import torch
+
+        if torch.get_num_threads() != self._threads:
+            # a setting of the whole process: the caller's other models may want another number
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            inputs = {name: torch.from_numpy(batch[name]) for name in self.task.input_names}
+            return self._model(**inputs).logits.float().numpy()
+
+    def flops(self, batch: int, tokens: int) -> int:
+        from attar.models.cost import flops
+
+        return flops(self._model, batch, tokens)
+
+
+class DeployedForm(Form):
+    """An exported model in its runtime."""
+
+    def __init__(self, folder: Path, threads: int | None) -> None:
+        self._deployment = Deployment.read(folder)
+        self._runtime = open_runtime(folder, threads)
+        self.form = self._deployment.format
+        self.folder = folder
+        self.task = Task.read(folder)
+        self.num_params = self._deployment.num_params
+        self.size_mib = model_size_mib(folder, self._deployment.format)
+
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self._runtime.logits(batch)
+
+    def flops(self, batch: int, tokens: int) -> int:
+        return self._deployment.flops.of(batch, tokens)
+
+
+def open_form(path: Path, threads: int | None = None) -> Form:
+    """Open a step's artifact or a model folder, whichever form it has.
+
+    Args:
+        threads: cores one call may use; None: the runtime's own choice.
+    Raises:
+        ArtifactError: none of the four forms, or damaged.
+    """
+    if (path / DEPLOY_FILE).is_file():
+        return DeployedForm(path, threads)
+    folder = find_model_folder(path)
+    if (folder / QPARAMS_FILE).is_file():
+        return TorchForm(folder, "simulated", threads)
+    if (folder / "config.json").is_file():
+        return TorchForm(folder, "float", threads)
+    raise ArtifactError(
+        f"{path} holds no model: expected {DEPLOY_FILE} (exported), {QPARAMS_FILE} (quantized) or "
+        f"{WEIGHTS_FILE} with config.json (float); name the folder of a step that made a model"
+    )

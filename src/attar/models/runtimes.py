@@ -1,0 +1,172 @@
+"""An exported model on the machine where it is used: integers in a CPU runtime, and no torch.
+
+The problem: what is deployed is a folder, and the folder must be enough. The idea: `deploy.json`
+says which runtime opens which files, what goes in and what comes out, and the sha256 of each file,
+so that a copy that went wrong is found before it answers. Two runtimes, one door.
+
+Left out: accelerators, and batching over threads; a `Runtime` serves one caller at a time.
+Imports no torch. Shapes: B texts, T tokens, C classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from attar.artifacts import read_json, sha256_of, write_json
+from attar.config import Config
+from attar.errors import ArtifactError
+
+DEPLOY_FILE = "deploy.json"
+OPENVINO_FILE = "openvino_model.xml"
+ONNX_FILE = "model.onnx"
+MODEL_FILES = {
+    "openvino": (OPENVINO_FILE, "openvino_model.bin"),
+    "onnxruntime": (ONNX_FILE,),
+}
+"""Format → the files that hold graph and weights; the first is the one that is opened."""
+FORMAT_VERSION = 1
+"""Raised when an older reader would misread a newer folder."""
+
+RuntimeName = Literal["openvino", "onnxruntime"]
+
+
+class Flops(Config):
+    """FLOPs of a forward pass: B · (per_text + per_token · T + per_token_pair · T²)."""
+
+    per_text: int = Field(ge=0)
+    per_token: int = Field(ge=0)
+    per_token_pair: int = Field(ge=0)
+
+    def of(self, batch: int, tokens: int) -> int:
+        """One multiply-add counts 2.
+
+        Example:
+            >>> Flops(per_text=1, per_token=2, per_token_pair=3).of(2, 10)
+            642
+        """
+        return batch * (self.per_text + self.per_token * tokens + self.per_token_pair * tokens**2)
+
+
+class Deployment(Config):
+    """`deploy.json`: what a folder holds and how it was made."""
+
+    version: Literal[1] = FORMAT_VERSION
+    format: RuntimeName
+    precision: Literal["int8", "float32"]
+    files: dict[str, str]
+    """Name → sha256 of everything that an answer depends on."""
+    input_names: tuple[str, ...]
+    num_params: int = Field(gt=0)
+    flops: Flops
+    bits: dict[str, int] = Field(default_factory=dict)
+    """Bits of weights, embeddings, activations; empty for a float model. Fewer than 8 are stored
+    in bytes: the runtime's smallest integer."""
+    float_sites: tuple[str, ...] = ()
+    """Kinds of activation sites that this runtime computes in float."""
+    source: str = ""
+    """The step it was exported from."""
+    made_with: dict[str, str] = Field(default_factory=dict)
+    cpu: dict[str, Any] = Field(default_factory=dict)
+    """What the exporting machine could do in int8."""
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / DEPLOY_FILE, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, folder: Path) -> Deployment:
+        """Read `deploy.json`.
+
+        Raises:
+            ArtifactError: missing, damaged, or of another version.
+        """
+        file = folder / DEPLOY_FILE
+        if not file.is_file():
+            raise ArtifactError(
+                f"{folder} has no {DEPLOY_FILE}, so it is no exported model; name the folder of a "
+                "step that exports, such as runs/demo/deploy"
+            )
+        content = read_json(file)
+        found = content.get("version") if isinstance(content, dict) else None
+        if found != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{file} has version {found!r}, this attar reads version {FORMAT_VERSION}; "
+                "export the model again"
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the whole"
+            raise ArtifactError(
+                f"{file} is damaged: {place}: {first['msg']}; export the model again"
+            ) from error
+
+    def check_files(self, folder: Path) -> None:
+        """Compare every file with its sha256.
+
+        Raises:
+            ArtifactError: a file is missing or one of its bytes changed.
+        """
+        absent = [name for name in MODEL_FILES[self.format] if name not in self.files]
+        odd = [name for name in self.files if Path(name).name != name]
+        if absent or odd:
+            raise ArtifactError(
+                f"{folder / DEPLOY_FILE} is damaged: it must name {MODEL_FILES[self.format]} and "
+                f"only files of its own folder, got {sorted(self.files)}; export the model again"
+            )
+        for name, expected in self.files.items():
+            file = folder / name
+            if not file.is_file():
+                raise ArtifactError(f"{file} is missing; copy the whole folder, or export again")
+            if sha256_of(file) != expected:
+                raise ArtifactError(
+                    f"{file} was changed or cut after it was written ({file.stat().st_size} bytes, "
+                    "its sha256 differs); copy the folder again, or export again"
+                )
+
+
+class Runtime(Protocol):
+    """A model that is open and ready."""
+
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Logits (B, C), float32, of int64 inputs (B, T)."""
+        ...
+
+
+def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
+    """Open the exported model in `folder`.
+
+    Args:
+        threads: cores one call may use; None: all that this process may use.
+    Raises:
+        ArtifactError: the folder is no exported model, or a file is missing or damaged.
+        UsageError: the runtime is not installed.
+    """
+    deployment = Deployment.read(folder)
+    deployment.check_files(folder)
+    count = threads or usable_threads()
+    file = folder / MODEL_FILES[deployment.format][0]
+    if deployment.format == "openvino":
+        from attar.models.runtime_openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(file, count)
+    from attar.models.runtime_onnx import OnnxRuntime
+
+    return OnnxRuntime(file, count)
+
+
+def model_size_mib(folder: Path, form: RuntimeName) -> float:
+    """MiB of graph and weights; tokenizer and papers excluded."""
+    return sum((folder / name).stat().st_size for name in MODEL_FILES[form]) / 2**20
+
+
+def usable_threads() -> int:
+    """Cores this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

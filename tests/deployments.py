@@ -1,0 +1,124 @@
+"""Tiny models quantized and exported for real, once a test session: for tests of whatever is
+deployed."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tiny
+from attar.data.config import FilesData
+from attar.export.config import ExportStep, Parity
+from attar.models.task import Task
+from attar.progress import Progress
+from attar.quantization.config import Calibration, MinmaxStep
+from attar.step import StepContext
+
+LABELS = ("bad", "good")
+LENIENT = Parity(examples=48, max_relative_error=10.0, max_label_flips=1.0)
+"""A random model answers almost the same to every text: its labels flip at a breath."""
+
+
+def write_data(folder: Path, *, pairs: bool = False, rows: int = 64) -> None:
+    """Texts of many lengths over the tiny tokenizer's words, with labels that follow from them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [word for word in tiny.WORDS if not word.startswith("#")]
+    for split, offset in (("train", 0), ("validation", 1000)):
+        lines = []
+        for row in range(offset, offset + rows):
+            chosen = [
+                words[(row * 7 + i * (row % 5 + 1)) % len(words)] for i in range(row % 17 + 1)
+            ]
+            line: dict[str, Any] = {"text": " ".join(chosen), "label": LABELS[row % 2]}
+            if pairs:
+                line["second"] = " ".join(reversed(chosen))
+            lines.append(json.dumps(line))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def context_for(root: Path, name: str, inputs: dict[str, Path]) -> StepContext:
+    """A step's surroundings, with the data of `write_data` under the name "texts"."""
+    if not (root / "texts").is_dir():
+        write_data(root / "texts")
+    folder = root / name
+    folder.mkdir(parents=True)
+    return StepContext(
+        name=name,
+        folder=folder,
+        scratch=root / f".{name}",
+        inputs=inputs,
+        data={"texts": FilesData(path="texts", text="text", label_names=LABELS)},
+        recipe_folder=root,
+        progress=Progress(quiet=True),
+        recipe={"name": "tiny", "data": {"texts": {}}, "steps": {}},
+    )
+
+
+def fine_tuned(root: Path, *, objective: str = "classification", spread: float = 8.0) -> Path:
+    """A random tiny classifier with `task.json`, as a train step publishes it.
+
+    Args:
+        spread: factor on the head, so that answers differ between texts.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    labels = LABELS if objective == "classification" else ()
+    folder = root / "model"
+    tiny.write_tiny_bert(folder, num_labels=max(len(labels), 1))
+    tensors = load_file(folder / "model.safetensors")
+    torch.manual_seed(1)
+    for tensor_name in tensors:
+        if tensor_name.endswith(".weight") and "LayerNorm" not in tensor_name:
+            tensors[tensor_name] = tensors[tensor_name] * spread
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    Task(
+        objective=objective,  # pyright: ignore[reportArgumentType]
+        label_names=labels,
+        max_length=48,
+        input_names=("input_ids", "attention_mask", "token_type_ids"),
+        metrics=("accuracy",) if labels else ("pearson",),
+    ).write(folder)
+    return root
+
+
+def quantized(root: Path, source: Path, *, bits: int = 8) -> Path:
+    """What `quantize` publishes for the model of `source`."""
+    from attar.quantization.run import quantize
+
+    context = context_for(root, f"int{bits}", {"float": source})
+    config = MinmaxStep(
+        model="float",
+        calibration=Calibration(data="texts", examples=32),
+        weight_bits=bits,
+        activation_bits=bits,
+    )
+    quantize(config, context)
+    return context.folder
+
+
+def exported(
+    root: Path, name: str, source: Path, form: str, parity: Parity = LENIENT
+) -> tuple[Path, dict[str, Any]]:
+    """What `export` publishes, and its metrics."""
+    from attar.export.run import export
+
+    context = context_for(root, name, {"source": source})
+    config = ExportStep(model="source", format=form, data="texts", parity=parity)  # pyright: ignore[reportArgumentType]
+    return context.folder, export(config, context)
+
+
+class Deployments:
+    """One tiny model in all its forms, each made when first asked for. Read-only by agreement."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.float = cache(lambda: fine_tuned(root / "float"))
+        self.int8 = cache(lambda: quantized(root, self.float()))
+        self.int4 = cache(lambda: quantized(root, self.float(), bits=4))
+        self.export = cache(self._export)
+
+    def _export(self, source: str, form: str) -> tuple[Path, dict[str, Any]]:
+        return exported(self._root, f"{source}-{form}", getattr(self, source)(), form)
