@@ -4,8 +4,8 @@ The family's row (`families`) says where the parts lie; here they are looked up,
 together into norm sites. A block with a layer that its row does not name is refused, so that a
 variant of a family (an adapter, a cross-attention nobody told us of) is never half understood.
 
-    post-LN   a norm → the next sublayer's inputs, and as the shortcut → the next sublayer's own
-    norm pre-LN    a sublayer's norm → its own inputs
+    post-LN   a norm → the next sublayer's inputs, and as the shortcut → that sublayer's own norm
+    pre-LN    a sublayer's norm → its own inputs
     last norm of an encoder → every cross-attention's k and v; of the last stack → the head
 """
 

@@ -1,8 +1,7 @@
-"""From the plain data of a `config.json` to a transformers config and class, or an error that says
-why not.
+"""From the plain data of a `config.json` to a transformers config and class.
 
-Only what transformers has built in is ever looked up: by `model_type`, and for a bare architecture
-by its class's name.
+Only what transformers has built in is ever looked up: the config by `model_type`, a task's model in
+its table of sequence classifiers, and a bare architecture by its class's name.
 """
 
 from __future__ import annotations

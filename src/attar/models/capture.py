@@ -1,18 +1,14 @@
-"""Seeing a model's hidden states and attention scores while it runs, without changing what it
-computes.
+"""Seeing a model's hidden states and attention scores while it runs, changing nothing of it.
 
 Hidden states come from hooks around the blocks that the anatomy names. Scores are harder: a fused
-attention kernel never holds them, and where they are formed (rotary positions, T5's bias, fewer key
-heads than query heads) differs by family. All families hand their finished queries and keys to one
-pluggable attention function; ours records
+attention kernel never holds them, and how they come about (rotary positions, T5's bias, fewer key
+heads than query heads) differs by family. But all families hand their finished queries and keys to
+one pluggable attention function. Ours records, in float32, without the mask, before the softmax,
 
-    scores = q kᵀ · scaling + position bias        (B, H, T, S), float32, without the mask, before
-    the softmax
+    scores = q kᵀ · scaling + position bias        (B, H, T, S)
 
-and then calls the function that would have run anyway, so outputs are bit-identical with and
-without watching.
-Nothing is detached: a loss on what was seen reaches the weights, unless the caller is under
-`no_grad`.
+and then calls the function that would have run anyway: outputs are bit-identical, watched or not.
+Nothing is detached: a loss on what was seen reaches the weights, unless under `no_grad`.
 """
 
 from __future__ import annotations

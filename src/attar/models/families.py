@@ -1,10 +1,8 @@
-"""Where the parts of a model are: one row a family, and nothing else in attar asks for a family's
-name.
+"""Where the parts of a model are: one row a family; nothing else in attar knows a family's name.
 
 A row names modules, relative to the base model or to a block; `anatomy` turns it into views. That a
-row tells the truth
-is not believed but tested: each block is recomputed through its views, and each norm site is
-checked by watching what its readers really receive.
+row tells the truth is not believed but tested: each block is recomputed through its views, and each
+norm site is checked by watching what its readers really receive.
 
 To add a family: a row here and a tiny model in tests/tiny.py; the tests of the anatomy do the rest.
 """

@@ -2,10 +2,10 @@
 
 A head is a Linear whose row c scores class c, so a head trained with the same classes in another
 order is made right by reordering its rows. Classes that differ in name or number cannot be matched,
-and a new head drawn silently in its place
-would throw away what the user believes to have: that is refused. Hugging Face's placeholder names
-(LABEL_0, …) say nothing; with the right number of classes they are taken in order, and the caller
-is told.
+and a new head drawn silently in its place would throw away what the user believes to have: that is
+refused. Hugging Face's placeholder names (LABEL_0, …) say nothing; with the right number of classes
+they are taken in order, and the caller is told. A head of another kind of model (one that labels
+tokens) only shares the name, and is left out.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from attar.errors import ModelError
 from attar.models.task import Task
 
 HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(weight|bias)")
-"""Names of the last Linear of a sequence classifier, over all families of transformers that
-`anatomy` knows.
-"""
+"""Names of a sequence classifier's last Linear, in all families that the anatomy knows."""
 HEAD = re.compile(r"(classifier|score|classification_head)\.")
 PLACEHOLDER = re.compile(r"LABEL_\d+")
 
@@ -39,6 +37,10 @@ def reconciled_head(
         ModelError: the checkpoint has a head for other classes.
     """
     head = [name for name in tensors if HEAD.match(name)]
+    made_for = (config.get("architectures") or [""])[0]
+    if head and made_for and not made_for.endswith("ForSequenceClassification"):
+        body = {name: tensor for name, tensor in tensors.items() if name not in head}
+        return body, (f"{folder}: the head of its {made_for} is left out; a new one is learned",)
     if not head:
         return tensors, ()
     rows = [name for name in head if HEAD_ROWS.fullmatch(name)]
@@ -61,9 +63,8 @@ def reconciled_head(
         )
     raise ModelError(
         f"{folder} is a classifier of {count} classes ({', '.join(names[:12])}), the task has "
-        f"{task.num_labels} "
-        f"({', '.join(wanted[:12])}); to learn other classes start from the pretrained model, "
-        "without a head"
+        f"{task.num_labels} ({', '.join(wanted[:12])}); to learn other classes start from the "
+        "pretrained model, without a head"
     )
 
 

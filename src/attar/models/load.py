@@ -1,5 +1,4 @@
-"""From a folder of files to a model in memory, in float32 and eval mode, or an error that says what
-does not fit.
+"""From a folder of files to a model in float32 and eval mode, or an error that says what is wrong.
 
 The files are vetted first (`safe_files`) and their tensors are handed to transformers as a
 dictionary, so that nothing else in the folder (an adapter, a pickle, a Python file) can be picked
@@ -25,17 +24,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import PreTrainedConfig as ModelConfig
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from attar.artifacts import disk_errors_explained
 from attar.errors import ArtifactError, ModelError
 from attar.models.architecture import class_of, config_of, input_names_of
 from attar.models.config import FromConfig, KeptBlocks, ModelReference
-from attar.models.heads import reconciled_head
+from attar.models.families import FAMILIES
+from attar.models.heads import HEAD, reconciled_head
 from attar.models.references import resolve_model
 from attar.models.safe_files import TOKENIZER_FILES, ModelFiles, read_model_files
+from attar.models.surgery import keep_blocks
 from attar.models.task import TASK_FILE, Task
 from attar.seeds import derive_seed
 
@@ -77,12 +77,25 @@ def load_model(
     if task is None and (folder / TASK_FILE).is_file():
         task = Task.read(folder)
     config = config_of(files.config, str(folder), task)
+    _check_length(config, task, str(folder))
     tensors = _read_tensors(files)
     notes: tuple[str, ...] = ()
     if task is not None:
         tensors, notes = reconciled_head(tensors, files.config, task, folder)
-    model = _fill(class_of(config, str(folder), task), config, tensors, attention, folder, seed)
-    return LoadedModel(model, folder, task, notes)
+    model_class = class_of(config, str(folder), task)
+    with _quiet(), _own_randomness(seed, "new weights"):
+        model, info = cast(Any, model_class).from_pretrained(
+            None,
+            config=config,
+            state_dict=tensors,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    head_is_due = task is None or (folder / TASK_FILE).is_file()
+    _check_fit(model, info, folder, head_is_due=head_is_due)
+    return LoadedModel(model.eval(), folder, task, notes)
 
 
 def build_model(
@@ -93,8 +106,7 @@ def build_model(
     seed: int,
     attention: Attention = "sdpa",
 ) -> LoadedModel:
-    """The model a recipe's reference stands for: loaded, made of kept blocks, or random from a
-    config.
+    """What a recipe's reference stands for: a loaded model, some blocks of it, or a random one.
 
     Raises:
         ModelError, ArtifactError, UsageError: as `resolve_model`, `load_model` and `keep_blocks`.
@@ -105,18 +117,19 @@ def build_model(
     folder = resolve_model(word, inputs, recipe_folder)
     loaded = load_model(folder, task=task, seed=seed, attention=attention)
     if isinstance(reference, KeptBlocks):
-        from attar.models.surgery import keep_blocks
-
         return replace(loaded, model=keep_blocks(loaded.model, reference.keep_blocks))
     return loaded
 
 
 def save_model(loaded: LoadedModel, folder: Path) -> None:
-    """Write a model folder that `load_model` and transformers read: weights, config, tokenizer
-    files, `task.json`.
+    """Write a model folder that `load_model` and transformers read, tokenizer and task included.
+
+    Raises:
+        ResourceError: the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _quiet(), disk_errors_explained(folder):
+    needed = sum(tensor.nbytes for tensor in loaded.model.parameters())
+    with _quiet(), disk_errors_explained(folder, needed), _system_errors():
         loaded.model.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if (loaded.folder / name).is_file() and loaded.folder.resolve() != folder.resolve():
@@ -127,9 +140,7 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers' own bars and load reports off, and then as they were; what matters in them we
-    say ourselves.
-    """
+    """The bars and load reports of transformers off for a while; we say what matters in them."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -149,6 +160,18 @@ def _own_randomness(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """safetensors reports the system's errors as its own; give a full disk its number back."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found.group(1)), str(error)) from error
+
+
 def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in files.weights:
@@ -163,58 +186,54 @@ def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
     return tensors
 
 
-def _fill(
-    model_class: type[PreTrainedModel],
-    config: ModelConfig,
-    tensors: dict[str, Tensor],
-    attention: Attention,
-    folder: Path,
-    seed: int,
-) -> PreTrainedModel:
-    """Build the model around the tensors; new weights may only be in its head."""
-    with _quiet(), _own_randomness(seed, "new weights"):
-        model, info = cast(Any, model_class).from_pretrained(
-            None,
-            config=config,
-            state_dict=tensors,
-            dtype=torch.float32,
-            attn_implementation=attention,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+def _check_length(config: PreTrainedConfig, task: Task | None, where: str) -> None:
+    """Refuse texts longer than a learned table of positions, before one makes the model fail."""
+    family = FAMILIES.get(config.model_type)
+    longest = None if family is None else family.max_tokens(config)
+    if task is not None and longest is not None and task.max_length > longest:
+        raise ModelError(
+            f"max_length is {task.max_length} tokens, but {where} has positions for {longest}; "
+            f"set max_length = {longest} or less"
         )
-    _check_fit(model, info, folder)
-    return model.eval()
 
 
-def _check_fit(model: PreTrainedModel, info: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a checkpoint that leaves a part of the model's body to chance, or that the model has
-    no place for.
+def _check_fit(
+    model: PreTrainedModel, info: Mapping[str, Any], folder: Path, *, head_is_due: bool
+) -> None:
+    """Refuse a checkpoint that leaves a part to chance, or holds blocks the config does not count.
+
+    Args:
+        head_is_due: the head must be in the file too.
     """
     prefix = f"{model.base_model_prefix}."
-    is_whole = model.base_model is model
+    known = {_pattern(name, prefix) for name in model.state_dict()}
 
-    def is_body(name: str) -> bool:
-        in_body = is_whole or name.startswith(prefix)
-        return in_body and re.search(r"(^|\.)pooler\.", name) is None
+    def may_be_new(name: str) -> bool:
+        is_head = HEAD.match(name) is not None
+        return (is_head and not head_is_due) or re.search(r"(^|\.)pooler\.", name) is not None
 
     wrong = [
         f"{name} has shape {tuple(found)}, the config says {tuple(expected)}"
         for name, found, expected in sorted(info["mismatched_keys"])
     ]
-    wrong += [f"{name} is missing" for name in sorted(info["missing_keys"]) if is_body(name)]
+    wrong += [f"{name} is missing" for name in sorted(info["missing_keys"]) if not may_be_new(name)]
     wrong += [
         f"{name} has no place in the model"
         for name in sorted(info["unexpected_keys"])
-        if name.startswith(prefix) and name.endswith(".weight")
+        if _pattern(name, prefix) in known
     ]
     wrong += [str(message) for message in info["error_msgs"]]
     if wrong:
         shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
         raise ModelError(
             f"the weights of {folder} do not fit its config.json ({type(model).__name__}), "
-            f"{len(wrong)} tensors: {shown}; "
-            "get config and weights of the same model"
+            f"{len(wrong)} tensors: {shown}; get config and weights of the same model"
         )
+
+
+def _pattern(name: str, prefix: str) -> str:
+    """A weight's name without its block number: leftovers of other heads match none of ours."""
+    return re.sub(r"\d+", "#", name.removeprefix(prefix))
 
 
 def _random_model(
@@ -232,6 +251,7 @@ def _random_model(
         )
     folder = resolve_model(reference.tokenizer, inputs, recipe_folder)
     config = config_of(reference.config, "model.config", task)
+    _check_length(config, task, "model.config")
     model_class: Any = class_of(config, "model.config", task)
     with _own_randomness(seed, "random model"):
         model = model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)

@@ -18,11 +18,23 @@ from attar.artifacts import key_of, sha256_of
 from attar.errors import ModelError, did_you_mean
 from attar.models.demo import PREFIX as DEMO_PREFIX
 from attar.models.demo import demo_folder, demo_model
-from attar.models.safe_files import CONFIG_FILE, TOKENIZER_FILES
+from attar.models.safe_files import (
+    CONFIG_FILE,
+    INDEX_FILE,
+    TOKENIZER_FILES,
+    WEIGHTS_FILE,
+    read_config,
+    weight_files,
+)
 from attar.models.task import TASK_FILE, find_model_folder
 
-HUB_FILES = ["*.safetensors", "*.safetensors.index.json", CONFIG_FILE, *TOKENIZER_FILES]
+HUB_FILES = [WEIGHTS_FILE, "model-*.safetensors", INDEX_FILE, CONFIG_FILE, *TOKENIZER_FILES]
 """Names fetched from the hub; everything else in a repository is left there."""
+MADE_FILES = (
+    *("qparams.json", "weights.safetensors"),
+    *("deploy.json", "openvino_model.xml", "openvino_model.bin", "model.onnx"),
+)
+"""What quantized and exported models have in place of `model.safetensors`."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -42,25 +54,24 @@ def resolve_model(word: str, inputs: Mapping[str, Path], recipe_folder: Path) ->
 
 
 def model_fingerprint(word: str, recipe_folder: Path) -> str:
-    """A hash of what a word that is no step stands for: the content of config, weights, tokenizer
-    and task files.
+    """A hash of what a word that is no step stands for: every file of the model that is ever read.
 
-    The sha256 of a demo model is known beforehand, so it costs nothing; a folder's files are read
-    once.
+    The sha256 of a demo model is known beforehand, so it costs nothing; other models' files are
+    read once. A model that could not be loaded anyway is refused here, before any step has run.
 
     Raises:
         ModelError, UsageError: as `resolve_model`.
+        ArtifactError: a pickle, a link that leads away, or no weights at all.
     """
     if word.startswith(DEMO_PREFIX):
         return demo_model(word).sha256[:16]
     folder = _outside_model(word, recipe_folder, steps=())
-    names = {CONFIG_FILE, TASK_FILE, "qparams.json", *TOKENIZER_FILES}
-    files = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and (path.name in names or ".safetensors" in path.suffixes)
-    ]
-    return key_of({path.name: sha256_of(path) for path in files})
+    made_here = [folder / name for name in MADE_FILES if (folder / name).is_file()]
+    read_config(folder)
+    weights = made_here or list(weight_files(folder))
+    names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, *TOKENIZER_FILES)
+    others = [folder / name for name in names if (folder / name).is_file()]
+    return key_of({path.name: sha256_of(path) for path in (*weights, *others)})
 
 
 def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str, ...]) -> Path:
@@ -73,26 +84,22 @@ def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str,
     if HUB_ID.fullmatch(word) is None:
         raise ModelError(
             f"model {word!r} is nothing known{did_you_mean(word, steps)}; tried: "
-            f"{'; '.join(tried)}; "
-            "it is no hub id either (name or owner/name)"
+            f"{'; '.join(tried)}; it is no hub id either (name or owner/name)"
         )
     return _hub_snapshot(word, tried, did_you_mean(word, steps))
 
 
 def _hub_snapshot(word: str, tried: list[str], hint: str) -> Path:
-    """Fetch a repository's safe files, or use those already in the cache when the hub cannot be
-    reached.
-    """
+    """A repository's safe files, fetched; those in the cache when the hub cannot be reached."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(word, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        state = "the hub is switched off by HF_HUB_OFFLINE and" if constants.HF_HUB_OFFLINE else ""
-        reason = f"{state} it is not in the cache" if state else str(error).splitlines()[0]
+        offline = "the hub is switched off by HF_HUB_OFFLINE, and it is not in the cache"
+        reason = offline if constants.HF_HUB_OFFLINE else str(error).splitlines()[0]
         raise ModelError(
             f"model {word!r} was not found{hint}; tried: {'; '.join(tried)}; the hub id {word!r} "
-            f"({reason}); "
-            "correct the name, or put a model folder there"
+            f"({reason}); correct the name, or put a model folder there"
         ) from error

@@ -5,8 +5,8 @@ read, `auto_map` in `config.json` names Python files to run, and an index or a l
 files elsewhere on this machine. All three are refused here. A truncated safetensors file is found
 from its header, with the number of bytes that is missing.
 
-    safetensors file = 8 bytes (header length n, little endian) + n bytes of JSON + the tensors, end
-    to end so its size must be 8 + n + max(end of data_offsets)
+    file = 8 bytes (n, little endian) + n bytes of JSON header + the tensors, end to end
+    size = 8 + n + max(end of data_offsets)
 
 Left out: fetching anything; a link inside the hub's own cache (snapshot → blobs of the same
 repository) is no stranger.
@@ -41,6 +41,8 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 """What belongs to a tokenizer, in the layouts of the families of `anatomy`."""
+MADE_KINDS = {"qparams.json": "a quantized", "deploy.json": "an exported"}
+"""Files by which the models that attar makes itself are known."""
 PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
 """A pickle's protocol byte, and the zip that torch.save puts around one."""
 MAX_HEADER_BYTES = 100_000_000
@@ -137,6 +139,12 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             "run code that is hidden in "
             "them, so attar never does; get the model's safetensors files, or convert it where you "
             "trust it"
+        )
+    made = [kind for name, kind in MADE_KINDS.items() if (folder / name).is_file()]
+    if made:
+        raise ModelError(
+            f"{folder} holds {made[0]} model, and a float one is needed here; name the step or "
+            "folder it was made from"
         )
     raise ArtifactError(f"{folder} has no {WEIGHTS_FILE}, so there are no weights to load")
 

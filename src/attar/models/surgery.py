@@ -2,9 +2,9 @@
 
 Everything but the blocks is copied: embeddings, final norm, head. Nothing is approximated, so
 keeping all blocks gives the same outputs, and what remains to be learned is only how to do with
-fewer. Three things hold on to a block's number
-and are put right: the count in the config, `layer_idx` (where a decoder's cache keeps the block's
-keys), and in T5 the table of relative positions, which block 0 owns and all blocks use.
+fewer. Three things hold on to a block's number and are put right: the count in the config,
+`layer_idx` (where a decoder's cache keeps the block's keys), and in T5 the table of relative
+positions, which block 0 owns and all blocks use.
 
 Encoder-decoder models: the same block numbers are kept in both stacks.
 """
@@ -52,21 +52,18 @@ def _check_blocks(stack: Stack, blocks: Sequence[int]) -> None:
     if strangers:
         raise ModelError(
             f"keep_blocks {list(blocks)} names {strangers}, but the model's {stack.name} has "
-            f"{count} blocks, "
-            f"0 to {count - 1}; choose among those"
+            f"{count} blocks, 0 to {count - 1}; choose among those"
         )
 
 
 def _check_scaling(model: PreTrainedModel, blocks: Sequence[int]) -> None:
-    """GPT-2's rare option divides scores by the block's number: a block moved elsewhere would be
-    another function.
-    """
+    """GPT-2 can divide scores by the block's number: a block moved would be another function."""
     moved = list(blocks) != list(range(len(blocks)))
     if moved and getattr(model.config, "scale_attn_by_inverse_layer_idx", False):
         raise ModelError(
             f"keep_blocks {list(blocks)} moves blocks of a model whose attention is scaled by the "
-            "block's number "
-            f"(scale_attn_by_inverse_layer_idx); keep the first blocks, [0, …, {len(blocks) - 1}]"
+            "block's number (scale_attn_by_inverse_layer_idx); keep the first blocks, "
+            f"{list(range(len(blocks)))}"
         )
 
 
@@ -89,17 +86,13 @@ def _shorten_(smaller: PreTrainedModel, stack: Stack, blocks: Sequence[int]) -> 
 
 
 def _hand_over_bias_(giver: Any, taker: Any) -> None:
-    """The first block owns the table of relative positions; it was dropped, so the new first one
-    gets a copy.
-    """
+    """Give the new first block the table of relative positions that the dropped one owned."""
     taker.relative_attention_bias = copy.deepcopy(giver.relative_attention_bias)
     taker.has_relative_attention_bias = True
 
 
 def _recount_(smaller: PreTrainedModel, stacks: Sequence[Stack], blocks: Sequence[int]) -> None:
-    """Every config in the model (T5's stacks have their own) gets the new count and the kept
-    blocks' settings.
-    """
+    """Every config in the model (T5's stacks have their own) gets the new count of blocks."""
     configs: dict[int, Any] = {
         id(module.config): module.config
         for module in smaller.modules()

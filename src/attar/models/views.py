@@ -1,16 +1,14 @@
-"""What methods see of a model: its linear maps, feed-forwards, attentions and norms, in one shape
-for all families.
+"""What methods see of a model, whatever its family: linear maps, feed-forwards, attentions, norms.
 
 A view holds no numbers of its own. `LinearView.weight` is the model's parameter seen as (O, I),
-whatever way it is
-stored: GPT-2 keeps it transposed and query, key and value in one matrix; here that is undone once,
-and writing into the view writes into the model.
+whatever way it is stored: GPT-2 keeps it transposed, and query, key and value in one matrix. That
+is undone here, once, and writing into the view writes into the model.
 
     ffn(x)       = down(act(up(x)))  or, gated,  down(act(gate(x)) · up(x))
-    attention(x) = out(softmax(q(x) k(m)ᵀ · scaling + bias + mask) v(m)),   m = x, or the encoder's
-    output
+    attention(x) = out(softmax(q(x) k(m)ᵀ · scaling + bias + mask) v(m))
+                   where m is x itself, or the encoder's output in a cross-attention
 
-Letters: O / I out and in features · H heads · K head size.
+Letters: B batch · T tokens · O / I out and in features · D hidden · H heads · K head size.
 """
 
 from __future__ import annotations

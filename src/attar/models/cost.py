@@ -1,0 +1,147 @@
+"""What a model costs: its parameters by part, and the operations of one forward pass, both exact.
+
+A multiply-add counts as 2 operations. Only matrix products count, as in torch's own counter, with
+which the formulas agree to the last operation; norms, activations and softmax are left out in both.
+
+    linear map, B texts of T tokens       2 · B·T · I·O
+    attention, scores and context         2 · 2 · B·H·T·T·K, with no discount for a causal mask
+
+For planning, the same is known from a config alone: the model is then built on torch's meta device,
+without any weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from attar.models.anatomy import Anatomy, Block, anatomy_of
+from attar.models.architecture import class_of, config_of
+from attar.models.task import Task
+
+PARTS = ("embedding", "attention", "ffn", "norm", "head")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size of a model, and the work it does."""
+
+    params: Mapping[str, int]
+    """Part (see PARTS) → parameters; a tied weight counts once, as embedding."""
+    model: PreTrainedModel
+    """Its shapes; on the meta device when it was made from a config."""
+
+    @property
+    def num_params(self) -> int:
+        return sum(self.params.values())
+
+    def flops(self, batch: int, tokens: int) -> int:
+        """Operations of one forward pass; see `flops`."""
+        return flops(self.model, batch, tokens)
+
+
+def num_params(model: nn.Module) -> int:
+    """Parameters of a model, each tied weight counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def params_by_part(model: PreTrainedModel) -> dict[str, int]:
+    """Parameters of each part; their sum is `num_params`.
+
+    "embedding" holds every table (words, positions, T5's relative positions); "head" what comes
+    after the last norm.
+    """
+    part_of: dict[int, str] = {}
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            part_of |= {id(parameter): "embedding" for parameter in module.parameters()}
+    anatomy = anatomy_of(model)
+    for part, module in _modules_by_part(anatomy):
+        for parameter in module.parameters():
+            part_of.setdefault(id(parameter), part)
+    counts: dict[str, int] = dict.fromkeys(PARTS, 0)
+    for parameter in model.parameters():
+        counts[part_of.get(id(parameter), "head")] += parameter.numel()
+    return counts
+
+
+def _modules_by_part(anatomy: Anatomy) -> Iterator[tuple[str, nn.Module]]:
+    for site in anatomy.norm_sites:
+        yield "norm", site.norm.module
+    for block in anatomy.blocks:
+        for attention in block.attentions:
+            for view in (attention.q, attention.k, attention.v, attention.out):
+                yield "attention", view.module
+        for view in (*block.ffn.inputs, block.ffn.down):
+            yield "ffn", view.module
+
+
+def flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
+    """Floating-point operations of one forward pass of a sequence classifier (or a bare model),
+    exactly.
+
+    Args:
+        batch: texts.
+        tokens: tokens of each text, padding included: it is computed too. A decoder behind an
+            encoder reads as many.
+    """
+    anatomy = anatomy_of(model)
+    blocks = sum(
+        _block_flops(block, batch, tokens) for stack in anatomy.stacks for block in stack.blocks
+    )
+    return blocks + _head_flops(model, anatomy, batch, tokens)
+
+
+def _block_flops(block: Block, batch: int, tokens: int) -> int:
+    linear = sum(
+        2 * batch * tokens * view.in_features * view.out_features for view in block.linears
+    )
+    pairs = sum(
+        2 * 2 * batch * attention.heads * tokens * tokens * attention.head_size
+        for attention in block.attentions
+    )
+    return linear + pairs
+
+
+def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: int) -> int:
+    """Linear maps after the last norm: a decoder's `score` runs on every token, other heads on
+    one.
+    """
+    in_blocks = {id(view.module) for block in anatomy.blocks for view in block.linears}
+    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and id(m) not in in_blocks]
+    per_token = len(anatomy.stacks) == 1 and anatomy.stacks[0].row.is_causal
+    rows = batch * tokens if per_token else batch
+    return sum(2 * rows * head.in_features * head.out_features for head in heads)
+
+
+def cost_from_config(config: Mapping[str, Any], num_labels: int | None = None) -> Cost:
+    """Cost of a model that need not exist, from the plain data of its `config.json`.
+
+    Args:
+        num_labels: width of a classification head; None: what the config's `architectures` names,
+            or the bare model.
+    Raises:
+        ModelError: the config is none that transformers or the anatomy knows.
+    """
+    task = None
+    if num_labels is not None:
+        names = tuple(f"label {i}" for i in range(num_labels)) if num_labels > 1 else ()
+        objective = "classification" if num_labels > 1 else "regression"
+        task = Task(
+            objective=objective, label_names=names, max_length=1, input_names=("input_ids",)
+        )
+    hf_config = config_of(config, "config", task)
+    model_class: Any = class_of(hf_config, "config", task)
+    with torch.device("meta"):
+        model = model_class._from_config(hf_config)
+    return Cost(params_by_part(model), model)
+
+
+def cost_of(model: PreTrainedModel) -> Cost:
+    """Cost of a model in memory."""
+    return Cost(params_by_part(model), model)

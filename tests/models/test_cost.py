@@ -1,0 +1,89 @@
+"""Parameters and operations, against torch's own counter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import tiny
+from attar.errors import ModelError
+from attar.models.cost import cost_from_config, cost_of, flops, num_params, params_by_part
+
+
+@pytest.fixture(scope="module", params=tiny.FAMILIES)
+def model(request: pytest.FixtureRequest) -> Any:
+    return tiny.tiny_model(request.param)
+
+
+def counted(model: Any, batch: int, tokens: int) -> int:
+    ids = torch.full((batch, tokens), 5)
+    ids[:, -1] = tiny.EOS
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    return counter.get_total_flops()
+
+
+def test_flops_equal_those_torch_counts(model: Any) -> None:
+    assert flops(model, 3, 13) == counted(model, 3, 13)
+
+
+def test_flops_of_one_text_equal_those_torch_counts() -> None:
+    model = tiny.tiny_model("bert")
+    assert flops(model, 1, 8) == counted(model, 1, 8)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_flops_of_bare_models_are_the_same_sums(name: str) -> None:
+    bare = tiny.tiny_model(name, bare=True)
+    assert flops(bare, 2, 7) == counted(bare, 2, 7)
+
+
+def test_parts_add_up_to_the_whole(model: Any) -> None:
+    parts = params_by_part(model)
+    assert sum(parts.values()) == num_params(model) == cost_of(model).num_params
+    assert all(count > 0 for count in parts.values())
+
+
+def test_parts_of_a_bert_are_those_of_the_formula() -> None:
+    vocabulary, d, f, blocks, positions, labels = tiny.VOCABULARY, 32, 48, 2, 40, 3
+    assert params_by_part(tiny.tiny_model("bert")) == {
+        "embedding": (vocabulary + positions + 2) * d,
+        "attention": blocks * 4 * (d * d + d),
+        "ffn": blocks * (2 * d * f + f + d),
+        "norm": (1 + 2 * blocks) * 2 * d,
+        "head": d * d + d + d * labels + labels,
+    }
+
+
+def test_a_tied_weight_counts_once() -> None:
+    from transformers import GPT2LMHeadModel
+
+    tied = GPT2LMHeadModel(tiny.tiny_config("gpt2"))
+    assert num_params(tied) == num_params(tied.transformer)
+    assert params_by_part(tied)["head"] == 0
+
+
+@pytest.mark.parametrize("name", tiny.FAMILIES)
+def test_cost_from_a_config_equals_that_of_the_built_model(name: str) -> None:
+    model = tiny.tiny_model(name)
+    planned = cost_from_config(model.config.to_dict(), num_labels=3)
+    assert planned.params == params_by_part(model)
+    assert planned.flops(2, 10) == flops(model, 2, 10)
+    assert all(parameter.is_meta for parameter in planned.model.parameters())
+
+
+def test_the_published_size_of_bert_base_is_found_without_weights() -> None:
+    cost = cost_from_config({"model_type": "bert"}, num_labels=2)
+    assert cost.num_params == 109_483_778
+    # 85 M block weights and attention over 128 tokens, 2 operations each, then pooler and head
+    attention = 12 * 4 * 128 * 128 * 768
+    blocks = 12 * 2 * 128 * (4 * 768**2 + 2 * 768 * 3072)
+    assert cost.flops(1, 128) == blocks + attention + 2 * (768**2 + 768 * 2)
+
+
+def test_an_unknown_config_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"'birt' is unknown.*did you mean"):
+        cost_from_config({"model_type": "birt"}, num_labels=2)
