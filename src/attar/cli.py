@@ -86,17 +86,13 @@ def check(
 
 @app.command()
 def plan(
-    recipe: RecipeFile,
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-    debug: Debug = False,
+    recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False, debug: Debug = False
 ) -> None:
     """Say what a recipe will cost: parameters, FLOPs, memory, disk and time."""
     from attar.recipe.load import load_recipe
     from attar.recipe.plan import plan_recipe
 
-    planned = plan_recipe(load_recipe(recipe, overrides or ()), out)
+    planned = plan_recipe(load_recipe(recipe, overrides or ()), recipe.resolve().parent)
     _print(planned.as_json(), planned.text(), as_json)
 
 
@@ -236,7 +232,7 @@ def evaluate(
 @app.command()
 def report(folder: RunFolder, as_json: Json = False, debug: Debug = False) -> None:
     """Write a run's report again from what its steps left on disk."""
-    from attar.recipe.one_step import report_again
+    from attar.recipe.report_again import report_again
 
     page = report_again(folder)
     _print({"report": str(page)}, str(page), as_json)

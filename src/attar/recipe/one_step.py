@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import UsageError
-from attar.progress import Progress
 from attar.recipe.load import parse_recipe
 from attar.recipe.run import run_resolved
+from attar.recipe.saved import Source
 from attar.recipe.saved import Source
 from attar.recipe.schema import flattened
 from attar.recipe.summary import RunSummary
@@ -45,7 +45,7 @@ def run_one_step(
     recipe = parse_recipe(text, resolved, path=path)
     folder = Path("runs" if out is None else out) / recipe.name
     source = Source(Path.cwd(), text=text, overrides=resolved)
-    return run_resolved(recipe, source, folder, progress=Progress())
+    return run_resolved(recipe, source, folder)
 
 
 def recipe_text(verb: str, settings: Mapping[str, Any]) -> str:

@@ -292,10 +292,10 @@ def measured_flops_per_s(precision: str, seconds: float = 0.3) -> float:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left = torch.ones(1024, 384, dtype=dtype)
     right = torch.ones(384, 1536, dtype=dtype)
-    left @ right  # the first one packs and allocates
+    torch.matmul(left, right)  # the first one packs and allocates
     products, start = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
-        left @ right
+        torch.matmul(left, right)
         products += 1
     return 2 * left.numel() * right.shape[1] * products / elapsed
 
