@@ -49,6 +49,15 @@ def test_pieces_of_any_size_give_the_same_lines(
         assert list(read_lines(file)) == lines
 
 
+def test_a_byte_order_mark_is_dropped_at_the_start_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = "\ufeff".encode()
+    (tmp_path / "lines.txt").write_bytes(mark + b"one" + mark + b"\ntwo")
+    monkeypatch.setattr(byte_lines, "CHUNK_BYTES", 3)
+    assert list(read_lines(tmp_path / "lines.txt")) == [b"one" + mark, b"two"]
+
+
 def test_only_the_line_over_the_cap_is_lost(tmp_path: Path) -> None:
     file = tmp_path / "lines.txt"
     cap = b"c" * MAX_ROW_BYTES

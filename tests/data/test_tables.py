@@ -11,14 +11,14 @@ from attar.errors import DataError
 
 def table(labels: np.ndarray) -> TextData:
     split = Split(tuple((f"text {i}",) for i in range(len(labels))), labels)
-    faults = (SetAside("train", 3, "empty text"), SetAside("train", 4, "NaN label"))
+    faults = (SetAside("train", 3, "NaN label"), SetAside("train", 4, "empty text"))
     return TextData(
         "toy",
         "classification",
         ("no", "yes"),
         ("accuracy",),
         {"train": split},
-        (*faults, faults[0]),
+        (*faults, faults[1]),
     )
 
 
@@ -45,6 +45,6 @@ def test_set_aside_counts_are_by_reason_most_frequent_first() -> None:
 
 
 def test_rows_keep_texts_and_labels_together() -> None:
-    chosen = table(np.array([0, 1, 1, 0])).split("train").rows([3, 1])
-    assert chosen.texts == (("text 3",), ("text 1",))
-    assert chosen.labels.tolist() == [0, 1]
+    chosen = table(np.array([0, 1, 1, 0])).split("train").rows([2, 3])
+    assert chosen.texts == (("text 2",), ("text 3",))
+    assert chosen.labels.tolist() == [1, 0]
