@@ -18,7 +18,6 @@ from attar.errors import UsageError
 from attar.recipe.load import parse_recipe
 from attar.recipe.run import run_resolved
 from attar.recipe.saved import Source
-from attar.recipe.saved import Source
 from attar.recipe.schema import flattened
 from attar.recipe.summary import RunSummary
 
