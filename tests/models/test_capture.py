@@ -118,9 +118,9 @@ def test_gradient_flows_through_captured_scores() -> None:
 
 def test_watching_twice_is_refused_and_everything_is_put_back() -> None:
     model = tiny.tiny_model("bert", attention="sdpa")
-    with capture(model):
-        with pytest.raises(ModelError, match="already being captured"), capture(model):
-            pass
+    twice = pytest.raises(ModelError, match="already being captured")
+    with capture(model), twice, capture(model):
+        pass
     assert model.config._attn_implementation == "sdpa"
     hooks = [h for m in model.modules() for h in (*m._forward_hooks, *m._forward_pre_hooks)]
     assert hooks == []

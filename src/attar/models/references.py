@@ -23,8 +23,7 @@ from attar.models.safe_files import (
     INDEX_FILE,
     TOKENIZER_FILES,
     WEIGHTS_FILE,
-    read_config,
-    weight_files,
+    read_model_files,
 )
 from attar.models.task import TASK_FILE, find_model_folder
 
@@ -67,11 +66,10 @@ def model_fingerprint(word: str, recipe_folder: Path) -> str:
         return demo_model(word).sha256[:16]
     folder = _outside_model(word, recipe_folder, steps=())
     made_here = [folder / name for name in MADE_FILES if (folder / name).is_file()]
-    read_config(folder)
-    weights = made_here or list(weight_files(folder))
+    files = read_model_files(folder, weights=not made_here)
     names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, *TOKENIZER_FILES)
     others = [folder / name for name in names if (folder / name).is_file()]
-    return key_of({path.name: sha256_of(path) for path in (*weights, *others)})
+    return key_of({path.name: sha256_of(path) for path in (*files.weights, *made_here, *others)})
 
 
 def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str, ...]) -> Path:

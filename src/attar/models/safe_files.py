@@ -83,6 +83,8 @@ def read_model_files(folder: Path, *, weights: bool = True) -> ModelFiles:
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; name a folder with {CONFIG_FILE} in it")
     config = read_config(folder)
+    for name in TOKENIZER_FILES:
+        _stays_inside(folder / name)
     files = weight_files(folder) if weights else ()
     for file in files:
         read_header(file)

@@ -1,0 +1,91 @@
+"""A head trained for some classes, asked for others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from attar.errors import ModelError
+from attar.models.load import load_model, save_model
+from attar.models.task import Task
+
+INPUTS = ("input_ids", "attention_mask")
+
+
+def task(*names: str) -> Task:
+    return Task(objective="classification", label_names=names, max_length=32, input_names=INPUTS)
+
+
+def logits(loaded: object) -> torch.Tensor:
+    ids = torch.arange(5, 13)[None]
+    with torch.no_grad():
+        return loaded.model(input_ids=ids).logits[0]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module", params=["bert", "roberta", "bart", "gpt2"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of three named classes."""
+    folder = tmp_path_factory.mktemp("trained") / request.param
+    names = ("bad", "fair", "good")
+    model = tiny.tiny_model(
+        request.param,
+        id2label=dict(enumerate(names)),
+        label2id={n: i for i, n in enumerate(names)},
+        **({"eos_token_id": 12} if request.param == "bart" else {}),
+    )
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_the_same_classes_in_another_order_are_reordered_by_name(trained: Path) -> None:
+    same = load_model(trained, task=task("bad", "fair", "good"))
+    other = load_model(trained, task=task("good", "bad", "fair"))
+    torch.testing.assert_close(logits(other), logits(same)[[2, 0, 1]])
+    assert same.notes == ()
+    assert "reordered to good, bad, fair" in other.notes[0]
+    assert other.model.config.id2label == {0: "good", 1: "bad", 2: "fair"}
+
+
+def test_other_classes_are_refused(trained: Path) -> None:
+    with pytest.raises(ModelError, match=r"classifier of 3 classes \(bad, fair, good\).*has 2"):
+        load_model(trained, task=task("no", "yes"))
+    with pytest.raises(ModelError, match=r"has 3 \(bad, fair, great\)"):
+        load_model(trained, task=task("bad", "fair", "great"))
+    score = Task(objective="regression", max_length=32, input_names=INPUTS)
+    with pytest.raises(ModelError, match="classifier of 3 classes"):
+        load_model(trained, task=score)
+
+
+def test_placeholder_names_are_taken_in_order_and_said(tiny_bert: Path) -> None:
+    loaded = load_model(tiny_bert, task=task("no", "yes"))
+    assert "placeholder names (LABEL_0, LABEL_1); taken in order as no, yes" in loaded.notes[0]
+    torch.testing.assert_close(logits(loaded), logits(load_model(tiny_bert)))
+
+
+def test_a_head_that_labels_tokens_is_no_head_for_texts(tmp_path: Path, tiny_bert: Path) -> None:
+    folder = tmp_path / "tagger"
+    shutil.copytree(tiny_bert, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["BertForTokenClassification"]
+    (folder / "config.json").write_text(json.dumps(config))
+    loaded = load_model(folder, task=task("no", "yes"))
+    assert "head of its BertForTokenClassification is left out" in loaded.notes[0]
+    old = load_model(tiny_bert).model.classifier.weight
+    assert not torch.equal(loaded.model.classifier.weight, old)
+
+
+def test_a_trained_folder_without_its_head_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    loaded = load_model(tiny.write_tiny_bert(tmp_path / "a"), task=task("no", "yes"))
+    save_model(loaded, tmp_path / "b")
+    file = tmp_path / "b" / "model.safetensors"
+    tensors = {n: t for n, t in load_file(file).items() if not n.startswith("classifier")}
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"classifier\.bias is missing; classifier\.weight is"):
+        load_model(tmp_path / "b")
