@@ -14,25 +14,35 @@ from typing import Any
 from attar.artifacts import disk_errors_explained, sha256_of
 from attar.errors import ArtifactError
 from attar.extras import require
-from attar.models.cost import flops, num_params
+from attar.models.cost import Cost
 from attar.models.runtimes import MODEL_FILES, Deployment, Flops, RuntimeName
-from attar.models.task import TASK_FILE
+from attar.models.task import TASK_FILE, Task
 
 CARRIED_FILES = ("tokenizer.json", "tokenizer_config.json", "config.json", TASK_FILE)
 """Copied from the model folder; what an answer depends on is sealed in deploy.json."""
 OPTIONAL_FILES = ("tokenizer_config.json",)
 
-OPEN_OPENVINO = """\
-import openvino
-settings = {"INFERENCE_PRECISION_HINT": "f32"}  # or float parts are rounded to bf16 on some CPUs
-model = openvino.Core().compile_model(here / "openvino_model.xml", "CPU", settings)
-run = lambda inputs: model(inputs)[0]
-"""
-OPEN_ONNX = """\
-import onnxruntime
-session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
-run = lambda inputs: session.run(None, inputs)[0]
-"""
+FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+"""Model input → where the tokenizers library keeps it."""
+
+OPEN_AND_RUN = {
+    "openvino": (
+        "settings = {'INFERENCE_PRECISION_HINT': 'f32'}  # or some CPUs round floats to bf16",
+        "model = openvino.Core().compile_model(here / 'openvino_model.xml', 'CPU', settings)",
+        "logits = model(inputs)[0][0]",
+    ),
+    "onnxruntime": (
+        "model = onnxruntime.InferenceSession(here / 'model.onnx')",
+        "logits = model.run(None, inputs)[0][0]",
+    ),
+}
+ANSWER = {
+    "classification": (
+        "share = numpy.exp(logits - logits.max()) / numpy.exp(logits - logits.max()).sum()",
+        "print(f\"{task['label_names'][share.argmax()]}  {share.max():.3f}\")",
+    ),
+    "regression": ("print(f'{logits[0]:.4f}')",),
+}
 
 
 def write_bundle(model_folder: Path, folder: Path) -> None:
@@ -52,58 +62,51 @@ def write_bundle(model_folder: Path, folder: Path) -> None:
             )
 
 
-def write_snippet(folder: Path, form: RuntimeName, input_names: tuple[str, ...]) -> None:
-    """Write `predict.py`."""
-    package = "openvino" if form == "openvino" else "onnxruntime"
-    lines = [
-        f'# pip install {package} tokenizers numpy;  python predict.py "a text" ["second part"]',
-        "import json, sys, pathlib, numpy, tokenizers",
+def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
+    """Write `predict.py`: from a text on the command line to an answer in a dozen lines."""
+    fields = ", ".join(f"'{name}': text.{FIELDS[name]}" for name in task.input_names)
+    lines = (
+        f'# pip install {form} tokenizers numpy;  python predict.py "a text" ["its second part"]',
+        f"import json, pathlib, sys, numpy, {form}, tokenizers",
         "here = pathlib.Path(__file__).parent",
-        'task = json.loads((here / "task.json").read_text(encoding="utf-8"))',
-        'words = tokenizers.Tokenizer.from_file(str(here / "tokenizer.json"))',
-        'words.no_padding(); words.enable_truncation(task["max_length"])',
-        (OPEN_OPENVINO if form == "openvino" else OPEN_ONNX).rstrip(),
+        "task = json.loads((here / 'task.json').read_text(encoding='utf-8'))",
+        "words = tokenizers.Tokenizer.from_file(str(here / 'tokenizer.json'))",
+        "words.no_padding(); words.enable_truncation(task['max_length'])",
         "text = words.encode(*sys.argv[1:3])",
-        "known = {" + ", ".join(f'"{name}": text.{FIELDS[name]}' for name in input_names) + "}",
-        "logits = run({name: numpy.array([ids]) for name, ids in known.items()})[0]",
-        "share = numpy.exp(logits - logits.max()) / numpy.exp(logits - logits.max()).sum()",
-        'names = task["label_names"]',
-        'print(f"{names[share.argmax()]}  {share.max():.3f}" if len(names) > 1 else logits[0])',
-    ]
+        f"inputs = {{{fields}}}",
+        "inputs = {name: numpy.array([ids]) for name, ids in inputs.items()}",
+        *OPEN_AND_RUN[form],
+        *ANSWER[task.objective],
+    )
     (folder / "predict.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-"""Model input → where the tokenizers library keeps it."""
-
-
-def flops_formula(model: Any) -> Flops:
+def flops_formula(cost: Cost) -> Flops:
     """The exact polynomial behind the FLOPs of a forward pass, from three lengths.
 
     Every operation that is counted grows with texts, with tokens, or with pairs of tokens, so three
     values determine it and a fourth checks it.
     """
-    at_1, at_2, at_3 = (flops(model, 1, tokens) for tokens in (1, 2, 3))
+    at_1, at_2, at_3 = (cost.flops(1, tokens) for tokens in (1, 2, 3))
     per_pair = (at_3 - 2 * at_2 + at_1) // 2
     per_token = at_2 - at_1 - 3 * per_pair
     found = Flops(
         per_text=at_1 - per_token - per_pair, per_token=per_token, per_token_pair=per_pair
     )
-    assert found.of(3, 7) == flops(model, 3, 7), "FLOPs are no polynomial of the length"
+    assert found.of(3, 7) == cost.flops(3, 7), "FLOPs are no polynomial of the length"
     return found
 
 
 def seal(
     folder: Path,
     form: RuntimeName,
-    model: Any,
+    cost: Cost,
     input_names: tuple[str, ...],
     **facts: Any,
 ) -> Deployment:
     """Write `deploy.json` over the files that are there now.
 
     Args:
-        model: the torch model it was made from; its parameters and FLOPs are counted.
         facts: the other fields of `Deployment`.
     """
     names = [*MODEL_FILES[form], *(n for n in CARRIED_FILES if (folder / n).is_file())]
@@ -112,8 +115,8 @@ def seal(
         format=form,
         files={name: sha256_of(folder / name) for name in names},
         input_names=input_names,
-        num_params=num_params(model),
-        flops=flops_formula(model),
+        num_params=cost.num_params,
+        flops=flops_formula(cost),
         made_with={name: str(require(name, "export").__version__) for name in libraries},
         **facts,
     )

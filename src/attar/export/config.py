@@ -14,9 +14,10 @@ class Parity(Config):
 
     examples: int = Field(default=128, gt=0)
     """Validation texts compared (fewer if the data has fewer)."""
-    max_relative_error: float = Field(default=1.0, gt=0)
+    max_relative_error: float = Field(default=1.5, gt=0)
     """Root mean square of (deployed − simulated) logits, as a share of that of (simulated −
-    float): the quantization error itself."""
+    float): the quantization error itself. Two models that round independently of each other
+    differ by √2 of it; what lies above computes something else."""
     max_label_flips: float = Field(default=0.02, ge=0, le=1)
     """Share of texts whose predicted label may differ from the simulated model's."""
 

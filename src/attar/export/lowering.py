@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.models.anatomy import anatomy_of
 from attar.models.load import LoadedModel, load_model
 from attar.models.packing import read_integers
 from attar.models.ports import insert_
@@ -78,24 +79,19 @@ def load_float(model_folder: Path) -> LoadedModel:
     """A float model ready to be traced.
 
     Raises:
-        ModelError: no encoder with a classification head; its mask would not be the one above.
+        ModelError: no fine-tuned encoder. A decoder masks the future as well, which the additive
+            padding mask above cannot say.
     """
     loaded = load_model(model_folder, attention="eager")
-    config = loaded.model.config
-    is_encoder = not (
-        getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False)
-    )
-    # a decoder masks the future as well, which an additive padding mask cannot say
-    if loaded.task is None or not is_encoder or config.model_type in DECODERS:
+    stacks = anatomy_of(loaded.model).stacks
+    is_encoder = len(stacks) == 1 and not stacks[0].blocks[0].attention.is_causal
+    if loaded.task is None or not is_encoder:
         raise ModelError(
-            f"export knows encoders fine-tuned for classification or regression, such as bert and "
-            f"roberta; {model_folder} is a {type(loaded.model).__name__}"
-            f"{' without task.json' if loaded.task is None else ''}; train one first"
+            "export knows encoders fine-tuned for classification or regression, such as bert and "
+            f"roberta; {model_folder} holds a {type(loaded.model).__name__}"
+            f"{' without task.json' if loaded.task is None else ''}; train an encoder first"
         )
     return loaded
-
-
-DECODERS = ("gpt2", "llama", "qwen2")
 
 
 def lower(model_folder: Path, make_weight: MakeWeight, make_site: MakeSite) -> SequenceClassifier:

@@ -24,16 +24,23 @@ Shapes: B texts, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from transformers import PreTrainedModel
 
 from attar.data.tokenize import TextEncoder
 from attar.errors import GateMissedError
 from attar.export.config import Parity
 from attar.export.lowering import FLOAT_SITES, is_quantized
+from attar.models.load import load_model
+from attar.models.ports import inserted
+from attar.models.qparams import ModelQParams, SiteQParams
+from attar.models.quantized import Quantizer, load_simulated, site_of
 from attar.models.runtimes import Runtime
 from attar.models.sites import SITE_KINDS
 from attar.models.task import Task
@@ -83,10 +90,15 @@ def measure_parity(
     """Compare the open runtime with the torch model of `model_folder`."""
     deployed = np.concatenate([runtime.logits(batch) for batch in batches])
     if not is_quantized(model_folder):
-        return _against_float(_float_logits(model_folder, batches), deployed, task, limits)
-    simulated = _simulated_logits(model_folder, batches, FLOAT_SITES)
-    unquantized = _simulated_logits(model_folder, batches, SITE_KINDS)
-    complete = _simulated_logits(model_folder, batches, ())
+        expected = _torch_logits(load_model(model_folder).model, batches)
+        return _against_float(expected, deployed, task, limits)
+    model = load_simulated(model_folder, skip_kinds=SITE_KINDS).model
+    sites = ModelQParams.read(model_folder).sites
+    unquantized = _torch_logits(model, batches)
+    with _quantizers(model, [site for site in sites if site.kind not in FLOAT_SITES]):
+        simulated = _torch_logits(model, batches)
+    with _quantizers(model, sites):
+        complete = _torch_logits(model, batches)
     error = _rms(simulated - unquantized)
     return ParityResult(
         examples=len(deployed),
@@ -141,23 +153,13 @@ def _against_float(
     )
 
 
-def _simulated_logits(
-    model_folder: Path, batches: Sequence[Batch], skip_kinds: Sequence[str]
-) -> np.ndarray:
-    from attar.models.quantized import load_simulated
-
-    return _torch_logits(load_simulated(model_folder, skip_kinds=skip_kinds).model, batches)
+def _quantizers(
+    model: PreTrainedModel, sites: Sequence[SiteQParams]
+) -> AbstractContextManager[None]:
+    return inserted(model, {site_of(site): Quantizer.of(site) for site in sites})
 
 
-def _float_logits(model_folder: Path, batches: Sequence[Batch]) -> np.ndarray:
-    from attar.models.load import load_model
-
-    return _torch_logits(load_model(model_folder).model, batches)
-
-
-def _torch_logits(model: Any, batches: Sequence[Batch]) -> np.ndarray:
-    import torch
-
+def _torch_logits(model: PreTrainedModel, batches: Sequence[Batch]) -> np.ndarray:
     with torch.inference_mode():
         found = [
             model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits

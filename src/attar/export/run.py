@@ -19,15 +19,16 @@ from attar.export.bundle import seal, write_bundle, write_snippet
 from attar.export.config import ExportStep
 from attar.export.cpu import int8_flags, needs_unsigned_weights
 from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino
-from attar.export.lowering import FLOAT_SITES, is_quantized, load_float
+from attar.export.lowering import FLOAT_SITES, is_quantized
 from attar.export.model_card import write_model_card
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.export.parity import batches_of, check_parity, measure_parity
+from attar.models.cost import cost_from_config
 from attar.models.qparams import ModelQParams
-from attar.models.quantized import load_simulated
 from attar.models.references import resolve_model
 from attar.models.runtimes import Deployment, model_size_mib, open_runtime
+from attar.models.safe_files import read_config
 from attar.models.task import Task, find_model_folder
 from attar.step import StepContext
 
@@ -64,7 +65,7 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
         write_json(folder / "fusion_audit.json", audit.as_json())
         bar.advance(note="audited")
         size_mib = model_size_mib(folder, config.format)
-        write_snippet(folder, config.format, task.input_names)
+        write_snippet(folder, config.format, task)
         write_model_card(
             folder,
             name=f"{context.recipe.get('name', '')} {context.name}".strip(),
@@ -103,13 +104,10 @@ def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> D
             "bits": qparams.bits.model_dump(),
             "float_sites": FLOAT_SITES,
         }
-        model = load_simulated(model_folder).model
-    else:
-        model = load_float(model_folder).model
     return seal(
         folder,
         config.format,
-        model,
+        cost_from_config(read_config(model_folder), task.num_labels),
         task.input_names,
         source=config.model,
         cpu={"int8": int8_flags()},
