@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from attar.report.charts.curves import curves_svg
+from attar.report.charts.curves import curves_svg, height_range
 from attar.report.charts.scatter import Point, cost_axis, quality_range, scatter_svg
 from attar.report.charts.svg import NARROW, SVG, WIDE, Shape
 from attar.report.sections.training import Curve
@@ -42,10 +42,12 @@ def test_a_hostile_name_stays_text(shape: Shape) -> None:
 def test_a_picture_is_one_labelled_image_without_ids_links_or_fixed_size() -> None:
     root = picture([point("teacher", 41.0)])
     assert (root.get("role"), root.get("aria-label")) == ("img", "said")
-    assert root.get("viewBox") == "0 0 540 330"
+    assert root.get("viewBox") == "0 0 540 310"
     assert root.get("width") is None
+    spoken = ("role", "aria")
     for element in root.iter():
         assert not [name for name in element.attrib if name == "id" or "href" in name]
+        assert element is root or not [n for n in element.attrib if n.startswith(spoken)]
 
 
 def test_points_say_their_figures_on_hover() -> None:
@@ -80,5 +82,7 @@ def test_a_form_that_is_not_known_is_drawn_all_the_same() -> None:
 
 def test_a_curve_of_one_point_and_a_flat_one_can_be_drawn() -> None:
     for points in (((5.0, 0.0),), ((1.0, 2.0), (2.0, 2.0))):
+        low, high = height_range([Curve("run", points)])
+        assert low <= points[0][1] < high
         drawn = curves_svg([Curve("run", points)], "loss", WIDE, "said")
         assert "optimizer step" in drawn

@@ -18,6 +18,7 @@ from attar.report.quantities import (
 )
 from attar.report.reading import number
 from attar.report.sections.comparison import Comparison
+from attar.report.sections.headline import measured_on
 from attar.report.sections.measured import FORM_WORDS, ModelRow
 from attar.report.sections.page import Page
 
@@ -62,7 +63,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int
 
 
 def _comparison(comparison: Comparison) -> list[str]:
-    texts = f", {comparison.examples:,} texts" if comparison.examples else ""
     batches = [latency.batch for latency in comparison.families[0].latencies]
     head = ["model", "runs in", *map(plain, comparison.metrics)]
     head += [f"p50 ms, batch {batch}" for batch in batches]
@@ -70,7 +70,8 @@ def _comparison(comparison: Comparison) -> list[str]:
     rows = [_model(row, comparison, batches) for row in comparison.families]
     differences = "\n".join(f"- {plain(each.sentence)}" for each in comparison.differences)
     return [
-        f"## Models on {plain(comparison.data)} ({plain(comparison.split)}{texts})",
+        "## Models",
+        f"{plain(measured_on(comparison))}.",
         _table(head, rows, text_columns=2),
         f"Intervals are 95 %; faster and smaller against {plain(comparison.baseline)}.",
         *([differences] if differences else []),
@@ -128,7 +129,7 @@ def _trainings(page: Page) -> list[str]:
         if training.smooth_loss:
             ends = training.smooth_loss[0].points
             facts.append(f"loss {number_text(ends[0][1])} → {number_text(ends[-1][1])}")
-        lines.append(f"- **{plain(training.name)}**: {'; '.join(facts)}")
+        lines.append(f"- **{plain(training.name)}**: {'; '.join(facts) or 'no figures'}")
     return ["## Training", "\n".join(lines)] if lines else []
 
 
@@ -147,9 +148,9 @@ def _quantizations(page: Page) -> list[str]:
             f"### {plain(step.name)}: {plain(step.bits)}, {plain(step.method)}, "
             f"mean SQNR {number_text(step.mean_sqnr_db)} dB over {len(step.sites)} sites"
         )
-        blocks.append(
-            _table(["worst sites", "kind", "SQNR dB"], rows[:WORST_SITES], text_columns=2)
-        )
+        if rows:
+            head = ["worst sites", "kind", "SQNR dB"]
+            blocks.append(_table(head, rows[:WORST_SITES], text_columns=2))
     return ["## Quantization", *blocks] if blocks else []
 
 

@@ -18,6 +18,19 @@ EQUAL_WITHIN = 0.05
 """Two latencies or sizes whose ratio is this near to 1 are called the same in a headline."""
 
 
+def clipped(text: str, most: int) -> str:
+    """A text of at most `most` characters, the middle of a longer one cut out.
+
+    Example:
+        >>> clipped("student", 9), clipped("x" * 40, 9)
+        ('student', 'xxxx…xxxx')
+    """
+    if len(text) <= most:
+        return text
+    start = most // 2
+    return f"{text[:start]}…{text[len(text) - (most - start - 1) :]}"
+
+
 def number_text(value: float | None, digits: int = 3) -> str:
     """Significant digits without an exponent, thousands grouped.
 

@@ -85,7 +85,10 @@ def read_made(inputs: Mapping[str, Path], recipe: Mapping[str, Any]) -> tuple[Ma
     """
     steps: Mapping[str, Any] = recipe.get("steps") or {}
     order = {name: place for place, name in enumerate(steps)}
-    names = sorted(inputs, key=lambda name: order.get(name, order.get(base_name(name), len(order))))
+    last = len(order)
+    names = sorted(
+        inputs, key=lambda name: (order.get(name, order.get(base_name(name), last)), name)
+    )
     return tuple(_read_one(name, inputs[name], steps) for name in names)
 
 

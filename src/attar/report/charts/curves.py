@@ -34,14 +34,14 @@ def curves_svg(
         metric: its name decides whether the axis reads in percent.
     """
     alt = require("altair", "report")
-    low, high = _range([*curves, *behind])
+    low, high = height_range([*curves, *behind])
     last = max(x for curve in curves for x, _ in curve.points)
     first = min(x for curve in curves for x, _ in curve.points)
     is_share = metric in SHOWN_AS_PERCENT
     x = alt.X(
         "x:Q",
         scale=alt.Scale(domain=[min(first, 0), max(last, first + 1)], nice=False),
-        axis=alt.Axis(title="optimizer step", tickCount=5, grid=False),
+        axis=alt.Axis(title="optimizer step", tickCount=5, grid=False, labelFlush=False),
     )
     y = alt.Y(
         "y:Q",
@@ -67,7 +67,8 @@ def curves_svg(
     return svg_of(dressed(alt.layer(*layers), shape), label)
 
 
-def _range(curves: Sequence[Curve]) -> tuple[float, float]:
+def height_range(curves: Sequence[Curve]) -> tuple[float, float]:
+    """What the value axis shows: all values with a little air, never below a zero they respect."""
     heights = [y for curve in curves for _, y in curve.points]
     air = 0.06 * (max(heights) - min(heights)) or 0.05 * abs(heights[0]) or 0.05
     floor = 0.0 if min(heights) >= 0 else -float("inf")

@@ -18,6 +18,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from attar.report.quantities import clipped
+
 NARROW_EM, WIDE_EM = 0.62, 1.05
 LINE_EM = 1.25
 RINGS_PX = (12, 20, 30, 44, 60, 80, 104, 132, 164)
@@ -93,10 +95,7 @@ def shortened(text: str) -> str:
     """
     plain = "".join(" " if unicodedata.category(letter)[0] == "C" else letter for letter in text)
     plain = " ".join(plain.split()) or "?"
-    if len(plain) <= LONGEST_LABEL:
-        return plain
-    half = LONGEST_LABEL // 2
-    return f"{plain[:half]}…{plain[len(plain) - (LONGEST_LABEL - half - 1) :]}"
+    return clipped(plain, LONGEST_LABEL)
 
 
 def text_width(text: str, font_px: float) -> float:

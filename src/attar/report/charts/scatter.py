@@ -84,7 +84,7 @@ def scatter_svg(
             nice=False,
             type="log" if frame.cost.is_log else "linear",
         ),
-        axis=alt.Axis(title=_axis_title(frame.cost), tickCount=6, titlePadding=8),
+        axis=alt.Axis(title=_axis_title(frame.cost), tickCount=6, titlePadding=8, labelFlush=False),
     )
     y = alt.Y(
         "quality:Q",

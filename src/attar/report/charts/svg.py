@@ -40,7 +40,7 @@ class Shape:
         return self.height - self.top - self.bottom
 
 
-WIDE = Shape(width=540, height=330)
+WIDE = Shape(width=540, height=310)
 NARROW = Shape(width=350, height=300)
 """For a phone: drawn anew rather than shrunk, so that letters keep their size."""
 FONT_PX = 12

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from attar.report.quantities import clipped
 from attar.report.reading import Made, base_name, number
 from attar.report.sections.measured import FORM_WORDS
 
 MODEL_STEPS = ("train", "quantize", "export")
+LONGEST_NAME = 48
+"""Characters of a name in a sentence; a folder or a hub id can be far longer."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,14 @@ def lineage(made: Sequence[Made]) -> tuple[Node, ...]:
             families.setdefault(base_name(step.name), []).append(step)
     parents = {name: base_name(steps[0].parent or "") for name, steps in families.items()}
     roots = dict.fromkeys(parent or name for name, parent in parents.items())
-    outside = [root for root in roots if root not in families or root not in parents.values()]
-    tops = [root for root in outside if root not in families or not parents[root]]
-    return tuple(_node(top, families, parents, frozenset()) for top in tops)
+    tops = [root for root in roots if root not in families or not parents[root]]
+    return tuple(_node(top, families, parents) for top in tops)
 
 
-def _node(
-    name: str,
-    families: Mapping[str, Sequence[Made]],
-    parents: Mapping[str, str],
-    above: frozenset[str],
-) -> Node:
-    below = [child for child, parent in parents.items() if parent == name and child not in above]
-    children = tuple(_node(child, families, parents, above | {name}) for child in below)
+def _node(name: str, families: Mapping[str, Sequence[Made]], parents: Mapping[str, str]) -> Node:
+    """A model and all below it; one parent each, so what is reached from a root has no circle."""
+    below = [child for child, parent in parents.items() if parent == name]
+    children = tuple(_node(child, families, parents) for child in below)
     steps = families.get(name)
     if not steps:
         return Node(name, "start", "starting weights", children)
@@ -94,7 +92,7 @@ def described(name: str, made: Sequence[Made]) -> str:
     """A model in a noun: "6-block teacher", "3-block int8 student"."""
     chain = ancestors(name, made)
     if not chain:
-        return name
+        return clipped(name, LONGEST_NAME)
     bits = next((bits_word(step) for step in chain if step.run == "quantize"), "")
     trained = next((base_name(step.name) for step in chain if step.run == "train"), name)
     depth = next((step.blocks for step in chain if step.blocks), None)
