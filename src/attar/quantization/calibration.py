@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from attar.errors import DataError, ModelError, StoppedError
 from attar.models.ports import inserted
 from attar.models.qparams import SiteQParams
-from attar.models.quantized import Quantizer
+from attar.models.quantized import Quantizer, site_of
 from attar.models.sites import Site
 from attar.numerics.affine import choose_qparams
 from attar.numerics.agreement import SqnrSum
@@ -53,9 +53,32 @@ def choose_examples(available: int, wanted: int, seed: int, data_name: str) -> n
     return generator(seed, "calibration").permutation(available)[:wanted]
 
 
+def length_sorted(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Rows in batches of like length, the longest first: padding is work that counts for nothing.
+
+    Measured on 256 docstrings of 4,952 tokens: 7,296 computed instead of 19,072 in random batches.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
 def to_tensors(batch: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     """A batch of arrays as a batch of tensors, without copying."""
     return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def right_padded(batch: Batch) -> Batch:
+    """The same texts with their padding on the right, and no more of it than the longest needs.
+
+    A pooler reads column 0: in a batch padded left that is padding, and its logits are noise.
+    Packed texts stay as they are.
+    """
+    if TEXTS_KEY in batch:
+        return batch
+    mask = batch["attention_mask"]
+    order = torch.argsort(mask, dim=1, descending=True, stable=True)
+    order = order[:, : int(mask.sum(1).max())]
+    return {name: tensor.gather(1, order) for name, tensor in batch.items()}
 
 
 @dataclass
@@ -69,7 +92,7 @@ class Calibration:
     seconds: float
     """Time of the one float pass."""
     context: StepContext
-    passes: int = field(default=1)
+    _known: dict[tuple[int, tuple[SiteQParams, ...]], list[Tensor]] = field(default_factory=dict)
 
     @property
     def num_examples(self) -> int:
@@ -83,12 +106,17 @@ class Calibration:
     def quantized_logits(
         self, model: PreTrainedModel, grids: Sequence[SiteQParams]
     ) -> list[Tensor]:
-        """Outputs of `model` on the texts with a quantizer for each grid; batch by batch."""
-        quantizers = {Site(g.fqn, g.port, g.kind, g.block): Quantizer.of(g) for g in grids}
-        self.passes += 1
-        with inserted(model, quantizers):
-            title = f"quantized pass {self.passes - 1}"
-            return list(_outputs(model, self.batches, None, self.context, title))
+        """Outputs of `model` on the texts with a quantizer for each grid, batch by batch.
+
+        A candidate that was tried before is not run again.
+        """
+        key = (id(model), tuple(grids))
+        if key not in self._known:
+            quantizers = {site_of(grid): Quantizer.of(grid) for grid in grids}
+            title = f"quantized pass {len(self._known) + 1}"
+            with inserted(model, quantizers):
+                self._known[key] = list(_outputs(model, self.batches, None, self.context, title))
+        return self._known[key]
 
     def output_error(self, model: PreTrainedModel, grids: Sequence[SiteQParams]) -> float:
         """Mean squared difference of the quantized logits from the float ones."""
@@ -105,6 +133,7 @@ def calibrate(
         ModelError: an activation is NaN or infinite; no range can hold it.
     """
     started = time.perf_counter()
+    batches = [right_padded(batch) for batch in batches]
     real = RealTokens()
     statistics = {site: SiteStatistics() for site in sites}
     observers = {site: Observer(real, statistics[site]) for site in sites}
@@ -158,9 +187,7 @@ def site_sqnr(
 ) -> dict[str, float]:
     """Site name → decibels between its tensor in the float `model` and that tensor on its grid."""
     real = RealTokens()
-    meters = {
-        Site(g.fqn, g.port, g.kind, g.block): _SqnrMeter(real, Quantizer.of(g)) for g in grids
-    }
+    meters = {site_of(grid): _SqnrMeter(real, Quantizer.of(grid)) for grid in grids}
     with inserted(model, meters):
         for _ in _outputs(model, calibration.batches, real, calibration.context, "error of sites"):
             pass

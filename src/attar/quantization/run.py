@@ -36,6 +36,7 @@ from attar.quantization.calibration import (
     calibrate,
     choose_examples,
     grids_of,
+    length_sorted,
     site_sqnr,
     to_tensors,
 )
@@ -131,15 +132,12 @@ def _calibration_batches(
     rows = choose_examples(len(train), settings.examples, seed, settings.data)
     encoder = TextEncoder.from_folder(loaded.folder, task.max_length, task.input_names)
     encoded = encoder.encode(train.rows(rows).texts)
+    batches = length_sorted(encoded.lengths, settings.batch_size)
     write_json(
         context.folder / "calibration.json",
         {"data": settings.data, "split": "train", "seed": seed, "indices": rows.tolist()},
     )
-    starts = range(0, len(rows), settings.batch_size)
-    return [
-        to_tensors(encoded.batch(range(start, min(start + settings.batch_size, len(rows)))))
-        for start in starts
-    ]
+    return [to_tensors(encoded.batch(batch)) for batch in batches]
 
 
 def _write(
