@@ -65,7 +65,8 @@ def test_a_step_is_copied_only_for_settings_that_reach_it() -> None:
 
 
 def test_a_nested_setting_and_a_method_can_vary() -> None:
-    sweep = '[sweep]\nsteps = ["int8"]\ncalibration.examples = [64, 256]\nmethod = ["minmax", "percentile"]\n'
+    methods = 'method = ["minmax", "percentile"]'
+    sweep = f'[sweep]\nsteps = ["int8"]\ncalibration.examples = [64, 256]\n{methods}\n'
     steps = expanded(sweep)
     copy = steps["int8@calibration.examples=64,method=percentile"]
     assert copy.calibration.examples == 64  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from attar.errors import RecipeError, UsageError, did_you_mean
 from attar.recipe.mistakes import MAX_MISTAKES, Mistake, Place, explain
 from attar.recipe.overrides import apply_overrides
-from attar.recipe.places import line_of, written_places
+from attar.recipe.places import MAX_DEPTH, TOO_DEEP, line_of, written_places
 from attar.recipe.relations import check_relations
 from attar.recipe.schema import Recipe
 from attar.recipe.sweep import check_sweep
@@ -28,8 +28,6 @@ from attar.recipe.sweep import check_sweep
 MIB = 2**20
 MAX_BYTES = MIB
 """A recipe is written by hand; a mebibyte of it is a wrong file."""
-MAX_DEPTH = 64
-"""Nesting of tables and lists; the deepest setting there is lies eight deep."""
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -92,8 +90,10 @@ def parse_recipe(
     """
     source = str(path)
     try:
+        if TOO_DEEP.search(text):
+            raise RecursionError
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOML's own, and Python's for a number of thousands of digits
         raise RecipeError([f"not TOML: {error}"], source) from None
     except RecursionError:
         raise RecipeError([f"nested more than {MAX_DEPTH} deep"], source) from None

@@ -13,10 +13,11 @@ import os
 import socket
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from attar.artifacts import disk_errors_explained
 from attar.errors import UsageError
 
 LOCK_FILE = ".lock"
@@ -39,7 +40,8 @@ def run_lock(folder: Path) -> Generator[None]:
     Raises:
         UsageError: another process holds it.
     """
-    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with disk_errors_explained(folder):
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,9 +56,7 @@ def run_lock(folder: Path) -> Generator[None]:
                 f"another run is at work in {folder}: {who}; wait for it, stop it, or choose "
                 "another folder with --out"
             ) from None
-        me = Holder(socket.gethostname(), os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%S%z"))
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(me)).encode(), 0)
+        _write(descriptor, Holder(socket.gethostname(), os.getpid(), _now()))
         yield
         os.ftruncate(descriptor, 0)
     finally:
@@ -77,6 +77,17 @@ def lock_holder(folder: Path) -> Holder | None:
         return _read(descriptor) or Holder("an unknown host", 0, "an unknown time")
     finally:
         os.close(descriptor)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _write(descriptor: int, holder: Holder) -> None:
+    """On a full disk the name of the holder is missing; the lock holds all the same."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
 
 
 def _read(descriptor: int) -> Holder | None:

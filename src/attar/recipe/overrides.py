@@ -42,7 +42,7 @@ def _parsed(text: str) -> tuple[Any, str | None]:
     """The TOML value, and what is wrong with it."""
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         if PLAIN_WORD.fullmatch(text):
             return text, None
         return None, f"{text!r} is no TOML value ({type(error).__name__}: {str(error)[:80]})"

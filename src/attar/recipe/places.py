@@ -8,13 +8,19 @@ inside multi-line strings may mislead it, which costs a wrong line number and no
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 
 from attar.recipe.mistakes import Place
 
+MAX_DEPTH = 64
+"""Nesting of tables and lists in a recipe; the deepest setting there is lies eight deep."""
 NAME = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
-DOTTED = rf"({NAME}(?:[ \t]*\.[ \t]*{NAME})*)"
+DOTTED = rf"({NAME}(?:[ \t]*\.[ \t]*{NAME}){{0,{MAX_DEPTH}}})"
+ONE_NAME = re.compile(NAME)
+TOO_DEEP = re.compile(
+    rf"^[ \t]*\[{{0,2}}[ \t]*(?:{NAME}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}", re.MULTILINE
+)
+"""A dotted name deeper than that: the time Python's parser takes grows with the square of it."""
 HEADER = re.compile(rf"[ \t]*(\[\[?)[ \t]*{DOTTED}[ \t]*\]")
 ASSIGNMENT = re.compile(rf"[ \t]*{DOTTED}[ \t]*=")
 
@@ -54,12 +60,6 @@ def line_of(place: Place, lines: Mapping[Place, int]) -> int | None:
 
 def _parts(dotted: str) -> Place:
     """The names of a dotted TOML key, quotes removed."""
-    try:
-        here: object = tomllib.loads(f"{dotted} = 0")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return (dotted,)
-    parts: list[str] = []
-    while isinstance(here, dict):
-        [(name, here)] = here.items()  # pyright: ignore[reportUnknownVariableType]
-        parts.append(str(name))  # pyright: ignore[reportUnknownArgumentType]
-    return tuple(parts)
+    return tuple(
+        name[1:-1] if name.startswith(("'", '"')) else name for name in ONE_NAME.findall(dotted)
+    )
