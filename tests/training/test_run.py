@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import RobertaConfig, RobertaForSequenceClassification
 
 import tiny
 from attar.data.config import FilesData
 from attar.errors import ModelError, StoppedError, UsageError
 from attar.models.task import Task
 from attar.training.job import evenly_spread
+from attar.training.run import require_positions
 from training_runs import prepare, read_history, read_weights, run_training
 
 
@@ -132,6 +134,22 @@ def test_a_score_is_learned_by_regression(place: Path) -> None:
 def test_texts_longer_than_the_positions_are_refused_with_both_numbers(place: Path) -> None:
     with pytest.raises(ModelError, match=r"64 positions, max_length is 65"):
         run_training(place, max_length=65)
+
+
+def test_positions_that_a_family_numbers_from_the_padding_id_on_are_not_counted() -> None:
+    config = RobertaConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        max_position_embeddings=34,
+        pad_token_id=1,
+    )
+    model = RobertaForSequenceClassification(config)
+    require_positions(model, 32, "the model")
+    with pytest.raises(ModelError, match="32 positions, max_length is 33"):
+        require_positions(model, 33, "the model")
 
 
 def test_another_objective_than_the_data_has_is_refused(place: Path) -> None:

@@ -1,0 +1,66 @@
+"""Validation sees every row once, without dropout, and leaves the model as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attar.data.tables import Split
+from attar.data.tokenize import TextEncoder
+from attar.models.load import LoadedModel, input_names_of, load_model
+from attar.training.examples import Examples
+from attar.training.validation import metrics_for, validate
+
+TEXTS = tuple((f"a good film {'and great ' * (i % 5)} {i}",) for i in range(23))
+LABELS = np.arange(23) % 2
+
+
+@pytest.fixture
+def loaded(tiny_bert: Path) -> LoadedModel:
+    return load_model(tiny_bert)
+
+
+def examples_for(loaded: LoadedModel) -> Examples:
+    names = input_names_of(loaded.model.config)
+    encoder = TextEncoder.from_folder(loaded.folder, 32, names)
+    return Examples.of(Split(TEXTS, LABELS), encoder)
+
+
+def test_metrics_and_loss_are_those_of_one_row_at_a_time(loaded: LoadedModel) -> None:
+    examples = examples_for(loaded)
+    found = validate(loaded.model, examples, ("accuracy",), 4, lambda: None)
+    logits = []
+    with torch.no_grad():
+        for row in range(len(TEXTS)):
+            inputs, _ = examples.batch(np.array([row]), torch.device("cpu"))
+            logits.append(loaded.model(**inputs).logits[0])
+    logits_NC, labels = torch.stack(logits), torch.from_numpy(LABELS)
+    hits = (logits_NC.argmax(-1) == labels).double().mean().item()
+    loss = torch.nn.functional.cross_entropy(logits_NC, labels).item()
+    assert found == {"accuracy": pytest.approx(hits), "loss": pytest.approx(loss, rel=1e-5)}
+
+
+def test_validation_has_no_dropout_and_gives_the_train_mode_back(loaded: LoadedModel) -> None:
+    examples = examples_for(loaded)
+    calm = validate(loaded.model.eval(), examples, ("accuracy",), 4, lambda: None)
+    assert not loaded.model.training
+    assert validate(loaded.model.train(), examples, ("accuracy",), 4, lambda: None) == calm
+    assert loaded.model.training
+
+
+def test_an_interrupted_validation_gives_the_train_mode_back(loaded: LoadedModel) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        validate(loaded.model.train(), examples_for(loaded), ("accuracy",), 4, stop)
+    assert loaded.model.training
+
+
+def test_the_data_s_metrics_win_over_the_default() -> None:
+    assert metrics_for("classification", ()) == ("accuracy",)
+    assert metrics_for("regression", ()) == ("pearson",)
+    assert metrics_for("classification", ("f1", "accuracy")) == ("f1", "accuracy")
