@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sysconfig
 from collections import Counter
 from pathlib import Path
@@ -66,12 +67,11 @@ def test_a_text_has_the_area_of_its_module(docs: TextData) -> None:
         assert set(found) == {expected}
 
 
-def test_two_readings_are_equal_row_for_row(docs: TextData) -> None:
-    stdlib_docs.read_areas_of_texts.cache_clear()
-    again = load()
-    for name, split in docs.splits.items():
-        assert again.split(name).texts == split.texts
-        assert (again.split(name).labels == split.labels).all()
+def test_the_order_is_that_of_the_hashes_of_the_texts(docs: TextData) -> None:
+    """So it is the same in every process, and says nothing about the labels."""
+    for split in docs.splits.values():
+        hashes = [hashlib.sha256(text.encode()).hexdigest() for (text,) in split.texts]
+        assert hashes == sorted(hashes)
 
 
 def test_a_module_stands_in_one_area_only() -> None:

@@ -30,8 +30,8 @@ MAX_ROW_BYTES = MIB // 2
 FREE_BYTES = 64 * MIB
 """Unpacked without a look at the ratio: small files may be as repetitive as they like."""
 MAX_RATIO = 200
-"""Text packs 3 to 10 times, logs of one line repeated about 100 times; a bomb 1,000 (gzip) to
-30,000 times (zstandard)."""
+"""Measured: English data sets pack 2 to 9 times; zeros 1,029 times with gzip, 32,700 times with
+zstandard."""
 MAX_UNPACKED_BYTES = 16 * 1024 * MIB
 """The rows of a split are held in memory; beyond this no machine that we know of can."""
 
