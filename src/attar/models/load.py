@@ -192,8 +192,8 @@ def _check_length(config: PreTrainedConfig, task: Task | None, where: str) -> No
     longest = None if family is None else family.max_tokens(config)
     if task is not None and longest is not None and task.max_length > longest:
         raise ModelError(
-            f"max_length is {task.max_length} tokens, but {where} has positions for {longest}; "
-            f"set max_length = {longest} or less"
+            f"{where} has {longest} positions, max_length is {task.max_length}: longer texts would "
+            f"make it fail; set max_length = {longest} or less"
         )
 
 
