@@ -14,7 +14,7 @@ from attar.data.config import FilesData
 from attar.errors import ModelError, StoppedError, UsageError
 from attar.models.task import Task
 from attar.training.job import evenly_spread
-from attar.training.run import require_positions
+from attar.training.limits import require_positions
 from training_runs import prepare, read_history, read_weights, run_training
 
 
@@ -54,12 +54,15 @@ def test_the_best_state_is_kept_not_the_last(place: Path, tmp_path: Path) -> Non
     assert same(read_weights(place), read_weights(shorter))
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("poll", [0, 5, 9])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
+    place: Path, tmp_path: Path, poll: int
+) -> None:  # polls come before each step and after each batch of an evaluation
     run_training(place)
     stopped = prepare(tmp_path / "stopped")
     polls = iter(range(1000))
     with pytest.raises(StoppedError, match=r"of 12.*attar resume"):
-        run_training(stopped, should_stop=lambda: next(polls) == 9)
+        run_training(stopped, should_stop=lambda: next(polls) == poll)
     assert list((stopped / "scratch").glob("checkpoint-*"))
     run_training(stopped)
     assert read_history(stopped) == read_history(place)
@@ -150,6 +153,12 @@ def test_positions_that_a_family_numbers_from_the_padding_id_on_are_not_counted(
     require_positions(model, 32, "the model")
     with pytest.raises(ModelError, match="32 positions, max_length is 33"):
         require_positions(model, 33, "the model")
+
+
+def test_token_ids_without_an_embedding_are_refused_with_both_numbers(place: Path) -> None:
+    plain = json.loads((place / "bert" / "config.json").read_text()) | {"vocab_size": 30}
+    with pytest.raises(ModelError, match=r"token ids up to \d+, .* 30 embeddings"):
+        run_training(place, model={"config": plain, "tokenizer": "bert"})
 
 
 def test_another_objective_than_the_data_has_is_refused(place: Path) -> None:

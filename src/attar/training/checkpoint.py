@@ -116,7 +116,7 @@ class CheckpointStore:
         return final
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; damaged and unfinished ones are named in a warning."""
+        """The newest whole checkpoint; damaged and unfinished ones are named in a warning."""
         skipped = [f"{path.name} (unfinished)" for path in self._folder.glob(".writing-*")]
         found = None
         for folder in self._finished():

@@ -12,14 +12,12 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import nn
-from transformers import PreTrainedModel
 
 from attar.artifacts import disk_errors_explained, read_json
 from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.data.tokenize import TextEncoder
-from attar.errors import DataError, ModelError, UsageError
+from attar.errors import DataError, UsageError
 from attar.losses.config import HiddenMse
 from attar.losses.hidden import require_equal_width, resolve_layer_map
 from attar.losses.total import TotalLoss
@@ -32,6 +30,7 @@ from attar.training.checkpoint import CheckpointStore
 from attar.training.config import TrainStep
 from attar.training.examples import Examples
 from attar.training.job import Job
+from attar.training.limits import require_embeddings, require_positions
 from attar.training.loop import Loop
 from attar.training.precision import Precision, choose_precision
 from attar.training.state import Place
@@ -52,8 +51,9 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
     )
     seed = context.seed if config.seed is None else config.seed
     student = _student(config, context, data, seed)
-    teacher = _teacher(config, context, student, seed)
-    job = _job(config, context, data, student, teacher, seed)
+    loss = TotalLoss(config.effective_losses, data.objective)
+    teacher = _teacher(config, context, student, loss, seed)
+    job = _job(config, context, data, student, teacher, loss, seed)
     accelerator, precision = _accelerator(config, context)
     student.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
     if teacher is not None:
@@ -99,9 +99,8 @@ def _student(config: TrainStep, context: StepContext, data: TextData, seed: int)
 
 
 def _teacher(
-    config: TrainStep, context: StepContext, student: LoadedModel, seed: int
+    config: TrainStep, context: StepContext, student: LoadedModel, loss: TotalLoss, seed: int
 ) -> Teacher | None:
-    loss = TotalLoss(config.effective_losses, "classification")
     if config.teacher is None:
         return None
     if not loss.needs_teacher:
@@ -130,31 +129,13 @@ def _teacher(
     return teacher
 
 
-def require_positions(model: PreTrainedModel, max_length: int, who: str) -> None:
-    """Refuse texts longer than a model with learned positions can number.
-
-    Raises:
-        ModelError: with both lengths.
-    """
-    limit = getattr(model.config, "max_position_embeddings", None)
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa numbers its positions from the padding id on, which uses up the first rows.
-            used_up = 0 if module.padding_idx is None else module.padding_idx + 1
-            limit = module.num_embeddings - used_up
-    if limit is not None and max_length > limit:
-        raise ModelError(
-            f"{who} has {limit} positions, max_length is {max_length}; "
-            f"set max_length = {limit} or less"
-        )
-
-
 def _job(
     config: TrainStep,
     context: StepContext,
     data: TextData,
     student: LoadedModel,
     teacher: Teacher | None,
+    loss: TotalLoss,
     seed: int,
 ) -> Job:
     assert student.task is not None
@@ -172,6 +153,9 @@ def _job(
     context.progress.say(
         f"  {context.name}: {len(train_split)} train and {len(validation_split)} validation rows"
     )
+    train, validation = (Examples.of(s, encoder) for s in (train_split, validation_split))
+    for model in (student.model, *([teacher.model] if teacher else [])):
+        require_embeddings(model, (train.encoded, validation.encoded), context.name)
     return Job(
         name=context.name,
         config=config,
@@ -179,9 +163,9 @@ def _job(
         model=student.model,
         input_names=own_names,
         teacher=teacher,
-        loss=TotalLoss(config.effective_losses, data.objective),
-        train=Examples.of(train_split, encoder),
-        validation=Examples.of(validation_split, encoder),
+        loss=loss,
+        train=train,
+        validation=validation,
         metrics=student.task.metrics,
     )
 

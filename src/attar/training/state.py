@@ -40,7 +40,7 @@ class Place:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, tied ones once. The tensors are the model's own, not copies."""
+    """Parameters and buffers by name, tied ones once: the model's own tensors, no copies."""
     return {name: tensor.detach() for name, tensor in _named_tensors(model)}
 
 

@@ -17,6 +17,7 @@ from attar.losses.cross_entropy import cross_entropy, squared_error
 from attar.numerics.metrics import METRICS
 from attar.training.examples import Examples
 from attar.training.forward import forward
+from attar.training.guard import require_finite_predictions
 
 DEFAULT_METRIC = {"classification": "accuracy", "regression": "pearson"}
 
@@ -41,6 +42,8 @@ def validate(
 
     Args:
         after_batch: called after each batch; may raise to stop.
+    Raises:
+        NonFiniteError: a prediction is no number.
     """
     was_training = model.training
     model.eval()
@@ -58,6 +61,7 @@ def validate(
             after_batch()
     finally:
         model.train(was_training)
+    require_finite_predictions(logits_NC)
     is_score = examples.labels.dtype.kind == "f"
     predictions = logits_NC[:, 0] if is_score else logits_NC.argmax(axis=1)
     values = {name: float(METRICS[name](predictions, examples.labels)) for name in metrics}
