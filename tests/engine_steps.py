@@ -141,7 +141,9 @@ def evaluate(config: Any, context: StepContext) -> dict[str, Any]:
 
 
 def report(config: Any, context: StepContext) -> dict[str, Any]:
-    (context.folder / "index.html").write_text(" ".join(context.inputs))
+    statistics = next(iter(context.inputs.values())).parent / "sweep.json"
+    summed_up = " and the sweep" if statistics.exists() else ""
+    (context.folder / "index.html").write_text(" ".join(context.inputs) + summed_up)
     return {}
 
 

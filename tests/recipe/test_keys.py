@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from attar.errors import DataError
 from attar.recipe.keys import Fingerprints, keys_of
 from attar.recipe.load import parse_recipe
+from attar.recipe.steps import STEPS
 from engine_steps import FINGERPRINTS, RECIPE
 
 
@@ -92,3 +94,10 @@ def test_data_that_cannot_be_read_is_found_before_anything_runs() -> None:
 
     with pytest.raises(DataError):
         keys(fingerprints=Fingerprints(FINGERPRINTS.model, missing))
+
+
+def test_a_new_version_of_a_steps_code_changes_its_key_and_those_after_it() -> None:
+    recipe = parse_recipe(RECIPE)
+    newer = {**STEPS, "quantize": replace(STEPS["quantize"], version=2)}
+    after = keys_of(recipe, recipe.order, Path(), kinds=newer, fingerprints=FINGERPRINTS)
+    assert {name for name in after if after[name] != keys()[name]} == {"int8", "scores", "report"}

@@ -134,6 +134,14 @@ def test_depth_is_allowed_up_to_the_cap() -> None:
     assert not is_shallow([[content]])
 
 
+def test_a_name_too_deep_never_reaches_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time grows with the square of the depth."""
+    monkeypatch.setattr("tomllib.loads", lambda text: pytest.fail("reached"))
+    for text in ("a." * 20_000 + "a = 1", f"  [{'a . ' * 20_000}a]", f"[['a'.{'b.' * 99}c]]"):
+        [found] = mistakes_in(text)
+        assert found == "nested more than 64 deep"
+
+
 def test_many_mistakes_are_counted_and_the_first_spelled_out() -> None:
     noise = "\n".join(f"noise{i} = {i}" for i in range(3000))
     found = mistakes_in(noise + RECIPE)

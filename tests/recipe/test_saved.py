@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attar.errors import ArtifactError, UsageError
-from attar.recipe.load import load_recipe, parse_recipe
+from attar.recipe.load import load_recipe, parse_recipe, read_text
 from attar.recipe.run import resume_run, run_recipe
 from attar.recipe.saved import Saved, Source, changed_since, read_saved, save
 from engine_steps import FINGERPRINTS, KINDS, RECIPE, run_small
@@ -51,6 +51,12 @@ def test_a_recipe_that_was_edited_since_is_noticed(tmp_path: Path) -> None:
     file.unlink()
     assert changed_since(source)
     assert not changed_since(Source(tmp_path))
+
+
+def test_windows_line_ends_are_no_change(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_bytes(RECIPE.replace("\n", "\r\n").encode())
+    assert not changed_since(Source(tmp_path, file, read_text(file)))
 
 
 def test_resume_goes_on_with_the_recipe_the_run_began_with(

@@ -123,6 +123,8 @@ def test_every_copy_has_its_folder_and_the_statistics_are_written(tmp_path: Path
     assert found["max"] == max(accuracies)
     assert found["n"] == 2
     assert written["scores"]["runs"] == ["scores@seed=0", "scores@seed=1"]
+    page = (tmp_path / "small" / "report" / "index.html").read_text()
+    assert page.endswith("scores@seed=0 scores@seed=1 and the sweep")
 
 
 def test_gates_look_at_means(tmp_path: Path) -> None:

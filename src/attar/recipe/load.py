@@ -71,7 +71,7 @@ def read_text(path: Path) -> str:
             "is it the right file?"
         )
     try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         problem = f"line {line}: byte 0x{content[error.start]:02x} is not UTF-8; save it as UTF-8"

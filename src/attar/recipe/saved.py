@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from attar.artifacts import read_json, write_json, write_text
-from attar.errors import ArtifactError, UsageError
+from attar.errors import ArtifactError, AttarError, UsageError
+from attar.recipe.load import read_text
 from attar.recipe.schema import Recipe
 
 RECIPE_JSON = "recipe.json"
@@ -96,7 +97,6 @@ def changed_since(source: Source) -> bool:
     if source.path is None or source.text is None:
         return False
     try:
-        now = source.path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        return read_text(source.path) != source.text
+    except AttarError:
         return True
-    return now != source.text
