@@ -116,6 +116,7 @@ class Deployments:
     def __init__(self, root: Path) -> None:
         self._root = root
         self.float = cache(lambda: fine_tuned(root / "float"))
+        self.score = cache(lambda: fine_tuned(root / "score", objective="regression"))
         self.int8 = cache(lambda: quantized(root, self.float()))
         self.int4 = cache(lambda: quantized(root, self.float(), bits=4))
         self.export = cache(self._export)

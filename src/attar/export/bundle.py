@@ -27,8 +27,8 @@ FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_id
 
 OPEN_AND_RUN = {
     "openvino": (
-        "settings = {'INFERENCE_PRECISION_HINT': 'f32'}  # or some CPUs round floats to bf16",
-        "model = openvino.Core().compile_model(here / 'openvino_model.xml', 'CPU', settings)",
+        "precision = {'INFERENCE_PRECISION_HINT': 'f32'}  # or some CPUs round floats to bf16",
+        "model = openvino.Core().compile_model(here / 'openvino_model.xml', 'CPU', precision)",
         "logits = model(inputs)[0][0]",
     ),
     "onnxruntime": (
@@ -64,7 +64,7 @@ def write_bundle(model_folder: Path, folder: Path) -> None:
 
 def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     """Write `predict.py`: from a text on the command line to an answer in a dozen lines."""
-    fields = ", ".join(f"'{name}': text.{FIELDS[name]}" for name in task.input_names)
+    ids = ", ".join(f"text.{FIELDS[name]}" for name in task.input_names)
     lines = (
         f'# pip install {form} tokenizers numpy;  python predict.py "a text" ["its second part"]',
         f"import json, pathlib, sys, numpy, {form}, tokenizers",
@@ -73,8 +73,8 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
         "words = tokenizers.Tokenizer.from_file(str(here / 'tokenizer.json'))",
         "words.no_padding(); words.enable_truncation(task['max_length'])",
         "text = words.encode(*sys.argv[1:3])",
-        f"inputs = {{{fields}}}",
-        "inputs = {name: numpy.array([ids]) for name, ids in inputs.items()}",
+        f"ids = numpy.array([{ids}])",
+        "inputs = dict(zip(task['input_names'], ids[:, None]))",
         *OPEN_AND_RUN[form],
         *ANSWER[task.objective],
     )

@@ -10,8 +10,9 @@ INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """Instruction sets with exact int8 dot products, as Linux spells them (x86, then Arm)."""
 
 
-def int8_flags(cpu_info: Path = CPU_INFO) -> list[str]:
+def int8_flags(cpu_info: Path | None = None) -> list[str]:
     """Those of `INT8_FLAGS` that this CPU has; empty too where the system does not tell."""
+    cpu_info = cpu_info or CPU_INFO
     if not cpu_info.is_file():
         return []
     for line in cpu_info.read_text(errors="replace").splitlines():

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attar.artifacts import read_json
+from attar.errors import ArtifactError
+from attar.export.bundle import flops_formula, write_bundle
+from attar.export.deployed import Deployed
+from attar.models.cost import cost_from_config
+from deployments import Deployments
+
+FORMATS = ("openvino", "onnxruntime")
+ALONE = (
+    "import runpy, sys\n"
+    "for name in ('attar', 'torch', 'transformers'): sys.modules[name] = None\n"
+    "sys.argv = ['predict.py', *sys.argv[2:]]\n"
+    "runpy.run_path({file!r}, run_name='__main__')\n"
+)
+
+
+def answer_of(folder: Path, *texts: str) -> str:
+    """What the snippet prints where attar and torch cannot be imported."""
+    code = ALONE.format(file=str(folder / "predict.py"))
+    done = subprocess.run(
+        [sys.executable, "-c", code, "-", *texts], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_snippet_answers_as_attar_does_and_needs_neither_attar_nor_torch(
+    deployments: Deployments, form: str
+) -> None:
+    folder, _ = deployments.export("int8", form)
+    expected = Deployed(folder, threads=1).predict(["a good movie", ("open a file", "close it")])
+    printed = [answer_of(folder, "a good movie"), answer_of(folder, "open a file", "close it")]
+    for line, prediction in zip(printed, expected, strict=True):
+        label, share = line.split()
+        assert label == prediction.label
+        assert float(share) == pytest.approx(prediction.probability, abs=2e-3)
+
+
+def test_the_snippet_is_short(deployments: Deployments) -> None:
+    for form in FORMATS:
+        text = (deployments.export("int8", form)[0] / "predict.py").read_text()
+        code = [line for line in text.splitlines() if line and not line.startswith("#")]
+        assert len(code) <= 14
+        assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_snippet_of_a_regression_prints_the_score(deployments: Deployments) -> None:
+    folder, _ = deployments.export("score", "openvino")
+    score = Deployed(folder, threads=1).predict(["a good movie"])[0].scores["score"]
+    assert float(answer_of(folder, "a good movie")) == pytest.approx(score, abs=1e-3)
+
+
+def test_a_model_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ArtifactError, match=r"has no tokenizer.json"):
+        write_bundle(tmp_path / "model", tmp_path)
+
+
+def test_flops_of_every_length_follow_from_three(deployments: Deployments) -> None:
+    config = json.loads((deployments.float() / "model" / "config.json").read_text())
+    cost = cost_from_config(config, 2)
+    formula = flops_formula(cost)
+    for batch, tokens in ((1, 1), (1, 64), (5, 17)):
+        assert formula.of(batch, tokens) == cost.flops(batch, tokens)
+
+
+def test_a_published_folder_names_no_place_on_this_machine(deployments: Deployments) -> None:
+    for form in FORMATS:
+        folder, _ = deployments.export("int8", form)
+        for file in folder.iterdir():
+            assert str(folder.parent).encode() not in file.read_bytes(), file.name
+            assert b"/site-packages/" not in file.read_bytes(), file.name
+
+
+def test_deploy_json_says_what_was_made(deployments: Deployments) -> None:
+    content = read_json(deployments.export("int8", "onnxruntime")[0] / "deploy.json")
+    assert content["precision"] == "int8"
+    assert content["bits"] == {"weight": 8, "embedding": 8, "activation": 8}
+    assert content["made_with"].keys() == {"onnx", "onnxruntime"}
+    assert set(content["files"]) == {
+        *("model.onnx", "tokenizer.json", "tokenizer_config.json", "config.json", "task.json"),
+    }

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from attar.errors import NonFiniteError, UsageError
+from attar.export.deployed import BATCH_SIZE, Deployed, Prediction
+from deployments import Deployments
+
+FORMATS = ("openvino", "onnxruntime")
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def model(request: pytest.FixtureRequest, deployments: Deployments) -> Deployed:
+    return Deployed(deployments.export("int8", request.param)[0], threads=1)
+
+
+def test_a_prediction_has_label_probability_and_milliseconds(model: Deployed) -> None:
+    (answer,) = model.predict(["a good movie"])
+    assert answer.label in ("bad", "good")
+    assert answer.probability == max(answer.scores.values())
+    assert set(answer.scores) == {"bad", "good"}
+    assert sum(answer.scores.values()) == pytest.approx(1)
+    assert answer.milliseconds > 0
+
+
+def test_answers_come_in_the_order_of_the_texts(model: Deployed) -> None:
+    words = ["good", "bad", "movie", "socket", "list", "sort"]
+    texts = [" ".join(words[: i % 6 + 1] * (i % 4 + 1)) for i in range(BATCH_SIZE + 9)]
+    together = model.predict(texts)
+    alone = [model.predict([text])[0] for text in texts]
+    shares = np.array([[answer.scores["good"] for answer in found] for found in (together, alone)])
+    assert np.abs(shares[0] - shares[1]).max() < 0.02
+    assert np.ptp(shares[0]) > 0.1
+
+
+def test_no_text_gets_no_answer(model: Deployed) -> None:
+    assert model.predict([]) == []
+
+
+def test_an_empty_text_and_a_very_long_one_are_answered(model: Deployed) -> None:
+    assert len(model.predict(["", "good movie " * 5000])) == 2
+
+
+def test_a_pair_is_more_than_its_first_part(model: Deployed) -> None:
+    pair, single = model.predict([("good movie", "bad movie"), "good movie"])
+    assert pair.scores != single.scores
+
+
+@pytest.mark.parametrize("texts", ["one string", [3], [("a", "b", "c")], [("a", None)]])
+def test_what_is_no_list_of_texts_is_refused(model: Deployed, texts: object) -> None:
+    with pytest.raises(UsageError, match=r"list of texts|allowed are"):
+        model.predict(texts)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_score_has_no_probability(deployments: Deployments) -> None:
+    folder, metrics = deployments.export("score", "openvino")
+    (answer,) = Deployed(folder, threads=1).predict(["a good movie"])
+    assert answer.probability is None
+    assert answer.label == f"{answer.scores['score']:.4f}"
+    assert metrics["parity"]["label_flips"] == 0
+
+
+def test_answers_that_are_not_numbers_are_no_answers(model: Deployed) -> None:
+    class Broken:
+        def logits(self, batch: object) -> np.ndarray:
+            return np.array([[np.nan, 0.0]])
+
+    broken = Deployed.__new__(Deployed)
+    broken.__dict__ = {**model.__dict__, "_runtime": Broken()}
+    with pytest.raises(NonFiniteError, match=r"NaN or infinity"):
+        broken.predict(["a"])
+
+
+def test_a_prediction_can_be_printed_and_dumped() -> None:
+    answer = Prediction("good", 0.75, 1.23, {"bad": 0.25, "good": 0.75})
+    assert answer.text() == "good  0.750  1.2 ms"
+    assert answer.as_json()["scores"] == {"bad": 0.25, "good": 0.75}
+    assert Prediction("1.5000", None, 1.0).text() == "1.5000  1.0 ms"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_predicting_loads_no_torch(deployments: Deployments, form: str) -> None:
+    folder, _ = deployments.export("int8", form)
+    code = (
+        "import sys, attar\n"
+        f"answers = attar.load({str(folder)!r}, threads=1).predict(['a good movie', ('a', 'b')])\n"
+        "assert len(answers) == 2\n"
+        "heavy = {'torch', 'transformers', 'onnx', 'scipy', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

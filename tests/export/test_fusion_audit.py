@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attar.export import lowering, openvino
+from attar.export.cpu import int8_flags
+from attar.export.fusion_audit import (
+    ATTENTION_REASON,
+    UNKNOWN_REASON,
+    UNQUANTIZED_REASON,
+    FusionAudit,
+    Product,
+    audit_onnx,
+    audit_openvino,
+)
+from attar.models.load import load_model
+from deployments import Deployments
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+needs_int8_cpu = pytest.mark.skipif(not int8_flags(), reason="this CPU has no int8 dot products")
+AUDITS = {
+    "openvino": partial(audit_openvino, is_quantized=True),
+    "onnxruntime": partial(audit_onnx, is_quantized=True),
+}
+
+
+def linear_names(deployments: Deployments) -> set[str]:
+    model = load_model(deployments.float() / "model").model
+    return {n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+
+
+@needs_int8_cpu
+@pytest.mark.parametrize("form", AUDITS)
+@pytest.mark.parametrize("source", ["int8", "int4"])
+def test_every_linear_runs_in_int8(deployments: Deployments, source: str, form: str) -> None:
+    folder, metrics = deployments.export(source, form)
+    audit = AUDITS[form](folder)
+    assert {product.name for product in audit.products if product.is_int8} == linear_names(
+        deployments
+    )
+    assert metrics["fusion"]["num_int8"] == 14
+    assert not audit.unexpected()
+
+
+@pytest.mark.parametrize("form", AUDITS)
+def test_the_products_inside_attention_are_found_and_explained(
+    deployments: Deployments, form: str
+) -> None:
+    _, metrics = deployments.export("int8", form)
+    assert metrics["fusion"]["num_matmuls"] == 18
+    blocks = [f"bert.encoder.layer.{block}.attention.self" for block in (0, 1)]
+    expected = {name + number for name in blocks for number in ("", " (2)")}
+    found = {entry["name"]: entry["reason"] for entry in metrics["fusion"]["float"]}
+    assert found == dict.fromkeys(expected, ATTENTION_REASON)
+
+
+@pytest.mark.parametrize("form", AUDITS)
+def test_a_float_model_has_no_product_in_int8_and_the_same_products(
+    deployments: Deployments, form: str
+) -> None:
+    fusion = deployments.export("float", form)[1]["fusion"]
+    assert fusion["num_int8"] == 0
+    assert fusion["num_matmuls"] == 18
+    assert {entry["reason"] for entry in fusion["float"]} == {UNQUANTIZED_REASON}
+    assert linear_names(deployments) <= {entry["name"] for entry in fusion["float"]}
+
+
+@needs_int8_cpu
+def test_a_linear_whose_input_lost_its_quantizer_is_reported(
+    deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lowering, "FLOAT_SITES", (*lowering.FLOAT_SITES, "gelu"))
+    openvino.write_openvino(deployments.int8() / "model", tmp_path, INPUTS)
+    unexpected = audit_openvino(tmp_path, is_quantized=True).unexpected()
+    names = {f"bert.encoder.layer.{block}.output.dense" for block in (0, 1)}
+    assert {product.name for product in unexpected} == names
+    assert {product.reason for product in unexpected} == {UNKNOWN_REASON}
+
+
+def test_a_runtime_without_its_optimizations_is_reported_slow(
+    deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    folder = Path(shutil.copytree(deployments.export("int8", "onnxruntime")[0], tmp_path / "copy"))
+    real = onnxruntime.SessionOptions
+
+    def plain() -> Any:
+        options = real()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return options
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", plain)
+    audit = audit_onnx(folder, is_quantized=True)
+    assert audit.as_metrics()["num_int8"] == 0
+
+
+def test_the_counts_are_those_of_the_products() -> None:
+    audit = FusionAudit((Product("a", True, "k"), Product("b", False, "k", "why")))
+    assert audit.as_metrics() == {
+        "num_matmuls": 2,
+        "num_int8": 1,
+        "float": [{"name": "b", "reason": "why"}],
+    }
+    assert len(audit.as_json()["products"]) == 2

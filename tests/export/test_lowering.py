@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from attar.errors import ModelError
+from attar.export.lowering import (
+    FLOAT_SITES,
+    IntegerEmbedding,
+    SequenceClassifier,
+    example_inputs,
+    load_float,
+    lower,
+)
+from attar.export.onnxruntime import IntegerMatMul
+from attar.export.openvino import ByteQuantizer, _integer_weight
+from attar.models.load import load_model
+from attar.models.qparams import SiteQParams
+from attar.models.quantized import load_simulated
+from attar.models.task import Task
+from deployments import Deployments
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_lowered_model_computes_what_the_simulated_one_does(
+    deployments: Deployments, bits: int
+) -> None:
+    folder = (deployments.int8() if bits == 8 else deployments.int4()) / "model"
+    simulated = load_simulated(folder, skip_kinds=FLOAT_SITES).model
+    lowered = lower(folder, _integer_weight, ByteQuantizer)
+    inputs = example_inputs(INPUTS)
+    with torch.no_grad():
+        assert torch.equal(lowered(**inputs), simulated(**inputs).logits)
+
+
+def test_the_additive_mask_is_the_librarys_own(deployments: Deployments) -> None:
+    model = load_model(deployments.float() / "model", attention="eager").model
+    inputs = example_inputs(INPUTS)
+    assert (inputs["attention_mask"] == 0).any()
+    with torch.no_grad():
+        assert torch.equal(SequenceClassifier(model)(**inputs), model(**inputs).logits)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7, 8])
+def test_a_narrow_grid_on_a_byte_is_the_same_grid(bits: int) -> None:
+    site = SiteQParams(
+        fqn="x",
+        port="output",
+        kind="gelu",
+        block=0,
+        bits=bits,
+        scale=0.3,
+        zero_point=1,
+        quant_min=0,
+        quant_max=2**bits - 1,
+    )
+    x = torch.linspace(-100, 100, 4001)
+    expected = torch.fake_quantize_per_tensor_affine(x, 0.3, 1, 0, site.quant_max)
+    assert torch.equal(ByteQuantizer(site)(x), expected)
+
+
+def test_an_integer_embedding_dequantizes_the_rows_it_is_asked_for() -> None:
+    integers = torch.tensor([[1, -2], [127, 0]], dtype=torch.int8)
+    rows = IntegerEmbedding(integers, torch.tensor([0.5, 2.0]))(torch.tensor([[1, 0]]))
+    assert rows.tolist() == [[[254.0, 0.0], [0.5, -1.0]]]
+
+
+def test_unsigned_weights_are_the_signed_ones_moved_by_128() -> None:
+    linear = torch.nn.Linear(2, 1)
+    integers = torch.tensor([[-127, 5]], dtype=torch.int8)
+    make = partial(IntegerMatMul, linear, integers, torch.ones(1))
+    unsigned, signed = make(signed=False), make(signed=True)
+    assert unsigned.get_buffer("integers").tolist() == [[1], [133]]
+    assert unsigned.get_buffer("zero_point").tolist() == [128]
+    assert signed.get_buffer("integers").tolist() == [[-127], [5]]
+    assert signed.get_buffer("zero_point").tolist() == [0]
+
+
+def test_the_example_has_padding_and_no_two_sizes_alike() -> None:
+    inputs = example_inputs(INPUTS)
+    assert tuple(inputs) == INPUTS
+    assert {tuple(values.shape) for values in inputs.values()} == {(2, 11)}
+    assert int(inputs["attention_mask"].sum()) < 22
+    assert len(np.unique(inputs["input_ids"].numpy())) > 10
+
+
+def test_a_decoder_is_refused(tmp_path: Path) -> None:
+    model = tiny.tiny_model("gpt2")
+    model.save_pretrained(tmp_path)
+    Task(
+        objective="classification",
+        label_names=("a", "b", "c"),
+        max_length=16,
+        input_names=INPUTS[:2],
+    ).write(tmp_path)
+    with pytest.raises(ModelError, match=r"export knows encoders"):
+        load_float(tmp_path)
+
+
+def test_a_model_that_was_never_fine_tuned_is_refused(tiny_bert: Path) -> None:
+    with pytest.raises(ModelError, match=r"without task.json"):
+        load_float(tiny_bert)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from attar.errors import GateMissedError
+from attar.export.config import Parity
+from attar.export.parity import (
+    FLOAT_TOLERANCE,
+    ParityResult,
+    batches_of,
+    check_parity,
+    measure_parity,
+)
+from attar.models.forms import open_form
+from attar.models.runtimes import open_runtime
+from attar.models.task import Task
+from deployments import Deployments
+
+TEXTS = [("a good movie",), ("bad",), ("how do i open a socket and close it",), ("the list",)] * 5
+
+
+class Altered:
+    """A real runtime whose answers are changed on the way out."""
+
+    def __init__(self, deployments: Deployments, factor: float = 1.0, shift: float = 0.0) -> None:
+        folder, _ = deployments.export("int8", "openvino")
+        self._runtime = open_runtime(folder, threads=1)
+        self._factor, self._shift = factor, shift
+
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        changed = self._runtime.logits(batch) * self._factor
+        changed[:, 0] += self._shift
+        return changed
+
+
+def measured(deployments: Deployments, **change: float) -> ParityResult:
+    folder = deployments.int8() / "model"
+    task = Task.read(folder)
+    batches = batches_of(TEXTS, folder, task)
+    return measure_parity(folder, Altered(deployments, **change), batches, task, Parity())
+
+
+def test_a_faithful_runtime_differs_by_a_part_of_the_quantization_error(
+    deployments: Deployments,
+) -> None:
+    result = measured(deployments)
+    assert result.examples == len(TEXTS)
+    assert result.against == "simulated"
+    assert result.relative_error < 1
+    assert result.error_ratio == pytest.approx(1, abs=0.2)
+    assert result.quantization_error is not None
+    assert result.quantization_error > 0
+    check_parity(result, "deploy")
+
+
+def test_an_error_as_large_as_five_quantization_errors_misses_the_gate(
+    deployments: Deployments,
+) -> None:
+    error = measured(deployments).quantization_error
+    assert error is not None
+    # one of two columns is moved, so rms is the shift over √2
+    result = measured(deployments, shift=5 * math.sqrt(2) * error)
+    assert result.relative_error == pytest.approx(5, rel=0.1)
+    with pytest.raises(GateMissedError, match=r"deploy differs .*relative_error 5.*at most 1.5"):
+        check_parity(result, "deploy")
+
+
+def test_labels_that_flip_are_counted(deployments: Deployments) -> None:
+    result = measured(deployments, factor=-1.0)
+    assert result.label_flips == 1.0
+
+
+def test_answers_that_are_not_numbers_miss_the_gate(deployments: Deployments) -> None:
+    with pytest.raises(GateMissedError):
+        check_parity(measured(deployments, shift=math.nan), "deploy")
+
+
+def test_too_many_flips_alone_miss_the_gate() -> None:
+    passing = ParityResult(100, "simulated", 0.5, 0.02, 1.5, 0.02, 0.1)
+    check_parity(passing, "deploy")
+    with pytest.raises(GateMissedError, match=r"label_flips 0.03 \(at most 0.02\)"):
+        check_parity(replace(passing, label_flips=0.03), "deploy")
+
+
+def test_a_float_export_is_held_to_the_float_tolerance(deployments: Deployments) -> None:
+    folder, metrics = deployments.export("float", "openvino")
+    assert metrics["parity"]["against"] == "float"
+    assert metrics["parity"]["max_relative_error"] == FLOAT_TOLERANCE
+    model_folder = deployments.float() / "model"
+    task = Task.read(model_folder)
+    batches = batches_of(TEXTS, folder, task)
+    result = measure_parity(model_folder, Altered(deployments), batches, task, Parity())
+    with pytest.raises(GateMissedError, match=r"differs from its float model"):
+        check_parity(result, "an int8 model instead of the float one")
+
+
+def test_a_score_has_no_label_to_flip(deployments: Deployments) -> None:
+    folder = deployments.int8() / "model"
+    task = Task.read(folder)
+    batches = batches_of(TEXTS, folder, task)
+    score = task.model_copy(update={"objective": "regression", "label_names": ()})
+    runtime = Altered(deployments, factor=-1.0)
+    assert measure_parity(folder, runtime, batches, score, Parity()).label_flips == 0
+
+
+def test_batches_hold_every_text_once_in_order(deployments: Deployments) -> None:
+    form = open_form(deployments.float(), 1)
+    batches = batches_of(TEXTS, form.folder, form.task)
+    assert [len(batch["input_ids"]) for batch in batches] == [16, 4]
+    assert len({batch["input_ids"].shape[1] for batch in batches}) >= 1

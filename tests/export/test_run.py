@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import deployments as made
+from attar.artifacts import read_json
+from attar.errors import ArtifactError, GateMissedError, UsageError
+from attar.export.config import ExportStep, Parity
+from attar.export.run import _data_of, _lineage, export
+from deployments import Deployments
+
+FORMATS = ("openvino", "onnxruntime")
+RECIPE = {
+    "name": "demo",
+    "data": {"docs": {}, "more": {}},
+    "steps": {
+        "teacher": {"run": "train", "model": "demo:minilm-l6", "data": "docs"},
+        "student": {
+            "run": "train",
+            "model": {"from": "teacher", "keep_blocks": [1, 3]},
+            "teacher": "teacher",
+            "data": "docs",
+        },
+        "int8": {
+            "run": "quantize",
+            "model": "student",
+            "method": "minmax",
+            "calibration": {"data": "more"},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_folder_is_complete(deployments: Deployments, form: str) -> None:
+    folder, metrics = deployments.export("int8", form)
+    model = {
+        "openvino": {"openvino_model.xml", "openvino_model.bin"},
+        "onnxruntime": {"model.onnx"},
+    }
+    papers = {"deploy.json", "README.md", "predict.py", "parity.json", "fusion_audit.json"}
+    words = {"tokenizer.json", "tokenizer_config.json", "config.json", "task.json"}
+    assert {file.name for file in folder.iterdir()} == model[form] | papers | words
+    assert metrics["format"] == form
+    assert metrics["parity"] == read_json(folder / "parity.json")
+    assert metrics["fusion"]["num_int8"] == read_json(folder / "fusion_audit.json")["num_int8"]
+    assert metrics["size_mib"] > 0
+    assert metrics["num_params"] > 0
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_weights_lie_in_the_file_as_integers(deployments: Deployments, form: str) -> None:
+    weights = {"openvino": "openvino_model.bin", "onnxruntime": "model.onnx"}[form]
+    small, large = (
+        (deployments.export(source, form)[0] / weights).stat().st_size
+        for source in ("int8", "float")
+    )
+    # 20,000 weights of 1 byte instead of 4; biases, norms, scales and the graph stay as they are
+    assert large - small > 0.9 * 3 * 20_000 - (35_000 if form == "onnxruntime" else 0)
+
+
+def test_an_export_that_misses_the_gate_is_refused(
+    deployments: Deployments, tmp_path: Path
+) -> None:
+    strict = Parity(examples=16, max_relative_error=1e-12)
+    with pytest.raises(GateMissedError, match=r"relative_error .* nothing was published"):
+        made.exported(tmp_path, "deploy", deployments.int8(), "openvino", strict)
+
+
+def test_fewer_texts_than_asked_for_are_all_used_and_said(
+    deployments: Deployments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parity = made.LENIENT.model_copy(update={"examples": 1000})
+    _, metrics = made.exported(tmp_path, "deploy", deployments.float(), "openvino", parity)
+    assert metrics["parity"]["examples"] == 64
+    assert "parity.examples is 1000" in capsys.readouterr().err
+
+
+def test_without_data_it_says_what_is_missing(deployments: Deployments, tmp_path: Path) -> None:
+    context = replace(
+        made.context_for(tmp_path, "deploy", {"source": deployments.int8()}),
+        recipe={"data": {"a": {}, "b": {}}, "steps": {}},
+    )
+    with pytest.raises(UsageError, match=r'add data = "<name>"'):
+        export(ExportStep(model="source"), context)
+
+
+def test_a_model_without_a_task_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    context = made.context_for(tmp_path, "deploy", {"source": tiny_bert})
+    with pytest.raises(ArtifactError, match=r"no task.json"):
+        export(ExportStep(model="source", data="texts"), context)
+
+
+def test_the_texts_are_those_the_model_knows() -> None:
+    assert _data_of("student", RECIPE) == "docs"
+    assert _data_of("int8", RECIPE) == "more"
+    assert _data_of("a folder", RECIPE) is None
+    assert _data_of("a folder", {"data": {"only": {}}}) == "only"
+
+
+def test_the_lineage_goes_back_to_the_first_model() -> None:
+    lines = _lineage("int8", RECIPE)
+    assert [line.split("`")[1] for line in lines] == [
+        "demo:minilm-l6",
+        "teacher",
+        "student",
+        "int8",
+    ]
+    assert "keeping blocks 1, 3 of `teacher`" in lines[2]
+    assert "taught by `teacher`" in lines[2]
+    assert "method minmax, calibrated on data `more`" in lines[3]
+
+
+def test_a_circle_of_models_ends() -> None:
+    steps = {"a": {"run": "train", "model": "b"}, "b": {"run": "train", "model": "a"}}
+    assert len(_lineage("a", {"steps": steps})) <= 3
+
+
+def test_the_card_says_what_it_is_and_what_was_measured(deployments: Deployments) -> None:
+    folder, metrics = deployments.export("int8", "openvino")
+    card = (folder / "README.md").read_text()
+    assert "one of 2 labels: bad, good" in card
+    assert "8-bit weights" in card
+    fusion = metrics["fusion"]
+    assert f"{fusion['num_int8']} of {fusion['num_matmuls']} matrix products" in card
+    assert f"{metrics['num_params']:,} parameters" in card
+    assert "VNNI" in card

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attar.errors import ArtifactError
+from attar.models.forms import Form, open_form
+from deployments import Deployments
+
+FORMS = ("float", "simulated", "openvino", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def forms(deployments: Deployments) -> dict[str, Form]:
+    return {
+        "float": open_form(deployments.float(), 1),
+        "simulated": open_form(deployments.int8(), 1),
+        "openvino": open_form(deployments.export("int8", "openvino")[0], 1),
+        "onnxruntime": open_form(deployments.export("int8", "onnxruntime")[0], 1),
+    }
+
+
+def batch(tokens: int = 7) -> dict[str, np.ndarray]:
+    ids = np.arange(2 * tokens, dtype=np.int64).reshape(2, tokens) % 30 + 5
+    mask = np.ones_like(ids)
+    mask[1, tokens - 2 :] = 0
+    return {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": 0 * ids}
+
+
+def test_each_form_is_recognised_by_its_files(forms: dict[str, Form]) -> None:
+    assert {name: form.form for name, form in forms.items()} == {name: name for name in FORMS}
+
+
+def test_all_forms_answer_alike(forms: dict[str, Form]) -> None:
+    logits = {name: form.logits(batch()) for name, form in forms.items()}
+    assert {values.shape for values in logits.values()} == {(2, 2)}
+    assert {values.dtype for values in logits.values()} == {np.dtype(np.float32)}
+    spread = np.abs(logits["float"]).max()
+    for values in logits.values():
+        assert np.abs(values - logits["float"]).max() < 0.1 * spread
+
+
+def test_all_forms_count_the_same_parameters_and_flops(forms: dict[str, Form]) -> None:
+    assert len({form.num_params for form in forms.values()}) == 1
+    for shape in ((1, 128), (8, 31)):
+        assert len({form.flops(*shape) for form in forms.values()}) == 1
+
+
+def test_all_forms_know_the_task(forms: dict[str, Form]) -> None:
+    assert {form.task.label_names for form in forms.values()} == {("bad", "good")}
+    for form in forms.values():
+        assert (form.folder / "tokenizer.json").is_file()
+
+
+def test_size_is_that_of_weights_and_graph(forms: dict[str, Form]) -> None:
+    files = {
+        "float": ["model.safetensors"],
+        "simulated": ["weights.safetensors", "qparams.json"],
+        "openvino": ["openvino_model.xml", "openvino_model.bin"],
+        "onnxruntime": ["model.onnx"],
+    }
+    for name, form in forms.items():
+        expected = sum((form.folder / file).stat().st_size for file in files[name]) / 2**20
+        assert form.size_mib == pytest.approx(expected)
+
+
+def test_threads_are_honoured_by_torch_again_after_another_model_changed_them(
+    deployments: Deployments,
+) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        form = open_form(deployments.float(), 1)
+        torch.set_num_threads(2)
+        form.logits(batch())
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_folder_without_a_model_is_refused_with_what_would_be_one(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"deploy.json .* qparams.json .* model.safetensors"):
+        open_form(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["openvino", "onnxruntime"])
+def test_a_deployed_form_needs_no_torch(deployments: Deployments, form: str) -> None:
+    folder, _ = deployments.export("int8", form)
+    code = (
+        "import sys, numpy; from pathlib import Path; from attar.models.forms import open_form\n"
+        f"form = open_form(Path({str(folder)!r}), 1)\n"
+        "ids = numpy.full((1, 5), 7)\n"
+        "form.logits({n: ids // 7 for n in form.task.input_names}); form.flops(1, 5)\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
