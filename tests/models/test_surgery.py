@@ -125,3 +125,12 @@ def test_blocks_whose_number_is_part_of_their_function_stay_where_they_are() -> 
     assert torch.equal(logits(keep_blocks(model, [0, 1, 2])), logits(model))
     with pytest.raises(ModelError, match="scale_attn_by_inverse_layer_idx"):
         keep_blocks(model, [0, 2])
+
+
+def test_settings_given_block_by_block_go_with_their_blocks() -> None:
+    kinds = ["full_attention", "sliding_attention", "full_attention", "sliding_attention"]
+    sliding = {"layer_types": kinds, "use_sliding_window": True, "sliding_window": 3}
+    model = tiny.tiny_model("qwen2", blocks=BLOCKS, **sliding)
+    smaller = keep_blocks(model, [1, 2])
+    assert smaller.config.layer_types == ["sliding_attention", "full_attention"]
+    torch.testing.assert_close(logits(smaller), skipping(model, [1, 2]), rtol=1e-6, atol=1e-6)

@@ -63,7 +63,7 @@ def params_by_part(model: PreTrainedModel) -> dict[str, int]:
     anatomy = anatomy_of(model)
     for part, module in _modules_by_part(anatomy):
         for parameter in module.parameters():
-            part_of.setdefault(id(parameter), part)
+            part_of[id(parameter)] = part
     counts: dict[str, int] = dict.fromkeys(PARTS, 0)
     for parameter in model.parameters():
         counts[part_of.get(id(parameter), "head")] += parameter.numel()

@@ -129,7 +129,7 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     needed = sum(tensor.nbytes for tensor in loaded.model.parameters())
-    with _quiet(), disk_errors_explained(folder, needed), _system_errors():
+    with _quiet(), disk_errors_explained(folder, needed):
         loaded.model.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if (loaded.folder / name).is_file() and loaded.folder.resolve() != folder.resolve():
@@ -158,18 +158,6 @@ def _own_randomness(seed: int, purpose: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, purpose))
         yield
-
-
-@contextmanager
-def _system_errors() -> Iterator[None]:
-    """safetensors reports the system's errors as its own; give a full disk its number back."""
-    try:
-        yield
-    except SafetensorError as error:
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        if found is None:
-            raise
-        raise OSError(int(found.group(1)), str(error)) from error
 
 
 def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
