@@ -30,7 +30,7 @@ test: lint
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/stages.py demo
 
 clean:
 	rm -rf $(VENV) runs

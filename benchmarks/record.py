@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from attar.evaluation.machine import describe_machine
+from attar.evaluation.machine import describe_machine, usable_cores
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("attar", "torch", "transformers", "openvino", "onnxruntime", "numpy")
@@ -26,7 +26,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def write_page(what: str, question: str, body: str) -> Path:
     """Write `results/<what>_<yyyy-mm>.md` and print its body."""
     now = datetime.now(UTC)
-    machine = describe_machine()
+    machine = describe_machine(usable_cores())
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     page = "\n\n".join(
         [

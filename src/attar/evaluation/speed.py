@@ -82,7 +82,8 @@ def take_turns(
 def latency_metrics(
     timed: Mapping[str, Timed], against: str, *, batch: int, tokens: int, threads: int
 ) -> dict[str, dict[str, Any]]:
-    """What a result says about latency: p50, p95, and the speedup over one of the models."""
+    """What a result says about latency: p50, p95, the median of each round (to pair any two models
+    by), and the speedup over one of the models."""
     metrics: dict[str, dict[str, Any]] = {}
     for name, model in timed.items():
         ratios = model.speedup_over(timed[against])
@@ -93,6 +94,7 @@ def latency_metrics(
             "tokens": tokens,
             "threads": threads,
             "calls": model.milliseconds.size,
+            "round_p50": np.median(model.milliseconds, axis=1).round(4).tolist(),
             "speedup": {
                 "against": against,
                 "median": float(np.median(ratios)),
