@@ -66,8 +66,8 @@ def run_small(folder: Path, text: str = RECIPE, quiet: bool = True, **settings: 
     recipe = parse_recipe(text, overrides)
     source = Source(folder.parent, text=text, overrides=tuple(overrides))
     progress = Progress(quiet=quiet)
-    given = {"kinds": KINDS, "fingerprints": FINGERPRINTS, "progress": progress, **settings}
-    return run_resolved(recipe, source, folder, **given)
+    given = {"kinds": KINDS, "fingerprints": FINGERPRINTS, "progress": progress, "estimates": {}}
+    return run_resolved(recipe, source, folder, **{**given, **settings})
 
 
 def start_small(folder: Path, **environment: str) -> subprocess.Popen[str]:

@@ -128,5 +128,5 @@ def test_the_time_left_is_told_only_when_it_can_be_known(
     said = capsys.readouterr().err
     assert "step 1/5 teacher (train), about 5 min 00 s left in all" in said
     assert re.search(r"step 2/5 student \(train\), about [\d.]+ s left in all", said)
-    run_small(folder / "b", quiet=False)
+    run_small(folder / "b", quiet=False, estimates={})
     assert "left in all" not in capsys.readouterr().err

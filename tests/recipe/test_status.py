@@ -63,8 +63,10 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 def test_main_numbers_are_those_of_quality() -> None:
     scores = {"models": {"int8": {"form": "x", "accuracy": {"value": 0.9}, "size_mib": 2.0}}}
     assert main_metrics(Result("s", "evaluate", "k", metrics=scores)) == {"int8": 0.9}
-    train = {"objective": "classification", "steps": 10, "validation": {"accuracy": 0.8}}
+    train = {"steps": 10, "validation": {"accuracy": 0.8, "loss": 1.0}, "num_params": 5}
     assert main_metrics(Result("t", "train", "k", metrics=train)) == {
-        "steps": 10,
         "validation.accuracy": 0.8,
+        "num_params": 5,
     }
+    other = {"name": "x", "ok": True, "a": 1, "b": {"c": 2}}
+    assert main_metrics(Result("t", "other", "k", metrics=other)) == {"a": 1}

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
+from pathlib import Path
+
 import pytest
 
-from attar.recipe.time_left import TimeLeft
+from attar.progress import Progress
+from attar.recipe.load import parse_recipe
+from attar.recipe.sweep import expand
+from attar.recipe.time_left import TimeLeft, planned_seconds
 
 
 def test_the_first_answer_is_the_estimate() -> None:
@@ -25,3 +32,48 @@ def test_one_step_without_an_estimate_means_no_answer() -> None:
     assert left.seconds(["a", "b"]) is None
     assert left.seconds([]) is None
     assert left.seconds(["a"]) == 10.0
+
+
+RECIPE = """
+name = "small"
+[data.words]
+source = "files"
+path = "words"
+[steps.teacher]
+run = "train"
+model = "{model}"
+data = "words"
+[steps.int8]
+run = "quantize"
+model = "teacher"
+method = "minmax"
+calibration = {{ data = "words" }}
+[sweep]
+steps = ["int8"]
+weight_bits = [4, 8]
+"""
+
+
+def planned(model: object, folder: Path) -> tuple[dict[str, float], str]:
+    """What is planned for a recipe that starts from `model`, and what was said."""
+    for split in ("train", "validation"):
+        rows = [{"text": f"good film {i}", "label": "ab"[i % 2]} for i in range(20)]
+        (folder / "words").mkdir(exist_ok=True)
+        file = folder / "words" / f"{split}.jsonl"
+        file.write_text("\n".join(json.dumps(row) for row in rows))
+    said = io.StringIO()
+    recipe = expand(parse_recipe(RECIPE.format(model=model)))
+    return dict(planned_seconds(recipe, folder, Progress(said, quiet=True))), said.getvalue()
+
+
+def test_every_copy_of_a_sweep_is_expected_to_take_as_long(tiny_bert: Path, tmp_path: Path) -> None:
+    seconds, said = planned(tiny_bert, tmp_path)
+    assert set(seconds) == {"teacher", "int8@weight_bits=4", "int8@weight_bits=8"}
+    assert seconds["int8@weight_bits=4"] == seconds["int8@weight_bits=8"] > 0
+    assert said == ""
+
+
+def test_a_plan_that_fails_is_a_warning_and_no_reason_not_to_run(tmp_path: Path) -> None:
+    seconds, said = planned("no-such-model-anywhere", tmp_path)
+    assert seconds == {}
+    assert said.startswith("warning: the time the whole run will take cannot be told (model 'no-")

@@ -56,7 +56,6 @@ class Engine:
         kinds: Mapping[str, StepKind],
         progress: Progress,
         should_stop: Callable[[], bool],
-        estimates: Mapping[str, float],
     ) -> None:
         self.recipe, self.recipe_folder, self.folder = recipe, recipe_folder, folder
         self.kinds, self.progress, self.should_stop = kinds, progress, should_stop
@@ -64,7 +63,7 @@ class Engine:
         self.order = in_order(self.inputs)
         self.keys: dict[str, str] = {}
         self.reusable: dict[str, Result] = {}
-        self.time_left = TimeLeft(estimates)
+        self.time_left = TimeLeft({})
 
     def find_keys(self, fingerprints: Fingerprints | None) -> None:
         """Compute the key of every step; reads data and models outside the recipe."""
@@ -86,6 +85,11 @@ class Engine:
             if result is not None:
                 self.reusable[name] = result
                 self._remove_scratch(name)
+
+    @property
+    def missing(self) -> list[str]:
+        """Steps that must be made, in order."""
+        return [name for name in self.order if name not in self.reusable]
 
     def _published(self, name: str) -> Result | None:
         """The verified artifact with this step's key; None when there is none with this key."""
@@ -125,7 +129,8 @@ class Engine:
         return summaries
 
     def _left_in_all(self, done: int) -> str:
-        seconds = self.time_left.seconds(n for n in self.order[done:] if n not in self.reusable)
+        left = self.order[done:]
+        seconds = self.time_left.seconds(name for name in self.missing if name in left)
         return "" if seconds is None else f", about {human_seconds(seconds)} left in all"
 
     def _summary(self, name: str, result: Result) -> StepSummary:

@@ -53,7 +53,6 @@ def report_again(
             kinds=kinds,
             progress=Progress(quiet=quiet),
             should_stop=should_stop,
-            estimates={},
         )
         write_sweep(expanded, place)
         engine.make(name, _key(saved, name, {step: read_result(place / step).key for step in made}))

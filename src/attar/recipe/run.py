@@ -28,6 +28,7 @@ from attar.recipe.signals import stop_requests
 from attar.recipe.steps import STEPS, StepKind
 from attar.recipe.summary import RunSummary
 from attar.recipe.sweep import Expanded, expand
+from attar.recipe.time_left import TimeLeft, planned_seconds
 from attar.recipe.versions import versions
 
 CRASH_FILE = "crash.txt"
@@ -116,13 +117,15 @@ def run_resolved(
             kinds=kinds,
             progress=progress,
             should_stop=should_stop,
-            estimates=estimates or {},
         )
         saved = Saved(recipe, source)
         save(place, saved)
         engine.find_keys(fingerprints)
         save(place, replace(saved, keys=engine.keys))
         engine.find_reusable()
+        if estimates is None and len(engine.missing) > 1 and not progress.is_quiet:
+            estimates = planned_seconds(expanded, source.recipe_folder, progress)
+        engine.time_left = TimeLeft(estimates or {})
         steps = engine.run(lambda: write_sweep(expanded, place))
         metrics = {step.name: step.metrics for step in steps} | write_sweep(expanded, place)
         gates = check_gates(recipe.gates, metrics, place)

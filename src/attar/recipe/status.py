@@ -19,12 +19,22 @@ from attar.recipe.gates import GateOutcome, read_gates
 from attar.recipe.lock import Holder, lock_holder
 from attar.recipe.run import CRASH_FILE
 from attar.recipe.saved import read_saved
+from attar.recipe.schema import flattened
 from attar.recipe.steps import run_of
 from attar.recipe.sweep import expand
 
 State = Literal["done", "outdated", "running", "interrupted", "waiting", "damaged"]
-MAX_METRICS = 6
-"""Numbers shown of one step in a line."""
+MAIN_METRICS = (
+    "validation.accuracy",
+    "validation.matthews",
+    "validation.pearson",
+    "mean_sqnr_db",
+    "size_mib",
+    "num_params",
+)
+"""Numbers shown of a step that is no evaluation, where it has them."""
+FEW = 3
+"""Numbers shown of a step that has none of those."""
 
 
 @dataclass(frozen=True)
@@ -136,23 +146,23 @@ def main_metrics(result: Result) -> dict[str, float]:
     """The numbers worth a line: every model's quality for an evaluation, else the top ones.
 
     Example:
-        >>> made = Result("int8", "quantize", "k", metrics={"weight_bits": 8, "sites": {}})
+        >>> made = Result("int8", "quantize", "k", metrics={"weight_bits": 8, "size_mib": 2.5})
         >>> main_metrics(made)
-        {'weight_bits': 8}
+        {'size_mib': 2.5}
     """
     models = result.metrics.get("models")
     if isinstance(models, Mapping):
         tables = cast("Mapping[str, Mapping[str, Any]]", models)
         found = {name: _first_quality(table) for name, table in tables.items()}
         return {name: value for name, value in found.items() if value is not None}
-    flat: dict[str, float] = {}
-    for name, value in result.metrics.items():
-        inner = cast("Mapping[str, Any]", value) if name == "validation" else {name: value}
-        prefix = f"{name}." if name == "validation" else ""
-        for key, number in inner.items():
-            if isinstance(number, (int, float)) and not isinstance(number, bool):
-                flat[f"{prefix}{key}"] = number
-    return dict(list(flat.items())[:MAX_METRICS])
+    numbers = flattened(dict(result.metrics))
+    flat: dict[str, float] = {
+        name: value
+        for name, value in numbers.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    wanted = {name: flat[name] for name in MAIN_METRICS if name in flat}
+    return wanted or {name: flat[name] for name in list(flat)[:FEW] if "." not in name}
 
 
 def _first_quality(model: Mapping[str, Any]) -> float | None:

@@ -45,9 +45,11 @@ Choice = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Expanded:
-    """A recipe without a sweep, and what each of its steps was before."""
+    """A recipe whose sweep was written out, and what each of its steps was before."""
 
+    written: Recipe
     recipe: Recipe
+    """With every copy among its steps."""
     origins: Mapping[str, str]
     """Step → the step of the written recipe that it is a copy of (itself, when not multiplied)."""
 
@@ -78,7 +80,7 @@ def expand(recipe: Recipe, kinds: Mapping[str, StepKind] = STEPS) -> Expanded:
         ValidationError: a value does not fit its setting; `check_sweep` finds this beforehand.
     """
     if recipe.sweep is None:
-        return Expanded(recipe, {name: name for name in recipe.steps})
+        return Expanded(recipe, recipe, {name: name for name in recipe.steps})
     sweep = recipe.sweep
     reach = _reach(recipe, sweep, kinds)
     steps: dict[str, Config] = {}
@@ -98,7 +100,7 @@ def expand(recipe: Recipe, kinds: Mapping[str, StepKind] = STEPS) -> Expanded:
                     table = with_value(table, _inside(sweep, setting).split("."), value)
             steps[copy] = _validated(table) if choice else step
             origins[copy] = name
-    return Expanded(recipe.model_copy(update={"steps": steps}), origins)
+    return Expanded(recipe, recipe.model_copy(update={"steps": steps}), origins)
 
 
 def check_sweep(recipe: Recipe) -> list[Mistake]:

@@ -10,6 +10,10 @@ than none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from attar.progress import Progress
+from attar.recipe.sweep import Expanded
 
 
 class TimeLeft:
@@ -40,3 +44,21 @@ class TimeLeft:
             return None
         factor = self._measured / self._estimated if self._estimated > 0 else 1.0
         return factor * sum(self._estimates[name] for name in names)
+
+
+def planned_seconds(
+    expanded: Expanded, recipe_folder: Path, progress: Progress
+) -> Mapping[str, float]:
+    """Step → seconds as `attar plan` expects them, for every copy of a sweep too.
+
+    A plan that fails is a warning: not knowing the time is no reason not to run.
+    """
+    from attar.recipe.plan import expected_seconds, plan_recipe
+
+    try:
+        written = expected_seconds(plan_recipe(expanded.written, recipe_folder))
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        progress.warn(f"the time the whole run will take cannot be told ({reason})")
+        return {}
+    return {name: written[origin] for name, origin in expanded.origins.items()}
