@@ -11,7 +11,9 @@ from transformers import RobertaConfig, RobertaForSequenceClassification
 
 import tiny
 from attar.data.config import FilesData
+from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, StoppedError, UsageError
+from attar.models.load import input_names_of, load_model
 from attar.models.task import Task
 from attar.training.job import evenly_spread
 from attar.training.limits import require_positions
@@ -112,6 +114,28 @@ def test_a_copy_of_the_teacher_without_dropout_has_nothing_to_learn(place: Path)
         if "loss" in line:
             assert line["loss"] <= 1e-7, line  # float32 rounding of a log-softmax
             assert line["grad_norm"] <= 1e-6, line
+
+
+def test_the_hidden_loss_is_the_mean_over_the_real_tokens_of_a_batch(place: Path) -> None:
+    config = json.loads((place / "bert" / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (place / "bert" / "config.json").write_text(json.dumps(config))
+    tiny.write_tiny_bert(place / "teacher", seed=1)
+    losses = [{"kind": "hidden_mse", "layer_map": "last"}]
+    run_training(place, teacher="teacher", losses=losses, batch_size=48, max_steps=1)
+
+    models = [load_model(place / name).model for name in ("bert", "teacher")]
+    encoder = TextEncoder.from_folder(place / "bert", 24, input_names_of(models[0].config))
+    rows = (place / "films" / "train.jsonl").read_text().splitlines()
+    encoded = encoder.encode([(json.loads(row)["text"],) for row in rows])
+    squares: list[torch.Tensor] = []
+    for row in range(len(encoded)):  # one at a time: no padding anywhere
+        inputs = {name: torch.from_numpy(array) for name, array in encoded.batch([row]).items()}
+        with torch.no_grad():
+            last = [m(**inputs, output_hidden_states=True).hidden_states[-1] for m in models]
+        squares.append((last[0] - last[1])[0].square().mean(-1))
+    expected = torch.cat(squares).mean().item()
+    assert read_history(place)[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_bf16_autocast_keeps_weights_in_float32_and_says_so(place: Path) -> None:

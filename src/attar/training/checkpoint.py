@@ -16,7 +16,6 @@ pickle.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -25,7 +24,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -170,15 +168,8 @@ class CheckpointStore:
 
 
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write and sync; the sha256 of the bytes. A full disk is an `OSError`, as from any other
-    writer.
-    """
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
-    except SafetensorError as error:
-        if "os error 28" in str(error) or "No space left" in str(error):
-            raise OSError(errno.ENOSPC, str(error)) from error
-        raise
+    """Write and sync; the sha256 of the bytes."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
     _sync(file)
     return sha256_of(file)
 
