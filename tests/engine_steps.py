@@ -113,7 +113,7 @@ def train(config: Any, context: StepContext) -> dict[str, Any]:
         _happens(context, f"{context.name}:{step}")
         if context.should_stop():
             state.write_text(str(step))
-            raise StoppedError(f"step {context.name!r} at {step} of 5")
+            raise StoppedError(f"step {context.name!r} stopped at {step} of 5; its state is kept")
         state.write_text(str(step + 1))
     (model / "weights").write_bytes(start * 1000)
     return {"first_byte": start[0], "validation": {"accuracy": start[0] / 255}, "data": "docs"}

@@ -29,9 +29,9 @@ def first_result(folder: Path) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("number", "place", "word"),
     [
-        (signal.SIGTERM, "student:3", "step 'student' at 3 of 5"),
-        (signal.SIGINT, "student:0", "step 'student' at 0 of 5"),
-        (signal.SIGTERM, "int8:0", "before step 'scores'"),
+        (signal.SIGTERM, "student:3", "step 'student' stopped at 3 of 5"),
+        (signal.SIGINT, "student:0", "step 'student' stopped at 0 of 5"),
+        (signal.SIGTERM, "int8:0", "stopped before step 'scores'"),
     ],
 )
 def test_a_stopped_run_says_how_to_go_on_and_goes_on(
@@ -43,7 +43,7 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     last = err.strip().splitlines()[-1]
-    assert last == f"stopped {word}, everything is saved; go on with: attar resume {folder}"
+    assert last == f"{word}; everything is saved, go on with: attar resume {folder}"
     assert f"{number.name}: saving, then stopping" in err
     start_small(folder).communicate(timeout=60)
     again = run_small(folder)

@@ -118,7 +118,7 @@ class Engine:
                 self.progress.say(f"{heading}: reused, same key {result.key}")
             else:
                 if self.should_stop():
-                    raise StoppedError(f"before step {name!r}")
+                    raise StoppedError(f"stopped before step {name!r}")
                 if kind_of(step, self.kinds).reads_everything:
                     before_reading_everything()
                 self.progress.say(heading + self._left_in_all(number - 1))

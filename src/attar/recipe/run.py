@@ -6,6 +6,7 @@ crash in the folder, and looks at the gates when every step is done and saved.
 
 from __future__ import annotations
 
+import shlex
 import traceback
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -151,9 +152,9 @@ def running_in(folder: Path) -> Generator[Path]:
         try:
             yield folder
         except StoppedError as error:
-            raise StoppedError(
-                f"stopped {error}, everything is saved; go on with: attar resume {folder}"
-            ) from None
+            where = str(error).partition(";")[0]
+            how = f"attar resume {shlex.quote(str(folder))}"
+            raise StoppedError(f"{where}; everything is saved, go on with: {how}") from None
         except AttarError:
             raise
         except Exception:

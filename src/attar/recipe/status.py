@@ -6,6 +6,7 @@ disturbs no run. A step is judged by the key the last run gave it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -91,7 +92,7 @@ class Status:
             who = f"process {self.holder.pid} on {self.holder.host}"
             return f"{counted}; running, {who} since {self.holder.since}"
         if done < len(self.steps):
-            return f"{counted}; nobody is at work, go on with: attar resume {self.folder}"
+            return f"{counted}; nobody is at work, go on with: attar resume {shlex.quote(str(self.folder))}"
         return counted
 
 
