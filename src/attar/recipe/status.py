@@ -92,7 +92,8 @@ class Status:
             who = f"process {self.holder.pid} on {self.holder.host}"
             return f"{counted}; running, {who} since {self.holder.since}"
         if done < len(self.steps):
-            return f"{counted}; nobody is at work, go on with: attar resume {shlex.quote(str(self.folder))}"
+            how = f"attar resume {shlex.quote(str(self.folder))}"
+            return f"{counted}; nobody is at work, go on with: {how}"
         return counted
 
 
