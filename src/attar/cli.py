@@ -12,11 +12,14 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attar.errors import AttarError, UsageError
+
+if TYPE_CHECKING:
+    from attar.recipe.summary import RunSummary
 
 BUG_EXIT_CODE = 1
 INTERRUPTED_EXIT_CODE = 130
@@ -67,8 +70,10 @@ def run(
     """Run a recipe; what is already there and still fits is reused."""
     from attar.recipe.run import run_recipe
 
-    summary = run_recipe(recipe, overrides=overrides or (), out=out, quiet=quiet)
-    _print(summary.as_json(), summary.text(), as_json)
+    summary = run_recipe(
+        recipe, overrides=overrides or (), out=out, quiet=quiet, enforce_gates=False
+    )
+    _conclude(summary, as_json)
 
 
 @app.command()
@@ -112,8 +117,7 @@ def resume(
     """Go on with a run that was stopped, from its folder alone."""
     from attar.recipe.run import resume_run
 
-    summary = resume_run(folder, quiet=quiet)
-    _print(summary.as_json(), summary.text(), as_json)
+    _conclude(resume_run(folder, quiet=quiet, enforce_gates=False), as_json)
 
 
 @app.command()
@@ -247,8 +251,13 @@ def _run_one_step(
 ) -> None:
     from attar.recipe.one_step import run_one_step
 
-    summary = run_one_step(verb, settings, overrides or (), out)
+    _conclude(run_one_step(verb, settings, overrides or (), out), as_json)
+
+
+def _conclude(summary: RunSummary, as_json: bool) -> None:
+    """Print what became of a run first, and only then fail for a gate it missed."""
     _print(summary.as_json(), summary.text(), as_json)
+    summary.require_gates()
 
 
 def _print(plain: Any, text: str, as_json: bool, one_line: bool = False) -> None:
@@ -268,7 +277,10 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        print("interrupted before anything was running", file=sys.stderr)
+        print(
+            "interrupted at once; what was published is intact, and the same command goes on",
+            file=sys.stderr,
+        )
         raise SystemExit(INTERRUPTED_EXIT_CODE) from None
     except BrokenPipeError:
         # The reader of our stdout has gone (`| head`): nothing is left to say.

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attar.artifacts import key_of
 from attar.errors import UsageError
 from attar.recipe.load import parse_recipe
 from attar.recipe.run import run_resolved
@@ -29,7 +30,7 @@ WHOLE_RECIPE = ("seed", "name", "steps.", "gates", "sweep")
 def run_one_step(
     verb: str, settings: Mapping[str, Any], overrides: Sequence[str], out: Path | None
 ) -> RunSummary:
-    """Run one step in `<out>/<verb>`.
+    """Run one step in `<out>/<verb>-<hash of the settings>`.
 
     Args:
         verb: what the step runs, e.g. "quantize"; also the names of the run and of the step.
@@ -42,7 +43,9 @@ def run_one_step(
     resolved = tuple(_in_recipe(verb, override) for override in overrides)
     path = Path.cwd() / f"{verb}.toml"
     recipe = parse_recipe(text, resolved, path=path)
-    folder = Path("runs" if out is None else out) / recipe.name
+    # Another model or other data is another run: it must not replace what this verb made before.
+    name = f"{verb}-{key_of([text, *resolved])[:8]}"
+    folder = Path("runs" if out is None else out) / name
     source = Source(Path.cwd(), text=text, overrides=resolved)
     return run_resolved(recipe, source, folder)
 
