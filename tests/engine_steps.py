@@ -22,10 +22,10 @@ from attar.errors import AttarError, StoppedError
 from attar.progress import Progress
 from attar.recipe.keys import Fingerprints
 from attar.recipe.load import parse_recipe
+from attar.recipe.outcome.summary import RunSummary
 from attar.recipe.run import run_resolved
-from attar.recipe.saved import Source
+from attar.recipe.running.saved import Source
 from attar.recipe.steps import STEPS
-from attar.recipe.summary import RunSummary
 from attar.step import StepContext
 
 KINDS = {name: replace(kind, function=f"engine_steps:{name}") for name, kind in STEPS.items()}

@@ -19,7 +19,7 @@ import typer
 from attar.errors import AttarError, UsageError
 
 if TYPE_CHECKING:
-    from attar.recipe.summary import RunSummary
+    from attar.recipe.outcome.summary import RunSummary
 
 BUG_EXIT_CODE = 1
 INTERRUPTED_EXIT_CODE = 130
@@ -104,7 +104,7 @@ def plan(
 @app.command()
 def status(folder: RunFolder, as_json: Json = False, debug: Debug = False) -> None:
     """Say which steps of a run are there, which are being made, and what they measured."""
-    from attar.recipe.status import status_of
+    from attar.recipe.outcome.status import status_of
 
     found = status_of(folder)
     _print(found.as_json(), found.text(), as_json)

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from attar.data.byte_lines import read_lines
 from attar.data.config import FilesData, GlueData
 from attar.data.load import load_data
+from attar.data.reading.byte_lines import read_lines
 from attar.errors import DataError
 
 ROWS = [{"text": f"sentence {i} of {i * 7919 % 1000}", "label": i % 2} for i in range(2000)]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import AttarError, RecipeError, UsageError
+from attar.recipe.checking.places import MAX_DEPTH
 from attar.recipe.load import MAX_BYTES, is_shallow, load_recipe, parse_recipe
-from attar.recipe.places import MAX_DEPTH
 from engine_steps import RECIPE
 
 

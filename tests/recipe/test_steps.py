@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
+from attar.recipe.checking.mistakes import leaves
 from attar.recipe.load import parse_recipe
-from attar.recipe.mistakes import leaves
 from attar.recipe.schema import StepConfig
 from attar.recipe.steps import STEPS, kind_of
 from engine_steps import RECIPE

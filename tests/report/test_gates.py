@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import made_up_run
-from attar.recipe.gates import check_gates
+from attar.recipe.outcome.gates import check_gates
 from attar.recipe.schema import Gate as RecipeGate
 from attar.report.reading import read_made
 from attar.report.sections.gates import gates, measured_value

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 
-from attar.data.byte_lines import Unreadable
 from attar.data.config import FilesData
-from attar.data.locate import SplitFiles, format_of, own_files
-from attar.data.records import Record, read_records
-from attar.data.rows import (
+from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.locate import SplitFiles, format_of, own_files
+from attar.data.reading.records import Record, read_records
+from attar.data.reading.rows import (
     Columns,
     Taken,
     check_set_aside,

@@ -18,7 +18,7 @@ from typing import Any
 
 from attar.artifacts import key_of, sha256_of
 from attar.data.config import DataConfig, GlueData, StdlibDocsData
-from attar.data.locate import SplitFiles, glue_files, own_files
+from attar.data.reading.locate import SplitFiles, glue_files, own_files
 from attar.data.stdlib_areas import AREAS, stdlib_sources
 
 

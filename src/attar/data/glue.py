@@ -17,11 +17,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from attar.data.byte_lines import Unreadable
 from attar.data.config import GlueData
-from attar.data.locate import MNLI_STEMS, glue_files
-from attar.data.records import Record, read_records
-from attar.data.rows import Columns, check_set_aside, settle_labels, take_texts
+from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.locate import MNLI_STEMS, glue_files
+from attar.data.reading.records import Record, read_records
+from attar.data.reading.rows import Columns, check_set_aside, settle_labels, take_texts
 from attar.data.tables import UNLABELLED, SetAside, Split, TextData
 from attar.errors import DataError
 from attar.extras import require

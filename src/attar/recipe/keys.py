@@ -18,7 +18,7 @@ from typing import Any
 
 from attar.artifacts import key_of
 from attar.config import Config
-from attar.recipe.references import Reference, with_words
+from attar.recipe.checking.references import Reference, with_words
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind, as_table, kind_of, run_of
 

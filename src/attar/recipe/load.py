@@ -18,12 +18,12 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from attar.errors import RecipeError, UsageError, did_you_mean
-from attar.recipe.mistakes import MAX_MISTAKES, Mistake, Place, explain
-from attar.recipe.overrides import apply_overrides
-from attar.recipe.places import MAX_DEPTH, TOO_DEEP, line_of, written_places
-from attar.recipe.relations import check_relations
+from attar.recipe.checking.mistakes import MAX_MISTAKES, Mistake, Place, explain
+from attar.recipe.checking.overrides import apply_overrides
+from attar.recipe.checking.places import MAX_DEPTH, TOO_DEEP, line_of, written_places
+from attar.recipe.checking.relations import check_relations
+from attar.recipe.outcome.sweep import check_sweep
 from attar.recipe.schema import Recipe
-from attar.recipe.sweep import check_sweep
 
 MIB = 2**20
 MAX_BYTES = MIB

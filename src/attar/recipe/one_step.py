@@ -17,10 +17,10 @@ from typing import Any
 from attar.artifacts import key_of
 from attar.errors import UsageError
 from attar.recipe.load import parse_recipe
+from attar.recipe.outcome.summary import RunSummary
 from attar.recipe.run import run_resolved
-from attar.recipe.saved import Source
+from attar.recipe.running.saved import Source
 from attar.recipe.schema import flattened
-from attar.recipe.summary import RunSummary
 
 DATA_NAME = "texts"
 WHOLE_RECIPE = ("seed", "name", "steps.", "gates", "sweep")

@@ -13,12 +13,12 @@ from attar.artifacts import RESULT_FILE, key_of, read_result
 from attar.config import Config
 from attar.errors import UsageError
 from attar.progress import Progress
-from attar.recipe.engine import Engine
+from attar.recipe.outcome.sweep import expand
 from attar.recipe.run import running_in, write_sweep
-from attar.recipe.saved import Saved, read_saved
-from attar.recipe.signals import stop_requests
+from attar.recipe.running.engine import Engine
+from attar.recipe.running.saved import Saved, read_saved
+from attar.recipe.running.signals import stop_requests
 from attar.recipe.steps import STEPS, StepKind, kind_of
-from attar.recipe.sweep import expand
 from attar.report.config import ReportStep
 
 DEFAULT_NAME = "report"

@@ -17,20 +17,20 @@ from typing import Any
 from attar.artifacts import RESULT_FILE, disk_errors_explained, read_result, write_json
 from attar.errors import AttarError, StoppedError, UsageError
 from attar.progress import Progress
-from attar.recipe.aggregate import aggregated, means
-from attar.recipe.engine import Engine
-from attar.recipe.gates import check_gates
 from attar.recipe.keys import Fingerprints
 from attar.recipe.load import parse_recipe, read_text
-from attar.recipe.lock import run_lock
-from attar.recipe.saved import Saved, Source, changed_since, read_saved, save
+from attar.recipe.outcome.aggregate import aggregated, means
+from attar.recipe.outcome.gates import check_gates
+from attar.recipe.outcome.summary import RunSummary
+from attar.recipe.outcome.sweep import Expanded, expand
+from attar.recipe.running.engine import Engine
+from attar.recipe.running.lock import run_lock
+from attar.recipe.running.saved import Saved, Source, changed_since, read_saved, save
+from attar.recipe.running.signals import stop_requests
+from attar.recipe.running.time_left import TimeLeft, planned_seconds
+from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
-from attar.recipe.signals import stop_requests
 from attar.recipe.steps import STEPS, StepKind
-from attar.recipe.summary import RunSummary
-from attar.recipe.sweep import Expanded, expand
-from attar.recipe.time_left import TimeLeft, planned_seconds
-from attar.recipe.versions import versions
 
 CRASH_FILE = "crash.txt"
 SWEEP_FILE = "sweep.json"

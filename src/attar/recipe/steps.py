@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from attar.config import Config
-from attar.recipe.references import (
+from attar.recipe.checking.references import (
     ModelPlace,
     ModelWord,
     Reference,

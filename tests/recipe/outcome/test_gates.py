@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attar.errors import GateMissedError, RecipeError
-from attar.recipe.gates import check_gates, metric_at, read_gates, require_gates
+from attar.recipe.outcome.gates import check_gates, metric_at, read_gates, require_gates
 from attar.recipe.schema import Gate
 
 METRICS = {

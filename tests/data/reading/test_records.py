@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attar.data import byte_lines
-from attar.data.byte_lines import Unreadable
-from attar.data.records import NOT_UTF8, read_records
+from attar.data.reading import byte_lines
+from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.records import NOT_UTF8, read_records
 from attar.errors import DataError
 
 WORDS = st.text(

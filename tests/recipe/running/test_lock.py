@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attar.errors import UsageError
-from attar.recipe.lock import lock_holder, run_lock
+from attar.recipe.running.lock import lock_holder, run_lock
 
 
 def test_a_held_folder_refuses_and_names_the_holder(tmp_path: Path) -> None:

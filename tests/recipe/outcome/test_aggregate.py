@@ -7,7 +7,7 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.recipe.aggregate import aggregated, means
+from attar.recipe.outcome.aggregate import aggregated, means
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=8))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from attar import __version__
-from attar.recipe.versions import versions
+from attar.recipe.running.versions import versions
 
 
 def test_versions_are_those_of_the_installed_distributions() -> None:
@@ -20,6 +20,6 @@ def test_versions_are_those_of_the_installed_distributions() -> None:
 
 
 def test_asking_imports_no_torch() -> None:
-    ask = "from attar.recipe.versions import versions; versions()"
+    ask = "from attar.recipe.running.versions import versions; versions()"
     code = f"{ask}; import sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

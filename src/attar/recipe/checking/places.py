@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from attar.recipe.mistakes import Place
+from attar.recipe.checking.mistakes import Place
 
 MAX_DEPTH = 64
 """Nesting of tables and lists in a recipe; the deepest setting there is lies eight deep."""

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from attar.recipe.signals import STOPPING, stop_requests
+from attar.recipe.running.signals import STOPPING, stop_requests
 
 
 @pytest.mark.parametrize("number", STOPPING)

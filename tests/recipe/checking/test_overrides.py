@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from attar.errors import RecipeError
+from attar.recipe.checking.overrides import apply_overrides
 from attar.recipe.load import parse_recipe
-from attar.recipe.overrides import apply_overrides
 from engine_steps import RECIPE
 
 

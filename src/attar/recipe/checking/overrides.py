@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from attar.errors import did_you_mean
-from attar.recipe.mistakes import Mistake
+from attar.recipe.checking.mistakes import Mistake
 
 NAMED_TABLES = ("data", "steps")
 """Tables whose entries the user names; a path may not invent an entry by a typo."""

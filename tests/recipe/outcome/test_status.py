@@ -10,7 +10,7 @@ import pytest
 
 from attar.artifacts import Result
 from attar.errors import UsageError
-from attar.recipe.status import main_metrics, status_of
+from attar.recipe.outcome.status import main_metrics, status_of
 from engine_steps import RECIPE, run_small, start_small, until_waiting
 
 

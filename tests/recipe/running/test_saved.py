@@ -10,7 +10,7 @@ import pytest
 from attar.errors import ArtifactError, UsageError
 from attar.recipe.load import load_recipe, parse_recipe, read_text
 from attar.recipe.run import resume_run, run_recipe
-from attar.recipe.saved import Saved, Source, changed_since, read_saved, save
+from attar.recipe.running.saved import Saved, Source, changed_since, read_saved, save
 from engine_steps import FINGERPRINTS, KINDS, RECIPE, run_small
 
 

@@ -30,12 +30,12 @@ from attar.errors import ArtifactError, StoppedError
 from attar.progress import Progress, human_seconds
 from attar.recipe.graph import in_order, inputs_of
 from attar.recipe.keys import Fingerprints, keys_of, step_seed
-from attar.recipe.peak_memory import peak_memory
+from attar.recipe.outcome.summary import StepSummary
+from attar.recipe.running.peak_memory import peak_memory
+from attar.recipe.running.time_left import TimeLeft
+from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import StepKind, kind_of, run_of
-from attar.recipe.summary import StepSummary
-from attar.recipe.time_left import TimeLeft
-from attar.recipe.versions import versions
 from attar.step import StepContext
 
 STAGING = ".staging"

@@ -9,7 +9,7 @@ from typing import Any
 
 from attar.artifacts import read_json, write_json
 from attar.errors import GateMissedError, RecipeError
-from attar.recipe.references import table_of
+from attar.recipe.checking.references import table_of
 from attar.recipe.schema import Gate
 
 GATES_FILE = "gates.json"

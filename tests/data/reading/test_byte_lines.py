@@ -12,8 +12,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attar.data import byte_lines
-from attar.data.byte_lines import MAX_ROW_BYTES, MIB, TOO_LONG, read_lines
+from attar.data.reading import byte_lines
+from attar.data.reading.byte_lines import MAX_ROW_BYTES, MIB, TOO_LONG, read_lines
 from attar.errors import DataError
 
 PACK = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
@@ -72,7 +72,7 @@ def test_only_the_line_over_the_cap_is_lost(tmp_path: Path) -> None:
 READ_ALL = """
 import resource, sys
 from pathlib import Path
-from attar.data.byte_lines import read_lines
+from attar.data.reading.byte_lines import read_lines
 from attar.errors import DataError
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before = peak()

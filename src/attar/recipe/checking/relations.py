@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from attar.errors import AttarError, did_you_mean
+from attar.recipe.checking.mistakes import Mistake, Place
+from attar.recipe.checking.references import ModelWord, table_of
 from attar.recipe.graph import find_cycle
-from attar.recipe.mistakes import Mistake, Place
-from attar.recipe.references import ModelWord, table_of
 from attar.recipe.steps import STEPS
 
 Tables = Mapping[str, Mapping[str, Any]]

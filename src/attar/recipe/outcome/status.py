@@ -15,14 +15,14 @@ from typing import Any, Literal, cast
 from attar.artifacts import RESULT_FILE, Result, read_result
 from attar.errors import ArtifactError
 from attar.progress import human_seconds
-from attar.recipe.engine import KEY_PATTERN, SCRATCH, STAGING
-from attar.recipe.gates import GateOutcome, read_gates
-from attar.recipe.lock import Holder, lock_holder
+from attar.recipe.outcome.gates import GateOutcome, read_gates
+from attar.recipe.outcome.sweep import expand
 from attar.recipe.run import CRASH_FILE
-from attar.recipe.saved import read_saved
+from attar.recipe.running.engine import KEY_PATTERN, SCRATCH, STAGING
+from attar.recipe.running.lock import Holder, lock_holder
+from attar.recipe.running.saved import read_saved
 from attar.recipe.schema import flattened
 from attar.recipe.steps import run_of
-from attar.recipe.sweep import expand
 
 State = Literal["done", "outdated", "running", "interrupted", "waiting", "damaged"]
 MAIN_METRICS = (

@@ -26,9 +26,9 @@ from pydantic import ValidationError
 from attar.artifacts import key_of
 from attar.config import Config
 from attar.errors import did_you_mean
+from attar.recipe.checking.mistakes import Mistake, explain
+from attar.recipe.checking.references import with_value, with_words
 from attar.recipe.graph import in_order, inputs_of
-from attar.recipe.mistakes import Mistake, explain
-from attar.recipe.references import with_value, with_words
 from attar.recipe.schema import Recipe, StepConfig, Sweep
 from attar.recipe.steps import STEPS, StepKind, kind_of, run_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.progress import human_seconds
-from attar.recipe.gates import GateOutcome, require_gates
+from attar.recipe.outcome.gates import GateOutcome, require_gates
 
 
 @dataclass(frozen=True)

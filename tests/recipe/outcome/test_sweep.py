@@ -9,7 +9,7 @@ import pytest
 
 from attar.errors import GateMissedError, RecipeError
 from attar.recipe.load import parse_recipe
-from attar.recipe.sweep import expand
+from attar.recipe.outcome.sweep import expand
 from engine_steps import RECIPE, run_small
 
 SEEDS = '[sweep]\nsteps = ["student"]\nseed = [0, 1]\n'

@@ -22,8 +22,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attar.data.byte_lines import Budget, Unreadable, read_lines
-from attar.data.locate import FORMATS, format_of
+from attar.data.reading.byte_lines import Budget, Unreadable, read_lines
+from attar.data.reading.locate import FORMATS, format_of
 from attar.errors import DataError
 
 Record = dict[str, Any]

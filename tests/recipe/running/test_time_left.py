@@ -10,8 +10,8 @@ import pytest
 
 from attar.progress import Progress
 from attar.recipe.load import parse_recipe
-from attar.recipe.sweep import expand
-from attar.recipe.time_left import TimeLeft, planned_seconds
+from attar.recipe.outcome.sweep import expand
+from attar.recipe.running.time_left import TimeLeft, planned_seconds
 
 
 def test_the_first_answer_is_the_estimate() -> None:

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from attar.data.byte_lines import MAX_ROW_BYTES, TOO_LONG, Unreadable
-from attar.data.records import NOT_UTF8, Record
+from attar.data.reading.byte_lines import MAX_ROW_BYTES, TOO_LONG, Unreadable
+from attar.data.reading.records import NOT_UTF8, Record
 from attar.data.tables import UNLABELLED, SetAside, Split
 from attar.errors import DataError
 

@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attar.recipe.references import table_of
-from attar.recipe.sweep import base_name
+from attar.recipe.checking.references import table_of
+from attar.recipe.outcome.sweep import base_name
 
 
 def aggregated(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from attar.progress import Progress
-from attar.recipe.sweep import Expanded
+from attar.recipe.outcome.sweep import Expanded
 
 
 class TimeLeft:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attar.data import rows
-from attar.data.byte_lines import MAX_ROW_BYTES, Unreadable
-from attar.data.records import Record
-from attar.data.rows import (
+from attar.data.reading import rows
+from attar.data.reading.byte_lines import MAX_ROW_BYTES, Unreadable
+from attar.data.reading.records import Record
+from attar.data.reading.rows import (
     Columns,
     Taken,
     check_set_aside,
