@@ -42,6 +42,8 @@ memory."""
 Label = int | str | None
 """A class as it stands in the file; None: unlabelled."""
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -232,7 +234,10 @@ def _read_number(value: Any) -> float | Unreadable | None:
         number = float(value)
     except (ValueError, OverflowError):
         return Unreadable("label is no number")
-    return number if math.isfinite(number) else Unreadable("NaN label")
+    if not math.isfinite(number):
+        return Unreadable("NaN label")
+    # Labels are float32: a number beyond its range would silently become infinite.
+    return number if abs(number) <= FLOAT32_MAX else Unreadable("label too large")
 
 
 def check_set_aside(
