@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import attar.training.checkpoint as checkpoint
+import attar.training.saving.checkpoint as checkpoint
 from attar.errors import ResourceError, StoppedError
 from attar.progress import Progress
-from attar.training.checkpoint import CheckpointStore
-from attar.training.state import Place
+from attar.training.saving.checkpoint import CheckpointStore
+from attar.training.saving.state import Place
 from training_runs import prepare, read_history, read_weights, run_training
 
 STOP_AT = 9

@@ -39,7 +39,7 @@ from attar.progress import human_seconds
 from attar.quantization.config import QuantizeSettings
 from attar.recipe.schema import Recipe
 from attar.training.config import TrainStep
-from attar.training.precision import choose_precision
+from attar.training.update.precision import choose_precision
 
 RUNTIME_MIB = 450
 """Resident size of Python with torch and transformers loaded, before any model."""

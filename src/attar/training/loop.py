@@ -25,14 +25,14 @@ from attar.losses.targets import count_units
 from attar.losses.total import LossValues
 from attar.progress import Progress, Task
 from attar.seeds import derive_seed
-from attar.training.checkpoint import CheckpointStore
 from attar.training.forward import forward
-from attar.training.guard import is_finite, require_finite_gradient, require_finite_loss
-from attar.training.history import log_evaluation, log_step
 from attar.training.job import Job
-from attar.training.optimizer import build_optimizer, set_learning_rate_
-from attar.training.schedule import Schedule
-from attar.training.state import Place, fill_moments_, fill_weights_, moments_of, weights_of
+from attar.training.saving.checkpoint import CheckpointStore
+from attar.training.saving.history import log_evaluation, log_step
+from attar.training.saving.state import Place, fill_moments_, fill_weights_, moments_of, weights_of
+from attar.training.update.guard import is_finite, require_finite_gradient, require_finite_loss
+from attar.training.update.optimizer import build_optimizer, set_learning_rate_
+from attar.training.update.schedule import Schedule
 from attar.training.validation import validate
 
 CHECKPOINT_EVERY_S = 60.0

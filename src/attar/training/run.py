@@ -26,15 +26,15 @@ from attar.models.load import LoadedModel, build_model, config_of, input_names_o
 from attar.models.references import resolve_model
 from attar.models.task import Task
 from attar.step import StepContext
-from attar.training.checkpoint import CheckpointStore
 from attar.training.config import TrainStep
 from attar.training.examples import Examples
 from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_positions
 from attar.training.loop import Loop
-from attar.training.precision import Precision, choose_precision
-from attar.training.state import Place
+from attar.training.saving.checkpoint import CheckpointStore
+from attar.training.saving.state import Place
 from attar.training.teachers import Teacher, load_teacher
+from attar.training.update.precision import Precision, choose_precision
 from attar.training.validation import metrics_for
 
 HISTORY_FILE = "history.jsonl"

@@ -17,7 +17,7 @@ from attar.losses.cross_entropy import cross_entropy, squared_error
 from attar.numerics.metrics import METRICS
 from attar.training.examples import Examples
 from attar.training.forward import forward
-from attar.training.guard import require_finite_predictions
+from attar.training.update.guard import require_finite_predictions
 
 DEFAULT_METRIC = {"classification": "accuracy", "regression": "pearson"}
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from attar.losses.total import LossValues
-from attar.training.state import Place
+from attar.training.saving.state import Place
 
 TRAINING_LINES = 200
 """Enough for a smooth curve, few enough to draw and to keep in every checkpoint."""

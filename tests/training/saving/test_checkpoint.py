@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-import attar.training.checkpoint as checkpoint
+import attar.training.saving.checkpoint as checkpoint
 from attar.errors import ResourceError
 from attar.progress import Progress
-from attar.training.checkpoint import CheckpointStore
-from attar.training.state import Place
+from attar.training.saving.checkpoint import CheckpointStore
+from attar.training.saving.state import Place
 
 WEIGHTS = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([0.1, float(2**-140)])}
 MOMENTS = {"exp_avg/w": torch.randn(2, 3), "step/w": torch.tensor(7.0)}

@@ -30,7 +30,7 @@ from torch import Tensor
 from attar.artifacts import disk_errors_explained, read_json, sha256_of, write_json
 from attar.errors import ArtifactError
 from attar.progress import Progress
-from attar.training.state import Place
+from attar.training.saving.state import Place
 
 STATE_FILE = "state.json"
 WEIGHTS_FILE = "weights.safetensors"

@@ -8,7 +8,7 @@ import torch
 
 from attar.models.load import load_model
 from attar.training.config import TrainStep
-from attar.training.optimizer import build_optimizer, set_learning_rate_
+from attar.training.update.optimizer import build_optimizer, set_learning_rate_
 
 CONFIG = TrainStep(model="m", data="d", weight_decay=0.1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attar.training.precision import choose_precision
+from attar.training.update.precision import choose_precision
 
 CPU = torch.device("cpu")
 
