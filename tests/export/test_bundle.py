@@ -37,10 +37,11 @@ def test_the_snippet_answers_as_attar_does_and_needs_neither_attar_nor_torch(
     deployments: Deployments, form: str
 ) -> None:
     folder, _ = deployments.export("int8", form)
-    expected = Deployed(folder, threads=1).predict(["a good movie", ("open a file", "close it")])
-    printed = [answer_of(folder, "a good movie"), answer_of(folder, "open a file", "close it")]
-    for line, prediction in zip(printed, expected, strict=True):
-        label, share = line.split()
+    too_long = "good movie " * 300
+    asked = (("a good movie",), ("open a file", "close it"), (too_long,))
+    expected = Deployed(folder, threads=1).predict(["a good movie", asked[1], too_long])
+    for texts, prediction in zip(asked, expected, strict=True):
+        label, share = answer_of(folder, *texts).split()
         assert label == prediction.label
         assert float(share) == pytest.approx(prediction.probability, abs=2e-3)
 

@@ -119,7 +119,6 @@ def test_a_folder_without_deploy_json_is_no_exported_model(tmp_path: Path) -> No
         ({"version": 2}, r"version 2, this attar reads version 1"),
         ({"format": "tflite"}, r"damaged: format"),
         ({"files": {}}, r"must name"),
-        ({"files": {"../model.onnx": "0"}}, r"only files of its own folder"),
     ],
 )
 def test_a_deploy_json_that_cannot_be_is_refused(
@@ -128,6 +127,15 @@ def test_a_deploy_json_that_cannot_be_is_refused(
     file = exported / "deploy.json"
     write_json(file, read_json(file) | change)
     with pytest.raises(ArtifactError, match=message):
+        open_runtime(exported)
+
+
+def test_a_deploy_json_that_points_outside_its_folder_is_refused(exported: Path) -> None:
+    file = exported / "deploy.json"
+    content = read_json(file)
+    content["files"]["../secret"] = "0"
+    write_json(file, content)
+    with pytest.raises(ArtifactError, match=r"only files of its own folder"):
         open_runtime(exported)
 
 

@@ -18,6 +18,7 @@ from attar.export.lowering import FLOAT_SITES
 from attar.models.config import KeptBlocks
 from attar.models.forms import open_form
 from attar.models.load import build_model, save_model
+from attar.models.qparams import SiteQParams
 from attar.models.quantized import load_simulated
 from attar.models.runtime_onnx import OnnxRuntime
 from attar.models.runtime_openvino import OpenVinoRuntime
@@ -82,6 +83,29 @@ def test_an_integer_export_equals_its_simulation_at_every_shape(
     )
     assert error > 0
     assert difference < 0.5 * error
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_grid_in_onnx_is_torchs_own(tmp_path: Path, bits: int) -> None:
+    site = SiteQParams(
+        fqn="x",
+        port="output",
+        kind="gelu",
+        block=0,
+        bits=bits,
+        scale=0.25,
+        zero_point=3,
+        quant_min=0,
+        quant_max=2**bits - 1,
+    )
+    # away from the middle between two points, where a last bit decides
+    x = torch.linspace(-90, 90, 1441).reshape(1, -1) + 0.01
+    file = tmp_path / "grid.onnx"
+    with to_onnx._quiet_exporter():
+        torch.onnx.export(to_onnx.QuantizeDequantize(site), (x,), file, dynamo=True, verbose=False)
+    expected = torch.fake_quantize_per_tensor_affine(x, 0.25, 3, 0, site.quant_max).numpy()
+    found = OnnxRuntime(file, 1).logits({"x": x.numpy()})
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.slow

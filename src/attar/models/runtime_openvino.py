@@ -45,7 +45,7 @@ class OpenVinoRuntime:
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits (B, C) of one batch."""
         results = self._request.infer({name: batch[name] for name in self._names})
-        return np.array(results[0], dtype=np.float32)
+        return np.asarray(results[0], dtype=np.float32)
 
 
 def _first_line(error: Exception) -> str:
