@@ -23,8 +23,8 @@ from attar.models.runtime_openvino import OpenVinoRuntime
 from attar.models.runtimes import ONNX_FILE, OPENVINO_FILE, usable_threads
 
 ATTENTION_REASON = (
-    "a product of two activations inside attention: the queries, keys, values and probabilities "
-    "are left in float, where this runtime is fastest"
+    "a product of two activations inside attention: queries, keys, values and probabilities are "
+    "left in float, because integers made it no faster"
 )
 UNQUANTIZED_REASON = "the model was never quantized"
 UNKNOWN_REASON = "the runtime kept a quantized product in float: its kernel did not take it"
