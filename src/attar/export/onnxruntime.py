@@ -150,7 +150,7 @@ def _integer_weight(
 
 def _tidy_(graph: Any) -> None:
     """Name every product after its module, and drop what only the exporter needs."""
-    # types noted on the way are those of the stand-ins and keep ONNX Runtime from fusing
+    # shapes and types noted on the way are those of the stand-ins, no part of the model
     del graph.value_info[:]
     taken: Counter[str] = Counter()
     for node in graph.node:

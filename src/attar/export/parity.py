@@ -2,10 +2,10 @@
 
 The problem: a deployed model never equals its simulation bit for bit. A sum in another order moves
 an activation across a rounding boundary, one step of a grid is far more than the sum's own error,
-and later layers spread it. Measured on MiniLM (3 blocks, random head, SST-2 texts): the *same* simulated model
-in float64 instead of float32 differs by 0.36 of the quantization error, noise of one part in a
-million after every layer by 0.54. So equality cannot be asked for, and the yardstick must be the
-quantization error itself:
+and later layers spread it. Measured on MiniLM (3 blocks, random head, SST-2 texts): the *same*
+simulated model in float64 instead of float32 differs by 0.36 of the quantization error, noise
+of one part in a million after every layer by 0.54. So equality cannot be asked for, and the
+yardstick must be the quantization error itself:
 
     relative_error = rms(deployed − simulated) / rms(simulated − float)
     label_flips    = share of texts whose predicted label differs
