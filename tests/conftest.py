@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
     from deployments import Deployments
+    from tiny_recipe import TinyRun
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -56,3 +57,11 @@ def deployments(tmp_path_factory: pytest.TempPathFactory) -> Deployments:
     from deployments import Deployments
 
     return Deployments(tmp_path_factory.mktemp("deployments"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """A whole tiny recipe, run once by the real command. Read-only by agreement."""
+    import tiny_recipe
+
+    return tiny_recipe.run_once(tmp_path_factory.mktemp("tiny_run"))

@@ -8,6 +8,7 @@ traceback kept. Nothing heavy is imported at the top: `attar --help` must answer
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 BUG_EXIT_CODE = 1
 INTERRUPTED_EXIT_CODE = 130
+"""What typer makes of a KeyboardInterrupt."""
 
 app = typer.Typer(
     help="Make small language models out of big ones, and prove what they are worth.",
@@ -95,9 +97,12 @@ def plan(
 ) -> None:
     """Say what a recipe will cost: parameters, FLOPs, memory, disk and time."""
     from attar.recipe.load import load_recipe
+    from attar.recipe.outcome.sweep import expand
     from attar.recipe.plan import plan_recipe
 
-    planned = plan_recipe(load_recipe(recipe, overrides or ()), recipe.resolve().parent)
+    # With every copy of a sweep: that is what will run.
+    checked = expand(load_recipe(recipe, overrides or ())).recipe
+    planned = plan_recipe(checked, recipe.resolve().parent)
     _print(planned.as_json(), planned.text(), as_json)
 
 
@@ -136,16 +141,40 @@ def predict(
     """Answer with label, probability and milliseconds."""
     from attar.export.deployed import Deployed
 
-    if not texts and sys.stdin.isatty():
-        raise UsageError('predict has no text: attar predict DIR "some text", or pipe lines to it')
-    lines = texts or [line for line in sys.stdin.read().splitlines() if line.strip()]
-    if not lines:
-        raise UsageError("predict got an empty stdin; pipe one text a line to it")
+    lines = _texts_from(texts) if texts else _lines_of_stdin()
     model = Deployed(folder, threads=threads)
     pairs: list[str | tuple[str, str]] = [_text_or_pair(line) for line in lines]
     for line, prediction in zip(lines, model.predict(pairs), strict=True):
         answer = {"text": line, **prediction.as_json()}
         _print(answer, prediction.text(), as_json, one_line=True)
+
+
+def _texts_from(arguments: Sequence[str]) -> Sequence[str]:
+    for number, text in enumerate(arguments, start=1):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"text {number} is not UTF-8: {text!r}; write it in UTF-8") from None
+    return arguments
+
+
+def _lines_of_stdin() -> list[str]:
+    """The lines of stdin that are not blank, read as UTF-8 whatever the locale says."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError('predict has no text: attar predict DIR "some text", or pipe lines to it')
+    content = sys.stdin.buffer.read()
+    try:
+        # Only \n ends a line: a text may hold the rarer ends that splitlines() knows.
+        lines = content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UsageError(
+            f"stdin, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; pipe UTF-8 text"
+        ) from None
+    texts = [line for line in lines if line.strip()]
+    if not texts:
+        raise UsageError("predict got an empty stdin; pipe one text a line to it")
+    return texts
 
 
 def _text_or_pair(line: str) -> str | tuple[str, str]:
@@ -261,10 +290,14 @@ def _conclude(summary: RunSummary, as_json: bool) -> None:
 
 
 def _print(plain: Any, text: str, as_json: bool, one_line: bool = False) -> None:
-    if as_json:
-        typer.echo(json.dumps(plain, ensure_ascii=False, indent=None if one_line else 2))
-    else:
-        typer.echo(text)
+    words = json.dumps(plain, ensure_ascii=False, indent=None if one_line else 2)
+    try:
+        print(words if as_json else text, flush=True)
+    except BrokenPipeError:
+        # The reader has gone (`| head`): the rest has nowhere to go, and the exit code stays that
+        # of the work. The descriptor itself is turned, or Python would fail when it flushes at
+        # its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
@@ -276,15 +309,13 @@ def main() -> None:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print(
-            "interrupted at once; what was published is intact, and the same command goes on",
-            file=sys.stderr,
-        )
-        raise SystemExit(INTERRUPTED_EXIT_CODE) from None
-    except BrokenPipeError:
-        # The reader of our stdout has gone (`| head`): nothing is left to say.
-        raise SystemExit(0) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED_EXIT_CODE:
+            print(
+                "interrupted at once; what was published is intact, and the same command goes on",
+                file=sys.stderr,
+            )
+        raise
     except Exception as bug:
         traceback.print_exc()
         print(

@@ -10,12 +10,13 @@ folder. In `--set`, a plain name is a setting of the step; `data.` reaches the d
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attar.artifacts import key_of
-from attar.errors import UsageError
+from attar.errors import RecipeError, UsageError
 from attar.recipe.load import parse_recipe
 from attar.recipe.outcome.summary import RunSummary
 from attar.recipe.run import run_resolved
@@ -25,6 +26,7 @@ from attar.recipe.schema import flattened
 DATA_NAME = "texts"
 WHOLE_RECIPE = ("seed", "name", "steps.", "gates", "sweep")
 """Overrides that already name a place in the whole recipe."""
+LINE = re.compile(r" \(line \d+\)")
 
 
 def run_one_step(
@@ -38,11 +40,18 @@ def run_one_step(
             is a data word: stdlib_docs, glue:TASK[@FOLDER], or a folder of files.
         overrides: `name=value` for the rest.
         out: folder for runs; None: `runs` in the current folder.
+    Raises:
+        RecipeError: every mistake of the settings.
     """
     text = recipe_text(verb, settings)
     resolved = tuple(_in_recipe(verb, override) for override in overrides)
     path = Path.cwd() / f"{verb}.toml"
-    recipe = parse_recipe(text, resolved, path=path)
+    try:
+        recipe = parse_recipe(text, resolved, path=path)
+    except RecipeError as error:
+        # Nobody wrote the file or its lines; the flags were.
+        mistakes = [LINE.sub("", mistake) for mistake in error.mistakes]
+        raise RecipeError(mistakes, f"attar {verb}") from None
     # Another model or other data is another run: it must not replace what this verb made before.
     name = f"{verb}-{key_of([text, *resolved])[:8]}"
     folder = Path("runs" if out is None else out) / name
@@ -97,9 +106,17 @@ def data_table(word: str) -> dict[str, str]:
 
 
 def _table(name: str, values: Mapping[str, Any]) -> str:
-    """A TOML table. JSON's strings, numbers, booleans and lists are TOML's too."""
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    """A TOML table."""
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
     return "\n".join([f"[{name}]", *lines]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """JSON's strings, integers, booleans and lists are TOML's too, but for a raw DEL; a float is
+    written as Python does, because JSON has no word for nan."""
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _in_recipe(verb: str, override: str) -> str:

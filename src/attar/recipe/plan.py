@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,8 @@ class _Planner:
 
     def _train(self, name: str, step: TrainStep) -> StepPlan:
         model = self._model(step.model, self._num_labels(step.data), step.max_length)
+        # Going on with another step's model, this one may cut texts elsewhere.
+        model = replace(model, max_length=step.max_length)
         self.models[name] = model
         rows, tokens = self._texts(step.data, "train", model)
         validation_rows, _ = self._texts(step.data, "validation", model)

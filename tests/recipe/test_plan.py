@@ -1,0 +1,172 @@
+"""A plan says before a run what the run will be: its parameters exactly, its work by its laws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from attar import cli
+from attar.artifacts import read_result
+from attar.recipe import plan as plan_module
+from attar.recipe.load import load_recipe
+from attar.recipe.plan import Plan, expected_seconds, measured_flops_per_s, plan_recipe
+from tiny_recipe import STEPS, TinyRun, write
+
+SPEED = 1e9
+SWEEP = 'sweep={ steps = ["student"], seed = [0, 1, 2] }'
+
+
+@pytest.fixture(autouse=True)
+def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this machine only the speed is measured; no law here is about it."""
+    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: SPEED)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("plan"))
+
+
+def planned(recipe: Path, *overrides: str) -> Plan:
+    return plan_recipe(load_recipe(recipe, overrides), recipe.parent)
+
+
+def flops(recipe: Path, step: str, *overrides: str) -> int:
+    return next(s.flops for s in planned(recipe, *overrides).steps if s.name == step)
+
+
+def test_planned_parameters_are_those_of_the_artifacts(tiny_run: TinyRun) -> None:
+    plan = planned(tiny_run.recipe)
+    assert tuple(step.name for step in plan.steps) == STEPS
+    params = {step.name: step.num_params for step in plan.steps}
+    for name in ("teacher", "student", "deploy", "deploy_ort"):
+        assert params[name] == read_result(tiny_run.folder / name).metrics["num_params"]
+    assert params["int8"] == params["student"]
+    assert params["scores"] is None
+
+
+def test_work_grows_linearly_with_steps_and_a_teacher_costs_a_forward_pass_more(
+    recipe: Path,
+) -> None:
+    for step in ("teacher", "student"):
+        two, four, eight = (flops(recipe, step, f"steps.{step}.max_steps={n}") for n in (2, 4, 8))
+        assert eight - four == 2 * (four - two) > 0
+    alone = "steps.student.model=bert"
+    taught = flops(recipe, "student", alone, "steps.student.evaluations=1")
+    teacher = flops(recipe, "teacher")
+    forward = (flops(recipe, "teacher", "steps.teacher.evaluations=2") - teacher) / 24  # rows
+    assert taught - teacher == pytest.approx(2 * 8 * forward)  # steps · texts
+
+
+def test_an_epoch_is_as_many_steps_as_its_batches(tmp_path: Path) -> None:
+    recipe = write(tmp_path)
+    recipe.write_text(recipe.read_text().replace("max_steps = 2\n", "epochs = 2\n"))
+    epochs = flops(recipe, "teacher")
+    assert epochs == flops(recipe, "teacher", "steps.teacher.max_steps=12")
+
+
+def test_a_student_of_half_the_blocks_costs_less_in_every_way(recipe: Path) -> None:
+    half, whole = (
+        {step.name: step for step in planned(recipe, f"steps.student.model.keep_blocks={b}").steps}
+        for b in ("[1]", "[0, 1]")
+    )
+    assert whole["student"].num_params == whole["teacher"].num_params
+    for name in ("student", "int8", "deploy"):
+        small, big = half[name], whole[name]
+        assert small.num_params is not None
+        assert big.num_params is not None
+        assert small.num_params < big.num_params
+        assert small.flops < big.flops
+        assert small.memory_mib < big.memory_mib
+        assert small.disk_mib < big.disk_mib
+        assert small.seconds < big.seconds
+    assert half["teacher"] == whole["teacher"]
+
+
+def test_fewer_bits_take_less_disk_and_more_texts_more_work(recipe: Path) -> None:
+    eight, four = (
+        {step.name: step for step in planned(recipe, f"steps.int8.weight_bits={bits}").steps}
+        for bits in (8, 4)
+    )
+    assert eight["int8"].disk_mib == 2 * four["int8"].disk_mib
+    calibrated = [flops(recipe, "int8", f"steps.int8.calibration.examples={n}") for n in (8, 16)]
+    assert calibrated[1] == 2 * calibrated[0]
+    assert flops(recipe, "scores", "steps.scores.speed.calls=2") > flops(recipe, "scores")
+    assert flops(recipe, "scores", "steps.scores.speed=false") < flops(recipe, "scores")
+
+
+def test_a_step_that_goes_on_with_a_model_cuts_texts_where_it_says_itself(recipe: Path) -> None:
+    """Not where the step that made the model did."""
+    on = "steps.student.model=teacher"
+    short, long = (flops(recipe, "student", on, f"steps.student.max_length={n}") for n in (8, 24))
+    assert short < long
+
+
+def test_memory_and_time_follow_from_what_is_trained(recipe: Path) -> None:
+    plan = planned(recipe)
+    total = plan.as_json()
+    assert total["seconds"] == plan.seconds == sum(expected_seconds(plan).values())
+    assert total["memory_mib"] == max(step.memory_mib for step in plan.steps)
+    assert list(expected_seconds(plan)) == list(STEPS)
+    small, large = (
+        planned(recipe, f"steps.teacher.micro_batch_size={n}").steps[0].memory_mib for n in (2, 8)
+    )
+    assert small < large
+
+
+def test_a_model_from_a_config_is_planned_without_its_weights(recipe: Path) -> None:
+    config = json.loads((recipe.parent / "bert" / "config.json").read_text())
+    shape = {k: config[k] for k in ("vocab_size", "hidden_size", "num_attention_heads")}
+    shape |= {"model_type": "bert", "num_hidden_layers": 2, "intermediate_size": 64}
+    fields = ", ".join(f"{k} = {json.dumps(v)}" for k, v in shape.items())
+    table = f'{{ config = {{ {fields}, max_position_embeddings = 64 }}, tokenizer = "bert" }}'
+    made = planned(recipe, f"steps.teacher.model={table}").steps[0]
+    assert made.num_params == planned(recipe).steps[0].num_params
+
+
+def test_the_table_has_a_line_a_step_and_the_total(recipe: Path) -> None:
+    plan = planned(recipe)
+    head, *rows, total = plan.text().splitlines()
+    assert len({len(line) for line in (head, *rows)}) == 1
+    assert [row.split()[0] for row in rows] == list(STEPS)
+    assert total.startswith("in all about ")
+
+
+def test_the_command_plans_every_copy_of_a_sweep(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["attar", "plan", str(recipe), "--json", "--set", SWEEP]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    plan = json.loads(capsys.readouterr().out)
+    names = [step["name"] for step in plan["steps"]]
+    assert [n for n in names if n.startswith("student")] == [f"student@seed={s}" for s in range(3)]
+    assert names.count("teacher") == names.count("report") == 1
+    assert len(names) == 1 + 3 * 5 + 1
+
+
+def test_the_demo_is_planned_with_nothing_from_outside(repository: Path) -> None:
+    plan = planned(repository / "recipes" / "demo.toml", "data.docs.train_rows=200")
+    params = {step.name: step.num_params for step in plan.steps}
+    assert params["teacher"] is not None
+    assert params["student"] is not None
+    # MiniLM-L6 has 22.7 M parameters; three of its six blocks have 1.77 M each.
+    assert params["teacher"] == pytest.approx(22.7e6, rel=0.01)
+    assert params["teacher"] - params["student"] == pytest.approx(3 * 1.774e6, rel=0.01)
+
+
+@pytest.mark.parametrize("task", ["mrpc", "sst2"])
+def test_recipes_of_public_data_are_planned(task: str, repository: Path, shared_data: Path) -> None:
+    path = f"data.{task}.path={json.dumps(str(shared_data))}"
+    rows = f"data.{task}.train_rows=200"
+    plan = planned(repository / "recipes" / f"{task}.toml", path, rows)
+    assert [step.run for step in plan.steps].count("train") == 2
+    assert plan.seconds > 0
+
+
+def test_the_speed_of_this_machine_is_a_number_of_operations() -> None:
+    assert measured_flops_per_s("fp32", seconds=0.01) > 1e8  # a wristwatch has more

@@ -1,0 +1,233 @@
+"""The command line's contract, through the installed command: exit codes, what goes to stdout and
+what to stderr, and a message instead of a traceback for whatever a user can do wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import attar as library
+from attar import cli
+from tiny_recipe import MISSED_GATE, NAME, STEPS, TinyRun, attar, command, write
+
+TEXTS = ("a good film", "the great movie is not good to you and it is not poor", "bad")
+
+
+@pytest.fixture
+def copy(tiny_run: TinyRun, tmp_path: Path) -> TinyRun:
+    """The finished run, to be damaged or gone on with."""
+    shutil.copytree(tiny_run.folder, tmp_path / "runs" / NAME)
+    return TinyRun(tiny_run.recipe, tmp_path / "runs" / NAME, tiny_run.finished)
+
+
+def error_of(finished: subprocess.CompletedProcess[str], exit_code: int) -> str:
+    """The message of a command that must have failed with `exit_code` and said nothing else."""
+    assert finished.returncode == exit_code, finished.stderr
+    assert finished.stdout == ""
+    assert "Traceback" not in finished.stderr
+    assert finished.stderr.startswith("error: ")
+    return finished.stderr
+
+
+def test_a_run_prints_json_on_stdout_and_progress_on_stderr(tiny_run: TinyRun) -> None:
+    assert tiny_run.finished.returncode == 0, tiny_run.finished.stderr
+    summary = json.loads(tiny_run.finished.stdout)
+    assert tuple(step["name"] for step in summary["steps"]) == STEPS
+    assert summary["folder"] == str(tiny_run.folder)
+    for number, name in enumerate(STEPS, start=1):
+        assert f"step {number}/{len(STEPS)} {name} " in tiny_run.finished.stderr
+
+
+def test_a_missed_gate_ends_with_6_and_still_prints_the_result(copy: TinyRun) -> None:
+    out = copy.folder.parent
+    finished = attar("run", copy.recipe, "--out", out, "--set", MISSED_GATE, "--json", "--quiet")
+    assert finished.returncode == 6
+    summary = json.loads(finished.stdout)
+    assert [gate["passed"] for gate in summary["gates"]] == [False]
+    made = [step["name"] for step in summary["steps"] if not step["reused"]]
+    assert made == ["report"]
+    assert finished.stderr.startswith("error: 1 of 1 gates missed, everything is saved: scores.")
+    resumed = attar("resume", copy.folder, "--quiet")
+    assert resumed.returncode == 6
+    assert "gate MISSED: scores.deploy.accuracy = " in resumed.stdout
+    assert "gate MISSED" in attar("status", copy.folder).stdout
+
+
+def test_a_damaged_artifact_ends_with_3_and_is_named(copy: TinyRun) -> None:
+    weights = copy.folder / "student" / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    finished = attar("run", copy.recipe, "--out", copy.folder.parent)
+    assert "model.safetensors" in error_of(finished, 3)
+
+
+def test_all_mistakes_of_a_recipe_come_at_once_and_debug_adds_the_traceback(
+    tmp_path: Path, repository: Path
+) -> None:
+    text = (repository / "recipes" / "demo.toml").read_text()
+    wrong = text.replace("epochs = 3", "epohcs = 3").replace('"percentile"', '"percentil"')
+    (tmp_path / "wrong.toml").write_text(wrong)
+    said = error_of(attar("check", tmp_path / "wrong.toml"), 2)
+    assert "3 mistakes" in said
+    assert said.count("(did you mean 'epochs'?)") == 2
+    assert "(did you mean 'percentile'?)" in said
+    debugged = attar("check", tmp_path / "wrong.toml", "--debug")
+    assert debugged.returncode == 2
+    assert "Traceback" in debugged.stderr
+    assert debugged.stderr.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["run", "RECIPE", "--frobnicate"], "No such option: --frobnicate"),
+        (["run"], "Missing argument"),
+        (
+            ["quantize", "--model", "a", "--data", "b", "--weight-bits", "9"],
+            "should be less than or equal to 8",
+        ),
+        (["check", "FOLDER"], "is a folder, a recipe is a TOML file"),
+        (["check", "FOLDER/none.toml"], "does not exist"),
+        (["status", "FOLDER"], "is not the folder of a run"),
+        (["resume", "FOLDER"], "is not the folder of a run"),
+        (
+            ["train", "--model", "none", "--data", "FOLDER", "--epochs", "nan"],
+            "not a finite number",
+        ),
+    ],
+)
+def test_a_usage_mistake_ends_with_2_and_says_what_is_wrong(
+    words: list[str], said: str, tmp_path: Path, repository: Path
+) -> None:
+    recipe = str(repository / "recipes" / "demo.toml")
+    places = [w.replace("FOLDER", str(tmp_path)).replace("RECIPE", recipe) for w in words]
+    finished = attar(*places, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert said in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_predict_answers_texts_lines_and_pairs_as_the_library_does(tiny_run: TinyRun) -> None:
+    model = library.load(tiny_run.folder / "deploy", threads=1)
+    expected = [answer.scores for answer in model.predict([*TEXTS, ("a film", "a good one")])]
+    folder = tiny_run.folder / "deploy"
+    lines = [*TEXTS, "a film\ta good one"]
+    as_words = attar("predict", folder, *lines, "--threads", "1", "--json")
+    # A blank line is no text, \r\n ends a line too, and a vertical tab ends none.
+    piped = "\ufeff" + "\r\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:])
+    as_lines = attar("predict", folder, "--threads", "1", "--json", input=piped)
+    for finished in (as_words, as_lines):
+        assert finished.returncode == 0, finished.stderr
+        answers = [json.loads(line) for line in finished.stdout.splitlines()]
+        assert [answer["text"] for answer in answers] == lines
+        assert [answer["scores"] for answer in answers] == expected
+    assert expected[3] != model.predict(["a film a good one"])[0].scores
+    spoken = attar("predict", folder, "a good\vfilm", "bad").stdout.splitlines()
+    assert len(spoken) == 2
+    assert spoken[0].split()[0] in ("bad", "good")
+    assert spoken[0].endswith(" ms")
+
+
+def test_predict_without_usable_text_says_so(tiny_run: TinyRun) -> None:
+    folder = tiny_run.folder / "deploy"
+    assert "empty stdin" in error_of(attar("predict", folder, input="\n \n"), 2)
+    broken = error_of(attar("predict", folder, input="fine\n\udcff\n", errors="surrogateescape"), 2)
+    assert "line 2: byte 0xff is not UTF-8" in broken
+    assert "text 1 is not UTF-8" in error_of(attar("predict", folder, "\udcff"), 2)
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", *command("predict", folder)]
+    finished = subprocess.run(closed, capture_output=True, text=True, check=False)
+    assert "predict has no text" in error_of(finished, 2)
+
+
+def test_predict_of_a_folder_that_was_not_exported_says_what_to_name(tiny_run: TinyRun) -> None:
+    for folder in (tiny_run.folder / "student", tiny_run.folder / "none"):
+        said = error_of(attar("predict", folder, "a film"), 3)
+        assert "it is no exported model; name the folder of a step that exports" in said
+
+
+def test_a_reader_that_leaves_early_is_no_failure(tiny_run: TinyRun, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text("a good film\n" * 6000)  # more than a pipe holds
+    script = '"$@" < lines | head -n 1; exit ${PIPESTATUS[0]}'
+    words = ["bash", "-c", script, "bash", *command("predict", tiny_run.folder / "deploy")]
+    finished = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0
+    assert finished.stderr == ""
+    assert len(finished.stdout.splitlines()) == 1
+
+
+def test_status_report_and_resume_of_a_finished_run(copy: TinyRun) -> None:
+    status = json.loads(attar("status", copy.folder, "--json").stdout)
+    assert {step["state"] for step in status["steps"]} == {"done"}
+    assert "7 of 7 steps done" in attar("status", copy.folder).stdout
+    page = copy.folder / "report" / "index.html"
+    written = page.read_bytes()
+    page.write_text("scribbled over")
+    assert json.loads(attar("report", copy.folder, "--json").stdout) == {"report": str(page)}
+    assert len(page.read_bytes()) == pytest.approx(len(written), rel=0.01)
+    resumed = json.loads(attar("resume", copy.folder, "--json", "--quiet").stdout)
+    assert all(step["reused"] for step in resumed["steps"])
+
+
+def test_one_step_needs_no_recipe_and_leaves_a_run_that_resume_knows(tmp_path: Path) -> None:
+    write(tmp_path)
+    words = ["train", "--model", "bert", "--data", "films", "--batch-size", "8"]
+    for override in ("max_steps=1", "max_length=24", "data.train_rows=16", "seed=5"):
+        words += ["--set", override]
+    finished = attar(*words, "--json", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    summary = json.loads(finished.stdout)
+    [step] = summary["steps"]
+    assert step["metrics"]["steps"] == 1
+    assert step["metrics"]["data"]["train_rows"] == 16
+    folder = Path(summary["folder"])
+    assert folder.parent == tmp_path / "runs"
+    assert json.loads((folder / "recipe.json").read_text())["recipe"]["seed"] == 5
+    again = json.loads(attar("resume", folder, "--json", "--quiet", cwd="/").stdout)
+    assert [step["reused"] for step in again["steps"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("raised", "exit_code", "said"),
+    [
+        (ZeroDivisionError("on purpose"), 1, "this is a bug of attar, not of yours (ZeroDivision"),
+        (KeyboardInterrupt(), 130, "interrupted at once; what was published is intact"),
+    ],
+)
+def test_a_bug_ends_with_1_and_its_traceback_and_an_interruption_with_130(
+    raised: BaseException,
+    exit_code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def load_recipe(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("attar.recipe.load.load_recipe", load_recipe)
+    monkeypatch.setattr("sys.argv", ["attar", "check", "recipe.toml"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == exit_code
+    said_in_all = capsys.readouterr().err
+    assert said in said_in_all
+    assert ("Traceback" in said_in_all) == (exit_code == 1)
+
+
+def test_help_names_every_verb(tmp_path: Path) -> None:
+    finished = attar("--help", env={**os.environ, "COLUMNS": "200"})
+    assert finished.returncode == 0
+    verbs = [line.split()[0] for line in finished.stdout.partition("Commands:")[2].splitlines()[1:]]
+    assert set(verbs) == {
+        *("run", "check", "plan", "status", "resume", "predict"),
+        *("train", "quantize", "export", "evaluate", "report"),
+    }
