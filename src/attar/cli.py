@@ -7,6 +7,7 @@ traceback kept. Nothing heavy is imported at the top: `attar --help` must answer
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -300,8 +301,17 @@ def _print(plain: Any, text: str, as_json: bool, one_line: bool = False) -> None
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _say_what_the_terminal_cannot() -> None:
+    """In a locale without UTF-8 an arrow is written as its escape (which JSON reads back), and is
+    no reason to fail after an hour's work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """The `attar` command: run a verb, and turn what it raises into a message and an exit code."""
+    _say_what_the_terminal_cannot()
     try:
         app()
     except AttarError as error:

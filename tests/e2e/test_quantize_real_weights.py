@@ -18,7 +18,7 @@ WORD = "demo:minilm-l6"
 def root(tmp_path_factory) -> Path:
     """A folder with the real encoder under a random head, saved as if it were fine-tuned."""
     from attar.models.load import load_model, save_model
-    from attar.models.references import resolve_model
+    from attar.models.sources.references import resolve_model
     from attar.models.task import Task
 
     try:
@@ -81,7 +81,7 @@ def test_logits_come_nearer_to_float_with_every_bit(root, w8a8):
 def test_the_folder_opens_and_leaves_labels_in_peace(root, w8a8):
     from attar.data.tokenize import TextEncoder
     from attar.models.load import load_model
-    from attar.models.quantized import load_simulated
+    from attar.models.simulated.quantized import load_simulated
     from attar.quantization.calibration import to_tensors
 
     loaded = load_simulated(w8a8.folder)

@@ -12,7 +12,7 @@ import tiny
 from attar.artifacts import sha256_of
 from attar.errors import ResourceError
 from attar.evaluation.memory import measure_memory
-from attar.models.runtimes import ONNX_FILE, Deployment, Flops
+from attar.models.deployed.runtimes import ONNX_FILE, Deployment, Flops
 from attar.models.task import Task
 
 TEXTS = [("open the file",), ("sort a list",)]

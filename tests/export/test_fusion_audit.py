@@ -20,8 +20,8 @@ from attar.export.fusion_audit import (
     audit_onnx,
     audit_openvino,
 )
+from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.load import load_model
-from attar.models.runtime_onnx import OnnxRuntime
 from deployments import Deployments
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

@@ -20,8 +20,8 @@ from attar.export.lowering import (
 from attar.export.onnxruntime import IntegerMatMul
 from attar.export.openvino import ByteQuantizer, _integer_weight
 from attar.models.load import load_model
-from attar.models.qparams import SiteQParams
-from attar.models.quantized import load_simulated
+from attar.models.simulated.qparams import SiteQParams
+from attar.models.simulated.quantized import load_simulated
 from attar.models.task import Task
 from deployments import Deployments
 

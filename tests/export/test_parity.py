@@ -16,8 +16,8 @@ from attar.export.parity import (
     check_parity,
     measure_parity,
 )
+from attar.models.deployed.runtimes import open_runtime
 from attar.models.forms import open_form
-from attar.models.runtimes import open_runtime
 from attar.models.task import Task
 from deployments import Deployments
 

@@ -10,7 +10,7 @@ import pytest
 
 from attar.errors import ModelError
 from attar.models.load import load_model
-from attar.models.references import model_fingerprint
+from attar.models.sources.references import model_fingerprint
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import tiny
 from attar.errors import DataError
-from attar.models.ports import use_attar_attention_
-from attar.models.sites import sites_of
+from attar.models.structure.ports import use_attar_attention_
+from attar.models.structure.sites import sites_of
 from attar.progress import Progress
 from attar.quantization.calibration import TEXTS_KEY, Calibration, calibrate, choose_examples
 from attar.step import StepContext

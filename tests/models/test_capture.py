@@ -11,8 +11,8 @@ import torch
 
 import tiny
 from attar.errors import ModelError
-from attar.models.anatomy import anatomy_of
 from attar.models.capture import capture
+from attar.models.structure.anatomy import anatomy_of
 
 
 @pytest.fixture(scope="module", params=[(f, a) for f in tiny.FAMILIES for a in ("eager", "sdpa")])

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 import tiny
 from attar.errors import ModelError
-from attar.models.anatomy import anatomy_of
+from attar.models.structure.anatomy import anatomy_of
 from attar.models.surgery import keep_blocks
 
 BLOCKS = 4

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import tiny
 from attar.errors import ModelError
-from attar.models.anatomy import Anatomy, anatomy_of
-from attar.models.families import FAMILIES
-from attar.models.views import AttentionView, FfnView, LinearView
+from attar.models.structure.anatomy import Anatomy, anatomy_of
+from attar.models.structure.families import FAMILIES
+from attar.models.structure.views import AttentionView, FfnView, LinearView
 
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
 """The same float32 sums in another order."""

@@ -16,14 +16,14 @@ from attar.export import openvino as to_openvino
 from attar.export.cpu import int8_flags
 from attar.export.lowering import FLOAT_SITES
 from attar.models.config import KeptBlocks
+from attar.models.deployed.runtime_onnx import OnnxRuntime
+from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.runtimes import MODEL_FILES
 from attar.models.forms import open_form
 from attar.models.load import build_model, save_model
-from attar.models.qparams import SiteQParams
-from attar.models.quantized import load_simulated
-from attar.models.runtime_onnx import OnnxRuntime
-from attar.models.runtime_openvino import OpenVinoRuntime
-from attar.models.runtimes import MODEL_FILES
-from attar.models.sites import SITE_KINDS
+from attar.models.simulated.qparams import SiteQParams
+from attar.models.simulated.quantized import load_simulated
+from attar.models.structure.sites import SITE_KINDS
 from attar.models.task import Task
 from deployments import Deployments
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attar.models.sites import Site
+from attar.models.structure.sites import Site
 from attar.progress import Progress
 from attar.quantization.calibration import Calibration
 from attar.quantization.config import Calibration as CalibrationSettings

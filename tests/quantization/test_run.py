@@ -11,7 +11,7 @@ import torch
 import simulated
 from attar.errors import DataError, ModelError
 from attar.models.load import load_model
-from attar.models.quantized import load_simulated
+from attar.models.simulated.quantized import load_simulated
 from attar.models.task import Task
 from attar.quantization.calibration import calibrate, grids_of, to_tensors
 from attar.quantization.percentile import SHARES
@@ -122,8 +122,8 @@ def test_a_lower_percentile_gives_narrower_ranges(made):
 
 
 def test_a_percentile_of_one_is_the_range_of_all_values(made):
-    from attar.models.ports import use_attar_attention_
-    from attar.models.sites import sites_of
+    from attar.models.structure.ports import use_attar_attention_
+    from attar.models.structure.sites import sites_of
 
     root = made.artifact.parent
     run = simulated.run_quantize(root, method="percentile", percentile=1.0)

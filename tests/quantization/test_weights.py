@@ -10,8 +10,8 @@ import torch
 
 import tiny
 from attar.errors import ModelError
-from attar.models.packing import read_tensors, write_tensors
-from attar.models.qparams import Bits, ModelQParams
+from attar.models.simulated.packing import read_tensors, write_tensors
+from attar.models.simulated.qparams import Bits, ModelQParams
 from attar.quantization.config import QuantizeStep
 from attar.quantization.run import METHODS
 from attar.quantization.weights import put_on_grid_, quantize_weights

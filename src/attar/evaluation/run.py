@@ -30,7 +30,7 @@ from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
 from attar.evaluation.predictions import logits_over, write_predictions
 from attar.evaluation.speed import first_float, measure_latency
-from attar.models.references import resolve_model
+from attar.models.sources.references import resolve_model
 from attar.models.task import Task
 from attar.numerics.statistics import Bootstrapped, bootstrap_interval
 from attar.seeds import derive_seed

@@ -15,7 +15,7 @@ from attar.artifacts import disk_errors_explained, sha256_of
 from attar.errors import ArtifactError
 from attar.extras import require
 from attar.models.cost import Cost
-from attar.models.runtimes import MODEL_FILES, Deployment, Flops, RuntimeName
+from attar.models.deployed.runtimes import MODEL_FILES, Deployment, Flops, RuntimeName
 from attar.models.task import TASK_FILE, Task
 
 CARRIED_FILES = ("tokenizer.json", "tokenizer_config.json", "config.json", TASK_FILE)

@@ -16,7 +16,7 @@ import numpy as np
 
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import NonFiniteError, UsageError
-from attar.models.runtimes import open_runtime
+from attar.models.deployed.runtimes import open_runtime
 from attar.models.task import Task
 
 BATCH_SIZE = 32

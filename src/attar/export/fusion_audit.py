@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from attar.extras import require
-from attar.models.runtime_onnx import OnnxRuntime
-from attar.models.runtime_openvino import OpenVinoRuntime
-from attar.models.runtimes import ONNX_FILE, OPENVINO_FILE, usable_threads
+from attar.models.deployed.runtime_onnx import OnnxRuntime
+from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.runtimes import ONNX_FILE, OPENVINO_FILE, usable_threads
 
 ATTENTION_REASON = (
     "a product of two activations inside attention: queries, keys, values and probabilities are "

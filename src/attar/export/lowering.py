@@ -35,13 +35,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.anatomy import anatomy_of
 from attar.models.load import LoadedModel, load_model
-from attar.models.packing import read_integers
-from attar.models.ports import insert_
-from attar.models.qparams import QPARAMS_FILE, ModelQParams, SiteQParams
-from attar.models.quantized import load_simulated, site_of
-from attar.models.sites import SITE_KINDS
+from attar.models.simulated.packing import read_integers
+from attar.models.simulated.qparams import QPARAMS_FILE, ModelQParams, SiteQParams
+from attar.models.simulated.quantized import load_simulated, site_of
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.ports import insert_
+from attar.models.structure.sites import SITE_KINDS
 
 FLOAT_SITES = ("query", "key", "value", "attention_probs")
 """Kinds of sites that no runtime of ours is given, and why: see the module's text."""

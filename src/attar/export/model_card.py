@@ -11,7 +11,7 @@ from pathlib import Path
 from attar.artifacts import disk_errors_explained
 from attar.export.fusion_audit import FusionAudit
 from attar.export.parity import ParityResult
-from attar.models.runtimes import Deployment
+from attar.models.deployed.runtimes import Deployment
 from attar.models.task import Task
 
 CARD_FILE = "README.md"

@@ -40,8 +40,8 @@ from attar.export.lowering import (
     lower,
 )
 from attar.extras import require
-from attar.models.qparams import SiteQParams
-from attar.models.runtimes import ONNX_FILE
+from attar.models.deployed.runtimes import ONNX_FILE
+from attar.models.simulated.qparams import SiteQParams
 
 OPSET = 21
 """The first in which QuantizeLinear and its inverse know all the 8-bit types they are used with."""

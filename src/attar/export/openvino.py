@@ -26,8 +26,8 @@ from attar.export.lowering import (
     lower,
 )
 from attar.extras import require
-from attar.models.qparams import SiteQParams
-from attar.models.runtimes import OPENVINO_FILE
+from attar.models.deployed.runtimes import OPENVINO_FILE
+from attar.models.simulated.qparams import SiteQParams
 
 BYTE_MIN, BYTE_MAX = 0, 255
 """Activations are unsigned bytes in the kernels; 256 levels are what the passes recognise."""

@@ -37,12 +37,12 @@ from attar.data.tokenize import TextEncoder
 from attar.errors import GateMissedError
 from attar.export.config import Parity
 from attar.export.lowering import FLOAT_SITES, is_quantized
+from attar.models.deployed.runtimes import Runtime
 from attar.models.load import load_model
-from attar.models.ports import inserted
-from attar.models.qparams import ModelQParams, SiteQParams
-from attar.models.quantized import Quantizer, load_simulated, site_of
-from attar.models.runtimes import Runtime
-from attar.models.sites import SITE_KINDS
+from attar.models.simulated.qparams import ModelQParams, SiteQParams
+from attar.models.simulated.quantized import Quantizer, load_simulated, site_of
+from attar.models.structure.ports import inserted
+from attar.models.structure.sites import SITE_KINDS
 from attar.models.task import Task
 
 FLOAT_TOLERANCE = 1e-4

@@ -25,10 +25,10 @@ from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.export.parity import batches_of, check_parity, measure_parity
 from attar.models.cost import cost_from_config
-from attar.models.qparams import ModelQParams
-from attar.models.references import resolve_model
-from attar.models.runtimes import Deployment, model_size_mib, open_runtime
-from attar.models.safe_files import read_config
+from attar.models.deployed.runtimes import Deployment, model_size_mib, open_runtime
+from attar.models.simulated.qparams import ModelQParams
+from attar.models.sources.references import resolve_model
+from attar.models.sources.safe_files import read_config
 from attar.models.task import Task, find_model_folder
 from attar.step import StepContext
 

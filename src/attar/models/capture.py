@@ -27,7 +27,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attar.errors import ModelError
-from attar.models.anatomy import Stack, anatomy_of
+from attar.models.structure.anatomy import Stack, anatomy_of
 
 
 @dataclass

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from attar.models.anatomy import Anatomy, Block, anatomy_of
 from attar.models.architecture import class_of, config_of
+from attar.models.structure.anatomy import Anatomy, Block, anatomy_of
 from attar.models.task import Task
 
 PARTS = ("embedding", "attention", "ffn", "norm", "head")

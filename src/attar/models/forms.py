@@ -21,9 +21,9 @@ import numpy as np
 
 from attar.artifacts import MIB
 from attar.errors import ArtifactError
-from attar.models.qparams import QPARAMS_FILE
-from attar.models.runtimes import DEPLOY_FILE, Deployment, model_size_mib, open_runtime
-from attar.models.safe_files import WEIGHTS_FILE, weight_files
+from attar.models.deployed.runtimes import DEPLOY_FILE, Deployment, model_size_mib, open_runtime
+from attar.models.simulated.qparams import QPARAMS_FILE
+from attar.models.sources.safe_files import WEIGHTS_FILE, weight_files
 from attar.models.task import Task, find_model_folder
 
 FormName = Literal["float", "simulated", "openvino", "onnxruntime"]
@@ -58,8 +58,8 @@ class TorchForm(Form):
         from attar.models.cost import num_params
 
         if form == "simulated":
-            from attar.models.packing import size_mib
-            from attar.models.quantized import load_simulated
+            from attar.models.simulated.packing import size_mib
+            from attar.models.simulated.quantized import load_simulated
 
             loaded = load_simulated(folder)
             self.size_mib = size_mib(folder)

@@ -31,10 +31,10 @@ from attar.artifacts import disk_errors_explained
 from attar.errors import ArtifactError, ModelError
 from attar.models.architecture import class_of, config_of, input_names_of
 from attar.models.config import FromConfig, KeptBlocks, ModelReference
-from attar.models.families import FAMILIES
 from attar.models.heads import HEAD, reconciled_head
-from attar.models.references import resolve_model
-from attar.models.safe_files import TOKENIZER_FILES, ModelFiles, read_model_files
+from attar.models.sources.references import resolve_model
+from attar.models.sources.safe_files import TOKENIZER_FILES, ModelFiles, read_model_files
+from attar.models.structure.families import FAMILIES
 from attar.models.surgery import keep_blocks
 from attar.models.task import TASK_FILE, Task
 from attar.seeds import derive_seed

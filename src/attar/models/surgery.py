@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.anatomy import Stack, anatomy_of
+from attar.models.structure.anatomy import Stack, anatomy_of
 
 
 def keep_blocks(model: PreTrainedModel, blocks: Sequence[int]) -> PreTrainedModel:

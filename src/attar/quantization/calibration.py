@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import DataError, ModelError, StoppedError
-from attar.models.ports import inserted
-from attar.models.qparams import SiteQParams
-from attar.models.quantized import Quantizer, site_of
-from attar.models.sites import Site
+from attar.models.simulated.qparams import SiteQParams
+from attar.models.simulated.quantized import Quantizer, site_of
+from attar.models.structure.ports import inserted
+from attar.models.structure.sites import Site
 from attar.numerics.affine import choose_qparams
 from attar.numerics.agreement import SqnrSum
 from attar.quantization.observers import Observer, RealTokens, SiteStatistics

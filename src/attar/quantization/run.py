@@ -23,12 +23,12 @@ from attar.data.load import load_data
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError
 from attar.models.load import LoadedModel, load_model
-from attar.models.packing import size_mib, write_tensors
-from attar.models.ports import use_attar_attention_
-from attar.models.qparams import Bits, ModelQParams, SiteQParams
-from attar.models.references import resolve_model
-from attar.models.safe_files import TOKENIZER_FILES
-from attar.models.sites import family_of, sites_of
+from attar.models.simulated.packing import size_mib, write_tensors
+from attar.models.simulated.qparams import Bits, ModelQParams, SiteQParams
+from attar.models.sources.references import resolve_model
+from attar.models.sources.safe_files import TOKENIZER_FILES
+from attar.models.structure.ports import use_attar_attention_
+from attar.models.structure.sites import family_of, sites_of
 from attar.numerics.agreement import sqnr_db
 from attar.quantization.calibration import (
     Batch,

@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.qparams import Bits, WeightQParams
-from attar.models.sites import quantized_weights
+from attar.models.simulated.qparams import Bits, WeightQParams
+from attar.models.structure.sites import quantized_weights
 from attar.numerics.affine import QParams, choose_qparams, dequantize, quantize
 from attar.numerics.agreement import sqnr_db
 from attar.numerics.granularity import per_channel_range

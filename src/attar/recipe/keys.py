@@ -37,7 +37,7 @@ class Fingerprints:
 def room_fingerprints() -> Fingerprints:
     """The functions of `data` and `models`; neither loads torch."""
     from attar.data.fingerprint import data_fingerprint
-    from attar.models.references import model_fingerprint
+    from attar.models.sources.references import model_fingerprint
 
     return Fingerprints(model=model_fingerprint, data=data_fingerprint)
 

@@ -33,7 +33,7 @@ from attar.export.config import ExportStep
 from attar.models.config import FromConfig, KeptBlocks, ModelReference, referenced_model
 from attar.models.cost import Cost, cost_from_config, cost_of
 from attar.models.load import input_names_of
-from attar.models.references import resolve_model
+from attar.models.sources.references import resolve_model
 from attar.models.surgery import keep_blocks
 from attar.progress import human_seconds
 from attar.quantization.config import QuantizeSettings

@@ -23,7 +23,7 @@ from attar.losses.hidden import require_equal_width, resolve_layer_map
 from attar.losses.total import TotalLoss
 from attar.models.config import FromConfig, referenced_model
 from attar.models.load import LoadedModel, build_model, config_of, input_names_of, save_model
-from attar.models.references import resolve_model
+from attar.models.sources.references import resolve_model
 from attar.models.task import Task
 from attar.step import StepContext
 from attar.training.config import TrainStep

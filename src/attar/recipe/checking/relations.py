@@ -86,7 +86,7 @@ def _model_problem(
 
 
 def _demo_problem(word: str, needs_task: bool) -> str | None:
-    from attar.models.demo import demo_model
+    from attar.models.sources.demo import demo_model
 
     try:
         demo_model(word)

@@ -21,11 +21,11 @@ from transformers import PreTrainedModel
 
 from attar.errors import ArtifactError, ModelError, did_you_mean
 from attar.models.load import LoadedModel, config_of
-from attar.models.packing import read_tensors
-from attar.models.ports import insert_, use_attar_attention_
-from attar.models.qparams import ModelQParams, SiteQParams
-from attar.models.safe_files import read_config
-from attar.models.sites import SITE_KINDS, Site, family_of, quantized_weights, sites_of
+from attar.models.simulated.packing import read_tensors
+from attar.models.simulated.qparams import ModelQParams, SiteQParams
+from attar.models.sources.safe_files import read_config
+from attar.models.structure.ports import insert_, use_attar_attention_
+from attar.models.structure.sites import SITE_KINDS, Site, family_of, quantized_weights, sites_of
 from attar.models.task import Task
 
 Attention = Literal["eager", "sdpa"]

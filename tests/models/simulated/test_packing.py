@@ -16,9 +16,9 @@ from torch import Tensor
 
 import simulated
 from attar.errors import ArtifactError
-from attar.models.packing import pack, read_integers, read_tensors, size_mib, unpack
-from attar.models.qparams import ModelQParams
-from attar.models.quantized import load_simulated
+from attar.models.simulated.packing import pack, read_integers, read_tensors, size_mib, unpack
+from attar.models.simulated.qparams import ModelQParams
+from attar.models.simulated.quantized import load_simulated
 from attar.numerics.affine import integer_range
 
 

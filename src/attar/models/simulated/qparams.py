@@ -48,7 +48,7 @@ class SiteQParams(Config):
 
     @property
     def name(self) -> str:
-        """The same name as `attar.models.sites.Site` has."""
+        """The same name as `attar.models.structure.sites.Site` has."""
         return f"{self.fqn}:{self.port}"
 
     @property

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from attar.artifacts import MIB, disk_errors_explained
 from attar.errors import ArtifactError
-from attar.models.qparams import QPARAMS_FILE, WEIGHTS_FILE, ModelQParams, WeightQParams
+from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE, ModelQParams, WeightQParams
 from attar.numerics.affine import QParams, dequantize
 
 ROWS_AT_ONCE = 4096

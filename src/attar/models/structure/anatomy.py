@@ -19,10 +19,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.families import FAMILIES, AttentionRow, Family, FfnRow, StackRow
-from attar.models.views import AttentionView, FfnView, LinearView, NormSite, NormView
+from attar.models.structure.families import FAMILIES, AttentionRow, Family, FfnRow, StackRow
+from attar.models.structure.views import AttentionView, FfnView, LinearView, NormSite, NormView
 
-TABLE = "src/attar/models/families.py"
+TABLE = "src/attar/models/structure/families.py"
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import simulated
 import tiny
 from attar.errors import ArtifactError, ModelError
 from attar.models.load import load_model
-from attar.models.packing import read_integers
-from attar.models.ports import inserted
-from attar.models.qparams import ModelQParams
-from attar.models.quantized import Quantizer, load_simulated
-from attar.models.sites import SITE_ROWS
+from attar.models.simulated.packing import read_integers
+from attar.models.simulated.qparams import ModelQParams
+from attar.models.simulated.quantized import Quantizer, load_simulated
+from attar.models.structure.ports import inserted
+from attar.models.structure.sites import SITE_ROWS
 from attar.numerics.agreement import sqnr_db
 
 FAMILIES = sorted(SITE_ROWS)
@@ -188,7 +188,7 @@ def test_qparams_of_another_model_are_refused(bert, tmp_path):
 
 def test_quantizers_can_be_taken_for_a_while(bert):
     float_model = tiny.tiny_model("bert")
-    from attar.models.sites import sites_of
+    from attar.models.structure.sites import sites_of
 
     site = sites_of(float_model)[0]
     batch = tiny.tiny_batch()

@@ -10,8 +10,8 @@ from torch import nn
 
 import tiny
 from attar.errors import ModelError
-from attar.models.ports import insert_, inserted, use_attar_attention_
-from attar.models.sites import SITE_ROWS, sites_of
+from attar.models.structure.ports import insert_, inserted, use_attar_attention_
+from attar.models.structure.sites import SITE_ROWS, sites_of
 
 FAMILIES = sorted(SITE_ROWS)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from attar.errors import ArtifactError, ModelError
-from attar.models.safe_files import read_config, read_header, read_model_files
+from attar.models.sources.safe_files import read_config, read_header, read_model_files
 
 
 def test_the_header_tells_every_tensor(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from attar.errors import ArtifactError, ModelError, UsageError
 from attar.models.load import load_model
-from attar.models.references import model_fingerprint, resolve_model
+from attar.models.sources.references import model_fingerprint, resolve_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -119,7 +119,7 @@ def test_models_that_attar_made_have_fingerprints_of_their_own_files(tmp_path: P
 
 def test_naming_models_loads_no_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; import attar.models.references as r;"
+        "import sys; from pathlib import Path; import attar.models.sources.references as r;"
         "r.model_fingerprint('demo:minilm-l6', Path('.'));"
         "print([m for m in ('torch', 'transformers', 'huggingface_hub') if m in sys.modules])"
     )

@@ -10,8 +10,8 @@ from torch.nn.functional import linear
 
 import tiny
 from attar.errors import ModelError
-from attar.models.ports import inserted, use_attar_attention_
-from attar.models.sites import SITE_KINDS, SITE_ROWS, Site, quantized_weights, sites_of
+from attar.models.structure.ports import inserted, use_attar_attention_
+from attar.models.structure.sites import SITE_KINDS, SITE_ROWS, Site, quantized_weights, sites_of
 
 FAMILIES = sorted(SITE_ROWS)
 
@@ -108,7 +108,8 @@ def test_every_table_and_linear_weight_is_quantized_and_nothing_else(family):
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones_and_the_file():
-    with pytest.raises(ModelError, match=r"'gpt2'.*bert, roberta.*src/attar/models/sites\.py"):
+    told = r"'gpt2'.*bert, roberta.*src/attar/models/structure/sites\.py"
+    with pytest.raises(ModelError, match=told):
         sites_of(tiny.tiny_model("gpt2"))
 
 

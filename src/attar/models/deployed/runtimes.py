@@ -153,10 +153,10 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     count = threads or usable_threads()
     file = folder / MODEL_FILES[deployment.format][0]
     if deployment.format == "openvino":
-        from attar.models.runtime_openvino import OpenVinoRuntime
+        from attar.models.deployed.runtime_openvino import OpenVinoRuntime
 
         return OpenVinoRuntime(file, count)
-    from attar.models.runtime_onnx import OnnxRuntime
+    from attar.models.deployed.runtime_onnx import OnnxRuntime
 
     return OnnxRuntime(file, count)
 

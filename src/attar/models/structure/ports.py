@@ -24,7 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import eager_mask
 
 from attar.errors import ModelError
-from attar.models.sites import Site
+from attar.models.structure.sites import Site
 
 ATTENTION_NAME = "attar_eager"
 

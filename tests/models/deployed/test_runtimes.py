@@ -9,9 +9,9 @@ import pytest
 
 from attar.artifacts import read_json, sha256_of, write_json
 from attar.errors import ArtifactError
-from attar.models.runtime_onnx import OnnxRuntime
-from attar.models.runtime_openvino import OpenVinoRuntime
-from attar.models.runtimes import (
+from attar.models.deployed.runtime_onnx import OnnxRuntime
+from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.runtimes import (
     MODEL_FILES,
     Deployment,
     Flops,

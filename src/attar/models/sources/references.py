@@ -16,9 +16,9 @@ from pathlib import Path
 
 from attar.artifacts import key_of, sha256_of
 from attar.errors import ModelError, did_you_mean
-from attar.models.demo import PREFIX as DEMO_PREFIX
-from attar.models.demo import demo_folder, demo_model
-from attar.models.safe_files import (
+from attar.models.sources.demo import PREFIX as DEMO_PREFIX
+from attar.models.sources.demo import demo_folder, demo_model
+from attar.models.sources.safe_files import (
     CONFIG_FILE,
     INDEX_FILE,
     TOKENIZER_FILES,
