@@ -98,7 +98,7 @@ def test_a_command_has_a_verb_flags_and_arguments_that_exist(words: list[str]) -
     verb, *arguments = words
     assert verb in verbs
     if arguments:  # a verb alone is only mentioned
-        context = verbs[verb].make_context(verb, arguments)
+        context = verbs[verb].make_context(verb, list(arguments))  # it eats its list
         assert context.params
     for argument in arguments:
         if argument.endswith(".toml"):
