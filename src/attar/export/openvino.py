@@ -27,6 +27,7 @@ from attar.export.lowering import (
 )
 from attar.extras import require
 from attar.models.deployed.runtimes import OPENVINO_FILE
+from attar.models.load import quiet_transformers
 from attar.models.simulated.qparams import SiteQParams
 
 BYTE_MIN, BYTE_MAX = 0, 255
@@ -76,7 +77,8 @@ def write_openvino(model_folder: Path, folder: Path, input_names: tuple[str, ...
         module = lower(model_folder, _integer_weight, ByteQuantizer)
     else:
         module = SequenceClassifier(load_float(model_folder).model)
-    with warnings.catch_warnings(), torch.inference_mode():
+    # The trace touches every property, also those transformers warns about when they are read.
+    with warnings.catch_warnings(), quiet_transformers(), torch.inference_mode():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
         warnings.simplefilter("ignore", FutureWarning)  # of transformers' properties, read by it
         warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's own

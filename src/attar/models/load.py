@@ -83,7 +83,7 @@ def load_model(
     if task is not None:
         tensors, notes = reconciled_head(tensors, files.config, task, folder)
     model_class = class_of(config, str(folder), task)
-    with _quiet(), _own_randomness(seed, "new weights"):
+    with quiet_transformers(), _own_randomness(seed, "new weights"):
         model, info = cast(Any, model_class).from_pretrained(
             None,
             config=config,
@@ -129,7 +129,7 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     needed = sum(tensor.nbytes for tensor in loaded.model.parameters())
-    with _quiet(), disk_errors_explained(folder, needed):
+    with quiet_transformers(), disk_errors_explained(folder, needed):
         loaded.model.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if (loaded.folder / name).is_file() and loaded.folder.resolve() != folder.resolve():
@@ -139,7 +139,7 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """The bars and load reports of transformers off for a while; we say what matters in them."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
