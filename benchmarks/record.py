@@ -27,13 +27,14 @@ def write_page(what: str, question: str, body: str) -> Path:
     """Write `results/<what>_<yyyy-mm>.md` and print its body."""
     now = datetime.now(UTC)
     machine = describe_machine(usable_cores())
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    words = ["FOLDER" if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
     page = "\n\n".join(
         [
             f"# {question}",
             f"Command: `{command}`, {now:%Y-%m-%d}.",
             body,
-            "Machine: " + ", ".join(f"{name} {value}" for name, value in machine.items()) + ".",
+            "Machine: " + ", ".join(f"{name} {_words(value)}" for name, value in machine.items()) + ".",
             "Versions: "
             + ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
             + f", Python {platform.python_version()}.",
@@ -43,6 +44,10 @@ def write_page(what: str, question: str, body: str) -> Path:
     file.write_text(page + "\n", encoding="utf-8")
     print(body, f"\nwritten: {file}", sep="\n")
     return file
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _version(name: str) -> str:
