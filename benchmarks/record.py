@@ -34,7 +34,7 @@ def write_page(what: str, question: str, body: str) -> Path:
             f"# {question}",
             f"Command: `{command}`, {now:%Y-%m-%d}.",
             body,
-            "Machine: " + ", ".join(f"{name} {_words(value)}" for name, value in machine.items()) + ".",
+            "Machine: " + ", ".join(f"{k} {_words(value)}" for k, value in machine.items()) + ".",
             "Versions: "
             + ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
             + f", Python {platform.python_version()}.",
