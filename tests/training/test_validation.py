@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from attar.data.tables import Split
 from attar.data.tokenize import TextEncoder
@@ -62,6 +64,27 @@ def test_validation_has_no_dropout_and_gives_the_train_mode_back(loaded: LoadedM
     assert not loaded.model.training
     assert validate(loaded.model.train(), examples, ("accuracy",), 4, lambda: None) == calm
     assert loaded.model.training
+
+
+class NoDoubleOnTheDevice(TorchFunctionMode):
+    """float64 only of tensors that were brought to the CPU before: Apple's GPU has none."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> torch.Tensor:
+        found = func(*args, **(kwargs or {}))
+        if func is torch.Tensor.cpu:
+            found.was_brought_to_the_cpu = True
+        if getattr(found, "dtype", None) == torch.float64:
+            assert any(getattr(arg, "dtype", None) == torch.float64 for arg in args) or getattr(
+                args[0], "was_brought_to_the_cpu", False
+            ), f"{func} makes float64 on the device"
+        return found
+
+
+def test_no_float64_is_made_on_the_device(loaded: LoadedModel) -> None:
+    with NoDoubleOnTheDevice():
+        validate(loaded.model, examples_for(loaded), ("accuracy",), 4, lambda: None)
 
 
 def test_an_interrupted_validation_gives_the_train_mode_back(loaded: LoadedModel) -> None:

@@ -56,7 +56,8 @@ def validate(
             inputs, targets = examples.batch(rows, model.device)
             outputs = forward(model, inputs, needs_hidden_states=False)
             against_gold = squared_error if targets.labels.is_floating_point() else cross_entropy
-            loss += float(against_gold(outputs.logits, targets.labels).double().sum())
+            per_row = against_gold(outputs.logits, targets.labels)
+            loss += float(per_row.cpu().double().sum())  # Apple's GPU has no float64
             logits_NC[rows] = outputs.logits.cpu().numpy()
             after_batch()
     finally:

@@ -33,3 +33,13 @@ def test_auto_is_fp32_where_bf16_would_be_emulated(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(torch.cpu, probe, lambda: False)
     assert choose_precision("auto", CPU).name == "fp32"
     assert choose_precision("bf16", CPU).is_emulated
+
+
+def test_auto_is_fp32_on_another_processor_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> bool:
+        raise AttributeError("this torch was built without oneDNN")
+
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", missing)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert choose_precision("auto", CPU).name == "fp32"

@@ -51,4 +51,6 @@ def _bf16_hardware(device: torch.device) -> tuple[bool, str]:
             if getattr(torch.cpu, probe, lambda: False)():
                 return True, name
         return False, ""
+    if not torch.backends.mkldnn.is_available():  # its operators are then not registered
+        return False, ""
     return torch.ops.mkldnn._is_mkldnn_bf16_supported(), "bf16 instructions"
