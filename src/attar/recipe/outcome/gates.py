@@ -11,6 +11,7 @@ from attar.artifacts import read_json, write_json
 from attar.errors import GateMissedError, RecipeError
 from attar.recipe.checking.references import table_of
 from attar.recipe.schema import Gate
+from attar.report.verdict import keeps_limits
 
 GATES_FILE = "gates.json"
 
@@ -63,18 +64,17 @@ def _outcomes(gate: Gate, metrics: Mapping[str, Mapping[str, Any]]) -> list[Gate
     value = metric_at(gate.metric, metrics)
     found: list[GateOutcome] = []
     if gate.at_least is not None:
-        found.append(
-            GateOutcome(gate.metric, value, f"at least {gate.at_least:g}", value >= gate.at_least)
-        )
+        passed = keeps_limits(value, at_least=gate.at_least)
+        found.append(GateOutcome(gate.metric, value, f"at least {gate.at_least:g}", passed))
     if gate.at_most is not None:
-        found.append(
-            GateOutcome(gate.metric, value, f"at most {gate.at_most:g}", value <= gate.at_most)
-        )
+        passed = keeps_limits(value, at_most=gate.at_most)
+        found.append(GateOutcome(gate.metric, value, f"at most {gate.at_most:g}", passed))
     if gate.of is not None and gate.max_drop is not None:
         other = metric_at(gate.of, metrics)
         floor = other - gate.max_drop
         allowed = f"at least {floor:.6g} ({gate.of} = {other:.6g}, less {gate.max_drop:g})"
-        found.append(GateOutcome(gate.metric, value, allowed, value >= floor))
+        passed = keeps_limits(value, reference=other, max_drop=gate.max_drop)
+        found.append(GateOutcome(gate.metric, value, allowed, passed))
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from attar.report.quantities import DASH, QUALITIES, metric_text, number_text
 from attar.report.reading import Made, base_name, number, table
+from attar.report.verdict import keeps_limits
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ def _gate(made: Sequence[Made], settings: Mapping[str, Any]) -> Gate:
     measured = measured_value(made, metric)
     conditions: list[str] = []
     verdicts: list[bool | None] = []
-    for name, words, sign in (("at_least", "at least", 1), ("at_most", "at most", -1)):
+    for name, words in (("at_least", "at least"), ("at_most", "at most")):
         if (limit := number(settings.get(name))) is not None:
             conditions.append(f"{words} {_shown(last, limit)}")
-            verdicts.append(None if measured is None else (measured - limit) * sign >= 0)
+            verdicts.append(None if measured is None else keeps_limits(measured, **{name: limit}))
     if isinstance(of := settings.get("of"), str):
         allowed = number(settings.get("max_drop")) or 0.0
         reference = measured_value(made, of)
@@ -54,7 +55,9 @@ def _gate(made: Sequence[Made], settings: Mapping[str, Any]) -> Gate:
         drop = f"{allowed * 100:.3g} points" if last in QUALITIES else number_text(allowed)
         conditions.append(f"at most {drop} below {of}{known}")
         verdicts.append(
-            None if measured is None or reference is None else reference - measured <= allowed
+            None
+            if measured is None or reference is None
+            else keeps_limits(measured, reference=reference, max_drop=allowed)
         )
     is_met = None if not verdicts or None in verdicts else all(verdicts)
     return Gate(metric, measured, _shown(last, measured), " and ".join(conditions), is_met)
