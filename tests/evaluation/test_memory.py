@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,16 @@ def test_a_process_that_fails_is_reported_with_its_last_words(tmp_path: Path) ->
     (folder / ONNX_FILE).write_bytes(b"")
     with pytest.raises(ResourceError, match=r"ended with 1 \(.*ArtifactError.*memory = false"):
         measure_memory(folder, TEXTS, **ASK)
+
+
+def test_a_signal_to_the_terminal_s_group_does_not_reach_the_measuring_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C goes to every process of the session; an interpreter that tells its own session."""
+    told = '{"peak_rss_mib": os.getsid(0), "model_mib": os.getpid(), "torch_loaded": False}'
+    interpreter = tmp_path / "interpreter"
+    interpreter.write_text(f"#!{sys.executable}\nimport json, os\nprint(json.dumps({told}))\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    found = measure_memory(tmp_path, TEXTS, **ASK)
+    assert found.peak_rss_mib == found.model_mib

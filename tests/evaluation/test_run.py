@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,6 +19,7 @@ from attar.data.load import load_data
 from attar.data.tokenize import TextEncoder
 from attar.errors import NonFiniteError, StoppedError
 from attar.evaluation.config import EvaluateStep, Speed
+from attar.evaluation.memory import PeakMemory, measure_memory
 from attar.evaluation.run import evaluate
 from attar.progress import Progress
 
@@ -142,6 +146,28 @@ def test_a_request_to_stop_is_heard_between_two_batches(tmp_path: Path) -> None:
     context = classifiers.context_for(tmp_path, config, folders, should_stop=lambda: True)
     with pytest.raises(StoppedError, match="step 'scores'"):
         evaluate(step("a"), context)
+
+
+def test_a_measurement_that_fails_while_stopping_is_no_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request arrives during the last one, whose process dies of the same signal."""
+    config = classifiers.write_rows(tmp_path / "data")
+    folders = {"a": classifiers.write_classifier(tmp_path / "a")}
+    asked = threading.Event()
+    context = classifiers.context_for(tmp_path, config, folders, should_stop=asked.is_set)
+    killed = tmp_path / "interpreter"
+    killed.write_text("#!/bin/sh\ncat > /dev/null; kill -INT $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+
+    def weigh(*given: Any, **named: Any) -> PeakMemory:
+        asked.set()
+        return measure_memory(*given, **named)
+
+    monkeypatch.setattr("attar.evaluation.run.measure_memory", weigh)
+    with pytest.raises(StoppedError, match="step 'scores'"):
+        evaluate(step("a", memory=True), context)
 
 
 def test_memory_that_cannot_be_measured_is_said_and_the_rest_stands(

@@ -106,6 +106,7 @@ def measure_memory(
             text=True,
             encoding="utf-8",
             timeout=TIMEOUT_S,
+            start_new_session=True,  # Ctrl-C asks the run to stop; it must not spoil a figure
             env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": str(threads)},
         )
     except subprocess.TimeoutExpired as error:

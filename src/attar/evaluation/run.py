@@ -215,6 +215,7 @@ def _weigh(
                     "model_memory_mib": peak.model_mib,
                 }
             except ResourceError as error:
+                _stop_if_asked(context)  # a hole would be published for good
                 context.progress.warn(f"no peak memory for {name}: {error}")
                 found[name] = {"peak_memory_mib": None, "model_memory_mib": None}
             bar.advance(1, name)
