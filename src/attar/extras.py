@@ -1,11 +1,22 @@
-"""Optional parts: import a library of an extra, or say in one line how to install it."""
+"""Optional parts: import a library of an extra, or say in one line how to install it.
+
+OpenVINO reports its own import and every conversion to an analytics host when `openvino_telemetry`
+is installed, which comes with it. attar reports nothing: the reporter is hidden while OpenVINO is
+imported, whose own fallback for an absent reporter then stays in place.
+"""
 
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from attar.errors import UsageError
+
+REPORTERS = {"openvino": "openvino_telemetry"}
+"""Library → the package through which it would report its use over the network."""
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -15,9 +26,29 @@ def require(module: str, extra: str) -> ModuleType:
         UsageError: the library is not installed; the message is the pip command that installs it.
     """
     try:
-        return importlib.import_module(module)
+        with _without_reporter(module):
+            return importlib.import_module(module)
     except ImportError as error:
         raise UsageError(
             f"{module!r} is not installed (or not importable: {error}); "
             f"it comes with the extra {extra!r}: pip install 'attar[{extra}]'"
         ) from error
+
+
+@contextmanager
+def _without_reporter(module: str) -> Iterator[None]:
+    """Let the import of `module` find no reporter; other code may import the reporter afterwards.
+
+    None in `sys.modules` is Python's documented way to make an import fail.
+    """
+    reporter = REPORTERS.get(module)
+    if reporter is None or module in sys.modules:
+        yield
+        return
+    hidden = {name: sys.modules[name] for name in (reporter,) if name in sys.modules}
+    sys.modules[reporter] = None  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        del sys.modules[reporter]
+        sys.modules.update(hidden)

@@ -4,13 +4,19 @@ OpenVINO's PyTorch frontend reads torch's own fake-quantize as its `FakeQuantize
 int8 → float → × scale as a quantized weight. When the model is compiled, its low-precision passes
 move both into the kernels: u8 activations × i8 weights. Nothing is inserted into a graph by us.
 
+OpenVINO would report each conversion over the network. `require` imports it without its reporter;
+where the caller imported it before, the reporter is replaced for the time of the conversion.
+
 On the way: TorchScript's tracer warns that Python values become constants. Which ones matter is not
 a question for reading but for running: the parity check compares texts of many lengths.
 """
 
 from __future__ import annotations
 
+import importlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -32,6 +38,10 @@ from attar.models.simulated.qparams import SiteQParams
 
 BYTE_MIN, BYTE_MAX = 0, 255
 """Activations are unsigned bytes in the kernels; 256 levels are what the passes recognise."""
+
+CONVERTER = "openvino.tools.ovc"
+REPORTING = ("convert_impl", "telemetry_utils", "utils")
+"""Modules of the converter that hold the reporter under the name `tm`."""
 
 
 class IntegerLinear(nn.Module):
@@ -78,7 +88,12 @@ def write_openvino(model_folder: Path, folder: Path, input_names: tuple[str, ...
     else:
         module = SequenceClassifier(load_float(model_folder).model)
     # The trace touches every property, also those transformers warns about when they are read.
-    with warnings.catch_warnings(), quiet_transformers(), torch.inference_mode():
+    with (
+        warnings.catch_warnings(),
+        quiet_transformers(),
+        torch.inference_mode(),
+        nothing_reported(),
+    ):
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
         warnings.simplefilter("ignore", FutureWarning)  # of transformers' properties, read by it
         warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's own
@@ -88,6 +103,25 @@ def write_openvino(model_folder: Path, folder: Path, input_names: tuple[str, ...
     graph.outputs[0].get_tensor().set_names({"logits"})
     with disk_errors_explained(folder):
         openvino.save_model(graph, folder / OPENVINO_FILE, compress_to_fp16=False)
+
+
+@contextmanager
+def nothing_reported() -> Iterator[None]:
+    """OpenVINO's stand-in for an absent reporter in every module that a conversion reports from.
+
+    Raises:
+        AttributeError: this OpenVINO reports in another way, so silence cannot be promised.
+    """
+    stub = importlib.import_module(f"{CONVERTER}.telemetry_stub")
+    modules = [importlib.import_module(f"{CONVERTER}.{name}") for name in REPORTING]
+    reporters = [module.tm for module in modules]
+    try:
+        for module in modules:
+            setattr(module, "tm", stub)  # noqa: B010 - no attribute a type checker knows of
+        yield
+    finally:
+        for module, reporter in zip(modules, reporters, strict=True):
+            setattr(module, "tm", reporter)  # noqa: B010
 
 
 def _integer_weight(module: nn.Module, integers: Tensor, scale: Tensor) -> nn.Module:
