@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from attar.config import Config
 
@@ -53,6 +53,22 @@ class FilesData(DataSettings):
     """File stem; None: 'validation', 'dev' or 'valid' if such a file exists, else a seeded
     tenth of train."""
     test: str | None = None
+
+    @model_validator(mode="after")
+    def _label_names_fit(self) -> Self:
+        names = self.label_names or ()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"label_names: {', '.join(map(repr, twice))} stands there twice; each class needs "
+                "a name of its own"
+            )
+        if names and self.objective == "regression":
+            raise ValueError(
+                f"label_names names {len(names)} classes, but a regression predicts one number; "
+                'remove label_names, or objective = "regression"'
+            )
+        return self
 
 
 class StdlibDocsData(DataSettings):
