@@ -3,35 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from attar.evaluation import machine
-
-
-def test_cores_are_those_this_process_may_use() -> None:
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("no CPU affinity on this system")
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert machine.usable_cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("", 8)]
-)
-def test_cores_are_limited_by_the_control_group(
-    quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(machine, "CPU_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert machine.usable_cores() == cores
 
 
 def test_cpu_and_instruction_sets_are_read_from_the_kernel(

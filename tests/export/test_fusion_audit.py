@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from attar.export import lowering, openvino
+from attar.export import fusion_audit, lowering, openvino
 from attar.export.cpu import int8_flags
 from attar.export.fusion_audit import (
     ATTENTION_REASON,
+    LOST_REASON,
     UNKNOWN_REASON,
     UNQUANTIZED_REASON,
     FusionAudit,
@@ -108,6 +109,23 @@ def test_without_its_optimizations_the_runtime_is_reported_slow_and_answers_the_
     monkeypatch.undo()
     fused = OnnxRuntime(folder / "model.onnx", 1).logits(given)
     assert np.abs(plainly - fused).max() < 0.02 * np.abs(fused).max()
+
+
+def test_a_product_that_the_runtime_renamed_is_reported_and_not_guessed(
+    deployments: Deployments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = "bert.pooler.dense"
+    real = fusion_audit._executed_products
+    monkeypatch.setattr(
+        fusion_audit,
+        "_executed_products",
+        lambda compiled: (
+            node for node in real(compiled) if not any(lost in name for name in node.originals)
+        ),
+    )
+    audit = audit_openvino(deployments.export("int8", "openvino")[0], is_quantized=True)
+    assert Product(lost, False, "unknown", LOST_REASON) in audit.products
+    assert len(audit.products) == 18
 
 
 def test_the_counts_are_those_of_the_products() -> None:

@@ -1,22 +1,21 @@
 """What the figures were measured on: a latency means nothing without the machine under it.
 
-Cores are those this process may use, which in a container are fewer than the machine has: the CPU
-affinity, and the quota of the control group where there is one. Of the instruction sets only those
+Cores are those this process may use, which in a container are fewer than the machine has. Of the
+instruction sets only those
 are named that decide about the speed of small models: int8 dot products and bf16.
 """
 
 from __future__ import annotations
 
-import math
-import os
 import platform
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from attar.cores import usable_cores
+
 CPU_INFO = Path("/proc/cpuinfo")
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 ISA_FLAGS = (
     *("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),  # x86
     *("asimddp", "i8mm", "bf16"),  # Arm
@@ -40,27 +39,6 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "isa": [flag for flag in ISA_FLAGS if flag in flags],
         "system": f"{platform.system()} {platform.machine()}",
     }
-
-
-def usable_cores() -> int:
-    """Cores this process may use, at least 1."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    quota = CPU_QUOTA.read_text() if CPU_QUOTA.is_file() else ""
-    return max(1, min(cores, _cores_of_quota(quota)))
-
-
-def _cores_of_quota(text: str) -> int:
-    """`cpu.max` says "<microseconds> <period>" or "max <period>"; a part of a core counts as one.
-
-    Example:
-        >>> _cores_of_quota("150000 100000"), _cores_of_quota("max 100000") > 1000
-        (2, True)
-    """
-    words = text.split()
-    if len(words) != 2 or words[0] == "max":
-        return 2**31
-    return math.ceil(int(words[0]) / int(words[1]))
 
 
 def _field(cpu_info: str, *names: str) -> str:

@@ -17,16 +17,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from attar.cores import usable_cores
 from attar.extras import require
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.deployed.runtime_openvino import OpenVinoRuntime
-from attar.models.deployed.runtimes import ONNX_FILE, OPENVINO_FILE, usable_threads
+from attar.models.deployed.runtimes import ONNX_FILE, OPENVINO_FILE
 
 ATTENTION_REASON = (
     "a product of two activations inside attention: queries, keys, values and probabilities are "
     "left in float, because integers made it no faster"
 )
 UNQUANTIZED_REASON = "the model was never quantized"
+LOST_REASON = "not found in the executed graph: the runtime renamed it or fused it away"
 UNKNOWN_REASON = "the runtime kept a quantized product in float: its kernel did not take it"
 
 INT8_OPERATORS = frozenset(
@@ -93,12 +95,15 @@ def audit_openvino(folder: Path, *, is_quantized: bool) -> FusionAudit:
         for op in source.get_ordered_ops()
         for _ in range(PRODUCTS_IN.get(op.get_type_name(), 0))
     ]
-    executed = list(_executed_products(OpenVinoRuntime(file, usable_threads()).compiled))
+    executed = list(_executed_products(OpenVinoRuntime(file, usable_cores()).compiled))
     products: list[Product] = []
     for name, fqn in zip(wanted, _numbered([_module_of(name) for name in wanted]), strict=True):
         node = next((node for node in executed if node.holds(name)), None)
         if node is None:  # renamed while attention was fused into one kernel
-            node = next(node for node in executed if _module_of(node.name) == _module_of(name))
+            node = next((n for n in executed if _module_of(n.name) == _module_of(name)), None)
+        if node is None:
+            products.append(Product(fqn, False, "unknown", LOST_REASON))
+            continue
         is_int8 = node.is_int8
         reason = "" if is_int8 else _reason(node.layer != "FullyConnected", is_quantized)
         products.append(Product(fqn, is_int8, f"{node.layer} {node.primitive}", reason))
@@ -144,7 +149,7 @@ def audit_onnx(folder: Path, *, is_quantized: bool) -> FusionAudit:
     onnx = require("onnx", "export")
     with tempfile.TemporaryDirectory() as aside:
         optimized = Path(aside) / "optimized.onnx"
-        OnnxRuntime(folder / ONNX_FILE, usable_threads(), optimized)
+        OnnxRuntime(folder / ONNX_FILE, usable_cores(), optimized)
         graph = onnx.load(optimized).graph
     stored = {tensor.name for tensor in graph.initializer}
     nodes = [n for n in graph.node if n.op_type in INT8_OPERATORS | FLOAT_OPERATORS]

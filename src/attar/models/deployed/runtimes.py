@@ -10,7 +10,6 @@ Imports no torch. Shapes: B texts, T tokens, C classes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,6 +19,7 @@ from pydantic import Field, ValidationError
 
 from attar.artifacts import read_json, sha256_of, write_json
 from attar.config import Config
+from attar.cores import usable_cores
 from attar.errors import ArtifactError
 
 DEPLOY_FILE = "deploy.json"
@@ -150,7 +150,7 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     """
     deployment = Deployment.read(folder)
     deployment.check_files(folder)
-    count = threads or usable_threads()
+    count = threads or usable_cores()
     file = folder / MODEL_FILES[deployment.format][0]
     if deployment.format == "openvino":
         from attar.models.deployed.runtime_openvino import OpenVinoRuntime
@@ -164,9 +164,3 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
 def model_size_mib(folder: Path, form: RuntimeName) -> float:
     """MiB of graph and weights; tokenizer and papers excluded."""
     return sum((folder / name).stat().st_size for name in MODEL_FILES[form]) / 2**20
-
-
-def usable_threads() -> int:
-    """Cores this process may run on."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
