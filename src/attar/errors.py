@@ -80,8 +80,11 @@ class StoppedError(AttarError):
     exit_code = 75
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
+def did_you_mean(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:
     """A hint naming the nearest known word, or "" when none is near.
+
+    Args:
+        cutoff: likeness from which a word is near, 0 to 1.
 
     Example:
         >>> did_you_mean("learning_rat", ["learning_rate", "epochs"])
@@ -89,5 +92,5 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     """
     from difflib import get_close_matches  # only a mistake needs it
 
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name, known, n=1, cutoff=cutoff)
     return f" (did you mean {near[0]!r}?)" if near else ""

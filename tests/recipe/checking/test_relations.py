@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from attar.errors import RecipeError
+from attar.errors import ModelError, RecipeError
+from attar.models.sources.references import model_fingerprint
 from attar.recipe.load import parse_recipe
 from engine_steps import RECIPE
 
@@ -84,13 +85,20 @@ def test_a_wrong_field_does_not_hide_a_wrong_reference() -> None:
     assert "got 99" in found
 
 
-def test_gates_begin_with_a_step() -> None:
-    gate = '[[gates]]\nmetric = "score.int8.accuracy"\nat_least = 0.5\n'
-    assert (
-        "gates.0.metric (line 27): 'score.int8.accuracy' begins with no step (did"
-        in mistakes_in(RECIPE + gate)
-    )
-    bare = '[[gates]]\nmetric = "scores"\nat_least = 0.5\n'
-    assert "names no metric" in mistakes_in(RECIPE + bare)
-    nothing = '[[gates]]\nmetric = "scores.int8.accuracy"\nof = "scores.student.accuracy"\n'
-    assert "`of` and `max_drop` belong together" in mistakes_in(RECIPE + nothing)
+def test_a_home_that_does_not_exist_is_a_folder_that_does_not_exist() -> None:
+    for word in ("~nobody-at-all/model", "~nobody-at-all"):
+        found = mistakes_in(RECIPE.replace('model = "student"', f'model = "{word}"'))
+        assert f"folder '{word}' does not exist (relative paths start at" in found
+        with pytest.raises(ModelError, match="is nothing known"):
+            model_fingerprint(word, Path())
+
+
+@pytest.mark.parametrize(
+    ("step", "word"),
+    [("roberta", "roberta-base"), ("student", "student-base"), ("student", "owner/student")],
+)
+def test_a_hub_id_that_begins_or_ends_like_a_step_is_left_to_the_models(
+    step: str, word: str
+) -> None:
+    text = RECIPE.replace("student", step).replace('model = "demo:minilm-l6"', f'model = "{word}"')
+    assert parse_recipe(text).steps["teacher"].model == word  # type: ignore[union-attr]

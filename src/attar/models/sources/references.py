@@ -10,6 +10,7 @@ step's key.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,7 +76,7 @@ def model_fingerprint(word: str, recipe_folder: Path) -> str:
 def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str, ...]) -> Path:
     if word.startswith(DEMO_PREFIX):
         return demo_folder(word)
-    folder = recipe_folder / Path(word).expanduser()
+    folder = recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay words
     if folder.is_dir():
         return find_model_folder(folder)
     tried = [f"a step (there are: {', '.join(steps) or 'none'})", f"the folder {folder.resolve()}"]

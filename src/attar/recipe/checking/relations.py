@@ -7,17 +7,22 @@ reference elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from attar.errors import AttarError, did_you_mean
+from attar.recipe.checking.gate_paths import gate_mistakes
 from attar.recipe.checking.mistakes import Mistake, Place
 from attar.recipe.checking.references import ModelWord, table_of
 from attar.recipe.graph import find_cycle
 from attar.recipe.steps import STEPS
 
 Tables = Mapping[str, Mapping[str, Any]]
+SLIP = 0.85
+"""How like a step's name a model word must be to count as a slip of it: "studnt" (0.92) is one, the
+hub's "roberta-base" beside a step "roberta" (0.74) is not."""
 
 
 def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mistake]:
@@ -48,7 +53,7 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
         circle = " → ".join([*cycle, cycle[0]])
         problem = f"the steps go in a circle, each needs the next one first: {circle}"
         mistakes.append(Mistake(("steps", cycle[0]), problem))
-    return mistakes + _gate_mistakes(content.get("gates"), list(steps))
+    return mistakes + gate_mistakes(content.get("gates"), steps)
 
 
 def _tables(value: Any) -> Tables:
@@ -75,9 +80,10 @@ def _model_problem(
         return None
     if word.startswith("demo:"):
         return _demo_problem(word, wanted.needs_task)
-    if (recipe_folder / Path(word).expanduser()).is_dir():
+    # Unlike Path's, it leaves the home of an unknown user as it is written.
+    if (recipe_folder / os.path.expanduser(word)).is_dir():  # noqa: PTH111
         return None
-    near = did_you_mean(word, list(steps))
+    near = did_you_mean(word, list(steps), cutoff=SLIP)
     if near:
         return f"{word!r} is neither a step nor a folder{near}"
     if word.startswith((".", "/", "~")) or word.count("/") > 1:
@@ -95,22 +101,3 @@ def _demo_problem(word: str, needs_task: bool) -> str | None:
     if needs_task:
         return f"{word!r} is pretrained but not fine-tuned; add a train step and name it here"
     return None
-
-
-def _gate_mistakes(gates: Any, steps: Sequence[str]) -> list[Mistake]:
-    mistakes: list[Mistake] = []
-    for index, gate in enumerate(cast("Sequence[Any]", gates) if isinstance(gates, list) else []):
-        for field in ("metric", "of"):
-            path = table_of(gate).get(field)
-            if not isinstance(path, str):
-                continue
-            step = path.partition(".")[0]
-            if step not in steps:
-                hint = did_you_mean(step, steps) or f"; steps: {', '.join(steps)}"
-                problem = f"{path!r} begins with no step{hint}"
-            elif "." not in path:
-                problem = f"{path!r} names no metric; write step.model.metric or step.metric"
-            else:
-                continue
-            mistakes.append(Mistake(("gates", index, field), problem))
-    return mistakes

@@ -1,0 +1,73 @@
+"""Whether a gate's dotted path can lead to a number, as far as a recipe tells before it runs.
+
+    step . model . metric      for an `evaluate` step: each word is compared with what there is
+    step . anything            for other steps, and for `data` and `machine` of an evaluation
+
+A slip found here costs a second; found by the gate itself, it costs the run. Whether data has the
+metric (f1 for two labels only) is left to the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from attar.errors import did_you_mean
+from attar.recipe.checking.mistakes import Mistake
+from attar.recipe.checking.references import table_of
+
+MODEL_METRICS = (
+    *("accuracy", "f1", "matthews", "pearson", "spearman"),
+    *("latency_ms", "size_mib", "num_params", "flops", "peak_memory_mib", "model_memory_mib"),
+)
+"""Numbers an evaluation measures of each model."""
+OTHER_METRICS = ("data", "machine")
+"""What else it writes that holds numbers."""
+
+
+def gate_mistakes(gates: Any, steps: Mapping[str, Mapping[str, Any]]) -> list[Mistake]:
+    """Every path of a gate, in `metric` and in `of`, that leads nowhere."""
+    mistakes: list[Mistake] = []
+    for index, gate in enumerate(cast("Sequence[Any]", gates) if isinstance(gates, list) else []):
+        for field in ("metric", "of"):
+            path = table_of(gate).get(field)
+            problem = _problem(path, steps) if isinstance(path, str) else None
+            if problem:
+                mistakes.append(Mistake(("gates", index, field), problem))
+    return mistakes
+
+
+def _problem(path: str, steps: Mapping[str, Mapping[str, Any]]) -> str | None:
+    step, dot, rest = path.partition(".")
+    if step not in steps:
+        hint = did_you_mean(step, list(steps)) or f"; steps: {', '.join(steps)}"
+        return f"{path!r} begins with no step{hint}"
+    if not dot:
+        return f"{path!r} names no metric; write step.model.metric or step.metric"
+    models = steps[step].get("models")
+    if steps[step].get("run") != "evaluate" or not isinstance(models, list):
+        return None
+    words = rest.removeprefix("models.").split(".")
+    return _evaluation_problem(path, step, [str(m) for m in cast("list[Any]", models)], words)
+
+
+def _evaluation_problem(
+    path: str, step: str, models: Sequence[str], words: Sequence[str]
+) -> str | None:
+    model, metric = words[0], words[1] if len(words) > 1 else None
+    if model in OTHER_METRICS and model not in models:
+        return None
+    if model not in models:
+        return (
+            f"{path!r}: step {step!r} evaluates no {model!r}{did_you_mean(model, models)}; "
+            f"its models: {', '.join(models)}"
+        )
+    if metric is None:
+        return f"{path!r} names no metric of {model!r}; write '{path}.accuracy'"
+    if metric not in MODEL_METRICS:
+        hint = did_you_mean(metric, MODEL_METRICS)
+        return (
+            f"{path!r}: {metric!r} is no metric of a model{hint}; there are "
+            f"{', '.join(MODEL_METRICS)}"
+        )
+    return None

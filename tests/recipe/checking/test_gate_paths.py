@@ -1,0 +1,68 @@
+"""A gate's path is read before the run: each word that names nothing is told with what there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from attar.errors import RecipeError
+from attar.numerics.metrics import METRICS
+from attar.recipe.checking.gate_paths import MODEL_METRICS
+from attar.recipe.load import parse_recipe
+from engine_steps import RECIPE
+
+
+def mistakes_in(text: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text)
+    return "\n".join(caught.value.mistakes)
+
+
+def test_gates_begin_with_a_step() -> None:
+    gate = '[[gates]]\nmetric = "score.int8.accuracy"\nat_least = 0.5\n'
+    assert (
+        "gates.0.metric (line 27): 'score.int8.accuracy' begins with no step (did"
+        in mistakes_in(RECIPE + gate)
+    )
+    bare = '[[gates]]\nmetric = "scores"\nat_least = 0.5\n'
+    assert "names no metric" in mistakes_in(RECIPE + bare)
+    nothing = '[[gates]]\nmetric = "scores.int8.accuracy"\nof = "scores.student.accuracy"\n'
+    assert "`of` and `max_drop` belong together" in mistakes_in(RECIPE + nothing)
+
+
+def gate_on(metric: str) -> str:
+    return RECIPE + f'[[gates]]\nmetric = "{metric}"\nat_least = 0.5\n'
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (
+            "scores.int.accuracy",
+            "'scores.int.accuracy': step 'scores' evaluates no 'int' (did you mean 'int8'?); its "
+            "models: teacher, student, int8",
+        ),
+        ("scores.models.studnt.f1.value", "evaluates no 'studnt' (did you mean 'student'?)"),
+        ("scores.int8.acuracy", "'acuracy' is no metric of a model (did you mean 'accuracy'?); "),
+        ("scores.models.int8.latency", "'latency' is no metric of a model (did you mean 'latency_"),
+        ("scores.int8", "names no metric of 'int8'; write 'scores.int8.accuracy'"),
+    ],
+)
+def test_a_slip_in_a_gates_model_or_metric_is_found_before_the_run(metric: str, said: str) -> None:
+    assert said in mistakes_in(gate_on(metric))
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        *("scores.int8.accuracy", "scores.models.int8.accuracy.value", "scores.int8.accuracy.n"),
+        *("scores.student.latency_ms.p50", "scores.int8.size_mib", "scores.data.rows"),
+        *("scores.int8.spearman", "scores.machine.cores", "int8.mean_sqnr_db"),
+        *("scores.teacher.peak_memory_mib", "teacher.validation.accuracy", "int8.sites.x.scale"),
+    ],
+)
+def test_a_gate_may_name_any_number_that_a_step_measures(metric: str) -> None:
+    assert parse_recipe(gate_on(metric)).gates[0].metric == metric
+
+
+def test_the_metrics_that_a_gate_may_name_are_those_an_evaluation_measures() -> None:
+    assert set(METRICS) < set(MODEL_METRICS)
