@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from attar.export import fusion_audit, lowering, openvino
-from attar.export.cpu import int8_flags
 from attar.export.fusion_audit import (
     ATTENTION_REASON,
     LOST_REASON,
@@ -21,6 +20,7 @@ from attar.export.fusion_audit import (
     audit_onnx,
     audit_openvino,
 )
+from attar.models.deployed.cpu import int8_flags
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.load import load_model
 from deployments import Deployments

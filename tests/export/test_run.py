@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,9 @@ import deployments as made
 from attar.artifacts import read_json
 from attar.errors import ArtifactError, GateMissedError, UsageError
 from attar.export.config import ExportStep, Parity
+from attar.export.model_card import _cpu_limit
 from attar.export.run import _data_of, _lineage, export
+from attar.models.deployed.runtimes import Deployment, Flops
 from deployments import Deployments
 
 FORMATS = ("openvino", "onnxruntime")
@@ -128,3 +131,20 @@ def test_the_card_says_what_it_is_and_what_was_measured(deployments: Deployments
     assert f"{fusion['num_int8']} of {fusion['num_matmuls']} matrix products" in card
     assert f"{metrics['num_params']:,} parameters" in card
     assert "VNNI" in card
+
+
+def test_the_card_warns_of_cpus_on_which_8_bit_sums_saturate() -> None:
+    facts: dict[str, Any] = {
+        "precision": "int8",
+        "files": {},
+        "input_names": ("input_ids",),
+        "num_params": 1,
+        "flops": Flops(per_text=0, per_token=0, per_token_pair=0),
+    }
+    exact = Deployment(format="onnxruntime", cpu={"int8": ["avx512_vnni"]}, **facts)
+    assert "answer wrongly" in _cpu_limit(exact)
+    for other in (
+        Deployment(format="onnxruntime", cpu={"int8": []}, **facts),
+        Deployment(format="openvino", cpu={"int8": ["avx512_vnni"]}, **facts),
+    ):
+        assert "runs it, but not faster" in _cpu_limit(other)

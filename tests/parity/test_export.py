@@ -13,9 +13,9 @@ import deployments as made
 import tiny
 from attar.export import onnxruntime as to_onnx
 from attar.export import openvino as to_openvino
-from attar.export.cpu import int8_flags
 from attar.export.lowering import FLOAT_SITES
 from attar.models.config import KeptBlocks
+from attar.models.deployed.cpu import int8_flags
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.deployed.runtime_openvino import OpenVinoRuntime
 from attar.models.deployed.runtimes import MODEL_FILES

@@ -110,7 +110,16 @@ def _limits(task: Task, deployment: Deployment) -> str:
         "`attar evaluate`.",
     ]
     if deployment.bits:
-        lines.append(
-            "- A CPU without int8 dot products (VNNI on x86) runs it, but not faster than floats."
-        )
+        lines.append(_cpu_limit(deployment))
     return "\n".join(lines)
+
+
+def _cpu_limit(deployment: Deployment) -> str:
+    """What a CPU without int8 dot products makes of it; only ONNX Runtime's kernels saturate."""
+    without = "- A CPU without int8 dot products (VNNI on x86)"
+    if deployment.format == "onnxruntime" and deployment.cpu.get("int8"):
+        return (
+            f"{without} may saturate in 8-bit sums and answer wrongly: this was exported on a CPU "
+            "that has them. Run the export again on a machine such as the one it will serve on."
+        )
+    return f"{without} runs it, but not faster than floats."

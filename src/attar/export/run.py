@@ -17,7 +17,6 @@ from attar.data.load import load_data
 from attar.errors import ModelError, UsageError, did_you_mean
 from attar.export.bundle import seal, write_bundle, write_snippet
 from attar.export.config import ExportStep
-from attar.export.cpu import int8_flags, needs_unsigned_weights
 from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino
 from attar.export.lowering import FLOAT_SITES, is_quantized
 from attar.export.model_card import write_model_card
@@ -25,6 +24,7 @@ from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.export.parity import batches_of, check_parity, measure_parity
 from attar.models.cost import cost_from_config
+from attar.models.deployed.cpu import int8_flags, needs_unsigned_weights
 from attar.models.deployed.runtimes import Deployment, model_size_mib, open_runtime
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.sources.references import resolve_model

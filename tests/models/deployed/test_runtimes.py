@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from attar.artifacts import read_json, sha256_of, write_json
 from attar.errors import ArtifactError
+from attar.models.deployed import cpu
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.deployed.runtime_openvino import OpenVinoRuntime
 from attar.models.deployed.runtimes import (
@@ -157,3 +159,35 @@ def test_size_counts_graph_and_weights_only(exported: Path) -> None:
 def test_flops_grow_with_the_square_of_the_length() -> None:
     flops = Flops(per_text=5, per_token=3, per_token_pair=2)
     assert flops.of(4, 10) == 4 * (5 + 3 * 10 + 2 * 100)
+
+
+@pytest.mark.parametrize(
+    ("form", "source", "made_on", "warns"),
+    [
+        ("onnxruntime", "int8", ["avx512_vnni"], True),
+        ("onnxruntime", "int8", [], False),
+        ("onnxruntime", "float", ["avx512_vnni"], False),
+        ("openvino", "int8", ["avx512_vnni"], False),
+    ],
+)
+def test_8_bit_products_that_may_saturate_on_this_cpu_are_warned_of(
+    deployments: Deployments,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    source: str,
+    made_on: list[str],
+    warns: bool,
+) -> None:
+    folder = Path(shutil.copytree(deployments.export(source, form)[0], tmp_path / "copy"))
+    Deployment.read(folder).model_copy(update={"cpu": {"int8": made_on}}).write(folder)
+    (tmp_path / "cpuinfo").write_text("flags : avx2 fma\n")
+    monkeypatch.setattr(cpu, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    if warns:
+        with pytest.warns(UserWarning, match=r"avx512_vnni.*may saturate.*export again"):
+            open_runtime(folder, threads=1)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_runtime(folder, threads=1)

@@ -10,6 +10,7 @@ Imports no torch. Shapes: B texts, T tokens, C classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,6 +22,7 @@ from attar.artifacts import read_json, sha256_of, write_json
 from attar.config import Config
 from attar.cores import usable_cores
 from attar.errors import ArtifactError
+from attar.models.deployed.cpu import needs_unsigned_weights
 
 DEPLOY_FILE = "deploy.json"
 OPENVINO_FILE = "openvino_model.xml"
@@ -147,6 +149,8 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     Raises:
         ArtifactError: the folder is no exported model, or a file is missing or damaged.
         UsageError: the runtime is not installed.
+    Warns:
+        UserWarning: made for a CPU with exact 8-bit products, and this one saturates.
     """
     deployment = Deployment.read(folder)
     deployment.check_files(folder)
@@ -158,6 +162,15 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
         return OpenVinoRuntime(file, count)
     from attar.models.deployed.runtime_onnx import OnnxRuntime
 
+    if deployment.cpu.get("int8") and deployment.precision == "int8" and needs_unsigned_weights():
+        warnings.warn(
+            f"{folder} was exported on a CPU with int8 dot products "
+            f"({', '.join(deployment.cpu['int8'])}), and this CPU has none: sums of its 8-bit "
+            "products may saturate, and answers be wrong without a sign of it; run the export "
+            "again on a machine such as this one",
+            UserWarning,
+            stacklevel=2,
+        )
     return OnnxRuntime(file, count)
 
 

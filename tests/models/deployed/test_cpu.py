@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from attar.export import cpu
+from attar.models.deployed import cpu
 
 
 def test_flags_are_read_from_the_first_core(tmp_path: Path) -> None:
