@@ -60,6 +60,34 @@ def test_a_stray_quotation_mark_swallows_no_rows_of_tsv(tmp_path: Path) -> None:
     assert [row["text"] for row in read_records(file) if isinstance(row, dict)] == ['"open', "next"]
 
 
+SWALLOWING = {
+    "closed by a later quotation": b'"open,1\nb,0\nhe said "hi",0\n',
+    "never closed": b'b,0\nhe,"open\nc,1\n',
+    "closed in the wrong number of columns": b'b,"open\nc,1\nd","e",0\n',
+    "longer than a field may be": b'"open,1\n' + b"b,0\n" * 40_000,
+}
+
+
+@pytest.mark.parametrize("case", SWALLOWING)
+def test_every_line_that_a_stray_quotation_mark_swallows_is_counted(
+    tmp_path: Path, case: str
+) -> None:
+    file = tmp_path / "t.csv"
+    file.write_bytes(b"text,label\na,1\n" + SWALLOWING[case])
+    found = list(read_records(file))
+    kept = [row for row in found if isinstance(row, dict)]
+    reasons = {row.reason for row in found if isinstance(row, Unreadable)}
+    assert len(found) == 1 + SWALLOWING[case].count(b"\n")
+    assert all(row["text"] in ("a", "b") and "\n" not in row["label"] for row in kept)
+    assert "in a quotation that does not close as it should" in reasons
+
+
+def test_a_stray_quotation_mark_among_the_column_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('text,"label\na,1\nb,"0"\nc,0\n')
+    with pytest.raises(DataError, match="lines 1 to 3.*quotation mark"):
+        list(read_records(tmp_path / "t.csv"))
+
+
 def test_faulty_lines_say_why_and_the_others_stay(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     deep = b"[" * 100_000

@@ -7,8 +7,10 @@ its strings as bytes, because one byte that is no UTF-8 would otherwise fail a w
 read by Python's own reader and not by Arrow's for the same reason: Arrow refuses a block, and
 guesses the type of a column from its first megabyte.
 
-A .tsv has no quoting: its type (IANA's text/tab-separated-values) has none, and one stray quotation
-mark would swallow rows.
+A quotation mark left open in a .csv makes one row of all lines up to the next one. So a quotation
+must close before a comma or the end of its line (`strict`), and of a faulty row each line counts as
+set aside, lest a thousand lost rows look like one. A .tsv has no quoting: its type (IANA's
+text/tab-separated-values) has none.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from attar.errors import DataError
 
 Record = dict[str, Any]
 NOT_UTF8 = Unreadable("not UTF-8")
+OPEN_QUOTATION = Unreadable("in a quotation that does not close as it should")
 PARQUET_ROWS_AT_ONCE = 256
 """Few, so that a batch of rows at the cap stays below what a small machine can hold."""
 
@@ -40,7 +43,7 @@ def read_records(file: Path) -> Iterator[Record | Unreadable]:
     """
     readers: dict[str, Callable[[Path], Iterator[Record | Unreadable]]] = {
         ".jsonl": _read_jsonl,
-        ".csv": lambda file: _read_table(file, csv.excel),
+        ".csv": lambda file: _read_table(file, _Quoted),
         ".tsv": lambda file: _read_table(file, _Tabs),
         ".parquet": _read_parquet,
         ".txt": _read_txt,
@@ -49,6 +52,10 @@ def read_records(file: Path) -> Iterator[Record | Unreadable]:
     if reader is None:
         raise DataError(f"{file} has no format that can be read; known are {' '.join(FORMATS)}")
     return reader(file)
+
+
+class _Quoted(csv.excel):
+    strict = True
 
 
 class _Tabs(csv.Dialect):
@@ -99,6 +106,7 @@ def _read_table(file: Path, dialect: type[csv.Dialect]) -> Iterator[Record | Unr
     reader = csv.reader(lines(), dialect)
     names: list[str] | None = None
     while True:
+        before = reader.line_num
         try:
             fields = next(reader)
         except StopIteration:
@@ -107,10 +115,13 @@ def _read_table(file: Path, dialect: type[csv.Dialect]) -> Iterator[Record | Unr
             fields = None
         yield from passed_over
         passed_over.clear()
-        if fields is None:
+        num_lines = reader.line_num - before
+        if names is None:
+            names = _column_names(file, fields, num_lines)
+        elif num_lines > 1 and (fields is None or len(fields) != len(names)):
+            yield from [OPEN_QUOTATION] * num_lines
+        elif fields is None:
             yield Unreadable("not a row of CSV")
-        elif names is None:
-            names = _column_names(file, fields)
         elif fields and len(fields) != len(names):
             yield Unreadable("wrong number of columns")
         elif fields:
@@ -118,7 +129,12 @@ def _read_table(file: Path, dialect: type[csv.Dialect]) -> Iterator[Record | Unr
     yield from passed_over
 
 
-def _column_names(file: Path, fields: list[str]) -> list[str]:
+def _column_names(file: Path, fields: list[str] | None, num_lines: int) -> list[str]:
+    if fields is None:
+        raise DataError(
+            f"{file}: its first line must name the columns, and lines 1 to {num_lines} are no row "
+            "of CSV; look for a quotation mark that is not closed"
+        )
     twice = sorted({name for name in fields if fields.count(name) > 1})
     if twice:
         raise DataError(
