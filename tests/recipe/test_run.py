@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from attar.artifacts import read_result, verify
-from attar.errors import ArtifactError, GateMissedError, UsageError
+from attar.errors import ArtifactError, GateMissedError, ResourceError, UsageError
+from attar.recipe.running.out_of_memory import memory_explained
 from engine_steps import RECIPE, run_small, start_small
 
 GATE = '[[gates]]\nmetric = "scores.int8.accuracy"\nat_least = {}\n'
@@ -86,6 +88,83 @@ def test_a_run_folder_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> No
     for folder in (tmp_path / "file", tmp_path / "file" / "small"):
         with pytest.raises(UsageError, match="choose one with --out"):
             run_small(folder)
+
+
+def test_a_folder_the_system_will_not_have_is_a_usage_error_with_its_reason() -> None:
+    with pytest.raises(UsageError, match=r"/proc/x/small cannot be the folder of a run: No such"):
+        run_small(Path("/proc/x/small"))
+    with pytest.raises(UsageError, match=r"cannot be the folder of a run: File name too long"):
+        run_small(Path("x" * 300))
+
+
+def test_a_run_folder_that_cannot_be_written_is_a_usage_error_with_its_reason(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".lock").mkdir()  # refused to everyone, root too
+    with pytest.raises(UsageError, match=r"cannot be the folder of a run: Is a directory") as told:
+        run_small(tmp_path)
+    assert str(tmp_path) in str(told.value)
+    assert "choose one with --out" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("shapes do not match"), False),
+    ],
+)
+def test_memory_that_is_short_names_the_step_and_what_to_lower(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, is_memory: bool
+) -> None:
+    def without_memory(config: object, context: object) -> None:
+        raise error
+
+    monkeypatch.setattr("engine_steps.quantize", without_memory)
+    with pytest.raises(ResourceError if is_memory else RuntimeError) as told:
+        run_small(folder)
+    if is_memory:
+        assert "memory ran out in step 'int8'" in str(told.value)
+        assert "lower batch_size, micro_batch_size or max_length" in str(told.value)
+    assert (folder / "crash.txt").exists() != is_memory
+    assert verify(folder / "student")
+
+
+def test_what_torch_says_of_memory_it_cannot_have_is_understood() -> None:
+    with (
+        pytest.raises(ResourceError, match="memory ran out in step 'big'"),
+        memory_explained("big"),
+    ):
+        torch.empty(2**60, dtype=torch.uint8)
+
+
+def test_a_sealed_leftover_never_replaces_a_folder_that_is_no_artifact(folder: Path) -> None:
+    key = next(step.key for step in run_small(folder).steps if step.name == "student")
+    (folder / ".staging").mkdir()
+    (folder / "student").rename(folder / ".staging" / f"student-{key}")
+    (folder / "student").mkdir()
+    (folder / "student" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ArtifactError, match=r"in the way of step 'student' and is no artifact"):
+        run_small(folder)
+    assert (folder / "student" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_crash_that_cannot_be_kept_warns_on_stderr(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crash(config: object, context: object) -> None:
+        (folder / "crash.txt").mkdir()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("engine_steps.train", crash)
+    with pytest.raises(ZeroDivisionError):
+        run_small(folder)
+    said = capsys.readouterr()
+    assert "warning: no crash.txt could be written" in said.err
+    assert said.out == ""
 
 
 def test_a_gate_that_is_met_is_written_down(folder: Path) -> None:

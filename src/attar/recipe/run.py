@@ -7,6 +7,7 @@ crash in the folder, and looks at the gates when every step is done and saved.
 from __future__ import annotations
 
 import shlex
+import sys
 import traceback
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import RESULT_FILE, disk_errors_explained, read_result, write_json
-from attar.errors import AttarError, StoppedError, UsageError
+from attar.artifacts import RESULT_FILE, read_result, write_json
+from attar.errors import AttarError, StoppedError
 from attar.progress import Progress
 from attar.recipe.keys import Fingerprints
 from attar.recipe.load import parse_recipe, read_text
@@ -24,7 +25,7 @@ from attar.recipe.outcome.gates import check_gates
 from attar.recipe.outcome.summary import RunSummary
 from attar.recipe.outcome.sweep import Expanded, expand
 from attar.recipe.running.engine import Engine
-from attar.recipe.running.lock import run_lock
+from attar.recipe.running.lock import refusals_explained, run_lock
 from attar.recipe.running.saved import Saved, Source, changed_since, read_saved, save
 from attar.recipe.running.signals import stop_requests
 from attar.recipe.running.time_left import TimeLeft, planned_seconds
@@ -139,16 +140,15 @@ def run_resolved(
 @contextmanager
 def running_in(folder: Path) -> Generator[Path]:
     """Hold the folder; say how to go on after a stop; keep the traceback of a crash."""
-    with disk_errors_explained(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise UsageError(
-                f"{folder} cannot be the folder of a run: {error.strerror}; choose one with --out"
-            ) from None
+    with refusals_explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     with run_lock(folder):
-        (folder / CRASH_FILE).unlink(missing_ok=True)
+        with refusals_explained(folder):
+            # The first write beside the lock, which may be an older run's: a folder that is read
+            # only says so here.
+            (folder / CRASH_FILE).touch()
+            (folder / CRASH_FILE).unlink()
         try:
             yield folder
         except StoppedError as error:
@@ -169,7 +169,7 @@ def _keep_traceback(folder: Path) -> None:
         (folder / CRASH_FILE).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         # The crash itself matters more than that its traceback could not be kept.
-        print(f"warning: no {CRASH_FILE} could be written ({error})")
+        print(f"warning: no {CRASH_FILE} could be written ({error})", file=sys.stderr)
 
 
 def write_sweep(expanded: Expanded, folder: Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from attar.progress import Progress, human_seconds
 from attar.recipe.graph import in_order, inputs_of
 from attar.recipe.keys import Fingerprints, keys_of, step_seed
 from attar.recipe.outcome.summary import StepSummary
+from attar.recipe.running.out_of_memory import memory_explained
 from attar.recipe.running.peak_memory import peak_memory
 from attar.recipe.running.time_left import TimeLeft
 from attar.recipe.running.versions import versions
@@ -77,6 +78,7 @@ class Engine:
             for name in self.order:
                 sealed = self.folder / STAGING / f"{name}-{self.keys[name]}"
                 if (sealed / RESULT_FILE).is_file():
+                    self._require_artifact(name)
                     put_in_place(sealed, self.folder / name)
             shutil.rmtree(self.folder / STAGING, ignore_errors=True)
             remove_outdated(self.folder)
@@ -94,14 +96,19 @@ class Engine:
     def _published(self, name: str) -> Result | None:
         """The verified artifact with this step's key; None when there is none with this key."""
         folder = self.folder / name
+        self._require_artifact(name)
         if not folder.exists():
             return None
-        if not (folder / RESULT_FILE).is_file():
+        return verify(folder) if read_result(folder).key == self.keys[name] else None
+
+    def _require_artifact(self, name: str) -> None:
+        """What stands where a step goes must be replaceable: an earlier artifact, or nothing."""
+        folder = self.folder / name
+        if folder.exists() and not (folder / RESULT_FILE).is_file():
             raise ArtifactError(
                 f"{folder} is in the way of step {name!r} and is no artifact (no {RESULT_FILE}); "
                 "move it elsewhere, or choose another folder with --out"
             )
-        return verify(folder) if read_result(folder).key == self.keys[name] else None
 
     def run(self, before_reading_everything: Callable[[], object]) -> list[StepSummary]:
         """Reuse or make every step.
@@ -154,7 +161,11 @@ class Engine:
             staging.mkdir(parents=True)
             context.scratch.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
-        with disk_errors_explained(self.folder), peak_memory() as memory:
+        with (
+            disk_errors_explained(self.folder),
+            memory_explained(name),
+            peak_memory() as memory,
+        ):
             metrics = kind_of(step, self.kinds).resolve()(step, context)
         result = Result(
             step=name,

@@ -34,17 +34,33 @@ class Holder:
 
 
 @contextmanager
+def refusals_explained(folder: Path, but: tuple[type[OSError], ...] = ()) -> Generator[None]:
+    """Turn what the system refuses in a run's folder into a `UsageError` with its reason; a full
+    disk is a `ResourceError`, and `but` passes."""
+    try:
+        with disk_errors_explained(folder):
+            yield
+    except but:
+        raise
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be the folder of a run: {error.strerror}; choose one with --out"
+        ) from None
+
+
+@contextmanager
 def run_lock(folder: Path) -> Generator[None]:
     """Hold the folder's lock.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds it, or the folder refuses a lock.
     """
-    with disk_errors_explained(folder):
+    with refusals_explained(folder):
         descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with refusals_explained(folder, but=(BlockingIOError,)):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _read(descriptor)
             who = (
