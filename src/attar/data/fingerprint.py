@@ -4,7 +4,8 @@ changes.
 The problem: a step is reused while its key is the same, so the key must see a changed row and must
 not see a moved folder. The idea: hash content and not names of places: the bytes of each split's
 files; for the docstrings, the Python they come from with the names and sizes of its sources and the
-table of areas; for the hub (with its revision, if one is pinned), the data set and the task.
+table of areas; for the hub (with its revision, if one is pinned), the data set and the task. The
+same bytes can be read otherwise by a later attar, so the version of the readers is hashed with them.
 
 Left out: the hub's newest revision, which is unknown until it is asked; pin one to be safe.
 Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
@@ -21,6 +22,9 @@ from attar.data.config import DataConfig, GlueData, StdlibDocsData
 from attar.data.reading.locate import SplitFiles, glue_files, own_files
 from attar.data.stdlib_areas import AREAS, stdlib_sources
 
+DATA_VERSION = 1
+"""Raise it with every change after which the same files give other rows, labels or splits."""
+
 
 def data_fingerprint(config: DataConfig, recipe_folder: Path) -> str:
     """A key of the content that `config` names; equal keys mean equal rows.
@@ -28,7 +32,8 @@ def data_fingerprint(config: DataConfig, recipe_folder: Path) -> str:
     Raises:
         DataError: the data is not there.
     """
-    return key_of({"source": config.source, "content": _content(config, recipe_folder)})
+    content = _content(config, recipe_folder)
+    return key_of({"version": DATA_VERSION, "source": config.source, "content": content})
 
 
 def _content(config: DataConfig, recipe_folder: Path) -> Any:
