@@ -70,8 +70,8 @@ AREAS: Mapping[str, tuple[str, ...]] = {
 """Area → top-level modules. The order of areas is the order of the classes."""
 
 SKIPPED_FOLDERS = frozenset(
-    "test tests idle_test lib2to3 site-packages dist-packages __pycache__ turtledemo lib- "
-    "dynload".split()
+    "test tests idle_test lib2to3 site-packages dist-packages __pycache__ turtledemo "
+    "lib-dynload".split()
 )
 
 
