@@ -11,6 +11,7 @@ import pytest
 from attar.data import fingerprint
 from attar.data.config import FilesData, GlueData, StdlibDocsData
 from attar.data.fingerprint import data_fingerprint
+from attar.data.stdlib_areas import stdlib_sources
 from attar.errors import DataError
 
 
@@ -85,3 +86,45 @@ def test_docstrings_of_another_python_have_another_fingerprint(
 def test_missing_data_is_said_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no data file at"):
         of_files(tmp_path)
+
+
+def test_readers_that_read_otherwise_give_every_source_another_fingerprint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = (FilesData(path="mine"), GlueData(task="rte"), StdlibDocsData())
+    before = [data_fingerprint(source, folder) for source in sources]
+    monkeypatch.setattr(fingerprint, "DATA_VERSION", fingerprint.DATA_VERSION + 1)
+    after = [data_fingerprint(source, folder) for source in sources]
+    assert not set(before) & set(after)
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    before = of_files(folder)
+    elsewhere = tmp_path / "elsewhere"
+    assert of_files(elsewhere, "~/mine") == of_files(elsewhere, "~/mine/*.csv") == before
+    (folder / "glue" / "rte").mkdir(parents=True)
+    (folder / "glue" / "rte" / "train.jsonl").write_text("{}")
+    keys = {
+        data_fingerprint(GlueData(task="rte", path=path), folder) for path in ("glue", "~/glue")
+    }
+    assert len(keys) == 1
+
+
+def test_a_tilde_of_nobody_is_a_name_as_any_other(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"no data file at .*/~nobody-of-this-name/mine"):
+        of_files(folder, "~nobody-of-this-name/mine")
+
+
+def test_folders_of_the_library_that_are_no_part_of_it_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    left_out = ("lib-dynload", "test", "site-packages", "__pycache__", "json/tests")
+    for inner in ("json", *left_out):
+        (tmp_path / inner).mkdir(parents=True)
+        (tmp_path / inner / "string.py").touch()
+    monkeypatch.setattr("attar.data.stdlib_areas.area_of", lambda source: "everything")
+    assert stdlib_sources()[1] == [tmp_path / "json" / "string.py"]

@@ -84,7 +84,7 @@ def test_every_line_that_a_stray_quotation_mark_swallows_is_counted(
 
 def test_a_stray_quotation_mark_among_the_column_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('text,"label\na,1\nb,"0"\nc,0\n')
-    with pytest.raises(DataError, match="lines 1 to 3.*quotation mark"):
+    with pytest.raises(DataError, match=r"lines 1 to 3.*quotation mark"):
         list(read_records(tmp_path / "t.csv"))
 
 

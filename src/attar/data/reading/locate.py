@@ -11,6 +11,7 @@ Left out: the hub, which has no files here until it is asked.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def glue_files(config: GlueData, recipe_folder: Path) -> SplitFiles:
     Raises:
         DataError: there is no folder of that task, or no file of any split in it.
     """
-    root = recipe_folder / (config.path or "")
+    root = recipe_folder / os.path.expanduser(config.path or "")  # noqa: PTH111 - unknown users stay
     folder = root / config.task
     stems = MNLI_STEMS if config.task == "mnli" else GLUE_STEMS
     if not folder.is_dir():
@@ -98,7 +99,7 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     Raises:
         DataError: nothing is there, a named split has no file, or two files claim one split.
     """
-    pattern = config.path
+    pattern = os.path.expanduser(config.path)  # noqa: PTH111 - unknown users stay
     base = recipe_folder / pattern
     files = _data_files(base) if base.is_dir() else _matches(pattern, recipe_folder)
     if not files:
