@@ -203,6 +203,21 @@ def test_hidden_states_of_other_depth_are_refused_before_training(place: Path) -
         run_training(place, teacher="deep", losses=[{"kind": "hidden_mse"}])
 
 
+@pytest.mark.parametrize("two_stacks", ["student", "teacher"])
+def test_hidden_states_in_two_stacks_are_refused_before_training(
+    place: Path, two_stacks: str
+) -> None:
+    tiny.write_tokenizer(place / "bart")
+    words = len(json.loads((place / "bart" / "tokenizer.json").read_text())["model"]["vocab"])
+    bart = tiny.tiny_model("bart", num_labels=2, vocab_size=words)
+    bart.save_pretrained(place / "bart")
+    models = {"model": "bert", "teacher": "bert"}
+    models["model" if two_stacks == "student" else "teacher"] = "bart"
+    with pytest.raises(ModelError, match=f"hidden_mse: the {two_stacks}, Bart.*encoder-decoder"):
+        run_training(place, **models, losses=[{"kind": "hidden_mse"}])
+    assert not (place / "scratch").exists(), "training had begun"
+
+
 def test_a_teacher_without_a_head_is_refused_where_its_predictions_are_needed(place: Path) -> None:
     config = json.loads((place / "bert" / "config.json").read_text())
     tiny.write_tiny_bert(place / "bare")

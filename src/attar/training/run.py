@@ -29,7 +29,7 @@ from attar.step import StepContext
 from attar.training.config import TrainStep
 from attar.training.examples import Examples
 from attar.training.job import Job
-from attar.training.limits import require_embeddings, require_positions
+from attar.training.limits import require_embeddings, require_one_stack, require_positions
 from attar.training.loop import Loop
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.state import Place
@@ -124,6 +124,8 @@ def _teacher(
     own, other = student.model.config, teacher.model.config
     for term in config.effective_losses:
         if isinstance(term, HiddenMse):
+            require_one_stack(student.model, "the student")
+            require_one_stack(teacher.model, "the teacher")
             require_equal_width(own.hidden_size, other.hidden_size)
             resolve_layer_map(term.layer_map, own.num_hidden_layers, other.num_hidden_layers)
     return teacher
