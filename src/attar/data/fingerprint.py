@@ -4,8 +4,8 @@ changes.
 The problem: a step is reused while its key is the same, so the key must see a changed row and must
 not see a moved folder. The idea: hash content and not names of places: the bytes of each split's
 files; for the docstrings, the Python they come from with the names and sizes of its sources and the
-table of areas; for the hub (with its revision, if one is pinned), the data set and the task. The
-same bytes can be read otherwise by a later attar, so the version of the readers is hashed with them.
+table of areas; for the hub (with its revision, if one is pinned), the data set and the task. A
+later attar may read the same bytes otherwise, so the version of the readers is hashed with them.
 
 Left out: the hub's newest revision, which is unknown until it is asked; pin one to be safe.
 Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
