@@ -94,6 +94,7 @@ def test_all_mistakes_of_a_recipe_come_at_once_and_debug_adds_the_traceback(
             ["quantize", "--model", "a", "--data", "b", "--weight-bits", "9"],
             "should be less than or equal to 8",
         ),
+        (["export", "--model", "a"], "Missing option '--data'"),
         (["check", "FOLDER"], "is a folder, a recipe is a TOML file"),
         (["check", "FOLDER/none.toml"], "does not exist"),
         (["status", "FOLDER"], "is not the folder of a run"),
@@ -144,6 +145,9 @@ def test_predict_without_usable_text_says_so(tiny_run: TinyRun) -> None:
     broken = error_of(attar("predict", folder, input="fine\n\udcff\n", errors="surrogateescape"), 2)
     assert "line 2: byte 0xff is not UTF-8" in broken
     assert "text 1 is not UTF-8" in error_of(attar("predict", folder, "\udcff"), 2)
+    for blank in ("", " \n"):
+        said = error_of(attar("predict", folder, "a film", blank), 2)
+        assert f"text 2 is empty: {blank!r}" in said
     closed = ["sh", "-c", 'exec "$@" <&-', "sh", *command("predict", folder)]
     finished = subprocess.run(closed, capture_output=True, text=True, check=False)
     assert "predict has no text" in error_of(finished, 2)
@@ -192,6 +196,9 @@ def test_one_step_needs_no_recipe_and_leaves_a_run_that_resume_knows(tmp_path: P
     folder = Path(summary["folder"])
     assert folder.parent == tmp_path / "runs"
     assert json.loads((folder / "recipe.json").read_text())["recipe"]["seed"] == 5
+    assert "step 1/1 train" in finished.stderr
+    quiet = attar(*words, "--quiet", "--json", cwd=tmp_path)
+    assert (quiet.returncode, quiet.stderr) == (0, "")
     again = json.loads(attar("resume", folder, "--json", "--quiet", cwd="/").stdout)
     assert [step["reused"] for step in again["steps"]] == [True]
 
@@ -231,3 +238,9 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
         *("run", "check", "plan", "status", "resume", "predict"),
         *("train", "quantize", "export", "evaluate", "report"),
     }
+
+
+@pytest.mark.parametrize("verb", ["train", "quantize", "export", "evaluate"])
+def test_every_verb_that_runs_a_step_can_be_quiet(verb: str) -> None:
+    finished = attar(verb, "--help", env={**os.environ, "COLUMNS": "200"})
+    assert "--quiet" in finished.stdout

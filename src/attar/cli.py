@@ -156,6 +156,8 @@ def _texts_from(arguments: Sequence[str]) -> Sequence[str]:
             text.encode()
         except UnicodeEncodeError:
             raise UsageError(f"text {number} is not UTF-8: {text!r}; write it in UTF-8") from None
+        if not text.strip():
+            raise UsageError(f"text {number} is empty: {text!r}; write a text, or leave it out")
     return arguments
 
 
@@ -194,6 +196,7 @@ def train(
     overrides: Overrides = None,
     out: Out = None,
     as_json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Fit a model to data, alone or with a teacher."""
@@ -205,7 +208,7 @@ def train(
         "learning_rate": learning_rate,
         "batch_size": batch_size,
     }
-    _run_one_step("train", settings, overrides, out, as_json)
+    _run_one_step("train", settings, overrides, out, as_json, quiet)
 
 
 @app.command()
@@ -219,6 +222,7 @@ def quantize(
     overrides: Overrides = None,
     out: Out = None,
     as_json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Round a fine-tuned model to few bits, its ranges set by texts of DATA."""
@@ -229,24 +233,26 @@ def quantize(
         "activation_bits": activation_bits,
         "calibration": {"data": data, "examples": examples},
     }
-    _run_one_step("quantize", settings, overrides, out, as_json)
+    _run_one_step("quantize", settings, overrides, out, as_json, quiet)
 
 
 @app.command()
 def export(
     model: Model,
     data: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Texts of the parity check.")
-    ] = None,
+        str,
+        typer.Option(metavar="DATA", help="Texts of the parity check: as for the other verbs."),
+    ],
     format: Annotated[str, typer.Option(help="openvino or onnxruntime.")] = "openvino",
     overrides: Overrides = None,
     out: Out = None,
     as_json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Turn a quantized or trained model into a folder that a CPU runtime opens."""
     _run_one_step(
-        "export", {"model": model, "data": data, "format": format}, overrides, out, as_json
+        "export", {"model": model, "data": data, "format": format}, overrides, out, as_json, quiet
     )
 
 
@@ -257,10 +263,11 @@ def evaluate(
     overrides: Overrides = None,
     out: Out = None,
     as_json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Measure models of any form on the same data: quality with intervals, speed, size, memory."""
-    _run_one_step("evaluate", {"models": model, "data": data}, overrides, out, as_json)
+    _run_one_step("evaluate", {"models": model, "data": data}, overrides, out, as_json, quiet)
 
 
 @app.command()
@@ -278,10 +285,11 @@ def _run_one_step(
     overrides: Sequence[str] | None,
     out: Path | None,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     from attar.recipe.one_step import run_one_step
 
-    _conclude(run_one_step(verb, settings, overrides or (), out), as_json)
+    _conclude(run_one_step(verb, settings, overrides or (), out, quiet=quiet), as_json)
 
 
 def _conclude(summary: RunSummary, as_json: bool) -> None:

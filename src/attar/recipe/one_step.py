@@ -17,6 +17,7 @@ from typing import Any
 
 from attar.artifacts import key_of
 from attar.errors import RecipeError, UsageError
+from attar.progress import Progress
 from attar.recipe.load import parse_recipe
 from attar.recipe.outcome.summary import RunSummary
 from attar.recipe.run import run_resolved
@@ -30,7 +31,12 @@ LINE = re.compile(r" \(line \d+\)")
 
 
 def run_one_step(
-    verb: str, settings: Mapping[str, Any], overrides: Sequence[str], out: Path | None
+    verb: str,
+    settings: Mapping[str, Any],
+    overrides: Sequence[str],
+    out: Path | None,
+    *,
+    quiet: bool = False,
 ) -> RunSummary:
     """Run one step in `<out>/<verb>-<hash of the settings>`.
 
@@ -40,6 +46,7 @@ def run_one_step(
             is a data word: stdlib_docs, glue:TASK[@FOLDER], or a folder of files.
         overrides: `name=value` for the rest.
         out: folder for runs; None: `runs` in the current folder.
+        quiet: no progress.
     Raises:
         RecipeError: every mistake of the settings.
     """
@@ -56,7 +63,7 @@ def run_one_step(
     name = f"{verb}-{key_of([text, *resolved])[:8]}"
     folder = Path("runs" if out is None else out) / name
     source = Source(Path.cwd(), text=text, overrides=resolved)
-    return run_resolved(recipe, source, folder)
+    return run_resolved(recipe, source, folder, progress=Progress(quiet=quiet))
 
 
 def recipe_text(verb: str, settings: Mapping[str, Any]) -> str:
