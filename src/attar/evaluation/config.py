@@ -34,8 +34,8 @@ class EvaluateStep(Config):
 
     run: Literal["evaluate"] = "evaluate"
     models: tuple[str, ...] = Field(min_length=1)
-    """Steps (trained, quantized, exported), folders, hub ids or demo models. Differences are
-    against the first and against the one before."""
+    """Steps (trained, quantized, exported), or folders or hub ids of fine-tuned classifiers.
+    Differences are against the first and against the one before."""
     data: str
     split: Literal["validation", "test"] = "validation"
     batch_size: int = Field(32, gt=0)

@@ -36,7 +36,7 @@ from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import TOKENIZER_FILES, ModelFiles, read_model_files
 from attar.models.structure.families import FAMILIES
 from attar.models.surgery import keep_blocks
-from attar.models.task import TASK_FILE, Task
+from attar.models.task import TASK_FILE, Task, is_classifier
 from attar.seeds import derive_seed
 
 __all__ = ["LoadedModel", "build_model", "config_of", "input_names_of", "load_model", "save_model"]
@@ -63,8 +63,8 @@ def load_model(
     """Load a model folder in float32 and eval mode.
 
     Args:
-        task: what its head is for; None: the folder's `task.json`, or without one the bare
-            architecture of `config.json`.
+        task: what its head is for; None: what the folder says (`Task.read`), or, where it holds no
+            classifier, the bare architecture of `config.json`.
         attention: "eager" computes probabilities that hooks can see; both give the same outputs to
             rounding.
         seed: where the weights of a new head come from.
@@ -74,7 +74,8 @@ def load_model(
         ArtifactError: damaged or refused files.
     """
     files = read_model_files(folder)
-    if task is None and (folder / TASK_FILE).is_file():
+    own_task = task is None and is_classifier(folder)
+    if own_task:
         task = Task.read(folder)
     config = config_of(files.config, str(folder), task)
     _check_length(config, task, str(folder))
@@ -93,7 +94,7 @@ def load_model(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    head_is_due = task is None or (folder / TASK_FILE).is_file()
+    head_is_due = own_task or task is None or (folder / TASK_FILE).is_file()
     _check_fit(model, info, folder, head_is_due=head_is_due)
     return LoadedModel(model.eval(), folder, task, notes)
 

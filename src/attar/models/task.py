@@ -3,7 +3,8 @@
 A Hugging Face `config.json` says what a network is; it does not say how its texts were cut, which
 inputs it was fed, or by which figure it was judged. Everything that comes after training (quantize,
 export, evaluate, predict) reads this file instead of asking the recipe again, so that a model
-folder can be carried away and still be used correctly.
+folder can be carried away and still be used correctly. A classifier that was fine-tuned elsewhere
+has no such file; what its `config.json` says is taken instead (`foreign`).
 """
 
 from __future__ import annotations
@@ -55,18 +56,18 @@ class Task(Config):
 
     @classmethod
     def read(cls, folder: Path) -> Task:
-        """Read `task.json` of a model folder.
+        """What a model folder is for: its `task.json`, or what the config of a classifier says.
 
         Raises:
-            ArtifactError: the file is missing, no JSON, or says something impossible.
+            ArtifactError: the file is no JSON or says something impossible; there is none, and the
+                model has no classification head.
+            ModelError: a config that describes no task that attar knows.
         """
         file = folder / TASK_FILE
         if not file.is_file():
-            raise ArtifactError(
-                f"{folder} has no {TASK_FILE}, so it is not a fine-tuned model of attar; name a "
-                "step that trains, "
-                "or a folder that such a step made"
-            )
+            from attar.models.foreign import task_of_config  # loads transformers
+
+            return task_of_config(folder)
         try:
             return cls.model_validate(read_json(file))
         except ValidationError as error:
@@ -77,6 +78,16 @@ class Task(Config):
                 "mistakes); "
                 "remove the folder and run again"
             ) from error
+
+
+def is_classifier(folder: Path) -> bool:
+    """Whether a model folder says what it is for: by `task.json`, or by a classifier's config."""
+    if (folder / TASK_FILE).is_file():
+        return True
+    file = folder / "config.json"
+    plain = read_json(file) if file.is_file() else {}
+    names = (plain.get("architectures") if isinstance(plain, dict) else None) or [""]
+    return str(names[0]).endswith("ForSequenceClassification")
 
 
 def find_model_folder(path: Path) -> Path:

@@ -25,7 +25,7 @@ class QuantizeSettings(Config):
 
     run: Literal["quantize"] = "quantize"
     model: str
-    """A step, folder, hub id or demo model; fine-tuned."""
+    """A step that trains, or a folder or hub id of a fine-tuned classifier."""
     calibration: Calibration
     weight_bits: int = Field(default=8, ge=2, le=8)
     activation_bits: int = Field(default=8, ge=2, le=8)

@@ -109,8 +109,8 @@ def _load_float(config: AnyQuantizeStep, context: StepContext) -> LoadedModel:
     loaded = load_model(folder, attention="eager")
     if loaded.task is None:
         raise ModelError(
-            f"model {config.model!r} is not fine-tuned: {folder} has no task.json, so its outputs "
-            "mean nothing to calibrate by; name a step that trains"
+            f"model {config.model!r} is not fine-tuned: {folder} has no classification head; "
+            "fine-tune it with a train step first"
         )
     for note in loaded.notes:
         context.progress.warn(note)

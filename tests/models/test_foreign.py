@@ -1,0 +1,63 @@
+"""A classifier that attar did not train: what transformers wrote is enough."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import deployments as made
+import tiny
+from attar.errors import ModelError
+from attar.models.forms import open_form
+from attar.models.task import Task
+
+NAMES = {0: "bad", 1: "good"}
+
+
+def save(folder: Path, **changes: object) -> Path:
+    """A folder written by transformers' `save_pretrained`, and a tokenizer; nothing of ours."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    tiny.write_tiny_bert(folder)
+    config = AutoConfig.from_pretrained(folder, **changes)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def test_its_config_says_what_it_is_for(tmp_path: Path) -> None:
+    task = Task.read(save(tmp_path, id2label=NAMES))
+    assert (task.objective, task.label_names, task.metrics) == (
+        "classification",
+        ("bad", "good"),
+        (),
+    )
+    assert task.input_names == ("input_ids", "attention_mask", "token_type_ids")
+    assert task.max_length == 64  # its positions
+
+
+def test_one_label_is_a_score_and_the_tokenizer_limits_the_length(tmp_path: Path) -> None:
+    save(tmp_path, num_labels=1)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": 24}))
+    task = Task.read(tmp_path)
+    assert (task.objective, task.max_length) == ("regression", 24)
+
+
+def test_several_labels_at_once_are_refused(tmp_path: Path) -> None:
+    save(tmp_path, id2label=NAMES, problem_type="multi_label_classification")
+    with pytest.raises(ModelError, match="several labels at once"):
+        Task.read(tmp_path)
+
+
+def test_it_quantizes_answers_and_exports(tmp_path: Path) -> None:
+    folder = save(tmp_path / "theirs", id2label=NAMES)
+    form = open_form(folder)
+    assert (form.form, form.task.label_names) == ("float", ("bad", "good"))
+    int8 = made.quantized(tmp_path, folder)
+    assert Task.read(int8 / "model") == form.task
+    for name, source in (("of_int8", int8), ("of_float", folder)):
+        deployed, metrics = made.exported(tmp_path, name, source, "openvino")
+        assert Task.read(deployed) == form.task
+        assert metrics["num_params"] == form.num_params
