@@ -12,8 +12,10 @@ from attar.errors import ArtifactError
 from attar.export.bundle import flops_formula, write_bundle
 from attar.export.deployed import Deployed
 from attar.models.cost import cost_from_config
+from attar.models.task import Task
 from deployments import Deployments
 
+TASK = Task(objective="regression", max_length=8, input_names=("input_ids",))
 FORMATS = ("openvino", "onnxruntime")
 ALONE = (
     "import runpy, sys\n"
@@ -50,7 +52,8 @@ def test_the_snippet_is_short(deployments: Deployments) -> None:
     for form in FORMATS:
         text = (deployments.export("int8", form)[0] / "predict.py").read_text()
         code = [line for line in text.splitlines() if line and not line.startswith("#")]
-        assert len(code) <= 14
+        assert len(code) <= 10
+        assert ";" not in "".join(code)
         assert max(map(len, text.splitlines())) <= 100
 
 
@@ -63,7 +66,7 @@ def test_the_snippet_of_a_regression_prints_the_score(deployments: Deployments) 
 def test_a_model_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     with pytest.raises(ArtifactError, match=r"has no tokenizer.json"):
-        write_bundle(tmp_path / "model", tmp_path)
+        write_bundle(tmp_path / "model", tmp_path, TASK)
 
 
 def test_flops_of_every_length_follow_from_three(deployments: Deployments) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 import deployments as made
+import tiny
 from attar.artifacts import read_json
 from attar.errors import ArtifactError, GateMissedError, UsageError
 from attar.export.config import ExportStep, Parity
@@ -92,8 +94,10 @@ def test_without_data_it_says_what_is_missing(deployments: Deployments, tmp_path
 
 
 def test_a_model_without_a_task_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
-    context = made.context_for(tmp_path, "deploy", {"source": tiny_bert})
-    with pytest.raises(ArtifactError, match=r"no task.json"):
+    bare = Path(shutil.copytree(tiny_bert, tmp_path / "bare"))
+    tiny.tiny_model("bert", bare=True).save_pretrained(bare)
+    context = made.context_for(tmp_path, "deploy", {"source": bare})
+    with pytest.raises(ArtifactError, match=r"no task.json.*no classification head; fine-tune"):
         export(ExportStep(model="source", data="texts"), context)
 
 

@@ -1,8 +1,8 @@
 """What travels with an exported model, so that its folder can be used without attar.
 
-Beside graph and weights: the tokenizer as one file, the task, the config (for people and for
-tools), `deploy.json` that seals them, and `predict.py`, which needs the runtime, tokenizers and
-numpy and nothing of ours.
+Beside graph and weights: the tokenizer as one file, set to cut where the task says, the task,
+the config (for people and for tools), `deploy.json` that seals them, and `predict.py`, which needs
+the runtime, tokenizers and numpy and nothing of ours.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from attar.artifacts import disk_errors_explained, sha256_of
 from attar.errors import ArtifactError
 from attar.extras import require
@@ -18,65 +20,78 @@ from attar.models.cost import Cost
 from attar.models.deployed.runtimes import MODEL_FILES, Deployment, Flops, RuntimeName
 from attar.models.task import TASK_FILE, Task
 
-CARRIED_FILES = ("tokenizer.json", "tokenizer_config.json", "config.json", TASK_FILE)
-"""Copied from the model folder; what an answer depends on is sealed in deploy.json."""
-OPTIONAL_FILES = ("tokenizer_config.json",)
+TOKENIZER_FILE = "tokenizer.json"
+COPIED_FILES = ("config.json", "tokenizer_config.json")
+CARRIED_FILES = (TOKENIZER_FILE, *COPIED_FILES, TASK_FILE)
+"""What an answer depends on beside the graph: sealed in deploy.json."""
 
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Model input → where the tokenizers library keeps it."""
 
-OPEN_AND_RUN = {
+RUN = {
     "openvino": (
-        "precision = {'INFERENCE_PRECISION_HINT': 'f32'}  # or some CPUs round floats to bf16",
-        "model = openvino.Core().compile_model(here / 'openvino_model.xml', 'CPU', precision)",
+        "sys.modules['openvino_telemetry'] = None  # or OpenVINO reports its use over the network",
+        "import openvino as ov",
+        # the hint, or some CPUs round floats to bf16
+        "model = ov.compile_model(here / 'openvino_model.xml', 'CPU', "
+        "{'INFERENCE_PRECISION_HINT': 'f32'})",
         "logits = model(inputs)[0][0]",
     ),
     "onnxruntime": (
+        "import onnxruntime",
         "model = onnxruntime.InferenceSession(here / 'model.onnx')",
         "logits = model.run(None, inputs)[0][0]",
     ),
 }
+"""Lines that turn `inputs` into `logits`."""
 ANSWER = {
-    "classification": (
-        "share = numpy.exp(logits - logits.max()) / numpy.exp(logits - logits.max()).sum()",
-        "print(f\"{task['label_names'][share.argmax()]}  {share.max():.3f}\")",
-    ),
-    "regression": ("print(f'{logits[0]:.4f}')",),
+    "classification": "print(task['label_names'][logits.argmax()], "
+    "f'{1 / np.exp(logits - logits.max()).sum():.3f}')",
+    "regression": "print(f'{logits[0]:.4f}')",
 }
+"""exp(max − max) = 1, so the largest share of the softmax is 1 over the sum."""
 
 
-def write_bundle(model_folder: Path, folder: Path) -> None:
-    """Copy what the model needs beside its graph.
+def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
+    """Write what the model needs beside its graph.
+
+    The tokenizer's own padding is dropped and its cut set to the task's: whoever opens the file
+    with the `tokenizers` library alone reads texts as the model does.
 
     Raises:
         ArtifactError: the model folder lacks one of the files.
     """
-    for name in CARRIED_FILES:
-        source = model_folder / name
-        if source.is_file():
-            with disk_errors_explained(folder, source.stat().st_size):
-                shutil.copyfile(source, folder / name)
-        elif name not in OPTIONAL_FILES:
+    for name in (TOKENIZER_FILE, "config.json"):
+        if not (model_folder / name).is_file():
             raise ArtifactError(
                 f"{model_folder} has no {name}, which an exported model needs; make the model again"
             )
+    tokenizer = Tokenizer.from_file(str(model_folder / TOKENIZER_FILE))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(task.max_length, strategy="longest_first")
+    with disk_errors_explained(folder):
+        (folder / TOKENIZER_FILE).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+        for name in COPIED_FILES:
+            if (model_folder / name).is_file():
+                shutil.copyfile(model_folder / name, folder / name)
+        task.write(folder)
 
 
 def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
-    """Write `predict.py`: from a text on the command line to an answer in a dozen lines."""
-    ids = ", ".join(f"text.{FIELDS[name]}" for name in task.input_names)
+    """Write `predict.py`: from a text on the command line to an answer in ten lines."""
+    parts = ", ".join(f"[row.{FIELDS[name]}]" for name in task.input_names)
+    runtime = RUN[form]
+    imports = [line for line in runtime if "import " in line or "sys.modules" in line]
     lines = (
         f'# pip install {form} tokenizers numpy;  python predict.py "a text" ["its second part"]',
-        f"import json, pathlib, sys, numpy, {form}, tokenizers",
+        "import json, pathlib, sys, numpy as np, tokenizers",
+        *imports,
         "here = pathlib.Path(__file__).parent",
         "task = json.loads((here / 'task.json').read_text(encoding='utf-8'))",
-        "words = tokenizers.Tokenizer.from_file(str(here / 'tokenizer.json'))",
-        "words.no_padding(); words.enable_truncation(task['max_length'])",
-        "text = words.encode(*sys.argv[1:3])",
-        f"ids = numpy.array([{ids}])",
-        "inputs = dict(zip(task['input_names'], ids[:, None]))",
-        *OPEN_AND_RUN[form],
-        *ANSWER[task.objective],
+        "row = tokenizers.Tokenizer.from_file(str(here / 'tokenizer.json')).encode(*sys.argv[1:3])",
+        f"inputs = dict(zip(task['input_names'], np.array([{parts}])))",
+        *runtime[len(imports) :],
+        ANSWER[task.objective],
     )
     (folder / "predict.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -50,7 +50,7 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
     texts = _parity_texts(config, context, model_folder)
     folder = context.folder
     with context.progress.task(f"{context.name}: export", STAGES) as bar:
-        write_bundle(model_folder, folder)
+        write_bundle(model_folder, folder, task)
         _write_model(config, model_folder, folder, task)
         bar.advance(note="written")
         deployment = _seal(config, model_folder, folder, task)
