@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from attar import cli
 from attar.artifacts import read_result
+from attar.errors import DataError, ModelError
+from attar.quantization.calibration import choose_examples
 from attar.recipe import plan as plan_module
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import Plan, expected_seconds, measured_flops_per_s, plan_recipe
+from attar.recipe.run import run_recipe
 from tiny_recipe import STEPS, TinyRun, write
 
 SPEED = 1e9
@@ -150,7 +154,7 @@ def test_the_command_plans_every_copy_of_a_sweep(
 
 
 def test_the_demo_is_planned_with_nothing_from_outside(repository: Path) -> None:
-    plan = planned(repository / "recipes" / "demo.toml", "data.docs.train_rows=200")
+    plan = planned(repository / "recipes" / "demo.toml", "data.docs.train_rows=300")
     params = {step.name: step.num_params for step in plan.steps}
     assert params["teacher"] is not None
     assert params["student"] is not None
@@ -162,7 +166,7 @@ def test_the_demo_is_planned_with_nothing_from_outside(repository: Path) -> None
 @pytest.mark.parametrize("task", ["mrpc", "sst2"])
 def test_recipes_of_public_data_are_planned(task: str, repository: Path, shared_data: Path) -> None:
     path = f"data.{task}.path={json.dumps(str(shared_data))}"
-    rows = f"data.{task}.train_rows=200"
+    rows = f"data.{task}.train_rows=300"
     plan = planned(repository / "recipes" / f"{task}.toml", path, rows)
     assert [step.run for step in plan.steps].count("train") == 2
     assert plan.seconds > 0
@@ -170,3 +174,25 @@ def test_recipes_of_public_data_are_planned(task: str, repository: Path, shared_
 
 def test_the_speed_of_this_machine_is_a_number_of_operations() -> None:
     assert measured_flops_per_s("fp32", seconds=0.01) > 1e8  # a wristwatch has more
+
+
+def test_too_few_calibration_examples_are_found_before_anything_is_trained(recipe: Path) -> None:
+    with pytest.raises(DataError) as told:
+        planned(recipe, "steps.int8.calibration.examples=5000")
+    rows = re.search(r"has (\d+) training rows", str(told.value))
+    assert rows is not None
+    with pytest.raises(DataError) as of_the_step:
+        choose_examples(int(rows[1]), 5000, 0, "films")
+    assert str(told.value) == str(of_the_step.value)
+
+
+def test_blocks_that_a_model_does_not_have_stop_a_run_before_its_first_step(
+    recipe: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="9"):
+        run_recipe(recipe, overrides=["steps.student.model.keep_blocks=[9]"], out=tmp_path)
+    assert not (tmp_path / "tiny" / "teacher").exists()
+    quiet = ["steps.int8.calibration.examples=5000"]
+    with pytest.raises(DataError, match="calibration needs 5000 examples"):
+        run_recipe(recipe, overrides=quiet, out=tmp_path, quiet=True)
+    assert not (tmp_path / "tiny" / "teacher").exists()

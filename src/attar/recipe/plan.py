@@ -36,6 +36,7 @@ from attar.models.load import input_names_of
 from attar.models.sources.references import resolve_model
 from attar.models.surgery import keep_blocks
 from attar.progress import human_seconds
+from attar.quantization.calibration import choose_examples
 from attar.quantization.config import QuantizeSettings
 from attar.recipe.schema import Recipe
 from attar.training.config import TrainStep
@@ -131,7 +132,12 @@ class ModelPlan:
 
 
 def plan_recipe(recipe: Recipe, recipe_folder: Path) -> Plan:
-    """Plan every step of a checked recipe; relative paths in it start at `recipe_folder`."""
+    """Plan every step of a checked recipe; relative paths in it start at `recipe_folder`.
+
+    Raises:
+        ModelError, DataError, UsageError: a model or data that a step could not use either, such
+            as fewer texts than calibration needs.
+    """
     return _Planner(recipe, recipe_folder).plan()
 
 
@@ -189,9 +195,11 @@ class _Planner:
         bytes_per_param = step.weight_bits / 8
         model = ModelPlan(source.cost, source.tokenizer_folder, bytes_per_param, source.max_length)
         self.models[name] = model
-        _, tokens = self._texts(step.calibration.data, "train", model)
+        data, wanted = step.calibration.data, step.calibration.examples
+        choose_examples(len(self._loaded(data).split("train")), wanted, self.recipe.seed, data)
+        _, tokens = self._texts(data, "train", model)
         passes = 6  # two float passes for ranges and histograms, one for each of three candidates
-        flops = passes * step.calibration.examples * model.cost.flops(1, tokens)
+        flops = passes * wanted * model.cost.flops(1, tokens)
         memory = (
             2 * source.size_mib
             + step.calibration.batch_size * _activation_bytes(model.cost, tokens) / MIB

@@ -125,7 +125,8 @@ def run_resolved(
         engine.find_keys(fingerprints)
         save(place, replace(saved, keys=engine.keys))
         engine.find_reusable()
-        if estimates is None and len(engine.missing) > 1 and not progress.is_quiet:
+        if estimates is None and len(engine.missing) > 1:
+            # Quiet runs too: the plan finds mistakes that a later step would only then make.
             estimates = planned_seconds(expanded, source.recipe_folder, progress)
         engine.time_left = TimeLeft(estimates or {})
         steps = engine.run(lambda: write_sweep(expanded, place))

@@ -8,6 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from attar.errors import (
+    ArtifactError,
+    AttarError,
+    DataError,
+    ModelError,
+    ResourceError,
+    UsageError,
+)
 from attar.progress import Progress
 from attar.recipe.load import parse_recipe
 from attar.recipe.outcome.sweep import expand
@@ -47,7 +55,7 @@ data = "words"
 run = "quantize"
 model = "teacher"
 method = "minmax"
-calibration = {{ data = "words" }}
+calibration = {{ data = "words", examples = 16 }}
 [sweep]
 steps = ["int8"]
 weight_bits = [4, 8]
@@ -73,7 +81,31 @@ def test_every_copy_of_a_sweep_is_expected_to_take_as_long(tiny_bert: Path, tmp_
     assert said == ""
 
 
-def test_a_plan_that_fails_is_a_warning_and_no_reason_not_to_run(tmp_path: Path) -> None:
-    seconds, said = planned("no-such-model-anywhere", tmp_path)
+@pytest.mark.parametrize("kind", [ModelError, DataError, UsageError, ArtifactError])
+def test_a_mistake_that_the_plan_finds_stops_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bert: Path, kind: type[AttarError]
+) -> None:
+    def mistaken(*_: object) -> None:
+        raise kind("a mistake")
+
+    monkeypatch.setattr("attar.recipe.plan.plan_recipe", mistaken)
+    with pytest.raises(kind, match="a mistake"):
+        planned(tiny_bert, tmp_path)
+
+
+def test_a_model_that_does_not_exist_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no-such-model-anywhere"):
+        planned("no-such-model-anywhere", tmp_path)
+
+
+@pytest.mark.parametrize("failure", [ValueError("odd shapes"), ResourceError("odd shapes")])
+def test_a_plan_that_fails_otherwise_is_a_warning_and_no_reason_not_to_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bert: Path, failure: Exception
+) -> None:
+    def failing(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("attar.recipe.plan.plan_recipe", failing)
+    seconds, said = planned(tiny_bert, tmp_path)
     assert seconds == {}
-    assert said.startswith("warning: the time the whole run will take cannot be told (model 'no-")
+    assert said.startswith("warning: the time the whole run will take cannot be told (odd shapes)")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from attar.errors import ArtifactError, DataError, ModelError, UsageError
 from attar.progress import Progress
 from attar.recipe.outcome.sweep import Expanded
 
@@ -49,16 +50,21 @@ class TimeLeft:
 def planned_seconds(
     expanded: Expanded, recipe_folder: Path, progress: Progress
 ) -> Mapping[str, float]:
-    """Step → seconds as `attar plan` expects them, for every copy of a sweep too.
+    """Step → seconds as `attar plan` expects them, for every copy of a sweep.
 
     A plan that fails is a warning: not knowing the time is no reason not to run.
+
+    Raises:
+        ModelError, DataError, UsageError, ArtifactError: a mistake that one of the steps would
+            make too, perhaps hours later.
     """
     from attar.recipe.plan import expected_seconds, plan_recipe
 
     try:
-        written = expected_seconds(plan_recipe(expanded.written, recipe_folder))
+        return expected_seconds(plan_recipe(expanded.recipe, recipe_folder))
+    except (ModelError, DataError, UsageError, ArtifactError):
+        raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         progress.warn(f"the time the whole run will take cannot be told ({reason})")
         return {}
-    return {name: written[origin] for name, origin in expanded.origins.items()}
