@@ -8,10 +8,11 @@ interval ({"value", "ci95", "n"}) counts by its value; lists are left out.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from attar.numerics.statistics import spread
 from attar.recipe.checking.references import table_of
 from attar.recipe.outcome.sweep import base_name
 
@@ -34,12 +35,7 @@ def aggregated(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         tables = [table_of(value) for value in values if isinstance(value, Mapping)]
         numbers = [number for number in map(_number, values) if number is not None]
         if numbers and len(numbers) == len(values):
-            found[name] = {
-                "mean": statistics.fmean(numbers),
-                "sd": statistics.stdev(numbers) if len(numbers) > 1 else None,
-                "max": max(numbers),
-                "n": len(numbers),
-            }
+            found[name] = asdict(spread(numbers))
         elif tables and (inner := aggregated(tables)):
             found[name] = inner
     return found
