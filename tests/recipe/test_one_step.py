@@ -46,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, Source, Path]]:
     """What would be run, and where; nothing is."""
     calls: list[tuple[Recipe, Source, Path]] = []
-    monkeypatch.setattr(one_step, "run_resolved", lambda *given: calls.append(given))
+    monkeypatch.setattr(one_step, "run_resolved", lambda *given, **_: calls.append(given))
     return calls
 
 
