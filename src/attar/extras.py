@@ -8,6 +8,7 @@ imported, whose own fallback for an absent reporter then stays in place.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from attar.errors import UsageError
 
 REPORTERS = {"openvino": "openvino_telemetry"}
 """Library → the package through which it would report its use over the network."""
+SILENCED = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
+"""Library → the variable by which it is told not to, read when it is imported. ONNX Runtime would
+also leave a device identifier in the home folder. Who sets the variable otherwise is obeyed."""
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -25,6 +29,8 @@ def require(module: str, extra: str) -> ModuleType:
     Raises:
         UsageError: the library is not installed; the message is the pip command that installs it.
     """
+    if module in SILENCED:
+        os.environ.setdefault(SILENCED[module], "1")
     try:
         with _without_reporter(module):
             return importlib.import_module(module)

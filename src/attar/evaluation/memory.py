@@ -23,10 +23,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 
 from attar.errors import ResourceError
+from attar.extras import require
 
 STATUS = Path("/proc/self/status")
 TIMEOUT_S = 900
@@ -72,7 +72,7 @@ def measure_here(
     from attar.models.forms import open_form
 
     for module in _runtime_of(folder):
-        import_module(module)
+        require(module, "export")
     before = peak_memory_mib()
     form = open_form(folder, threads)
     for batch in batch_sizes:

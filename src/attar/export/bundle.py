@@ -38,6 +38,7 @@ RUN = {
         "logits = model(inputs)[0][0]",
     ),
     "onnxruntime": (
+        "os.environ['ORT_DISABLE_TELEMETRY'] = '1'  # or it reports its use over the network",
         "import onnxruntime",
         "model = onnxruntime.InferenceSession(here / 'model.onnx')",
         "logits = model.run(None, inputs)[0][0]",
@@ -81,10 +82,11 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     """Write `predict.py`: from a text on the command line to an answer in ten lines."""
     parts = ", ".join(f"[row.{FIELDS[name]}]" for name in task.input_names)
     runtime = RUN[form]
-    imports = [line for line in runtime if "import " in line or "sys.modules" in line]
+    before = ("import ", "sys.modules", "os.environ")
+    imports = [line for line in runtime if any(word in line for word in before)]
     lines = (
         f'# pip install {form} tokenizers numpy;  python predict.py "a text" ["its second part"]',
-        "import json, pathlib, sys, numpy as np, tokenizers",
+        "import json, os, pathlib, sys, numpy as np, tokenizers",
         *imports,
         "here = pathlib.Path(__file__).parent",
         "task = json.loads((here / 'task.json').read_text(encoding='utf-8'))",
