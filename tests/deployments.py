@@ -8,12 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 import tiny
 from attar.data.config import FilesData
 from attar.export.config import ExportStep, Parity
 from attar.models.task import Task
 from attar.progress import Progress
-from attar.quantization.config import Calibration, MinmaxStep
+from attar.quantization.config import QuantizeStep
 from attar.step import StepContext
 
 LABELS = ("bad", "good")
@@ -56,11 +58,18 @@ def context_for(root: Path, name: str, inputs: dict[str, Path]) -> StepContext:
     )
 
 
-def fine_tuned(root: Path, *, objective: str = "classification", spread: float = 8.0) -> Path:
+def fine_tuned(
+    root: Path,
+    *,
+    objective: str = "classification",
+    spread: float = 8.0,
+    uneven_norms: bool = False,
+) -> Path:
     """A random tiny classifier with `task.json`, as a train step publishes it.
 
     Args:
         spread: factor on the head, so that answers differ between texts.
+        uneven_norms: γ and β of their own in every channel, as training leaves them.
     """
     import torch
     from safetensors.torch import load_file, save_file
@@ -73,6 +82,10 @@ def fine_tuned(root: Path, *, objective: str = "classification", spread: float =
     for tensor_name in tensors:
         if tensor_name.endswith(".weight") and "LayerNorm" not in tensor_name:
             tensors[tensor_name] = tensors[tensor_name] * spread
+        elif uneven_norms and "LayerNorm" in tensor_name:
+            tensors[tensor_name] = tensors[tensor_name] + 0.4 * torch.randn(
+                tensors[tensor_name].shape
+            )
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     Task(
         objective=objective,  # pyright: ignore[reportArgumentType]
@@ -84,29 +97,33 @@ def fine_tuned(root: Path, *, objective: str = "classification", spread: float =
     return root
 
 
-def quantized(root: Path, source: Path, *, bits: int = 8) -> Path:
-    """What `quantize` publishes for the model of `source`."""
+def quantized(root: Path, source: Path, *, bits: int = 8, name: str = "", **settings: Any) -> Path:
+    """What `quantize` publishes for the model of `source`.
+
+    Args:
+        settings: of the step; `method` and the calibration have defaults.
+    """
     from attar.quantization.run import quantize
 
-    context = context_for(root, f"int{bits}", {"float": source})
-    config = MinmaxStep(
-        model="float",
-        calibration=Calibration(data="texts", examples=32),
-        weight_bits=bits,
-        activation_bits=bits,
+    context = context_for(root, name or f"int{bits}", {"float": source})
+    calibration = {"data": "texts", "examples": 32}
+    widths = {"weight_bits": bits, "activation_bits": bits}
+    config = TypeAdapter(QuantizeStep).validate_python(
+        {"model": "float", "method": "minmax", "calibration": calibration, **widths, **settings}
     )
     quantize(config, context)
     return context.folder
 
 
 def exported(
-    root: Path, name: str, source: Path, form: str, parity: Parity = LENIENT
+    root: Path, name: str, source: Path, form: str, parity: Parity = LENIENT, **settings: Any
 ) -> tuple[Path, dict[str, Any]]:
     """What `export` publishes, and its metrics."""
     from attar.export.run import export
 
     context = context_for(root, name, {"source": source})
-    config = ExportStep(model="source", format=form, data="texts", parity=parity)  # pyright: ignore[reportArgumentType]
+    settings |= {"model": "source", "format": form, "data": "texts", "parity": parity}
+    config = ExportStep(**settings)
     return context.folder, export(config, context)
 
 
@@ -116,10 +133,17 @@ class Deployments:
     def __init__(self, root: Path) -> None:
         self._root = root
         self.float = cache(lambda: fine_tuned(root / "float"))
+        self.uneven = cache(lambda: fine_tuned(root / "uneven", uneven_norms=True))
+        self.uneven_int8 = cache(lambda: quantized(root, self.uneven(), name="uneven-int8"))
         self.score = cache(lambda: fine_tuned(root / "score", objective="regression"))
         self.int8 = cache(lambda: quantized(root, self.float()))
         self.int4 = cache(lambda: quantized(root, self.float(), bits=4))
         self.export = cache(self._export)
+        self.four_bit_kernel = cache(self._four_bit_kernel)
 
     def _export(self, source: str, form: str) -> tuple[Path, dict[str, Any]]:
         return exported(self._root, f"{source}-{form}", getattr(self, source)(), form)
+
+    def _four_bit_kernel(self, form: str) -> tuple[Path, dict[str, Any]]:
+        name = f"int4-kernel-{form}"
+        return exported(self._root, name, self.int4(), form, weight_storage="int4_kernel")

@@ -73,11 +73,19 @@ class QuantizedRun:
         return self.artifact / "model"
 
 
-def run_quantize(root: Path, family: str = "bert", **settings: Any) -> QuantizedRun:
-    """Run the real step on a tiny model and tiny data below `root`."""
+def run_quantize(
+    root: Path, family: str = "bert", scratch: Path | None = None, **settings: Any
+) -> QuantizedRun:
+    """Run the real step on a tiny model and tiny data below `root`.
+
+    Args:
+        scratch: None: a new one, as for a step that was never begun.
+    """
+    from pydantic import TypeAdapter
+
     from attar.data.config import FilesData
     from attar.progress import Progress
-    from attar.quantization.config import Calibration, MinmaxStep, PercentileStep
+    from attar.quantization.config import QuantizeStep
     from attar.quantization.run import quantize
     from attar.step import StepContext
 
@@ -87,18 +95,19 @@ def run_quantize(root: Path, family: str = "bert", **settings: Any) -> Quantized
         write_texts(root / "texts")
     artifact = root / f"int{len(list(root.iterdir()))}"
     artifact.mkdir()
-    method = settings.pop("method", "minmax")
+    settings = {"method": "minmax", **settings}
     calibration = {"data": "texts", "examples": 24, "batch_size": 8}
     calibration |= settings.pop("calibration", {})
-    step = {"minmax": MinmaxStep, "percentile": PercentileStep}[method]
     context = StepContext(
         name="int8",
         folder=artifact,
-        scratch=root / ".scratch",
+        scratch=scratch or root / ".scratch" / artifact.name,
         inputs={"student": float_folder},
         data={"texts": FilesData(path=str(root / "texts"))},
         recipe_folder=root,
         progress=Progress(quiet=True),
     )
-    config = step(model="student", calibration=Calibration(**calibration), **settings)
+    config = TypeAdapter(QuantizeStep).validate_python(
+        {"model": "student", "calibration": calibration, **settings}
+    )
     return QuantizedRun(float_folder, artifact, quantize(config, context))

@@ -236,11 +236,11 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
     verbs = [line.split()[0] for line in finished.stdout.partition("Commands:")[2].splitlines()[1:]]
     assert set(verbs) == {
         *("run", "check", "plan", "status", "resume", "predict"),
-        *("train", "quantize", "export", "evaluate", "report"),
+        *("train", "analyze", "quantize", "export", "evaluate", "report"),
     }
 
 
-@pytest.mark.parametrize("verb", ["train", "quantize", "export", "evaluate"])
+@pytest.mark.parametrize("verb", ["train", "analyze", "quantize", "export", "evaluate"])
 def test_every_verb_that_runs_a_step_can_be_quiet(verb: str) -> None:
     finished = attar(verb, "--help", env={**os.environ, "COLUMNS": "200"})
     assert "--quiet" in finished.stdout

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
+from attar.analysis.config import AnalyzeStep
 from attar.losses.config import LossConfig
 from attar.quantization.config import QuantizeStep
+from attar.recipe.checking.mistakes import leaves
 
 
 def _words(union: Any, field: str) -> set[str]:
-    members = get_args(get_args(union)[0])
-    return {member.model_fields[field].default for member in members}
+    leaves_of_union = leaves(get_args(union)[0])
+    return {member.model_fields[field].default for member in leaves_of_union}
 
 
 def _cards(repository: Path) -> set[str]:
@@ -19,7 +21,7 @@ def _cards(repository: Path) -> set[str]:
 
 
 def test_quantization_methods_stand_in_union_table_and_cards(repository: Path) -> None:
-    from attar.quantization.run import METHODS
+    from attar.quantization.methods import METHODS
 
     words = _words(QuantizeStep, "method")
     assert words
@@ -34,6 +36,20 @@ def test_losses_stand_in_union_table_and_cards(repository: Path) -> None:
     assert words
     assert words == set(UNITS)
     assert words <= _cards(repository)
+
+
+def test_studies_stand_in_union_table_cards_and_report(repository: Path) -> None:
+    from attar.analysis.run import STUDIES
+    from attar.report.charts.studies import STUDY_PICTURES
+    from attar.report.studies.layouts import LAYOUTS, TITLES
+
+    words = _words(AnalyzeStep, "study")
+    assert words
+    assert words == set(STUDIES) == set(LAYOUTS) == set(TITLES)
+    assert set(STUDY_PICTURES) <= words
+    assert {f"analyze_{word}" for word in words} <= _cards(repository)
+    tags = {get_args(member)[1].tag for member in get_args(get_args(AnalyzeStep)[0])}
+    assert tags == words
 
 
 def test_every_card_names_code_that_exists(repository: Path) -> None:

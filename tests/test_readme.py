@@ -20,10 +20,12 @@ import typer.main
 
 import attar
 from attar import cli
+from attar.analysis.config import AnalyzeStep
 from attar.data.config import GlueTask
 from attar.errors import AttarError
 from attar.losses.config import LossConfig
 from attar.quantization.config import QuantizeStep
+from attar.recipe.checking.mistakes import leaves
 from attar.recipe.load import load_recipe, parse_recipe
 from attar.recipe.one_step import data_table
 from attar.recipe.outcome.sweep import check_sweep
@@ -183,6 +185,8 @@ def test_the_table_of_steps_names_what_there_is() -> None:
     assert set(table) == {*STEPS, "models", "step"}
     losses = {get_args(form.model_fields["kind"].annotation)[0] for form in _members(LossConfig)}
     assert set(re.findall(r"`(\w+)`", table["train"])) == losses
+    studies = {form.model_fields["study"].default for form in leaves(get_args(AnalyzeStep)[0])}
+    assert set(re.findall(r"`(\w+)`", table["analyze"])) == studies
     methods = {
         get_args(form.model_fields["method"].annotation)[0] for form in _members(QuantizeStep)
     }

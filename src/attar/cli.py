@@ -212,6 +212,31 @@ def train(
 
 
 @app.command()
+def analyze(
+    model: Model,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="As for the other verbs; the study sizes needs none."),
+    ] = None,
+    study: Annotated[
+        str,
+        typer.Option(
+            help="outliers, outlier_tokens, site_cosine, leave_one_kind, gamma_cosine, clipping, "
+            "methods, seconds or sizes."
+        ),
+    ] = "outliers",
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find out why a model is hard to quantize: one study."""
+    settings = {"model": model, "data": data, "study": study}
+    _run_one_step("analyze", settings, overrides, out, as_json, quiet)
+
+
+@app.command()
 def quantize(
     model: Model,
     data: Data,
@@ -243,7 +268,7 @@ def export(
         str,
         typer.Option(metavar="DATA", help="Texts of the parity check: as for the other verbs."),
     ],
-    format: Annotated[str, typer.Option(help="openvino or onnxruntime.")] = "openvino",
+    format: Annotated[str, typer.Option(help="openvino, onnxruntime or safetensors.")] = "openvino",
     overrides: Overrides = None,
     out: Out = None,
     as_json: Json = False,

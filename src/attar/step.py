@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attar.errors import StoppedError
 from attar.progress import Progress
 
 
@@ -44,3 +45,15 @@ class StepContext:
     """The whole recipe as plain data, after overrides; provenance for the report."""
     should_stop: Callable[[], bool] = never_stop
     """True once SIGTERM or SIGINT has arrived: save to `scratch`, then raise `StoppedError`."""
+
+    def stop_if_asked(self, what: str) -> None:
+        """For work that keeps no checkpoint and is short enough to begin again.
+
+        Raises:
+            StoppedError: SIGTERM or SIGINT has arrived.
+        """
+        if self.should_stop():
+            raise StoppedError(
+                f"stopped during step {self.name!r}; {what} keeps no checkpoint and starts again "
+                "on resume"
+            )

@@ -82,7 +82,7 @@ def test_the_folder_opens_and_leaves_labels_in_peace(root, w8a8):
     from attar.data.tokenize import TextEncoder
     from attar.models.load import load_model
     from attar.models.simulated.quantized import load_simulated
-    from attar.quantization.calibration import to_tensors
+    from attar.quantization.calibration.calibrate import to_tensors
 
     loaded = load_simulated(w8a8.folder)
     task = loaded.task

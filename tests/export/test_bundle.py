@@ -57,6 +57,22 @@ def test_the_snippet_is_short(deployments: Deployments) -> None:
         assert max(map(len, text.splitlines())) <= 100
 
 
+def test_the_snippet_of_packed_integers_asks_attar(deployments: Deployments) -> None:
+    folder, _ = deployments.export("int4", "safetensors")
+    text = (folder / "predict.py").read_text()
+    assert len(text.splitlines()) <= 10
+    for texts in (("a good movie",), ("open a file", "close it")):
+        done = subprocess.run(
+            [sys.executable, str(folder / "predict.py"), *texts],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        asked = texts if len(texts) == 2 else texts[0]
+        expected = Deployed(folder, threads=1).predict([asked])[0]
+        assert done.stdout.split() == [expected.label, f"{expected.probability:.3f}"]
+
+
 def test_the_snippet_of_a_regression_prints_the_score(deployments: Deployments) -> None:
     folder, _ = deployments.export("score", "openvino")
     score = Deployed(folder, threads=1).predict(["a good movie"])[0].scores["score"]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,9 @@ import torch
 from attar.export import fusion_audit, lowering, openvino
 from attar.export.fusion_audit import (
     ATTENTION_REASON,
+    FOUR_BIT,
+    FOUR_BIT_REASON,
+    LEFT_REASON,
     LOST_REASON,
     UNKNOWN_REASON,
     UNQUANTIZED_REASON,
@@ -23,14 +25,16 @@ from attar.export.fusion_audit import (
 from attar.models.deployed.cpu import int8_flags
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.load import load_model
+from attar.models.simulated.qparams import ModelQParams
 from deployments import Deployments
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 needs_int8_cpu = pytest.mark.skipif(not int8_flags(), reason="this CPU has no int8 dot products")
-AUDITS = {
-    "openvino": partial(audit_openvino, is_quantized=True),
-    "onnxruntime": partial(audit_onnx, is_quantized=True),
-}
+AUDITS = {"openvino": audit_openvino, "onnxruntime": audit_onnx}
+
+
+def qparams(deployments: Deployments, source: str = "int8") -> ModelQParams:
+    return ModelQParams.read(getattr(deployments, source)() / "model")
 
 
 def linear_names(deployments: Deployments) -> set[str]:
@@ -43,7 +47,7 @@ def linear_names(deployments: Deployments) -> set[str]:
 @pytest.mark.parametrize("source", ["int8", "int4"])
 def test_every_linear_runs_in_int8(deployments: Deployments, source: str, form: str) -> None:
     folder, metrics = deployments.export(source, form)
-    audit = AUDITS[form](folder)
+    audit = AUDITS[form](folder, qparams(deployments, source))
     assert {product.name for product in audit.products if product.is_int8} == linear_names(
         deployments
     )
@@ -80,7 +84,7 @@ def test_a_linear_whose_input_lost_its_quantizer_is_reported(
 ) -> None:
     monkeypatch.setattr(lowering, "FLOAT_SITES", (*lowering.FLOAT_SITES, "gelu"))
     openvino.write_openvino(deployments.int8() / "model", tmp_path, INPUTS)
-    unexpected = audit_openvino(tmp_path, is_quantized=True).unexpected()
+    unexpected = audit_openvino(tmp_path, qparams(deployments)).unexpected()
     names = {f"bert.encoder.layer.{block}.output.dense" for block in (0, 1)}
     assert {product.name for product in unexpected} == names
     assert {product.reason for product in unexpected} == {UNKNOWN_REASON}
@@ -100,7 +104,7 @@ def test_without_its_optimizations_the_runtime_is_reported_slow_and_answers_the_
         return options
 
     monkeypatch.setattr(onnxruntime, "SessionOptions", plain)
-    audit = audit_onnx(folder, is_quantized=True)
+    audit = audit_onnx(folder, qparams(deployments))
     assert audit.as_metrics()["num_int8"] == 0
     # the fused kernels ignore what a DequantizeLinear says of its axis; others read it
     ids = np.arange(24).reshape(4, 6) + 5
@@ -109,6 +113,34 @@ def test_without_its_optimizations_the_runtime_is_reported_slow_and_answers_the_
     monkeypatch.undo()
     fused = OnnxRuntime(folder / "model.onnx", 1).logits(given)
     assert np.abs(plainly - fused).max() < 0.02 * np.abs(fused).max()
+
+
+@needs_int8_cpu
+def test_an_input_that_was_left_in_float_on_purpose_is_explained_and_not_reported(
+    deployments: Deployments, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(deployments.int8(), tmp_path / "mixed")) / "model"
+    grids = ModelQParams.read(folder)
+    left = "bert.encoder.layer.0.output.dense:input"
+    kept = tuple(site for site in grids.sites if site.name != left)
+    assert len(kept) == len(grids.sites) - 1
+    grids = grids.model_copy(update={"sites": kept, "float_tensors": (left,)})
+    grids.write(folder)
+    openvino.write_openvino(folder, tmp_path, INPUTS)
+    audit = audit_openvino(tmp_path, grids)
+    slow = {product.name for product in audit.products if product.reason == LEFT_REASON}
+    assert slow == {"bert.encoder.layer.0.output.dense"}
+    assert not audit.unexpected()
+
+
+@pytest.mark.parametrize("form", AUDITS)
+def test_a_four_bit_kernel_is_named_as_what_it_is(deployments: Deployments, form: str) -> None:
+    folder, metrics = deployments.four_bit_kernel(form)
+    products = AUDITS[form](folder, qparams(deployments, "int4")).products
+    four_bit = {product.name for product in products if product.precision == FOUR_BIT}
+    assert four_bit == linear_names(deployments)
+    assert {p.reason for p in products if p.name in four_bit} == {FOUR_BIT_REASON}
+    assert metrics["fusion"]["num_int8"] == 0
 
 
 def test_a_product_that_the_runtime_renamed_is_reported_and_not_guessed(
@@ -123,7 +155,7 @@ def test_a_product_that_the_runtime_renamed_is_reported_and_not_guessed(
             node for node in real(compiled) if not any(lost in name for name in node.originals)
         ),
     )
-    audit = audit_openvino(deployments.export("int8", "openvino")[0], is_quantized=True)
+    audit = audit_openvino(deployments.export("int8", "openvino")[0], qparams(deployments))
     assert Product(lost, False, "unknown", LOST_REASON) in audit.products
     assert len(audit.products) == 18
 

@@ -19,6 +19,7 @@ from attar.export.lowering import (
 )
 from attar.export.onnxruntime import IntegerMatMul
 from attar.export.openvino import ByteQuantizer, _integer_weight
+from attar.export.shortcuts import factor_behind_sum_
 from attar.models.load import load_model
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import load_simulated
@@ -34,7 +35,7 @@ def test_the_lowered_model_computes_what_the_simulated_one_does(
 ) -> None:
     folder = (deployments.int8() if bits == 8 else deployments.int4()) / "model"
     simulated = load_simulated(folder, skip_kinds=FLOAT_SITES).model
-    lowered = lower(folder, _integer_weight, ByteQuantizer)
+    lowered = lower(folder, _integer_weight, ByteQuantizer, factor_behind_sum_)
     inputs = example_inputs(INPUTS)
     with torch.no_grad():
         assert torch.equal(lowered(**inputs), simulated(**inputs).logits)
@@ -109,3 +110,12 @@ def test_a_model_that_was_never_fine_tuned_is_refused(tmp_path: Path) -> None:
     tiny.tiny_model("bert", bare=True).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"without task.json"):
         load_float(tmp_path)
+
+
+def test_a_quantized_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    import simulated
+    from attar.export.lowering import lower
+
+    run = simulated.run_quantize(tmp_path, "bart")
+    with pytest.raises(ModelError, match=r"export knows encoders"):
+        lower(run.folder, lambda *_: None, lambda _: None, lambda *_: None)

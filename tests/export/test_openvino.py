@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from attar.export.openvino import CONVERTER, REPORTING, nothing_reported
+from attar.models.deployed.silent_conversion import CONVERTER, REPORTING, nothing_reported
 from deployments import Deployments
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

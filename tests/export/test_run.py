@@ -13,8 +13,11 @@ from attar.artifacts import read_json
 from attar.errors import ArtifactError, GateMissedError, UsageError
 from attar.export.config import ExportStep, Parity
 from attar.export.model_card import _cpu_limit
+from attar.export.packed import storage_notes
 from attar.export.run import _data_of, _lineage, export
 from attar.models.deployed.runtimes import Deployment, Flops
+from attar.models.simulated.packing import size_mib
+from attar.models.simulated.qparams import ModelQParams
 from deployments import Deployments
 
 FORMATS = ("openvino", "onnxruntime")
@@ -67,6 +70,71 @@ def test_weights_lie_in_the_file_as_integers(deployments: Deployments, form: str
     assert large - small > 0.9 * 3 * 20_000 - (35_000 if form == "onnxruntime" else 0)
 
 
+def test_packed_integers_deploy_as_they_are(deployments: Deployments) -> None:
+    folder, metrics = deployments.export("int4", "safetensors")
+    model = deployments.int4() / "model"
+    for name in ("weights.safetensors", "qparams.json"):
+        assert (folder / name).read_bytes() == (model / name).read_bytes()
+    assert metrics["size_mib"] == size_mib(model)
+    assert metrics["parity"]["relative_error"] == 0
+    assert metrics["parity"]["all_sites_error"] == 0
+    assert metrics["fusion"]["num_int8"] == 0
+    deployment = Deployment.read(folder)
+    assert (deployment.precision, deployment.weight_storage) == ("simulated", "packed")
+    assert deployment.float_sites == ()
+    card = (folder / "README.md").read_text()
+    assert "4-bit weights" in card
+    assert "their own width" in card
+
+
+def test_floats_are_not_packed_and_it_says_what_to_do(
+    deployments: Deployments, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"holds floats; quantize the model first"):
+        made.exported(tmp_path, "deploy", deployments.float(), "safetensors")
+
+
+@pytest.mark.parametrize(
+    ("bits", "settings", "said"),
+    [
+        (8, {"weight_storage": "int8"}, None),
+        (4, {}, None),
+        (6, {"format": "onnxruntime"}, None),
+        (5, {"format": "openvino"}, "5 bits in 6"),
+        (5, {"format": "onnxruntime"}, None),
+        (5, {"format": "safetensors", "weight_storage": "int8"}, None),
+        (6, {"weight_storage": "int8"}, "6 bits are stored as bytes"),
+        (6, {"weight_storage": "int4_kernel"}, "at most 4 bits: weights of 6 bits"),
+    ],
+)
+def test_a_file_larger_than_its_bits_is_said_to_be(
+    deployments: Deployments, tmp_path: Path, bits: int, settings: dict[str, str], said: str | None
+) -> None:
+    grids = ModelQParams.read(deployments.int8() / "model")
+    largest = 2 ** (bits - 1) - 1
+    narrow = {"bits": bits, "quant_min": -largest, "quant_max": largest}
+    weights = tuple(weight.model_copy(update=narrow) for weight in grids.weights)
+    grids.model_copy(update={"weights": weights}).write(tmp_path)
+    notes = storage_notes(ExportStep(model="m", **settings), tmp_path)  # pyright: ignore[reportArgumentType]
+    assert (said is None) == (not notes)
+    assert said is None or said in notes[0]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_size_of_four_bits_and_the_products_of_eight(
+    deployments: Deployments, form: str
+) -> None:
+    folder, metrics = deployments.export("int4", form)
+    assert Deployment.read(folder).weight_storage == "packed"
+    assert Deployment.read(folder).precision == "int8"
+    kernel_folder, kernel = deployments.four_bit_kernel(form)
+    assert Deployment.read(kernel_folder).precision == "int4"
+    card = (kernel_folder / "README.md").read_text()
+    assert "14 with 4-bit weights and floats" in card
+    assert kernel["parity"]["error_ratio"] == pytest.approx(1, abs=0.3)
+    assert metrics["parity"]["error_ratio"] == pytest.approx(1, abs=0.3)
+
+
 def test_an_export_that_misses_the_gate_is_refused(
     deployments: Deployments, tmp_path: Path
 ) -> None:
@@ -97,7 +165,7 @@ def test_a_model_without_a_task_is_refused(tiny_bert: Path, tmp_path: Path) -> N
     bare = Path(shutil.copytree(tiny_bert, tmp_path / "bare"))
     tiny.tiny_model("bert", bare=True).save_pretrained(bare)
     context = made.context_for(tmp_path, "deploy", {"source": bare})
-    with pytest.raises(ArtifactError, match=r"no task.json.*no classification head; fine-tune"):
+    with pytest.raises(ArtifactError, match=r"no task.json.*no classification head.*; fine-tune"):
         export(ExportStep(model="source", data="texts"), context)
 
 

@@ -14,7 +14,12 @@ from attar.errors import DataError
 from attar.models.structure.ports import use_attar_attention_
 from attar.models.structure.sites import sites_of
 from attar.progress import Progress
-from attar.quantization.calibration import TEXTS_KEY, Calibration, calibrate, choose_examples
+from attar.quantization.calibration.calibrate import (
+    TEXTS_KEY,
+    Calibration,
+    calibrate,
+    choose_examples,
+)
 from attar.step import StepContext
 
 ROUNDING = 2e-5
@@ -64,6 +69,13 @@ def test_padding_never_enters_a_statistic(family, side, width):
         found = other.statistics[site]
         assert (found.batch_lows, found.batch_highs) == (seen.batch_lows, seen.batch_highs), site
         assert np.array_equal(found.histogram.counts, seen.histogram.counts), site
+        assert found.has_tokens == (site.port != "probabilities"), site
+        for ours, theirs in (
+            (found.token_lows, seen.token_lows),
+            (found.token_highs, seen.token_highs),
+        ):
+            assert all(map(torch.equal, ours, theirs)), site
+        assert (found.mean, found.std) == (seen.mean, seen.std), site
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -81,6 +93,9 @@ def test_texts_packed_in_one_row_give_the_same_statistics(family):
             expected = seen.histogram.quantile(share)
             close = pytest.approx(expected, rel=1e-3, abs=ROUNDING)
             assert found.histogram.quantile(share) == close, site
+        if site.port != "probabilities":
+            ours, theirs = torch.cat(found.token_highs), torch.cat(seen.token_highs)
+            assert torch.allclose(ours, theirs, rtol=1e-3, atol=ROUNDING), site
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -95,6 +110,10 @@ def test_every_count_is_that_of_real_tokens_alone(family):
             "classifier_input": len(TEXTS) * 32,
         }.get(site.kind, tokens * 32)
         assert statistics.histogram.num_values == expected, site
+        if site.port != "probabilities":
+            is_pooled = site.kind in ("pooler_input", "classifier_input")
+            rows = len(TEXTS) if is_pooled else tokens
+            assert sum(map(len, statistics.token_highs)) == rows, site
 
 
 def test_one_example_is_enough_to_be_counted():

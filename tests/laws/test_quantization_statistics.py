@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attar.quantization.histogram import MAX_BINS, Histogram
-from attar.quantization.observers import SiteStatistics, merged
+from attar.quantization.calibration.histogram import MAX_BINS, Histogram
+from attar.quantization.calibration.observers import SiteStatistics, merged
 
 
 def same(a: Histogram, b: Histogram) -> bool:
@@ -79,6 +79,51 @@ def test_statistics_of_two_workers_are_those_of_one():
     assert same(both.histogram, one.histogram)
     lows = [float(batch.min()) for batch in batches]
     assert one.mean_low == pytest.approx(np.mean(lows), rel=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), cut=st.integers(1, 4))
+def test_two_halves_merged_are_the_whole_bit_for_bit(seed, cut):
+    generator = torch.Generator().manual_seed(seed)
+    batches = [torch.randn(3 + n, 4, generator=generator) * 10**n + n for n in range(5)]
+    whole, halves = SiteStatistics(), (SiteStatistics(), SiteStatistics())
+    for number, batch in enumerate(batches):
+        whole.add(batch)
+        halves[number >= cut].add(batch)
+    both, swapped = merged(halves), merged(reversed(halves))
+    for made in (both, swapped):
+        assert (made.low, made.high) == (whole.low, whole.high)
+        assert (made.mean, made.std) == (whole.mean, whole.std)
+        assert (made.mean_low, made.mean_high) == (whole.mean_low, whole.mean_high)
+        assert same(made.histogram, whole.histogram)
+        for ours, theirs in (
+            (made.token_lows, whole.token_lows),
+            (made.token_highs, whole.token_highs),
+        ):
+            assert torch.equal(torch.cat(ours).sort().values, torch.cat(theirs).sort().values)
+    # a moving average asks for the order, which merging keeps
+    assert (both.ema_low(0.9), both.ema_high(0.9)) == (whole.ema_low(0.9), whole.ema_high(0.9))
+
+
+def test_mean_and_deviation_are_those_of_all_values():
+    x = torch.randn(400, 8, generator=torch.Generator().manual_seed(0)) * 3 + 50
+    made = merged([SiteStatistics(), SiteStatistics()])
+    for chunk in x.split(70):
+        made.add(chunk)
+    exact = x.double()
+    assert made.mean == pytest.approx(float(exact.mean()), rel=1e-12)
+    assert made.std == pytest.approx(float(exact.std(correction=0)), rel=1e-10)
+
+
+def test_token_extremes_are_kept_row_by_row_and_not_of_probabilities():
+    made, of_probabilities = SiteStatistics(), SiteStatistics()
+    for batch in (torch.tensor([[1.0, -2.0], [3.0, 5.0]]), torch.tensor([[0.0, 7.0]])):
+        made.add(batch)
+        of_probabilities.add(batch, by_token=False)
+    assert torch.cat(made.token_lows).tolist() == [-2, 3, 0]
+    assert torch.cat(made.token_highs).tolist() == [1, 5, 7]
+    assert not of_probabilities.has_tokens
+    assert of_probabilities.batch_highs == made.batch_highs
 
 
 def test_a_value_that_is_not_finite_is_noticed():

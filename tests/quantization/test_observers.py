@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attar.quantization.observers import Observer, RealTokens, SiteStatistics
+from attar.quantization.calibration.observers import Observer, RealTokens, SiteStatistics
 
 POISON = 1e9
 MASKS = {

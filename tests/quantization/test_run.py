@@ -14,8 +14,8 @@ from attar.errors import DataError, ModelError
 from attar.models.load import load_model
 from attar.models.simulated.quantized import load_simulated
 from attar.models.task import Task
-from attar.quantization.calibration import calibrate, grids_of, to_tensors
-from attar.quantization.percentile import SHARES
+from attar.quantization.calibration.calibrate import calibrate, grids_of, to_tensors
+from attar.quantization.ranges.percentile import SHARES
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from attar.errors import ModelError
 from attar.models.simulated.packing import read_tensors, write_tensors
 from attar.models.simulated.qparams import Bits, ModelQParams
 from attar.quantization.config import QuantizeStep
-from attar.quantization.run import METHODS
-from attar.quantization.weights import put_on_grid_, quantize_weights
+from attar.quantization.methods import METHODS
+from attar.quantization.weights.nearest import put_on_grid_, quantize_weights
 
 BITS = Bits(weight=4, embedding=6, activation=8)
 

@@ -98,6 +98,6 @@ def test_data_that_cannot_be_read_is_found_before_anything_runs() -> None:
 
 def test_a_new_version_of_a_steps_code_changes_its_key_and_those_after_it() -> None:
     recipe = parse_recipe(RECIPE)
-    newer = {**STEPS, "quantize": replace(STEPS["quantize"], version=2)}
+    newer = {**STEPS, "quantize": replace(STEPS["quantize"], version=STEPS["quantize"].version + 1)}
     after = keys_of(recipe, recipe.order, Path(), kinds=newer, fingerprints=FINGERPRINTS)
     assert {name for name in after if after[name] != keys()[name]} == {"int8", "scores", "report"}

@@ -22,6 +22,7 @@ from attar.recipe.steps import as_table
 
 VERBS: dict[str, dict[str, Any]] = {
     "train": {"model": "demo:minilm-l6", "data": "stdlib_docs", "epochs": 1e-5, "batch_size": 4},
+    "analyze": {"model": "demo:minilm-l6", "data": "stdlib_docs", "study": "site_cosine"},
     "quantize": {
         "model": "MODEL",
         "method": "minmax",

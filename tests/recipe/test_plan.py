@@ -11,7 +11,7 @@ import pytest
 from attar import cli
 from attar.artifacts import read_result
 from attar.errors import DataError, ModelError
-from attar.quantization.calibration import choose_examples
+from attar.quantization.calibration.calibrate import choose_examples
 from attar.recipe import plan as plan_module
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import Plan, expected_seconds, measured_flops_per_s, plan_recipe
@@ -99,6 +99,13 @@ def test_fewer_bits_take_less_disk_and_more_texts_more_work(recipe: Path) -> Non
     assert calibrated[1] == 2 * calibrated[0]
     assert flops(recipe, "scores", "steps.scores.speed.calls=2") > flops(recipe, "scores")
     assert flops(recipe, "scores", "steps.scores.speed=false") < flops(recipe, "scores")
+
+
+def test_training_of_the_quantized_model_is_planned_by_its_epochs(recipe: Path) -> None:
+    trained = ("steps.int8.method=lsq", "steps.int8.start=minmax")
+    one, two, four = (flops(recipe, "int8", *trained, f"steps.int8.epochs={n}") for n in (1, 2, 4))
+    assert four - two == pytest.approx(2 * (two - one))
+    assert two > one > 0
 
 
 def test_a_step_that_goes_on_with_a_model_cuts_texts_where_it_says_itself(recipe: Path) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from attar.config import Config
 
 GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
+SummarizationTask = Literal["cnn_dailymail", "xsum"]
 
 
 class DataSettings(Config):
@@ -32,6 +33,18 @@ class GlueData(DataSettings):
     """The hub's commit to take; None: the newest. Without meaning where `path` is set."""
 
 
+class SummarizationData(DataSettings):
+    """News articles and their summaries."""
+
+    source: Literal["summarization"] = "summarization"
+    task: SummarizationTask
+    path: str | None = None
+    """A folder holding <task>/<split>.jsonl.gz; None: the hub's abisee/cnn_dailymail (3.0.0) or
+    EdinburghNLP/xsum."""
+    revision: str | None = None
+    """The hub's commit to take; None: the newest. Without meaning where `path` is set."""
+
+
 class FilesData(DataSettings):
     """Your own files: .jsonl[.gz|.zst] .csv .tsv .parquet .txt, one file a split."""
 
@@ -42,7 +55,9 @@ class FilesData(DataSettings):
     """A column, or two for pairs; None: guessed when plain."""
     label: str = "label"
     """Column of integers, names, or (for regression) numbers."""
-    objective: Literal["classification", "regression"] = "classification"
+    target: str = "target"
+    """Column of the texts to be written; text_to_text only."""
+    objective: Literal["classification", "regression", "text_to_text"] = "classification"
     label_names: tuple[str, ...] | None = Field(None, min_length=2)
     """Order of the classes; None: sorted names found in train."""
     id: str = "id"
@@ -68,6 +83,11 @@ class FilesData(DataSettings):
                 f"label_names names {len(names)} classes, but a regression predicts one number; "
                 'remove label_names, or objective = "regression"'
             )
+        if names and self.objective == "text_to_text":
+            raise ValueError(
+                f"label_names names {len(names)} classes, but text_to_text has targets; remove "
+                'label_names, or objective = "text_to_text"'
+            )
         return self
 
 
@@ -78,4 +98,6 @@ class StdlibDocsData(DataSettings):
     source: Literal["stdlib_docs"] = "stdlib_docs"
 
 
-DataConfig = Annotated[GlueData | FilesData | StdlibDocsData, Field(discriminator="source")]
+DataConfig = Annotated[
+    GlueData | SummarizationData | FilesData | StdlibDocsData, Field(discriminator="source")
+]

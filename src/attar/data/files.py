@@ -28,12 +28,18 @@ from attar.data.reading.rows import (
     settle_labels,
     take_texts,
 )
-from attar.data.tables import SetAside, Split, TextData
+from attar.data.reading.targets import settle_targets
+from attar.data.tables import TEXT_METRICS, SetAside, Split, TextData
 from attar.errors import DataError
 
 ROWS_LOOKED_AT = 100
 """Rows from which columns are guessed."""
 HELD_OUT = 0.1
+METRICS = {
+    "classification": ("accuracy",),
+    "regression": ("pearson", "spearman"),
+    "text_to_text": TEXT_METRICS,
+}
 PLAIN_TEXT = ("text", "sentence", "content", "document", "review", "question")
 PLAIN_PAIRS = (
     ("sentence1", "sentence2"),
@@ -67,13 +73,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
     splits: dict[str, Split] = {}
     set_aside: list[SetAside] = []
     for split, rows in taken.items():
-        splits[split], faults = settle_labels(
-            rows,
-            label_names,
-            is_regression=config.objective == "regression",
-            may_lack_labels=split == "test" or columns[split].label is None,
-            may_be_indices=config.label_names is not None,
-        )
+        splits[split], faults = _settle(config, rows, columns[split], label_names)
         check_set_aside(name, split, rows.num_read, faults, config.max_set_aside)
         set_aside += faults
     if "validation" not in splits:
@@ -82,10 +82,30 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         name=name,
         objective=config.objective,
         label_names=label_names,
-        metrics=("pearson", "spearman") if config.objective == "regression" else ("accuracy",),
+        metrics=METRICS[config.objective],
         splits=splits,
         set_aside=tuple(set_aside),
     )
+
+
+def _settle(
+    config: FilesData, rows: Taken, columns: Columns, label_names: tuple[str, ...]
+) -> tuple[Split, list[SetAside]]:
+    may_lack = rows.split == "test" or columns.label is None
+    if config.objective == "text_to_text":
+        return settle_targets(rows, columns.label, may_lack_targets=may_lack)
+    return settle_labels(
+        rows,
+        label_names,
+        is_regression=config.objective == "regression",
+        may_lack_labels=may_lack,
+        may_be_indices=config.label_names is not None,
+    )
+
+
+def _answer(config: FilesData) -> str:
+    """The column of what is to be predicted."""
+    return config.target if config.objective == "text_to_text" else config.label
 
 
 def _records(files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
@@ -95,7 +115,7 @@ def _records(files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
 def _label_names(config: FilesData, train: Taken, columns: Columns) -> tuple[str, ...]:
     if config.label_names is not None:
         return config.label_names
-    if config.objective == "regression" or columns.label is None or not train.texts:
+    if config.objective != "classification" or columns.label is None or not train.texts:
         return ()
     return find_label_names(train, columns.label)
 
@@ -108,27 +128,29 @@ def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[st
             there.
     """
     found = {}
+    answer = _answer(config)
+    kind = "target" if config.objective == "text_to_text" else "label"
     text = (config.text,) if isinstance(config.text, str) else config.text
     for split, paths in files.items():
         sample = [row for row in islice(_records(paths), ROWS_LOOKED_AT) if isinstance(row, dict)]
         names = list(dict.fromkeys(name for row in sample for name in row))
         if not sample:  # empty, or unreadable throughout: the count of faults says which
-            found[split] = Columns(text or PLAIN_TEXT[:1], config.label, config.id or None)
+            found[split] = Columns(text or PLAIN_TEXT[:1], answer, config.id or None)
             continue
         text = text or _guess_text(sample, config, name)
         missing = [column for column in text if column not in names]
-        is_unlabelled = config.label not in names and (
+        is_unlabelled = answer not in names and (
             split == "test" or all(format_of(path) == ".txt" for path in paths)
         )
-        if not is_unlabelled and config.label not in names:
-            missing.append(config.label)
+        if not is_unlabelled and answer not in names:
+            missing.append(answer)
         if missing:
             raise DataError(
                 f"split {split!r} of data {name!r} ({paths[0]}) has no column "
                 f"{' and no column '.join(map(repr, missing))}; its columns are "
-                f"{', '.join(map(repr, names))}; name them with text = and label ="
+                f"{', '.join(map(repr, names))}; name them with text = and {kind} ="
             )
-        found[split] = Columns(text, None if is_unlabelled else config.label, config.id or None)
+        found[split] = Columns(text, None if is_unlabelled else answer, config.id or None)
     return found
 
 
@@ -139,7 +161,7 @@ def _guess_text(sample: list[Record], config: FilesData, name: str) -> tuple[str
     texts = [
         (column,)
         for column in names
-        if column not in (config.label, config.id)
+        if column not in (_answer(config), config.id)
         and sum(_reads_as_text(row.get(column)) for row in sample) > len(sample) / 2
     ]
     for candidates in (pairs, single, texts):

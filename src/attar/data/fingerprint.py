@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import key_of, sha256_of
-from attar.data.config import DataConfig, GlueData, StdlibDocsData
-from attar.data.reading.locate import SplitFiles, glue_files, own_files
+from attar.data.config import DataConfig, GlueData, StdlibDocsData, SummarizationData
+from attar.data.reading.locate import SplitFiles, glue_files, own_files, summarization_files
 from attar.data.stdlib_areas import AREAS, stdlib_sources
 
 DATA_VERSION = 1
@@ -48,6 +48,10 @@ def _content(config: DataConfig, recipe_folder: Path) -> Any:
         if config.path is None:
             return {"hub": "nyu-mll/glue", "task": config.task, "revision": config.revision}
         return _hashes(glue_files(config, recipe_folder))
+    if isinstance(config, SummarizationData):
+        if config.path is None:
+            return {"hub": "summarization", "task": config.task, "revision": config.revision}
+        return _hashes(summarization_files(config, recipe_folder))
     return _hashes(own_files(config, recipe_folder))
 
 

@@ -22,6 +22,7 @@ from attar.seeds import generator
 
 SOURCES = {
     "glue": "attar.data.glue:load_glue",
+    "summarization": "attar.data.summarization:load_summarization",
     "files": "attar.data.files:load_files",
     "stdlib_docs": "attar.data.stdlib_docs:load_stdlib_docs",
 }

@@ -3,7 +3,8 @@ out with the reason.
 
 The problem: sources differ in columns, label forms and faults, and nothing behind them should have
 to know. The idea: one small immutable table. A text is a tuple of one or two strings (a sentence or
-a pair), a label an integer class or, in a regression, a number; what could not be used is kept
+a pair), a label an integer class or, in a regression, a number; an answer that is a text is its
+row's target; what could not be used is kept
 beside the table, so that kept + set aside = what was read.
 
 Left out: tensors and token ids. A table knows no model; `tokenize` and `batches` follow.
@@ -24,22 +25,30 @@ UNLABELLED = -1
 """The class of a row without a label (a hidden test set); GLUE's own convention. In a regression it
 is NaN."""
 
-Objective = Literal["classification", "regression"]
+TEXT_METRICS = ("rouge1", "rouge2", "rougeL")
+"""What is measured where the answer is a text."""
+Objective = Literal["classification", "regression", "text_to_text"]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Texts and their labels, row for row: int64 classes, or float32 numbers in a regression."""
+    """Texts and their labels, row for row: int64 classes, or float32 numbers in a regression; where
+    the answer is a text, `targets` has it and no row has a class.
+    """
 
     texts: tuple[tuple[str, ...], ...]
     labels: np.ndarray
+    targets: tuple[str, ...] | None = None
+    """text_to_text only; "": the row lacks its target."""
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
     def is_labelled(self) -> bool:
-        """True if no row lacks a label."""
+        """True if no row lacks a label, or its target."""
+        if self.targets is not None:
+            return all(self.targets)
         if self.labels.dtype.kind == "f":
             return not bool(np.isnan(self.labels).any())
         return not bool((self.labels == UNLABELLED).any())
@@ -47,7 +56,9 @@ class Split:
     def rows(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The same table with these rows only, in the order given."""
         return Split(
-            tuple(self.texts[i] for i in indices), self.labels[np.asarray(indices, dtype=np.int64)]
+            tuple(self.texts[i] for i in indices),
+            self.labels[np.asarray(indices, dtype=np.int64)],
+            None if self.targets is None else tuple(self.targets[i] for i in indices),
         )
 
 
@@ -68,7 +79,7 @@ class TextData:
     name: str
     objective: Objective
     label_names: tuple[str, ...]
-    """Class i is called label_names[i]; empty in a regression."""
+    """Class i is called label_names[i]; empty in a regression and for texts."""
     metrics: tuple[str, ...]
     """What is measured on it; the first one selects the best checkpoint."""
     splits: Mapping[str, Split]

@@ -148,6 +148,10 @@ class TextEncoder:
             pad_id=self.pad_id,
         )
 
+    def decode(self, ids: np.ndarray) -> list[str]:
+        """Rows of token ids (B, T) as texts, special tokens left out."""
+        return self._tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
+
 
 def _find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:
     """The tokenizer's own word for padding goes first: its id is what the embedding was trained

@@ -42,7 +42,8 @@ class EvaluateStep(Config):
     bootstrap: int = Field(2000, ge=100)
     """Resamples behind every interval."""
     speed: Speed | None = Speed()
-    """None (in TOML: speed = false): no timing."""
+    """None (in TOML: speed = false): no timing. Models that write text are timed while they write,
+    whatever stands here."""
     memory: bool = True
     """Peak memory of each model, in a process of its own; costs a start of its runtime each."""
     seed: int | None = None

@@ -19,7 +19,7 @@ import numpy as np
 from attar.data.tables import Split, TextData
 from attar.errors import DataError, ModelError, did_you_mean
 from attar.models.task import Task
-from attar.numerics.metrics import METRICS
+from attar.numerics.metrics import METRICS_OF_COUNTS
 from attar.numerics.statistics import Bootstrapped, bootstrap
 
 
@@ -53,12 +53,12 @@ def known_metrics(data: TextData) -> tuple[str, ...]:
     Raises:
         DataError: a name that is no metric, or none at all.
     """
-    unknown = [name for name in data.metrics if name not in METRICS]
+    unknown = [name for name in data.metrics if name not in METRICS_OF_COUNTS]
     if unknown or not data.metrics:
-        hint = did_you_mean(unknown[0], list(METRICS)) if unknown else ""
+        hint = did_you_mean(unknown[0], list(METRICS_OF_COUNTS)) if unknown else ""
         raise DataError(
             f"data {data.name!r} asks for the metrics {list(data.metrics)}{hint}; known are "
-            f"{list(METRICS)}"
+            f"{list(METRICS_OF_COUNTS)}"
         )
     return data.metrics
 
@@ -68,7 +68,7 @@ def output_columns(model: str, task: Task, data: TextData) -> np.ndarray:
 
     Args:
         model: its name, for the message.
-    Returns: int64 (C,); for a regression the one column.
+    Returns: int64 (C,); for a regression the one column, which a written text has not.
     Raises:
         ModelError: another objective, or classes whose names do not match.
     """
@@ -77,7 +77,7 @@ def output_columns(model: str, task: Task, data: TextData) -> np.ndarray:
             f"model {model!r} was made for {task.objective}, data {data.name!r} are for "
             f"{data.objective}; evaluate it on data of its own kind"
         )
-    if data.objective == "regression":
+    if data.objective != "classification":
         return np.zeros(1, dtype=np.int64)
     only_data = [name for name in data.label_names if name not in task.label_names]
     only_model = [name for name in task.label_names if name not in data.label_names]

@@ -77,7 +77,11 @@ def measure_here(
     form = open_form(folder, threads)
     for batch in batch_sizes:
         rows = [texts[i % len(texts)] for i in range(batch)]
-        form.logits(exact_batch(form.folder, form.task, rows, tokens))
+        inputs = exact_batch(form.folder, form.task, rows, tokens)
+        if form.task.objective == "text_to_text":
+            form.generate(inputs)
+        else:
+            form.logits(inputs)
     after = peak_memory_mib()
     return PeakMemory(round(after, 1), round(after - before, 1), "torch" in sys.modules)
 

@@ -3,6 +3,7 @@
 Every form alike (float, simulated, deployed) through one door, `attar.models.forms.open_form`.
 In this order, so that what cannot work is refused before minutes are spent: data and metric names,
 class names of every model, predictions, metrics with paired intervals, latency in turns, memory.
+Models that write text are timed while they write (`tokens_per_s`) instead.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
 from attar.evaluation.predictions import logits_over, write_predictions
 from attar.evaluation.speed import first_float, measure_latency
+from attar.evaluation.written import bootstrapped_scores, write_all, write_texts
 from attar.models.sources.references import resolve_model
 from attar.models.task import Task
 from attar.numerics.statistics import Bootstrapped, bootstrap_interval
@@ -70,11 +72,19 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     speed = config.speed or SIZES_WITHOUT_TIMING
     threads = speed.threads or usable_cores()
     forms = {name: open_form(folder, threads) for name, folder in folders.items()}
-    logits = _predict(config, context, forms, split, columns)
-    metrics = _score(config, context, data, split, logits)
+    writes_text = data.objective == "text_to_text"
+    rates: dict[str, dict[str, Any]] = {}
+    if writes_text:
+        metrics, rates = _write(config, context, forms, data, split)
+    else:
+        logits = _predict(config, context, forms, split, columns)
+        metrics = _score(config, context, data, split, logits)
 
-    models = {name: _facts(form, speed) | _intervals(name, metrics) for name, form in forms.items()}
-    if config.speed is not None:
+    models = {
+        name: _facts(form, speed) | _intervals(name, metrics) | rates.get(name, {})
+        for name, form in forms.items()
+    }
+    if config.speed is not None and not writes_text:
         for name, entries in _time(config.speed, context, forms, split, threads).items():
             models[name] |= {"latency_ms": entries[0], "latency": entries}
     if config.memory:
@@ -109,6 +119,25 @@ def _score(
         resamples=config.bootstrap,
         seed=derive_seed(seed, "bootstrap"),
     )
+
+
+def _write(
+    config: EvaluateStep, context: StepContext, forms: Forms, data: TextData, split: Split
+) -> tuple[Metrics, dict[str, dict[str, Any]]]:
+    """Let the models write, keep and judge it: metric → model → value and resamples; how fast."""
+    with context.progress.task(f"{context.name}: rows", len(forms) * len(split)) as bar:
+
+        def after_batch(rows: int, name: str) -> None:
+            _stop_if_asked(context)
+            bar.advance(rows, name)
+
+        written = write_all(forms, split, config.batch_size, after_batch)
+    write_texts(context.folder / "predictions.parquet", data, split, written)
+    seed = context.seed if config.seed is None else config.seed
+    metrics = bootstrapped_scores(
+        written, data, resamples=config.bootstrap, seed=derive_seed(seed, "bootstrap")
+    )
+    return metrics, {name: {"tokens_per_s": one.tokens_per_s} for name, one in written.items()}
 
 
 def _intervals(model: str, metrics: Metrics) -> dict[str, Any]:

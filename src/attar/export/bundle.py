@@ -2,12 +2,13 @@
 
 Beside graph and weights: the tokenizer as one file, set to cut where the task says, the task,
 the config (for people and for tools), `deploy.json` that seals them, and `predict.py`, which needs
-the runtime, tokenizers and numpy and nothing of ours.
+the runtime, tokenizers and numpy and nothing of ours (packed integers excepted: attar reads those).
 """
 
 from __future__ import annotations
 
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from tokenizers import Tokenizer
 
 from attar.artifacts import disk_errors_explained, sha256_of
 from attar.errors import ArtifactError
-from attar.extras import require
 from attar.models.cost import Cost
 from attar.models.deployed.runtimes import MODEL_FILES, Deployment, Flops, RuntimeName
 from attar.models.task import TASK_FILE, Task
@@ -24,6 +24,13 @@ TOKENIZER_FILE = "tokenizer.json"
 COPIED_FILES = ("config.json", "tokenizer_config.json")
 CARRIED_FILES = (TOKENIZER_FILE, *COPIED_FILES, TASK_FILE)
 """What an answer depends on beside the graph: sealed in deploy.json."""
+
+MADE_WITH = {
+    "openvino": ("openvino",),
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "safetensors": ("torch", "transformers", "safetensors"),
+}
+"""Format → the libraries whose version a reader of its files may have to know."""
 
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Model input → where the tokenizers library keeps it."""
@@ -45,6 +52,15 @@ RUN = {
     ),
 }
 """Lines that turn `inputs` into `logits`."""
+WITH_ATTAR = (
+    '# pip install attar;  python predict.py "a text" ["its second part"]',
+    "import pathlib, sys, attar",
+    "model = attar.load(pathlib.Path(__file__).parent)",
+    "asked = tuple(sys.argv[1:3])",
+    "answer = model.predict([asked if len(asked) == 2 else asked[0]])[0]",
+    "print(answer.label, '' if answer.probability is None else f'{answer.probability:.3f}')",
+)
+"""The whole file where torch is the runtime: unpacking is attar's."""
 ANSWER = {
     "classification": "print(task['label_names'][logits.argmax()], "
     "f'{1 / np.exp(logits - logits.max()).sum():.3f}')",
@@ -80,6 +96,9 @@ def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
 
 def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     """Write `predict.py`: from a text on the command line to an answer in ten lines."""
+    if form == "safetensors":
+        (folder / "predict.py").write_text("\n".join(WITH_ATTAR) + "\n", encoding="utf-8")
+        return
     parts = ", ".join(f"[row.{FIELDS[name]}]" for name in task.input_names)
     runtime = RUN[form]
     before = ("import ", "sys.modules", "os.environ")
@@ -127,14 +146,13 @@ def seal(
         facts: the other fields of `Deployment`.
     """
     names = [*MODEL_FILES[form], *(n for n in CARRIED_FILES if (folder / n).is_file())]
-    libraries = ("openvino",) if form == "openvino" else ("onnx", "onnxruntime")
     deployment = Deployment(
         format=form,
         files={name: sha256_of(folder / name) for name in names},
         input_names=input_names,
         num_params=cost.num_params,
         flops=flops_formula(cost),
-        made_with={name: str(require(name, "export").__version__) for name in libraries},
+        made_with={name: version(name) for name in MADE_WITH[form]},
         **facts,
     )
     deployment.write(folder)

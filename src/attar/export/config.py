@@ -8,6 +8,8 @@ from pydantic import Field
 
 from attar.config import Config
 
+WeightStorage = Literal["packed", "int8", "int4_kernel"]
+
 
 class Parity(Config):
     """How far the deployed model may be from the simulated one before the step fails."""
@@ -30,7 +32,13 @@ class ExportStep(Config):
     run: Literal["export"] = "export"
     model: str
     """A step that quantizes or trains."""
-    format: Literal["openvino", "onnxruntime"] = "openvino"
+    format: Literal["openvino", "onnxruntime", "safetensors"] = "openvino"
+    """safetensors: the packed integers themselves, run by torch as they were simulated."""
+    weight_storage: WeightStorage = "packed"
+    """How a runtime's file keeps integers of fewer than 8 bits. packed: at their own width, and
+    bytes once loaded: the size of few bits at the speed of int8. int8: a byte each. int4_kernel:
+    4 bits in memory too, multiplied by floats in the runtime's own kernel: less than half as
+    fast. Without meaning for 8-bit weights, floats, and safetensors, which is always packed."""
     data: str | None = None
     """Texts for the parity check; None: the calibration data of the quantized model."""
     parity: Parity = Parity()

@@ -22,12 +22,18 @@ from attar.extras import require
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.deployed.runtime_openvino import OpenVinoRuntime
 from attar.models.deployed.runtimes import ONNX_FILE, OPENVINO_FILE
+from attar.models.simulated.qparams import ModelQParams
 
 ATTENTION_REASON = (
     "a product of two activations inside attention: queries, keys, values and probabilities are "
     "left in float, because integers made it no faster"
 )
 UNQUANTIZED_REASON = "the model was never quantized"
+LEFT_REASON = (
+    "its weight, or an activation of this model, was left in float when the model was quantized"
+)
+FOUR_BIT_REASON = "the runtime's 4-bit kernel multiplies floats by 4-bit weights"
+SIMULATED_REASON = "torch computes with floats on the grids of the integers"
 LOST_REASON = "not found in the executed graph: the runtime renamed it or fused it away"
 UNKNOWN_REASON = "the runtime kept a quantized product in float: its kernel did not take it"
 
@@ -41,8 +47,18 @@ INT8_OPERATORS = frozenset(
         "QAttention",
     }
 )
+FOUR_BIT = "f32 × u4"
+FOUR_BIT_OPERATOR = "MatMulNBits"
 FLOAT_OPERATORS = frozenset(
-    {"MatMul", "FusedMatMul", "Gemm", "FusedGemm", "Attention", "MultiHeadAttention"}
+    {
+        "MatMul",
+        "FusedMatMul",
+        "Gemm",
+        "FusedGemm",
+        "Attention",
+        "MultiHeadAttention",
+        FOUR_BIT_OPERATOR,
+    }
 )
 
 
@@ -60,6 +76,8 @@ class Product:
     kernel: str
     reason: str = ""
     """Why not in 8 bits."""
+    precision: str = ""
+    """Types the kernel multiplies: "u8 × i8", "f32 × f32", "f32 × u4"; empty where not known."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +103,12 @@ class FusionAudit:
         return {**self.as_metrics(), "products": [asdict(product) for product in self.products]}
 
 
-def audit_openvino(folder: Path, *, is_quantized: bool) -> FusionAudit:
-    """Every MatMul of `openvino_model.xml` in the graph that OpenVINO executes."""
+def audit_openvino(folder: Path, qparams: ModelQParams | None) -> FusionAudit:
+    """Every MatMul of `openvino_model.xml` in the graph that OpenVINO executes.
+
+    Args:
+        qparams: of the model it was made from; None: that was float.
+    """
     openvino = require("openvino", "export")
     file = folder / OPENVINO_FILE
     source = openvino.Core().read_model(file)
@@ -104,9 +126,11 @@ def audit_openvino(folder: Path, *, is_quantized: bool) -> FusionAudit:
         if node is None:
             products.append(Product(fqn, False, "unknown", LOST_REASON))
             continue
-        is_int8 = node.is_int8
-        reason = "" if is_int8 else _reason(node.layer != "FullyConnected", is_quantized)
-        products.append(Product(fqn, is_int8, f"{node.layer} {node.primitive}", reason))
+        in_attention = node.layer != "FullyConnected"
+        precision = "" if node.layer == "Subgraph" else " × ".join(node.input_types[:2])
+        reason = "" if node.is_int8 else _reason(fqn, in_attention, precision, qparams)
+        kernel = f"{node.layer} {node.primitive}"
+        products.append(Product(fqn, node.is_int8, kernel, reason, precision))
     return FusionAudit(tuple(products))
 
 
@@ -144,8 +168,12 @@ def _module_of(name: str) -> str:
     return name.split("/")[0].removeprefix("__module.model.")
 
 
-def audit_onnx(folder: Path, *, is_quantized: bool) -> FusionAudit:
-    """Every product in the graph that ONNX Runtime executes."""
+def audit_onnx(folder: Path, qparams: ModelQParams | None) -> FusionAudit:
+    """Every product in the graph that ONNX Runtime executes.
+
+    Args:
+        qparams: of the model it was made from; None: that was float.
+    """
     onnx = require("onnx", "export")
     with tempfile.TemporaryDirectory() as aside:
         optimized = Path(aside) / "optimized.onnx"
@@ -158,9 +186,21 @@ def audit_onnx(folder: Path, *, is_quantized: bool) -> FusionAudit:
     for node, name in zip(nodes, names, strict=True):
         is_int8 = node.op_type in INT8_OPERATORS
         in_attention = not any(name in stored for name in node.input[1:2])
-        reason = "" if is_int8 else _reason(in_attention, is_quantized)
-        products.append(Product(name, is_int8, node.op_type, reason))
+        precision = "u8 × i8" if is_int8 else "f32 × f32"
+        if node.op_type == FOUR_BIT_OPERATOR:
+            precision = FOUR_BIT
+        reason = "" if is_int8 else _reason(name, in_attention, precision, qparams)
+        products.append(Product(name, is_int8, node.op_type, reason, precision))
     return FusionAudit(tuple(products))
+
+
+def audit_simulated(qparams: ModelQParams | None) -> FusionAudit:
+    """Every Linear, none of which torch computes in integers."""
+    weights = [] if qparams is None else [w.fqn for w in qparams.weights if w.kind == "linear"]
+    names = [name.removesuffix(".weight") for name in weights]
+    return FusionAudit(
+        tuple(Product(n, False, "torch", SIMULATED_REASON, "f32 × f32") for n in names)
+    )
 
 
 def _onnx_name(node: Any, stored: set[str]) -> str:
@@ -173,10 +213,18 @@ def _onnx_name(node: Any, stored: set[str]) -> str:
     return node.name.removeprefix("fused ").split("/")[0] or node.op_type
 
 
-def _reason(in_attention: bool, is_quantized: bool) -> str:
-    if not is_quantized:
+def _reason(fqn: str, in_attention: bool, precision: str, qparams: ModelQParams | None) -> str:
+    """Why the product of the module `fqn` computes in floats."""
+    if qparams is None:
         return UNQUANTIZED_REASON
-    return ATTENTION_REASON if in_attention else UNKNOWN_REASON
+    if precision == FOUR_BIT:
+        return FOUR_BIT_REASON
+    if in_attention:
+        return ATTENTION_REASON
+    # which sites a Linear reads is not known here: any that was left may be the cause
+    left = set(qparams.float_tensors)
+    is_left = f"{fqn}.weight" in left or any(":" in name for name in left)
+    return LEFT_REASON if is_left else UNKNOWN_REASON
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.export.shortcuts import Integers
 from attar.models.load import LoadedModel, load_model
 from attar.models.simulated.packing import read_integers
 from attar.models.simulated.qparams import QPARAMS_FILE, ModelQParams, SiteQParams
@@ -49,6 +50,8 @@ FLOAT_SITES = ("query", "key", "value", "attention_probs")
 MakeWeight = Callable[[nn.Module, Tensor, Tensor], nn.Module]
 """(the float Linear or Embedding, int8 integers (O, I), float32 scales (O,)) → its replacement."""
 MakeSite = Callable[[SiteQParams], nn.Module]
+MoveFactors = Callable[[PreTrainedModel, Integers], None]
+"""Finds another place for the factors on a migrated model's shortcuts; may change the integers."""
 
 
 class SequenceClassifier(nn.Module):
@@ -83,27 +86,36 @@ def load_float(model_folder: Path) -> LoadedModel:
             padding mask above cannot say.
     """
     loaded = load_model(model_folder, attention="eager")
+    _require_encoder(loaded)
+    return loaded
+
+
+def _require_encoder(loaded: LoadedModel) -> None:
+    """Refuse what one text in and one row of logits out does not describe."""
     stacks = anatomy_of(loaded.model).stacks
     is_encoder = len(stacks) == 1 and not stacks[0].blocks[0].attention.is_causal
     if loaded.task is None or not is_encoder:
         raise ModelError(
             "export knows encoders fine-tuned for classification or regression, such as bert and "
-            f"roberta; {model_folder} holds a {type(loaded.model).__name__}"
+            f"roberta; {loaded.folder} holds a {type(loaded.model).__name__}"
             f"{' without task.json' if loaded.task is None else ''}; train an encoder first"
         )
-    return loaded
 
 
-def lower(model_folder: Path, make_weight: MakeWeight, make_site: MakeSite) -> SequenceClassifier:
+def lower(
+    model_folder: Path, make_weight: MakeWeight, make_site: MakeSite, move_factors: MoveFactors
+) -> SequenceClassifier:
     """The quantized model of a folder with every weight and every site replaced.
 
     Raises:
-        ArtifactError, ModelError: as `load_simulated`.
+        ArtifactError, ModelError: as `load_simulated` and `load_float`.
     """
     loaded = load_simulated(model_folder, skip_kinds=SITE_KINDS)
+    _require_encoder(loaded)
     qparams = ModelQParams.read(model_folder)
     model = loaded.model
     integers = read_integers(model_folder, qparams)
+    move_factors(model, integers)
     shared = {name: integers[kept] for name, kept in qparams.tied.items() if kept in integers}
     for name, (values, scale) in (integers | shared).items():
         fqn = name.removesuffix(".weight")

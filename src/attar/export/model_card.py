@@ -9,12 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from attar.artifacts import disk_errors_explained
-from attar.export.fusion_audit import FusionAudit
+from attar.export.fusion_audit import FOUR_BIT, FusionAudit
 from attar.export.parity import ParityResult
 from attar.models.deployed.runtimes import Deployment
 from attar.models.task import Task
 
 CARD_FILE = "README.md"
+RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "safetensors": "attar and torch"}
+STORED = {
+    "packed": "Integers of fewer than 8 bits take their own width in the file; ",
+    "int8": "Every integer takes a byte in the file; ",
+    "int4_kernel": "Weights of at most 4 bits take 4 in the file and in memory; ",
+}
+COMPUTED = {
+    "int8": "products compute with bytes.",
+    "int4": "the runtime's 4-bit kernel multiplies them by floats, which is slower than bytes.",
+    "simulated": "torch computes with floats on the grids of the integers, which is slow.",
+}
 
 
 def write_model_card(
@@ -26,16 +37,18 @@ def write_model_card(
     parity: ParityResult,
     audit: FusionAudit,
     size_mib: float,
+    numbers: str,
     lineage: list[str],
 ) -> None:
     """Write the card.
 
     Args:
+        numbers: what it computes with, in words, such as `ModelQParams.words`.
         lineage: one line a step that the model went through, first to last.
     """
     sections = [
         f"# {name}",
-        _what_it_is(task, deployment, size_mib),
+        _what_it_is(task, deployment, size_mib, numbers),
         "## Use it",
         _usage(deployment),
         "## How it was made",
@@ -49,28 +62,31 @@ def write_model_card(
         (folder / CARD_FILE).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def _what_it_is(task: Task, deployment: Deployment, size_mib: float) -> str:
-    runtime = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}[deployment.format]
-    bits = deployment.bits
-    precision = (
-        f"{bits['weight']}-bit weights, {bits['embedding']}-bit embeddings and "
-        f"{bits['activation']}-bit activations"
-        if bits
-        else "32-bit floats"
-    )
+def _what_it_is(task: Task, deployment: Deployment, size_mib: float, numbers: str) -> str:
+    runtime = RUNTIMES[deployment.format]
     answer = (
         f"one of {len(task.label_names)} labels: {', '.join(task.label_names)}"
         if task.objective == "classification"
         else "a number"
     )
     return (
-        f"A text model for {runtime} on a CPU, with {precision}. It answers a text, or a pair of "
+        f"A text model for {runtime} on a CPU, with {numbers}. It answers a text, or a pair of "
         f"texts, with {answer}.\n\n"
         f"{deployment.num_params:,} parameters, {size_mib:.1f} MiB of graph and weights."
+        + (
+            f" {STORED[deployment.weight_storage]}{COMPUTED[deployment.precision]}"
+            if deployment.bits
+            else ""
+        )
     )
 
 
 def _usage(deployment: Deployment) -> str:
+    if deployment.format == "safetensors":
+        return (
+            '```sh\npip install attar\npython predict.py "some text"\n```\n\n'
+            '```python\nimport attar\nattar.load("this folder").predict(["some text"])\n```'
+        )
     package = deployment.format
     return (
         f"```sh\npip install {package} tokenizers numpy\n"
@@ -84,7 +100,7 @@ def _figures(parity: ParityResult, audit: FusionAudit) -> str:
     counts = audit.as_metrics()
     lines = [
         f"- {counts['num_int8']} of {counts['num_matmuls']} matrix products run in 8 bits on the "
-        "exporting machine (`fusion_audit.json` names the others, and why).",
+        f"exporting machine{_four_bit(audit)} (`fusion_audit.json` names the others, and why).",
     ]
     if parity.against == "simulated":
         lines.append(
@@ -101,6 +117,11 @@ def _figures(parity: ParityResult, audit: FusionAudit) -> str:
     return "\n".join(lines)
 
 
+def _four_bit(audit: FusionAudit) -> str:
+    count = sum(product.precision == FOUR_BIT for product in audit.products)
+    return f", {count} with 4-bit weights and floats" if count else ""
+
+
 def _limits(task: Task, deployment: Deployment) -> str:
     lines = [
         f"- Texts are cut at {task.max_length} tokens.",
@@ -109,7 +130,7 @@ def _limits(task: Task, deployment: Deployment) -> str:
         "- Accuracy and latency are not stated here: measure them on your data and machine with "
         "`attar evaluate`.",
     ]
-    if deployment.bits:
+    if deployment.bits and deployment.format != "safetensors":
         lines.append(_cpu_limit(deployment))
     return "\n".join(lines)
 

@@ -31,6 +31,8 @@ import torch
 from torch import Tensor, nn
 
 from attar.artifacts import disk_errors_explained
+from attar.export.config import WeightStorage
+from attar.export.four_bit import BLOCKS, OnnxEmbedding, OnnxLinear, fits
 from attar.export.lowering import (
     IntegerEmbedding,
     SequenceClassifier,
@@ -39,6 +41,8 @@ from attar.export.lowering import (
     load_float,
     lower,
 )
+from attar.export.shortcuts import factor_in_grid_
+from attar.export.storage import pack_onnx_
 from attar.extras import require
 from attar.models.deployed.runtimes import ONNX_FILE
 from attar.models.simulated.qparams import SiteQParams
@@ -84,13 +88,30 @@ class QuantizeDequantize(nn.Module):
         self.register_buffer("zero_point", torch.tensor(zero_point, dtype=torch.uint8))
         self.is_narrow = site.quant_max - site.quant_min < 255
         self.low, self.high = site.low, site.high
+        self._made = _Made()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.is_narrow:
             x = x.clamp(self.low, self.high)
         grid = [self.get_buffer("scale"), self.get_buffer("zero_point")]
         integers = _operator("QuantizeLinear", [x, *grid], torch.uint8, x)
+        self._made.integers = integers
         return _operator("DequantizeLinear", [integers, *grid], torch.float32, x)
+
+    def scaled(self, factor: Tensor) -> Tensor:
+        """factor (D,) ⊙ what the last forward gave, from the same integers."""
+        integers = self._made.integers
+        assert integers is not None, "asked before the tensor was quantized"
+        scale = self.get_buffer("scale") * factor
+        zero_points = self.get_buffer("zero_point").expand(factor.numel())
+        parts = [integers, scale, zero_points]
+        return _operator("DequantizeLinear", parts, torch.float32, integers, axis=2)
+
+
+class _Made:
+    """What a quantizer made last, where a trace does not take it for a state of the model."""
+
+    integers: Tensor | None = None
 
 
 def _operator(
@@ -101,7 +122,12 @@ def _operator(
 
 
 def write_onnx(
-    model_folder: Path, folder: Path, input_names: tuple[str, ...], *, signed_weights: bool = True
+    model_folder: Path,
+    folder: Path,
+    input_names: tuple[str, ...],
+    *,
+    signed_weights: bool = True,
+    storage: WeightStorage = "packed",
 ) -> None:
     """Write `model.onnx`, batch and length left open.
 
@@ -113,9 +139,11 @@ def write_onnx(
     onnx = require("onnx", "export")
     require("onnxscript", "export")
     if is_quantized(model_folder):
-        module = lower(
-            model_folder, partial(_integer_weight, signed=signed_weights), QuantizeDequantize
+        make_weight = partial(
+            _four_bit_weight if storage == "int4_kernel" else _integer_weight,
+            signed=signed_weights,
         )
+        module = lower(model_folder, make_weight, QuantizeDequantize, factor_in_grid_)
     else:
         module = SequenceClassifier(load_float(model_folder).model)
     sizes = {
@@ -136,6 +164,8 @@ def write_onnx(
         )
     proto = program.model_proto
     _tidy_(proto.graph)
+    if storage != "int8":
+        pack_onnx_(proto.graph)
     with disk_errors_explained(folder):
         onnx.save(proto, folder / ONNX_FILE)
 
@@ -148,6 +178,16 @@ def _integer_weight(
     return IntegerEmbedding(integers, scale)
 
 
+def _four_bit_weight(
+    module: nn.Module, integers: Tensor, scale: Tensor, *, signed: bool
+) -> nn.Module:
+    if not fits(integers, multiple_of=min(BLOCKS)):
+        return _integer_weight(module, integers, scale, signed=signed)
+    if isinstance(module, nn.Linear):
+        return OnnxLinear(module, integers, scale)
+    return OnnxEmbedding(integers, scale)
+
+
 def _tidy_(graph: Any) -> None:
     """Name every product after its module, and drop what only the exporter needs."""
     # shapes and types noted on the way are those of the stand-ins, no part of the model
@@ -156,7 +196,7 @@ def _tidy_(graph: Any) -> None:
     for node in graph.node:
         facts = {entry.key: entry.value for entry in node.metadata_props}
         scopes = ast.literal_eval(facts.get("pkg.torch.onnx.name_scopes", "[]"))
-        if node.op_type in ("MatMul", "Gemm") and len(scopes) >= 2:
+        if node.op_type in ("MatMul", "Gemm", "MatMulNBits") and len(scopes) >= 2:
             fqn = scopes[-2].removeprefix("model.")
             taken[fqn] += 1
             node.name = fqn if taken[fqn] == 1 else f"{fqn} ({taken[fqn]})"

@@ -2,7 +2,9 @@
 
 OpenVINO's PyTorch frontend reads torch's own fake-quantize as its `FakeQuantize`, and
 int8 → float → × scale as a quantized weight. When the model is compiled, its low-precision passes
-move both into the kernels: u8 activations × i8 weights. Nothing is inserted into a graph by us.
+move both into the kernels: u8 activations × i8 weights. No quantizer is inserted into a graph by
+us; what is done to it afterwards is only that constants are stored at their true size
+(`attar.export.storage`).
 
 OpenVINO would report each conversion over the network. `require` imports it without its reporter;
 where the caller imported it before, the reporter is replaced for the time of the conversion.
@@ -13,16 +15,15 @@ a question for reading but for running: the parity check compares texts of many 
 
 from __future__ import annotations
 
-import importlib
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from attar.artifacts import disk_errors_explained
+from attar.export.config import WeightStorage
+from attar.export.four_bit import OpenVinoEmbedding, OpenVinoLinear, fits
 from attar.export.lowering import (
     IntegerEmbedding,
     SequenceClassifier,
@@ -31,17 +32,16 @@ from attar.export.lowering import (
     load_float,
     lower,
 )
+from attar.export.shortcuts import factor_behind_sum_
+from attar.export.storage import pack_openvino_
 from attar.extras import require
 from attar.models.deployed.runtimes import OPENVINO_FILE
+from attar.models.deployed.silent_conversion import nothing_reported
 from attar.models.load import quiet_transformers
 from attar.models.simulated.qparams import SiteQParams
 
 BYTE_MIN, BYTE_MAX = 0, 255
 """Activations are unsigned bytes in the kernels; 256 levels are what the passes recognise."""
-
-CONVERTER = "openvino.tools.ovc"
-REPORTING = ("convert_impl", "telemetry_utils", "utils")
-"""Modules of the converter that hold the reporter under the name `tm`."""
 
 
 class IntegerLinear(nn.Module):
@@ -76,7 +76,13 @@ class ByteQuantizer(nn.Module):
         )
 
 
-def write_openvino(model_folder: Path, folder: Path, input_names: tuple[str, ...]) -> None:
+def write_openvino(
+    model_folder: Path,
+    folder: Path,
+    input_names: tuple[str, ...],
+    *,
+    storage: WeightStorage = "packed",
+) -> None:
     """Write `openvino_model.xml` and `.bin`, batch and length left open.
 
     Raises:
@@ -84,7 +90,8 @@ def write_openvino(model_folder: Path, folder: Path, input_names: tuple[str, ...
     """
     openvino = require("openvino", "export")
     if is_quantized(model_folder):
-        module = lower(model_folder, _integer_weight, ByteQuantizer)
+        make_weight = _four_bit_weight if storage == "int4_kernel" else _integer_weight
+        module = lower(model_folder, make_weight, ByteQuantizer, factor_behind_sum_)
     else:
         module = SequenceClassifier(load_float(model_folder).model)
     # The trace touches every property, also those transformers warns about when they are read.
@@ -101,30 +108,21 @@ def write_openvino(model_folder: Path, folder: Path, input_names: tuple[str, ...
     for port in graph.inputs:  # tracing leaves numbers beside the names
         port.get_tensor().set_names(port.get_names() & set(input_names))
     graph.outputs[0].get_tensor().set_names({"logits"})
+    if storage != "int8":
+        pack_openvino_(graph)
     with disk_errors_explained(folder):
         openvino.save_model(graph, folder / OPENVINO_FILE, compress_to_fp16=False)
-
-
-@contextmanager
-def nothing_reported() -> Iterator[None]:
-    """OpenVINO's stand-in for an absent reporter in every module that a conversion reports from.
-
-    Raises:
-        AttributeError: this OpenVINO reports in another way, so silence cannot be promised.
-    """
-    stub = importlib.import_module(f"{CONVERTER}.telemetry_stub")
-    modules = [importlib.import_module(f"{CONVERTER}.{name}") for name in REPORTING]
-    reporters = [module.tm for module in modules]
-    try:
-        for module in modules:
-            setattr(module, "tm", stub)  # noqa: B010 - no attribute a type checker knows of
-        yield
-    finally:
-        for module, reporter in zip(modules, reporters, strict=True):
-            setattr(module, "tm", reporter)  # noqa: B010
 
 
 def _integer_weight(module: nn.Module, integers: Tensor, scale: Tensor) -> nn.Module:
     if isinstance(module, nn.Linear):
         return IntegerLinear(module, integers, scale)
     return IntegerEmbedding(integers, scale)
+
+
+def _four_bit_weight(module: nn.Module, integers: Tensor, scale: Tensor) -> nn.Module:
+    if not fits(integers):
+        return _integer_weight(module, integers, scale)
+    if isinstance(module, nn.Linear):
+        return OpenVinoLinear(module, integers, scale)
+    return OpenVinoEmbedding(integers, scale)

@@ -23,7 +23,7 @@ Shapes: B texts, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,9 +85,18 @@ def batches_of(texts: Sequence[tuple[str, ...]], folder: Path, task: Task) -> li
 
 
 def measure_parity(
-    model_folder: Path, runtime: Runtime, batches: Sequence[Batch], task: Task, limits: Parity
+    model_folder: Path,
+    runtime: Runtime,
+    batches: Sequence[Batch],
+    task: Task,
+    limits: Parity,
+    float_sites: Collection[str] = FLOAT_SITES,
 ) -> ParityResult:
-    """Compare the open runtime with the torch model of `model_folder`."""
+    """Compare the open runtime with the torch model of `model_folder`.
+
+    Args:
+        float_sites: kinds of sites that the runtime was not given.
+    """
     deployed = np.concatenate([runtime.logits(batch) for batch in batches])
     if not is_quantized(model_folder):
         expected = _torch_logits(load_model(model_folder).model, batches)
@@ -95,7 +104,7 @@ def measure_parity(
     model = load_simulated(model_folder, skip_kinds=SITE_KINDS).model
     sites = ModelQParams.read(model_folder).sites
     unquantized = _torch_logits(model, batches)
-    with _quantizers(model, [site for site in sites if site.kind not in FLOAT_SITES]):
+    with _quantizers(model, [site for site in sites if site.kind not in float_sites]):
         simulated = _torch_logits(model, batches)
     with _quantizers(model, sites):
         complete = _torch_logits(model, batches)

@@ -17,11 +17,12 @@ from attar.data.load import load_data
 from attar.errors import ModelError, UsageError, did_you_mean
 from attar.export.bundle import seal, write_bundle, write_snippet
 from attar.export.config import ExportStep
-from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino
+from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino, audit_simulated
 from attar.export.lowering import FLOAT_SITES, is_quantized
 from attar.export.model_card import write_model_card
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
+from attar.export.packed import storage_notes, write_packed
 from attar.export.parity import batches_of, check_parity, measure_parity
 from attar.models.cost import cost_from_config
 from attar.models.deployed.cpu import int8_flags, needs_unsigned_weights
@@ -47,21 +48,29 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
         resolve_model(config.model, context.inputs, context.recipe_folder)
     )
     task = Task.read(model_folder)
+    if task.objective == "text_to_text":
+        raise ModelError(
+            f"export knows models that answer with a class or a score; {model_folder} writes "
+            "text: evaluate it in torch, from its quantize step"
+        )
     texts = _parity_texts(config, context, model_folder)
     folder = context.folder
     with context.progress.task(f"{context.name}: export", STAGES) as bar:
         write_bundle(model_folder, folder, task)
         _write_model(config, model_folder, folder, task)
+        for note in storage_notes(config, model_folder):
+            context.progress.warn(f"{context.name}: {note}")
         bar.advance(note="written")
         deployment = _seal(config, model_folder, folder, task)
         bar.advance(note="sealed")
         batches = batches_of(texts, folder, task)
         runtime = open_runtime(folder)
-        parity = measure_parity(model_folder, runtime, batches, task, config.parity)
+        left_float = deployment.float_sites
+        parity = measure_parity(model_folder, runtime, batches, task, config.parity, left_float)
         write_json(folder / "parity.json", parity.as_json())
         check_parity(parity, f"{context.name} ({config.format})")
         bar.advance(note="parity holds")
-        audit = _audit(config, folder, is_quantized(model_folder))
+        audit = _audit(config, folder, model_folder)
         write_json(folder / "fusion_audit.json", audit.as_json())
         bar.advance(note="audited")
         size_mib = model_size_mib(folder, config.format)
@@ -74,6 +83,7 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
             parity=parity,
             audit=audit,
             size_mib=size_mib,
+            numbers=_numbers(model_folder),
             lineage=_lineage(config.model, context.recipe),
         )
         bar.advance(note="described")
@@ -88,22 +98,32 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
 
 
 def _write_model(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> None:
-    if config.format == "openvino":
-        write_openvino(model_folder, folder, task.input_names)
+    if config.format == "safetensors":
+        write_packed(model_folder, folder)
+    elif config.format == "openvino":
+        write_openvino(model_folder, folder, task.input_names, storage=config.weight_storage)
     else:
-        signed = not needs_unsigned_weights()
-        write_onnx(model_folder, folder, task.input_names, signed_weights=signed)
+        write_onnx(
+            model_folder,
+            folder,
+            task.input_names,
+            signed_weights=not needs_unsigned_weights(),
+            storage=config.weight_storage,
+        )
 
 
 def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> Deployment:
     facts: dict[str, Any] = {"precision": "float32"}
     if is_quantized(model_folder):
-        qparams = ModelQParams.read(model_folder)
-        facts = {
-            "precision": "int8",
-            "bits": qparams.bits.model_dump(),
-            "float_sites": FLOAT_SITES,
-        }
+        facts = {"bits": ModelQParams.read(model_folder).mean_bits} | (
+            {"precision": "simulated", "weight_storage": "packed"}
+            if config.format == "safetensors"
+            else {
+                "precision": "int4" if config.weight_storage == "int4_kernel" else "int8",
+                "weight_storage": config.weight_storage,
+                "float_sites": FLOAT_SITES,
+            }
+        )
     return seal(
         folder,
         config.format,
@@ -115,9 +135,18 @@ def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> D
     )
 
 
-def _audit(config: ExportStep, folder: Path, quantized: bool) -> FusionAudit:
-    audit = audit_openvino if config.format == "openvino" else audit_onnx
-    return audit(folder, is_quantized=quantized)
+def _numbers(model_folder: Path) -> str:
+    """What the model computes with, in words."""
+    return ModelQParams.read(model_folder).words if is_quantized(model_folder) else "32-bit floats"
+
+
+def _audit(config: ExportStep, folder: Path, model_folder: Path) -> FusionAudit:
+    qparams = ModelQParams.read(model_folder) if is_quantized(model_folder) else None
+    if config.format == "openvino":
+        return audit_openvino(folder, qparams)
+    if config.format == "onnxruntime":
+        return audit_onnx(folder, qparams)
+    return audit_simulated(qparams)
 
 
 def _warn_of_float_products(audit: FusionAudit, context: StepContext) -> None:

@@ -1,7 +1,7 @@
 """From the plain data of a `config.json` to a transformers config and class.
 
 Only what transformers has built in is ever looked up: the config by `model_type`, a task's model in
-its table of sequence classifiers, and a bare architecture by its class's name.
+its tables of heads, and a bare architecture by its class's name.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import transformers
 from transformers import (
     CONFIG_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
     PreTrainedModel,
@@ -53,7 +54,7 @@ def config_of(plain: Mapping[str, Any], where: str, task: Task | None = None) ->
             "from the float model"
         )
     fields = {name: value for name, value in plain.items() if name not in ("dtype", "torch_dtype")}
-    if task is not None:
+    if task is not None and task.objective != "text_to_text":
         fields = _with_head(fields, task)
     try:
         config = CONFIG_MAPPING[model_type].from_dict(fields)
@@ -87,13 +88,16 @@ def _pad_id(config: ModelConfig) -> int:
 
 
 def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[PreTrainedModel]:
-    """The class to build: a sequence classifier for a task; without one what `architectures` names,
-    or the bare model.
+    """The class to build: for a task a sequence classifier or an encoder-decoder that generates;
+    without one what `architectures` names, or the bare model.
 
     Raises:
         ModelError: transformers has no such class.
     """
-    if task is not None:
+    if task is not None and task.objective == "text_to_text":
+        found = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING.get(type(config), None)
+        what = f"encoder-decoder with a language head for model_type {config.model_type!r}"
+    elif task is not None:
         found = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
         what = f"sequence classifier for model_type {config.model_type!r}"
     elif config.architectures:

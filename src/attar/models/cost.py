@@ -109,12 +109,13 @@ def _block_flops(block: Block, batch: int, tokens: int) -> int:
 
 
 def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: int) -> int:
-    """Linear maps after the last norm: a decoder's `score` runs on every token, other heads on
-    one.
+    """Linear maps after the last norm: a decoder's `score` and a language head run on every token,
+    other heads on one.
     """
     in_blocks = {id(view.module) for block in anatomy.blocks for view in block.linears}
     heads = [m for m in model.modules() if isinstance(m, nn.Linear) and id(m) not in in_blocks]
-    per_token = len(anatomy.stacks) == 1 and anatomy.stacks[0].row.is_causal
+    is_decoder = len(anatomy.stacks) == 1 and anatomy.stacks[0].row.is_causal
+    per_token = is_decoder or model.get_output_embeddings() is not None
     rows = batch * tokens if per_token else batch
     return sum(2 * rows * head.in_features * head.out_features for head in heads)
 

@@ -1,4 +1,4 @@
-"""The task of a classifier that was fine-tuned elsewhere: read from its Hugging Face config.
+"""The task of a model that was fine-tuned elsewhere: read from its Hugging Face config.
 
 The problem: a folder that `save_pretrained` wrote has no `task.json`, and yet its `config.json`
 says most of what a task is. The idea: take only what it says without doubt.
@@ -6,12 +6,17 @@ says most of what a task is. The idea: take only what it says without doubt.
     label_names  id2label            objective  problem_type, or regression for one label
     input_names  the segment types   max_length min(positions, the tokenizer's limit, 512)
 
+An encoder-decoder with a language head turns text to text. Its texts may fill all its positions,
+and how it chooses words is in `generation_config.json`, or, in older folders, in `config.json`
+itself; transformers counts the start token into a length, we do not.
+
 Left out: several labels at once, and several numbers at once; both are refused. The metrics are
 not known, so the data's own are used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +25,33 @@ from pydantic import ValidationError
 from attar.artifacts import read_json
 from attar.errors import ArtifactError, ModelError
 from attar.models.architecture import config_of, input_names_of
-from attar.models.sources.safe_files import read_config
+from attar.models.sources.safe_files import GENERATION_FILE, read_config
 from attar.models.structure.families import FAMILIES
-from attar.models.task import Task, is_classifier
+from attar.models.task import Generation, Task, says_its_task
 
 MAX_LENGTH = 512
 """Tokens; what most encoders were trained with, where nothing smaller is said."""
+MAX_NEW_TOKENS = 128
+"""Tokens written, where nothing is said: transformers' own 20 is no summary."""
 
 
 def task_of_config(folder: Path) -> Task:
-    """The task of a folder with a `…ForSequenceClassification` and no `task.json`.
+    """The task of a folder with a head for classes or for text, and no `task.json`.
 
     Raises:
-        ArtifactError: no classifier.
+        ArtifactError: neither.
         ModelError: of a kind that attar does not know.
     """
     plain = read_config(folder)
-    if not is_classifier(folder):
+    if not says_its_task(folder):
         raise ArtifactError(
             f"{folder} has no task.json, and its {(plain.get('architectures') or ['model'])[0]} "
-            "has no classification head; fine-tune it with a train step first"
+            "has no classification head and none that generates text; fine-tune it with a train "
+            "step first"
         )
     config: Any = config_of(plain, str(folder))
+    if str((plain.get("architectures") or [""])[0]).endswith("ForConditionalGeneration"):
+        return _text_task(folder, plain, config)
     count = config.num_labels
     problem = config.problem_type or ("regression" if count == 1 else "single_label_classification")
     if problem == "multi_label_classification":
@@ -55,7 +65,7 @@ def task_of_config(folder: Path) -> Task:
         return Task(
             objective="regression" if problem == "regression" else "classification",
             label_names=tuple(str(config.id2label[i]) for i in range(count)),
-            max_length=_max_length(folder, positions),
+            max_length=_max_length(folder, positions, MAX_LENGTH),
             input_names=input_names_of(config),
         )
     except (ValidationError, KeyError) as error:
@@ -65,9 +75,36 @@ def task_of_config(folder: Path) -> Task:
         ) from error
 
 
-def _max_length(folder: Path, positions: int | None) -> int:
+def _text_task(folder: Path, plain: Mapping[str, Any], config: Any) -> Task:
+    """The task of an encoder-decoder that generates text."""
+    family = FAMILIES.get(config.model_type)
+    positions = None if family is None else family.max_tokens(config)
+    file = folder / GENERATION_FILE
+    said = {**plain, **(read_json(file) if file.is_file() else {})}
+    fields = {name: said[name] for name in Generation.model_fields if said.get(name) is not None}
+    for name, length in (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length")):
+        if name not in fields and isinstance(said.get(length), int):
+            fields[name] = max(said[length] - 1, 0)
+    fields.setdefault("max_new_tokens", MAX_NEW_TOKENS)
+    try:
+        generation = Generation.model_validate(fields)
+        return Task(
+            objective="text_to_text",
+            max_length=_max_length(folder, positions, positions or MAX_LENGTH),
+            input_names=input_names_of(config),
+            max_target_length=generation.max_new_tokens + 1,
+            generation=generation,
+        )
+    except ValidationError as error:
+        raise ModelError(
+            f"{folder} chooses its words in a way that attar does not know ({error}); write what "
+            "is meant into a task.json"
+        ) from error
+
+
+def _max_length(folder: Path, positions: int | None, usual: int) -> int:
     """Tokens after which texts are cut; a tokenizer without a limit says a number like 1e30."""
     file = folder / "tokenizer_config.json"
     said = read_json(file).get("model_max_length") if file.is_file() else None
-    limits = [positions, int(said) if isinstance(said, int | float) else None, MAX_LENGTH]
+    limits = [positions, int(said) if isinstance(said, int | float) else None, usual]
     return min(limit for limit in limits if limit is not None and limit > 0)

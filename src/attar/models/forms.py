@@ -5,6 +5,8 @@
     openvino     an exported folder                         OpenVINO, no torch
     onnxruntime  an exported folder                         ONNX Runtime, no torch
 
+An exported folder of packed integers (format safetensors) is simulated too.
+
 Whoever measures models asks a `Form` for logits, size and cost and never for its kind. torch is
 imported for the first two only, so that the memory of a deployed model is its own.
 Shapes: B texts, T tokens, C classes.
@@ -14,19 +16,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from attar.artifacts import MIB
-from attar.errors import ArtifactError
+from attar.errors import ArtifactError, ModelError
 from attar.models.deployed.runtimes import DEPLOY_FILE, Deployment, model_size_mib, open_runtime
 from attar.models.simulated.qparams import QPARAMS_FILE
 from attar.models.sources.safe_files import WEIGHTS_FILE, weight_files
 from attar.models.task import Task, find_model_folder
 
 FormName = Literal["float", "simulated", "openvino", "onnxruntime"]
+
+
+@dataclass(frozen=True)
+class WrittenTokens:
+    """What a model wrote to the texts of a batch."""
+
+    ids: np.ndarray
+    """int64 (B, S), padded; special tokens included."""
+    num_tokens: int
+    """Words and end tokens that were chosen; padding is not counted."""
 
 
 class Form(ABC):
@@ -43,6 +56,17 @@ class Form(ABC):
     @abstractmethod
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits (B, C), float32, of int64 inputs (B, T)."""
+
+    def generate(self, batch: Mapping[str, np.ndarray]) -> WrittenTokens:
+        """What the model writes to int64 inputs (B, T).
+
+        Raises:
+            ModelError: it is none that writes text.
+        """
+        raise ModelError(
+            f"{self.folder} ({self.form}) writes no text; models of text_to_text run in torch, "
+            "float or simulated: name the step that trained or quantized one"
+        )
 
     @abstractmethod
     def flops(self, batch: int, tokens: int) -> int:
@@ -76,12 +100,31 @@ class TorchForm(Form):
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         import torch
 
-        if torch.get_num_threads() != self._threads:
-            # a setting of the whole process: the caller's other models may want another number
-            torch.set_num_threads(self._threads)
+        self._use_threads()
         with torch.inference_mode():
             inputs = {name: torch.from_numpy(batch[name]) for name in self.task.input_names}
             return self._model(**inputs).logits.float().numpy()
+
+    def _use_threads(self) -> None:
+        """A setting of the whole process: the caller's other models may want another number."""
+        import torch
+
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+
+    def generate(self, batch: Mapping[str, np.ndarray]) -> WrittenTokens:
+        import torch
+
+        from attar.models.generation import generate, tokens_read
+
+        if self.task.objective != "text_to_text":
+            return super().generate(batch)
+        self._use_threads()
+        ids, mask = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention_mask"))
+        written = generate(self._model, self.task, ids, mask)
+        # what was read is one less than what was written: the start token in, the last one out
+        num_tokens = int(tokens_read(written, self._model.config.eos_token_id).sum())
+        return WrittenTokens(written.numpy(), num_tokens)
 
     def flops(self, batch: int, tokens: int) -> int:
         from attar.models.cost import flops
@@ -95,11 +138,12 @@ class DeployedForm(Form):
     def __init__(self, folder: Path, threads: int | None) -> None:
         self._deployment = Deployment.read(folder)
         self._runtime = open_runtime(folder, threads)
-        self.form = self._deployment.format
+        form = self._deployment.format
+        self.form = "simulated" if form == "safetensors" else form
         self.folder = folder
         self.task = Task.read(folder)
         self.num_params = self._deployment.num_params
-        self.size_mib = model_size_mib(folder, self._deployment.format)
+        self.size_mib = model_size_mib(folder, form)
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         return self._runtime.logits(batch)

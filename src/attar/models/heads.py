@@ -36,6 +36,8 @@ def reconciled_head(
     Raises:
         ModelError: the checkpoint has a head for other classes.
     """
+    if task.objective == "text_to_text":
+        return tensors, ()
     head = [name for name in tensors if HEAD.match(name)]
     made_for = (config.get("architectures") or [""])[0]
     if head and made_for and not made_for.endswith("ForSequenceClassification"):

@@ -36,7 +36,7 @@ from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import TOKENIZER_FILES, ModelFiles, read_model_files
 from attar.models.structure.families import FAMILIES
 from attar.models.surgery import keep_blocks
-from attar.models.task import TASK_FILE, Task, is_classifier
+from attar.models.task import TASK_FILE, Task, says_its_task
 from attar.seeds import derive_seed
 
 __all__ = ["LoadedModel", "build_model", "config_of", "input_names_of", "load_model", "save_model"]
@@ -74,7 +74,7 @@ def load_model(
         ArtifactError: damaged or refused files.
     """
     files = read_model_files(folder)
-    own_task = task is None and is_classifier(folder)
+    own_task = task is None and says_its_task(folder)
     if own_task:
         task = Task.read(folder)
     config = config_of(files.config, str(folder), task)

@@ -21,18 +21,69 @@ from attar.errors import ArtifactError
 TASK_FILE = "task.json"
 
 
+Objective = Literal["classification", "regression", "text_to_text"]
+HEADS = ("ForSequenceClassification", "ForConditionalGeneration")
+"""Ends of the names of architectures that say what a model is for."""
+
+
+class Generation(Config):
+    """How an encoder-decoder chooses its words; the names and their meanings are transformers'."""
+
+    num_beams: int = Field(default=1, ge=1)
+    max_new_tokens: int = Field(default=128, gt=0)
+    min_new_tokens: int = Field(default=0, ge=0)
+    length_penalty: float = 1.0
+    """Of beams: a score is divided by length ** length_penalty."""
+    no_repeat_ngram_size: int = Field(default=0, ge=0)
+    """Runs of so many tokens occur once at most; 0: no limit."""
+    early_stopping: bool = False
+    """Of beams: stop as soon as num_beams texts are complete."""
+    forced_bos_token_id: int | None = None
+    """The first token written."""
+    forced_eos_token_id: int | None = None
+    """The last token of a text that reaches its limit."""
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> Generation:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(
+                f"min_new_tokens is {self.min_new_tokens}, above max_new_tokens = "
+                f"{self.max_new_tokens}"
+            )
+        return self
+
+
 class Task(Config):
     """What goes in, what comes out, and what counts as good."""
 
-    objective: Literal["classification", "regression"]
+    objective: Objective
     label_names: tuple[str, ...] = ()
-    """Name of each class in the order of the logits; empty or one name for regression."""
+    """Name of each class in the order of the logits; empty or one name for regression; empty for
+    text_to_text."""
     max_length: int = Field(gt=0)
     """Tokens; longer texts are cut."""
     input_names: tuple[str, ...]
     """Model inputs made from a text, such as input_ids and attention_mask."""
     metrics: tuple[str, ...] = ()
     """The first one selects the best model."""
+    max_target_length: int | None = Field(default=None, gt=0)
+    """Tokens of a target text; text_to_text only."""
+    generation: Generation | None = None
+    """text_to_text only."""
+
+    @model_validator(mode="after")
+    def _generation_fits_the_objective(self) -> Task:
+        is_text = self.objective == "text_to_text"
+        if is_text and (self.label_names or self.generation is None):
+            raise ValueError(
+                f"text_to_text needs generation and no label_names, got {len(self.label_names)} "
+                f"label_names and generation = {self.generation}"
+            )
+        if not is_text and (self.generation or self.max_target_length):
+            raise ValueError(
+                f"generation and max_target_length belong to text_to_text, not to {self.objective}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _labels_fit_the_objective(self) -> Task:
@@ -47,20 +98,21 @@ class Task(Config):
 
     @property
     def num_labels(self) -> int:
-        """Width of the model's head."""
+        """Width of a classifier's head."""
         return len(self.label_names) if self.objective == "classification" else 1
 
     def write(self, folder: Path) -> None:
         """Put `task.json` into a model folder."""
-        write_json(folder / TASK_FILE, self.model_dump(mode="json"))
+        write_json(folder / TASK_FILE, self.model_dump(mode="json", exclude_none=True))
 
     @classmethod
     def read(cls, folder: Path) -> Task:
-        """What a model folder is for: its `task.json`, or what the config of a classifier says.
+        """What a model folder is for: its `task.json`, or what the config of a classifier or of a
+        generator says.
 
         Raises:
             ArtifactError: the file is no JSON or says something impossible; there is none, and the
-                model has no classification head.
+                model has no head that says it.
             ModelError: a config that describes no task that attar knows.
         """
         file = folder / TASK_FILE
@@ -80,14 +132,14 @@ class Task(Config):
             ) from error
 
 
-def is_classifier(folder: Path) -> bool:
-    """Whether a model folder says what it is for: by `task.json`, or by a classifier's config."""
+def says_its_task(folder: Path) -> bool:
+    """Whether a model folder says what it is for: by `task.json`, or by the head in its config."""
     if (folder / TASK_FILE).is_file():
         return True
     file = folder / "config.json"
     plain = read_json(file) if file.is_file() else {}
     names = (plain.get("architectures") if isinstance(plain, dict) else None) or [""]
-    return str(names[0]).endswith("ForSequenceClassification")
+    return str(names[0]).endswith(HEADS)
 
 
 def find_model_folder(path: Path) -> Path:

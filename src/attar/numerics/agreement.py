@@ -39,6 +39,28 @@ class SqnrSum:
         return 10 * math.log10(self.signal / self.error) if self.signal > 0 else -math.inf
 
 
+@dataclass
+class CosineSum:
+    """Products of a signal with another, summed over batches: the cosine of the whole streams."""
+
+    product: float = 0.0
+    first: float = 0.0
+    second: float = 0.0
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Count one more piece of both."""
+        a, b = x.detach().to(torch.float64).flatten(), y.detach().to(torch.float64).flatten()
+        self.product += float(a @ b)
+        self.first += float(a @ a)
+        self.second += float(b @ b)
+
+    @property
+    def cosine(self) -> float:
+        """−1 … 1; 0 when one of the streams is all zeros."""
+        norms = math.sqrt(self.first) * math.sqrt(self.second)
+        return 0.0 if norms == 0 else self.product / norms
+
+
 def sqnr_db(x: Tensor, y: Tensor) -> float:
     """20·log10(‖x‖ / ‖x − y‖), in decibels: 0 when the error is as large as the signal, infinite
     when there is none.
@@ -56,6 +78,16 @@ def cosine(x: Tensor, y: Tensor) -> float:
     """Cosine of the angle between two tensors seen as vectors, −1 … 1; 0 when one of them is all
     zeros.
     """
-    a, b = x.detach().to(torch.float64).flatten(), y.detach().to(torch.float64).flatten()
-    norms = float((a @ a).sqrt() * (b @ b).sqrt())
-    return 0.0 if norms == 0 else float(a @ b) / norms
+    total = CosineSum()
+    total.add(x, y)
+    return total.cosine
+
+
+def finite_or_none(value: float) -> float | None:
+    """A figure for JSON, which knows no infinity: of decibels, null means that nothing was lost.
+
+    Example:
+        >>> finite_or_none(41.5), finite_or_none(math.inf)
+        (41.5, None)
+    """
+    return value if math.isfinite(value) else None

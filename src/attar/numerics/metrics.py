@@ -14,7 +14,8 @@ count 1: one source of truth.
 
 What is undefined is defined here, because a report cannot print NaN: where one side does not vary
 (one class, a constant prediction), `matthews`, `pearson` and `spearman` are 0, as is `f1` where
-class 1 is neither present nor predicted. Left out: averages of F1 over classes, because no task
+class 1 is neither present nor predicted. ROUGE is computed text by text elsewhere (`rouge`); what
+is left of it here is the mean over rows. Left out: averages of F1 over classes, because no task
 here asks for them.
 """
 
@@ -118,6 +119,11 @@ def f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats
     return _ratio(2 * true_positives, predicted_and_labelled)
 
 
+def mean_of_counts(scores: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
+    """Mean of a score that each row has by itself, in each resample; `labels` have no say."""
+    return _ratio(counts @ scores.astype(np.float64), counts.sum(axis=1))
+
+
 def pearson_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
     """`pearson` of each resample."""
     x, y = _centred(predictions), _centred(labels)
@@ -186,6 +192,8 @@ def _on_all_rows(metric: CountsMetric, predictions: ArrayLike, labels: ArrayLike
     return float(metric(predicted, labelled, np.ones((1, len(predicted))))[0])
 
 
+ROUGE = ("rouge1", "rouge2", "rougeL")
+"""Metrics of written texts, 0..1. Their "predictions" are the scores of the rows."""
 METRICS: Mapping[str, Metric] = {
     "accuracy": accuracy,
     "matthews": matthews,
@@ -199,5 +207,6 @@ METRICS_OF_COUNTS: Mapping[str, CountsMetric] = {
     "f1": f1_of_counts,
     "pearson": pearson_of_counts,
     "spearman": spearman_of_counts,
+    **dict.fromkeys(ROUGE, mean_of_counts),
 }
-"""The same names: every metric has its form for resamples."""
+"""The same names, and ROUGE: every metric has its form for resamples."""

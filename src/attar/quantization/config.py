@@ -1,12 +1,26 @@
-"""Settings of `run = "quantize"`. Imports no torch."""
+"""Settings of `run = "quantize"`. Imports no torch.
+
+A method is a preset of four independent choices, each of which a recipe may also make by itself:
+
+    transform   what is moved across norms before anything is rounded  (transforms/)
+    weights     how weights become integers                            (weights/)
+    ranges      where each activation's grid begins and ends           (the method's own)
+    refine      what is learned by gradient afterwards                 (learning/)
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from attar.config import Config
+
+TransformRule = Literal["none", "gamma", "smoothquant", "os_plus", "auto"]
+WeightRule = Literal["nearest", "clipped", "gptq"]
+BATCH_SIZE = 32
+"""Calibration texts a batch, where the recipe says nothing; the paper's. For a model that writes
+text it is 4, the paper's too."""
 
 
 class Calibration(Config):
@@ -15,9 +29,41 @@ class Calibration(Config):
     data: str
     """Name of a `[data.<name>]` table; its train split is used."""
     examples: int = Field(default=256, gt=0)
-    batch_size: int = Field(default=32, gt=0)
+    batch_size: int | None = Field(default=None, gt=0)
+    """None: 32, and 4 for a model that writes text."""
     seed: int | None = None
     """Which examples; None: the recipe's seed."""
+
+
+class Budget(Config):
+    """What a mixed-precision model may cost; exactly one limit."""
+
+    average_bits: float | None = Field(default=None, ge=2, le=8)
+    """Mean bits of a weight, counted by its values."""
+    max_latency_ms: float | None = Field(default=None, gt=0)
+    """One text of 128 tokens in the deployed runtime on this CPU."""
+    max_accuracy_drop: float | None = Field(default=None, gt=0, lt=1)
+    """Of the data's first metric, 0..1, measured on training rows that did not calibrate."""
+    widths: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
+    """Bits a tensor may be given."""
+
+    @model_validator(mode="after")
+    def _has_one_limit(self) -> Budget:
+        limits = (self.average_bits, self.max_latency_ms, self.max_accuracy_drop)
+        given = sum(limit is not None for limit in limits)
+        if given != 1:
+            raise ValueError(
+                f"a budget has exactly one of average_bits, max_latency_ms and max_accuracy_drop, "
+                f"got {given}"
+            )
+        if not self.widths or any(not 2 <= width <= 8 for width in self.widths):
+            raise ValueError(f"widths are 2 to 8 bits, got {list(self.widths)}")
+        if self.average_bits is not None and self.average_bits < min(self.widths):
+            raise ValueError(
+                f"average_bits is {self.average_bits:g}, and the smallest of the widths "
+                f"{sorted(self.widths)} is {min(self.widths)}; allow more bits or a smaller width"
+            )
+        return self
 
 
 class QuantizeSettings(Config):
@@ -25,18 +71,48 @@ class QuantizeSettings(Config):
 
     run: Literal["quantize"] = "quantize"
     model: str
-    """A step that trains, or a folder or hub id of a fine-tuned classifier."""
+    """A step that trains, or a folder or hub id of a fine-tuned model."""
     calibration: Calibration
     weight_bits: int = Field(default=8, ge=2, le=8)
     activation_bits: int = Field(default=8, ge=2, le=8)
     embedding_bits: int | None = Field(default=None, ge=2, le=8)
     """None: weight_bits."""
+    transform: TransformRule | None = None
+    """None: the method's own."""
+    smoothquant_alpha: float = Field(default=0.5, ge=0, le=1)
+    """Share of the difficulty that SmoothQuant moves into the weights."""
+    weights: WeightRule | None = None
+    """None: the method's own."""
+    refine: bool = True
+    """False: leave out what the method would learn by gradient."""
+    budget: Budget | None = None
+    """Mixed precision: bits for each tensor, chosen by measurement; None: the same everywhere."""
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> QuantizeSettings:
+        # by its value: a recipe that was written out names every setting, the default ones too
+        usual = type(self).model_fields["smoothquant_alpha"].default
+        is_read = "smoothquant" in (self.transform, getattr(self, "method", None))
+        if self.smoothquant_alpha != usual and not is_read:
+            raise ValueError(
+                "smoothquant_alpha is read by SmoothQuant alone; "
+                'add transform = "smoothquant", or remove it'
+            )
+        return self
 
 
 class MinmaxStep(QuantizeSettings):
     """Range = mean over calibration batches of the batch minimum and maximum."""
 
     method: Literal["minmax"] = "minmax"
+
+
+class EmaMinmaxStep(QuantizeSettings):
+    """Range = moving average over calibration batches of the batch minimum and maximum."""
+
+    method: Literal["ema_minmax"] = "ema_minmax"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Weight of what was seen before."""
 
 
 class PercentileStep(QuantizeSettings):
@@ -48,4 +124,138 @@ class PercentileStep(QuantizeSettings):
     calibration texts."""
 
 
-QuantizeStep = Annotated[MinmaxStep | PercentileStep, Field(discriminator="method")]
+class OmseStep(QuantizeSettings):
+    """Range = the one whose grid is nearest to the tensor itself, in squared error."""
+
+    method: Literal["omse"] = "omse"
+    search: Literal["golden_section", "grid"] = "golden_section"
+    on: Literal["values", "histogram"] = "values"
+    """values: every real value of every batch, as published; histogram: its histogram, hundreds of
+    times cheaper."""
+
+
+class Clipping(QuantizeSettings):
+    """What the methods that clip by token share (Outlier Suppression, Algorithm 1)."""
+
+    candidates: int | None = Field(default=None, ge=1, le=100)
+    """Values of α tried, 1, 0.99, 0.98 …; None: the authors' 10, 30 and 90 at 8, 6 and 4 bits."""
+    alpha: Literal["global", "per_kind"] = "global"
+    """per_kind: one α for each kind of site, by coordinate search (ours)."""
+    whole_curve: bool = False
+    """Run every candidate to its end, for the curve of errors over α; the choice is the same."""
+    loss: Literal["mse", "kl"] = "mse"
+    """Of the final outputs. kl: of the class distributions (ours)."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Of the fine stage."""
+    epochs: int = Field(default=3, ge=1)
+    """Of the fine stage, over the calibration texts."""
+
+
+class TokenWiseClippingStep(Clipping):
+    """Coarse and fine stage alone, without migration."""
+
+    method: Literal["token_wise_clipping"] = "token_wise_clipping"
+
+
+class OutlierSuppressionStep(Clipping):
+    """Gamma migration, then coarse and fine stage: the paper's method."""
+
+    method: Literal["outlier_suppression"] = "outlier_suppression"
+
+
+class StepSizeStep(QuantizeSettings):
+    """Range = mean ± 3 standard deviations, then step sizes learned by gradient."""
+
+    method: Literal["step_size"] = "step_size"
+    learning_rate: float = Field(default=1e-5, gt=0)
+    epochs: int = Field(default=3, ge=1)
+
+
+class SmoothquantStep(QuantizeSettings):
+    """SmoothQuant's scales, then the range of all values."""
+
+    method: Literal["smoothquant"] = "smoothquant"
+
+
+class OsPlusStep(QuantizeSettings):
+    """Outlier Suppression+: shift and scale searched by output error, then the range of all
+    values."""
+
+    method: Literal["os_plus"] = "os_plus"
+
+
+class AutoStep(QuantizeSettings):
+    """Ours: transform, weights, ranges and steps, each chosen by what it measurably saves."""
+
+    method: Literal["auto"] = "auto"
+    loss: Literal["mse", "kl"] = "mse"
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Of the reconstruction, as a share: of a row's step for a weight, of itself for a step."""
+    epochs: int = Field(default=6, ge=1)
+    """Of the reconstruction, over the calibration texts."""
+
+
+class QatStep(QuantizeSettings):
+    """What the methods share that train the quantized model."""
+
+    data: str | None = None
+    """Training data; None: the calibration's."""
+    start: Literal["token_wise_clipping", "minmax", "mean_3sigma", "auto"] = "token_wise_clipping"
+    """Where the step sizes begin."""
+    distil: bool = True
+    """Learn from the float model's outputs too."""
+    epochs: float = Field(default=3, gt=0)
+    learning_rate: float = Field(default=3e-5, gt=0)
+    batch_size: int = Field(default=32, gt=0)
+    max_length: int | None = Field(default=None, ge=8)
+    """None: the model's own."""
+
+    @model_validator(mode="after")
+    def _trains_what_it_says(self) -> QatStep:
+        if not self.refine:
+            raise ValueError(
+                "refine = false leaves the training out, and nothing of this method is left; use "
+                'method = "token_wise_clipping" or "auto"'
+            )
+        if self.weights == "gptq":
+            raise ValueError(
+                'training begins at the float weights, so the rounding of weights = "gptq" would '
+                'be thrown away; use "nearest" or "clipped"'
+            )
+        return self
+
+
+class LsqStep(QatStep):
+    """Learned step sizes, symmetric where the values are, without learned zero points."""
+
+    method: Literal["lsq"] = "lsq"
+
+
+class LsqPlusStep(QatStep):
+    """Learned step sizes and zero points."""
+
+    method: Literal["lsq_plus"] = "lsq_plus"
+
+
+class PactStep(QatStep):
+    """Learned clipping values; weights by the range of their values."""
+
+    method: Literal["pact"] = "pact"
+
+
+QuantizeStep = Annotated[
+    MinmaxStep
+    | EmaMinmaxStep
+    | PercentileStep
+    | OmseStep
+    | TokenWiseClippingStep
+    | OutlierSuppressionStep
+    | StepSizeStep
+    | SmoothquantStep
+    | OsPlusStep
+    | AutoStep
+    | LsqStep
+    | LsqPlusStep
+    | PactStep,
+    Field(discriminator="method"),
+]

@@ -1,6 +1,7 @@
 """The step `quantize`: a fine-tuned model in, the same model in few bits out.
 
-    weights → integers (no data)  ·  calibration (one float pass)  ·  method → ranges → grids
+    transform (moves scales across norms) → weights → integers  ·  calibration (one float pass)
+    → ranges → grids → refinement (learns by gradient)
     → model/ with qparams.json and weights.safetensors, and what was lost where
 
 What was lost is measured, not assumed: decibels for every weight and site, and for the logits.
@@ -11,11 +12,11 @@ from __future__ import annotations
 import copy
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from attar.artifacts import write_json
@@ -24,87 +25,80 @@ from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError
 from attar.models.load import LoadedModel, load_model
 from attar.models.simulated.packing import size_mib, write_tensors
-from attar.models.simulated.qparams import Bits, ModelQParams, SiteQParams
+from attar.models.simulated.qparams import ModelQParams
 from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import TOKENIZER_FILES
 from attar.models.structure.ports import use_attar_attention_
-from attar.models.structure.sites import family_of, sites_of
-from attar.numerics.agreement import sqnr_db
-from attar.quantization.calibration import (
-    Batch,
-    Calibration,
-    calibrate,
-    choose_examples,
-    grids_of,
-    length_sorted,
-    site_sqnr,
-    to_tensors,
-)
-from attar.quantization.config import MinmaxStep, PercentileStep
-from attar.quantization.method import Method
-from attar.quantization.minmax import minmax
-from attar.quantization.percentile import percentile
-from attar.quantization.weights import QuantizedWeights, put_on_grid_, quantize_weights
+from attar.models.structure.shortcuts import restored_norms
+from attar.models.structure.sites import family_of
+from attar.numerics.agreement import SqnrSum, finite_or_none, sqnr_db
+from attar.quantization.calibration.calibrate import Batch, site_sqnr
+from attar.quantization.calibration.texts import calibration_texts
+from attar.quantization.config import QatStep, QuantizeSettings
+from attar.quantization.learning.job import check_qat
+from attar.quantization.method import Problem, Solution
+from attar.quantization.precision.allocate import check_budget, plan_bits
+from attar.quantization.solve import name_of, prepare_, simulated, solve
+from attar.quantization.weights.nearest import QuantizedWeights
 from attar.step import StepContext
 
-METHODS: dict[str, Method] = {
-    "minmax": minmax,
-    "percentile": percentile,
-}
 
-AnyQuantizeStep = MinmaxStep | PercentileStep
-
-
-def quantize(config: AnyQuantizeStep, context: StepContext) -> dict[str, Any]:
+def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
     """Quantize `config.model` and write the artifact `model/` and `calibration.json`.
 
     Returns: the step's metrics.
     Raises:
         ModelError: the model is not fine-tuned, of an unknown family, or not finite.
         DataError: too few calibration examples.
+        UsageError: settings that do not fit the model or its data.
     """
     loaded = _load_float(config, context)
+    held_out = check_budget(config, loaded, context)
+    if isinstance(config, QatStep) and config.refine:
+        check_qat(config, loaded, context)
     batches = _calibration_batches(config, loaded, context)
-    bits = Bits(
-        weight=config.weight_bits,
-        embedding=config.embedding_bits or config.weight_bits,
-        activation=config.activation_bits,
-    )
-    weights = quantize_weights(loaded.model, bits)
-    on_grid = copy.deepcopy(loaded.model)
-    put_on_grid_(on_grid, weights)
-    calibration = calibrate(loaded.model, sites_of(loaded.model), batches, context)
-    chosen = METHODS[config.method](config, calibration, on_grid)
-    grids = grids_of(chosen.ranges, config.activation_bits)
+    prepared = prepare_(config, loaded, batches, context)
+    planned: dict[str, Any] = {}
+    if config.budget is not None:
+        method, calibration, plan = prepared.method, prepared.calibration, prepared.plan
+        plan, planned["budget"] = plan_bits(
+            config, method, loaded, calibration, plan, held_out, context
+        )
+        prepared = replace(prepared, plan=plan)
+    problem, solution = solve(prepared)
+    plan, calibration = prepared.plan, prepared.calibration
     qparams = ModelQParams(
         family=family_of(loaded.model),
-        method=config.method,
-        bits=bits,
-        sites=tuple(grids),
-        weights=weights.entries,
-        tied=dict(weights.tied),
+        method=name_of(config),
+        bits=plan.bits,
+        sites=tuple(solution.grids),
+        weights=solution.weights.entries,
+        tied=dict(solution.weights.tied),
+        float_tensors=tuple(sorted(plan.float_tensors)),
+        transformed=restored_norms(loaded.model),
     )
     folder = context.folder / "model"
-    _write(folder, loaded, qparams, weights)
+    _write(folder, loaded, qparams, solution.weights)
     return {
-        "method": config.method,
-        "weight_bits": bits.weight,
-        "activation_bits": bits.activation,
-        "embedding_bits": bits.embedding,
-        "num_sites": len(grids),
-        **chosen.details,
+        "method": name_of(config),
+        **{f"{sort}_bits": bits for sort, bits in qparams.mean_bits.items()},
+        "num_sites": len(solution.grids),
+        "transform": prepared.moved,
+        "weight_rule": prepared.method.weights_of(config),
+        **solution.details,
+        **planned,
         "calibration": {
             "examples": calibration.num_examples,
             "batches": len(batches),
             "tokens": calibration.num_tokens,
             "seconds": calibration.seconds,
         },
-        **_losses(loaded.model, on_grid, grids, weights, calibration),
+        **_losses(problem, solution),
         "size_mib": size_mib(folder),
     }
 
 
-def _load_float(config: AnyQuantizeStep, context: StepContext) -> LoadedModel:
+def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
     folder = resolve_model(config.model, context.inputs, context.recipe_folder)
     loaded = load_model(folder, attention="eager")
     if loaded.task is None:
@@ -119,25 +113,28 @@ def _load_float(config: AnyQuantizeStep, context: StepContext) -> LoadedModel:
 
 
 def _calibration_batches(
-    config: AnyQuantizeStep, loaded: LoadedModel, context: StepContext
+    config: QuantizeSettings, loaded: LoadedModel, context: StepContext
 ) -> Sequence[Batch]:
     """The chosen training texts as batches; which ones is written to `calibration.json`."""
     settings, task = config.calibration, loaded.task
     assert task is not None
-    seed = context.seed if settings.seed is None else settings.seed
     data = load_data(
         context.data[settings.data], context.recipe_folder, name=settings.data, seed=context.seed
     )
-    train = data.split("train")
-    rows = choose_examples(len(train), settings.examples, seed, settings.data)
-    encoder = TextEncoder.from_folder(loaded.folder, task.max_length, task.input_names)
-    encoded = encoder.encode(train.rows(rows).texts)
-    batches = length_sorted(encoded.lengths, settings.batch_size)
+    texts = calibration_texts(
+        loaded,
+        TextEncoder.from_folder(loaded.folder, task.max_length, task.input_names),
+        data,
+        context,
+        examples=settings.examples,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
     write_json(
         context.folder / "calibration.json",
-        {"data": settings.data, "split": "train", "seed": seed, "indices": rows.tolist()},
+        {"data": settings.data, "split": "train", "seed": texts.seed, "indices": texts.indices},
     )
-    return [to_tensors(encoded.batch(batch)) for batch in batches]
+    return texts.batches
 
 
 def _write(
@@ -157,41 +154,47 @@ def _write(
     write_tensors(folder, qparams, weights.integers, weights.scales, weights.floats)
 
 
-def _losses(
-    model: PreTrainedModel,
-    on_grid: PreTrainedModel,
-    grids: Sequence[SiteQParams],
-    weights: QuantizedWeights,
-    calibration: Calibration,
-) -> dict[str, Any]:
+def _of_weights(
+    problem: Problem, weights: QuantizedWeights, quantized: PreTrainedModel
+) -> Iterator[float]:
+    """Decibels between each float weight and what it became, learned or rounded."""
+    floats, found = (dict(m.named_parameters()) for m in (problem.model, quantized))
+    return (sqnr_db(floats[entry.fqn], found[entry.fqn]) for entry in weights.entries)
+
+
+def _losses(problem: Problem, solution: Solution) -> dict[str, Any]:
     """What quantization cost: at each site, in each weight, and at the end, in decibels."""
-    of_sites = site_sqnr(model, grids, calibration)
-    logits = torch.cat(calibration.quantized_logits(on_grid, grids))
+    grids, weights, calibration = solution.grids, solution.weights, problem.calibration
+    of_sites = site_sqnr(problem.model, grids, calibration)
+    quantized = simulated(problem.model, weights)
+    of_logits = SqnrSum()
+    given_logits = calibration.quantized_logits(quantized, grids)
+    for float_given, given in zip(calibration.logits, given_logits, strict=True):
+        of_logits.add(float_given, given)
     finite = [db for db in of_sites.values() if math.isfinite(db)]
     return {
         "sites": {
             grid.name: {
                 "kind": grid.kind,
                 "block": grid.block,
+                "stack": grid.stack,
+                "bits": grid.bits,
                 "scale": grid.scale,
                 "zero_point": grid.zero_point,
                 "quant_min": grid.quant_min,
                 "quant_max": grid.quant_max,
                 "low": grid.low,
                 "high": grid.high,
-                "sqnr_db": _plain(of_sites[grid.name]),
+                "sqnr_db": finite_or_none(of_sites[grid.name]),
             }
             for grid in grids
         },
         "weights": {
-            entry.fqn: {"bits": entry.bits, "sqnr_db": _plain(weights.sqnr_db[entry.fqn])}
-            for entry in weights.entries
+            entry.fqn: {"bits": entry.bits, "sqnr_db": finite_or_none(db)}
+            for entry, db in zip(
+                weights.entries, _of_weights(problem, weights, quantized), strict=True
+            )
         },
         "mean_sqnr_db": sum(finite) / len(finite) if finite else None,
-        "logits_sqnr_db": _plain(sqnr_db(torch.cat(calibration.logits), logits)),
+        "logits_sqnr_db": finite_or_none(of_logits.db),
     }
-
-
-def _plain(db: float) -> float | None:
-    """Decibels for JSON, which knows no infinity: null means that nothing was lost."""
-    return db if math.isfinite(db) else None

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from attar.analysis.config import AnalyzeSettings, JudgedStudy, TextStudy
 from attar.artifacts import MIB, read_json
 from attar.data.load import load_data
 from attar.data.tables import TextData
@@ -36,8 +37,9 @@ from attar.models.load import input_names_of
 from attar.models.sources.references import resolve_model
 from attar.models.surgery import keep_blocks
 from attar.progress import human_seconds
-from attar.quantization.calibration import choose_examples
-from attar.quantization.config import QuantizeSettings
+from attar.quantization.calibration.calibrate import choose_examples
+from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
+from attar.recipe.quantize_work import mean_weight_bits, text_passes, training_passes
 from attar.recipe.schema import Recipe
 from attar.training.config import TrainStep
 from attar.training.update.precision import choose_precision
@@ -155,6 +157,8 @@ class _Planner:
         step = self.recipe.steps[name]
         if isinstance(step, TrainStep):
             return self._train(name, step)
+        if isinstance(step, AnalyzeSettings):
+            return self._analyze(name, step)
         if isinstance(step, QuantizeSettings):
             return self._quantize(name, step)
         if isinstance(step, ExportStep):
@@ -190,25 +194,51 @@ class _Planner:
             flops / (TRAIN_SHARE * self._speed(precision)) + OPEN_SECONDS,
         )
 
+    def _analyze(self, name: str, step: AnalyzeSettings) -> StepPlan:
+        model = self._model(step.model, None, 128)
+        watched, judged = step.passes
+        flops, memory = 0, 3 * model.size_mib
+        if isinstance(step, TextStudy):
+            wanted = step.calibration
+            available = len(self._loaded(step.data).split("train"))
+            choose_examples(available, wanted.examples, self.recipe.seed, step.data)
+            _, tokens = self._texts(step.data, "train", model)
+            flops += watched * wanted.examples * model.cost.flops(1, tokens)
+            batch = wanted.batch_size or BATCH_SIZE
+            memory += batch * _activation_bytes(model.cost, tokens) / MIB
+        if isinstance(step, JudgedStudy):
+            rows, tokens = self._texts(step.data, "validation", model)
+            flops += judged * min(rows, step.num_rows) * model.cost.flops(1, tokens)
+        seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * self._speed("fp32"))
+        return StepPlan(name, step.run, None, flops, RUNTIME_MIB + memory, 1, seconds)
+
     def _quantize(self, name: str, step: QuantizeSettings) -> StepPlan:
         source = self._model(step.model, None, 128)
-        bytes_per_param = step.weight_bits / 8
+        bytes_per_param = mean_weight_bits(step, source.cost.model) / 8
         model = ModelPlan(source.cost, source.tokenizer_folder, bytes_per_param, source.max_length)
         self.models[name] = model
         data, wanted = step.calibration.data, step.calibration.examples
         choose_examples(len(self._loaded(data).split("train")), wanted, self.recipe.seed, data)
         _, tokens = self._texts(data, "train", model)
-        passes = 6  # two float passes for ranges and histograms, one for each of three candidates
-        flops = passes * wanted * model.cost.flops(1, tokens)
-        memory = (
-            2 * source.size_mib
-            + step.calibration.batch_size * _activation_bytes(model.cost, tokens) / MIB
-        )
-        seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * self._speed("fp32"))
-        params = model.cost.num_params
+        passes = text_passes(step, model.cost.model)
+        flops = round(passes * wanted * model.cost.flops(1, tokens))
+        training = self._training_flops(step, model)
+        batch = step.calibration.batch_size or BATCH_SIZE
+        memory = 2 * source.size_mib + batch * _activation_bytes(model.cost, tokens) / MIB
+        speed = self._speed("fp32")
+        seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * speed) + training / (TRAIN_SHARE * speed)
+        params, flops = model.cost.num_params, flops + training
         return StepPlan(
             name, step.run, params, flops, RUNTIME_MIB + memory, model.size_mib, seconds
         )
+
+    def _training_flops(self, step: QuantizeSettings, model: ModelPlan) -> int:
+        """Of quantization-aware training; 0 for a method that does not train."""
+        passes = training_passes(step)
+        if not isinstance(step, QatStep) or not passes:
+            return 0
+        rows, tokens = self._texts(step.data or step.calibration.data, "train", model)
+        return round(passes * rows * model.cost.flops(1, tokens))
 
     def _export(self, name: str, step: ExportStep) -> StepPlan:
         model = self._model(step.model, None, 128)
@@ -268,8 +298,11 @@ class _Planner:
         every = max(1, len(rows) // SAMPLED_TEXTS)
         return len(rows), max(1, round(float(encoder.encode(rows[::every]).lengths.mean())))
 
-    def _num_labels(self, data: str) -> int:
+    def _num_labels(self, data: str) -> int | None:
+        """Width of a classifier's head; None for a model that writes text."""
         texts = self._loaded(data)
+        if texts.objective == "text_to_text":
+            return None
         return len(texts.label_names) if texts.objective == "classification" else 1
 
     def _loaded(self, data: str) -> TextData:
@@ -292,7 +325,8 @@ def _activation_bytes(cost: Cost, tokens: int) -> int:
     config: Mapping[str, Any] = cost.model.config.to_dict()
     hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
     wide = config.get("intermediate_size") or config.get("d_ff") or 4 * hidden
-    heads = config.get("num_attention_heads") or config.get("num_heads") or config["n_head"]
+    names = ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_head")
+    heads = next(config[name] for name in names if config.get(name))
     blocks = cost.model.config.num_hidden_layers
     return 4 * tokens * blocks * (16 * hidden + 4 * wide + 2 * heads * tokens)
 

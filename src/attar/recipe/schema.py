@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 
 from pydantic import Field, model_validator
 
+from attar.analysis.config import AnalyzeStep
 from attar.config import Config, as_tuples
 from attar.data.config import DataConfig
 from attar.evaluation.config import EvaluateStep
@@ -20,7 +21,8 @@ from attar.report.config import ReportStep
 from attar.training.config import TrainStep
 
 StepConfig = Annotated[
-    TrainStep | QuantizeStep | ExportStep | EvaluateStep | ReportStep, Field(discriminator="run")
+    TrainStep | AnalyzeStep | QuantizeStep | ExportStep | EvaluateStep | ReportStep,
+    Field(discriminator="run"),
 ]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]

@@ -70,16 +70,24 @@ STEPS: Mapping[str, StepKind] = {
         ),
         data=("data",),
     ),
+    "analyze": StepKind(
+        "attar.analysis.run:analyze",
+        models=(ModelPlace("model", FLOAT),),
+        data=("data",),
+        version=2,
+    ),
     "quantize": StepKind(
         "attar.quantization.run:quantize",
         models=(ModelPlace("model", FLOAT, needs_task=True),),
-        data=("calibration.data",),
+        data=("calibration.data", "data"),
+        version=2,
     ),
     "export": StepKind(
         "attar.export.run:export",
         models=(ModelPlace("model", ("train", "quantize"), needs_task=True),),
         data=("data",),
         names_matter=True,
+        version=2,
     ),
     "evaluate": StepKind(
         "attar.evaluation.run:evaluate",

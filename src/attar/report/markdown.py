@@ -24,6 +24,8 @@ from attar.report.sections.page import Page
 
 SPECIAL = re.compile(r"([\\`*_\[\]|~#!])")
 WORST_SITES = 8
+STUDY_ROWS = 16
+"""Rows of a study's table; report.json has all."""
 
 
 def plain(text: object) -> str:
@@ -49,7 +51,9 @@ def markdown_of(page: Page) -> str:
         *_gates(page),
         *_sweeps(page),
         *_trainings(page),
+        *_studies(page),
         *_quantizations(page),
+        *_budgets(page),
         *_exports(page),
         *_provenance(page),
     ]
@@ -138,6 +142,23 @@ def _fact(value: object) -> str:
     return plain(value) if known is None else number_text(known)
 
 
+def _studies(page: Page) -> list[str]:
+    blocks = []
+    for study in page.studies:
+        facts = "; ".join(f"{plain(name)} {_fact(value)}" for name, value in study.facts)
+        of = f" of {plain(study.model)}" if study.model else ""
+        blocks.append(f"### {plain(study.name)}: {plain(study.title)}{of}")
+        blocks += [f"{facts}."] if facts else []
+        for grid in study.grids:
+            rows = [[plain(cell) for cell in row] for row in grid.rows[:STUDY_ROWS]]
+            left = len(grid.rows) - len(rows)
+            more = f" (the first {len(rows)} of {len(grid.rows)})" if left else ""
+            blocks.append(f"{plain(grid.caption)}{more}:")
+            texts = next((i for i, c in enumerate(grid.columns) if c.is_number), len(grid.columns))
+            blocks.append(_table([plain(c.head) for c in grid.columns], rows, text_columns=texts))
+    return ["## Studies", *blocks] if blocks else []
+
+
 def _quantizations(page: Page) -> list[str]:
     blocks = []
     for step in page.quantizations:
@@ -152,6 +173,32 @@ def _quantizations(page: Page) -> list[str]:
             head = ["worst sites", "kind", "SQNR dB"]
             blocks.append(_table(head, rows[:WORST_SITES], text_columns=2))
     return ["## Quantization", *blocks] if blocks else []
+
+
+def _budgets(page: Page) -> list[str]:
+    blocks = []
+    for budget in page.budgets:
+        facts = "; ".join(f"{plain(name)} {_fact(value)}" for name, value in budget.facts)
+        rows = [
+            [
+                "**chosen**" if point.is_chosen else "",
+                *map(
+                    number_text,
+                    (
+                        point.average_bits,
+                        point.size_mib,
+                        point.latency_ms,
+                        point.loss,
+                        point.output_error,
+                        point.drop,
+                    ),
+                ),
+            ]
+            for point in budget.points
+        ]
+        head = ["plan", "bits a weight", "MiB", "ms", "predicted error", "measured error", "drop"]
+        blocks += [f"### {plain(budget.name)}", f"{facts}.", _table(head, rows)]
+    return ["## Mixed precision", *blocks] if blocks else []
 
 
 def _exports(page: Page) -> list[str]:

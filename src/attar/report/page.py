@@ -17,7 +17,9 @@ from typing import Any
 from attar.extras import require
 from attar.progress import human_seconds
 from attar.report import quantities
+from attar.report.charts.front import budget_pictures
 from attar.report.charts.pictures import comparison_pictures, training_pictures
+from attar.report.charts.studies import study_pictures
 from attar.report.glossary import WORDS, word_id
 from attar.report.reading import Made, base_name, number
 from attar.report.sections.compression import Quantized
@@ -28,6 +30,8 @@ HERE = Path(__file__).parent
 MACHINE_WORDS = {"cpu": "CPU", "memory_gib": "memory, GiB", "isa": "instruction sets"}
 WORST_SITES = 12
 """Sites shown at once; the others are folded away."""
+FIRST_ROWS = 24
+"""Rows of a study's table shown at once; a longer table is folded away."""
 
 
 def html_of(page: Page, made: Sequence[Made]) -> str:
@@ -55,6 +59,8 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
     html: str = environment.get_template("template.html").render(
         page=page,
         comparison_pictures=[comparison_pictures(each, made) for each in page.comparisons],
+        study_pictures=[study_pictures(study) for study in page.studies],
+        budget_pictures=[budget_pictures(budget) for budget in page.budgets],
         training_pictures=[training_pictures(training) for training in page.trainings],
         forms=FORM_WORDS,
         interval=quantities.interval_text,
@@ -68,6 +74,7 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         script=markup(script),
         script_hash=_policy_hash(script),
         worst_sites=WORST_SITES,
+        first_rows=FIRST_ROWS,
     )
     return html
 

@@ -12,7 +12,9 @@ DASH = "–"
 """Shown where nothing was measured."""
 SHOWN_AS_PERCENT = frozenset({"accuracy", "f1"})
 """Shares; correlations keep three decimals."""
-QUALITIES = frozenset({"accuracy", "f1", "matthews", "pearson", "spearman"})
+QUALITIES = frozenset(
+    {"accuracy", "f1", "matthews", "pearson", "spearman", "rouge1", "rouge2", "rougeL"}
+)
 """Metrics between −1 and 1: a point is a hundredth of any of them."""
 EQUAL_WITHIN = 0.05
 """Two latencies or sizes whose ratio is this near to 1 are called the same in a headline."""

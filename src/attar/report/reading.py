@@ -38,6 +38,8 @@ class Made:
     """Lines of history.jsonl, for a training step."""
     blocks: int | None = None
     """Transformer blocks of the model in the folder, where it says so."""
+    study: Mapping[str, Any] = field(default_factory=dict)
+    """study.json of an analyze step."""
 
     @property
     def run(self) -> str:
@@ -100,7 +102,12 @@ def _read_one(name: str, folder: Path, steps: Mapping[str, Any]) -> Made:
         settings=settings,
         history=_read_history(folder / "history.jsonl"),
         blocks=_read_blocks(folder),
+        study=_read_study(folder / "study.json"),
     )
+
+
+def _read_study(file: Path) -> Mapping[str, Any]:
+    return table(read_json(file)) if file.is_file() else {}
 
 
 def _read_history(file: Path) -> tuple[Mapping[str, Any], ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.data.batches import LengthGroupedBatches
@@ -36,6 +38,10 @@ class Job:
     validation: Examples
     metrics: tuple[str, ...]
     """The first one selects."""
+    penalty: Callable[[], Tensor] | None = None
+    """Added to the loss of every step: what its parameters cost by themselves."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Parameter name → factor on its learning rate, where it is not 1."""
 
     @cached_property
     def batches(self) -> LengthGroupedBatches:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from attar.errors import NonFiniteError, StoppedError
+from attar.errors import ArtifactError, NonFiniteError, StoppedError
 from attar.losses.targets import count_units
 from attar.losses.total import LossValues
 from attar.progress import Progress, Task
@@ -56,7 +56,7 @@ class Loop:
         self._accelerator, self._store = accelerator, store
         self._progress, self._should_stop = progress, should_stop
         self._total = job.total_steps
-        self._optimizer = build_optimizer(job.model, config)
+        self._optimizer = build_optimizer(job.model, config, job.rates)
         self._learning_rate = Schedule.of(
             config.schedule, config.learning_rate, self._total, config.warmup_ratio
         )
@@ -98,6 +98,8 @@ class Loop:
         torch.manual_seed(derive_seed(job.seed, "dropout", step))
         try:
             parts = [self._backward(part, counts, step) for part in self._micro_batches(rows)]
+            if job.penalty is not None:
+                self._accelerator.backward(job.penalty())
             norm = self._accelerator.clip_grad_norm_(
                 self._model.parameters(), self._config.max_grad_norm or float("inf")
             )
@@ -172,6 +174,11 @@ class Loop:
         found = self._store.newest()
         if found is None:
             return
+        if found.place.step > self._total:
+            raise ArtifactError(
+                f"{self._job.name}: a checkpoint is after step {found.place.step}, this run has "
+                f"{self._total} steps; it belongs to another run: remove its scratch folder"
+            )
         fill_weights_(self._model, found.weights)
         fill_moments_(self._model, self._optimizer, found.moments)
         self.place = found.place

@@ -7,13 +7,9 @@ pass.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-
-from attar.artifacts import disk_errors_explained, read_json
+from attar.artifacts import read_json
 from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.data.tokenize import TextEncoder
@@ -32,12 +28,12 @@ from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_one_stack, require_positions
 from attar.training.loop import Loop
 from attar.training.saving.checkpoint import CheckpointStore
+from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
 from attar.training.teachers import Teacher, load_teacher
-from attar.training.update.precision import Precision, choose_precision
+from attar.training.update.accelerator import open_accelerator
+from attar.training.update.precision import Precision
 from attar.training.validation import metrics_for
-
-HISTORY_FILE = "history.jsonl"
 
 
 def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
@@ -49,12 +45,18 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
     data = load_data(
         context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
     )
+    if data.objective == "text_to_text":
+        raise UsageError(
+            f"{context.name}: data {data.name!r} is for text_to_text, which training does not know "
+            "yet (classification and regression only); start from a model that writes text already "
+            "and quantize that"
+        )
     seed = context.seed if config.seed is None else config.seed
     student = _student(config, context, data, seed)
     loss = TotalLoss(config.effective_losses, data.objective)
     teacher = _teacher(config, context, student, loss, seed)
     job = _job(config, context, data, student, teacher, loss, seed)
-    accelerator, precision = _accelerator(config, context)
+    accelerator, precision = open_accelerator(config.precision, context)
     student.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
     if teacher is not None:
         teacher.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
@@ -65,9 +67,7 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
 
     student.model.to("cpu")  # pyright: ignore[reportArgumentType]
     save_model(student, context.folder / "model")
-    with disk_errors_explained(context.folder):
-        lines = (json.dumps(line, ensure_ascii=False) for line in place.history)
-        (context.folder / HISTORY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_history(context.folder, place)
     return _metrics(job, data, place, precision)
 
 
@@ -170,31 +170,6 @@ def _job(
         validation=validation,
         metrics=student.task.metrics,
     )
-
-
-def _accelerator(config: TrainStep, context: StepContext) -> tuple[Accelerator, Precision]:
-    """accelerate keeps one precision a process; an earlier step of the recipe may have used
-    another.
-    """
-    AcceleratorState._reset_state()
-    device = Accelerator(mixed_precision="no").device
-    precision = choose_precision(config.precision, device)
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision="bf16" if precision.name == "bf16" else "no")
-    if accelerator.num_processes > 1:
-        raise UsageError(
-            f"{context.name}: started as one of {accelerator.num_processes} processes; "
-            "training runs in one process for now: start attar without a launcher"
-        )
-    context.progress.say(
-        f"  {context.name}: {precision.name} on {device.type} ({precision.reason})"
-    )
-    if precision.is_emulated:
-        context.progress.warn(
-            f"{context.name}: this {device.type} only emulates bf16, which is slow; "
-            'precision = "auto" avoids it'
-        )
-    return accelerator, precision
 
 
 def _metrics(job: Job, data: TextData, place: Place, precision: Precision) -> dict[str, Any]:

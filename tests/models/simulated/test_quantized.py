@@ -16,10 +16,10 @@ from attar.models.simulated.packing import read_integers
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import Quantizer, load_simulated
 from attar.models.structure.ports import inserted
-from attar.models.structure.sites import SITE_ROWS
 from attar.numerics.agreement import sqnr_db
 
-FAMILIES = sorted(SITE_ROWS)
+FAMILIES = ("bert", "roberta")
+"""BART, which writes text, is quantized as a whole in the tests of its calibration."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

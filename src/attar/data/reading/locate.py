@@ -17,7 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from attar.data.config import FilesData, GlueData, GlueTask
+from attar.data.config import (
+    FilesData,
+    GlueData,
+    GlueTask,
+    SummarizationData,
+    SummarizationTask,
+)
 from attar.errors import DataError
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet", ".txt")
@@ -29,7 +35,7 @@ TEST_STEMS = ("test",)
 SHARD = re.compile(r"-\d+-of-\d+")
 SAMPLE = re.compile(r"_\d+k")
 
-GLUE_STEMS = {"train": ("train",), "validation": ("validation",), "test": ("test",)}
+PLAIN_STEMS = {"train": ("train",), "validation": ("validation",), "test": ("test",)}
 MNLI_STEMS = {
     "train": ("train",),
     "validation": ("validation_matched", "validation"),
@@ -67,24 +73,49 @@ def glue_files(config: GlueData, recipe_folder: Path) -> SplitFiles:
     Raises:
         DataError: there is no folder of that task, or no file of any split in it.
     """
-    root = recipe_folder / os.path.expanduser(config.path or "")  # noqa: PTH111 - unknown users stay
-    folder = root / config.task
-    stems = MNLI_STEMS if config.task == "mnli" else GLUE_STEMS
+    return _task_files(
+        *("GLUE", config.task, get_args(GlueTask)),
+        recipe_folder / os.path.expanduser(config.path or ""),  # noqa: PTH111 - unknown users stay
+        MNLI_STEMS if config.task == "mnli" else PLAIN_STEMS,
+    )
+
+
+def summarization_files(config: SummarizationData, recipe_folder: Path) -> SplitFiles:
+    """The files of a task below `config.path`; a task without a split simply lacks it.
+
+    Raises:
+        DataError: there is no folder of that task, or no file of any split in it.
+    """
+    return _task_files(
+        *("summarization", config.task, get_args(SummarizationTask)),
+        recipe_folder / os.path.expanduser(config.path or ""),  # noqa: PTH111 - unknown users stay
+        PLAIN_STEMS,
+    )
+
+
+def _task_files(
+    group: str,
+    task: str,
+    tasks: Sequence[str],
+    root: Path,
+    stems: Mapping[str, Sequence[str]],
+) -> SplitFiles:
+    folder = root / task
     if not folder.is_dir():
-        tasks = (
-            sorted(path.name for path in root.iterdir() if path.name in get_args(GlueTask))
+        there = (
+            sorted(path.name for path in root.iterdir() if path.name in tasks)
             if root.is_dir()
             else []
         )
         raise DataError(
-            f"GLUE task {config.task!r} needs the folder {folder}, which does not exist; {root} "
-            + (f"holds {', '.join(tasks)}" if tasks else "is no folder with GLUE tasks in it")
+            f"{group} task {task!r} needs the folder {folder}, which does not exist; {root} "
+            + (f"holds {', '.join(there)}" if there else f"is no folder with {group} tasks in it")
             + "; correct path, or leave it out to take the task from the hub"
         )
     found = _files_of_splits(_data_files(folder), stems)
     if not found:
         raise DataError(
-            f"{folder} holds no split of GLUE task {config.task!r}; expected files such as "
+            f"{folder} holds no split of {group} task {task!r}; expected files such as "
             "train.jsonl.gz and validation.jsonl.gz"
         )
     return found

@@ -94,7 +94,7 @@ def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: 
 def _fault_of(record: Record, columns: Columns, ids: set[str]) -> str | None:
     """Why a row cannot be used, or None; its id is added to those seen."""
     for name in columns.text:
-        reason = _fault_of_text(name, record.get(name))
+        reason = fault_of_text(name, record.get(name))
         if reason is not None:
             return reason
     if columns.label is not None and columns.label not in record:
@@ -108,7 +108,8 @@ def _fault_of(record: Record, columns: Columns, ids: set[str]) -> str | None:
     return None
 
 
-def _fault_of_text(name: str, text: Any) -> str | None:
+def fault_of_text(name: str, text: Any) -> str | None:
+    """Why a value cannot be used as the text `name`, or None."""
     if text is None:
         return f"no {name}"
     if not isinstance(text, str):

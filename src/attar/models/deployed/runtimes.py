@@ -2,10 +2,11 @@
 
 The problem: what is deployed is a folder, and the folder must be enough. The idea: `deploy.json`
 says which runtime opens which files, what goes in and what comes out, and the sha256 of each file,
-so that a copy that went wrong is found before it answers. Two runtimes, one door.
+so that a copy that went wrong is found before it answers. Two runtimes, one door; a third entry
+leads to torch, for packed integers that no runtime was asked to take.
 
 Left out: accelerators, and batching over threads; a `Runtime` serves one caller at a time.
-Imports no torch. Shapes: B texts, T tokens, C classes.
+Imports no torch but for `safetensors`. Shapes: B texts, T tokens, C classes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from attar.config import Config
 from attar.cores import usable_cores
 from attar.errors import ArtifactError
 from attar.models.deployed.cpu import needs_unsigned_weights
+from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE
 
 DEPLOY_FILE = "deploy.json"
 OPENVINO_FILE = "openvino_model.xml"
@@ -30,12 +32,13 @@ ONNX_FILE = "model.onnx"
 MODEL_FILES = {
     "openvino": (OPENVINO_FILE, "openvino_model.bin"),
     "onnxruntime": (ONNX_FILE,),
+    "safetensors": (WEIGHTS_FILE, QPARAMS_FILE),
 }
 """Format → the files that hold graph and weights; the first is the one that is opened."""
 FORMAT_VERSION = 1
 """Raised when an older reader would misread a newer folder."""
 
-RuntimeName = Literal["openvino", "onnxruntime"]
+RuntimeName = Literal["openvino", "onnxruntime", "safetensors"]
 
 
 class Flops(Config):
@@ -60,15 +63,18 @@ class Deployment(Config):
 
     version: Literal[1] = FORMAT_VERSION
     format: RuntimeName
-    precision: Literal["int8", "float32"]
+    precision: Literal["int8", "int4", "float32", "simulated"]
+    """What products compute with: int4 is the runtime's 4-bit kernel, which takes floats times
+    4-bit weights; simulated is torch's floats on the grids of integers."""
     files: dict[str, str]
     """Name → sha256 of everything that an answer depends on."""
     input_names: tuple[str, ...]
     num_params: int = Field(gt=0)
     flops: Flops
-    bits: dict[str, int] = Field(default_factory=dict)
-    """Bits of weights, embeddings, activations; empty for a float model. Fewer than 8 are stored
-    in bytes: the runtime's smallest integer."""
+    bits: dict[str, int | float] = Field(default_factory=dict)
+    """Mean bits of weight, embedding and activation; empty for a float model."""
+    weight_storage: Literal["packed", "int8", "int4_kernel"] = "int8"
+    """Whether integers of fewer than 8 bits lie in the file at their own width."""
     float_sites: tuple[str, ...] = ()
     """Kinds of activation sites that this runtime computes in float."""
     source: str = ""
@@ -156,13 +162,21 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     deployment.check_files(folder)
     count = threads or usable_cores()
     file = folder / MODEL_FILES[deployment.format][0]
+    if deployment.format == "safetensors":
+        from attar.models.deployed.runtime_torch import TorchRuntime
+
+        return TorchRuntime(folder, count)
     if deployment.format == "openvino":
         from attar.models.deployed.runtime_openvino import OpenVinoRuntime
 
         return OpenVinoRuntime(file, count)
     from attar.models.deployed.runtime_onnx import OnnxRuntime
 
-    if deployment.cpu.get("int8") and deployment.precision == "int8" and needs_unsigned_weights():
+    if (
+        deployment.cpu.get("int8")
+        and deployment.precision != "float32"
+        and needs_unsigned_weights()
+    ):
         warnings.warn(
             f"{folder} was exported on a CPU with int8 dot products "
             f"({', '.join(deployment.cpu['int8'])}), and this CPU has none: sums of its 8-bit "

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +26,12 @@ FORMAT = 1
 """Raised when an older reader would misread a newer file."""
 
 
+FLOAT_BITS = 32
+
+
 class Bits(Config):
-    """Bits of each sort of tensor: W-E-A in the literature's tables."""
+    """Bits of each sort of tensor as the recipe sets them: W-E-A in the literature's tables. What a
+    budget made of them is `ModelQParams.mean_bits`."""
 
     weight: int = Field(ge=2, le=8)
     embedding: int = Field(ge=2, le=8)
@@ -40,6 +45,7 @@ class SiteQParams(Config):
     port: Literal["input", "output", "probabilities"]
     kind: str
     block: int | None
+    stack: Literal["encoder", "decoder"] = "encoder"
     bits: int = Field(ge=2, le=8)
     scale: float = Field(gt=0)
     zero_point: int
@@ -103,14 +109,53 @@ class ModelQParams(Config):
     weights: tuple[WeightQParams, ...]
     tied: dict[str, str] = Field(default_factory=dict)
     """Name of a tensor → the name under which its shared values are stored."""
+    float_tensors: tuple[str, ...] = ()
+    """Sites and weights that have no grid on purpose; any other without one is a fault."""
+
+    transformed: tuple[str, ...] = ()
+    """Norms whose output the shortcuts restore; the factors lie with the floats."""
 
     @model_validator(mode="after")
     def _named_once(self) -> ModelQParams:
         names = [site.name for site in self.sites] + [weight.fqn for weight in self.weights]
+        names += self.float_tensors
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise ValueError(f"{', '.join(twice[:3])} named more than once")
         return self
+
+    @property
+    def mean_bits(self) -> dict[str, int | float]:
+        """Bits of weight, embedding and activation as they came out: weights by their values, where
+        they have a grid; 32 where none has. Of sites that differ the mean is the recipe's, which
+        counts each by its values on the calibration texts.
+        """
+        widths = {site.bits for site in self.sites}
+        sites = self.bits.activation if len(widths) > 1 else max(widths, default=FLOAT_BITS)
+        linear, embedding = self._mean_of("linear"), self._mean_of("embedding")
+        return {"weight": linear, "embedding": embedding, "activation": sites}
+
+    def _mean_of(self, kind: str) -> int | float:
+        found = [weight for weight in self.weights if weight.kind == kind]
+        if len({weight.bits for weight in found}) <= 1:
+            return found[0].bits if found else FLOAT_BITS
+        counts = [math.prod(weight.shape) for weight in found]
+        total = sum(w.bits * count for w, count in zip(found, counts, strict=True))
+        return total / sum(counts)
+
+    @property
+    def words(self) -> str:
+        """The bits in a sentence: "8-bit weights, 8-bit embeddings and 8-bit activations"."""
+        by_sort = {
+            "weight": {weight.bits for weight in self.weights if weight.kind == "linear"},
+            "embedding": {weight.bits for weight in self.weights if weight.kind == "embedding"},
+            "activation": {site.bits for site in self.sites},
+        }
+        mean = self.mean_bits
+        told = [_bits_in_words(sort, mean[sort], found) for sort, found in by_sort.items()]
+        left = len(self.float_tensors)
+        floats = f" ({left} weights and activations stay float)" if left else ""
+        return f"{told[0]}, {told[1]} and {told[2]}{floats}"
 
     def write(self, folder: Path) -> None:
         write_json(folder / QPARAMS_FILE, self.model_dump(mode="json"))
@@ -138,6 +183,14 @@ class ModelQParams(Config):
             raise ArtifactError(
                 f"{file} is damaged ({len(faults)} faults: {shown}); quantize the model again"
             ) from error
+
+
+def _bits_in_words(sort: str, mean: float, widths: Collection[int]) -> str:
+    if not widths:
+        return f"float {sort}s"
+    if len(widths) == 1:
+        return f"{mean:.0f}-bit {sort}s"
+    return f"{sort}s of {mean:.1f} bits on average ({min(widths)} to {max(widths)})"
 
 
 def _check_range(name: str, bits: int, quant_min: int, quant_max: int) -> None:

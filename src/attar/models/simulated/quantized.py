@@ -25,6 +25,7 @@ from attar.models.simulated.packing import read_tensors
 from attar.models.simulated.qparams import ModelQParams, SiteQParams
 from attar.models.sources.safe_files import read_config
 from attar.models.structure.ports import insert_, use_attar_attention_
+from attar.models.structure.shortcuts import insert_restores_
 from attar.models.structure.sites import SITE_KINDS, Site, family_of, quantized_weights, sites_of
 from attar.models.task import Task
 
@@ -58,7 +59,7 @@ class Quantizer(nn.Module):
 
 def site_of(site: SiteQParams) -> Site:
     """The site a grid belongs to."""
-    return Site(site.fqn, site.port, site.kind, site.block)
+    return Site(site.fqn, site.port, site.kind, site.block, site.stack)
 
 
 def attach_quantizers_(
@@ -97,6 +98,7 @@ def load_simulated(
     """
     qparams = ModelQParams.read(model_folder)
     model = _empty_model(model_folder)
+    _insert_restores_(model, qparams, model_folder)
     _check_fit(model, qparams, model_folder)
     tensors = read_tensors(model_folder, qparams)
     _load_state_(model, tensors, model_folder)
@@ -129,21 +131,36 @@ def _check_fit(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> N
     if family_of(model) != qparams.family:
         faults.append(f"family is {qparams.family!r}, the model's is {family_of(model)!r}")
     ours, theirs = set(sites_of(model)), {site_of(site) for site in qparams.sites}
+    weights, left_float = set(quantized_weights(model)), set(qparams.float_tensors)
+    known = weights | {site.name for site in ours}
+    faults += [f"float tensor {name} is unknown" for name in left_float - known]
     faults += [f"site {site.name} is unknown" for site in theirs - ours]
-    faults += [f"site {site.name} has no grid" for site in ours - theirs]
+    faults += [
+        f"site {site.name} has no grid" for site in ours - theirs if site.name not in left_float
+    ]
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for weight in qparams.weights:
         if shapes.get(weight.fqn) != weight.shape:
             faults.append(
                 f"weight {weight.fqn} is {weight.shape}, the model's {shapes.get(weight.fqn)}"
             )
-    named = {weight.fqn for weight in qparams.weights} | set(qparams.tied)
-    faults += [f"weight {name} has no grid" for name in set(quantized_weights(model)) - named]
+    named = {weight.fqn for weight in qparams.weights} | set(qparams.tied) | left_float
+    faults += [f"weight {name} has no grid" for name in weights - named]
     if faults:
         raise ArtifactError(
             f"qparams.json in {folder} does not fit config.json: {'; '.join(sorted(faults)[:3])}; "
             "quantize the model again"
         )
+
+
+def _insert_restores_(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> None:
+    """Make room for the factors of restored shortcuts, which are loaded with the weights."""
+    try:
+        insert_restores_(model, qparams.transformed)
+    except ModelError as error:
+        raise ArtifactError(
+            f"qparams.json in {folder} does not fit config.json: {error}; quantize the model again"
+        ) from error
 
 
 def _load_state_(model: PreTrainedModel, tensors: dict[str, Tensor], folder: Path) -> None:

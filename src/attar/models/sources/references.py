@@ -21,6 +21,7 @@ from attar.models.sources.demo import PREFIX as DEMO_PREFIX
 from attar.models.sources.demo import demo_folder, demo_model
 from attar.models.sources.safe_files import (
     CONFIG_FILE,
+    GENERATION_FILE,
     INDEX_FILE,
     TOKENIZER_FILES,
     WEIGHTS_FILE,
@@ -28,7 +29,10 @@ from attar.models.sources.safe_files import (
 )
 from attar.models.task import TASK_FILE, find_model_folder
 
-HUB_FILES = [WEIGHTS_FILE, "model-*.safetensors", INDEX_FILE, CONFIG_FILE, *TOKENIZER_FILES]
+HUB_FILES = [
+    *(WEIGHTS_FILE, "model-*.safetensors", INDEX_FILE),
+    *(CONFIG_FILE, GENERATION_FILE, *TOKENIZER_FILES),
+]
 """Names fetched from the hub; everything else in a repository is left there."""
 MADE_FILES = (
     *("qparams.json", "weights.safetensors"),
@@ -68,7 +72,7 @@ def model_fingerprint(word: str, recipe_folder: Path) -> str:
     folder = _outside_model(word, recipe_folder, steps=())
     made_here = [folder / name for name in MADE_FILES if (folder / name).is_file()]
     files = read_model_files(folder, weights=not made_here)
-    names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, *TOKENIZER_FILES)
+    names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, *TOKENIZER_FILES)
     others = [folder / name for name in names if (folder / name).is_file()]
     return key_of({path.name: sha256_of(path) for path in (*files.weights, *made_here, *others)})
 

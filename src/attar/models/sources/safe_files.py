@@ -41,6 +41,8 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 """What belongs to a tokenizer, in the layouts of the families of `anatomy`."""
+GENERATION_FILE = "generation_config.json"
+"""How a model that writes text chooses its words, in transformers' terms."""
 MADE_KINDS = {"qparams.json": "a quantized", "deploy.json": "an exported"}
 """Files by which the models that attar makes itself are known."""
 PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
@@ -83,7 +85,7 @@ def read_model_files(folder: Path, *, weights: bool = True) -> ModelFiles:
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; name a folder with {CONFIG_FILE} in it")
     config = read_config(folder)
-    for name in TOKENIZER_FILES:
+    for name in (*TOKENIZER_FILES, GENERATION_FILE):
         _stays_inside(folder / name)
     files = weight_files(folder) if weights else ()
     for file in files:

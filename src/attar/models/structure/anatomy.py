@@ -20,7 +20,14 @@ from transformers import PreTrainedModel
 
 from attar.errors import ModelError
 from attar.models.structure.families import FAMILIES, AttentionRow, Family, FfnRow, StackRow
-from attar.models.structure.views import AttentionView, FfnView, LinearView, NormSite, NormView
+from attar.models.structure.views import (
+    AttentionView,
+    FfnView,
+    LinearView,
+    NormSite,
+    NormView,
+    Shortcut,
+)
 
 TABLE = "src/attar/models/structure/families.py"
 
@@ -37,6 +44,8 @@ class Block:
     ffn: FfnView
     norms: tuple[NormView, ...]
     """One for each sublayer: attention, cross-attention where there is one, ffn."""
+    adders: tuple[str | None, ...]
+    """For each sublayer the module that is given its shortcut; see `Shortcut.adder`."""
 
     @property
     def attentions(self) -> tuple[AttentionView, ...]:
@@ -166,6 +175,12 @@ class _Finder:
     def norm(self, fqn: str) -> NormView:
         return NormView(fqn, self.module(fqn))
 
+    def adder(self, block: str, row: AttentionRow | FfnRow) -> str | None:
+        if row.adder is None:
+            return None
+        self.module(f"{block}.{row.adder}")
+        return f"{block}.{row.adder}"
+
     def head(self, family: Family) -> LinearView | None:
         for name in family.heads:
             for fqn in (self.fqn(name), name):
@@ -198,8 +213,10 @@ class _Finder:
         ffn_row = kinds[0] if kinds else row.ffns[0]
         rows = (row.attention, *((row.cross,) if row.cross else ()), ffn_row)
         norms = tuple(self.norm(f"{fqn}.{sublayer.norm}") for sublayer in rows)
+        adders = tuple(self.adder(fqn, sublayer) for sublayer in rows)
         module = self.module(fqn)
-        block = Block(fqn, module, index, attention, cross, self.ffn(fqn, ffn_row), norms)
+        ffn = self.ffn(fqn, ffn_row)
+        block = Block(fqn, module, index, attention, cross, ffn, norms, adders)
         self._check_complete(block)
         return block
 
@@ -273,33 +290,36 @@ def _norm_sites(
 
 def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[NormSite]:
     sublayers = [
-        (block.index, inputs, norm)
+        (block.index, inputs, Shortcut(norm, adder, inputs[0]))
         for block in stack.blocks
-        for inputs, norm in zip(
-            (*(a.inputs for a in block.attentions), block.ffn.inputs), block.norms, strict=True
+        for inputs, norm, adder in zip(
+            (*(a.inputs for a in block.attentions), block.ffn.inputs),
+            block.norms,
+            block.adders,
+            strict=True,
         )
     ]
 
     def site(
-        norm: NormView, block: int | None, readers: Sequence[LinearView], shortcut: NormView | None
+        norm: NormView, block: int | None, readers: Sequence[LinearView], shortcut: Shortcut | None
     ) -> NormSite:
         return NormSite(
             norm=norm,
             consumers=tuple(readers),
-            residual_consumers=() if shortcut is None else (shortcut,),
+            shortcuts=() if shortcut is None else (shortcut,),
             is_closed=bool(readers) and not any(reader.is_tied for reader in readers),
             stack=stack.name,
             block=block,
         )
 
     if stack.row.is_pre_norm:
-        for index, inputs, norm in sublayers:
-            yield site(norm, index, inputs, None)
+        for index, inputs, shortcut in sublayers:
+            yield site(shortcut.norm, index, inputs, None)
         if stack.final_norm is not None:
             yield site(stack.final_norm, None, after, None)
         return
     first = [] if stack.embedding_norm is None else [(None, stack.embedding_norm)]
-    norms = [*first, *((index, norm) for index, _, norm in sublayers)]
-    readers = [*((inputs, norm) for _, inputs, norm in sublayers), (after, None)]
+    norms = [*first, *((index, shortcut.norm) for index, _, shortcut in sublayers)]
+    readers = [*((inputs, shortcut) for _, inputs, shortcut in sublayers), (after, None)]
     for (index, norm), (inputs, shortcut) in zip(norms, readers[1 - len(first) :], strict=True):
         yield site(norm, index, inputs, shortcut)

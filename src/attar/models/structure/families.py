@@ -24,6 +24,8 @@ class AttentionRow:
     v: str
     out: str
     norm: str
+    adder: str | None = None
+    """Module whose second argument is the shortcut; None: the block itself adds, before `norm`."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class FfnRow:
     act: str
     norm: str
     gate: str | None = None
+    adder: str | None = None
+    """As in `AttentionRow`."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,10 @@ class Family:
     """Longest input, where positions are a learned table; None: no hard limit."""
 
 
-def _qkv(core: str, q: str, k: str, v: str, out: str, norm: str) -> AttentionRow:
-    return AttentionRow(core, f"{core}.{q}", f"{core}.{k}", f"{core}.{v}", out, norm)
+def _qkv(
+    core: str, q: str, k: str, v: str, out: str, norm: str, adder: str | None = None
+) -> AttentionRow:
+    return AttentionRow(core, f"{core}.{q}", f"{core}.{k}", f"{core}.{v}", out, norm, adder)
 
 
 _BERT_STACK = StackRow(
@@ -81,6 +87,7 @@ _BERT_STACK = StackRow(
         *("attention.self", "query", "key", "value"),
         out="attention.output.dense",
         norm="attention.output.LayerNorm",
+        adder="attention.output",
     ),
     ffns=(
         FfnRow(
@@ -88,6 +95,7 @@ _BERT_STACK = StackRow(
             down="output.dense",
             act="intermediate.intermediate_act_fn",
             norm="output.LayerNorm",
+            adder="output",
         ),
     ),
     embedding_norm="embeddings.LayerNorm",

@@ -154,6 +154,23 @@ class NormView:
 
 
 @dataclass(frozen=True)
+class Shortcut:
+    """The way of a norm's output around a sublayer, to the sum that the next norm reads."""
+
+    norm: NormView
+    """The norm that reads the sum."""
+    adder: str | None
+    """Module that is given the tensor as its second argument and adds it; None: the block adds."""
+    reader: LinearView
+    """The map that reads the same tensor first: where the block adds, it is seen only here."""
+
+    @property
+    def owner(self) -> str:
+        """Name of the module on which a restored shortcut is stored."""
+        return self.norm.fqn if self.adder is None else self.adder
+
+
+@dataclass(frozen=True)
 class NormSite:
     """A norm and everything that reads its output: where a scale can be moved from the norm into
     its readers.
@@ -162,10 +179,8 @@ class NormSite:
     norm: NormView
     consumers: tuple[LinearView, ...]
     """Linear maps whose input is the norm's output (of one token, where a head picks one)."""
-    residual_consumers: tuple[NormView, ...]
-    """Norms whose input is a sum with the norm's output in it: the shortcut of a post-LN block.
-    Empty in pre-LN.
-    """
+    shortcuts: tuple[Shortcut, ...]
+    """The shortcut of a post-LN block. Empty in pre-LN, and behind the last block."""
     is_closed: bool
     """Nothing but these readers sees the output, and none of their weights is tied: a transform can
     be moved across.
@@ -173,3 +188,8 @@ class NormSite:
     stack: str
     block: int | None
     """The block it belongs to; None for a norm on embeddings or after the last block."""
+
+    @property
+    def residual_consumers(self) -> tuple[NormView, ...]:
+        """Norms whose input is a sum with the norm's output in it."""
+        return tuple(shortcut.norm for shortcut in self.shortcuts)

@@ -17,7 +17,8 @@ from attar.recipe.checking.mistakes import Mistake
 from attar.recipe.checking.references import table_of
 
 MODEL_METRICS = (
-    *("accuracy", "f1", "matthews", "pearson", "spearman"),
+    *("accuracy", "f1", "matthews", "pearson", "spearman", "rouge1", "rouge2", "rougeL"),
+    "tokens_per_s",
     *("latency_ms", "size_mib", "num_params", "flops", "peak_memory_mib", "model_memory_mib"),
 )
 """Numbers an evaluation measures of each model."""

@@ -8,7 +8,7 @@ whose field names are allowed there.
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -59,8 +59,12 @@ def _told_apart(detail: ErrorDetails, spot: Spot) -> Spot:
     """For a word that tells members of a union apart, the place of that word."""
     if detail["type"] != "union_tag_invalid":
         return spot
-    field = str(detail.get("ctx", {})["discriminator"]).strip("'")
-    return replace(spot, place=(*spot.place, field))
+    return replace(spot, place=(*spot.place, _discriminator(detail.get("ctx", {}))))
+
+
+def _discriminator(context: Mapping[str, Any]) -> str:
+    """The field that tells members apart: named itself, or by a function called like it."""
+    return str(context["discriminator"]).strip("'()")
 
 
 def shown(value: Any) -> str:
@@ -77,7 +81,7 @@ def _sentence(detail: ErrorDetails, spot: Spot) -> str:
     if kind == "missing":
         return "missing"
     if kind == "union_tag_not_found":
-        field = str(context["discriminator"]).strip("'")
+        field = _discriminator(context)
         return f"says no {field!r}; it tells what the table is"
     if kind == "union_tag_invalid":
         tag = str(context["tag"])

@@ -26,6 +26,7 @@ def curves_svg(
     label: str,
     behind: Sequence[Curve] = (),
     metric: str = "",
+    x_title: str = "optimizer step",
 ) -> str:
     """The picture as inline SVG.
 
@@ -41,7 +42,7 @@ def curves_svg(
     x = alt.X(
         "x:Q",
         scale=alt.Scale(domain=[min(first, 0), max(last, first + 1)], nice=False),
-        axis=alt.Axis(title="optimizer step", tickCount=5, grid=False, labelFlush=False),
+        axis=alt.Axis(title=x_title, tickCount=5, grid=False, labelFlush=False),
     )
     y = alt.Y(
         "y:Q",

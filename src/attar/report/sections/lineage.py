@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from attar.report.quantities import clipped
-from attar.report.reading import Made, base_name, number
+from attar.report.reading import Made, base_name, number, table
 from attar.report.sections.measured import FORM_WORDS
 
 MODEL_STEPS = ("train", "quantize", "export")
+MOST_BITS = 8
+"""Of anything quantized; what counts more is float."""
 LONGEST_NAME = 48
 """Characters of a name in a sentence; a folder or a hub id can be far longer."""
 
@@ -68,13 +70,30 @@ def verb(step: Made) -> str:
 
 
 def bits_word(step: Made) -> str:
-    """`int8` for 8-bit weights and activations, else `W4A8` and the like."""
+    """`int8` for 8-bit weights and activations, else `W4A8` and the like.
+
+    Under a budget the mean of the weights it covers, `W4.9A8`, and what stays float: `int8 and
+    float`, `E8 and float` where only embeddings have few bits.
+    """
+    budget = table(step.metrics.get("budget"))
+    floats = " and float" if budget.get("float_tensors") else ""
     weight, activation = (
         number(step.metrics.get(name)) for name in ("weight_bits", "activation_bits")
     )
     if weight is None or activation is None:
         return "quantized"
-    return "int8" if weight == activation == 8 else f"W{weight:.0f}A{activation:.0f}"
+    covered = None if floats else number(budget.get("average_bits"))
+    weight = weight if covered is None else covered
+    embedding = number(step.metrics.get("embedding_bits"))
+    if weight > MOST_BITS and embedding is not None:
+        return f"E{_bits(embedding)}{floats}"
+    word = "int8" if weight == activation == 8 else f"W{_bits(weight)}A{_bits(activation)}"
+    return word + floats
+
+
+def _bits(mean: float) -> str:
+    """A whole number as such, a mean with its tenth."""
+    return f"{mean:.0f}" if mean == round(mean) else f"{mean:.1f}"
 
 
 def ancestors(name: str, made: Sequence[Made]) -> list[Made]:

@@ -13,7 +13,9 @@ from attar.report.sections.compression import Exported, Quantized, exports, quan
 from attar.report.sections.gates import Gate, gates
 from attar.report.sections.headline import Headline, headline
 from attar.report.sections.lineage import Node, lineage
+from attar.report.sections.mixed_precision import Budgeted, budgets
 from attar.report.sections.provenance import Provenance, provenance
+from attar.report.sections.studies import Study, studies
 from attar.report.sections.sweep import Sweep, sweeps
 from attar.report.sections.training import Training, trainings
 
@@ -27,7 +29,9 @@ class Page:
     lineage: tuple[Node, ...]
     comparisons: tuple[Comparison, ...]
     trainings: tuple[Training, ...]
+    studies: tuple[Study, ...]
     quantizations: tuple[Quantized, ...]
+    budgets: tuple[Budgeted, ...]
     exports: tuple[Exported, ...]
     gates: tuple[Gate, ...]
     sweeps: tuple[Sweep, ...]
@@ -50,7 +54,9 @@ def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None =
         lineage=lineage(made),
         comparisons=compared,
         trainings=trainings(made),
+        studies=studies(made),
         quantizations=quantizations(made),
+        budgets=budgets(made),
         exports=exports(made),
         gates=judged,
         sweeps=sweeps(made, compared),

@@ -59,16 +59,17 @@ FACTS = (
 
 
 def trainings(made: Sequence[Made]) -> tuple[Training, ...]:
-    """Every training step, in the recipe's order."""
+    """Every step that trained, quantization-aware training included, in the recipe's order."""
     groups: dict[str, list[Made]] = {}
     for step in made:
-        if step.run == "train":
+        if step.run == "train" or step.history:
             groups.setdefault(base_name(step.name), []).append(step)
     return tuple(_training(name, runs) for name, runs in groups.items())
 
 
 def _training(name: str, runs: Sequence[Made]) -> Training:
     first = runs[0]
+    trained = first.metrics if first.run == "train" else table(first.metrics.get("training"))
     loss = tuple(
         _curve(run, (_point(line, line.get("loss")) for line in run.history)) for run in runs
     )
@@ -85,9 +86,7 @@ def _training(name: str, runs: Sequence[Made]) -> Training:
         name=name,
         runs=tuple(run.name for run in runs),
         facts=tuple(
-            (words, first.metrics[fact])
-            for fact, words in FACTS
-            if first.metrics.get(fact) is not None
+            (words, trained[fact]) for fact, words in FACTS if trained.get(fact) is not None
         ),
         loss=tuple(curve for curve in loss if curve.points),
         smooth_loss=tuple(smoothed(curve) for curve in loss if curve.points),

@@ -7,12 +7,16 @@ of a checkpoint.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 
+from attar.artifacts import disk_errors_explained
 from attar.losses.total import LossValues
 from attar.training.saving.state import Place
 
+HISTORY_FILE = "history.jsonl"
 TRAINING_LINES = 200
 """Enough for a smooth curve, few enough to draw and to keep in every checkpoint."""
 
@@ -58,3 +62,14 @@ def log_evaluation(place: Place, values: Mapping[str, float], metric: str, epoch
         return False
     place.best_step, place.best_value = place.step, values[metric]
     return True
+
+
+def write_history(folder: Path, place: Place) -> None:
+    """Write `history.jsonl` into an artifact.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    with disk_errors_explained(folder):
+        lines = (json.dumps(line, ensure_ascii=False) for line in place.history)
+        (folder / HISTORY_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -10,6 +10,9 @@ to run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.optim import AdamW
@@ -17,23 +20,34 @@ from torch.optim import AdamW
 from attar.training.config import TrainStep
 
 
-def build_optimizer(model: nn.Module, config: TrainStep) -> AdamW:
-    """AdamW over all trainable parameters; tied ones are counted once."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
+def build_optimizer(
+    model: nn.Module, config: TrainStep, rates: Mapping[str, float] | None = None
+) -> AdamW:
+    """AdamW over all trainable parameters; tied ones are counted once.
+
+    Args:
+        rates: parameter name → factor on the learning rate, where it is not 1.
+    """
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_decayed, rate = parameter.ndim >= 2, (rates or {}).get(name, 1.0)
+        decay = config.weight_decay if is_decayed else 0.0
+        empty = {"params": [], "weight_decay": decay, "rate": rate}
+        groups.setdefault((is_decayed, rate), empty)["params"].append(parameter)
+    ordered = [groups[key] for key in sorted(groups, reverse=True)]
+    learned = [parameter for group in ordered for parameter in group["params"]]
     return AdamW(
-        groups,
+        ordered,
         lr=config.learning_rate,
         betas=(config.adam_beta1, config.adam_beta2),
         eps=config.adam_epsilon,
-        fused=all(p.device.type in ("cpu", "cuda") for p in trainable),
+        fused=all(p.device.type in ("cpu", "cuda") for p in learned),
     )
 
 
 def set_learning_rate_(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Give every group the same learning rate."""
+    """Give every group the learning rate, times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group["rate"]

@@ -4,12 +4,12 @@
 
 No data is needed. Tensors that share memory (tied weights) are quantized once, under the name that
 comes first; biases and norms stay float32, since they are few and enter sums that are float anyway.
-Left out: weights rounded by a search (AdaRound, GPTQ); clipped weight ranges.
+Rules that need data, or clip, are `make_integers` of their own in the files beside this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,6 @@ from attar.errors import ModelError
 from attar.models.simulated.qparams import Bits, WeightQParams
 from attar.models.structure.sites import quantized_weights
 from attar.numerics.affine import QParams, choose_qparams, dequantize, quantize
-from attar.numerics.agreement import sqnr_db
 from attar.numerics.granularity import per_channel_range
 
 
@@ -33,12 +32,30 @@ class QuantizedWeights:
     scales: Mapping[str, Tensor]
     floats: Mapping[str, Tensor]
     tied: Mapping[str, str]
-    sqnr_db: Mapping[str, float]
 
 
-def quantize_weights(model: PreTrainedModel, bits: Bits) -> QuantizedWeights:
+MakeIntegers = Callable[[str, Tensor, QParams], tuple[Tensor, Tensor]]
+"""(name, weight (O, I), its grid from the range of its values) → integers (O, I), scales (O,)."""
+
+
+def nearest(name: str, weight: Tensor, grid: QParams) -> tuple[Tensor, Tensor]:
+    """Every value to its nearest grid point."""
+    return quantize(weight, grid, axis=0), grid.scale
+
+
+def quantize_weights(
+    model: PreTrainedModel,
+    bits: Bits | Callable[[str, str], int],
+    make_integers: MakeIntegers = nearest,
+    *,
+    left_float: Collection[str] = (),
+) -> QuantizedWeights:
     """The integers and scales of every weight of `model`, which stays as it is.
 
+    Args:
+        bits: or a function of a weight's name and kind.
+        make_integers: how values are put on a grid; `nearest` needs no data.
+        left_float: names of weights that stay as they are.
     Raises:
         ModelError: a weight is NaN or infinite.
     """
@@ -48,15 +65,16 @@ def quantize_weights(model: PreTrainedModel, bits: Bits) -> QuantizedWeights:
     entries: list[WeightQParams] = []
     integers: dict[str, Tensor] = {}
     scales: dict[str, Tensor] = {}
-    sqnr: dict[str, float] = {}
     for name, kind in kinds.items():
-        if name in tied:
+        if name in tied or name in left_float:
             continue
         weight = state[name].detach().to(torch.float32)
-        num_bits = bits.embedding if kind == "embedding" else bits.weight
+        if isinstance(bits, Bits):
+            num_bits = bits.embedding if kind == "embedding" else bits.weight
+        else:
+            num_bits = bits(name, kind)
         grid = _weight_grid(name, weight, num_bits)
-        integers[name], scales[name] = quantize(weight, grid, axis=0), grid.scale
-        sqnr[name] = sqnr_db(weight, dequantize(integers[name], grid, axis=0))
+        integers[name], scales[name] = make_integers(name, weight, grid)
         entries.append(
             WeightQParams(
                 fqn=name,
@@ -68,13 +86,17 @@ def quantize_weights(model: PreTrainedModel, bits: Bits) -> QuantizedWeights:
             )
         )
     floats = {n: t for n, t in state.items() if n not in integers and n not in tied}
-    return QuantizedWeights(tuple(entries), integers, scales, floats, tied, sqnr)
+    return QuantizedWeights(tuple(entries), integers, scales, floats, tied)
 
 
 def put_on_grid_(model: PreTrainedModel, weights: QuantizedWeights) -> None:
-    """Replace every quantized weight of `model` by what its integers stand for."""
-    parameters = dict(model.named_parameters())
+    """Replace every quantized weight of `model` by what its integers stand for, and every float
+    by the one of `weights`.
+    """
+    parameters = dict(model.named_parameters()) | dict(model.named_buffers())
     with torch.no_grad():
+        for name, value in weights.floats.items():
+            parameters[name].copy_(value)
         for entry in weights.entries:
             scale = weights.scales[entry.fqn]
             zero_point = torch.zeros_like(scale, dtype=torch.int32)

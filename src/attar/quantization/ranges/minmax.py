@@ -7,14 +7,10 @@ grid is for everything else: the problem that every other method is about.
 
 from __future__ import annotations
 
-from transformers import PreTrainedModel
-
-from attar.quantization.calibration import Calibration
-from attar.quantization.config import MinmaxStep
-from attar.quantization.method import ChosenRanges
+from attar.quantization.method import ChosenRanges, Problem
 
 
-def minmax(config: MinmaxStep, calibration: Calibration, model: PreTrainedModel) -> ChosenRanges:
+def minmax(problem: Problem) -> ChosenRanges:
     """low = mean over batches of min x, high = mean over batches of max x."""
-    found = calibration.statistics.items()
+    found = problem.calibration.statistics.items()
     return ChosenRanges({site: (seen.mean_low, seen.mean_high) for site, seen in found})

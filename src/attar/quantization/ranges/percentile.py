@@ -10,11 +10,8 @@ labelled development set.
 
 from __future__ import annotations
 
-from transformers import PreTrainedModel
-
-from attar.quantization.calibration import Calibration, Ranges, grids_of
-from attar.quantization.config import PercentileStep
-from attar.quantization.method import ChosenRanges
+from attar.quantization.calibration.calibrate import Calibration, Ranges
+from attar.quantization.method import ChosenRanges, Problem
 
 SHARES = (0.999, 0.9999, 0.99999)
 """The candidates of the paper."""
@@ -28,18 +25,13 @@ def ranges_at(share: float, calibration: Calibration) -> Ranges:
     }
 
 
-def percentile(
-    config: PercentileStep, calibration: Calibration, model: PreTrainedModel
-) -> ChosenRanges:
+def percentile(problem: Problem) -> ChosenRanges:
     """The ranges at the share asked for, or at the share whose outputs stay nearest to float."""
-    if config.percentile is not None:
-        ranges = ranges_at(config.percentile, calibration)
-        return ChosenRanges(ranges, {"percentile": config.percentile})
-    candidates = {share: ranges_at(share, calibration) for share in SHARES}
-    errors = {
-        share: calibration.output_error(model, grids_of(ranges, config.activation_bits))
-        for share, ranges in candidates.items()
-    }
+    share = problem.config.percentile
+    if share is not None:
+        return ChosenRanges(ranges_at(share, problem.calibration), {"percentile": share})
+    candidates = {share: ranges_at(share, problem.calibration) for share in SHARES}
+    errors = {share: problem.output_error(ranges) for share, ranges in candidates.items()}
     best = min(errors, key=lambda share: errors[share])
     searched = [{"percentile": share, "output_error": error} for share, error in errors.items()]
     return ChosenRanges(candidates[best], {"percentile": best, "candidates": searched})

@@ -1,0 +1,61 @@
+"""Every norm of a model with its place: the rows of all studies about norms.
+
+A norm's output is the tensor whose outliers the literature speaks of, whether or not it is a site
+that is quantized, so any family with an anatomy can be looked at here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.sites import Site
+from attar.models.structure.views import NormView
+
+
+@dataclass(frozen=True)
+class PlacedNorm:
+    """One norm."""
+
+    view: NormView
+    site: Site
+    """Its output."""
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where it is, for a table."""
+        site = self.site
+        return {"norm": site.fqn, "kind": site.kind, "stack": site.stack, "block": site.block}
+
+    @property
+    def gamma(self) -> Tensor:
+        """γ, (D,), float64."""
+        return self.view.weight.detach().double()
+
+
+def norms_of(model: PreTrainedModel) -> list[PlacedNorm]:
+    """The norms of a model, stack by stack, in the order of the forward pass.
+
+    Raises:
+        ModelError: the family is unknown.
+    """
+    found: list[PlacedNorm] = []
+    for stack in anatomy_of(model).stacks:
+        name: Any = stack.name
+        if stack.embedding_norm is not None:
+            view = stack.embedding_norm
+            found.append(PlacedNorm(view, Site(view.fqn, "output", "embedding", None, name)))
+        for block in stack.blocks:
+            has_cross = block.cross_attention is not None
+            kinds = ("mha_norm", *(("cross_norm",) if has_cross else ()), "ffn_norm")
+            for kind, view in zip(kinds, block.norms, strict=True):
+                site = Site(view.fqn, "output", kind, block.index, name)
+                found.append(PlacedNorm(view, site))
+        if stack.final_norm is not None:
+            view = stack.final_norm
+            found.append(PlacedNorm(view, Site(view.fqn, "output", "final_norm", None, name)))
+    return found

@@ -1,0 +1,50 @@
+"""The step `analyze`: why a model is hard to quantize, one study a step.
+
+    study.json    the study's table, as the report shows it
+    metrics       what a gate or another program may want of it
+
+To add a study: its file in studies/, a member of the union in `config`, a row here, what the report
+shows of it (report/studies/layouts.py), and its card in docs/methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attar.analysis.studies.clipping import clipping
+from attar.analysis.studies.gamma_cosine import gamma_cosine
+from attar.analysis.studies.leave_one_kind import leave_one_kind
+from attar.analysis.studies.methods import methods
+from attar.analysis.studies.outlier_tokens import outlier_tokens
+from attar.analysis.studies.outliers import outliers
+from attar.analysis.studies.seconds import seconds
+from attar.analysis.studies.site_cosine import site_cosine
+from attar.analysis.studies.sizes import sizes
+from attar.analysis.study import Finding
+from attar.artifacts import write_json
+from attar.step import StepContext
+
+STUDIES: Mapping[str, Callable[[Any, StepContext], Finding]] = {
+    "outliers": outliers,
+    "outlier_tokens": outlier_tokens,
+    "site_cosine": site_cosine,
+    "leave_one_kind": leave_one_kind,
+    "gamma_cosine": gamma_cosine,
+    "clipping": clipping,
+    "methods": methods,
+    "seconds": seconds,
+    "sizes": sizes,
+}
+STUDY_FILE = "study.json"
+
+
+def analyze(config: Any, context: StepContext) -> dict[str, Any]:
+    """Make the study `config.study` and write its table.
+
+    Returns: the step's metrics.
+    """
+    found = STUDIES[config.study](config, context)
+    table = {"study": config.study, "facts": found.facts, **found.tables}
+    write_json(context.folder / STUDY_FILE, table)
+    return {"study": config.study, **found.facts, **found.metrics}

@@ -1,0 +1,113 @@
+"""`gamma_cosine`: what a norm's output gains when γ is taken out before it is quantized.
+
+    y = γ ⊙ x̂ + β = γ ⊙ X',   X' = y / γ          gain = cos(X', q(X')) − cos(y, q(y))
+
+A scale γ_j larger than the others' makes y_j an outlier; X' has the milder distribution. `restored`
+says what is left of it behind the norm, where γ is multiplied on again: cos(y, γ ⊙ q(X')). A
+channel whose γ is nearly 0 has no X' and keeps the factor 1. Nothing is folded: y is observed, and
+divided.
+Source: Outlier Suppression (Wei et al. 2022), equations 5 and 6, table 12.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attar.analysis.config import GammaCosineStep
+from attar.analysis.norms import PlacedNorm, norms_of
+from attar.analysis.study import Finding
+from attar.analysis.subject import open_subject
+from attar.numerics.affine import QParams, choose_qparams, fake_quantize
+from attar.numerics.agreement import CosineSum
+from attar.quantization.transforms.gamma import usable_gamma
+from attar.step import StepContext
+
+
+@dataclass
+class _Range:
+    """Mean over batches of the batch's ends, as `minmax` takes it."""
+
+    lows: list[float] = field(default_factory=list)
+    highs: list[float] = field(default_factory=list)
+
+    def see(self, values: Tensor) -> None:
+        low, high = values.aminmax()
+        self.lows.append(float(low))
+        self.highs.append(float(high))
+
+    def grid(self, bits: int) -> QParams:
+        low, high = torch.tensor(fmean(self.lows)), torch.tensor(fmean(self.highs))
+        return choose_qparams(low, high, bits, symmetric=False)
+
+
+class _Comparison:
+    """One norm's y and X', each with a grid of its own; ranges in the first pass, cosines in the
+    second.
+    """
+
+    def __init__(self, norm: PlacedNorm) -> None:
+        self.gamma = usable_gamma(norm.gamma).float()
+        self.of_y, self.of_x = _Range(), _Range()
+        self.grids: tuple[QParams, QParams] | None = None
+        self.y, self.x, self.restored = CosineSum(), CosineSum(), CosineSum()
+
+    def learn(self, y: Tensor) -> None:
+        self.of_y.see(y)
+        self.of_x.see(y / self.gamma)
+
+    def close(self, bits: int) -> None:
+        self.grids = self.of_y.grid(bits), self.of_x.grid(bits)
+
+    def compare(self, y: Tensor) -> None:
+        assert self.grids is not None
+        x = y / self.gamma
+        rounded_y, rounded_x = fake_quantize(y, self.grids[0]), fake_quantize(x, self.grids[1])
+        self.y.add(y, rounded_y)
+        self.x.add(x, rounded_x)
+        self.restored.add(y, self.gamma * rounded_x)
+
+
+def gamma_cosine(config: GammaCosineStep, context: StepContext) -> Finding:
+    """Cosine of every norm's output before and after γ is taken out."""
+    subject = open_subject(config, context)
+    norms = norms_of(subject.model)
+    comparisons = {norm.site: _Comparison(norm) for norm in norms}
+    subject.watch({site: c.learn for site, c in comparisons.items()}, "ranges of norms")
+    for comparison in comparisons.values():
+        comparison.close(config.bits)
+    subject.watch({site: c.compare for site, c in comparisons.items()}, "cosine of norms")
+    rows = [_row(norm, comparisons[norm.site]) for norm in norms]
+    gains = {kind: [r["gain"] for r in rows if r["kind"] == kind] for kind in _kinds(rows)}
+    facts = {
+        "bits": config.bits,
+        "examples": subject.num_examples,
+        "tokens": subject.num_tokens,
+    }
+    metrics = {
+        "norms": {row["norm"]: row["gain"] for row in rows},
+        "mean_gain": {kind: fmean(found) for kind, found in gains.items()},
+    }
+    return Finding(facts, {"rows": rows}, metrics)
+
+
+def _kinds(rows: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["kind"] for row in rows))
+
+
+def _row(norm: PlacedNorm, found: _Comparison) -> dict[str, Any]:
+    before, after = found.y.cosine, found.x.cosine
+    return {
+        **norm.place,
+        "cosine": before,
+        "migrated": after,
+        "gain": after - before,
+        "restored": found.restored.cosine,
+        "num_tiny_gamma": int((usable_gamma(norm.gamma) != norm.gamma).sum()),
+        "largest_gamma": float(norm.gamma.abs().max()),
+        "median_gamma": float(norm.gamma.abs().median()),
+    }

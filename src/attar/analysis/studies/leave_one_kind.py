@@ -1,0 +1,103 @@
+"""`leave_one_kind`: which kind of tensor costs the quality.
+
+Two questions of each kind (all queries, all GELU outputs, all weights …): what comes back when it
+alone is left in float, and what is lost when it alone is quantized. Grids are those of min-max, set
+once; `weights` is a kind like any other, so that with every kind left out the float model remains.
+Source: Outlier Suppression (Wei et al. 2022), table 11, which asks the first question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from attar.analysis.config import LeaveOneKindStep
+from attar.analysis.judging import Judge, open_judge
+from attar.analysis.study import Finding
+from attar.analysis.subject import Subject, open_subject
+from attar.models.simulated.qparams import Bits, SiteQParams
+from attar.models.simulated.quantized import Quantizer, site_of
+from attar.models.structure.ports import inserted
+from attar.models.structure.sites import sites_of
+from attar.quantization.calibration.calibrate import calibrate, grids_of
+from attar.quantization.solve import simulated
+from attar.quantization.weights.nearest import quantize_weights
+from attar.step import StepContext
+
+WEIGHTS = "weights"
+
+
+@dataclass(frozen=True)
+class PartlyQuantized:
+    """A model of which any kinds of tensors can be quantized."""
+
+    judge: Judge
+    model: PreTrainedModel
+    on_grid: PreTrainedModel
+    """The same with its weights on their grids."""
+    grids: tuple[SiteQParams, ...]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Weights, then the kinds of sites in the order of the forward pass."""
+        return (WEIGHTS, *dict.fromkeys(grid.kind for grid in self.grids))
+
+    @contextmanager
+    def with_quantized(self, kinds: Collection[str]) -> Iterator[PreTrainedModel]:
+        """For a while: the model with these kinds quantized."""
+        model = self.on_grid if WEIGHTS in kinds else self.model
+        chosen = {site_of(g): Quantizer.of(g) for g in self.grids if g.kind in kinds}
+        with inserted(model, chosen):
+            yield model
+
+    def value(self, kinds: Collection[str], name: str) -> float:
+        """The metric with these kinds quantized."""
+        with self.with_quantized(kinds) as model:
+            return self.judge.value(model, name)
+
+
+def partly_quantized(
+    config: LeaveOneKindStep, subject: Subject, judge: Judge, context: StepContext
+) -> PartlyQuantized:
+    """Calibrate the model by min-max and put its weights on their grids, ready to be mixed."""
+    model = subject.model
+    seen = calibrate(model, sites_of(model), subject.batches, context).statistics
+    grids = grids_of({site: (s.mean_low, s.mean_high) for site, s in seen.items()}, config.bits)
+    weights = quantize_weights(model, Bits(weight=config.bits, embedding=config.bits, activation=8))
+    return PartlyQuantized(judge, model, simulated(model, weights), tuple(grids))
+
+
+def leave_one_kind(config: LeaveOneKindStep, context: StepContext) -> Finding:
+    """The metric with each kind left in float, and with each kind alone quantized."""
+    subject = open_subject(config, context, shows_probabilities=True)
+    judge = open_judge(config, subject, context)
+    partly = partly_quantized(config, subject, judge, context)
+    all_kinds = partly.kinds
+    quantized, plain = partly.value(all_kinds, "all quantized"), partly.value((), "float")
+    rows = []
+    for kind in all_kinds:
+        others = [other for other in all_kinds if other != kind]
+        left = partly.value(others, f"{kind} in float")
+        alone = partly.value([kind], f"{kind} alone")
+        rows.append(
+            {
+                "kind": kind,
+                "left_in_float": left,
+                "recovered": left - quantized,
+                "alone_quantized": alone,
+                "lost": plain - alone,
+            }
+        )
+    rows.sort(key=lambda row: -row["recovered"])
+    facts = {
+        "bits": config.bits,
+        "metric": judge.metric,
+        "float": plain,
+        "quantized": quantized,
+        "num_rows": len(judge.split),
+        "examples": subject.num_examples,
+    }
+    return Finding(facts, {"rows": rows}, {"kinds": {row["kind"]: row for row in rows}})

@@ -1,0 +1,164 @@
+"""What a study looks at: a float model, data, and the texts the model is watched on.
+
+The texts are those that would calibrate the model: a seeded choice of training rows in batches of
+like length, and what a model that writes text writes to them. A model without a head is watched all
+the same; only what judges answers needs one.
+Shape letters: `N` values that count, `D` hidden.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from transformers import PreTrainedModel
+
+from attar.analysis.config import AnalyzeSettings, JudgedStudy, Texts, TextStudy
+from attar.data.load import load_data
+from attar.data.tables import TextData
+from attar.data.tokenize import TextEncoder
+from attar.errors import ModelError
+from attar.models.load import LoadedModel, input_names_of, load_model
+from attar.models.sources.references import resolve_model
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.ports import inserted, use_attar_attention_
+from attar.models.structure.sites import Site
+from attar.quantization.calibration.calibrate import Batch, Watcher, Watching, right_padded
+from attar.quantization.calibration.outputs import final_states
+from attar.quantization.calibration.real_tokens import DECODER_MASK, RealTokens
+from attar.quantization.calibration.texts import calibration_texts
+from attar.step import StepContext
+
+UNTUNED_MAX_LENGTH = 128
+"""Tokens at which texts are cut for a model whose task is not known."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and what it reads."""
+
+    loaded: LoadedModel
+    data: TextData
+    texts: Texts
+    """Which of the data's training texts."""
+    context: StepContext
+
+    @cached_property
+    def batches(self) -> Sequence[Batch]:
+        """The texts, padded on the right. Made when they are first asked for: a model that writes
+        takes minutes for its part, and not every study reads.
+        """
+        wanted = self.texts
+        made = calibration_texts(
+            self.loaded,
+            _encoder(self.loaded),
+            self.data,
+            self.context,
+            examples=wanted.examples,
+            batch_size=wanted.batch_size,
+            seed=wanted.seed,
+        )
+        return [right_padded(batch) for batch in made.batches]
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.loaded.model
+
+    @property
+    def num_examples(self) -> int:
+        return sum(len(batch["input_ids"]) for batch in self.batches)
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens, what a decoder reads included; padding is not counted."""
+        masks = (b.get(name) for b in self.batches for name in ("attention_mask", DECODER_MASK))
+        return sum(int(mask.sum()) for mask in masks if mask is not None)
+
+    def fresh(self) -> LoadedModel:
+        """A copy of the model, for a method that changes it."""
+        return replace(self.loaded, model=copy.deepcopy(self.model))
+
+    def watch(self, seers: Mapping[Site, Watcher], title: str) -> None:
+        """One pass over the texts; each site's values are shown to its seer, batch by batch."""
+        real, batches = RealTokens(), self.batches  # made before anyone watches
+        with inserted(self.model, {s: Watching(real.of(s), see) for s, see in seers.items()}):
+            self._read(batches, real, title)
+
+    def _read(self, batches: Sequence[Batch], real: RealTokens, title: str) -> None:
+        progress = self.context.progress
+        with torch.inference_mode(), progress.task(title, len(batches)) as bar:
+            for batch in batches:
+                self.context.stop_if_asked("a study")
+                real.read(batch)
+                final_states(self.model, batch)  # a language head's V logits are not looked at
+                bar.advance()
+
+
+def open_model(
+    config: AnalyzeSettings, context: StepContext, *, shows_probabilities: bool = False
+) -> LoadedModel:
+    """The float model of a study.
+
+    Args:
+        shows_probabilities: with attention whose probabilities are a site.
+    """
+    folder = resolve_model(config.model, context.inputs, context.recipe_folder)
+    loaded = load_model(folder, attention="eager")
+    for note in loaded.notes:
+        context.progress.warn(note)
+    if shows_probabilities:
+        use_attar_attention_(loaded.model)
+    return loaded
+
+
+def open_subject(
+    config: TextStudy, context: StepContext, *, shows_probabilities: bool = False
+) -> Subject:
+    """The model and the data of a study.
+
+    Raises:
+        ModelError: the model's family is unknown, or the study judges answers and the model gives
+            none that it can judge.
+        DataError: the data cannot be read.
+    """
+    loaded = open_model(config, context, shows_probabilities=shows_probabilities)
+    if isinstance(config, JudgedStudy):
+        require_classes_or_numbers(config, loaded)
+    data = load_data(
+        context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
+    )
+    return Subject(loaded, data, config.calibration, context)
+
+
+def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None:
+    """Refuse a model whose answers a study cannot judge, before anything is computed with it.
+
+    Raises:
+        ModelError: the model is not fine-tuned, or writes text.
+    """
+    if loaded.task is None:
+        raise ModelError(
+            f"model {config.model!r} is not fine-tuned: {loaded.folder} has no classification "
+            "head, and this study measures its answers; fine-tune it with a train step first"
+        )
+    if loaded.task.objective == "text_to_text":
+        study = getattr(config, "study", "")
+        raise ModelError(
+            f"study {study} judges classes and numbers, model {config.model!r} is made for "
+            "text_to_text; judge what it writes with a quantize and an evaluate step, or ask for a "
+            "study that needs no judge, such as site_cosine"
+        )
+
+
+def _encoder(loaded: LoadedModel) -> TextEncoder:
+    """The model's tokenizer with the inputs and the length of its task, if it has one."""
+    if loaded.task is not None:
+        return TextEncoder.from_folder(
+            loaded.folder, loaded.task.max_length, loaded.task.input_names
+        )
+    longest = anatomy_of(loaded.model).max_tokens or UNTUNED_MAX_LENGTH
+    names = input_names_of(loaded.model.config)
+    return TextEncoder.from_folder(loaded.folder, min(longest, UNTUNED_MAX_LENGTH), names)

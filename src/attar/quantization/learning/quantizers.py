@@ -1,0 +1,251 @@
+"""Grids that learn: fake-quantization with a gradient for what makes the grid.
+
+The problem: rounding has no slope, so a grid chosen once cannot feel what it costs at the output.
+The idea: in the backward pass rounding counts as the identity (straight-through), and a value
+outside the grid, which stands at the grid's end, moves with that end. What is learned is
+
+    LSQ     the step s;                      y = (clamp(⌊x/s⌉ + z) − z)·s
+            ∂y/∂x = 1 inside, 0 outside      ∂y/∂s = ⌊x/s⌉ − x/s inside, quant_end − z outside
+    LSQ+    s and the grid's low end o, z = ⌊−o/s⌉;   ∂y/∂o = 0 inside, 1 outside
+    PACT    the clipping values (low, high); ∂y/∂high = 1 above, ∂y/∂low = 1 below, 0 elsewhere
+
+The fine stage of token-wise clipping (Outlier Suppression, Eq. 6) learns as LSQ+ does. Each
+gradient of LSQ and LSQ+ is divided by √(values · quant_max), which brings its size to that of a
+weight's gradient. In the forward pass all of them are `numerics.affine.fake_quantize` of the grid
+that is stored at the end, zero point rounded, bit for bit.
+
+*A step stays positive*: the parameter may cross zero, but the step is its absolute value and never
+below SMALLEST_SCALE; where it is positive, as it starts, that changes no gradient. *Zero stays on
+the grid*: ends on the wrong side of zero are moved to zero.
+
+Left out: bit widths that learn, and steps per token. Shape letters: `C` channels.
+Source: Esser et al., "Learned Step Size Quantization" (2020), section 2; Bhalgat et al., "LSQ+"
+(2020), section 3; Choi et al., "PACT" (2018), section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attar.models.simulated.qparams import SiteQParams
+from attar.numerics.affine import SMALLEST_SCALE, choose_qparams, integer_range
+
+
+class _LearnedGrid(torch.autograd.Function):
+    """Fake-quantization whose step and zero point have gradients. Only `x` is kept for backward:
+    rounding it once more costs less than keeping what came of it.
+    """
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor,
+        zero_point: Tensor,
+        quant_min: int,
+        quant_max: int,
+        gradient_scale: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x, scale, zero_point)
+        ctx.quant_min, ctx.quant_max, ctx.gradient_scale = quant_min, quant_max, gradient_scale
+        on_grid = torch.round(x * scale.reciprocal()).add_(zero_point)
+        return on_grid.clamp_(quant_min, quant_max).sub_(zero_point).mul_(scale)
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        x, scale, zero_point = ctx.saved_tensors
+        of_step, of_zero = ctx.needs_input_grad[1:3]
+        steps = x * scale.reciprocal()
+        integers = torch.round(steps).add_(zero_point)
+        clamped = integers.clamp(ctx.quant_min, ctx.quant_max)
+        is_inside = clamped == integers
+        to_x = torch.where(is_inside, gradient, 0)
+        to_scale = to_zero = None
+        if of_step:
+            slope = clamped.sub_(zero_point).sub_(torch.where(is_inside, steps, 0))
+            to_scale = (gradient * slope).sum_to_size(scale.shape) * ctx.gradient_scale
+        if of_zero:
+            outside = (gradient - to_x).sum_to_size(zero_point.shape)
+            to_zero = -outside * scale * ctx.gradient_scale
+        return to_x, to_scale, to_zero, None, None, None
+
+
+def learned_fake_quantize(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    quant_min: int,
+    quant_max: int,
+    gradient_scale: float = 1.0,
+) -> Tensor:
+    """`fake_quantize` with the gradients of LSQ for `x`, `scale` and `zero_point`.
+
+    Args:
+        scale, zero_point: of a shape that broadcasts to `x`; the zero point is whole numbers.
+        gradient_scale: factor on the gradients of scale and zero point.
+    Returns: values on the grid, of x's shape.
+    """
+    return _LearnedGrid.apply(x, scale, zero_point, quant_min, quant_max, gradient_scale)  # pyright: ignore[reportReturnType]
+
+
+class _Clipping(torch.autograd.Function):
+    """Fake-quantization whose gradient is that of clipping to (low, high)."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, x: Tensor, low: Tensor, high: Tensor, bits: int
+    ) -> Tensor:
+        grid = choose_qparams(low, high, bits, symmetric=False)
+        integers = torch.round(x * grid.scale.reciprocal()).add_(grid.zero_point)
+        ctx.save_for_backward(integers)
+        ctx.quant_min, ctx.quant_max = grid.quant_min, grid.quant_max
+        clamped = integers.clamp(grid.quant_min, grid.quant_max)
+        return clamped.sub_(grid.zero_point).mul_(grid.scale)
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        (integers,) = ctx.saved_tensors
+        above, below = integers > ctx.quant_max, integers < ctx.quant_min
+        to_x = torch.where(above | below, 0, gradient)
+        return to_x, (gradient * below).sum(), (gradient * above).sum(), None
+
+
+def lsq_gradient_scale(num_values: int, quant_max: int) -> float:
+    """1/√(values · quant_max): how much the gradient of a step shared by so many is damped."""
+    return 1.0 / math.sqrt(num_values * quant_max)
+
+
+def positive(step: Tensor) -> Tensor:
+    """A learned step as it is used: its absolute value, never below SMALLEST_SCALE."""
+    return step.abs().clamp(min=SMALLEST_SCALE)
+
+
+class _RoundThrough(torch.autograd.Function):
+    """Rounding, which counts as the identity in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return gradient
+
+
+class SiteQuantizer(nn.Module):
+    """Stands at a site and learns; `grid()` is the site's grid as it is stored."""
+
+    def __init__(self, start: SiteQParams) -> None:
+        super().__init__()
+        self.start = start
+        self.quant_min, self.quant_max = start.quant_min, start.quant_max
+
+    def scale_and_zero(self) -> tuple[Tensor, Tensor]:
+        """The step and the rounded zero point, shape ()."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        damping = lsq_gradient_scale(x.numel(), self.quant_max)
+        scale, zero = self.scale_and_zero()
+        return learned_fake_quantize(x, scale, zero, self.quant_min, self.quant_max, damping)
+
+    @torch.no_grad()
+    def grid(self) -> SiteQParams:
+        """The start with what was learned in place of its figures."""
+        scale, zero_point = self.scale_and_zero()
+        figures = {
+            "scale": float(scale),
+            "zero_point": int(zero_point),
+            "quant_min": self.quant_min,
+            "quant_max": self.quant_max,
+        }
+        return SiteQParams(**{**self.start.model_dump(), **figures})
+
+
+class LsqQuantizer(SiteQuantizer):
+    """LSQ: the step learns. The zero point is 0 for values of one sign and the middle of the
+    integers for the others.
+
+    *Differs from the paper:* signed values have the integers 0 … 2^bits − 1 around a fixed zero
+    point 2^(bits−1), which are the paper's −2^(bits−1) … 2^(bits−1)−1, shifted.
+    """
+
+    def __init__(self, start: SiteQParams) -> None:
+        super().__init__(start)
+        is_one_sided = start.zero_point == start.quant_min
+        middle = (start.quant_min + start.quant_max + 1) // 2
+        zero = start.quant_min if is_one_sided else middle
+        reach = self.quant_max - zero
+        step = start.high / reach if is_one_sided else max(start.high, -start.low) / reach
+        self.step = nn.Parameter(torch.tensor(max(step, SMALLEST_SCALE), dtype=torch.float32))
+        self.zero_point: Tensor
+        self.register_buffer("zero_point", torch.tensor(float(zero)))
+
+    def scale_and_zero(self) -> tuple[Tensor, Tensor]:
+        return positive(self.step), self.zero_point
+
+
+class LsqPlusQuantizer(SiteQuantizer):
+    """LSQ+: the step and the grid's low end learn; the zero point follows from both."""
+
+    def __init__(self, start: SiteQParams) -> None:
+        super().__init__(start)
+        self.step = nn.Parameter(torch.tensor(start.scale, dtype=torch.float32))
+        self.low = nn.Parameter(torch.tensor(start.low, dtype=torch.float32))
+
+    def scale_and_zero(self) -> tuple[Tensor, Tensor]:
+        scale = positive(self.step)
+        zero = _RoundThrough.apply(self.quant_min - self.low / scale)
+        return scale, zero.clamp(self.quant_min, self.quant_max)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class PactQuantizer(SiteQuantizer):
+    """PACT: the clipping values learn, both where the values have two signs."""
+
+    def __init__(self, start: SiteQParams) -> None:
+        super().__init__(start)
+        if (start.quant_min, start.quant_max) != integer_range(start.bits, symmetric=False):
+            raise ValueError(
+                f"{start.name}: integers {start.quant_min} … {start.quant_max} are not those of an "
+                f"asymmetric grid of {start.bits} bits"
+            )
+        has_two_signs = start.zero_point != start.quant_min
+        self.low = nn.Parameter(torch.tensor(start.low), requires_grad=has_two_signs)
+        self.high = nn.Parameter(torch.tensor(start.high))
+
+    def clipping(self) -> tuple[Tensor, Tensor]:
+        """The clipping values, each on its side of zero."""
+        return self.low.clamp(max=0), self.high.clamp(min=0)
+
+    def scale_and_zero(self) -> tuple[Tensor, Tensor]:
+        grid = choose_qparams(*self.clipping(), self.start.bits, symmetric=False)
+        return grid.scale, grid.zero_point
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Clipping.apply(x, *self.clipping(), self.start.bits)  # pyright: ignore[reportReturnType]
+
+
+class FixedQuantizer(SiteQuantizer):
+    """Learns nothing; gradients pass to what lies inside the grid."""
+
+    def __init__(self, start: SiteQParams) -> None:
+        super().__init__(start)
+        self.scale: Tensor
+        self.zero_point: Tensor
+        self.register_buffer("scale", torch.tensor(start.scale, dtype=torch.float32))
+        self.register_buffer("zero_point", torch.tensor(float(start.zero_point)))
+
+    def scale_and_zero(self) -> tuple[Tensor, Tensor]:
+        return self.scale, self.zero_point
+
+
+MakeQuantizer = Callable[[SiteQParams], SiteQuantizer]

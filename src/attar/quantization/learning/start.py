@@ -1,0 +1,58 @@
+"""Where quantization-aware training begins: the ranges its grids are first made of.
+
+A step that starts ten times too coarse is not found again in a few epochs, so training starts where
+a calibrator ends. The paper starts LSQ+ from the coarse stage of token-wise clipping and leaves the
+fine stage out, because steps are learned anyway; `minmax` and `mean_3sigma` (LSQ's own way) are
+there to compare with; `auto` is ours.
+Source: Outlier Suppression (Wei et al. 2022), section 5.3 and appendix, "Quantization-aware
+training".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from attar.quantization.config import (
+    AutoStep,
+    QatStep,
+    QuantizeSettings,
+    TokenWiseClippingStep,
+)
+from attar.quantization.method import ChosenRanges, Problem, RangeFinder
+from attar.quantization.ranges.auto import auto_ranges
+from attar.quantization.ranges.mean_3sigma import mean_3sigma
+from attar.quantization.ranges.minmax import minmax
+from attar.quantization.ranges.token_wise_clipping import token_wise_clipping
+
+
+def _coarse_stage(problem: Problem) -> ChosenRanges:
+    """Token-wise clipping with the paper's settings, which are its step's defaults."""
+    return token_wise_clipping(_as_step(problem, TokenWiseClippingStep))
+
+
+def _auto(problem: Problem) -> ChosenRanges:
+    """The ranges of `auto`, by the mean squared error of the outputs."""
+    return auto_ranges(_as_step(problem, AutoStep))
+
+
+def _as_step(problem: Problem, step: type[QuantizeSettings]) -> Problem:
+    """The problem as a step without training sees it, at that step's defaults."""
+    shared = ("model", "calibration", "weight_bits", "activation_bits", "embedding_bits")
+    given = {name: getattr(problem.config, name) for name in shared}
+    return replace(problem, config=step(**given))
+
+
+STARTS: Mapping[str, RangeFinder] = {
+    "token_wise_clipping": _coarse_stage,
+    "minmax": minmax,
+    "mean_3sigma": mean_3sigma,
+    "auto": _auto,
+}
+
+
+def qat_start(problem: Problem) -> ChosenRanges:
+    """The ranges of `config.start`, and its name in the details."""
+    config: QatStep = problem.config
+    chosen = STARTS[config.start](problem)
+    return ChosenRanges(chosen.ranges, {"start": {"ranges": config.start, **chosen.details}})

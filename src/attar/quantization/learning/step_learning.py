@@ -1,0 +1,183 @@
+"""The fine stage: grids learned by gradient from the error of the final outputs.
+
+The problem: a calibrator chooses each site's grid by a rule that cannot see what the other grids
+do. The idea: hold the weights on their grids, let the gradient of the outputs' error move every
+step and zero point together, and trust the result only where it helps texts that it did not learn
+from. A quarter of the calibration batches is held out; the best epoch by their error is kept, and
+where none beats the start, the start is.
+
+    min over all (s, z) of  ‖f̂(x; s, z) − f(x)‖²      (Eq. 9; f̂ quantized with Eq. 6, f float)
+
+Adam, the learning rate falling along a cosine to zero. Attention probabilities are not learned:
+they are never clipped.
+Left out: learning the weights too, which is quantization-aware training (`qat`).
+Source: Outlier Suppression (Wei et al. 2022), section 4.2 and Algorithm 1, fine-grained stage.
+*Differs from the paper:* the held-out quarter, and the roll-back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.errors import StoppedError
+from attar.models.simulated.qparams import SiteQParams
+from attar.models.simulated.quantized import site_of
+from attar.models.structure.ports import inserted
+from attar.quantization.calibration.outputs import real_logits
+from attar.quantization.learning.quantizers import (
+    FixedQuantizer,
+    LsqPlusQuantizer,
+    SiteQuantizer,
+)
+from attar.quantization.method import Problem, Solution
+from attar.seeds import generator
+from attar.training.update.schedule import Schedule
+
+HELD_OUT = 1 / 4
+"""Share of the calibration batches that judges what the others taught."""
+NEVER_CLIPPED = "probabilities"
+"""The port of attention probabilities, a model's own and cross-attention's."""
+
+
+def learn_steps(problem: Problem, start: Solution) -> Solution:
+    """Better grids for the sites of `start`, or `start` itself where nothing better was found.
+
+    Returns: the solution with what happened in details["fine"]: the losses before and after, on the
+        batches learned from and on those held out, the epoch kept (0: the start), and seconds.
+    Raises:
+        StoppedError: the process was asked to stop; the stage begins again on resume.
+    """
+    began = time.perf_counter()
+    config = problem.config
+    learned, held_out = hold_out(problem, "step sizes are not learned")
+    if not held_out:
+        return start
+    quantizers = {site_of(grid): learning_quantizer(grid) for grid in start.grids}
+    with _frozen(problem.on_grid), inserted(problem.on_grid, quantizers):
+        stage = _FineStage(problem, list(quantizers.values()))
+        before = (stage.error(learned), stage.error(held_out))
+        kept, best, grids, error = 0, before[1], start.grids, before[1]
+        for epoch in stage.epochs(learned, config.epochs, config.learning_rate):
+            error = stage.error(held_out)
+            if error < best:
+                kept, best, grids = epoch, error, stage.grids()
+        after = (stage.error(learned), error)
+    details = {
+        "rolled_back": kept == 0,
+        "kept_epoch": kept,
+        "epochs": config.epochs,
+        "learning_rate": config.learning_rate,
+        "loss": stage.loss,
+        "learned": {"batches": len(learned), "before": before[0], "after": after[0]},
+        "held_out": {
+            "batches": len(held_out),
+            "before": before[1],
+            "after": after[1],
+            "kept": best,
+        },
+        "seconds": time.perf_counter() - began,
+    }
+    return replace(start, grids=grids, details={**start.details, "fine": details})
+
+
+class _FineStage:
+    """The quantized model while its quantizers learn."""
+
+    def __init__(self, problem: Problem, quantizers: Sequence[SiteQuantizer]) -> None:
+        self._problem, self._quantizers = problem, quantizers
+        self.loss: str = getattr(problem.config, "loss", "mse")  # step_size has no choice
+
+    def epochs(self, batches: Sequence[int], epochs: int, learning_rate: float) -> Iterator[int]:
+        """Learn from these batches, in an order drawn for each epoch; yields after each."""
+        context = self._problem.context
+        learning = [p for q in self._quantizers for p in q.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(learning, lr=learning_rate)
+        rate = Schedule.of("cosine", learning_rate, epochs * len(batches), warmup_ratio=0)
+        step = 0
+        with context.progress.task("step sizes", epochs * len(batches)) as task:
+            for epoch in range(epochs):
+                for number in generator(context.seed, "fine", epoch).permutation(batches):
+                    optimizer.zero_grad(set_to_none=True)
+                    loss, count = self._error(int(number))
+                    (loss / count).backward()
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate(step)
+                    optimizer.step()
+                    step += 1
+                    task.advance()
+                yield epoch + 1
+
+    @torch.no_grad()
+    def error(self, batches: Sequence[int]) -> float:
+        """Mean error of the outputs on these batches."""
+        sums = [self._error(number) for number in batches]
+        return float(sum(float(total) for total, _ in sums) / sum(count for _, count in sums))
+
+    def grids(self) -> list[SiteQParams]:
+        """What the quantizers have learned so far, as it is stored."""
+        return [quantizer.grid() for quantizer in self._quantizers]
+
+    def _error(self, number: int) -> tuple[Tensor, int]:
+        """A batch's error, summed, and its number of terms, as in `Calibration.error_of`."""
+        context, calibration = self._problem.context, self._problem.calibration
+        if context.should_stop():
+            raise StoppedError(
+                f"stopped during step {context.name!r}; learning step sizes keeps no checkpoint "
+                "and starts again on resume"
+            )
+        found = real_logits(self._problem.on_grid, calibration.batches[number])
+        wanted = calibration.logits[number].clone()  # made in inference mode, of no use to autograd
+        if self.loss == "kl":
+            log_q, log_p = (torch.log_softmax(logits, dim=-1) for logits in (found, wanted))
+            return (log_p.exp() * (log_p - log_q)).sum(), found.numel() // found.shape[-1]
+        return (found - wanted).square().sum(), found.numel()
+
+
+def hold_out(problem: Problem, otherwise: str) -> tuple[list[int], list[int]]:
+    """Numbers of the batches to learn from, and of those that judge what was learned.
+
+    Args:
+        otherwise: what the user is told when there is one batch only and none can be held out.
+    """
+    calibration, context = problem.calibration, problem.context
+    learned, held_out = _split(len(calibration.batches), context.seed)
+    if not held_out:
+        context.progress.warn(
+            f"{context.name}: the {calibration.num_examples} calibration texts are one batch, so "
+            f"none can be held out and {otherwise}; lower calibration.batch_size"
+        )
+    return learned, held_out
+
+
+def _split(num_batches: int, seed: int) -> tuple[list[int], list[int]]:
+    """Numbers of the batches to learn from, and of those held out: a seeded quarter, at least one,
+    none if there is only one batch.
+    """
+    order = generator(seed, "held out").permutation(num_batches).tolist()
+    num_held_out = 0 if num_batches < 2 else max(1, round(num_batches * HELD_OUT))
+    return sorted(order[num_held_out:]), sorted(order[:num_held_out])
+
+
+def learning_quantizer(grid: SiteQParams) -> SiteQuantizer:
+    """LSQ+ where values may be clipped; attention probabilities keep their grid."""
+    return FixedQuantizer(grid) if grid.port == NEVER_CLIPPED else LsqPlusQuantizer(grid)
+
+
+@contextmanager
+def _frozen(model: PreTrainedModel) -> Iterator[None]:
+    """The model's own parameters learn nothing for a while."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)

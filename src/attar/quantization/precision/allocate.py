@@ -1,0 +1,270 @@
+"""Bits for each tensor under a budget: sensitivities, costs, and the knapsack that weighs them.
+
+    average_bits        weights: least summed sensitivity with Σ bits·values ≤ budget·Σ values
+    max_accuracy_drop   the same front, walked from its cheapest plan up to the first whose measured
+                        drop is within the limit
+    max_latency_ms      Linears: the least sensitive set put to int8 so that the predicted latency
+                        is within the budget; the others stay float
+
+*What a budget covers.* Embedding tables are weights like the others, unless the recipe sets
+`embedding_bits`: then they keep those and are not counted. Activations cost neither size nor time
+below 8 bits, so no budget is spent on them; but where `activation_bits` lies inside `widths`, it is
+read as their mean, and the sites share it out by the same law, each counted by its values on the
+calibration texts. At 8 bits nothing can be shared and every site has 8.
+
+*Latency.* Any width up to 8 runs at the speed of 8, so widths stay those of the recipe. A site and
+the Linears that read it are int8 together or float together. A site that no Linear reads (queries,
+keys, values, probabilities) would lose accuracy and win no time, so it stays float; embedding
+tables stay quantized for their size.
+
+*Trust, then measure.* Errors add up on paper. So for `average_bits` the plan, the uniform plan it
+replaces and their crosses (mixed weights with uniform sites and the other way round) are each
+carried out on the calibration texts, and the one whose outputs stay nearest to float is taken.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from attar.errors import ModelError, UsageError
+from attar.extras import require
+from attar.models.load import LoadedModel
+from attar.quantization.calibration.calibrate import Calibration
+from attar.quantization.config import Budget, QuantizeSettings
+from attar.quantization.method import BitPlan, Method, Problem
+from attar.quantization.precision.cost import Weight, average_bits, planned_mib, weights_of
+from attar.quantization.precision.kept_plan import keep_plan, kept_plan
+from attar.quantization.precision.knapsack import Choices, solve_choices
+from attar.quantization.precision.latency_plan import plan_within_latency
+from attar.quantization.precision.pareto import Point, front, spread
+from attar.quantization.precision.sensitivity import (
+    Probe,
+    Sensitivities,
+    site_sensitivities,
+    weight_sensitivities,
+)
+from attar.quantization.precision.together import HeldOut, quantize_together
+from attar.step import StepContext
+
+MEASURED_POINTS = 5
+"""Points of the front whose plan is carried out, beside the chosen one."""
+
+
+def check_budget(
+    config: QuantizeSettings, loaded: LoadedModel, context: StepContext
+) -> HeldOut | None:
+    """Refuse a budget that could not be measured, before minutes are spent on it.
+
+    Returns: the rows that a limit on the drop is measured on.
+    Raises:
+        ModelError: a model that writes text, with a budget that is for classifiers; or classes
+            that are not the data's.
+        DataError: too few held-out rows for the limit, or a metric that is not known.
+        UsageError: OpenVINO, which measures latency, is not installed.
+    """
+    budget = config.budget
+    if budget is None or budget.average_bits is not None:
+        return None
+    limit = "max_latency_ms" if budget.max_latency_ms is not None else "max_accuracy_drop"
+    if loaded.task is not None and loaded.task.objective == "text_to_text":
+        raise ModelError(
+            f"{context.name}: budget {limit} is for classification and regression, the model is "
+            "for text_to_text; use average_bits"
+        )
+    if budget.max_latency_ms is not None:
+        require("openvino", "export")
+        return None
+    return HeldOut.of(config, loaded, context)
+
+
+def plan_bits(
+    config: QuantizeSettings,
+    method: Method,
+    loaded: LoadedModel,
+    calibration: Calibration,
+    plan: BitPlan,
+    held_out: HeldOut | None,
+    context: StepContext,
+) -> tuple[BitPlan, dict[str, Any]]:
+    """The best plan that `config.budget` allows; the one a killed run had chosen, if there is one.
+
+    Args:
+        plan: of the recipe's bits, the same everywhere.
+        held_out: what `check_budget` gave.
+    Returns: the plan, and `budget` for the step's metrics: the limit, what was chosen, and the
+        Pareto front.
+    Raises:
+        UsageError: no plan keeps the budget; the message says how near one comes.
+    """
+    kept = kept_plan(config, context)
+    if kept is not None:
+        return kept
+    started = time.perf_counter()
+    budget = config.budget
+    assert budget is not None
+    problem = Problem(
+        config, context, loaded.task, plan, loaded.model, loaded.model, calibration, loaded.folder
+    )
+    probe = Probe.of(problem, method)
+    if budget.max_latency_ms is not None:
+        points, more = plan_within_latency(probe, budget.max_latency_ms, MEASURED_POINTS)
+    else:
+        points, more = _plan_widths(probe, budget, held_out)
+    chosen = next(point for point in points if point.is_chosen)
+    metrics = {
+        "limit": budget.model_dump(exclude_none=True, exclude={"widths"}),
+        "widths": list(budget.widths),
+        "average_bits": chosen.average_bits,
+        "size_mib": chosen.size_mib,
+        "predicted_latency_ms": chosen.latency_ms,
+        "output_error": chosen.output_error,
+        "drop": chosen.drop,
+        "is_uniform": chosen.is_uniform,
+        "float_tensors": sorted(chosen.plan.float_tensors),
+        "loss": probe.loss,
+        "examples": probe.problem.calibration.num_examples,
+        "points": [point.as_row() for point in points],
+        "seconds": time.perf_counter() - started,
+        **more,
+    }
+    keep_plan((chosen.plan, metrics), config, context)
+    return chosen.plan, metrics
+
+
+@dataclass(frozen=True)
+class _Widths:
+    """The knapsack of weights, and plans read from it."""
+
+    probe: Probe
+    base: BitPlan
+    """The recipe's, with the widths of sites."""
+    weights: Sequence[Weight]
+    widths: Sequence[int]
+    choices: Choices
+
+    @property
+    def numel(self) -> int:
+        return sum(weight.numel for weight in self.weights)
+
+    def point(self, options: Sequence[int]) -> Point:
+        names = [weight.fqn for weight in self.weights]
+        bits = {name: self.widths[o] for name, o in zip(names, options, strict=True)}
+        return self.counted(replace(self.base, of_weights=bits), self.choices.loss(options))
+
+    def counted(self, plan: BitPlan, loss: float | None, is_uniform: bool = False) -> Point:
+        mean = average_bits(plan, list(self.weights))
+        size = planned_mib(self.probe.model, plan)
+        return Point(plan, mean, loss, size, mean, is_uniform=is_uniform)
+
+
+def _plan_widths(
+    probe: Probe, budget: Budget, held_out: HeldOut | None
+) -> tuple[list[Point], dict[str, Any]]:
+    config, plan = probe.problem.config, probe.problem.plan
+    weights = weights_of(probe.model)
+    if config.embedding_bits is not None:
+        weights = [weight for weight in weights if weight.kind != "embedding"]
+    widths = sorted(set(budget.widths))
+    of_weights = weight_sensitivities(probe, weights, widths)
+    of_sites = _site_widths(probe, widths)
+    choices = solve_choices(
+        [[weight.numel * width for width in widths] for weight in weights],
+        [list(of_weights[weight.fqn].values()) for weight in weights],
+    )
+    table = _Widths(probe, replace(plan, of_sites=of_sites), weights, widths, choices)
+    if budget.average_bits is not None:
+        points = _within_average(table, budget.average_bits)
+    else:
+        assert budget.max_accuracy_drop is not None and held_out is not None
+        points = _within_drop(table, budget.max_accuracy_drop, held_out)
+    return points, {"sensitivities": _plain(of_weights)}
+
+
+def _site_widths(probe: Probe, widths: Sequence[int]) -> dict[str, int]:
+    """Bits of sites whose mean, counted by values, is at most `activation_bits`; empty when no
+    width above it is left to share."""
+    mean = probe.problem.plan.bits.activation
+    if not widths[0] <= mean < widths[-1]:
+        return {}
+    statistics = probe.problem.calibration.statistics
+    found = site_sensitivities(probe, list(statistics), widths)
+    counts = [seen.histogram.num_values for seen in statistics.values()]
+    choices = solve_choices(
+        [[count * width for width in widths] for count in counts],
+        [list(found[site.name].values()) for site in statistics],
+    )
+    options = choices.within(mean * sum(counts))
+    return {site.name: widths[option] for site, option in zip(statistics, options, strict=True)}
+
+
+def _within_average(table: _Widths, limit: float) -> list[Point]:
+    """The front, with the best of the mixed and the uniform plans that keep the limit marked."""
+    target = limit * table.numel
+    options = front(table.choices, extra=[target])
+    best = table.choices.within(target)
+    points = [table.point(each) for each in options]
+    place = options.index(best)
+    rivals = _measured(table.probe, [points[place], *_rivals(table, points[place], limit)])
+    points[place] = rivals[0]
+    chosen = min(rivals, key=lambda point: point.output_error or 0.0)
+    rivals = [replace(point, is_chosen=point is chosen) for point in rivals]
+    points[place] = rivals[0]
+    places = [i for i in spread(len(points), MEASURED_POINTS) if i != place]
+    for i, point in zip(places, _measured(table.probe, [points[i] for i in places]), strict=True):
+        points[i] = point
+    return [*points, *rivals[1:]]
+
+
+def _rivals(table: _Widths, mixed: Point, limit: float) -> list[Point]:
+    """The uniform plan within the limit, and its crosses with the mixed one."""
+    narrower = [width for width in table.widths if width <= limit]
+    same = {weight.fqn: narrower[-1] for weight in table.weights}
+    uniform = replace(table.base, of_weights=same)
+    rivals = [table.counted(uniform, None, is_uniform=not table.base.of_sites)]
+    if table.base.of_sites:
+        rivals.append(table.counted(replace(uniform, of_sites={}), None, is_uniform=True))
+        rivals.append(table.counted(replace(mixed.plan, of_sites={}), None))
+    return rivals
+
+
+def _measured(probe: Probe, points: Sequence[Point]) -> list[Point]:
+    return [
+        replace(point, output_error=quantize_together(probe, point.plan).output_error)
+        for point in points
+    ]
+
+
+def _within_drop(table: _Widths, limit: float, held_out: HeldOut) -> list[Point]:
+    """The front walked from its cheapest plan up to the first within the limit."""
+    reference = held_out.score(table.probe.model)
+    points = [table.point(options) for options in front(table.choices)]
+    with table.probe.problem.context.progress.task("plans on held-out rows", len(points)) as task:
+        for place, point in enumerate(points):
+            made = quantize_together(table.probe, point.plan)
+            drop = reference - held_out.score(made.model, made.grids)
+            points[place] = replace(
+                point,
+                output_error=made.output_error,
+                drop=drop,
+                is_chosen=drop <= limit + 1e-9,
+            )
+            task.advance(note=f"{point.average_bits:.2f} bits lose {drop:.4f}")
+            if points[place].is_chosen:
+                return points
+    best = min(points, key=lambda point: point.drop or 0.0)
+    raise UsageError(
+        f"no plan keeps {held_out.metric} within {limit:g} of the float model's {reference:.4f} on "
+        f"{len(held_out.labels)} held-out rows: the best loses {best.drop:.4f} at "
+        f"{best.average_bits:.2f} bits on average; allow a larger drop, raise activation_bits "
+        f"(now {table.base.bits.activation}) or choose another method"
+    )
+
+
+def _plain(sensitivities: Sensitivities) -> Mapping[str, Mapping[str, float]]:
+    return {
+        name: {str(bits): loss for bits, loss in by_width.items()}
+        for name, by_width in sensitivities.items()
+    }

@@ -1,0 +1,291 @@
+"""What a Linear costs on this CPU, measured: in float, and in int8.
+
+The problem: fewer bits are not less time. Both runtimes multiply int8 or float and nothing between:
+any width up to 8 lies on the 8-bit grid, so 4 bits are as fast as 8. What costs or saves time is
+one thing only, whether a Linear's input and weight are both quantized. The idea: time every
+distinct shape of a Linear both ways in OpenVINO, in turns, and the whole float model beside them:
+
+    predicted(plan) = rest + Σ over Linears of its int8 or float milliseconds
+    rest            = whole float model − Σ over Linears of their float milliseconds
+
+Each timing is one graph of `COPIES` Linears with weights of their own on one quantized input: one
+weight alone would stay in the cache, which it does not in a model, and the cost of a call would be
+counted for each. All graphs take turns, and the median of each over `ROUNDS` rounds is taken.
+
+What the prediction cannot know: rounding that does not fuse into its neighbour, and the caches of
+the whole. benchmarks/latency_budget.py sets predicted beside real milliseconds.
+
+Left out: batches above one text, and ONNX Runtime; the order of shapes is the same there.
+Shape letters: T tokens, O and I out and in features.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.cores import usable_cores
+from attar.errors import UsageError
+from attar.extras import require
+from attar.models.deployed.runtime_openvino import cpu_settings
+from attar.models.deployed.silent_conversion import nothing_reported
+from attar.models.load import quiet_transformers
+from attar.models.structure.ports import inserted
+from attar.models.structure.sites import Site
+from attar.step import StepContext
+
+TOKENS = 128
+"""Of the one text that is timed, as everywhere in attar."""
+ROUNDS = 15
+CALLS = 3
+"""Counted calls a turn, after one that is not."""
+COPIES = 6
+
+Shape = tuple[int, int, int]
+"""(T, I, O)."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Linears that read one site: they run in int8 together, or in float together."""
+
+    site: Site
+    linears: tuple[str, ...]
+    """Names of their weights."""
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Everything that was timed, in milliseconds."""
+
+    rest_ms: float
+    model_ms: float
+    """The whole float model."""
+    float_ms: Mapping[Shape, float]
+    int8_ms: Mapping[Shape, float]
+
+    def group_ms(self, group: Group, *, is_int8: bool) -> float:
+        times = self.int8_ms if is_int8 else self.float_ms
+        return sum(times[shape] for shape in group.shapes)
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Plain data for the metrics."""
+        return [
+            {
+                "tokens": shape[0],
+                "in_features": shape[1],
+                "out_features": shape[2],
+                "float_ms": round(self.float_ms[shape], 5),
+                "int8_ms": round(self.int8_ms[shape], 5),
+            }
+            for shape in self.float_ms
+        ]
+
+
+class _Recorder(nn.Module):
+    """Remembers the tensors that passed a site, and hands them on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        return x
+
+
+def groups_of(
+    model: PreTrainedModel, sites: Sequence[Site], inputs: Mapping[str, Tensor]
+) -> list[Group]:
+    """Which Linears read which site, found by running the model once: a Linear reads a site when
+    its input is the very memory the site let pass.
+
+    Args:
+        inputs: one text of `TOKENS` tokens.
+    """
+    recorders = {site: _Recorder() for site in sites}
+    read: list[tuple[str, nn.Linear, Tensor]] = []
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            assert isinstance(module, nn.Linear)
+            read.append((f"{name}.weight", module, args[0]))
+
+        return hook
+
+    with torch.inference_mode(), inserted(model, recorders):
+        linears = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+        handles = [module.register_forward_pre_hook(note(name)) for name, module in linears]
+        try:
+            model(**inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+    found: dict[Site, list[tuple[str, Shape]]] = {}
+    for name, linear, x in read:
+        site = next((s for s, r in recorders.items() if any(_is_same(x, y) for y in r.seen)), None)
+        if site is not None:
+            tokens = x.numel() // linear.in_features
+            shape = (tokens, linear.in_features, linear.out_features)
+            found.setdefault(site, []).append((name, shape))
+    return [
+        Group(site, tuple(n for n, _ in readers), tuple(shape for _, shape in readers))
+        for site, readers in found.items()
+    ]
+
+
+def _is_same(x: Tensor, y: Tensor) -> bool:
+    return x.data_ptr() == y.data_ptr() and x.shape == y.shape
+
+
+def one_text(model: PreTrainedModel, input_names: Sequence[str]) -> dict[str, Tensor]:
+    """One text of `TOKENS` tokens, or as many as the model reads."""
+    limit = int(getattr(model.config, "max_position_embeddings", TOKENS))
+    # RoBERTa counts positions from its padding id on
+    tokens = min(TOKENS, limit - int(model.config.pad_token_id or 0) - 1)
+    every = {
+        "input_ids": torch.arange(tokens)[None] % (model.config.vocab_size - 5) + 4,
+        "attention_mask": torch.ones(1, tokens, dtype=torch.int64),
+        "token_type_ids": torch.zeros(1, tokens, dtype=torch.int64),
+    }
+    return {name: every[name] for name in input_names}
+
+
+def measure_latencies(
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    inputs: Mapping[str, Tensor],
+    context: StepContext,
+    threads: int | None = None,
+) -> Latencies:
+    """Time the float model and every distinct Linear of `groups`, in turns.
+
+    Raises:
+        UsageError: OpenVINO is not installed, or cannot read the model.
+    """
+    openvino = require("openvino", "export")
+    core = openvino.Core()
+    settings = cpu_settings(threads or usable_cores())
+    shapes = list(dict.fromkeys(shape for group in groups for shape in group.shapes))
+
+    def ready(graph: Any, feed: Sequence[np.ndarray]) -> Callable[[], object]:
+        request = core.compile_model(graph, "CPU", settings).create_infer_request()
+        return lambda: request.infer(list(feed))
+
+    calls: dict[Any, Callable[[], object]] = {}
+    arrays = [tensor.numpy() for tensor in inputs.values()]
+    calls["model"] = ready(_float_graph(openvino, model, inputs), arrays)
+    for shape in shapes:
+        x = np.random.default_rng(0).standard_normal((1, *shape[:2]), dtype=np.float32)
+        for is_int8 in (False, True):
+            calls[shape, is_int8] = ready(_linear_graph(openvino, shape, is_int8), [x])
+    medians = _medians(calls, context)
+    times = [
+        {shape: medians[shape, is_int8] / COPIES for shape in shapes} for is_int8 in (False, True)
+    ]
+    counted = [shape for group in groups for shape in group.shapes]
+    return assembled(medians["model"], times[0], times[1], counted)
+
+
+def assembled(
+    model_ms: float,
+    float_ms: Mapping[Shape, float],
+    int8_ms: Mapping[Shape, float],
+    counted: Sequence[Shape],
+) -> Latencies:
+    """What is left of the model beside its Linears.
+
+    Linears alone may add up to more than the whole model that holds them (a busy machine, cold
+    caches). Then nothing is left, and both their times shrink by the same share: all in float is
+    predicted to take what the float model was seen to take, always.
+
+    Args:
+        counted: the shape of every Linear of the model.
+    """
+    linears_ms = sum(float_ms[shape] for shape in counted)
+    share = min(1.0, model_ms / linears_ms)
+    shrunk = [{shape: ms * share for shape, ms in each.items()} for each in (float_ms, int8_ms)]
+    return Latencies(model_ms - share * linears_ms, model_ms, shrunk[0], shrunk[1])
+
+
+def _medians(calls: Mapping[Any, Callable[[], object]], context: StepContext) -> dict[Any, float]:
+    """Median milliseconds of every call; they take turns, so that a busy moment hits all alike."""
+    times: dict[Any, list[float]] = {name: [] for name in calls}
+    with context.progress.task("latency of Linears", ROUNDS) as task:
+        for _ in range(ROUNDS):
+            context.stop_if_asked("timing")
+            for name, call in calls.items():
+                call()
+                for _ in range(CALLS):
+                    start = time.perf_counter()
+                    call()
+                    times[name].append((time.perf_counter() - start) * 1e3)
+            task.advance()
+    return {name: float(np.median(found)) for name, found in times.items()}
+
+
+def _linear_graph(openvino: Any, shape: Shape, is_int8: bool) -> Any:
+    """`COPIES` Linears on one input, as the exported model spells them: u8 × i8, or float."""
+    ops = openvino.opset13
+    tokens, columns, rows = shape
+    draw = np.random.default_rng(0)
+    x = ops.parameter([1, tokens, columns], np.float32)
+    quantized = x
+    if is_int8:
+        ends = [np.float32(end) for end in (-4.0, 4.0, -4.0, 4.0)]
+        quantized = ops.fake_quantize(x, *ends, 256)
+    results = []
+    for _ in range(COPIES):
+        if is_int8:
+            integers = ops.constant(draw.integers(-127, 128, (rows, columns), dtype=np.int8))
+            scale = ops.constant(np.full((rows, 1), 1e-3, dtype=np.float32))
+            weight = ops.multiply(ops.convert(integers, np.float32), scale)
+        else:
+            weight = ops.constant(draw.standard_normal((rows, columns), dtype=np.float32))
+        product = ops.matmul(quantized, weight, False, True)
+        bias = ops.constant(np.zeros((1, 1, rows), dtype=np.float32))
+        results.append(ops.result(ops.add(product, bias)))
+    return openvino.Model(results, [x], "linears")
+
+
+class _Logits(nn.Module):
+    """The float model with the padding mask made additive in front, as the exported one has it."""
+
+    def __init__(self, model: PreTrainedModel, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, tuple(names)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        inputs = dict(zip(self.names, tensors, strict=True))
+        mask = inputs["attention_mask"][:, None, None, :].to(torch.float32)
+        inputs["attention_mask"] = (1.0 - mask) * torch.finfo(torch.float32).min
+        return self.model(**inputs).logits
+
+
+def _float_graph(openvino: Any, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Any:
+    """The float model as OpenVINO reads it."""
+    wrapped = _Logits(model, list(inputs)).eval()
+    try:
+        with (
+            warnings.catch_warnings(),
+            quiet_transformers(),
+            torch.inference_mode(),
+            nothing_reported(),
+        ):
+            warnings.simplefilter("ignore")  # the tracer's, about shapes that stay as they are here
+            return openvino.convert_model(wrapped, example_input=tuple(inputs.values()))
+    except RuntimeError as error:
+        raise UsageError(
+            f"OpenVINO cannot read the float model ({str(error).splitlines()[0]}), so its latency "
+            "cannot be measured; budget max_latency_ms is for encoder classifiers, use "
+            "average_bits or max_accuracy_drop"
+        ) from error

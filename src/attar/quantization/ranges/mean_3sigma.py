@@ -1,0 +1,28 @@
+"""`mean_3sigma`: mean ± 3 standard deviations.
+
+Where learned step sizes begin: of a normal distribution three values in a thousand lie outside, so
+a long tail does not decide the step. Whatever is wrong with the start, learning is to repair.
+
+    low = max(μ − 3σ, min x),  high = min(μ + 3σ, max x)
+
+*Differs from the paper*: the range never reaches beyond the values themselves. Probabilities have
+μ − 3σ < 0, where nothing lies, and half of their grid would be lost.
+Source: Bhalgat et al. 2020 (LSQ+), section 3.2, there for weights.
+"""
+
+from __future__ import annotations
+
+from attar.quantization.method import ChosenRanges, Problem
+
+NUM_SIGMAS = 3
+
+
+def mean_3sigma(problem: Problem) -> ChosenRanges:
+    """μ ± 3σ of each site's values, cut at the smallest and the largest of them."""
+    ranges = {}
+    for site, seen in problem.calibration.statistics.items():
+        reach = NUM_SIGMAS * seen.std
+        # of equal values the mean may lie a rounding beside them
+        mean = min(max(seen.mean, seen.low), seen.high)
+        ranges[site] = (max(mean - reach, seen.low), min(mean + reach, seen.high))
+    return ChosenRanges(ranges)

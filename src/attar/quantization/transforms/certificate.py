@@ -1,0 +1,89 @@
+"""The certificate of a transformed model: it computes what it computed before, to 1e-9.
+
+Whether a transform is equivalent is a claim about mathematics, and float32 cannot show it: folding
+alone moves an output by 1e-7. So a copy of the model is taken to float64, run on real texts,
+transformed there, and run again:
+
+    change = max |outputs after − outputs before| / max |outputs before|
+
+The same figure of the float32 model is written beside it, for information: what the fold itself
+costs.
+Shape letters: `B` texts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.errors import ModelError
+from attar.models.structure.anatomy import anatomy_of
+from attar.quantization.calibration.outputs import final_states
+from attar.quantization.transforms.equivalent import EquivalentTransform, apply_
+
+LARGEST_CHANGE = 1e-9
+NUM_BATCHES = 2
+MOST_TEXTS = 8
+"""Of each batch: rounding errors do not wait for the ninth text."""
+
+
+def relative_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """The largest difference of two lists of outputs, relative to the largest output."""
+    # torch's max, unlike Python's, never loses a NaN
+    largest = float(torch.stack([x.abs().max() for x in before]).max())
+    changes = [(x - y).abs().max() for x, y in zip(before, after, strict=True)]
+    change = float(torch.stack(changes).max())
+    return change if largest == 0 else change / largest
+
+
+def certify_(
+    model: PreTrainedModel,
+    transforms: Mapping[str, EquivalentTransform],
+    batches: Sequence[Mapping[str, Tensor]],
+) -> dict[str, Any]:
+    """Fold `transforms` into `model`, having shown in float64 that they change nothing.
+
+    Args:
+        transforms: name of each norm → its transform.
+    Returns: the certificate, plain data.
+    Raises:
+        ModelError: outputs change by more than 1e-9; `model` is then as it was.
+    """
+    chosen = [_first_texts(batch) for batch in batches[:NUM_BATCHES]]
+    exact = copy.deepcopy(model).double()
+    before, float_before = _outputs(exact, chosen), _outputs(model, chosen)
+    _fold_(exact, transforms)
+    change = relative_change(before, _outputs(exact, chosen))
+    if not change <= LARGEST_CHANGE:
+        raise ModelError(
+            f"{len(transforms)} equivalent transforms changed the outputs of "
+            f"{type(model).__name__} by {change:.3g} in float64, {LARGEST_CHANGE:g} is allowed; "
+            'quantize with transform = "none", and report the model'
+        )
+    _fold_(model, transforms)
+    return {
+        "largest_change": change,
+        "allowed": LARGEST_CHANGE,
+        "float32_change": relative_change(float_before, _outputs(model, chosen)),
+        "texts": sum(len(batch["input_ids"]) for batch in chosen),
+    }
+
+
+def _fold_(model: PreTrainedModel, transforms: Mapping[str, EquivalentTransform]) -> None:
+    for site in anatomy_of(model).norm_sites:
+        if site.norm.fqn in transforms:
+            apply_(model, site, transforms[site.norm.fqn])
+
+
+def _outputs(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) -> list[Tensor]:
+    with torch.inference_mode():
+        return [final_states(model, batch) for batch in batches]
+
+
+def _first_texts(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor[:MOST_TEXTS] for name, tensor in batch.items()}

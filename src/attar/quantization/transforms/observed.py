@@ -1,0 +1,130 @@
+"""What the readers of each norm are given on the calibration texts.
+
+Rules that look at data need, of every norm's output, the extremes of each channel over all real
+tokens, and a bounded sample of tokens to try candidates on. One pass of the float model gives both
+for all norms: a transform at one norm does not change what another one gives.
+
+    low_j, high_j    over every real token; two streams merge by min and max
+    rows             a uniform sample without replacement: each token draws a number, and those with
+                     the smallest are kept
+
+The tensor is taken where its first reader gets it, so that a pooler's norm is judged by the tokens
+that the pooler reads.
+Shape letters: `N` tokens, `D` hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.errors import ModelError, StoppedError
+from attar.models.structure.ports import inserted
+from attar.models.structure.sites import Site
+from attar.models.structure.views import NormSite
+from attar.quantization.calibration.outputs import final_states
+from attar.quantization.calibration.real_tokens import RealTokens, TokensAt
+from attar.seeds import derive_seed
+from attar.step import StepContext
+
+MOST_ROWS = 1024
+"""Tokens kept for each norm: 1.5 MB at 384 channels. A site's decibels then move by about 0.1 from
+sample to sample."""
+
+
+class ReadRows:
+    """Channel extremes (D,) of a stream of tokens, and a sample of them (N, D)."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.low = torch.empty(0)
+        self.high = torch.empty(0)
+        self.rows = torch.empty(0)
+        self.num_tokens = 0
+        self._draws = torch.empty(0, dtype=torch.float64)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def add(self, values: Tensor) -> None:
+        """Count more tokens, (N, D)."""
+        if values.shape[0] == 0:
+            return
+        draws = torch.rand(values.shape[0], generator=self._generator, dtype=torch.float64)
+        low, high = values.aminmax(dim=0)
+        self._merge(low, high, values, draws, values.shape[0])
+
+    def merge(self, other: ReadRows) -> None:
+        """Add what another worker saw; its draws come from a seed of its own."""
+        if other.num_tokens:
+            self._merge(other.low, other.high, other.rows, other._draws, other.num_tokens)
+
+    def _merge(self, low: Tensor, high: Tensor, rows: Tensor, draws: Tensor, count: int) -> None:
+        if self.num_tokens:
+            low, high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+            rows, draws = torch.cat([self.rows, rows]), torch.cat([self._draws, draws])
+        kept = draws.argsort()[:MOST_ROWS]
+        self.low, self.high = low, high
+        self.rows, self._draws = rows[kept], draws[kept]
+        self.num_tokens += count
+
+
+class _Watcher(nn.Module):
+    def __init__(self, real: TokensAt, rows: ReadRows) -> None:
+        super().__init__()
+        self.real, self.rows = real, rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rows.add(self.real.values_of(x))
+        return x
+
+
+def observe(
+    model: PreTrainedModel,
+    sites: Sequence[NormSite],
+    batches: Sequence[Mapping[str, Tensor]],
+    context: StepContext,
+) -> dict[str, ReadRows]:
+    """Run the float `model` once over `batches`: name of each norm → what its readers were given.
+
+    Raises:
+        ModelError: an activation is NaN or infinite.
+        StoppedError: the process was asked to stop.
+    """
+    real = RealTokens()
+    seed = derive_seed(context.seed, "rows that judge a transform")
+    found = {site.norm.fqn: ReadRows(seed) for site in sites}
+    watchers: dict[Site, nn.Module] = {}
+    for site in sites:
+        stack = "decoder" if site.stack == "decoder" else "encoder"
+        place = Site(site.consumers[0].fqn, "input", "norm", site.block, stack)
+        watchers[place] = _Watcher(TokensAt(real, stack, stack, False), found[site.norm.fqn])
+    with (
+        torch.no_grad(),
+        inserted(model, watchers),
+        context.progress.task("what norms give", len(batches)) as task,
+    ):
+        for batch in batches:
+            if context.should_stop():
+                raise StoppedError(
+                    f"stopped during step {context.name!r} before anything was changed; it starts "
+                    "again on resume"
+                )
+            real.read(batch)
+            final_states(model, batch)
+            task.advance()
+    _check_finite(found)
+    return found
+
+
+def _check_finite(found: Mapping[str, ReadRows]) -> None:
+    broken = [
+        name
+        for name, rows in found.items()
+        if not bool((torch.isfinite(rows.low) & torch.isfinite(rows.high)).all())
+    ]
+    if broken:
+        raise ModelError(
+            f"the float model has NaN or infinite activations behind {len(broken)} of "
+            f"{len(found)} norms, first {broken[0]}; train it again or calibrate with other data"
+        )

@@ -1,0 +1,104 @@
+"""How much of what the readers of a norm compute survives rounding, with and without a transform.
+
+A transform is judged by its readers and not by the tensor: a channel that no weight looks at may be
+coarse, and a scale moved into the weights makes *them* harder to round. So the rows X' are put on a
+grid, the weights W' on theirs, and every reader is compared with its float self:
+
+    map        ‖X'_q W'_qᵀ + W z − Y Wᵀ‖² / ‖Y Wᵀ − mean over tokens‖²
+    shortcut   ‖s ⊙ X'_q + z − Y‖² / ‖Y − mean over tokens‖²
+
+The signal is what differs between tokens: channel outliers are mostly a constant, which no error
+should hide behind. A site's error is the mean over its readers, one map or shortcut counting like
+another, told in decibels for two ranges, since both will meet it: all values, and the values left
+when one token in a hundred may be clipped on either side.
+
+Shape letters: `N` tokens, `D` hidden, `O` out features of all maps together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attar.models.structure.views import NormSite
+from attar.numerics.affine import choose_qparams, fake_quantize
+from attar.numerics.granularity import per_channel_range
+from attar.quantization.transforms.equivalent import EquivalentTransform
+
+CLIPPED_TOKENS = 0.01
+"""Share of tokens whose largest (smallest) value the second range may cut."""
+LEAST_SIGNAL = 1e-30
+"""Energy that stands for silence: a site that says nothing can lose nothing."""
+
+
+@dataclass(frozen=True)
+class SiteSqnr:
+    """Decibels of a site's readers under the two ranges."""
+
+    all_values: float
+    clipped: float
+
+    @property
+    def mean(self) -> float:
+        return (self.all_values + self.clipped) / 2
+
+    def is_no_worse_than(self, other: SiteSqnr) -> bool:
+        return self.all_values >= other.all_values and self.clipped >= other.clipped
+
+
+class SiteError:
+    """The readers of one norm, and what they compute in float of a sample of its output."""
+
+    def __init__(
+        self, site: NormSite, rows: Tensor, *, weight_bits: int, activation_bits: int
+    ) -> None:
+        """
+        Args:
+            rows: outputs of the norm as its first reader gets them, (N, D).
+        """
+        self.site, self.rows = site, rows.float()
+        self.weight_bits, self.activation_bits = weight_bits, activation_bits
+        self.weight = torch.cat([c.weight.detach().float() for c in site.consumers])
+        self.sizes = [consumer.out_features for consumer in site.consumers]
+        self.outputs = self.rows @ self.weight.T
+        self.signals = [_signal(part) for part in self.outputs.split(self.sizes, dim=1)]
+        self.shortcut_signal = _signal(self.rows)
+
+    def sqnr(self, transform: EquivalentTransform) -> SiteSqnr:
+        """Of `transform` under both ranges."""
+        x = transform.forward(self.rows)
+        lows, highs = x.aminmax(dim=1)
+        weight = _on_weight_grid(self.weight * transform.scale.float(), self.weight_bits)
+        everything = self._db(transform, x, weight, lows.min(), highs.max())
+        low, high = lows.quantile(CLIPPED_TOKENS), highs.quantile(1 - CLIPPED_TOKENS)
+        return SiteSqnr(everything, self._db(transform, x, weight, low, high))
+
+    def _db(
+        self, transform: EquivalentTransform, x: Tensor, weight: Tensor, low: Tensor, high: Tensor
+    ) -> float:
+        grid = choose_qparams(low, high, self.activation_bits, symmetric=False)
+        rounded = fake_quantize(x, grid)
+        outputs = rounded @ weight.T + self.weight @ transform.shift.float()
+        parts = (outputs - self.outputs).split(self.sizes, dim=1)
+        noises = [_energy(part) / signal for part, signal in zip(parts, self.signals, strict=True)]
+        for _ in self.site.shortcuts:
+            restored = transform.inverse(rounded)
+            noises.append(_energy(restored - self.rows) / self.shortcut_signal)
+        noise = sum(noises) / len(noises)
+        return -10 * math.log10(noise) if noise > 0 else math.inf
+
+
+def _on_weight_grid(weight: Tensor, bits: int) -> Tensor:
+    low, high = per_channel_range(weight)
+    return fake_quantize(weight, choose_qparams(low, high, bits, symmetric=True), axis=0)
+
+
+def _energy(x: Tensor) -> float:
+    return float(x.square().sum(dtype=torch.float64))
+
+
+def _signal(x: Tensor) -> float:
+    return max(_energy(x - x.mean(0)), LEAST_SIGNAL)

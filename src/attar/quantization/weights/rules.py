@@ -1,0 +1,29 @@
+"""The table of weight rules: how the values of a weight become integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.quantization.config import WeightRule
+from attar.quantization.weights.clipped import clipped
+from attar.quantization.weights.gptq import gptq_rule
+from attar.quantization.weights.nearest import MakeIntegers, nearest
+from attar.step import StepContext
+
+Batch = Mapping[str, Tensor]
+RuleMaker = Callable[[PreTrainedModel, Sequence[Batch], StepContext], MakeIntegers]
+"""A rule may look at what the float model reads on the calibration texts before it begins."""
+
+
+def _without_data(rule: MakeIntegers) -> RuleMaker:
+    return lambda model, batches, context: rule
+
+
+WEIGHT_RULES: Mapping[WeightRule, RuleMaker] = {
+    "nearest": _without_data(nearest),
+    "clipped": _without_data(clipped),
+    "gptq": gptq_rule,
+}

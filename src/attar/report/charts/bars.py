@@ -1,0 +1,160 @@
+"""Horizontal bars from zero, one or two a row, and dumbbells from before to after; names on the
+left.
+
+A bar's length is the figure, so the axis always holds zero; a dumbbell shows a change, so its axis
+is fitted to the values. Heights follow from the number of rows, and the left margin from the
+longest name, so that nothing is squeezed on a phone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from attar.extras import require
+from attar.report.charts.labels import shortened, text_width
+from attar.report.charts.svg import FONT_PX, Shape, dressed, svg_of
+
+ROW_PX = 22
+TOP_PX = 8
+"""No title stands above the plot."""
+LEAST_PLOT_PX = 130
+"""Names are cut before the plot gets narrower."""
+AIR = 0.06
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row: its name, and one figure a series."""
+
+    name: str
+    values: tuple[float, ...]
+    said: str = ""
+    """Shown when the mark is pointed at."""
+
+
+def fitted(names: Sequence[str], shape: Shape, per_row: int = ROW_PX) -> Shape:
+    """A shape with a row for every name, and room for the names on its left."""
+    widest = max((text_width(name, FONT_PX) for name in names), default=0)
+    left = int(min(widest + 12, shape.width - LEAST_PLOT_PX - shape.right))
+    height = TOP_PX + shape.bottom + per_row * max(len(names), 1)
+    return replace(shape, left=left, top=TOP_PX, height=height)
+
+
+def bars_svg(
+    rows: Sequence[Bar],
+    colours: Sequence[str],
+    title: str,
+    shape: Shape,
+    label: str,
+    border: float | None = None,
+) -> str:
+    """Bars from zero.
+
+    Args:
+        colours: one a series.
+        border: a value marked by a line across all rows.
+    """
+    alt = require("altair", "report")
+    names = unique([row.name for row in rows])
+    series = [str(number) for number in range(len(colours))]
+    shape = fitted(names, shape, ROW_PX + 10 * (len(colours) - 1))
+    data = [
+        {"name": name, "series": which, "value": value, "said": f"{row.name}: {row.said}"}
+        for name, row in zip(names, rows, strict=True)
+        for which, value in zip(series, row.values, strict=True)
+    ]
+    low = min([0.0, *(value for row in rows for value in row.values)])
+    high = max([0.0, border or 0.0, *(value for row in rows for value in row.values)])
+    air = AIR * (high - low) or 1.0
+    domain = [low - air if low < 0 else 0.0, high + air if high > 0 else 0.0]
+    x = alt.X("value:Q", scale=alt.Scale(domain=domain, nice=False), axis=_value_axis(alt, title))
+    marks = alt.Chart(alt.InlineData(values=data)).mark_bar(opacity=0.85, cornerRadiusEnd=2)
+    encoding: dict[str, Any] = {
+        "x": x,
+        "y": _names(alt, names),
+        "color": alt.Color(
+            "series:N", scale=alt.Scale(domain=series, range=list(colours)), legend=None
+        ),
+        "description": alt.Description("said:N"),
+    }
+    if len(colours) > 1:
+        encoding["yOffset"] = alt.YOffset("series:N", sort=series)
+    layers = [marks.encode(**encoding)]
+    if border is not None:
+        line = alt.Chart(alt.InlineData(values=[{"value": border}]))
+        rule = line.mark_rule(stroke="var(--muted)", strokeDash=[4, 3], aria=False)
+        layers.append(rule.encode(x="value:Q"))
+    return svg_of(dressed(alt.layer(*layers), shape), label)
+
+
+def dumbbells_svg(
+    rows: Sequence[Bar], colours: tuple[str, str], title: str, shape: Shape, label: str
+) -> str:
+    """From a hollow dot (before) to a filled one (after), the line in the colour of its
+    direction.
+
+    Args:
+        rows: two values each.
+        colours: of a rise and of a fall.
+    """
+    alt = require("altair", "report")
+    names = unique([row.name for row in rows])
+    shape = fitted(names, shape)
+    data = [
+        {
+            "name": name,
+            "before": row.values[0],
+            "after": row.values[1],
+            "way": "up" if row.values[1] >= row.values[0] else "down",
+            "said": f"{row.name}: {row.said}",
+        }
+        for name, row in zip(names, rows, strict=True)
+    ]
+    values = [value for row in rows for value in row.values]
+    air = AIR * (max(values) - min(values)) or 1.0
+    scale = alt.Scale(domain=[min(values) - air, max(values) + air], nice=False, zero=False)
+    colour = alt.Color(
+        "way:N", scale=alt.Scale(domain=["up", "down"], range=list(colours)), legend=None
+    )
+    chart = alt.Chart(alt.InlineData(values=data))
+    y, axis = _names(alt, names), _value_axis(alt, title)
+
+    def x(field: str) -> Any:
+        return alt.X(f"{field}:Q", scale=scale, axis=axis)
+
+    lines = chart.mark_rule(strokeWidth=2.5, opacity=0.7, aria=False)
+    before = chart.mark_point(size=44, strokeWidth=1.8, fill="var(--surface)", opacity=1)
+    after = chart.mark_point(size=44, filled=True, opacity=1)
+    said = alt.Description("said:N")
+    layers = [
+        lines.encode(x=x("before"), x2="after:Q", y=y, color=colour),
+        before.encode(x=x("before"), y=y, stroke=colour, description=said),
+        after.encode(x=x("after"), y=y, color=colour, description=said),
+    ]
+    return svg_of(dressed(alt.layer(*layers), shape), label)
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """Names that fit a picture, told apart where two would be the same row.
+
+    Example:
+        >>> [name.strip() for name in unique(["a", "a"])], len(set(unique(["a", "a"])))
+        (['a', 'a'], 2)
+    """
+    found: list[str] = []
+    for name in map(shortened, names):
+        while name in found:
+            name += "\u00a0"
+        found.append(name)
+    return found
+
+
+def _names(alt: Any, names: Sequence[str]) -> Any:
+    axis = alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=False)
+    return alt.Y("name:N", sort=list(names), axis=axis)
+
+
+def _value_axis(alt: Any, title: str) -> Any:
+    return alt.Axis(title=title, tickCount=4, labelFlush=False, titlePadding=8)

@@ -1,0 +1,164 @@
+"""Error against size or latency, plan by plan: the Pareto front and the plan that was taken.
+
+The error axis is logarithmic, since a bit less is four times the error; the cost axis is fitted to
+the plans. A line joins what single tensors add up to; marks of their own show what was measured
+with the whole plan carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attar.extras import require
+from attar.report.charts.heatmap import Cell as HeatCell
+from attar.report.charts.heatmap import heatmap_svg
+from attar.report.charts.pictures import CURVE_NARROW, CURVE_WIDE, Key, Picture
+from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.quantities import number_text, unit_text
+from attar.report.sections.mixed_precision import Budgeted, Cell, FrontPoint
+
+PREDICTED, MEASURED, UNIFORM, CHOSEN = (
+    "var(--muted)",
+    "var(--float)",
+    "var(--simulated)",
+    "var(--bad)",
+)
+MOST_BITS = 8
+FLOAT_STRENGTH = 1.0
+
+
+def budget_pictures(budget: Budgeted) -> tuple[Picture, ...]:
+    """The front, and a map of who got how many bits."""
+    pictures: list[Picture] = []
+    if any(_error_of(point) for point in budget.points):
+        pictures.append(_front(budget))
+    if budget.cells:
+        pictures.append(_map(budget))
+    return tuple(pictures)
+
+
+def _front(budget: Budgeted) -> Picture:
+    word, unit, cost_of = (
+        ("predicted latency", "ms", _latency) if budget.is_of_latency else ("size", "MiB", _size)
+    )
+    said = "; ".join(
+        f"{number_text(_error_of(point))} at {unit_text(cost_of(point), unit)}"
+        + (", chosen" if point.is_chosen else "")
+        for point in budget.points
+        if cost_of(point) is not None
+    )
+    label = f"Output error of {budget.name} against {word}: {said}."
+    wide, narrow = (
+        front_svg(budget.points, cost_of, f"{word}, {unit}", shape, label)
+        for shape in (CURVE_WIDE, CURVE_NARROW)
+    )
+    keys = [
+        Key("predicted, tensor by tensor", PREDICTED),
+        Key("measured together", MEASURED, "circle"),
+        Key("chosen", CHOSEN, "diamond"),
+    ]
+    if any(not point.is_on_front for point in budget.points):
+        keys.insert(2, Key("same bits everywhere", UNIFORM, "square"))
+    note = "Prediction adds up what each tensor costs alone; measured is the whole plan at once."
+    return Picture(f"Error against {word}", label, wide, narrow, tuple(keys), note)
+
+
+def _size(point: FrontPoint) -> float | None:
+    return point.size_mib
+
+
+def _latency(point: FrontPoint) -> float | None:
+    return point.latency_ms
+
+
+def _error_of(point: FrontPoint) -> float | None:
+    """What is drawn of a point: measured where it was, else predicted; nothing of an exact one."""
+    return point.output_error or point.loss or None
+
+
+def front_svg(
+    points: Sequence[FrontPoint],
+    cost_of: Callable[[FrontPoint], float | None],
+    title: str,
+    shape: Shape,
+    label: str,
+) -> str:
+    """The picture as inline SVG."""
+    alt = require("altair", "report")
+    x = alt.X(
+        "cost:Q",
+        scale=alt.Scale(zero=False, padding=14),
+        axis=alt.Axis(title=title, tickCount=6, labelFlush=False, grid=False),
+    )
+    y = alt.Y(
+        "error:Q",
+        scale=alt.Scale(type="log"),
+        axis=alt.Axis(
+            title="output error",
+            tickCount=5,
+            format="~e",
+            titleAngle=0,
+            titleAlign="left",
+            titleAnchor="start",
+            titleBaseline="bottom",
+            titleX=-shape.left + 6,
+            titleY=-12,
+            domain=False,
+        ),
+    )
+
+    def rows(wanted: Sequence[tuple[FrontPoint, float | None]]) -> Any:
+        values = [
+            {"cost": cost, "error": error, "said": _said(point, cost, error, title)}
+            for point, error in wanted
+            if error and (cost := cost_of(point)) is not None
+        ]
+        return alt.Chart(alt.InlineData(values=values))
+
+    predicted = rows([(point, point.loss) for point in points])
+    measured = rows([(p, p.output_error) for p in points if p.is_on_front])
+    uniform = rows([(p, p.output_error) for p in points if not p.is_on_front])
+    chosen = rows([(p, _error_of(p)) for p in points if p.is_chosen])
+    said = alt.Description("said:N")
+    layers = [
+        predicted.mark_line(color=PREDICTED, strokeWidth=1.5, aria=False).encode(x=x, y=y),
+        _marks(predicted, "circle", PREDICTED, 22).encode(x=x, y=y, description=said),
+        _marks(measured, "circle", MEASURED, 50).encode(x=x, y=y, description=said),
+        _marks(uniform, "square", UNIFORM, 50).encode(x=x, y=y, description=said),
+        _marks(chosen, "diamond", CHOSEN, 130).encode(x=x, y=y, description=said),
+    ]
+    return svg_of(dressed(alt.layer(*layers), shape), label)
+
+
+def _marks(chart: Any, shape: str, colour: str, size: int) -> Any:
+    return chart.mark_point(shape=shape, filled=True, size=size, opacity=1, color=colour)
+
+
+def _said(point: FrontPoint, cost: float, error: float, title: str) -> str:
+    parts = [f"{title} {number_text(cost)}", f"error {number_text(error)}"]
+    parts += [f"{number_text(point.average_bits)} bits"] if point.average_bits else []
+    parts += [f"drop {number_text(point.drop)}"] if point.drop is not None else []
+    return ", ".join(parts)
+
+
+def _map(budget: Budgeted) -> Picture:
+    roles = list(dict.fromkeys(cell.role for cell in budget.cells))
+    blocks = sorted({cell.block for cell in budget.cells})
+    cells = [_heat(cell, blocks) for cell in budget.cells]
+    said = "; ".join(f"{cell.said}" for cell in cells)
+    label = f"Bits of {budget.name} by tensor and block: {said}."
+    wide, narrow = (
+        heatmap_svg(cells, roles, [str(block) for block in blocks], "block", shape, label)
+        for shape in (CURVE_WIDE, CURVE_NARROW)
+    )
+    note = "Darker: more bits. Framed: left in float. Names that end in a port are activations."
+    return Picture("Who got the bits", label, wide, narrow, note=note)
+
+
+def _heat(cell: Cell, blocks: Sequence[int]) -> HeatCell:
+    is_float = cell.bits is None
+    word = "float" if is_float else f"{cell.bits} bits"
+    strength = FLOAT_STRENGTH if cell.bits is None else cell.bits / MOST_BITS
+    said = f"{cell.role}, block {cell.block}: {word}"
+    return HeatCell(cell.role, blocks.index(cell.block), strength, is_float, said)

@@ -1,0 +1,129 @@
+"""The studies of `analyze` steps as tables: what was asked, under what conditions, and every row.
+
+A study's artifact holds its rows as plain data (study.json); a literal table (studies/layouts.py)
+says which of their figures are shown, under what heading and in what form. A study without a row
+there shows its facts alone; report.json has the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attar.report.quantities import DASH, metric_text, number_text, ratio_text
+from attar.report.reading import Made, number, table
+from attar.report.studies.columns import Column, Layout, Row
+from attar.report.studies.layouts import LAYOUTS, TITLES
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One table of a study, ready to be shown."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One `analyze` step."""
+
+    name: str
+    study: str
+    title: str
+    model: str
+    facts: tuple[tuple[str, Any], ...]
+    grids: tuple[Grid, ...]
+    content: Mapping[str, Any]
+    """study.json as it is, for pictures."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        return rows_of(self.content)
+
+
+def rows_of(content: Mapping[str, Any], name: str = "rows") -> Sequence[Row]:
+    """The rows of one of a study's tables; none where the artifact has none."""
+    found = content.get(name)
+    return [table(row) for row in found] if isinstance(found, list) else []
+
+
+def studies(made: Sequence[Made]) -> tuple[Study, ...]:
+    """Every analyze step that left a study, in the recipe's order."""
+    return tuple(_study(step) for step in made if step.run == "analyze" and step.study)
+
+
+def _study(step: Made) -> Study:
+    content, kind = step.study, str(step.study.get("study", ""))
+    facts = table(content.get("facts"))
+    layouts = LAYOUTS.get(kind, ())
+    grids = [_grid(layout, rows_of(content, layout.table), facts) for layout in layouts]
+    return Study(
+        name=step.name,
+        study=kind,
+        title=TITLES.get(kind, kind),
+        model=step.parent or "",
+        facts=tuple(
+            (name.replace("_", " "), _fact(name, value, facts))
+            for name, value in facts.items()
+            if not isinstance(value, list | dict)
+        ),
+        grids=tuple(grid for grid in grids if grid.rows),
+        content=content,
+    )
+
+
+def _fact(name: str, value: Any, facts: Row) -> Any:
+    if name in ("float", "quantized"):
+        return metric_text(str(facts.get("metric", "")), number(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value
+
+
+def _grid(layout: Layout, rows: Sequence[Row], facts: Row) -> Grid:
+    columns = layout.columns
+    if layout.arrange is not None:
+        more, rows = layout.arrange(rows, facts)
+        columns = (*columns, *more)
+    metric = str(facts.get("metric", ""))
+    columns = tuple(
+        Column(c.key, metric or c.head, c.form) if c.head == "metric" else c for c in columns
+    )
+    cells = tuple(tuple(_cell(c, row.get(c.key), metric) for c in columns) for row in rows)
+    return Grid(layout.caption, columns, cells)
+
+
+def _cell(column: Column, value: Any, metric: str) -> str:
+    if column.form == "list":
+        return ", ".join(map(str, value)) if isinstance(value, list) and value else "none"
+    if not column.is_number:
+        return DASH if value is None else str(value)
+    known = number(value)
+    if known is None:
+        return DASH
+    forms: Mapping[str, Callable[[float], str]] = {
+        "percent": lambda share: f"{share * 100:.1f}",
+        "percent4": lambda share: f"{share * 100:.2f}",
+        "points": lambda change: signed(change * 100, 2),
+        "change": lambda change: signed(change * 100, 1),
+        "metric": lambda quality: metric_text(metric, quality),
+        "ratio": lambda ratio: ratio_text(ratio),
+        "mib": lambda mib: f"{mib:,.1f}",
+    }
+    return forms.get(column.form, number_text)(known)
+
+
+def signed(value: float, digits: int) -> str:
+    """A change with its sign, a real minus, and no sign at zero.
+
+    Example:
+        >>> signed(1.234, 2), signed(-0.5, 1), signed(-0.001, 1)
+        ('+1.23', '−0.5', '0.0')
+    """
+    text = f"{value:+.{digits}f}"
+    if not any(digit in text for digit in "123456789"):
+        return text[1:]
+    return text.replace("-", "−")

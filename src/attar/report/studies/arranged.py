@@ -1,0 +1,74 @@
+"""Rows and columns that a study's table has beyond what its artifact holds: names of places, one
+column a block, one row a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from attar.report.reading import number
+from attar.report.studies.columns import Column, Row
+
+NORM_WORDS = {
+    "embedding": "embedding",
+    "mha_norm": "after attention",
+    "cross_norm": "after cross-attention",
+    "ffn_norm": "after FFN",
+    "final_norm": "last",
+}
+
+
+def norm_name(row: Row) -> str:
+    """A norm as people say it: its block and what it follows.
+
+    Example:
+        >>> norm_name({"block": 3, "kind": "mha_norm"}), norm_name({"kind": "embedding"})
+        ('block 3, after attention', 'embedding')
+    """
+    kind = str(row.get("kind", ""))
+    words = NORM_WORDS.get(kind, kind)
+    stack = "decoder " if row.get("stack") == "decoder" else ""
+    block = row.get("block")
+    return f"{stack}{words}" if block is None else f"{stack}block {block}, {words}"
+
+
+def with_norm_names(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
+    return (), [{**row, "place": norm_name(row)} for row in rows]
+
+
+def with_blocks(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
+    """The share of clipped tokens of each block as a column of its own: e3 is an encoder's block 3;
+    a site outside the blocks goes by its kind.
+    """
+    names = list(dict.fromkeys(str(name) for row in rows for name in row.get("blocks") or []))
+    flat: list[Row] = []
+    for row in rows:
+        shares = zip(row.get("blocks") or [], row.get("clipped") or [], strict=False)
+        flat.append({**row, **{f"clipped {name}": share for name, share in shares}})
+    blocks = [name for name in names if name[1:].isdigit()]
+    one_stack = len({name[:1] for name in blocks}) == 1
+    heads = {name: f"block {name[1:] if one_stack else name}" for name in blocks}
+    return tuple(Column(f"clipped {n}", f"{heads.get(n, n)} %", "percent") for n in names), flat
+
+
+def by_width(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
+    """One row a method, two columns a width: the metric and its change from float; and the seconds
+    that one width took, as the mean of all.
+    """
+    widths = list(dict.fromkeys(row.get("bits") for row in rows))
+    columns = []
+    for width in widths:
+        columns.append(Column(f"value {width}", f"W{width}A{width}", "metric"))
+        columns.append(Column(f"change {width}", "to float", "change"))
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        method = str(row.get("method"))
+        cells = found.setdefault(method, {"method": method})
+        cells |= {f"{name} {row.get('bits')}": row.get(name) for name in ("value", "change")}
+    for method, cells in found.items():
+        took = [number(row.get("seconds")) for row in rows if str(row.get("method")) == method]
+        known = [seconds for seconds in took if seconds is not None]
+        cells["seconds"] = fmean(known) if known else None
+    return (*columns, Column("seconds", "seconds a width")), list(found.values())

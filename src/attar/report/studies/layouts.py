@@ -1,0 +1,150 @@
+"""The literal tables of studies: what each is called, and which of its figures are shown how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attar.report.studies.arranged import by_width, with_blocks, with_norm_names
+from attar.report.studies.columns import Column, Layout
+
+TITLES: Mapping[str, str] = {
+    "outliers": "Outlier dimensions",
+    "outlier_tokens": "Tokens that carry the outliers",
+    "site_cosine": "Each site against itself in few bits",
+    "leave_one_kind": "One kind of tensor left in float, or quantized alone",
+    "gamma_cosine": "What a norm's output gains without γ",
+    "clipping": "What cutting the largest values costs",
+    "methods": "Methods side by side",
+    "seconds": "Seconds of calibration",
+    "sizes": "Size on disk",
+}
+LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
+    "outliers": (
+        Layout(
+            "shared",
+            "Dimensions that are outliers of a norm, those of most norms first",
+            (
+                Column("dimension", "dimension", "text"),
+                Column("stack", "stack", "text"),
+                Column("norms", "norms"),
+                Column("of_norms", "of"),
+                Column("blocks", "blocks"),
+                Column("of_blocks", "of"),
+                Column("largest_deviation", "largest deviation, σ"),
+            ),
+        ),
+        Layout(
+            "rows",
+            "Each norm's outlier dimensions, the farthest first",
+            (Column("place", "norm", "text"), Column("dimensions", "dimensions", "list")),
+            with_norm_names,
+        ),
+    ),
+    "outlier_tokens": (
+        Layout(
+            "rows",
+            "Tokens among the largest values of a dimension, over the norms where it is an outlier",
+            (
+                Column("dimension", "dimension", "text"),
+                Column("token", "token", "code"),
+                Column("share", "of the carriers %", "percent"),
+                Column("share_of_tokens", "of all tokens %", "percent"),
+                Column("frequency_rank", "rank by frequency"),
+                Column("mean_magnitude", "mean magnitude"),
+            ),
+        ),
+    ),
+    "site_cosine": (
+        Layout(
+            "rows",
+            "Activations, worst first",
+            (
+                Column("site", "site", "code"),
+                Column("cosine", "cosine %", "percent4"),
+                Column("sqnr_db", "SQNR dB"),
+                Column("kind", "kind", "text"),
+                Column("block", "block"),
+            ),
+        ),
+    ),
+    "leave_one_kind": (
+        Layout(
+            "rows",
+            "Everything quantized but one kind, and one kind alone; changes in points",
+            (
+                Column("kind", "kind", "text"),
+                Column("left_in_float", "left in float", "metric"),
+                Column("recovered", "recovered", "change"),
+                Column("alone_quantized", "alone quantized", "metric"),
+                Column("lost", "lost", "change"),
+            ),
+        ),
+    ),
+    "gamma_cosine": (
+        Layout(
+            "rows",
+            "Cosine of a norm's output with its quantized self, in %; restored: behind γ",
+            (
+                Column("place", "norm", "text"),
+                Column("cosine", "with γ", "percent4"),
+                Column("migrated", "without γ", "percent4"),
+                Column("gain", "gain", "points"),
+                Column("restored", "restored", "percent4"),
+                Column("largest_gamma", "largest γ"),
+                Column("median_gamma", "median γ"),
+                Column("num_tiny_gamma", "γ ≈ 0"),
+            ),
+            with_norm_names,
+        ),
+    ),
+    "clipping": (
+        Layout(
+            "rows",
+            "Share of clipped tokens at each clipping value",
+            (
+                Column("kind", "kind", "text"),
+                Column("limit", "clipping value"),
+                Column("tokens_whole", "tokens whole %", "percent"),
+                Column("value", "metric", "metric"),
+                Column("change", "to float", "change"),
+            ),
+            with_blocks,
+        ),
+    ),
+    "methods": (
+        Layout(
+            "rows",
+            "Every method at every width; to float in points",
+            (Column("method", "method", "text"),),
+            by_width,
+        ),
+    ),
+    "seconds": (
+        Layout(
+            "rows",
+            "Seconds to find the ranges of all activations, the fastest first",
+            (
+                Column("method", "method", "text"),
+                Column("seconds", "seconds"),
+                Column("calibration_seconds", "of these the float pass"),
+                Column("search_seconds", "the search"),
+                Column("transform_seconds", "the transform"),
+                Column("float_passes", "float passes", "ratio"),
+            ),
+        ),
+    ),
+    "sizes": (
+        Layout(
+            "rows",
+            "MiB with embeddings; published sizes count no scales",
+            (
+                Column("model", "model", "text"),
+                Column("width", "W-E-A", "text"),
+                Column("size_mib", "on disk", "mib"),
+                Column("packed_mib", "without scales", "mib"),
+                Column("published_mib", "published", "mib"),
+            ),
+        ),
+    ),
+}
+"""Study → its tables."""

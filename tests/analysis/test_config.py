@@ -1,0 +1,81 @@
+"""A study is asked for by its word; what it does not know is a mistake that names what it knows."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from attar.analysis.config import SiteKind
+from attar.errors import RecipeError
+from attar.models.structure.sites import SITE_KINDS
+from attar.recipe.load import parse_recipe
+from attar.recipe.steps import as_table
+
+STEP = """
+name = "a"
+[data.docs]
+source = "stdlib_docs"
+[steps.why]
+run = "analyze"
+model = "demo:minilm-l6"
+"""
+
+
+def mistakes(lines: str) -> str:
+    with pytest.raises(RecipeError) as told:
+        parse_recipe(STEP + lines)
+    return str(told.value)
+
+
+def test_without_a_study_outliers_are_meant() -> None:
+    step = parse_recipe(STEP + 'data = "docs"\ncriterion = "activation_std"').steps["why"]
+    assert as_table(step)["study"] == "outliers"
+
+
+def test_a_wrong_word_is_told_with_a_near_one_at_its_place() -> None:
+    told = mistakes('data = "docs"\nstudy = "site_cosin"')
+    assert "steps.why.study (line 9): 'site_cosin' is unknown" in told
+    assert "did you mean 'site_cosine'?" in told
+    told = mistakes('data = "docs"\nstudy = "site_cosine"\nbit = 4')
+    assert "steps.why.bit" in told
+    assert "did you mean 'bits'?" in told
+    assert "steps.why.criterion" in mistakes('data = "docs"\ncriterion = "gamma"')
+    assert "'6-6' is no width" in mistakes('study = "sizes"\nwidths = ["6-6"]')
+    assert "steps.why.study" in mistakes('data = "docs"\nstudy = 3')
+
+
+def test_a_kind_of_site_that_no_model_has_is_told_before_anything_runs() -> None:
+    told = mistakes('data = "docs"\nstudy = "clipping"\nkinds = ["mha_nrom"]')
+    assert "steps.why.kinds" in told
+    assert "did you mean 'mha_norm'?" in told
+    assert get_args(SiteKind) == SITE_KINDS
+
+
+@pytest.mark.parametrize(
+    ("study", "lines"),
+    [
+        ("clipping", 'kinds = ["gelu", "gelu"]'),
+        ("clipping", "shares = [0.5, 0.5]"),
+        ("methods", "widths = [8, 8]"),
+        ("methods", 'methods = ["minmax", "omse", "minmax"]'),
+        ("seconds", 'methods = ["minmax", "minmax"]'),
+        ("sizes", 'widths = ["4-4-4", "4-4-4"]'),
+    ],
+)
+def test_nothing_is_measured_twice(study: str, lines: str) -> None:
+    data = "" if study == "sizes" else 'data = "docs"'
+    assert "name it once" in mistakes(f'study = "{study}"\n{data}\n{lines}')
+
+
+def test_a_study_that_reads_texts_needs_data_and_sizes_take_none() -> None:
+    assert "steps.why.data" in mistakes('study = "outliers"')
+    assert "steps.why.data" in mistakes('study = "sizes"\ndata = "docs"')
+    assert parse_recipe(STEP + 'study = "sizes"').order == ["why"]
+
+
+def test_data_that_the_recipe_does_not_have_and_a_quantized_model_are_refused() -> None:
+    assert "no [data.doc]" in mistakes('data = "doc"')
+    made = '\n[steps.int8]\nrun = "quantize"\nmethod = "minmax"\nmodel = "why"'
+    told = mistakes(f'data = "docs"{made}\ncalibration = {{ data = "docs" }}')
+    assert "step 'why' is a 'analyze' step" in told

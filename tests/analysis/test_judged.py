@@ -1,0 +1,158 @@
+"""Studies that measure answers: their ends are the float model and the quantize step's own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attar.errors import UsageError
+from simulated import run_quantize
+from studied import run_study
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("judged")
+
+
+def accuracy(folder: Path, root: Path) -> float:
+    """Of a model on disk, on all validation rows."""
+    import numpy as np
+
+    from attar.data.config import FilesData
+    from attar.data.load import load_data
+    from attar.evaluation.predictions import logits_over
+    from attar.models.forms import open_form
+
+    data = load_data(FilesData(path=str(root / "texts")), root, name="texts", seed=0)
+    split = data.split("validation")
+    form = open_form(folder)
+    logits = logits_over("model", form, split, 8, lambda rows: None)
+    columns = [form.task.label_names.index(name) for name in data.label_names]
+    return float(np.mean(logits[:, columns].argmax(1) == split.labels))
+
+
+def test_nothing_quantized_is_float_and_everything_is_the_quantize_step(root: Path) -> None:
+    found = run_study(root, "leave_one_kind", bits=2)
+    step = run_quantize(root, weight_bits=2, activation_bits=2)
+    assert found.facts["float"] == accuracy(step.float_folder, root)
+    assert found.facts["quantized"] == accuracy(step.folder, root)
+    kinds = [row["kind"] for row in found.rows]
+    assert len(kinds) == len(set(kinds)) == 12
+    assert {"weights", "mha_norm", "gelu", "pooler_input"} <= set(kinds)
+    for row in found.rows:
+        assert row["recovered"] == row["left_in_float"] - found.facts["quantized"]
+        assert row["lost"] == found.facts["float"] - row["alone_quantized"]
+
+
+def test_left_out_kinds_are_in_float_and_a_kind_alone_is_the_only_one_in_bits(root: Path) -> None:
+    from attar.analysis.config import LeaveOneKindStep
+    from attar.analysis.judging import open_judge
+    from attar.analysis.studies.leave_one_kind import partly_quantized
+    from attar.analysis.subject import open_subject
+    from studied import context_below
+
+    run_study(root, "outliers")
+    texts = {"examples": 24, "batch_size": 8}
+    config = LeaveOneKindStep.model_validate(
+        {"model": "teacher", "data": "texts", "bits": 2, "calibration": texts}
+    )
+    context = context_below(root)
+    subject = open_subject(config, context, shows_probabilities=True)
+    partly = partly_quantized(config, subject, open_judge(config, subject, context), context)
+    batch = subject.batches[0]
+
+    def logits(*kinds: str):
+        with partly.with_quantized(kinds) as model:
+            return model(**batch).logits.detach()
+
+    plain = subject.model(**batch).logits.detach()
+    assert (logits() == plain).all()
+    for kind in partly.kinds:
+        assert not (logits(kind) == plain).all(), kind
+        others = [other for other in partly.kinds if other != kind]
+        assert not (logits(*others) == logits(*partly.kinds)).all(), kind
+    assert (subject.model(**batch).logits == plain).all()
+
+
+def test_nothing_is_clipped_at_the_largest_value_and_ever_more_below_it(root: Path) -> None:
+    shares = [1.0, 0.9, 0.5, 0.1]
+    found = run_study(root, "clipping", kinds=["mha_norm", "gelu"], shares=shares)
+    for kind in ("mha_norm", "gelu"):
+        rows = [row for row in found.rows if row["kind"] == kind]
+        assert [row["tokens_whole"] for row in rows] == shares
+        assert rows[0]["value"] == found.facts["float"]
+        assert rows[0]["clipped"] == [0.0, 0.0]
+        limits = [row["limit"] for row in rows]
+        assert limits == sorted(limits, reverse=True)
+        for row in rows:
+            clipped = sum(row["clipped"]) / len(row["clipped"])
+            assert clipped == pytest.approx(1 - row["tokens_whole"], abs=0.01)
+    with pytest.raises(UsageError, match=r"'cross_probs', and the model has no such site"):
+        run_study(root, "clipping", kinds=["cross_probs"])
+
+
+def test_sites_outside_the_blocks_go_by_their_kind(root: Path) -> None:
+    found = run_study(root, "clipping", kinds=["embedding", "gelu"], shares=[0.5])
+    assert [row["blocks"] for row in found.rows] == [["embedding"], ["e0", "e1"]]
+
+
+def test_a_kind_of_more_values_than_torch_sorts_is_clipped_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from attar.analysis.studies.clipping import _Peaks
+
+    many = torch.arange(2**23 + 1) / 2**23  # of each of two blocks: beyond 2^24
+    monkeypatch.setattr(_Peaks, "values", many)
+    [row] = run_study(root, "clipping", kinds=["attention_probs"], shares=[0.5]).rows
+    assert row["limit"] == pytest.approx(0.5)
+    assert row["clipped"] == pytest.approx([0.5, 0.5])
+
+
+def test_a_cell_of_the_table_of_methods_is_what_the_quantize_step_makes(root: Path) -> None:
+    found = run_study(root, "methods", methods=["minmax", "percentile"], widths=[8, 3])
+    assert [(row["bits"], row["method"]) for row in found.rows] == [
+        (8, "minmax"),
+        (8, "percentile"),
+        (3, "minmax"),
+        (3, "percentile"),
+    ]
+    for row in found.rows:
+        bits = {"weight_bits": row["bits"], "activation_bits": row["bits"]}
+        step = run_quantize(root, method=row["method"], **bits)
+        assert row["logits_sqnr_db"] == pytest.approx(step.metrics["logits_sqnr_db"])
+        assert row["value"] == accuracy(step.folder, root)
+        assert row["change"] == row["value"] - found.facts["float"]
+
+
+def test_seconds_are_a_pass_and_a_search_the_fastest_first(root: Path) -> None:
+    found = run_study(root, "seconds", methods=["percentile", "minmax"], rounds=2)
+    assert {row["method"] for row in found.rows} == {"minmax", "percentile"}
+    took = [row["seconds"] for row in found.rows]
+    assert took == sorted(took)
+    parts = ("transform_seconds", "calibration_seconds", "search_seconds")
+    for row in found.rows:
+        assert row["seconds"] == sum(row[part] for part in parts) > 0
+        assert row["float_passes"] == row["seconds"] / found.facts["float_pass_seconds"]
+
+
+def test_what_a_transform_takes_is_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from attar.quantization import solve
+
+    def slow(*given: Any) -> dict[str, Any]:
+        time.sleep(0.2)
+        return {}
+
+    monkeypatch.setattr(solve, "TRANSFORMS", {"none": solve.TRANSFORMS["none"], "os_plus": slow})
+    found = run_study(root, "seconds", methods=["minmax", "os_plus"])
+    took = {row["method"]: row["transform_seconds"] for row in found.rows}
+    assert took["minmax"] < 0.1 < 0.2 <= took["os_plus"]
+
+
+def test_fewer_rows_judge_when_asked(root: Path) -> None:
+    found = run_study(root, "clipping", kinds=["gelu"], shares=[1.0], num_rows=5)
+    assert found.facts["num_rows"] == 5

@@ -1,0 +1,116 @@
+"""Texts whose answer is a text: read, set aside with reasons, kept with their targets."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attar.data.config import FilesData, SummarizationData
+from attar.data.fingerprint import data_fingerprint
+from attar.data.load import load_data
+from attar.errors import DataError
+
+
+def write(file: Path, rows: list[dict[str, Any]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = "\n".join(map(json.dumps, rows)).encode()
+    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+
+
+def articles(count: int, text: str = "article", target: str = "highlights") -> list[dict[str, Any]]:
+    return [{text: f"article {i}", target: f"summary {i}\nof two lines"} for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [("cnn_dailymail", ("article", "highlights")), ("xsum", ("document", "summary"))],
+)
+def test_each_task_is_read_by_its_own_columns(tmp_path: Path, task: Any, columns: Any) -> None:
+    for split in ("train", "validation", "test"):
+        write(tmp_path / task / f"{split}.jsonl.gz", articles(4, *columns))
+    data = load_data(SummarizationData(task=task, path="."), tmp_path)
+    assert (data.objective, data.label_names) == ("text_to_text", ())
+    assert data.metrics == ("rouge1", "rouge2", "rougeL")
+    assert list(data.splits) == ["train", "validation", "test"]
+    train = data.split("train", labelled=True)
+    assert train.texts[1] == ("article 1",)
+    assert train.targets is not None
+    assert train.targets[1] == "summary 1\nof two lines"
+
+
+def test_rows_keep_their_target_when_some_are_chosen(tmp_path: Path) -> None:
+    write(tmp_path / "xsum/train.jsonl", articles(50, "document", "summary"))
+    train = load_data(SummarizationData(task="xsum", path=".", train_rows=7), tmp_path).split(
+        "train"
+    )
+    assert train.targets is not None
+    assert len(train) == len(train.targets) == 7
+    for (text,), target in zip(train.texts, train.targets, strict=True):
+        assert text.removeprefix("article ") == target.split()[1]
+
+
+def test_a_row_without_its_text_or_target_is_set_aside_with_the_reason(tmp_path: Path) -> None:
+    bad = [
+        {"article": "", "highlights": "a"},
+        {"article": "a", "highlights": " "},
+        {"article": "a", "highlights": None},
+        {"article": "a", "highlights": 7},
+    ]
+    write(tmp_path / "cnn_dailymail/train.jsonl", articles(4) + bad)
+    settings = {"task": "cnn_dailymail", "path": "."}
+    data = load_data(SummarizationData(**settings, max_set_aside=0.5), tmp_path)  # type: ignore[arg-type]
+    assert len(data.split("train")) == 4
+    reasons = {fault.row: fault.reason for fault in data.set_aside}
+    assert reasons == {
+        4: "empty article",
+        5: "empty highlights",
+        6: "no highlights",
+        7: "highlights is no text",
+    }
+    with pytest.raises(DataError, match=r"4 of 8 rows cannot be used"):
+        load_data(SummarizationData(**settings), tmp_path)  # type: ignore[arg-type]
+
+
+def test_other_columns_are_refused_with_those_that_are_needed(tmp_path: Path) -> None:
+    write(tmp_path / "xsum/train.jsonl", articles(3))
+    told = "columns article, highlights; needed are document and summary"
+    with pytest.raises(DataError, match=told):
+        load_data(SummarizationData(task="xsum", path="."), tmp_path)
+
+
+def test_a_missing_task_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+    write(tmp_path / "xsum/train.jsonl", articles(3, "document", "summary"))
+    with pytest.raises(DataError, match=r"task 'cnn_dailymail' needs the folder .* holds xsum"):
+        load_data(SummarizationData(task="cnn_dailymail", path="."), tmp_path)
+
+
+def test_the_fingerprint_sees_a_changed_summary(tmp_path: Path) -> None:
+    config = SummarizationData(task="xsum", path=".")
+    write(tmp_path / "xsum/train.jsonl", articles(3, "document", "summary"))
+    before = data_fingerprint(config, tmp_path)
+    assert data_fingerprint(config, tmp_path) == before
+    write(tmp_path / "xsum/train.jsonl", articles(4, "document", "summary"))
+    assert data_fingerprint(config, tmp_path) != before
+
+
+def test_own_files_have_a_target_column(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", articles(40, "text", "answer"))
+    write(tmp_path / "test.jsonl", [{"text": "no answer here"}])
+    config = FilesData(path=".", objective="text_to_text", target="answer")
+    data = load_data(config, tmp_path)
+    assert len(data.split("train")) + len(data.split("validation")) == 40
+    assert data.split("validation", labelled=True).targets
+    assert data.split("test").targets == ("",)
+    with pytest.raises(DataError, match="rows without a label"):
+        data.split("test", labelled=True)
+    with pytest.raises(DataError, match=r"no column 'target'.*text = and target ="):
+        load_data(FilesData(path=".", objective="text_to_text"), tmp_path)
+
+
+def test_classes_and_texts_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="text_to_text has targets"):
+        FilesData(path=".", objective="text_to_text", label_names=("a", "b"))

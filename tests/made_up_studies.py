@@ -1,0 +1,156 @@
+"""Made-up artifacts of analyze steps, one a study, with plausible figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import made_up_run
+from attar.artifacts import write_json
+
+BLOCKS = 3
+DIMENSIONS = (99, 63, 223, 157, 267, 127, 338, 303)
+
+
+def norms() -> list[dict[str, Any]]:
+    places: list[tuple[str, int | None]] = [("embedding", None)]
+    places += [(kind, block) for block in range(BLOCKS) for kind in ("mha_norm", "ffn_norm")]
+    return [
+        {"norm": f"{kind}.{block}", "kind": kind, "stack": "encoder", "block": block}
+        for kind, block in places
+    ]
+
+
+def tables(study: str) -> dict[str, Any]:
+    """study.json without its facts."""
+    words = ("[CLS]", "[SEP]", ".", ",", "the", "<b>a</b>")
+    kinds = ("mha_norm", "gelu", "weights", "query", "key", "value", "context", "ffn_norm")
+    rows: dict[str, list[dict[str, Any]]] = {
+        "outliers": [
+            {
+                **norm,
+                "dimensions": list(DIMENSIONS[: 1 + place % 3]),
+                "deviations": {str(d): 1.5 + (d + place) % 7 for d in DIMENSIONS},
+            }
+            for place, norm in enumerate(norms())
+        ],
+        "outlier_tokens": [
+            {
+                "dimension": dimension,
+                "norms": 7,
+                "token": word,
+                "share": 0.5 / (place + 1),
+                "share_of_tokens": 0.01 * (place + 1),
+                "frequency_rank": place + 1,
+                "mean_magnitude": 15.8,
+            }
+            for dimension in ("any", 99)
+            for place, word in enumerate(words)
+        ],
+        "site_cosine": [
+            {
+                "site": f"encoder.layer.{block}.{kind}:output",
+                "kind": kind,
+                "stack": "encoder",
+                "block": block,
+                "cosine": 0.92 + 0.003 * (8 * block + place),
+                "sqnr_db": 8.1,
+            }
+            for block in range(BLOCKS)
+            for place, kind in enumerate(kinds)
+        ],
+        "leave_one_kind": [
+            {
+                "kind": kind,
+                "left_in_float": 0.84,
+                "recovered": 0.02 - 0.005 * place,
+                "alone_quantized": 0.86,
+                "lost": 0.01,
+            }
+            for place, kind in enumerate(kinds)
+        ],
+        "gamma_cosine": [
+            {
+                **norm,
+                "cosine": 0.97,
+                "migrated": 0.965 + 0.004 * place,
+                "gain": -0.005 + 0.004 * place,
+                "restored": 0.99,
+                "num_tiny_gamma": 0,
+                "largest_gamma": 1.55,
+                "median_gamma": 0.55,
+            }
+            for place, norm in enumerate(norms())
+        ],
+        "clipping": [
+            {
+                "kind": kind,
+                "tokens_whole": share,
+                "limit": 60 * share,
+                "value": 0.5 + 0.37 * share,
+                "change": 0.37 * share - 0.37,
+                "clipped": [1 - share] * BLOCKS,
+                "blocks": [f"e{block}" for block in range(BLOCKS)],
+            }
+            for kind in ("mha_norm", "gelu")
+            for share in (1.0, 0.9, 0.5, 0.1)
+        ],
+        "methods": [
+            {"method": method, "bits": bits, "value": 0.8, "change": -0.071, "seconds": bits - 4.0}
+            for bits in (8, 6)
+            for method in ("minmax", "percentile")
+        ],
+        "seconds": [
+            {
+                "method": method,
+                "seconds": 3.0,
+                "calibration_seconds": 2.0,
+                "search_seconds": 0.5,
+                "transform_seconds": 0.5,
+                "float_passes": 1.5,
+            }
+            for method in ("minmax", "omse")
+        ],
+        "sizes": [
+            {
+                "model": "teacher",
+                "width": width,
+                "size_mib": 105.2,
+                "packed_mib": 104.76,
+                "published_mib": 104.8 if width == "8-8-8" else None,
+            }
+            for width in ("8-8-8", "3-3-3")
+        ],
+    }
+    found: dict[str, Any] = {"rows": rows[study]}
+    if study == "outliers":
+        found["shared"] = [
+            {
+                "stack": "encoder",
+                "dimension": dimension,
+                "norms": 5,
+                "of_norms": 7,
+                "blocks": 2,
+                "of_blocks": 3,
+                "largest_deviation": 11.1,
+            }
+            for dimension in DIMENSIONS
+        ]
+    return found
+
+
+def write_study(out: Path, study: str) -> Path:
+    """One artifact folder."""
+    facts = {"bits": 6, "metric": "accuracy", "float": 0.871, "quantized": 0.81, "examples": 256}
+    folder = made_up_run.write_step(out, study, "analyze", {"study": study, **facts})
+    write_json(folder / "study.json", {"study": study, "facts": facts, **tables(study)})
+    return folder
+
+
+def write_studies(out: Path) -> tuple[dict[str, Path], dict[str, Any]]:
+    """Every study's folder, and the recipe that asked for them."""
+    from attar.analysis.run import STUDIES
+
+    inputs = {study: write_study(out, study) for study in STUDIES}
+    steps = {study: {"run": "analyze", "model": "teacher", "study": study} for study in STUDIES}
+    return inputs, {"name": "studies", "steps": steps}

@@ -1,0 +1,111 @@
+"""What a method leaves behind must survive deployment: restored shortcuts, grids with a zero point
+anywhere, bits that differ from tensor to tensor, tensors left in float."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import deployments as made
+from attar.export.lowering import FLOAT_SITES, example_inputs
+from attar.export.onnxruntime import write_onnx
+from attar.export.openvino import write_openvino
+from attar.models.deployed.runtime_onnx import OnnxRuntime
+from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.runtimes import MODEL_FILES
+from attar.models.simulated.qparams import ModelQParams
+from attar.models.simulated.quantized import load_simulated
+from attar.models.structure.sites import SITE_KINDS
+from deployments import Deployments
+
+FORMATS = ("openvino", "onnxruntime")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+MOST_OF_THE_ERROR = 0.5
+"""Of the quantization error: on two blocks hardly a value crosses a rounding boundary."""
+
+
+def difference(model: Path, folder: Path, form: str) -> float:
+    """rms(deployed − simulated) as a share of rms(simulated − float)."""
+    folder.mkdir(exist_ok=True)
+    if form == "openvino":
+        write_openvino(model, folder, INPUTS)
+        runtime = OpenVinoRuntime(folder / MODEL_FILES[form][0], 1)
+    else:
+        write_onnx(model, folder, INPUTS)
+        runtime = OnnxRuntime(folder / MODEL_FILES[form][0], 1)
+    inputs = example_inputs(INPUTS)
+    with torch.inference_mode():
+        simulated = load_simulated(model, skip_kinds=FLOAT_SITES).model(**inputs).logits.numpy()
+        plain = load_simulated(model, skip_kinds=SITE_KINDS).model(**inputs).logits.numpy()
+    deployed = runtime.logits({name: tensor.numpy() for name, tensor in inputs.items()})
+    error = float(np.sqrt(np.mean((simulated - plain) ** 2)))
+    assert error > 0
+    return float(np.sqrt(np.mean((deployed - simulated) ** 2))) / error
+
+
+@pytest.fixture(scope="module")
+def migrated(deployments: Deployments, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Transform → a quantized model that was moved by it."""
+    root = tmp_path_factory.mktemp("migrated")
+    source = deployments.uneven()
+    found = {}
+    for rule in ("gamma", "os_plus"):
+        found[rule] = made.quantized(root, source, name=rule, transform=rule) / "model"
+        assert ModelQParams.read(found[rule]).transformed
+    return found
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("rule", ["gamma", "os_plus"])
+def test_a_migrated_model_keeps_its_shortcuts(
+    migrated: dict[str, Path], tmp_path: Path, rule: str, form: str
+) -> None:
+    assert difference(migrated[rule], tmp_path, form) < MOST_OF_THE_ERROR
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_zero_points_anywhere_and_bits_of_every_site_its_own(
+    deployments: Deployments, tmp_path: Path, form: str
+) -> None:
+    """As learned steps and mixed precision leave them; one Linear and one site stay float."""
+    folder = Path(shutil.copytree(deployments.int8() / "model", tmp_path / "model"))
+    grids = ModelQParams.read(folder)
+    random = np.random.default_rng(0)
+    sites, left = [], "bert.encoder.layer.1.output.dense:input"
+    for site in grids.sites:
+        bits = int(random.choice([4, 6, 8]))
+        low, high = (
+            (0, 2**bits - 1) if random.random() < 0.5 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        )
+        scale = site.scale * 255 / (2**bits - 1)
+        zero_point = int(
+            np.clip(low + (site.zero_point - site.quant_min) * (high - low) // 255, low, high)
+        )
+        changed = {"bits": bits, "scale": scale, "zero_point": zero_point}
+        sites.append(site.model_copy(update=changed | {"quant_min": low, "quant_max": high}))
+    kept = tuple(site for site in sites if site.name != left)
+    grids.model_copy(update={"sites": kept, "float_tensors": (left,)}).write(folder)
+    assert difference(folder, tmp_path / form, form) < MOST_OF_THE_ERROR
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_weight_left_in_float_stays_a_float_product(
+    deployments: Deployments, tmp_path: Path, form: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(deployments.int8() / "model", tmp_path / "model"))
+    left = "bert.encoder.layer.0.intermediate.dense.weight"
+    grids = ModelQParams.read(folder)
+    tensors = load_file(folder / "weights.safetensors")
+    packed, scale = tensors.pop(f"{left}.packed"), tensors.pop(f"{left}.scale")
+    tensors[left] = packed.to(torch.float32) * scale[:, None]
+    save_file(tensors, folder / "weights.safetensors")
+    kept = tuple(weight for weight in grids.weights if weight.fqn != left)
+    assert len(kept) == len(grids.weights) - 1
+    grids.model_copy(update={"weights": kept, "float_tensors": (left,)}).write(folder)
+    assert difference(folder, tmp_path / form, form) < MOST_OF_THE_ERROR

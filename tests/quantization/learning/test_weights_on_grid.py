@@ -1,0 +1,89 @@
+"""Weights that learn on grids: what is computed is what is stored."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import tiny
+from attar.errors import ModelError
+from attar.models.simulated.qparams import Bits
+from attar.quantization.learning.weights_on_grid import (
+    LearnedSteps,
+    MinmaxSteps,
+    put_weights_on_learned_grids_,
+    stored_weights,
+)
+from attar.quantization.weights.nearest import put_on_grid_, quantize_weights
+
+BITS = Bits(weight=4, embedding=2, activation=8)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "bart"])
+@pytest.mark.parametrize("make", [LearnedSteps, MinmaxSteps])
+def test_what_is_computed_is_what_is_stored(family, make):
+    model, batch = tiny.tiny_model(family), tiny.tiny_batch()
+    start = quantize_weights(model, BITS)
+    student = copy.deepcopy(model)
+    grids = put_weights_on_learned_grids_(student, start, make)
+    with torch.no_grad():  # somewhere on the way
+        for name, parameter in student.named_parameters():
+            parameter.mul_(1.07 if name.endswith("step") else 0.95)
+    stored = stored_weights(student, grids, start)
+    assert (stored.entries, stored.tied) == (start.entries, start.tied)
+    put_on_grid_(model, stored)
+    with torch.no_grad():
+        assert torch.equal(student(**batch).logits, model(**batch).logits)
+
+
+def test_training_starts_where_the_weights_were_put():
+    model, batch = tiny.tiny_model("bert"), tiny.tiny_batch()
+    start = quantize_weights(model, BITS)
+    student = copy.deepcopy(model)
+    put_weights_on_learned_grids_(student, start, LearnedSteps)
+    put_on_grid_(model, start)
+    with torch.no_grad():
+        assert torch.equal(student(**batch).logits, model(**batch).logits)
+
+
+def test_parameters_keep_their_names_and_gain_steps():
+    model = tiny.tiny_model("bert")
+    before = {name for name, _ in model.named_parameters()}
+    put_weights_on_learned_grids_(model, quantize_weights(model, BITS), LearnedSteps)
+    after = {name for name, _ in model.named_parameters()}
+    assert before < after
+    assert all(name.endswith("weight_grid.step") for name in after - before)
+
+
+def test_tied_weights_stay_tied_and_share_their_grid():
+    model = tiny.tiny_model("bart")
+    start = quantize_weights(model, BITS)
+    assert start.tied, "the test needs a model with tied weights"
+    put_weights_on_learned_grids_(model, start, LearnedSteps)
+    encoder, decoder = model.model.encoder.embed_tokens, model.model.decoder.embed_tokens
+    assert encoder.weight is decoder.weight
+    assert encoder.weight_grid is decoder.weight_grid
+
+
+def test_gradients_reach_weights_and_the_steps_of_the_rows_read():
+    model, batch = tiny.tiny_model("bert"), tiny.tiny_batch()
+    put_weights_on_learned_grids_(model, quantize_weights(model, BITS), LearnedSteps)
+    model(**batch).logits.square().sum().backward()
+    words = model.bert.embeddings.word_embeddings
+    read = torch.zeros(len(words.weight), dtype=torch.bool)
+    read[batch["input_ids"].unique()] = True
+    moved = words.weight_grid.step.grad != 0
+    assert bool(moved[read].any()) and not bool(moved[~read].any())
+    dense = model.bert.encoder.layer[0].intermediate.dense
+    assert bool((dense.weight.grad != 0).any()) and bool((dense.weight_grid.step.grad != 0).any())
+
+
+def test_a_kind_of_layer_that_is_not_known_is_refused():
+    model = tiny.tiny_model("bert")
+    start = quantize_weights(model, BITS)
+    model.classifier = nn.Bilinear(3, 3, 3)
+    with pytest.raises(ModelError, match="Bilinear cannot learn on a grid"):
+        put_weights_on_learned_grids_(model, start, LearnedSteps)

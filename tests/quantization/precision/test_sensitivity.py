@@ -1,0 +1,163 @@
+"""What one tensor alone costs, and the passes that are cut short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import tiny
+from attar.errors import StoppedError
+from attar.models.simulated.qparams import Bits
+from attar.models.structure.ports import use_attar_attention_
+from attar.models.structure.sites import sites_of
+from attar.progress import Progress
+from attar.quantization.calibration.calibrate import calibrate
+from attar.quantization.calibration.outputs import real_logits
+from attar.quantization.method import BitPlan, Method, Problem
+from attar.quantization.precision.cost import average_bits, planned_mib, weight_bytes, weights_of
+from attar.quantization.precision.latency import Group, assembled, groups_of
+from attar.quantization.precision.prefix import Prefix
+from attar.quantization.precision.sensitivity import (
+    Probe,
+    non_increasing,
+    site_sensitivities,
+    weight_sensitivities,
+)
+from attar.quantization.ranges.minmax import minmax
+from attar.step import StepContext
+
+PLAN = BitPlan(Bits(weight=8, embedding=8, activation=8))
+
+
+def probe_of(family: str = "bert", should_stop=lambda: False) -> Probe:
+    model = tiny.tiny_model(family)
+    use_attar_attention_(model)
+    here = Path()
+    context = StepContext(
+        "int8", here, here, {}, {}, here, Progress(quiet=True), should_stop=lambda: False
+    )
+    batches = [tiny.tiny_batch(seed=seed) for seed in range(2)]
+    calibration = calibrate(model, sites_of(model), batches, context)
+    config = SimpleNamespace(transform=None, weights=None)
+    problem = Problem(config, context, None, PLAN, model, model, calibration, here)
+    probe = Probe.of(problem, Method(minmax))
+    object.__setattr__(probe.problem.context, "should_stop", should_stop)
+    return probe
+
+
+@pytest.fixture(scope="module")
+def probe() -> Probe:
+    return probe_of()
+
+
+def test_sensitivities_fall_with_the_width_and_are_small_at_eight_bits(probe):
+    weights = weights_of(probe.model)
+    found = weight_sensitivities(probe, weights, [2, 4, 8])
+    assert list(found) == [weight.fqn for weight in weights]
+    for by_width in found.values():
+        assert by_width[2] >= by_width[4] >= by_width[8] >= 0
+    assert sum(by[8] for by in found.values()) < 0.01 * sum(by[2] for by in found.values())
+
+
+def test_a_weight_is_itself_again_after_its_sensitivity(probe):
+    before = {name: tensor.clone() for name, tensor in probe.model.state_dict().items()}
+    weight_sensitivities(probe, weights_of(probe.model)[:3], [2])
+    site_sensitivities(probe, list(probe.problem.calibration.statistics)[:3], [2])
+    for name, tensor in probe.model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    assert probe.error_of(
+        real_logits(probe.model, batch).detach() for batch in probe.problem.calibration.batches
+    ) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_pass_cut_short_gives_the_whole_pass_bit_for_bit(family):
+    """Every weight in turn is disturbed; blocks in front of it answer from memory."""
+    probe = probe_of(family)
+    batches = probe.problem.calibration.batches
+    prefix = Prefix(probe.model, batches)
+    parameters = dict(probe.model.named_parameters())
+    for weight in weights_of(probe.model):
+        parameter = parameters[weight.fqn]
+        before = parameter.data
+        parameter.data = before * 1.5
+        short = list(prefix.logits(prefix.first_user_of(parameter)))
+        with torch.inference_mode():
+            whole = [real_logits(probe.model, batch) for batch in batches]
+        parameter.data = before
+        for a, b in zip(short, whole, strict=True):
+            assert torch.equal(a, b), weight.fqn
+
+
+def test_blocks_in_front_are_not_computed(probe):
+    prefix = Prefix(probe.model, probe.problem.calibration.batches)
+    last = probe.model.get_submodule("bert.encoder.layer.1.output.dense")
+    list(prefix.logits(last))  # keeps what it needs
+    ran = []
+    first = probe.model.get_submodule("bert.encoder.layer.0.output.dense")
+    handle = first.register_forward_hook(lambda *_: ran.append(1))
+    list(prefix.logits(last))
+    assert ran == []
+    list(prefix.logits(first))
+    handle.remove()
+    assert len(ran) == len(prefix.batches)
+
+
+def test_the_repair_is_the_smallest_majorant_that_never_rises():
+    assert non_increasing({2: 5, 3: 1, 4: 2, 8: 0}) == {2: 5, 3: 2, 4: 2, 8: 0}
+    assert non_increasing({2: 3, 4: 2, 8: 1}) == {2: 3, 4: 2, 8: 1}
+
+
+def test_a_stop_is_honoured_between_two_tensors():
+    calls = iter([False, False, True])
+    stopping = probe_of(should_stop=lambda: next(calls))
+    with pytest.raises(StoppedError, match=r"sensitivity of weights \(1 of \d+\) keeps no"):
+        weight_sensitivities(stopping, weights_of(stopping.model), [2, 8])
+
+
+def test_sizes_add_up_to_the_model(probe):
+    weights = weights_of(probe.model)
+    every = BitPlan(PLAN.bits, float_tensors=frozenset(weight.fqn for weight in weights))
+    held = sum(4 * p.numel() for p in probe.model.state_dict().values())
+    assert planned_mib(probe.model, every) * 2**20 == pytest.approx(held)
+    saved = sum(weight_bytes(weight, None) - weight_bytes(weight, 8) for weight in weights)
+    assert planned_mib(probe.model, PLAN) * 2**20 == pytest.approx(held - saved)
+    assert average_bits(PLAN, weights) == 8
+    assert average_bits(every, weights) == 32
+
+
+def test_each_linear_is_found_behind_the_site_it_reads(probe):
+    sites = list(probe.problem.calibration.statistics)
+    text = {
+        "input_ids": torch.full((1, 7), 5),
+        "attention_mask": torch.ones(1, 7, dtype=torch.int64),
+    }
+    groups = {group.site.name: group for group in groups_of(probe.model, sites, text)}
+    block = "bert.encoder.layer.0"
+    attention = f"{block}.attention.self"
+    assert groups["bert.embeddings.LayerNorm:output"].linears == tuple(
+        f"{attention}.{part}.weight" for part in ("query", "key", "value")
+    )
+    up = groups[f"{block}.attention.output.LayerNorm:output"]
+    assert (up.linears, up.shapes) == ((f"{block}.intermediate.dense.weight",), ((7, 32, 48),))
+    assert groups[f"{block}.output.dense:input"].linears == (f"{block}.output.dense.weight",)
+    assert groups["bert.pooler.dense:input"].shapes == ((1, 32, 32),)
+    read = [name for group in groups.values() for name in group.linears]
+    linears = [weight.fqn for weight in weights_of(probe.model) if weight.kind == "linear"]
+    assert sorted(read) == sorted(linears)
+
+
+@pytest.mark.parametrize("model_ms", [10.0, 4.0])
+def test_all_in_float_is_predicted_to_take_what_the_float_model_takes(probe, model_ms):
+    """Also where single Linears add up to more than the whole."""
+    shape = (7, 32, 48)
+    site = next(iter(probe.problem.calibration.statistics))
+    group = Group(site, ("a", "b"), (shape, shape))
+    found = assembled(model_ms, {shape: 3.0}, {shape: 1.0}, group.shapes)
+    assert found.rest_ms >= 0
+    assert found.rest_ms + found.group_ms(group, is_int8=False) == pytest.approx(model_ms)
+    ratio = found.group_ms(group, is_int8=False) / found.group_ms(group, is_int8=True)
+    assert ratio == pytest.approx(3)

@@ -1,0 +1,116 @@
+"""Ranges of the calibrators where they can be worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attar.models.simulated.qparams import Bits
+from attar.models.structure.sites import Site
+from attar.progress import Progress
+from attar.quantization.calibration.calibrate import Calibration
+from attar.quantization.calibration.observers import SiteStatistics
+from attar.quantization.config import Calibration as CalibrationSettings
+from attar.quantization.config import EmaMinmaxStep, QuantizeSettings, StepSizeStep
+from attar.quantization.method import BitPlan, Problem
+from attar.quantization.ranges.ema_minmax import ema_minmax
+from attar.quantization.ranges.mean_3sigma import mean_3sigma
+from attar.quantization.ranges.token_wise_clipping import (
+    TokenRanges,
+    alpha_of,
+    num_candidates,
+)
+from attar.step import StepContext
+
+SITE = Site("encoder.norm", "output", "ffn_norm", 0)
+PROBABILITIES = Site("attention", "probabilities", "attention_probs", 0)
+TEXTS = CalibrationSettings(data="texts")
+
+
+def calibration(**batches: Any) -> Calibration:
+    statistics = {SITE: SiteStatistics(), PROBABILITIES: SiteStatistics()}
+    for batch in batches.get("tokens", []):
+        statistics[SITE].add(batch)
+    for batch in batches.get("probabilities", [torch.tensor([[0.0, 1.0]])]):
+        statistics[PROBABILITIES].add(batch, by_token=False)
+    here = Path()
+    context = StepContext("int8", here, here, {}, {}, here, Progress(quiet=True))
+    return Calibration([], statistics, [], 0.0, context)
+
+
+def problem(config: QuantizeSettings, *batches: torch.Tensor) -> Problem:
+    seen = calibration(tokens=batches)
+    plan = BitPlan(Bits(weight=8, embedding=8, activation=config.activation_bits))
+    return Problem(config, seen.context, None, plan, None, None, seen)  # type: ignore[arg-type]
+
+
+def test_a_moving_average_starts_at_the_first_batch_and_follows_the_others():
+    config = EmaMinmaxStep(model="m", calibration=TEXTS, momentum=0.75)
+    batches = [torch.tensor([low, high]) for low, high in ((-4.0, 8.0), (-8.0, 0.0), (0.0, 4.0))]
+    found = ema_minmax(problem(config, *batches)).ranges[SITE]
+    assert found == (0.75 * -5.0, 0.75 * 6.0 + 0.25 * 4.0)
+
+
+def test_three_sigma_are_those_of_all_values_of_all_batches():
+    config = StepSizeStep(model="m", calibration=TEXTS)
+    x = torch.randn(4000, 5, generator=torch.Generator().manual_seed(0)) * 2 + 1
+    low, high = mean_3sigma(problem(config, x[:1000], x[1000:])).ranges[SITE]
+    mean, std = float(x.double().mean()), float(x.double().std(correction=0))
+    assert (low, high) == pytest.approx((mean - 3 * std, mean + 3 * std), rel=1e-9)
+
+
+def test_three_sigma_never_reach_beyond_the_values():
+    config = StepSizeStep(model="m", calibration=TEXTS)
+    assert mean_3sigma(problem(config, torch.tensor([0.0, 1.0, 1.0]))).ranges[SITE] == (0, 1)
+    tenth = torch.full((3, 7), 0.1)
+    low, high = mean_3sigma(problem(config, tenth)).ranges[SITE]
+    assert low <= high
+    assert (low, high) == pytest.approx((0.1, 0.1), abs=1e-8)
+
+
+def test_a_token_range_is_a_quantile_of_the_tokens_extremes():
+    """101 tokens whose largest values are 0 … 100 and whose smallest are 0 … −200."""
+    steps = torch.arange(101.0)
+    tokens = torch.stack([steps, -2 * steps, 0 * steps], dim=1)[torch.randperm(101)]
+    ranges = TokenRanges.of(calibration(tokens=[tokens[:40], tokens[40:]]))
+    for number in (0, 1, 10, 50):
+        low, high = ranges.at(number)[SITE]
+        assert (low, high) == pytest.approx((-2 * (100 - number), 100 - number), abs=1e-9)
+
+
+def test_at_alpha_one_nothing_is_clipped():
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    found = TokenRanges.of(calibration(tokens=[x[:20], x[20:]])).at(0)[SITE]
+    assert found == (float(x.min()), float(x.max()))
+
+
+def test_probabilities_are_never_clipped():
+    seen = calibration(tokens=[torch.randn(9, 4)], probabilities=[torch.tensor([[0.1, 0.9]])])
+    ranges = TokenRanges.of(seen)
+    lowest, highest = (float(x) for x in torch.tensor([0.1, 0.9]))
+    assert all(ranges.at(n)[PROBABILITIES] == (lowest, highest) for n in (0, 30, 99))
+
+
+def test_one_loud_token_costs_the_share_of_one_token():
+    """A share of values would have to pass all 64 loud values first."""
+    x = torch.rand(100, 64, generator=torch.Generator().manual_seed(0))
+    x[7] = 500.0
+    ranges = TokenRanges.of(calibration(tokens=[x]))
+    assert ranges.at(0)[SITE][1] == 500
+    assert ranges.at(2)[SITE][1] <= 1
+
+
+def test_a_kind_may_have_an_alpha_of_its_own():
+    x = torch.arange(101.0)[:, None]
+    ranges = TokenRanges.of(calibration(tokens=[x]))
+    assert ranges.at(5, {"ffn_norm": 20})[SITE] == ranges.at(20)[SITE]
+    assert ranges.at(5, {"gelu": 20})[SITE] == ranges.at(5)[SITE]
+
+
+def test_candidates_are_the_authors_and_shares_are_exact():
+    assert [num_candidates(bits) for bits in (8, 6, 4)] == [10, 30, 90]
+    assert [num_candidates(bits) for bits in (7, 5, 3, 2)] == [20, 60, 90, 90]
+    assert [alpha_of(k) for k in (0, 1, 7, 30, 90)] == [1.0, 0.99, 0.93, 0.7, 0.1]

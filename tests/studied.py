@@ -1,0 +1,87 @@
+"""Studies of tiny models on tiny data, for every test that looks at what one finds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import simulated
+
+Change = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Studied:
+    """What the step `analyze` left behind."""
+
+    metrics: dict[str, Any]
+    content: dict[str, Any]
+    """study.json."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return self.content["rows"]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self.content["facts"]
+
+
+def run_study(
+    root: Path, study: str, *, change: Change | None = None, bare: bool = False, **settings: Any
+) -> Studied:
+    """Run the real step on a tiny BERT below `root`, made once and changed by `change`."""
+    import torch
+    from pydantic import TypeAdapter
+    from transformers import AutoModelForSequenceClassification
+
+    from attar.analysis.config import AnalyzeStep
+    from attar.analysis.run import analyze
+
+    model_folder = root / "float"
+    if not model_folder.exists():
+        simulated.write_float_model(model_folder, bare=bare)
+        if bare:
+            (model_folder / "task.json").unlink()
+        simulated.write_texts(root / "texts")
+        if change is not None:
+            model = AutoModelForSequenceClassification.from_pretrained(model_folder)
+            with torch.no_grad():
+                change(model)
+            model.save_pretrained(model_folder)
+    if study != "sizes":
+        calibration = {"examples": 24, "batch_size": 8} | settings.pop("calibration", {})
+        settings = {"data": "texts", "calibration": calibration, **settings}
+    config = TypeAdapter(AnalyzeStep).validate_python(
+        {"run": "analyze", "model": "teacher", "study": study, **settings}
+    )
+    context = context_below(root)
+    metrics = analyze(config, context)
+    return Studied(metrics, json.loads((context.folder / "study.json").read_text()))
+
+
+def context_below(root: Path) -> Any:
+    """What the engine would hand to the step, with a new empty folder."""
+    from attar.data.config import FilesData
+    from attar.progress import Progress
+    from attar.step import StepContext
+
+    folder = root / f"study{len(list(root.iterdir()))}"
+    folder.mkdir()
+    return StepContext(
+        name="study",
+        folder=folder,
+        scratch=root / ".scratch",
+        inputs={"teacher": root / "float"},
+        data={"texts": FilesData(path=str(root / "texts"))},
+        recipe_folder=root,
+        progress=Progress(quiet=True),
+    )
+
+
+def layer_norms(model: Any) -> list[Any]:
+    """Every LayerNorm, in the order of the forward pass."""
+    return [module for name, module in model.named_modules() if name.endswith("LayerNorm")]
