@@ -7,6 +7,8 @@ its scratch.
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,33 @@ def test_a_kill_after_the_seal_and_before_the_rename_costs_nothing(folder: Path)
     (folder / "student").rename(folder / ".staging" / f"student-{key}")
     assert all(step.reused for step in run_small(folder).steps)
     assert not (folder / ".staging").exists()
+
+
+TWO_MODELS_AND_A_SIGNAL = """
+import faulthandler, os, signal, sys
+from pathlib import Path
+
+import numpy as np
+import openvino
+from openvino import opset13
+
+from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+
+faulthandler.enable()
+file = Path(sys.argv[1]) / "relu.xml"
+numbers = opset13.parameter([1, 2], np.float32, name="x")
+openvino.save_model(openvino.Model([opset13.relu(numbers)], [numbers]), file)
+first = OpenVinoRuntime(file, 1)
+second = OpenVinoRuntime(file, 1)
+del first
+del second
+signal.signal(signal.SIGTERM, lambda *_: print("asked to stop"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_two_deployed_models_is_still_only_a_question(tmp_path: Path) -> None:
+    """Two owners of OpenVINO in one process once left a freed signal stack behind."""
+    command = [sys.executable, "-c", TWO_MODELS_AND_A_SIGNAL, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "asked to stop"), done.stderr

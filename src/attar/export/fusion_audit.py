@@ -20,7 +20,7 @@ from typing import Any
 from attar.cores import usable_cores
 from attar.extras import require
 from attar.models.deployed.runtime_onnx import OnnxRuntime
-from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.runtime_openvino import OpenVinoRuntime, the_core
 from attar.models.deployed.runtimes import ONNX_FILE, OPENVINO_FILE
 from attar.models.simulated.qparams import ModelQParams
 
@@ -109,9 +109,8 @@ def audit_openvino(folder: Path, qparams: ModelQParams | None) -> FusionAudit:
     Args:
         qparams: of the model it was made from; None: that was float.
     """
-    openvino = require("openvino", "export")
     file = folder / OPENVINO_FILE
-    source = openvino.Core().read_model(file)
+    source = the_core().read_model(file)
     wanted = [
         op.get_friendly_name()
         for op in source.get_ordered_ops()

@@ -8,6 +8,7 @@ torch's float32, so the precision hint is pinned. Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,21 @@ import numpy as np
 
 from attar.errors import ArtifactError
 from attar.extras import require
+
+
+@cache
+def the_core() -> Any:
+    """The process's one `openvino.Core`, never given back.
+
+    The CPU plugin of a Core gives the main thread an alternate signal stack (AMX needs a large one)
+    and puts the former one back when it goes. Of two whose lives overlap, the second puts back a
+    stack that the first has freed, and the next signal, such as the SIGTERM that asks a run to save
+    itself, kills the process.
+
+    Raises:
+        UsageError: OpenVINO is not installed.
+    """
+    return require("openvino", "export").Core()
 
 
 def cpu_settings(threads: int) -> dict[str, Any]:
@@ -31,9 +47,8 @@ class OpenVinoRuntime:
     """A compiled OpenVINO model; `compiled` shows what really runs."""
 
     def __init__(self, file: Path, threads: int) -> None:
-        openvino = require("openvino", "export")
+        core = the_core()
         try:
-            core = openvino.Core()
             self.compiled = core.compile_model(core.read_model(file), "CPU", cpu_settings(threads))
         except RuntimeError as error:
             raise ArtifactError(

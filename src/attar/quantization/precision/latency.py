@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 from attar.cores import usable_cores
 from attar.errors import UsageError
 from attar.extras import require
-from attar.models.deployed.runtime_openvino import cpu_settings
+from attar.models.deployed.runtime_openvino import cpu_settings, the_core
 from attar.models.deployed.silent_conversion import nothing_reported
 from attar.models.load import quiet_transformers
 from attar.models.structure.ports import inserted
@@ -173,7 +173,7 @@ def measure_latencies(
         UsageError: OpenVINO is not installed, or cannot read the model.
     """
     openvino = require("openvino", "export")
-    core = openvino.Core()
+    core = the_core()
     settings = cpu_settings(threads or usable_cores())
     shapes = list(dict.fromkeys(shape for group in groups for shape in group.shapes))
 
