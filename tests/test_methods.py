@@ -30,11 +30,11 @@ def test_quantization_methods_stand_in_union_table_and_cards(repository: Path) -
 
 
 def test_losses_stand_in_union_table_and_cards(repository: Path) -> None:
-    from attar.losses.total import UNITS
+    from attar.losses.total import TERMS
 
     words = _words(LossConfig, "kind")
     assert words
-    assert words == set(UNITS)
+    assert words == set(TERMS)
     assert words <= _cards(repository)
 
 

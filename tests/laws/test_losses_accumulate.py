@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from attar.losses.config import CrossEntropy, ForwardKl, HiddenMse, LossConfig
+from attar.losses.shapes import Pair
 from attar.losses.targets import Targets, count_units
 from attar.losses.total import TotalLoss
 from attar.models.load import load_model
-from attar.training.forward import forward
+from attar.training.forward import forward, shape_of
 
 FLOAT64_SUMS = 1e-12
 """Relative: sums of a few hundred float64 terms in another order."""
@@ -26,8 +27,9 @@ def gradient(
     """The whole batch's gradient, accumulated over micro-batches, each with its own padding."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, 60, (8, 12), generator=generator)
-    loss = TotalLoss(losses, "classification")
-    counts = count_units(LABELS, int(LENGTHS.sum()))
+    pair = Pair(shape_of(student), shape_of(teacher))  # type: ignore[arg-type]
+    loss = TotalLoss(losses, "classification", pair)
+    counts = count_units(LABELS, {"encoder": int(LENGTHS.sum())})
     student.zero_grad()
     for begin in range(0, 8, size):
         rows = slice(begin, begin + size)
@@ -35,9 +37,9 @@ def gradient(
         mask = (torch.arange(width) < torch.tensor(LENGTHS[rows])[:, None]).long()
         inputs = {"input_ids": ids[rows, :width] * mask, "attention_mask": mask}
         with torch.no_grad():
-            taught = forward(teacher, inputs, needs_hidden_states=True)  # type: ignore[arg-type]
-        given = forward(student, inputs, needs_hidden_states=True)  # type: ignore[arg-type]
-        loss(given, taught, Targets(LABELS[rows], mask), counts).total.backward()
+            taught = forward(teacher, inputs, loss.needs)  # type: ignore[arg-type]
+        given = forward(student, inputs, loss.needs)  # type: ignore[arg-type]
+        loss(given, taught, Targets(LABELS[rows], {"encoder": mask}), counts).total.backward()
     parts = [p.grad.flatten() for p in student.parameters() if p.grad is not None]
     return torch.cat(parts)
 

@@ -32,6 +32,10 @@ def test_a_score_that_is_missing_adds_nothing_and_sends_no_gradient() -> None:
 
 
 def test_units_count_what_is_there_and_never_zero() -> None:
-    assert count_units(torch.tensor([0, -1, 1]), 17) == {"example": 3, "labelled": 2, "token": 17}
-    assert count_units(torch.tensor([-1]), 4)["labelled"] == 1
-    assert count_units(torch.tensor([0.5, float("nan")]), 4)["labelled"] == 1
+    tokens = {"encoder": 17}
+    classes = count_units(torch.tensor([0, -1, 1]), tokens)
+    assert classes == {"prediction": 3, "labelled": 2, "encoder": 17}
+    words = count_units(torch.tensor([[0, -1, 1], [4, -1, -1]]), tokens)
+    assert words == {"prediction": 3, "labelled": 3, "encoder": 17}
+    assert count_units(torch.tensor([-1]), tokens)["labelled"] == 1
+    assert count_units(torch.tensor([0.5, float("nan")]), tokens)["labelled"] == 1

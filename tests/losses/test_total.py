@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from attar.losses.config import CrossEntropy, ForwardKl, HiddenMse
+from attar.losses.shapes import Pair, StackShape
 from attar.losses.targets import Outputs, Targets, count_units
 from attar.losses.total import TotalLoss
 
@@ -13,18 +14,23 @@ from attar.losses.total import TotalLoss
 def outputs(seed: int, *, blocks: int = 2, classes: int = 3) -> Outputs:
     g = torch.Generator().manual_seed(seed)
     states = tuple(torch.randn(4, 6, 8, generator=g) for _ in range(blocks + 1))
-    return Outputs(torch.randn(4, classes, generator=g), states)
+    return Outputs(torch.randn(4, classes, generator=g), {"encoder": states})
 
 
 TARGETS = Targets(
-    torch.tensor([0, 2, -1, 1]), torch.tensor([[1] * n + [0] * (6 - n) for n in (6, 3, 1, 4)])
+    torch.tensor([0, 2, -1, 1]),
+    {"encoder": torch.tensor([[1] * n + [0] * (6 - n) for n in (6, 3, 1, 4)])},
 )
-COUNTS = count_units(TARGETS.labels, 14)
+COUNTS = count_units(TARGETS.labels, {"encoder": 14})
+SHAPE = {"encoder": StackShape(num_blocks=2, hidden_size=8, heads=2, head_size=4)}
+PAIR = Pair(SHAPE, SHAPE)
 
 
 def test_the_total_is_the_weighted_sum_of_the_terms_it_reports() -> None:
     loss = TotalLoss(
-        [CrossEntropy(weight=0.3), ForwardKl(weight=2.0), HiddenMse(weight=0.5)], "classification"
+        [CrossEntropy(weight=0.3), ForwardKl(weight=2.0), HiddenMse(weight=0.5)],
+        "classification",
+        PAIR,
     )
     values = loss(outputs(0), outputs(1), TARGETS, COUNTS)
     terms = values.terms
@@ -35,12 +41,12 @@ def test_the_total_is_the_weighted_sum_of_the_terms_it_reports() -> None:
 
 def test_each_term_is_a_mean_over_its_own_unit() -> None:
     student, teacher = outputs(0), outputs(1)
-    loss = TotalLoss([CrossEntropy(), HiddenMse(layer_map={0: 0})], "classification")
+    loss = TotalLoss([CrossEntropy(), HiddenMse(layer_map={0: 0})], "classification", PAIR)
     terms = loss(student, teacher, TARGETS, COUNTS).terms
     gold = torch.nn.functional.cross_entropy(student.logits, TARGETS.labels, ignore_index=-1)
     torch.testing.assert_close(terms["cross_entropy"], gold)
-    real = TARGETS.attention_mask.bool()
-    squares = (student.hidden_states[0] - teacher.hidden_states[0])[real].square()
+    real = TARGETS.masks["encoder"].bool()
+    squares = (student.hidden["encoder"][0] - teacher.hidden["encoder"][0])[real].square()
     torch.testing.assert_close(terms["hidden_mse"], squares.mean())
 
 
@@ -51,16 +57,16 @@ def test_two_terms_of_a_kind_keep_names_of_their_own() -> None:
 
 def test_a_loss_says_what_it_needs() -> None:
     alone = TotalLoss([CrossEntropy()], "classification")
-    assert not alone.needs_teacher and not alone.needs_hidden_states
-    states = TotalLoss([HiddenMse()], "classification")
-    assert states.needs_teacher and states.needs_hidden_states and not states.needs_teacher_logits
-    assert TotalLoss([ForwardKl()], "classification").needs_teacher_logits
+    assert not alone.needs.teacher and not alone.needs.hidden
+    states = TotalLoss([HiddenMse()], "classification", PAIR).needs
+    assert states.teacher and states.hidden and not states.teacher_logits
+    assert TotalLoss([ForwardKl()], "classification").needs.teacher_logits
 
 
 def test_a_score_is_compared_by_its_square() -> None:
     student, teacher = (Outputs(torch.tensor([[v]])) for v in (2.0, 5.0))
-    targets = Targets(torch.tensor([1.0]), torch.ones(1, 2, dtype=torch.int64))
+    targets = Targets(torch.tensor([1.0]), {"encoder": torch.ones(1, 2, dtype=torch.int64)})
     values = TotalLoss([CrossEntropy(), ForwardKl(temperature=9)], "regression")(
-        student, teacher, targets, count_units(targets.labels, 2)
+        student, teacher, targets, count_units(targets.labels, {"encoder": 2})
     )
     assert values.terms == {"cross_entropy": pytest.approx(1.0), "forward_kl": pytest.approx(9.0)}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from attar.losses.terms.term import Needs
 from attar.models.task import Task
 from attar.training.teachers import Teacher, load_teacher
 
@@ -26,7 +27,7 @@ INPUTS = {
 @pytest.fixture
 def teacher(tiny_bert: Path) -> Teacher:
     return load_teacher(
-        tiny_bert, tiny_bert, TASK, needs_logits=True, needs_hidden_states=True, seed=0
+        tiny_bert, tiny_bert, TASK, needs=Needs(teacher_logits=True, hidden=True), seed=0
     )
 
 
@@ -40,7 +41,7 @@ def test_a_teacher_has_no_gradient_and_shows_its_hidden_states(teacher: Teacher)
     outputs = teacher(INPUTS)
     assert not outputs.logits.requires_grad
     assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
-    assert [tuple(state.shape) for state in outputs.hidden_states] == [(1, 4, 32)] * 3
+    assert [tuple(state.shape) for state in outputs.hidden["encoder"]] == [(1, 4, 32)] * 3
 
 
 def test_a_teacher_takes_only_the_inputs_it_knows(teacher: Teacher) -> None:

@@ -14,8 +14,8 @@ from attar.data.tables import Split
 from attar.data.tokenize import TextEncoder
 from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.numerics.metrics import matthews
-from attar.training.examples import Examples
-from attar.training.validation import metrics_for, validate
+from attar.training.objectives.examples import metrics_for
+from attar.training.objectives.labelled import LabelledTexts
 
 TEXTS = tuple((f"a good film {'and great ' * (i % 5)} {chr(97 + i)}",) for i in range(23))
 LABELS = np.arange(23) % 2
@@ -26,13 +26,13 @@ def loaded(tiny_bert: Path) -> LoadedModel:
     return load_model(tiny_bert)
 
 
-def examples_for(loaded: LoadedModel) -> Examples:
+def examples_for(loaded: LoadedModel) -> LabelledTexts:
     names = input_names_of(loaded.model.config)
     encoder = TextEncoder.from_folder(loaded.folder, 32, names)
-    return Examples.of(Split(TEXTS, LABELS), encoder)
+    return LabelledTexts.of(Split(TEXTS, LABELS), encoder)
 
 
-def balance_(loaded: LoadedModel, examples: Examples) -> None:
+def balance_(loaded: LoadedModel, examples: LabelledTexts) -> None:
     """Shift the head's bias so that half of the rows are predicted to be of each class."""
     inputs, _ = examples.batch(np.arange(len(examples)), torch.device("cpu"))
     with torch.no_grad():
@@ -45,7 +45,7 @@ def balance_(loaded: LoadedModel, examples: Examples) -> None:
 def test_metrics_and_loss_are_those_of_one_row_at_a_time(loaded: LoadedModel) -> None:
     examples = examples_for(loaded)
     balance_(loaded, examples)
-    found = validate(loaded.model, examples, ("matthews",), 4, lambda: None)
+    found = examples.validate(loaded.model, ("matthews",), 4, lambda: None)
     logits = []
     with torch.no_grad():
         for row in range(len(TEXTS)):
@@ -60,9 +60,9 @@ def test_metrics_and_loss_are_those_of_one_row_at_a_time(loaded: LoadedModel) ->
 
 def test_validation_has_no_dropout_and_gives_the_train_mode_back(loaded: LoadedModel) -> None:
     examples = examples_for(loaded)
-    calm = validate(loaded.model.eval(), examples, ("accuracy",), 4, lambda: None)
+    calm = examples.validate(loaded.model.eval(), ("accuracy",), 4, lambda: None)
     assert not loaded.model.training
-    assert validate(loaded.model.train(), examples, ("accuracy",), 4, lambda: None) == calm
+    assert examples.validate(loaded.model.train(), ("accuracy",), 4, lambda: None) == calm
     assert loaded.model.training
 
 
@@ -84,7 +84,7 @@ class NoDoubleOnTheDevice(TorchFunctionMode):
 
 def test_no_float64_is_made_on_the_device(loaded: LoadedModel) -> None:
     with NoDoubleOnTheDevice():
-        validate(loaded.model, examples_for(loaded), ("accuracy",), 4, lambda: None)
+        examples_for(loaded).validate(loaded.model, ("accuracy",), 4, lambda: None)
 
 
 def test_an_interrupted_validation_gives_the_train_mode_back(loaded: LoadedModel) -> None:
@@ -92,7 +92,7 @@ def test_an_interrupted_validation_gives_the_train_mode_back(loaded: LoadedModel
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        validate(loaded.model.train(), examples_for(loaded), ("accuracy",), 4, stop)
+        examples_for(loaded).validate(loaded.model.train(), ("accuracy",), 4, stop)
     assert loaded.model.training
 
 

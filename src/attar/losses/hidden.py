@@ -1,17 +1,17 @@
 """How far the student's hidden states are from the teacher's.
 
-For each mapped pair of hidden states, the mean over the hidden dimensions of the squared
-difference, summed over the real tokens of an example and averaged over the pairs; padding is left
-out, since what a model computes there means nothing:
+For a mapped pair of hidden states, the mean over the hidden dimensions of the squared difference,
+summed over the real tokens of an example; padding is left out, since what a model computes there
+means nothing:
 
-    sum_B = 1/|map| · Σ_(s→t) Σ_T mask_BT · mean_D( (H^s_BTD − H^t_BTD)² )
+    sum_B = Σ_T mask_BT · mean_D( w_D · (H^s_BTD − H^t_BTD)² )
 
-Left out: a projection for students of another width; it comes with a method that learns one.
+Weights w are 1 in the plain mean squared error. Shapes: B examples, T tokens, D hidden size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -24,10 +24,14 @@ LayerMap = Mapping[int, int]
 """
 
 
-def resolve_layer_map(asked: str | LayerMap, student_blocks: int, teacher_blocks: int) -> LayerMap:
+def resolve_layer_map(
+    asked: str | LayerMap, student_blocks: int, teacher_blocks: int, kind: str = "hidden_mse"
+) -> LayerMap:
     """The pairs a setting stands for. `uniform`: i → i·L_teacher/L_student from the embeddings up;
     `last`: the last only.
 
+    Args:
+        kind: of the loss that asks, for the message.
     Raises:
         ModelError: the depths do not divide (uniform), or a pair names a hidden state that does not
             exist.
@@ -44,7 +48,7 @@ def resolve_layer_map(asked: str | LayerMap, student_blocks: int, teacher_blocks
         ]
         if wrong or not asked:
             raise ModelError(
-                f"hidden_mse: layer_map has {', '.join(wrong) or 'no pairs'}; student states "
+                f"{kind}: layer_map has {', '.join(wrong) or 'no pairs'}; student states "
                 f"are 0..{student_blocks}, the teacher's 0..{teacher_blocks} (0: embedding output)"
             )
         return asked
@@ -52,7 +56,7 @@ def resolve_layer_map(asked: str | LayerMap, student_blocks: int, teacher_blocks
         return {student_blocks: teacher_blocks}
     if teacher_blocks % student_blocks:
         raise ModelError(
-            'hidden_mse: layer_map "uniform" needs the teacher\'s depth to be a multiple of the '
+            f'{kind}: layer_map "uniform" needs the teacher\'s depth to be a multiple of the '
             f"student's, got {teacher_blocks} and {student_blocks} blocks; write pairs, such as "
             f"layer_map = {{ 0 = 0, {student_blocks} = {teacher_blocks} }}"
         )
@@ -60,39 +64,24 @@ def resolve_layer_map(asked: str | LayerMap, student_blocks: int, teacher_blocks
     return {i: i * stride for i in range(student_blocks + 1)}
 
 
-def require_equal_width(student_size: int, teacher_size: int) -> None:
-    """Refuse hidden states of different width, which have no difference to square.
-
-    Raises:
-        ModelError: naming both widths.
-    """
-    if student_size != teacher_size:
-        raise ModelError(
-            f"hidden_mse: hidden sizes {student_size} (student) and {teacher_size} (teacher) "
-            "differ; it compares equal widths only (a learned projection between widths comes with "
-            "a later method); remove the term or use a student of the teacher's width"
-        )
-
-
-def hidden_mse(
-    student: Sequence[Float[Tensor, "B T D"]],
-    teacher: Sequence[Float[Tensor, "B T D"]],
-    attention_mask: Int[Tensor, "B T"],
-    layer_map: LayerMap,
+def squared_distance(
+    student: Float[Tensor, "B T D"],
+    teacher: Float[Tensor, "B T D"],
+    mask: Int[Tensor, "B T"],
+    weights: Float[Tensor, " D"] | None = None,
 ) -> Float[Tensor, " B"]:
-    """Squared difference of mapped hidden states, mean over pairs and dimensions, summed over each
-    example's real tokens.
+    """Squared difference of two hidden states, mean over dimensions, summed over each example's
+    real tokens.
 
     Law: 0 at equality, never negative, and blind to what stands in the padding. Gradient reaches
     the student only.
+
+    Args:
+        weights: of each dimension; None: 1.
     Source: Jiao et al., "TinyBERT" (2020), equation 8, with padding excluded.
     """
-    real_BT1 = attention_mask.bool().unsqueeze(-1)
-    sums: list[Tensor] = []
-    for student_index, teacher_index in layer_map.items():
-        student_BTD, teacher_BTD = student[student_index], teacher[teacher_index].detach()
-        # Padding may hold anything, infinity included: it is cut out before the square, not
-        # multiplied away.
-        difference = torch.where(real_BT1, student_BTD - teacher_BTD, 0)
-        sums.append(difference.square().mean(dim=-1).sum(dim=-1))
-    return torch.stack(sums).mean(dim=0)
+    # Padding may hold anything, infinity included: it is cut out before the square, not multiplied
+    # away.
+    squares = torch.where(mask.bool().unsqueeze(-1), student - teacher.detach(), 0).square()
+    weighted = squares if weights is None else squares * weights
+    return weighted.mean(dim=-1).sum(dim=-1)

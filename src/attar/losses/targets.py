@@ -8,32 +8,48 @@ pass:
 
     loss = Σ_terms weight · ( Σ_examples sum_B ) / count(unit, whole batch)
 
-Shapes: B examples, T tokens, C classes (1 for a score), D hidden size.
+A model is one stack of blocks ("encoder" or "decoder") or both; what is known of tokens is known by
+stack. A classifier predicts once an example, a language model once a token.
+
+Shapes: B examples, T tokens of a stack, S predictions, C classes or words (1 for a score), D hidden
+size, H heads, E = heads · head size.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Unit = Literal["example", "labelled", "token"]
-"""What a term is a mean over: all examples, those with a gold label, or real tokens."""
+Unit = str
+"""What a term is a mean over: "prediction" (all), "labelled" (those with a gold label), or a
+stack's name (its real tokens)."""
+Counts = Mapping[Unit, int]
 
-Labels = Int[Tensor, " B"] | Float[Tensor, " B"]
+Labels = Int[Tensor, "B"] | Float[Tensor, "B"] | Int[Tensor, "B S"]
 UNLABELLED = -1
-"""The class number of an example without a gold label. A score without one is NaN."""
+"""The class number of a prediction without a gold label. A score without one is NaN."""
+
+
+Qkv = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values of one attention, heads side by side: (B, T, E) each."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a forward pass gave."""
+    """What a forward pass gave; what no term asked for is left empty."""
 
-    logits: Float[Tensor, "B C"]
-    hidden_states: tuple[Float[Tensor, "B T D"], ...] = ()
-    """Embedding output first, then one per block; empty unless they were asked for."""
+    logits: Float[Tensor, "B C"] | Float[Tensor, "B S C"]
+    hidden: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
+    """Stack → (B, T, D) for the embedding output, then for each block; behind the last block as
+    the next part of the model reads it, after a final norm."""
+    scores: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
+    """Stack → (B, H, T, T) of each block's self-attention, before mask and softmax."""
+    qkv: Mapping[str, Sequence[Qkv]] = field(default_factory=dict[str, Sequence[Qkv]])
+    """Stack → queries, keys and values of each block's self-attention."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +57,35 @@ class Targets:
     """What is known about a batch beside the texts."""
 
     labels: Labels
-    """Class numbers (`UNLABELLED` = none) or scores (NaN = none)."""
-    attention_mask: Int[Tensor, "B T"]
-    """1 for a real token, 0 for padding."""
+    """Class numbers (`UNLABELLED` = none) or scores (NaN = none); of a language model one a
+    token."""
+    masks: Mapping[str, Int[Tensor, "B T"]]
+    """Stack → 1 for a real token, 0 for padding."""
+
+    @property
+    def predicted(self) -> Bool[Tensor, " B"] | Bool[Tensor, "B S"]:
+        """Which predictions count: every example's, labelled or not; of tokens the labelled."""
+        if self.labels.ndim == 2:
+            return is_labelled(self.labels)
+        return torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
 
 
-def is_labelled(labels: Labels) -> Bool[Tensor, " B"]:
-    """Which examples have a gold label."""
+def is_labelled(labels: Labels) -> Bool[Tensor, " B"] | Bool[Tensor, "B S"]:
+    """Which predictions have a gold label."""
     return ~labels.isnan() if labels.is_floating_point() else labels != UNLABELLED
 
 
-def count_units(labels: Labels, num_tokens: int) -> dict[Unit, int]:
+def count_units(labels: Labels, tokens: Mapping[str, int]) -> dict[Unit, int]:
     """Counts over a whole batch; an empty count is 1, because the sum it divides is then 0.
 
     Args:
         labels: of the whole batch, not of a micro-batch.
-        num_tokens: real tokens in the whole batch.
+        tokens: stack → real tokens in the whole batch.
     """
     labelled = int(is_labelled(labels).sum())
-    counts: dict[Unit, int] = {"example": len(labels), "labelled": labelled, "token": num_tokens}
+    counts: dict[Unit, int] = {
+        "prediction": labelled if labels.ndim == 2 else len(labels),
+        "labelled": labelled,
+        **tokens,
+    }
     return {unit: max(count, 1) for unit, count in counts.items()}

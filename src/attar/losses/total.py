@@ -1,6 +1,6 @@
 """The training objective: a weighted sum of terms, each with its own value for the log.
 
-    total = Σ_terms weight · Σ_B sum_B / count(unit)
+    total = Σ_terms weight · Σ_shares Σ_B sum_B / count(unit)
 
 `count` is over the whole batch, so the totals of its micro-batches add up to the total of the
 batch, to rounding, and so do their gradients. Every term also says how much each example
@@ -10,25 +10,27 @@ contributed, so that a value that is not a number can be traced to its row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from attar.losses.config import NEEDS_TEACHER, CrossEntropy, ForwardKl, HiddenMse, LossConfig
-from attar.losses.cross_entropy import cross_entropy, squared_error
-from attar.losses.divergences import forward_kl, score_difference
-from attar.losses.hidden import hidden_mse, require_equal_width, resolve_layer_map
-from attar.losses.targets import Outputs, Targets, Unit
+from attar.losses.config import NEEDS_TEACHER, LossConfig
+from attar.losses.shapes import Pair
+from attar.losses.targets import Counts, Outputs, Targets
+from attar.losses.terms.predictions import CrossEntropyTerm, ForwardKlTerm
+from attar.losses.terms.states import HiddenMseTerm
+from attar.losses.terms.term import Needs, Term
 
-UNITS: Mapping[str, Unit] = {
-    "cross_entropy": "labelled",
-    "forward_kl": "example",
-    "hidden_mse": "token",
+TERMS: Mapping[str, type[Any]] = {
+    "cross_entropy": CrossEntropyTerm,
+    "forward_kl": ForwardKlTerm,
+    "hidden_mse": HiddenMseTerm,
 }
-"""What each term is a mean over."""
+"""Kind → its `Term`, made of (config, objective, the two models' shapes if there is a teacher)."""
 
 
 @dataclass(frozen=True)
@@ -41,35 +43,52 @@ class LossValues:
     """Unweighted share of each term, without gradient; they add up over micro-batches."""
     examples: Float[Tensor, " B"]
     """Each example's share of the total, without gradient."""
+    facts: dict[str, float] = field(default_factory=dict[str, float])
+    """Figures of terms beside their values, "<term>.<figure>"; equal in all micro-batches."""
 
 
-class TotalLoss:
-    """The sum of weighted terms of a recipe, for one objective."""
+def needs_of(terms: Sequence[LossConfig]) -> Needs:
+    """What these terms together must be shown."""
+    return reduce(Needs.__or__, (TERMS[term.kind].needs for term in terms), Needs())
+
+
+class TotalLoss(nn.Module):
+    """The sum of weighted terms of a recipe, for one objective.
+
+    Args:
+        objective: of the task: classification, regression, causal_lm or text_to_text.
+        pair: the shapes of student and teacher; needed by terms that look inside them.
+    Raises:
+        ModelError: a term cannot compare these two models.
+    """
 
     def __init__(
-        self, terms: Sequence[LossConfig], objective: Literal["classification", "regression"]
+        self, terms: Sequence[LossConfig], objective: str, pair: Pair | None = None
     ) -> None:
+        super().__init__()
         self.objective = objective
         self.terms = dict(zip(_distinct_names(terms), terms, strict=True))
+        self.made = nn.ModuleDict(
+            {name: TERMS[term.kind](term, objective, pair) for name, term in self.terms.items()}
+        )
+
+    @property
+    def needs(self) -> Needs:
+        """What all terms together must be shown."""
+        return needs_of(tuple(self.terms.values()))
 
     @property
     def needs_teacher(self) -> bool:
         return any(term.kind in NEEDS_TEACHER for term in self.terms.values())
 
-    @property
-    def needs_teacher_logits(self) -> bool:
-        return any(isinstance(term, ForwardKl) for term in self.terms.values())
+    def look_at(self, teacher: Sequence[Outputs], targets: Sequence[Targets]) -> None:
+        """Show the terms that ask for it the teacher on all micro-batches of a batch."""
+        for _, term in self._named():
+            if term.needs.whole_batch:
+                term.look_at(teacher, targets)
 
-    @property
-    def needs_hidden_states(self) -> bool:
-        return any(isinstance(term, HiddenMse) for term in self.terms.values())
-
-    def __call__(
-        self,
-        student: Outputs,
-        teacher: Outputs | None,
-        targets: Targets,
-        counts: Mapping[Unit, int],
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, targets: Targets, counts: Counts
     ) -> LossValues:
         """Evaluate all terms.
 
@@ -80,34 +99,19 @@ class TotalLoss:
             counts: of the whole batch (`count_units`).
         """
         values: dict[str, Tensor] = {}
-        examples = torch.zeros(
-            len(student.logits), dtype=student.logits.dtype, device=student.logits.device
-        )
-        for name, term in self.terms.items():
-            share_B = self._sums(term, student, teacher, targets) / counts[UNITS[term.kind]]
+        facts: dict[str, float] = {}
+        logits = student.logits
+        examples = torch.zeros(len(logits), dtype=logits.dtype, device=logits.device)
+        for name, term in self._named():
+            shares = [s.sums / counts[s.unit] for s in term(student, teacher, targets)]
+            share_B = torch.stack(shares).sum(dim=0)
             values[name] = share_B.detach().sum()
-            examples = examples + term.weight * share_B
-        return LossValues(examples.sum(), values, examples.detach())
+            examples = examples + self.terms[name].weight * share_B
+            facts |= {f"{name}.{figure}": value for figure, value in term.facts().items()}
+        return LossValues(examples.sum(), values, examples.detach(), facts)
 
-    def _sums(
-        self, term: LossConfig, student: Outputs, teacher: Outputs | None, targets: Targets
-    ) -> Tensor:
-        is_score = self.objective == "regression"
-        if isinstance(term, CrossEntropy):
-            against_gold = squared_error if is_score else cross_entropy
-            return against_gold(student.logits, targets.labels)
-        assert teacher is not None, f"{term.kind} was called without the teacher's outputs"
-        if isinstance(term, ForwardKl):
-            if is_score:
-                return score_difference(student.logits, teacher.logits)
-            return forward_kl(student.logits, teacher.logits, term.temperature)
-        layer_map = resolve_layer_map(
-            term.layer_map, len(student.hidden_states) - 1, len(teacher.hidden_states) - 1
-        )
-        require_equal_width(student.hidden_states[0].shape[-1], teacher.hidden_states[0].shape[-1])
-        return hidden_mse(
-            student.hidden_states, teacher.hidden_states, targets.attention_mask, layer_map
-        )
+    def _named(self) -> list[tuple[str, Term]]:
+        return [(name, cast("Term", self.made[name])) for name in self.terms]
 
 
 def _distinct_names(terms: Sequence[LossConfig]) -> list[str]:

@@ -29,6 +29,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from attar.errors import ModelError
 from attar.models.structure.anatomy import Stack, anatomy_of
 
+Qkv = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values of one attention, heads side by side: (B, T, H·K) each, of keys and
+values with as many heads as they have."""
+
 
 @dataclass
 class Captured:
@@ -44,16 +48,26 @@ class Captured:
     """Per stack L tensors (B, H, T, T)."""
     cross_scores: dict[str, list[Tensor]] = field(default_factory=dict)
     """Decoder of an encoder-decoder only: L tensors (B, H, T, S)."""
+    qkv: dict[str, list[Qkv]] = field(default_factory=dict)
+    """Per stack L times queries, keys and values of the self-attention, as they meet (after rotary
+    positions)."""
 
 
-Recorder = Callable[[Tensor], None]
-_recorders: WeakKeyDictionary[nn.Module, Recorder] = WeakKeyDictionary()
-"""Attention module → where its scores go, while someone is watching."""
+@dataclass(frozen=True)
+class _Recorder:
+    """Where what an attention shows goes; None: nobody asked for it."""
+
+    scores: Callable[[Tensor], None] | None
+    qkv: Callable[[Qkv], None] | None = None
+
+
+_recorders: WeakKeyDictionary[nn.Module, _Recorder] = WeakKeyDictionary()
+"""Attention module → its recorder, while someone is watching."""
 
 
 @contextmanager
 def capture(
-    model: PreTrainedModel, *, hidden: bool = True, scores: bool = True
+    model: PreTrainedModel, *, hidden: bool = True, scores: bool = True, qkv: bool = False
 ) -> Iterator[Captured]:
     """Within the context, each forward pass of `model` fills the yielded `Captured`.
 
@@ -67,9 +81,9 @@ def capture(
         for stack in anatomy.stacks:
             if hidden:
                 _watch_hidden(stack, seen, undo)
-            if scores:
-                _watch_scores(stack, seen, undo)
-        if scores:
+            if scores or qkv:
+                _watch_attention(stack, seen, undo, scores=scores, qkv=qkv)
+        if scores or qkv:
             undo.enter_context(_recording_attention(model))
         yield seen
 
@@ -89,26 +103,37 @@ def _watch_hidden(stack: Stack, seen: Captured, undo: ExitStack) -> None:
         undo.callback(block.module.register_forward_hook(leaves).remove)
 
 
-def _watch_scores(stack: Stack, seen: Captured, undo: ExitStack) -> None:
-    def watch(module: nn.Module, states: list[Tensor], is_first: bool) -> None:
-        def record(scores: Tensor) -> None:
-            if is_first:
-                states.clear()
-            states.append(scores)
-
+def _watch_attention(
+    stack: Stack, seen: Captured, undo: ExitStack, *, scores: bool, qkv: bool
+) -> None:
+    def watch(module: nn.Module, recorder: _Recorder) -> None:
         if module in _recorders:
             raise ModelError(
                 "this model's attention is already being captured; leave that `capture` first"
             )
-        _recorders[module] = record
+        _recorders[module] = recorder
         undo.callback(_recorders.pop, module)
 
-    own = seen.scores.setdefault(stack.name, [])
     for block in stack.blocks:
-        watch(block.attention.module, own, block.index == 0)
-        if block.cross_attention is not None:
-            cross = seen.cross_scores.setdefault(stack.name, [])
-            watch(block.cross_attention.module, cross, block.index == 0)
+        is_first = block.index == 0
+        into_scores = _filler(seen.scores, stack.name, is_first) if scores else None
+        into_qkv = _filler(seen.qkv, stack.name, is_first) if qkv else None
+        watch(block.attention.module, _Recorder(into_scores, into_qkv))
+        if block.cross_attention is not None and scores:
+            into_cross = _filler(seen.cross_scores, stack.name, is_first)
+            watch(block.cross_attention.module, _Recorder(into_cross))
+
+
+def _filler(kept: dict[str, list[Any]], stack: str, is_first: bool) -> Callable[[Any], None]:
+    """Appends what it is given to the stack's list, which the first block empties."""
+    values = kept.setdefault(stack, [])
+
+    def fill(value: Any) -> None:
+        if is_first:
+            values.clear()
+        values.append(value)
+
+    return fill
 
 
 @contextmanager
@@ -129,17 +154,22 @@ def _recording_attention(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _record(
-    module: nn.Module, query: Tensor, key: Tensor, scaling: float | None, bias: Any
+    module: nn.Module, query: Tensor, key: Tensor, value: Any, scaling: float | None, bias: Any
 ) -> None:
     recorder = _recorders.get(module)
     if recorder is None:
+        return
+    if recorder.qkv is not None:
+        q, k, v = (t.float().transpose(1, 2).flatten(2) for t in (query, key, value))
+        recorder.qkv((q, k, v))
+    if recorder.scores is None:
         return
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
     shared_by = query.shape[1] // key.shape[1]
     keys = key.float().repeat_interleave(shared_by, dim=1)
     with torch.autocast(query.device.type, enabled=False):
         scores = query.float() @ keys.transpose(2, 3) * factor
-    recorder(scores if bias is None else scores + bias)
+    recorder.scores(scores if bias is None else scores + bias)
 
 
 def _recording_twin(kind: str) -> str:
@@ -160,10 +190,11 @@ def _recording_twin(kind: str) -> str:
         )
 
     def record_and_run(
-        module: nn.Module, query: Tensor, key: Tensor, *args: Any, **kwargs: Any
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
-        _record(module, query, key, kwargs.get("scaling"), kwargs.get("position_bias"))
-        return _function(kind, module)(module, query, key, *args, **kwargs)
+        scaling, bias = kwargs.get("scaling"), kwargs.get("position_bias")
+        _record(module, query, key, value, scaling, bias)
+        return _function(kind, module)(module, query, key, value, *args, **kwargs)
 
     AttentionInterface.register(twin, record_and_run)
     AttentionMaskInterface.register(twin, ALL_MASK_ATTENTION_FUNCTIONS[kind])

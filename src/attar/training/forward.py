@@ -1,43 +1,84 @@
-"""One forward pass of any sequence classifier, as the losses want to see it."""
+"""One forward pass of any model, as the losses want to see it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.errors import ModelError
+from attar.losses.shapes import Shape, StackShape
 from attar.losses.targets import Outputs
+from attar.losses.terms.term import Needs
+from attar.models.capture import Captured, capture
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.families import FAMILIES
 
 
-def forward(
-    model: PreTrainedModel, inputs: Mapping[str, Tensor], needs_hidden_states: bool
-) -> Outputs:
-    """Logits, and hidden states if needed, in float32 or wider: a loss in bf16 would lose its
+def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) -> Outputs:
+    """Logits, and whatever else the losses need, in float32 or wider: a loss in bf16 would lose its
     digits.
 
     Args:
         inputs: the model's inputs by name, shape (B, T).
     Returns: logits of shape (B, 0) for a model without a head.
     Raises:
-        ModelError: hidden states were asked of a model that has none in one sequence.
+        ModelError: attention is to be watched in a model of a family that is not known.
     """
-    raw = model(**inputs, output_hidden_states=needs_hidden_states, return_dict=True)
-    hidden_states: tuple[Tensor, ...] = ()
-    if needs_hidden_states:
-        if getattr(raw, "hidden_states", None) is None:
-            raise ModelError(
-                f"hidden_mse: {type(model).__name__} is an encoder-decoder, whose two stacks of "
-                "hidden states have no single map yet; remove the term"
+    with ExitStack() as watching:
+        seen = Captured()
+        if needs.scores or needs.qkv:
+            seen = watching.enter_context(
+                capture(model, hidden=False, scores=needs.scores, qkv=needs.qkv)
             )
-        hidden_states = tuple(_wide(state) for state in raw.hidden_states)
+        raw = model(**inputs, output_hidden_states=needs.hidden, return_dict=True)
     logits = getattr(raw, "logits", None)
     if logits is None:
         first = next(iter(inputs.values()))
         logits = torch.zeros(len(first), 0, device=first.device)
-    return Outputs(_wide(logits), hidden_states)
+    return Outputs(
+        _wide(logits),
+        hidden=_hidden_states(model, raw) if needs.hidden else {},
+        scores=seen.scores,
+        qkv=seen.qkv,
+    )
+
+
+def stacks_of(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the stacks a token meets, in that order; of an unknown family, what its config says."""
+    family = FAMILIES.get(model.config.model_type)
+    if family is not None:
+        return tuple(stack.name for stack in family.stacks)
+    return ("encoder", "decoder") if model.config.is_encoder_decoder else ("encoder",)
+
+
+def shape_of(model: PreTrainedModel) -> Shape:
+    """How deep and wide each stack is.
+
+    Raises:
+        ModelError: the family is not known.
+    """
+    return {
+        stack.name: StackShape(
+            num_blocks=len(stack.blocks),
+            hidden_size=int(model.config.hidden_size),
+            heads=stack.blocks[0].attention.heads,
+            head_size=stack.blocks[0].attention.head_size,
+        )
+        for stack in anatomy_of(model).stacks
+    }
+
+
+def _hidden_states(model: PreTrainedModel, raw: Any) -> dict[str, tuple[Tensor, ...]]:
+    """As transformers gives them: behind the last block after a final norm, if there is one."""
+    if getattr(raw, "hidden_states", None) is not None:
+        found = {stacks_of(model)[0]: raw.hidden_states}
+    else:
+        found = {"encoder": raw.encoder_hidden_states, "decoder": raw.decoder_hidden_states}
+    return {stack: tuple(map(_wide, states)) for stack, states in found.items()}
 
 
 def _wide(tensor: Tensor) -> Tensor:

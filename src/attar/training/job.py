@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.data.batches import LengthGroupedBatches
 from attar.losses.total import TotalLoss
 from attar.seeds import derive_seed
 from attar.training.config import TrainStep
-from attar.training.examples import Examples
+from attar.training.objectives.examples import Examples
 from attar.training.teachers import Teacher
 
 DEFAULT_EPOCHS = 3.0
@@ -41,12 +41,17 @@ class Job:
     penalty: Callable[[], Tensor] | None = None
     """Added to the loss of every step: what its parameters cost by themselves."""
     rates: Mapping[str, float] = field(default_factory=dict)
-    """Parameter name → factor on its learning rate, where it is not 1."""
+    """Name of the model's parameter → factor on its learning rate, where it is not 1."""
+
+    @cached_property
+    def learned(self) -> nn.Module:
+        """All that is trained and saved: the model, and what the loss learns or remembers."""
+        return nn.ModuleDict({"model": self.model, "loss": self.loss})
 
     @cached_property
     def batches(self) -> LengthGroupedBatches:
         return LengthGroupedBatches(
-            self.train.encoded.lengths, self.config.batch_size, derive_seed(self.seed, "order")
+            self.train.lengths, self.config.batch_size, derive_seed(self.seed, "order")
         )
 
     @cached_property

@@ -1,5 +1,5 @@
 """What a model has to offer, asked before the first forward pass: positions and tokens beyond its
-tables would be read from outside them, and hidden states in two stacks have no single map.
+tables would be read from outside them.
 """
 
 from __future__ import annotations
@@ -46,17 +46,4 @@ def require_embeddings(model: PreTrainedModel, texts: Sequence[Encoded], who: st
         raise ModelError(
             f"{who}: the tokenizer gives token ids up to {largest}, {type(model).__name__} has "
             f"{embeddings.num_embeddings} embeddings; use the tokenizer that belongs to the model"
-        )
-
-
-def require_one_stack(model: PreTrainedModel, who: str) -> None:
-    """Refuse to map the hidden states of a model that has an encoder's and a decoder's.
-
-    Raises:
-        ModelError: with the kind of model.
-    """
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise ModelError(
-            f"hidden_mse: {who}, {type(model).__name__}, is an encoder-decoder, whose two stacks "
-            "of hidden states have no single map yet; remove the term, or use a model of one stack"
         )

@@ -14,30 +14,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from attar.errors import ArtifactError, NonFiniteError, StoppedError
-from attar.losses.targets import count_units
+from attar.losses.targets import Counts, Outputs, Targets
 from attar.losses.total import LossValues
 from attar.progress import Progress, Task
 from attar.seeds import derive_seed
 from attar.training.forward import forward
 from attar.training.job import Job
+from attar.training.objectives.examples import LOWER_IS_BETTER
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import log_evaluation, log_step
 from attar.training.saving.state import Place, fill_moments_, fill_weights_, moments_of, weights_of
 from attar.training.update.guard import is_finite, require_finite_gradient, require_finite_loss
 from attar.training.update.optimizer import build_optimizer, set_learning_rate_
 from attar.training.update.schedule import Schedule
-from attar.training.validation import validate
 
 CHECKPOINT_EVERY_S = 60.0
 CHECKPOINT_SHARE = 0.05
 """At most this share of the time goes into periodic checkpoints, however slow the disk is."""
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """A micro-batch, and what the teacher says of it."""
+
+    rows: np.ndarray
+    inputs: Mapping[str, Tensor]
+    targets: Targets
+    outputs: Outputs | None
 
 
 class Loop:
@@ -56,7 +68,10 @@ class Loop:
         self._accelerator, self._store = accelerator, store
         self._progress, self._should_stop = progress, should_stop
         self._total = job.total_steps
-        self._optimizer = build_optimizer(job.model, config, job.rates)
+        self._learned = job.learned
+        self._optimizer = build_optimizer(
+            self._learned, config, {f"model.{name}": rate for name, rate in job.rates.items()}
+        )
         self._learning_rate = Schedule.of(
             config.schedule, config.learning_rate, self._total, config.warmup_ratio
         )
@@ -93,18 +108,17 @@ class Loop:
         """One optimizer step, or an error with weights and moments as they were."""
         job, step = self._job, self.place.step
         rows = self._rows(step)
-        tokens = int(job.train.encoded.lengths[rows].sum())
-        counts = count_units(torch.from_numpy(job.train.labels[rows]), tokens)
+        counts = job.train.counts(rows)
         torch.manual_seed(derive_seed(job.seed, "dropout", step))
         try:
-            parts = [self._backward(part, counts, step) for part in self._micro_batches(rows)]
+            parts = [self._backward(part, counts, step) for part in self._taught(rows)]
             if job.penalty is not None:
                 self._accelerator.backward(job.penalty())
             norm = self._accelerator.clip_grad_norm_(
-                self._model.parameters(), self._config.max_grad_norm or float("inf")
+                self._learned.parameters(), self._config.max_grad_norm or float("inf")
             )
             assert norm is not None
-            require_finite_gradient(norm, self._model, rows.tolist(), step)
+            require_finite_gradient(norm, self._learned, rows.tolist(), step)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {self._keep_last_good()}") from error
         learning_rate = self._learning_rate(step)
@@ -122,16 +136,32 @@ class Loop:
             seconds=self._seconds(),
         )
 
-    def _backward(self, rows: np.ndarray, counts: Mapping[Any, int], step: int) -> LossValues:
-        """Forward and backward of one micro-batch; its share of the batch's loss and gradient."""
+    def _taught(self, rows: np.ndarray) -> Iterator[_Taught]:
+        """The batch's micro-batches, each with what the teacher says; one at a time, unless a loss
+        must see the teacher on the whole batch first.
+        """
+        parts = map(self._teach, self._micro_batches(rows))
+        if not self._job.loss.needs.whole_batch:
+            return parts
+        whole = list(parts)
+        self._job.loss.look_at([p.outputs for p in whole if p.outputs], [p.targets for p in whole])
+        return iter(whole)
+
+    def _teach(self, rows: np.ndarray) -> _Taught:
         job = self._job
         inputs, targets = job.train.batch(rows, self._model.device)
-        own = {name: inputs[name] for name in job.input_names}
         with self._accelerator.autocast():
-            taught = None if job.teacher is None else job.teacher(inputs)
-            given = forward(self._model, own, job.loss.needs_hidden_states)
-        values = job.loss(given, taught, targets, counts)
-        require_finite_loss(values.examples, rows.tolist(), step)
+            outputs = None if job.teacher is None else job.teacher(inputs, rows)
+        return _Taught(rows, inputs, targets, outputs)
+
+    def _backward(self, part: _Taught, counts: Counts, step: int) -> LossValues:
+        """Forward and backward of one micro-batch; its share of the batch's loss and gradient."""
+        job = self._job
+        own = {name: part.inputs[name] for name in job.input_names}
+        with self._accelerator.autocast():
+            given = forward(self._model, own, job.loss.needs)
+        values = job.loss(given, part.outputs, part.targets, counts)
+        require_finite_loss(values.examples, part.rows.tolist(), step)
         self._accelerator.backward(values.total)
         return values
 
@@ -149,15 +179,13 @@ class Loop:
         job, place = self._job, self.place
         if place.step not in job.evaluation_steps or place.evaluated_step == place.step:
             return
-        values = validate(
-            self._model,
-            job.validation,
-            job.metrics,
-            job.evaluation_batch_size,
-            self._stop_if_asked,
+        values = job.validation.validate(
+            self._model, job.metrics, job.evaluation_batch_size, self._stop_if_asked
         )
         task.advance(job.evaluation_units)
-        is_best = log_evaluation(place, values, job.metrics[0], self._epochs_done())
+        first = job.metrics[0]
+        sign = -1 if first in LOWER_IS_BETTER else 1
+        is_best = log_evaluation(place, values, sign * values[first], self._epochs_done())
         found = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         self._progress.say(f"  {job.name}: step {place.step}/{self._total}, validation {found}")
         if is_best and place.step < self._total:
@@ -166,7 +194,7 @@ class Loop:
     def _keep(self) -> None:
         """Leave the kept state's weights in the model, in eval mode."""
         if self._config.keep == "best" and self.place.best_step != self._total:
-            fill_weights_(self._model, self._store.best_weights)
+            fill_weights_(self._learned, self._store.best_weights)
         self._count_seconds()
         self._model.eval()
 
@@ -179,8 +207,8 @@ class Loop:
                 f"{self._job.name}: a checkpoint is after step {found.place.step}, this run has "
                 f"{self._total} steps; it belongs to another run: remove its scratch folder"
             )
-        fill_weights_(self._model, found.weights)
-        fill_moments_(self._model, self._optimizer, found.moments)
+        fill_weights_(self._learned, found.weights)
+        fill_moments_(self._learned, self._optimizer, found.moments)
         self.place = found.place
         name, now = self._job.name, self._conditions()
         self._progress.say(f"  {name}: going on after step {self.place.step} of {self._total}")
@@ -215,15 +243,15 @@ class Loop:
     def _checkpoint(self) -> None:
         began = time.monotonic()
         self._count_seconds()
-        moments = moments_of(self._model, self._optimizer)
-        self._store.save(self.place, weights_of(self._model), moments, self._conditions())
+        moments = moments_of(self._learned, self._optimizer)
+        self._store.save(self.place, weights_of(self._learned), moments, self._conditions())
         self._saved_at = time.monotonic()
         self._checkpoint_seconds = self._saved_at - began
 
     def _keep_last_good(self) -> str:
         if self.place.step == 0:
             return "no step had been done yet"
-        if not is_finite(self._model):
+        if not is_finite(self._learned):
             return "the weights are no longer finite, so only earlier checkpoints are kept"
         self._checkpoint()
         return f"the state after step {self.place.step} is kept as a checkpoint"

@@ -14,26 +14,27 @@ from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.data.tokenize import TextEncoder
 from attar.errors import DataError, UsageError
-from attar.losses.config import HiddenMse
-from attar.losses.hidden import require_equal_width, resolve_layer_map
-from attar.losses.total import TotalLoss
+from attar.losses.shapes import Pair
+from attar.losses.total import TotalLoss, needs_of
 from attar.models.config import FromConfig, referenced_model
 from attar.models.load import LoadedModel, build_model, config_of, input_names_of, save_model
 from attar.models.sources.references import resolve_model
 from attar.models.task import Task
+from attar.seeds import derive_seed
 from attar.step import StepContext
 from attar.training.config import TrainStep
-from attar.training.examples import Examples
+from attar.training.forward import shape_of, stacks_of
 from attar.training.job import Job
-from attar.training.limits import require_embeddings, require_one_stack, require_positions
+from attar.training.limits import require_embeddings, require_positions
 from attar.training.loop import Loop
+from attar.training.objectives.examples import metrics_for
+from attar.training.objectives.labelled import LabelledTexts
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
 from attar.training.teachers import Teacher, load_teacher
 from attar.training.update.accelerator import open_accelerator
 from attar.training.update.precision import Precision
-from attar.training.validation import metrics_for
 
 
 def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
@@ -53,11 +54,11 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
         )
     seed = context.seed if config.seed is None else config.seed
     student = _student(config, context, data, seed)
-    loss = TotalLoss(config.effective_losses, data.objective)
-    teacher = _teacher(config, context, student, loss, seed)
+    teacher = _teacher(config, context, student, seed)
+    loss = _loss(config, data, student, teacher, seed)
     job = _job(config, context, data, student, teacher, loss, seed)
     accelerator, precision = open_accelerator(config.precision, context)
-    student.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
+    job.learned.to(accelerator.device)
     if teacher is not None:
         teacher.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
 
@@ -99,11 +100,12 @@ def _student(config: TrainStep, context: StepContext, data: TextData, seed: int)
 
 
 def _teacher(
-    config: TrainStep, context: StepContext, student: LoadedModel, loss: TotalLoss, seed: int
+    config: TrainStep, context: StepContext, student: LoadedModel, seed: int
 ) -> Teacher | None:
     if config.teacher is None:
         return None
-    if not loss.needs_teacher:
+    needs = needs_of(config.effective_losses)
+    if not needs.teacher:
         context.progress.warn(
             f"{context.name}: no loss compares with teacher {config.teacher!r}, so it is not used; "
             "add a loss such as forward_kl, or remove the teacher"
@@ -114,21 +116,24 @@ def _teacher(
         resolve_model(config.teacher, context.inputs, context.recipe_folder),
         student.folder,
         student.task,
-        needs_logits=loss.needs_teacher_logits,
-        needs_hidden_states=loss.needs_hidden_states,
+        needs=needs,
         seed=seed,
     )
     for note in teacher.loaded.notes:
         context.progress.warn(f"{context.name}: {note}")
     require_positions(teacher.model, config.max_length, f"{context.name}: the teacher")
-    own, other = student.model.config, teacher.model.config
-    for term in config.effective_losses:
-        if isinstance(term, HiddenMse):
-            require_one_stack(student.model, "the student")
-            require_one_stack(teacher.model, "the teacher")
-            require_equal_width(own.hidden_size, other.hidden_size)
-            resolve_layer_map(term.layer_map, own.num_hidden_layers, other.num_hidden_layers)
     return teacher
+
+
+def _loss(
+    config: TrainStep, data: TextData, student: LoadedModel, teacher: Teacher | None, seed: int
+) -> TotalLoss:
+    needs, pair = needs_of(config.effective_losses), None
+    if teacher is not None and needs.inside:
+        pair = Pair(
+            shape_of(student.model), shape_of(teacher.model), derive_seed(seed, "projections")
+        )
+    return TotalLoss(config.effective_losses, data.objective, pair)
 
 
 def _job(
@@ -155,9 +160,12 @@ def _job(
     context.progress.say(
         f"  {context.name}: {len(train_split)} train and {len(validation_split)} validation rows"
     )
-    train, validation = (Examples.of(s, encoder) for s in (train_split, validation_split))
+    stacks = stacks_of(student.model)
+    train, validation = (
+        LabelledTexts.of(s, encoder, stacks) for s in (train_split, validation_split)
+    )
     for model in (student.model, *([teacher.model] if teacher else [])):
-        require_embeddings(model, (train.encoded, validation.encoded), context.name)
+        require_embeddings(model, (*train.texts, *validation.texts), context.name)
     return Job(
         name=context.name,
         config=config,

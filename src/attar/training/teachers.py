@@ -16,12 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
 from attar.losses.targets import Outputs
+from attar.losses.terms.term import Needs
 from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.models.task import TASK_FILE, Task
 from attar.training.forward import forward
@@ -35,21 +37,25 @@ SECTIONS = ("normalizer", "pre_tokenizer", "post_processor")
 class Teacher:
     """A live teacher: asked for every batch anew."""
 
-    def __init__(self, loaded: LoadedModel, needs_hidden_states: bool) -> None:
+    def __init__(self, loaded: LoadedModel, needs: Needs) -> None:
         self.loaded = loaded
         self.input_names = input_names_of(loaded.model.config)
-        self._needs_hidden_states = needs_hidden_states
+        self._needs = needs
 
     @property
     def model(self) -> PreTrainedModel:
         return self.loaded.model
 
     @torch.no_grad()
-    def __call__(self, inputs: Mapping[str, Tensor]) -> Outputs:
-        """Its outputs for a batch, without gradient and without dropout."""
+    def __call__(self, inputs: Mapping[str, Tensor], rows: np.ndarray | None = None) -> Outputs:
+        """Its outputs for a batch, without gradient and without dropout.
+
+        Args:
+            rows: which training rows these are; a teacher that remembers its answers looks there.
+        """
         self.model.eval()
         own = {name: inputs[name] for name in self.input_names}
-        return forward(self.model, own, self._needs_hidden_states)
+        return forward(self.model, own, self._needs)
 
 
 def load_teacher(
@@ -57,8 +63,7 @@ def load_teacher(
     student_folder: Path,
     task: Task,
     *,
-    needs_logits: bool,
-    needs_hidden_states: bool,
+    needs: Needs,
     seed: int,
 ) -> Teacher:
     """Load a teacher whose classes are in the task's order.
@@ -70,7 +75,7 @@ def load_teacher(
     """
     require_same_tokens(student_folder, folder)
     has_head = _has_head(folder)
-    if needs_logits and not has_head:
+    if needs.teacher_logits and not has_head:
         raise ModelError(
             f"teacher {folder} has no classification head, so it has no predictions to learn from; "
             "fine-tune it in a step of its own and name that step, or use hidden_mse alone"
@@ -78,7 +83,7 @@ def load_teacher(
     loaded = load_model(folder, task=task if has_head else None, seed=seed)
     for parameter in loaded.model.parameters():
         parameter.requires_grad_(False)
-    return Teacher(loaded, needs_hidden_states)
+    return Teacher(loaded, needs)
 
 
 def _has_head(folder: Path) -> bool:

@@ -29,8 +29,7 @@ from attar.models.simulated.quantized import load_simulated
 from attar.models.task import Task
 from attar.quantization.learning import job, qat
 from attar.quantization.learning.qat import LEARNERS
-from attar.training.examples import Examples
-from attar.training.validation import validate
+from attar.training.objectives.labelled import LabelledTexts
 from qat_runs import prepare, result_of, run_qat
 
 SAME = 1e-5
@@ -49,8 +48,8 @@ def validation_of(place: Path, model: torch.nn.Module, folder: Path) -> dict[str
     split = data.split("validation")
     numbers = np.array([task.label_names.index(name) for name in data.label_names])
     encoder = TextEncoder.from_folder(folder, task.max_length, task.input_names)
-    examples = Examples(encoder.encode(split.texts), numbers[split.labels])
-    return validate(model, examples, ("accuracy",), 8, lambda: None)  # pyright: ignore
+    examples = LabelledTexts(encoder.encode(split.texts), numbers[split.labels])
+    return examples.validate(model, ("accuracy",), 8, lambda: None)  # pyright: ignore
 
 
 @pytest.mark.parametrize("method", list(LEARNERS))

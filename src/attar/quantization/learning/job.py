@@ -25,11 +25,12 @@ from attar.quantization.config import QatStep
 from attar.quantization.method import Problem
 from attar.step import StepContext
 from attar.training.config import TrainStep
-from attar.training.examples import Examples
+from attar.training.forward import stacks_of
 from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_positions
+from attar.training.objectives.examples import metrics_for
+from attar.training.objectives.labelled import LabelledTexts
 from attar.training.teachers import Teacher
-from attar.training.validation import metrics_for
 
 
 def check_qat(config: QatStep, loaded: LoadedModel, context: StepContext) -> None:
@@ -67,20 +68,22 @@ def qat_job(
     require_positions(student, max_length, f"{context.name}: the model")
     settings = _settings(config, data.name, max_length)
     encoder = TextEncoder.from_folder(problem.folder, max_length, task.input_names)
+    stacks = stacks_of(student)
     train, validation = (
-        Examples.of(_split(data, task, split_name, labelled, context.name), encoder)
+        LabelledTexts.of(_split(data, task, split_name, labelled, context.name), encoder, stacks)
         for split_name, labelled in _splits(config)
     )
-    require_embeddings(student, (train.encoded, validation.encoded), context.name)
+    require_embeddings(student, (*train.texts, *validation.texts), context.name)
     teacher = LoadedModel(problem.model, problem.folder, task)
+    loss = TotalLoss(settings.effective_losses, data.objective)
     return Job(
         name=context.name,
         config=settings,
         seed=context.seed,
         model=student,
         input_names=task.input_names,
-        teacher=Teacher(teacher, needs_hidden_states=False) if config.distil else None,
-        loss=TotalLoss(settings.effective_losses, data.objective),
+        teacher=Teacher(teacher, loss.needs) if config.distil else None,
+        loss=loss,
         train=train,
         validation=validation,
         metrics=metrics_for(data.objective, data.metrics),

@@ -51,16 +51,19 @@ def log_step(
     )
 
 
-def log_evaluation(place: Place, values: Mapping[str, float], metric: str, epoch: float) -> bool:
+def log_evaluation(place: Place, values: Mapping[str, float], merit: float, epoch: float) -> bool:
     """Add an evaluation.
+
+    Args:
+        merit: by which evaluations are compared; the larger the better.
 
     Returns: True if it is the best so far; of equals, the earliest is kept.
     """
     place.evaluated_step = place.step
     place.history.append({"step": place.step, "epoch": epoch, "validation": dict(values)})
-    if place.best_value is not None and values[metric] <= place.best_value:
+    if place.best_value is not None and merit <= place.best_value:
         return False
-    place.best_step, place.best_value = place.step, values[metric]
+    place.best_step, place.best_value = place.step, merit
     return True
 
 

@@ -26,6 +26,7 @@ def build_optimizer(
     """AdamW over all trainable parameters; tied ones are counted once.
 
     Args:
+        model: everything that is trained, what the loss learns included.
         rates: parameter name → factor on the learning rate, where it is not 1.
     """
     groups: dict[tuple[bool, float], dict[str, Any]] = {}

@@ -1,0 +1,87 @@
+"""Terms on what the models predict: classes, a score, or the next word.
+
+A classifier predicts once an example. A language model predicts once a token: only the tokens with
+a label count, they are picked before anything of size S · C is computed, and an example's sum runs
+over its own. A score is compared by its square, whatever the term is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attar.losses.config import ForwardKl
+from attar.losses.cross_entropy import cross_entropy, squared_error
+from attar.losses.divergences import forward_kl, score_difference
+from attar.losses.shapes import Pair
+from attar.losses.targets import Outputs, Targets
+from attar.losses.terms.term import Needs, Share, Term
+
+
+class CrossEntropyTerm(Term):
+    """Against the gold label."""
+
+    def __init__(self, config: Any, objective: str, pair: Pair | None) -> None:
+        super().__init__()
+        self._is_score = objective == "regression"
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, targets: Targets
+    ) -> Sequence[Share]:
+        if self._is_score:
+            return [Share("labelled", squared_error(student.logits, targets.labels))]
+        sums = per_example(targets, cross_entropy, student.logits, targets.labels)
+        return [Share("labelled", sums)]
+
+
+class DivergenceTerm(Term):
+    """Between the student's and the teacher's predictions."""
+
+    needs = Needs(teacher_logits=True)
+    divergence: Callable[..., Tensor]
+    """(student logits, teacher logits, temperature) → (N,)."""
+
+    def __init__(self, config: ForwardKl, objective: str, pair: Pair | None) -> None:
+        super().__init__()
+        self._is_score = objective == "regression"
+        self._temperature = config.temperature
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, targets: Targets
+    ) -> Sequence[Share]:
+        assert teacher is not None
+        if self._is_score:
+            return [Share("prediction", score_difference(student.logits, teacher.logits))]
+        between = type(self).divergence
+
+        def softened(own: Tensor, taught: Tensor) -> Tensor:
+            return between(own, taught, self._temperature)
+
+        sums = per_example(targets, softened, student.logits, teacher.logits)
+        return [Share("prediction", sums)]
+
+
+class ForwardKlTerm(DivergenceTerm):
+    """KL(teacher‖student)."""
+
+    divergence = staticmethod(forward_kl)
+
+
+def per_example(targets: Targets, function: Callable[..., Tensor], *values: Tensor) -> Tensor:
+    """Σ over each example's counting predictions of function(values), (B,).
+
+    Args:
+        function: of rows (N, …) → (N,).
+        values: (B, …), or (B, S, …) where every token predicts.
+    """
+    if targets.labels.ndim == 1:
+        return function(*values)
+    counted = targets.predicted
+    found = function(*(value[counted] for value in values))
+    owners = torch.nonzero(counted)[:, 0]
+    return torch.zeros(len(counted), dtype=found.dtype, device=found.device).index_add(
+        0, owners, found
+    )

@@ -1,0 +1,75 @@
+"""What the loop asks of the rows it learns from, whatever there is to predict.
+
+labelled     a class or a score for a text      classification, regression
+documents    the next token of running text     causal_lm
+text_pairs   a text for a text                  text_to_text, and classes by their names' words
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.data.tokenize import Encoded
+from attar.losses.targets import Counts, Targets
+
+DEFAULT_METRIC = {
+    "classification": "accuracy",
+    "regression": "pearson",
+    "causal_lm": "nll",
+    "text_to_text": "nll",
+}
+LOWER_IS_BETTER = frozenset({"nll", "perplexity", "bits_per_byte"})
+"""Metrics of which the smallest is the best."""
+
+
+class Examples(Protocol):
+    """Rows of one split, ready for a model. Row i is row i of what the step read."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row; rows of like length share a batch."""
+        ...
+
+    @property
+    def texts(self) -> Sequence[Encoded]:
+        """All token ids that a model will be fed."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def counts(self, rows: np.ndarray) -> Counts:
+        """How many of each unit these rows hold."""
+        ...
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
+        """Inputs (B, T), padded to the longest of these rows, and what is known about them."""
+        ...
+
+    def validate(
+        self,
+        model: PreTrainedModel,
+        metrics: Sequence[str],
+        batch_size: int,
+        after_batch: Callable[[], None],
+    ) -> dict[str, float]:
+        """Metrics by name, and "loss". The model's train mode is left as it was.
+
+        Args:
+            after_batch: called after each batch; may raise to stop.
+        Raises:
+            NonFiniteError: a prediction is no number.
+        """
+        ...
+
+
+def metrics_for(objective: str, asked: Sequence[str]) -> tuple[str, ...]:
+    """The metrics to look at; the first selects. Without a wish: accuracy for classes, pearson for
+    a score, nll (nats a token) for text.
+    """
+    return tuple(asked) or (DEFAULT_METRIC[objective],)
