@@ -57,7 +57,10 @@ class FilesData(DataSettings):
     """Column of integers, names, or (for regression) numbers."""
     target: str = "target"
     """Column of the texts to be written; text_to_text only."""
-    objective: Literal["classification", "regression", "text_to_text"] = "classification"
+    objective: Literal["classification", "regression", "causal_lm", "text_to_text"] = (
+        "classification"
+    )
+    """causal_lm: running text, of which every token is predicted from those before it."""
     label_names: tuple[str, ...] | None = Field(None, min_length=2)
     """Order of the classes; None: sorted names found in train."""
     id: str = "id"
@@ -82,6 +85,11 @@ class FilesData(DataSettings):
             raise ValueError(
                 f"label_names names {len(names)} classes, but a regression predicts one number; "
                 'remove label_names, or objective = "regression"'
+            )
+        if self.objective == "causal_lm" and (names or isinstance(self.text, tuple)):
+            raise ValueError(
+                "causal_lm reads running text from one column and has no classes; remove "
+                "label_names, and name one column with text ="
             )
         if names and self.objective == "text_to_text":
             raise ValueError(

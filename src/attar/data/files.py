@@ -29,7 +29,7 @@ from attar.data.reading.rows import (
     take_texts,
 )
 from attar.data.reading.targets import settle_targets
-from attar.data.tables import TEXT_METRICS, SetAside, Split, TextData
+from attar.data.tables import LANGUAGE_METRICS, TEXT_METRICS, SetAside, Split, TextData
 from attar.errors import DataError
 
 ROWS_LOOKED_AT = 100
@@ -38,6 +38,7 @@ HELD_OUT = 0.1
 METRICS = {
     "classification": ("accuracy",),
     "regression": ("pearson", "spearman"),
+    "causal_lm": LANGUAGE_METRICS,
     "text_to_text": TEXT_METRICS,
 }
 PLAIN_TEXT = ("text", "sentence", "content", "document", "review", "question")
@@ -91,7 +92,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
 def _settle(
     config: FilesData, rows: Taken, columns: Columns, label_names: tuple[str, ...]
 ) -> tuple[Split, list[SetAside]]:
-    may_lack = rows.split == "test" or columns.label is None
+    may_lack = rows.split == "test" or columns.label is None or config.objective == "causal_lm"
     if config.objective == "text_to_text":
         return settle_targets(rows, columns.label, may_lack_targets=may_lack)
     return settle_labels(
@@ -139,8 +140,9 @@ def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[st
             continue
         text = text or _guess_text(sample, config, name)
         missing = [column for column in text if column not in names]
-        is_unlabelled = answer not in names and (
-            split == "test" or all(format_of(path) == ".txt" for path in paths)
+        is_unlabelled = config.objective == "causal_lm" or (
+            answer not in names
+            and (split == "test" or all(format_of(path) == ".txt" for path in paths))
         )
         if not is_unlabelled and answer not in names:
             missing.append(answer)
@@ -156,7 +158,8 @@ def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[st
 
 def _guess_text(sample: list[Record], config: FilesData, name: str) -> tuple[str, ...]:
     names = list(dict.fromkeys(column for row in sample for column in row))
-    pairs = [pair for pair in PLAIN_PAIRS if all(column in names for column in pair)]
+    is_running = config.objective == "causal_lm"
+    pairs = [pair for pair in PLAIN_PAIRS if all(c in names for c in pair) and not is_running]
     single = [(column,) for column in PLAIN_TEXT if column in names]
     texts = [
         (column,)

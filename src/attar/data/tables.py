@@ -27,13 +27,16 @@ is NaN."""
 
 TEXT_METRICS = ("rouge1", "rouge2", "rougeL")
 """What is measured where the answer is a text."""
-Objective = Literal["classification", "regression", "text_to_text"]
+LANGUAGE_METRICS = ("nll", "perplexity", "bits_per_byte")
+"""What is measured where the next token is to be predicted: nats a token, its exponential, bits a
+byte of text."""
+Objective = Literal["classification", "regression", "causal_lm", "text_to_text"]
 
 
 @dataclass(frozen=True)
 class Split:
     """Texts and their labels, row for row: int64 classes, or float32 numbers in a regression; where
-    the answer is a text, `targets` has it and no row has a class.
+    the answer is a text, `targets` has it and no row has a class; running text has neither.
     """
 
     texts: tuple[tuple[str, ...], ...]

@@ -113,18 +113,7 @@ class TextEncoder:
         Raises:
             ModelError: the folder has no usable `tokenizer.json`, or names no padding token.
         """
-        file = model_folder / "tokenizer.json"
-        if not file.is_file():
-            raise ModelError(
-                f"{model_folder} has no tokenizer.json; save the model with its fast tokenizer "
-                "(tokenizer.save_pretrained writes the file)"
-            )
-        try:
-            tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises bare Exception
-            raise ModelError(
-                f"{file} is damaged or not a tokenizer ({error}); fetch the model again"
-            ) from error
+        tokenizer = open_tokenizer(model_folder)
         return cls(tokenizer, max_length, input_names, _find_pad_id(model_folder, tokenizer))
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
@@ -153,15 +142,42 @@ class TextEncoder:
         return self._tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
 
 
+def open_tokenizer(model_folder: Path) -> Tokenizer:
+    """The folder's `tokenizer.json` as it is.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    file = model_folder / "tokenizer.json"
+    if not file.is_file():
+        raise ModelError(
+            f"{model_folder} has no tokenizer.json; save the model with its fast tokenizer "
+            "(tokenizer.save_pretrained writes the file)"
+        )
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise ModelError(
+            f"{file} is damaged or not a tokenizer ({error}); fetch the model again"
+        ) from error
+
+
+def special_token_id(model_folder: Path, tokenizer: Tokenizer, name: str) -> int | None:
+    """The id of a special token such as "eos_token", by the tokenizer's settings, then the
+    model's.
+    """
+    token = _read_json_object(model_folder / "tokenizer_config.json").get(name)
+    token = token.get("content") if isinstance(token, dict) else token
+    found = tokenizer.token_to_id(token) if isinstance(token, str) else None
+    if found is None:
+        found = _read_json_object(model_folder / "config.json").get(f"{name}_id")
+    return found[0] if isinstance(found, list) and found else found
+
+
 def _find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:
     """The tokenizer's own word for padding goes first: its id is what the embedding was trained
     with."""
-    settings = _read_json_object(model_folder / "tokenizer_config.json")
-    token = settings.get("pad_token")
-    token = token.get("content") if isinstance(token, dict) else token
-    pad_id = tokenizer.token_to_id(token) if isinstance(token, str) else None
-    if pad_id is None:
-        pad_id = _read_json_object(model_folder / "config.json").get("pad_token_id")
+    pad_id = special_token_id(model_folder, tokenizer, "pad_token")
     if pad_id is None and tokenizer.padding is not None:
         pad_id = tokenizer.padding["pad_id"]
     if not isinstance(pad_id, int):

@@ -48,7 +48,7 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
         resolve_model(config.model, context.inputs, context.recipe_folder)
     )
     task = Task.read(model_folder)
-    if task.objective == "text_to_text":
+    if task.has_language_head:
         raise ModelError(
             f"export knows models that answer with a class or a score; {model_folder} writes "
             "text: evaluate it in torch, from its quantize step"

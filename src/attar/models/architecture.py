@@ -12,6 +12,7 @@ from typing import Any
 import transformers
 from transformers import (
     CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
@@ -20,6 +21,7 @@ from transformers import (
 from transformers import PreTrainedConfig as ModelConfig
 
 from attar.errors import ModelError, did_you_mean
+from attar.models.structure.families import FAMILIES
 from attar.models.task import Task
 
 
@@ -54,7 +56,7 @@ def config_of(plain: Mapping[str, Any], where: str, task: Task | None = None) ->
             "from the float model"
         )
     fields = {name: value for name, value in plain.items() if name not in ("dtype", "torch_dtype")}
-    if task is not None and task.objective != "text_to_text":
+    if task is not None and not task.has_language_head:
         fields = _with_head(fields, task)
     try:
         config = CONFIG_MAPPING[model_type].from_dict(fields)
@@ -87,16 +89,34 @@ def _pad_id(config: ModelConfig) -> int:
     return first if isinstance(first, int) else 0
 
 
+def _require_direction(config: ModelConfig, where: str, *, reads_first: bool) -> None:
+    """A model that sees the next token cannot be asked for it."""
+    family = FAMILIES.get(config.model_type)
+    if not reads_first and family is not None and not family.stacks[-1].is_causal:
+        causal = [name for name, row in FAMILIES.items() if len(row.stacks) == 1]
+        causal = [name for name in causal if FAMILIES[name].stacks[0].is_causal]
+        raise ModelError(
+            f"{where}: model_type {config.model_type!r} reads in both directions, so it cannot be "
+            f"asked for the next token; use one of {', '.join(causal)}"
+        )
+
+
 def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[PreTrainedModel]:
-    """The class to build: for a task a sequence classifier or an encoder-decoder that generates;
+    """The class to build: for a task a sequence classifier or a model with a language head;
     without one what `architectures` names, or the bare model.
 
     Raises:
         ModelError: transformers has no such class.
     """
-    if task is not None and task.objective == "text_to_text":
-        found = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING.get(type(config), None)
-        what = f"encoder-decoder with a language head for model_type {config.model_type!r}"
+    if task is not None and task.has_language_head:
+        reads_first = task.objective == "text_to_text" or config.is_encoder_decoder
+        heads = (
+            MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if reads_first else MODEL_FOR_CAUSAL_LM_MAPPING
+        )
+        found = heads.get(type(config), None)
+        _require_direction(config, where, reads_first=reads_first)
+        kind = "encoder-decoder" if reads_first else "decoder"
+        what = f"{kind} with a language head for model_type {config.model_type!r}"
     elif task is not None:
         found = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
         what = f"sequence classifier for model_type {config.model_type!r}"

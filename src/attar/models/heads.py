@@ -36,7 +36,7 @@ def reconciled_head(
     Raises:
         ModelError: the checkpoint has a head for other classes.
     """
-    if task.objective == "text_to_text":
+    if task.has_language_head:
         return tensors, ()
     head = [name for name in tensors if HEAD.match(name)]
     made_for = (config.get("architectures") or [""])[0]

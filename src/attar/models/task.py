@@ -21,7 +21,7 @@ from attar.errors import ArtifactError
 TASK_FILE = "task.json"
 
 
-Objective = Literal["classification", "regression", "text_to_text"]
+Objective = Literal["classification", "regression", "causal_lm", "text_to_text"]
 HEADS = ("ForSequenceClassification", "ForConditionalGeneration")
 """Ends of the names of architectures that say what a model is for."""
 
@@ -66,6 +66,11 @@ class Task(Config):
     """Model inputs made from a text, such as input_ids and attention_mask."""
     metrics: tuple[str, ...] = ()
     """The first one selects the best model."""
+    label_words: tuple[str, ...] = ()
+    """What a model with a language head writes for each class, in the order of label_names; empty:
+    a classifier's head answers."""
+    template: str = "{0}"
+    """The text such a model reads, with {0} and {1} for a row's texts."""
     max_target_length: int | None = Field(default=None, gt=0)
     """Tokens of a target text; text_to_text only."""
     generation: Generation | None = None
@@ -88,13 +93,35 @@ class Task(Config):
     @model_validator(mode="after")
     def _labels_fit_the_objective(self) -> Task:
         count = len(self.label_names)
+        if self.label_words and len(set(self.label_words)) != count:
+            raise ValueError(
+                f"label_words must be distinct, one for each of {list(self.label_names)}, got "
+                f"{list(self.label_words)}"
+            )
         if len(set(self.label_names)) != count:
             raise ValueError(f"label_names must be distinct, got {list(self.label_names)}")
         if self.objective == "classification" and count < 2:
             raise ValueError(f"classification needs at least 2 label_names, got {count}")
+        if self.objective == "causal_lm" and count:
+            raise ValueError(f"causal_lm predicts the next token, got {count} label_names")
         if self.objective == "regression" and count > 1:
             raise ValueError(f"regression predicts one number, got {count} label_names")
         return self
+
+    @property
+    def has_language_head(self) -> bool:
+        """Whether words are predicted, be it to name a class."""
+        return bool(self.label_words) or self.objective in ("causal_lm", "text_to_text")
+
+    def prompt(self, texts: tuple[str, ...]) -> str:
+        """A row's texts in the template.
+
+        Example:
+            >>> Task(objective="classification", label_names=("a", "b"), max_length=8,
+            ...      input_names=(), template="rte: {0} / {1}").prompt(("x", "y"))
+            'rte: x / y'
+        """
+        return self.template.format(*texts)
 
     @property
     def num_labels(self) -> int:

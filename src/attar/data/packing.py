@@ -1,0 +1,72 @@
+"""Running text as blocks of tokens: documents end to end, cut every `length` tokens.
+
+The problem: documents are of any length, and padding each to the longest would be mostly padding.
+The idea: one stream, every document followed by the end token, cut into blocks that are all full
+but the last. A block may begin and end inside a document, and what stands before a document's
+beginning is seen by it, as in GPT-2's own training: no mask keeps them apart.
+
+Special tokens that a tokenizer would put around a text are left out, the end token excepted. The
+whole stream is held in memory, 4 bytes a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attar.data.tokenize import TEXTS_AT_ONCE, Encoded, open_tokenizer, special_token_id
+from attar.errors import DataError, ModelError
+
+INPUTS = ("input_ids", "attention_mask")
+
+
+@dataclass(frozen=True)
+class TokenBlocks:
+    """A split's text in blocks."""
+
+    encoded: Encoded
+    """One row a block."""
+    num_bytes: int
+    """Of the text, in UTF-8."""
+
+
+def token_blocks(
+    model_folder: Path, texts: Sequence[tuple[str, ...]], length: int, where: str
+) -> TokenBlocks:
+    """The texts as one stream, cut into blocks of `length` tokens; a last block of one token, which
+    predicts nothing, is left out.
+
+    Args:
+        model_folder: whose tokenizer reads, and whose end token separates.
+        where: names the texts in a message.
+    Raises:
+        ModelError: the tokenizer is missing or damaged, or has no end token.
+        DataError: the texts have fewer than two tokens.
+    """
+    tokenizer = open_tokenizer(model_folder)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    end = special_token_id(model_folder, tokenizer, "eos_token")
+    if end is None:
+        raise ModelError(
+            f"no end token is named in {model_folder} (eos_token in tokenizer_config.json, or "
+            "eos_token_id in config.json), so documents cannot be kept apart; add one of them"
+        )
+    pieces: list[np.ndarray] = []
+    for begin in range(0, len(texts), TEXTS_AT_ONCE):
+        plain = [" ".join(text) for text in texts[begin : begin + TEXTS_AT_ONCE]]
+        for encoding in tokenizer.encode_batch_fast(plain, add_special_tokens=False):
+            pieces.append(np.array([*encoding.ids, end], dtype=np.int32))
+    ids = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
+    usable = len(ids) - (len(ids) % length == 1)
+    if usable < 2:
+        raise DataError(
+            f"{where} has {len(ids)} tokens, and a next token needs at least 2; add text"
+        )
+    starts = np.append(np.arange(0, usable, length), usable).astype(np.int64)
+    num_bytes = sum(len(part.encode()) for text in texts for part in text)
+    encoded = Encoded(ids[:usable], np.zeros(usable, np.int8), starts, INPUTS, end)
+    return TokenBlocks(encoded, num_bytes)
