@@ -49,8 +49,6 @@ from record import table, write_page
 TASKS = {"sst2": "accuracy", "mrpc": "accuracy", "cola": "matthews", "stsb": "spearman"}
 """Task → the metric of its column, shown × 100."""
 EXAMPLES, BATCH_SIZE = 256, 32
-COARSE = {"candidates": 30}
-"""α from 1 to 0.71 at every width; the page says where the best one lay."""
 METHOD_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "minmax": {"method": "minmax"},
     "percentile": {"method": "percentile"},
@@ -58,10 +56,10 @@ METHOD_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "step_size": {"method": "step_size"},
     "smoothquant": {"method": "smoothquant"},
     "os_plus": {"method": "os_plus"},
-    "outlier_suppression": {"method": "outlier_suppression", **COARSE},
+    "outlier_suppression": {"method": "outlier_suppression"},
     "auto": {"method": "auto"},
     "migration only": {"method": "minmax", "transform": "gamma"},
-    "clipping only": {"method": "token_wise_clipping", **COARSE},
+    "clipping only": {"method": "token_wise_clipping"},
     "auto without learning": {"method": "auto", "refine": False},
     "auto without transform": {"method": "auto", "transform": "none"},
 }
