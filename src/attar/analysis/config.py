@@ -1,241 +1,60 @@
 """Settings of `run = "analyze"`: one member a study. Imports no torch.
 
-A table without `study` asks for the outliers, so the union is told apart by a function. `passes`
-says what a study costs, for the plan: forward passes over the calibration texts, and over the rows
-that judge a model.
+The members are in settings/, by what they ask of a model. A table without `study` asks for the
+outliers, so the union is told apart by a function.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Tag
 
-from attar.config import Config
+from attar.analysis.settings.few_bits import (
+    ClippingStep,
+    GammaCosineStep,
+    LeaveOneKindStep,
+    MethodsStep,
+    PtqMethod,
+    SecondsStep,
+    SiteCosineStep,
+    SiteKind,
+    SizesStep,
+)
+from attar.analysis.settings.outlying import Criterion, OutliersStep, OutlierTokensStep
+from attar.analysis.settings.shared import (
+    AnalyzeSettings,
+    Distinct,
+    JudgedStudy,
+    Share,
+    Texts,
+    TextStudy,
+    Width,
+)
 
-Criterion = Literal["gamma_3sigma", "activation_std"]
-PtqMethod = Literal[
-    "minmax",
-    "ema_minmax",
-    "percentile",
-    "omse",
-    "smoothquant",
-    "os_plus",
-    "token_wise_clipping",
-    "outlier_suppression",
-    "step_size",
-    "auto",
+__all__ = [
+    "AnalyzeSettings",
+    "AnalyzeStep",
+    "ClippingStep",
+    "Criterion",
+    "Distinct",
+    "GammaCosineStep",
+    "JudgedStudy",
+    "LeaveOneKindStep",
+    "MethodsStep",
+    "OutlierTokensStep",
+    "OutliersStep",
+    "PtqMethod",
+    "SecondsStep",
+    "Share",
+    "SiteCosineStep",
+    "SiteKind",
+    "SizesStep",
+    "TextStudy",
+    "Texts",
+    "Width",
+    "study",
 ]
-"""Methods of quantization that need no training data with labels."""
-SiteKind = Literal[
-    "embedding",
-    "query",
-    "key",
-    "value",
-    "attention_probs",
-    "context",
-    "mha_norm",
-    "cross_query",
-    "cross_key",
-    "cross_value",
-    "cross_probs",
-    "cross_context",
-    "cross_norm",
-    "gelu",
-    "ffn_norm",
-    "pooler_input",
-    "classifier_input",
-]
-"""The kinds of sites there are (`models/structure/sites.py`, which imports torch)."""
-Width = Annotated[int, Field(ge=2, le=8)]
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-def _all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = [value for place, value in enumerate(values) if value in values[:place]]
-    if twice:
-        raise ValueError(f"{twice[0]!r} is there twice and would be measured twice; name it once")
-    return values
-
-
-T = TypeVar("T")
-Distinct = Annotated[tuple[T, ...], AfterValidator(_all_different)]
-"""Each is measured once; what is there twice is a mistake."""
-
-
-class Texts(Config):
-    """The training texts a model is watched on."""
-
-    examples: int = Field(default=256, gt=0)
-    batch_size: int | None = Field(default=None, gt=0)
-    """None: 32, and 4 for a model that writes text."""
-    seed: int | None = None
-    """Which examples; None: the recipe's seed."""
-
-
-class AnalyzeSettings(Config):
-    """What every study shares."""
-
-    run: Literal["analyze"] = "analyze"
-    model: str
-    """A step that trains, a folder, a hub id or a demo model, with float weights."""
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        """Forward passes over the calibration texts, and over the rows that judge."""
-        return 0, 0
-
-
-class TextStudy(AnalyzeSettings):
-    """What the studies share that watch the model read."""
-
-    data: str
-    """Name of a `[data.<name>]` table; its train split is read."""
-    calibration: Texts = Texts()
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        return 1, 0
-
-
-class JudgedStudy(TextStudy):
-    """What the studies share that measure the data's first metric on validation rows."""
-
-    num_rows: int = Field(default=1000, gt=0)
-    """A seeded choice of so many rows; all, where there are fewer."""
-    batch_size: int = Field(default=32, gt=0)
-
-
-class OutliersStep(TextStudy):
-    """Which hidden dimensions are outliers at which norm."""
-
-    study: Literal["outliers"] = "outliers"
-    criterion: Criterion = "gamma_3sigma"
-
-
-class OutlierTokensStep(TextStudy):
-    """Which tokens carry the largest values of the outlier dimensions."""
-
-    study: Literal["outlier_tokens"] = "outlier_tokens"
-    criterion: Criterion = "gamma_3sigma"
-    top_share: Share = 0.01
-    """Share of the tokens of each norm that counts as carrying."""
-    dimensions: int = Field(default=6, gt=0)
-    """Outlier dimensions looked at, those of most norms first."""
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        return 2, 0
-
-
-class SiteCosineStep(TextStudy):
-    """How near each site's output is to itself in few bits."""
-
-    study: Literal["site_cosine"] = "site_cosine"
-    bits: Width = 6
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        return 2, 0
-
-
-class GammaCosineStep(TextStudy):
-    """What a norm's output gains when γ is taken out before it is quantized."""
-
-    study: Literal["gamma_cosine"] = "gamma_cosine"
-    bits: Width = 6
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        return 2, 0
-
-
-class LeaveOneKindStep(JudgedStudy):
-    """Quality with one kind of site left in float, and with it alone quantized."""
-
-    study: Literal["leave_one_kind"] = "leave_one_kind"
-    bits: Width = 6
-    """Of weights, embeddings and activations."""
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        return 1, 26
-
-
-class ClippingStep(JudgedStudy):
-    """Quality and share of clipped tokens as the outputs of one kind of site are cut."""
-
-    study: Literal["clipping"] = "clipping"
-    kinds: Distinct[SiteKind] = Field(default=("mha_norm", "gelu"), min_length=1)
-    """Kinds of sites, each cut by itself."""
-    shares: Distinct[Share] = Field(
-        default=(1.0, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05), min_length=1
-    )
-    """The clipping value leaves this share of the kind's tokens whole."""
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        return 1, 1 + len(self.kinds) * len(self.shares)
-
-
-class MethodsStep(JudgedStudy):
-    """Methods of quantization side by side on one model."""
-
-    study: Literal["methods"] = "methods"
-    methods: Distinct[PtqMethod] = Field(
-        default=(
-            *("minmax", "percentile", "omse", "step_size", "smoothquant", "os_plus"),
-            *("token_wise_clipping", "outlier_suppression", "auto"),
-        ),
-        min_length=1,
-    )
-    widths: Distinct[Width] = Field(default=(8, 6, 4), min_length=1)
-    """Bits of weights, embeddings and activations alike."""
-    refine: bool = True
-    """False: leave out what a method learns by gradient."""
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        cells = len(self.methods) * len(self.widths)
-        return 12 * cells, 1 + cells
-
-
-class SecondsStep(TextStudy):
-    """How long each method takes to find its activation ranges."""
-
-    study: Literal["seconds"] = "seconds"
-    methods: Distinct[PtqMethod] = Field(
-        default=("minmax", "percentile", "omse", "token_wise_clipping"), min_length=1
-    )
-    bits: Width = 6
-    rounds: int = Field(default=1, ge=1)
-    """Times each method is timed; the methods take turns and the median counts."""
-
-    @property
-    def passes(self) -> tuple[int, int]:
-        return 30 * len(self.methods) * self.rounds, 0
-
-
-class SizesStep(AnalyzeSettings):
-    """What a model takes on disk at several widths. It reads no texts."""
-
-    study: Literal["sizes"] = "sizes"
-    widths: Distinct[str] = Field(
-        default=("8-8-8", "6-6-6", "4-4-8", "4-4-4", "2-2-4"), min_length=1
-    )
-    """Bits of weights, embeddings and activations; activations take no space."""
-
-    @field_validator("widths")
-    @classmethod
-    def _widths_are_three_numbers(cls, widths: tuple[str, ...]) -> tuple[str, ...]:
-        for word in widths:
-            parts = word.split("-")
-            if len(parts) != 3 or any(part not in set("2345678") for part in parts):
-                raise ValueError(
-                    f"{word!r} is no width: write bits of weights, embeddings and activations, "
-                    'each 2 to 8, such as "4-4-8"'
-                )
-        return widths
 
 
 def study(table: Any) -> str:
