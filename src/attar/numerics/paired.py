@@ -138,7 +138,7 @@ def sign_flip_p(differences: Sequence[float] | NDArray[np.float64]) -> float:
     enough = found - SAME * float(sizes.sum())
     n = len(sizes)
     if n <= EXACT_UP_TO:
-        bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        bits: NDArray[np.int64] = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
         return float(np.mean(np.abs(_sums(bits, sizes)) >= enough))
     drawn = np.random.default_rng(0).integers(0, 2, size=(2**EXACT_UP_TO, n))
     as_far = int((np.abs(_sums(drawn, sizes)) >= enough).sum())
