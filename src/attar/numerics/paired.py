@@ -32,7 +32,6 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attar.numerics.statistics import LEVEL, Floats
 
@@ -123,7 +122,7 @@ def mean_over_tasks(scores: Mapping[str, Mapping[str, float]]) -> dict[str, floa
     return {seed: sum(table[seed] for table in tables) / len(tables) for seed in shared}
 
 
-def sign_flip_p(differences: Sequence[float] | NDArray[np.float64]) -> float:
+def sign_flip_p(differences: Sequence[float] | Floats) -> float:
     """Share of choices of signs under which the mean lies at least as far from 0.
 
     Exact for up to `EXACT_UP_TO` differences. Beyond, 65,536 choices are drawn, always the same,
@@ -133,20 +132,18 @@ def sign_flip_p(differences: Sequence[float] | NDArray[np.float64]) -> float:
         >>> sign_flip_p([1.0, 2.0, 3.0]), sign_flip_p([0.0, 0.0])
         (0.25, 1.0)
     """
-    sizes = np.abs(np.asarray(differences, dtype=np.float64))
+    sizes: Floats = np.abs(np.asarray(differences, dtype=np.float64))
     found = abs(float(np.sum(differences)))
     enough = found - SAME * float(sizes.sum())
     n = len(sizes)
     if n <= EXACT_UP_TO:
-        bits: NDArray[np.int64] = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-        return float(np.mean(np.abs(_sums(bits, sizes)) >= enough))
-    drawn = np.random.default_rng(0).integers(0, 2, size=(2**EXACT_UP_TO, n))
-    as_far = int((np.abs(_sums(drawn, sizes)) >= enough).sum())
+        sums: Floats = np.zeros(1)
+        for size in sizes:
+            sums = np.concatenate([sums + size, sums - size])
+        return float((np.abs(sums) >= enough).mean())
+    signs = 2.0 * np.random.default_rng(0).integers(0, 2, size=(2**EXACT_UP_TO, n)) - 1.0
+    as_far = int((np.abs(signs @ sizes) >= enough).sum())
     return (1 + as_far) / (1 + 2**EXACT_UP_TO)
-
-
-def _sums(bits: NDArray[np.int64], sizes: Floats) -> Floats:
-    return (2.0 * bits - 1.0) @ sizes
 
 
 @cache
