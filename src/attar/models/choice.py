@@ -1,0 +1,236 @@
+"""How likely a model finds each of a few continuations: log p(candidate | what it has read).
+
+The problem: a language model answers with words, a metric asks for classes. The idea: give each
+class a word, and let the word's log-likelihood be the class's logit,
+
+    score_c = Σ_s log p(w_{c,s} | read, w_{c,<s})         [ / number of tokens of w_c, if asked ]
+
+    decoder           read = the prompt's tokens; the word follows behind a space
+    encoder-decoder   read = the source, encoded once for all candidates; the word is a target, with
+                      the tokenizer's special tokens, as in training
+
+What the model is fed for a candidate is all of its tokens but the last. Where that is the beginning
+of what another candidate is fed, the other's pass serves both: candidates of one token cost a
+single pass of the prompt together. Equal words have equal scores; argmax takes the first.
+
+Left out: a prior to divide by (log p of the word after an empty prompt).
+Letters: B texts · T tokens read · C candidates · S tokens of a candidate · G different inputs · V
+words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.data.tokenize import Encoded, TextEncoder, open_tokenizer
+from attar.errors import ModelError
+
+PROMPT_INPUTS = ("input_ids", "attention_mask")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Continuations as tokens, made once."""
+
+    ids: tuple[tuple[int, ...], ...]
+    """C rows of at least one token."""
+
+    @property
+    def inputs(self) -> tuple[tuple[int, ...], ...]:
+        """What has to be fed: each candidate without its last token, unless it is the beginning of
+        another's.
+
+        Example:
+            >>> Candidates(((5,), (7,), (7, 8, 9))).inputs
+            ((7, 8),)
+        """
+        fed = list(dict.fromkeys(ids[:-1] for ids in self.ids))
+        return tuple(
+            one
+            for one in fed
+            if not any(other != one and other[: len(one)] == one for other in fed)
+        )
+
+    @property
+    def input_of(self) -> tuple[int, ...]:
+        """For each candidate the row of `inputs` that begins with what it is fed, (C,)."""
+        rows = self.inputs
+        return tuple(
+            next(i for i, row in enumerate(rows) if row[: len(ids) - 1] == ids[:-1])
+            for ids in self.ids
+        )
+
+
+def target_candidates(model_folder: Path, words: Sequence[str], max_length: int) -> Candidates:
+    """Words as targets of an encoder-decoder, special tokens included."""
+    encoder = TextEncoder.from_folder(model_folder, max_length, PROMPT_INPUTS)
+    encoded = encoder.encode([(word,) for word in words])
+    return _checked(_rows_of(encoded), words)
+
+
+def following_candidates(
+    model_folder: Path, words: Sequence[str], template: str = "{0}"
+) -> Candidates:
+    """Words as they follow a prompt, behind one space.
+
+    They are cut from the tokens of a whole text, because some tokenizers write a word differently
+    at the beginning of a text.
+
+    Raises:
+        ModelError: the template ends in a space, which belongs to the word; or the tokenizer joins
+            a word with what stands before it.
+    """
+    if template != template.rstrip():
+        raise ModelError(
+            f"template {template!r} ends in a space; the words of the classes bring their own: "
+            f"write {template.rstrip()!r}"
+        )
+    tokenizer = open_tokenizer(model_folder)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    before = template.format("x", "x")
+    head = tokenizer.encode(before, add_special_tokens=False).ids
+    rows: list[tuple[int, ...]] = []
+    for word in words:
+        whole = tokenizer.encode(f"{before} {word}", add_special_tokens=False).ids
+        if whole[: len(head)] != head:
+            raise ModelError(
+                f"the tokenizer of {model_folder} joins {word!r} with the end of the template "
+                f"{template!r}; end it with another character, such as a colon"
+            )
+        rows.append(tuple(whole[len(head) :]))
+    return _checked(rows, words)
+
+
+def prompts(model_folder: Path, texts: Sequence[str], max_length: int) -> Encoded:
+    """Prompts as tokens: what the tokenizer puts before a text stays, what it puts behind one is
+    left out, and a long prompt loses its beginning: its end asks the question.
+
+    Args:
+        max_length: tokens of a prompt at most.
+    """
+    encoder = TextEncoder.from_folder(model_folder, max_length, PROMPT_INPUTS)
+    tokenizer = open_tokenizer(model_folder)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    before = _specials_before(tokenizer)
+    room = max_length - len(before)
+    rows = [
+        np.array([*before, *encoding.ids[-room:]], dtype=np.int32)
+        for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    ]
+    if not all(map(len, rows)):
+        raise ModelError("an empty prompt predicts nothing; put words into the template")
+    starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    ids = np.concatenate(rows)
+    return Encoded(ids, np.zeros(len(ids), np.int8), starts, PROMPT_INPUTS, encoder.pad_id)
+
+
+def word_scores(
+    model: PreTrainedModel,
+    candidates: Candidates,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    *,
+    per_token: bool = False,
+) -> Tensor:
+    """Log-likelihood of every candidate after every row, float32 (B, C).
+
+    Args:
+        input_ids, attention_mask: (B, T), padded on the right: prompts, or an encoder's sources.
+        per_token: divide by the candidate's number of tokens, so that long words are not worse off.
+    """
+    fed = candidates.inputs
+    longest = max(map(len, fed))
+    padded = torch.tensor([[*row, *[0] * (longest - len(row))] for row in fed], dtype=torch.int64)
+    scored = _after_source if model.config.is_encoder_decoder else _after_prompt
+    log_p = scored(model, padded.to(input_ids.device), input_ids, attention_mask)
+    scores = []
+    for ids, row in zip(candidates.ids, candidates.input_of, strict=True):
+        words = torch.tensor(ids, device=log_p.device)
+        steps = log_p[:, row, : len(ids)]  # (B, S, V)
+        total = steps.gather(2, words.expand(len(steps), -1)[..., None]).sum(dim=(1, 2))
+        scores.append(total / len(ids) if per_token else total)
+    return torch.stack(scores, dim=1)
+
+
+def _after_source(
+    model: PreTrainedModel, fed: Tensor, input_ids: Tensor, attention_mask: Tensor
+) -> Tensor:
+    """log p of each next token, (B, G, S, V), of a decoder that reads the source by its encoder."""
+    texts, inputs = len(input_ids), len(fed)
+    encoder: Any = model.get_encoder()
+    states = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    start = torch.full((inputs, 1), _start_of(model), dtype=torch.int64, device=fed.device)
+    logits = model(
+        encoder_outputs=(states.repeat_interleave(inputs, dim=0),),
+        attention_mask=attention_mask.repeat_interleave(inputs, dim=0),
+        decoder_input_ids=torch.cat([start, fed], dim=1).repeat(texts, 1),
+        use_cache=False,
+    ).logits
+    return logits.float().log_softmax(dim=-1).unflatten(0, (texts, inputs))
+
+
+def _after_prompt(
+    model: PreTrainedModel, fed: Tensor, input_ids: Tensor, attention_mask: Tensor
+) -> Tensor:
+    """log p of each next token, (B, G, S, V), of a decoder behind its prompts."""
+    texts, inputs, steps = len(input_ids), len(fed), fed.shape[1] + 1
+    lengths = attention_mask.sum(dim=1)
+    ids = torch.nn.functional.pad(input_ids, (0, fed.shape[1])).repeat_interleave(inputs, dim=0)
+    places = lengths[:, None] - 1 + torch.arange(steps, device=fed.device)  # (B, S)
+    spread = places.repeat_interleave(inputs, dim=0)
+    ids = ids.scatter(1, spread[:, 1:], fed.repeat(texts, 1))
+    mask = (torch.arange(ids.shape[1], device=fed.device) <= spread[:, -1:]).to(torch.int64)
+    first = int(places.min())
+    kept = torch.arange(first, int(places.max()) + 1, device=fed.device)
+    logits = model(
+        input_ids=ids, attention_mask=mask, logits_to_keep=kept, use_cache=False
+    ).logits.float()
+    at = (spread - first)[..., None].expand(-1, -1, logits.shape[-1])
+    return logits.gather(1, at).log_softmax(dim=-1).unflatten(0, (texts, inputs))
+
+
+def _start_of(model: PreTrainedModel) -> int:
+    config = model.config
+    start = getattr(config, "decoder_start_token_id", None)
+    start = config.bos_token_id if start is None else start
+    if not isinstance(start, int):
+        raise ModelError(
+            f"the config of {type(model).__name__} names no decoder_start_token_id, so its decoder "
+            "has nothing to begin with; add it"
+        )
+    return start
+
+
+def _specials_before(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts before a text."""
+    encoding = tokenizer.encode("x")
+    specials = encoding.special_tokens_mask
+    count = next((i for i, is_special in enumerate(specials) if not is_special), 0)
+    return list(encoding.ids[:count])
+
+
+def _rows_of(encoded: Encoded) -> list[tuple[int, ...]]:
+    return [
+        tuple(map(int, encoded.ids[begin:end]))
+        for begin, end in zip(encoded.starts[:-1], encoded.starts[1:], strict=True)
+    ]
+
+
+def _checked(rows: Sequence[tuple[int, ...]], words: Sequence[str]) -> Candidates:
+    empty = [word for word, row in zip(words, rows, strict=True) if not row]
+    if empty or not words:
+        raise ModelError(
+            f"the label words {list(words)} cannot be scored: {empty} have no token; every class "
+            "needs a word"
+        )
+    return Candidates(tuple(rows))
