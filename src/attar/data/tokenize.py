@@ -169,9 +169,11 @@ def special_token_id(model_folder: Path, tokenizer: Tokenizer, name: str) -> int
     token = _read_json_object(model_folder / "tokenizer_config.json").get(name)
     token = token.get("content") if isinstance(token, dict) else token
     found = tokenizer.token_to_id(token) if isinstance(token, str) else None
-    if found is None:
-        found = _read_json_object(model_folder / "config.json").get(f"{name}_id")
-    return found[0] if isinstance(found, list) and found else found
+    if found is not None:
+        return found
+    said: Any = _read_json_object(model_folder / "config.json").get(f"{name}_id")
+    first = said[0] if isinstance(said, list) and said else said
+    return first if isinstance(first, int) else None
 
 
 def _find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:

@@ -110,10 +110,8 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
     """
     if task is not None and task.has_language_head:
         reads_first = task.objective == "text_to_text" or config.is_encoder_decoder
-        heads = (
-            MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if reads_first else MODEL_FOR_CAUSAL_LM_MAPPING
-        )
-        found = heads.get(type(config), None)
+        seq2seq, causal = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+        found = (seq2seq if reads_first else causal).get(type(config), None)
         _require_direction(config, where, reads_first=reads_first)
         kind = "encoder-decoder" if reads_first else "decoder"
         what = f"{kind} with a language head for model_type {config.model_type!r}"

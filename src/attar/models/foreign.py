@@ -50,8 +50,11 @@ def task_of_config(folder: Path) -> Task:
             "step first"
         )
     config: Any = config_of(plain, str(folder))
-    if str((plain.get("architectures") or [""])[0]).endswith("ForConditionalGeneration"):
+    made_for = str((plain.get("architectures") or [""])[0])
+    if made_for.endswith("ForConditionalGeneration"):
         return _text_task(folder, plain, config)
+    if made_for.endswith(("ForCausalLM", "LMHeadModel")):
+        return _causal_task(folder, config)
     count = config.num_labels
     problem = config.problem_type or ("regression" if count == 1 else "single_label_classification")
     if problem == "multi_label_classification":
@@ -100,6 +103,17 @@ def _text_task(folder: Path, plain: Mapping[str, Any], config: Any) -> Task:
             f"{folder} chooses its words in a way that attar does not know ({error}); write what "
             "is meant into a task.json"
         ) from error
+
+
+def _causal_task(folder: Path, config: Any) -> Task:
+    """The task of a language model."""
+    family = FAMILIES.get(config.model_type)
+    positions = None if family is None else family.max_tokens(config)
+    return Task(
+        objective="causal_lm",
+        max_length=_max_length(folder, positions, positions or MAX_LENGTH),
+        input_names=input_names_of(config),
+    )
 
 
 def _max_length(folder: Path, positions: int | None, usual: int) -> int:

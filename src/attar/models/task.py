@@ -22,7 +22,12 @@ TASK_FILE = "task.json"
 
 
 Objective = Literal["classification", "regression", "causal_lm", "text_to_text"]
-HEADS = ("ForSequenceClassification", "ForConditionalGeneration")
+HEADS = (
+    "ForSequenceClassification",
+    "ForConditionalGeneration",
+    "ForCausalLM",
+    "LMHeadModel",
+)
 """Ends of the names of architectures that say what a model is for."""
 
 

@@ -18,8 +18,14 @@ class TrainStep(Config):
     model: ModelReference
     data: str
     """Name of a `[data.<name>]` table."""
-    objective: Literal["classification", "regression"] | None = None
-    """None: what the data is for."""
+    objective: Literal["classification", "regression", "causal_lm", "text_to_text"] | None = None
+    """None: what the data is for. text_to_text on data with classes: an encoder-decoder writes the
+    class's word."""
+    template: str | None = None
+    """The text it then reads, with {0} and {1} for a row's texts, such as "sst2 sentence: {0}";
+    None: the first text."""
+    label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
+    """What it then writes for each class, in the order of the data's label_names; None: those."""
     teacher: str | None = None
     """A step, folder, hub id or demo model; it runs in eval mode and learns nothing."""
     losses: tuple[LossConfig, ...] = ()
@@ -36,6 +42,8 @@ class TrainStep(Config):
     either way."""
     max_length: int = Field(default=128, ge=8, le=8192)
     """Tokens; longer texts are cut."""
+    max_target_length: int = Field(default=128, ge=2, le=8192)
+    """Tokens of a text to be written; text_to_text only."""
     learning_rate: float = Field(default=5e-5, gt=0)
     schedule: Literal["linear", "cosine", "inverse_sqrt", "constant"] = "linear"
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)

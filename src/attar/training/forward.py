@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -47,8 +47,15 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) 
     )
 
 
+def fed(inputs: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """What one of two models is fed of a batch made for both: its own inputs, and the decoder's
+    where there is one.
+    """
+    return {n: x for n, x in inputs.items() if n in names or n.startswith("decoder_")}
+
+
 def stacks_of(model: PreTrainedModel) -> tuple[str, ...]:
-    """Names of the stacks a token meets, in that order; of an unknown family, what its config says."""
+    """Names of the stacks a token meets, in that order; without a family, what its config says."""
     family = FAMILIES.get(model.config.model_type)
     if family is not None:
         return tuple(stack.name for stack in family.stacks)

@@ -27,7 +27,7 @@ from attar.losses.targets import Counts, Outputs, Targets
 from attar.losses.total import LossValues
 from attar.progress import Progress, Task
 from attar.seeds import derive_seed
-from attar.training.forward import forward
+from attar.training.forward import fed, forward
 from attar.training.job import Job
 from attar.training.objectives.examples import LOWER_IS_BETTER
 from attar.training.saving.checkpoint import CheckpointStore
@@ -157,7 +157,7 @@ class Loop:
     def _backward(self, part: _Taught, counts: Counts, step: int) -> LossValues:
         """Forward and backward of one micro-batch; its share of the batch's loss and gradient."""
         job = self._job
-        own = {name: part.inputs[name] for name in job.input_names}
+        own = fed(part.inputs, job.input_names)
         with self._accelerator.autocast():
             given = forward(self._model, own, job.loss.needs)
         values = job.loss(given, part.outputs, part.targets, counts)

@@ -12,23 +12,20 @@ from typing import Any
 from attar.artifacts import read_json
 from attar.data.load import load_data
 from attar.data.tables import TextData
-from attar.data.tokenize import TextEncoder
-from attar.errors import DataError, UsageError
+from attar.errors import DataError
 from attar.losses.shapes import Pair
 from attar.losses.total import TotalLoss, needs_of
 from attar.models.config import FromConfig, referenced_model
-from attar.models.load import LoadedModel, build_model, config_of, input_names_of, save_model
+from attar.models.load import LoadedModel, build_model, config_of, save_model
 from attar.models.sources.references import resolve_model
-from attar.models.task import Task
 from attar.seeds import derive_seed
 from attar.step import StepContext
 from attar.training.config import TrainStep
-from attar.training.forward import shape_of, stacks_of
+from attar.training.forward import shape_of
 from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_positions
 from attar.training.loop import Loop
-from attar.training.objectives.examples import metrics_for
-from attar.training.objectives.labelled import LabelledTexts
+from attar.training.objectives.preparing import examples_for, selecting_metrics, task_for
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
@@ -46,12 +43,6 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
     data = load_data(
         context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
     )
-    if data.objective == "text_to_text":
-        raise UsageError(
-            f"{context.name}: data {data.name!r} is for text_to_text, which training does not know "
-            "yet (classification and regression only); start from a model that writes text already "
-            "and quantize that"
-        )
     seed = context.seed if config.seed is None else config.seed
     student = _student(config, context, data, seed)
     teacher = _teacher(config, context, student, seed)
@@ -73,11 +64,7 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
 
 
 def _student(config: TrainStep, context: StepContext, data: TextData, seed: int) -> LoadedModel:
-    if config.objective is not None and config.objective != data.objective:
-        raise UsageError(
-            f"{context.name}: objective is {config.objective!r}, but data {data.name!r} is for "
-            f"{data.objective}; leave objective out, or name other data"
-        )
+    folder = None
     if isinstance(config.model, FromConfig):
         plain, where = config.model.config, "model.config"
     else:
@@ -85,13 +72,7 @@ def _student(config: TrainStep, context: StepContext, data: TextData, seed: int)
             referenced_model(config.model) or "", context.inputs, context.recipe_folder
         )
         plain, where = read_json(folder / "config.json"), str(folder)
-    task = Task(
-        objective=data.objective,
-        label_names=data.label_names,
-        max_length=config.max_length,
-        input_names=input_names_of(config_of(plain, where)),
-        metrics=metrics_for(data.objective, data.metrics),
-    )
+    task = task_for(config, data, config_of(plain, where), folder, context.name)
     student = build_model(config.model, context.inputs, context.recipe_folder, task, seed)
     for note in student.notes:
         context.progress.warn(f"{context.name}: {note}")
@@ -145,13 +126,14 @@ def _job(
     loss: TotalLoss,
     seed: int,
 ) -> Job:
-    assert student.task is not None
-    own_names = student.task.input_names
-    input_names = tuple(dict.fromkeys([*own_names, *(teacher.input_names if teacher else ())]))
-    encoder = TextEncoder.from_folder(student.folder, config.max_length, input_names)
-    train_split = data.split("train", labelled=teacher is None)
-    validation_split = data.split("validation", labelled=True)
-    for name, split in (("train", train_split), ("validation", validation_split)):
+    task = student.task
+    assert task is not None
+    names = tuple(dict.fromkeys([*task.input_names, *(teacher.input_names if teacher else ())]))
+    has_labels = task.objective != "causal_lm"
+    train_split = data.split("train", labelled=has_labels and teacher is None)
+    validation_split = data.split("validation", labelled=has_labels)
+    splits = {"train": train_split, "validation": validation_split}
+    for name, split in splits.items():
         if len(split) == 0:
             raise DataError(
                 f"data {data.name!r}: split {name!r} has no rows left; "
@@ -160,9 +142,8 @@ def _job(
     context.progress.say(
         f"  {context.name}: {len(train_split)} train and {len(validation_split)} validation rows"
     )
-    stacks = stacks_of(student.model)
     train, validation = (
-        LabelledTexts.of(s, encoder, stacks) for s in (train_split, validation_split)
+        examples_for(task, split, name, student, names) for name, split in splits.items()
     )
     for model in (student.model, *([teacher.model] if teacher else [])):
         require_embeddings(model, (*train.texts, *validation.texts), context.name)
@@ -171,12 +152,12 @@ def _job(
         config=config,
         seed=seed,
         model=student.model,
-        input_names=own_names,
+        input_names=task.input_names,
         teacher=teacher,
         loss=loss,
         train=train,
         validation=validation,
-        metrics=student.task.metrics,
+        metrics=selecting_metrics(task),
     )
 
 

@@ -25,8 +25,8 @@ from attar.errors import ModelError
 from attar.losses.targets import Outputs
 from attar.losses.terms.term import Needs
 from attar.models.load import LoadedModel, input_names_of, load_model
-from attar.models.task import TASK_FILE, Task
-from attar.training.forward import forward
+from attar.models.task import HEADS, TASK_FILE, Task
+from attar.training.forward import fed, forward
 
 SHOWN = 5
 """Differences quoted in a message: enough to recognise the cause."""
@@ -54,8 +54,7 @@ class Teacher:
             rows: which training rows these are; a teacher that remembers its answers looks there.
         """
         self.model.eval()
-        own = {name: inputs[name] for name in self.input_names}
-        return forward(self.model, own, self._needs)
+        return forward(self.model, fed(inputs, self.input_names), self._needs)
 
 
 def load_teacher(
@@ -90,7 +89,7 @@ def _has_head(folder: Path) -> bool:
     if (folder / TASK_FILE).is_file():
         return True
     architectures = _json(folder / "config.json").get("architectures") or [""]
-    return str(architectures[0]).endswith("ForSequenceClassification")
+    return str(architectures[0]).endswith(HEADS)
 
 
 def require_same_tokens(student_folder: Path, teacher_folder: Path) -> None:

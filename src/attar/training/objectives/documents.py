@@ -1,0 +1,74 @@
+"""Running text: every token is predicted from those before it in its block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.data.packing import TokenBlocks, token_blocks
+from attar.data.tables import Split
+from attar.data.tokenize import Encoded
+from attar.losses.targets import UNLABELLED, Counts, Targets
+from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
+
+
+@dataclass(frozen=True)
+class Documents:
+    """One split, ready for a causal language model; a row is a block of tokens."""
+
+    blocks: TokenBlocks
+
+    @classmethod
+    def of(cls, split: Split, model_folder: Path, length: int, where: str) -> Documents:
+        """Read the texts with a folder's tokenizer into blocks of `length` tokens.
+
+        Raises: as `token_blocks`.
+        """
+        return cls(token_blocks(model_folder, split.texts, length, where))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.blocks.encoded.lengths
+
+    @property
+    def texts(self) -> Sequence[Encoded]:
+        return (self.blocks.encoded,)
+
+    def __len__(self) -> int:
+        return len(self.blocks.encoded)
+
+    def counts(self, rows: np.ndarray) -> Counts:
+        tokens = int(self.lengths[rows].sum())
+        predicted = tokens - len(rows)
+        return {"prediction": predicted, "labelled": predicted, "decoder": tokens}
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
+        arrays = self.blocks.encoded.batch(rows)
+        inputs = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        labels = torch.full_like(ids, UNLABELLED)
+        labels[:, :-1] = torch.where(mask[:, 1:] > 0, ids[:, 1:], UNLABELLED)
+        return inputs, Targets(labels, {"decoder": mask})
+
+    def validate(
+        self,
+        model: PreTrainedModel,
+        metrics: Sequence[str],
+        batch_size: int,
+        after_batch: Callable[[], None],
+    ) -> dict[str, float]:
+        """Those of nll, perplexity and bits_per_byte that are asked for, and "loss", the nll.
+
+        Raises:
+            NonFiniteError: a prediction is no number.
+        """
+        nats_N = nats_of_rows(model, self, batch_size, after_batch)
+        tokens = self.counts(np.arange(len(self)))["labelled"]
+        found = language_metrics(float(nats_N.sum()), tokens, self.blocks.num_bytes)
+        return {name: found[name] for name in metrics} | {"loss": found["nll"]}

@@ -1,0 +1,155 @@
+"""From a step's settings and its data to a task, and from a split to examples: one row an
+objective.
+
+Data say what they are for. A step may ask for another objective where that makes sense: classes can
+be learned as words (`objective = "text_to_text"`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from transformers import PreTrainedConfig
+
+from attar.data.tables import Split, TextData
+from attar.data.tokenize import TextEncoder
+from attar.errors import ModelError, UsageError
+from attar.models.architecture import input_names_of
+from attar.models.load import LoadedModel
+from attar.models.task import Generation, Task, says_its_task
+from attar.training.config import TrainStep
+from attar.training.forward import stacks_of
+from attar.training.objectives.documents import Documents
+from attar.training.objectives.examples import Examples, metrics_for
+from attar.training.objectives.labelled import LabelledTexts
+from attar.training.objectives.text_pairs import TextPairs
+
+
+def task_for(
+    config: TrainStep, data: TextData, model: PreTrainedConfig, folder: Path | None, step: str
+) -> Task:
+    """What the trained model will be for.
+
+    Args:
+        model: the student's config.
+        folder: the student's, whose own way of generating text is kept; None: it has none.
+    Raises:
+        UsageError: the objective does not fit the data, or the words do not fit the classes.
+    """
+    objective = config.objective or data.objective
+    learns_words = (data.objective, objective) == ("classification", "text_to_text")
+    if objective != data.objective and not learns_words:
+        raise UsageError(
+            f"{step}: objective is {objective!r}, but data {data.name!r} is for "
+            f"{data.objective}; leave objective out, or name other data"
+        )
+    if (config.template or config.label_words) and not learns_words:
+        raise UsageError(
+            f"{step}: template and label_words name classes by words, which needs data with "
+            f'classes and objective = "text_to_text"; data {data.name!r} is for {data.objective} '
+            f"and the objective is {objective}"
+        )
+    settings: dict[str, Any] = {
+        "objective": data.objective,
+        "label_names": data.label_names,
+        "max_length": config.max_length,
+        "input_names": input_names_of(model),
+        "metrics": metrics_for(data.objective, data.metrics),
+    }
+    if learns_words:
+        settings |= {
+            "label_words": config.label_words or data.label_names,
+            "template": config.template or "{0}",
+        }
+    if data.objective == "text_to_text":
+        settings |= {
+            "max_target_length": config.max_target_length,
+            "generation": _generation(folder, config.max_target_length),
+        }
+    try:
+        return Task(**settings)
+    except ValidationError as error:
+        raise UsageError(f"{step}: {error.errors()[0]['msg']}") from error
+
+
+def selecting_metrics(task: Task) -> tuple[str, ...]:
+    """What validation looks at; texts are judged by their likelihood, since writing takes long."""
+    return ("nll",) if task.objective == "text_to_text" else task.metrics
+
+
+def examples_for(
+    task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
+) -> Examples:
+    """A split, ready for the student.
+
+    Args:
+        name: of the split, for a message.
+        input_names: what student and teacher are fed from a text.
+    Raises:
+        DataError, ModelError, UsageError: the split or the model cannot serve the objective.
+    """
+    if task.label_words:
+        return _text_pairs(task, split, student, input_names)
+    return MAKERS[task.objective](task, split, name, student, input_names)
+
+
+def _labelled(
+    task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
+) -> Examples:
+    encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
+    return LabelledTexts.of(split, encoder, stacks_of(student.model))
+
+
+def _documents(
+    task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
+) -> Examples:
+    return Documents.of(split, student.folder, task.max_length, f"split {name!r}")
+
+
+def _pairs(
+    task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
+) -> Examples:
+    return _text_pairs(task, split, student, input_names)
+
+
+MAKERS: Mapping[str, Callable[[Task, Split, str, LoadedModel, tuple[str, ...]], Examples]] = {
+    "classification": _labelled,
+    "regression": _labelled,
+    "causal_lm": _documents,
+    "text_to_text": _pairs,
+}
+"""Objective → what makes its examples of (task, split, split's name, student, input names)."""
+
+
+def _text_pairs(
+    task: Task, split: Split, student: LoadedModel, input_names: tuple[str, ...]
+) -> TextPairs:
+    model: Any = student.model.config
+    if not model.is_encoder_decoder:
+        raise ModelError(
+            f"{type(student.model).__name__} has no decoder that reads an encoder's output, so it "
+            "cannot write a text for a text; use an encoder-decoder such as t5 or bart, or "
+            'objective = "classification"'
+        )
+    start = model.decoder_start_token_id
+    if start is None:
+        raise ModelError(
+            f"the config of {student.folder} names no decoder_start_token_id, with which a decoder "
+            "begins; add it (T5 uses its pad_token_id)"
+        )
+    encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
+    longest = task.max_target_length or task.max_length
+    target_encoder = TextEncoder.from_folder(student.folder, longest, input_names[:2])
+    return TextPairs.of(split, task, encoder, target_encoder, int(start))
+
+
+def _generation(folder: Path | None, max_target_length: int) -> Generation:
+    """How the folder's model chooses its words, if it says so; else the best word each time."""
+    if folder is not None and says_its_task(folder):
+        task = Task.read(folder)
+        if task.generation is not None:
+            return task.generation
+    return Generation(max_new_tokens=max_target_length)

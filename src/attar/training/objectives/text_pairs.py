@@ -1,0 +1,145 @@
+"""A text for a text, in an encoder-decoder; and classes, each named by a word.
+
+The decoder is fed the target moved one place to the right, behind its start token, and predicts the
+target, end token included. Of classes, the one is answered whose word has the largest
+log-likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.data.tables import Split
+from attar.data.tokenize import Encoded, TextEncoder
+from attar.errors import DataError
+from attar.losses.targets import UNLABELLED, Counts, Targets
+from attar.models.task import Task
+from attar.numerics.metrics import METRICS
+from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a split's rows, (N,), and the word of each class, a row of `words` each."""
+
+    labels: np.ndarray
+    words: Encoded
+
+
+@dataclass(frozen=True)
+class TextPairs:
+    """One split, ready for an encoder-decoder."""
+
+    source: Encoded
+    target: Encoded
+    target_rows: np.ndarray
+    """Row of `target` that belongs to each row of `source`."""
+    start_id: int
+    """What the decoder reads first."""
+    classes: Classes | None = None
+
+    @classmethod
+    def of(
+        cls, split: Split, task: Task, encoder: TextEncoder, target_encoder: TextEncoder, start: int
+    ) -> TextPairs:
+        """Encode a split's texts, and its targets or its classes' words.
+
+        Raises:
+            DataError: a row has no class, so there is no word to write.
+        """
+        source = encoder.encode([(task.prompt(texts),) for texts in split.texts])
+        if not task.label_words:
+            target = target_encoder.encode([(text,) for text in split.targets or ()])
+            return cls(source, target, np.arange(len(split)), start)
+        missing = int((split.labels == UNLABELLED).sum())
+        if missing:
+            raise DataError(
+                f"{missing} of {len(split)} rows have no label, so there is no word for the model "
+                'to write; leave them out, or learn classes with objective = "classification"'
+            )
+        words = target_encoder.encode([(word,) for word in task.label_words])
+        return cls(source, words, split.labels, start, Classes(split.labels, words))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.source.lengths + self._target_lengths
+
+    @property
+    def texts(self) -> Sequence[Encoded]:
+        return (self.source, self.target)
+
+    @property
+    def _target_lengths(self) -> np.ndarray:
+        return self.target.lengths[self.target_rows]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def counts(self, rows: np.ndarray) -> Counts:
+        read, written = int(self.source.lengths[rows].sum()), int(self._target_lengths[rows].sum())
+        return {"prediction": written, "labelled": written, "encoder": read, "decoder": written}
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
+        target = self.target.batch(self.target_rows[rows])
+        ids, mask = target["input_ids"], target["attention_mask"]
+        fed = np.concatenate([np.full((len(ids), 1), self.start_id), ids[:, :-1]], axis=1)
+        arrays = {
+            **self.source.batch(rows),
+            "decoder_input_ids": fed,
+            "decoder_attention_mask": mask,
+        }
+        inputs = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        labels = torch.from_numpy(np.where(mask > 0, ids, UNLABELLED)).to(device)
+        masks = {
+            "encoder": inputs["attention_mask"],
+            "decoder": inputs["decoder_attention_mask"],
+        }
+        return inputs, Targets(labels, masks)
+
+    def validate(
+        self,
+        model: PreTrainedModel,
+        metrics: Sequence[str],
+        batch_size: int,
+        after_batch: Callable[[], None],
+    ) -> dict[str, float]:
+        """nll and perplexity of the targets and, of classes, the data's metrics, where they are
+        asked for; and "loss", the nll.
+
+        Raises:
+            NonFiniteError: a prediction is no number.
+        """
+        every = np.arange(len(self))
+        if self.classes is None:
+            nats = float(nats_of_rows(model, self, batch_size, after_batch).sum())
+            found = language_metrics(nats, self.counts(every)["labelled"])
+        else:
+            nats_NC = self._nats_of_words(model, self.classes, batch_size, after_batch)
+            labels = self.classes.labels
+            gold = float(nats_NC[every, labels].sum())
+            found = language_metrics(gold, self.counts(every)["labelled"])
+            answers = nats_NC.argmin(axis=1)
+            asked = [name for name in metrics if name not in found]
+            found |= {name: float(METRICS[name](answers, labels)) for name in asked}
+        return {name: found[name] for name in metrics} | {"loss": found["nll"]}
+
+    def _nats_of_words(
+        self,
+        model: PreTrainedModel,
+        classes: Classes,
+        batch_size: int,
+        after_batch: Callable[[], None],
+    ) -> np.ndarray:
+        """−log-likelihood of every class's word for every row, (N, C)."""
+        columns = [
+            replace(self, target_rows=np.full(len(self), word), classes=None)
+            for word in range(len(classes.words))
+        ]
+        found = [nats_of_rows(model, column, batch_size, after_batch) for column in columns]
+        return np.stack(found, axis=1)
