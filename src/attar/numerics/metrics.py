@@ -33,6 +33,8 @@ Metric = Callable[[ArrayLike, ArrayLike], float]
 CountsMetric = Callable[[NDArray[Any], NDArray[Any], Floats], Floats]
 """(predictions (N,), labels (N,), counts (R, N)) → values (R,)."""
 
+LOWER_IS_BETTER = frozenset({"nll", "perplexity", "bits_per_byte", "loss"})
+"""Metrics of which the smallest is the best; of all others it is the largest."""
 ROUNDING = 1e-12
 """A variance below this share of the mean square is rounding, not variation: 1e4 × the float64
 epsilon."""

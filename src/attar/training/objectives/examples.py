@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from attar.data.tokenize import Encoded
 from attar.losses.targets import Counts, Targets
+from attar.numerics.metrics import LOWER_IS_BETTER as LOWER_IS_BETTER
 
 DEFAULT_METRIC = {
     "classification": "accuracy",
@@ -24,8 +25,6 @@ DEFAULT_METRIC = {
     "causal_lm": "nll",
     "text_to_text": "nll",
 }
-LOWER_IS_BETTER = frozenset({"nll", "perplexity", "bits_per_byte"})
-"""Metrics of which the smallest is the best."""
 
 
 class Examples(Protocol):
