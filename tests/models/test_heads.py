@@ -89,3 +89,30 @@ def test_a_trained_folder_without_its_head_is_refused(tmp_path: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"classifier\.bias is missing; classifier\.weight is"):
         load_model(tmp_path / "b")
+
+
+def test_a_new_head_is_drawn_for_other_classes_and_the_body_stays(trained: Path) -> None:
+    first, again, other = (
+        load_model(trained, task=task("no", "yes"), new_head=True, seed=seed) for seed in (0, 0, 1)
+    )
+    assert logits(first).shape == (2,)
+    assert torch.equal(logits(first), logits(again))
+    assert not torch.equal(logits(first), logits(other))
+    assert "tensors of its head are left out" in first.notes[0]
+    old, new = load_model(trained).model.base_model, first.model.base_model
+    for name, tensor in old.state_dict().items():
+        assert torch.equal(tensor, new.state_dict()[name])
+
+
+def test_a_new_head_is_drawn_for_the_same_classes_too(trained: Path) -> None:
+    same = task("bad", "fair", "good")
+    assert not torch.equal(
+        logits(load_model(trained, task=same, new_head=True)),
+        logits(load_model(trained, task=same)),
+    )
+
+
+def test_a_new_head_without_a_task_for_it_is_refused(tmp_path: Path) -> None:
+    tiny.tiny_model("bert", bare=True).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="no task is known; remove new_head"):
+        load_model(tmp_path, new_head=True)

@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification
 
 import tiny
 from attar.errors import ModelError, ResourceError
-from attar.models.config import FromConfig, KeptBlocks
+from attar.models.config import ChangedModel, FromConfig
 from attar.models.load import LoadedModel, build_model, input_names_of, load_model, save_model
 from attar.models.task import Task
 
@@ -209,7 +209,7 @@ def test_a_family_without_a_classifier_says_so(tmp_path: Path) -> None:
 
 def test_a_student_is_made_of_kept_blocks(tmp_path: Path) -> None:
     tiny.write_tiny_bert(tmp_path / "big", blocks=4)
-    reference = KeptBlocks.model_validate({"from": "big", "keep_blocks": [1, 3]})
+    reference = ChangedModel.model_validate({"from": "big", "keep_blocks": [1, 3]})
     student = build_model(reference, {}, tmp_path, None, seed=0)
     assert student.model.config.num_hidden_layers == 2
     save_model(student, tmp_path / "student")

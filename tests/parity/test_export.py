@@ -14,7 +14,7 @@ import tiny
 from attar.export import onnxruntime as to_onnx
 from attar.export import openvino as to_openvino
 from attar.export.lowering import FLOAT_SITES
-from attar.models.config import KeptBlocks
+from attar.models.config import ChangedModel
 from attar.models.deployed.cpu import int8_flags
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.deployed.runtime_openvino import OpenVinoRuntime
@@ -155,7 +155,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         max_length=64,
         input_names=("input_ids", "attention_mask", "token_type_ids"),
     )
-    kept = KeptBlocks(source="demo:minilm-l6", keep_blocks=(1, 3, 5))
+    kept = ChangedModel(source="demo:minilm-l6", keep_blocks=(1, 3, 5))
     loaded = build_model(kept, {}, root, task, seed=0)
     save_model(replace(loaded, task=task), root / "float" / "model")
     return root / "float", made.quantized(root, root / "float")

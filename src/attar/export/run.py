@@ -213,12 +213,24 @@ def _described(step: Mapping[str, Any]) -> str:
     kind = str(step.get("run"))
     told = [f"{kind} on data `{step['data']}`" if "data" in step else kind]
     reference = step.get("model")
-    if isinstance(reference, dict) and "keep_blocks" in reference:
-        kept = ", ".join(map(str, reference["keep_blocks"]))
-        told.append(f"keeping blocks {kept} of `{reference.get('from')}`")
+    if isinstance(reference, dict) and "from" in reference:
+        told.append(_changes(reference))
     if step.get("teacher"):
         told.append(f"taught by `{step['teacher']}`")
     if kind == "quantize":
         calibration = step.get("calibration", {})
         told.append(f"method {step.get('method')}, calibrated on data `{calibration.get('data')}`")
     return ", ".join(told)
+
+
+def _changes(reference: Mapping[str, Any]) -> str:
+    """What was made of another model before it was trained."""
+    source = reference["from"]
+    told = [f"starting from `{source}`"]
+    if reference.get("keep_blocks"):
+        kept = ", ".join(map(str, reference["keep_blocks"]))
+        told = [f"keeping blocks {kept} of `{source}`"]
+    for size in ("hidden_size", "intermediate_size", "num_attention_heads"):
+        if reference.get(size):
+            told.append(f"narrowed to {size} {reference[size]}")
+    return ", ".join([*told, *(["with a new head"] if reference.get("new_head") else [])])

@@ -70,6 +70,27 @@ def reconciled_head(
     )
 
 
+def without_head(
+    tensors: Mapping[str, Tensor], task: Task | None, folder: Path
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors without a classification head, and a note for the user.
+
+    Raises:
+        ModelError: what is to be learned has no such head.
+    """
+    if task is None or task.objective not in ("classification", "regression"):
+        what = "no task is known" if task is None else f"the objective is {task.objective}"
+        raise ModelError(
+            f"new_head draws a classification head anew, and for {folder} {what}; remove new_head "
+            "(a language head belongs to the words and is kept)"
+        )
+    body = {name: tensor for name, tensor in tensors.items() if not HEAD.match(name)}
+    left_out = len(tensors) - len(body)
+    if not left_out:
+        return body, (f"{folder} has no head that new_head could leave out",)
+    return body, (f"{folder}: {left_out} tensors of its head are left out; a new one is learned",)
+
+
 def _names(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """The names of the head's rows; placeholders where the config has none."""
     given = config.get("id2label") or {}

@@ -30,12 +30,12 @@ from transformers.utils import logging
 from attar.artifacts import disk_errors_explained
 from attar.errors import ArtifactError, ModelError
 from attar.models.architecture import class_of, config_of, input_names_of
-from attar.models.config import FromConfig, KeptBlocks, ModelReference
-from attar.models.heads import HEAD, reconciled_head
+from attar.models.config import FromConfig, ModelReference
+from attar.models.heads import HEAD, reconciled_head, without_head
 from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import TOKENIZER_FILES, ModelFiles, read_model_files
 from attar.models.structure.families import FAMILIES
-from attar.models.surgery import keep_blocks
+from attar.models.surgery import changed
 from attar.models.task import TASK_FILE, Task, says_its_task
 from attar.seeds import derive_seed
 
@@ -58,7 +58,12 @@ class LoadedModel:
 
 
 def load_model(
-    folder: Path, *, task: Task | None = None, attention: Attention = "sdpa", seed: int = 0
+    folder: Path,
+    *,
+    task: Task | None = None,
+    attention: Attention = "sdpa",
+    seed: int = 0,
+    new_head: bool = False,
 ) -> LoadedModel:
     """Load a model folder in float32 and eval mode.
 
@@ -68,6 +73,8 @@ def load_model(
         attention: "eager" computes probabilities that hooks can see; both give the same outputs to
             rounding.
         seed: where the weights of a new head come from.
+        new_head: leave the checkpoint's classification head out, whatever its classes; needs a
+            task.
     Raises:
         ModelError: unknown architecture, weights that are missing or do not fit, a head for other
             classes.
@@ -81,7 +88,9 @@ def load_model(
     _check_length(config, task, str(folder))
     tensors = _read_tensors(files)
     notes: tuple[str, ...] = ()
-    if task is not None:
+    if new_head:
+        tensors, notes = without_head(tensors, task, folder)
+    elif task is not None:
         tensors, notes = reconciled_head(tensors, files.config, task, folder)
     model_class = class_of(config, str(folder), task)
     with quiet_transformers(), _own_randomness(seed, "new weights"):
@@ -94,7 +103,7 @@ def load_model(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    head_is_due = own_task or task is None or (folder / TASK_FILE).is_file()
+    head_is_due = not new_head and (own_task or task is None or (folder / TASK_FILE).is_file())
     _check_fit(model, info, folder, head_is_due=head_is_due)
     return LoadedModel(model.eval(), folder, task, notes)
 
@@ -110,16 +119,18 @@ def build_model(
     """What a recipe's reference stands for: a loaded model, some blocks of it, or a random one.
 
     Raises:
-        ModelError, ArtifactError, UsageError: as `resolve_model`, `load_model` and `keep_blocks`.
+        ModelError, ArtifactError, UsageError: as `resolve_model`, `load_model` and `changed`.
     """
     if isinstance(reference, FromConfig):
         return _random_model(reference, inputs, recipe_folder, task, seed, attention)
-    word = reference.source if isinstance(reference, KeptBlocks) else reference
-    folder = resolve_model(word, inputs, recipe_folder)
-    loaded = load_model(folder, task=task, seed=seed, attention=attention)
-    if isinstance(reference, KeptBlocks):
-        return replace(loaded, model=keep_blocks(loaded.model, reference.keep_blocks))
-    return loaded
+    if isinstance(reference, str):
+        folder = resolve_model(reference, inputs, recipe_folder)
+        return load_model(folder, task=task, seed=seed, attention=attention)
+    folder = resolve_model(reference.source, inputs, recipe_folder)
+    loaded = load_model(
+        folder, task=task, seed=seed, attention=attention, new_head=reference.new_head
+    )
+    return replace(loaded, model=changed(loaded.model, reference))
 
 
 def save_model(loaded: LoadedModel, folder: Path) -> None:

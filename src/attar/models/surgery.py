@@ -19,7 +19,21 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.models.config import ChangedModel
 from attar.models.structure.anatomy import Stack, anatomy_of
+
+
+def changed(model: PreTrainedModel, reference: ChangedModel) -> PreTrainedModel:
+    """The model that a reference makes of another one: blocks first, then width.
+
+    Raises:
+        ModelError: the model has not what is to be kept.
+    """
+    if reference.keep_blocks is not None:
+        model = keep_blocks(model, reference.keep_blocks)
+    if reference.is_narrower:
+        raise ModelError("narrower models are not known yet; leave the sizes out")
+    return model
 
 
 def keep_blocks(model: PreTrainedModel, blocks: Sequence[int]) -> PreTrainedModel:

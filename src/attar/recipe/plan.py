@@ -31,11 +31,11 @@ from attar.data.tables import TextData
 from attar.data.tokenize import TextEncoder
 from attar.evaluation.config import EvaluateStep
 from attar.export.config import ExportStep
-from attar.models.config import FromConfig, KeptBlocks, ModelReference, referenced_model
+from attar.models.config import ChangedModel, FromConfig, ModelReference, referenced_model
 from attar.models.cost import Cost, cost_from_config, cost_of
 from attar.models.load import input_names_of
 from attar.models.sources.references import resolve_model
-from attar.models.surgery import keep_blocks
+from attar.models.surgery import changed
 from attar.progress import human_seconds
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
@@ -281,8 +281,8 @@ class _Planner:
             folder = resolve_model(str(word), {}, self.recipe_folder)
             config = read_json(folder / "config.json")
             plan = ModelPlan(cost_from_config(config, num_labels), folder, 4.0, max_length)
-        if isinstance(reference, KeptBlocks):
-            smaller = cost_of(keep_blocks(plan.cost.model, reference.keep_blocks))
+        if isinstance(reference, ChangedModel):
+            smaller = cost_of(changed(plan.cost.model, reference))
             return ModelPlan(smaller, plan.tokenizer_folder, 4.0, max_length)
         return plan
 
