@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, normalizers
 
 import tiny
 from attar.errors import ModelError
 from attar.models.choice import (
     Candidates,
     following_candidates,
-    prompts,
     target_candidates,
     word_scores,
 )
@@ -97,48 +97,31 @@ def test_an_encoder_runs_once_a_batch() -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def tokenizer(tmp_path: Path) -> Tokenizer:
     tiny.write_tokenizer(tmp_path)
-    return tmp_path
+    return Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
 
 
-def test_words_of_an_encoder_decoder_are_targets_and_of_a_decoder_go_on(folder: Path) -> None:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+def test_words_of_an_encoder_decoder_are_targets_and_of_a_decoder_go_on(
+    tokenizer: Tokenizer,
+) -> None:
     good, bad = (tokenizer.token_to_id(word) for word in ("good", "bad"))
     cls, sep = (tokenizer.token_to_id(word) for word in ("[CLS]", "[SEP]"))
-    assert target_candidates(folder, ["good", "bad"], 8).ids == ((cls, good, sep), (cls, bad, sep))
-    assert following_candidates(folder, ["good", "not bad"], "film {0}:").ids[0] == (good,)
-    assert len(following_candidates(folder, ["good", "not bad"]).ids[1]) == 2
-
-
-def test_prompts_keep_their_end_and_what_stands_before_a_text(folder: Path) -> None:
-    encoded = prompts(folder, ["the film is not good", "film"], 4)
-    assert encoded.lengths.tolist() == [4, 2]
-    whole = prompts(folder, ["the film is not good"], 32).ids.tolist()
-    assert encoded.ids[:4].tolist() == [whole[0], *whole[-3:]]
+    words = ["good", "bad"]
+    tokenizer.enable_padding(length=9)  # as some files have it stored
+    assert target_candidates(tokenizer, words).ids == ((cls, good, sep), (cls, bad, sep))
+    following = following_candidates(tokenizer, ["good", "bad film"], "film {0}:")
+    assert following.ids == ((good,), (bad, tokenizer.token_to_id("film")))
 
 
 def test_a_template_that_ends_in_a_space_and_a_word_without_tokens_are_refused(
-    folder: Path,
+    tokenizer: Tokenizer,
 ) -> None:
     with pytest.raises(ModelError, match="ends in a space"):
-        following_candidates(folder, ["good"], "film {0}: ")
+        following_candidates(tokenizer, ["good"], "film {0}: ")
     with pytest.raises(ModelError, match=r"\[''\] have no token"):
-        following_candidates(folder, ["good", ""])
+        following_candidates(tokenizer, ["good", ""])
+    tokenizer.normalizer = normalizers.Replace(" ", "")  # words grow together
+    tokenizer.add_tokens(["xs"])
     with pytest.raises(ModelError, match="joins 's'"):
-        following_candidates(_joining(folder), ["s"], "film {0}")
-
-
-def _joining(folder: Path) -> Path:
-    """A tokenizer that takes the spaces out, so that words grow together."""
-    import json
-
-    file = folder / "tokenizer.json"
-    content = json.loads(file.read_text())
-    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": ""}
-    content["normalizer"] = spaces
-    content["model"]["vocab"]["filmxs"] = 99
-    file.write_text(json.dumps(content))
-    return folder
+        following_candidates(tokenizer, ["s"], "film {0}")

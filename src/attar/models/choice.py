@@ -22,18 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.data.tokenize import Encoded, TextEncoder, open_tokenizer
 from attar.errors import ModelError
-
-PROMPT_INPUTS = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -69,15 +65,13 @@ class Candidates:
         )
 
 
-def target_candidates(model_folder: Path, words: Sequence[str], max_length: int) -> Candidates:
+def target_candidates(tokenizer: Tokenizer, words: Sequence[str]) -> Candidates:
     """Words as targets of an encoder-decoder, special tokens included."""
-    encoder = TextEncoder.from_folder(model_folder, max_length, PROMPT_INPUTS)
-    encoded = encoder.encode([(word,) for word in words])
-    return _checked(_rows_of(encoded), words)
+    return _checked([_ids(tokenizer, word, special=True) for word in words], words)
 
 
 def following_candidates(
-    model_folder: Path, words: Sequence[str], template: str = "{0}"
+    tokenizer: Tokenizer, words: Sequence[str], template: str = "{0}"
 ) -> Candidates:
     """Words as they follow a prompt, behind one space.
 
@@ -93,45 +87,18 @@ def following_candidates(
             f"template {template!r} ends in a space; the words of the classes bring their own: "
             f"write {template.rstrip()!r}"
         )
-    tokenizer = open_tokenizer(model_folder)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     before = template.format("x", "x")
-    head = tokenizer.encode(before, add_special_tokens=False).ids
+    head = _ids(tokenizer, before, special=False)
     rows: list[tuple[int, ...]] = []
     for word in words:
-        whole = tokenizer.encode(f"{before} {word}", add_special_tokens=False).ids
+        whole = _ids(tokenizer, f"{before} {word}", special=False)
         if whole[: len(head)] != head:
             raise ModelError(
-                f"the tokenizer of {model_folder} joins {word!r} with the end of the template "
-                f"{template!r}; end it with another character, such as a colon"
+                f"the tokenizer joins {word!r} with the end of the template {template!r}; end it "
+                "with another character, such as a colon"
             )
-        rows.append(tuple(whole[len(head) :]))
+        rows.append(whole[len(head) :])
     return _checked(rows, words)
-
-
-def prompts(model_folder: Path, texts: Sequence[str], max_length: int) -> Encoded:
-    """Prompts as tokens: what the tokenizer puts before a text stays, what it puts behind one is
-    left out, and a long prompt loses its beginning: its end asks the question.
-
-    Args:
-        max_length: tokens of a prompt at most.
-    """
-    encoder = TextEncoder.from_folder(model_folder, max_length, PROMPT_INPUTS)
-    tokenizer = open_tokenizer(model_folder)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    before = _specials_before(tokenizer)
-    room = max_length - len(before)
-    rows = [
-        np.array([*before, *encoding.ids[-room:]], dtype=np.int32)
-        for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    ]
-    if not all(map(len, rows)):
-        raise ModelError("an empty prompt predicts nothing; put words into the template")
-    starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    ids = np.concatenate(rows)
-    return Encoded(ids, np.zeros(len(ids), np.int8), starts, PROMPT_INPUTS, encoder.pad_id)
 
 
 def word_scores(
@@ -211,19 +178,11 @@ def _start_of(model: PreTrainedModel) -> int:
     return start
 
 
-def _specials_before(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts before a text."""
-    encoding = tokenizer.encode("x")
-    specials = encoding.special_tokens_mask
-    count = next((i for i, is_special in enumerate(specials) if not is_special), 0)
-    return list(encoding.ids[:count])
-
-
-def _rows_of(encoded: Encoded) -> list[tuple[int, ...]]:
-    return [
-        tuple(map(int, encoded.ids[begin:end]))
-        for begin, end in zip(encoded.starts[:-1], encoded.starts[1:], strict=True)
-    ]
+def _ids(tokenizer: Tokenizer, text: str, *, special: bool) -> tuple[int, ...]:
+    """The tokens of a short text, whatever padding the tokenizer was saved with."""
+    encoding = tokenizer.encode(text, add_special_tokens=special)
+    real = zip(encoding.ids, encoding.attention_mask, strict=True)
+    return tuple(token for token, is_real in real if is_real)
 
 
 def _checked(rows: Sequence[tuple[int, ...]], words: Sequence[str]) -> Candidates:

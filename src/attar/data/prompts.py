@@ -1,0 +1,57 @@
+"""Texts that a decoder is to go on with.
+
+The problem: a tokenizer ends a text with what ends texts ([SEP], </s>), and a model that reads the
+end goes on with something else; and a cut at the end takes away the question. The idea: what the
+tokenizer puts before a text stays, what it puts behind one is left out, and what is too long loses
+its beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from attar.data.tokenize import TEXTS_AT_ONCE, Encoded, open_tokenizer
+from attar.errors import DataError
+
+INPUTS = ("input_ids", "attention_mask")
+
+
+def prompts(model_folder: Path, texts: Sequence[str], max_length: int) -> Encoded:
+    """Prompts as tokens, their last `max_length` where they have more.
+
+    Padding is token 0: nothing reads it.
+
+    Raises:
+        DataError: a prompt has no token, so that nothing follows from it.
+    """
+    tokenizer = open_tokenizer(model_folder)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    before = _specials_before(tokenizer)
+    room = max(max_length - len(before), 1)
+    rows: list[np.ndarray] = []
+    for begin in range(0, len(texts), TEXTS_AT_ONCE):
+        some = list(texts[begin : begin + TEXTS_AT_ONCE])
+        for encoding in tokenizer.encode_batch_fast(some, add_special_tokens=False):
+            rows.append(np.array([*before, *encoding.ids[-room:]], dtype=np.int32))
+    empty = [row for row, ids in enumerate(rows) if len(ids) == 0]
+    if empty or not rows:
+        raise DataError(
+            f"{len(empty)} of {len(rows)} prompts have no token (first: row "
+            f"{empty[0] if empty else 0}), and nothing follows from them; put words into template"
+        )
+    ids = np.concatenate(rows)
+    starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+    return Encoded(ids, np.zeros(len(ids), np.int8), starts, INPUTS, pad_id=0)
+
+
+def _specials_before(tokenizer: Tokenizer) -> list[int]:
+    """What the tokenizer puts before a text."""
+    encoding = tokenizer.encode("x")
+    specials = encoding.special_tokens_mask
+    count = next((i for i, is_special in enumerate(specials) if not is_special), 0)
+    return list(encoding.ids[:count])
