@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from attar.recipe.running.signals import stop_requests
 from attar.recipe.running.time_left import TimeLeft, planned_seconds
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import STEPS, StepKind
+from attar.recipe.steps import STEPS, StepKind, run_of
+from attar.report.sections.seeds import seed_comparisons
 
 CRASH_FILE = "crash.txt"
 SWEEP_FILE = "sweep.json"
@@ -174,7 +175,8 @@ def _keep_traceback(folder: Path) -> None:
 
 
 def write_sweep(expanded: Expanded, folder: Path) -> dict[str, Any]:
-    """Write the statistics of every multiplied step that is published; return its means."""
+    """Write the statistics of every multiplied step that is published, and its methods held
+    against each other over seeds; return the means."""
     if expanded.recipe.sweep is None:
         (folder / SWEEP_FILE).unlink(missing_ok=True)
         return {}
@@ -183,5 +185,11 @@ def write_sweep(expanded: Expanded, folder: Path) -> dict[str, Any]:
         made = [name for name in copies if (folder / name / RESULT_FILE).is_file()]
         metrics = aggregated([read_result(folder / name).metrics for name in made])
         statistics[origin] = {"runs": made, "metrics": metrics}
-    write_json(folder / SWEEP_FILE, {"steps": statistics})
+    evaluations = {
+        name: read_result(folder / name).metrics
+        for name, step in expanded.recipe.steps.items()
+        if run_of(step) == "evaluate" and (folder / name / RESULT_FILE).is_file()
+    }
+    comparisons = [asdict(comparison) for comparison in seed_comparisons(evaluations)]
+    write_json(folder / SWEEP_FILE, {"steps": statistics, "comparisons": comparisons})
     return {origin: means(found["metrics"]) for origin, found in statistics.items()}

@@ -1,4 +1,5 @@
-"""What a run has to say at its end: every step with what became of it, and every gate."""
+"""What a run has to say at its end: every step with what became of it, methods held against each
+other over the seeds of a sweep, and every gate."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 from attar.progress import human_seconds
 from attar.recipe.outcome.gates import GateOutcome, require_gates
+from attar.report.sections.seeds import SeedComparison, seed_comparisons
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,13 @@ class RunSummary:
         """The metrics of one step."""
         return next(summary.metrics for summary in self.steps if summary.name == step)
 
+    @property
+    def comparisons(self) -> tuple[SeedComparison, ...]:
+        """Methods over the seeds of a sweep; none without one."""
+        return seed_comparisons(
+            {step.name: step.metrics for step in self.steps if step.run == "evaluate"}
+        )
+
     def require_gates(self) -> None:
         """Raise `GateMissedError` with the numbers when a gate was missed."""
         require_gates(self.gates)
@@ -46,7 +55,13 @@ class RunSummary:
         """The summary as plain data, metrics included."""
         steps = [{**asdict(step), "folder": str(step.folder)} for step in self.steps]
         gates = [asdict(gate) for gate in self.gates]
-        return {"name": self.name, "folder": str(self.folder), "steps": steps, "gates": gates}
+        return {
+            "name": self.name,
+            "folder": str(self.folder),
+            "steps": steps,
+            "gates": gates,
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
+        }
 
     def text(self) -> str:
         """The summary as lines."""
@@ -56,5 +71,6 @@ class RunSummary:
             f"{human_seconds(step.seconds)}"
             for step in self.steps
         ]
+        lines += [line for comparison in self.comparisons for line in comparison.lines]
         lines += [f"gate {'passed' if g.passed else 'MISSED'}: {g.sentence}" for g in self.gates]
         return "\n".join([*lines, f"all in {self.folder}"])

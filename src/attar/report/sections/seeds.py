@@ -1,0 +1,204 @@
+"""Methods held against each other over the seeds of a sweep: which one is better, and is it chance?
+
+Runs of two methods with the same seed are a pair (`numerics.paired`). The first method that was run
+over seeds is what all others are compared with. Every metric of an evaluation has its own
+comparison; where the same methods were evaluated on several data sets, one more is made of the
+mean over them, seed by seed, by the first metric of each. This decides for the page, for sweep.json
+and for the lines at the end of a run alike.
+
+    eofd is 0.4 points above hidden over 5 seeds (95 % interval −0.1 … +0.9, better in 4 of 5,
+    p = 0.125): inside the noise.
+
+A seed is found in a copy's name: `student@seed=1` is seed 1 of `student`, and in a sweep over data
+`student@data=sst2,seed=1` is the same method on sst2. Models without a seed (a teacher that all
+share) are no part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attar.numerics.metrics import LOWER_IS_BETTER
+from attar.numerics.paired import FEWEST, Paired, Verdict, mean_over_tasks, paired
+from attar.numerics.statistics import Spread, spread
+from attar.report.quantities import MINUS, QUALITIES
+from attar.report.reading import VARIANT_MARK, Made, base_name, number, table, variant_of
+
+SEED = re.compile(r"(?:[\w.]+\.)?seed=\d+")
+DATA = re.compile(r"(?:[\w.]+\.)?data=")
+MEAN = "mean"
+"""The metric of a comparison over several data sets."""
+
+Scores = dict[str, dict[str, float]]
+"""Method → seed → score."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method over its seeds."""
+
+    name: str
+    scores: Mapping[str, float]
+    """Seed → score."""
+    spread: Spread
+    against_first: Paired | None
+    """None for the first method itself, and where the two share no seed."""
+    verdict: Verdict | None
+    """In the metric's own direction: a lower perplexity is "better"."""
+    sentence: str
+
+
+@dataclass(frozen=True)
+class SeedComparison:
+    """Methods by one metric of one evaluation."""
+
+    evaluation: str
+    data: tuple[str, ...]
+    """The data set; several for a mean over them."""
+    metric: str
+    first: str
+    """What the others are compared with."""
+    methods: tuple[Method, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Every difference in words, with the data it was seen on."""
+        many = len(self.data) > 1
+        on = f"mean of {', '.join(self.data)}" if many else self.data[0] or self.evaluation
+        return tuple(f"{on}: {method.sentence}" for method in self.methods if method.sentence)
+
+
+def seed_comparisons(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[SeedComparison, ...]:
+    """Every comparison of two methods or more.
+
+    Args:
+        evaluations: name of an evaluate step or of a copy → its metrics.
+    """
+    found: dict[tuple[str, str], dict[str, Scores]] = {}
+    for step, metrics in evaluations.items():
+        data = str(table(metrics.get("data")).get("name", ""))
+        for copy, figures in table(metrics.get("models")).items():
+            method, seed = method_and_seed(copy)
+            for metric, quality in table(figures).items():
+                value = number(table(quality).get("value"))
+                if seed and value is not None:
+                    by_metric = found.setdefault((base_name(step), data), {})
+                    by_metric.setdefault(metric, {}).setdefault(method, {})[seed] = value
+    single = [
+        _comparison(evaluation, (data,), metric, scores)
+        for (evaluation, data), by_metric in found.items()
+        for metric, scores in by_metric.items()
+        if len(scores) > 1
+    ]
+    return (*single, *_over_data(found))
+
+
+def comparisons_of(made: Sequence[Made]) -> tuple[SeedComparison, ...]:
+    """The comparisons of a run's evaluate steps."""
+    return seed_comparisons({step.name: step.metrics for step in made if step.run == "evaluate"})
+
+
+def method_and_seed(copy: str) -> tuple[str, str]:
+    """What two copies of a sweep must share to be one method, and to be a pair.
+
+    Example:
+        >>> method_and_seed("student@seed=1"), method_and_seed("int8@data=sst2,seed=1,bits=4")
+        (('student', 'seed=1'), ('int8@bits=4', 'seed=1'))
+        >>> method_and_seed("teacher")
+        ('teacher', '')
+    """
+    parts = [part for part in variant_of(copy).split(",") if part]
+    seeds = [match[0] for part in parts if (match := SEED.match(part))]
+    others = [part for part in parts if not SEED.match(part) and not DATA.match(part)]
+    method = base_name(copy) + (f"{VARIANT_MARK}{','.join(others)}" if others else "")
+    return method, ",".join(seeds)
+
+
+def _over_data(found: Mapping[tuple[str, str], Mapping[str, Scores]]) -> list[SeedComparison]:
+    """The mean over data sets, of the methods that all of them saw."""
+    firsts = {data: next(iter(by_metric.items())) for (_, data), by_metric in found.items()}
+    if len(firsts) < 2 or any(metric in LOWER_IS_BETTER for metric, _ in firsts.values()):
+        return []  # perplexities of two corpora have no scale in common
+    tables = {data: scores for data, (_, scores) in firsts.items()}
+    shared = [m for m in next(iter(tables.values())) if all(m in t for t in tables.values())]
+    means = {m: mean_over_tasks({d: t[m] for d, t in tables.items()}) for m in shared}
+    means = {method: scores for method, scores in means.items() if scores}
+    evaluations = ", ".join(dict.fromkeys(evaluation for evaluation, _ in found))
+    return [_comparison(evaluations, tuple(tables), MEAN, means)] if len(means) > 1 else []
+
+
+def _comparison(
+    evaluation: str, data: tuple[str, ...], metric: str, scores: Scores
+) -> SeedComparison:
+    first = next(iter(scores))
+    methods = tuple(_method(name, scores, first, metric) for name in scores)
+    return SeedComparison(evaluation, data, metric, first, methods)
+
+
+def _method(name: str, scores: Scores, first: str, metric: str) -> Method:
+    own, reference = scores[name], scores[first]
+    seeds = [seed for seed in own if seed in reference]
+    summary = spread(list(own.values()))
+    if name == first:
+        return Method(name, own, summary, None, None, "")
+    if not seeds:
+        said = f"{name} and {first} share no seed, so they cannot be compared."
+        return Method(name, own, summary, None, None, said)
+    found = paired([own[seed] for seed in seeds], [reference[seed] for seed in seeds])
+    said = sentence(name, first, metric, found)
+    return Method(name, own, summary, found, _verdict(found, metric), said)
+
+
+def _verdict(found: Paired, metric: str) -> Verdict:
+    if metric in LOWER_IS_BETTER and found.within_noise is False:
+        return "worse" if found.verdict == "better" else "better"
+    return found.verdict
+
+
+def sentence(name: str, first: str, metric: str, found: Paired) -> str:
+    """A difference over seeds, in words.
+
+    Example:
+        >>> sentence("eofd", "hidden", "accuracy", paired([0.84, 0.85, 0.86], [0.83, 0.83, 0.85]))
+        'eofd is 1.3 points above hidden over 3 seeds (95 % interval −0.1 … +2.8, higher in 3 of 3,\
+ p = 0.25, the least that 3 seeds can give): inside the noise.'
+    """
+    unit = " points" if _in_points(metric) else ""
+    of_metric = f" of {metric}" if metric not in ("accuracy", MEAN) else ""
+    size = signed(found.mean, metric)
+    side = "above" if found.mean > 0 else "below"
+    claim = (
+        f"{name} is level with {first}{of_metric.replace(' of', ' in')}"
+        if size == "0"
+        else f"{name} is {size.lstrip(f'+{MINUS}')}{unit}{of_metric} {side} {first}"
+    )
+    seeds = f"over {found.n} seed{'s' if found.n > 1 else ''}"
+    if found.low is None or found.high is None or found.p is None:
+        return f"{claim} {seeds}: too few to tell, {FEWEST} are the fewest."
+    least = 2.0 ** (1 - found.n)
+    floor = f", the least that {found.n} seeds can give" if found.p == least else ""
+    interval = f"95 % interval {signed(found.low, metric)} … {signed(found.high, metric)}"
+    facts = f"{interval}, higher in {found.wins} of {found.n}, p = {found.p:.2g}{floor}"
+    return f"{claim} {seeds} ({facts}): {'inside' if found.within_noise else 'outside'} the noise."
+
+
+def signed(change: float | None, metric: str) -> str:
+    """A change with its sign, in points where the metric has them; "0" for none.
+
+    Example:
+        >>> signed(0.0123, "accuracy"), signed(-0.5, "perplexity"), signed(0.0, "f1")
+        ('+1.2', '−0.500', '0')
+    """
+    if change is None:
+        return ""
+    text = f"{abs(100 * change):.1f}" if _in_points(metric) else f"{abs(change):.3f}"
+    if float(text) == 0:
+        return "0"
+    return ("+" if change > 0 else MINUS) + text
+
+
+def _in_points(metric: str) -> bool:
+    return metric in QUALITIES or metric == MEAN
