@@ -29,6 +29,35 @@ class ForwardKl(Config):
     temperature: float = Field(default=1.0, gt=0)
 
 
+class ReverseKl(Config):
+    """KL(student‖teacher) of the softened class distributions, times temperature². Squared error
+    for a score."""
+
+    kind: Literal["reverse_kl"] = "reverse_kl"
+    weight: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class Jsd(Config):
+    """Jensen–Shannon divergence of the softened class distributions, times temperature². Squared
+    error for a score."""
+
+    kind: Literal["jsd"] = "jsd"
+    weight: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class SoftCrossEntropy(Config):
+    """Cross-entropy against the teacher's softened distribution, summed over the classes, times
+    temperature². Squared error for a score."""
+
+    kind: Literal["soft_cross_entropy"] = "soft_cross_entropy"
+    weight: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=1.0, gt=0)
+    score: Literal["teacher", "gold"] = "teacher"
+    """What a student of regression is compared with; classes are always the teacher's."""
+
+
 class HiddenMse(Config):
     """Mean squared error between mapped hidden states, real tokens only."""
 
@@ -39,6 +68,9 @@ class HiddenMse(Config):
     i·L_teacher/L_student."""
 
 
-LossConfig = Annotated[CrossEntropy | ForwardKl | HiddenMse, Field(discriminator="kind")]
+LossConfig = Annotated[
+    CrossEntropy | ForwardKl | ReverseKl | Jsd | SoftCrossEntropy | HiddenMse,
+    Field(discriminator="kind"),
+]
 
-NEEDS_TEACHER = frozenset({"forward_kl", "hidden_mse"})
+NEEDS_TEACHER = frozenset({"forward_kl", "reverse_kl", "jsd", "soft_cross_entropy", "hidden_mse"})

@@ -21,13 +21,22 @@ from torch import Tensor, nn
 from attar.losses.config import NEEDS_TEACHER, LossConfig
 from attar.losses.shapes import Pair
 from attar.losses.targets import Counts, Outputs, Targets
-from attar.losses.terms.predictions import CrossEntropyTerm, ForwardKlTerm
+from attar.losses.terms.predictions import (
+    CrossEntropyTerm,
+    ForwardKlTerm,
+    JsdTerm,
+    ReverseKlTerm,
+    SoftCrossEntropyTerm,
+)
 from attar.losses.terms.states import HiddenMseTerm
 from attar.losses.terms.term import Needs, Term
 
 TERMS: Mapping[str, type[Any]] = {
     "cross_entropy": CrossEntropyTerm,
     "forward_kl": ForwardKlTerm,
+    "reverse_kl": ReverseKlTerm,
+    "jsd": JsdTerm,
+    "soft_cross_entropy": SoftCrossEntropyTerm,
     "hidden_mse": HiddenMseTerm,
 }
 """Kind → its `Term`, made of (config, objective, the two models' shapes if there is a teacher)."""

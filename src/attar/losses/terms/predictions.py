@@ -13,9 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attar.losses.config import ForwardKl
+from attar.losses.config import ForwardKl, Jsd, ReverseKl, SoftCrossEntropy
 from attar.losses.cross_entropy import cross_entropy, squared_error
-from attar.losses.divergences import forward_kl, score_difference
+from attar.losses.divergences import (
+    forward_kl,
+    jsd,
+    reverse_kl,
+    score_difference,
+    soft_cross_entropy,
+)
 from attar.losses.shapes import Pair
 from attar.losses.targets import Outputs, Targets
 from attar.losses.terms.term import Needs, Share, Term
@@ -44,7 +50,12 @@ class DivergenceTerm(Term):
     divergence: Callable[..., Tensor]
     """(student logits, teacher logits, temperature) → (N,)."""
 
-    def __init__(self, config: ForwardKl, objective: str, pair: Pair | None) -> None:
+    def __init__(
+        self,
+        config: ForwardKl | ReverseKl | Jsd | SoftCrossEntropy,
+        objective: str,
+        pair: Pair | None,
+    ) -> None:
         super().__init__()
         self._is_score = objective == "regression"
         self._temperature = config.temperature
@@ -68,6 +79,35 @@ class ForwardKlTerm(DivergenceTerm):
     """KL(teacher‖student)."""
 
     divergence = staticmethod(forward_kl)
+
+
+class ReverseKlTerm(DivergenceTerm):
+    """KL(student‖teacher)."""
+
+    divergence = staticmethod(reverse_kl)
+
+
+class JsdTerm(DivergenceTerm):
+    """Jensen–Shannon divergence."""
+
+    divergence = staticmethod(jsd)
+
+
+class SoftCrossEntropyTerm(DivergenceTerm):
+    """Against the teacher's distribution; a score against the teacher's or the gold one."""
+
+    divergence = staticmethod(soft_cross_entropy)
+
+    def __init__(self, config: SoftCrossEntropy, objective: str, pair: Pair | None) -> None:
+        super().__init__(config, objective, pair)
+        self._against_gold = self._is_score and config.score == "gold"
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, targets: Targets
+    ) -> Sequence[Share]:
+        if self._against_gold:
+            return [Share("labelled", squared_error(student.logits, targets.labels))]
+        return super().forward(student, teacher, targets)
 
 
 def per_example(targets: Targets, function: Callable[..., Tensor], *values: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ class Needs:
     hidden: bool = False
     scores: bool = False
     qkv: bool = False
+    sensitivity: bool = False
+    """How much the teacher's answer depends on its hidden states, measured before the first step.
+    """
     whole_batch: bool = False
     """`look_at` must see the teacher on the whole batch before the first micro-batch is judged."""
 

@@ -1,0 +1,102 @@
+"""`sensitivity_mse`: hidden states matter where the teacher's answer depends on them.
+
+The problem: a plain hidden loss spends the student's little capacity on every dimension of every
+token alike, and one that weighs by spread (`eofd`) on those that vary most, whether or not the
+answer depends on them. The idea: to first order a change δ of a hidden state changes the answer by
+J δ, so a squared difference is worth what the squared Jacobian says:
+
+    s_(c,d) = mean over texts, tokens of class c and directions v of ( ∂(v·z) / ∂h_(t,d) )²
+    w = ( s / mean(s) )^power,  scaled to a mean of 1 over real tokens and dimensions
+    loss = mean( w · (H^s W − H^t)² )
+
+Two classes of tokens: the first of a text, from which an encoder's answer is read, and the rest. z
+are the teacher's centred logits, v random signs. The weights are found once, from a few training
+batches, before the first step; a step costs what hidden_mse costs. power = 0 is exactly hidden_mse.
+
+Source: ours; the first-order argument is that of Optimal Brain Damage (LeCun et al. 1990), and of
+ranges of quantizers judged by squared output gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.losses.config import SensitivityMse
+from attar.losses.hidden import squared_distance
+from attar.losses.shapes import Pair
+from attar.losses.targets import Outputs, Targets
+from attar.losses.terms.states import MappedStates
+from attar.losses.terms.term import Needs, Share, Term
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How much the teacher's answer depends on one hidden state, on average over texts."""
+
+    squares: Float[Tensor, "2 D"]
+    """Mean squared derivative by dimension: of the first tokens, of the others."""
+    first_share: float
+    """Share of the real tokens that are a text's first."""
+
+
+class SensitivityMseTerm(Term):
+    """Squared error of mapped hidden states, weighted by what the teacher's answer depends on."""
+
+    needs = Needs(hidden=True, sensitivity=True)
+
+    def __init__(self, config: SensitivityMse, objective: str, pair: Pair | None) -> None:
+        super().__init__()
+        assert pair is not None
+        self.states = MappedStates(config.kind, config.layer_map, pair)
+        self._power = config.power
+        for stack, layer_map in self.states.maps.items():
+            for index in set(layer_map.values()):
+                ones = torch.ones(2, pair.teacher[stack].hidden_size)
+                self.register_buffer(_name(stack, index), ones)
+
+    def learn(self, found: Mapping[str, Sequence[Sensitivity]]) -> None:
+        """Take the weights from what was measured: stack → one for each hidden state."""
+        for stack, layer_map in self.states.maps.items():
+            for index in set(layer_map.values()):
+                weights = sensitivity_weights(found[stack][index], self._power)
+                self.get_buffer(_name(stack, index)).copy_(weights)
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, targets: Targets
+    ) -> Sequence[Share]:
+        assert teacher is not None
+        shares: list[Share] = []
+        for stack, index, own, taught in self.states.pairs(student, teacher):
+            first, rest = self.get_buffer(_name(stack, index)).to(own.dtype)
+            mask = targets.masks[stack]
+            is_first = torch.zeros_like(mask)
+            is_first[:, 0] = 1
+            sums = squared_distance(own, taught, mask * is_first, first)
+            sums = sums + squared_distance(own, taught, mask * (1 - is_first), rest)
+            shares.append(Share(stack, sums / self.states.num_pairs))
+        return shares
+
+
+def sensitivity_weights(found: Sensitivity, power: float) -> Float[Tensor, "2 D"]:
+    """Weights with a mean of 1 over real tokens and dimensions.
+
+    Law: power 0 gives ones, and so does an answer that depends on nothing.
+
+    Example:
+        >>> found = Sensitivity(torch.tensor([[4.0, 0.0], [1.0, 1.0]]), first_share=0.5)
+        >>> sensitivity_weights(found, 1.0).tolist()
+        [[2.6666667461395264, 0.0], [0.6666666865348816, 0.6666666865348816]]
+    """
+    shares = torch.tensor([found.first_share, 1 - found.first_share]).unsqueeze(1)
+    raised = found.squares.float().clamp(min=0).pow(power)
+    mean = (raised.mean(dim=1, keepdim=True) * shares).sum()
+    return raised / mean if float(mean) > 0 else torch.ones_like(raised)
+
+
+def _name(stack: str, index: int) -> str:
+    return f"weights_{stack}_{index}"
