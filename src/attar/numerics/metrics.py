@@ -35,6 +35,8 @@ CountsMetric = Callable[[NDArray[Any], NDArray[Any], Floats], Floats]
 
 LOWER_IS_BETTER = frozenset({"nll", "perplexity", "bits_per_byte", "loss"})
 """Metrics of which the smallest is the best; of all others it is the largest."""
+LARGEST_EXPONENT = 700.0
+"""exp of more is beyond float64."""
 ROUNDING = 1e-12
 """A variance below this share of the mean square is rounding, not variation: 1e4 × the float64
 epsilon."""
@@ -126,6 +128,21 @@ def mean_of_counts(scores: NDArray[Any], labels: NDArray[Any], counts: Floats) -
     return _ratio(counts @ scores.astype(np.float64), counts.sum(axis=1))
 
 
+def nll_of_counts(nats: NDArray[Any], tokens: NDArray[Any], counts: Floats) -> Floats:
+    """Nats a token: Σ nats / Σ tokens of the rows drawn, in each resample."""
+    return _ratio(counts @ nats.astype(np.float64), counts @ tokens.astype(np.float64))
+
+
+def perplexity_of_counts(nats: NDArray[Any], tokens: NDArray[Any], counts: Floats) -> Floats:
+    """exp of `nll_of_counts`."""
+    return np.exp(np.minimum(nll_of_counts(nats, tokens, counts), LARGEST_EXPONENT))
+
+
+def bits_per_byte_of_counts(nats: NDArray[Any], size: NDArray[Any], counts: Floats) -> Floats:
+    """Bits a byte of text: Σ nats / ln 2 / Σ bytes of the rows drawn, in each resample."""
+    return nll_of_counts(nats, size, counts) / np.log(2.0)
+
+
 def pearson_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
     """`pearson` of each resample."""
     x, y = _centred(predictions), _centred(labels)
@@ -196,6 +213,13 @@ def _on_all_rows(metric: CountsMetric, predictions: ArrayLike, labels: ArrayLike
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 """Metrics of written texts, 0..1. Their "predictions" are the scores of the rows."""
+LANGUAGE: Mapping[str, CountsMetric] = {
+    "nll": nll_of_counts,
+    "perplexity": perplexity_of_counts,
+    "bits_per_byte": bits_per_byte_of_counts,
+}
+"""Metrics of running text. Their "predictions" are the nats that a row cost, their "labels" its
+tokens, or its bytes for bits_per_byte."""
 METRICS: Mapping[str, Metric] = {
     "accuracy": accuracy,
     "matthews": matthews,
@@ -210,5 +234,6 @@ METRICS_OF_COUNTS: Mapping[str, CountsMetric] = {
     "pearson": pearson_of_counts,
     "spearman": spearman_of_counts,
     **dict.fromkeys(ROUGE, mean_of_counts),
+    **LANGUAGE,
 }
-"""The same names, and ROUGE: every metric has its form for resamples."""
+"""The same names, ROUGE, and those of running text: every metric has its form for resamples."""

@@ -1,0 +1,127 @@
+"""How much more one intervention harms than others of the same size: a ratio, told honestly.
+
+The problem: "ten times the damage" divides two differences, each of them noisy, and the lower one
+is near zero whenever the comparison is a good one (random dimensions should not matter). Its ratio
+has then no finite upper end, and a bootstrap that drops the awkward resamples would invent one. The
+idea: rows and random choices are drawn anew together, and a resample in which the null does no
+damage counts as an infinite ratio.
+
+    damage(x) = full − disabled(x)         (the other way round where lower is better)
+    ratio_r   = damage_r(outlier) / mean_s damage_r(null_s)
+                                            rows and choices s drawn with replacement
+    ratio_r   = +∞ if the null's mean damage is ≤ 0 and the outliers' is > 0, −∞ if both are ≤ 0
+
+`excess`, the difference of the two damages, has an
+interval whatever the null does. The p-value is that of a permutation test, with the choice itself
+counted among the choices: (1 + choices that damage at least as much) / (1 + choices); S choices can
+never give less than 1 / (S + 1).
+
+Left out: Fieller's interval, which assumes that the damages are normal.
+Letters: R resamples · S random choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attar.numerics.metrics import LOWER_IS_BETTER
+from attar.numerics.statistics import LEVEL, Bootstrapped, Difference, Floats
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A quotient of two damages with its interval."""
+
+    value: float | None
+    """None: the null does no damage, so there is nothing to divide by."""
+    low: float
+    """−∞: the outliers may do no damage either; +∞: the null never does any."""
+    high: float
+    """+∞: the null's damage may be zero."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What an intervention costs, and random ones like it."""
+
+    outlier: Difference
+    null: Difference
+    """Of the mean over the random choices; its interval speaks for rows and choices."""
+    excess: Difference
+    """outlier − null."""
+    ratio: Ratio
+    as_bad: int
+    """Random choices that damage at least as much."""
+    choices: int
+
+    @property
+    def p_value(self) -> float:
+        return (1 + self.as_bad) / (1 + self.choices)
+
+
+def damages(
+    full: Bootstrapped, outlier: Bootstrapped, nulls: Sequence[Bootstrapped], *, seed: int
+) -> Damage:
+    """Compare an intervention with random ones on the same rows.
+
+    Args:
+        full: nothing disabled.
+        seed: of the draws of the random choices.
+    Raises:
+        ValueError: they were not bootstrapped together, or there is no random choice.
+    """
+    if not nulls or any(one.draw != full.draw for one in (outlier, *nulls)):
+        raise ValueError("a damage needs at least one random choice, all on the same draws of rows")
+    rows = full.draw[1]
+    harm, harm_R = _harm(full, outlier)
+    each = [_harm(full, null) for null in nulls]
+    null = float(np.mean([value for value, _ in each]))
+    null_R = _mean_of_drawn(np.stack([resampled for _, resampled in each], axis=1), seed)
+    return Damage(
+        outlier=_difference(harm, harm_R, rows),
+        null=_difference(null, null_R, rows),
+        excess=_difference(harm - null, harm_R - null_R, rows),
+        ratio=_ratio(harm, null, harm_R, null_R),
+        as_bad=sum(value >= harm for value, _ in each),
+        choices=len(nulls),
+    )
+
+
+def damage_of(full: Bootstrapped, disabled: Bootstrapped) -> Difference:
+    """What one intervention costs on the same rows; above 0, it harms."""
+    value, resampled = _harm(full, disabled)
+    return _difference(value, resampled, full.draw[1])
+
+
+def standard_error(one: Bootstrapped) -> float:
+    """Of a metric, by resampling its rows."""
+    return float(one.resampled.std(ddof=1))
+
+
+def _harm(full: Bootstrapped, disabled: Bootstrapped) -> tuple[float, Floats]:
+    sign = -1.0 if full.draw[0] in LOWER_IS_BETTER else 1.0
+    lost = sign * (full.value - disabled.value)
+    return lost, sign * (full.resampled - disabled.resampled)
+
+
+def _mean_of_drawn(null_RS: Floats, seed: int) -> Floats:
+    """Mean over choices drawn anew in every resample of the rows, (R,)."""
+    resamples, choices = null_RS.shape
+    drawn = np.random.default_rng(seed).integers(0, choices, size=(resamples, choices))
+    return np.take_along_axis(null_RS, drawn, axis=1).mean(axis=1)
+
+
+def _difference(value: float, resampled: Floats, rows: int) -> Difference:
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Difference(value, float(low), float(high), rows)
+
+
+def _ratio(harm: float, null: float, harm_R: Floats, null_R: Floats) -> Ratio:
+    unbounded = np.where(harm_R > 0, np.inf, -np.inf)
+    ratios = np.divide(harm_R, null_R, out=unbounded, where=null_R > 0)
+    # a quantile that is one of the values: between two infinities there is nothing to interpolate
+    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
+    return Ratio(harm / null if null > 0 else None, float(low), float(high))
