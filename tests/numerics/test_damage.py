@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attar.numerics.damage import Ratio, damage_of, damages, standard_error
-from attar.numerics.metrics import LOWER_IS_BETTER, METRICS_OF_COUNTS
+from attar.numerics.metrics import LANGUAGE, METRICS_OF_COUNTS
 from attar.numerics.statistics import Bootstrapped, bootstrap
 
 RNG = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def test_choices_that_differ_widen_the_interval() -> None:
 def test_damage_is_what_is_lost_also_where_lower_is_better() -> None:
     tokens = np.full(50, 10.0)
     nats = RNG.normal(30, 1, 50)
-    for metric in LOWER_IS_BETTER:
+    for metric in LANGUAGE:
         one = bootstrap(metric, {"full": nats, "worse": nats + 5}, tokens, resamples=200, seed=0)
         assert damage_of(one["full"], one["worse"]).low > 0
 
