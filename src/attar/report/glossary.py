@@ -11,6 +11,10 @@ WORDS: dict[str, str] = {
     "by resampling the measured ones",
     "inside the noise": "the 95 % interval of a paired difference contains zero: "
     "these texts cannot tell the two models apart",
+    "pairs": "two runs that differ in their method and share their seed; "
+    "what the seed did to both cancels in their difference",
+    "p of signs": "share of all ways to flip the signs of the differences whose mean is as far "
+    "from 0: small when seeds agree, never below 2 in 2 to the number of seeds",
     "latency": "milliseconds of one forward pass; p50 is the median, "
     "95 of 100 passes take no longer than p95",
     "size": "weights and graph files on disk, tokenizer left out, in MiB (1,048,576 bytes)",

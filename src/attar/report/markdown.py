@@ -49,6 +49,7 @@ def markdown_of(page: Page) -> str:
         plain(page.headline.context),
         *(block for comparison in page.comparisons for block in _comparison(comparison)),
         *_gates(page),
+        *_over_seeds(page),
         *_sweeps(page),
         *_trainings(page),
         *_studies(page),
@@ -105,6 +106,22 @@ def _gates(page: Page) -> list[str]:
     ]
     head = ["metric", "promised", "measured", "verdict"]
     return ["## Gates", _table(head, rows, text_columns=4)] if rows else []
+
+
+def _over_seeds(page: Page) -> list[str]:
+    blocks = []
+    for comparison in page.over_seeds:
+        metric = comparison.metric
+        rows = []
+        for method in comparison.methods:
+            sd = "" if method.spread.sd is None else f" ± {metric_text(metric, method.spread.sd)}"
+            cells = [plain(method.name), f"{metric_text(metric, method.spread.mean)}{sd}"]
+            rows.append([*cells, str(method.spread.n), plain(method.verdict or "")])
+        said = [f"- {plain(line)}" for line in comparison.lines]
+        head = ["method", "mean ± standard deviation", "seeds", "verdict"]
+        blocks.append(f"### {plain(metric)}, {plain(comparison.where)}")
+        blocks += [_table(head, rows), "\n".join(said)]
+    return ["## Methods over seeds", *blocks] if blocks else []
 
 
 def _sweeps(page: Page) -> list[str]:

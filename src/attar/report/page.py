@@ -19,12 +19,14 @@ from attar.progress import human_seconds
 from attar.report import quantities
 from attar.report.charts.front import budget_pictures
 from attar.report.charts.pictures import comparison_pictures, training_pictures
+from attar.report.charts.seeds import seed_picture
 from attar.report.charts.studies import study_pictures
 from attar.report.glossary import WORDS, word_id
 from attar.report.reading import Made, base_name, number
 from attar.report.sections.compression import Quantized
 from attar.report.sections.measured import FORM_WORDS
 from attar.report.sections.page import Page
+from attar.report.sections.seeds import signed
 
 HERE = Path(__file__).parent
 MACHINE_WORDS = {"cpu": "CPU", "memory_gib": "memory, GiB", "isa": "instruction sets"}
@@ -61,6 +63,8 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         comparison_pictures=[comparison_pictures(each, made) for each in page.comparisons],
         study_pictures=[study_pictures(study) for study in page.studies],
         budget_pictures=[budget_pictures(budget) for budget in page.budgets],
+        seed_pictures=[[seed_picture(each)] for each in page.over_seeds],
+        signed=signed,
         training_pictures=[training_pictures(training) for training in page.trainings],
         forms=FORM_WORDS,
         interval=quantities.interval_text,

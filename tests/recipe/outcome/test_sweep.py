@@ -127,6 +127,30 @@ def test_every_copy_has_its_folder_and_the_statistics_are_written(tmp_path: Path
     assert page.endswith("scores@seed=0 scores@seed=1 and the sweep")
 
 
+def test_methods_over_seeds_are_compared_in_the_summary_and_in_the_sweep_file(
+    tmp_path: Path,
+) -> None:
+    summary = run_small(tmp_path / "small", RECIPE + SEEDS.replace("[0, 1]", "[0, 1, 2]"))
+    [comparison] = summary.comparisons
+    assert (comparison.metric, comparison.first) == ("accuracy", "student")
+    [_, int8] = comparison.methods
+    assert int8.against_first is not None
+    assert int8.against_first.n == 3
+    for seed in range(3):
+        models = summary.metrics(f"scores@seed={seed}")["models"]
+        value = models[f"int8@seed={seed}"]["accuracy"]["value"]
+        assert int8.scores[f"seed={seed}"] == value
+    written = json.loads((tmp_path / "small" / "sweep.json").read_text())["comparisons"]
+    assert written == json.loads(json.dumps(summary.as_json()["comparisons"]))
+    assert written[0]["methods"][1]["against_first"]["p"] == int8.against_first.p
+    assert f"scores: {int8.sentence}" in summary.text().splitlines()
+
+
+def test_without_a_sweep_nothing_is_compared_over_seeds(tmp_path: Path) -> None:
+    summary = run_small(tmp_path / "small")
+    assert (summary.comparisons, summary.as_json()["comparisons"]) == ((), [])
+
+
 def test_gates_look_at_means(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     run_small(folder, RECIPE + SEEDS)

@@ -15,6 +15,7 @@ from attar.report.sections.headline import Headline, headline
 from attar.report.sections.lineage import Node, lineage
 from attar.report.sections.mixed_precision import Budgeted, budgets
 from attar.report.sections.provenance import Provenance, provenance
+from attar.report.sections.seeds import SeedComparison, comparisons_of
 from attar.report.sections.studies import Study, studies
 from attar.report.sections.sweep import Sweep, sweeps
 from attar.report.sections.training import Training, trainings
@@ -34,6 +35,7 @@ class Page:
     budgets: tuple[Budgeted, ...]
     exports: tuple[Exported, ...]
     gates: tuple[Gate, ...]
+    over_seeds: tuple[SeedComparison, ...]
     sweeps: tuple[Sweep, ...]
     provenance: Provenance
 
@@ -59,6 +61,7 @@ def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None =
         budgets=budgets(made),
         exports=exports(made),
         gates=judged,
+        over_seeds=comparisons_of(made),
         sweeps=sweeps(made, compared),
         provenance=provenance(made, machine, recipe),
     )

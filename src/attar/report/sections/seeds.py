@@ -64,11 +64,16 @@ class SeedComparison:
     methods: tuple[Method, ...]
 
     @property
+    def where(self) -> str:
+        """The data in words."""
+        names = ", ".join(self.data)
+        return f"mean of {names}" if len(self.data) > 1 else names or self.evaluation
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """Every difference in words, with the data it was seen on."""
-        many = len(self.data) > 1
-        on = f"mean of {', '.join(self.data)}" if many else self.data[0] or self.evaluation
-        return tuple(f"{on}: {method.sentence}" for method in self.methods if method.sentence)
+        said = (method.sentence for method in self.methods if method.sentence)
+        return tuple(f"{self.where}: {sentence}" for sentence in said)
 
 
 def seed_comparisons(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[SeedComparison, ...]:

@@ -1,0 +1,95 @@
+"""Every seed of every method as a dot on one line a method, with the mean as a tick.
+
+Bars of means hide what matters here: whether the dots of two methods lie apart or among each other.
+Dots of one seed have one colour, so that an eye can follow a lucky seed through all methods. The
+axis is fitted to the values: what is compared is small beside its distance from zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attar.extras import require
+from attar.report.charts.bars import AIR, fitted, unique
+from attar.report.charts.curves import LINE_COLOURS
+from attar.report.charts.pictures import CURVE_NARROW, CURVE_WIDE, Key, Picture
+from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.quantities import SHOWN_AS_PERCENT, metric_text
+from attar.report.sections.seeds import MEAN, SeedComparison
+
+ROW_PX = 30
+
+
+def seed_picture(comparison: SeedComparison) -> Picture:
+    """The picture of one comparison."""
+    said = "; ".join(
+        f"{method.name} {metric_text(comparison.metric, method.spread.mean)} over "
+        f"{method.spread.n} seeds"
+        for method in comparison.methods
+    )
+    title = f"{comparison.metric.capitalize()} of every seed"
+    label = f"{title}, {comparison.where}. {said}. The table has every figure."
+    wide, narrow = (_drawn(comparison, shape, label) for shape in (CURVE_WIDE, CURVE_NARROW))
+    colours = _colours(comparison)
+    keys = tuple(Key(seed, colour, "circle") for seed, colour in colours.items())
+    if len(keys) > len(LINE_COLOURS):  # a colour that means two seeds explains nothing
+        keys = ()
+    return Picture(title, label, wide, narrow, keys, "Tick: the mean.")
+
+
+def _colours(comparison: SeedComparison) -> dict[str, str]:
+    seeds = dict.fromkeys(seed for method in comparison.methods for seed in method.scores)
+    return {seed: LINE_COLOURS[place % len(LINE_COLOURS)] for place, seed in enumerate(seeds)}
+
+
+def _drawn(comparison: SeedComparison, shape: Shape, label: str) -> str:
+    alt = require("altair", "report")
+    methods, colours = comparison.methods, _colours(comparison)
+    names = unique([method.name for method in methods])
+    rows = [
+        {
+            "name": name,
+            "value": value,
+            "seed": seed,
+            "said": f"{method.name}, {seed}: {metric_text(comparison.metric, value)}",
+        }
+        for name, method in zip(names, methods, strict=True)
+        for seed, value in method.scores.items()
+    ]
+    means = [
+        {"name": name, "value": method.spread.mean}
+        for name, method in zip(names, methods, strict=True)
+    ]
+    values = [float(row["value"]) for row in rows]
+    air = AIR * (max(values) - min(values)) or AIR * abs(values[0]) or 1.0
+    scale = alt.Scale(domain=[min(values) - air, max(values) + air], nice=False, zero=False)
+    is_share = comparison.metric in SHOWN_AS_PERCENT or comparison.metric == MEAN
+    axis = alt.Axis(
+        title=f"{comparison.metric}, {'points' if comparison.metric == MEAN else '%'}"
+        if is_share
+        else comparison.metric,
+        labelExpr=f"format(datum.value{' * 100' if is_share else ''}, '.3~g')",
+        tickCount=5,
+        labelFlush=False,
+        titlePadding=8,
+    )
+    x = alt.X("value:Q", scale=scale, axis=axis)
+    y = alt.Y("name:N", sort=names, axis=_name_axis(alt))
+    colour = alt.Color(
+        "seed:N",
+        scale=alt.Scale(domain=list(colours), range=list(colours.values())),
+        legend=None,
+    )
+    ticks = alt.Chart(alt.InlineData(values=means)).mark_tick(
+        size=ROW_PX * 0.6, thickness=2, color="var(--ink)", aria=False
+    )
+    dots = alt.Chart(alt.InlineData(values=rows)).mark_point(filled=True, size=60, opacity=0.85)
+    layers = [
+        dots.encode(x=x, y=y, color=colour, description=alt.Description("said:N")),
+        ticks.encode(x=x, y=y),
+    ]
+    return svg_of(dressed(alt.layer(*layers), fitted(names, shape, ROW_PX)), label)
+
+
+def _name_axis(alt: Any) -> Any:
+    return alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=True)
