@@ -41,6 +41,11 @@ def test_a_seed_chooses_train_rows_and_never_what_is_measured_on(folder: Path) -
     assert not set(measured[0]) & set(texts(folder, seed=1))
 
 
+def test_rows_seed_chooses_train_rows_whatever_the_step_s_seed(folder: Path) -> None:
+    fixed = [texts(folder, seed=seed, train_rows=20, rows_seed=1) for seed in (1, 2)]
+    assert fixed[0] == fixed[1] == texts(folder, seed=1, train_rows=20)
+
+
 def test_every_source_of_the_config_has_its_function() -> None:
     union = DataConfig.__origin__.__args__  # type: ignore[attr-defined]
     assert {member.model_fields["source"].default for member in union} == set(SOURCES)

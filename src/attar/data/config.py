@@ -17,6 +17,9 @@ class DataSettings(Config):
 
     train_rows: int | None = Field(default=None, gt=0)
     """Use only so many training rows, a seeded choice that grows by adding rows; None: all."""
+    rows_seed: int | None = Field(default=None, ge=0)
+    """Draws train_rows; None: the seed of the step that reads, so that each seed of a sweep reads
+    other rows."""
     validation_rows: int | None = Field(default=None, gt=0)
     max_set_aside: float = Field(default=0.01, ge=0, le=1)
     """Share of unusable rows above which loading stops; below it they are counted and named."""

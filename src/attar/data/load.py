@@ -37,14 +37,15 @@ def load_data(
 
     Args:
         recipe_folder: relative paths in `config` start here.
-        seed: which rows `train_rows` keeps; nothing else depends on it.
+        seed: which rows `train_rows` keeps, unless `rows_seed` says it; nothing else depends on it.
     Raises:
         DataError: the data is missing, damaged, or not what the config says it is.
     """
     data = _source(config.source)(config, recipe_folder, name)
     splits = dict(data.splits)
     if config.train_rows is not None and "train" in splits:
-        splits["train"] = _subset(splits["train"], config.train_rows, seed)
+        drawn_with = seed if config.rows_seed is None else config.rows_seed
+        splits["train"] = _subset(splits["train"], config.train_rows, drawn_with)
     if config.validation_rows is not None:
         for split in [split for split in splits if split.startswith("validation")]:
             splits[split] = _subset(splits[split], config.validation_rows, VALIDATION_SEED)
