@@ -1,4 +1,4 @@
-"""Laws of the hidden-state loss and its layer maps."""
+"""Laws of the hidden-state losses and their layer maps."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from attar.errors import ModelError
-from attar.losses.hidden import resolve_layer_map, squared_distance
+from attar.losses.hidden import cosine_distance, resolve_layer_map, squared_distance
 
+ROUNDING = 1e-12
+"""float64 sums over a few dimensions."""
 B, T, D = 3, 5, 4
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
 
@@ -62,3 +64,39 @@ def test_layer_maps_that_cannot_be_are_refused_with_the_numbers() -> None:
         resolve_layer_map({1: 2, 4: 2}, 3, 6)
     with pytest.raises(ModelError, match="no pairs"):
         resolve_layer_map({}, 3, 6)
+
+
+def test_the_cosine_distance_is_one_minus_the_cosine_of_each_real_token() -> None:
+    (student,), (teacher,) = states(0, 1), states(1, 1)
+    cosines = torch.nn.functional.cosine_similarity(student, teacher, dim=-1)
+    expected = ((1 - cosines) * MASK).sum(dim=1)
+    torch.testing.assert_close(cosine_distance(student, teacher, MASK), expected)
+
+
+def test_the_cosine_distance_asks_for_the_direction_only() -> None:
+    (student,), (teacher,) = states(0, 1), states(1, 1)
+    assert cosine_distance(teacher * 7, teacher, MASK).abs().max() <= ROUNDING
+    torch.testing.assert_close(cosine_distance(-teacher, teacher, MASK), 2.0 * MASK.sum(1).double())
+    torch.testing.assert_close(
+        cosine_distance(student * 7, teacher, MASK), cosine_distance(student, teacher * 3, MASK)
+    )
+
+
+def test_the_cosine_distance_is_exactly_zero_at_equality_in_float32_too() -> None:
+    state = states(0, 1)[0].float()
+    assert cosine_distance(state, state, MASK).abs().max() == 0
+
+
+@pytest.mark.parametrize("anything", [7.0, float("inf"), float("nan"), 0.0])
+def test_the_cosine_distance_is_blind_to_the_padding_and_gives_the_teacher_no_gradient(
+    anything: float,
+) -> None:
+    (student,), (teacher,) = states(0, 1), states(1, 1)
+    clean = cosine_distance(student, teacher, MASK)
+    padded = torch.where(MASK.bool().unsqueeze(-1), student, anything).requires_grad_()
+    teacher.requires_grad_()
+    dirty = cosine_distance(padded, teacher, MASK)
+    dirty.sum().backward()
+    assert torch.equal(dirty.detach(), clean)
+    assert padded.grad is not None and padded.grad[MASK == 0].abs().max() == 0
+    assert padded.grad[MASK == 1].abs().min() > 0 and teacher.grad is None

@@ -6,7 +6,8 @@ means nothing:
 
     sum_B = Σ_T mask_BT · mean_D( w_D · (H^s_BTD − H^t_BTD)² )
 
-Weights w are 1 in the plain mean squared error. Shapes: B examples, T tokens, D hidden size.
+Weights w are 1 in the plain mean squared error. The cosine distance asks for the direction only.
+Shapes: B examples, T tokens, D hidden size.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from attar.errors import ModelError
 
@@ -85,3 +87,24 @@ def squared_distance(
     squares = torch.where(mask.bool().unsqueeze(-1), student - teacher.detach(), 0).square()
     weighted = squares if weights is None else squares * weights
     return weighted.mean(dim=-1).sum(dim=-1)
+
+
+def cosine_distance(
+    student: Float[Tensor, "B T D"],
+    teacher: Float[Tensor, "B T D"],
+    mask: Int[Tensor, "B T"],
+) -> Float[Tensor, " B"]:
+    """1 − cosine of two hidden states, summed over each example's real tokens.
+
+    Computed as half the squared distance of the two directions, which is the same and leaves
+    nothing to cancel where they agree.
+
+    Law: 0 where one is a positive multiple of the other, never negative, at most 2 a token, and
+    blind to lengths and to the padding. Gradient reaches the student only.
+    Source: Sanh et al., "DistilBERT" (2019), section 3.
+    """
+    real = mask.bool()
+    own, taught = (functional.normalize(h[real], dim=-1) for h in (student, teacher.detach()))
+    distances = (own - taught).square().sum(dim=-1) / 2
+    sums = torch.zeros(len(mask), dtype=distances.dtype, device=distances.device)
+    return sums.index_add(0, torch.nonzero(real)[:, 0], distances)

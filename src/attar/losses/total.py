@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from attar.losses.config import NEEDS_TEACHER, LossConfig
 from attar.losses.shapes import Pair
 from attar.losses.targets import Counts, Outputs, Targets
+from attar.losses.terms.outliers import EofdTerm
 from attar.losses.terms.predictions import (
     CrossEntropyTerm,
     ForwardKlTerm,
@@ -28,7 +29,7 @@ from attar.losses.terms.predictions import (
     ReverseKlTerm,
     SoftCrossEntropyTerm,
 )
-from attar.losses.terms.states import HiddenMseTerm
+from attar.losses.terms.states import EmbeddingMseTerm, HiddenCosineTerm, HiddenMseTerm
 from attar.losses.terms.term import Needs, Term
 
 TERMS: Mapping[str, type[Any]] = {
@@ -38,6 +39,9 @@ TERMS: Mapping[str, type[Any]] = {
     "jsd": JsdTerm,
     "soft_cross_entropy": SoftCrossEntropyTerm,
     "hidden_mse": HiddenMseTerm,
+    "hidden_cosine": HiddenCosineTerm,
+    "embedding_mse": EmbeddingMseTerm,
+    "eofd": EofdTerm,
 }
 """Kind → its `Term`, made of (config, objective, the two models' shapes if there is a teacher)."""
 
@@ -95,6 +99,11 @@ class TotalLoss(nn.Module):
         for _, term in self._named():
             if term.needs.whole_batch:
                 term.look_at(teacher, targets)
+
+    def forget(self) -> None:
+        """Undo the last `look_at`: its step will not be done."""
+        for _, term in self._named():
+            term.forget()
 
     def forward(
         self, student: Outputs, teacher: Outputs | None, targets: Targets, counts: Counts

@@ -120,6 +120,7 @@ class Loop:
             assert norm is not None
             require_finite_gradient(norm, self._learned, rows.tolist(), step)
         except NonFiniteError as error:
+            job.loss.forget()
             raise NonFiniteError(f"{error}; {self._keep_last_good()}") from error
         learning_rate = self._learning_rate(step)
         set_learning_rate_(self._optimizer, learning_rate)

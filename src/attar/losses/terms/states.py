@@ -7,13 +7,19 @@ one a stack, shared by all pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attar.losses.config import HiddenMse
-from attar.losses.hidden import LayerMap, resolve_layer_map, squared_distance
+from attar.losses.config import EmbeddingMse, HiddenCosine, HiddenMse
+from attar.losses.hidden import (
+    LayerMap,
+    cosine_distance,
+    resolve_layer_map,
+    squared_distance,
+)
 from attar.losses.shapes import Pair
 from attar.losses.targets import Outputs, Targets
 from attar.losses.terms.term import Needs, Share, Term
@@ -52,26 +58,53 @@ class MappedStates(nn.Module):
                 yield stack, other, state, teacher.hidden[stack][other].detach()
 
 
-class HiddenMseTerm(Term):
-    """Mean squared error of mapped hidden states."""
+class StatesTerm(Term):
+    """A distance between mapped hidden states."""
 
     needs = Needs(hidden=True)
+    distance: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """(student's state, teacher's state, mask) → (B,), a sum over real tokens."""
 
-    def __init__(self, config: HiddenMse, objective: str, pair: Pair | None) -> None:
+    def __init__(
+        self, config: HiddenMse | HiddenCosine | EmbeddingMse, objective: str, pair: Pair | None
+    ) -> None:
         super().__init__()
         assert pair is not None
-        self.states = MappedStates(config.kind, config.layer_map, pair)
+        self.states = MappedStates(config.kind, self.layer_map(config), pair)
+
+    def layer_map(self, config: Any) -> str | LayerMap:
+        return config.layer_map
 
     def forward(
         self, student: Outputs, teacher: Outputs | None, targets: Targets
     ) -> Sequence[Share]:
         assert teacher is not None
+        between = type(self).distance
         return [
-            Share(
-                stack, squared_distance(own, taught, targets.masks[stack]) / self.states.num_pairs
-            )  # pyright: ignore[reportArgumentType]
+            Share(stack, between(own, taught, targets.masks[stack]) / self.states.num_pairs)
             for stack, _, own, taught in self.states.pairs(student, teacher)
         ]
+
+
+class HiddenMseTerm(StatesTerm):
+    """Mean squared error of mapped hidden states."""
+
+    distance = staticmethod(squared_distance)
+
+
+class HiddenCosineTerm(StatesTerm):
+    """1 − cosine of mapped hidden states."""
+
+    distance = staticmethod(cosine_distance)
+
+
+class EmbeddingMseTerm(StatesTerm):
+    """Mean squared error of what the embeddings of each stack give to its first block."""
+
+    distance = staticmethod(squared_distance)
+
+    def layer_map(self, config: Any) -> str | LayerMap:
+        return {0: 0}
 
 
 def _projection(own: int, other: int, seed: int) -> nn.Linear:

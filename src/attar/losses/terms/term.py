@@ -74,6 +74,9 @@ class Term(nn.Module):
     def look_at(self, teacher: Sequence[Outputs], targets: Sequence[Targets]) -> None:
         """See the teacher on all micro-batches of a batch; called only where `needs` asks."""
 
+    def forget(self) -> None:
+        """Undo the last `look_at`: the step it was for will not be done."""
+
     def facts(self) -> Mapping[str, float]:
         """Figures for the log, as of the last batch, such as an effective number of dimensions."""
         return {}

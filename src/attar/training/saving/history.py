@@ -2,7 +2,8 @@
 
 A run of thousands of steps is thinned to a few hundred lines. A line is the mean over the steps
 since the last one, so that nothing is lost to chance; the steps that wait for their line are part
-of a checkpoint.
+of a checkpoint. Beside the loss and its terms, a line has what the terms tell about themselves
+("facts").
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from attar.artifacts import disk_errors_explained
 from attar.losses.total import LossValues
@@ -34,7 +36,10 @@ def log_step(
     """Add the step just done (`place.step` counts it already); write a line when one is due."""
     terms = {name: sum(float(part.terms[name]) for part in parts) for name in parts[0].terms}
     loss = sum(float(part.total.detach()) for part in parts)
-    place.since_logged.append({"loss": loss, "grad_norm": grad_norm, "losses": terms})
+    facts = parts[0].facts
+    place.since_logged.append(
+        {"loss": loss, "grad_norm": grad_norm, "losses": terms, "facts": facts}
+    )
     if place.step % max(1, total_steps // TRAINING_LINES) and place.step != total_steps:
         return
     steps, place.since_logged = place.since_logged, []
@@ -45,10 +50,15 @@ def log_step(
             "loss": fmean(step["loss"] for step in steps),
             "learning_rate": learning_rate,
             "grad_norm": fmean(step["grad_norm"] for step in steps),
-            "losses": {name: fmean(step["losses"][name] for step in steps) for name in terms},
+            "losses": _means(steps, "losses"),
+            **({"facts": _means(steps, "facts")} if facts else {}),
             "seconds": round(seconds, 3),
         }
     )
+
+
+def _means(steps: Sequence[Mapping[str, Any]], group: str) -> dict[str, float]:
+    return {name: fmean(step[group][name] for step in steps) for name in steps[-1][group]}
 
 
 def log_evaluation(place: Place, values: Mapping[str, float], merit: float, epoch: float) -> bool:
