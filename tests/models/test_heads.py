@@ -116,3 +116,11 @@ def test_a_new_head_without_a_task_for_it_is_refused(tmp_path: Path) -> None:
     tiny.tiny_model("bert", bare=True).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no task is known; remove new_head"):
         load_model(tmp_path, new_head=True)
+
+
+def test_classes_that_are_only_spelled_otherwise_are_taken_and_said(trained: Path) -> None:
+    same = load_model(trained, task=task("bad", "fair", "good"))
+    other = load_model(trained, task=task("Good", "bad", "FAIR"))
+    torch.testing.assert_close(logits(other), logits(same)[[2, 0, 1]])
+    assert "'good' is taken for 'Good', 'fair' is taken for 'FAIR'" in other.notes[0]
+    assert "reordered to Good, bad, FAIR" in other.notes[1]

@@ -1,11 +1,11 @@
 """A checkpoint's classification head against the classes that a task asks for: by name, or refused.
 
 A head is a Linear whose row c scores class c, so a head trained with the same classes in another
-order is made right by reordering its rows. Classes that differ in name or number cannot be matched,
-and a new head drawn silently in its place would throw away what the user believes to have: that is
-refused. Hugging Face's placeholder names (LABEL_0, …) say nothing; with the right number of classes
-they are taken in order, and the caller is told. A head of another kind of model (one that labels
-tokens) only shares the name, and is left out.
+order is made right by reordering its rows; `labels` says when two names are one class. Classes that
+cannot be matched are refused: a new head drawn silently in their place would throw away what the
+user believes to have. Hugging Face's placeholder names (LABEL_0, …) say nothing; with the right
+number of classes they are taken in order, and the caller is told. A head of another kind of model
+(one that labels tokens) only shares the name, and is left out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from attar.errors import ModelError
+from attar.models.labels import match_classes
 from attar.models.task import Task
 
 HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(weight|bias)")
@@ -56,13 +57,17 @@ def reconciled_head(
             f"{folder}: its classes have only placeholder names ({', '.join(names)}); taken in "
             f"order as {', '.join(wanted)}",
         )
-    if sorted(names) == sorted(wanted):
-        order = [names.index(name) for name in wanted]
+    match = match_classes(names, wanted)
+    if match is not None:
+        order = list(match.order)
         moved = {name: tensors[name][order].contiguous() for name in rows}
-        return tensors | moved, (
-            f"{folder}: its classes were in the order {', '.join(names)}; reordered to "
-            f"{', '.join(wanted)}",
-        )
+        notes = [f"{folder}: of its classes {match.said}"] if match.respelled else []
+        if order != sorted(order):
+            notes.append(
+                f"{folder}: its classes were in the order {', '.join(names)}; reordered to "
+                f"{', '.join(wanted)}"
+            )
+        return tensors | moved, tuple(notes)
     raise ModelError(
         f"{folder} is a classifier of {count} classes ({', '.join(names[:12])}), the task has "
         f"{task.num_labels} ({', '.join(wanted[:12])}); to learn other classes start from the "
