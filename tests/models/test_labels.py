@@ -43,6 +43,8 @@ def test_an_equal_name_goes_first_and_is_not_said() -> None:
     [
         (("a_b", "A b"), ("a-b", "c")),
         (("a_b", "c"), ("a-b", "A B")),
+        (("a_b", "A b"), ("a-b", "A B")),
+        (("-a", "b"), ("_a", "b")),
         (("positive", "negative"), ("pos", "neg")),
         (("a+", "b"), ("a-", "b")),
         (("1", "2"), ("-1", "2")),
