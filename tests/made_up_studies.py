@@ -30,12 +30,37 @@ def tables(study: str) -> dict[str, Any]:
             {
                 **norm,
                 "dimensions": list(DIMENSIONS[: 1 + place % 3]),
-                "deviations": {str(d): 1.5 + (d + place) % 7 for d in DIMENSIONS},
+                "strengths": {str(d): 1.5 + (d + place) % 7 for d in DIMENSIONS},
             }
             for place, norm in enumerate(norms())
         ],
+        "gamma": [
+            {
+                **norm,
+                "gamma": {
+                    **{"mean": 0.8, "std": 0.1, "min": -0.2 - 0.1 * place, "max": 1.9},
+                    "outliers": {str(d): 1.2 + 0.1 * i for i, d in enumerate(DIMENSIONS[:place])},
+                },
+                "beta": {"mean": 0.0, "std": 0.2, "min": -1.5, "max": 1.1, "outliers": {}},
+                "dimensions": list(DIMENSIONS[:place]),
+            }
+            for place, norm in enumerate(norms())
+        ],
+        "histograms": [
+            {
+                **{"model": model, "stack": "encoder", "line": line, "layer": line},
+                **{"norm": f"hidden_states.{line}", "kind": "block" if line else "embedding"},
+                "block": line - 1 if line else None,
+                **{"values": 4096, "median": 0.3, "p999": 4.1, "largest": 2.0 ** (3 + line)},
+                "first_bin": -24,
+                "counts": [2**k for k in range(12)] + [4000 // (k + 1) ** 2 for k in range(24)],
+            }
+            for model in ("teacher", "student")
+            for line in range(BLOCKS + 1)
+        ],
         "outlier_tokens": [
             {
+                "stack": "encoder",
                 "dimension": dimension,
                 "norms": 7,
                 "token": word,
@@ -132,9 +157,36 @@ def tables(study: str) -> dict[str, Any]:
                 "of_norms": 7,
                 "blocks": 2,
                 "of_blocks": 3,
-                "largest_deviation": 11.1,
+                "largest": 11.1,
             }
             for dimension in DIMENSIONS
+        ]
+        found["recognised"] = [
+            {
+                **{"stack": "encoder", "times": times, "of_blocks": 3},
+                **{"num_dimensions": 2, "dimensions": list(DIMENSIONS[times : times + 2])},
+            }
+            for times in (3, 2, 1)
+        ]
+        found["layers"] = [
+            {
+                **{"norm": f"hidden_states.{layer}", "stack": "encoder", "layer": layer},
+                **{
+                    "kind": "block" if layer else "embedding",
+                    "block": layer - 1 if layer else None,
+                },
+                **{"kurtosis": 3.1 + layer, "largest_kurtosis": 40.0, "std": 0.8, "median": 0.4},
+                **{"largest_kurtosis_dimension": 99, "largest": 12.0 + layer},
+                **{"largest_dimension": 99, "max_to_median": 30.0 + 20 * layer},
+            }
+            for layer in range(BLOCKS + 1)
+        ]
+        found["massive"] = [
+            {
+                **{"stack": "encoder", "layer": 2, "block": 1, "dimension": 99, "token": token},
+                **{"position": 0, "value": -412.0, "times": 256, "times_the_median": 1840.0},
+            }
+            for token in ("[CLS]", ".")
         ]
     return found
 

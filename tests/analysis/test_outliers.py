@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from attar.analysis.criteria import Spread, outlying, standardised
-from attar.analysis.norms import norms_of
+from attar.analysis.outlying.criteria import by_deviation, standardised
+from attar.analysis.outlying.norms import norms_of
 from attar.errors import ModelError
 from studied import layer_norms, run_study
 from tiny import tiny_model
@@ -75,17 +75,7 @@ def test_a_small_gamma_is_an_outlier_too_and_a_small_spread_is_none(tmp_path: Pa
     assert list(found.metrics["outliers"]["encoder"].values()) == [[PLANTED]] * NORMS
     spread = torch.ones(32)
     spread[PLANTED] = 0.0
-    assert outlying(standardised(spread)) == []
-
-
-@pytest.mark.parametrize("pieces", [[60], [1, 59], [20, 20, 20]])
-def test_the_spread_of_a_stream_is_that_of_the_whole(pieces: list[int]) -> None:
-    values = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)) + 100
-    spread = Spread()
-    for piece in values.split(pieces):
-        spread.see(piece)
-    expected = values.double().std(dim=0, correction=0)
-    torch.testing.assert_close(spread.std, expected, rtol=1e-9, atol=0)
+    assert by_deviation(standardised(spread)).dimensions == []
 
 
 @pytest.mark.parametrize("family", ["bart", "t5", "gpt2", "llama"])

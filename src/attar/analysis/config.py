@@ -21,7 +21,14 @@ from attar.analysis.settings.few_bits import (
     SiteKind,
     SizesStep,
 )
-from attar.analysis.settings.outlying import Criterion, OutliersStep, OutlierTokensStep
+from attar.analysis.settings.outlying import (
+    Criterion,
+    GammaStep,
+    HistogramsStep,
+    OutlierCriterion,
+    OutliersStep,
+    OutlierTokensStep,
+)
 from attar.analysis.settings.shared import (
     AnalyzeSettings,
     Distinct,
@@ -39,9 +46,12 @@ __all__ = [
     "Criterion",
     "Distinct",
     "GammaCosineStep",
+    "GammaStep",
+    "HistogramsStep",
     "JudgedStudy",
     "LeaveOneKindStep",
     "MethodsStep",
+    "OutlierCriterion",
     "OutlierTokensStep",
     "OutliersStep",
     "PtqMethod",
@@ -71,6 +81,8 @@ def study(table: Any) -> str:
 AnalyzeStep = Annotated[
     Annotated[OutliersStep, Tag("outliers")]
     | Annotated[OutlierTokensStep, Tag("outlier_tokens")]
+    | Annotated[GammaStep, Tag("gamma")]
+    | Annotated[HistogramsStep, Tag("histograms")]
     | Annotated[SiteCosineStep, Tag("site_cosine")]
     | Annotated[LeaveOneKindStep, Tag("leave_one_kind")]
     | Annotated[GammaCosineStep, Tag("gamma_cosine")]

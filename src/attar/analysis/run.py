@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attar.analysis.studies.clipping import clipping
+from attar.analysis.studies.gamma import gamma
 from attar.analysis.studies.gamma_cosine import gamma_cosine
+from attar.analysis.studies.histograms import histograms
 from attar.analysis.studies.leave_one_kind import leave_one_kind
 from attar.analysis.studies.methods import methods
 from attar.analysis.studies.outlier_tokens import outlier_tokens
@@ -28,6 +30,8 @@ from attar.step import StepContext
 STUDIES: Mapping[str, Callable[[Any, StepContext], Finding]] = {
     "outliers": outliers,
     "outlier_tokens": outlier_tokens,
+    "gamma": gamma,
+    "histograms": histograms,
     "site_cosine": site_cosine,
     "leave_one_kind": leave_one_kind,
     "gamma_cosine": gamma_cosine,

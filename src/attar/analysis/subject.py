@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.analysis.config import AnalyzeSettings, JudgedStudy, Texts, TextStudy
+from attar.analysis.config import JudgedStudy, Texts, TextStudy
+from attar.analysis.outlying.hidden import HiddenState, require_finite, run_with_states
 from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.data.tokenize import TextEncoder
@@ -25,43 +27,30 @@ from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.models.sources.references import resolve_model
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.ports import inserted, use_attar_attention_
-from attar.models.structure.sites import Site
+from attar.models.structure.sites import Site, StackName
 from attar.quantization.calibration.calibrate import Batch, Watcher, Watching, right_padded
 from attar.quantization.calibration.outputs import final_states
 from attar.quantization.calibration.real_tokens import DECODER_MASK, RealTokens
 from attar.quantization.calibration.texts import calibration_texts
 from attar.step import StepContext
 
+Place = Site | HiddenState
+"""Where hidden dimensions are looked at: a norm's output, or a layer's hidden state."""
 UNTUNED_MAX_LENGTH = 128
 """Tokens at which texts are cut for a model whose task is not known."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model and what it reads."""
+class Watched:
+    """A model and the batches it is watched reading."""
 
     loaded: LoadedModel
-    data: TextData
-    texts: Texts
-    """Which of the data's training texts."""
     context: StepContext
 
     @cached_property
     def batches(self) -> Sequence[Batch]:
-        """The texts, padded on the right. Made when they are first asked for: a model that writes
-        takes minutes for its part, and not every study reads.
-        """
-        wanted = self.texts
-        made = calibration_texts(
-            self.loaded,
-            _encoder(self.loaded),
-            self.data,
-            self.context,
-            examples=wanted.examples,
-            batch_size=wanted.batch_size,
-            seed=wanted.seed,
-        )
-        return [right_padded(batch) for batch in made.batches]
+        """Padded on the right."""
+        raise NotImplementedError
 
     @property
     def model(self) -> PreTrainedModel:
@@ -77,35 +66,100 @@ class Subject:
         masks = (b.get(name) for b in self.batches for name in ("attention_mask", DECODER_MASK))
         return sum(int(mask.sum()) for mask in masks if mask is not None)
 
-    def fresh(self) -> LoadedModel:
-        """A copy of the model, for a method that changes it."""
-        return replace(self.loaded, model=copy.deepcopy(self.model))
+    def watch(self, seers: Mapping[Place, Watcher], title: str) -> None:
+        """One pass over the texts; the real values (N, D) of each place are shown to its seer,
+        batch by batch.
 
-    def watch(self, seers: Mapping[Site, Watcher], title: str) -> None:
-        """One pass over the texts; each site's values are shown to its seer, batch by batch."""
+        Raises:
+            NonFiniteError: a hidden state holds NaN or infinity.
+        """
         real, batches = RealTokens(), self.batches  # made before anyone watches
-        with inserted(self.model, {s: Watching(real.of(s), see) for s, see in seers.items()}):
-            self._read(batches, real, title)
+        states = {p: see for p, see in seers.items() if isinstance(p, HiddenState)}
+        sites = {p: see for p, see in seers.items() if not isinstance(p, HiddenState)}
+        with inserted(self.model, {s: Watching(real.of(s), see) for s, see in sites.items()}):
+            self._read(batches, real, states, title)
 
-    def _read(self, batches: Sequence[Batch], real: RealTokens, title: str) -> None:
+    def _read(
+        self,
+        batches: Sequence[Batch],
+        real: RealTokens,
+        seers: Mapping[HiddenState, Watcher],
+        title: str,
+    ) -> None:
         progress = self.context.progress
         with torch.inference_mode(), progress.task(title, len(batches)) as bar:
             for batch in batches:
                 self.context.stop_if_asked("a study")
                 real.read(batch)
-                final_states(self.model, batch)  # a language head's V logits are not looked at
+                if seers:
+                    _show(run_with_states(self.model, batch), real, seers)
+                else:
+                    final_states(self.model, batch)  # a language head's V logits are not looked at
                 bar.advance()
 
 
+@dataclass(frozen=True)
+class Given(Watched):
+    """A model and a few batches that come from no data."""
+
+    given: Sequence[Batch]
+
+    @cached_property
+    def batches(self) -> Sequence[Batch]:
+        return self.given
+
+
+@dataclass(frozen=True)
+class Subject(Watched):
+    """A model and what it reads of some data."""
+
+    data: TextData
+    texts: Texts
+    """Which of the data's training texts."""
+
+    @cached_property
+    def batches(self) -> Sequence[Batch]:
+        """The texts. Made when they are first asked for: a model that writes takes minutes for its
+        part, and not every study reads.
+        """
+        wanted = self.texts
+        made = calibration_texts(
+            self.loaded,
+            encoder_of(self.loaded),
+            self.data,
+            self.context,
+            examples=wanted.examples,
+            batch_size=wanted.batch_size,
+            seed=wanted.seed,
+        )
+        return [right_padded(batch) for batch in made.batches]
+
+    def fresh(self) -> LoadedModel:
+        """A copy of the model, for a method that changes it."""
+        return replace(self.loaded, model=copy.deepcopy(self.model))
+
+
+def _show(
+    seen: Mapping[StackName, Sequence[Tensor]],
+    real: RealTokens,
+    seers: Mapping[HiddenState, Watcher],
+) -> None:
+    for state, see in seers.items():
+        values = seen[state.stack][state.index][real.side(state.stack) > 0].float()
+        require_finite(state, values)
+        see(values)
+
+
 def open_model(
-    config: AnalyzeSettings, context: StepContext, *, shows_probabilities: bool = False
+    word: str, context: StepContext, *, shows_probabilities: bool = False
 ) -> LoadedModel:
     """The float model of a study.
 
     Args:
+        word: as the recipe names it.
         shows_probabilities: with attention whose probabilities are a site.
     """
-    folder = resolve_model(config.model, context.inputs, context.recipe_folder)
+    folder = resolve_model(word, context.inputs, context.recipe_folder)
     loaded = load_model(folder, attention="eager")
     for note in loaded.notes:
         context.progress.warn(note)
@@ -124,13 +178,20 @@ def open_subject(
             none that it can judge.
         DataError: the data cannot be read.
     """
-    loaded = open_model(config, context, shows_probabilities=shows_probabilities)
+    loaded = open_model(config.model, context, shows_probabilities=shows_probabilities)
     if isinstance(config, JudgedStudy):
         require_classes_or_numbers(config, loaded)
-    data = load_data(
-        context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
-    )
-    return Subject(loaded, data, config.calibration, context)
+    return reading(loaded, config.data, config.calibration, context)
+
+
+def reading(loaded: LoadedModel, data: str, texts: Texts, context: StepContext) -> Subject:
+    """A model and some training texts of the data with a name.
+
+    Raises:
+        DataError: the data cannot be read.
+    """
+    found = load_data(context.data[data], context.recipe_folder, name=data, seed=context.seed)
+    return Subject(loaded, context, found, texts)
 
 
 def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None:
@@ -153,8 +214,8 @@ def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None
         )
 
 
-def _encoder(loaded: LoadedModel) -> TextEncoder:
-    """The model's tokenizer with the inputs and the length of its task, if it has one."""
+def encoder_of(loaded: LoadedModel) -> TextEncoder:
+    """A model's tokenizer with the inputs and the length of its task, if it has one."""
     if loaded.task is not None:
         return TextEncoder.from_folder(
             loaded.folder, loaded.task.max_length, loaded.task.input_names

@@ -2,12 +2,13 @@
 
 An outlier dimension is large in nearly every token; far larger still it is in a few, and they are
 always of the same kind: separators, full stops, frequent words. That is why a share of tokens, not
-of values, can be clipped at little cost. At every norm where a dimension is an outlier the
+of values, can be clipped at little cost. At every place where a dimension is an outlier the
 `top_share` of tokens with the largest |y_j| is taken, and the words among them are counted:
 
     share = carriers that are this word / all carriers      lift = share / (its share of all tokens)
 
-`any` in place of a dimension: the largest max_j |y_j| of a token, over all norms.
+`any` in place of a dimension: the largest max_j |y_j| of a token, over all places. An encoder's and
+a decoder's tokens are not the same, and are counted apart.
 Source: Outlier Suppression (Wei et al. 2022), figure 10 and appendix D.1.
 """
 
@@ -22,13 +23,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from attar.analysis.config import OutlierTokensStep
-from attar.analysis.criteria import deviations, outlying
-from attar.analysis.norms import norms_of
+from attar.analysis.outlying.criteria import places_of, recognise
+from attar.analysis.outlying.hidden import Tokens
 from attar.analysis.studies.outliers import shared_dimensions
 from attar.analysis.study import Finding
-from attar.analysis.subject import Subject, open_subject
-from attar.errors import ModelError
-from attar.models.structure.sites import Site
+from attar.analysis.subject import Place, open_subject
 from attar.step import StepContext
 
 WORDS_SHOWN = 8
@@ -56,67 +55,74 @@ def outlier_tokens(config: OutlierTokensStep, context: StepContext) -> Finding:
     """The words that carry each outlier dimension, the most frequent carriers first.
 
     Raises:
-        ModelError: the model has several stacks, whose tokens are not the same.
+        ModelError: the family is unknown, or the criterion asks for biases and norms have none.
     """
     subject = open_subject(config, context)
-    norms = norms_of(subject.model)
-    if len({norm.site.stack for norm in norms}) > 1:
-        raise ModelError(
-            f"study outlier_tokens follows the tokens of one stack, model {config.model!r} has an "
-            'encoder and a decoder; use study = "outliers", which tells them apart'
-        )
-    off = deviations(config.criterion, norms, subject)
-    found = {norm.site: outlying(off[norm.site]) for norm in norms}
-    shared = shared_dimensions(norms, found, off)[: config.dimensions]
-    dimensions = [int(row["dimension"]) for row in shared]
-    sizes = {norm.site: _Magnitudes(dimensions) for norm in norms}
-    subject.watch({site: each.see for site, each in sizes.items()}, "values of tokens")
-    ids = token_ids(subject)
+    verdicts = recognise(config, subject)
+    having: dict[str, dict[int | str, list[Place]]] = {}
+    for stack in dict.fromkeys(place.stack for place in verdicts):
+        own = {place: verdict for place, verdict in verdicts.items() if place.stack == stack}
+        listed = [row["dimension"] for row in shared_dimensions(own)[: config.dimensions]]
+        having[stack] = {ANY: list(own)}
+        having[stack] |= {j: [p for p in own if j in own[p].dimensions] for j in listed}
+    sizes = {
+        place: _Magnitudes([int(j) for j in having[place.stack] if j != ANY])
+        for place in places_of(config, subject.model)
+    }
+    subject.watch({place: each.see for place, each in sizes.items()}, "values of tokens")
     words = Tokenizer.from_file(str(subject.loaded.folder / "tokenizer.json"))
-    having = {j: [site for site in found if j in found[site]] for j in dimensions}
-    rows = [
-        row
-        for dimension, sites in ({ANY: list(found)} | having).items()
-        for row in _carriers(dimension, sites, sizes, ids, words, config.top_share)
-    ]
+    rows: list[dict[str, Any]] = []
+    for stack, dimensions in having.items():
+        ids = Tokens.of(subject.model, subject.batches, stack).ids
+        for dimension, places in dimensions.items():
+            found = _carriers(dimension, places, sizes, ids, words, config.top_share)
+            rows += [{"stack": stack, **row} for row in found]
     facts = {
         "criterion": config.criterion,
         "top_share": config.top_share,
         "examples": subject.num_examples,
-        "tokens": len(ids),
+        "tokens": subject.num_tokens,
     }
-    first = {str(row["dimension"]): row["token"] for row in reversed(rows)}
-    return Finding(facts, {"rows": rows}, {"outlier_dimensions": dimensions, "carriers": first})
+    return Finding(facts, {"rows": rows}, _metrics(having, rows))
 
 
-def token_ids(subject: Subject) -> Tensor:
-    """The real tokens of all texts in the order in which a watcher sees them, (N,)."""
-    return torch.cat([b["input_ids"][b["attention_mask"] > 0] for b in subject.batches])
+def _metrics(
+    having: Mapping[str, Mapping[int | str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Dimensions and their first carriers; of two stacks, each by its name."""
+    found: dict[str, dict[str, Any]] = {}
+    for stack, dimensions in having.items():
+        own = [row for row in rows if row["stack"] == stack]
+        found[stack] = {
+            "outlier_dimensions": [j for j in dimensions if j != ANY],
+            "carriers": {str(row["dimension"]): row["token"] for row in reversed(own)},
+        }
+    return next(iter(found.values())) if len(found) == 1 else found
 
 
 def _carriers(
     dimension: int | str,
-    sites: Sequence[Site],
-    sizes: Mapping[Site, _Magnitudes],
+    places: Sequence[Place],
+    sizes: Mapping[Place, _Magnitudes],
     ids: Tensor,
     words: Tokenizer,
     top_share: float,
 ) -> list[dict[str, Any]]:
-    """The words among the largest values of a dimension, pooled over norms."""
+    """The words among the largest values of a dimension, pooled over places."""
     count = max(1, round(top_share * len(ids)))
     carried: Counter[int] = Counter()
     magnitude: dict[int, list[float]] = {}
-    for site in sites:
-        values, places = sizes[site].of(dimension).topk(count)
-        carried.update(ids[places].tolist())
-        for word, value in zip(ids[places].tolist(), values.tolist(), strict=True):
+    for place in places:
+        values, rows = sizes[place].of(dimension).topk(count)
+        carried.update(ids[rows].tolist())
+        for word, value in zip(ids[rows].tolist(), values.tolist(), strict=True):
             magnitude.setdefault(word, []).append(value)
     everywhere = Counter(ids.tolist())
     ranks = {word: rank for rank, (word, _) in enumerate(everywhere.most_common(), start=1)}
     return [
         {
             "dimension": dimension,
-            "norms": len(sites),
+            "norms": len(places),
             "token": words.id_to_token(word) or f"#{word}",
             "share": times / carried.total(),
             "share_of_tokens": everywhere[word] / len(ids),

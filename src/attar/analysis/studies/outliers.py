@@ -1,84 +1,191 @@
-"""`outliers`: the hidden dimensions that stand out, at each norm and through the depth of a model.
+"""`outliers`: the hidden dimensions that stand out, through the depth of a model.
 
 A few dimensions carry far larger values than the rest, in the same position in block after block;
-one grid for the whole tensor is then as coarse as they demand. Each norm's dimensions are counted
-by a criterion (`criteria`); a dimension is *recognised k times* when it is an outlier of k norms.
-Stacks are told apart, because an encoder's and a decoder's outliers are different ones.
+one grid for the whole tensor is then as coarse as they demand. Dimensions are recognised at each
+place by a criterion (`criteria`), and counted: a dimension is *recognised k times* when it is an
+outlier of k blocks, at whichever of their norms. Stacks are told apart, because an encoder's and a
+decoder's outliers are different ones.
 
-Left out: the criteria that look at single tokens (massive activations) and at tails (kurtosis).
+Beside the dimensions, and from the same pass: how heavy the tails of the hidden states are
+(`figures`), and the single tokens with massive values (`massive`).
 Source: Outlier Suppression (Wei et al. 2022), figures 9 and 11; EOFD (2025), appendix H.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from tokenizers import Tokenizer
 
 from attar.analysis.config import OutliersStep
-from attar.analysis.criteria import deviations, outlying, reads_texts
-from attar.analysis.norms import PlacedNorm, norms_of
+from attar.analysis.outlying.criteria import BORDER, Verdict, recognise, together
+from attar.analysis.outlying.figures import LayerFigures
+from attar.analysis.outlying.hidden import Tokens, hidden_states_of
+from attar.analysis.outlying.massive import Massive, massive_rows
+from attar.analysis.outlying.norms import place_row
 from attar.analysis.study import Finding
-from attar.analysis.subject import open_subject
-from attar.models.structure.sites import Site
+from attar.analysis.subject import Place, Subject, open_subject
 from attar.step import StepContext
+
+MOST_MASSIVE = 200
+"""Rows of massive activations that are written; they are counted all."""
 
 
 def outliers(config: OutliersStep, context: StepContext) -> Finding:
-    """Outlier dimensions of every norm, and how many norms and blocks share each.
+    """Outlier dimensions of every place and how many places and blocks share each, figures of the
+    hidden states, and massive activations.
 
-    Returns: `metrics.outliers`: stack → norm → dimensions, the farthest first.
+    Returns: `metrics.outliers`: stack → place → dimensions, the strongest first.
+    Raises:
+        ModelError: the family is unknown, or the criterion asks for biases and norms have none.
+        NonFiniteError: a hidden state holds NaN or infinity.
     """
     subject = open_subject(config, context)
-    norms = norms_of(subject.model)
-    off = deviations(config.criterion, norms, subject)
-    found = {norm.site: outlying(off[norm.site]) for norm in norms}
-    shared = shared_dimensions(norms, found, off)
-    by_stack: dict[str, dict[str, list[int]]] = {}
-    for norm in norms:
-        by_stack.setdefault(norm.site.stack, {})[norm.site.fqn] = found[norm.site]
-    rows = [
-        {
-            **norm.place,
-            "dimensions": found[norm.site],
-            "deviations": {
-                str(row["dimension"]): float(off[norm.site][row["dimension"]])
-                for row in shared
-                if row["stack"] == norm.site.stack
+    states = _States(subject) if config.activations else None
+    verdicts = recognise(config, subject, states.watchers() if states else None)
+    shared = shared_dimensions(verdicts)
+    facts: dict[str, Any] = {
+        "criterion": config.criterion,
+        "hidden_size": len(next(iter(verdicts.values())).strength),
+        "border": config.token_share if config.criterion == "activation_magnitude" else BORDER,
+    }
+    if config.criterion == "activation_magnitude":
+        facts |= {"magnitude": config.magnitude, "layer_share": config.layer_share}
+    if config.reads_texts or config.activations:
+        facts |= {"examples": subject.num_examples, "tokens": subject.num_tokens}
+    tables = {
+        "rows": _rows(verdicts, shared),
+        "shared": shared,
+        "recognised": recognised_times(shared),
+    }
+    metrics = _metrics(verdicts, shared)
+    if states is not None:
+        more, said = states.found()
+        tables |= more
+        facts["massive_activations"] = sum(said["massive_activations"].values())
+        metrics |= said
+    return Finding(facts, tables, metrics)
+
+
+class _States:
+    """What is seen of the hidden states, whatever the criterion."""
+
+    def __init__(self, subject: Subject) -> None:
+        model, states = subject.model, hidden_states_of(subject.model)
+        tokens = {
+            stack: Tokens.of(model, subject.batches, stack)
+            for stack in dict.fromkeys(state.stack for state in states)
+        }
+        self.words = Tokenizer.from_file(str(subject.loaded.folder / "tokenizer.json"))
+        self.figures = {state: LayerFigures() for state in states}
+        self.massive = {state: Massive(tokens[state.stack]) for state in states}
+
+    def watchers(self) -> Mapping[Place, Any]:
+        figures: dict[Place, Any] = {state: seen.see for state, seen in self.figures.items()}
+        massive: dict[Place, Any] = {state: seen.see for state, seen in self.massive.items()}
+        return together(figures, massive)
+
+    def found(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Tables, and metrics."""
+        layers = [
+            {**place_row(state), "layer": state.index, **figures.row()}
+            for state, figures in self.figures.items()
+        ]
+        counts: dict[str, int] = {}
+        for state, massive in self.massive.items():
+            counts[state.stack] = counts.get(state.stack, 0) + massive.num_found
+        tables = {
+            "layers": layers,
+            "massive": massive_rows(self.massive, self.words, MOST_MASSIVE),
+        }
+        return tables, {
+            "massive_activations": counts,
+            "kurtosis": _by_stack(layers, "kurtosis"),
+            "max_to_median": _by_stack(layers, "max_to_median"),
+            "largest_magnitude": {
+                stack: max(row["largest"] for row in layers if row["stack"] == stack)
+                for stack in counts
             },
         }
-        for norm in norms
+
+
+def _by_stack(layers: list[dict[str, Any]], key: str) -> dict[str, dict[str, Any]]:
+    """Stack → hidden state → the figure."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in layers:
+        found.setdefault(row["stack"], {})[row["norm"]] = row[key]
+    return found
+
+
+def _rows(verdicts: Mapping[Place, Verdict], shared: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a place, with the strength of every dimension that is an outlier of its stack."""
+    wanted = {
+        stack: [row["dimension"] for row in shared if row["stack"] == stack]
+        for stack in dict.fromkeys(place.stack for place in verdicts)
+    }
+    return [
+        {
+            **place_row(place),
+            "dimensions": verdict.dimensions,
+            "strengths": {str(j): float(verdict.strength[j]) for j in wanted[place.stack]},
+        }
+        for place, verdict in verdicts.items()
     ]
-    facts: dict[str, Any] = {"criterion": config.criterion, "hidden_size": len(norms[0].gamma)}
-    if reads_texts(config.criterion):
-        facts |= {"examples": subject.num_examples, "tokens": subject.num_tokens}
-    return Finding(facts, {"rows": rows, "shared": shared}, {"outliers": by_stack})
 
 
-def shared_dimensions(
-    norms: Sequence[PlacedNorm],
-    found: Mapping[Site, Sequence[int]],
-    off: Mapping[Site, Tensor],
-) -> list[dict[str, Any]]:
-    """One row a stack and outlier dimension: in how many norms and blocks it is one, those of most
-    norms first.
+def _metrics(
+    verdicts: Mapping[Place, Verdict], shared: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    found: dict[str, Any] = {}
+    for place, verdict in verdicts.items():
+        found.setdefault(place.stack, {})[place.fqn] = verdict.dimensions
+    blocks = {
+        stack: {str(r["dimension"]): r["blocks"] for r in shared if r["stack"] == stack}
+        for stack in found
+    }
+    counts = {stack: len(dimensions) for stack, dimensions in blocks.items()}
+    return {"outliers": found, "recognised": blocks, "num_outlier_dimensions": counts}
+
+
+def shared_dimensions(verdicts: Mapping[Place, Verdict]) -> list[dict[str, Any]]:
+    """One row a stack and outlier dimension: in how many places and blocks it is one, those of
+    most places first.
     """
     rows: list[dict[str, Any]] = []
-    for stack in dict.fromkeys(norm.site.stack for norm in norms):
-        sites = [norm.site for norm in norms if norm.site.stack == stack]
-        blocks = {site.block for site in sites} - {None}
-        for dimension in sorted({j for site in sites for j in found[site]}):
-            having = [site for site in sites if dimension in found[site]]
+    for stack in dict.fromkeys(place.stack for place in verdicts):
+        own = {place: verdict for place, verdict in verdicts.items() if place.stack == stack}
+        blocks = {place.block for place in own} - {None}
+        for dimension in sorted({j for verdict in own.values() for j in verdict.dimensions}):
+            having = [place for place in own if dimension in own[place].dimensions]
             rows.append(
                 {
                     "stack": stack,
                     "dimension": dimension,
                     "norms": len(having),
-                    "of_norms": len(sites),
-                    "blocks": len({site.block for site in having} - {None}),
+                    "of_norms": len(own),
+                    "blocks": len({place.block for place in having} - {None}),
                     "of_blocks": len(blocks),
-                    "largest_deviation": max(float(off[site][dimension]) for site in having),
+                    "largest": max(float(own[place].strength[dimension]) for place in having),
                 }
             )
     return sorted(rows, key=lambda r: (r["stack"] != "encoder", -r["norms"], r["dimension"]))
+
+
+def recognised_times(shared: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Appendix H: one row a stack and number of times, the most often recognised first."""
+    rows: list[dict[str, Any]] = []
+    for stack in dict.fromkeys(row["stack"] for row in shared):
+        own = [row for row in shared if row["stack"] == stack]
+        for times in sorted({row["blocks"] for row in own}, reverse=True):
+            dimensions = sorted(row["dimension"] for row in own if row["blocks"] == times)
+            rows.append(
+                {
+                    "stack": stack,
+                    "times": times,
+                    "of_blocks": own[0]["of_blocks"],
+                    "num_dimensions": len(dimensions),
+                    "dimensions": dimensions,
+                }
+            )
+    return rows

@@ -44,7 +44,7 @@ MiB with a head of two classes."""
 
 def sizes(config: SizesStep, context: StepContext) -> Finding:
     """MiB of the model and of the published ones at every width."""
-    loaded = open_model(config, context)
+    loaded = open_model(config.model, context)
     rows = [_row(config.model, loaded.model, width) for width in (FLOAT_WIDTH, *config.widths)]
     for name, (shape, published) in PUBLISHED.items():
         reference = cost_from_config(shape, num_labels=2).model

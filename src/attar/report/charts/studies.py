@@ -51,7 +51,7 @@ def _outliers(study: Study) -> tuple[Picture, ...]:
         listed = [row for row in shared if row.get("stack") == stack][:MOST_ROWS]
         names = [str(row.get("dimension")) for row in listed]
         cells = [
-            _deviation(name, place, norm, number(table(norm.get("deviations")).get(name)) or 0.0)
+            _deviation(name, place, norm, number(table(norm.get("strengths")).get(name)) or 0.0)
             for name in names
             for place, norm in enumerate(norms)
         ]

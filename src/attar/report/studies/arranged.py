@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from attar.report.reading import number
+from attar.report.quantities import number_text
+from attar.report.reading import number, table
 from attar.report.studies.columns import Column, Row
 
 NORM_WORDS = {
@@ -17,6 +18,8 @@ NORM_WORDS = {
     "cross_norm": "after cross-attention",
     "ffn_norm": "after FFN",
     "final_norm": "last",
+    "block": "output",
+    "normed_block": "output behind the last norm",
 }
 
 
@@ -27,7 +30,7 @@ def norm_name(row: Row) -> str:
         >>> norm_name({"block": 3, "kind": "mha_norm"}), norm_name({"kind": "embedding"})
         ('block 3, after attention', 'embedding')
     """
-    kind = str(row.get("kind", ""))
+    kind = str(row.get("kind", "block"))
     words = NORM_WORDS.get(kind, kind)
     stack = "decoder " if row.get("stack") == "decoder" else ""
     block = row.get("block")
@@ -36,6 +39,42 @@ def norm_name(row: Row) -> str:
 
 def with_norm_names(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
     return (), [{**row, "place": norm_name(row)} for row in rows]
+
+
+def with_strength(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
+    """How far each dimension stands out, in the unit of the criterion."""
+    if facts.get("criterion") == "activation_magnitude":
+        return (Column("largest", "largest share of tokens %", "percent"),), rows
+    return (Column("largest", "largest deviation, σ"),), rows
+
+
+def with_times(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
+    """How often, as appendix H of the EOFD paper says it."""
+    return (), [
+        {**row, "times": f"{row.get('times')} times across {row.get('of_blocks')} blocks"}
+        for row in rows
+    ]
+
+
+def with_both_weights(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
+    """Four figures of γ, four of β where any norm has one, and γ of the outlier dimensions."""
+    weights = [("gamma", "γ")]
+    if any(table(row.get("beta")) for row in rows):
+        weights.append(("beta", "β"))
+    names = (("mean", "mean"), ("std", "std"), ("min", "least"), ("max", "largest"))
+    columns = [
+        Column(f"{key} {name}", f"{said} {letter}")
+        for key, letter in weights
+        for name, said in names
+    ]
+    flat = []
+    for row in rows:
+        found = {key: table(row.get(key)) for key, _ in weights}
+        figures = {f"{key} {name}": found[key].get(name) for key in found for name, _ in names}
+        outliers = table(found["gamma"].get("outliers"))
+        said = [f"{name}: {number_text(number(value))}" for name, value in outliers.items()]
+        flat.append({**row, "place": norm_name(row), "outliers": said, **figures})
+    return (*columns, Column("outliers", "outlier dimensions: γ", "list")), flat
 
 
 def with_blocks(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:

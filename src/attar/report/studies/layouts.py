@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attar.report.studies.arranged import by_width, with_blocks, with_norm_names
+from attar.report.studies.arranged import (
+    by_width,
+    with_blocks,
+    with_both_weights,
+    with_norm_names,
+    with_strength,
+    with_times,
+)
 from attar.report.studies.columns import Column, Layout
 
 TITLES: Mapping[str, str] = {
     "outliers": "Outlier dimensions",
     "outlier_tokens": "Tokens that carry the outliers",
+    "gamma": "Scales and biases of the norms",
+    "histograms": "How large hidden states are",
     "site_cosine": "Each site against itself in few bits",
     "leave_one_kind": "One kind of tensor left in float, or quantized alone",
     "gamma_cosine": "What a norm's output gains without γ",
@@ -22,36 +31,101 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "outliers": (
         Layout(
             "shared",
-            "Dimensions that are outliers of a norm, those of most norms first",
+            "Outlier dimensions, those of most places first",
             (
                 Column("dimension", "dimension", "text"),
                 Column("stack", "stack", "text"),
-                Column("norms", "norms"),
+                Column("norms", "places"),
                 Column("of_norms", "of"),
                 Column("blocks", "blocks"),
                 Column("of_blocks", "of"),
-                Column("largest_deviation", "largest deviation, σ"),
             ),
+            with_strength,
+        ),
+        Layout(
+            "recognised",
+            "How often each dimension is recognised as an outlier; a block counts once",
+            (
+                Column("times", "recognised", "text"),
+                Column("stack", "stack", "text"),
+                Column("num_dimensions", "dimensions"),
+                Column("dimensions", "which", "list"),
+            ),
+            with_times,
         ),
         Layout(
             "rows",
-            "Each norm's outlier dimensions, the farthest first",
-            (Column("place", "norm", "text"), Column("dimensions", "dimensions", "list")),
+            "Each place's outlier dimensions, the strongest first",
+            (Column("place", "place", "text"), Column("dimensions", "dimensions", "list")),
+            with_norm_names,
+        ),
+        Layout(
+            "layers",
+            "Values of the hidden states; a normal distribution has kurtosis 3",
+            (
+                Column("place", "hidden state", "text"),
+                Column("std", "std"),
+                Column("kurtosis", "kurtosis"),
+                Column("largest_kurtosis", "largest of a dimension"),
+                Column("largest_kurtosis_dimension", "which"),
+                Column("median", "median magnitude"),
+                Column("largest", "largest"),
+                Column("largest_dimension", "in dimension"),
+                Column("max_to_median", "largest to median", "ratio"),
+            ),
+            with_norm_names,
+        ),
+        Layout(
+            "massive",
+            "Massive activations: above 100 and above 1,000 times the median of their text",
+            (
+                Column("token", "token", "code"),
+                Column("place", "hidden state", "text"),
+                Column("dimension", "dimension", "text"),
+                Column("value", "largest value"),
+                Column("times_the_median", "times the median", "ratio"),
+                Column("position", "at position"),
+                Column("times", "occurrences"),
+            ),
             with_norm_names,
         ),
     ),
     "outlier_tokens": (
         Layout(
             "rows",
-            "Tokens among the largest values of a dimension, over the norms where it is an outlier",
+            "Tokens among the largest values of a dimension, where it is an outlier",
             (
                 Column("dimension", "dimension", "text"),
+                Column("stack", "stack", "text"),
                 Column("token", "token", "code"),
                 Column("share", "of the carriers %", "percent"),
                 Column("share_of_tokens", "of all tokens %", "percent"),
                 Column("frequency_rank", "rank by frequency"),
                 Column("mean_magnitude", "mean magnitude"),
             ),
+        ),
+    ),
+    "gamma": (
+        Layout(
+            "rows",
+            "γ and β of every norm, and γ of its outlier dimensions",
+            (Column("place", "norm", "text"),),
+            with_both_weights,
+        ),
+    ),
+    "histograms": (
+        Layout(
+            "rows",
+            "Magnitudes in each hidden state",
+            (
+                Column("model", "model", "text"),
+                Column("place", "hidden state", "text"),
+                Column("median", "median"),
+                Column("p999", "99.9 % below"),
+                Column("largest", "largest"),
+                Column("values", "values"),
+            ),
+            with_norm_names,
         ),
     ),
     "site_cosine": (

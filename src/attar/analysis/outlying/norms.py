@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from attar.analysis.outlying.hidden import HiddenState
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.sites import Site
 from attar.models.structure.views import NormView
@@ -28,13 +29,23 @@ class PlacedNorm:
     @property
     def place(self) -> dict[str, Any]:
         """Where it is, for a table."""
-        site = self.site
-        return {"norm": site.fqn, "kind": site.kind, "stack": site.stack, "block": site.block}
+        return place_row(self.site)
 
     @property
     def gamma(self) -> Tensor:
         """γ, (D,), float64."""
         return self.view.weight.detach().double()
+
+    @property
+    def beta(self) -> Tensor | None:
+        """β, (D,), float64; None in an RMSNorm."""
+        bias = self.view.bias
+        return None if bias is None else bias.detach().double()
+
+
+def place_row(place: Site | HiddenState) -> dict[str, Any]:
+    """Where a norm or a hidden state is, for a table."""
+    return {"norm": place.fqn, "kind": place.kind, "stack": place.stack, "block": place.block}
 
 
 def norms_of(model: PreTrainedModel) -> list[PlacedNorm]:

@@ -1,0 +1,225 @@
+"""When a hidden dimension is an outlier, at a norm's output or in a layer's hidden state.
+
+    gamma_3sigma            |γ_j − mean(γ)| > 3 · std(γ)                    (no text is read)
+    gamma_and_bias_3sigma   the same of γ and of β, at one position          (no text is read)
+    activation_std          s_j − mean(s) > 3 · std(s),   s_j = std over tokens of y_j
+    activation_magnitude    |y_j| ≥ 6 in ≥ 6 % of the tokens, in ≥ 25 % of the stack's blocks
+
+A dimension's *strength* is how far it stands out: for the first three the left side over the
+standard deviation, so that 3 is the border (of γ and β the smaller one counts); for the last the
+share of tokens, whose border is 6 %. One dimension of D can deviate by at most √(D−1) standard
+deviations, and k equal ones by about √(D/k): in a model of ten dimensions or fewer nothing is ever
+an outlier by the first three.
+
+Left out: criteria that look at single tokens (`massive`) and at tails (`figures`); they name no
+dimensions.
+Source: γ as in the EOFD paper (NAACL 2025), appendix H; γ and β in Kovaleva et al. (2021);
+magnitudes in Dettmers et al. (2022), section 3, who look at what each block reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.analysis.config import OutlierCriterion
+from attar.analysis.outlying.hidden import hidden_states_of
+from attar.analysis.outlying.norms import PlacedNorm, norms_of
+from attar.analysis.subject import Place, Subject
+from attar.errors import ModelError
+from attar.numerics.moments import Moments
+from attar.quantization.calibration.calibrate import Watcher
+
+BORDER = 3.0
+"""Standard deviations."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a criterion says of one place."""
+
+    strength: Tensor
+    """(D,): standard deviations, or a share of tokens."""
+    dimensions: list[int]
+    """The outliers, the strongest first."""
+
+
+class Recognises(Protocol):
+    """A criterion at work on one model."""
+
+    def watchers(self) -> Mapping[Place, Watcher]:
+        """What must be shown to it before it can say anything."""
+        ...
+
+    def verdicts(self) -> dict[Place, Verdict]:
+        """Of every place, in the order of the forward pass."""
+        ...
+
+
+def recognise(
+    config: OutlierCriterion, subject: Subject, also: Mapping[Place, Watcher] | None = None
+) -> dict[Place, Verdict]:
+    """The outlier dimensions of every place, by the criterion of a study's settings.
+
+    Args:
+        also: watchers of other figures, for the same pass over the texts.
+    Raises:
+        ModelError: the criterion asks for biases and the norms have none.
+        NonFiniteError: a hidden state holds NaN or infinity.
+    """
+    criterion = CRITERIA[config.criterion](config, subject.model)
+    seers = together(criterion.watchers(), also or {})
+    if seers:
+        subject.watch(seers, "spread of activations")
+    return criterion.verdicts()
+
+
+def together(*several: Mapping[Place, Watcher]) -> dict[Place, Watcher]:
+    """All watchers of each place as one."""
+    found: dict[Place, list[Watcher]] = {}
+    for seers in several:
+        for place, see in seers.items():
+            found.setdefault(place, []).append(see)
+
+    def each(watchers: Sequence[Watcher]) -> Watcher:
+        def see_all(values: Tensor) -> None:
+            for see in watchers:
+                see(values)
+
+        return see_all
+
+    return {place: each(watchers) for place, watchers in found.items()}
+
+
+class _OfWeights:
+    """Norms whose γ, and β where it is asked for, stand out."""
+
+    def __init__(self, config: OutlierCriterion, model: PreTrainedModel) -> None:
+        self.norms = norms_of(model)
+        self.with_bias = config.criterion == "gamma_and_bias_3sigma"
+        bare = [norm.view.fqn for norm in self.norms if norm.beta is None]
+        if self.with_bias and bare:
+            raise ModelError(
+                f"criterion gamma_and_bias_3sigma compares γ and β of every norm; {len(bare)} of "
+                f"the {len(self.norms)} norms of model {config.model!r} have no bias, the first is "
+                f'{bare[0]}; use criterion = "gamma_3sigma"'
+            )
+
+    def watchers(self) -> Mapping[Place, Watcher]:
+        return {}
+
+    def verdicts(self) -> dict[Place, Verdict]:
+        return {norm.site: by_deviation(self._deviation(norm)) for norm in self.norms}
+
+    def _deviation(self, norm: PlacedNorm) -> Tensor:
+        of_gamma = standardised(norm.gamma).abs()
+        if not self.with_bias or norm.beta is None:
+            return of_gamma
+        return torch.minimum(of_gamma, standardised(norm.beta).abs())
+
+
+@dataclass
+class _Spread:
+    moments: Moments = field(default_factory=Moments)
+
+    def see(self, values: Tensor) -> None:
+        self.moments = self.moments.merged(Moments.of(values))
+
+
+class _OfSpread:
+    """Places where a dimension's values vary more than the others' do."""
+
+    def __init__(self, config: OutlierCriterion, model: PreTrainedModel) -> None:
+        self.spreads: dict[Place, _Spread] = {p: _Spread() for p in places_of(config, model)}
+
+    def watchers(self) -> Mapping[Place, Watcher]:
+        return {place: spread.see for place, spread in self.spreads.items()}
+
+    def verdicts(self) -> dict[Place, Verdict]:
+        return {p: by_deviation(standardised(s.moments.std)) for p, s in self.spreads.items()}
+
+
+class LargeValues:
+    """How many tokens have a large value in each dimension; of any cutting of the stream."""
+
+    def __init__(self, magnitude: float) -> None:
+        self.magnitude, self.tokens = magnitude, 0
+        self.counts = torch.zeros((), dtype=torch.int64)
+
+    def see(self, values: Tensor) -> None:
+        """Count values (N, D)."""
+        self.tokens += len(values)
+        self.counts = self.counts + (values.abs() >= self.magnitude).sum(dim=0)
+
+    @property
+    def shares(self) -> Tensor:
+        """(D,): of the tokens."""
+        return self.counts.double() / max(self.tokens, 1)
+
+
+class _OfMagnitude:
+    """Places where a dimension is large in many tokens, as it is in many blocks."""
+
+    def __init__(self, config: OutlierCriterion, model: PreTrainedModel) -> None:
+        self.config = config
+        self.seen: dict[Place, LargeValues] = {
+            place: LargeValues(config.magnitude) for place in places_of(config, model)
+        }
+
+    def watchers(self) -> Mapping[Place, Watcher]:
+        return {place: large.see for place, large in self.seen.items()}
+
+    def verdicts(self) -> dict[Place, Verdict]:
+        shares = {place: large.shares for place, large in self.seen.items()}
+        large = {place: share >= self.config.token_share for place, share in shares.items()}
+        often: dict[str, Tensor] = {}
+        for stack in dict.fromkeys(place.stack for place in shares):
+            inside = [p for p in shares if p.stack == stack and p.block is not None]
+            found = torch.stack([large[place] for place in inside]).double().mean(dim=0)
+            often[stack] = found >= self.config.layer_share
+        return {
+            place: Verdict(share, _strongest(share, large[place] & often[place.stack]))
+            for place, share in shares.items()
+        }
+
+
+CRITERIA: Mapping[str, Callable[[OutlierCriterion, PreTrainedModel], Recognises]] = {
+    "gamma_3sigma": _OfWeights,
+    "gamma_and_bias_3sigma": _OfWeights,
+    "activation_std": _OfSpread,
+    "activation_magnitude": _OfMagnitude,
+}
+
+
+def places_of(config: OutlierCriterion, model: PreTrainedModel) -> list[Place]:
+    """Where activations are looked at, in the order of the forward pass."""
+    if config.places == "hidden_states":
+        return [*hidden_states_of(model)]
+    return [norm.site for norm in norms_of(model)]
+
+
+def by_deviation(deviation: Tensor) -> Verdict:
+    """A verdict by the border of three standard deviations."""
+    return Verdict(deviation, _strongest(deviation, deviation > BORDER))
+
+
+def standardised(values: Tensor) -> Tensor:
+    """(values − mean) / std; zeros where all values are alike.
+
+    Example:
+        >>> standardised(torch.tensor([1.0, 1.0, 4.0]).double()).round(decimals=2).tolist()
+        [-0.71, -0.71, 1.41]
+    """
+    off = values - values.mean()
+    std = off.square().mean().sqrt()
+    return off / std if float(std) > 0 else torch.zeros_like(off)
+
+
+def _strongest(strength: Tensor, counts: Tensor) -> list[int]:
+    order = torch.argsort(strength, descending=True, stable=True)
+    return [int(j) for j in order[counts[order]]]

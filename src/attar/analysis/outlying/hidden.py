@@ -1,0 +1,128 @@
+"""The hidden states of a model, layer by layer: what its residual stream holds behind the
+embeddings and behind each block.
+
+They are taken as transformers gives them, so that figures can be compared with the literature's:
+number 0 is what enters the first block, number k what leaves block k − 1, and in a model with a
+final norm (T5, GPT-2, LLaMA) the last one has passed it, which makes its values much smaller than
+those before. The model computes in float32 here, as it was loaded: float16 ends at 65504, and T5's
+largest values exceed 1e5.
+
+Shape letters: `B` texts, `T` tokens, `N` real tokens of a stack, `D` hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.errors import NonFiniteError
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.sites import StackName
+from attar.quantization.calibration.calibrate import Batch
+from attar.quantization.calibration.real_tokens import DECODER_MASK, TEXTS_KEY, texts_of
+
+
+@dataclass(frozen=True)
+class HiddenState:
+    """One layer's hidden state; a place where outliers are looked for, as a `Site` is."""
+
+    fqn: str
+    """transformers' name of it."""
+    kind: str
+    """embedding, block, or normed_block: behind the last block and the norm that follows."""
+    block: int | None
+    """The block it leaves; None at the embedding."""
+    stack: StackName
+    index: int
+    """0 behind the embeddings."""
+
+
+def hidden_states_of(model: PreTrainedModel) -> list[HiddenState]:
+    """The hidden states of a model, stack by stack.
+
+    Raises:
+        ModelError: the family is unknown.
+    """
+    found: list[HiddenState] = []
+    stacks = anatomy_of(model).stacks
+    for stack in stacks:
+        name: StackName = stack.name  # pyright: ignore[reportAssignmentType]
+        prefix = f"{name}_" if len(stacks) > 1 else ""
+        last = len(stack.blocks)
+        for index in range(last + 1):
+            kind = "block" if index else "embedding"
+            if index == last and stack.final_norm is not None:
+                kind = "normed_block"
+            block = index - 1 if index else None
+            found.append(HiddenState(f"{prefix}hidden_states.{index}", kind, block, name, index))
+    return found
+
+
+def run_with_states(model: PreTrainedModel, batch: Batch) -> Mapping[StackName, Sequence[Tensor]]:
+    """Run `model` without its head on a batch: stack → L + 1 hidden states (B, T, D)."""
+    inputs = {name: tensor for name, tensor in batch.items() if name != TEXTS_KEY}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = decoder_ids(model, batch)
+    seen = model.base_model(**inputs, output_hidden_states=True, use_cache=False, return_dict=True)
+    if not model.config.is_encoder_decoder:
+        [stack] = anatomy_of(model).stacks
+        return {stack.name: seen.hidden_states}  # pyright: ignore[reportReturnType]
+    return {"encoder": seen.encoder_hidden_states, "decoder": seen.decoder_hidden_states}
+
+
+def decoder_ids(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """What the decoder of an encoder-decoder reads, (B, T): what the batch says, or, as a
+    classifier of these families does, the text itself behind the start token.
+    """
+    if "decoder_input_ids" in batch:
+        return batch["decoder_input_ids"]
+    ids = batch["input_ids"]
+    start = torch.full_like(ids[:, :1], model.config.decoder_start_token_id)
+    return torch.cat([start, ids[:, :-1]], dim=1)
+
+
+def require_finite(state: HiddenState, values: Tensor) -> None:
+    """Refuse values that no statistic can be made of.
+
+    Raises:
+        NonFiniteError: one is NaN or infinite.
+    """
+    bad = int((~values.isfinite()).sum())
+    if bad:
+        raise NonFiniteError(
+            f"{bad} of {values.numel()} values of {state.fqn} are NaN or infinite in float32; "
+            "check the weights: an earlier training step may have diverged"
+        )
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The real tokens of one stack, in the order in which a watcher of it sees them; (N,) each."""
+
+    ids: Tensor
+    positions: Tensor
+    """Real tokens before it in its row."""
+    texts: Tensor
+    """Which text it is of, from 0."""
+
+    @staticmethod
+    def of(model: PreTrainedModel, batches: Sequence[Batch], stack: str) -> Tokens:
+        """Of all batches, one after another."""
+        ids, positions, texts, seen = [], [], [], 0
+        for batch in batches:
+            is_decoder = stack == "decoder" and model.config.is_encoder_decoder
+            numbers = texts_of(batch)
+            if is_decoder:
+                numbers = batch.get(DECODER_MASK, numbers)
+            real = numbers > 0
+            ids.append((decoder_ids(model, batch) if is_decoder else batch["input_ids"])[real])
+            positions.append((real.long().cumsum(1) - 1)[real])
+            rows = torch.arange(len(real))[:, None] * (int(numbers.max()) + 1) + numbers
+            _, number = rows[real].unique(return_inverse=True)
+            texts.append(number + seen)
+            seen += int(number.max()) + 1
+        return Tokens(torch.cat(ids), torch.cat(positions), torch.cat(texts))

@@ -1,0 +1,95 @@
+"""Massive activations: single values of single tokens, thousands of times larger than the rest.
+
+    |h| > 100   and   |h| > 1000 × the median of |values| of the same text in the same hidden state
+
+They sit in few dimensions of few tokens (the first one, separators, full stops) and act as a bias
+for attention; a whole outlier dimension is another thing. Medians are those of one text's real
+tokens, as in the paper, so that neither the batch nor its padding changes what is found; they are
+only computed where a value is large enough.
+
+Occurrences are gathered by (hidden state, dimension, word): so many words of so many texts carry
+the same value that a list of single tokens would say one thing a thousand times.
+Source: Sun et al. (2024), "Massive Activations in Large Language Models", section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from attar.analysis.outlying.hidden import HiddenState, Tokens
+
+LEAST, TIMES_THE_MEDIAN = 100.0, 1000.0
+
+
+@dataclass
+class Carried:
+    """What one word carries in one dimension of one hidden state."""
+
+    times: int = 0
+    value: float = 0.0
+    """The largest by magnitude, with its sign."""
+    position: int = 0
+    """Of that token in its text, from 0."""
+    ratio: float = 0.0
+    """Its magnitude over the median."""
+
+
+class Massive:
+    """The massive activations of one hidden state."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self.tokens, self.seen = tokens, 0
+        self.found: dict[tuple[int, int], Carried] = {}
+        """(dimension, token id) → what it carries."""
+
+    def see(self, values: Tensor) -> None:
+        """Look at the values (N, D) of the next N tokens."""
+        start, self.seen = self.seen, self.seen + len(values)
+        texts = self.tokens.texts[start : self.seen]
+        sizes = values.abs()
+        for text in texts[(sizes.amax(dim=1) > LEAST)].unique():
+            rows = (texts == text).nonzero().flatten()
+            own = sizes[rows]
+            median = float(own.median())
+            is_massive = (own > LEAST) & (own > TIMES_THE_MEDIAN * median)
+            for row, dimension in is_massive.nonzero().tolist():
+                place = int(rows[row])
+                self._note(start + place, dimension, float(values[place, dimension]), median)
+
+    def _note(self, token: int, dimension: int, value: float, median: float) -> None:
+        carried = self.found.setdefault((dimension, int(self.tokens.ids[token])), Carried())
+        carried.times += 1
+        if abs(value) > abs(carried.value):
+            carried.value, carried.position = value, int(self.tokens.positions[token])
+            carried.ratio = abs(value) / median if median else 0.0
+
+    @property
+    def num_found(self) -> int:
+        return sum(carried.times for carried in self.found.values())
+
+
+def massive_rows(
+    found: Mapping[HiddenState, Massive], words: Tokenizer, most: int
+) -> list[dict[str, Any]]:
+    """One row a hidden state, dimension and word, the largest values first."""
+    rows: Sequence[dict[str, Any]] = [
+        {
+            "stack": state.stack,
+            "layer": state.index,
+            "block": state.block,
+            "dimension": dimension,
+            "token": words.id_to_token(token) or f"#{token}",
+            "position": carried.position,
+            "value": carried.value,
+            "times": carried.times,
+            "times_the_median": carried.ratio,
+        }
+        for state, massive in found.items()
+        for (dimension, token), carried in massive.found.items()
+    ]
+    return sorted(rows, key=lambda row: -abs(row["value"]))[:most]

@@ -1,0 +1,154 @@
+"""`histograms`: how large the values of the hidden states are, layer by layer, in one model or two.
+
+    counts of |h| in bins that double every four,   on a logarithmic scale both ways
+
+An outlier dimension is a handful of values far to the right of everything else, and invisible on a
+linear scale of counts. Bins are fixed for all layers, models and runs (`numerics.magnitudes`), so
+that two histograms differ only where the models do: the same model distilled with and without a
+loss, a teacher and its student, the first layer and the last.
+
+Of models of different depth, each hidden state of the shallower one is shown beside the one at the
+same share of the other's depth. Stacks are told apart.
+Source: EOFD (2025), figures 5 to 11. *Differs from the paper*: magnitudes are on a logarithmic axis
+too (theirs is linear and fitted to each picture), and the text read by default is our own, in the
+same form (a question and its context, for T5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from attar.analysis.config import HistogramsStep
+from attar.analysis.outlying.hidden import HiddenState, hidden_states_of
+from attar.analysis.study import Finding
+from attar.analysis.subject import Given, Watched, encoder_of, open_model, reading
+from attar.errors import ModelError
+from attar.models.load import LoadedModel
+from attar.numerics.magnitudes import Magnitudes
+from attar.quantization.calibration.calibrate import right_padded, to_tensors
+from attar.quantization.calibration.real_tokens import DECODER_MASK
+from attar.step import StepContext
+
+PER_OCTAVE = 4
+"""Bins from a magnitude to its double."""
+SHOWN = 6
+"""Hidden states beside the embeddings', where the settings name none."""
+QUESTION = (
+    "question: Which gas makes bread dough rise? context: Yeast feeds on the sugars in flour and "
+    "gives off carbon dioxide. The gas is caught in a net of gluten, so the dough swells; in the "
+    "oven its bubbles grow until the crust sets, and most of the gas escapes. Bread without yeast "
+    "stays flat unless baking soda or whipped egg whites lift it. Bakers keep a warm corner for "
+    "the dough, because yeast works slowly in the cold and dies in water that is too hot."
+)
+ANSWER = "carbon dioxide"
+Seen = Mapping[HiddenState, Magnitudes]
+
+
+def histograms(config: HistogramsStep, context: StepContext) -> Finding:
+    """Counts of magnitudes of each shown hidden state of each model.
+
+    Raises:
+        ModelError: a family is unknown, or a model has no such hidden state.
+        NonFiniteError: a hidden state holds NaN or infinity.
+    """
+    words = [config.model, *([config.compare_with] if config.compare_with else [])]
+    opened = [open_model(word, context) for word in words]
+    depths = [_depths(loaded) for loaded in opened]
+    facts: dict[str, Any] = {"bins_per_octave": PER_OCTAVE}
+    rows: list[dict[str, Any]] = []
+    for number, (word, loaded) in enumerate(zip(words, opened, strict=True)):
+        watched = _watched(config, loaded, context)
+        facts |= {"examples": watched.num_examples, "tokens": watched.num_tokens}
+        wanted = {
+            (stack, layers[number]): line
+            for stack in depths[number]
+            for line, layers in enumerate(_shown(config, words, stack, depths))
+        }
+        for state, seen in _look(watched, set(wanted)).items():
+            line = wanted[state.stack, state.index]
+            rows.append({"model": word, "line": line, **_row(state, seen)})
+    facts["text"] = "a question and its context" if config.data is None else config.data
+    return Finding(facts, {"rows": rows}, {"magnitudes": _metrics(rows)})
+
+
+def _depths(loaded: LoadedModel) -> dict[str, int]:
+    """Stack → number of its last hidden state."""
+    states = hidden_states_of(loaded.model)
+    return {stack: max(s.index for s in states if s.stack == stack) for stack in _stacks(states)}
+
+
+def _stacks(states: list[HiddenState]) -> list[str]:
+    return list(dict.fromkeys(state.stack for state in states))
+
+
+def _shown(
+    config: HistogramsStep, words: list[str], stack: str, depths: list[dict[str, int]]
+) -> Iterator[tuple[int, ...]]:
+    """Which hidden state of each model stands in each line; of a model without such a stack, as if
+    it were as deep as the other.
+    """
+    lasts = [depth.get(stack, max(d.get(stack, 0) for d in depths)) for depth in depths]
+    for layer in config.layers or ():
+        for word, last in zip(words, lasts, strict=True):
+            if layer > last:
+                raise ModelError(
+                    f"study histograms is asked for hidden state {layer} of the {stack}, model "
+                    f"{word!r} has 0 to {last}; name fewer layers, or leave them out"
+                )
+        yield tuple(layer for _ in words)
+    if config.layers is None:
+        fewest = min(lasts)
+        steps = min(fewest, SHOWN)
+        for step in range(steps + 1):
+            layer = round(step * fewest / steps)
+            yield tuple(round(layer * last / fewest) for last in lasts)
+
+
+def _watched(config: HistogramsStep, loaded: LoadedModel, context: StepContext) -> Watched:
+    if config.data is not None:
+        return reading(loaded, config.data, config.calibration, context)
+    encoder = encoder_of(loaded)
+    batch = to_tensors(encoder.encode([(QUESTION,)]).batch([0]))
+    if loaded.model.config.is_encoder_decoder:
+        answer = to_tensors(encoder.encode([(ANSWER,)]).batch([0]))["input_ids"]
+        start = torch.full_like(answer[:, :1], loaded.model.config.decoder_start_token_id)
+        batch["decoder_input_ids"] = torch.cat([start, answer[:, :-1]], dim=1)
+        batch[DECODER_MASK] = torch.ones_like(answer)
+    return Given(loaded, context, [right_padded(batch)])
+
+
+def _look(watched: Watched, wanted: set[tuple[str, int]]) -> Seen:
+    states = hidden_states_of(watched.model)
+    seen = {s: Magnitudes() for s in states if (s.stack, s.index) in wanted}
+    watched.watch({state: each.see for state, each in seen.items()}, "magnitudes")
+    return seen
+
+
+def _row(state: HiddenState, seen: Magnitudes) -> dict[str, Any]:
+    counts = seen.coarse(PER_OCTAVE)
+    first, last = min(counts), max(counts)
+    return {
+        "norm": state.fqn,
+        "stack": state.stack,
+        "layer": state.index,
+        "kind": state.kind,
+        "block": state.block,
+        "values": seen.total,
+        "median": seen.median,
+        "p999": seen.quantile(0.999),
+        "largest": seen.largest,
+        "first_bin": first,
+        "counts": [counts.get(place, 0) for place in range(first, last + 1)],
+    }
+
+
+def _metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Model → hidden state → its median, 99.9 % and largest magnitude."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        figures = {name: row[name] for name in ("median", "p999", "largest")}
+        found.setdefault(row["model"], {})[row["norm"]] = figures
+    return found
