@@ -1,5 +1,5 @@
 """What a term must know of two models before the first forward pass: how deep and how wide they
-are.
+are, and which tokens see which.
 """
 
 from __future__ import annotations
@@ -18,6 +18,16 @@ class StackShape:
     hidden_size: int
     heads: int
     head_size: int
+    kv_heads: int | None = None
+    """Heads of keys and values; None: as many as of queries."""
+    is_causal: bool = False
+    """A token sees itself and what stands before it only."""
+
+    @property
+    def heads_of(self) -> Mapping[str, int]:
+        """Heads of its queries, keys and values."""
+        shared = self.heads if self.kv_heads is None else self.kv_heads
+        return {"query": self.heads, "key": shared, "value": shared}
 
 
 Shape = Mapping[str, StackShape]
@@ -44,7 +54,7 @@ class Pair:
         if set(self.student) != set(self.teacher):
             raise ModelError(
                 f"{kind}: the student has the stacks {list(self.student)}, the teacher "
-                f"{list(self.teacher)}; hidden states are compared stack by stack, so use a "
+                f"{list(self.teacher)}; what is inside is compared stack by stack, so use a "
                 "student of the teacher's kind, or a loss on predictions such as forward_kl"
             )
         return tuple(self.student)

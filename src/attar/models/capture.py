@@ -3,7 +3,7 @@
 Hidden states come from hooks around the blocks that the anatomy names. Scores are harder: a fused
 attention kernel never holds them, and how they come about (rotary positions, T5's bias, fewer key
 heads than query heads) differs by family. But all families hand their finished queries and keys to
-one pluggable attention function. Ours records, in float32, without the mask, before the softmax,
+one pluggable attention function. Ours records, in float32 at least, before mask and softmax,
 
     scores = q kᵀ · scaling + position bias        (B, H, T, S)
 
@@ -160,16 +160,20 @@ def _record(
     if recorder is None:
         return
     if recorder.qkv is not None:
-        q, k, v = (t.float().transpose(1, 2).flatten(2) for t in (query, key, value))
+        q, k, v = (_wide(t).transpose(1, 2).flatten(2) for t in (query, key, value))
         recorder.qkv((q, k, v))
     if recorder.scores is None:
         return
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
     shared_by = query.shape[1] // key.shape[1]
-    keys = key.float().repeat_interleave(shared_by, dim=1)
+    keys = _wide(key).repeat_interleave(shared_by, dim=1)
     with torch.autocast(query.device.type, enabled=False):
-        scores = query.float() @ keys.transpose(2, 3) * factor
+        scores = _wide(query) @ keys.transpose(2, 3) * factor
     recorder.scores(scores if bias is None else scores + bias)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _recording_twin(kind: str) -> str:

@@ -74,6 +74,8 @@ def shape_of(model: PreTrainedModel) -> Shape:
             hidden_size=int(model.config.hidden_size),
             heads=stack.blocks[0].attention.heads,
             head_size=stack.blocks[0].attention.head_size,
+            kv_heads=stack.blocks[0].attention.kv_heads,
+            is_causal=stack.blocks[0].attention.is_causal,
         )
         for stack in anatomy_of(model).stacks
     }
