@@ -6,7 +6,8 @@ same rows, and a difference whose interval holds 0 is *called* inside the noise.
 
     int8 is 0.4 points below student (95 % interval −1.1 … +0.3, n = 1,104): inside the noise.
 
-A point is a hundredth of any metric, as GLUE reports them.
+A point is a hundredth of any metric, as GLUE reports them; what a language model costs has units of
+its own, and of those less is better.
 """
 
 from __future__ import annotations
@@ -14,8 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attar.numerics.metrics import LANGUAGE
 from attar.numerics.statistics import Bootstrapped, Difference, paired_bootstrap
 
+LANGUAGE_UNITS = {
+    "nll": "nats a token",
+    "perplexity": "of perplexity",
+    "bits_per_byte": "bits a byte",
+}
+FINE = 0.02
+"""An interval of language metrics narrower than this is told with four decimals."""
 NARROW_POINTS = 0.5
 """An interval narrower than this is told with two decimals: one would round it to nothing."""
 
@@ -51,6 +60,8 @@ def sentence(model: str, against: str, metric: str, difference: Difference) -> s
         >>> sentence("int8", "student", "accuracy", Difference(-0.004, -0.011, 0.003, 1104))
         'int8 is 0.4 points below student (95 % interval −1.1 … +0.3, n = 1,104): inside the noise.'
     """
+    if metric in LANGUAGE:
+        return _language_sentence(model, against, metric, difference)
     value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
     decimals = 2 if high - low < NARROW_POINTS else 1
     size = f"{abs(value):.{decimals}f}"
@@ -64,6 +75,23 @@ def sentence(model: str, against: str, metric: str, difference: Difference) -> s
     interval = f"{_signed(low, decimals)} … {_signed(high, decimals)}"
     verdict = "inside the noise" if difference.within_noise else "outside the noise"
     return f"{claim} (95 % interval {interval}, n = {difference.n:,}): {verdict}."
+
+
+def _language_sentence(model: str, against: str, metric: str, difference: Difference) -> str:
+    value, low, high = difference.value, difference.low, difference.high
+    decimals = 4 if high - low < FINE else 3
+    size, unit = f"{abs(value):.{decimals}f}", LANGUAGE_UNITS[metric]
+    side = "worse" if value > 0 else "better"
+    claim = (
+        f"{model} is level with {against} in {metric}"
+        if float(size) == 0
+        else f"{model} is {side} than {against} by {size} {unit}"
+    )
+    interval = f"{_signed(low, decimals)} … {_signed(high, decimals)}"
+    verdict = "inside the noise" if difference.within_noise else "outside the noise"
+    return (
+        f"{claim} (95 % interval {interval}, n = {difference.n:,} passages, + is worse): {verdict}."
+    )
 
 
 def _signed(points: float, decimals: int) -> str:

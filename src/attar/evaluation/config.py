@@ -39,6 +39,12 @@ class EvaluateStep(Config):
     data: str
     split: Literal["validation", "test"] = "validation"
     batch_size: int = Field(32, gt=0)
+    context: int | None = Field(None, gt=0)
+    """Of running text: tokens a model reads at most before the one it predicts; None: as many as
+    each model was trained on."""
+    stride: int | None = Field(None, gt=0)
+    """Of running text: tokens from one window to the next; None: the context, so that windows lie
+    side by side. Smaller: more context for every token, at context / stride times the work."""
     bootstrap: int = Field(2000, ge=100)
     """Resamples behind every interval."""
     speed: Speed | None = Speed()

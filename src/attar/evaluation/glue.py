@@ -24,7 +24,7 @@ from attar.numerics.statistics import Bootstrapped, bootstrap
 
 
 def labelled_split(data: TextData, name: str) -> Split:
-    """A split with at least one row, each of which has a label.
+    """A split with at least one row, each of which has a label (but of running text).
 
     Raises:
         DataError: there is no such split, it is empty, or rows lack their label; with the numbers.
@@ -36,7 +36,7 @@ def labelled_split(data: TextData, name: str) -> Split:
             f"split {name!r} of data {data.name!r} has 0 rows, and a metric needs at least 1 (rows "
             f"by split: {rows}; set aside: {len(data.set_aside):,}); choose another split or data"
         )
-    if not split.is_labelled:
+    if data.objective != "causal_lm" and not split.is_labelled:
         is_number = split.labels.dtype.kind == "f"
         missing = int(np.sum(np.isnan(split.labels) if is_number else split.labels < 0))
         raise DataError(

@@ -44,10 +44,17 @@ def exact_batch(folder: Path, task: Task, texts: Texts, tokens: int) -> dict[str
     }
 
 
-def _check_room(folder: Path, tokens: int) -> None:
+def room_of(folder: Path) -> int | None:
+    """Positions that a model's config speaks of; None: it says nothing."""
     config_file = folder / "config.json"
-    room = read_json(config_file).get("max_position_embeddings") if config_file.is_file() else None
-    if isinstance(room, int) and tokens > room:
+    config = read_json(config_file) if config_file.is_file() else {}
+    room = config.get("max_position_embeddings", config.get("n_positions"))
+    return room if isinstance(room, int) else None
+
+
+def _check_room(folder: Path, tokens: int) -> None:
+    room = room_of(folder)
+    if room is not None and tokens > room:
         raise UsageError(
             f"speed.tokens is {tokens}, the model in {folder} has {room} positions; "
             f"set speed.tokens to {room} or less"

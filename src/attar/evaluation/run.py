@@ -3,7 +3,8 @@
 Every form alike (float, simulated, deployed) through one door, `attar.models.forms.open_form`.
 In this order, so that what cannot work is refused before minutes are spent: data and metric names,
 class names of every model, predictions, metrics with paired intervals, latency in turns, memory.
-Models that write text are timed while they write (`tokens_per_s`) instead.
+Models that write text are timed while they write (`tokens_per_s`) instead, and models that go on
+with a text while they read.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ from attar.evaluation.glue import (
     predictions_from,
 )
 from attar.evaluation.inputs import exact_batch, longest_texts
+from attar.evaluation.language_modelling import (
+    bootstrapped_language_metrics,
+    foresee_all,
+    read_streams,
+    write_passages,
+)
 from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
 from attar.evaluation.predictions import logits_over, write_predictions
@@ -72,10 +79,12 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     speed = config.speed or SIZES_WITHOUT_TIMING
     threads = speed.threads or usable_cores()
     forms = {name: open_form(folder, threads) for name, folder in folders.items()}
-    writes_text = data.objective == "text_to_text"
+    is_text = data.objective in ("text_to_text", "causal_lm")
     rates: dict[str, dict[str, Any]] = {}
-    if writes_text:
+    if data.objective == "text_to_text":
         metrics, rates = _write(config, context, forms, data, split)
+    elif data.objective == "causal_lm":
+        metrics, rates = _foresee(config, context, forms, data, split)
     else:
         logits = _predict(config, context, forms, split, columns)
         metrics = _score(config, context, data, split, logits)
@@ -84,7 +93,7 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
         name: _facts(form, speed) | _intervals(name, metrics) | rates.get(name, {})
         for name, form in forms.items()
     }
-    if config.speed is not None and not writes_text:
+    if config.speed is not None and not is_text:
         for name, entries in _time(config.speed, context, forms, split, threads).items():
             models[name] |= {"latency_ms": entries[0], "latency": entries}
     if config.memory:
@@ -138,6 +147,29 @@ def _write(
         written, data, resamples=config.bootstrap, seed=derive_seed(seed, "bootstrap")
     )
     return metrics, {name: {"tokens_per_s": one.tokens_per_s} for name, one in written.items()}
+
+
+def _foresee(
+    config: EvaluateStep, context: StepContext, forms: Forms, data: TextData, split: Split
+) -> tuple[Metrics, dict[str, dict[str, Any]]]:
+    """Let the models predict running text: metric → model → value and resamples; how they read."""
+    streams = read_streams(forms, split, f"split {config.split!r} of data {data.name!r}")
+    tokens = sum(len(stream.ids) - 1 for stream in streams.values())
+    with context.progress.task(f"{context.name}: tokens", tokens) as bar:
+
+        def after_tokens(tokens: int, name: str) -> None:
+            _stop_if_asked(context)
+            bar.advance(tokens, name)
+
+        found = foresee_all(
+            forms, streams, config.context, config.stride, config.batch_size, after_tokens
+        )
+    write_passages(context.folder / "predictions.parquet", data, found)
+    seed = context.seed if config.seed is None else config.seed
+    metrics = bootstrapped_language_metrics(
+        found, data, resamples=config.bootstrap, seed=derive_seed(seed, "bootstrap")
+    )
+    return metrics, {name: one.how for name, one in found.items()}
 
 
 def _intervals(model: str, metrics: Metrics) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from attar.artifacts import disk_errors_explained
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
 from attar.evaluation.glue import known_metrics
+from attar.evaluation.predictions import texts_read
 from attar.numerics.rouge import rouge_scores
 from attar.numerics.statistics import Bootstrapped, bootstrap
 
@@ -68,7 +69,10 @@ def write_all(
         name: TextEncoder.from_folder(form.folder, form.task.max_length, form.task.input_names)
         for name, form in forms.items()
     }
-    encoded = {name: encoder.encode(split.texts) for name, encoder in encoders.items()}
+    encoded = {
+        name: encoder.encode(texts_read(forms[name].task, split.texts))
+        for name, encoder in encoders.items()
+    }
     found = {name: Written([""] * len(split)) for name in forms}
     by_length = np.argsort([-sum(map(len, texts)) for texts in split.texts], kind="stable")
     for start in range(0, len(split), batch_size):

@@ -17,8 +17,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -28,6 +29,11 @@ from attar.models.deployed.runtimes import DEPLOY_FILE, Deployment, model_size_m
 from attar.models.simulated.qparams import QPARAMS_FILE
 from attar.models.sources.safe_files import WEIGHTS_FILE, weight_files
 from attar.models.task import Task, find_model_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attar.models.choice import Candidates
 
 FormName = Literal["float", "simulated", "openvino", "onnxruntime"]
 
@@ -55,7 +61,9 @@ class Form(ABC):
 
     @abstractmethod
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits (B, C), float32, of int64 inputs (B, T)."""
+        """Logits (B, C), float32, of int64 inputs (B, T); of a model that answers with words, the
+        log-likelihoods of its classes' words; of one that goes on with a text, (B, T, V).
+        """
 
     def generate(self, batch: Mapping[str, np.ndarray]) -> WrittenTokens:
         """What the model writes to int64 inputs (B, T).
@@ -66,6 +74,17 @@ class Form(ABC):
         raise ModelError(
             f"{self.folder} ({self.form}) writes no text; models of text_to_text run in torch, "
             "float or simulated: name the step that trained or quantized one"
+        )
+
+    def nats(self, ids: np.ndarray) -> np.ndarray:
+        """−log p of every token but the first of each row, float32 (B, T − 1), of int64 ids (B, T).
+
+        Raises:
+            ModelError: it is none that predicts the next token.
+        """
+        raise ModelError(
+            f"{self.folder} ({self.form}) predicts no next token; causal language models run in "
+            "torch, float or simulated: name the step that trained or quantized one"
         )
 
     @abstractmethod
@@ -103,7 +122,41 @@ class TorchForm(Form):
         self._use_threads()
         with torch.inference_mode():
             inputs = {name: torch.from_numpy(batch[name]) for name in self.task.input_names}
+            if self._candidates is not None:
+                return self._word_scores(inputs)
             return self._model(**inputs).logits.float().numpy()
+
+    @cached_property
+    def _candidates(self) -> Candidates | None:
+        """The words of the classes; None: a classifier's head answers."""
+        from tokenizers import Tokenizer
+
+        from attar.models.choice import following_candidates, target_candidates
+
+        if not self.task.label_words:
+            return None
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        if self._model.config.is_encoder_decoder:
+            return target_candidates(tokenizer, self.task.label_words)
+        return following_candidates(tokenizer, self.task.label_words, self.task.template)
+
+    def _word_scores(self, inputs: Mapping[str, Tensor]) -> np.ndarray:
+        from attar.models.choice import word_scores
+
+        assert self._candidates is not None
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        return word_scores(self._model, self._candidates, ids, mask).numpy()
+
+    def nats(self, ids: np.ndarray) -> np.ndarray:
+        import torch
+
+        from attar.models.next_token import next_token_nats
+
+        if self.task.objective != "causal_lm":
+            return super().nats(ids)
+        self._use_threads()
+        with torch.inference_mode():
+            return next_token_nats(self._model, torch.from_numpy(ids)).numpy()
 
     def _use_threads(self) -> None:
         """A setting of the whole process: the caller's other models may want another number."""
