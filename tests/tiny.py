@@ -65,6 +65,24 @@ def write_tiny_bert(folder: Path, *, num_labels: int = 2, seed: int = 0, blocks:
     return folder
 
 
+def write_tiny_masked_lm(folder: Path, *, seed: int = 0) -> Path:
+    """A random two-block BERT that predicts masked words of the tiny tokenizer's vocabulary."""
+    import torch
+    from transformers import BertForMaskedLM
+
+    write_tokenizer(folder)
+    size = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BertForMaskedLM(tiny_config("bert", vocab_size=size, pad_token_id=0, **sizes))
+    with torch.no_grad():
+        for parameter in model.parameters():  # at its initial weights every place looks alike
+            parameter.mul_(8 if parameter.ndim > 1 else 1)
+    model.save_pretrained(folder)
+    return folder
+
+
 FAMILIES = ("bert", "roberta", "bart", "t5", "t5_gated", "gpt2", "llama", "qwen2")
 """Every kind of architecture the anatomy knows; T5 comes with two kinds of feed-forward."""
 VOCABULARY = 60

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import tiny
 from attar import cli
 from attar.artifacts import read_result
 from attar.errors import DataError, ModelError
@@ -203,3 +204,16 @@ def test_blocks_that_a_model_does_not_have_stop_a_run_before_its_first_step(
     with pytest.raises(DataError, match="calibration needs 5000 examples"):
         run_recipe(recipe, overrides=quiet, out=tmp_path, quiet=True)
     assert not (tmp_path / "tiny" / "teacher").exists()
+
+
+def test_made_rows_are_planned_and_trained_on(tmp_path: Path) -> None:
+    recipe = write(tmp_path)
+    tiny.write_tiny_masked_lm(tmp_path / "lm")
+    recipe.write_text(recipe.read_text().replace("max_steps = 2\n", "epochs = 1\n"))
+    made = 'steps.more={ run = "augment", model = "lm", data = "films", max_length = 40 }'
+    with_made = (made, 'steps.teacher.augmentation="more"', "steps.more.copies=3")
+    trained = flops(recipe, "teacher") - flops(recipe, "teacher", "steps.teacher.epochs=1e-9")
+    more = flops(recipe, "teacher", *with_made) - flops(recipe, "teacher")
+    assert more == pytest.approx(3 * trained, rel=0.5)  # 3 copies of each row
+    [one, many] = (flops(recipe, "more", made, f"steps.more.copies={n}") for n in (1, 100))
+    assert one == pytest.approx(0.4 * many, rel=1e-3)

@@ -24,11 +24,12 @@ from typing import Any
 
 import torch
 
-from attar.analysis.config import AnalyzeSettings, JudgedStudy, TextStudy
+from attar.analysis.config import AnalyzeSettings, HistogramsStep, JudgedStudy, TextStudy
 from attar.artifacts import MIB, read_json
 from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.data.tokenize import TextEncoder
+from attar.distillation.config import AugmentStep
 from attar.evaluation.config import EvaluateStep
 from attar.export.config import ExportStep
 from attar.models.config import ChangedModel, FromConfig, ModelReference, referenced_model
@@ -147,6 +148,7 @@ class _Planner:
     def __init__(self, recipe: Recipe, recipe_folder: Path) -> None:
         self.recipe, self.recipe_folder = recipe, recipe_folder
         self.models: dict[str, ModelPlan] = {}
+        self._made_rows: dict[str, int] = {}
         self._data: dict[str, TextData] = {}
         self._gflops: dict[str, float] = {}
 
@@ -165,6 +167,8 @@ class _Planner:
             return self._export(name, step)
         if isinstance(step, EvaluateStep):
             return self._evaluate(name, step)
+        if isinstance(step, AugmentStep):
+            return self._augment(name, step)
         return StepPlan(name, step.run, None, 0, RUNTIME_MIB, 1, REPORT_SECONDS)
 
     def _train(self, name: str, step: TrainStep) -> StepPlan:
@@ -173,6 +177,7 @@ class _Planner:
         model = replace(model, max_length=step.max_length)
         self.models[name] = model
         rows, tokens = self._texts(step.data, "train", model)
+        rows += self._made_rows.get(step.augmentation or "", 0)
         validation_rows, _ = self._texts(step.data, "validation", model)
         steps = step.max_steps or max(1, round((step.epochs or 3) * rows / step.batch_size))
         teacher = None if step.teacher is None else self._model(step.teacher, None, 128).cost
@@ -194,11 +199,26 @@ class _Planner:
             flops / (TRAIN_SHARE * self._speed(precision)) + OPEN_SECONDS,
         )
 
+    def _augment(self, name: str, step: AugmentStep) -> StepPlan:
+        """A row of a forward pass for every word that some copy replaces, about a token a word;
+        three tensors of scores a row; of a made row about four bytes a token, a third packed."""
+        model = self._model(step.model, None, step.max_length)
+        rows, tokens = self._texts(step.data, "train", model)
+        self._made_rows[name] = rows * step.copies
+        asked = 1 - (1 - step.probability) ** step.copies
+        flops = round(asked * rows * tokens * model.cost.flops(1, tokens))
+        scores = 3 * 4 * step.batch_tokens / tokens * model.cost.model.config.vocab_size
+        memory = model.size_mib + scores / MIB
+        speed = self._speed(choose_precision(step.precision, torch.device("cpu")).name)
+        seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * speed)
+        disk = rows * step.copies * tokens * 4 / 3 / MIB
+        return StepPlan(name, step.run, None, flops, RUNTIME_MIB + memory, disk, seconds)
+
     def _analyze(self, name: str, step: AnalyzeSettings) -> StepPlan:
         model = self._model(step.model, None, 128)
         watched, judged = step.passes
         flops, memory = 0, 3 * model.size_mib
-        if isinstance(step, TextStudy):
+        if isinstance(step, TextStudy | HistogramsStep) and step.data is not None:
             wanted = step.calibration
             available = len(self._loaded(step.data).split("train"))
             choose_examples(available, wanted.examples, self.recipe.seed, step.data)

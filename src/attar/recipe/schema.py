@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from attar.analysis.config import AnalyzeStep
 from attar.config import Config, as_tuples
 from attar.data.config import DataConfig
+from attar.distillation.config import AugmentStep
 from attar.evaluation.config import EvaluateStep
 from attar.export.config import ExportStep
 from attar.quantization.config import QuantizeStep
@@ -21,7 +22,7 @@ from attar.report.config import ReportStep
 from attar.training.config import TrainStep
 
 StepConfig = Annotated[
-    TrainStep | AnalyzeStep | QuantizeStep | ExportStep | EvaluateStep | ReportStep,
+    TrainStep | AugmentStep | AnalyzeStep | QuantizeStep | ExportStep | EvaluateStep | ReportStep,
     Field(discriminator="run"),
 ]
 

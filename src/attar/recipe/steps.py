@@ -67,14 +67,24 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("model.from", FLOAT),
             ModelPlace("model.tokenizer", FLOAT),
             ModelPlace("teacher", FLOAT),
+            ModelPlace("augmentation", ("augment",), only_steps=True),
+        ),
+        data=("data",),
+    ),
+    "augment": StepKind(
+        "attar.distillation.run:augment",
+        models=(
+            ModelPlace("model", FLOAT),
+            ModelPlace("model.from", FLOAT),
+            ModelPlace("model.tokenizer", FLOAT),
         ),
         data=("data",),
     ),
     "analyze": StepKind(
         "attar.analysis.run:analyze",
-        models=(ModelPlace("model", FLOAT),),
+        models=(ModelPlace("model", FLOAT), ModelPlace("compare_with", FLOAT)),
         data=("data",),
-        version=2,
+        version=3,
     ),
     "quantize": StepKind(
         "attar.quantization.run:quantize",

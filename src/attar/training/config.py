@@ -28,6 +28,8 @@ class TrainStep(Config):
     """What it then writes for each class, in the order of the data's label_names; None: those."""
     teacher: str | None = None
     """A step, folder, hub id or demo model; it runs in eval mode and learns nothing."""
+    augmentation: str | None = None
+    """An augment step, whose rows are learned from beside the train split."""
     losses: tuple[LossConfig, ...] = ()
     """Empty: cross_entropy without a teacher, forward_kl + cross_entropy in equal parts with
     one."""

@@ -23,6 +23,8 @@ class ModelPlace:
     """Kinds of steps whose artifact fits here."""
     needs_task: bool = False
     """The model must know its labels; bare pretrained weights do not."""
+    only_steps: bool = False
+    """What is named is no model but what a step of this recipe makes."""
 
 
 @dataclass(frozen=True)

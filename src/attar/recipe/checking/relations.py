@@ -78,6 +78,9 @@ def _model_problem(
             fit = " or ".join(map(repr, wanted.makers))
             return f"step {word!r} is a {run!r} step; what is needed here is made by a {fit} step"
         return None
+    if wanted.only_steps:
+        fit = " or ".join(map(repr, wanted.makers))
+        return f"no step is called {word!r}{did_you_mean(word, list(steps))}; name a {fit} step"
     if word.startswith("demo:"):
         return _demo_problem(word, wanted.needs_task)
     # Unlike Path's, it leaves the home of an unknown user as it is written.

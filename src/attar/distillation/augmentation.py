@@ -1,0 +1,162 @@
+"""Sentences made of sentences: some words replaced by words that a masked language model expects.
+
+A student learns from its teacher's answers, and answers need no gold labels, only texts of the
+task's kind; small tasks have too few. So each sentence gives `copies` new ones: every word is
+replaced with probability p, by one of the `top` words that the masked language model finds most
+probable in its place (or, for a word of several pieces, the nearest in its table of embeddings).
+
+    for copy c of text t, word w:   u, v ~ U[0, 1) from (seed, row, which text)
+        replaced if u < p;  by candidate ⌊v · top⌋ of (t, w)
+
+The candidates of a word depend on its text alone and not on the copy, so one question serves all
+copies, and a word that no copy replaces is never asked about. Each text of a pair is worked on by
+itself.
+
+Source: TinyBERT (Jiao et al. 2020), algorithm 1. *Differs from the paper*: there the words to the
+left of a mask are those of the copy, already replaced, which needs a forward pass for each word of
+each copy; and words of several pieces have their neighbours in GloVe. Here the word itself is never
+its own replacement, so p is the share that changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attar.distillation.masked_lm import MaskedLm, Request
+from attar.distillation.words import ReadText
+from attar.seeds import generator
+
+Candidates = Mapping[tuple[str, int], np.ndarray]
+"""(text, number of the word) → token ids, the best first."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one text becomes: bool and int64 (copies, words)."""
+
+    is_replaced: np.ndarray
+    candidate: np.ndarray
+
+
+@dataclass(frozen=True)
+class Made:
+    """Copies of the rows of a chunk, and what it took."""
+
+    rows: list[list[tuple[str, ...]]]
+    """Per source row its copies."""
+    words: int
+    """Words that could have been replaced, counted in every copy."""
+    replaced: int
+    questions: int
+    """Words that the masked language model was asked about."""
+    forwards: int
+
+
+def choose(
+    seed: int, row: int, which: int, copies: int, words: int, probability: float, top: int
+) -> Choice:
+    """Which words of a text change in which copy, and to which candidate: a pure function.
+
+    Args:
+        which: 0 or 1, the text of a pair.
+    """
+    draws = generator(seed, "augment", row, which).random((copies, words, 2))
+    return Choice(draws[..., 0] < probability, (draws[..., 1] * top).astype(np.int64))
+
+
+class Augmenter:
+    """Makes copies of rows.
+
+    Args:
+        tokens: id → the word it writes.
+        after_forward: called after each forward pass; may raise to stop.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Sequence[str]], list[ReadText]],
+        lm: MaskedLm,
+        tokens: Sequence[str],
+        *,
+        seed: int,
+        copies: int,
+        probability: float,
+        top: int,
+        after_forward: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._read, self._lm, self._tokens = read, lm, tokens
+        self._seed, self._copies, self._top = seed, copies, top
+        self._probability, self._after_forward = probability, after_forward
+
+    def augment(self, rows: Sequence[tuple[str, ...]], first_row: int) -> Made:
+        """Copies of the rows, which are numbered from `first_row`."""
+        distinct = list(dict.fromkeys(text for texts in rows for text in texts))
+        read = dict(zip(distinct, self._read(distinct), strict=True))
+        choices = [
+            [
+                self._choose(first_row + i, which, len(read[text].words))
+                for which, text in enumerate(texts)
+            ]
+            for i, texts in enumerate(rows)
+        ]
+        before = self._lm.num_forwards
+        candidates, questions = self._candidates(rows, choices, read)
+        made: list[list[tuple[str, ...]]] = []
+        for texts, chosen in zip(rows, choices, strict=True):
+            sides = [
+                self._copies_of(read[text], choice, candidates)
+                for text, choice in zip(texts, chosen, strict=True)
+            ]
+            made.append(list(zip(*sides, strict=True)))
+        flat = [choice for chosen in choices for choice in chosen]
+        return Made(
+            rows=made,
+            words=sum(choice.is_replaced.size for choice in flat),
+            replaced=sum(int(choice.is_replaced.sum()) for choice in flat),
+            questions=questions,
+            forwards=self._lm.num_forwards - before,
+        )
+
+    def _choose(self, row: int, which: int, words: int) -> Choice:
+        return choose(self._seed, row, which, self._copies, words, self._probability, self._top)
+
+    def _candidates(
+        self,
+        rows: Sequence[tuple[str, ...]],
+        choices: Sequence[Sequence[Choice]],
+        read: Mapping[str, ReadText],
+    ) -> tuple[Candidates, int]:
+        """Candidates of every word that some copy replaces, and of how many words the masked
+        language model was asked."""
+        wanted = {
+            (text, int(number))
+            for texts, chosen in zip(rows, choices, strict=True)
+            for text, choice in zip(texts, chosen, strict=True)
+            for number in np.flatnonzero(choice.is_replaced.any(axis=0))
+        }
+        requests = [Request(read[text], number) for text, number in sorted(wanted)]
+        whole = [request for request in requests if len(request.word.pieces) == 1]
+        pieced = [request for request in requests if len(request.word.pieces) > 1]
+        found: dict[tuple[str, int], np.ndarray] = {}
+        for batch in self._lm.batches(whole):
+            asked = [whole[i] for i in batch]
+            for request, ids in zip(asked, self._lm.answer(asked), strict=True):
+                found[request.text.text, request.number] = ids
+            self._after_forward()
+        if pieced:
+            for request, ids in zip(pieced, self._lm.neighbours(pieced), strict=True):
+                found[request.text.text, request.number] = ids
+        return found, len(whole)
+
+    def _copies_of(self, text: ReadText, choice: Choice, candidates: Candidates) -> list[str]:
+        made: list[str] = []
+        for is_replaced, candidate in zip(choice.is_replaced, choice.candidate, strict=True):
+            words = {
+                number: self._tokens[int(candidates[text.text, number][candidate[number]])]
+                for number in np.flatnonzero(is_replaced).tolist()
+            }
+            made.append(text.with_words(words))
+        return made

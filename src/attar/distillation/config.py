@@ -1,0 +1,36 @@
+"""Settings of `run = "augment"`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from attar.config import Config
+from attar.models.config import ModelReference
+
+
+class AugmentStep(Config):
+    """More training sentences, by letting a masked language model replace words."""
+
+    run: Literal["augment"] = "augment"
+    model: ModelReference
+    """A masked language model: its `config.json` names an architecture …ForMaskedLM."""
+    data: str
+    """Name of a `[data.<name>]` table; its train split is read."""
+    copies: int = Field(default=20, ge=1, le=100)
+    """Sentences made of each one; TinyBERT took 10 to 30, fewer for bigger tasks."""
+    probability: float = Field(default=0.4, ge=0, le=1)
+    """Of each word, in each copy, to be replaced."""
+    top: int = Field(default=15, ge=1, le=1000)
+    """A replacement is drawn from so many words."""
+    keep_labels: bool = False
+    """Give a made row its source's class. False: it has none, and only a teacher judges it."""
+    max_length: int = Field(default=128, ge=8, le=8192)
+    """Tokens the masked language model reads; words behind them stay."""
+    batch_tokens: int = Field(default=8192, ge=8)
+    """Tokens in one forward pass of the masked language model, padding included."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """As in training. bf16 may order words of nearly equal probability otherwise."""
+    seed: int | None = None
+    """None: the recipe's."""

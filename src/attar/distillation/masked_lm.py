@@ -1,0 +1,162 @@
+"""A masked language model asked about thousands of words at once.
+
+The problem: "which words fit here?" is one forward pass a word when asked plainly, and most of it
+is waste: a batch of one text keeps no core busy, and the head scores the whole vocabulary for every
+token though one is asked about. The idea: every (text, masked word) is a row; rows of like length
+share a batch of about `batch_tokens` tokens; and between body and head all tokens but the masked
+one are dropped, so that the head runs once a row. The answers are those of one pass a word.
+
+A word of several pieces has no single place to mask. Its neighbours in the table of embeddings are
+taken: by the cosine between a token's row and the mean of the word's rows.
+
+Shapes: R rows (masked words), T tokens, D hidden, V vocabulary, top words asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.distillation.words import ReadText, Word
+from attar.errors import ModelError
+
+WORDS_AT_ONCE = 1024
+"""Words of several pieces compared with the vocabulary together."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One word of one text that replacements are wanted for."""
+
+    text: ReadText
+    number: int
+    """Of the word in its text."""
+
+    @property
+    def word(self) -> Word:
+        return self.text.words[self.number]
+
+
+class MaskedLm:
+    """A masked language model and the tokens that can stand for a word.
+
+    Args:
+        fits_2V: bool (2, V); see `WordReader.whole_words`.
+        batch_tokens: tokens of a forward pass, padding included.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        fits_2V: np.ndarray,
+        *,
+        mask_id: int,
+        pad_id: int,
+        top: int,
+        batch_tokens: int,
+        bf16: bool = False,
+    ) -> None:
+        fewest = int(fits_2V.sum(axis=1).min())
+        if fewest <= top:
+            raise ModelError(
+                f"top is {top}, and the tokenizer has {fewest} tokens that are words by "
+                f"themselves; set top = {max(fewest - 1, 1)} or less"
+            )
+        self.model, self.device = model.eval(), model.device
+        self._fits_2V = torch.from_numpy(fits_2V).to(self.device)
+        self._mask_id, self._pad_id, self._top = mask_id, pad_id, top
+        self._batch_tokens, self._bf16 = batch_tokens, bf16
+        self.num_forwards = 0
+
+    def batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
+        """Numbers of the requests that one forward pass answers, short texts first."""
+        order = sorted(range(len(requests)), key=lambda i: len(requests[i].text.ids))
+        batch: list[int] = []
+        for i in order:
+            if batch and (len(batch) + 1) * len(requests[i].text.ids) > self._batch_tokens:
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    @torch.inference_mode()
+    def answer(self, requests: Sequence[Request]) -> np.ndarray:
+        """The `top` most probable words in the place of each word, the best first, without the word
+        itself: token ids, int64 (R, top).
+
+        Raises:
+            ModelError: the model gives no scores for a single place.
+        """
+        width = max(len(request.text.ids) for request in requests)
+        ids_RT = torch.full((len(requests), width), self._pad_id, dtype=torch.int64)
+        mask_RT = torch.zeros_like(ids_RT)
+        for row, request in enumerate(requests):
+            length = len(request.text.ids)
+            ids_RT[row, :length] = torch.from_numpy(request.text.ids)
+            mask_RT[row, :length] = 1
+        positions_R = torch.tensor([request.word.position for request in requests])
+        ids_RT[torch.arange(len(requests)), positions_R] = self._mask_id
+        scores_RV = self._scores(ids_RT, mask_RT, positions_R)
+        own_R = torch.tensor([request.word.pieces[0] for request in requests])
+        return self._best(scores_RV, requests, own_R)
+
+    def _scores(self, ids_RT: Tensor, mask_RT: Tensor, positions_R: Tensor) -> Tensor:
+        inputs = {"input_ids": ids_RT.to(self.device), "attention_mask": mask_RT.to(self.device)}
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
+        with autocast, _only_at(self.model, positions_R.to(self.device)):
+            scores_R1V: Tensor = self.model(**inputs).logits
+        self.num_forwards += 1
+        if scores_R1V.shape[:2] != (len(ids_RT), 1):
+            raise ModelError(
+                f"{type(self.model).__name__} gave scores of shape {tuple(scores_R1V.shape)} for "
+                f"one place in each of {len(ids_RT)} texts; use another masked language model, "
+                "such as bert-base-uncased"
+            )
+        return scores_R1V[:, 0].float()
+
+    def _best(self, scores_RV: Tensor, requests: Sequence[Request], own_R: Tensor) -> np.ndarray:
+        spaces_R = torch.tensor([int(request.word.after_space) for request in requests])
+        scores_RV = scores_RV.masked_fill(~self._fits_2V[spaces_R.to(self.device)], -torch.inf)
+        scores_RV.scatter_(1, own_R.to(self.device)[:, None], -torch.inf)
+        return scores_RV.topk(self._top, dim=1).indices.cpu().numpy()
+
+    @torch.inference_mode()
+    def neighbours(self, requests: Sequence[Request]) -> np.ndarray:
+        """The `top` nearest words in the table of embeddings: token ids, int64 (R, top)."""
+        table: Any = self.model.get_input_embeddings()
+        table_VD: Tensor = table.weight.float()[: self._fits_2V.shape[1]]
+        unit_VD = nn.functional.normalize(table_VD, dim=1)
+        found: list[np.ndarray] = []
+        for begin in range(0, len(requests), WORDS_AT_ONCE):
+            part = requests[begin : begin + WORDS_AT_ONCE]
+            pieces = [torch.tensor(request.word.pieces).to(self.device) for request in part]
+            mean_RD = torch.stack([table_VD[ids].mean(dim=0) for ids in pieces])
+            cosine_RV = nn.functional.normalize(mean_RD, dim=1) @ unit_VD.t()
+            own_R = torch.tensor([request.word.pieces[0] for request in part])
+            found.append(self._best(cosine_RV, part, own_R))
+        return np.concatenate(found)
+
+
+@contextmanager
+def _only_at(model: PreTrainedModel, positions_R: Tensor) -> Iterator[None]:
+    """For a while the body hands one token of each text on to the head."""
+
+    def keep_one(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+        hidden_RTD: Tensor = output.last_hidden_state
+        rows_R = torch.arange(len(positions_R), device=positions_R.device)
+        output.last_hidden_state = hidden_RTD[rows_R, positions_R][:, None]
+        return output
+
+    handle = model.base_model.register_forward_hook(keep_one)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,189 @@
+"""`run = "augment"`: data and a masked language model in; made rows out.
+
+Rows are worked on in chunks, so that memory does not grow with the data, and each chunk is written
+to the scratch folder as it is done: a killed run goes on with the first one that is missing. A part
+is a whole gzip file, and gzip files one after the other are one gzip file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attar.artifacts import disk_errors_explained, read_json, write_json
+from attar.data.augmented import ROWS_FILE, row_line, write_source
+from attar.data.load import load_data
+from attar.data.tables import Split, TextData
+from attar.distillation.augmentation import Augmenter, Made
+from attar.distillation.config import AugmentStep
+from attar.distillation.masked_lm import MaskedLm
+from attar.distillation.words import WordReader
+from attar.errors import DataError, ModelError, StoppedError, UsageError
+from attar.models.load import LoadedModel, build_model
+from attar.progress import Task
+from attar.step import StepContext
+from attar.training.limits import require_positions
+from attar.training.update.accelerator import open_accelerator
+
+CHUNK_ROWS = 512
+"""Rows worked on together: enough for full batches of like length, and a minute's work at most on
+a small CPU."""
+COUNTS = ("words", "replaced", "questions", "forwards")
+
+
+def augment(config: AugmentStep, context: StepContext) -> dict[str, Any]:
+    """Make `copies` rows of each training row.
+
+    Raises:
+        AttarError: whatever a user can mend.
+        StoppedError: asked to stop; what was made is kept.
+    """
+    data = load_data(
+        context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
+    )
+    train = _train_rows(config, context, data)
+    loaded = _masked_lm(config, context)
+    accelerator, precision = open_accelerator(config.precision, context)
+    loaded.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
+    reader = WordReader(loaded.folder, config.max_length)
+    tokens, fits_2V = reader.whole_words(int(loaded.model.config.vocab_size))
+    lm = MaskedLm(
+        loaded.model,
+        fits_2V,
+        mask_id=reader.mask_id,
+        pad_id=reader.pad_id,
+        top=config.top,
+        batch_tokens=config.batch_tokens,
+        bf16=precision.name == "bf16",
+    )
+    augmenter = Augmenter(
+        reader.read,
+        lm,
+        tokens,
+        seed=context.seed,
+        copies=config.copies,
+        probability=config.probability,
+        top=config.top,
+        after_forward=lambda: _stop_if_asked(context),
+    )
+    starts = range(0, len(train), CHUNK_ROWS)
+    parts = context.scratch / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    with context.progress.task(f"  {context.name}", len(train)) as task:
+        for begin in starts:
+            _chunk(augmenter, train, begin, parts, task, config.keep_labels)
+    _join(parts, starts, context.folder / ROWS_FILE)
+    write_source(context.folder, data.name, train)
+    totals = _totals(parts, starts)
+    return {
+        "data": {"name": data.name, "rows": len(train)},
+        "rows_in": len(train),
+        "rows_out": len(train) * config.copies,
+        "copies": config.copies,
+        "has_labels": config.keep_labels,
+        "words_replaced_ratio": round(totals["replaced"] / max(totals["words"], 1), 4),
+        "words_asked": totals["questions"],
+        "forwards": totals["forwards"],
+        "words_per_forward": round(totals["questions"] / max(totals["forwards"], 1), 2),
+        "augment_seconds": round(totals["seconds"], 3),
+        "precision": precision.name,
+    }
+
+
+def _train_rows(config: AugmentStep, context: StepContext, data: TextData) -> Split:
+    if data.objective not in ("classification", "regression"):
+        raise UsageError(
+            f"{context.name}: data {data.name!r} is for {data.objective}; words are replaced in "
+            "texts of a classification or a regression only; name such data"
+        )
+    if config.keep_labels and data.objective == "regression":
+        raise UsageError(
+            f"{context.name}: data {data.name!r} has scores, and a sentence with other words has "
+            "another score; remove keep_labels and let a teacher judge the made rows"
+        )
+    train = data.split("train", labelled=config.keep_labels)
+    if len(train) == 0:
+        raise DataError(f"data {data.name!r}: split 'train' has no rows to make others of")
+    return train
+
+
+def _masked_lm(config: AugmentStep, context: StepContext) -> LoadedModel:
+    """The model, whose head must be one that predicts words.
+
+    Raises:
+        ModelError: it is another kind of model.
+    """
+    loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
+    architecture = type(loaded.model).__name__
+    if not architecture.endswith("ForMaskedLM"):
+        raise ModelError(
+            f"{context.name}: {loaded.folder} is a {architecture}, which predicts no masked words; "
+            "name a model whose config.json says …ForMaskedLM, such as the hub's bert-base-uncased"
+        )
+    require_positions(loaded.model, config.max_length, f"{context.name}: the model")
+    return loaded
+
+
+def _stop_if_asked(context: StepContext) -> None:
+    if context.should_stop():
+        raise StoppedError(
+            f"stopped during step {context.name!r}; the rows made so far are kept, and resume "
+            "goes on with the next"
+        )
+
+
+def _chunk(
+    augmenter: Augmenter, train: Split, begin: int, parts: Path, task: Task, keep_labels: bool
+) -> None:
+    """Make the copies of one chunk, unless an interrupted run has."""
+    rows = train.texts[begin : begin + CHUNK_ROWS]
+    done = _counts_file(parts, begin)
+    if done.is_file():
+        task.skip(len(rows))
+        return
+    start = time.perf_counter()
+    made = augmenter.augment(rows, begin)
+    labels = (
+        train.labels[begin : begin + CHUNK_ROWS].tolist() if keep_labels else [None] * len(rows)
+    )
+    lines = [
+        row_line(begin + i, copy, texts, labels[i])
+        for i, copies in enumerate(made.rows)
+        for copy, texts in enumerate(copies)
+    ]
+    content = gzip.compress(("\n".join(lines) + "\n").encode(), mtime=0)
+    with disk_errors_explained(parts, len(content)):
+        _part_file(parts, begin).write_bytes(content)
+    seconds = time.perf_counter() - start
+    # Written last and in one replacement: a part counts only with its counts.
+    write_json(done, {**{name: getattr(made, name) for name in COUNTS}, "seconds": seconds})
+    task.advance(len(rows), _note(made))
+
+
+def _note(made: Made) -> str:
+    return f"{made.questions / max(made.forwards, 1):.0f} words a forward pass"
+
+
+def _part_file(parts: Path, begin: int) -> Path:
+    return parts / f"{begin:09d}.jsonl.gz"
+
+
+def _counts_file(parts: Path, begin: int) -> Path:
+    return parts / f"{begin:09d}.json"
+
+
+def _join(parts: Path, starts: range, file: Path) -> None:
+    needed = sum(_part_file(parts, begin).stat().st_size for begin in starts)
+    with disk_errors_explained(file.parent, needed), file.open("wb") as whole:
+        for begin in starts:
+            with _part_file(parts, begin).open("rb") as part:
+                shutil.copyfileobj(part, whole)
+
+
+def _totals(parts: Path, starts: range) -> Mapping[str, float]:
+    counts = [read_json(_counts_file(parts, begin)) for begin in starts]
+    return {name: sum(count[name] for count in counts) for name in (*COUNTS, "seconds")}

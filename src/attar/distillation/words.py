@@ -1,0 +1,141 @@
+"""Where the words of a text are, and which tokens are words by themselves.
+
+The problem: a language model knows tokens, a replacement is of words, and what is not replaced must
+stay as it is, to the last space. The idea: a word is a run of letters that the tokenizer does not
+join to its neighbours, known by the characters it spans; a new text is the old one with some spans
+exchanged, and never a text put together from tokens.
+
+A token can stand for a word when it is written with letters alone and the tokenizer reads what is
+written as that one token again: so "##ing" cannot, whatever marks a piece in this vocabulary. Where
+tokens know the space before them (RoBERTa), it depends on whether there is one.
+
+Left out: numbers, punctuation, and words with a piece that the vocabulary lacks; they stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from attar.artifacts import read_json
+from attar.data.tokenize import TextEncoder
+from attar.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word that may be replaced."""
+
+    begin: int
+    """First character."""
+    end: int
+    """One behind the last character."""
+    position: int
+    """Of its first token."""
+    pieces: tuple[int, ...]
+    """Its token ids."""
+    after_space: bool
+    """White space stands before it."""
+
+
+@dataclass(frozen=True)
+class ReadText:
+    """A text, its token ids (cut at the tokenizer's limit), and its words."""
+
+    text: str
+    ids: np.ndarray
+    words: tuple[Word, ...]
+
+    def with_words(self, replaced: Mapping[int, str]) -> str:
+        """The text with some words exchanged; number of the word → what stands there now."""
+        parts: list[str] = []
+        end = 0
+        for number in sorted(replaced):
+            word = self.words[number]
+            parts += [self.text[end : word.begin], replaced[number]]
+            end = word.end
+        return "".join([*parts, self.text[end:]])
+
+
+class WordReader:
+    """The tokenizer of a masked language model, seen as a reader of words."""
+
+    def __init__(self, folder: Path, max_length: int) -> None:
+        encoder = TextEncoder.from_folder(folder, max_length, ("input_ids",))
+        self.pad_id = encoder.pad_id
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length)
+        names = _special_names(folder)
+        self.mask_id = self._id_of(names, "mask_token", folder)
+        self._unknown_id = self._tokenizer.token_to_id(names.get("unk_token") or "")
+
+    def _id_of(self, names: Mapping[str, str], kind: str, folder: Path) -> int:
+        token = names.get(kind)
+        found = None if token is None else self._tokenizer.token_to_id(token)
+        if found is None:
+            raise ModelError(
+                f"{folder} names no {kind} (tokenizer_config.json has {token!r}); use a masked "
+                "language model with its own tokenizer, such as bert-base-uncased"
+            )
+        return found
+
+    def read(self, texts: Sequence[str]) -> list[ReadText]:
+        """The texts taken apart; all cores at work."""
+        encodings = self._tokenizer.encode_batch(list(texts))
+        return [
+            ReadText(text, np.array(encoding.ids, np.int64), tuple(self._words(text, encoding)))
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+    def _words(self, text: str, encoding: Encoding) -> Iterator[Word]:
+        ids, numbers, offsets = encoding.ids, encoding.word_ids, encoding.offsets
+        position = 0
+        while position < len(ids):
+            first, number = position, numbers[position]
+            while position < len(ids) and numbers[position] == number:
+                position += 1
+            if number is None:
+                continue
+            begin, end = offsets[first][0], offsets[position - 1][1]
+            # a tokenizer may count the space before a word as part of it
+            begin = end - len(text[begin:end].lstrip())
+            pieces = tuple(ids[first:position])
+            if text[begin:end].isalpha() and self._unknown_id not in pieces:
+                yield Word(begin, end, first, pieces, begin > 0 and text[begin - 1].isspace())
+
+    def whole_words(self, size: int) -> tuple[list[str], np.ndarray]:
+        """What each token writes, and whether it can stand for a word.
+
+        Args:
+            size: of the model's vocabulary; ids that the tokenizer lacks can stand for nothing.
+        Returns: `size` words, and bool (2, size): row 0 without, row 1 with white space before.
+        """
+        known = min(size, self._tokenizer.get_vocab_size())
+        written = self._tokenizer.decode_batch([[i] for i in range(known)])
+        words = [word.strip() for word in written] + [""] * (size - known)
+        fits = np.zeros((2, size), dtype=bool)
+        for row, prefix in enumerate(("", " ")):
+            read = self._tokenizer.encode_batch(
+                [prefix + word for word in words[:known]], add_special_tokens=False
+            )
+            for i, encoding in enumerate(read):
+                fits[row, i] = encoding.ids == [i] and words[i].isalpha()
+        return words, fits
+
+
+def _special_names(folder: Path) -> dict[str, str]:
+    """Kind of special token → how it is written."""
+    file = folder / "tokenizer_config.json"
+    settings: dict[str, Any] = read_json(file) if file.is_file() else {}
+    plain = {
+        kind: token.get("content") if isinstance(token, dict) else token
+        for kind, token in settings.items()
+        if kind.endswith("_token")
+    }
+    return {kind: token for kind, token in plain.items() if isinstance(token, str)}
