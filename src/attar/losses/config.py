@@ -58,9 +58,9 @@ class SoftCrossEntropy(Config):
     """What a student of regression is compared with; classes are always the teacher's."""
 
 
-StateMap = Literal["uniform", "last"] | dict[int, int]
+LayerMap = Literal["uniform", "last"] | dict[int, int]
 """Student hidden state → teacher hidden state; 0 is the embedding output. `uniform`: i →
-i·L_teacher/L_student; `last`: the last one only."""
+i·L_teacher/L_student; `last`: the last one only. Of attentions, 0 is the first block's."""
 
 
 class HiddenMse(Config):
@@ -68,7 +68,7 @@ class HiddenMse(Config):
 
     kind: Literal["hidden_mse"] = "hidden_mse"
     weight: float = Field(default=1.0, ge=0)
-    layer_map: StateMap = "uniform"
+    layer_map: LayerMap = "uniform"
 
 
 class HiddenCosine(Config):
@@ -76,7 +76,7 @@ class HiddenCosine(Config):
 
     kind: Literal["hidden_cosine"] = "hidden_cosine"
     weight: float = Field(default=1.0, ge=0)
-    layer_map: StateMap = "uniform"
+    layer_map: LayerMap = "uniform"
 
 
 class EmbeddingMse(Config):
@@ -94,11 +94,39 @@ class Eofd(Config):
     weight: float = Field(default=1.0, ge=0)
     power: float = Field(default=0.5, ge=0)
     """0: hidden_mse; the paper uses 0.5 and 1."""
-    layer_map: StateMap = "uniform"
+    layer_map: LayerMap = "uniform"
     std: Literal["batch", "running"] = "batch"
     """Over the tokens of the step's batch, or of all batches so far."""
     count_padding: bool = False
     """True: spread and error are taken over padding too, as in the published code."""
+
+
+class AttentionMse(Config):
+    """Mean squared error between attention scores before the softmax, pairs of real tokens only."""
+
+    kind: Literal["attention_mse"] = "attention_mse"
+    weight: float = Field(default=1.0, ge=0)
+    layer_map: LayerMap = "uniform"
+    """Student attention → teacher attention; 0 is that of the first block. `uniform`: i → k·i +
+    k − 1 with k = L_teacher/L_student."""
+    heads: Literal["same", "mean"] = "same"
+    """`mean`: means over heads are compared, whose numbers may then differ."""
+
+
+class RelationKl(Config):
+    """KL(teacher‖student) between distributions over tokens in one block: attentions, and
+    products of queries, of keys or of values."""
+
+    kind: Literal["relation_kl"] = "relation_kl"
+    weight: float = Field(default=1.0, ge=0)
+    relations: tuple[Literal["attention", "query", "key", "value"], ...] = Field(
+        default=("attention", "value"), min_length=1
+    )
+    """The default is MiniLM's; MiniLMv2's is ["query", "key", "value"]."""
+    teacher_block: int | None = Field(default=None, ge=0)
+    """0 is the first; None: the last. The student's is always its last."""
+    heads: int | None = Field(default=None, gt=0)
+    """Relation heads that queries, keys and values are cut into; None: the models' own."""
 
 
 LossConfig = Annotated[
@@ -110,7 +138,9 @@ LossConfig = Annotated[
     | HiddenMse
     | HiddenCosine
     | EmbeddingMse
-    | Eofd,
+    | Eofd
+    | AttentionMse
+    | RelationKl,
     Field(discriminator="kind"),
 ]
 
@@ -118,5 +148,6 @@ NEEDS_TEACHER = frozenset(
     {
         *("forward_kl", "reverse_kl", "jsd", "soft_cross_entropy"),
         *("hidden_mse", "hidden_cosine", "embedding_mse", "eofd"),
+        *("attention_mse", "relation_kl"),
     }
 )

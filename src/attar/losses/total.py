@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from attar.losses.config import NEEDS_TEACHER, LossConfig
 from attar.losses.shapes import Pair
 from attar.losses.targets import Counts, Outputs, Targets
+from attar.losses.terms.attentions import AttentionMseTerm, RelationKlTerm
 from attar.losses.terms.outliers import EofdTerm
 from attar.losses.terms.predictions import (
     CrossEntropyTerm,
@@ -42,6 +43,8 @@ TERMS: Mapping[str, type[Any]] = {
     "hidden_cosine": HiddenCosineTerm,
     "embedding_mse": EmbeddingMseTerm,
     "eofd": EofdTerm,
+    "attention_mse": AttentionMseTerm,
+    "relation_kl": RelationKlTerm,
 }
 """Kind → its `Term`, made of (config, objective, the two models' shapes if there is a teacher)."""
 
@@ -62,7 +65,7 @@ class LossValues:
 
 def needs_of(terms: Sequence[LossConfig]) -> Needs:
     """What these terms together must be shown."""
-    return reduce(Needs.__or__, (TERMS[term.kind].needs for term in terms), Needs())
+    return reduce(Needs.__or__, (TERMS[term.kind].needs_for(term) for term in terms), Needs())
 
 
 class TotalLoss(nn.Module):

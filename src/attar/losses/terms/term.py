@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -60,6 +61,12 @@ class Term(nn.Module):
     """
 
     needs: Needs = Needs()
+    """The most it can ask for."""
+
+    @classmethod
+    def needs_for(cls, config: Any) -> Needs:
+        """What it asks for with these settings."""
+        return cls.needs
 
     def forward(
         self, student: Outputs, teacher: Outputs | None, targets: Targets
