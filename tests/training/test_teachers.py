@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from attar.losses.terms.term import Needs
+from attar.models.load import load_model
 from attar.models.task import Task
 from attar.training.teachers import Teacher, load_teacher
 
@@ -26,9 +27,9 @@ INPUTS = {
 
 @pytest.fixture
 def teacher(tiny_bert: Path) -> Teacher:
-    return load_teacher(
-        tiny_bert, tiny_bert, TASK, needs=Needs(teacher_logits=True, hidden=True), seed=0
-    )
+    student = load_model(tiny_bert, task=TASK)
+    needs = Needs(teacher_logits=True, hidden=True)
+    return load_teacher(tiny_bert, student, needs=needs, seed=0)[0]
 
 
 def test_a_teacher_left_in_train_mode_still_answers_without_dropout(teacher: Teacher) -> None:

@@ -19,10 +19,18 @@ from attar.evaluation.config import EvaluateStep
 from attar.export.config import ExportStep
 from attar.quantization.config import QuantizeStep
 from attar.report.config import ReportStep
+from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 
 StepConfig = Annotated[
-    TrainStep | AugmentStep | AnalyzeStep | QuantizeStep | ExportStep | EvaluateStep | ReportStep,
+    TrainStep
+    | CacheStep
+    | AugmentStep
+    | AnalyzeStep
+    | QuantizeStep
+    | ExportStep
+    | EvaluateStep
+    | ReportStep,
     Field(discriminator="run"),
 ]
 

@@ -66,7 +66,7 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
             ModelPlace("model.tokenizer", FLOAT),
-            ModelPlace("teacher", FLOAT),
+            ModelPlace("teacher", (*FLOAT, "cache")),
             ModelPlace("augmentation", ("augment",), only_steps=True),
         ),
         data=("data",),
@@ -77,6 +77,14 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
             ModelPlace("model.tokenizer", FLOAT),
+        ),
+        data=("data",),
+    ),
+    "cache": StepKind(
+        "attar.training.teaching.cache:cache",
+        models=(
+            ModelPlace("teacher", FLOAT),
+            ModelPlace("augmentation", ("augment",), only_steps=True),
         ),
         data=("data",),
     ),

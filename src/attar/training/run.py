@@ -25,11 +25,13 @@ from attar.training.forward import shape_of
 from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_positions
 from attar.training.loop import Loop
+from attar.training.made_rows import rows_to_learn
 from attar.training.objectives.preparing import examples_for, selecting_metrics, task_for
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
 from attar.training.teachers import Teacher, load_teacher
+from attar.training.teaching.lesson import Lesson
 from attar.training.update.accelerator import open_accelerator
 from attar.training.update.precision import Precision
 
@@ -52,6 +54,17 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
     job.learned.to(accelerator.device)
     if teacher is not None:
         teacher.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
+        teacher.prepare(
+            Lesson(
+                step=context.name,
+                train=job.train,
+                max_length=config.max_length,
+                loss=loss,
+                seed=context.seed,
+                device=accelerator.device,
+                progress=context.progress,
+            )
+        )
 
     context.scratch.mkdir(parents=True, exist_ok=True)
     store = CheckpointStore(context.scratch, context.progress)
@@ -92,15 +105,9 @@ def _teacher(
             "add a loss such as forward_kl, or remove the teacher"
         )
         return None
-    assert student.task is not None
-    teacher = load_teacher(
-        resolve_model(config.teacher, context.inputs, context.recipe_folder),
-        student.folder,
-        student.task,
-        needs=needs,
-        seed=seed,
-    )
-    for note in teacher.loaded.notes:
+    folder = resolve_model(config.teacher, context.inputs, context.recipe_folder)
+    teacher, notes = load_teacher(folder, student, needs=needs, seed=seed)
+    for note in notes:
         context.progress.warn(f"{context.name}: {note}")
     require_positions(teacher.model, config.max_length, f"{context.name}: the teacher")
     return teacher
@@ -130,7 +137,7 @@ def _job(
     assert task is not None
     names = tuple(dict.fromkeys([*task.input_names, *(teacher.input_names if teacher else ())]))
     has_labels = task.objective != "causal_lm"
-    train_split = data.split("train", labelled=has_labels and teacher is None)
+    train_split = rows_to_learn(config, context, data, labelled=has_labels and teacher is None)
     validation_split = data.split("validation", labelled=has_labels)
     splits = {"train": train_split, "validation": validation_split}
     for name, split in splits.items():

@@ -30,7 +30,7 @@ from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_positions
 from attar.training.objectives.examples import metrics_for
 from attar.training.objectives.labelled import LabelledTexts
-from attar.training.teachers import Teacher
+from attar.training.teaching.live import LiveTeacher
 
 
 def check_qat(config: QatStep, loaded: LoadedModel, context: StepContext) -> None:
@@ -82,7 +82,7 @@ def qat_job(
         seed=context.seed,
         model=student,
         input_names=task.input_names,
-        teacher=Teacher(teacher, loss.needs) if config.distil else None,
+        teacher=LiveTeacher(teacher, loss.needs) if config.distil else None,
         loss=loss,
         train=train,
         validation=validation,

@@ -1,0 +1,84 @@
+"""Settings of `run = "cache"`: a teacher's answers, kept for many students. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from attar.config import Config
+
+UNIFORM = re.compile(r"uniform:([1-9]\d*)")
+TOO_LARGE = frozenset({"scores", "attention_scores", "attentions", "relations", "qkv"})
+"""What a user may ask a cache for and it does not keep."""
+
+
+def _sensible(states: tuple[int, ...] | str) -> tuple[int, ...] | str:
+    if isinstance(states, str):
+        if UNIFORM.fullmatch(states) is None:
+            raise ValueError(
+                f'{states!r} is neither a list such as [0, 2, 4] nor "uniform:<blocks of the '
+                'student>", such as "uniform:3"'
+            )
+    elif list(states) != sorted(set(states)) or (states and states[0] < 0):
+        raise ValueError(
+            f"hidden states must be distinct numbers from 0 (embedding output) in rising order, "
+            f"got {list(states)}"
+        )
+    return states
+
+
+States = Annotated[tuple[int, ...] | str, AfterValidator(_sensible)]
+
+
+class CacheStep(Config):
+    """Ask a teacher once about every training row; a train step names this step as its teacher."""
+
+    run: Literal["cache"] = "cache"
+    teacher: str
+    """A step, folder, hub id or demo model with float weights."""
+    data: str
+    """Name of a `[data.<name>]` table; its train split is answered."""
+    augmentation: str | None = None
+    """An augment step whose rows the teacher is asked about too."""
+    objective: Literal["classification", "regression", "causal_lm", "text_to_text"] | None = None
+    """This, `template`, `label_words`, `max_length` and `max_target_length`: as in the students'
+    train steps, or their rows are other ones."""
+    template: str | None = None
+    label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
+    logits: bool = True
+    """Keep its predictions, in float32."""
+    hidden_states: States | dict[Literal["encoder", "decoder"], States] = ()
+    """Which of its hidden states are kept, 0 being the embedding output; of every stack, or stack
+    by stack. "uniform:3": those that a student of 3 blocks learns from by layer_map = "uniform"."""
+    dtype: Literal["bf16", "fp32"] = "bf16"
+    """Of the hidden states; bf16 is half as large, and rounds each value by 0.4 % at most."""
+    max_length: int = Field(default=128, ge=8, le=8192)
+    max_target_length: int = Field(default=128, ge=2, le=8192)
+    batch_size: int = Field(default=32, gt=0)
+    """Rows per forward pass; nothing but time depends on it."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """What the teacher computes in; as for a train step."""
+    seed: int | None = None
+    """Which rows `train_rows` draws; None: the recipe's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_too_large(cls, table: Any) -> Any:
+        asked = sorted(TOO_LARGE & set(table)) if isinstance(table, dict) else []
+        if asked:
+            raise ValueError(
+                f"{', '.join(asked)}: a cache keeps no attention scores and no relations: they "
+                "grow with the square of a text's length, and reading them would take longer than "
+                "computing them; name the teacher itself in the train step, which then asks it live"
+            )
+        return table
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> CacheStep:
+        states = self.hidden_states
+        asked = any(states.values()) if isinstance(states, dict) else bool(states)
+        if not (self.logits or asked):
+            raise ValueError("nothing is to be kept; set logits = true or hidden_states = [0, …]")
+        return self

@@ -1,0 +1,160 @@
+"""Asking a teacher about all rows and writing down what it says, batch by batch.
+
+Where a kill left off is remembered every few seconds in the step's scratch folder; what was written
+after that is cut off and written again, the same: a batch is a pure function of its number.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+
+from attar.artifacts import MIB, disk_errors_explained, read_json, write_json
+from attar.errors import NonFiniteError, ResourceError, StoppedError
+from attar.losses.targets import Outputs, Targets
+from attar.step import StepContext
+from attar.training.objectives.examples import Examples
+from attar.training.teaching.header import CacheHeader
+from attar.training.teaching.live import LiveTeacher
+from attar.training.teaching.rows import batches_in_order
+from attar.training.teaching.tensor_file import TensorWriter
+
+PROGRESS_FILE = "progress.json"
+SAVE_EVERY_S = 5.0
+"""At most so many seconds of work are done again after a kill."""
+SHOWN = 5
+
+
+def require_disk(header: CacheHeader, context: StepContext) -> None:
+    """Refuse to begin what the disk cannot hold; what an earlier attempt wrote counts as there.
+
+    Raises:
+        ResourceError: with both numbers and what each part needs.
+    """
+    specs = list(header.specs.values())
+    with disk_errors_explained(context.scratch):
+        context.scratch.mkdir(parents=True, exist_ok=True)
+    files = [spec.file(context.scratch) for spec in specs]
+    there = sum(file.stat().st_size for file in files if file.is_file())
+    needed = sum(spec.num_bytes for spec in specs) - there
+    free = shutil.disk_usage(context.scratch).free
+    if needed > free:
+        parts = ", ".join(f"{spec.name} {spec.num_bytes / MIB:.1f}" for spec in specs)
+        raise ResourceError(
+            f"{context.name}: the cache needs {needed / MIB:.1f} MiB (MiB: {parts}), "
+            f"{free / MIB:.1f} MiB are free below {context.scratch}; keep fewer hidden_states, "
+            'lower train_rows, use dtype = "bf16", or choose another folder with --out'
+        )
+
+
+class _Writing:
+    """The cache's files while they are filled; what is saved survives a kill."""
+
+    def __init__(self, header: CacheHeader, folder: Path) -> None:
+        self._header, self._folder = header, folder
+        file = folder / PROGRESS_FILE
+        saved = read_json(file) if file.is_file() else {"batches": 0, "rows": {}}
+        self.batches: int = saved["batches"]
+        self._writers = {
+            key: TensorWriter(spec, folder, saved["rows"].get(spec.name, 0))
+            for key, spec in header.specs.items()
+        }
+        self._saved_at = time.monotonic()
+
+    def __enter__(self) -> _Writing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def append(self, outputs: Outputs, targets: Targets) -> None:
+        """Add the answers of the next batch."""
+        for key, writer in self._writers.items():
+            if key is None:
+                writer.append(outputs.logits[targets.predicted])
+            else:
+                stack, state = key
+                writer.append(outputs.hidden[stack][state][targets.masks[stack].bool()])
+        self.batches += 1
+        if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
+            self.save()
+
+    def save(self) -> None:
+        for writer in self._writers.values():
+            writer.sync()
+        rows = {self._header.specs[key].name: w.rows for key, w in self._writers.items()}
+        write_json(self._folder / PROGRESS_FILE, {"batches": self.batches, "rows": rows})
+        self._saved_at = time.monotonic()
+
+    def finish(self, folder: Path) -> None:
+        """Put the full files where they belong."""
+        self.save()
+        for key, spec in self._header.specs.items():
+            self._writers[key].close()
+            with disk_errors_explained(folder, spec.num_bytes):
+                shutil.move(spec.file(self._folder), spec.file(folder))
+
+
+def ask(
+    teacher: LiveTeacher,
+    examples: Examples,
+    header: CacheHeader,
+    batch_size: int,
+    accelerator: Accelerator,
+    context: StepContext,
+) -> None:
+    """Fill the files of a cache and put them into the step's folder.
+
+    Raises:
+        StoppedError: the process was asked to stop; what is written is kept.
+        NonFiniteError: an answer is no number.
+        ResourceError: the disk is full.
+    """
+    batches = batches_in_order(examples, batch_size)
+    title = f"{context.name}: asking the teacher"
+    with (
+        _Writing(header, context.scratch) as writing,
+        context.progress.task(title, len(batches)) as task,
+    ):
+        task.skip(writing.batches)
+        while writing.batches < len(batches):
+            if context.should_stop():
+                writing.save()
+                raise StoppedError(
+                    f"{context.name} stopped after batch {writing.batches} of {len(batches)}; its "
+                    "answers are kept, and `attar resume` (or the same command again) goes on"
+                )
+            rows = batches[writing.batches]
+            inputs, targets = examples.batch(rows, accelerator.device)
+            with accelerator.autocast():
+                outputs = teacher(inputs, rows)
+            _require_finite(outputs, targets, rows, header)
+            writing.append(outputs, targets)
+            task.advance()
+        writing.finish(context.folder)
+
+
+def _require_finite(
+    outputs: Outputs, targets: Targets, rows: np.ndarray, header: CacheHeader
+) -> None:
+    """Refuse an answer that is no number, before it is written."""
+    for key in header.specs:
+        if key is None:
+            name, answers, counts = "logits", outputs.logits, targets.predicted
+        else:
+            stack, state = key
+            name, counts = f"hidden state {state} of the {stack}", targets.masks[stack].bool()
+            answers = outputs.hidden[stack][state]
+        finite = answers.isfinite().all(dim=-1) | ~counts
+        if not bool(finite.all()):
+            bad = rows[~finite.view(len(rows), -1).all(dim=1).cpu().numpy()]
+            raise NonFiniteError(
+                f"the teacher's {name} of {len(bad)} rows are not finite, train rows "
+                f"{', '.join(map(str, bad[:SHOWN]))}; nothing can be learned from them: leave "
+                'these rows out, or set precision = "fp32"'
+            )

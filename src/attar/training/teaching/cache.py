@@ -1,0 +1,182 @@
+"""`run = "cache"`: a teacher and data in; its answers on every training row out, for many students.
+
+The problem: a teacher says the same about a row in every epoch, to every student and under every
+seed, and is asked each time. The idea: ask once, keep what students compare with, and read it by
+memory map. What is kept:
+
+    logits          float32          one row a prediction (an example, or a labelled token)
+    hidden states   bf16 or float32  one row a real token, padding left out
+
+    bytes = 4 · predictions · classes + Σ_stacks states · tokens · hidden size · (2 or 4)
+
+All sizes are known before the first forward pass, so the disk is asked beforehand. Memory does not
+grow with the data: a batch's answers are written before the next is asked.
+
+Left out: attention scores and relations, which grow with the square of a text's length (12 heads,
+128 tokens: 768 KiB a row and block) and take longer to read than to compute.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attar.artifacts import MIB
+from attar.data.load import load_data
+from attar.errors import DataError, ModelError
+from attar.losses.hidden import resolve_layer_map
+from attar.losses.shapes import Shape
+from attar.losses.terms.term import Needs
+from attar.models.architecture import config_of
+from attar.models.sources.references import resolve_model
+from attar.models.sources.safe_files import read_config
+from attar.step import StepContext
+from attar.training.cache_config import UNIFORM, CacheStep, States
+from attar.training.config import TrainStep
+from attar.training.forward import shape_of
+from attar.training.limits import require_embeddings, require_positions
+from attar.training.made_rows import rows_to_learn
+from attar.training.objectives.examples import Examples
+from attar.training.objectives.preparing import examples_for, task_for
+from attar.training.teaching.asking import ask, require_disk
+from attar.training.teaching.header import CacheHeader, KeptStates, link_model, weights_hash
+from attar.training.teaching.live import LiveTeacher, load_live, num_columns
+from attar.training.teaching.rows import AskedRows, survey
+from attar.training.update.accelerator import open_accelerator
+
+SHARED = {
+    *("augmentation", "objective", "template", "label_words", "max_length", "max_target_length")
+}
+"""Settings that decide what a row is, for the teacher as for its students."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A teacher, the rows it is asked about, and what is known of them without asking."""
+
+    teacher: LiveTeacher
+    examples: Examples
+    rows: AskedRows
+    objective: str
+
+
+def cache(config: CacheStep, context: StepContext) -> dict[str, Any]:
+    """Keep a teacher's answers on the train split; see the contract for files and metrics.
+
+    Raises:
+        AttarError: whatever a user can mend, before the first forward pass where it can be known
+            then.
+    """
+    folder = resolve_model(config.teacher, context.inputs, context.recipe_folder)
+    asked = _asked(config, context, folder)
+    accelerator, precision = open_accelerator(config.precision, context)
+    header = _header(config, context, asked, precision.name)
+    require_disk(header, context)
+    asked.teacher.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
+    began = time.monotonic()
+    ask(asked.teacher, asked.examples, header, config.batch_size, accelerator, context)
+    seconds = time.monotonic() - began
+    asked.rows.write(context.folder)
+    header.write(context.folder)
+    link_model(folder, context.folder / "model")
+    answers = [spec.num_bytes for spec in header.specs.values()]
+    return {
+        "objective": asked.objective,
+        "rows": header.rows,
+        "predictions": header.predictions,
+        "logits": header.logits,
+        "hidden_states": {stack: list(kept.states) for stack, kept in header.stacks.items()},
+        "tokens": {stack: kept.tokens for stack, kept in header.stacks.items()},
+        "dtype": header.dtype,
+        "precision": precision.name,
+        "precision_reason": precision.reason,
+        "size_mib": round(sum(answers) / MIB, 3),
+        "rows_per_s": round(header.rows / seconds, 2) if seconds else None,
+    }
+
+
+def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
+    """Load teacher and data, and refuse what does not fit."""
+    data = load_data(
+        context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
+    )
+    lesson = TrainStep(model=config.teacher, data=config.data, **config.model_dump(include=SHARED))
+    task = task_for(lesson, data, config_of(read_config(folder), str(folder)), folder, context.name)
+    needs = Needs(teacher_logits=config.logits, hidden=bool(config.hidden_states))
+    teacher = load_live(folder, task, needs=needs, seed=context.seed)
+    for note in teacher.loaded.notes:
+        context.progress.warn(f"{context.name}: {note}")
+    require_positions(teacher.model, config.max_length, f"{context.name}: the teacher")
+    split = rows_to_learn(lesson, context, data, labelled=False)
+    if len(split) == 0:
+        raise DataError(f"data {data.name!r}: split 'train' has no rows to ask the teacher about")
+    examples = examples_for(task, split, "train", teacher.loaded, teacher.input_names)
+    require_embeddings(teacher.model, examples.texts, context.name)
+    rows = survey(examples, config.batch_size, teacher.input_names)
+    return Asked(teacher, examples, rows, task.objective)
+
+
+def _header(config: CacheStep, context: StepContext, asked: Asked, precision: str) -> CacheHeader:
+    """All that is known before the teacher is asked."""
+    teacher, rows = asked.teacher, asked.rows
+    kept = _kept_states(config, context.name, shape_of(teacher.model))
+    return CacheHeader(
+        teacher=config.teacher,
+        weights=weights_hash(teacher.loaded.folder),
+        data=config.data,
+        rows=len(rows),
+        seed=context.seed,
+        max_length=config.max_length,
+        precision="bf16" if precision == "bf16" else "fp32",
+        dtype=config.dtype,
+        logits=num_columns(teacher.model) if config.logits else None,
+        per_token=rows.per_token,
+        predictions=rows.predictions.total,
+        stacks={
+            stack: KeptStates(
+                states=kept[stack],
+                num_blocks=shape.num_blocks,
+                hidden_size=shape.hidden_size,
+                tokens=rows.tokens[stack].total,
+            )
+            for stack, shape in shape_of(teacher.model).items()
+        },
+    )
+
+
+def _kept_states(config: CacheStep, step: str, shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Stack → the numbers of the hidden states to keep.
+
+    Raises:
+        ModelError: a state or a stack that the teacher has not.
+    """
+    asked = config.hidden_states
+    by_stack: dict[str, States] = (
+        {**asked} if isinstance(asked, dict) else dict.fromkeys(shape, asked)
+    )
+    unknown = sorted(set(by_stack) - set(shape))
+    if unknown:
+        raise ModelError(
+            f"{step}: hidden_states names the {unknown[0]}, the teacher has {', '.join(shape)}"
+        )
+    return {
+        stack: _numbers(by_stack.get(stack, ()), step, stack, found.num_blocks)
+        for stack, found in shape.items()
+    }
+
+
+def _numbers(states: States, step: str, stack: str, num_blocks: int) -> tuple[int, ...]:
+    if isinstance(states, str):
+        uniform = UNIFORM.fullmatch(states)
+        assert uniform is not None, "the settings were checked"
+        layer_map = resolve_layer_map("uniform", int(uniform[1]), num_blocks, f"{step}: cache")
+        return tuple(layer_map.values())
+    beyond = [state for state in states if state > num_blocks]
+    if beyond:
+        raise ModelError(
+            f"{step}: hidden_states has {', '.join(map(str, beyond))}, the {stack} of the teacher "
+            f"has the states 0 (embedding output) to {num_blocks}"
+        )
+    return states

@@ -1,0 +1,232 @@
+"""A teacher that remembers: its answers are read from a cache by row number.
+
+The problem: an answer is found by its row's number, so a student that reads other rows than the
+cache was made of would be taught nonsense without a word. The idea: before the first step
+
+    content   fingerprints of all rows, the cut, the weights of the teacher in the cache
+    answers   the live teacher is asked about a few random rows and must say what is stored
+
+and a difference is refused with its row, hidden state and size. With the first batch the live
+teacher is let go. Only the rows of a batch are ever read; they are returned in float32.
+
+What stands behind a row's last token repeats that token's state: no loss looks there. Losses that
+ask for padding, attention scores or relations are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.errors import ArtifactError, DataError, ModelError
+from attar.losses.targets import Outputs
+from attar.losses.terms.term import Needs
+from attar.models.load import LoadedModel
+from attar.models.task import Task
+from attar.training.teaching.answers import require_same_answers
+from attar.training.teaching.header import CacheHeader, weights_hash
+from attar.training.teaching.lesson import Lesson
+from attar.training.teaching.live import LiveTeacher, load_live
+from attar.training.teaching.rows import AskedRows, Ragged, survey
+from attar.training.teaching.tensor_file import read_tensor
+
+SURVEY_BATCH = 256
+SHOWN = 5
+
+
+class CachedTeacher:
+    """Answers by row number, once `prepare` has found that it may.
+
+    Args:
+        folder: the cache.
+        live: the teacher whose answers these are; let go with the first batch after `prepare`.
+    """
+
+    def __init__(self, folder: Path, header: CacheHeader, live: LiveTeacher) -> None:
+        self.folder, self.header = folder, header
+        self.input_names, self.columns = live.input_names, live.columns
+        self._live: LiveTeacher | None = live
+        self._rows = AskedRows.read(folder, tuple(header.stacks))
+        self._files = {key: read_tensor(s.file(folder)) for key, s in header.specs.items()}
+        self._wanted: Mapping[str, tuple[int, ...]] = {}
+        self._is_ready = False
+        self._needs = live.needs
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The live teacher, before it is let go."""
+        assert self._live is not None, "the live teacher was let go"
+        return self._live.loaded
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.loaded.model
+
+    def prepare(self, lesson: Lesson) -> None:
+        """Find out whether these answers are about the lesson's rows, and the teacher's.
+
+        Raises:
+            ModelError: a loss needs what is not in the cache.
+            DataError: the rows are other ones.
+            ArtifactError: the stored answers are not the teacher's.
+        """
+        self._wanted = lesson.states
+        self._require_content(lesson)
+        self._require_rows(lesson)
+        assert self._live is not None
+        require_same_answers(self._live, self, self.header.precision, self.header.dtype, lesson)
+        lesson.progress.say(
+            f"  {lesson.step}: the teacher's answers come from {self.folder} ({self.header.said()})"
+        )
+        self._is_ready = True
+
+    @torch.no_grad()
+    def __call__(self, inputs: Mapping[str, Tensor], rows: np.ndarray | None = None) -> Outputs:
+        """What the teacher said of these rows, padded as this batch is, in float32."""
+        assert rows is not None, "a cached teacher finds its answers by row"
+        if self._is_ready:
+            self._live = None  # it was needed for the check, and for what a loss asks beforehand
+        first = inputs["input_ids"]
+        hidden = {
+            stack: self._states(stack, states, rows, first.device)
+            for stack, states in self._wanted.items()
+        }
+        if not self._needs.teacher_logits:
+            return Outputs(torch.zeros(len(rows), 0, device=first.device), hidden=hidden)
+        return Outputs(self._logits(rows, _width(inputs), first.device), hidden=hidden)
+
+    def _states(
+        self, stack: str, states: tuple[int, ...], rows: np.ndarray, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        """All of a stack's states by number; those that nobody asks for are empty."""
+        kept = self.header.stacks[stack]
+        places = _places(self._rows.tokens[stack], rows)
+        found = [torch.empty(0, device=device)] * (kept.num_blocks + 1)
+        for state in states:
+            picked = self._files[stack, state].index_select(0, places.flatten()).to(device).float()
+            found[state] = picked.view(*places.shape, kept.hidden_size)
+        return tuple(found)
+
+    def _logits(self, rows: np.ndarray, width: int, device: torch.device) -> Tensor:
+        ragged, file = self._rows.predictions, self._files[None]
+        if not self.header.per_token:
+            return file.index_select(0, torch.from_numpy(ragged.starts[rows])).to(device)
+        columns = file.shape[1] if self.columns is None else self.columns
+        logits = torch.zeros(len(rows), width, columns, device=device)
+        for b, row in enumerate(rows):
+            part = slice(int(ragged.starts[row]), int(ragged.starts[row] + ragged.counts[row]))
+            positions = torch.from_numpy(self._rows.positions[part]).long()
+            logits[b, positions] = file[part, :columns].to(device)
+        return logits
+
+    def _require_content(self, lesson: Lesson) -> None:
+        """Refuse a loss that compares with what was not kept."""
+        header = self.header
+        missing = [
+            f"hidden state {state} of the {stack}"
+            for stack, states in lesson.states.items()
+            for state in states
+            if state not in header.stacks[stack].states
+        ]
+        if self._needs.teacher_logits and header.logits is None:
+            missing.append("logits")
+        if missing:
+            wanted = {stack: list(states) for stack, states in lesson.states.items()}
+            listed = next(iter(wanted.values())) if len(wanted) == 1 else wanted
+            settings = [f"hidden_states = {listed}"] if wanted else []
+            settings += ["logits = true"] if self._needs.teacher_logits else []
+            raise ModelError(
+                f"{lesson.step}: the losses need {', '.join(missing)}, the cache {self.folder} has "
+                f"{header.said()}; set {' and '.join(settings)} in the cache step, or name the "
+                "teacher itself"
+            )
+        for name, term in lesson.loss.terms.items():
+            if getattr(term, "count_padding", False):
+                raise ModelError(
+                    f"{lesson.step}: {name} counts padding, of which a cache keeps nothing; set "
+                    "count_padding = false, or name the teacher itself"
+                )
+
+    def _require_rows(self, lesson: Lesson) -> None:
+        """Refuse rows the teacher was not asked about."""
+        header, own = self.header, self._rows
+        if weights_hash(self.folder / "model") != header.weights:
+            raise ArtifactError(
+                f"the teacher in {self.folder / 'model'} is not the one whose answers the cache "
+                "holds (its weights have another sha256); run the cache step again"
+            )
+        made = f"{lesson.step}: the cache {self.folder} was made of {header.rows} rows of data"
+        if header.max_length != lesson.max_length:
+            raise DataError(
+                f"{made} {header.data!r} cut at max_length = {header.max_length}, this step cuts "
+                f"at {lesson.max_length}; set one of them"
+            )
+        given = survey(lesson.train, SURVEY_BATCH, self.input_names)
+        if len(given) == len(own) and np.array_equal(given.fingerprints, own.fingerprints):
+            return
+        raise DataError(
+            f"{made} {header.data!r}, this step reads {len(given)}: "
+            f"{_difference(given.fingerprints, own.fingerprints)}. {_cause(header, lesson.seed)}"
+        )
+
+
+def load_cached(folder: Path, task: Task, *, needs: Needs, seed: int) -> CachedTeacher:
+    """Open a cache and the teacher in it.
+
+    Raises:
+        ModelError: a loss asks for what no cache has; the rest as for a live teacher.
+        ArtifactError: the cache is damaged.
+    """
+    if needs.scores or needs.qkv:
+        what = " and ".join(
+            name
+            for name, asked in (("attention scores", needs.scores), ("relations", needs.qkv))
+            if asked
+        )
+        raise ModelError(
+            f"a loss compares {what}, which the cache {folder} does not keep: they grow with the "
+            "square of a text's length, and reading them takes longer than computing them; name "
+            "the teacher itself as teacher, or leave that loss out"
+        )
+    header = CacheHeader.read(folder)
+    return CachedTeacher(folder, header, load_live(folder / "model", task, needs=needs, seed=seed))
+
+
+def _places(ragged: Ragged, rows: np.ndarray) -> Tensor:
+    """Where each token of a batch lies, (B, T); behind a row's end its last token again."""
+    counts = ragged.counts[rows]
+    steps = np.minimum(np.arange(counts.max(initial=1)), counts[:, None] - 1)
+    return torch.from_numpy(ragged.starts[rows][:, None] + steps)
+
+
+def _width(inputs: Mapping[str, Tensor]) -> int:
+    """Tokens, padding included, of the stack that predicts."""
+    return inputs.get("decoder_input_ids", inputs["input_ids"]).shape[1]
+
+
+def _difference(given: np.ndarray, stored: np.ndarray) -> str:
+    """How two sets of rows differ, by their fingerprints."""
+    count = min(len(given), len(stored))
+    other = np.flatnonzero(given[:count] != stored[:count])
+    if len(other) == 0:
+        return f"the first {count} are the same"
+    shared = len(np.intersect1d(given, stored))
+    named = ", ".join(map(str, other[:SHOWN])) + (", …" if len(other) > SHOWN else "")
+    return f"{len(other)} of the first {count} differ (rows {named}), {shared} are in both"
+
+
+def _cause(header: CacheHeader, seed: int) -> str:
+    if header.seed != seed:
+        return (
+            f"The cache drew its rows with seed {header.seed}, this step with seed {seed}: set "
+            f"data.{header.data}.rows_seed = {header.seed}, so that every seed reads the same rows"
+        )
+    return (
+        "Give both steps the same data, objective, template and augmentation, or run the cache "
+        "step again"
+    )

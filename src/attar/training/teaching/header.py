@@ -1,0 +1,129 @@
+"""`cache.json`: what a cache holds and what it was made of.
+
+<cache>/  cache.json  rows.safetensors  logits.safetensors  hidden-<stack>-<state>.safetensors
+model/                       the teacher itself, hard-linked: it costs no bytes, and a cache
+                             can always be compared with the model whose answers it holds
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from attar.artifacts import disk_errors_explained, key_of, read_json, sha256_of, write_json
+from attar.config import Config
+from attar.errors import ArtifactError
+from attar.models.sources.safe_files import (
+    CONFIG_FILE,
+    GENERATION_FILE,
+    INDEX_FILE,
+    TOKENIZER_FILES,
+    read_model_files,
+)
+from attar.models.task import TASK_FILE
+from attar.training.teaching.tensor_file import TensorSpec
+
+CACHE_FILE = "cache.json"
+SIDECARS = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, *TOKENIZER_FILES)
+
+
+class KeptStates(Config):
+    """The hidden states of one stack."""
+
+    states: tuple[int, ...]
+    """0 is the embedding output."""
+    num_blocks: int
+    hidden_size: int
+    tokens: int
+    """Of all rows together."""
+
+
+class CacheHeader(Config):
+    """What there is, and of what."""
+
+    version: Literal[1] = 1
+    teacher: str
+    """The word it was called by."""
+    weights: str
+    """A hash of its weights' bytes."""
+    data: str
+    rows: int
+    seed: int
+    """What `train_rows` was drawn with."""
+    max_length: int
+    precision: Literal["bf16", "fp32"]
+    """What the teacher computed in."""
+    dtype: Literal["bf16", "fp32"]
+    """Of the stored hidden states."""
+    logits: int | None
+    """Columns; None: no logits."""
+    per_token: bool
+    """A prediction is a labelled token, and not a row."""
+    predictions: int
+    """Rows of the logits."""
+    stacks: dict[str, KeptStates]
+    """The stacks the rows are read by; those without kept states too."""
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / CACHE_FILE, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, folder: Path) -> CacheHeader:
+        """Raises: ArtifactError: damaged, or of another version."""
+        try:
+            return cls.model_validate(read_json(folder / CACHE_FILE))
+        except ValidationError as error:
+            raise ArtifactError(
+                f"{folder / CACHE_FILE} is no cache of this version of attar "
+                f"({error.errors()[0]['msg']}); remove its folder and run the cache step again"
+            ) from error
+
+    @property
+    def specs(self) -> dict[tuple[str, int] | None, TensorSpec]:
+        """(stack, state), or None for the logits, → its file."""
+        found: dict[tuple[str, int] | None, TensorSpec] = {}
+        if self.logits is not None:
+            found[None] = TensorSpec("logits", self.predictions, self.logits, "fp32")
+        for stack, kept in self.stacks.items():
+            for state in kept.states:
+                name = f"hidden-{stack}-{state:03d}"
+                found[stack, state] = TensorSpec(name, kept.tokens, kept.hidden_size, self.dtype)
+        return found
+
+    def said(self) -> str:
+        """What is there, in words."""
+        parts = [] if self.logits is None else ["logits"]
+        for stack, kept in self.stacks.items():
+            if kept.states:
+                parts.append(f"hidden states {list(kept.states)} of the {stack}")
+        return " and ".join(parts)
+
+
+def is_cached(model_folder: Path) -> bool:
+    """Whether a model folder is the one inside a cache."""
+    return (model_folder.parent / CACHE_FILE).is_file()
+
+
+def weights_hash(model_folder: Path) -> str:
+    """A hash of the bytes of a model's weights."""
+    files = read_model_files(model_folder).weights
+    return key_of({file.name: sha256_of(file) for file in files})
+
+
+def link_model(source: Path, target: Path) -> None:
+    """The model's files under another name: hard links, or copies on another file system."""
+    target.mkdir(parents=True, exist_ok=True)
+    sidecars = [source / name for name in SIDECARS if (source / name).is_file()]
+    weights = read_model_files(source).weights
+    with disk_errors_explained(target, sum(file.stat().st_size for file in weights)):
+        for file in (*sidecars, *weights):
+            copied = target / file.name
+            copied.unlink(missing_ok=True)
+            try:
+                os.link(file.resolve(), copied)
+            except OSError:  # another file system, or one without hard links
+                shutil.copyfile(file, copied)

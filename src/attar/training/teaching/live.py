@@ -1,0 +1,139 @@
+"""A teacher that is asked for every batch anew, and answers in the student's terms.
+
+A teacher whose classes stand in another order gives answers that look right and teach nonsense: its
+head is brought into the task's order by the classes' names, or refused. What it was fine-tuned for
+is compared before its weights are read.
+
+It runs in eval mode and without gradient, whatever the student does. Left out: teachers with
+another tokenizer (their answers would have to be passed on as text).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.errors import ModelError
+from attar.losses.targets import Outputs
+from attar.losses.terms.term import Needs
+from attar.models.labels import match_classes
+from attar.models.load import LoadedModel, input_names_of, load_model
+from attar.models.sources.safe_files import read_config
+from attar.models.task import TASK_FILE, Task, says_its_task
+from attar.training.forward import fed, forward
+from attar.training.teaching.lesson import Lesson
+
+
+class LiveTeacher:
+    """Asked for every batch anew.
+
+    Args:
+        columns: of its logits, the first so many are given; None: all.
+    """
+
+    def __init__(self, loaded: LoadedModel, needs: Needs, columns: int | None = None) -> None:
+        self.loaded = loaded
+        self.input_names = input_names_of(loaded.model.config)
+        self.columns = columns
+        self.needs = needs
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.loaded.model
+
+    def prepare(self, lesson: Lesson) -> None:
+        """A live teacher is always ready."""
+
+    @torch.no_grad()
+    def __call__(self, inputs: Mapping[str, Tensor], rows: np.ndarray | None = None) -> Outputs:
+        """Its outputs for a batch, without gradient and without dropout.
+
+        Args:
+            rows: which training rows these are; a teacher that remembers its answers looks there.
+        """
+        self.model.eval()
+        outputs = forward(self.model, fed(inputs, self.input_names), self.needs)
+        if self.columns is None:
+            return outputs
+        return replace(outputs, logits=outputs.logits[..., : self.columns])
+
+
+def load_live(folder: Path, task: Task, *, needs: Needs, seed: int) -> LiveTeacher:
+    """Load a teacher whose classes are in the task's order.
+
+    Raises:
+        ModelError: made for something else, other classes, or no head where its predictions are
+            needed.
+    """
+    fits = _fits(folder, task, needs.teacher_logits)
+    loaded = load_model(folder, task=task if fits else None, seed=seed)
+    for parameter in loaded.model.parameters():
+        parameter.requires_grad_(False)
+    return LiveTeacher(loaded, needs)
+
+
+def _fits(folder: Path, task: Task, predicts: bool) -> bool:
+    """Whether the teacher's head answers what the student is asked.
+
+    Args:
+        predicts: its predictions are compared; else only what is inside it counts.
+    Raises:
+        ModelError: it must and does not.
+    """
+    if not says_its_task(folder):
+        if predicts:
+            raise ModelError(
+                f"teacher {folder} has no classification head, so it has no predictions to learn "
+                "from; fine-tune it in a step of its own and name that step, or use hidden_mse "
+                "alone"
+            )
+        return False
+    own = Task.read(folder)
+    is_ours = (folder / TASK_FILE).is_file()
+    differences = _differences(own, task, is_ours=is_ours)
+    if differences and predicts:
+        raise ModelError(
+            f"teacher {folder} was made for something else than the student: "
+            f"{'; '.join(differences)}; their predictions cannot be compared. Name a teacher of "
+            "the student's objective, or use losses on hidden states only, such as hidden_mse"
+        )
+    names_are_said = is_ours or "id2label" in read_config(folder)
+    other_classes = names_are_said and match_classes(own.label_names, task.label_names) is None
+    return not differences and (predicts or not other_classes)
+
+
+def _differences(teacher: Task, student: Task, *, is_ours: bool) -> list[str]:
+    """What makes the predictions of two models answers to different questions; the names of classes
+    are left to the head's own reconciliation.
+
+    Args:
+        is_ours: the teacher's folder has a task.json, and not only a head.
+    """
+    if teacher.has_language_head and student.has_language_head:
+        if not is_ours:  # a pretrained language model may be asked anything in words
+            return []
+        pairs = (
+            ("it is for", teacher.objective, student.objective),
+            ("its template is", repr(teacher.template), repr(student.template)),
+            ("its label words are", list(teacher.label_words), list(student.label_words)),
+        )
+    else:
+        pairs = (("it is for", _in_words(teacher), _in_words(student)),)
+    return [f"{what} {one}, the student's: {other}" for what, one, other in pairs if one != other]
+
+
+def _in_words(task: Task) -> str:
+    return f"{task.objective} by words" if task.has_language_head else task.objective
+
+
+def num_columns(model: PreTrainedModel) -> int:
+    """Columns of a model's logits: classes, 1 for a score, or words."""
+    head: Any = model.get_output_embeddings()
+    return int(model.config.num_labels or 1) if head is None else int(head.weight.shape[0])

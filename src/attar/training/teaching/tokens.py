@@ -1,0 +1,109 @@
+"""Whether two models read a text as the same token ids, and predict among the same ones.
+
+A teacher that reads other token ids gives answers that look right and teach nonsense. So the
+vocabularies and the text pipelines of two `tokenizer.json` are compared part by part. Settings for
+padding and truncation do not count: attar's own replace them.
+
+A language head may have more columns than the vocabulary has tokens (T5: 32,128 for 32,100, a
+multiple of 128). What a teacher says of ids that no token has is left out; a student with more
+columns than its teacher is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attar.errors import ModelError
+
+SHOWN = 5
+"""Differences quoted in a message: enough to recognise the cause."""
+SECTIONS = ("normalizer", "pre_tokenizer", "post_processor")
+"""Parts of `tokenizer.json` that decide which tokens a text becomes, beside the vocabulary."""
+
+
+def require_same_tokens(student_folder: Path, teacher_folder: Path) -> None:
+    """Refuse a pair of models that would read the same text as different token ids.
+
+    Raises:
+        ModelError: with what differs: tokens of one side only, other ids, other text pipelines.
+    """
+    student, teacher = (_json(f / "tokenizer.json") for f in (student_folder, teacher_folder))
+    differences = _vocabulary_differences(_vocabulary(student), _vocabulary(teacher))
+    differences += [
+        f"the {section} differs"
+        for section in SECTIONS
+        if student.get(section) != teacher.get(section)
+    ]
+    if _rules(student) != _rules(teacher):
+        differences.append("the rules that join pieces to tokens differ")
+    if differences:
+        raise ModelError(
+            f"student ({student_folder}) and teacher ({teacher_folder}) read text differently: "
+            f"{'; '.join(differences)}; use a student with the teacher's tokenizer, such as "
+            '{ from = "<teacher>", keep_blocks = […] }'
+        )
+
+
+def require_same_words(student: int, teacher: int, student_folder: Path, where: Path) -> str | None:
+    """Compare the widths of two language heads; what is to be said about a wider teacher.
+
+    Args:
+        student, teacher: columns of the logits.
+        where: the teacher's folder.
+    Raises:
+        ModelError: the student predicts ids that the teacher says nothing of, or its head is
+            narrower than the vocabulary.
+    """
+    if student == teacher:
+        return None
+    tokens = max(_vocabulary(_json(student_folder / "tokenizer.json")).values(), default=-1) + 1
+    numbers = (
+        f"the student's language head has {student} columns, that of the teacher {where} has "
+        f"{teacher}, and the tokenizer has {tokens} tokens"
+    )
+    if not tokens <= student < teacher:
+        raise ModelError(
+            f"{numbers}, so their predictions cannot be compared; make the student with "
+            f"vocab_size = {teacher}"
+        )
+    return f"{numbers}: what the teacher says of the last {teacher - student} ids is left out"
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read ({error}); get the model's files again") from error
+
+
+def _vocabulary(tokenizer: Mapping[str, Any]) -> dict[str, int]:
+    """Token → id; a Unigram model stores a list of (token, score) instead."""
+    stored = tokenizer.get("model", {}).get("vocab", {})
+    if isinstance(stored, list):
+        stored = {token: i for i, (token, _) in enumerate(stored)}
+    return stored | {t["content"]: t["id"] for t in tokenizer.get("added_tokens", [])}
+
+
+def _rules(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: v for name, v in tokenizer.get("model", {}).items() if name != "vocab"}
+
+
+def _vocabulary_differences(student: Mapping[str, int], teacher: Mapping[str, int]) -> list[str]:
+    def quoted(tokens: list[str]) -> str:
+        return ", ".join(map(repr, tokens[:SHOWN])) + (", …" if len(tokens) > SHOWN else "")
+
+    differences: list[str] = []
+    for side, own, other in (("student", student, teacher), ("teacher", teacher, student)):
+        alone = sorted(own.keys() - other.keys())
+        if alone:
+            differences.append(
+                f"{len(alone)} of {len(own)} tokens only the {side} has ({quoted(alone)})"
+            )
+    moved = [token for token in student if token in teacher and student[token] != teacher[token]]
+    if moved:
+        examples = [f"{t!r} is {student[t]} and {teacher[t]}" for t in moved[:SHOWN]]
+        differences.append(f"{len(moved)} tokens have other ids ({', '.join(examples)})")
+    return differences
