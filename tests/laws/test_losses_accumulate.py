@@ -2,64 +2,118 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from attar.losses.config import CrossEntropy, ForwardKl, HiddenMse, LossConfig
+import tiny
+from attar.losses.config import (
+    AttentionMse,
+    CrossEntropy,
+    EmbeddingMse,
+    Eofd,
+    ForwardKl,
+    HiddenCosine,
+    HiddenMse,
+    Jsd,
+    LossConfig,
+    RelationKl,
+    ReverseKl,
+    SoftCrossEntropy,
+)
 from attar.losses.shapes import Pair
 from attar.losses.targets import Targets, count_units
-from attar.losses.total import TotalLoss
-from attar.models.load import load_model
+from attar.losses.total import TERMS, TotalLoss
 from attar.training.forward import forward, shape_of
 
 FLOAT64_SUMS = 1e-12
 """Relative: sums of a few hundred float64 terms in another order."""
 LENGTHS = np.array([3, 9, 5, 12, 4, 7, 2, 12])
 LABELS = torch.tensor([0, 1, -1, 1, 0, -1, 1, 0])
+CASES: list[list[LossConfig]] = [
+    [CrossEntropy()],
+    [ForwardKl(temperature=3)],
+    [ReverseKl()],
+    [Jsd()],
+    [SoftCrossEntropy()],
+    [HiddenMse()],
+    [HiddenCosine()],
+    [EmbeddingMse()],
+    [Eofd(power=1)],
+    [Eofd(std="running")],
+    [AttentionMse()],
+    [RelationKl()],
+    [RelationKl(relations=("query", "key", "value"), teacher_block=0, heads=2)],
+    [CrossEntropy(), Eofd(), AttentionMse(heads="mean")],
+]
 
 
-def gradient(
-    student: torch.nn.Module, teacher: torch.nn.Module, losses: list[LossConfig], size: int
-) -> torch.Tensor:
+def gradient(student: Any, teacher: Any, losses: list[LossConfig], size: int) -> torch.Tensor:
     """The whole batch's gradient, accumulated over micro-batches, each with its own padding."""
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, 60, (8, 12), generator=generator)
-    pair = Pair(shape_of(student), shape_of(teacher))  # type: ignore[arg-type]
-    loss = TotalLoss(losses, "classification", pair)
-    counts = count_units(LABELS, {"encoder": int(LENGTHS.sum())})
+    ids = torch.randint(3, 60, (8, 12), generator=generator)
+    pair = Pair(shape_of(student), shape_of(teacher))
+    loss = TotalLoss(losses, "classification", pair).double()  # projections and buffers too
+    counts = count_units(LABELS, dict.fromkeys(pair.student, int(LENGTHS.sum())))
     student.zero_grad()
+    parts = []
     for begin in range(0, 8, size):
         rows = slice(begin, begin + size)
         width = LENGTHS[rows].max()
         mask = (torch.arange(width) < torch.tensor(LENGTHS[rows])[:, None]).long()
-        inputs = {"input_ids": ids[rows, :width] * mask, "attention_mask": mask}
+        own = torch.where(mask.bool(), ids[rows, :width], 1)
+        own[torch.arange(len(mask)), mask.sum(dim=1) - 1] = tiny.EOS
+        inputs = {"input_ids": own, "attention_mask": mask}
         with torch.no_grad():
-            taught = forward(teacher, inputs, loss.needs)  # type: ignore[arg-type]
-        given = forward(student, inputs, loss.needs)  # type: ignore[arg-type]
-        loss(given, taught, Targets(LABELS[rows], {"encoder": mask}), counts).total.backward()
-    parts = [p.grad.flatten() for p in student.parameters() if p.grad is not None]
-    return torch.cat(parts)
+            taught = forward(teacher, inputs, loss.needs)
+        targets = Targets(LABELS[rows], dict.fromkeys(pair.student, mask))
+        parts.append((inputs, taught, targets))
+    loss.look_at([taught for _, taught, _ in parts], [targets for *_, targets in parts])
+    for inputs, taught, targets in parts:
+        given = forward(student, inputs, loss.needs)
+        loss(given, taught, targets, counts).total.backward()
+    grads = [p.grad for p in (*student.parameters(), *loss.parameters()) if p.grad is not None]
+    return torch.cat([grad.flatten() for grad in grads])
 
 
-@pytest.mark.parametrize(
-    "losses",
-    [[CrossEntropy()], [ForwardKl(temperature=3)], [HiddenMse()], [CrossEntropy(), HiddenMse()]],
-    ids=lambda losses: "+".join(loss.kind for loss in losses),
-)
-def test_micro_batches_of_any_size_give_the_gradient_of_the_whole_batch(
-    tiny_bert: Path, losses: list[LossConfig]
+def kinds(losses: list[LossConfig]) -> str:
+    return "+".join(loss.kind for loss in losses)
+
+
+def require_same_gradient_for_every_cut(
+    student: Any, teacher: Any, losses: list[LossConfig]
 ) -> None:
-    student, teacher = (load_model(tiny_bert).model.double() for _ in range(2))
-    with torch.no_grad():
-        for parameter in teacher.parameters():
-            parameter.add_(
-                0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-            )
     whole = gradient(student, teacher, losses, 8)
     assert whole.norm() > 0
     for size in (1, 3):
         cut = gradient(student, teacher, losses, size)
         assert (cut - whole).norm() <= FLOAT64_SUMS * whole.norm()
+
+
+def test_every_kind_of_loss_is_tried() -> None:
+    assert {loss.kind for losses in CASES for loss in losses} == set(TERMS)
+
+
+@pytest.mark.parametrize("losses", CASES, ids=kinds)
+def test_micro_batches_of_any_size_give_the_gradient_of_the_whole_batch(
+    losses: list[LossConfig],
+) -> None:
+    student, teacher = (tiny.tiny_model("bert", seed=seed).double() for seed in (0, 1))
+    require_same_gradient_for_every_cut(student, teacher, losses)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+@pytest.mark.parametrize("losses", [[Eofd()], [AttentionMse()], [RelationKl()]], ids=kinds)
+def test_so_they_do_in_causal_stacks_and_in_two_stacks(
+    family: str, losses: list[LossConfig]
+) -> None:
+    student, teacher = (tiny.tiny_model(family, seed=seed).double() for seed in (0, 1))
+    require_same_gradient_for_every_cut(student, teacher, losses)
+
+
+def test_so_they_do_where_a_projection_learns() -> None:
+    student = tiny.tiny_model("bert", hidden_size=16).double()
+    teacher = tiny.tiny_model("bert", seed=1).double()
+    require_same_gradient_for_every_cut(student, teacher, [Eofd(), HiddenCosine()])
