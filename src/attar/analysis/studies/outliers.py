@@ -150,7 +150,7 @@ def _metrics(
 
 def shared_dimensions(verdicts: Mapping[Place, Verdict]) -> list[dict[str, Any]]:
     """One row a stack and outlier dimension: in how many places and blocks it is one, those of
-    most places first.
+    most places first, then the strongest.
     """
     rows: list[dict[str, Any]] = []
     for stack in dict.fromkeys(place.stack for place in verdicts):
@@ -169,7 +169,7 @@ def shared_dimensions(verdicts: Mapping[Place, Verdict]) -> list[dict[str, Any]]
                     "largest": max(float(own[place].strength[dimension]) for place in having),
                 }
             )
-    return sorted(rows, key=lambda r: (r["stack"] != "encoder", -r["norms"], r["dimension"]))
+    return sorted(rows, key=lambda r: (r["stack"] != "encoder", -r["norms"], -r["largest"]))
 
 
 def recognised_times(shared: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from attar.report.charts.curves import LINE_COLOURS, curves_svg
 from attar.report.charts.scatter import FORM_LOOKS, PLAIN_LOOK, Point, scatter_svg
@@ -39,6 +40,11 @@ class Picture:
     narrow: str
     keys: tuple[Key, ...] = ()
     note: str = ""
+
+
+def drawn_twice(title: str, label: str, draw: Callable[[Shape, str], str], **more: Any) -> Picture:
+    """A picture in both its widths."""
+    return Picture(title, label, draw(WIDE, label), draw(NARROW, label), **more)
 
 
 def comparison_pictures(comparison: Comparison, made: Sequence[Made]) -> tuple[Picture, ...]:

@@ -50,10 +50,13 @@ def with_strength(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], 
 
 def with_times(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
     """How often, as appendix H of the EOFD paper says it."""
-    return (), [
-        {**row, "times": f"{row.get('times')} times across {row.get('of_blocks')} blocks"}
-        for row in rows
-    ]
+    return (), [{**row, "times": _times(row.get("times"), row.get("of_blocks"))} for row in rows]
+
+
+def _times(times: object, blocks: object) -> str:
+    if not times:
+        return "outside the blocks only"
+    return f"{times} {'time' if times == 1 else 'times'} across {blocks} blocks"
 
 
 def with_both_weights(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
@@ -72,7 +75,7 @@ def with_both_weights(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ..
         found = {key: table(row.get(key)) for key, _ in weights}
         figures = {f"{key} {name}": found[key].get(name) for key in found for name, _ in names}
         outliers = table(found["gamma"].get("outliers"))
-        said = [f"{name}: {number_text(number(value))}" for name, value in outliers.items()]
+        said = [f"{name} ({number_text(number(value))})" for name, value in outliers.items()]
         flat.append({**row, "place": norm_name(row), "outliers": said, **figures})
     return (*columns, Column("outliers", "outlier dimensions: γ", "list")), flat
 
