@@ -18,6 +18,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from attar.errors import RecipeError, UsageError, did_you_mean
+from attar.recipe.checking.lessons import check_lessons
 from attar.recipe.checking.mistakes import MAX_MISTAKES, Mistake, Place, explain
 from attar.recipe.checking.overrides import apply_overrides
 from attar.recipe.checking.places import MAX_DEPTH, TOO_DEEP, line_of, written_places
@@ -103,7 +104,7 @@ def parse_recipe(
     if is_shallow(content):
         mistakes += check_relations(content, path.resolve().parent)
     if recipe is not None and not mistakes:
-        mistakes += check_sweep(recipe)
+        mistakes += check_sweep(recipe) + check_lessons(recipe)
     if recipe is None or mistakes:
         raise RecipeError(_sentences(mistakes, text, overrides), source)
     return recipe

@@ -40,8 +40,10 @@ from attar.models.surgery import changed
 from attar.progress import human_seconds
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
+from attar.recipe.cache_work import cache_bytes
 from attar.recipe.quantize_work import mean_weight_bits, text_passes, training_passes
 from attar.recipe.schema import Recipe
+from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 from attar.training.update.precision import choose_precision
 
@@ -149,6 +151,7 @@ class _Planner:
         self.recipe, self.recipe_folder = recipe, recipe_folder
         self.models: dict[str, ModelPlan] = {}
         self._made_rows: dict[str, int] = {}
+        self._caches: set[str] = set()
         self._data: dict[str, TextData] = {}
         self._gflops: dict[str, float] = {}
 
@@ -169,6 +172,8 @@ class _Planner:
             return self._evaluate(name, step)
         if isinstance(step, AugmentStep):
             return self._augment(name, step)
+        if isinstance(step, CacheStep):
+            return self._cache(name, step)
         return StepPlan(name, step.run, None, 0, RUNTIME_MIB, 1, REPORT_SECONDS)
 
     def _train(self, name: str, step: TrainStep) -> StepPlan:
@@ -180,7 +185,8 @@ class _Planner:
         rows += self._made_rows.get(step.augmentation or "", 0)
         validation_rows, _ = self._texts(step.data, "validation", model)
         steps = step.max_steps or max(1, round((step.epochs or 3) * rows / step.batch_size))
-        teacher = None if step.teacher is None else self._model(step.teacher, None, 128).cost
+        is_asked = step.teacher is not None and step.teacher not in self._caches
+        teacher = self._model(step.teacher or "", None, 128).cost if is_asked else None
         forward = model.cost.flops(1, tokens)
         per_text = 3 * forward + (0 if teacher is None else teacher.flops(1, tokens))
         flops = steps * step.batch_size * per_text
@@ -212,6 +218,21 @@ class _Planner:
         speed = self._speed(choose_precision(step.precision, torch.device("cpu")).name)
         seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * speed)
         disk = rows * step.copies * tokens * 4 / 3 / MIB
+        return StepPlan(name, step.run, None, flops, RUNTIME_MIB + memory, disk, seconds)
+
+    def _cache(self, name: str, step: CacheStep) -> StepPlan:
+        """The teacher reads every row once."""
+        model = replace(self._model(step.teacher, None, 128), max_length=step.max_length)
+        self._caches.add(name)
+        rows, tokens = self._texts(step.data, "train", model)
+        rows += self._made_rows.get(step.augmentation or "", 0)
+        flops = rows * model.cost.flops(1, tokens)
+        labels = None if step.label_words else self._num_labels(step.data)
+        config = model.cost.model.config.to_dict()
+        disk = cache_bytes(step, config, labels, rows, tokens) / MIB
+        memory = model.size_mib + step.batch_size * _activation_bytes(model.cost, tokens) / MIB
+        speed = self._speed(choose_precision(step.precision, torch.device("cpu")).name)
+        seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * speed)
         return StepPlan(name, step.run, None, flops, RUNTIME_MIB + memory, disk, seconds)
 
     def _analyze(self, name: str, step: AnalyzeSettings) -> StepPlan:
