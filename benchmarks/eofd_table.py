@@ -1,0 +1,300 @@
+"""Does minding a teacher's outlier dimensions help its student?
+
+    python benchmarks/eofd_table.py TEACHERS --data FOLDER --work FOLDER --cells C.jsonl --scales
+    python benchmarks/eofd_table.py TEACHERS --data FOLDER --work FOLDER --cells C.jsonl
+    python benchmarks/eofd_table.py TEACHERS --data FOLDER --work FOLDER --cells C.jsonl --render
+
+TEACHERS holds <task>/model, fine-tuned classifiers (recipes/glue_teachers.toml makes them); --data
+holds <task>/<split>.jsonl.gz; --work keeps the teachers' cached answers. The methods are the train
+steps of recipes/eofd_minilm.toml, so a method written there is in the table; only data, epochs and
+seed are changed here. A cell is one task, one method, one seed; it is appended to the file of
+cells, so that a stopped table goes on, and two processes with different --tasks may share the file.
+The state after the last step counts, judged once on the validation split: nothing is chosen by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from attar.numerics.paired import paired
+from attar.progress import Progress, human_seconds
+from attar.recipe.load import load_recipe
+from attar.recipe.schema import Recipe
+from attar.report.sections.seeds import sentence
+from attar.step import StepContext
+from attar.training.config import TrainStep
+from attar.training.run import train
+from ptq_table import TASKS, Bench, read_cells
+from record import table, write_page
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "eofd_minilm.toml"
+TEACHER, DATA = "teacher", "text"
+"""What the recipe calls them."""
+BASELINE = "hidden"
+"""The method whose difference to EOFD is the question."""
+ROWS = {"sst2": 12000, "mrpc": 3668, "cola": 8551, "stsb": 5749}
+EPOCHS = {"sst2": 1, "mrpc": 3, "cola": 3, "stsb": 3}
+TOKENS = {"sst2": 13, "mrpc": 53, "cola": 11, "stsb": 31}
+"""Of a training row on average: with rows and epochs, what a cell costs beside another."""
+SECONDS_A_TOKEN = 3e-4
+"""Until a cell was measured: 3 blocks of MiniLM in bf16 on one quiet thread, teacher cached."""
+PREDICTIONS = {"forward_kl": 0.5, "cross_entropy": 0.5}
+SCALE_TERMS: Sequence[Mapping[str, Any]] = (
+    *({"kind": kind} for kind in PREDICTIONS),
+    {"kind": "hidden_mse"},
+    {"kind": "eofd", "power": 0.5},
+)
+SCALE_ROWS = 256
+SCALES = "scales at step 0"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("teachers", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--cells", type=Path, required=True)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", help="default: all of the recipe")
+    parser.add_argument("--max-steps", type=int, help="a trial: so many steps and no more")
+    parser.add_argument("--scales", action="store_true", help="measure the losses at step 0, stop")
+    parser.add_argument("--render", action="store_true", help="write the page and stop")
+    arguments = parser.parse_args()
+    if arguments.render:
+        question = "Does minding a teacher's outlier dimensions help its student?"
+        write_page("eofd", question, page(arguments.cells))
+        return
+    benches = {task: Task(task, arguments) for task in arguments.tasks}
+    if arguments.scales:
+        for task in benches.values():
+            append(arguments.cells, task.scales())
+        return
+    methods = arguments.methods or methods_of(load_recipe(RECIPE))
+    # seed by seed: stopped early, the table has fewer seeds and no empty rows
+    cells = [
+        {"task": task, "method": method, "seed": seed}
+        for seed, task, method in product(arguments.seeds, arguments.tasks, methods)
+    ]
+    for missing in waiting(cells, arguments.cells):
+        append(arguments.cells, missing | benches[missing["task"]].measure(**missing))
+
+
+def methods_of(recipe: Recipe) -> list[str]:
+    """The recipe's students."""
+    steps = recipe.steps.items()
+    return [name for name, step in steps if isinstance(step, TrainStep) and name != TEACHER]
+
+
+def waiting(cells: Sequence[Mapping[str, Any]], file: Path) -> Iterator[dict[str, Any]]:
+    """The cells that are not in the file, with the time they will still take."""
+    done = {key_of(cell) for cell in read_cells(file)}
+    left = [dict(cell) for cell in cells if key_of(cell) not in done]
+    for place, cell in enumerate(left):
+        seconds = sum(expected_seconds(c["task"], read_cells(file)) for c in left[place:])
+        print(f"{len(left) - place} cells left, about {human_seconds(seconds)}", flush=True)
+        yield cell
+
+
+def expected_seconds(task: str, done: Sequence[Mapping[str, Any]]) -> float:
+    """Of one cell: as its task took so far, else by its tokens."""
+    same = [cell["seconds"] for cell in done if cell["task"] == task and "seconds" in cell]
+    return (
+        statistics.mean(same)
+        if same
+        else ROWS[task] * EPOCHS[task] * TOKENS[task] * (SECONDS_A_TOKEN)
+    )
+
+
+def append(file: Path, cell: Mapping[str, Any]) -> None:
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(cell) + "\n")
+    print(cell, flush=True)
+
+
+def key_of(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    return cell["task"], cell["method"], cell["seed"]
+
+
+class Task:
+    """One task: the recipe made for it, its teacher, and what the teacher said."""
+
+    def __init__(self, task: str, arguments: argparse.Namespace) -> None:
+        self.task, self.arguments = task, arguments
+        path = json.dumps(str(arguments.data.resolve()))
+        given = {"task": task, "train_rows": ROWS[task], "path": path}
+        overrides = [f"data.{DATA}.{name}={value}" for name, value in given.items()]
+        self.recipe = load_recipe(RECIPE, overrides)
+        self.inputs = {TEACHER: (arguments.teachers / task).resolve()}
+        for name, step in self.recipe.steps.items():
+            if getattr(step, "run", "") == "cache":
+                self.inputs[name] = self.cached(name, step)
+        bench = Bench(self.inputs[TEACHER] / "model", task, arguments.data)
+        self.teacher_score = bench.float_score
+
+    def cached(self, name: str, step: Any) -> Path:
+        """The teacher's answers, asked for once."""
+        folder = (self.arguments.work / f"{self.task}-{name}").resolve()
+        if not folder.is_dir():
+            from attar.recipe.steps import kind_of
+
+            made = folder.with_name(f"{folder.name}.part")
+            kind_of(step).resolve()(step, self.context(made))
+            made.rename(folder)
+        return folder
+
+    def context(self, folder: Path) -> StepContext:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = folder.with_name(f"{folder.name}.scratch")
+        data, seed = dict(self.recipe.data), self.recipe.seed
+        return StepContext(
+            "eofd", folder, scratch, self.inputs, data, folder, Progress(quiet=True), seed=seed
+        )
+
+    def measure(self, task: str, method: str, seed: int) -> dict[str, Any]:
+        """Train one student."""
+        step = self.recipe.steps[method]
+        assert isinstance(step, TrainStep)
+        changed = {"epochs": EPOCHS[task], "seed": seed, "max_steps": self.arguments.max_steps}
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as temporary:
+            metrics = train(step.model_copy(update=changed), self.context(Path(temporary) / "out"))
+        return {
+            "score": 100 * metrics["validation"][TASKS[task]],
+            "teacher": self.teacher_score,
+            "steps": metrics["steps"],
+            "precision": metrics["precision"],
+            "seconds": time.perf_counter() - began,
+        }
+
+    def scales(self) -> dict[str, Any]:
+        """Every loss before the first update, unweighted, on training rows."""
+        step = self.recipe.steps[BASELINE]
+        settings = step.model_dump(mode="json", by_alias=True, exclude={"losses", "epochs"})
+        settings |= {"losses": SCALE_TERMS, "max_steps": 1, "batch_size": SCALE_ROWS}
+        settings |= {"micro_batch_size": 32, "keep": "last", "evaluations": 1}
+        with tempfile.TemporaryDirectory() as temporary:
+            context = self.context(Path(temporary) / "out")
+            train(TrainStep.model_validate_json(json.dumps(settings)), context)
+            history = (context.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        found = json.loads(history[0])["losses"]
+        predictions = sum(weight * found[kind] for kind, weight in PREDICTIONS.items())
+        cell = {"task": self.task, "method": SCALES, "seed": 0, "L_PRED": predictions}
+        return cell | {name: value for name, value in found.items() if name not in PREDICTIONS}
+
+
+def page(file: Path) -> str:
+    """Scores, the share of the teacher that is kept, and differences seed by seed."""
+    everything = read_cells(file)
+    scales = [cell for cell in everything if cell["method"] == SCALES]
+    cells = [cell for cell in everything if cell["method"] != SCALES]
+    tasks = [task for task in TASKS if any(cell["task"] == task for cell in cells)]
+    teacher = {cell["task"]: cell["teacher"] for cell in cells}
+    lengths = ", ".join(f"{task} {EPOCHS[task]} × {ROWS[task]:,}" for task in tasks)
+    parts = [
+        "MiniLM-L6 fine-tuned teaches its own blocks 1, 3 and 5. All methods of a task take equal "
+        f"steps of 32 texts (epochs × rows: {lengths}) at one rate, and start from the same "
+        "weights; seeds order the texts. Mean ± standard deviation over seeds, × 100: SST-2 and "
+        "MRPC accuracy, CoLA Matthews, STS-B Spearman; the state after the last step.",
+        _scale_words(scales),
+        table(_head(tasks), _score_rows(cells, tasks, teacher)),
+        f"## Differences to `{BASELINE}`, seed by seed",
+        "Mean over the tasks of each seed, then task by task. 95 % interval of Student's t over "
+        "seeds; p by flipping signs.",
+        _differences(cells, tasks, BASELINE),
+        "## Differences to `no_kd`",
+        _differences(cells, tasks, "no_kd"),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _scale_words(scales: Sequence[Mapping[str, Any]]) -> str:
+    if not scales:
+        return ""
+    names = [name for name in scales[0] if name not in ("task", "method", "seed")]
+    rows = [[cell["task"], *(f"{cell[name]:.3g}" for name in names)] for cell in scales]
+    ratios = [cell["L_PRED"] / cell["hidden_mse"] for cell in scales]
+    mean = math.exp(statistics.mean(map(math.log, ratios)))
+    step = load_recipe(RECIPE).steps[BASELINE]
+    assert isinstance(step, TrainStep)
+    [weight] = [loss.weight for loss in step.losses if loss.kind == "hidden_mse"]
+    return "\n\n".join(
+        [
+            f"The weight of every hidden loss is {weight:g} on every task. It was not tuned: it "
+            "makes the hidden loss about as large as L_PRED before the first update (geometric "
+            f"mean of the ratios over tasks: {mean:.2g}), on {SCALE_ROWS} training rows each:",
+            table(("task", *names), rows),
+        ]
+    )
+
+
+def _head(tasks: Sequence[str]) -> tuple[str, ...]:
+    return ("method", *tasks, "mean", "of the teacher's", "seeds", "s a cell")
+
+
+def _score_rows(
+    cells: Sequence[Mapping[str, Any]], tasks: Sequence[str], teacher: Mapping[str, float]
+) -> list[list[str]]:
+    whole = statistics.mean(teacher[task] for task in tasks)
+    shown = [f"{teacher[task]:.1f}" for task in tasks]
+    rows = [["teacher", *shown, f"{whole:.1f}", "100 %", "", ""]]
+    for method in dict.fromkeys(cell["method"] for cell in cells):
+        own = [cell for cell in cells if cell["method"] == method]
+        each = {task: [c["score"] for c in own if c["task"] == task] for task in tasks}
+        means = list(_by_seed(cells, tasks, method).values())
+        row = [method, *(_mean(scores) for scores in each.values()), f"**{_mean(means)}**"]
+        share = f"{100 * statistics.mean(means) / whole:.1f} %" if means else "–"
+        seconds = statistics.mean(cell["seconds"] for cell in own)
+        rows.append([*row, share, str(len(means)), f"{seconds:.0f}"])
+    return rows
+
+
+def _mean(scores: Sequence[float]) -> str:
+    if not scores:
+        return "–"
+    sd = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+    return f"{statistics.mean(scores):.1f}{sd}"
+
+
+def _by_seed(
+    cells: Sequence[Mapping[str, Any]], tasks: Sequence[str], method: str
+) -> dict[int, float]:
+    """Seed → mean over tasks, of the seeds that have them all."""
+    own = {(c["seed"], c["task"]): c["score"] for c in cells if c["method"] == method}
+    seeds = dict.fromkeys(seed for seed, _ in own)
+    return {
+        seed: statistics.mean(own[seed, task] for task in tasks)
+        for seed in seeds
+        if all((seed, task) in own for task in tasks)
+    }
+
+
+def _differences(cells: Sequence[Mapping[str, Any]], tasks: Sequence[str], against: str) -> str:
+    lines = []
+    for method in dict.fromkeys(cell["method"] for cell in cells):
+        if method == against:
+            continue
+        for some in (tasks, *([task] for task in tasks)) if len(tasks) > 1 else (tasks,):
+            ours, theirs = (_by_seed(cells, some, name) for name in (method, against))
+            seeds = [seed for seed in ours if seed in theirs]
+            if not seeds:
+                continue
+            found = paired(
+                [ours[seed] / 100 for seed in seeds], [theirs[seed] / 100 for seed in seeds]
+            )
+            said = sentence(method, against, "mean", found)
+            lines.append(f"- **{said}**" if some is tasks else f"  - {some[0]}: {said}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
