@@ -59,7 +59,7 @@ def _mistakes(recipe: Recipe, name: str, step: TrainStep, cache: CacheStep) -> I
     if data is None or data.train_rows is None or data.rows_seed is not None:
         return
     own_seeds, other_seeds = _seeds(recipe, name, step), _seeds(recipe, step.teacher or "", cache)
-    if own_seeds != other_seeds or (len(own_seeds) > 1 and not _swept_together(recipe, step, name)):
+    if own_seeds != other_seeds:
         yield Mistake(
             ("steps", name, "teacher"),
             f"train_rows of data {step.data!r} are drawn with the seeds {_said(own_seeds)} here "
@@ -73,10 +73,6 @@ def _seeds(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> tuple[int,
     if swept is not None and name in swept.steps and "seed" in swept.settings:
         return tuple(swept.settings["seed"])
     return (recipe.seed if step.seed is None else step.seed,)
-
-
-def _swept_together(recipe: Recipe, step: TrainStep, name: str) -> bool:
-    return recipe.sweep is not None and {name, step.teacher} <= set(recipe.sweep.steps)
 
 
 def _said(value: object) -> str:
