@@ -13,7 +13,8 @@ import tiny
 from attar.data.config import FilesData
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, StoppedError, UsageError
-from attar.models.load import input_names_of, load_model
+from attar.models.config import ChangedModel
+from attar.models.load import build_model, input_names_of, load_model
 from attar.models.task import Task
 from attar.training.job import evenly_spread
 from attar.training.limits import require_positions
@@ -229,3 +230,24 @@ def test_a_teacher_without_a_head_is_refused_where_its_predictions_are_needed(pl
 def test_evaluations_are_evenly_spread_and_the_last_is_at_the_end() -> None:
     assert sorted(evenly_spread(2, 5)) == [1, 2]
     assert sorted(evenly_spread(100, 4)) == [25, 50, 75, 100]
+
+
+def test_a_student_is_narrowed_by_what_its_texts_say(place: Path) -> None:
+    narrow = {"from": "bert", "hidden_size": 24, "intermediate_size": 20, "num_attention_heads": 3}
+    run_training(place, model=narrow, max_steps=1, learning_rate=1e-30)
+    config = json.loads((place / "out" / "model" / "config.json").read_text())
+    assert (config["hidden_size"], config["intermediate_size"]) == (24, 20)
+    by_texts = read_weights(place)["bert.embeddings.word_embeddings.weight"]
+    by_weights = build_model(ChangedModel.model_validate(narrow), {}, place, None, seed=0)
+    table = by_weights.model.get_input_embeddings().weight
+    assert by_texts.shape == table.shape
+    assert not torch.equal(by_texts, table)
+
+
+def test_a_model_of_other_classes_starts_with_a_new_head(place: Path) -> None:
+    tiny.write_tiny_bert(place / "mnli", num_labels=3)
+    with pytest.raises(ModelError, match="classifier of 3 classes"):
+        run_training(place, model="mnli", max_steps=1)
+    new = {"from": "mnli", "new_head": True}
+    run_training(place, model=new, max_steps=1)
+    assert read_weights(place)["classifier.weight"].shape == (2, 32)

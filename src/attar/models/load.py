@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,9 +115,13 @@ def build_model(
     task: Task | None,
     seed: int,
     attention: Attention = "sdpa",
+    first_look: Callable[[LoadedModel], Iterable[Mapping[str, Tensor]]] | None = None,
 ) -> LoadedModel:
-    """What a recipe's reference stands for: a loaded model, some blocks of it, or a random one.
+    """What a recipe's reference stands for: a loaded model, a part of it, or a random one.
 
+    Args:
+        first_look: batches of inputs, on which is measured what may go when a model is narrowed;
+            None: its weights decide.
     Raises:
         ModelError, ArtifactError, UsageError: as `resolve_model`, `load_model` and `changed`.
     """
@@ -130,7 +134,8 @@ def build_model(
     loaded = load_model(
         folder, task=task, seed=seed, attention=attention, new_head=reference.new_head
     )
-    return replace(loaded, model=changed(loaded.model, reference))
+    batches = first_look(loaded) if first_look and reference.is_narrower else None
+    return replace(loaded, model=changed(loaded.model, reference, batches))
 
 
 def save_model(loaded: LoadedModel, folder: Path) -> None:

@@ -12,7 +12,7 @@ Encoder-decoder models: the same block numbers are kept in both stacks.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -20,19 +20,25 @@ from transformers import PreTrainedModel
 
 from attar.errors import ModelError
 from attar.models.config import ChangedModel
+from attar.models.narrowing.importance import Batch
+from attar.models.narrowing.narrow import narrowed
 from attar.models.structure.anatomy import Stack, anatomy_of
 
 
-def changed(model: PreTrainedModel, reference: ChangedModel) -> PreTrainedModel:
+def changed(
+    model: PreTrainedModel, reference: ChangedModel, batches: Iterable[Batch] | None = None
+) -> PreTrainedModel:
     """The model that a reference makes of another one: blocks first, then width.
 
+    Args:
+        batches: inputs of the model, on which is measured what matters; see `narrowed`.
     Raises:
         ModelError: the model has not what is to be kept.
     """
     if reference.keep_blocks is not None:
         model = keep_blocks(model, reference.keep_blocks)
     if reference.is_narrower:
-        raise ModelError("narrower models are not known yet; leave the sizes out")
+        model = narrowed(model, reference, batches)
     return model
 
 

@@ -21,6 +21,7 @@ from attar.models.sources.references import resolve_model
 from attar.seeds import derive_seed
 from attar.step import StepContext
 from attar.training.config import TrainStep
+from attar.training.first_look import first_look
 from attar.training.forward import shape_of
 from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_positions
@@ -86,7 +87,14 @@ def _student(config: TrainStep, context: StepContext, data: TextData, seed: int)
         )
         plain, where = read_json(folder / "config.json"), str(folder)
     task = task_for(config, data, config_of(plain, where), folder, context.name)
-    student = build_model(config.model, context.inputs, context.recipe_folder, task, seed)
+    student = build_model(
+        config.model,
+        context.inputs,
+        context.recipe_folder,
+        task,
+        seed,
+        first_look=first_look(task, data, seed),
+    )
     for note in student.notes:
         context.progress.warn(f"{context.name}: {note}")
     require_positions(student.model, config.max_length, f"{context.name}: the model")

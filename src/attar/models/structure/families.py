@@ -59,8 +59,26 @@ class StackRow:
     """Field of the config."""
     num_blocks: str = "num_hidden_layers"
     """Field of the config."""
+    intermediate: str = "intermediate_size"
+    """Field of the config."""
+    kv_heads: str | None = None
+    """Field of the config, where keys and values can have fewer heads."""
+    head_size: str | None = None
+    """Field of the config; None: always hidden_size / heads."""
     shared_bias: str | None = None
     """The attention of block 0 whose relative position table all blocks of the stack use."""
+
+
+@dataclass(frozen=True)
+class HeadSpace:
+    """What lies between two maps of a head, as wide as a hidden state and none. Names as in
+    `Family.heads`."""
+
+    writer: str
+    readers: tuple[str, ...] = ()
+    """Those that the model has; none: what is written is handed out."""
+    norm: str | None = None
+    """Between writer and readers."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,11 @@ class Family:
     stacks: tuple[StackRow, ...]
     heads: tuple[str, ...]
     """First maps of every head the family can have, relative to the base model or to the whole."""
+    head_spaces: tuple[HeadSpace, ...] = ()
+    scales_embeddings: str | None = None
+    """Field of the config, where embeddings can be multiplied by √hidden_size."""
+    scales_logits: str | None = None
+    """Field of the config, where a language head can divide its input by √hidden_size."""
     max_tokens: Callable[[Any], int | None] = lambda config: None
     """Longest input, where positions are a learned table; None: no hard limit."""
 
@@ -114,6 +137,7 @@ def _bart_stack(name: str, cross: AttentionRow | None) -> StackRow:
         is_causal=name == "decoder",
         heads=f"{name}_attention_heads",
         num_blocks=f"{name}_layers",
+        intermediate=f"{name}_ffn_dim",
     )
 
 
@@ -140,6 +164,8 @@ def _t5_stack(name: str, ffn_layer: int, cross: AttentionRow | None) -> StackRow
         heads="num_heads",
         num_blocks="num_layers" if name == "encoder" else "num_decoder_layers",
         shared_bias="layer.0.SelfAttention",
+        intermediate="d_ff",
+        head_size="d_kv",
     )
 
 
@@ -158,6 +184,7 @@ _GPT2_STACK = StackRow(
     final_norm="ln_f",
     is_pre_norm=True,
     is_causal=True,
+    intermediate="n_inner",
 )
 
 _LLAMA_STACK = StackRow(
@@ -178,7 +205,11 @@ _LLAMA_STACK = StackRow(
     final_norm="norm",
     is_pre_norm=True,
     is_causal=True,
+    kv_heads="num_key_value_heads",
+    head_size="head_dim",
 )
+
+_CLASSIFICATION_HEAD = HeadSpace("classification_head.dense", ("classification_head.out_proj",))
 
 _BART_CROSS = _qkv(
     *("encoder_attn", "q_proj", "k_proj", "v_proj"),
@@ -190,17 +221,32 @@ FAMILIES = {
     "bert": Family(
         stacks=(_BERT_STACK,),
         heads=("pooler.dense", "cls.predictions.transform.dense"),
+        head_spaces=(
+            HeadSpace("pooler.dense", ("classifier", "cls.seq_relationship")),
+            HeadSpace(
+                "cls.predictions.transform.dense",
+                ("cls.predictions.decoder",),
+                norm="cls.predictions.transform.LayerNorm",
+            ),
+        ),
         max_tokens=lambda config: config.max_position_embeddings,
     ),
     "roberta": Family(
         stacks=(_BERT_STACK,),
         heads=("pooler.dense", "classifier.dense", "lm_head.dense"),
+        head_spaces=(
+            HeadSpace("pooler.dense"),
+            HeadSpace("classifier.dense", ("classifier.out_proj",)),
+            HeadSpace("lm_head.dense", ("lm_head.decoder",), norm="lm_head.layer_norm"),
+        ),
         # positions are counted from padding_idx + 1
         max_tokens=lambda config: config.max_position_embeddings - config.pad_token_id - 1,
     ),
     "bart": Family(
         stacks=(_bart_stack("encoder", None), _bart_stack("decoder", _BART_CROSS)),
         heads=("classification_head.dense", "lm_head"),
+        head_spaces=(_CLASSIFICATION_HEAD,),
+        scales_embeddings="scale_embedding",
         max_tokens=lambda config: config.max_position_embeddings,
     ),
     "t5": Family(
@@ -209,6 +255,8 @@ FAMILIES = {
             _t5_stack("decoder", 2, _t5_attention(1, "EncDecAttention")),
         ),
         heads=("classification_head.dense",),
+        head_spaces=(_CLASSIFICATION_HEAD,),
+        scales_logits="scale_decoder_outputs",
     ),
     "gpt2": Family(
         stacks=(_GPT2_STACK,),

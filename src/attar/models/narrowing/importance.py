@@ -1,0 +1,245 @@
+"""How much each part of a model's width matters, on texts or by its weights alone.
+
+What a unit says times how loud it is heard, without a gradient:
+
+    neuron j of a feed-forward      E|a_j| · ‖W_down[:, j]‖           a: what `down` reads
+    head h of an attention          E‖c_h‖ · ‖W_out[:, h]‖            c: the context `out` reads
+    channel j of a head             q and k: E|q_j| · E|k_j|    v and out: E|c_j| · ‖W_out[:, j]‖
+    hidden dimension d              Σ over norms E|y_d|               y: the norm's output
+    dimension j of a head's space   E|s_j| · ‖W_readers[:, j]‖        s: what the readers read
+
+E runs over real tokens. Without texts the activation is replaced by the size of the weights that
+make it: ‖W_up[j]‖ (times ‖W_gate[j]‖) for a, ‖W_v‖ for c, and √(γ² + β²) for y, the root mean
+square of γ x̂ + β where x̂ has mean 0 and variance 1.
+
+Differs from importance by Taylor expansion: no gold labels and no backward pass are needed.
+Shapes: B texts, T tokens, D hidden, F neurons, H heads, K head size, E = H·K.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attar.errors import ModelError
+from attar.models.narrowing.parts import Parts
+from attar.models.structure.views import AttentionView, LinearView, NormView
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Importance:
+    """One number a unit, float64, never negative."""
+
+    hidden: Tensor
+    """(D,)."""
+    neurons: Mapping[str, Tensor]
+    """Feed-forward's fqn → (F,)."""
+    heads: Mapping[str, Tensor]
+    """Attention's fqn → (H,)."""
+    qk_channels: Mapping[str, Tensor]
+    """Attention's fqn → (H·K,); keys' heads must be as many as queries'."""
+    vo_channels: Mapping[str, Tensor]
+    """As `qk_channels`."""
+    spaces: Mapping[str, Tensor]
+    """Writer's fqn → (D,)."""
+
+
+def importance_of(parts: Parts, batches: Iterable[Batch] | None) -> Importance:
+    """Importance on batches of inputs; None: by the weights alone.
+
+    Raises:
+        ModelError: no batch at all.
+    """
+    loudness = _by_weights(parts) if batches is None else _on_texts(parts, batches)
+    attentions = [a for block in parts.anatomy.blocks for a in block.attentions]
+    vo = {a.fqn: loudness[f"{a.fqn}:context"] * _norms_of_columns(a.out) for a in attentions}
+    return Importance(
+        hidden=torch.stack([loudness[norm.fqn] for norm in parts.norms]).sum(dim=0),
+        neurons={
+            block.ffn.fqn: loudness[block.ffn.fqn] * _norms_of_columns(block.ffn.down)
+            for block in parts.anatomy.blocks
+        },
+        heads={
+            a.fqn: loudness[f"{a.fqn}:heads"] * _weight(a.out).t().reshape(a.heads, -1).norm(dim=1)
+            for a in attentions
+        },
+        qk_channels={
+            a.fqn: loudness[f"{a.fqn}:q"] * loudness[f"{a.fqn}:k"]
+            for a in attentions
+            if a.heads == a.kv_heads
+        },
+        vo_channels=vo,
+        spaces={
+            space.writer.fqn: loudness[f"{space.writer.fqn}:space"]
+            * (_norms_of_columns(*space.readers) if space.readers else 1)
+            for space in parts.spaces
+        },
+    )
+
+
+def _weight(view: LinearView) -> Tensor:
+    return view.weight.detach().double()
+
+
+def _norms_of_columns(*views: LinearView) -> Tensor:
+    """‖W[:, j]‖ over the rows of all maps, (I,)."""
+    return torch.cat([_weight(view) for view in views]).norm(dim=0)
+
+
+def _norms_of_rows(view: LinearView) -> Tensor:
+    """‖(W[j], b_j)‖, (O,)."""
+    weight_OI = _weight(view)
+    if view.bias is None:
+        return weight_OI.norm(dim=1)
+    return torch.cat([weight_OI, view.bias.detach().double()[:, None]], dim=1).norm(dim=1)
+
+
+def _by_weights(parts: Parts) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for norm in parts.norms:
+        bias = 0.0 if norm.bias is None else norm.bias.detach().double()
+        found[norm.fqn] = (norm.weight.detach().double() ** 2 + bias**2) ** 0.5
+    for block in parts.anatomy.blocks:
+        rows = [_norms_of_rows(view) for view in block.ffn.inputs]
+        found[block.ffn.fqn] = torch.stack(rows).prod(dim=0)
+        for a in block.attentions:
+            found[f"{a.fqn}:q"], found[f"{a.fqn}:k"] = _norms_of_rows(a.q), _norms_of_rows(a.k)
+            # each head of keys and values serves so many of queries
+            values_HK = _norms_of_rows(a.v).reshape(a.kv_heads, a.head_size)
+            context_HK = values_HK.repeat_interleave(a.heads // a.kv_heads, dim=0)
+            found[f"{a.fqn}:context"] = context_HK.reshape(-1)
+            found[f"{a.fqn}:heads"] = context_HK.norm(dim=1)
+    for space in parts.spaces:
+        found[f"{space.writer.fqn}:space"] = _norms_of_rows(space.writer)
+    return found
+
+
+class Mean:
+    """A running mean over real tokens of a function of a tensor's last axis."""
+
+    def __init__(self, of: Callable[[Tensor], Tensor] = torch.abs) -> None:
+        self._of = of
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, values: Tensor, masks: Sequence[Tensor]) -> None:
+        """Add a tensor (B, T, …) of tokens, or (B, …) of texts.
+
+        Args:
+            masks: (B, T) each; the one whose shape fits says which tokens are real.
+        """
+        values = values.detach().double()
+        for mask in masks:
+            if values.ndim >= 3 and mask.shape == values.shape[:2]:
+                values = values[mask.bool()]
+                break
+        values = self._of(values.reshape(-1, values.shape[-1]))
+        total = values.sum(dim=0)
+        self._sum = total if self._sum is None else self._sum + total
+        self._count += len(values)
+
+    @property
+    def value(self) -> Tensor:
+        if self._sum is None or not self._count:
+            raise ModelError("importance needs at least one batch of texts; give it data with rows")
+        return self._sum / self._count
+
+
+def watch(
+    parts: Parts, batches: Iterable[Batch], watched: Sequence[tuple[nn.Module, bool, Any]]
+) -> None:
+    """Run the model over batches while modules are watched.
+
+    Args:
+        watched: (module, its input rather than its output, function of (tensor, masks)).
+    """
+    masks: list[Tensor] = []
+
+    def hook(reads_input: bool, see: Any) -> Callable[..., None]:
+        def run(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            see(args[0] if reads_input else output, masks)
+
+        return run
+
+    handles = [
+        module.register_forward_hook(hook(reads_input, see)) for module, reads_input, see in watched
+    ]
+    was_training = parts.model.training
+    parts.model.eval()
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                names = ("decoder_attention_mask", "attention_mask")
+                masks[:] = [batch[name] for name in names if name in batch]
+                parts.model(**{n: t.to(parts.model.device) for n, t in batch.items()})
+    finally:
+        for handle in handles:
+            handle.remove()
+        parts.model.train(was_training)
+
+
+def _on_texts(parts: Parts, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    means: dict[str, Mean] = {}
+    watched: list[tuple[nn.Module, bool, Any]] = []
+
+    def see(name: str, module: nn.Module, mean: Mean, *, reads_input: bool, part: Any = None):
+        means[name] = mean
+
+        def add(tensor: Tensor, masks: Sequence[Tensor]) -> None:
+            mean.add(tensor if part is None else tensor.chunk(part[1], dim=-1)[part[0]], masks)
+
+        watched.append((module, reads_input, add))
+
+    for norm in parts.norms:
+        see(norm.fqn, norm.module, Mean(), reads_input=False)
+    for block in parts.anatomy.blocks:
+        see(block.ffn.fqn, block.ffn.down.module, Mean(), reads_input=True)
+        for a in block.attentions:
+            see(f"{a.fqn}:context", a.out.module, Mean(), reads_input=True)
+            see(f"{a.fqn}:heads", a.out.module, Mean(_heads_of(a)), reads_input=True)
+            for name, view in (("q", a.q), ("k", a.k)):
+                see(f"{a.fqn}:{name}", view.module, Mean(), reads_input=False, part=view.part)
+    for space in parts.spaces:
+        watched_view = space.readers[0] if space.readers else space.writer
+        name = f"{space.writer.fqn}:space"
+        see(name, watched_view.module, Mean(), reads_input=bool(space.readers))
+    watch(parts, batches, watched)
+    return {name: mean.value for name, mean in means.items()}
+
+
+def _heads_of(attention: AttentionView) -> Callable[[Tensor], Tensor]:
+    return lambda context_NE: context_NE.reshape(
+        len(context_NE), attention.heads, attention.head_size
+    ).norm(dim=2)
+
+
+def spread_ratios(
+    parts: Parts, norms: Sequence[NormView], kept: Tensor, batches: Iterable[Batch]
+) -> dict[str, float]:
+    """Norm's fqn → E[ spread of its input over the kept dimensions / over all ].
+
+    The spread is what the norm divides by: √(variance + ε), or √(mean square + ε) where it
+    subtracts no mean.
+    """
+
+    def ratio(norm: NormView) -> Callable[[Tensor], Tensor]:
+        def of(x_ND: Tensor) -> Tensor:
+            return _spread(norm, x_ND[:, kept]) / _spread(norm, x_ND)
+
+        return of
+
+    means = {norm.fqn: Mean(ratio(norm)) for norm in norms}
+    watch(parts, batches, [(norm.module, True, means[norm.fqn].add) for norm in norms])
+    return {name: float(mean.value) for name, mean in means.items()}
+
+
+def _spread(norm: NormView, x_ND: Tensor) -> Tensor:
+    if isinstance(norm.module, nn.LayerNorm):
+        x_ND = x_ND - x_ND.mean(dim=1, keepdim=True)
+    return (x_ND.pow(2).mean(dim=1, keepdim=True) + norm.epsilon).sqrt()

@@ -1,0 +1,202 @@
+"""A narrower model cut out of a wide one: the same function, with what matters least taken out.
+
+Whole units go, in all places at once, so that what remains is an ordinary model of the same family
+with smaller numbers in its config: a neuron is a row of `up` and a column of `down`; a head is its
+rows of q, k and v and its columns of `out`; a hidden dimension is a column of every reader of a
+hidden state, a row of every writer, and an entry of every norm, in all stacks alike. What goes is
+decided by `importance`.
+
+Three constants hold on to a width and are put right.
+
+    norms     divide by a spread over D dimensions, now over d. With texts at hand γ is multiplied
+              by E[spread over kept / over all], so that what passes keeps its size; a dimension
+              that lies at the mean of every token (at 0, where no mean is subtracted) is then cut
+              without any change. Without texts γ stays.
+    scores    are multiplied by 1/√K: where heads lose channels, queries are scaled so that what
+              remains of q·k counts as before.
+    logits    of T5 are divided by √D: the last norm takes that up.
+
+Keeping everything is the identity, bit for bit. Left out: a narrower hidden state by rotation
+(which norms with a scale of their own do not allow), and different widths in different blocks
+(which configs cannot say).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from attar.errors import ModelError
+from attar.models.config import ChangedModel
+from attar.models.narrowing.choice import Cut, Kept, choose
+from attar.models.narrowing.importance import Batch, importance_of, spread_ratios
+from attar.models.narrowing.parts import Parts, parts_of
+from attar.models.narrowing.sizes import Sizes, wanted_sizes
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.views import LinearView, NormView
+
+
+def narrowed(
+    model: PreTrainedModel, reference: ChangedModel, batches: Iterable[Batch] | None = None
+) -> PreTrainedModel:
+    """A new model with the widths that a reference asks for; `model` stays as it is.
+
+    Args:
+        batches: inputs of the model, on which importance is measured; None: by weights alone.
+    Raises:
+        ModelError: a width the model has not, or its family cannot say.
+    """
+    parts = parts_of(model)
+    sizes = wanted_sizes(parts, reference)
+    is_on_meta = model.device.type == "meta"
+    seen = None if batches is None or is_on_meta else list(batches)
+    kept = choose(parts, sizes, importance_of(parts, seen))
+    smaller = _built(parts, sizes, kept)
+    if is_on_meta:
+        return smaller
+    with torch.no_grad():
+        _rescale_scores_(parts, smaller)
+        if sizes.hidden < parts.hidden_size:
+            _rescale_norms_(parts, smaller, kept.hidden, seen)
+            _rescale_logits_(parts, smaller, sizes.hidden)
+    return smaller.eval()
+
+
+def _built(parts: Parts, sizes: Sizes, kept: Kept) -> PreTrainedModel:
+    """A model of the smaller config with the cut weights."""
+    model = parts.model
+    config = _config(parts, sizes)
+    with torch.random.fork_rng(devices=[]), model.device:
+        model_class: Any = type(model)
+        smaller: PreTrainedModel = model_class._from_config(
+            config, attn_implementation=model.config._attn_implementation
+        )
+    smaller = smaller.to(model.dtype)  # pyright: ignore[reportArgumentType]
+    cuts = dict(_tensor_cuts(parts, kept))
+    state = {
+        name: cuts[name](tensor) if name in cuts else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    expected = {name: tuple(tensor.shape) for name, tensor in smaller.state_dict().items()}
+    wrong = [
+        f"{name} {tuple(tensor.shape)} instead of {expected.get(name)}"
+        for name, tensor in state.items()
+        if tuple(tensor.shape) != expected.get(name)
+    ]
+    if wrong or set(expected) != set(state):
+        raise ModelError(
+            f"{type(model).__name__} has {len(wrong)} tensors that narrowing does not know: "
+            f"{', '.join(wrong[:4])}; narrow the bare model or a classifier of it"
+        )
+    if model.device.type != "meta":
+        smaller.load_state_dict(state)
+    return smaller
+
+
+def _config(parts: Parts, sizes: Sizes) -> Any:
+    config: Any = copy.deepcopy(parts.model.config)
+    config.hidden_size = sizes.hidden
+    for stack in parts.anatomy.stacks:
+        own = sizes.stacks[stack.name]
+        setattr(config, stack.row.heads, own.heads)
+        setattr(config, stack.row.intermediate, own.intermediate)
+        if stack.row.kv_heads is not None:
+            setattr(config, stack.row.kv_heads, own.kv_heads)
+        if stack.row.head_size is not None:
+            setattr(config, stack.row.head_size, own.head_size)
+    return config
+
+
+def _tensor_cuts(parts: Parts, kept: Kept) -> Iterable[tuple[str, Callable[[Tensor], Tensor]]]:
+    """Name of every tensor that gets smaller → how; tied tensors under each of their names."""
+    by_id: dict[int, Callable[[Tensor], Tensor]] = {}
+    for views in kept.maps.values():
+        module: Any = views[0][0].module
+        cut = _whole_cut(views)
+        by_id[id(module.weight)] = _slicer(cut, is_transposed=isinstance(module, Conv1D))
+        if module.bias is not None:
+            by_id[id(module.bias)] = _entries(cut.rows)
+    for norm in parts.norms:
+        for parameter in norm.module.parameters():
+            by_id[id(parameter)] = _entries(kept.hidden)
+    for name in parts.tables:
+        table: Any = parts.model.get_submodule(name)
+        by_id[id(table.weight)] = _slicer(Cut(columns=kept.hidden), is_transposed=False)
+    for name, heads in kept.bias_heads.items():
+        by_id[id(parts.model.get_parameter(name))] = _slicer(Cut(columns=heads), False)
+    for name, rows in kept.space_norms.items():
+        for parameter in parts.model.get_submodule(name).parameters():
+            by_id[id(parameter)] = _entries(rows)
+    for name, parameter in parts.model.named_parameters(remove_duplicate=False):
+        if id(parameter) in by_id:
+            yield name, by_id[id(parameter)]
+
+
+def _whole_cut(views: list[tuple[LinearView, Cut]]) -> Cut:
+    """The cut of a module that may store several maps, one below the other."""
+    if views[0][0].part is None:
+        return views[0][1]
+    ordered = sorted(views, key=lambda pair: pair[0].part or (0, 0))
+    rows = [
+        cut.rows + i * view.out_features
+        for i, (view, cut) in enumerate(ordered)
+        if cut.rows is not None
+    ]
+    return Cut(torch.cat(rows), ordered[0][1].columns)
+
+
+def _slicer(cut: Cut, is_transposed: bool) -> Callable[[Tensor], Tensor]:
+    axes = ((cut.rows, 1), (cut.columns, 0)) if is_transposed else ((cut.rows, 0), (cut.columns, 1))
+
+    def slice_(tensor: Tensor) -> Tensor:
+        for index, axis in axes:
+            tensor = tensor if index is None else tensor.index_select(axis, index)
+        return tensor
+
+    return slice_
+
+
+def _entries(index: Tensor | None) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor if index is None else tensor.index_select(0, index)
+
+
+def _rescale_scores_(parts: Parts, smaller: PreTrainedModel) -> None:
+    pairs = zip(parts.anatomy.blocks, anatomy_of(smaller).blocks, strict=True)
+    for old, new in pairs:
+        for before, after in zip(old.attentions, new.attentions, strict=True):
+            if before.scaling != after.scaling:
+                _multiply_(after.q, before.scaling / after.scaling)
+
+
+def _multiply_(view: LinearView, factor: float) -> None:
+    view.weight.mul_(factor)
+    if view.bias is not None:
+        view.bias.mul_(factor)
+
+
+def _rescale_norms_(
+    parts: Parts, smaller: PreTrainedModel, hidden: Tensor, batches: list[Batch] | None
+) -> None:
+    if batches is None:
+        return
+    extra = [space.norm for space in parts.spaces if space.norm is not None and space.is_hidden]
+    ratios = spread_ratios(parts, [*parts.norms, *extra], hidden, batches)
+    for name, ratio in ratios.items():
+        NormView(name, smaller.get_submodule(name)).weight.mul_(ratio)
+
+
+def _rescale_logits_(parts: Parts, smaller: PreTrainedModel, hidden: int) -> None:
+    field_name = parts.family.scales_logits
+    has_words = parts.model.get_output_embeddings() is not None
+    if field_name is None or not has_words or not getattr(parts.model.config, field_name, False):
+        return
+    final = parts.anatomy.stacks[-1].final_norm
+    assert final is not None
+    norm = NormView(final.fqn, smaller.get_submodule(final.fqn))
+    norm.weight.mul_((hidden / parts.hidden_size) ** 0.5)

@@ -1,0 +1,117 @@
+"""What a model can lose of its width: hidden dimensions, neurons, heads, and channels of heads.
+
+Beside the blocks a head can have a space of its own (BERT's pooler: a map of D to D and tanh, read
+by the classifier). It is as wide as a hidden state, because its config has no other number, but
+its dimensions are other ones and are chosen by themselves; only where a reader is the table of
+embeddings (a masked language model's head) are they the hidden dimensions again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from attar.models.structure.anatomy import Anatomy, anatomy_of, family_of
+from attar.models.structure.families import Family
+from attar.models.structure.views import LinearView, NormView
+
+
+@dataclass(frozen=True)
+class Space:
+    """A head's own space."""
+
+    writer: LinearView
+    readers: tuple[LinearView, ...]
+    norm: NormView | None
+    is_hidden: bool
+    """Its dimensions are the hidden ones."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that narrowing touches."""
+
+    model: PreTrainedModel
+    family: Family
+    anatomy: Anatomy
+    norms: tuple[NormView, ...]
+    """Every norm over the hidden dimensions that blocks and embeddings have."""
+    tables: tuple[str, ...]
+    """Embeddings with a column for each hidden dimension."""
+    head_maps: tuple[LinearView, ...]
+    """Maps outside the blocks that read a hidden state."""
+    spaces: tuple[Space, ...]
+
+    @property
+    def hidden_size(self) -> int:
+        return self.anatomy.blocks[0].attention.q.in_features
+
+
+def parts_of(model: PreTrainedModel) -> Parts:
+    """Take a model apart for narrowing.
+
+    Raises:
+        ModelError: the family is unknown.
+    """
+    family, anatomy = family_of(model), anatomy_of(model)
+    spaces = tuple(_spaces(model, family))
+    read = {reader.fqn for space in spaces for reader in space.readers}
+    direct = {view.fqn: view for view in _head_maps(model, family) if view.fqn not in read}
+    inside = tuple(block.fqn + "." for block in anatomy.blocks)
+    hidden = anatomy.blocks[0].attention.q.in_features
+    tables = tuple(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+        and module.embedding_dim == hidden
+        and not name.startswith(inside)
+    )
+    norms = {site.norm.fqn: site.norm for site in anatomy.norm_sites}
+    return Parts(
+        model, family, anatomy, tuple(norms.values()), tables, tuple(direct.values()), spaces
+    )
+
+
+def _head_maps(model: PreTrainedModel, family: Family) -> Iterator[LinearView]:
+    """The first maps of the heads a model has, and what gives the words of a language model."""
+    for name in family.heads:
+        view = _linear(model, name)
+        if view is not None:
+            yield view
+    output: Any = model.get_output_embeddings()
+    if output is not None:
+        fqn = next(name for name, module in model.named_modules() if module is output)
+        yield LinearView(fqn, output)
+
+
+def _spaces(model: PreTrainedModel, family: Family) -> Iterator[Space]:
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for row in family.head_spaces:
+        writer = _linear(model, row.writer)
+        if writer is None:
+            continue
+        readers = tuple(v for v in (_linear(model, name) for name in row.readers) if v is not None)
+        norm = None if row.norm is None else _module(model, row.norm)
+        is_hidden = any(id(reader.module.weight) in tables for reader in readers)
+        yield Space(writer, readers, None if norm is None else NormView(*norm), is_hidden)
+
+
+def _linear(model: PreTrainedModel, name: str) -> LinearView | None:
+    found = _module(model, name)
+    return None if found is None else LinearView(*found)
+
+
+def _module(model: PreTrainedModel, name: str) -> tuple[str, nn.Module] | None:
+    """A module by its name relative to the base model or to the whole; None: there is none."""
+    for fqn in (f"{model.base_model_prefix}.{name}", name):
+        try:
+            module: Any = model.get_submodule(fqn)
+        except AttributeError:
+            continue
+        if module is not None and hasattr(module, "weight"):
+            return fqn, module
+    return None

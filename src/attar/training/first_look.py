@@ -1,0 +1,39 @@
+"""What a model is shown before it is narrowed: some of the texts it will be trained on, prepared as
+training prepares them, so that importance is measured on the task's own inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attar.data.tables import TextData
+from attar.models.load import LoadedModel
+from attar.models.task import Task
+from attar.seeds import generator
+from attar.training.objectives.evaluating import in_order_of_length
+from attar.training.objectives.preparing import examples_for
+
+ROWS = 256
+"""As many as calibration reads: enough for means over some thousand tokens."""
+BATCH_SIZE = 32
+
+
+def first_look(
+    task: Task, data: TextData, seed: int
+) -> Callable[[LoadedModel], Iterator[dict[str, Tensor]]]:
+    """Model → batches of the inputs that training will feed it, from up to 256 seeded rows."""
+
+    def batches(loaded: LoadedModel) -> Iterator[dict[str, Tensor]]:
+        train = data.split("train")
+        chosen = generator(seed, "first look").permutation(len(train))[:ROWS]
+        examples: Any = examples_for(
+            task, train.rows(np.sort(chosen)), "train", loaded, task.input_names
+        )
+        for rows in in_order_of_length(examples.lengths, BATCH_SIZE):
+            yield examples.batch(rows, torch.device("cpu"))[0]
+
+    return batches
