@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import simulated
+import tiny
 
+WITHOUT_TEXTS = ("sizes", "gamma")
 Change = Callable[[Any], None]
 
 
@@ -31,9 +33,15 @@ class Studied:
 
 
 def run_study(
-    root: Path, study: str, *, change: Change | None = None, bare: bool = False, **settings: Any
+    root: Path,
+    study: str,
+    *,
+    change: Change | None = None,
+    bare: bool = False,
+    family: str = "bert",
+    **settings: Any,
 ) -> Studied:
-    """Run the real step on a tiny BERT below `root`, made once and changed by `change`."""
+    """Run the real step on a tiny model below `root`, made once and changed by `change`."""
     import torch
     from pydantic import TypeAdapter
     from transformers import AutoModelForSequenceClassification
@@ -43,7 +51,7 @@ def run_study(
 
     model_folder = root / "float"
     if not model_folder.exists():
-        simulated.write_float_model(model_folder, bare=bare)
+        simulated.write_float_model(model_folder, family, bare=bare)
         if bare:
             (model_folder / "task.json").unlink()
         simulated.write_texts(root / "texts")
@@ -52,7 +60,7 @@ def run_study(
             with torch.no_grad():
                 change(model)
             model.save_pretrained(model_folder)
-    if study != "sizes":
+    if study not in WITHOUT_TEXTS:
         calibration = {"examples": 24, "batch_size": 8} | settings.pop("calibration", {})
         settings = {"data": "texts", "calibration": calibration, **settings}
     config = TypeAdapter(AnalyzeStep).validate_python(
@@ -80,6 +88,14 @@ def context_below(root: Path) -> Any:
         recipe_folder=root,
         progress=Progress(quiet=True),
     )
+
+
+def vocabulary_for(folder: Path) -> dict[str, int]:
+    """Word → its number in the models that `run_study` will make below `folder / "run"`."""
+    tiny.write_tokenizer(folder / "tokenizer")
+    (folder / "run").mkdir()
+    content = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())
+    return content["model"]["vocab"]
 
 
 def layer_norms(model: Any) -> list[Any]:

@@ -74,6 +74,25 @@ def test_a_study_that_reads_texts_needs_data_and_sizes_take_none() -> None:
     assert parse_recipe(STEP + 'study = "sizes"').order == ["why"]
 
 
+def test_a_criterion_of_weights_is_not_asked_for_in_hidden_states() -> None:
+    told = mistakes('data = "docs"\nat = "hidden_states"')
+    assert "does not go with criterion = 'gamma_3sigma'" in told
+    assert parse_recipe(STEP + 'data = "docs"\nat = "norms"')
+    lines = 'data = "docs"\nat = "hidden_states"\ncriterion = "activation_std"'
+    assert parse_recipe(STEP + lines)
+
+
+def test_histograms_need_no_data_and_compare_two_different_models() -> None:
+    study = 'study = "histograms"\n'
+    assert parse_recipe(STEP + study).order == ["why"]
+    assert "the model itself" in mistakes(study + 'compare_with = "demo:minilm-l6"')
+    assert "name it once" in mistakes(study + "layers = [1, 1]")
+    made = '[steps.int8]\nrun = "quantize"\nmethod = "minmax"\nmodel = "demo:minilm-l6"'
+    made += '\ncalibration = { data = "docs" }'
+    told = mistakes(f'{study}compare_with = "int8"\n{made}')
+    assert "steps.why.compare_with" in told
+
+
 def test_data_that_the_recipe_does_not_have_and_a_quantized_model_are_refused() -> None:
     assert "no [data.doc]" in mistakes('data = "doc"')
     made = '\n[steps.int8]\nrun = "quantize"\nmethod = "minmax"\nmodel = "why"'

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from attar.analysis.outlying.criteria import by_deviation, standardised
+from attar.analysis.config import Criterion
+from attar.analysis.outlying.criteria import LargeValues, by_deviation, standardised
 from attar.analysis.outlying.norms import norms_of
 from attar.errors import ModelError
-from studied import layer_norms, run_study
+from studied import layer_norms, run_study, vocabulary_for
 from tiny import tiny_model
 
 PLANTED = 7
 NORMS = 5
 """Of two blocks: the embedding's, and two a block."""
+STATES = 3
 
 
 def flat(model: Any) -> None:
@@ -40,14 +41,96 @@ def planted_in_block_one(model: Any) -> None:
         norm.weight[PLANTED] = 40.0
 
 
-@pytest.mark.parametrize("criterion", ["gamma_3sigma", "activation_std"])
-def test_a_planted_dimension_is_found_at_every_norm(tmp_path: Path, criterion: str) -> None:
-    found = run_study(tmp_path, "outliers", change=planted, criterion=criterion)
-    by_norm = found.metrics["outliers"]["encoder"]
-    assert list(by_norm.values()) == [[PLANTED]] * NORMS
+def planted_in_bias_too(model: Any) -> None:
+    planted(model)
+    for norm in layer_norms(model):
+        norm.bias[PLANTED] = -7.0
+
+
+CRITERIA = (
+    ("gamma_3sigma", None),
+    ("gamma_and_bias_3sigma", None),
+    ("activation_std", "norms"),
+    ("activation_std", "hidden_states"),
+    ("activation_magnitude", "norms"),
+    ("activation_magnitude", "hidden_states"),
+)
+
+
+def test_every_criterion_is_tried_here() -> None:
+    assert {name for name, _ in CRITERIA} == set(get_args(Criterion))
+
+
+@pytest.mark.parametrize(("criterion", "at"), CRITERIA)
+def test_a_planted_dimension_is_found_at_every_place(
+    tmp_path: Path, criterion: str, at: str | None
+) -> None:
+    found = run_study(tmp_path, "outliers", change=planted_in_bias_too, criterion=criterion, at=at)
+    places = STATES if at == "hidden_states" else NORMS
+    by_place = found.metrics["outliers"]["encoder"]
+    assert list(by_place.values()) == [[PLANTED]] * places
     [shared] = found.content["shared"]
-    assert (shared["dimension"], shared["norms"], shared["of_norms"]) == (PLANTED, NORMS, NORMS)
+    assert (shared["dimension"], shared["norms"], shared["of_norms"]) == (PLANTED, places, places)
     assert (shared["blocks"], shared["of_blocks"]) == (2, 2)
+    [recognised] = found.content["recognised"]
+    assert (recognised["times"], recognised["dimensions"]) == (2, [PLANTED])
+    assert found.metrics["num_outlier_dimensions"] == {"encoder": 1}
+
+
+@pytest.mark.parametrize(("criterion", "at"), CRITERIA)
+def test_norms_without_preference_have_no_outlier(
+    tmp_path: Path, criterion: str, at: str | None
+) -> None:
+    def even(model: Any) -> None:
+        flat(model)
+        words = model.bert.embeddings.word_embeddings.weight
+        words.copy_(torch.randn(words.shape, generator=torch.Generator().manual_seed(3)))
+
+    found = run_study(tmp_path, "outliers", change=even, criterion=criterion, at=at)
+    assert found.content["shared"] == []
+    assert found.content["recognised"] == []
+    assert not any(found.metrics["outliers"]["encoder"].values())
+
+
+def test_gamma_alone_is_no_outlier_of_gamma_and_bias(tmp_path: Path) -> None:
+    settings = {"criterion": "gamma_and_bias_3sigma", "activations": False}
+    assert run_study(tmp_path, "outliers", change=planted, **settings).content["shared"] == []
+
+
+def test_gamma_and_bias_is_refused_of_norms_without_bias(tmp_path: Path) -> None:
+    told = r"5 of the 5 norms of model 'teacher' have no bias.*criterion = \"gamma_3sigma\""
+    with pytest.raises(ModelError, match=told):
+        run_study(tmp_path, "outliers", family="llama", criterion="gamma_and_bias_3sigma")
+
+
+def test_a_large_dimension_of_too_few_tokens_or_blocks_is_no_outlier(tmp_path: Path) -> None:
+    settings = {"criterion": "activation_magnitude", "activations": False}
+    found = run_study(tmp_path, "outliers", change=planted_in_block_one, **settings)
+    assert [row["dimension"] for row in found.content["shared"]] == [PLANTED]
+    for few in ({"layer_share": 0.6}, {"magnitude": 1e3}):
+        assert run_study(tmp_path, "outliers", **settings, **few).content["shared"] == []
+
+    def planted_once(model: Any) -> None:
+        flat(model)
+        layer_norms(model)[3].weight[PLANTED] = 40.0
+
+    settings |= {"at": "norms", "magnitude": 100.0}
+    some = run_study(tmp_path / "once", "outliers", change=planted_once, **settings)
+    share = max(row["strengths"][str(PLANTED)] for row in some.rows)
+    assert 0.06 < share < 0.9
+    settings["token_share"] = share + 0.01
+    assert run_study(tmp_path / "once", "outliers", **settings).content["shared"] == []
+
+
+def test_large_values_of_two_halves_are_those_of_the_whole() -> None:
+    values = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * 6
+    whole, halves = LargeValues(6.0), LargeValues(6.0)
+    whole.see(values)
+    for piece in values.split([7, 33]):
+        halves.see(piece)
+    assert halves.shares.tolist() == whole.shares.tolist()
+    expected = (values.abs() >= 6).double().mean(dim=0)
+    torch.testing.assert_close(whole.shares, expected)
 
 
 def test_a_dimension_planted_in_one_block_is_counted_for_that_block_alone(tmp_path: Path) -> None:
@@ -57,12 +140,6 @@ def test_a_dimension_planted_in_one_block_is_counted_for_that_block_alone(tmp_pa
     having = [row["norm"] for row in found.rows if row["dimensions"]]
     assert all("layer.1" in name for name in having)
     assert len(having) == 2
-
-
-def test_norms_without_preference_have_no_outlier(tmp_path: Path) -> None:
-    found = run_study(tmp_path, "outliers", change=flat)
-    assert found.content["shared"] == []
-    assert not any(found.metrics["outliers"]["encoder"].values())
 
 
 def test_a_small_gamma_is_an_outlier_too_and_a_small_spread_is_none(tmp_path: Path) -> None:
@@ -92,7 +169,7 @@ def test_the_word_that_carries_a_planted_dimension_is_found(tmp_path: Path) -> N
         layer_norms(model)[0].weight[PLANTED] = 40.0
         model.bert.embeddings.word_embeddings.weight[word][PLANTED] = 500.0
 
-    vocabulary = write_and_read_vocabulary(tmp_path)
+    vocabulary = vocabulary_for(tmp_path)
     word = vocabulary["file"]
     found = run_study(tmp_path / "run", "outlier_tokens", change=carried, top_share=0.01)
     assert found.metrics["outlier_dimensions"] == [PLANTED]
@@ -102,15 +179,6 @@ def test_the_word_that_carries_a_planted_dimension_is_found(tmp_path: Path) -> N
     ranks = Counter(row["frequency_rank"] for row in found.rows if row["token"] == "file")
     assert len(ranks) == 1
     assert found.rows[0]["dimension"] == "any"
-
-
-def write_and_read_vocabulary(folder: Path) -> dict[str, int]:
-    import tiny
-
-    tiny.write_tokenizer(folder / "tokenizer")
-    content = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())
-    (folder / "run").mkdir()
-    return content["model"]["vocab"]
 
 
 def test_shares_of_carriers_and_of_tokens_are_shares(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def _heat_map(stack: str, places: Sequence[Row], listed: Sequence[Row], is_share
     has_norms = any(row.get("kind") in ("mha_norm", "ffn_norm") for row in places)
     each = ", each with its norms from left to right" if has_norms else ""
     what = (
-        "Darker: large in more of the tokens. Framed: an outlier by the criterion."
+        "Stronger colour: large in more of the tokens. Framed: an outlier by the criterion."
         if is_share
-        else "Darker: more standard deviations from the mean of the dimensions there. "
+        else "Stronger colour: more standard deviations from the mean of the dimensions there. "
         "Framed: more than three, an outlier."
     )
     return drawn_twice(
