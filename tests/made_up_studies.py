@@ -72,6 +72,22 @@ def tables(study: str) -> dict[str, Any]:
             for dimension in ("any", 99)
             for place, word in enumerate(words)
         ],
+        "disabling": [
+            {"run": "full", "replacement": None, "value": 0.871, "se": 0.011},
+            *(
+                {
+                    "run": run,
+                    "replacement": word,
+                    "dimensions": {"encoder": [99, 63], "decoder": [4]},
+                    "value": 0.871 - damage,
+                    "se": 0.012,
+                    "damage": damage,
+                    "damage_ci95": [damage - 0.02, damage + 0.02],
+                }
+                for word in ("zero", "mean")
+                for run, damage in (("outlier", 0.21), ("null 0", 0.01), ("null 1", -0.004))
+            ),
+        ],
         "site_cosine": [
             {
                 "site": f"encoder.layer.{block}.{kind}:output",
@@ -187,6 +203,23 @@ def tables(study: str) -> dict[str, Any]:
                 **{"position": 0, "value": -412.0, "times": 256, "times_the_median": 1840.0},
             }
             for token in ("[CLS]", ".")
+        ]
+    if study == "disabling":
+        found["summary"] = [
+            {
+                "replacement": word,
+                "outlier": 0.21,
+                "outlier_ci95": [0.19, 0.23],
+                "null": 0.003,
+                "null_ci95": [-0.004, 0.011],
+                "ratio": 70.0,
+                "ratio_ci95": [19.0, None if word == "zero" else 90.0],
+                "as_bad": 0,
+                "choices": 2,
+                "p_value": 0.333,
+                "sentence": "2 outlier dimensions cost 21 points",
+            }
+            for word in ("zero", "mean")
         ]
     return found
 

@@ -221,8 +221,8 @@ def analyze(
     study: Annotated[
         str,
         typer.Option(
-            help="outliers, outlier_tokens, site_cosine, leave_one_kind, gamma_cosine, clipping, "
-            "methods, seconds or sizes."
+            help="outliers, outlier_tokens, gamma, histograms, disabling, site_cosine, "
+            "leave_one_kind, gamma_cosine, clipping, methods, seconds or sizes."
         ),
     ] = "outliers",
     overrides: Overrides = None,

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
+from attar.analysis.settings.disabling import DisablingStep
 from attar.analysis.settings.few_bits import (
     ClippingStep,
     GammaCosineStep,
@@ -44,6 +45,7 @@ __all__ = [
     "AnalyzeStep",
     "ClippingStep",
     "Criterion",
+    "DisablingStep",
     "Distinct",
     "GammaCosineStep",
     "GammaStep",
@@ -83,6 +85,7 @@ AnalyzeStep = Annotated[
     | Annotated[OutlierTokensStep, Tag("outlier_tokens")]
     | Annotated[GammaStep, Tag("gamma")]
     | Annotated[HistogramsStep, Tag("histograms")]
+    | Annotated[DisablingStep, Tag("disabling")]
     | Annotated[SiteCosineStep, Tag("site_cosine")]
     | Annotated[LeaveOneKindStep, Tag("leave_one_kind")]
     | Annotated[GammaCosineStep, Tag("gamma_cosine")]

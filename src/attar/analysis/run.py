@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attar.analysis.studies.clipping import clipping
+from attar.analysis.studies.disabling import disabling
 from attar.analysis.studies.gamma import gamma
 from attar.analysis.studies.gamma_cosine import gamma_cosine
 from attar.analysis.studies.histograms import histograms
@@ -32,6 +33,7 @@ STUDIES: Mapping[str, Callable[[Any, StepContext], Finding]] = {
     "outlier_tokens": outlier_tokens,
     "gamma": gamma,
     "histograms": histograms,
+    "disabling": disabling,
     "site_cosine": site_cosine,
     "leave_one_kind": leave_one_kind,
     "gamma_cosine": gamma_cosine,

@@ -136,7 +136,7 @@ def _after_source(
     texts, inputs = len(input_ids), len(fed)
     encoder: Any = model.get_encoder()
     states = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-    start = torch.full((inputs, 1), _start_of(model), dtype=torch.int64, device=fed.device)
+    start = torch.full((inputs, 1), start_of(model), dtype=torch.int64, device=fed.device)
     logits = model(
         encoder_outputs=(states.repeat_interleave(inputs, dim=0),),
         attention_mask=attention_mask.repeat_interleave(inputs, dim=0),
@@ -166,7 +166,7 @@ def _after_prompt(
     return logits.gather(1, at).log_softmax(dim=-1).unflatten(0, (texts, inputs))
 
 
-def _start_of(model: PreTrainedModel) -> int:
+def start_of(model: PreTrainedModel) -> int:
     config = model.config
     start = getattr(config, "decoder_start_token_id", None)
     start = config.bos_token_id if start is None else start

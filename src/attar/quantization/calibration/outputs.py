@@ -33,7 +33,11 @@ def final_states(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
     if DECODER_MASK not in batch:
         outputs = model(**inputs)
         return outputs.logits if hasattr(outputs, "logits") else outputs[0]
-    states = model.base_model(**inputs, use_cache=False).last_hidden_state
+    if model.base_model is not model:
+        states = model.base_model(**inputs, use_cache=False).last_hidden_state
+    else:  # T5 has no model without the head
+        seen = model(**inputs, use_cache=False, output_hidden_states=True)
+        states = seen.decoder_hidden_states[-1]
     return states[batch[DECODER_MASK] > 0]
 
 

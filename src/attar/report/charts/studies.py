@@ -10,6 +10,7 @@ from functools import partial
 
 from attar.report.charts.bars import Bar, bars_svg, dumbbells_svg
 from attar.report.charts.curves import LINE_COLOURS, curves_svg
+from attar.report.charts.damage import damage_pictures
 from attar.report.charts.depth.pictures import (
     MOST_ROWS,
     gamma_pictures,
@@ -187,6 +188,7 @@ STUDY_PICTURES: Mapping[str, Callable[[Study], tuple[Picture, ...]]] = {
     "outlier_tokens": _outlier_tokens,
     "gamma": gamma_pictures,
     "histograms": histogram_pictures,
+    "disabling": damage_pictures,
     "site_cosine": _site_cosine,
     "leave_one_kind": _leave_one_kind,
     "gamma_cosine": _gamma_cosine,

@@ -13,12 +13,14 @@ from attar.report.studies.arranged import (
     with_times,
 )
 from attar.report.studies.columns import Column, Layout
+from attar.report.studies.damage import with_damage, with_damage_summary
 
 TITLES: Mapping[str, str] = {
     "outliers": "Outlier dimensions",
     "outlier_tokens": "Tokens that carry the outliers",
     "gamma": "Scales and biases of the norms",
     "histograms": "How large hidden states are",
+    "disabling": "What outlier dimensions are worth",
     "site_cosine": "Each site against itself in few bits",
     "leave_one_kind": "One kind of tensor left in float, or quantized alone",
     "gamma_cosine": "What a norm's output gains without γ",
@@ -126,6 +128,20 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
                 Column("values", "values"),
             ),
             with_norm_names,
+        ),
+    ),
+    "disabling": (
+        Layout(
+            "summary",
+            "Damage of the outlier dimensions, and of as many random others on average",
+            (Column("place", "disabled dimensions", "text"),),
+            with_damage_summary,
+        ),
+        Layout(
+            "rows",
+            "Every run; damage is what is lost",
+            (Column("run", "run", "text"), Column("place", "disabled dimensions", "text")),
+            with_damage,
         ),
     ),
     "site_cosine": (

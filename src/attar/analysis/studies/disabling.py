@@ -1,0 +1,259 @@
+"""`disabling`: what the outlier dimensions of a model are worth.
+
+A few hidden dimensions carry far larger values than the rest. Are they needed, or only large? The
+residual stream is run without them (`models.structure.residual`: they are overwritten behind the
+embeddings and behind every block), and without as many random others, again and again:
+
+    damage = score with everything − score without
+    ratio  = damage(outliers) / mean damage(others)
+
+Zeroing takes away what a dimension says and how large it is on average; putting its mean in takes
+away only the first. Where zeroing harms and the mean does not, the dimension is a bias that the
+model has got used to, no carrier of information. The random others are drawn from the dimensions
+that are outliers nowhere in the stack.
+
+What is uncertain is resampled together: rows, and random choices (`numerics.damage`).
+Source: Kovaleva et al. (2021), who zero LayerNorm weights; EOFD (NAACL 2025), table 5, which has
+one random choice, zeros, and no interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attar.analysis.config import DisablingStep
+from attar.analysis.damage_words import sentence
+from attar.analysis.judges.judge import RowJudge
+from attar.analysis.judges.open import open_judge
+from attar.analysis.outlying.criteria import recognise
+from attar.analysis.outlying.hidden import run_with_states
+from attar.analysis.settings.disabling import MOST_DIMENSIONS
+from attar.analysis.studies.outliers import shared_dimensions
+from attar.analysis.study import Finding
+from attar.analysis.subject import Watched
+from attar.errors import ModelError
+from attar.models.capture import capture
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.residual import disabled
+from attar.numerics.damage import Damage, damage_of, damages, standard_error
+from attar.numerics.statistics import Bootstrapped
+from attar.quantization.calibration.real_tokens import RealTokens
+from attar.seeds import derive_seed, generator
+from attar.step import StepContext
+
+Dimensions = Mapping[str, Sequence[int]]
+"""Stack → dimensions."""
+FULL, OUTLIER = "full", "outlier"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is disabled in each stack."""
+
+    outliers: Dimensions
+    """The strongest first."""
+    others: tuple[Dimensions, ...]
+    """One a random choice, as many as outliers."""
+
+    @property
+    def count(self) -> str:
+        """How many are disabled, stack by stack."""
+        return " + ".join(str(len(each)) for each in self.outliers.values() if each)
+
+
+def disabling(config: DisablingStep, context: StepContext) -> Finding:
+    """The score with everything, without the outlier dimensions, and without random others.
+
+    Returns: `metrics.damage`: replacement → damages, ratio and p; empty where the criterion finds
+        no outlier, which the facts then say.
+    Raises:
+        ModelError: the model cannot answer the data, or has no such stack.
+        DataError: no labelled validation rows.
+        NonFiniteError: a logit is NaN or infinite.
+    """
+    judge = open_judge(config, context)
+    chosen = choose(config, judge, context)
+    facts = _facts(config, judge, chosen)
+    if not any(chosen.outliers.values()):
+        facts["found"] = (
+            f"no outlier dimension: criterion {config.criterion} recognises none, so nothing was "
+            "disabled; another criterion, such as activation_std, may"
+        )
+        context.progress.say(f"{context.name}: {facts['found']}")
+        return Finding(facts, {"rows": [], "summary": []}, {"damage": {}})
+    answers = _runs(config, judge, chosen)
+    rows_seed = derive_seed(context.seed, "bootstrap")
+    scores = judge.bootstrapped(answers, config.bootstrap, rows_seed)
+    seed = derive_seed(context.seed, "bootstrap of choices")
+    found = {
+        word: damages(scores[FULL], scores[f"{word} {OUTLIER}"], _nulls(scores, word), seed=seed)
+        for word in config.replacement
+    }
+    rows = _rows(config, scores, chosen)
+    summary = [_summary(word, damage, judge.metric, chosen) for word, damage in found.items()]
+    facts |= {"full": scores[FULL].value, "full_se": standard_error(scores[FULL])}
+    for row in summary:
+        facts[f"with_{row['replacement']}"] = row["sentence"]
+        context.progress.say(f"{context.name}: {row['sentence']}")
+    damage = {
+        row["replacement"]: {k: v for k, v in row.items() if k != "sentence"} for row in summary
+    }
+    return Finding(facts, {"rows": rows, "summary": summary}, {"damage": damage})
+
+
+def choose(config: DisablingStep, judge: RowJudge, context: StepContext) -> Chosen:
+    """The outlier dimensions of each stack, and random choices of others.
+
+    Raises:
+        ModelError: no such stack, or fewer other dimensions than outliers.
+    """
+    anatomy = anatomy_of(judge.subject.model)
+    stacks = config.stacks or tuple(stack.name for stack in anatomy.stacks)
+    for name in stacks:
+        anatomy.stack(name)
+    shared = shared_dimensions(recognise(config, judge.subject))
+    every, first = {}, {}
+    for name in stacks:
+        own = [row for row in shared if row["stack"] == name]
+        own.sort(key=lambda row: (-row["norms"], -row["largest"]))
+        every[name] = [int(row["dimension"]) for row in own]
+        first[name] = every[name][: config.count or MOST_DIMENSIONS]
+        if config.count is not None and len(every[name]) < config.count:
+            context.progress.warn(
+                f"count is {config.count}, {config.criterion} recognises {len(every[name])} "
+                f"outlier dimensions in the {name}; all of them are disabled"
+            )
+    width = int(judge.subject.model.config.hidden_size)
+    others = tuple(
+        {
+            name: _others(width, every[name], len(first[name]), context.seed, name, choice)
+            for name in stacks
+        }
+        for choice in range(config.null_seeds)
+    )
+    return Chosen(first, others)
+
+
+def _others(
+    width: int, outliers: Sequence[int], count: int, seed: int, stack: str, choice: int
+) -> list[int]:
+    """So many dimensions that are no outliers anywhere in the stack."""
+    left = np.setdiff1d(np.arange(width), outliers)
+    if len(left) < count:
+        raise ModelError(
+            f"{len(outliers)} of the {stack}'s {width} dimensions are outliers, which leaves "
+            f"{len(left)} to choose {count} from; set count to {len(left)} or less"
+        )
+    drawn = generator(seed, "null dimensions", stack, choice).choice(left, count, replace=False)
+    return sorted(map(int, drawn))
+
+
+def stream_means(subject: Watched) -> dict[str, Tensor]:
+    """Mean over the real tokens of the calibration texts at every place of the residual stream:
+    stack → (L + 1, D).
+    """
+    real, sums, counts = RealTokens(), {}, {}
+    progress, batches = subject.context.progress, subject.batches
+    with (
+        torch.inference_mode(),
+        capture(subject.model, scores=False) as seen,
+        progress.task("means of the residual stream", len(batches)) as bar,
+    ):
+        for batch in batches:
+            subject.context.stop_if_asked("a study")
+            real.read(batch)
+            run_with_states(subject.model, batch)
+            for stack, states in seen.hidden.items():
+                counts_here = real.side(stack) > 0  # pyright: ignore[reportArgumentType]
+                total = torch.stack([s[counts_here].double().sum(dim=0) for s in states])
+                sums[stack] = sums.get(stack, 0) + total
+                counts[stack] = counts.get(stack, 0) + int(counts_here.sum())
+            bar.advance()
+    return {stack: (total / counts[stack]).float() for stack, total in sums.items()}
+
+
+def _runs(config: DisablingStep, judge: RowJudge, chosen: Chosen) -> dict[str, np.ndarray]:
+    """Name of a run → its answers, (N,)."""
+    found = {FULL: judge.answers("nothing disabled")}
+    for word in config.replacement:
+        values = stream_means(judge.subject) if word == "mean" else None
+        for name, dimensions in _sets(chosen):
+            with disabled(judge.subject.model, dimensions, values):
+                found[f"{word} {name}"] = judge.answers(f"{name} set to {word}")
+    return found
+
+
+def _sets(chosen: Chosen) -> list[tuple[str, Dimensions]]:
+    null = [(f"null {choice}", each) for choice, each in enumerate(chosen.others)]
+    return [(OUTLIER, chosen.outliers), *null]
+
+
+def _nulls(scores: Mapping[str, Bootstrapped], word: str) -> list[Bootstrapped]:
+    return [score for name, score in scores.items() if name.startswith(f"{word} null ")]
+
+
+def _rows(
+    config: DisablingStep, scores: Mapping[str, Bootstrapped], chosen: Chosen
+) -> list[dict[str, Any]]:
+    """One row a run."""
+    full = scores[FULL]
+    rows: list[dict[str, Any]] = [
+        {"run": FULL, "replacement": None, "value": full.value, "se": standard_error(full)}
+    ]
+    for word in config.replacement:
+        for name, dimensions in _sets(chosen):
+            score = scores[f"{word} {name}"]
+            lost = damage_of(full, score)
+            rows.append(
+                {
+                    "run": name,
+                    "replacement": word,
+                    "dimensions": {stack: list(each) for stack, each in dimensions.items()},
+                    "value": score.value,
+                    "se": standard_error(score),
+                    "damage": lost.value,
+                    "damage_ci95": [lost.low, lost.high],
+                }
+            )
+    return rows
+
+
+def _summary(word: str, damage: Damage, metric: str, chosen: Chosen) -> dict[str, Any]:
+    """The comparison of one replacement, as plain data."""
+    ratio = damage.ratio
+    return {
+        "replacement": word,
+        "outlier": damage.outlier.value,
+        "outlier_ci95": [damage.outlier.low, damage.outlier.high],
+        "null": damage.null.value,
+        "null_ci95": [damage.null.low, damage.null.high],
+        "excess": damage.excess.value,
+        "excess_ci95": [damage.excess.low, damage.excess.high],
+        "ratio": ratio.value,
+        "ratio_ci95": [end if isfinite(end) else None for end in (ratio.low, ratio.high)],
+        "null_within_noise": damage.null.within_noise,
+        "as_bad": damage.as_bad,
+        "choices": damage.choices,
+        "p_value": damage.p_value,
+        "sentence": sentence(word, damage, metric, chosen.count),
+    }
+
+
+def _facts(config: DisablingStep, judge: RowJudge, chosen: Chosen) -> dict[str, Any]:
+    said = "; ".join(
+        f"{stack} {', '.join(map(str, each))}" for stack, each in chosen.outliers.items() if each
+    )
+    return {
+        "criterion": config.criterion,
+        "disabled": said or "none",
+        "metric": judge.metric,
+        f"num_{judge.unit}s": len(judge.against),
+        "null_seeds": config.null_seeds,
+    }

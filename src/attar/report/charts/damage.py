@@ -1,0 +1,110 @@
+"""The picture of the study `disabling`: what a model loses without some dimensions.
+
+One line a replacement. A small dot is one random choice of dimensions, the large one the outlier
+dimensions, with their 95 % interval as a bar: whether the large one lies among the small ones or
+apart is the answer. The dashed line is no damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attar.extras import require
+from attar.report.charts.bars import AIR, fitted
+from attar.report.charts.pictures import CURVE_NARROW, CURVE_WIDE, Key, Picture
+from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.quantities import QUALITIES, number_text
+from attar.report.reading import number, table
+from attar.report.sections.studies import Study
+
+ROW_PX = 38
+OUTLIER, OTHERS = "var(--bad)", "var(--muted)"
+NAMES = {"zero": "set to zero", "mean": "set to the mean"}
+Row = Mapping[str, Any]
+
+
+def damage_pictures(study: Study) -> tuple[Picture, ...]:
+    """The runs of one study; none where nothing was disabled."""
+    runs = [row for row in study.rows if number(row.get("damage")) is not None]
+    if not runs:
+        return ()
+    metric = str(table(study.content.get("facts")).get("metric", ""))
+    factor, unit = (100.0, "points of ") if metric in QUALITIES else (1.0, "")
+    dots = [_dot(row, factor) for row in runs]
+    said = "; ".join(_said(name, dots) for name in dict.fromkeys(str(d["name"]) for d in dots))
+    title = f"Lost {unit}{metric}" if unit else f"Rise of {metric}"
+    label = f"{title} without some dimensions. {said}."
+    wide, narrow = (_drawn(dots, title, shape, label) for shape in (CURVE_WIDE, CURVE_NARROW))
+    keys = (
+        Key("outlier dimensions, with 95 % interval", OUTLIER, "circle"),
+        Key("as many random others", OTHERS, "circle"),
+    )
+    return (Picture("What dimensions are worth", label, wide, narrow, keys, "Dashed: no loss."),)
+
+
+def _said(name: str, dots: Sequence[Mapping[str, Any]]) -> str:
+    own = [dot for dot in dots if dot["name"] == name]
+    at = {
+        is_outlier: [float(dot["value"]) for dot in own if dot["is_outlier"] == is_outlier]
+        for is_outlier in (True, False)
+    }
+    words = []
+    if at[True]:
+        words.append(f"outlier dimensions {number_text(at[True][0])}")
+    if at[False]:
+        words.append(f"random ones {number_text(min(at[False]))} to {number_text(max(at[False]))}")
+    return f"{name}: {', '.join(words)}"
+
+
+def _dot(row: Row, factor: float) -> dict[str, Any]:
+    is_outlier, ends = row.get("run") == "outlier", row.get("damage_ci95")
+    value = factor * (number(row.get("damage")) or 0.0)
+    known = [number(end) for end in ends] if isinstance(ends, list) else []
+    low, high = (factor * end if end is not None else value for end in (known or [None, None])[:2])
+    dimensions = "; ".join(
+        f"{stack} {', '.join(map(str, each))}"
+        for stack, each in table(row.get("dimensions")).items()
+    )
+    word = str(row.get("replacement"))
+    return {
+        "name": NAMES.get(word, word),
+        "value": value,
+        "low": low if is_outlier else value,
+        "high": high if is_outlier else value,
+        "is_outlier": is_outlier,
+        "said": f"{'outliers' if is_outlier else 'random'}, {dimensions}: {number_text(value)}",
+    }
+
+
+def _drawn(dots: Sequence[Mapping[str, Any]], title: str, shape: Shape, label: str) -> str:
+    alt = require("altair", "report")
+    names = list(dict.fromkeys(str(dot["name"]) for dot in dots))
+    ends = [0.0, *(float(dot[end]) for dot in dots for end in ("low", "high"))]
+    air = AIR * (max(ends) - min(ends)) or 1.0
+    scale = alt.Scale(domain=[min(ends) - air, max(ends) + air], nice=False, zero=False)
+    axis = alt.Axis(title=title, tickCount=5, labelFlush=False, titlePadding=8)
+    x = alt.X("value:Q", scale=scale, axis=axis)
+    name_axis = alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=True)
+    y = alt.Y("name:N", sort=names, axis=name_axis)
+    data = {
+        is_outlier: alt.Chart(
+            alt.InlineData(values=[d for d in dots if d["is_outlier"] == is_outlier])
+        )
+        for is_outlier in (True, False)
+    }
+    nothing = alt.Chart(alt.InlineData(values=[{"value": 0.0}]))
+    said = alt.Description("said:N")
+    layers = [
+        nothing.mark_rule(stroke="var(--muted)", strokeDash=[4, 3], aria=False).encode(x=x),
+        data[False]
+        .mark_point(filled=True, size=44, opacity=0.55, color=OTHERS)
+        .encode(x=x, y=y, description=said),
+        data[True]
+        .mark_rule(strokeWidth=2, color=OUTLIER, aria=False)
+        .encode(x=alt.X("low:Q", scale=scale, axis=axis), x2="high:Q", y=y),
+        data[True]
+        .mark_point(filled=True, size=110, opacity=1, color=OUTLIER)
+        .encode(x=x, y=y, description=said),
+    ]
+    return svg_of(dressed(alt.layer(*layers), fitted(names, shape, ROW_PX)), label)
