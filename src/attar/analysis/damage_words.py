@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, isfinite
 
 from attar.numerics.damage import Damage
 from attar.numerics.metrics import LOWER_IS_BETTER
@@ -16,14 +16,15 @@ def sentence(word: str, damage: Damage, metric: str, count: str) -> str:
         word: zero or mean.
         count: how many dimensions were disabled.
     """
-    put = "zero" if word == "zero" else "their mean"
+    dimensions = "dimension" if count == "1" else "dimensions"
+    choices = "choice" if damage.choices == 1 else "choices"
     parts = [
-        f"{count} outlier dimensions set to {put} cost {_size(damage.outlier, metric)}; "
-        f"as many others {_size(damage.null, metric)} on average of {damage.choices} random "
-        f"{'choice' if damage.choices == 1 else 'choices'}",
+        f"{count} outlier {dimensions} set to {'zero' if word == 'zero' else 'their mean'} cost "
+        f"{_size(damage.outlier, metric)}; as many others {_size(damage.null, metric)} on average "
+        f"of {damage.choices} random {choices}",
         _ratio_words(damage),
-        f"{damage.as_bad} of {damage.choices} choices damage as much (p = {damage.p_value:.2g}, at "
-        f"least {1 / (1 + damage.choices):.2g} by their number)",
+        f"{damage.as_bad} of {damage.choices} choices damage as much (p = {damage.p_value:.2g}; "
+        f"so few choices can give {1 / (1 + damage.choices):.2g} at the least)",
     ]
     return "; ".join(parts) + "."
 
@@ -42,11 +43,13 @@ def _ratio_words(damage: Damage) -> str:
     ratio = damage.ratio
     if damage.outlier.within_noise:
         return "the outliers' own damage is inside the noise, so no ratio is claimed"
+    least = f"at least {ratio.low:.2g} times as much" if 0 < ratio.low < inf else ""
     if ratio.value is None:
-        return "the others do no damage, so there is no ratio"
+        return (
+            f"the others do no damage on average, so no ratio can be told{least and ', ' + least}"
+        )
     times = f"{ratio.value:.3g} times as much"
     if isfinite(ratio.low) and isfinite(ratio.high):
         return f"{times} (95 % interval {ratio.low:.2g} … {ratio.high:.3g})".replace("-", "−")
     reason = "no upper end: the others' damage cannot be told from 0"
-    least = f"at least {ratio.low:.2g}, " if isfinite(ratio.low) else ""
-    return f"{times} ({least}{reason})".replace("-", "−")
+    return f"{times} ({least and least + ', '}{reason})"
