@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attar.artifacts import read_json
+from attar.artifacts import read_json, verify
 from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.errors import DataError
@@ -32,6 +32,7 @@ from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
 from attar.training.teachers import Teacher, load_teacher
+from attar.training.teaching.header import is_cached
 from attar.training.teaching.lesson import Lesson
 from attar.training.update.accelerator import open_accelerator
 from attar.training.update.precision import Precision
@@ -114,6 +115,8 @@ def _teacher(
         )
         return None
     folder = resolve_model(config.teacher, context.inputs, context.recipe_folder)
+    if config.teacher not in context.inputs and is_cached(folder):
+        verify(folder.parent)  # the engine has looked at those of this recipe
     teacher, notes = load_teacher(folder, student, needs=needs, seed=seed)
     for note in notes:
         context.progress.warn(f"{context.name}: {note}")

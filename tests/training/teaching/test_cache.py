@@ -15,9 +15,11 @@ from torch import Tensor
 
 import caching
 import tiny
+from attar.artifacts import Result, seal
 from attar.data.config import FilesData
 from attar.errors import ArtifactError, DataError, ModelError, ResourceError, StoppedError
 from attar.losses.targets import Outputs
+from attar.models.sources.references import model_fingerprint
 from attar.training.cache_config import CacheStep
 from attar.training.teaching.live import LiveTeacher
 from caching import LOSSES, contents, run_cache
@@ -32,11 +34,16 @@ def place(tmp_path: Path) -> Path:
     return caching.prepare(tmp_path)
 
 
+def cache_of(place: Path) -> dict[str, Any]:
+    """The cache as the earlier step it is in a recipe."""
+    return {"inputs": {"cached": place / "cached"}}
+
+
 def learn(place: Path, teacher: str, **settings: Any) -> tuple[list[dict[str, Any]], Any]:
     """History and weights of a student; what an earlier one left is removed."""
     for name in ("out", "scratch"):
         shutil.rmtree(place / name, ignore_errors=True)
-    run_training(place, teacher=teacher, **{"losses": LOSSES, **settings})
+    run_training(place, teacher=teacher, **{"losses": LOSSES, **cache_of(place), **settings})
     return read_history(place), read_weights(place)
 
 
@@ -99,12 +106,16 @@ def test_logits_alone_need_no_hidden_states(place: Path) -> None:
 def test_a_stopped_student_of_the_cache_goes_on_as_if_it_had_not_been(place: Path) -> None:
     run_cache(place)
     history, weights = learn(place, "cached")
-    for name in ("out", "scratch"):
-        shutil.rmtree(place / name)
     polls = iter(range(1000))
     with pytest.raises(StoppedError):
-        run_training(place, teacher="cached", losses=LOSSES, should_stop=lambda: next(polls) == 5)
-    run_training(place, teacher="cached", losses=LOSSES)
+        run_training(
+            place,
+            teacher="cached",
+            losses=LOSSES,
+            **cache_of(place),
+            should_stop=lambda: next(polls) == 5,
+        )
+    run_training(place, teacher="cached", losses=LOSSES, **cache_of(place))
     assert read_history(place) == history
     ours = read_weights(place)
     assert all(torch.equal(ours[name], weights[name]) for name in weights)
@@ -146,17 +157,48 @@ def test_a_stopped_cache_goes_on_where_it_left_off(place: Path, tmp_path: Path, 
     run_cache(stopped, should_stop=lambda: bool(asked.append(1)))
     assert len(asked) == 6 - batch
     assert contents(stopped / "cached") == whole
+    shutil.rmtree(stopped / "cached")  # killed when all was written, and before it was published
+    run_cache(stopped, should_stop=lambda: True)
+    assert contents(stopped / "cached") == whole
+
+
+@pytest.mark.parametrize("damage", ["missing", "short"])
+def test_a_cache_goes_on_from_nothing_where_what_was_written_is_damaged(
+    place: Path, damage: str
+) -> None:
+    run_cache(place)
+    whole = contents(place / "cached")
+    shutil.rmtree(place / "cached")
+    file = place / "scratch-cached" / "hidden-encoder-001.safetensors"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1])
+    asked = []
+    run_cache(place, should_stop=lambda: bool(asked.append(1)))
+    assert len(asked) == 6
+    assert contents(place / "cached") == whole
 
 
 def test_another_seed_with_other_rows_is_refused_with_what_to_set(place: Path) -> None:
     few = FilesData(path="films", text="text", train_rows=20)
     run_cache(place, data_config=few)
     with pytest.raises(DataError) as refused:
-        run_training(place, teacher="cached", losses=LOSSES, data_config=few, seed=1)
+        run_training(
+            place, teacher="cached", losses=LOSSES, **cache_of(place), data_config=few, seed=1
+        )
     assert "of the first 20 differ" in str(refused.value)
     assert "set data.films.rows_seed = 0" in str(refused.value)
     fixed = few.model_copy(update={"rows_seed": 0})
-    run_training(place, teacher="cached", losses=LOSSES, data_config=fixed, seed=1, max_steps=1)
+    run_training(
+        place,
+        teacher="cached",
+        losses=LOSSES,
+        **cache_of(place),
+        data_config=fixed,
+        seed=1,
+        max_steps=1,
+    )
 
 
 def test_changed_rows_are_refused_with_their_numbers(place: Path) -> None:
@@ -166,16 +208,16 @@ def test_changed_rows_are_refused_with_their_numbers(place: Path) -> None:
     lines[7] = json.dumps({**json.loads(lines[7]), "text": "not a good movie 7"})
     file.write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match=r"1 of the first 48 differ \(rows 7\), 47 are in both"):
-        run_training(place, teacher="cached", losses=LOSSES)
+        learn(place, "cached")
     file.write_text("\n".join([*lines[:7], *lines[8:]]) + "\n")
     with pytest.raises(DataError, match=r"made of 48 rows.*this step reads 47"):
-        run_training(place, teacher="cached", losses=LOSSES)
+        learn(place, "cached")
 
 
 def test_another_cut_is_refused_with_both_lengths(place: Path) -> None:
     run_cache(place)
     with pytest.raises(DataError, match="max_length = 24, this step cuts at 16"):
-        run_training(place, teacher="cached", losses=LOSSES, max_length=16)
+        learn(place, "cached", max_length=16)
 
 
 def test_other_weights_in_the_cache_are_refused(place: Path) -> None:
@@ -185,7 +227,7 @@ def test_other_weights_in_the_cache_are_refused(place: Path) -> None:
     weights.unlink()
     shutil.copyfile(other / "model.safetensors", weights)
     with pytest.raises(ArtifactError, match="is not the one whose answers the cache"):
-        run_training(place, teacher="cached", losses=LOSSES)
+        learn(place, "cached")
 
 
 @pytest.mark.parametrize(
@@ -201,9 +243,7 @@ def test_answers_that_are_not_the_teacher_s_are_refused_with_row_state_and_size(
     file.unlink()
     save_file({"values": values}, file)
     with pytest.raises(ArtifactError, match=rf"train row \d+, {said}: .* by [\d.]+ of its length"):
-        run_training(
-            place, teacher="cached", losses=[*LOSSES, {"kind": "hidden_mse", "layer_map": {1: 1}}]
-        )
+        learn(place, "cached", losses=[*LOSSES, {"kind": "hidden_mse", "layer_map": {1: 1}}])
 
 
 def never(*_: object, **__: object) -> None:
@@ -231,7 +271,7 @@ def test_what_the_cache_does_not_keep_is_refused_before_any_compute(
     run_cache(place, **kept)
     monkeypatch.setattr(torch.nn.Embedding, "forward", never)
     with pytest.raises(ModelError, match=said):
-        run_training(place, teacher="cached", losses=losses)
+        learn(place, "cached", losses=losses)
 
 
 def test_states_that_the_teacher_has_not_are_refused(place: Path) -> None:
@@ -256,3 +296,19 @@ def test_a_disk_too_small_is_refused_with_both_numbers_before_any_compute(
     with pytest.raises(ResourceError, match=r"needs 0\.2 MiB .*logits 0\.0.* 0\.1 MiB are free"):
         run_cache(place)
     assert not list((place / "scratch-cached").iterdir())
+
+
+def test_a_cache_of_another_run_is_verified_byte_by_byte(place: Path) -> None:
+    run_cache(place)
+    seal(place / "cached", Result(step="cached", run="cache", key="k"))
+    before = model_fingerprint("cached", place)
+    run_training(place, teacher="cached", losses=LOSSES, max_steps=1)
+    file = place / "cached" / "hidden-encoder-001.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"hidden-encoder-001.* was changed"):
+        run_training(place, teacher="cached", losses=LOSSES, max_steps=1)
+    shutil.rmtree(place / "cached")
+    run_cache(place, hidden_states=[0])
+    assert model_fingerprint("cached", place) != before

@@ -39,6 +39,8 @@ MADE_FILES = (
     *("deploy.json", "openvino_model.xml", "openvino_model.bin", "model.onnx"),
 )
 """What quantized and exported models have in place of `model.safetensors`."""
+CACHE_FILES = ("cache.json", "rows.safetensors")
+"""Beside the `model/` of a cache of its answers: which answers, and about which rows."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -71,10 +73,13 @@ def model_fingerprint(word: str, recipe_folder: Path) -> str:
         return demo_model(word).sha256[:16]
     folder = _outside_model(word, recipe_folder, steps=())
     made_here = [folder / name for name in MADE_FILES if (folder / name).is_file()]
+    beside = [folder.parent / name for name in CACHE_FILES if (folder.parent / name).is_file()]
     files = read_model_files(folder, weights=not made_here)
     names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, *TOKENIZER_FILES)
     others = [folder / name for name in names if (folder / name).is_file()]
-    return key_of({path.name: sha256_of(path) for path in (*files.weights, *made_here, *others)})
+    return key_of(
+        {path.name: sha256_of(path) for path in (*files.weights, *made_here, *others, *beside)}
+    )
 
 
 def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str, ...]) -> Path:

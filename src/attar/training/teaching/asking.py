@@ -18,7 +18,7 @@ from attar.errors import NonFiniteError, ResourceError, StoppedError
 from attar.losses.targets import Outputs, Targets
 from attar.step import StepContext
 from attar.training.objectives.examples import Examples
-from attar.training.teaching.header import CacheHeader
+from attar.training.teaching.header import CacheHeader, link_or_copy
 from attar.training.teaching.live import LiveTeacher
 from attar.training.teaching.rows import batches_in_order
 from attar.training.teaching.tensor_file import TensorWriter
@@ -56,11 +56,9 @@ class _Writing:
 
     def __init__(self, header: CacheHeader, folder: Path) -> None:
         self._header, self._folder = header, folder
-        file = folder / PROGRESS_FILE
-        saved = read_json(file) if file.is_file() else {"batches": 0, "rows": {}}
-        self.batches: int = saved["batches"]
+        self.batches, rows = _saved(header, folder)
         self._writers = {
-            key: TensorWriter(spec, folder, saved["rows"].get(spec.name, 0))
+            key: TensorWriter(spec, folder, rows.get(spec.name, 0))
             for key, spec in header.specs.items()
         }
         self._saved_at = time.monotonic()
@@ -92,12 +90,28 @@ class _Writing:
         self._saved_at = time.monotonic()
 
     def finish(self, folder: Path) -> None:
-        """Put the full files where they belong."""
+        """Put the full files where they belong; those in scratch stay until the step is published,
+        so that a kill before that loses nothing."""
         self.save()
         for key, spec in self._header.specs.items():
             self._writers[key].close()
-            with disk_errors_explained(folder, spec.num_bytes):
-                shutil.move(spec.file(self._folder), spec.file(folder))
+            link_or_copy(spec.file(self._folder), spec.file(folder))
+
+
+def _saved(header: CacheHeader, folder: Path) -> tuple[int, dict[str, int]]:
+    """How many batches an earlier attempt saved, and rows by file; nothing, if one is shorter than
+    it should be."""
+    file = folder / PROGRESS_FILE
+    if not file.is_file():
+        return 0, {}
+    saved = read_json(file)
+    batches, rows = saved["batches"], saved["rows"]
+    for spec in header.specs.values():
+        written = spec.file(folder)
+        expected = len(spec.header) + rows.get(spec.name, 0) * spec.row_bytes
+        if not written.is_file() or written.stat().st_size < expected:
+            return 0, {}
+    return batches, rows
 
 
 def ask(

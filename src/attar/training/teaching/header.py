@@ -118,12 +118,19 @@ def link_model(source: Path, target: Path) -> None:
     """The model's files under another name: hard links, or copies on another file system."""
     target.mkdir(parents=True, exist_ok=True)
     sidecars = [source / name for name in SIDECARS if (source / name).is_file()]
-    weights = read_model_files(source).weights
-    with disk_errors_explained(target, sum(file.stat().st_size for file in weights)):
-        for file in (*sidecars, *weights):
-            copied = target / file.name
-            copied.unlink(missing_ok=True)
-            try:
-                os.link(file.resolve(), copied)
-            except OSError:  # another file system, or one without hard links
-                shutil.copyfile(file, copied)
+    for file in (*sidecars, *read_model_files(source).weights):
+        link_or_copy(file, target / file.name)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under another name.
+
+    Raises:
+        ResourceError: it must be copied, and the disk is full.
+    """
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        with disk_errors_explained(target.parent, source.stat().st_size):
+            shutil.copyfile(source, target)
