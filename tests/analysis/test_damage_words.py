@@ -24,9 +24,9 @@ CLEAR = Damage(
 def test_a_clear_ratio_has_both_ends() -> None:
     assert sentence("zero", CLEAR, "accuracy", "8") == (
         "8 outlier dimensions set to zero cost 5.1 points (95 % interval 1.2 … 8.8); as many "
-        "others 1.0 points (95 % interval 0.5 … 2.0) on average of 10 random choices; 5.1 times as much "
-        "(95 % interval 2 … 9); 0 of 10 choices damage as much (p = 0.091; so few choices can give "
-        "0.091 at the least)."
+        "others 1.0 points (95 % interval 0.5 … 2.0) on average of 10 random choices; 5.1 times as "
+        "much (95 % interval 2 … 9); 0 of 10 choices damage as much (p = 0.091; so few choices can "
+        "give 0.091 at the least)."
     )
 
 
