@@ -13,8 +13,10 @@ import tiny
 from attar.errors import ModelError
 from attar.losses.config import AttentionMse, EmbeddingMse, Eofd, HiddenCosine, LossConfig
 from attar.losses.config import RelationKl as Relations
+from attar.losses.relations import relation_scores
 from attar.losses.shapes import Pair
-from attar.losses.targets import Outputs, Targets, count_units
+from attar.losses.targets import Targets, count_units
+from attar.losses.terms.term import Needs
 from attar.losses.total import TotalLoss
 from attar.training.forward import forward, shape_of
 
@@ -127,28 +129,45 @@ def test_embeddings_alone_are_what_embedding_mse_sees() -> None:
     assert float(value(EmbeddingMse(), one, other).detach()) > 0.01
 
 
-def test_a_decoder_sees_nothing_that_comes_later() -> None:
-    """Another last token changes only what stands at it: the rows before it keep their values."""
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_a_query_is_judged_by_the_keys_that_its_model_lets_it_see(family: str) -> None:
+    """The expected value is taken from the models' scores, token by token."""
+    student, teacher = (tiny.tiny_model(family, seed=seed) for seed in (0, 1))
+    inputs, needs = tiny.tiny_batch(), Needs(scores=True)
+    (stack,) = shape_of(student)
+    given, taught = (forward(m, inputs, needs).scores[stack] for m in (student, teacher))
+    errors: list[torch.Tensor] = []
+    for own, other in zip(given, taught, strict=True):
+        for b, length in enumerate(inputs["attention_mask"].sum(dim=1).tolist()):
+            for t in range(length):
+                keys = slice(0, t + 1 if family == "gpt2" else length)
+                errors.append((own - other)[b, :, t, keys].square().mean())
+    expected = torch.stack(errors).mean().item()
+    found = value(AttentionMse(), student, teacher, inputs).item()
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_relations_of_a_causal_stack_end_at_the_query() -> None:
+    """The first token sees itself alone, in both models: there is nothing to differ in."""
     student, teacher = (tiny.tiny_model("gpt2", seed=seed) for seed in (0, 1))
-    inputs = {name: ids[:1] for name, ids in tiny.tiny_batch().items()}
-    pair = Pair(shape_of(student), shape_of(teacher))
-    loss = TotalLoss([AttentionMse()], "classification", pair)
-
-    def sums(ids: torch.Tensor, upto: int) -> float:
-        batch = inputs | {"input_ids": ids}
-        mask = (torch.arange(ids.shape[1]) < upto).long().unsqueeze(0)
-        given, taught = (forward(m, batch, loss.needs) for m in (student, teacher))
-        targets = Targets(torch.zeros(1, dtype=torch.int64), {"decoder": mask})
-        return _value(loss, given, taught, targets)
-
-    changed = inputs["input_ids"].clone()
-    changed[0, -1] = 5
-    width = changed.shape[1]
-    before = sums(inputs["input_ids"], width - 1)
-    assert sums(changed, width - 1) == pytest.approx(before, rel=FLOAT32)
-    assert sums(changed, width) != pytest.approx(sums(inputs["input_ids"], width), rel=1e-4)
+    inputs = {name: ids[:, :1] for name, ids in tiny.tiny_batch().items()}
+    assert value(Relations(), student, teacher, inputs).item() == 0
+    longer = {name: ids[:1, :2] for name, ids in tiny.tiny_batch().items()}
+    only_second = value(V2, student, teacher, longer).item()
+    given, taught = (
+        forward(m, longer, Needs(qkv=True)).qkv["decoder"][-1] for m in (student, teacher)
+    )
+    expected = []
+    for own, other in zip(given, taught, strict=True):
+        scores = (relation_scores(of, 2)[0, :, 1] for of in (own, other))
+        log_q, log_p = (of.log_softmax(dim=-1) for of in scores)
+        expected.append((log_p.exp() * (log_p - log_q)).sum(dim=-1).mean() / 2)
+    assert only_second == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
 
 
-def _value(loss: TotalLoss, given: Outputs, taught: Outputs, targets: Targets) -> float:
-    counts = count_units(targets.labels, {s: int(m.sum()) for s, m in targets.masks.items()})
-    return float(loss(given, taught, targets, counts).total.detach())
+def test_key_heads_that_differ_are_refused_with_their_numbers() -> None:
+    student = tiny.tiny_model("llama")
+    teacher = tiny.tiny_model("llama", num_key_value_heads=4)
+    with pytest.raises(ModelError, match=r"^relation_kl: .*2 value heads.* 4; .*16 and 32"):
+        value(Relations(relations=("value",)), student, teacher)
+    assert value(V2, student, teacher).item() > 0

@@ -47,7 +47,6 @@ class RunningSpread(nn.Module):
     def take_back(self) -> None:
         if self._before is not None:
             self._fill(self._before)
-            self._before = None
 
     def _fill(self, spread: Spread) -> None:
         for own, new in zip(_tensors(self.spread), _tensors(spread), strict=True):

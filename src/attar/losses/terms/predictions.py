@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from attar.losses.config import ForwardKl, Jsd, ReverseKl, SoftCrossEntropy
@@ -22,6 +21,7 @@ from attar.losses.divergences import (
     score_difference,
     soft_cross_entropy,
 )
+from attar.losses.rows import Rowwise, sum_by_example
 from attar.losses.shapes import Pair
 from attar.losses.targets import Outputs, Targets
 from attar.losses.terms.term import Needs, Share, Term
@@ -110,18 +110,15 @@ class SoftCrossEntropyTerm(DivergenceTerm):
         return super().forward(student, teacher, targets)
 
 
-def per_example(targets: Targets, function: Callable[..., Tensor], *values: Tensor) -> Tensor:
-    """Σ over each example's counting predictions of function(values), (B,).
+def per_example(
+    targets: Targets, function: Rowwise, student_logits: Tensor, other: Tensor
+) -> Tensor:
+    """Σ over each example's counting predictions of function(logits, other), (B,).
 
     Args:
         function: of rows (N, …) → (N,).
-        values: (B, …), or (B, S, …) where every token predicts.
+        student_logits, other: (B, …), or (B, S, …) where every token predicts.
     """
     if targets.labels.ndim == 1:
-        return function(*values)
-    counted = targets.predicted
-    found = function(*(value[counted] for value in values))
-    owners = torch.nonzero(counted)[:, 0]
-    return torch.zeros(len(counted), dtype=found.dtype, device=found.device).index_add(
-        0, owners, found
-    )
+        return function(student_logits, other)
+    return sum_by_example(function, targets.predicted, student_logits, other)
