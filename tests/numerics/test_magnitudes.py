@@ -28,6 +28,7 @@ def test_every_value_is_counted_once_whatever_its_size() -> None:
     assert found.total == 5000 + len(odd)
     assert sum(found.coarse(4).values()) == found.total
     assert found.largest == pytest.approx(3e38)
+    assert seen(odd).coarse(1) == {-64: 3, 15: 1, 16: 1, 63: 2}
 
 
 def test_merged_halves_are_the_whole() -> None:

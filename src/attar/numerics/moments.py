@@ -85,5 +85,4 @@ class Moments:
             >>> Moments.of(torch.tensor([[-1.0], [1.0], [-1.0], [1.0]])).kurtosis.tolist()
             [1.0]
         """
-        spread = self.m2 > 0
-        return torch.where(spread, self.count * self.m4 / self.m2.square().where(spread, 1), 0.0)
+        return self.count * self.m4 / self.m2.square().where(self.m2 > 0, 1)

@@ -15,14 +15,14 @@ from typing import Any
 from attar.extras import require
 from attar.report.charts.labels import shortened, text_width
 from attar.report.charts.svg import FONT_PX, Shape, dressed, svg_of
-from attar.report.quantities import number_text
+from attar.report.quantities import clipped, number_text
 
 PANEL_PX = 64
 GAP = 0.06
 """Of the width, between two columns."""
-AIR = 0.3
+AIR = 0.34
 """Of a panel's height, above the tallest bar; the largest value is written there."""
-DECADE_PX = 44
+DECADE_PX = 32
 """Powers of ten are named no denser than this."""
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -92,8 +92,9 @@ def panels_svg(
         _texts(alt, _largest(panels, plane), "right", FONT_PX - 1, "var(--muted)"),
     ]
     if len(columns) > 1:
+        room = int(plane.width * shape.plot_width / text_width("m", FONT_PX))
         heads = [
-            {"x": plane.x(k, span[0]), "y": -10 / PANEL_PX, "text": shortened(name)}
+            {"x": plane.x(k, span[0]), "y": -10 / PANEL_PX, "text": clipped(name, room)}
             for k, name in enumerate(columns)
         ]
         layers.append(_texts(alt, heads, "left", FONT_PX, "var(--ink)"))
@@ -177,7 +178,7 @@ def _largest(panels: Sequence[Panel], plane: _Plane) -> list[dict[str, Any]]:
     return [
         {
             "x": plane.x(panel.column, plane.span[1]),
-            "y": panel.line + 0.26,
+            "y": panel.line + 0.22,
             "text": f"max {number_text(panel.largest)}",
         }
         for panel in panels

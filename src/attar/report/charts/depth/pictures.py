@@ -249,7 +249,8 @@ def _panels(
 
 def _line_name(rows: Sequence[Row]) -> str:
     """Of one depth; of two models of different depth, both their names."""
-    return " | ".join(dict.fromkeys(state_name(row) for row in rows))
+    first, *others = dict.fromkeys(state_name(row) for row in rows)
+    return " | ".join([first, *(name.removeprefix("block ") for name in others)])
 
 
 def _bins(row: Row, per_octave: float) -> tuple[tuple[float, float, int], ...]:
