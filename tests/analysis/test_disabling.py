@@ -90,8 +90,9 @@ def test_dimensions_that_carry_the_answer_cost_more_than_random_ones(found: Stud
         assert damage["excess"] == pytest.approx(damage["outlier"] - damage["null"])
         assert damage["as_bad"] == 0
         assert damage["p_value"] == 0.25
-        assert found.facts[f"with_{word}"].startswith("2 outlier dimensions set to ")
-        assert "3 random choices" in found.facts[f"with_{word}"]
+    for row in found.content["summary"]:
+        assert row["sentence"].startswith("2 outlier dimensions set to ")
+        assert "3 random choices" in row["sentence"]
     json.dumps(found.metrics, allow_nan=False)
 
 
@@ -247,7 +248,7 @@ def test_running_text_is_judged_by_nats_and_more_nats_are_damage(languages: Path
     assert found.facts["disabled"] == "decoder 7"
     for row in found.rows[1:]:
         assert row["damage"] == pytest.approx(row["value"] - found.facts["full"])
-    assert "nats a token" in found.facts["with_zero"]
+    assert "nats a token" in found.content["summary"][0]["sentence"]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ def _size(lost: Difference, metric: str) -> str:
         (1, 3, "nats a token") if metric in LOWER_IS_BETTER else (100, 1, "points")
     )
     of_metric = "" if metric in ("accuracy", "nll") else f" of {metric}"
-    value, low, high = (f"{factor * x:.{digits}f}" for x in (lost.value, lost.low, lost.high))
+    ends = (factor * x for x in (lost.value, lost.low, lost.high))
+    value, low, high = (f"{round(x, digits) + 0.0:.{digits}f}" for x in ends)  # no minus at zero
     return f"{value} {unit}{of_metric} (95 % interval {low} … {high})".replace("-", "−")
 
 

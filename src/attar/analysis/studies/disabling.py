@@ -100,7 +100,6 @@ def disabling(config: DisablingStep, context: StepContext) -> Finding:
     summary = [_summary(word, damage, judge.metric, chosen) for word, damage in found.items()]
     facts |= {"full": scores[FULL].value, "full_se": standard_error(scores[FULL])}
     for row in summary:
-        facts[f"with_{row['replacement']}"] = row["sentence"]
         context.progress.say(f"{context.name}: {row['sentence']}")
     damage = {
         row["replacement"]: {k: v for k, v in row.items() if k != "sentence"} for row in summary

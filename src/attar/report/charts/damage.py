@@ -16,7 +16,7 @@ from attar.report.charts.pictures import CURVE_NARROW, CURVE_WIDE, Key, Picture
 from attar.report.charts.svg import Shape, dressed, svg_of
 from attar.report.quantities import QUALITIES, number_text
 from attar.report.reading import number, table
-from attar.report.sections.studies import Study
+from attar.report.sections.studies import Study, rows_of
 
 ROW_PX = 38
 OUTLIER, OTHERS = "var(--bad)", "var(--muted)"
@@ -40,7 +40,10 @@ def damage_pictures(study: Study) -> tuple[Picture, ...]:
         Key("outlier dimensions, with 95 % interval", OUTLIER, "circle"),
         Key("as many random others", OTHERS, "circle"),
     )
-    return (Picture("What dimensions are worth", label, wide, narrow, keys, "Dashed: no loss."),)
+    sentences = [str(row.get("sentence", "")) for row in rows_of(study.content, "summary")]
+    note = " ".join([f"{sentence[:1].upper()}{sentence[1:]}" for sentence in sentences])
+    note = f"Dashed: no loss. {note}"
+    return (Picture("What dimensions are worth", label, wide, narrow, keys, note),)
 
 
 def _said(name: str, dots: Sequence[Mapping[str, Any]]) -> str:

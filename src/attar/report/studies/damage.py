@@ -94,8 +94,13 @@ def _with_interval(row: Row, key: str, facts: Row) -> str:
         return DASH
     low, high = (number(end) for end in _pair(row.get(f"{key}_ci95")))
     digits = 1 if factor > 1 else 3
-    said = [f"{factor * x:.{digits}f}".replace("-", MINUS) for x in (value, low or 0, high or 0)]
+    said = [_plain(factor * x, digits) for x in (value, low or 0.0, high or 0.0)]
     return said[0] if low is None or high is None else f"{said[0]} ({said[1]} … {said[2]})"
+
+
+def _plain(value: float, digits: int) -> str:
+    """A real minus, and none at zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
 def _ratio_ends(low: float | None, high: float | None) -> str:
