@@ -26,7 +26,9 @@ from caching import LOSSES, contents, run_cache
 from training_runs import read_history, read_weights, run_training
 
 ROUNDING = 1e-5
-"""Of sums in float32 that another padding takes in another order, after twelve steps."""
+"""Of sums in float32 that another padding takes in another order, after a few steps."""
+
+SHORT: dict[str, Any] = {"max_steps": 6, "evaluations": 1, "losses": LOSSES}
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def learn(place: Path, teacher: str, **settings: Any) -> tuple[list[dict[str, An
     """History and weights of a student; what an earlier one left is removed."""
     for name in ("out", "scratch"):
         shutil.rmtree(place / name, ignore_errors=True)
-    run_training(place, teacher=teacher, **{"losses": LOSSES, **cache_of(place), **settings})
+    run_training(place, teacher=teacher, **{**SHORT, **cache_of(place), **settings})
     return read_history(place), read_weights(place)
 
 
@@ -108,14 +110,8 @@ def test_a_stopped_student_of_the_cache_goes_on_as_if_it_had_not_been(place: Pat
     history, weights = learn(place, "cached")
     polls = iter(range(1000))
     with pytest.raises(StoppedError):
-        run_training(
-            place,
-            teacher="cached",
-            losses=LOSSES,
-            **cache_of(place),
-            should_stop=lambda: next(polls) == 5,
-        )
-    run_training(place, teacher="cached", losses=LOSSES, **cache_of(place))
+        learn(place, "cached", should_stop=lambda: next(polls) == 3)
+    run_training(place, teacher="cached", **SHORT, **cache_of(place))
     assert read_history(place) == history
     ours = read_weights(place)
     assert all(torch.equal(ours[name], weights[name]) for name in weights)
