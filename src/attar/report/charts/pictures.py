@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from attar.numerics.metrics import LOWER_IS_BETTER
 from attar.report.charts.curves import LINE_COLOURS, curves_svg
 from attar.report.charts.scatter import FORM_LOOKS, PLAIN_LOOK, Point, scatter_svg
 from attar.report.charts.svg import NARROW, WIDE, Shape
@@ -114,6 +115,7 @@ def _scatter(
     bars = (
         "95 % intervals; of several runs ± one standard deviation" if has_runs else "95 % intervals"
     )
+    side = "down" if metric in LOWER_IS_BETTER else "up"
     faint = " Faint points: single runs." if has_runs else ""
     return Picture(
         title=f"{metric.capitalize()} against {word}",
@@ -121,7 +123,7 @@ def _scatter(
         wide=wide,
         narrow=narrow,
         keys=tuple(keys),
-        note=f"Bars: {bars}.{faint} Better is up and to the left.",
+        note=f"Bars: {bars}.{faint} Better is {side} and to the left.",
     )
 
 
