@@ -185,3 +185,12 @@ def test_a_damaged_file_is_named(place: Path, tmp_path: Path) -> None:
     file.write_bytes(gzip.compress(b'{"row": 0, "copy": 0}\n'))
     with pytest.raises(ArtifactError, match="line 1, is no augmented row"):
         read_augmented(tmp_path / "out", same, data="films")
+
+
+def test_bf16_asks_the_same_words_and_answers_with_words_too(place: Path, tmp_path: Path) -> None:
+    exact = augmented(place, tmp_path / "exact")
+    short = augmented(place, tmp_path / "short", precision="bf16")
+    assert short["words_asked"] == exact["words_asked"]
+    assert short["precision"] == "bf16"
+    for one, other in zip(lines_of(tmp_path / "exact"), lines_of(tmp_path / "short"), strict=True):
+        assert len(one["texts"][0].split()) == len(other["texts"][0].split())

@@ -28,8 +28,9 @@ class AugmentStep(Config):
     """Give a made row its source's class. False: it has none, and only a teacher judges it."""
     max_length: int = Field(default=128, ge=8, le=8192)
     """Tokens the masked language model reads; words behind them stay."""
-    batch_tokens: int = Field(default=8192, ge=8)
-    """Tokens in one forward pass of the masked language model, padding included."""
+    batch_tokens: int = Field(default=2048, ge=8)
+    """Tokens in one forward pass of the masked language model, padding included. On a CPU more are
+    slower: what lies between two layers must fit its caches (benchmarks/augmentation.py)."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """As in training. bf16 may order words of nearly equal probability otherwise."""
     seed: int | None = None

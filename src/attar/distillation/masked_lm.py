@@ -14,10 +14,12 @@ Shapes: R rows (masked words), T tokens, D hidden, V vocabulary, top words asked
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -50,6 +52,7 @@ class MaskedLm:
     Args:
         fits_2V: bool (2, V); see `WordReader.whole_words`.
         batch_tokens: tokens of a forward pass, padding included.
+        bf16: compute in bf16, in a copy of the model.
     """
 
     def __init__(
@@ -69,10 +72,14 @@ class MaskedLm:
                 f"top is {top}, and the tokenizer has {fewest} tokens that are words by "
                 f"themselves; set top = {max(fewest - 1, 1)} or less"
             )
+        if bf16:
+            # all of it, unlike autocast: casting weights and activations back and forth was a
+            # quarter of the time, and nothing is learned here that would need float32
+            model = cast(PreTrainedModel, copy.deepcopy(model).to(torch.bfloat16))  # pyright: ignore[reportArgumentType]
         self.model, self.device = model.eval(), model.device
         self._fits_2V = torch.from_numpy(fits_2V).to(self.device)
         self._mask_id, self._pad_id, self._top = mask_id, pad_id, top
-        self._batch_tokens, self._bf16 = batch_tokens, bf16
+        self._batch_tokens = batch_tokens
         self.num_forwards = 0
 
     def batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
@@ -110,8 +117,7 @@ class MaskedLm:
 
     def _scores(self, ids_RT: Tensor, mask_RT: Tensor, positions_R: Tensor) -> Tensor:
         inputs = {"input_ids": ids_RT.to(self.device), "attention_mask": mask_RT.to(self.device)}
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
-        with autocast, _only_at(self.model, positions_R.to(self.device)):
+        with _only_at(self.model, positions_R.to(self.device)):
             scores_R1V: Tensor = self.model(**inputs).logits
         self.num_forwards += 1
         if scores_R1V.shape[:2] != (len(ids_RT), 1):
@@ -122,6 +128,13 @@ class MaskedLm:
             )
         return scores_R1V[:, 0].float()
 
+    @cached_property
+    def _embeddings(self) -> tuple[Tensor, Tensor]:
+        """The table of embeddings in float32, (V, D), as it is and with rows of length 1."""
+        table: Any = self.model.get_input_embeddings()
+        table_VD: Tensor = table.weight.detach().float()[: self._fits_2V.shape[1]]
+        return table_VD, nn.functional.normalize(table_VD, dim=1)
+
     def _best(self, scores_RV: Tensor, requests: Sequence[Request], own_R: Tensor) -> np.ndarray:
         spaces_R = torch.tensor([int(request.word.after_space) for request in requests])
         scores_RV = scores_RV.masked_fill(~self._fits_2V[spaces_R.to(self.device)], -torch.inf)
@@ -131,9 +144,7 @@ class MaskedLm:
     @torch.inference_mode()
     def neighbours(self, requests: Sequence[Request]) -> np.ndarray:
         """The `top` nearest words in the table of embeddings: token ids, int64 (R, top)."""
-        table: Any = self.model.get_input_embeddings()
-        table_VD: Tensor = table.weight.float()[: self._fits_2V.shape[1]]
-        unit_VD = nn.functional.normalize(table_VD, dim=1)
+        table_VD, unit_VD = self._embeddings
         found: list[np.ndarray] = []
         for begin in range(0, len(requests), WORDS_AT_ONCE):
             part = requests[begin : begin + WORDS_AT_ONCE]

@@ -46,30 +46,7 @@ def augment(config: AugmentStep, context: StepContext) -> dict[str, Any]:
         context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
     )
     train = _train_rows(config, context, data)
-    loaded = _masked_lm(config, context)
-    accelerator, precision = open_accelerator(config.precision, context)
-    loaded.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
-    reader = WordReader(loaded.folder, config.max_length)
-    tokens, fits_2V = reader.whole_words(int(loaded.model.config.vocab_size))
-    lm = MaskedLm(
-        loaded.model,
-        fits_2V,
-        mask_id=reader.mask_id,
-        pad_id=reader.pad_id,
-        top=config.top,
-        batch_tokens=config.batch_tokens,
-        bf16=precision.name == "bf16",
-    )
-    augmenter = Augmenter(
-        reader.read,
-        lm,
-        tokens,
-        seed=context.seed,
-        copies=config.copies,
-        probability=config.probability,
-        top=config.top,
-        after_forward=lambda: _stop_if_asked(context),
-    )
+    augmenter, precision = _augmenter(config, context)
     starts = range(0, len(train), CHUNK_ROWS)
     parts = context.scratch / "parts"
     parts.mkdir(parents=True, exist_ok=True)
@@ -90,7 +67,7 @@ def augment(config: AugmentStep, context: StepContext) -> dict[str, Any]:
         "forwards": totals["forwards"],
         "words_per_forward": round(totals["questions"] / max(totals["forwards"], 1), 2),
         "augment_seconds": round(totals["seconds"], 3),
-        "precision": precision.name,
+        "precision": precision,
     }
 
 
@@ -126,6 +103,35 @@ def _masked_lm(config: AugmentStep, context: StepContext) -> LoadedModel:
         )
     require_positions(loaded.model, config.max_length, f"{context.name}: the model")
     return loaded
+
+
+def _augmenter(config: AugmentStep, context: StepContext) -> tuple[Augmenter, str]:
+    """What makes copies, on the device there is, and the name of the number format."""
+    loaded = _masked_lm(config, context)
+    accelerator, precision = open_accelerator(config.precision, context)
+    loaded.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
+    reader = WordReader(loaded.folder, config.max_length)
+    tokens, fits_2V = reader.whole_words(int(loaded.model.config.vocab_size))
+    lm = MaskedLm(
+        loaded.model,
+        fits_2V,
+        mask_id=reader.mask_id,
+        pad_id=reader.pad_id,
+        top=config.top,
+        batch_tokens=config.batch_tokens,
+        bf16=precision.name == "bf16",
+    )
+    augmenter = Augmenter(
+        reader.read,
+        lm,
+        tokens,
+        seed=context.seed,
+        copies=config.copies,
+        probability=config.probability,
+        top=config.top,
+        after_forward=lambda: _stop_if_asked(context),
+    )
+    return augmenter, precision.name
 
 
 def _stop_if_asked(context: StepContext) -> None:
