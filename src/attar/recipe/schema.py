@@ -61,6 +61,10 @@ class Sweep(Config):
         return as_tuples({"steps": steps, "settings": settings})
 
 
+LOWER_IS_BETTER = frozenset({"nll", "perplexity", "bits_per_byte", "loss"})
+"""Those of numerics.metrics, which loads numpy; a test holds the two together."""
+
+
 class Gate(Config):
     """A promise about a number; a missed one ends the run with exit code 6 after everything is
     saved."""
@@ -80,6 +84,12 @@ class Gate(Config):
             raise ValueError("`of` and `max_drop` belong together; give both or neither")
         if self.at_least is None and self.at_most is None and self.of is None:
             raise ValueError("a gate needs at_least, at_most, or of with max_drop")
+        named = [part for part in self.metric.split(".") if part in LOWER_IS_BETTER]
+        if self.max_drop is not None and named:
+            raise ValueError(
+                f"max_drop limits how far a metric falls, and {named[-1]} is better the lower it "
+                "is: such a gate would let any model pass; set at_most instead"
+            )
         return self
 
 

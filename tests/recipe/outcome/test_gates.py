@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from attar.errors import GateMissedError, RecipeError
+from attar.numerics.metrics import LOWER_IS_BETTER
 from attar.recipe.outcome.gates import check_gates, metric_at, read_gates, require_gates
 from attar.recipe.schema import Gate
 
@@ -81,3 +82,17 @@ def test_a_missed_gate_tells_the_numbers(tmp_path: Path) -> None:
         "1 of 2 gates missed, everything is saved: scores.int8.accuracy = 0.89, must be at least "
         "0.899 (scores.student.accuracy = 0.9, less 0.001)"
     )
+
+
+@pytest.mark.parametrize("metric", sorted(LOWER_IS_BETTER))
+def test_a_drop_is_no_promise_about_what_is_better_the_lower_it_is(metric: str) -> None:
+    place = f"scores.student.{metric}"
+    with pytest.raises(ValueError, match=f"{metric} is better the lower it is.*set at_most"):
+        Gate(metric=place, of=f"scores.teacher.{metric}", max_drop=0.1)
+    assert Gate(metric=place, at_most=4.0).at_most == 4.0
+
+
+def test_the_recipe_and_the_metrics_agree_on_what_is_better_the_lower_it_is() -> None:
+    from attar.recipe import schema
+
+    assert schema.LOWER_IS_BETTER == LOWER_IS_BETTER
