@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from pydantic import ValidationError
 
-from attar.losses.config import CrossEntropy, ForwardKl, HiddenMse
+from attar.losses.config import CrossEntropy, ForwardKl, HiddenMse, WeightSchedule
 from attar.losses.shapes import Pair, StackShape
 from attar.losses.targets import Outputs, Targets, count_units
 from attar.losses.total import TotalLoss
@@ -37,6 +40,27 @@ def test_the_total_is_the_weighted_sum_of_the_terms_it_reports() -> None:
     expected = 0.3 * terms["cross_entropy"] + 2 * terms["forward_kl"] + 0.5 * terms["hidden_mse"]
     torch.testing.assert_close(values.total, expected)
     torch.testing.assert_close(values.examples.sum(), values.total)
+
+
+def test_a_scheduled_weight_moves_in_a_line_and_stays() -> None:
+    fading = WeightSchedule.model_validate({"from": 2.0, "to": 0.5, "over": 0.5})
+    loss = TotalLoss([CrossEntropy(), ForwardKl(weight=fading)], "classification")
+    plain = TotalLoss([CrossEntropy(), ForwardKl()], "classification")
+    parts = plain(outputs(0), outputs(1), TARGETS, COUNTS).terms
+    for progress, weight in ((0.0, 2.0), (0.25, 1.25), (0.5, 0.5), (0.99, 0.5)):
+        values = loss(outputs(0), outputs(1), TARGETS, COUNTS, progress)
+        expected = parts["cross_entropy"] + weight * parts["forward_kl"]
+        torch.testing.assert_close(values.total, expected)
+        assert values.facts == {"forward_kl.weight": pytest.approx(weight)}
+        assert values.terms == parts  # what is logged is the term, not its weight
+
+
+@pytest.mark.parametrize(
+    "weight", [-1.0, {"from": 1.0}, {"from": -1.0, "to": 0.0}, {"from": 1, "to": 0, "over": 1.5}]
+)
+def test_weights_that_cannot_be_are_refused(weight: Any) -> None:
+    with pytest.raises(ValidationError):
+        ForwardKl.model_validate({"weight": weight})
 
 
 def test_each_term_is_a_mean_over_its_own_unit() -> None:

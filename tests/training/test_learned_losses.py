@@ -173,6 +173,28 @@ def test_a_step_with_a_loss_that_is_no_number_leaves_no_trace_in_the_spread(
     assert read_history(place) == read_history(again)
 
 
+def test_a_scheduled_weight_follows_the_steps_and_a_resumed_run(
+    place: Path, tmp_path: Path
+) -> None:
+    losses = [
+        {"kind": "hidden_mse", "weight": {"from": 1.0, "to": 0.0, "over": 0.5}},
+        {"kind": "forward_kl", "weight": {"from": 0.0, "to": 1.0}},
+    ]
+    distil(place, losses=losses)
+    lines = [line["facts"] for line in read_history(place) if "facts" in line]
+    fading = [max(1 - step / 6, 0) for step in range(12)]
+    assert [line["hidden_mse.weight"] for line in lines] == pytest.approx(fading)
+    assert [line["forward_kl.weight"] for line in lines] == pytest.approx(
+        [step / 12 for step in range(12)]
+    )
+    stopped = place_in(tmp_path / "stopped")
+    polls = iter(range(1000))
+    with pytest.raises(StoppedError):
+        distil(stopped, losses=losses, should_stop=lambda: next(polls) == 5)
+    distil(stopped, losses=losses)
+    assert read_history(stopped) == read_history(place)
+
+
 @pytest.mark.parametrize(
     ("losses", "message"),
     [

@@ -1,7 +1,7 @@
 """The terms a training objective can be made of. Imports no torch.
 
-`weight` multiplies a term; the terms add up. A term that needs a teacher says so in
-`NEEDS_TEACHER`.
+`weight` multiplies a term, always alike or by a schedule; the terms add up. A term that needs a
+teacher says so in `NEEDS_TEACHER`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,38 @@ from pydantic import Field
 from attar.config import Config
 
 
+class WeightSchedule(Config):
+    """A weight that moves in a straight line, and then stays: { from = 1.0, to = 0.0, over = 0.5 }.
+
+    Example:
+        >>> weight = WeightSchedule.model_validate({"from": 1.0, "to": 0.0, "over": 0.5})
+        >>> [weight.at(progress) for progress in (0.0, 0.25, 0.5, 0.9)]
+        [1.0, 0.5, 0.0, 0.0]
+    """
+
+    start: float = Field(alias="from", ge=0)
+    to: float = Field(ge=0)
+    over: float = Field(default=1.0, gt=0, le=1)
+    """Share of the optimizer steps after which it has arrived."""
+
+    def at(self, progress: float) -> float:
+        """The weight of a step before which a share `progress` of all steps was done, 0..1."""
+        return self.start + (self.to - self.start) * min(progress / self.over, 1.0)
+
+
+Weight = Annotated[float, Field(ge=0)] | WeightSchedule
+
+
+def weight_at(weight: float | WeightSchedule, progress: float) -> float:
+    """The weight of a step, scheduled or not."""
+    return weight.at(progress) if isinstance(weight, WeightSchedule) else weight
+
+
 class CrossEntropy(Config):
     """Against the gold label: cross-entropy for classes, squared error for a score."""
 
     kind: Literal["cross_entropy"] = "cross_entropy"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
 
 
 class ForwardKl(Config):
@@ -25,7 +52,7 @@ class ForwardKl(Config):
     error for a score."""
 
     kind: Literal["forward_kl"] = "forward_kl"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
     temperature: float = Field(default=1.0, gt=0)
 
 
@@ -34,7 +61,7 @@ class ReverseKl(Config):
     for a score."""
 
     kind: Literal["reverse_kl"] = "reverse_kl"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
     temperature: float = Field(default=1.0, gt=0)
 
 
@@ -43,7 +70,7 @@ class Jsd(Config):
     error for a score."""
 
     kind: Literal["jsd"] = "jsd"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
     temperature: float = Field(default=1.0, gt=0)
 
 
@@ -52,7 +79,7 @@ class SoftCrossEntropy(Config):
     temperature². Squared error for a score."""
 
     kind: Literal["soft_cross_entropy"] = "soft_cross_entropy"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
     temperature: float = Field(default=1.0, gt=0)
     score: Literal["teacher", "gold"] = "teacher"
     """What a student of regression is compared with; classes are always the teacher's."""
@@ -67,7 +94,7 @@ class HiddenMse(Config):
     """Mean squared error between mapped hidden states, real tokens only."""
 
     kind: Literal["hidden_mse"] = "hidden_mse"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
     layer_map: LayerMap = "uniform"
 
 
@@ -75,7 +102,7 @@ class HiddenCosine(Config):
     """1 − cosine between mapped hidden states, real tokens only."""
 
     kind: Literal["hidden_cosine"] = "hidden_cosine"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
     layer_map: LayerMap = "uniform"
 
 
@@ -83,7 +110,7 @@ class EmbeddingMse(Config):
     """Mean squared error between the embedding outputs, real tokens only."""
 
     kind: Literal["embedding_mse"] = "embedding_mse"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
 
 
 class Eofd(Config):
@@ -91,7 +118,7 @@ class Eofd(Config):
     the teacher: w = (std / mean std)^power."""
 
     kind: Literal["eofd"] = "eofd"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
     power: float = Field(default=0.5, ge=0)
     """0: hidden_mse; the paper uses 0.5 and 1."""
     layer_map: LayerMap = "uniform"
@@ -105,7 +132,7 @@ class AttentionMse(Config):
     """Mean squared error between attention scores before the softmax, pairs of real tokens only."""
 
     kind: Literal["attention_mse"] = "attention_mse"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
     layer_map: LayerMap = "uniform"
     """Student attention → teacher attention; 0 is that of the first block. `uniform`: i → k·i +
     k − 1 with k = L_teacher/L_student."""
@@ -118,7 +145,7 @@ class RelationKl(Config):
     products of queries, of keys or of values."""
 
     kind: Literal["relation_kl"] = "relation_kl"
-    weight: float = Field(default=1.0, ge=0)
+    weight: Weight = 1.0
     relations: tuple[Literal["attention", "query", "key", "value"], ...] = Field(
         default=("attention", "value"), min_length=1
     )

@@ -1,6 +1,6 @@
 """The training objective: a weighted sum of terms, each with its own value for the log.
 
-    total = Σ_terms weight · Σ_shares Σ_B sum_B / count(unit)
+    total = Σ_terms weight(progress) · Σ_shares Σ_B sum_B / count(unit)
 
 `count` is over the whole batch, so the totals of its micro-batches add up to the total of the
 batch, to rounding, and so do their gradients. Every term also says how much each example
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.losses.config import NEEDS_TEACHER, LossConfig
+from attar.losses.config import NEEDS_TEACHER, LossConfig, WeightSchedule, weight_at
 from attar.losses.shapes import Pair
 from attar.losses.targets import Counts, Outputs, Targets
 from attar.losses.terms.attentions import AttentionMseTerm, RelationKlTerm
@@ -109,7 +109,12 @@ class TotalLoss(nn.Module):
             term.forget()
 
     def forward(
-        self, student: Outputs, teacher: Outputs | None, targets: Targets, counts: Counts
+        self,
+        student: Outputs,
+        teacher: Outputs | None,
+        targets: Targets,
+        counts: Counts,
+        progress: float = 0.0,
     ) -> LossValues:
         """Evaluate all terms.
 
@@ -118,6 +123,7 @@ class TotalLoss(nn.Module):
             teacher: of the same micro-batch; None if no term needs it.
             targets: of the same micro-batch.
             counts: of the whole batch (`count_units`).
+            progress: share of all steps that is done, for weights that follow a schedule.
         """
         values: dict[str, Tensor] = {}
         facts: dict[str, float] = {}
@@ -127,7 +133,11 @@ class TotalLoss(nn.Module):
             shares = [s.sums / counts[s.unit] for s in term(student, teacher, targets)]
             share_B = torch.stack(shares).sum(dim=0)
             values[name] = share_B.detach().sum()
-            examples = examples + self.terms[name].weight * share_B
+            asked = self.terms[name].weight
+            weight = weight_at(asked, progress)
+            examples = examples + weight * share_B
+            if isinstance(asked, WeightSchedule):
+                facts[f"{name}.weight"] = weight
             facts |= {f"{name}.{figure}": value for figure, value in term.facts().items()}
         return LossValues(examples.sum(), values, examples.detach(), facts)
 

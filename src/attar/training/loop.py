@@ -161,7 +161,7 @@ class Loop:
         own = fed(part.inputs, job.input_names)
         with self._accelerator.autocast():
             given = forward(self._model, own, job.loss.needs)
-        values = job.loss(given, part.outputs, part.targets, counts)
+        values = job.loss(given, part.outputs, part.targets, counts, step / self._total)
         require_finite_loss(values.examples, part.rows.tolist(), step)
         self._accelerator.backward(values.total)
         return values
