@@ -68,6 +68,8 @@ def test_merged_figures_of_two_halves_are_those_of_the_whole() -> None:
     first.merge(second)
     assert first.row() == pytest.approx(whole.row(), rel=1e-9)
     assert whole.row()["largest"] == pytest.approx(float(values.abs().max()))
+    first.see(values[:1] * 0)  # what came before is not forgotten
+    torch.testing.assert_close(first.peaks, values.abs().amax(dim=0))
 
 
 @pytest.mark.parametrize("at_once", [1, 24])
