@@ -17,10 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,10 @@ from attar.recipe.load import load_recipe
 from attar.recipe.schema import Recipe
 from attar.report.sections.seeds import sentence
 from attar.step import StepContext
+from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 from attar.training.run import train
+from attar.training.teaching.cache import cache
 from ptq_table import TASKS, Bench, read_cells
 from record import table, write_page
 
@@ -132,32 +136,37 @@ class Task:
         self.task, self.arguments = task, arguments
         path = json.dumps(str(arguments.data.resolve()))
         given = {"task": task, "train_rows": ROWS[task], "path": path}
+        if arguments.scales:
+            given["validation_rows"] = SCALE_ROWS  # looked at after the step, and not used
         overrides = [f"data.{DATA}.{name}={value}" for name, value in given.items()]
         self.recipe = load_recipe(RECIPE, overrides)
         self.inputs = {TEACHER: (arguments.teachers / task).resolve()}
-        for name, step in self.recipe.steps.items():
-            if getattr(step, "run", "") == "cache":
-                self.inputs[name] = self.cached(name, step)
-        bench = Bench(self.inputs[TEACHER] / "model", task, arguments.data)
-        self.teacher_score = bench.float_score
 
-    def cached(self, name: str, step: Any) -> Path:
+    @cached_property
+    def teacher_score(self) -> float:
+        return Bench(self.inputs[TEACHER] / "model", self.task, self.arguments.data).float_score
+
+    @cached_property
+    def answers(self) -> dict[str, Path]:
+        """Cache step → its folder."""
+        steps = self.recipe.steps.items()
+        return {name: self.cached(name, s) for name, s in steps if isinstance(s, CacheStep)}
+
+    def cached(self, name: str, step: CacheStep) -> Path:
         """The teacher's answers, asked for once."""
         folder = (self.arguments.work / f"{self.task}-{name}").resolve()
         if not folder.is_dir():
-            from attar.recipe.steps import kind_of
-
-            made = folder.with_name(f"{folder.name}.part")
-            kind_of(step).resolve()(step, self.context(made))
+            made = folder.with_name(f"{folder.name}.{os.getpid()}")
+            cache(step, self.context(made, self.inputs))
             made.rename(folder)
         return folder
 
-    def context(self, folder: Path) -> StepContext:
+    def context(self, folder: Path, inputs: Mapping[str, Path]) -> StepContext:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = folder.with_name(f"{folder.name}.scratch")
         data, seed = dict(self.recipe.data), self.recipe.seed
         return StepContext(
-            "eofd", folder, scratch, self.inputs, data, folder, Progress(quiet=True), seed=seed
+            "eofd", folder, scratch, inputs, data, folder, Progress(quiet=True), seed=seed
         )
 
     def measure(self, task: str, method: str, seed: int) -> dict[str, Any]:
@@ -165,15 +174,18 @@ class Task:
         step = self.recipe.steps[method]
         assert isinstance(step, TrainStep)
         changed = {"epochs": EPOCHS[task], "seed": seed, "max_steps": self.arguments.max_steps}
+        inputs = self.inputs | self.answers
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as temporary:
-            metrics = train(step.model_copy(update=changed), self.context(Path(temporary) / "out"))
+            context = self.context(Path(temporary) / "out", inputs)
+            metrics = train(step.model_copy(update=changed), context)
+        seconds = time.perf_counter() - began
         return {
             "score": 100 * metrics["validation"][TASKS[task]],
             "teacher": self.teacher_score,
             "steps": metrics["steps"],
             "precision": metrics["precision"],
-            "seconds": time.perf_counter() - began,
+            "seconds": seconds,
         }
 
     def scales(self) -> dict[str, Any]:
@@ -181,9 +193,9 @@ class Task:
         step = self.recipe.steps[BASELINE]
         settings = step.model_dump(mode="json", by_alias=True, exclude={"losses", "epochs"})
         settings |= {"losses": SCALE_TERMS, "max_steps": 1, "batch_size": SCALE_ROWS}
-        settings |= {"micro_batch_size": 32, "keep": "last", "evaluations": 1}
+        settings |= {"micro_batch_size": 32, "keep": "last", "teacher": TEACHER}
         with tempfile.TemporaryDirectory() as temporary:
-            context = self.context(Path(temporary) / "out")
+            context = self.context(Path(temporary) / "out", self.inputs)
             train(TrainStep.model_validate_json(json.dumps(settings)), context)
             history = (context.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
         found = json.loads(history[0])["losses"]
