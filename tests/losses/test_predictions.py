@@ -101,15 +101,19 @@ def test_chunks_are_few_and_cover_every_row(monkeypatch: pytest.MonkeyPatch) -> 
     torch.testing.assert_close(found, (given[..., 0] * counted).sum(dim=1))
 
 
-@every_kind
-def test_chunks_keep_no_gradient_where_none_is_asked_for(
-    config: LossConfig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("learns", [True, False])
+def test_chunks_find_no_gradient_where_none_is_asked_for(
+    learns: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "LEAST_VALUES", V)
-    loss = TotalLoss([config], "causal_lm")
-    with torch.no_grad():
-        found = loss(Outputs(logits(0)), Outputs(logits(1)), TARGETS, count_units(LABELS, {})).total
-    assert not found.requires_grad and found > 0
+    seen: list[bool] = []
+
+    def first_word(own: torch.Tensor) -> torch.Tensor:
+        seen.append(own.requires_grad)
+        return own[:, 0]
+
+    found = rows.sum_by_example(first_word, LABELS != -1, logits(0).requires_grad_(learns))
+    assert set(seen) == {learns} and found.requires_grad == learns
 
 
 def test_chunks_share_the_logits_gradient_with_other_terms(monkeypatch: pytest.MonkeyPatch) -> None:
