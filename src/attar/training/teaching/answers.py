@@ -22,9 +22,10 @@ from attar.training.teaching.lesson import Lesson
 from attar.training.teaching.live import LiveTeacher
 
 ROWS_ASKED = 8
-LIMITS = {"fp32": 1e-4, "bf16": 0.05}
+LIMITS = {"fp32": 1e-4, "bf16": 0.1}
 """Largest difference by what the teacher computes in: float32 sums of hundreds of terms in another
-order differ by 1e-6, bf16 products by 1e-2 after a dozen blocks; another model differs by 1."""
+order differ by 1e-6; in bf16, six blocks of MiniLM by 0.008 and an untrained head by 0.013. Another
+row or another model differs by about 1."""
 BF16_STEP = 2.0**-8
 """Largest relative rounding error of one bf16 number."""
 
