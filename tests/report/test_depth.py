@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from attar.report.charts.depth.panels import Panel, panels_svg
+from attar.report.charts.depth.panels import PANEL_PX, Panel, panels_svg
 from attar.report.charts.studies import study_pictures
 from attar.report.charts.svg import NARROW, WIDE, Shape
 from attar.report.reading import read_made
@@ -56,6 +56,7 @@ def test_every_panel_has_the_scale_of_all_others(shape: Shape) -> None:
     assert first == pytest.approx(second, rel=0.02)
     assert drawn["a: 100,000 values"][1] > 3 * first[1]
     assert drawn["c: 1 values"][1] > 2  # a single value is seen
+    assert max(height for _, height in drawn.values()) < PANEL_PX
     assert ">max 31<" in picture
 
 
