@@ -10,6 +10,7 @@ import pytest
 from attar.errors import GateMissedError, RecipeError
 from attar.recipe.load import parse_recipe
 from attar.recipe.outcome.sweep import expand
+from attar.report.sections.seeds import method_and_seed
 from engine_steps import RECIPE, run_small
 
 SEEDS = '[sweep]\nsteps = ["student"]\nseed = [0, 1]\n'
@@ -80,6 +81,17 @@ def test_a_label_that_cannot_name_a_folder_becomes_one_that_can() -> None:
     copies = [name for name in expanded(sweep) if name.startswith("student")]
     assert len(set(copies)) == 2
     assert not any(set(copy) & set('/ "{}[]') for copy in copies)
+
+
+def test_copies_that_differ_in_their_seed_alone_have_names_that_differ_in_it_alone() -> None:
+    """Whatever else is swept: methods are found by their names."""
+    same = 'kind = "forward_kl", temperature = 1.0'
+    losses = f"[{{ {same}, weight = 0.25 }}], [{{ {same}, weight = 0.5 }}]"
+    sweep = f'[sweep]\nsteps = ["student"]\nlosses = [{losses}]\nseed = [0, 1]\n'
+    copies = [name for name in expanded(sweep) if name.startswith("student")]
+    assert len(set(copies)) == 4
+    assert len({method_and_seed(copy)[0] for copy in copies}) == 2
+    assert {method_and_seed(copy)[1] for copy in copies} == {"seed=0", "seed=1"}
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,9 @@ from attar.recipe.schema import Recipe, StepConfig, Sweep
 from attar.recipe.steps import STEPS, StepKind, kind_of, run_of
 
 MARK = "@"
-MAX_LABEL = 100
-"""Characters of a copy's label; a longer one is replaced by a hash, because it names a folder."""
+MAX_LABEL, MAX_VALUE_LABEL = 100, 40
+"""Characters of a copy's label and of a value in it; a longer one is cut and gets a hash, because
+it names a folder."""
 MAX_COPIES = 1000
 """Combinations of a sweep; more is a slip of the pen."""
 NOT_IN_FOLDER_NAMES = re.compile(r"[^A-Za-z0-9_.+=,-]+")
@@ -229,9 +230,18 @@ def _label(sweep: Sweep, choice: Choice) -> str:
     for setting, value in choice:
         inside = _inside(sweep, setting)
         name = inside if short.count(inside) == 1 else setting
-        words.append(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
-    exact = ",".join(words)
+        words.append(f"{name}={_value_label(value)}")
+    whole = ",".join(words)
+    if len(whole) > MAX_LABEL:
+        whole = f"{whole[:MAX_LABEL]}-{key_of(choice)[:6]}"
+    return MARK + whole
+
+
+def _value_label(value: Any) -> str:
+    """A value as part of a folder's name; what cannot be said in one is cut and gets a hash of its
+    own, so that copies which differ in their seed alone still differ in their seed alone."""
+    exact = value if isinstance(value, str) else json.dumps(value)
     safe = NOT_IN_FOLDER_NAMES.sub("-", exact)
-    if safe != exact or len(safe) > MAX_LABEL:
-        safe = f"{safe[:MAX_LABEL]}-{key_of(choice)[:6]}"
-    return MARK + safe
+    if safe == exact and len(safe) <= MAX_VALUE_LABEL:
+        return safe
+    return f"{safe[:MAX_VALUE_LABEL]}-{key_of(value)[:6]}"
