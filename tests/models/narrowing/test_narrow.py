@@ -126,7 +126,7 @@ def deaden_hidden_(model: Any, dead: list[int]) -> None:
             centre_(view.bias)
     for space in parts.spaces:
         if not space.is_hidden:
-            _zero_rows_(space.writer, dead)
+            _zero_rows_(space.writer, [31 - i for i in dead])  # dimensions of its own
     for norm in [*parts.norms, *(space.norm for space in spaces if space.norm is not None)]:
         norm.weight.fill_(float(norm.weight.mean()))
         if norm.bias is not None:
@@ -236,9 +236,11 @@ def test_the_order_of_neurons_does_not_matter(family: str, texts: bool) -> None:
 def test_all_widths_at_once_survive_saving_and_loading(family: str, tmp_path: Path) -> None:
     model = tiny.tiny_model(family)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    config = model.config.to_dict()
     sizes = reference(hidden_size=16, intermediate_size=20, num_attention_heads=2)
     smaller = narrowed(model, sizes, [tiny.tiny_batch()])
     assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
+    assert model.config.to_dict() == config
     smaller.save_pretrained(tmp_path)
     loaded, info = hf.AutoModelForSequenceClassification.from_pretrained(
         tmp_path, output_loading_info=True, attn_implementation="eager"
@@ -260,6 +262,24 @@ def test_shapes_are_known_without_weights(family: str) -> None:
         n: t.shape for n, t in real.state_dict().items()
     }
     assert {parameter.device.type for parameter in smaller.parameters()} == {"meta"}
+
+
+@torch.no_grad()
+def test_blocks_that_share_positions_keep_the_same_heads() -> None:
+    """Each block would rather keep another head: T5's table of positions has one column a head."""
+    model = tiny.tiny_model("t5", blocks=3)
+    encoder = anatomy_of(model).stacks[0]
+    for block in encoder.blocks:
+        a = block.attention
+        a.v.weight[block.index * a.head_size : (block.index + 1) * a.head_size] *= 10
+    smaller = narrowed(model, reference(num_attention_heads=2), [tiny.tiny_batch()])
+    table = "transformer.encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    old, new = model.get_parameter(table), smaller.get_parameter(table)
+    kept = [h for h in range(4) if any(torch.equal(old[:, h], column) for column in new.t())]
+    assert len(kept) == 2
+    for block, cut in zip(encoder.blocks, anatomy_of(smaller).stacks[0].blocks, strict=True):
+        whole = block.attention.q.weight.reshape(4, -1, 32)
+        assert torch.equal(cut.attention.q.weight.reshape(2, -1, 32), whole[kept])
 
 
 @torch.no_grad()
