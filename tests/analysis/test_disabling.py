@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,6 +14,7 @@ import language_runs
 import simulated
 import tiny
 from attar.analysis.config import DisablingStep
+from attar.analysis.judges.open import open_judge
 from attar.analysis.run import analyze
 from attar.analysis.studies.disabling import choose, stream_means
 from attar.data.tokenize import TextEncoder
@@ -128,8 +128,6 @@ def test_more_dimensions_than_are_found_is_said(root: Path) -> None:
     context = context_below(root)
     context.progress.warn = warned.append
     config = disabling_step(count=5)
-    from attar.analysis.judges.open import open_judge
-
     chosen = choose(config, open_judge(config, context), context)
     assert sorted(chosen.outliers["encoder"]) == list(PLANTED)
     assert warned == [
@@ -150,8 +148,6 @@ def disabling_step(**settings: Any) -> DisablingStep:
 
 @torch.no_grad()
 def test_means_are_those_of_real_tokens_at_every_place(root: Path) -> None:
-    from attar.analysis.judges.open import open_judge
-
     subject = open_judge(disabling_step(), context_below(root)).subject
     means = stream_means(subject)["encoder"]
     states: list[list[torch.Tensor]] = [[], [], []]
@@ -219,10 +215,10 @@ def write_language_model(folder: Path, family: str, task: Task | None) -> None:
         task.write(folder)
 
 
-def run_language(root: Path, model: str, data: str, **settings: Any) -> Studied:
+def language_context(root: Path) -> StepContext:
     folder = root / f"made{len(list(root.iterdir()))}"
     folder.mkdir()
-    context = StepContext(
+    return StepContext(
         name="study",
         folder=folder,
         scratch=root / ".scratch",
@@ -231,14 +227,13 @@ def run_language(root: Path, model: str, data: str, **settings: Any) -> Studied:
         recipe_folder=root,
         progress=Progress(quiet=True),
     )
-    texts = {"examples": 16, "batch_size": 4}
-    metrics = analyze(
-        DisablingStep.model_validate(
-            {"model": model, "data": data, "calibration": texts, **SMALL, **settings}
-        ),
-        context,
-    )
-    return Studied(metrics, json.loads((folder / "study.json").read_text()))
+
+
+def run_language(root: Path, model: str, data: str, **settings: Any) -> Studied:
+    context, texts = language_context(root), {"examples": 16, "batch_size": 4}
+    plain = {"model": model, "data": data, "calibration": texts, **SMALL, **settings}
+    metrics = analyze(DisablingStep.model_validate(plain), context)
+    return Studied(metrics, json.loads((context.folder / "study.json").read_text()))
 
 
 def test_running_text_is_judged_by_nats_and_more_nats_are_damage(languages: Path) -> None:
@@ -274,22 +269,37 @@ def test_classes_are_judged_by_the_words_a_language_model_chooses(
 def test_a_choice_is_the_likeliest_word_of_the_row_in_its_template(languages: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = languages / "bare"
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(languages / "bare").eval()
+    tokenizer = AutoTokenizer.from_pretrained(languages / "bare")
     lines = (languages / "texts" / "validation.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    right = []
+    found = []
     for row in rows:
-        ids = tokenizer(f"read {row['text']}:").input_ids[:-1]  # without the end token
-        words = [tokenizer(word, add_special_tokens=False).input_ids for word in ("a", "bad", "is")]
+        ids = tokenizer(f"read {row['text']} as").input_ids[:-1]  # without the end token
         with torch.no_grad():
-            log_p = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
-        answer = int(np.argmax([float(log_p[word[0]]) for word in words]))
-        right.append(LABELS[answer] == row["label"])
-    settings = {"template": "read {0}:", "label_words": ["a", "bad", "is"], "null_seeds": 1}
-    found = run_language(languages, "bare", "classes", **settings)
-    assert found.facts["full"] == pytest.approx(np.mean(right))
+            found.append(model(torch.tensor([ids])).logits[0, -1].log_softmax(-1))
+    log_p = torch.stack(found)
+    whole = [word for word in tiny.WORDS if not word.startswith("##")]
+    numbers = {word: tokenizer.convert_tokens_to_ids(word) for word in whole}
+    first, second = max(  # the two words between which the rows differ most
+        ((a, b) for a in whole for b in whole if a < b),
+        key=lambda pair: _evenness(log_p[:, numbers[pair[0]]] > log_p[:, numbers[pair[1]]]),
+    )
+    third = min(whole, key=lambda word: float(log_p[:, numbers[word]].max()))
+    words = [first, second, third]
+    answers = log_p[:, [numbers[word] for word in words]].argmax(dim=1).tolist()
+    assert len(set(answers)) > 1
+    config = DisablingStep.model_validate(
+        {"model": "bare", "data": "classes", "template": "read {0} as", "label_words": words}
+        | {"batch_size": 5}
+    )
+    judge = open_judge(config, language_context(languages))
+    assert judge.answers("as it is").tolist() == answers
+    assert judge.against.tolist() == [LABELS.index(row["label"]) for row in rows]
+
+
+def _evenness(split: torch.Tensor) -> int:
+    return int(min(split.sum(), (~split).sum()))
 
 
 def test_what_cannot_be_judged_is_refused_before_anything_runs(languages: Path, root: Path) -> None:
