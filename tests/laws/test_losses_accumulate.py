@@ -21,6 +21,7 @@ from attar.losses.config import (
     LossConfig,
     RelationKl,
     ReverseKl,
+    SensitivityMse,
     SoftCrossEntropy,
 )
 from attar.losses.shapes import Pair
@@ -43,6 +44,7 @@ CASES: list[list[LossConfig]] = [
     [EmbeddingMse()],
     [Eofd(power=1)],
     [Eofd(std="running")],
+    [SensitivityMse()],
     [AttentionMse()],
     [RelationKl()],
     [RelationKl(relations=("query", "key", "value"), teacher_block=0, heads=2)],

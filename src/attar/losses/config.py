@@ -128,6 +128,17 @@ class Eofd(Config):
     """True: spread and error are taken over padding too, as in the published code."""
 
 
+class SensitivityMse(Config):
+    """Mean squared error of mapped hidden states, weighted by how much the teacher's answer depends
+    on each dimension, of a text's first token and of the others; measured before the first step."""
+
+    kind: Literal["sensitivity_mse"] = "sensitivity_mse"
+    weight: Weight = 1.0
+    power: float = Field(default=0.5, ge=0, le=2)
+    """0: hidden_mse."""
+    layer_map: LayerMap = "uniform"
+
+
 class AttentionMse(Config):
     """Mean squared error between attention scores before the softmax, pairs of real tokens only."""
 
@@ -166,6 +177,7 @@ LossConfig = Annotated[
     | HiddenCosine
     | EmbeddingMse
     | Eofd
+    | SensitivityMse
     | AttentionMse
     | RelationKl,
     Field(discriminator="kind"),
@@ -174,7 +186,7 @@ LossConfig = Annotated[
 NEEDS_TEACHER = frozenset(
     {
         *("forward_kl", "reverse_kl", "jsd", "soft_cross_entropy"),
-        *("hidden_mse", "hidden_cosine", "embedding_mse", "eofd"),
+        *("hidden_mse", "hidden_cosine", "embedding_mse", "eofd", "sensitivity_mse"),
         *("attention_mse", "relation_kl"),
     }
 )

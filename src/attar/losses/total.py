@@ -30,6 +30,7 @@ from attar.losses.terms.predictions import (
     ReverseKlTerm,
     SoftCrossEntropyTerm,
 )
+from attar.losses.terms.sensitivity import Sensitivity, SensitivityMseTerm
 from attar.losses.terms.states import EmbeddingMseTerm, HiddenCosineTerm, HiddenMseTerm
 from attar.losses.terms.term import Needs, Term
 
@@ -43,6 +44,7 @@ TERMS: Mapping[str, type[Any]] = {
     "hidden_cosine": HiddenCosineTerm,
     "embedding_mse": EmbeddingMseTerm,
     "eofd": EofdTerm,
+    "sensitivity_mse": SensitivityMseTerm,
     "attention_mse": AttentionMseTerm,
     "relation_kl": RelationKlTerm,
 }
@@ -96,6 +98,16 @@ class TotalLoss(nn.Module):
     @property
     def needs_teacher(self) -> bool:
         return any(term.kind in NEEDS_TEACHER for term in self.terms.values())
+
+    def learn(self, found: Mapping[str, Sequence[Sensitivity]]) -> None:
+        """Tell the terms that ask for it how much the teacher's answer depends on its states.
+
+        Args:
+            found: stack → one for each hidden state.
+        """
+        for _, term in self._named():
+            if isinstance(term, SensitivityMseTerm):
+                term.learn(found)
 
     def look_at(self, teacher: Sequence[Outputs], targets: Sequence[Targets]) -> None:
         """Show the terms that ask for it the teacher on all micro-batches of a batch."""

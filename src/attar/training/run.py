@@ -31,6 +31,7 @@ from attar.training.objectives.preparing import examples_for, selecting_metrics,
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
+from attar.training.sensitivity import learn_sensitivities
 from attar.training.teachers import Teacher, load_teacher
 from attar.training.teaching.header import is_cached
 from attar.training.teaching.lesson import Lesson
@@ -67,6 +68,8 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
                 progress=context.progress,
             )
         )
+
+        learn_sensitivities(job)
 
     context.scratch.mkdir(parents=True, exist_ok=True)
     store = CheckpointStore(context.scratch, context.progress)

@@ -1,0 +1,102 @@
+"""How much a teacher's answer depends on each dimension of each hidden state.
+
+One backward pass a batch gives, for random signs v, the gradient of v·z in every hidden state at
+once; the mean of its square over v is the sum of the squared derivatives of all logits. A few
+batches of training texts suffice, before the first step; nothing of the teacher is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from attar.losses.targets import Targets
+from attar.losses.terms.sensitivity import Sensitivity
+from attar.losses.terms.term import Needs
+from attar.seeds import derive_seed
+from attar.training.forward import fed, forward
+from attar.training.job import Job
+from attar.training.teachers import Teacher
+
+Squares = dict[str, list[Tensor]]
+NUM_BATCHES = 8
+"""256 texts in batches of 32: as many as set the ranges of a quantizer."""
+
+
+def learn_sensitivities(job: Job) -> None:
+    """Measure what the teacher's answer depends on, on the first batches, if a loss asks for it."""
+    if job.teacher is None or not job.loss.needs.sensitivity:
+        return
+    batches = job.batches.epoch(0)[:NUM_BATCHES]
+    made = (job.train.batch(rows, job.model.device) for rows in batches)
+    job.loss.learn(sensitivities_of(job.teacher, made, derive_seed(job.seed, "signs")))
+
+
+def sensitivities_of(
+    teacher: Teacher, batches: Iterable[tuple[Mapping[str, Tensor], Targets]], seed: int
+) -> dict[str, list[Sensitivity]]:
+    """Stack → one `Sensitivity` for each hidden state, the embedding output first.
+
+    Args:
+        batches: at least one.
+        seed: of the random signs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sums: Squares = {}
+    tokens: dict[str, Tensor] = {}
+    embeddings = teacher.model.get_input_embeddings()
+    frozen = [p for p in embeddings.parameters() if not p.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)  # so that hidden states have a gradient at all
+    try:
+        for inputs, targets in batches:
+            _add_batch_(sums, tokens, teacher, inputs, targets, generator)
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+    return {
+        stack: [_mean_of(squares, tokens[stack]) for squares in states]
+        for stack, states in sums.items()
+    }
+
+
+def _add_batch_(
+    sums: Squares,
+    tokens: dict[str, Tensor],
+    teacher: Teacher,
+    inputs: Mapping[str, Tensor],
+    targets: Targets,
+    generator: torch.Generator,
+) -> None:
+    teacher.model.eval()
+    with torch.enable_grad():
+        outputs = forward(teacher.model, fed(inputs, teacher.input_names), Needs(hidden=True))
+        logits = outputs.logits[targets.predicted]
+        centred = logits - logits.mean(dim=-1, keepdim=True) if logits.shape[-1] > 1 else logits
+        signs = torch.randint(0, 2, centred.shape, generator=generator).to(centred) * 2 - 1
+        states = [(stack, state) for stack, own in outputs.hidden.items() for state in own]
+        gradients = torch.autograd.grad(
+            (signs * centred).sum(), [state for _, state in states], allow_unused=True
+        )
+    for stack, mask in targets.masks.items():
+        first, real = torch.zeros_like(mask), mask.sum()
+        first[:, 0] = mask[:, 0]
+        counted = torch.stack([first.sum(), real - first.sum()]).double()
+        tokens[stack] = tokens.get(stack, torch.zeros_like(counted)) + counted
+        own = [g for (name, _), g in zip(states, gradients, strict=True) if name == stack]
+        width = outputs.hidden[stack][0].shape[-1]
+        kept = sums.setdefault(stack, [torch.zeros(2, width).double() for _ in own])
+        for total, gradient in zip(kept, own, strict=True):
+            if gradient is not None:
+                squares = gradient.double().square()
+                total[0] += (squares * first.unsqueeze(-1)).sum(dim=(0, 1)).cpu()
+                total[1] += (squares * (mask - first).unsqueeze(-1)).sum(dim=(0, 1)).cpu()
+
+
+def _mean_of(squares: Tensor, tokens: Tensor) -> Sensitivity:
+    counts = tokens.cpu()
+    return Sensitivity(
+        squares / counts.clamp(min=1).unsqueeze(1), first_share=float(counts[0] / counts.sum())
+    )

@@ -1,0 +1,87 @@
+"""What a teacher's answer depends on, measured."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from attar.losses.targets import Targets
+from attar.losses.terms.term import Needs
+from attar.training.forward import forward
+from attar.training.sensitivity import sensitivities_of
+from training_runs import prepare, read_history, run_training
+
+LENGTHS = (6, 4)
+
+
+def teacher_and_batch() -> tuple[Any, dict[str, torch.Tensor], Targets]:
+    model = tiny.tiny_model("bert").double()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    ids = torch.randint(3, 60, (2, 6), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(6) < torch.tensor(LENGTHS)[:, None]).long()
+    inputs = {"input_ids": ids * mask, "attention_mask": mask}
+    teacher = SimpleNamespace(model=model, input_names=tuple(inputs))
+    return teacher, inputs, Targets(torch.tensor([0, 1]), {"encoder": mask})
+
+
+def test_it_is_the_squared_jacobian_of_the_centred_logits_on_average() -> None:
+    teacher, inputs, targets = teacher_and_batch()
+    model, mask = teacher.model, inputs["attention_mask"]
+    embedded = model.bert.embeddings(inputs["input_ids"]).detach().requires_grad_()
+    hooked = model.bert.embeddings.register_forward_hook(lambda *_: embedded)
+    outputs = forward(model, inputs, Needs(hidden=True))
+    logits = outputs.logits - outputs.logits.mean(dim=-1, keepdim=True)
+    expected = torch.zeros(2, 32).double()
+    count = torch.tensor([2.0, sum(LENGTHS) - 2.0]).double()
+    for column in range(logits.shape[1]):
+        (jacobian,) = torch.autograd.grad(logits[:, column].sum(), embedded, retain_graph=True)
+        squares = jacobian.square() * mask.unsqueeze(-1)
+        expected[0] += squares[:, 0].sum(dim=0)
+        expected[1] += squares[:, 1:].sum(dim=(0, 1))
+    hooked.remove()
+    draws = [sensitivities_of(teacher, [(inputs, targets)], seed) for seed in range(400)]
+    mean = torch.stack([draw["encoder"][0].squares for draw in draws]).mean(dim=0)
+    relative = (mean - expected / count[:, None]).norm() / (expected / count[:, None]).norm()
+    assert relative < 0.1, "400 draws of signs leave about 1/√400 of noise"
+
+
+def test_an_encoder_answers_from_its_first_token() -> None:
+    teacher, inputs, targets = teacher_and_batch()
+    states = sensitivities_of(teacher, [(inputs, targets)], 0)["encoder"]
+    assert states[-1].squares[0].min() >= 0 < states[-1].squares[0].max()
+    assert states[-1].squares[1].max() == 0, "nothing reads the other tokens of the last state"
+    assert states[0].squares[1].max() > 0
+    assert states[0].first_share == 2 / sum(LENGTHS)
+    assert not any(p.requires_grad or p.grad is not None for p in teacher.model.parameters())
+
+
+def test_batches_add_up() -> None:
+    teacher, inputs, targets = teacher_and_batch()
+    parts = []
+    for row in range(2):
+        one = {name: values[row : row + 1] for name, values in inputs.items()}
+        mask = {"encoder": one["attention_mask"]}
+        parts.append((one, Targets(targets.labels[row : row + 1], mask)))
+    whole = sensitivities_of(teacher, [(inputs, targets)], 0)
+    cut = sensitivities_of(teacher, parts, 0)
+    for one, other in product(whole, cut):
+        for left, right in zip(whole[one], cut[other], strict=True):
+            torch.testing.assert_close(left.squares, right.squares)
+            assert left.first_share == right.first_share
+
+
+@pytest.mark.parametrize("with_it", [True, False])
+def test_a_student_learns_from_it_in_the_real_loop(tmp_path: Path, with_it: bool) -> None:
+    place = prepare(tmp_path)
+    tiny.write_tiny_bert(place / "teacher", seed=1)
+    kind = {"kind": "sensitivity_mse", "power": 1.0} if with_it else {"kind": "hidden_mse"}
+    run_training(place, teacher="teacher", losses=[kind], max_steps=3)
+    values = [line["losses"][kind["kind"]] for line in read_history(place) if "losses" in line]
+    assert len(values) == 3 and all(value > 0 for value in values)
