@@ -31,7 +31,7 @@ from attar.numerics.paired import paired
 from attar.progress import Progress, human_seconds
 from attar.recipe.load import load_recipe
 from attar.recipe.schema import Recipe
-from attar.report.sections.seeds import sentence
+from attar.report.sections.seeds import signed
 from attar.step import StepContext
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
@@ -211,6 +211,7 @@ def page(file: Path) -> str:
     cells = [cell for cell in everything if cell["method"] != SCALES]
     tasks = [task for task in TASKS if any(cell["task"] == task for cell in cells)]
     teacher = {cell["task"]: cell["teacher"] for cell in cells}
+    most = len({cell["seed"] for cell in cells})
     lengths = ", ".join(f"{task} {EPOCHS[task]} × {ROWS[task]:,}" for task in tasks)
     parts = [
         "MiniLM-L6 fine-tuned teaches its own blocks 1, 3 and 5. All methods of a task take equal "
@@ -221,7 +222,7 @@ def page(file: Path) -> str:
         table(_head(tasks), _score_rows(cells, tasks, teacher)),
         f"## Differences to `{BASELINE}`, seed by seed",
         "Mean over the tasks of each seed, then task by task. 95 % interval of Student's t over "
-        "seeds; p by flipping signs.",
+        f"seeds; p by flipping signs, {2.0 ** (1 - most):.2g} at the least of {most} seeds.",
         _differences(cells, tasks, BASELINE),
         "## Differences to `no_kd`",
         _differences(cells, tasks, "no_kd"),
@@ -291,7 +292,7 @@ def _by_seed(
 
 
 def _differences(cells: Sequence[Mapping[str, Any]], tasks: Sequence[str], against: str) -> str:
-    lines = []
+    rows = []
     for method in dict.fromkeys(cell["method"] for cell in cells):
         if method == against:
             continue
@@ -300,12 +301,20 @@ def _differences(cells: Sequence[Mapping[str, Any]], tasks: Sequence[str], again
             seeds = [seed for seed in ours if seed in theirs]
             if not seeds:
                 continue
-            found = paired(
-                [ours[seed] / 100 for seed in seeds], [theirs[seed] / 100 for seed in seeds]
-            )
-            said = sentence(method, against, "mean", found)
-            lines.append(f"- **{said}**" if some is tasks else f"  - {some[0]}: {said}")
-    return "\n".join(lines)
+            found = paired([ours[s] / 100 for s in seeds], [theirs[s] / 100 for s in seeds])
+            is_mean = len(some) > 1
+            ends = [signed(end, "mean") for end in (found.low, found.high)]
+            facts = [
+                signed(found.mean, "mean"),
+                " … ".join(filter(None, ends)),
+                f"{found.wins} of {found.n}",
+                "" if found.p is None else f"{found.p:.2g}",
+                found.verdict,
+            ]
+            shown = [f"**{fact}**" if is_mean and fact else fact for fact in facts]
+            rows.append([method if is_mean else "", "mean" if is_mean else some[0], *shown])
+    head = ("method", "over", "difference", "95 % interval", "higher in", "p", "verdict")
+    return table(head, rows)
 
 
 if __name__ == "__main__":

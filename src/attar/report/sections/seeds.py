@@ -191,18 +191,21 @@ def sentence(name: str, first: str, metric: str, found: Paired) -> str:
 
 
 def signed(change: float | None, metric: str) -> str:
-    """A change with its sign, in points where the metric has them; "0" for none.
+    """A change with its sign, in points where the metric has them; "0" for none. The end of an
+    interval that is near 0 gets a digit more, so that one sees on which side it lies.
 
     Example:
         >>> signed(0.0123, "accuracy"), signed(-0.5, "perplexity"), signed(0.0, "f1")
         ('+1.2', '−0.500', '0')
+        >>> signed(-0.0003, "accuracy")
+        '−0.03'
     """
     if change is None:
         return ""
-    text = f"{abs(100 * change):.1f}" if _in_points(metric) else f"{abs(change):.3f}"
-    if float(text) == 0:
-        return "0"
-    return ("+" if change > 0 else MINUS) + text
+    scale, decimals = (100, (1, 2)) if _in_points(metric) else (1, (3, 4))
+    texts = (f"{abs(scale * change):.{places}f}" for places in decimals)
+    text = next((text for text in texts if float(text)), None)
+    return "0" if text is None else ("+" if change > 0 else MINUS) + text
 
 
 def _in_points(metric: str) -> bool:
