@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,16 @@ def test_what_cannot_be_measured_is_refused_with_numbers(root: Path, tmp_path: P
     tiny.write_tokenizer(tmp_path)
     with pytest.raises(ModelError, match="no end token"):
         read_stream(tmp_path, [("open",)], "text")
+
+
+def test_a_single_passage_has_no_interval(root: Path, tmp_path: Path) -> None:
+    write_running_text(tmp_path / "text", documents=8)
+    file = tmp_path / "text" / "validation.jsonl"
+    file.write_text(json.dumps({"text": "open the file and read the list"}) + "\n")
+    config = EvaluateStep(models=("a",), data="text", speed=None, memory=False)
+    context = replace(context_for(root, "a"), recipe_folder=tmp_path)
+    with pytest.raises(DataError, match=r"has 1 passage of up to 2,000 characters.*at least 2"):
+        evaluate(config, context)
 
 
 def test_a_classifier_is_not_asked_for_the_next_token(root: Path) -> None:

@@ -44,13 +44,23 @@ def _ratio_words(damage: Damage) -> str:
     ratio = damage.ratio
     if damage.outlier.within_noise:
         return "the outliers' own damage is inside the noise, so no ratio is claimed"
-    least = f"at least {ratio.low:.2g} times as much" if 0 < ratio.low < inf else ""
+    least = f"at least {_digits(ratio.low)} times as much" if 0 < ratio.low < inf else ""
     if ratio.value is None:
         return (
             f"the others do no damage on average, so no ratio can be told{least and ', ' + least}"
         )
-    times = f"{ratio.value:.3g} times as much"
+    times = f"{_digits(ratio.value)} times as much"
     if isfinite(ratio.low) and isfinite(ratio.high):
-        return f"{times} (95 % interval {ratio.low:.2g} … {ratio.high:.3g})".replace("-", "−")
+        return f"{times} (95 % interval {_digits(ratio.low)} … {_digits(ratio.high)})"
     reason = "no upper end: the others' damage cannot be told from 0"
     return f"{times} ({least and least + ', '}{reason})"
+
+
+def _digits(value: float) -> str:
+    """Two significant digits, a real minus.
+
+    Example:
+        >>> _digits(388.3), _digits(2.44), _digits(-0.41)
+        ('390', '2.4', '−0.41')
+    """
+    return f"{float(f'{value:.2g}'):,g}".replace("-", "−")
