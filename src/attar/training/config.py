@@ -81,6 +81,12 @@ class TrainStep(Config):
                 f"micro_batch_size {self.micro_batch_size} is larger than "
                 f"batch_size {self.batch_size}"
             )
+        is_cut = self.micro_batch_size not in (None, self.batch_size)
+        if is_cut and any(getattr(loss, "count_padding", False) for loss in self.losses):
+            raise ValueError(
+                f"count_padding = true counts the padding of each micro-batch, so micro_batch_size "
+                f"{self.micro_batch_size} of {self.batch_size} would change the loss; leave one out"
+            )
         return self
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,16 +22,18 @@ from attar.training.job import Job
 from attar.training.teachers import Teacher
 
 Squares = dict[str, list[Tensor]]
-NUM_BATCHES = 8
-"""256 texts in batches of 32: as many as set the ranges of a quantizer."""
+NUM_ROWS = 256
+"""As many texts as set the ranges of a quantizer."""
 
 
 def learn_sensitivities(job: Job) -> None:
-    """Measure what the teacher's answer depends on, on the first batches, if a loss asks for it."""
+    """Measure what the teacher's answer depends on, on the first rows, if a loss asks for it."""
     if job.teacher is None or not job.loss.needs.sensitivity:
         return
-    batches = job.batches.epoch(0)[:NUM_BATCHES]
-    made = (job.train.batch(rows, job.model.device) for rows in batches)
+    size = job.config.micro_batch_size or job.config.batch_size
+    first = np.concatenate(job.batches.epoch(0))[:NUM_ROWS]
+    parts = (first[begin : begin + size] for begin in range(0, len(first), size))
+    made = (job.train.batch(rows, job.model.device) for rows in parts)
     job.loss.learn(sensitivities_of(job.teacher, made, derive_seed(job.seed, "signs")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def test_a_language_model_learns_to_foresee_and_knows_its_task(place: Path) -> N
     assert looks[-1]["nll"] < 0.5 * math.log(60), "better than half of guessing"
     assert metrics["validation"]["nll"] == min(look["nll"] for look in looks), "the lowest is best"
     assert looks[-1]["perplexity"] == pytest.approx(math.exp(looks[-1]["nll"]))
+    lines = (place / "text" / "validation.jsonl").read_text().splitlines()
+    texts = [(json.loads(line)["text"],) for line in lines]
+    blocks = token_blocks(place / "gpt2", texts, 16, "here")
+    bits_a_token = looks[-1]["nll"] / math.log(2)
+    per_byte = bits_a_token * len(blocks.encoded.ids) / blocks.num_bytes
+    assert looks[-1]["bits_per_byte"] == pytest.approx(per_byte), "first tokens have no bytes"
     model = place / "out" / "model"
     assert Task.read(model).objective == "causal_lm"
     assert type(load_model(model).model).__name__ == "GPT2LMHeadModel"

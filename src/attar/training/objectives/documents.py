@@ -70,5 +70,7 @@ class Documents:
         """
         nats_N = nats_of_rows(model, self, batch_size, after_batch)
         tokens = self.counts(np.arange(len(self)))["labelled"]
-        found = language_metrics(float(nats_N.sum()), tokens, self.blocks.num_bytes)
+        # a block's first token is not predicted, so its bytes do not count either
+        num_bytes = self.blocks.num_bytes * tokens / int(self.lengths.sum())
+        found = language_metrics(float(nats_N.sum()), tokens, num_bytes)
         return {name: found[name] for name in metrics} | {"loss": found["nll"]}

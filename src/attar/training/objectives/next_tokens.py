@@ -50,7 +50,7 @@ def nats_of_rows(
     return nats_N
 
 
-def language_metrics(nats: float, tokens: int, num_bytes: int | None = None) -> dict[str, float]:
+def language_metrics(nats: float, tokens: int, num_bytes: float | None = None) -> dict[str, float]:
     """The metrics' values by name; bits_per_byte where the bytes are known.
 
     Args:

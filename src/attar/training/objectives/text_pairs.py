@@ -61,7 +61,8 @@ class TextPairs:
         if missing:
             raise DataError(
                 f"{missing} of {len(split)} rows have no label, so there is no word for the model "
-                'to write; leave them out, or learn classes with objective = "classification"'
+                "to write; leave them out, set keep_labels = true in the augment step that made "
+                'them, or learn classes with objective = "classification"'
             )
         words = target_encoder.encode([(word,) for word in task.label_words])
         return cls(source, words, split.labels, start, Classes(split.labels, words))
