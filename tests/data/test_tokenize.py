@@ -170,6 +170,18 @@ def test_padding_is_the_tokenizers_own_token(tokenizer_folder: Path, tmp_path: P
         pad_of({}, {})
 
 
+def test_the_end_token_pads_where_no_padding_is_named(
+    tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tokenizer_folder / "tokenizer.json", tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1024}')  # as GPT-2's
+    (tmp_path / "config.json").write_text('{"bos_token_id": 3, "eos_token_id": 3}')
+    encoded = TextEncoder.from_folder(tmp_path, 32, INPUTS).encode([("a",), ("a list of a list",)])
+    batch = encoded.batch([0, 1])
+    assert batch["input_ids"][0, -1] == 3
+    assert batch["attention_mask"][0].tolist() == [1, 1, 1, 0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("max_length", [0, 3])
 def test_a_max_length_without_room_for_words_is_refused(
     tokenizer_folder: Path, max_length: int

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+import tiny
 from attar.distillation.words import WordReader
 from attar.errors import ModelError
 
@@ -21,8 +22,9 @@ def write_byte_level(folder: Path, *, trims: bool, mask: bool = True) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = SPECIAL if mask else SPECIAL[:-1]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
     tokenizer.post_processor = processors.RobertaProcessing(
@@ -68,3 +70,30 @@ def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path / "lm", trims=True, mask=False)
     with pytest.raises(ModelError, match=r"names no mask_token.*such as bert-base-uncased"):
         WordReader(folder, 32)
+
+
+def test_special_words_that_the_settings_do_not_name_are_found_in_the_tokenizer(
+    tmp_path: Path,
+) -> None:
+    roberta = write_byte_level(tmp_path / "roberta", trims=True)
+    bert = tmp_path / "bert"
+    tiny.write_tokenizer(bert)
+    tokenizer = Tokenizer.from_file(str(bert / "tokenizer.json"))
+    tokenizer.add_special_tokens(tiny.SPECIAL)  # as every published tokenizer.json has them
+    tokenizer.save(str(bert / "tokenizer.json"))
+    for folder, names in ((roberta, {"pad_token": "<pad>"}), (bert, {"pad_token": "[PAD]"})):
+        (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    assert WordReader(roberta, 32).mask_id == SPECIAL.index("<mask>")
+    reader = WordReader(bert, 32)
+    assert reader.mask_id == tiny.SPECIAL.index("[MASK]")
+    text = "good \u6771 film"  # a letter that the vocabulary lacks
+    [read] = reader.read([text])
+    assert [text[w.begin : w.end] for w in read.words] == ["good", "film"]
+
+
+def test_the_settings_word_for_a_mask_goes_first(tmp_path: Path) -> None:
+    folder = write_byte_level(tmp_path / "lm", trims=True)
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"pad_token": "<pad>", "mask_token": "<unk>"})
+    )
+    assert WordReader(folder, 32).mask_id == SPECIAL.index("<unk>")

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from attar.data.tokenize import TEXTS_AT_ONCE, Encoded, open_tokenizer, special_token_id
+from attar.data.tokenize import TEXTS_AT_ONCE, Encoded
 from attar.errors import DataError, ModelError
+from attar.special_tokens import open_tokenizer, special_token_id
 
 INPUTS = ("input_ids", "attention_mask")
 

@@ -12,7 +12,6 @@ encoders know.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from attar.errors import ModelError, UsageError
+from attar.special_tokens import open_tokenizer, padding_id
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TEXTS_AT_ONCE = 4096
@@ -108,10 +108,11 @@ class TextEncoder:
     def from_folder(
         cls, model_folder: Path, max_length: int, input_names: tuple[str, ...]
     ) -> TextEncoder:
-        """Read `tokenizer.json`, and the padding token from what lies beside it.
+        """Read `tokenizer.json`, and the padding token from what lies beside it; where none is
+        named, as in GPT-2, the end token pads (`attar.special_tokens`).
 
         Raises:
-            ModelError: the folder has no usable `tokenizer.json`, or names no padding token.
+            ModelError: the folder has no usable `tokenizer.json`, or names neither padding nor end.
         """
         tokenizer = open_tokenizer(model_folder)
         return cls(tokenizer, max_length, input_names, _find_pad_id(model_folder, tokenizer))
@@ -142,59 +143,12 @@ class TextEncoder:
         return self._tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
 
 
-def open_tokenizer(model_folder: Path) -> Tokenizer:
-    """The folder's `tokenizer.json` as it is.
-
-    Raises:
-        ModelError: there is none, or it is damaged.
-    """
-    file = model_folder / "tokenizer.json"
-    if not file.is_file():
-        raise ModelError(
-            f"{model_folder} has no tokenizer.json; save the model with its fast tokenizer "
-            "(tokenizer.save_pretrained writes the file)"
-        )
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception
-        raise ModelError(
-            f"{file} is damaged or not a tokenizer ({error}); fetch the model again"
-        ) from error
-
-
-def special_token_id(model_folder: Path, tokenizer: Tokenizer, name: str) -> int | None:
-    """The id of a special token such as "eos_token", by the tokenizer's settings, then the
-    model's.
-    """
-    token = _read_json_object(model_folder / "tokenizer_config.json").get(name)
-    token = token.get("content") if isinstance(token, dict) else token
-    found = tokenizer.token_to_id(token) if isinstance(token, str) else None
-    if found is not None:
-        return found
-    said: Any = _read_json_object(model_folder / "config.json").get(f"{name}_id")
-    first = said[0] if isinstance(said, list) and said else said
-    return first if isinstance(first, int) else None
-
-
 def _find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:
-    """The tokenizer's own word for padding goes first: its id is what the embedding was trained
-    with."""
-    pad_id = special_token_id(model_folder, tokenizer, "pad_token")
-    if pad_id is None and tokenizer.padding is not None:
-        pad_id = tokenizer.padding["pad_id"]
-    if not isinstance(pad_id, int):
+    pad_id = padding_id(model_folder, tokenizer)
+    if pad_id is None:
         raise ModelError(
-            f"no padding token is named in {model_folder} (pad_token in tokenizer_config.json, or "
-            "pad_token_id in config.json); add one of them"
+            f"no padding token is named in {model_folder}, nor an end token that could stand for "
+            "it (pad_token or eos_token in tokenizer_config.json, pad_token_id or eos_token_id in "
+            "config.json); add one of them"
         )
     return pad_id
-
-
-def _read_json_object(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{file} is damaged ({error}); fetch the model again") from error
-    return content if isinstance(content, dict) else {}

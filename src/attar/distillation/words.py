@@ -26,6 +26,9 @@ from attar.artifacts import read_json
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError
 
+MASKS = ("[MASK]", "<mask>")
+"""How BERT and its kin, RoBERTa and its kin write the token to fill in."""
+
 
 @dataclass(frozen=True)
 class Word:
@@ -80,7 +83,8 @@ class WordReader:
         found = None if token is None else self._tokenizer.token_to_id(token)
         if found is None:
             raise ModelError(
-                f"{folder} names no {kind} (tokenizer_config.json has {token!r}); use a masked "
+                f"{folder} names no {kind} (tokenizer_config.json has {token!r}, and "
+                f"tokenizer.json no special token {' or '.join(MASKS)}); use a masked "
                 "language model with its own tokenizer, such as bert-base-uncased"
             )
         return found
@@ -130,7 +134,25 @@ class WordReader:
 
 
 def _special_names(folder: Path) -> dict[str, str]:
-    """Kind of special token → how it is written."""
+    """Kind of special token → how it is written: by the tokenizer's settings, and where those are
+    silent, as bert-base-uncased's, by tokenizer.json itself.
+    """
+    return _names_in_tokenizer(folder) | _names_in_settings(folder)
+
+
+def _names_in_tokenizer(folder: Path) -> dict[str, str]:
+    """The unknown word of the vocabulary's model, and a special token written as masks are."""
+    plain: dict[str, Any] = read_json(folder / "tokenizer.json")
+    names: dict[str, str] = {}
+    unknown = (plain.get("model") or {}).get("unk_token")
+    if isinstance(unknown, str):
+        names["unk_token"] = unknown
+    special = {token["content"] for token in plain.get("added_tokens") or () if token["special"]}
+    masks = [written for written in MASKS if written in special]
+    return names | ({"mask_token": masks[0]} if masks else {})
+
+
+def _names_in_settings(folder: Path) -> dict[str, str]:
     file = folder / "tokenizer_config.json"
     settings: dict[str, Any] = read_json(file) if file.is_file() else {}
     plain = {

@@ -32,11 +32,12 @@ import numpy as np
 
 from attar.artifacts import disk_errors_explained
 from attar.data.tables import Split, TextData
-from attar.data.tokenize import TEXTS_AT_ONCE, open_tokenizer, special_token_id
+from attar.data.tokenize import TEXTS_AT_ONCE
 from attar.errors import DataError, ModelError, NonFiniteError, UsageError
 from attar.evaluation.glue import known_metrics
 from attar.evaluation.inputs import room_of
 from attar.numerics.statistics import Bootstrapped, bootstrap
+from attar.special_tokens import open_tokenizer, special_token_id
 
 if TYPE_CHECKING:
     from attar.models.forms import Form

@@ -7,12 +7,14 @@ its tables of heads, and a bare architecture by its class's name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import transformers
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
@@ -23,6 +25,7 @@ from transformers import PreTrainedConfig as ModelConfig
 from attar.errors import ModelError, did_you_mean
 from attar.models.structure.families import FAMILIES
 from attar.models.task import Task
+from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id
 
 
 def input_names_of(config: ModelConfig) -> tuple[str, ...]:
@@ -33,10 +36,18 @@ def input_names_of(config: ModelConfig) -> tuple[str, ...]:
     return (*names, "token_type_ids") if (getattr(config, "type_vocab_size", 0) or 0) > 1 else names
 
 
-def config_of(plain: Mapping[str, Any], where: str, task: Task | None = None) -> ModelConfig:
+def config_of(
+    plain: Mapping[str, Any],
+    where: str,
+    task: Task | None = None,
+    tokenizer_folder: Path | None = None,
+) -> ModelConfig:
     """A transformers config from the plain data of a `config.json`, with the head that `task` asks
     for.
 
+    Args:
+        tokenizer_folder: whose padding token a model with a task must know; None: no text will be
+            read.
     Raises:
         ModelError: transformers does not know the model_type, a field does not fit, or the weights
             are quantized.
@@ -63,8 +74,8 @@ def config_of(plain: Mapping[str, Any], where: str, task: Task | None = None) ->
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{where}: not a config of model_type {model_type!r}: {reason}") from error
-    if task is not None and getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = _pad_id(config)
+    if task is not None:
+        config.pad_token_id = _pad_id(config, where, tokenizer_folder)
     return config
 
 
@@ -80,13 +91,35 @@ def _with_head(fields: Mapping[str, Any], task: Task) -> dict[str, Any]:
     }
 
 
-def _pad_id(config: ModelConfig) -> int:
-    """Decoders classify at the last token that is not padding, so they need a padding id even when
-    they have none.
+def _pad_id(config: ModelConfig, where: str, tokenizer_folder: Path | None) -> int:
+    """Decoders classify at the last token that is not padding, so theirs is the id that texts are
+    padded with. Others keep the config's: RoBERTa counts its trained positions from it.
     """
+    own = getattr(config, "pad_token_id", None)
+    if own is not None and not _reads_forwards(config):
+        return own
+    if tokenizer_folder is not None and (tokenizer_folder / TOKENIZER_FILE).is_file():
+        found = padding_id(tokenizer_folder, open_tokenizer(tokenizer_folder))
+        size = getattr(config, "vocab_size", None)
+        if found is not None and size is not None and found >= size:
+            raise ModelError(
+                f"{where}: the tokenizer of {tokenizer_folder} pads with the id {found}, the "
+                f"model's vocabulary has {size} tokens; name a padding token below {size} in "
+                "tokenizer_config.json, such as the end token"
+            )
+        own = own if found is None else found
+    if own is not None:
+        return own
     eos = getattr(config, "eos_token_id", None)
     first = eos[0] if isinstance(eos, list) and eos else eos
     return first if isinstance(first, int) else 0
+
+
+def _reads_forwards(config: ModelConfig) -> bool:
+    """Whether it is a decoder alone: made for the next token and never for a masked one."""
+    kind = type(config)
+    is_causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
+    return is_causal and not config.is_encoder_decoder
 
 
 def _require_direction(config: ModelConfig, where: str, *, reads_first: bool) -> None:

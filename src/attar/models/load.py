@@ -84,7 +84,7 @@ def load_model(
     own_task = task is None and says_its_task(folder)
     if own_task:
         task = Task.read(folder)
-    config = config_of(files.config, str(folder), task)
+    config = config_of(files.config, str(folder), task, folder)
     _check_length(config, task, str(folder))
     tensors = _read_tensors(files)
     notes: tuple[str, ...] = ()
@@ -255,7 +255,7 @@ def _random_model(
             'tokenizer = "<step, folder, hub id or demo model>"'
         )
     folder = resolve_model(reference.tokenizer, inputs, recipe_folder)
-    config = config_of(reference.config, "model.config", task)
+    config = config_of(reference.config, "model.config", task, folder)
     _check_length(config, task, "model.config")
     model_class: Any = class_of(config, "model.config", task)
     with _own_randomness(seed, "random model"):
