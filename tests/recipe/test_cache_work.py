@@ -65,3 +65,10 @@ def test_bytes_are_states_times_tokens_times_width(states: object, stacks: int, 
     words = CacheStep(teacher="t", data="d")
     assert cache_bytes(words, config, None, 10, 5) == 10 * 5 * 100 * 4
     assert cache_bytes(words, config, 3, 10, 5) == 10 * 3 * 4
+
+
+def test_of_classes_as_words_the_word_is_predicted_not_the_text() -> None:
+    step = CacheStep(teacher="t", data="d", hidden_states={"encoder": (0,), "decoder": (0, 1)})
+    config = {"d_model": 8, "is_encoder_decoder": True, "vocab_size": 100}
+    states = (50 * 1 + 4 * 2) * 8 * 2
+    assert cache_bytes(step, config, None, 10, 50, written=4) == 10 * (states + 4 * 4 * 100)

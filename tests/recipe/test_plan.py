@@ -7,11 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
+import transformers
 
+import language_runs
 import tiny
+import training_runs
 from attar import cli
 from attar.artifacts import read_result
+from attar.data.packing import token_blocks
 from attar.errors import DataError, ModelError
+from attar.models.cost import cost_of
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.recipe import plan as plan_module
 from attar.recipe.load import load_recipe
@@ -217,3 +222,87 @@ def test_made_rows_are_planned_and_trained_on(tmp_path: Path) -> None:
     assert more == pytest.approx(3 * trained, rel=0.5)  # 3 copies of each row
     [one, many] = (flops(recipe, "more", made, f"steps.more.copies={n}") for n in (1, 100))
     assert one == pytest.approx(0.4 * many, rel=1e-3)
+
+
+def test_a_tokenizer_may_be_that_of_a_step_which_has_not_run(recipe: Path) -> None:
+    config = json.loads((recipe.parent / "bert" / "config.json").read_text())
+    fields = ", ".join(
+        f"{name} = {json.dumps(config[name])}"
+        for name in ("model_type", "vocab_size", "hidden_size", "num_attention_heads")
+    )
+    of_step, of_folder = (
+        planned(
+            recipe,
+            f"steps.student.model={{ config = {{ {fields}, num_hidden_layers = 1 }}, "
+            f'tokenizer = "{word}" }}',
+        )
+        for word in ("teacher", "bert")
+    )
+    assert of_step == of_folder
+
+
+LANGUAGE = """
+name = "language"
+
+[data.text]
+source = "files"
+path = "text"
+text = "text"
+objective = "causal_lm"
+
+[steps.writer]
+run = "train"
+model = "gpt"
+data = "text"
+epochs = 1
+batch_size = 1
+max_length = 16
+evaluations = 1
+
+[steps.answers]
+run = "cache"
+teacher = "writer"
+data = "text"
+max_length = 16
+"""
+
+
+def write_language(folder: Path, family: str, text: str) -> tuple[Path, dict[str, object]]:
+    """A recipe whose model is random weights of a family; the recipe and the model's config."""
+    language_runs.write_running_text(folder / "text")
+    reference = language_runs.model_config(folder / "words", family)
+    fields = ", ".join(f"{k} = {json.dumps(v)}" for k, v in reference["config"].items() if v != {})
+    table = f'{{ config = {{ {fields} }}, tokenizer = "words" }}'
+    recipe = folder / "language.toml"
+    recipe.write_text(text.replace('"gpt"', table))
+    return recipe, reference["config"]
+
+
+def test_running_text_is_planned_in_blocks_under_a_language_head(tmp_path: Path) -> None:
+    """Rows are blocks, not documents; every token is predicted over the whole vocabulary."""
+    recipe, config = write_language(tmp_path, "gpt2", LANGUAGE)
+    lines = (tmp_path / "text" / "train.jsonl").read_text().splitlines()
+    texts = [(json.loads(line)["text"],) for line in lines]
+    blocks = len(token_blocks(tmp_path / "words", texts, 16, "train").encoded)
+    assert blocks > len(texts)
+    steps = {step.name: step for step in planned(recipe).steps}
+    width = config["vocab_size"]
+    assert steps["answers"].disk_mib * 2**20 == blocks * 16 * width * 4  # type: ignore[operator]
+    config_of_it = transformers.GPT2Config(**config)  # type: ignore[arg-type]
+    cost = cost_of(transformers.GPT2LMHeadModel(config_of_it))
+    assert steps["writer"].num_params == cost.num_params
+    assert steps["answers"].flops == blocks * cost.flops(1, 16)
+
+
+def test_classes_as_words_are_planned_under_a_language_head(tmp_path: Path) -> None:
+    films = LANGUAGE.replace('objective = "causal_lm"\n', "").replace(
+        'data = "text"\n', 'data = "text"\nobjective = "text_to_text"\n'
+    )
+    recipe, config = write_language(tmp_path, "t5", films)
+    training_runs.write_films(tmp_path / "text")
+    steps = {step.name: step for step in planned(recipe).steps}
+    config_of_it = transformers.T5Config(**config)  # type: ignore[arg-type]
+    made = transformers.T5ForConditionalGeneration(config_of_it)
+    assert steps["writer"].num_params == cost_of(made).num_params
+    logits = 48 * 4 * config["vocab_size"] * 4  # type: ignore[operator]  # rows · tokens of a word
+    assert steps["answers"].disk_mib * 2**20 == logits

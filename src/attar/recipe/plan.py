@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,18 @@ import torch
 
 from attar.analysis.config import AnalyzeSettings, HistogramsStep, JudgedStudy, TextStudy
 from attar.artifacts import MIB, read_json
-from attar.data.load import load_data
-from attar.data.tables import TextData
-from attar.data.tokenize import TextEncoder
 from attar.distillation.config import AugmentStep
 from attar.evaluation.config import EvaluateStep
 from attar.export.config import ExportStep
 from attar.models.config import ChangedModel, FromConfig, ModelReference, referenced_model
-from attar.models.cost import Cost, cost_from_config, cost_of
-from attar.models.load import input_names_of
+from attar.models.cost import Cost, cost_of
 from attar.models.sources.references import resolve_model
 from attar.models.surgery import changed
-from attar.progress import human_seconds
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
 from attar.recipe.cache_work import cache_bytes
+from attar.recipe.plan_table import Plan, StepPlan
+from attar.recipe.plan_texts import WORD_TOKENS, Head, ModelPlan, PlannedTexts, cost_under
 from attar.recipe.quantize_work import mean_weight_bits, text_passes, training_passes
 from attar.recipe.schema import Recipe
 from attar.training.cache_config import CacheStep
@@ -49,91 +46,12 @@ from attar.training.update.precision import choose_precision
 
 RUNTIME_MIB = 450
 """Resident size of Python with torch and transformers loaded, before any model."""
-SAMPLED_TEXTS = 512
-"""Texts tokenized to know how long they are."""
 TRAIN_SHARE, FORWARD_SHARE = 0.4, 0.5
 """Share of a plain matrix product's speed that training and inference reach on small models;
 measured on the demo (benchmarks/results)."""
 EXPORT_SECONDS, REPORT_SECONDS, OPEN_SECONDS = 12.0, 4.0, 5.0
 """An export, a report, and opening one model in a process of its own: hardly depend on the
 model."""
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """What one step will cost."""
-
-    name: str
-    run: str
-    num_params: int | None
-    """Of the model it makes."""
-    flops: int
-    """Of the whole step."""
-    memory_mib: float
-    disk_mib: float
-    """Of the artifact, and of what it needs while it is made."""
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a whole recipe will cost."""
-
-    name: str
-    steps: tuple[StepPlan, ...]
-
-    @property
-    def seconds(self) -> float:
-        return sum(step.seconds for step in self.steps)
-
-    def as_json(self) -> dict[str, Any]:
-        """The plan as plain data."""
-        return {
-            "name": self.name,
-            "steps": [asdict(step) for step in self.steps],
-            "seconds": self.seconds,
-            "memory_mib": max(step.memory_mib for step in self.steps),
-            "disk_mib": sum(step.disk_mib for step in self.steps),
-        }
-
-    def text(self) -> str:
-        """The plan as an aligned table."""
-        head = ("step", "run", "parameters", "TFLOP", "memory MiB", "disk MiB", "time")
-        rows = [head, *(_row(step) for step in self.steps)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
-        total = self.as_json()
-        lines.append(
-            f"in all about {human_seconds(total['seconds'])}, {total['memory_mib']:.0f} MiB of "
-            f"memory at the highest, {total['disk_mib']:.0f} MiB of disk; an estimate, time ± 50 %"
-        )
-        return "\n".join(lines)
-
-
-def _row(step: StepPlan) -> tuple[str, ...]:
-    params = "" if step.num_params is None else f"{step.num_params / 1e6:.1f} M"
-    numbers = (f"{step.flops / 1e12:.2f}", f"{step.memory_mib:.0f}", f"{step.disk_mib:.0f}")
-    return (step.name, step.run, params, *numbers, human_seconds(step.seconds))
-
-
-@dataclass(frozen=True)
-class ModelPlan:
-    """A model that does not exist yet: its cost, where its tokenizer is, and bytes a weight."""
-
-    cost: Cost
-    tokenizer_folder: Path
-    bytes_per_param: float = 4.0
-    max_length: int = 128
-
-    @property
-    def size_mib(self) -> float:
-        return self.cost.num_params * self.bytes_per_param / MIB
 
 
 def plan_recipe(recipe: Recipe, recipe_folder: Path) -> Plan:
@@ -149,10 +67,10 @@ def plan_recipe(recipe: Recipe, recipe_folder: Path) -> Plan:
 class _Planner:
     def __init__(self, recipe: Recipe, recipe_folder: Path) -> None:
         self.recipe, self.recipe_folder = recipe, recipe_folder
+        self.texts = PlannedTexts(recipe, recipe_folder)
         self.models: dict[str, ModelPlan] = {}
         self._made_rows: dict[str, int] = {}
         self._caches: set[str] = set()
-        self._data: dict[str, TextData] = {}
         self._gflops: dict[str, float] = {}
 
     def plan(self) -> Plan:
@@ -177,13 +95,13 @@ class _Planner:
         return StepPlan(name, step.run, None, 0, RUNTIME_MIB, 1, REPORT_SECONDS)
 
     def _train(self, name: str, step: TrainStep) -> StepPlan:
-        model = self._model(step.model, self._num_labels(step.data), step.max_length)
+        model = self._model(step.model, self.texts.head(step.data, step.objective), step.max_length)
         # Going on with another step's model, this one may cut texts elsewhere.
         model = replace(model, max_length=step.max_length)
         self.models[name] = model
-        rows, tokens = self._texts(step.data, "train", model)
+        rows, tokens = self.texts.count(step.data, "train", model)
         rows += self._made_rows.get(step.augmentation or "", 0)
-        validation_rows, _ = self._texts(step.data, "validation", model)
+        validation_rows, _ = self.texts.count(step.data, "validation", model)
         steps = step.max_steps or max(1, round((step.epochs or 3) * rows / step.batch_size))
         is_asked = step.teacher is not None and step.teacher not in self._caches
         teacher = self._model(step.teacher or "", None, 128).cost if is_asked else None
@@ -209,7 +127,7 @@ class _Planner:
         """A row of a forward pass for every word that some copy replaces, about a token a word;
         three tensors of scores a row; of a made row about four bytes a token, a third packed."""
         model = self._model(step.model, None, step.max_length)
-        rows, tokens = self._texts(step.data, "train", model)
+        rows, tokens = self.texts.count(step.data, "train", model)
         self._made_rows[name] = rows * step.copies
         asked = 1 - (1 - step.probability) ** step.copies
         flops = round(asked * rows * tokens * model.cost.flops(1, tokens))
@@ -224,12 +142,13 @@ class _Planner:
         """The teacher reads every row once."""
         model = replace(self._model(step.teacher, None, 128), max_length=step.max_length)
         self._caches.add(name)
-        rows, tokens = self._texts(step.data, "train", model)
+        rows, tokens = self.texts.count(step.data, "train", model)
         rows += self._made_rows.get(step.augmentation or "", 0)
         flops = rows * model.cost.flops(1, tokens)
-        labels = None if step.label_words else self._num_labels(step.data)
+        head = self.texts.head(step.data, step.objective)
+        written = WORD_TOKENS if self.texts.has_classes(step.data) and head.predicts_words else None
         config = model.cost.model.config.to_dict()
-        disk = cache_bytes(step, config, labels, rows, tokens) / MIB
+        disk = cache_bytes(step, config, head.num_labels, rows, tokens, written) / MIB
         memory = model.size_mib + step.batch_size * _activation_bytes(model.cost, tokens) / MIB
         speed = self._speed(choose_precision(step.precision, torch.device("cpu")).name)
         seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * speed)
@@ -241,14 +160,14 @@ class _Planner:
         flops, memory = 0, 3 * model.size_mib
         if isinstance(step, TextStudy | HistogramsStep) and step.data is not None:
             wanted = step.calibration
-            available = len(self._loaded(step.data).split("train"))
+            available = len(self.texts.loaded(step.data).split("train"))
             choose_examples(available, wanted.examples, self.recipe.seed, step.data)
-            _, tokens = self._texts(step.data, "train", model)
+            _, tokens = self.texts.count(step.data, "train", model)
             flops += watched * wanted.examples * model.cost.flops(1, tokens)
             batch = wanted.batch_size or BATCH_SIZE
             memory += batch * _activation_bytes(model.cost, tokens) / MIB
         if isinstance(step, JudgedStudy):
-            rows, tokens = self._texts(step.data, "validation", model)
+            rows, tokens = self.texts.count(step.data, "validation", model)
             flops += judged * min(rows, step.num_rows) * model.cost.flops(1, tokens)
         seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * self._speed("fp32"))
         return StepPlan(name, step.run, None, flops, RUNTIME_MIB + memory, 1, seconds)
@@ -259,8 +178,8 @@ class _Planner:
         model = ModelPlan(source.cost, source.tokenizer_folder, bytes_per_param, source.max_length)
         self.models[name] = model
         data, wanted = step.calibration.data, step.calibration.examples
-        choose_examples(len(self._loaded(data).split("train")), wanted, self.recipe.seed, data)
-        _, tokens = self._texts(data, "train", model)
+        choose_examples(len(self.texts.loaded(data).split("train")), wanted, self.recipe.seed, data)
+        _, tokens = self.texts.count(data, "train", model)
         passes = text_passes(step, model.cost.model)
         flops = round(passes * wanted * model.cost.flops(1, tokens))
         training = self._training_flops(step, model)
@@ -278,7 +197,7 @@ class _Planner:
         passes = training_passes(step)
         if not isinstance(step, QatStep) or not passes:
             return 0
-        rows, tokens = self._texts(step.data or step.calibration.data, "train", model)
+        rows, tokens = self.texts.count(step.data or step.calibration.data, "train", model)
         return round(passes * rows * model.cost.flops(1, tokens))
 
     def _export(self, name: str, step: ExportStep) -> StepPlan:
@@ -293,10 +212,10 @@ class _Planner:
         )
 
     def _evaluate(self, name: str, step: EvaluateStep) -> StepPlan:
-        models = [self._model(word, self._num_labels(step.data), 128) for word in step.models]
+        models = [self._model(word, self.texts.head(step.data), 128) for word in step.models]
         flops = 0
         for model in models:
-            rows, tokens = self._texts(step.data, step.split, model)
+            rows, tokens = self.texts.count(step.data, step.split, model)
             flops += rows * model.cost.flops(1, tokens)
             if step.speed is not None:
                 calls = (step.speed.rounds + 1) * step.speed.calls
@@ -307,52 +226,28 @@ class _Planner:
         seconds = OPEN_SECONDS * 2 * len(models) + flops / (FORWARD_SHARE * self._speed("fp32"))
         return StepPlan(name, step.run, None, flops, memory, 1, seconds)
 
-    def _model(
-        self, reference: ModelReference, num_labels: int | None, max_length: int
-    ) -> ModelPlan:
+    def _model(self, reference: ModelReference, head: Head | None, max_length: int) -> ModelPlan:
+        """A model with the head that is asked for; None: with its own."""
         word = referenced_model(reference)
         if isinstance(reference, FromConfig):
-            folder = resolve_model(reference.tokenizer or "", {}, self.recipe_folder)
-            return ModelPlan(
-                cost_from_config(reference.config, num_labels), folder, 4.0, max_length
-            )
+            folder = self._tokenizer_folder(reference.tokenizer or "")
+            return ModelPlan(cost_under(head, reference.config), folder, 4.0, max_length)
         if word in self.models:
             plan = self.models[word]
         else:
             folder = resolve_model(str(word), {}, self.recipe_folder)
             config = read_json(folder / "config.json")
-            plan = ModelPlan(cost_from_config(config, num_labels), folder, 4.0, max_length)
+            plan = ModelPlan(cost_under(head, config), folder, 4.0, max_length)
         if isinstance(reference, ChangedModel):
             smaller = cost_of(changed(plan.cost.model, reference))
             return ModelPlan(smaller, plan.tokenizer_folder, 4.0, max_length)
         return plan
 
-    def _texts(self, data: str, split: str, model: ModelPlan) -> tuple[int, int]:
-        """Rows of a split, and the mean number of tokens of a row (0, 0 if there is no such
-        split)."""
-        texts = self._loaded(data)
-        if split not in texts.splits:
-            return 0, 1
-        rows = texts.splits[split].texts
-        names = input_names_of(model.cost.model.config)
-        encoder = TextEncoder.from_folder(model.tokenizer_folder, model.max_length, names)
-        every = max(1, len(rows) // SAMPLED_TEXTS)
-        return len(rows), max(1, round(float(encoder.encode(rows[::every]).lengths.mean())))
-
-    def _num_labels(self, data: str) -> int | None:
-        """Width of a classifier's head; None for a model that writes text."""
-        texts = self._loaded(data)
-        if texts.objective == "text_to_text":
-            return None
-        return len(texts.label_names) if texts.objective == "classification" else 1
-
-    def _loaded(self, data: str) -> TextData:
-        if data not in self._data:
-            config = self.recipe.data[data]
-            self._data[data] = load_data(
-                config, self.recipe_folder, name=data, seed=self.recipe.seed
-            )
-        return self._data[data]
+    def _tokenizer_folder(self, word: str) -> Path:
+        """Where a tokenizer lies now; that of a step is the one which the step itself was given."""
+        if word in self.models:
+            return self.models[word].tokenizer_folder
+        return resolve_model(word, {}, self.recipe_folder)
 
     def _speed(self, precision: str) -> float:
         if precision not in self._gflops:
