@@ -94,6 +94,24 @@ def test_copies_that_differ_in_their_seed_alone_have_names_that_differ_in_it_alo
     assert {method_and_seed(copy)[1] for copy in copies} == {"seed=0", "seed=1"}
 
 
+LONG = (
+    "learning_rate = [1e-3, 1e-4]\nadam_beta1 = [0.91]\nadam_beta2 = [0.9991]\n"
+    "adam_epsilon = [1e-8]\nweight_decay = [0.0125]\nwarmup_ratio = [0.0625]\n"
+)
+SHORTER = LONG.replace("warmup_ratio = [0.0625]\n", "")
+"""Its label has 93 characters, so that a seed of one digit fits and one of two does not."""
+
+
+@pytest.mark.parametrize("settings", [LONG + "{}", "{}" + LONG, SHORTER + "{}"])
+def test_a_long_label_is_cut_but_never_in_its_seed(settings: str) -> None:
+    seeds = "seed = [1, 12, 123456789]\n"
+    names = expanded('[sweep]\nsteps = ["student"]\n' + settings.format(seeds))
+    copies = [name for name in names if name.startswith("student")]
+    assert len(set(copies)) == 6
+    assert len({method_and_seed(copy)[0] for copy in copies}) == 2
+    assert {method_and_seed(copy)[1] for copy in copies} == {"seed=1", "seed=12", "seed=123456789"}
+
+
 @pytest.mark.parametrize(
     ("sweep", "said"),
     [

@@ -36,6 +36,8 @@ MARK = "@"
 MAX_LABEL, MAX_VALUE_LABEL = 100, 40
 """Characters of a copy's label and of a value in it; a longer one is cut and gets a hash, because
 it names a folder."""
+UNCUT = frozenset({"seed", "data"})
+"""Settings whose part of a label is never cut."""
 MAX_COPIES = 1000
 """Combinations of a sweep; more is a slip of the pen."""
 NOT_IN_FOLDER_NAMES = re.compile(r"[^A-Za-z0-9_.+=,-]+")
@@ -222,19 +224,23 @@ def _restricted(choice: Choice, settings: Sequence[str]) -> Choice:
 
 
 def _label(sweep: Sweep, choice: Choice) -> str:
-    """What is appended to the name of a copy: "@seed=0,weight_bits=4"."""
+    """What is appended to the name of a copy: "@seed=0,weight_bits=4". Of a long one all is cut but
+    the seed and the data, by which copies of one method are found; its hash knows neither."""
     if not choice:
         return ""
-    short = [_inside(sweep, setting) for setting in sweep.settings]
-    words: list[str] = []
-    for setting, value in choice:
-        inside = _inside(sweep, setting)
-        name = inside if short.count(inside) == 1 else setting
-        words.append(f"{name}={_value_label(value)}")
-    whole = ",".join(words)
-    if len(whole) > MAX_LABEL:
-        whole = f"{whole[:MAX_LABEL]}-{key_of(choice)[:6]}"
-    return MARK + whole
+    words = {pair[0]: _word(sweep, *pair) for pair in choice}
+    others = [pair for pair in choice if pair[0].rpartition(".")[2] not in UNCUT]
+    said = ",".join(words[setting] for setting, _ in others)
+    if len(said) <= MAX_LABEL:
+        return MARK + ",".join(words.values())
+    cut = f"{said[:MAX_LABEL]}-{key_of(others)[:6]}"
+    return MARK + ",".join([cut, *(words[pair[0]] for pair in choice if pair not in others)])
+
+
+def _word(sweep: Sweep, setting: str, value: Any) -> str:
+    inside = _inside(sweep, setting)
+    is_unique = [_inside(sweep, other) for other in sweep.settings].count(inside) == 1
+    return f"{inside if is_unique else setting}={_value_label(value)}"
 
 
 def _value_label(value: Any) -> str:
