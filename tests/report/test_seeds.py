@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import made_up_run
 from attar.numerics.paired import paired
 from attar.report.markdown import markdown_of
@@ -125,6 +127,21 @@ def test_over_several_data_sets_means_are_taken_seed_by_seed() -> None:
     assert eofd.against_first == paired(means["eofd"], means["pred"])
     written_apart = evaluations(METHODS) | evaluations(other, "matthews", "cola", step="more")
     assert seed_comparisons(written_apart)[2].methods[2].against_first == eofd.against_first
+
+
+def test_the_same_data_looked_at_twice_count_once_in_every_mean() -> None:
+    """Two evaluate steps on two data sets (two splits, say): a mean each, of their own scores."""
+    worse = {name: [value - 0.3 for value in values] for name, values in METHODS.items()}
+    swept: dict[str, Any] = {}
+    for step, methods in (("scores", METHODS), ("hidden_split", worse)):
+        for data in ("sst2", "cola"):
+            swept |= evaluations(methods, data=data, step=step, also=f"data={data},")
+    means = [c for c in seed_comparisons(swept) if c.metric == "mean"]
+    assert [c.evaluation for c in means] == ["scores", "hidden_split"]
+    for comparison, methods in zip(means, (METHODS, worse), strict=True):
+        assert list(comparison.methods[2].scores.values()) == pytest.approx(methods["eofd"])
+    twice = evaluations(METHODS) | evaluations(worse, step="more")
+    assert [c.metric for c in seed_comparisons(twice)] == ["accuracy", "accuracy"]
 
 
 def test_means_over_perplexities_and_over_methods_that_share_no_data_are_not_taken() -> None:

@@ -34,6 +34,8 @@ MEAN = "mean"
 
 Scores = dict[str, dict[str, float]]
 """Method → seed → score."""
+Found = Mapping[tuple[str, str], Mapping[str, Scores]]
+"""Evaluation and data → metric → scores."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def seed_comparisons(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[Seed
         for metric, scores in by_metric.items()
         if len(scores) > 1
     ]
-    return (*single, *_over_data(found))
+    return (*single, *(mean for each in _tellable(found) for mean in _over_data(each)))
 
 
 def comparisons_of(made: Sequence[Made]) -> tuple[SeedComparison, ...]:
@@ -122,7 +124,16 @@ def method_and_seed(copy: str) -> tuple[str, str]:
     return method, ",".join(seeds)
 
 
-def _over_data(found: Mapping[tuple[str, str], Mapping[str, Scores]]) -> list[SeedComparison]:
+def _tellable(found: Found) -> list[Found]:
+    """What a mean may be taken over: every evaluation together, or each by itself where two of them
+    looked at the same data (another split, say), which would count twice."""
+    if len({data for _, data in found}) == len(found):
+        return [found]
+    evaluations = dict.fromkeys(evaluation for evaluation, _ in found)
+    return [{key: found[key] for key in found if key[0] == each} for each in evaluations]
+
+
+def _over_data(found: Found) -> list[SeedComparison]:
     """The mean over data sets, of the methods that all of them saw."""
     firsts = {data: next(iter(by_metric.items())) for (_, data), by_metric in found.items()}
     if len(firsts) < 2 or any(metric in LOWER_IS_BETTER for metric, _ in firsts.values()):
