@@ -62,3 +62,31 @@ def model_config(folder: Path, family: str, **changes: Any) -> dict[str, Any]:
 
 TEXT = FilesData(path="text", text="text", objective="causal_lm")
 PAIRS = FilesData(path="pairs", text="text", objective="text_to_text")
+
+
+def write_random(folder: Path, family: str, **task: Any) -> Path:
+    """A model folder with a language head, random weights, and a task of these fields."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    from attar.models.task import Task
+
+    ids = {"vocab_size": write_tokenizer(folder), "pad_token_id": 0, "eos_token_id": 3}
+    start = {"decoder_start_token_id": 0} if family in ("t5", "bart") else {"bos_token_id": 2}
+    config = tiny.tiny_config(family, **ids, **start)
+    builder = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        builder.from_config(config).save_pretrained(folder)
+    names = ("input_ids", "attention_mask")
+    Task.model_validate({"max_length": 24, "input_names": names, **task}).write(folder)
+    return folder
+
+
+WORDED: dict[str, Any] = {
+    "objective": "classification",
+    "label_names": ("bad", "good"),
+    "label_words": ("poor", "great film"),
+    "template": "film: {0}",
+}
+"""The task of a model that names the classes of films by words."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.analysis.config import JudgedStudy, Texts, TextStudy
+from attar.analysis.config import DisablingStep, JudgedStudy, Texts, TextStudy
 from attar.analysis.outlying.hidden import HiddenState, require_finite, run_with_states
 from attar.data.load import load_data
 from attar.data.tables import TextData
@@ -28,6 +28,7 @@ from attar.models.sources.references import resolve_model
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.ports import inserted, use_attar_attention_
 from attar.models.structure.sites import Site, StackName
+from attar.models.task import Task
 from attar.quantization.calibration.calibrate import Batch, Watcher, Watching, right_padded
 from attar.quantization.calibration.outputs import final_states
 from attar.quantization.calibration.real_tokens import DECODER_MASK, RealTokens
@@ -175,12 +176,14 @@ def open_subject(
 
     Raises:
         ModelError: the model's family is unknown, or the study judges answers and the model gives
-            none that it can judge.
+            none that it can judge; or the study reads texts, and the model names classes by words.
         DataError: the data cannot be read.
     """
     loaded = open_model(config.model, context, shows_probabilities=shows_probabilities)
     if isinstance(config, JudgedStudy):
         require_classes_or_numbers(config, loaded)
+    elif config.passes[0] and not isinstance(config, DisablingStep):
+        require_known_texts(getattr(config, "study", ""), config.model, loaded)
     return reading(loaded, config.data, config.calibration, context)
 
 
@@ -198,20 +201,48 @@ def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None
     """Refuse a model whose answers a study cannot judge, before anything is computed with it.
 
     Raises:
-        ModelError: the model is not fine-tuned, or writes text.
+        ModelError: the model is not fine-tuned, writes text, or answers with words.
     """
     if loaded.task is None:
         raise ModelError(
             f"model {config.model!r} is not fine-tuned: {loaded.folder} has no classification "
             "head, and this study measures its answers; fine-tune it with a train step first"
         )
+    study = getattr(config, "study", "")
+    if loaded.task.label_words or loaded.task.objective == "causal_lm":
+        raise ModelError(
+            f"study {study} judges the classes and numbers of a head, model {config.model!r} "
+            f"{_answers_with(loaded.task)}; ask for study disabling, which judges it, or name a "
+            'classifier (a train step with objective = "classification")'
+        )
     if loaded.task.objective == "text_to_text":
-        study = getattr(config, "study", "")
         raise ModelError(
             f"study {study} judges classes and numbers, model {config.model!r} is made for "
             "text_to_text; judge what it writes with a quantize and an evaluate step, or ask for a "
             "study that needs no judge, such as site_cosine"
         )
+
+
+def require_known_texts(study: str, word: str, loaded: LoadedModel) -> None:
+    """Refuse a model that names classes by words in a study that watches it read: rows without
+    their template, and a decoder without words, are not what it was made for.
+
+    Raises:
+        ModelError: it does.
+    """
+    if loaded.task is not None and loaded.task.label_words:
+        raise ModelError(
+            f"study {study} watches models read plain texts, model {word!r} "
+            f"{_answers_with(loaded.task)} and reads a template; ask for study disabling, which "
+            "reads it so, or for one that reads no text, such as gamma, or name a classifier (a "
+            'train step with objective = "classification")'
+        )
+
+
+def _answers_with(task: Task) -> str:
+    if task.label_words:
+        return f"names classes by words ({', '.join(task.label_words)})"
+    return f"is made for {task.objective}"
 
 
 def encoder_of(loaded: LoadedModel) -> TextEncoder:

@@ -31,6 +31,7 @@ from attar.models.sources.safe_files import TOKENIZER_FILES
 from attar.models.structure.ports import use_attar_attention_
 from attar.models.structure.shortcuts import restored_norms
 from attar.models.structure.sites import family_of
+from attar.models.task import Task
 from attar.numerics.agreement import SqnrSum, finite_or_none, sqnr_db
 from attar.quantization.calibration.calibrate import Batch, site_sqnr
 from attar.quantization.calibration.texts import calibration_texts
@@ -48,7 +49,8 @@ def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
 
     Returns: the step's metrics.
     Raises:
-        ModelError: the model is not fine-tuned, of an unknown family, or not finite.
+        ModelError: the model is not fine-tuned, of an unknown family, or not finite; or it answers
+            with words or next tokens.
         DataError: too few calibration examples.
         UsageError: settings that do not fit the model or its data.
     """
@@ -106,10 +108,28 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
             f"model {config.model!r} is not fine-tuned: {folder} has no classification head; "
             "fine-tune it with a train step first"
         )
+    _require_known_answers(config, loaded.task)
     for note in loaded.notes:
         context.progress.warn(note)
     use_attar_attention_(loaded.model)
     return loaded
+
+
+def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
+    """Refuse a model whose calibration would need texts that are not known here: the words of
+    classes in a decoder, or running text.
+    """
+    if task.label_words:
+        made = f"names classes by words ({', '.join(task.label_words)})"
+    elif task.objective == "causal_lm":
+        made = "is made for causal_lm"
+    else:
+        return
+    raise ModelError(
+        f"model {config.model!r} {made}; quantize knows the heads of classification and "
+        "regression, and text_to_text: evaluate it in float, or quantize a classifier (a train "
+        'step with objective = "classification")'
+    )
 
 
 def _calibration_batches(

@@ -15,9 +15,9 @@ def rows_to_learn(
     """The train split, and behind it the made rows where the step names some.
 
     Args:
-        labelled: every row needs a label, because no teacher answers.
+        labelled: every row needs a label, because no teacher answers or a class's word is written.
     Raises:
-        UsageError: made rows without labels, and no teacher.
+        UsageError: made rows without labels, where every row needs one.
         DataError: the rows were made from others.
     """
     train = data.split("train", labelled=labelled)
@@ -27,8 +27,9 @@ def rows_to_learn(
     if labelled and not made.is_labelled:
         raise UsageError(
             f"{context.name}: the {len(made)} rows of {config.augmentation!r} have no labels, and "
-            "no teacher answers for them; name a teacher, or set keep_labels = true in "
-            f"{config.augmentation!r}"
+            "this step needs one for every row: without a teacher to answer for them, and for "
+            f"words of classes to be written; set keep_labels = true in {config.augmentation!r}, "
+            "or let a teacher judge them for a classifier's head"
         )
     context.progress.say(f"  {context.name}: {len(made)} rows of {config.augmentation} added")
     return joined(train, made)

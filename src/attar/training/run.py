@@ -151,7 +151,8 @@ def _job(
     assert task is not None
     names = tuple(dict.fromkeys([*task.input_names, *(teacher.input_names if teacher else ())]))
     has_labels = task.objective != "causal_lm"
-    train_split = rows_to_learn(config, context, data, labelled=has_labels and teacher is None)
+    labelled = has_labels and (teacher is None or bool(task.label_words))  # a word is written
+    train_split = rows_to_learn(config, context, data, labelled=labelled)
     validation_split = data.split("validation", labelled=has_labels)
     splits = {"train": train_split, "validation": validation_split}
     for name, split in splits.items():

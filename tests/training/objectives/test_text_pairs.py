@@ -110,7 +110,7 @@ def test_what_cannot_be_is_refused(place: Path) -> None:
     write_tokenizer(place / "t5")
     encoder = TextEncoder.from_folder(place / "t5", 16, INPUTS)
     split = Split((("a",), ("b",)), np.array([0, UNLABELLED]))
-    with pytest.raises(DataError, match="1 of 2 rows have no label"):
+    with pytest.raises(DataError, match=r"1 of 2 rows have no label.*keep_labels = true"):
         TextPairs.of(split, task(label_words=("a", "b")), encoder, encoder, start=0)
 
 

@@ -24,7 +24,14 @@ import torch
 from attar.analysis.config import HistogramsStep
 from attar.analysis.outlying.hidden import HiddenState, hidden_states_of
 from attar.analysis.study import Finding
-from attar.analysis.subject import Given, Watched, encoder_of, open_model, reading
+from attar.analysis.subject import (
+    Given,
+    Watched,
+    encoder_of,
+    open_model,
+    reading,
+    require_known_texts,
+)
 from attar.errors import ModelError
 from attar.models.load import LoadedModel
 from attar.numerics.magnitudes import Magnitudes
@@ -51,11 +58,15 @@ def histograms(config: HistogramsStep, context: StepContext) -> Finding:
     """Counts of magnitudes of each shown hidden state of each model.
 
     Raises:
-        ModelError: a family is unknown, or a model has no such hidden state.
+        ModelError: a family is unknown, a model has no such hidden state, or it names classes by
+            words and data are read.
         NonFiniteError: a hidden state holds NaN or infinity.
     """
     words = [config.model, *([config.compare_with] if config.compare_with else [])]
     opened = [open_model(word, context) for word in words]
+    if config.data is not None:
+        for word, loaded in zip(words, opened, strict=True):
+            require_known_texts(config.study, word, loaded)
     depths = [_depths(loaded) for loaded in opened]
     facts: dict[str, Any] = {"bins_per_octave": PER_OCTAVE}
     rows: list[dict[str, Any]] = []

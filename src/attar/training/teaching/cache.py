@@ -109,7 +109,7 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
     for note in teacher.loaded.notes:
         context.progress.warn(f"{context.name}: {note}")
     require_positions(teacher.model, config.max_length, f"{context.name}: the teacher")
-    split = rows_to_learn(lesson, context, data, labelled=False)
+    split = rows_to_learn(lesson, context, data, labelled=bool(task.label_words))
     if len(split) == 0:
         raise DataError(f"data {data.name!r}: split 'train' has no rows to ask the teacher about")
     examples = examples_for(task, split, "train", teacher.loaded, teacher.input_names)

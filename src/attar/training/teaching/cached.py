@@ -51,7 +51,7 @@ class CachedTeacher:
         self.folder, self.header = folder, header
         self.input_names, self.columns = live.input_names, live.columns
         self._live: LiveTeacher | None = live
-        self._rows = AskedRows.read(folder, tuple(header.stacks))
+        self._rows = AskedRows.read(folder, tuple(header.stacks), per_token=header.per_token)
         self._files = {key: read_tensor(s.file(folder)) for key, s in header.specs.items()}
         self._wanted: Mapping[str, tuple[int, ...]] = {}
         self._is_ready = False

@@ -66,14 +66,11 @@ class AskedRows:
     """Where each row's logits lie."""
     positions: np.ndarray
     """Of each stored prediction, its token in the row; 0 where a row has one prediction."""
+    per_token: bool
+    """A prediction is a labelled token, and not a row; even where every row has just one."""
 
     def __len__(self) -> int:
         return len(self.fingerprints)
-
-    @property
-    def per_token(self) -> bool:
-        """A prediction is a labelled token, and not a row."""
-        return self.predictions.total != len(self) or bool((self.predictions.counts != 1).any())
 
     def write(self, folder: Path) -> None:
         """`rows.safetensors`."""
@@ -85,7 +82,7 @@ class AskedRows:
             save_file(arrays, folder / "rows.safetensors")
 
     @classmethod
-    def read(cls, folder: Path, stacks: Sequence[str]) -> AskedRows:
+    def read(cls, folder: Path, stacks: Sequence[str], *, per_token: bool) -> AskedRows:
         arrays = load_file(folder / "rows.safetensors")
 
         def ragged(name: str) -> Ragged:
@@ -96,6 +93,7 @@ class AskedRows:
             {stack: ragged(f"tokens.{stack}") for stack in stacks},
             ragged("predictions"),
             arrays["positions"],
+            per_token,
         )
 
     def _stacks(self) -> list[tuple[str, Ragged]]:
@@ -118,11 +116,13 @@ def survey(examples: Examples, batch_size: int, names: Sequence[str]) -> AskedRo
     predicted = np.zeros(count, np.int64)
     tokens: dict[str, np.ndarray] = {}
     positions: list[np.ndarray] = []
+    per_token = False
     for rows in batches:
         inputs, targets = examples.batch(rows, CPU)
         fingerprints[rows] = _fingerprints(inputs, names)
         for stack, mask in targets.masks.items():
             tokens.setdefault(stack, np.zeros(count, np.int64))[rows] = mask.sum(1).numpy()
+        per_token = targets.labels.ndim == 2
         counts, places = predictions_of(targets)
         predicted[rows] = counts.numpy()
         positions.append(places.to(torch.int32).numpy())
@@ -132,6 +132,7 @@ def survey(examples: Examples, batch_size: int, names: Sequence[str]) -> AskedRo
         {stack: Ragged.in_order(counts, order) for stack, counts in tokens.items()},
         Ragged.in_order(predicted, order),
         np.concatenate(positions),
+        per_token,
     )
 
 

@@ -1,0 +1,93 @@
+"""Studies that cannot read or judge as a model with a language head does refuse it at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+import language_runs
+import training_runs
+from attar.analysis.config import AnalyzeStep
+from attar.analysis.run import analyze
+from attar.errors import ModelError
+
+WATCHING = ("outliers", "outlier_tokens", "site_cosine", "gamma_cosine", "seconds", "histograms")
+JUDGING = ("methods", "clipping", "leave_one_kind")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models `bart` (words) and `gpt2` (running text), and films. Read-only by agreement."""
+    folder = tmp_path_factory.mktemp("heads")
+    training_runs.write_films(folder / "films")
+    language_runs.write_random(folder / "bart", "bart", **language_runs.WORDED)
+    language_runs.write_random(folder / "gpt2", "gpt2", objective="causal_lm")
+    return folder
+
+
+def run_study(place: Path, out: Path, study: str, model: str, **more: Any) -> dict[str, Any]:
+    context = training_runs.context_for(
+        out, recipe_folder=place, inputs={name: place / name for name in ("bart", "gpt2")}
+    )
+    texts = {"data": "films", "calibration": {"examples": 8, "batch_size": 4}}
+    plain = {"model": model, "study": study, **texts, **more}
+    step: Any = TypeAdapter(AnalyzeStep).validate_python(plain)
+    return analyze(step, context)
+
+
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_is_computed(*given: Any, **more: Any) -> None:
+        raise AssertionError("the model was run")
+
+    for name in ("BartForConditionalGeneration", "GPT2LMHeadModel"):
+        monkeypatch.setattr(f"transformers.{name}.forward", nothing_is_computed)
+
+
+@pytest.mark.parametrize("study", WATCHING)
+def test_what_watches_reading_refuses_classes_named_by_words(
+    study: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_reading(monkeypatch)
+    reason = rf"study {study} watches .*'bart' names classes by words \(poor, great film\)"
+    with pytest.raises(ModelError, match=reason):
+        run_study(place, tmp_path, study, "bart")
+
+
+def test_the_second_model_of_histograms_is_refused_before_the_first_is_read(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_reading(monkeypatch)
+    with pytest.raises(ModelError, match=r"study histograms watches .*'bart' names"):
+        run_study(place, tmp_path, "histograms", "gpt2", compare_with="bart")
+
+
+@pytest.mark.parametrize("study", JUDGING)
+@pytest.mark.parametrize(
+    ("model", "reason"), [("bart", "names classes by words"), ("gpt2", "is made for causal_lm")]
+)
+def test_what_judges_a_head_refuses_a_language_head(
+    study: str, model: str, reason: str, place: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    forbid_reading(monkeypatch)
+    match = rf"study {study} judges .*'{model}' {reason}.*study disabling"
+    with pytest.raises(ModelError, match=match):
+        run_study(place, tmp_path, study, model)
+
+
+def test_what_reads_no_text_or_reads_it_in_the_template_takes_words(
+    place: Path, tmp_path: Path
+) -> None:
+    found = run_study(place, tmp_path / "weights", "outliers", "bart", activations=False)
+    assert "tokens" not in found
+    few = {"num_rows": 8, "bootstrap": 100, "null_seeds": 1, "count": 1}
+    settings = {"criterion": "activation_std", "replacement": ["mean"], **few}
+    run_study(place, tmp_path / "judged", "disabling", "bart", **settings)
+
+
+def test_a_causal_language_model_is_watched_reading_plain_texts(
+    place: Path, tmp_path: Path
+) -> None:
+    assert run_study(place, tmp_path, "outliers", "gpt2")["tokens"] > 8
