@@ -60,8 +60,8 @@ def model_config(folder: Path, family: str, **changes: Any) -> dict[str, Any]:
     return {"config": plain, "tokenizer": folder.name}
 
 
-TEXT = FilesData(path="text", text="text", objective="causal_lm")
-PAIRS = FilesData(path="pairs", text="text", objective="text_to_text")
+TEXT = FilesData.model_validate({"path": "text", "text": "text", "objective": "causal_lm"})
+PAIRS = FilesData.model_validate({"path": "pairs", "text": "text", "objective": "text_to_text"})
 
 
 def write_random(folder: Path, family: str, **task: Any) -> Path:
