@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from attar.config import Config
 
@@ -32,7 +32,15 @@ class WeightSchedule(Config):
         return self.start + (self.to - self.start) * min(progress / self.over, 1.0)
 
 
-Weight = Annotated[float, Field(ge=0)] | WeightSchedule
+def _form_of(weight: object) -> str:
+    return "schedule" if isinstance(weight, (dict, WeightSchedule)) else "number"
+
+
+Weight = Annotated[
+    Annotated[float, Field(ge=0), Tag("number")] | Annotated[WeightSchedule, Tag("schedule")],
+    Discriminator(_form_of),
+]
+"""Told apart by form, so that a mistake in one form is not reported against the other."""
 
 
 def weight_at(weight: float | WeightSchedule, progress: float) -> float:
