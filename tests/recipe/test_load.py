@@ -162,3 +162,12 @@ def test_no_text_is_answered_with_anything_but_a_mistake(text: str) -> None:
         parse_recipe(text)
     except AttarError as error:
         assert error.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "states", ["[0, 2, 4, 6]", '"uniform:3"', "{ encoder = [0, 6] }"], ids=("list", "word", "table")
+)
+def test_a_cache_is_asked_for_hidden_states_in_each_of_its_forms(states: str) -> None:
+    table = '[steps.kept]\nrun = "cache"\nteacher = "teacher"\ndata = "docs"\n'
+    recipe = parse_recipe(RECIPE + "\n" + table + f"hidden_states = {states}\n")
+    assert recipe.steps["kept"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from attar.config import Config
+from attar.config import Config, as_tuples
 
 UNIFORM = re.compile(r"uniform:([1-9]\d*)")
 TOO_LARGE = frozenset({"scores", "attention_scores", "attentions", "relations", "qkv"})
@@ -73,7 +73,7 @@ class CacheStep(Config):
                 "grow with the square of a text's length, and reading them would take longer than "
                 "computing them; name the teacher itself in the train step, which then asks it live"
             )
-        return table
+        return as_tuples(table)
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CacheStep:

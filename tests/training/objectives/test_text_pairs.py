@@ -101,6 +101,10 @@ def test_what_cannot_be_is_refused(place: Path) -> None:
     with pytest.raises(ModelError, match="no decoder that reads an encoder's output"):
         gpt2 = model_config(place / "gpt2", "gpt2")
         run_training(place, model=gpt2, objective="text_to_text", label_words=["bad", "good"])
+    write_tokenizer(place / "bert")
+    with pytest.raises(ModelError, match="'bert' has no decoder that reads"):
+        bert = model_config(place / "bert", "bert")
+        run_training(place, model=bert, objective="text_to_text", label_words=["bad", "good"])
     with pytest.raises(UsageError, match=r"label_words must be distinct, one for each"):
         run_training(place, model=t5, objective="text_to_text", label_words=["a", "b", "c"])
     with pytest.raises(UsageError, match="name classes by words"):

@@ -38,6 +38,7 @@ def task_for(
         folder: the student's, whose own way of generating text is kept; None: it has none.
     Raises:
         UsageError: the objective does not fit the data, or the words do not fit the classes.
+        ModelError: the model cannot write a text for a text.
     """
     objective = config.objective or data.objective
     learns_words = (data.objective, objective) == ("classification", "text_to_text")
@@ -51,6 +52,12 @@ def task_for(
             f"{step}: template and label_words name classes by words, which needs data with "
             f'classes and objective = "text_to_text"; data {data.name!r} is for {data.objective} '
             f"and the objective is {objective}"
+        )
+    if objective == "text_to_text" and not model.is_encoder_decoder:
+        raise ModelError(
+            f"{step}: a model of type {model.model_type!r} has no decoder that reads an encoder's "
+            "output, so it cannot write a text for a text; use an encoder-decoder such as t5 or "
+            'bart, or objective = "classification"'
         )
     settings: dict[str, Any] = {
         "objective": data.objective,
@@ -128,12 +135,6 @@ def _text_pairs(
     task: Task, split: Split, student: LoadedModel, input_names: tuple[str, ...]
 ) -> TextPairs:
     model: Any = student.model.config
-    if not model.is_encoder_decoder:
-        raise ModelError(
-            f"{type(student.model).__name__} has no decoder that reads an encoder's output, so it "
-            "cannot write a text for a text; use an encoder-decoder such as t5 or bart, or "
-            'objective = "classification"'
-        )
     start = model.decoder_start_token_id
     if start is None:
         raise ModelError(
