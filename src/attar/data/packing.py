@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from attar.data.tokenize import TEXTS_AT_ONCE, Encoded
 from attar.errors import DataError, ModelError
@@ -34,6 +35,24 @@ class TokenBlocks:
     """Of the text, in UTF-8."""
 
 
+def document_tokenizer(model_folder: Path) -> tuple[Tokenizer, int]:
+    """A folder's tokenizer as running text needs it, never cutting or padding; and its end token.
+
+    Raises:
+        ModelError: the tokenizer is missing or damaged, or has no end token.
+    """
+    tokenizer = open_tokenizer(model_folder)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    end = special_token_id(model_folder, tokenizer, "eos_token")
+    if end is None:
+        raise ModelError(
+            f"no end token is named in {model_folder} (eos_token in tokenizer_config.json, or "
+            "eos_token_id in config.json), so documents cannot be kept apart; add one of them"
+        )
+    return tokenizer, end
+
+
 def token_blocks(
     model_folder: Path, texts: Sequence[tuple[str, ...]], length: int, where: str
 ) -> TokenBlocks:
@@ -47,15 +66,7 @@ def token_blocks(
         ModelError: the tokenizer is missing or damaged, or has no end token.
         DataError: the texts have fewer than two tokens.
     """
-    tokenizer = open_tokenizer(model_folder)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    end = special_token_id(model_folder, tokenizer, "eos_token")
-    if end is None:
-        raise ModelError(
-            f"no end token is named in {model_folder} (eos_token in tokenizer_config.json, or "
-            "eos_token_id in config.json), so documents cannot be kept apart; add one of them"
-        )
+    tokenizer, end = document_tokenizer(model_folder)
     pieces: list[np.ndarray] = []
     for begin in range(0, len(texts), TEXTS_AT_ONCE):
         plain = [" ".join(text) for text in texts[begin : begin + TEXTS_AT_ONCE]]

@@ -31,13 +31,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attar.artifacts import disk_errors_explained
+from attar.data.packing import document_tokenizer
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TEXTS_AT_ONCE
-from attar.errors import DataError, ModelError, NonFiniteError, UsageError
+from attar.errors import DataError, NonFiniteError, UsageError
 from attar.evaluation.glue import known_metrics
 from attar.evaluation.inputs import room_of
 from attar.numerics.statistics import Bootstrapped, bootstrap
-from attar.special_tokens import open_tokenizer, special_token_id
 
 if TYPE_CHECKING:
     from attar.models.forms import Form
@@ -124,15 +124,7 @@ def read_stream(model_folder: Path, texts: Sequence[tuple[str, ...]], where: str
         ModelError: the tokenizer is missing or damaged, or has no end token.
         DataError: fewer than two tokens.
     """
-    tokenizer = open_tokenizer(model_folder)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    end = special_token_id(model_folder, tokenizer, "eos_token")
-    if end is None:
-        raise ModelError(
-            f"no end token is named in {model_folder} (eos_token in tokenizer_config.json, or "
-            "eos_token_id in config.json), so documents cannot be kept apart; add one of them"
-        )
+    tokenizer, end = document_tokenizer(model_folder)
     ids: list[np.ndarray] = []
     passages: list[np.ndarray] = []
     num_bytes: list[int] = []

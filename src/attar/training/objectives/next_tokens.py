@@ -16,12 +16,10 @@ from transformers import PreTrainedModel
 from attar.errors import NonFiniteError
 from attar.losses.terms.predictions import CrossEntropyTerm
 from attar.losses.terms.term import Needs
+from attar.numerics.metrics import LARGEST_EXPONENT
 from attar.training.forward import forward
 from attar.training.objectives.evaluating import evaluating, in_order_of_length
 from attar.training.objectives.examples import Examples
-
-LARGEST_EXPONENT = 700.0
-"""exp of more is beyond float64."""
 
 
 def nats_of_rows(
