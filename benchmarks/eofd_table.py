@@ -2,7 +2,7 @@
 
     python benchmarks/eofd_table.py TEACHERS --data FOLDER --work FOLDER --cells C.jsonl --scales
     python benchmarks/eofd_table.py TEACHERS --data FOLDER --work FOLDER --cells C.jsonl
-    python benchmarks/eofd_table.py TEACHERS --data FOLDER --work FOLDER --cells C.jsonl --render
+    python benchmarks/eofd_page.py C.jsonl
 
 TEACHERS holds <task>/model, fine-tuned classifiers (recipes/glue_teachers.toml makes them); --data
 holds <task>/<split>.jsonl.gz; --work keeps the teachers' cached answers. The methods are the train
@@ -10,13 +10,14 @@ steps of recipes/eofd_minilm.toml, so a method written there is in the table; on
 seed are changed here. A cell is one task, one method, one seed; it is appended to the file of
 cells, so that a stopped table goes on, and two processes with different --tasks may share the file.
 The state after the last step counts, judged once on the validation split: nothing is chosen by it.
+Of every student it is also asked what became of the teacher's outlier dimensions, and what 8 and 6
+bits cost it by the plainest method, min-max.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import statistics
 import tempfile
@@ -27,18 +28,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from attar.numerics.paired import paired
+from attar.analysis.config import OutliersStep
+from attar.analysis.run import analyze
 from attar.progress import Progress, human_seconds
 from attar.recipe.load import load_recipe
 from attar.recipe.schema import Recipe
-from attar.report.sections.seeds import signed
 from attar.step import StepContext
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 from attar.training.run import train
 from attar.training.teaching.cache import cache
-from ptq_table import TASKS, Bench, read_cells
-from record import table, write_page
+from ptq_table import METHOD_SETTINGS, TASKS, Bench, read_cells
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "eofd_minilm.toml"
 TEACHER, DATA = "teacher", "text"
@@ -59,6 +59,8 @@ SCALE_TERMS: Sequence[Mapping[str, Any]] = (
 )
 SCALE_ROWS = 256
 SCALES = "scales at step 0"
+WIDTHS = (8, 6)
+"""Of weights and activations of a student, once it is taught."""
 
 
 def main() -> None:
@@ -72,18 +74,13 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", help="default: all of the recipe")
     parser.add_argument("--max-steps", type=int, help="a trial: so many steps and no more")
     parser.add_argument("--scales", action="store_true", help="measure the losses at step 0, stop")
-    parser.add_argument("--render", action="store_true", help="write the page and stop")
     arguments = parser.parse_args()
-    if arguments.render:
-        question = "Does minding a teacher's outlier dimensions help its student?"
-        write_page("eofd", question, page(arguments.cells))
-        return
     benches = {task: Task(task, arguments) for task in arguments.tasks}
     if arguments.scales:
         for task in benches.values():
             append(arguments.cells, task.scales())
         return
-    methods = arguments.methods or methods_of(load_recipe(RECIPE))
+    methods = arguments.methods or [TEACHER, *methods_of(load_recipe(RECIPE))]
     # seed by seed: stopped early, the table has fewer seeds and no empty rows
     cells = [
         {"task": task, "method": method, "seed": seed}
@@ -143,10 +140,6 @@ class Task:
         self.inputs = {TEACHER: (arguments.teachers / task).resolve()}
 
     @cached_property
-    def teacher_score(self) -> float:
-        return Bench(self.inputs[TEACHER] / "model", self.task, self.arguments.data).float_score
-
-    @cached_property
     def answers(self) -> dict[str, Path]:
         """Cache step → its folder."""
         steps = self.recipe.steps.items()
@@ -170,7 +163,9 @@ class Task:
         )
 
     def measure(self, task: str, method: str, seed: int) -> dict[str, Any]:
-        """Train one student."""
+        """Train one student, and look at what it became; the teacher is only looked at."""
+        if method == TEACHER:
+            return self.aftermath(self.inputs[TEACHER] / "model", seed)
         step = self.recipe.steps[method]
         assert isinstance(step, TrainStep)
         changed = {"epochs": EPOCHS[task], "seed": seed, "max_steps": self.arguments.max_steps}
@@ -179,14 +174,26 @@ class Task:
         with tempfile.TemporaryDirectory() as temporary:
             context = self.context(Path(temporary) / "out", inputs)
             metrics = train(step.model_copy(update=changed), context)
-        seconds = time.perf_counter() - began
-        return {
-            "score": 100 * metrics["validation"][TASKS[task]],
-            "teacher": self.teacher_score,
+            seconds = time.perf_counter() - began
+            after = self.aftermath(context.folder / "model", seed)
+        return after | {
             "steps": metrics["steps"],
             "precision": metrics["precision"],
             "seconds": seconds,
         }
+
+    def aftermath(self, model: Path, seed: int) -> dict[str, Any]:
+        """A model's score, its scores on a grid of few bits, and its outlier dimensions."""
+        bench = Bench(model, self.task, self.arguments.data)
+        plain = METHOD_SETTINGS["minmax"]
+        found: dict[str, Any] = {"score": bench.float_score}
+        for width in WIDTHS:
+            found[f"W{width}A{width}"] = bench.measure(plain, width, seed)["score"]
+        study = OutliersStep(model=str(model), data=DATA, criterion="activation_std")
+        with tempfile.TemporaryDirectory() as temporary:
+            seen = analyze(study, self.context(Path(temporary) / "out", self.inputs))
+        (outliers,), (kurtosis,) = seen["outliers"].values(), seen["kurtosis"].values()
+        return found | {"outliers": outliers, "kurtosis": kurtosis}
 
     def scales(self) -> dict[str, Any]:
         """Every loss before the first update, unweighted, on training rows."""
@@ -202,119 +209,6 @@ class Task:
         predictions = sum(weight * found[kind] for kind, weight in PREDICTIONS.items())
         cell = {"task": self.task, "method": SCALES, "seed": 0, "L_PRED": predictions}
         return cell | {name: value for name, value in found.items() if name not in PREDICTIONS}
-
-
-def page(file: Path) -> str:
-    """Scores, the share of the teacher that is kept, and differences seed by seed."""
-    everything = read_cells(file)
-    scales = [cell for cell in everything if cell["method"] == SCALES]
-    cells = [cell for cell in everything if cell["method"] != SCALES]
-    tasks = [task for task in TASKS if any(cell["task"] == task for cell in cells)]
-    teacher = {cell["task"]: cell["teacher"] for cell in cells}
-    most = len({cell["seed"] for cell in cells})
-    lengths = ", ".join(f"{task} {EPOCHS[task]} × {ROWS[task]:,}" for task in tasks)
-    parts = [
-        "MiniLM-L6 fine-tuned teaches its own blocks 1, 3 and 5. All methods of a task take equal "
-        f"steps of 32 texts (epochs × rows: {lengths}) at one rate, and start from the same "
-        "weights; seeds order the texts. Mean ± standard deviation over seeds, × 100: SST-2 and "
-        "MRPC accuracy, CoLA Matthews, STS-B Spearman; the state after the last step.",
-        _scale_words(scales),
-        table(_head(tasks), _score_rows(cells, tasks, teacher)),
-        f"## Differences to `{BASELINE}`, seed by seed",
-        "Mean over the tasks of each seed, then task by task. 95 % interval of Student's t over "
-        f"seeds; p by flipping signs, {2.0 ** (1 - most):.2g} at the least of {most} seeds.",
-        _differences(cells, tasks, BASELINE),
-        "## Differences to `no_kd`",
-        _differences(cells, tasks, "no_kd"),
-    ]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _scale_words(scales: Sequence[Mapping[str, Any]]) -> str:
-    if not scales:
-        return ""
-    names = [name for name in scales[0] if name not in ("task", "method", "seed")]
-    rows = [[cell["task"], *(f"{cell[name]:.3g}" for name in names)] for cell in scales]
-    ratios = [cell["L_PRED"] / cell["hidden_mse"] for cell in scales]
-    mean = math.exp(statistics.mean(map(math.log, ratios)))
-    step = load_recipe(RECIPE).steps[BASELINE]
-    assert isinstance(step, TrainStep)
-    [weight] = [loss.weight for loss in step.losses if loss.kind == "hidden_mse"]
-    return "\n\n".join(
-        [
-            f"The weight of every hidden loss is {weight:g} on every task. It was not tuned: it "
-            "makes the hidden loss about as large as L_PRED before the first update (geometric "
-            f"mean of the ratios over tasks: {mean:.2g}), on {SCALE_ROWS} training rows each:",
-            table(("task", *names), rows),
-        ]
-    )
-
-
-def _head(tasks: Sequence[str]) -> tuple[str, ...]:
-    return ("method", *tasks, "mean", "of the teacher's", "seeds", "s a cell")
-
-
-def _score_rows(
-    cells: Sequence[Mapping[str, Any]], tasks: Sequence[str], teacher: Mapping[str, float]
-) -> list[list[str]]:
-    whole = statistics.mean(teacher[task] for task in tasks)
-    shown = [f"{teacher[task]:.1f}" for task in tasks]
-    rows = [["teacher", *shown, f"{whole:.1f}", "100 %", "", ""]]
-    for method in dict.fromkeys(cell["method"] for cell in cells):
-        own = [cell for cell in cells if cell["method"] == method]
-        each = {task: [c["score"] for c in own if c["task"] == task] for task in tasks}
-        means = list(_by_seed(cells, tasks, method).values())
-        row = [method, *(_mean(scores) for scores in each.values()), f"**{_mean(means)}**"]
-        share = f"{100 * statistics.mean(means) / whole:.1f} %" if means else "–"
-        seconds = statistics.mean(cell["seconds"] for cell in own)
-        rows.append([*row, share, str(len(means)), f"{seconds:.0f}"])
-    return rows
-
-
-def _mean(scores: Sequence[float]) -> str:
-    if not scores:
-        return "–"
-    sd = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
-    return f"{statistics.mean(scores):.1f}{sd}"
-
-
-def _by_seed(
-    cells: Sequence[Mapping[str, Any]], tasks: Sequence[str], method: str
-) -> dict[int, float]:
-    """Seed → mean over tasks, of the seeds that have them all."""
-    own = {(c["seed"], c["task"]): c["score"] for c in cells if c["method"] == method}
-    seeds = dict.fromkeys(seed for seed, _ in own)
-    return {
-        seed: statistics.mean(own[seed, task] for task in tasks)
-        for seed in seeds
-        if all((seed, task) in own for task in tasks)
-    }
-
-
-def _differences(cells: Sequence[Mapping[str, Any]], tasks: Sequence[str], against: str) -> str:
-    rows = []
-    for method in dict.fromkeys(cell["method"] for cell in cells):
-        if method == against:
-            continue
-        for some in (tasks, *([task] for task in tasks)) if len(tasks) > 1 else (tasks,):
-            ours, theirs = (_by_seed(cells, some, name) for name in (method, against))
-            seeds = [seed for seed in ours if seed in theirs]
-            if not seeds:
-                continue
-            found = paired([ours[s] / 100 for s in seeds], [theirs[s] / 100 for s in seeds])
-            is_mean = len(some) > 1
-            ends = [signed(end, "mean") for end in (found.low, found.high)]
-            facts = [
-                signed(found.mean, "mean"),
-                " … ".join(filter(None, ends)),
-                f"{found.wins} of {found.n}",
-                "" if found.p is None else f"{found.p:.2g}",
-                found.verdict,
-            ]
-            shown = [f"**{fact}**" if is_mean and fact else fact for fact in facts]
-            rows.append([method if is_mean else "", "mean" if is_mean else some[0], *shown])
-    head = ("method", "over", "difference", "95 % interval", "higher in", "p", "verdict")
-    return table(head, rows)
 
 
 if __name__ == "__main__":

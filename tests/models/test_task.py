@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from attar.errors import ArtifactError
+from attar.errors import ArtifactError, DataError
 from attar.models.task import Task, find_model_folder
 
 CLASSES = Task(
@@ -60,3 +60,9 @@ def test_a_model_lies_in_the_folder_or_in_its_model_folder(tmp_path: Path) -> No
     assert find_model_folder(tmp_path) == tmp_path
     (tmp_path / "model").mkdir()
     assert find_model_folder(tmp_path) == tmp_path / "model"
+
+
+def test_a_row_with_too_few_texts_for_the_template_is_refused() -> None:
+    task = CLASSES.model_copy(update={"template": "{0} and {1}"})
+    with pytest.raises(DataError, match=r"reads rows as '\{0\} and \{1\}', a row has 1 text;"):
+        task.prompt(("one",))

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from string import Formatter
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from attar.data.tables import TextData
 from attar.data.tokenize import TEXTS_AT_ONCE, Encoded, open_tokenizer
-from attar.errors import DataError
+from attar.errors import DataError, UsageError
 
 INPUTS = ("input_ids", "attention_mask")
 
@@ -55,3 +57,35 @@ def _specials_before(tokenizer: Tokenizer) -> list[int]:
     specials = encoding.special_tokens_mask
     count = next((i for i, is_special in enumerate(specials) if not is_special), 0)
     return list(encoding.ids[:count])
+
+
+def fitting_template(template: str | None, data: TextData, step: str) -> str:
+    """The template a row's texts are read in; {0} where a row has one text and nothing is said.
+
+    Raises:
+        UsageError: it names a text that a row does not have, or is no template; or rows have
+            several texts and nothing says how they are read together.
+    """
+    count = max((len(split.texts[0]) for split in data.splits.values() if len(split)), default=1)
+    known = [f"{{{i}}}" for i in range(count)]
+    if template is None:
+        if count > 1:
+            raise UsageError(
+                f"{step}: a row of data {data.name!r} has {count} texts; say how they are read "
+                f'together, such as template = "first: {known[0]} second: {known[1]}"'
+            )
+        return known[0]
+    try:
+        named = [f"{{{name}}}" for _, name, _, _ in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise UsageError(
+            f"{step}: template {template!r} cannot be read: {error}; texts are written "
+            f"{', '.join(known)}, a brace of the text itself {{{{ or }}}}"
+        ) from error
+    unknown = [name for name in named if name not in known]
+    if unknown or not named:
+        raise UsageError(
+            f"{step}: template {template!r} names {', '.join(unknown) or 'no text'}; a row of data "
+            f"{data.name!r} has {', '.join(known)}"
+        )
+    return template

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from attar.artifacts import read_json, write_json
 from attar.config import Config
-from attar.errors import ArtifactError
+from attar.errors import ArtifactError, DataError
 
 TASK_FILE = "task.json"
 
@@ -121,12 +121,21 @@ class Task(Config):
     def prompt(self, texts: tuple[str, ...]) -> str:
         """A row's texts in the template.
 
+        Raises:
+            DataError: the template reads more texts than the row has.
+
         Example:
             >>> Task(objective="classification", label_names=("a", "b"), max_length=8,
             ...      input_names=(), template="rte: {0} / {1}").prompt(("x", "y"))
             'rte: x / y'
         """
-        return self.template.format(*texts)
+        try:
+            return self.template.format(*texts)
+        except IndexError as error:
+            raise DataError(
+                f"the model reads rows as {self.template!r}, a row has {len(texts)} text"
+                f"{'s' if len(texts) > 1 else ''}; name the data's other text column, or other data"
+            ) from error
 
     @property
     def num_labels(self) -> int:

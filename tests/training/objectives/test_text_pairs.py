@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,18 @@ from attar.data.tables import Split
 from attar.data.tokenize import TextEncoder
 from attar.errors import DataError, ModelError, UsageError
 from attar.losses.targets import UNLABELLED
+from attar.models.load import load_model
 from attar.models.task import Task
+from attar.training.objectives.next_tokens import nats_of_rows
 from attar.training.objectives.text_pairs import TextPairs
-from language_runs import PAIRS, model_config, write_pairs, write_tokenizer
+from language_runs import (
+    PAIRS,
+    WORDED,
+    model_config,
+    write_pairs,
+    write_random,
+    write_tokenizer,
+)
 from training_runs import read_history, run_training, write_films
 
 INPUTS = ("input_ids", "attention_mask")
@@ -122,3 +132,26 @@ def test_running_text_has_one_column_and_no_classes() -> None:
     for wrong in ({"text": ["a", "b"]}, {"text": "a", "label_names": ["x", "y"]}):
         with pytest.raises(ValueError, match="causal_lm reads running text from one column"):
             FilesData.model_validate({"path": "p", "objective": "causal_lm", **wrong})
+
+
+def test_a_source_is_read_once_for_all_classes(place: Path) -> None:
+    """And the words' likelihoods are those of one target after the other."""
+    words = ("poor", "great film", "great")
+    named = {"label_names": ("a", "b", "c"), "label_words": words}
+    folder = write_random(place / "t5", "t5", **WORDED | named)
+    model = load_model(folder).model
+    encoder = TextEncoder.from_folder(folder, 16, INPUTS)
+    texts = tuple((text,) for text in ("a good film", "bad", "the film is not good at all"))
+    split = Split(texts, np.array([0, 1, 2]))
+    pairs = TextPairs.of(split, task(**named), encoder, encoder, start=0)
+    one_by_one = [
+        nats_of_rows(model, replace(pairs, target_rows=np.full(3, word)), 2, lambda: None)
+        for word in range(3)
+    ]
+    reads: list[int] = []
+    model.get_encoder().register_forward_hook(lambda *given: reads.append(1))
+    found = pairs.validate(model, ("accuracy", "nll"), 2, lambda: None)
+    assert len(reads) == 2  # batches
+    assert found["accuracy"] == np.mean(np.argmin(one_by_one, axis=0) == split.labels)
+    gold = sum(one_by_one[c][c] for c in range(3))
+    assert found["nll"] == pytest.approx(gold / pairs.counts(np.arange(3))["labelled"], rel=1e-5)

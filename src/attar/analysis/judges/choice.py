@@ -20,7 +20,7 @@ from torch import Tensor
 from attar.analysis.config import DisablingStep
 from attar.analysis.judges.judge import RowJudge, room
 from attar.analysis.subject import Subject
-from attar.data.prompts import INPUTS, prompts
+from attar.data.prompts import INPUTS, fitting_template, prompts
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import ModelError
@@ -77,6 +77,7 @@ def open_choice(config: DisablingStep, subject: Subject, split: Split) -> Choice
     """
     data, folder = subject.data, subject.loaded.folder
     words, template = _words(config, subject.loaded.task, data)
+    template = fitting_template(template, data, subject.context.name)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     texts = [template.format(*text) for text in split.texts]
     longest = room(subject)

@@ -38,14 +38,23 @@ def nats_of_rows(
             (share,) = gold(forward(model, inputs, Needs()), None, targets)
             nats_N[rows] = share.sums.cpu().to(torch.float64).numpy()
             after_batch()
-    bad = np.flatnonzero(~np.isfinite(nats_N))
+    return finite(nats_N)
+
+
+def finite(nats: np.ndarray) -> np.ndarray:
+    """The same −log-likelihoods, one row of numbers or one number for each row of the split.
+
+    Raises:
+        NonFiniteError: one is no number.
+    """
+    bad = np.unique(np.argwhere(~np.isfinite(nats))[:, 0])
     if len(bad):
         raise NonFiniteError(
-            f"the negative log-likelihood of {len(bad)} of {len(nats_N)} validation rows is not "
+            f"the negative log-likelihood of {len(bad)} of {len(nats)} validation rows is not "
             f"finite (first: row {bad[0]}), so the weights no longer are what they should be; "
             "earlier checkpoints are kept; lower learning_rate or max_grad_norm"
         )
-    return nats_N
+    return nats
 
 
 def language_metrics(nats: float, tokens: int, num_bytes: float | None = None) -> dict[str, float]:

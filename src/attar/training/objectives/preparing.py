@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from transformers import PreTrainedConfig
 
+from attar.data.prompts import fitting_template
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, UsageError
@@ -69,7 +70,7 @@ def task_for(
     if learns_words:
         settings |= {
             "label_words": config.label_words or data.label_names,
-            "template": config.template or "{0}",
+            "template": fitting_template(config.template, data, step),
         }
     if data.objective == "text_to_text":
         settings |= {

@@ -8,7 +8,8 @@ log-likelihood.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,9 +20,14 @@ from attar.data.tables import Split
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import DataError
 from attar.losses.targets import UNLABELLED, Counts, Targets
+from attar.models.choice import Candidates, word_scores
 from attar.models.task import Task
 from attar.numerics.metrics import METRICS
-from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
+from attar.training.objectives.evaluating import evaluating, in_order_of_length
+from attar.training.objectives.next_tokens import finite, language_metrics, nats_of_rows
+
+READ = ("input_ids", "attention_mask")
+"""What an encoder is fed of a source."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +143,14 @@ class TextPairs:
         batch_size: int,
         after_batch: Callable[[], None],
     ) -> np.ndarray:
-        """−log-likelihood of every class's word for every row, (N, C)."""
-        columns = [
-            replace(self, target_rows=np.full(len(self), word), classes=None)
-            for word in range(len(classes.words))
-        ]
-        found = [nats_of_rows(model, column, batch_size, after_batch) for column in columns]
-        return np.stack(found, axis=1)
+        """−log-likelihood of every class's word for every row, (N, C); a source is read once."""
+        ids, starts = classes.words.ids.tolist(), classes.words.starts.tolist()
+        candidates = Candidates(tuple(tuple(ids[a:b]) for a, b in pairwise(starts)))
+        nats_NC = np.zeros((len(self), len(candidates.ids)))
+        with evaluating(model):
+            for rows in in_order_of_length(self.lengths, batch_size):
+                source = self.source.batch(rows)
+                read = [torch.from_numpy(source[name]).to(model.device) for name in READ]
+                nats_NC[rows] = -word_scores(model, candidates, *read).cpu().to(torch.float64)
+                after_batch()
+        return finite(nats_NC)
