@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", help="default: all of the recipe")
+    parser.add_argument("--rates", nargs="+", type=float, help="learning rates to choose from")
     parser.add_argument("--max-steps", type=int, help="a trial: so many steps and no more")
     parser.add_argument("--scales", action="store_true", help="measure the losses at step 0, stop")
     arguments = parser.parse_args()
@@ -82,9 +83,11 @@ def main() -> None:
         return
     methods = arguments.methods or [TEACHER, *methods_of(load_recipe(RECIPE))]
     # seed by seed: stopped early, the table has fewer seeds and no empty rows
-    cells = [
-        {"task": task, "method": method, "seed": seed}
-        for seed, task, method in product(arguments.seeds, arguments.tasks, methods)
+    cells: list[dict[str, Any]] = [
+        {"task": task, "method": method, "seed": seed} | rate
+        for seed, task, method, rate in product(
+            arguments.seeds, arguments.tasks, methods, rates_of(arguments.rates)
+        )
     ]
     for missing in waiting(cells, arguments.cells):
         append(arguments.cells, missing | benches[missing["task"]].measure(**missing))
@@ -94,6 +97,11 @@ def methods_of(recipe: Recipe) -> list[str]:
     """The recipe's students."""
     steps = recipe.steps.items()
     return [name for name, step in steps if isinstance(step, TrainStep) and name != TEACHER]
+
+
+def rates_of(rates: Sequence[float] | None) -> list[dict[str, float]]:
+    """What a cell is told of its learning rate: nothing where the recipe's is taken."""
+    return [{"learning_rate": rate} for rate in rates] if rates else [{}]
 
 
 def waiting(cells: Sequence[Mapping[str, Any]], file: Path) -> Iterator[dict[str, Any]]:
@@ -123,7 +131,7 @@ def append(file: Path, cell: Mapping[str, Any]) -> None:
 
 
 def key_of(cell: Mapping[str, Any]) -> tuple[Any, ...]:
-    return cell["task"], cell["method"], cell["seed"]
+    return cell["task"], cell["method"], cell["seed"], cell.get("learning_rate")
 
 
 class Task:
@@ -162,13 +170,14 @@ class Task:
             "eofd", folder, scratch, inputs, data, folder, Progress(quiet=True), seed=seed
         )
 
-    def measure(self, task: str, method: str, seed: int) -> dict[str, Any]:
+    def measure(self, task: str, method: str, seed: int, **rate: float) -> dict[str, Any]:
         """Train one student, and look at what it became; the teacher is only looked at."""
         if method == TEACHER:
             return self.aftermath(self.inputs[TEACHER] / "model", seed)
         step = self.recipe.steps[method]
         assert isinstance(step, TrainStep)
         changed = {"epochs": EPOCHS[task], "seed": seed, "max_steps": self.arguments.max_steps}
+        changed |= rate
         inputs = self.inputs | self.answers
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as temporary:

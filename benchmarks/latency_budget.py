@@ -38,7 +38,7 @@ def main() -> None:
         file.write_text(recipe(arguments))
         subprocess.run([ATTAR, "run", str(file), "--out", str(out)], check=True)
         page = section(out / "limits", arguments.limits)
-    write_page("latency_budget", "Is a predicted latency kept?", page)
+    write_page("latency-budget", "Is a predicted latency kept?", page)
 
 
 def recipe(arguments: argparse.Namespace) -> str:

@@ -39,7 +39,7 @@ from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.export.run import export
 from attar.models.deployed.runtime_onnx import OnnxRuntime
-from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.runtime_openvino import OpenVinoRuntime, the_core
 from attar.models.deployed.runtimes import MODEL_FILES, model_size_mib
 from attar.models.task import Task, find_model_folder
 from attar.progress import Progress
@@ -162,7 +162,7 @@ def nncf_entrants(bench: Bench, form: str) -> list[Entrant]:
         return []
     import openvino
 
-    source = openvino.Core().read_model(bench.scratch / f"float-{form}" / MODEL_FILES[form][0])
+    source = the_core().read_model(bench.scratch / f"float-{form}" / MODEL_FILES[form][0])
     rows = [bench.calibration.batch([row]) for row in range(len(bench.calibration))]
     quantized = nncf.quantize(
         source, nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(rows)
