@@ -1,4 +1,5 @@
-"""Studies that cannot read or judge as a model with a language head does refuse it at once."""
+"""Studies watch a model that names classes by words as it reads when it is used; those that cannot
+judge a language head refuse it at once."""
 
 from __future__ import annotations
 
@@ -6,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import TypeAdapter
+from transformers.models.bart.modeling_bart import BartDecoder
 
 import language_runs
 import training_runs
 from attar.analysis.config import AnalyzeStep
 from attar.analysis.run import analyze
 from attar.errors import ModelError
+from attar.models.load import load_model
+from attar.quantization.calibration.real_tokens import DECODER_MASK
+from attar.quantization.calibration.words import NamedClasses
 
 WATCHING = ("outliers", "outlier_tokens", "site_cosine", "gamma_cosine", "seconds", "histograms")
 JUDGING = ("methods", "clipping", "leave_one_kind")
@@ -47,21 +53,30 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("study", WATCHING)
-def test_what_watches_reading_refuses_classes_named_by_words(
+def test_classes_named_by_words_are_watched_in_the_template_with_the_words(
     study: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forbid_reading(monkeypatch)
-    reason = rf"study {study} watches .*'bart' names classes by words \(poor, great film\)"
-    with pytest.raises(ModelError, match=reason):
-        run_study(place, tmp_path, study, "bart")
+    read: set[tuple[int, ...]] = set()
+    forward = BartDecoder.forward
+
+    def seen(self: BartDecoder, *given: Any, **inputs: Any) -> Any:
+        read.update(tuple(row) for row in inputs["input_ids"].tolist())
+        return forward(self, *given, **inputs)
+
+    monkeypatch.setattr(BartDecoder, "forward", seen)
+    run_study(place, tmp_path, study, "bart")
+    loaded = load_model(place / "bart")
+    named = NamedClasses.of_task(loaded)
+    assert named is not None
+    rows = named.read_by(loaded, {"input_ids": torch.zeros(2, 1)})["decoder_input_ids"].tolist()
+    assert read == set(map(tuple, rows))
 
 
-def test_the_second_model_of_histograms_is_refused_before_the_first_is_read(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forbid_reading(monkeypatch)
-    with pytest.raises(ModelError, match=r"study histograms watches .*'bart' names"):
-        run_study(place, tmp_path, "histograms", "gpt2", compare_with="bart")
+def test_a_decoder_reads_as_many_words_as_texts_and_no_padding_counts(place: Path) -> None:
+    named = NamedClasses.of(load_model(place / "bart"), "{0}", ("poor", "great film", "great"))
+    lengths = [len(ids) for ids in named.candidates.ids]
+    batch = named.read_by(load_model(place / "bart"), {"input_ids": torch.zeros(5, 1)})
+    assert batch[DECODER_MASK].sum(dim=1).tolist() == [lengths[row % 3] for row in range(5)]
 
 
 @pytest.mark.parametrize("study", JUDGING)

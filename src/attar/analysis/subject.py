@@ -1,8 +1,8 @@
 """What a study looks at: a float model, data, and the texts the model is watched on.
 
 The texts are those that would calibrate the model: a seeded choice of training rows in batches of
-like length, and what a model that writes text writes to them. A model without a head is watched all
-the same; only what judges answers needs one.
+like length, and what a model with a decoder writes to them, be it the words of classes. A model
+without a head is watched all the same; only what judges answers needs one.
 Shape letters: `N` values that count, `D` hidden.
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.analysis.config import DisablingStep, JudgedStudy, Texts, TextStudy
+from attar.analysis.config import JudgedStudy, Texts, TextStudy
 from attar.analysis.outlying.hidden import HiddenState, require_finite, run_with_states
 from attar.data.load import load_data
 from attar.data.tables import TextData
@@ -33,6 +33,7 @@ from attar.quantization.calibration.calibrate import Batch, Watcher, Watching, r
 from attar.quantization.calibration.outputs import final_states
 from attar.quantization.calibration.real_tokens import DECODER_MASK, RealTokens
 from attar.quantization.calibration.texts import calibration_texts
+from attar.quantization.calibration.words import NamedClasses
 from attar.step import StepContext
 
 Place = Site | HiddenState
@@ -117,6 +118,8 @@ class Subject(Watched):
     data: TextData
     texts: Texts
     """Which of the data's training texts."""
+    named: NamedClasses | None = None
+    """How a language model is asked for the data's classes; None: as it was taught."""
 
     @cached_property
     def batches(self) -> Sequence[Batch]:
@@ -132,6 +135,7 @@ class Subject(Watched):
             examples=wanted.examples,
             batch_size=wanted.batch_size,
             seed=wanted.seed,
+            named=self.named,
         )
         return [right_padded(batch) for batch in made.batches]
 
@@ -176,14 +180,12 @@ def open_subject(
 
     Raises:
         ModelError: the model's family is unknown, or the study judges answers and the model gives
-            none that it can judge; or the study reads texts, and the model names classes by words.
+            none that it can judge.
         DataError: the data cannot be read.
     """
     loaded = open_model(config.model, context, shows_probabilities=shows_probabilities)
     if isinstance(config, JudgedStudy):
         require_classes_or_numbers(config, loaded)
-    elif config.passes[0] and not isinstance(config, DisablingStep):
-        require_known_texts(getattr(config, "study", ""), config.model, loaded)
     return reading(loaded, config.data, config.calibration, context)
 
 
@@ -220,22 +222,6 @@ def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None
             f"study {study} judges classes and numbers, model {config.model!r} is made for "
             "text_to_text; judge what it writes with a quantize and an evaluate step, or ask for a "
             "study that needs no judge, such as site_cosine"
-        )
-
-
-def require_known_texts(study: str, word: str, loaded: LoadedModel) -> None:
-    """Refuse a model that names classes by words in a study that watches it read: rows without
-    their template, and a decoder without words, are not what it was made for.
-
-    Raises:
-        ModelError: it does.
-    """
-    if loaded.task is not None and loaded.task.label_words:
-        raise ModelError(
-            f"study {study} watches models read plain texts, model {word!r} "
-            f"{_answers_with(loaded.task)} and reads a template; ask for study disabling, which "
-            "reads it so, or for one that reads no text, such as gamma, or name a classifier (a "
-            'train step with objective = "classification")'
         )
 
 

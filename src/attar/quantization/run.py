@@ -49,8 +49,8 @@ def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
 
     Returns: the step's metrics.
     Raises:
-        ModelError: the model is not fine-tuned, of an unknown family, or not finite; or it answers
-            with words or next tokens.
+        ModelError: the model is not fine-tuned, of an unknown family, or not finite; or it goes on
+            with texts.
         DataError: too few calibration examples.
         UsageError: settings that do not fit the model or its data.
     """
@@ -116,20 +116,17 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
 
 
 def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
-    """Refuse a model whose calibration would need texts that are not known here: the words of
-    classes in a decoder, or running text.
+    """Refuse a model that goes on with a text: calibration here reads rows, not running text.
+
+    Raises:
+        ModelError: it does.
     """
-    if task.label_words:
-        made = f"names classes by words ({', '.join(task.label_words)})"
-    elif task.objective == "causal_lm":
-        made = "is made for causal_lm"
-    else:
-        return
-    raise ModelError(
-        f"model {config.model!r} {made}; quantize knows the heads of classification and "
-        "regression, and text_to_text: evaluate it in float, or quantize a classifier (a train "
-        'step with objective = "classification")'
-    )
+    if task.objective == "causal_lm":
+        raise ModelError(
+            f"model {config.model!r} is made for causal_lm; quantize knows classification, "
+            "regression and text_to_text: evaluate it in float, or quantize a classifier (a train "
+            'step with objective = "classification")'
+        )
 
 
 def _calibration_batches(

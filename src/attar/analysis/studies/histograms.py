@@ -30,7 +30,6 @@ from attar.analysis.subject import (
     encoder_of,
     open_model,
     reading,
-    require_known_texts,
 )
 from attar.errors import ModelError
 from attar.models.load import LoadedModel
@@ -58,15 +57,11 @@ def histograms(config: HistogramsStep, context: StepContext) -> Finding:
     """Counts of magnitudes of each shown hidden state of each model.
 
     Raises:
-        ModelError: a family is unknown, a model has no such hidden state, or it names classes by
-            words and data are read.
+        ModelError: a family is unknown, or a model has no such hidden state.
         NonFiniteError: a hidden state holds NaN or infinity.
     """
     words = [config.model, *([config.compare_with] if config.compare_with else [])]
     opened = [open_model(word, context) for word in words]
-    if config.data is not None:
-        for word, loaded in zip(words, opened, strict=True):
-            require_known_texts(config.study, word, loaded)
     depths = [_depths(loaded) for loaded in opened]
     facts: dict[str, Any] = {"bins_per_octave": PER_OCTAVE}
     rows: list[dict[str, Any]] = []

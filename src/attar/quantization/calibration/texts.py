@@ -3,8 +3,9 @@ step `quantize` or a study, looks at the same ones.
 
     seeded choice of training rows → tokens → batches of like length → what a decoder would write
 
-The last arrow is for models that write text only (`generations`); without it their decoders would
-read the article itself, shifted by one, which no summariser ever does.
+The last arrow is for models with a decoder only: what it would write (`generations`), or the words
+by which it names classes (`words`). Without it their decoders would read the article itself,
+shifted by one, which no summariser ever does.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from attar.quantization.calibration.calibrate import (
     length_sorted,
     to_tensors,
 )
+from attar.quantization.calibration.words import NamedClasses
 from attar.quantization.config import BATCH_SIZE
 from attar.step import StepContext
 
@@ -44,12 +46,14 @@ def calibration_texts(
     examples: int,
     batch_size: int | None,
     seed: int | None,
+    named: NamedClasses | None = None,
 ) -> CalibrationTexts:
     """Choose `examples` training rows of `data` and make batches of them.
 
     Args:
         batch_size: None: 32, and 4 for a model that writes text.
         seed: which examples; None: the recipe's seed.
+        named: how the model is asked for a class; None: as its task says.
     Raises:
         DataError: fewer training rows than examples.
         StoppedError: the process was asked to stop while the model wrote.
@@ -57,11 +61,16 @@ def calibration_texts(
     seed = context.seed if seed is None else seed
     train = data.split("train")
     rows = choose_examples(len(train), examples, seed, data.name)
-    encoded = encoder.encode(train.rows(rows).texts)
-    writes_text = loaded.task is not None and loaded.task.objective == "text_to_text"
+    named = named or NamedClasses.of_task(loaded)
+    texts = train.rows(rows).texts
+    encoded = encoder.encode(named.render(texts) if named else texts)
+    is_writer = loaded.task is not None and loaded.task.objective == "text_to_text"
+    writes_text = is_writer and named is None
     usual = generations.BATCH_SIZE if writes_text else BATCH_SIZE
     numbers = length_sorted(encoded.lengths, batch_size or usual)
     batches = [to_tensors(encoded.batch(batch)) for batch in numbers]
-    if writes_text:
+    if named is not None:
+        batches = [named.read_by(loaded, batch) for batch in batches]
+    elif writes_text:
         batches = generations.with_generations(loaded, batches, context)
     return CalibrationTexts(list(batches), rows.tolist(), seed)

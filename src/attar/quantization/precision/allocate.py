@@ -69,10 +69,12 @@ def check_budget(
     if budget is None or budget.average_bits is not None:
         return None
     limit = "max_latency_ms" if budget.max_latency_ms is not None else "max_accuracy_drop"
-    if loaded.task is not None and loaded.task.objective == "text_to_text":
+    if loaded.task is not None and loaded.task.has_language_head:
+        words = loaded.task.label_words
+        made = f"names classes by words ({', '.join(words)})" if words else "is for text_to_text"
         raise ModelError(
-            f"{context.name}: budget {limit} is for classification and regression, the model is "
-            "for text_to_text; use average_bits"
+            f"{context.name}: budget {limit} is for models with a head for classes or a number, "
+            f"this one {made}; use average_bits"
         )
     if budget.max_latency_ms is not None:
         require("openvino", "export")

@@ -1,0 +1,73 @@
+"""Calibration texts for a language model that names classes by words.
+
+The problem: such a model never reads a plain row. Its encoder reads the row in a template, and its
+decoder the words of the classes, all of them, because the likeliest one is the answer. The idea:
+calibrate on just that. Every text is read in the template; the decoder reads one class's word a
+text, in turn, so that all words are seen and a pass costs no more than the texts.
+
+    decoder of row i reads   start, w₁ … wₙ₋₁      of class i mod C; its mask is 1 there
+
+A decoder without an encoder reads the template alone. Left out: every word after every text.
+Shape letters: `B` texts, `S` tokens of a word, `C` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from attar.models.choice import Candidates, following_candidates, start_of, target_candidates
+from attar.models.load import LoadedModel
+from attar.quantization.calibration.real_tokens import DECODER_MASK
+
+
+@dataclass(frozen=True)
+class NamedClasses:
+    """How a language model is asked for a class."""
+
+    template: str
+    """What a row's texts are read in, with {0} and {1} for them."""
+    candidates: Candidates
+    """The classes' words."""
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, template: str, words: Sequence[str]) -> Self:
+        """Classes as this model's tokenizer writes them.
+
+        Raises:
+            ModelError: a word has no token, or is joined with the end of the template.
+        """
+        tokenizer = Tokenizer.from_file(str(loaded.folder / "tokenizer.json"))
+        if loaded.model.config.is_encoder_decoder:
+            return cls(template, target_candidates(tokenizer, words))
+        return cls(template, following_candidates(tokenizer, words, template))
+
+    @classmethod
+    def of_task(cls, loaded: LoadedModel) -> Self | None:
+        """Classes as the model was taught to name them; None: it answers otherwise."""
+        task = loaded.task
+        if task is None or not task.label_words:
+            return None
+        return cls.of(loaded, task.template, task.label_words)
+
+    def render(self, texts: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """Each row in the template."""
+        return [(self.template.format(*row),) for row in texts]
+
+    def read_by(self, loaded: LoadedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A batch (B, T) with the words of the classes, in turn, for its decoder, (B, S)."""
+        if not loaded.model.config.is_encoder_decoder:
+            return dict(batch)
+        start = start_of(loaded.model)
+        fed = [(start, *ids[:-1]) for ids in self.candidates.ids]
+        rows = [fed[row % len(fed)] for row in range(len(batch["input_ids"]))]
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[start] * (longest - len(row))] for row in rows])
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = (torch.arange(longest) < lengths[:, None]).to(torch.int64)
+        return {**batch, "decoder_input_ids": ids, DECODER_MASK: mask}
