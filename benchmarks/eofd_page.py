@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from attar.numerics.paired import paired
 from attar.recipe.load import load_recipe
 from attar.report.sections.seeds import signed
 from attar.training.config import TrainStep
-from eofd_table import BASELINE, EPOCHS, RECIPE, ROWS, SCALE_ROWS, SCALES, TEACHER, WIDTHS
+from eofd_table import BASELINE, EPOCHS, RECIPE, ROWS, SCALE_ROWS, SCALES, TEACHER, WIDTHS, key_of
 from ptq_table import TASKS, read_cells
 from record import table, write_page
 
@@ -33,10 +34,16 @@ def page(file: Path) -> str:
     """Scores, the share of the teacher that is kept, differences seed by seed, and what became of
     the outliers."""
     everything = read_cells(file)
+    twice = [key for key, n in Counter(map(key_of, everything)).items() if n > 1]
+    if twice or any("learning_rate" in cell for cell in everything):
+        raise SystemExit(f"{file} has cells of several rates, or one twice: {twice[:3]}")
     scales = [cell for cell in everything if cell["method"] == SCALES]
     taught = [cell for cell in everything if cell["method"] not in (SCALES, TEACHER)]
     teachers = [cell for cell in everything if cell["method"] == TEACHER]
     tasks = [task for task in TASKS if any(cell["task"] == task for cell in taught)]
+    bare = [task for task in tasks if not any(cell["task"] == task for cell in teachers)]
+    if bare:
+        raise SystemExit(f"{file} has no teacher of {bare}; run the method {TEACHER!r} for them")
     most = len({cell["seed"] for cell in taught})
     lengths = ", ".join(f"{task} {EPOCHS[task]} × {ROWS[task]:,}" for task in tasks)
     parts = [

@@ -6,9 +6,10 @@
 
 TEACHERS holds <task>/model, fine-tuned classifiers (recipes/glue_teachers.toml makes them); --data
 holds <task>/<split>.jsonl.gz; --work keeps the teachers' cached answers. The methods are the train
-steps of recipes/eofd_minilm.toml, so a method written there is in the table; only data, epochs and
-seed are changed here. A cell is one task, one method, one seed; it is appended to the file of
-cells, so that a stopped table goes on, and two processes with different --tasks may share the file.
+steps of recipes/eofd_minilm.toml, so a method written there is in the table; only data, epochs,
+seed, and with --rates the learning rate are changed here. A cell is one task, one method, one seed
+(and rate); it is appended to the file of cells, so that a stopped table goes on, and two processes
+with different --tasks may share the file.
 The state after the last step counts, judged once on the validation split: nothing is chosen by it.
 Of every student it is also asked what became of the teacher's outlier dimensions, and what 8 and 6
 bits cost it by the plainest method, min-max.

@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STUDENT_STEPS)
     parser.add_argument("--render", action="store_true")
     arguments = parser.parse_args()
+    arguments.work = arguments.work.resolve()
     if arguments.render:
         write_page(
             "language-distillation",
@@ -73,10 +74,14 @@ def main() -> None:
             page(read_cells(arguments.work / CELLS)),
         )
         return
+    if arguments.kind is None:
+        parser.error("--kind says which models are made: gpt2 or t5")
     bench = Bench(arguments)
-    done = {(c["kind"], c["method"], c["seed"]) for c in read_cells(arguments.work / CELLS)}
+    done = {
+        (c["kind"], c["method"], c["seed"], c["steps"]) for c in read_cells(arguments.work / CELLS)
+    }
     for seed, name in product(arguments.seeds, arguments.methods):
-        if (arguments.kind, name, seed) not in done:
+        if (arguments.kind, name, seed, arguments.steps) not in done:
             cell = bench.student(name, seed)
             with (arguments.work / CELLS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(cell) + "\n")
@@ -109,7 +114,9 @@ class Bench:
             for term in METHODS[name]
         ]
         began = time.perf_counter()
-        found = self._train(self.work / "student", self._settings(terms, self.steps), seed)
+        number = list(METHODS).index(name)
+        folder = self.work / f"student-{self.kind}-{number}-{seed}"  # of its own, to be resumed
+        found = self._train(folder, self._settings(terms, self.steps), seed)
         return {
             "kind": self.kind,
             "method": name,
@@ -133,7 +140,7 @@ class Bench:
     def _weight(self) -> float:
         """λ that makes the plain hidden loss as large as the prediction loss at the first step."""
         terms = [*PREDICTIONS, {"kind": "hidden_mse"}]
-        folder = self.work / "probe"
+        folder = self.work / f"probe-{self.kind}"
         self._train(folder, self._settings(terms, 1), seed=0)
         line = json.loads((folder / "history.jsonl").read_text().splitlines()[0])
         return line["losses"]["forward_kl"] / line["losses"]["hidden_mse"]
@@ -180,7 +187,8 @@ def read_passages(folder: Path, split: str, rows: int) -> Iterator[str]:
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         total = sum(1 for _ in lines)
     with gzip.open(file, "rt", encoding="utf-8") as lines:
-        for line in islice(lines, 0, None, max(1, total // rows)):
+        step = max(1, total // rows)
+        for line in islice(lines, 0, rows * step, step):
             yield json.loads(line)["text"]
 
 

@@ -4,7 +4,8 @@
 
 MODEL is the folder of a fine-tuned encoder, FOLDER holds <task>/<split>.jsonl.gz. The prediction
 comes from one-Linear graphs (quantization/precision/latency.py), the real figure from `evaluate`,
-where all models take turns: float and all-int8 stand beside the limits.
+where all models take turns: float and all-int8 stand beside the limits. A limit below what all of
+int8 takes ends the run with a word: no plan keeps it.
 """
 
 from __future__ import annotations

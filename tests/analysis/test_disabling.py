@@ -14,6 +14,7 @@ import language_runs
 import simulated
 import tiny
 from attar.analysis.config import DisablingStep
+from attar.analysis.judges.choice import ChoiceJudge
 from attar.analysis.judges.open import open_judge
 from attar.analysis.run import analyze
 from attar.analysis.studies.disabling import choose, stream_means
@@ -291,10 +292,14 @@ def test_a_choice_is_the_likeliest_word_of_the_row_in_its_template(languages: Pa
     assert len(set(answers)) > 1
     config = DisablingStep.model_validate(
         {"model": "bare", "data": "classes", "template": "read {0} as", "label_words": words}
-        | {"batch_size": 5}
+        | {"batch_size": 5, "calibration": {"examples": 8}}
     )
     judge = open_judge(config, language_context(languages))
     assert judge.answers("as it is").tolist() == answers
+    assert isinstance(judge, ChoiceJudge)
+    read = next(iter(judge.subject.batches))["input_ids"]
+    before = tokenizer("read").input_ids[:-1]
+    assert read[:, : len(before)].tolist() == [before] * len(read)
     assert judge.against.tolist() == [LABELS.index(row["label"]) for row in rows]
 
 

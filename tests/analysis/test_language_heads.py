@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from pydantic import TypeAdapter
-from transformers.models.bart.modeling_bart import BartDecoder
+from transformers.models.bart.modeling_bart import BartDecoder, BartEncoder
 
 import language_runs
 import training_runs
 from attar.analysis.config import AnalyzeStep
 from attar.analysis.run import analyze
+from attar.data.prompts import prompts
 from attar.errors import ModelError
 from attar.models.load import load_model
 from attar.quantization.calibration.real_tokens import DECODER_MASK
@@ -56,27 +57,44 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_classes_named_by_words_are_watched_in_the_template_with_the_words(
     study: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: set[tuple[int, ...]] = set()
-    forward = BartDecoder.forward
+    read: dict[type, set[tuple[int, ...]]] = {BartEncoder: set(), BartDecoder: set()}
 
-    def seen(self: BartDecoder, *given: Any, **inputs: Any) -> Any:
-        read.update(tuple(row) for row in inputs["input_ids"].tolist())
-        return forward(self, *given, **inputs)
+    def watch(side: type) -> None:
+        forward = side.forward
 
-    monkeypatch.setattr(BartDecoder, "forward", seen)
+        def seen(self: Any, *given: Any, **inputs: Any) -> Any:
+            read[side].update(tuple(row) for row in inputs["input_ids"].tolist())
+            return forward(self, *given, **inputs)
+
+        monkeypatch.setattr(side, "forward", seen)
+
+    watch(BartEncoder)
+    watch(BartDecoder)
     run_study(place, tmp_path, study, "bart")
     loaded = load_model(place / "bart")
     named = NamedClasses.of_task(loaded)
     assert named is not None
-    rows = named.read_by(loaded, {"input_ids": torch.zeros(2, 1)})["decoder_input_ids"].tolist()
-    assert read == set(map(tuple, rows))
+    (batch,) = named.read_by(loaded, [{"input_ids": torch.zeros(2, 1)}])
+    assert read[BartDecoder] == set(map(tuple, batch["decoder_input_ids"].tolist()))
+    before = prompts(place / "bart", ["film:"], 8).ids.tolist()
+    assert all(list(row[: len(before)]) == before for row in read[BartEncoder])
 
 
-def test_a_decoder_reads_as_many_words_as_texts_and_no_padding_counts(place: Path) -> None:
-    named = NamedClasses.of(load_model(place / "bart"), "{0}", ("poor", "great film", "great"))
-    lengths = [len(ids) for ids in named.candidates.ids]
-    batch = named.read_by(load_model(place / "bart"), {"input_ids": torch.zeros(5, 1)})
-    assert batch[DECODER_MASK].sum(dim=1).tolist() == [lengths[row % 3] for row in range(5)]
+@pytest.mark.parametrize("sizes", [[5], [1, 1, 1, 2], [4, 1]])
+def test_a_decoder_reads_all_words_in_turn_and_no_padding_counts(
+    sizes: list[int], place: Path
+) -> None:
+    loaded = load_model(place / "bart")
+    named = NamedClasses.of(loaded, "{0}", ("poor", "great film", "great"))
+    batches = named.read_by(loaded, [{"input_ids": torch.zeros(size, 1)} for size in sizes])
+    rows = [
+        ids[mask > 0].tolist()
+        for batch in batches
+        for ids, mask in zip(batch["decoder_input_ids"], batch[DECODER_MASK], strict=True)
+    ]
+    start = loaded.model.config.decoder_start_token_id
+    words = named.candidates.ids
+    assert rows == [[start, *words[text % 3][:-1]] for text in range(5)]
 
 
 @pytest.mark.parametrize("study", JUDGING)

@@ -59,6 +59,9 @@ def test_a_template_that_fits_the_rows_is_kept(
         ("{text}", ("x",), r"names \{text\}"),
         ("the same for all", ("x",), "names no text"),
         ("{0", ("x",), "cannot be read"),
+        ("{0:d}", ("x",), "cannot be read"),
+        ("{0!z}", ("x",), "cannot be read"),
+        ("{0:{1}}", ("x",), "cannot be read"),
     ],
 )
 def test_a_template_that_does_not_fit_the_rows_is_refused(

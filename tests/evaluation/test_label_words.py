@@ -17,7 +17,6 @@ import simulated
 import tiny
 from attar.data.config import FilesData
 from attar.evaluation.config import EvaluateStep
-from attar.evaluation.predictions import texts_read
 from attar.evaluation.run import evaluate
 from attar.models.task import Task
 from attar.progress import Progress
@@ -102,6 +101,6 @@ def test_a_classifier_with_a_head_reads_its_rows_as_they_are() -> None:
     plain = Task(
         objective="classification", label_names=("a", "b"), max_length=8, input_names=NAMES
     )
-    assert texts_read(plain, [("x", "y")]) == [("x", "y")]
+    assert plain.texts_read([("x", "y")]) == [("x", "y")]
     worded = task_of(("a", "b"), ("good", "bad"))
-    assert texts_read(worded, [("x", "y")]) == [("is it x",)]
+    assert worded.texts_read([("x", "y")]) == [("is it x",)]

@@ -64,5 +64,5 @@ def test_a_model_lies_in_the_folder_or_in_its_model_folder(tmp_path: Path) -> No
 
 def test_a_row_with_too_few_texts_for_the_template_is_refused() -> None:
     task = CLASSES.model_copy(update={"template": "{0} and {1}"})
-    with pytest.raises(DataError, match=r"reads rows as '\{0\} and \{1\}', a row has 1 text;"):
+    with pytest.raises(DataError, match=r"reads rows as '\{0\} and \{1\}', a row has \{0\};"):
         task.prompt(("one",))

@@ -1,5 +1,5 @@
 """Models that answer with words are calibrated reading their template and the words; what cannot
-be done with them, and models that go on with a text, are refused before a text is read."""
+be done with them, and models that go on with a text, are refused before the model reads a text."""
 
 from __future__ import annotations
 

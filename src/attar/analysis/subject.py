@@ -28,7 +28,6 @@ from attar.models.sources.references import resolve_model
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.ports import inserted, use_attar_attention_
 from attar.models.structure.sites import Site, StackName
-from attar.models.task import Task
 from attar.quantization.calibration.calibrate import Batch, Watcher, Watching, right_padded
 from attar.quantization.calibration.outputs import final_states
 from attar.quantization.calibration.real_tokens import DECODER_MASK, RealTokens
@@ -214,7 +213,7 @@ def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None
     if loaded.task.label_words or loaded.task.objective == "causal_lm":
         raise ModelError(
             f"study {study} judges the classes and numbers of a head, model {config.model!r} "
-            f"{_answers_with(loaded.task)}; ask for study disabling, which judges it, or name a "
+            f"{loaded.task.answers}; ask for study disabling, which judges it, or name a "
             'classifier (a train step with objective = "classification")'
         )
     if loaded.task.objective == "text_to_text":
@@ -223,12 +222,6 @@ def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None
             "text_to_text; judge what it writes with a quantize and an evaluate step, or ask for a "
             "study that needs no judge, such as site_cosine"
         )
-
-
-def _answers_with(task: Task) -> str:
-    if task.label_words:
-        return f"names classes by words ({', '.join(task.label_words)})"
-    return f"is made for {task.objective}"
 
 
 def encoder_of(loaded: LoadedModel) -> TextEncoder:

@@ -77,7 +77,9 @@ def fitting_template(template: str | None, data: TextData, step: str) -> str:
         return known[0]
     try:
         named = [f"{{{name}}}" for _, name, _, _ in Formatter().parse(template) if name is not None]
-    except ValueError as error:
+        if set(named) <= set(known):
+            template.format(*known)  # {0:d} and {0!z} name a text and cannot be written
+    except (ValueError, IndexError, KeyError) as error:
         raise UsageError(
             f"{step}: template {template!r} cannot be read: {error}; texts are written "
             f"{', '.join(known)}, a brace of the text itself {{{{ or }}}}"

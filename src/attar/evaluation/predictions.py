@@ -21,7 +21,6 @@ from attar.artifacts import disk_errors_explained
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
 from attar.errors import NonFiniteError
-from attar.models.task import Task
 
 if TYPE_CHECKING:
     from attar.models.forms import Form
@@ -43,7 +42,7 @@ def logits_over(
         NonFiniteError: a logit is NaN or infinite.
     """
     encoder = TextEncoder.from_folder(form.folder, form.task.max_length, form.task.input_names)
-    encoded = encoder.encode(texts_read(form.task, split.texts))
+    encoded = encoder.encode(form.task.texts_read(split.texts))
     by_length = np.argsort(encoded.lengths, kind="stable")[::-1]
     logits = np.empty((len(split), form.task.num_labels), dtype=np.float32)
     for start in range(0, len(split), batch_size):
@@ -52,15 +51,6 @@ def logits_over(
         after_batch(len(rows))
     _check_finite(name, logits)
     return logits
-
-
-def texts_read(task: Task, texts: Texts) -> Texts:
-    """What a model is given of the rows: in the template it was trained with, where it answers
-    with words.
-    """
-    if task.objective == "text_to_text" or task.label_words:
-        return [(task.prompt(text),) for text in texts]
-    return texts
 
 
 def _check_finite(name: str, logits: np.ndarray) -> None:

@@ -27,7 +27,6 @@ from attar.artifacts import disk_errors_explained
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
 from attar.evaluation.glue import known_metrics
-from attar.evaluation.predictions import texts_read
 from attar.numerics.rouge import rouge_scores
 from attar.numerics.statistics import Bootstrapped, bootstrap
 
@@ -70,7 +69,7 @@ def write_all(
         for name, form in forms.items()
     }
     encoded = {
-        name: encoder.encode(texts_read(forms[name].task, split.texts))
+        name: encoder.encode(forms[name].task.texts_read(split.texts))
         for name, encoder in encoders.items()
     }
     found = {name: Written([""] * len(split)) for name in forms}

@@ -102,7 +102,7 @@ def _figures(parity: ParityResult, audit: FusionAudit) -> str:
         f"- {counts['num_int8']} of {counts['num_matmuls']} matrix products run in 8 bits on the "
         f"exporting machine{_four_bit(audit)} (`fusion_audit.json` names the others, and why).",
     ]
-    if parity.against == "simulated":
+    if parity.error_ratio is not None:  # there is a quantization error to measure by
         lines.append(
             f"- On {parity.examples} texts the deployed logits differ from the simulated ones by "
             f"{parity.relative_error:.2f} of the quantization error; {parity.label_flips:.1%} of "

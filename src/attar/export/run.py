@@ -50,8 +50,8 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
     task = Task.read(model_folder)
     if task.has_language_head:
         raise ModelError(
-            f"export knows models that answer with a class or a score; {model_folder} writes "
-            "text: evaluate it in torch, from its quantize step"
+            f"export knows models with a head for a class or a score; {model_folder} "
+            f"{task.answers}: evaluate it in torch, from its quantize step"
         )
     texts = _parity_texts(config, context, model_folder)
     folder = context.folder

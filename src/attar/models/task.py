@@ -9,6 +9,7 @@ has no such file; what its `config.json` says is taken instead (`foreign`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -122,20 +123,27 @@ class Task(Config):
         """A row's texts in the template.
 
         Raises:
-            DataError: the template reads more texts than the row has.
+            DataError: the template names a text that the row does not have.
 
         Example:
             >>> Task(objective="classification", label_names=("a", "b"), max_length=8,
             ...      input_names=(), template="rte: {0} / {1}").prompt(("x", "y"))
             'rte: x / y'
         """
-        try:
-            return self.template.format(*texts)
-        except IndexError as error:
-            raise DataError(
-                f"the model reads rows as {self.template!r}, a row has {len(texts)} text"
-                f"{'s' if len(texts) > 1 else ''}; name the data's other text column, or other data"
-            ) from error
+        return filled(self.template, texts)
+
+    def texts_read(self, rows: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
+        """What the model is given of some rows: in its template, where it answers with words."""
+        if self.objective == "text_to_text" or self.label_words:
+            return [(self.prompt(row),) for row in rows]
+        return rows
+
+    @property
+    def answers(self) -> str:
+        """How it answers, for a message: "the model names classes by words (bad, good)"."""
+        if self.label_words:
+            return f"names classes by words ({', '.join(self.label_words)})"
+        return f"is made for {self.objective}"
 
     @property
     def num_labels(self) -> int:
@@ -171,6 +179,22 @@ class Task(Config):
                 "mistakes); "
                 "remove the folder and run again"
             ) from error
+
+
+def filled(template: str, texts: Sequence[str]) -> str:
+    """A row's texts in a template, in which {0} and {1} stand for them.
+
+    Raises:
+        DataError: the template names a text that the row does not have, or cannot be read.
+    """
+    try:
+        return template.format(*texts)
+    except (IndexError, KeyError, ValueError) as error:
+        known = ", ".join(f"{{{i}}}" for i in range(len(texts)))
+        raise DataError(
+            f"the model reads rows as {template!r}, a row has {known}; name the data's other text "
+            "column, or other data"
+        ) from error
 
 
 def says_its_task(folder: Path) -> bool:

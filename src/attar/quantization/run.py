@@ -123,7 +123,7 @@ def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
     """
     if task.objective == "causal_lm":
         raise ModelError(
-            f"model {config.model!r} is made for causal_lm; quantize knows classification, "
+            f"model {config.model!r} {task.answers}; quantize knows classification, "
             "regression and text_to_text: evaluate it in float, or quantize a classifier (a train "
             'step with objective = "classification")'
         )

@@ -23,7 +23,7 @@ class TrainStep(Config):
     class's word."""
     template: str | None = None
     """The text it then reads, with {0} and {1} for a row's texts, such as "sst2 sentence: {0}";
-    None: the first text."""
+    None: the text itself; rows of two texts need a template."""
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
     """What it then writes for each class, in the order of the data's label_names; None: those."""
     teacher: str | None = None

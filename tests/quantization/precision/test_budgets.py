@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,13 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
+import deployments
 import simulated
 from attar.artifacts import MIB
 from attar.errors import ArtifactError, DataError, ModelError, UsageError
+from attar.export.config import ExportStep
+from attar.export.parity import FLOAT_TOLERANCE
+from attar.export.run import export
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.sites import quantized_weights, sites_of
@@ -69,6 +74,15 @@ def test_the_step_and_its_file_name_the_bits_that_came_out(average, fast):
     left = len(fast.metrics["budget"]["float_tensors"])
     assert words.startswith("float weights, 8-bit embeddings and float activations (")
     assert f"{left} weights and activations stay float" in words
+
+
+def test_a_model_that_is_left_in_float_passes_the_parity_gate(fast, tmp_path):
+    """There is no quantization error to measure by: it is held to the tolerance of float."""
+    context = deployments.context_for(tmp_path, "out", {"m": fast.folder})
+    step: Any = ExportStep.model_validate({"model": "m", "format": "openvino", "data": "texts"})
+    parity = export(step, context)["parity"]
+    assert parity["against"] == "simulated"
+    assert parity["relative_error"] <= parity["max_relative_error"] == FLOAT_TOLERANCE
 
 
 def test_bits_differ_where_sensitivities_do(average):
@@ -276,7 +290,7 @@ def test_a_limit_for_classifiers_is_refused_for_a_model_that_writes_text(limit, 
         return replace(loaded, task=task)
 
     monkeypatch.setattr(run, "_load_float", writes_text)
-    with pytest.raises(ModelError, match=rf"{limit} is for classification .* use average_bits"):
+    with pytest.raises(ModelError, match=rf"{limit} is for models with a head .* use average_bits"):
         simulated.run_quantize(root, budget={limit: 0.5})
 
 

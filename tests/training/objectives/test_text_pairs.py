@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,3 +156,15 @@ def test_a_source_is_read_once_for_all_classes(place: Path) -> None:
     assert found["accuracy"] == np.mean(np.argmin(one_by_one, axis=0) == split.labels)
     gold = sum(one_by_one[c][c] for c in range(3))
     assert found["nll"] == pytest.approx(gold / pairs.counts(np.arange(3))["labelled"], rel=1e-5)
+
+
+def test_pairs_of_texts_are_read_together_for_a_text_too(place: Path) -> None:
+    rows = [{"a": "open", "b": "file", "target": "read"}, {"a": "close", "b": "it", "target": "a"}]
+    for split in ("train", "validation"):
+        (place / "pairs" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows * 8)))
+    settings = {"text": ("a", "b"), "path": str(place / "pairs"), "objective": "text_to_text"}
+    data, model = FilesData.model_validate(settings), model_config(place / "t5", "t5")
+    with pytest.raises(UsageError, match="has 2 texts; say how they are read together"):
+        run_training(place, model=model, data_config=data, max_steps=1)
+    run_training(place, model=model, data_config=data, max_steps=1, template="{1} of {0}")
+    assert Task.read(place / "out" / "model").texts_read([("x", "y")]) == [("y of x",)]

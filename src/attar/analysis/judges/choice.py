@@ -64,6 +64,7 @@ def open_choice(config: DisablingStep, subject: Subject, split: Split) -> Choice
     Raises:
         ModelError: the data have no classes, the numbers of words and classes differ, or nothing
             says the template.
+        UsageError: the template names a text that the rows do not have.
     """
     words, template = _words(config, subject.loaded.task, subject.data)
     template = fitting_template(template, subject.data, subject.context.name)

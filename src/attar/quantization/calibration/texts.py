@@ -63,14 +63,18 @@ def calibration_texts(
     rows = choose_examples(len(train), examples, seed, data.name)
     named = named or NamedClasses.of_task(loaded)
     texts = train.rows(rows).texts
-    encoded = encoder.encode(named.render(texts) if named else texts)
+    if named is not None:
+        texts = named.render(texts)
+    elif loaded.task is not None:
+        texts = loaded.task.texts_read(texts)
+    encoded = encoder.encode(texts)
     is_writer = loaded.task is not None and loaded.task.objective == "text_to_text"
     writes_text = is_writer and named is None
     usual = generations.BATCH_SIZE if writes_text else BATCH_SIZE
     numbers = length_sorted(encoded.lengths, batch_size or usual)
     batches = [to_tensors(encoded.batch(batch)) for batch in numbers]
     if named is not None:
-        batches = [named.read_by(loaded, batch) for batch in batches]
+        batches = named.read_by(loaded, batches)
     elif writes_text:
         batches = generations.with_generations(loaded, batches, context)
     return CalibrationTexts(list(batches), rows.tolist(), seed)

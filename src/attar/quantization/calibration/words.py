@@ -2,10 +2,10 @@
 
 The problem: such a model never reads a plain row. Its encoder reads the row in a template, and its
 decoder the words of the classes, all of them, because the likeliest one is the answer. The idea:
-calibrate on just that. Every text is read in the template; the decoder reads one class's word a
-text, in turn, so that all words are seen and a pass costs no more than the texts.
+calibrate on that. Every text is read in the template; the decoder reads one class's word a text, in
+turn through all batches, so that C texts show all words and a pass costs no more than the texts.
 
-    decoder of row i reads   start, w₁ … wₙ₋₁      of class i mod C; its mask is 1 there
+    decoder of text i reads   start, w₁ … wₙ₋₁      of class i mod C; its mask is 1 there
 
 A decoder without an encoder reads the template alone. Left out: every word after every text.
 Shape letters: `B` texts, `S` tokens of a word, `C` classes.
@@ -13,8 +13,9 @@ Shape letters: `B` texts, `S` tokens of a word, `C` classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Self
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from attar.models.choice import Candidates, following_candidates, start_of, target_candidates
 from attar.models.load import LoadedModel
+from attar.models.task import filled
 from attar.quantization.calibration.real_tokens import DECODER_MASK
 
 
@@ -56,18 +58,30 @@ class NamedClasses:
         return cls.of(loaded, task.template, task.label_words)
 
     def render(self, texts: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        """Each row in the template."""
-        return [(self.template.format(*row),) for row in texts]
+        """Each row in the template.
 
-    def read_by(self, loaded: LoadedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A batch (B, T) with the words of the classes, in turn, for its decoder, (B, S)."""
+        Raises:
+            DataError: the template names a text that a row does not have.
+        """
+        return [(filled(self.template, row),) for row in texts]
+
+    def read_by(
+        self, loaded: LoadedModel, batches: Sequence[Mapping[str, Tensor]]
+    ) -> list[dict[str, Tensor]]:
+        """Batches (B, T) with the words of the classes, in turn, for the decoder, (B, S)."""
         if not loaded.model.config.is_encoder_decoder:
-            return dict(batch)
+            return [dict(batch) for batch in batches]
         start = start_of(loaded.model)
-        fed = [(start, *ids[:-1]) for ids in self.candidates.ids]
-        rows = [fed[row % len(fed)] for row in range(len(batch["input_ids"]))]
-        longest = max(map(len, rows))
-        ids = torch.tensor([[*row, *[start] * (longest - len(row))] for row in rows])
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = (torch.arange(longest) < lengths[:, None]).to(torch.int64)
-        return {**batch, "decoder_input_ids": ids, DECODER_MASK: mask}
+        words = cycle([(start, *ids[:-1]) for ids in self.candidates.ids])
+        return [_with_words(batch, words, start) for batch in batches]
+
+
+def _with_words(
+    batch: Mapping[str, Tensor], words: Iterator[tuple[int, ...]], start: int
+) -> dict[str, Tensor]:
+    rows = list(islice(words, len(batch["input_ids"])))
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[start] * (longest - len(row))] for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(longest) < lengths[:, None]).to(torch.int64)
+    return {**batch, "decoder_input_ids": ids, DECODER_MASK: mask}

@@ -124,11 +124,10 @@ def _task_for(task: Task | None, data: TextData, step: str) -> Task:
     """The model's task, if it is what the data is for."""
     assert task is not None, "a model without a task is refused when it is loaded"
     if task.has_language_head:
-        words = task.label_words
-        made = f"names classes by words ({', '.join(words)})" if words else "is for text_to_text"
         raise ModelError(
             f"{step}: quantization-aware training knows models with a head for classes or a "
-            f"number, this one {made}; use a method without training, such as outlier_suppression"
+            f"number, this one {task.answers}; use a method without training, such as "
+            "outlier_suppression"
         )
     is_same = task.objective == data.objective
     if not is_same or set(task.label_names) != set(data.label_names):

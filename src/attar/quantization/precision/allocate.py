@@ -70,11 +70,9 @@ def check_budget(
         return None
     limit = "max_latency_ms" if budget.max_latency_ms is not None else "max_accuracy_drop"
     if loaded.task is not None and loaded.task.has_language_head:
-        words = loaded.task.label_words
-        made = f"names classes by words ({', '.join(words)})" if words else "is for text_to_text"
         raise ModelError(
             f"{context.name}: budget {limit} is for models with a head for classes or a number, "
-            f"this one {made}; use average_bits"
+            f"this one {loaded.task.answers}; use average_bits"
         )
     if budget.max_latency_ms is not None:
         require("openvino", "export")

@@ -48,7 +48,9 @@ def task_for(
             f"{step}: objective is {objective!r}, but data {data.name!r} is for "
             f"{data.objective}; leave objective out, or name other data"
         )
-    if (config.template or config.label_words) and not learns_words:
+    if (config.template and objective != "text_to_text") or (
+        config.label_words and not learns_words
+    ):
         raise UsageError(
             f"{step}: template and label_words name classes by words, which needs data with "
             f'classes and objective = "text_to_text"; data {data.name!r} is for {data.objective} '
@@ -68,10 +70,9 @@ def task_for(
         "metrics": metrics_for(data.objective, data.metrics),
     }
     if learns_words:
-        settings |= {
-            "label_words": config.label_words or data.label_names,
-            "template": fitting_template(config.template, data, step),
-        }
+        settings["label_words"] = config.label_words or data.label_names
+    if objective == "text_to_text":
+        settings["template"] = fitting_template(config.template, data, step)
     if data.objective == "text_to_text":
         settings |= {
             "max_target_length": config.max_target_length,

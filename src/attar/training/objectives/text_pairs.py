@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from attar.data.prompts import INPUTS
 from attar.data.tables import Split
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import DataError
@@ -25,9 +26,6 @@ from attar.models.task import Task
 from attar.numerics.metrics import METRICS
 from attar.training.objectives.evaluating import evaluating, in_order_of_length
 from attar.training.objectives.next_tokens import finite, language_metrics, nats_of_rows
-
-READ = ("input_ids", "attention_mask")
-"""What an encoder is fed of a source."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class TextPairs:
         Raises:
             DataError: a row has no class, so there is no word to write.
         """
-        source = encoder.encode([(task.prompt(texts),) for texts in split.texts])
+        source = encoder.encode(task.texts_read(split.texts))
         if not task.label_words:
             target = target_encoder.encode([(text,) for text in split.targets or ()])
             return cls(source, target, np.arange(len(split)), start)
@@ -150,7 +148,7 @@ class TextPairs:
         with evaluating(model):
             for rows in in_order_of_length(self.lengths, batch_size):
                 source = self.source.batch(rows)
-                read = [torch.from_numpy(source[name]).to(model.device) for name in READ]
+                read = [torch.from_numpy(source[name]).to(model.device) for name in INPUTS]
                 nats_NC[rows] = -word_scores(model, candidates, *read).cpu().to(torch.float64)
                 after_batch()
         return finite(nats_NC)
