@@ -35,8 +35,8 @@ def page(file: Path) -> str:
     the outliers."""
     everything = read_cells(file)
     twice = [key for key, n in Counter(map(key_of, everything)).items() if n > 1]
-    if twice or any("learning_rate" in cell for cell in everything):
-        raise SystemExit(f"{file} has cells of several rates, or one twice: {twice[:3]}")
+    if twice or any({"learning_rate", "longer"} & {*cell} for cell in everything):
+        raise SystemExit(f"{file} has cells of other rates or lengths, or one twice: {twice[:3]}")
     scales = [cell for cell in everything if cell["method"] == SCALES]
     taught = [cell for cell in everything if cell["method"] not in (SCALES, TEACHER)]
     teachers = [cell for cell in everything if cell["method"] == TEACHER]

@@ -6,10 +6,10 @@
 
 TEACHERS holds <task>/model, fine-tuned classifiers (recipes/glue_teachers.toml makes them); --data
 holds <task>/<split>.jsonl.gz; --work keeps the teachers' cached answers. The methods are the train
-steps of recipes/eofd_minilm.toml, so a method written there is in the table; only data, epochs,
-seed, and with --rates the learning rate are changed here. A cell is one task, one method, one seed
-(and rate); it is appended to the file of cells, so that a stopped table goes on, and two processes
-with different --tasks may share the file.
+steps of recipes/eofd_minilm.toml, so a method written there is in the table; only data, epochs and
+seed are changed here, and the learning rate where --rates asks for others. A cell is one task, one
+method, one seed; it is appended to the file of cells, so that a stopped table goes on, and two
+processes with different --tasks may share the file. Other rates or lengths belong in other files.
 The state after the last step counts, judged once on the validation split: nothing is chosen by it.
 Of every student it is also asked what became of the teacher's outlier dimensions, and what 8 and 6
 bits cost it by the plainest method, min-max.
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", help="default: all of the recipe")
     parser.add_argument("--rates", nargs="+", type=float, help="learning rates to choose from")
+    parser.add_argument("--longer", type=int, default=1, help="times the epochs of the table")
     parser.add_argument("--max-steps", type=int, help="a trial: so many steps and no more")
     parser.add_argument("--scales", action="store_true", help="measure the losses at step 0, stop")
     arguments = parser.parse_args()
@@ -85,7 +86,7 @@ def main() -> None:
     methods = arguments.methods or [TEACHER, *methods_of(load_recipe(RECIPE))]
     # seed by seed: stopped early, the table has fewer seeds and no empty rows
     cells: list[dict[str, Any]] = [
-        {"task": task, "method": method, "seed": seed} | rate
+        {"task": task, "method": method, "seed": seed} | rate | longer(arguments.longer)
         for seed, task, method, rate in product(
             arguments.seeds, arguments.tasks, methods, rates_of(arguments.rates)
         )
@@ -103,6 +104,11 @@ def methods_of(recipe: Recipe) -> list[str]:
 def rates_of(rates: Sequence[float] | None) -> list[dict[str, float]]:
     """What a cell is told of its learning rate: nothing where the recipe's is taken."""
     return [{"learning_rate": rate} for rate in rates] if rates else [{}]
+
+
+def longer(factor: int) -> dict[str, int]:
+    """What a cell is told of its length: nothing where it is the table's."""
+    return {"longer": factor} if factor != 1 else {}
 
 
 def waiting(cells: Sequence[Mapping[str, Any]], file: Path) -> Iterator[dict[str, Any]]:
@@ -132,7 +138,8 @@ def append(file: Path, cell: Mapping[str, Any]) -> None:
 
 
 def key_of(cell: Mapping[str, Any]) -> tuple[Any, ...]:
-    return cell["task"], cell["method"], cell["seed"], cell.get("learning_rate")
+    given = (cell.get(name) for name in ("learning_rate", "longer"))
+    return cell["task"], cell["method"], cell["seed"], *given
 
 
 class Task:
@@ -171,13 +178,19 @@ class Task:
             "eofd", folder, scratch, inputs, data, folder, Progress(quiet=True), seed=seed
         )
 
-    def measure(self, task: str, method: str, seed: int, **rate: float) -> dict[str, Any]:
+    def measure(
+        self, task: str, method: str, seed: int, *, longer: int = 1, **rate: float
+    ) -> dict[str, Any]:
         """Train one student, and look at what it became; the teacher is only looked at."""
         if method == TEACHER:
             return self.aftermath(self.inputs[TEACHER] / "model", seed)
         step = self.recipe.steps[method]
         assert isinstance(step, TrainStep)
-        changed = {"epochs": EPOCHS[task], "seed": seed, "max_steps": self.arguments.max_steps}
+        changed = {
+            "epochs": longer * EPOCHS[task],
+            "seed": seed,
+            "max_steps": self.arguments.max_steps,
+        }
         changed |= rate
         inputs = self.inputs | self.answers
         began = time.perf_counter()
