@@ -81,7 +81,8 @@ def task_for(
     try:
         return Task(**settings)
     except ValidationError as error:
-        raise UsageError(f"{step}: {error.errors()[0]['msg']}") from error
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{step}: {message}") from error
 
 
 def selecting_metrics(task: Task) -> tuple[str, ...]:
