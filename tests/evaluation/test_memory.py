@@ -85,6 +85,14 @@ def test_a_float_model_is_measured_with_torch(tmp_path: Path) -> None:
     assert 0 < found.model_mib < found.peak_rss_mib
 
 
+def test_a_process_that_ends_without_a_figure_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    with pytest.raises(ResourceError, match=r"ended with 0 \(no message\).*memory = false"):
+        measure_memory(tmp_path, TEXTS, **ASK)
+
+
 def test_a_process_that_fails_is_reported_with_its_last_words(tmp_path: Path) -> None:
     folder = write_deployed(tmp_path / "cut", 64)
     (folder / ONNX_FILE).write_bytes(b"")

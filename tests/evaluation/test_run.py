@@ -151,13 +151,14 @@ def test_a_request_to_stop_is_heard_between_two_batches(tmp_path: Path) -> None:
 def test_a_measurement_that_fails_while_stopping_is_no_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request arrives during the last one, whose process dies of the same signal."""
+    """The request arrives during the last one, whose process dies of the same signal. (Not SIGINT:
+    what a shell starts in the background ignores it.)"""
     config = classifiers.write_rows(tmp_path / "data")
     folders = {"a": classifiers.write_classifier(tmp_path / "a")}
     asked = threading.Event()
     context = classifiers.context_for(tmp_path, config, folders, should_stop=asked.is_set)
     killed = tmp_path / "interpreter"
-    killed.write_text("#!/bin/sh\ncat > /dev/null; kill -INT $$\n")
+    killed.write_text("#!/bin/sh\ncat > /dev/null; kill -TERM $$\n")
     killed.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(killed))
 

@@ -115,14 +115,15 @@ def measure_memory(
         )
     except subprocess.TimeoutExpired as error:
         raise ResourceError(f"measuring the memory of {folder} took over {TIMEOUT_S} s") from error
-    if done.returncode != 0:
+    figures = done.stdout.splitlines()[-1:]
+    if done.returncode != 0 or not figures:
         words = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise ResourceError(
             f"the process measuring the memory of {folder} ended with {done.returncode} "
             f"({words[0]}); a negative number is the signal that killed it, -9 mostly for lack of "
             "memory; set memory = false to go without"
         )
-    return PeakMemory(**json.loads(done.stdout.splitlines()[-1]))
+    return PeakMemory(**json.loads(figures[0]))
 
 
 def _runtime_of(folder: Path) -> tuple[str, ...]:
