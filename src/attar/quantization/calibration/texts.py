@@ -55,7 +55,8 @@ def calibration_texts(
         seed: which examples; None: the recipe's seed.
         named: how the model is asked for a class; None: as its task says.
     Raises:
-        DataError: fewer training rows than examples.
+        DataError: fewer training rows than examples, or a row without a text that the model's
+            template names.
         StoppedError: the process was asked to stop while the model wrote.
     """
     seed = context.seed if seed is None else seed
