@@ -42,6 +42,7 @@ from attar.quantization.calibration.calibrate import (
     to_tensors,
 )
 from attar.quantization.config import QuantizeStep
+from attar.quantization.ranges.token_wise_clipping import NUM_CANDIDATES
 from attar.quantization.solve import prepare_, simulated, solve
 from attar.step import StepContext
 from record import table, write_page
@@ -158,6 +159,7 @@ class Bench:
             "score": score,
             "float": self.float_score,
             "seconds": seconds,
+            "threads": torch.get_num_threads(),
             "alpha": details.get("clipping", {}).get("alpha"),
             "start": details.get("ranges", {}).get("start"),
             "kept_epoch": details.get("reconstruction", {}).get("kept_epoch"),
@@ -181,21 +183,34 @@ def page(file: Path) -> str:
         "Weights, embeddings and activations at the same width; attention probabilities included. "
         f"{EXAMPLES} calibration texts; mean ± standard deviation over calibration seeds (n). "
         "SST-2 and MRPC accuracy, CoLA Matthews, STS-B Spearman, × 100. The last columns are the "
-        "mean over the tasks, its 95 % interval over seeds, and the mean seconds of a calibration "
-        "on one thread, beside other work.",
+        "mean over the tasks, its 95 % interval over seeds, and the mean seconds of a calibration, "
+        f"with {_threads(cells)}, beside other work.",
         f"{len(cells)} cells; one that is missing was not run yet, and a mean is over the tasks of "
         "its row alone: rows of a width with holes are not to be compared by it.",
         floats(cells),
     ]
     for width in sorted({cell["width"] for cell in cells}, reverse=True):
         parts += [f"## W{width}A{width}", width_table([c for c in cells if c["width"] == width])]
-    alphas = [c["alpha"] for c in cells if c["method"] == "outlier_suppression" and c["alpha"]]
-    if alphas:
-        parts.append(
-            f"Of the coarse stage's 90 α from 1 to 0.11 the chosen was {min(alphas):.2f} at the "
-            f"lowest and {statistics.median(alphas):.2f} in the median."
-        )
+        parts += _alphas(cells, width)
     return "\n\n".join(parts)
+
+
+def _threads(cells: Sequence[Mapping[str, Any]]) -> str:
+    """What the cells say of their threads; the first ones were made with one and say nothing."""
+    found = sorted({cell.get("threads", 1) for cell in cells})
+    return " or ".join(map(str, found)) + (" thread" if found == [1] else " threads")
+
+
+def _alphas(cells: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
+    """How much the coarse stage of the paper's method clipped at a width."""
+    own = [c for c in cells if c["width"] == width and c["method"] == "outlier_suppression"]
+    alphas = [cell["alpha"] for cell in own if cell["alpha"]]
+    if alphas:
+        yield (
+            f"Of the coarse stage's {NUM_CANDIDATES[width]} α, from 1 downwards by hundredths, the "
+            f"chosen was {min(alphas):.2f} at the lowest and {statistics.median(alphas):.2f} in "
+            "the median."
+        )
 
 
 def floats(cells: Sequence[Mapping[str, Any]]) -> str:

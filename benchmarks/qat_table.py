@@ -36,7 +36,12 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "PACT": {"method": "pact", "start": "minmax", "distil": False},
     "LSQ+": {"method": "lsq_plus", "start": "mean_3sigma", "distil": False},
     "LSQ+ with KD": {"method": "lsq_plus", "start": "mean_3sigma", "distil": True},
-    "coarse start, LSQ+, KD (the paper's)": {"method": "lsq_plus", "start": START, "distil": True},
+    "gamma migration, coarse start, LSQ+, KD (the paper's)": {
+        "method": "lsq_plus",
+        "start": START,
+        "distil": True,
+        "transform": "gamma",
+    },
     "OS+ transform, auto start, LSQ+, KD (ours)": {
         "method": "lsq_plus",
         "start": "auto",

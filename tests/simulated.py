@@ -74,12 +74,17 @@ class QuantizedRun:
 
 
 def run_quantize(
-    root: Path, family: str = "bert", scratch: Path | None = None, **settings: Any
+    root: Path,
+    family: str = "bert",
+    scratch: Path | None = None,
+    objective: str = "classification",
+    **settings: Any,
 ) -> QuantizedRun:
     """Run the real step on a tiny model and tiny data below `root`.
 
     Args:
         scratch: None: a new one, as for a step that was never begun.
+        objective: the data's.
     """
     from pydantic import TypeAdapter
 
@@ -103,7 +108,9 @@ def run_quantize(
         folder=artifact,
         scratch=scratch or root / ".scratch" / artifact.name,
         inputs={"student": float_folder},
-        data={"texts": FilesData(path=str(root / "texts"))},
+        data={
+            "texts": FilesData.model_validate({"path": str(root / "texts"), "objective": objective})
+        },
         recipe_folder=root,
         progress=Progress(quiet=True),
     )

@@ -19,6 +19,11 @@ BASE = {"model": "m", "calibration": {"data": "texts"}}
         ({"method": "lsq_plus", "refine": False}, "nothing of this method is left"),
         ({"method": "lsq", "weights": "gptq"}, "thrown away"),
         ({"method": "minmax", "smoothquant_alpha": 0.7}, "SmoothQuant alone"),
+        (
+            {"method": "smoothquant", "transform": "gamma", "smoothquant_alpha": 0.7},
+            "SmoothQuant alone",
+        ),
+        ({"method": "minmax", "budget": {"max_latency_ms": 3, "widths": [4, 8]}}, "int8 and float"),
         ({"method": "minmax", "budget": {}}, "exactly one"),
         ({"method": "minmax", "budget": {"average_bits": 5, "max_latency_ms": 3}}, "exactly one"),
     ],

@@ -24,10 +24,11 @@ from attar.quantization.calibration.real_tokens import DECODER_MASK as MASK
 from attar.quantization.calibration.texts import calibration_texts
 from attar.quantization.config import QuantizeStep
 
-FAMILIES = {"words": "bart", "running": "gpt2"}
+FAMILIES = {"words": "bart", "running": "gpt2", "no sites": "t5"}
 TASKS: dict[str, dict[str, Any]] = {
     "words": language_runs.WORDED,
     "running": {"objective": "causal_lm"},
+    "no sites": language_runs.WORDED,
 }
 PLAIN = {"method": "minmax"}
 TRAINED = {"method": "lsq_plus", "start": "minmax"}
@@ -36,6 +37,7 @@ MEAN: dict[str, Any] = {"method": "minmax", "budget": {"average_bits": 4.0}}
 WORDS = r"names classes by words \(poor, great film\); use"
 REFUSED = [
     ("words", TRAINED, f"quantization-aware training knows .*{WORDS} a method without training"),
+    ("no sites", PLAIN, "no quantization sites are known for family 't5'"),
     ("words", DROP, f"budget max_accuracy_drop .*{WORDS} average_bits"),
     *(
         ("running", settings, "'m' is made for causal_lm; .* quantize a classifier")

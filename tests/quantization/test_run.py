@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 import simulated
 import tiny
-from attar.errors import DataError, ModelError
+from attar.errors import DataError, ModelError, UsageError
 from attar.models.load import load_model
 from attar.models.simulated.quantized import load_simulated
 from attar.models.task import Task
@@ -167,6 +168,39 @@ def test_a_model_without_a_task_is_refused(tmp_path):
     tiny.tiny_model("bert", bare=True).save_pretrained(tmp_path / "float")
     with pytest.raises(ModelError, match=r"no classification head; fine-tune it with a train"):
         simulated.run_quantize(tmp_path)
+
+
+def write_regression(root: Path) -> None:
+    """A tiny model that answers with a number, and texts with scores."""
+    simulated.write_float_model(root / "float", num_labels=1)
+    task = Task.read(root / "float")
+    changed = task.model_copy(update={"objective": "regression", "label_names": ()})
+    (root / "float" / "task.json").unlink()
+    changed.write(root / "float")
+    folder = simulated.write_texts(root / "texts")
+    for file in folder.glob("*.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        scored = [{"text": row["text"], "label": len(row["text"]) / 10} for row in rows]
+        file.write_text("".join(json.dumps(row) + "\n" for row in scored))
+
+
+@pytest.mark.parametrize("method", ["percentile", "outlier_suppression", "auto"])
+def test_a_model_that_answers_with_a_number_is_quantized(method, tmp_path):
+    write_regression(tmp_path)
+    run = simulated.run_quantize(tmp_path, method=method, objective="regression")
+    assert run.metrics["logits_sqnr_db"] > 10
+    assert Task.read(run.folder).objective == "regression"
+
+
+def test_a_loss_of_distributions_is_refused_where_a_number_is_answered(tmp_path, monkeypatch):
+    def nothing_is_read(*given, **more):
+        raise AssertionError("texts were read")
+
+    monkeypatch.setattr("attar.quantization.run.calibration_texts", nothing_is_read)
+    write_regression(tmp_path)
+    for method in ("token_wise_clipping", "auto"):
+        with pytest.raises(UsageError, match=r"answers with a number, .* or set loss = \"mse\""):
+            simulated.run_quantize(tmp_path, method=method, loss="kl")
 
 
 def test_a_model_that_is_not_finite_is_refused(tmp_path):

@@ -48,6 +48,17 @@ class Budget(Config):
     """Bits a tensor may be given."""
 
     @model_validator(mode="after")
+    def _widths_are_read(self) -> Budget:
+        usual = type(self).model_fields["widths"].default
+        if self.max_latency_ms is not None and self.widths != usual:
+            raise ValueError(
+                f"widths are {list(self.widths)}, but max_latency_ms chooses between int8 and "
+                "float alone, because every width runs at the speed of 8 bits; remove widths, or "
+                "set average_bits or max_accuracy_drop"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_one_limit(self) -> Budget:
         limits = (self.average_bits, self.max_latency_ms, self.max_accuracy_drop)
         given = sum(limit is not None for limit in limits)
@@ -92,7 +103,7 @@ class QuantizeSettings(Config):
     def _nothing_is_ignored(self) -> QuantizeSettings:
         # by its value: a recipe that was written out names every setting, the default ones too
         usual = type(self).model_fields["smoothquant_alpha"].default
-        is_read = "smoothquant" in (self.transform, getattr(self, "method", None))
+        is_read = (self.transform or getattr(self, "method", None)) == "smoothquant"
         if self.smoothquant_alpha != usual and not is_read:
             raise ValueError(
                 "smoothquant_alpha is read by SmoothQuant alone; "

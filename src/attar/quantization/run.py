@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from attar.artifacts import write_json
 from attar.data.load import load_data
 from attar.data.tokenize import TextEncoder
-from attar.errors import ModelError
+from attar.errors import ModelError, UsageError
 from attar.models.load import LoadedModel, load_model
 from attar.models.simulated.packing import size_mib, write_tensors
 from attar.models.simulated.qparams import ModelQParams
@@ -109,6 +109,7 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
             "fine-tune it with a train step first"
         )
     _require_known_answers(config, loaded.task)
+    family_of(loaded.model)  # refuses a model without sites before a text is read
     for note in loaded.notes:
         context.progress.warn(note)
     use_attar_attention_(loaded.model)
@@ -116,16 +117,23 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
 
 
 def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
-    """Refuse a model that goes on with a text: calibration here reads rows, not running text.
+    """Refuse a model that goes on with a text, because calibration here reads rows and no running
+    text, and a loss that says nothing of what the model answers.
 
     Raises:
-        ModelError: it does.
+        ModelError: it goes on with a text.
+        UsageError: KL between distributions, asked of a model that answers with a number.
     """
     if task.objective == "causal_lm":
         raise ModelError(
             f"model {config.model!r} {task.answers}; quantize knows classification, "
             "regression and text_to_text: evaluate it in float, or quantize a classifier (a train "
             'step with objective = "classification")'
+        )
+    if task.objective == "regression" and getattr(config, "loss", "mse") == "kl":
+        raise UsageError(
+            f'model {config.model!r} answers with a number, and loss = "kl" compares distributions '
+            'over classes: it is 0 whatever the number; remove it, or set loss = "mse"'
         )
 
 

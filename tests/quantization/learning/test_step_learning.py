@@ -65,6 +65,18 @@ def test_learned_steps_help_texts_they_were_not_learned_from(learned):
     assert found.grids != start.grids and found.weights is start.weights
 
 
+def test_the_largest_move_is_told_and_bounded_by_rate_and_updates(learned):
+    """Adam moves by at most about its rate an update: here 4 epochs of 6 batches at 3e-3."""
+    _, start, found = learned
+    fine = found.details["fine"]
+    pairs = zip(start.grids, found.grids, strict=True)
+    moves = [abs(new.scale / old.scale - 1) for old, new in pairs]
+    if fine["kept_epoch"] == fine["epochs"]:
+        assert fine["largest_move"] == pytest.approx(max(moves))
+    smallest = min(grid.scale for grid in start.grids)
+    assert 0.01 < fine["largest_move"] < 4 * 6 * 3e-3 / smallest
+
+
 def test_the_losses_told_are_those_of_the_grids_that_are_stored(learned):
     problem, start, found = learned
     fine = found.details["fine"]

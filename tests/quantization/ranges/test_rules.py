@@ -71,6 +71,19 @@ def test_three_sigma_never_reach_beyond_the_values():
     assert (low, high) == pytest.approx((0.1, 0.1), abs=1e-8)
 
 
+def test_three_sigma_leave_attention_probabilities_whole():
+    """Twenty tokens look at one: μ + 3σ of their probabilities is far below the 0.9 it gets."""
+    config = StepSizeStep(model="m", calibration=TEXTS)
+    attended = torch.full((20, 20), 0.1 / 19)
+    attended[:, 0] = 0.9
+    seen = calibration(tokens=[torch.ones(3, 2)], probabilities=[attended])
+    plan = BitPlan(Bits(weight=8, embedding=8, activation=8))
+    whole = Problem(config, seen.context, None, plan, None, None, seen)  # type: ignore[arg-type]
+    assert attended.mean() + 3 * attended.std() < 0.7
+    low, high = mean_3sigma(whole).ranges[PROBABILITIES]
+    assert (low, high) == pytest.approx((0.1 / 19, 0.9))
+
+
 def test_a_token_range_is_a_quantile_of_the_tokens_extremes():
     """101 tokens whose largest values are 0 … 100 and whose smallest are 0 … −200."""
     steps = torch.arange(101.0)

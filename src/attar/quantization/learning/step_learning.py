@@ -9,7 +9,10 @@ where none beats the start, the start is.
     min over all (s, z) of  ‖f̂(x; s, z) − f(x)‖²      (Eq. 9; f̂ quantized with Eq. 6, f float)
 
 Adam, the learning rate falling along a cosine to zero. Attention probabilities are not learned:
-they are never clipped.
+they are never clipped. The published rate is absolute, 1e-5: with 256 texts in batches of 32, six
+to learn from, three epochs are 18 updates and move no step further than 1.8e-4. A step of 4 bits is
+a thousand times that, so at these settings the stage seldom changes an answer; `largest_move` says
+how far it came.
 Left out: learning the weights too, which is quantization-aware training (`qat`).
 Source: Outlier Suppression (Wei et al. 2022), section 4.2 and Algorithm 1, fine-grained stage.
 *Differs from the paper:* the held-out quarter, and the roll-back.
@@ -50,7 +53,8 @@ def learn_steps(problem: Problem, start: Solution) -> Solution:
     """Better grids for the sites of `start`, or `start` itself where nothing better was found.
 
     Returns: the solution with what happened in details["fine"]: the losses before and after, on the
-        batches learned from and on those held out, the epoch kept (0: the start), and seconds.
+        batches learned from and on those held out, the epoch kept (0: the start), the largest move
+        of a step as a share of itself, and seconds.
     Raises:
         StoppedError: the process was asked to stop; the stage begins again on resume.
     """
@@ -69,12 +73,14 @@ def learn_steps(problem: Problem, start: Solution) -> Solution:
             if error < best:
                 kept, best, grids = epoch, error, stage.grids()
         after = (stage.error(learned), error)
+        moved = _largest_move(start.grids, stage.grids())
     details = {
         "rolled_back": kept == 0,
         "kept_epoch": kept,
         "epochs": config.epochs,
         "learning_rate": config.learning_rate,
         "loss": stage.loss,
+        "largest_move": moved,
         "learned": {"batches": len(learned), "before": before[0], "after": after[0]},
         "held_out": {
             "batches": len(held_out),
@@ -138,6 +144,13 @@ class _FineStage:
             log_q, log_p = (torch.log_softmax(logits, dim=-1) for logits in (found, wanted))
             return (log_p.exp() * (log_p - log_q)).sum(), found.numel() // found.shape[-1]
         return (found - wanted).square().sum(), found.numel()
+
+
+def _largest_move(start: Sequence[SiteQParams], found: Sequence[SiteQParams]) -> float:
+    """max |s' − s| / s over the grids: whether learning moved a step at all."""
+    return max(
+        abs(new.scale - old.scale) / old.scale for old, new in zip(start, found, strict=True)
+    )
 
 
 def hold_out(problem: Problem, otherwise: str) -> tuple[list[int], list[int]]:
