@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +10,21 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    BertForSequenceClassification,
+    T5ForSequenceClassification,
+)
 
 import tiny
-from attar.losses.targets import Targets
+from attar.errors import ModelError
+from attar.losses.targets import UNLABELLED, Targets
 from attar.losses.terms.term import Needs
+from attar.models.task import Generation
 from attar.training.forward import forward
 from attar.training.sensitivity import sensitivities_of
+from language_runs import write_random, write_tokenizer
 from training_runs import prepare, read_history, run_training
 
 LENGTHS = (6, 4)
@@ -75,6 +85,75 @@ def test_batches_add_up() -> None:
         for left, right in zip(whole[one], cut[other], strict=True):
             torch.testing.assert_close(left.squares, right.squares)
             assert left.first_share == right.first_share
+
+
+@pytest.mark.parametrize("family", ["t5", "t5_gated", "bart", "gpt2", "llama"])
+@pytest.mark.parametrize("writes", [True, False])
+def test_every_hidden_state_of_every_stack_is_reached(family: str, writes: bool) -> None:
+    """A state that the answer does not depend on at all would be a gradient cut on the way."""
+    config = tiny.tiny_config(family)
+    model = tiny.tiny_model(family)
+    inputs = tiny.tiny_batch()
+    mask, labels = inputs["attention_mask"], torch.tensor([0, 1, 2])
+    stacks = ("encoder", "decoder") if config.is_encoder_decoder else ("decoder",)
+    if writes:
+        made = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = made.from_config(config).eval()
+        labels = torch.where(mask.bool(), inputs["input_ids"], UNLABELLED)
+    if writes and config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = inputs["input_ids"]
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    teacher: Any = SimpleNamespace(model=model, input_names=("input_ids", "attention_mask"))
+    targets = Targets(labels, dict.fromkeys(stacks, mask))
+    found = sensitivities_of(teacher, [(inputs, targets)], 0)
+    assert tuple(found) == stacks
+    for stack, states in found.items():
+        assert len(states) == config.num_hidden_layers + 1
+        for state in states:
+            assert bool((state.squares.sum(dim=0) > 0).all()), stack
+
+
+def bare(folder: Path, *, architecture: str | None = None) -> Path:
+    """A BERT without its classifier."""
+    model = BertForSequenceClassification.from_pretrained(folder)
+    model.base_model.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = [architecture] if architecture else None
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ["BertModel", None])
+def test_a_teacher_without_a_head_is_refused(tmp_path: Path, architecture: str | None) -> None:
+    place = prepare(tmp_path)
+    bare(tiny.write_tiny_bert(place / "teacher", seed=1), architecture=architecture)
+    losses = [{"kind": "cross_entropy"}, {"kind": "sensitivity_mse"}]
+    with pytest.raises(ModelError, match=r"no answer to depend on.*use hidden_mse instead"):
+        run_training(place, teacher="teacher", losses=losses)
+    losses[1] = {"kind": "hidden_mse"}
+    assert run_training(place, teacher="teacher", losses=losses, max_steps=1)["steps"] == 1
+
+
+def test_a_masked_language_model_has_an_answer(tmp_path: Path) -> None:
+    place = prepare(tmp_path)
+    tiny.write_tiny_masked_lm(place / "teacher")
+    made = {"from": "teacher", "keep_blocks": [1], "new_head": True}
+    losses = [{"kind": "sensitivity_mse"}]
+    run_training(place, model=made, teacher="teacher", losses=losses, max_steps=1)
+
+
+def test_a_classifier_does_not_say_what_each_token_s_answer_depends_on(tmp_path: Path) -> None:
+    place = prepare(tmp_path)
+    words = {"objective": "text_to_text", "template": "film: {0}", "label_words": ["bad", "good"]}
+    task = {"objective": "text_to_text", "generation": Generation()}
+    write_random(place / "t5", "t5", **task)
+    classes = T5ForSequenceClassification.from_pretrained(place / "t5", num_labels=2)
+    write_tokenizer(place / "teacher")
+    classes.save_pretrained(place / "teacher")
+    losses = [{"kind": "sensitivity_mse"}]
+    with pytest.raises(ModelError, match=r"once a text, the student once a token.*hidden_mse"):
+        run_training(place, model="t5", teacher="teacher", losses=losses, **words)
 
 
 @pytest.mark.parametrize("with_it", [True, False])

@@ -80,9 +80,8 @@ def _add_batch_(
         centred = logits - logits.mean(dim=-1, keepdim=True) if logits.shape[-1] > 1 else logits
         signs = torch.randint(0, 2, centred.shape, generator=generator).to(centred) * 2 - 1
         states = [(stack, state) for stack, own in outputs.hidden.items() for state in own]
-        gradients = torch.autograd.grad(
-            (signs * centred).sum(), [state for _, state in states], allow_unused=True
-        )
+        # A state that the answer is not reached from is an error: zeros would weigh as if measured.
+        gradients = torch.autograd.grad((signs * centred).sum(), [state for _, state in states])
     for stack, mask in targets.masks.items():
         first, real = torch.zeros_like(mask), mask.sum()
         first[:, 0] = mask[:, 0]
@@ -92,10 +91,9 @@ def _add_batch_(
         width = outputs.hidden[stack][0].shape[-1]
         kept = sums.setdefault(stack, [torch.zeros(2, width).double() for _ in own])
         for total, gradient in zip(kept, own, strict=True):
-            if gradient is not None:
-                squares = gradient.double().square()
-                total[0] += (squares * first.unsqueeze(-1)).sum(dim=(0, 1)).cpu()
-                total[1] += (squares * (mask - first).unsqueeze(-1)).sum(dim=(0, 1)).cpu()
+            squares = gradient.double().square()
+            total[0] += (squares * first.unsqueeze(-1)).sum(dim=(0, 1)).cpu()
+            total[1] += (squares * (mask - first).unsqueeze(-1)).sum(dim=(0, 1)).cpu()
 
 
 def _mean_of(squares: Tensor, tokens: Tensor) -> Sensitivity:

@@ -69,33 +69,57 @@ def load_live(folder: Path, task: Task, *, needs: Needs, seed: int) -> LiveTeach
     """Load a teacher whose classes are in the task's order.
 
     Raises:
-        ModelError: made for something else, other classes, or no head where its predictions are
-            needed.
+        ModelError: made for something else, other classes, or no head where its answer is needed.
     """
-    fits = _fits(folder, task, needs.teacher_logits)
+    fits = _fits(folder, task, needs)
     loaded = load_model(folder, task=task if fits else None, seed=seed)
     for parameter in loaded.model.parameters():
         parameter.requires_grad_(False)
     return LiveTeacher(loaded, needs)
 
 
-def _fits(folder: Path, task: Task, predicts: bool) -> bool:
+def require_answer(folder: Path, needs: Needs) -> None:
+    """Refuse a teacher without a head where its answer counts: for its predictions, or for what
+    they depend on.
+
+    Raises:
+        ModelError: the folder names no head.
+    """
+    if says_its_task(folder):
+        return
+    if needs.teacher_logits:
+        raise ModelError(
+            f"teacher {folder} has no classification head, so it has no predictions to learn "
+            "from; fine-tune it in a step of its own and name that step, or use hidden_mse alone"
+        )
+    architectures: list[str] = read_config(folder).get("architectures") or [""]
+    if needs.sensitivity and not architectures[0].endswith("ForMaskedLM"):
+        raise ModelError(
+            f"teacher {folder} has no head, so it has no answer to depend on, and sensitivity_mse "
+            "weighs its hidden states by how much its answer depends on them; use hidden_mse "
+            "instead, or fine-tune it in a step of its own and name that step"
+        )
+
+
+def _fits(folder: Path, task: Task, needs: Needs) -> bool:
     """Whether the teacher's head answers what the student is asked.
 
     Args:
-        predicts: its predictions are compared; else only what is inside it counts.
+        needs: where its predictions are not among them, only what is inside it counts.
     Raises:
         ModelError: it must and does not.
     """
+    require_answer(folder, needs)
     if not says_its_task(folder):
-        if predicts:
-            raise ModelError(
-                f"teacher {folder} has no classification head, so it has no predictions to learn "
-                "from; fine-tune it in a step of its own and name that step, or use hidden_mse "
-                "alone"
-            )
         return False
+    predicts = needs.teacher_logits
     own = Task.read(folder)
+    if needs.sensitivity and task.has_language_head and not own.has_language_head:
+        raise ModelError(
+            f"teacher {folder} answers once a text, the student once a token, so sensitivity_mse "
+            "cannot ask what each token's answer depends on; use hidden_mse instead, or name a "
+            "teacher with a language head"
+        )
     is_ours = (folder / TASK_FILE).is_file()
     differences = _differences(own, task, is_ours=is_ours)
     if differences and predicts:
