@@ -59,7 +59,7 @@ def test_rows_made_from_others_are_refused(place: Path, tmp_path: Path) -> None:
     from attar.data.config import FilesData
 
     fewer = FilesData(path="films", text="text", train_rows=ROWS - 1)
-    with pytest.raises(DataError, match=r"from 48 training rows.*has 47.*the same seed"):
+    with pytest.raises(DataError, match=r"from 48 training rows.*has 47.*set data.films.rows_seed"):
         train(place, tmp_path, "labelled", data_config=fewer)
 
 

@@ -68,7 +68,7 @@ def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
             f"{folder} holds rows made from {source.get('rows')} training rows of data "
             f"{source.get('data')!r}; here data {data!r} has {len(train)} training rows, and they "
             "are not the same texts; name the same data in both steps, and where it has "
-            "train_rows, the same seed"
+            f"train_rows, set data.{data}.rows_seed, so that every seed reads the same rows"
         )
     texts: list[tuple[str, ...]] = []
     labels: list[float] = []

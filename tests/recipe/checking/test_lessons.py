@@ -70,6 +70,61 @@ def test_what_they_read_otherwise_is_a_mistake(overrides: list[str], said: str) 
         parse_recipe(RECIPE, overrides)
 
 
+MORE = """
+[steps.more]
+run = "augment"
+model = "lm"
+data = "docs"
+"""
+LEARNS = "steps.student.augmentation='more'"
+ANSWERS = "steps.answers.augmentation='more'"
+WITH_MORE = 'sweep={ steps = ["more", "answers", "student"], seed = [3, 4] }'
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        [FEW],
+        [FEW, WITH_MORE],
+        [SEEDS],
+        [FEW, SEEDS, "data.docs.rows_seed=3"],
+    ],
+)
+def test_made_rows_of_the_rows_a_step_reads_are_fine(overrides: list[str]) -> None:
+    assert "more" in parse_recipe(RECIPE + MORE, [LEARNS, ANSWERS, *overrides]).order
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            [LEARNS, "steps.student.teacher='teacher'", SEEDS],
+            r"steps\.student\.augmentation .* seeds 3, 4 here and 3 in the augment step 'more'; "
+            r"set data\.docs\.rows_seed = 3",
+        ),
+        (
+            [
+                *(LEARNS, "steps.student.teacher='teacher'"),
+                'sweep={ steps = ["student"], "student.seed" = [3, 4] }',
+            ],
+            "seeds 3, 4 here and 3 in the augment step",
+        ),
+        (
+            [LEARNS, "steps.student.teacher='teacher'", "steps.more.seed=7"],
+            "seeds 3 here and 7 in the augment step 'more'",
+        ),
+        (
+            [LEARNS, ANSWERS, BOTH],
+            r"steps\.answers\.augmentation .* seeds 3, 4 here and 3 in the augment step 'more'",
+        ),
+    ],
+)
+def test_made_rows_of_other_rows_are_a_mistake(overrides: list[str], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        parse_recipe(RECIPE + MORE, [FEW, *overrides])
+
+
 def test_a_cache_is_no_model() -> None:
     with pytest.raises(RecipeError, match="'answers' is a 'cache' step"):
         parse_recipe(RECIPE, ["steps.student.model='answers'"])

@@ -1,15 +1,20 @@
-"""Students and the caches they learn from: both must read the same rows.
+"""Steps that learn from what was made of rows: they must read the same rows.
 
 A cache step answers about the rows of its own data, cut and written as it says; a train step that
 names it as teacher is told at once what it says otherwise, and not after the teacher was trained.
-Which hidden states a loss needs depends on the depths of two models, so that is left to the step.
+An augment step makes rows of those that its own seed drew; a step that reads them beside others is
+told too. Which hidden states a loss needs depends on the depths of two models, so that is left to
+the plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from attar.distillation.config import AugmentStep
 from attar.recipe.checking.mistakes import Mistake
+from attar.recipe.keys import step_seed
 from attar.recipe.schema import Recipe
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
@@ -28,18 +33,28 @@ NOT_KEPT = {"attention_mse": "attention scores", "relation_kl": "queries, keys a
 
 
 def check_lessons(recipe: Recipe) -> list[Mistake]:
-    """Every train step whose teacher is a cache that it cannot learn from."""
+    """Every step whose teacher is a cache that it cannot learn from, or whose made rows were made
+    of others."""
     return [
         mistake
         for name, step in recipe.steps.items()
-        if isinstance(step, TrainStep)
-        for cache in [recipe.steps.get(step.teacher or "")]
-        if isinstance(cache, CacheStep)
-        for mistake in _mistakes(recipe, name, step, cache)
+        if isinstance(step, TrainStep | CacheStep)
+        for mistake in (*_of_cache(recipe, name, step), *_of_made_rows(recipe, name, step))
     ]
 
 
-def _mistakes(recipe: Recipe, name: str, step: TrainStep, cache: CacheStep) -> Iterator[Mistake]:
+def _of_made_rows(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
+    made = recipe.steps.get(step.augmentation or "")
+    if isinstance(made, AugmentStep) and made.data == step.data:
+        yield from _other_rows(recipe, name, "augmentation", "augment step")
+
+
+def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
+    if not isinstance(step, TrainStep):
+        return
+    cache = recipe.steps.get(step.teacher or "")
+    if not isinstance(cache, CacheStep):
+        return
     for setting in SHARED:
         own, other = getattr(step, setting), getattr(cache, setting)
         if own != other:
@@ -55,24 +70,36 @@ def _mistakes(recipe: Recipe, name: str, step: TrainStep, cache: CacheStep) -> I
                 f"{loss.kind} compares {NOT_KEPT[loss.kind]}, which a cache does not keep; name "
                 f"teacher = {cache.teacher!r} to ask it live, or leave this loss out",
             )
+    yield from _other_rows(recipe, name, "teacher", "cache")
+
+
+def _other_rows(recipe: Recipe, name: str, setting: str, what: str) -> Iterator[Mistake]:
+    """Whether the step that a setting names draws its `train_rows` with other seeds.
+
+    Args:
+        what: that step is, for the message.
+    """
+    step: Any = recipe.steps[name]
+    other = str(getattr(step, setting))
     data = recipe.data.get(step.data)
     if data is None or data.train_rows is None or data.rows_seed is not None:
         return
-    own_seeds, other_seeds = _seeds(recipe, name, step), _seeds(recipe, step.teacher or "", cache)
+    own_seeds, other_seeds = _seeds(recipe, name), _seeds(recipe, other)
     if own_seeds != other_seeds:
         yield Mistake(
-            ("steps", name, "teacher"),
+            ("steps", name, setting),
             f"train_rows of data {step.data!r} are drawn with the seeds {_said(own_seeds)} here "
-            f"and {_said(other_seeds)} in the cache {step.teacher!r}; set "
+            f"and {_said(other_seeds)} in the {what} {other!r}; set "
             f"data.{step.data}.rows_seed = {recipe.seed}, so that every seed reads the same rows",
         )
 
 
-def _seeds(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> tuple[int, ...]:
+def _seeds(recipe: Recipe, name: str) -> tuple[int, ...]:
     swept = recipe.sweep
-    if swept is not None and name in swept.steps and "seed" in swept.settings:
-        return tuple(swept.settings["seed"])
-    return (recipe.seed if step.seed is None else step.seed,)
+    for setting in (f"{name}.seed", "seed"):
+        if swept is not None and name in swept.steps and setting in swept.settings:
+            return tuple(swept.settings[setting])
+    return (step_seed(recipe.steps[name], recipe.seed),)
 
 
 def _said(value: object) -> str:
