@@ -19,7 +19,7 @@ from attar.analysis.judges.open import open_judge
 from attar.analysis.run import analyze
 from attar.analysis.studies.disabling import choose, stream_means
 from attar.data.tokenize import TextEncoder
-from attar.errors import ModelError
+from attar.errors import ModelError, UsageError
 from attar.models.task import Task
 from attar.progress import Progress
 from attar.step import StepContext
@@ -316,5 +316,9 @@ def test_what_cannot_be_judged_is_refused_before_anything_runs(languages: Path, 
         run_language(languages, "t5", "running")
     with pytest.raises(ModelError, match="no 'decoder'"):
         run_study(root, "disabling", stacks=["decoder"], **SMALL)
+    with pytest.raises(UsageError, match=r"judged by its classifier's head.*where template would"):
+        run_study(root, "disabling", template="{0}:", **SMALL)
+    with pytest.raises(UsageError, match=r"running text.*label_words and per_token would change n"):
+        run_language(languages, "gpt2", "running", label_words=["a", "b"], per_token=True)
     with pytest.raises(ValueError, match="every row would read the same"):
         disabling_step(template="no place")

@@ -40,12 +40,16 @@ def task_with(names: tuple[str, ...]) -> Task:
     return Task(objective=objective, label_names=names, max_length=16, input_names=INPUTS)
 
 
+def columns_of(names: tuple[str, ...], data: TextData) -> np.ndarray:
+    return output_columns("m", task_with(names), data, pytest.fail)
+
+
 def test_logits_of_a_reordered_model_give_the_same_predictions() -> None:
     data = data_with([0, 1, 2])
     logits = np.random.default_rng(0).normal(size=(50, 3))
     for order in ([0, 1, 2], [2, 0, 1], [1, 0, 2]):
         names = tuple(NAMES[i] for i in order)
-        columns = output_columns("m", task_with(names), data)
+        columns = columns_of(names, data)
         ours = predictions_from(logits[:, order][:, columns], data)
         assert (ours == logits.argmax(axis=1)).all()
 
@@ -56,32 +60,55 @@ def test_logits_of_a_reordered_model_give_the_same_predictions() -> None:
         (("red", "green", "violet"), r"only the model has \['violet'\].*only the data.*\['blue'\]"),
         (("red", "green"), r"only the model has \[\].*only the data have \['blue'\]"),
         (("red", "green", "blue", "x"), r"only the model has \['x'\].*only the data have \[\]"),
-        (("Red", "green", "blue"), r"only the model has \['Red'\]"),
+        (("reddish", "green", "blue"), r"only the model has \['reddish'\]"),
+        (("Red", "RED", "blue"), r"only the model has \['Red', 'RED'\].*data.*'red', 'green'"),
     ],
 )
 def test_classes_that_cannot_be_matched_by_name_are_refused(
     names: tuple[str, ...], told: str
 ) -> None:
     with pytest.raises(ModelError, match=told):
-        output_columns("student", task_with(names), data_with([0]))
+        columns_of(names, data_with([0]))
+
+
+def test_classes_that_training_matches_are_judged_and_the_other_spelling_is_said() -> None:
+    """As GLUE spells QNLI's, and as many a checkpoint does, in the other order."""
+    data = data_with([0, 1], names=("entailment", "not_entailment"))
+    warned: list[str] = []
+    task = task_with(("Not entailment", "Entailment"))
+    columns = output_columns("m", task, data, warned.append)
+    assert columns.tolist() == [1, 0]
+    assert warned == [
+        "model 'm', data 'colours': of its classes 'Entailment' is taken for 'entailment', "
+        "'Not entailment' is taken for 'not_entailment'"
+    ]
 
 
 def test_a_model_for_another_objective_is_refused() -> None:
     with pytest.raises(ModelError, match="'m' was made for regression, data 'colours' are for cla"):
-        output_columns("m", task_with(()), data_with([0]))
+        columns_of((), data_with([0]))
     with pytest.raises(ModelError, match="made for classification"):
-        output_columns("m", task_with(NAMES), data_with([0.5], names=()))
+        columns_of(NAMES, data_with([0.5], names=()))
 
 
 def test_a_regression_predicts_its_one_number() -> None:
     data = data_with([0.5, 1.0], names=(), metrics=("pearson",))
-    columns = output_columns("m", task_with(()), data)
+    columns = columns_of((), data)
     assert predictions_from(np.array([[2.5], [0.5]])[:, columns], data).tolist() == [2.5, 0.5]
 
 
 def test_an_empty_split_is_refused_with_the_numbers_of_the_others() -> None:
     with pytest.raises(DataError, match=r"0 rows.*train 7, validation 0; set aside: 1"):
         labelled_split(data_with([]), "validation")
+
+
+def test_a_mismatched_split_where_there_is_none_is_refused_with_the_splits_that_are() -> None:
+    told = (
+        r"data 'colours' has no split 'validation_mismatched', which is MNLI's alone: it has train "
+        r"\(7 rows\), validation \(1 rows\); leave split out, or name the GLUE task mnli"
+    )
+    with pytest.raises(DataError, match=told):
+        labelled_split(data_with([0]), "validation_mismatched")
 
 
 @pytest.mark.parametrize("names", [NAMES, ()])

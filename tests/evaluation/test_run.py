@@ -15,6 +15,7 @@ import pytest
 
 import classifiers
 import tiny
+from attar.data.config import GlueData
 from attar.data.load import load_data
 from attar.data.tokenize import TextEncoder
 from attar.errors import NonFiniteError, StoppedError
@@ -88,6 +89,46 @@ def test_every_figure_and_every_row_is_that_of_the_model_run_one_text_at_a_time(
         "label_names": list(classifiers.COLOURS),
         "metrics": ["accuracy"],
     }
+
+
+def test_classes_spelled_otherwise_are_judged_in_their_own_order(tmp_path: Path) -> None:
+    config = classifiers.write_rows(tmp_path / "data")
+    names = tuple(reversed(classifiers.COLOURS))
+    folders = {n: classifiers.write_classifier(tmp_path / n, names) for n in ("alike", "louder")}
+    file = folders["louder"] / "task.json"
+    task = json.loads(file.read_text())
+    file.write_text(json.dumps(task | {"label_names": [name.upper() for name in names]}))
+    stream = io.StringIO()
+    context = classifiers.context_for(tmp_path, config, folders, progress=Progress(stream))
+    found = evaluate(step("alike", "louder"), context)["models"]
+    assert found["louder"]["accuracy"] == found["alike"]["accuracy"]
+    assert "model 'louder', data 'colours': of its classes 'RED' is taken for" in stream.getvalue()
+
+
+def test_the_second_validation_set_of_mnli_is_measured_by_its_own_rows(tmp_path: Path) -> None:
+    names = ("entailment", "neutral", "contradiction")
+    folder = tmp_path / "glue" / "mnli"
+    folder.mkdir(parents=True)
+    sizes = {"train": 8, "validation_matched": 8, "validation_mismatched": 5}
+    for split, rows in sizes.items():
+        made = [{"premise": f"a {i}", "hypothesis": "the", "label": i % 3} for i in range(rows)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    model = classifiers.write_classifier(tmp_path / "model")
+    for file, named in (
+        ("task.json", {"label_names": names}),
+        ("config.json", {"id2label": dict(enumerate(names)), "label2id": None}),
+    ):
+        plain = json.loads((model / file).read_text())
+        (model / file).write_text(json.dumps(plain | named))
+    found = {}
+    for split in ("validation", "validation_mismatched"):
+        (tmp_path / split).mkdir()
+        data: Any = GlueData(source="glue", task="mnli", path=str(tmp_path / "glue"))
+        context = classifiers.context_for(tmp_path / split, data, {"model": model})
+        found[split] = evaluate(step("model", split=split), context)
+    assert {split: each["data"]["split"] for split, each in found.items()} == {s: s for s in found}
+    rows = [each["models"]["model"]["accuracy"]["n"] for each in found.values()]
+    assert rows == [each["data"]["rows"] for each in found.values()] == [8, 5]
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_other_intervals(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def open_judge(config: JudgedStudy, subject: Subject, context: StepContext) -> J
     require_classes_or_numbers(config, subject.loaded)
     task, data = subject.loaded.task, subject.data
     assert task is not None
-    columns = output_columns(config.model, task, data)
+    columns = output_columns(config.model, task, data, context.progress.warn)
     split = labelled_split(data, "validation")
     if len(split) > config.num_rows:
         drawn = generator(context.seed, "analysis rows").permutation(len(split))

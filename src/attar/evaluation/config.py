@@ -37,7 +37,8 @@ class EvaluateStep(Config):
     """Steps (trained, quantized, exported), or folders or hub ids of fine-tuned classifiers.
     Differences are against the first and against the one before."""
     data: str
-    split: Literal["validation", "test"] = "validation"
+    split: Literal["validation", "test", "validation_mismatched", "test_mismatched"] = "validation"
+    """The mismatched ones are MNLI's second sets, of other sources than its training texts."""
     batch_size: int = Field(32, gt=0)
     context: int | None = Field(None, gt=0)
     """Of running text: tokens a model reads at most before the one it predicts; None: as many as

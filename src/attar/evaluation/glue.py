@@ -3,7 +3,8 @@
 The problem: logit 0 of a model is "its" class 0, and nothing promises that the data number their
 classes alike. A model trained on (negative, positive) and data read as (positive, negative) give an
 accuracy of 1 − a: garbage without an error. The idea: classes are matched by *name*, before
-anything is computed, and a model whose names cannot be matched is refused.
+anything is computed, and a model whose names cannot be matched is refused. Names match as they do
+where a head or a teacher is read (`models.labels`): whatever can be trained can be judged.
 
     column of the logits for the data's class i = position of label_names[i] in the model's names
 
@@ -12,15 +13,18 @@ Left out: guessing ("pos" for "positive", LABEL_0 for the first): a wrong guess 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from attar.data.tables import Split, TextData
 from attar.errors import DataError, ModelError, did_you_mean
+from attar.models.labels import match_classes
 from attar.models.task import Task
 from attar.numerics.metrics import METRICS_OF_COUNTS
 from attar.numerics.statistics import Bootstrapped, bootstrap
+
+MISMATCHED = ("validation_mismatched", "test_mismatched")
 
 
 def labelled_split(data: TextData, name: str) -> Split:
@@ -29,6 +33,12 @@ def labelled_split(data: TextData, name: str) -> Split:
     Raises:
         DataError: there is no such split, it is empty, or rows lack their label; with the numbers.
     """
+    if name in MISMATCHED and name not in data.splits:
+        rows = ", ".join(f"{key} ({len(value):,} rows)" for key, value in data.splits.items())
+        raise DataError(
+            f"data {data.name!r} has no split {name!r}, which is MNLI's alone: it has {rows}; "
+            f"leave split out, or name the GLUE task mnli, with {name}.jsonl.gz in its folder"
+        )
     split = data.split(name)
     if len(split) == 0:
         rows = ", ".join(f"{key} {len(value):,}" for key, value in data.splits.items())
@@ -63,11 +73,14 @@ def known_metrics(data: TextData) -> tuple[str, ...]:
     return data.metrics
 
 
-def output_columns(model: str, task: Task, data: TextData) -> np.ndarray:
+def output_columns(
+    model: str, task: Task, data: TextData, warn: Callable[[str], None]
+) -> np.ndarray:
     """Which columns of the model's logits hold the data's classes, in the data's order.
 
     Args:
-        model: its name, for the message.
+        model: its name, for the messages.
+        warn: told of classes that are not spelled alike.
     Returns: int64 (C,); for a regression the one column, which a written text has not.
     Raises:
         ModelError: another objective, or classes whose names do not match.
@@ -79,16 +92,19 @@ def output_columns(model: str, task: Task, data: TextData) -> np.ndarray:
         )
     if data.objective != "classification":
         return np.zeros(1, dtype=np.int64)
-    only_data = [name for name in data.label_names if name not in task.label_names]
-    only_model = [name for name in task.label_names if name not in data.label_names]
-    if only_data or only_model:
+    match = match_classes(task.label_names, data.label_names)
+    if match is None:
+        only_data = [name for name in data.label_names if name not in task.label_names]
+        only_model = [name for name in task.label_names if name not in data.label_names]
         raise ModelError(
             f"the classes of model {model!r} and data {data.name!r} cannot be matched by name: "
             f"only the model has {only_model}, only the data have {only_data}; the model knows "
             f"{list(task.label_names)}, the data {list(data.label_names)}; set label_names of the "
             "data, or evaluate on the data the model was trained for"
         )
-    return np.array([task.label_names.index(name) for name in data.label_names], dtype=np.int64)
+    if match.respelled:
+        warn(f"model {model!r}, data {data.name!r}: of its classes {match.said}")
+    return np.array(match.order, dtype=np.int64)
 
 
 def predictions_from(logits: np.ndarray, data: TextData) -> np.ndarray:

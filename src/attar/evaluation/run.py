@@ -73,7 +73,8 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
         name: resolve_model(name, context.inputs, context.recipe_folder) for name in config.models
     }
     columns = {
-        name: output_columns(name, Task.read(folder), data) for name, folder in folders.items()
+        name: output_columns(name, Task.read(folder), data, context.progress.warn)
+        for name, folder in folders.items()
     }
 
     speed = config.speed or SIZES_WITHOUT_TIMING

@@ -17,12 +17,11 @@ from attar.analysis.config import DisablingStep
 from attar.analysis.judges.judge import RowJudge, room
 from attar.analysis.subject import Subject
 from attar.data.prompts import INPUTS, fitting_template, prompts
-from attar.data.tables import Split, TextData
+from attar.data.tables import Split
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import ModelError
 from attar.evaluation.glue import known_metrics, output_columns
 from attar.models.choice import word_scores
-from attar.models.task import Task
 from attar.quantization.calibration.words import NamedClasses
 
 
@@ -66,7 +65,7 @@ def open_choice(config: DisablingStep, subject: Subject, split: Split) -> Choice
             says the template.
         UsageError: the template names a text that the rows do not have.
     """
-    words, template = _words(config, subject.loaded.task, subject.data)
+    words, template = _words(config, subject)
     template = fitting_template(template, subject.data, subject.context.name)
     named = NamedClasses.of(subject.loaded, template, words)
     texts, folder, longest = named.render(split.texts), subject.loaded.folder, room(subject)
@@ -79,8 +78,9 @@ def open_choice(config: DisablingStep, subject: Subject, split: Split) -> Choice
     return ChoiceJudge(asked, split, encoded, config.per_token, config.batch_size)
 
 
-def _words(config: DisablingStep, task: Task | None, data: TextData) -> tuple[tuple[str, ...], str]:
+def _words(config: DisablingStep, subject: Subject) -> tuple[tuple[str, ...], str]:
     """The words of the data's classes, in the data's order, and the template."""
+    task, data = subject.loaded.task, subject.data
     if data.objective != "classification":
         raise ModelError(
             f"a language model answers data with classes, or running text; data {data.name!r} are "
@@ -89,7 +89,7 @@ def _words(config: DisablingStep, task: Task | None, data: TextData) -> tuple[tu
     trained = task if task is not None and task.label_words else None
     words = config.label_words
     if words is None and trained is not None:
-        order = output_columns(config.model, trained, data)
+        order = output_columns(config.model, trained, data, subject.context.progress.warn)
         words = tuple(trained.label_words[i] for i in order)
     words = words or data.label_names
     if len(words) != len(data.label_names):

@@ -20,7 +20,7 @@ from attar.analysis.judges.judge import RowJudge
 from attar.analysis.judges.text import TextJudge
 from attar.analysis.subject import Subject, open_subject
 from attar.data.tables import Split
-from attar.errors import ModelError
+from attar.errors import ModelError, UsageError
 from attar.evaluation.glue import labelled_split, output_columns
 from attar.models.structure.anatomy import anatomy_of
 from attar.seeds import generator
@@ -33,6 +33,7 @@ def open_judge(config: DisablingStep, context: StepContext) -> RowJudge:
     Raises:
         ModelError: a model without a head, for other classes than the data's, or with a head that
             cannot answer them.
+        UsageError: settings of zero-shot choice, where it is judged otherwise.
         DataError: no labelled validation rows.
     """
     subject = open_subject(config, context)
@@ -40,12 +41,29 @@ def open_judge(config: DisablingStep, context: StepContext) -> RowJudge:
     split = _some_rows(labelled_split(data, "validation"), config.num_rows, context)
     has_head = task is not None and not task.has_language_head
     if task is not None and has_head and data.objective != "causal_lm":
-        columns = output_columns(config.model, task, data)
+        _refuse_settings_of_choice(config, "by its classifier's head")
+        columns = output_columns(config.model, task, data, context.progress.warn)
         return HeadJudge(subject, task, split, columns, config.batch_size)
     _require_language_head(config, subject)
     if data.objective == "causal_lm":
+        _refuse_settings_of_choice(config, "by the nats of running text")
         return TextJudge(subject, split, config.batch_size)
     return open_choice(config, subject, split)
+
+
+def _refuse_settings_of_choice(config: DisablingStep, judged: str) -> None:
+    given = {
+        "template": config.template is not None,
+        "label_words": config.label_words is not None,
+        "per_token": config.per_token,
+    }
+    unused = [name for name, is_given in given.items() if is_given]
+    if unused:
+        raise UsageError(
+            f"model {config.model!r} is judged {judged} on data {config.data!r}, where "
+            f"{' and '.join(unused)} would change nothing: they belong to zero-shot choice, a "
+            "language model on data with classes; remove them, or name such a model and data"
+        )
 
 
 def _require_language_head(config: DisablingStep, subject: Subject) -> None:
