@@ -122,6 +122,26 @@ def test_a_large_dimension_of_too_few_tokens_or_blocks_is_no_outlier(tmp_path: P
     assert run_study(tmp_path / "once", "outliers", **settings).content["shared"] == []
 
 
+@pytest.mark.parametrize("norm", [0, 1, 2])
+def test_a_block_of_several_norms_counts_once_by_whichever_is_large(
+    norm: int, tmp_path: Path
+) -> None:
+    """A T5's decoder block has three norms: one of them large in every block is every block."""
+
+    def planted_in_one_norm_of_each_block(model: Any) -> None:
+        for name, module in model.named_modules():
+            if name.endswith("layer_norm"):
+                module.weight.fill_(0.1)
+                if f"decoder.block.0.layer.{norm}" in name or f"block.1.layer.{norm}" in name:
+                    module.weight[PLANTED] = 400.0
+
+    settings = {"criterion": "activation_magnitude", "at": "norms", "activations": False}
+    change = planted_in_one_norm_of_each_block
+    found = run_study(tmp_path, "outliers", change=change, family="t5", layer_share=1.0, **settings)
+    [shared] = [row for row in found.content["shared"] if row["stack"] == "decoder"]
+    assert (shared["dimension"], shared["norms"], shared["blocks"]) == (PLANTED, 2, 2)
+
+
 def test_large_values_of_two_halves_are_those_of_the_whole() -> None:
     values = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * 6
     whole, halves = LargeValues(6.0), LargeValues(6.0)

@@ -177,15 +177,26 @@ class _OfMagnitude:
     def verdicts(self) -> dict[Place, Verdict]:
         shares = {place: large.shares for place, large in self.seen.items()}
         large = {place: share >= self.config.token_share for place, share in shares.items()}
-        often: dict[str, Tensor] = {}
-        for stack in dict.fromkeys(place.stack for place in shares):
-            inside = [p for p in shares if p.stack == stack and p.block is not None]
-            found = torch.stack([large[place] for place in inside]).double().mean(dim=0)
-            often[stack] = found >= self.config.layer_share
+        often = {
+            stack: _share_of_blocks(large, stack) >= self.config.layer_share
+            for stack in dict.fromkeys(place.stack for place in shares)
+        }
         return {
             place: Verdict(share, _strongest(share, large[place] & often[place.stack]))
             for place, share in shares.items()
         }
+
+
+def _share_of_blocks(large: Mapping[Place, Tensor], stack: str) -> Tensor:
+    """In which share of a stack's blocks each dimension is large, (D,); a block of several norms
+    counts once, by whichever of them shows it.
+    """
+    blocks: dict[int, list[Tensor]] = {}
+    for place, found in large.items():
+        if place.stack == stack and place.block is not None:
+            blocks.setdefault(place.block, []).append(found)
+    anywhere = [torch.stack(places).any(dim=0) for places in blocks.values()]
+    return torch.stack(anywhere).double().mean(dim=0)
 
 
 CRITERIA: Mapping[str, Callable[[OutlierCriterion, PreTrainedModel], Recognises]] = {
