@@ -37,6 +37,19 @@ def test_every_figure_that_a_layout_shows_is_there(study: str, tmp_path: Path) -
             assert len({len(row) for row in grid.rows}) == 1
 
 
+def test_what_each_of_two_models_has_for_itself_is_shown_of_each(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, "histograms")
+    content = json.loads((folder / "study.json").read_text())
+    content["facts"] = {"bins_per_octave": 4, "tokens": {"teacher": 90, "student": 97}}
+    (folder / "study.json").write_text(json.dumps(content))
+    [found] = studies(read_made({"histograms": folder}, ONE))
+    assert found.facts == (
+        ("bins per octave", 4),
+        ("tokens of teacher", 90),
+        ("tokens of student", 97),
+    )
+
+
 @pytest.mark.parametrize("study", STUDY_PICTURES)
 def test_a_picture_is_whole_in_both_sizes_and_says_what_it_shows(
     study: str, tmp_path: Path

@@ -66,13 +66,26 @@ def _study(step: Made) -> Study:
         title=TITLES.get(kind, kind),
         model=step.parent or "",
         facts=tuple(
-            (name.replace("_", " "), _fact(name, value, facts))
-            for name, value in facts.items()
+            (words, _fact(name, value, facts))
+            for name, given in facts.items()
+            for words, value in _by_model(name.replace("_", " "), given)
             if not isinstance(value, list | dict)
         ),
         grids=tuple(grid for grid in grids if grid.rows),
         content=content,
     )
+
+
+def _by_model(words: str, given: Any) -> Sequence[tuple[str, Any]]:
+    """A fact in words; of one that each model has for itself, one for each.
+
+    Example:
+        >>> _by_model("tokens", 9), _by_model("tokens", {"teacher": 9, "student": 8})
+        ([('tokens', 9)], [('tokens of teacher', 9), ('tokens of student', 8)])
+    """
+    if not isinstance(given, dict):
+        return [(words, given)]
+    return [(f"{words} of {model}", value) for model, value in given.items()]
 
 
 def _fact(name: str, value: Any, facts: Row) -> Any:
