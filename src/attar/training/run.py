@@ -13,16 +13,13 @@ from attar.artifacts import read_json, verify
 from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.errors import DataError
-from attar.losses.shapes import Pair
 from attar.losses.total import TotalLoss, needs_of
 from attar.models.config import FromConfig, referenced_model
 from attar.models.load import LoadedModel, build_model, config_of, save_model
 from attar.models.sources.references import resolve_model
-from attar.seeds import derive_seed
 from attar.step import StepContext
 from attar.training.config import TrainStep
 from attar.training.first_look import first_look
-from attar.training.forward import shape_of
 from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_positions
 from attar.training.loop import Loop
@@ -35,6 +32,7 @@ from attar.training.sensitivity import learn_sensitivities
 from attar.training.teachers import Teacher, load_teacher
 from attar.training.teaching.header import is_cached
 from attar.training.teaching.lesson import Lesson
+from attar.training.teaching.pairing import loss_of
 from attar.training.update.accelerator import open_accelerator
 from attar.training.update.precision import Precision
 
@@ -51,7 +49,8 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
     seed = context.seed if config.seed is None else config.seed
     student = _student(config, context, data, seed)
     teacher = _teacher(config, context, student, seed)
-    loss = _loss(config, data, student, teacher, seed)
+    answers = None if teacher is None else teacher.model
+    loss = loss_of(config.effective_losses, data.objective, student.model, answers, seed)
     job = _job(config, context, data, student, teacher, loss, seed)
     accelerator, precision = open_accelerator(config.precision, context)
     job.learned.to(accelerator.device)
@@ -127,17 +126,6 @@ def _teacher(
     return teacher
 
 
-def _loss(
-    config: TrainStep, data: TextData, student: LoadedModel, teacher: Teacher | None, seed: int
-) -> TotalLoss:
-    needs, pair = needs_of(config.effective_losses), None
-    if teacher is not None and needs.inside:
-        pair = Pair(
-            shape_of(student.model), shape_of(teacher.model), derive_seed(seed, "projections")
-        )
-    return TotalLoss(config.effective_losses, data.objective, pair)
-
-
 def _job(
     config: TrainStep,
     context: StepContext,
@@ -192,7 +180,7 @@ def _metrics(job: Job, data: TextData, place: Place, precision: Precision) -> di
     )
     examples = place.step * job.config.batch_size
     return {
-        "objective": data.objective,
+        "objective": job.config.objective or data.objective,
         "num_params": sum(parameter.numel() for parameter in job.model.parameters()),
         "steps": place.step,
         "epochs": round(place.step / len(job.batches), 4),

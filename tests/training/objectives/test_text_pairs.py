@@ -87,6 +87,7 @@ def test_classes_are_learned_as_words_and_told_by_likelihood(place: Path) -> Non
         losses=[{"kind": "cross_entropy"}],
     )
     assert metrics["validation"]["accuracy"] > 0.7
+    assert metrics["objective"] == "text_to_text", "as the step asked, whatever the data are for"
     found = Task.read(place / "out" / "model")
     assert found.label_words == ("poor", "great film") and found.prompt(("x",)) == "film: x"
 
