@@ -216,7 +216,10 @@ def analyze(
     model: Model,
     data: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="As for the other verbs; the study sizes needs none."),
+        typer.Option(
+            metavar="DATA",
+            help="As for the other verbs; the studies sizes, gamma and histograms need none.",
+        ),
     ] = None,
     study: Annotated[
         str,
