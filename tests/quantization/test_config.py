@@ -24,6 +24,10 @@ BASE = {"model": "m", "calibration": {"data": "texts"}}
             "SmoothQuant alone",
         ),
         ({"method": "minmax", "budget": {"max_latency_ms": 3, "widths": [4, 8]}}, "int8 and float"),
+        (
+            {"method": "percentile", "percentile": 0.999, "choose_by": "validation"},
+            "nothing to choose",
+        ),
         ({"method": "minmax", "budget": {}}, "exactly one"),
         ({"method": "minmax", "budget": {"average_bits": 5, "max_latency_ms": 3}}, "exactly one"),
     ],

@@ -11,6 +11,7 @@ import torch
 
 import simulated
 import tiny
+from attar.data.tokenize import TextEncoder
 from attar.errors import DataError, ModelError, UsageError
 from attar.models.load import load_model
 from attar.models.simulated.quantized import load_simulated
@@ -109,6 +110,30 @@ def test_percentile_searches_its_shares_and_keeps_the_best(made):
     tried = {c["percentile"]: c["output_error"] for c in run.metrics["candidates"]}
     assert tuple(tried) == SHARES
     assert run.metrics["percentile"] == min(tried, key=lambda share: tried[share])
+
+
+def test_the_published_percentile_is_the_best_on_the_validation_split(made):
+    """Its score is that of the artifact it leaves; of equal scores the least output error wins."""
+    root = made.artifact.parent
+    run = simulated.run_quantize(
+        root, method="percentile", choose_by="validation", activation_bits=3
+    )
+    tried = {c["percentile"]: c for c in run.metrics["candidates"]}
+    assert tuple(tried) == SHARES
+    best = max(c["validation"] for c in tried.values())
+    chosen = tried[run.metrics["percentile"]]
+    assert chosen["validation"] == best
+    rivals = [c for c in tried.values() if c["validation"] == best]
+    assert chosen["output_error"] == min(c["output_error"] for c in rivals)
+    texts, labels = [], []
+    for line in (root / "texts" / "validation.jsonl").read_text().splitlines():
+        texts.append(json.loads(line)["text"])
+        labels.append(simulated.LABELS.index(json.loads(line)["label"]))
+    encoder = TextEncoder.from_folder(run.folder, 32, ("input_ids", "attention_mask"))
+    batch = to_tensors(encoder.encode([(text,) for text in texts]).batch(range(len(texts))))
+    with torch.inference_mode():
+        answers = load_simulated(run.folder).model(**batch).logits.argmax(dim=1)
+    assert float((answers == torch.tensor(labels)).float().mean()) == pytest.approx(best)
 
 
 def test_a_lower_percentile_gives_narrower_ranges(made):

@@ -131,8 +131,19 @@ class PercentileStep(QuantizeSettings):
 
     method: Literal["percentile"] = "percentile"
     percentile: float | None = Field(default=None, gt=0.5, le=1)
-    """A share such as 0.9999; None: the best of 0.999, 0.9999, 0.99999 by output error on the
-    calibration texts."""
+    """A share such as 0.9999; None: the best of 0.999, 0.9999, 0.99999."""
+    choose_by: Literal["output_error", "validation"] = "output_error"
+    """What is best: the least output error on the calibration texts, or the data's first metric on
+    the labelled validation split, as published. A score on that same split is then flattered."""
+
+    @model_validator(mode="after")
+    def _something_is_chosen(self) -> PercentileStep:
+        if self.percentile is not None and self.choose_by != "output_error":
+            raise ValueError(
+                f"percentile = {self.percentile:g} leaves nothing to choose by "
+                f"{self.choose_by}; remove one of both"
+            )
+        return self
 
 
 class OmseStep(QuantizeSettings):

@@ -24,6 +24,7 @@ from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.sites import quantized_weights, sites_of
 from attar.quantization.config import Budget
+from attar.quantization.labelled_rows import LabelledRows
 
 AVERAGE = 5.0
 
@@ -156,10 +157,8 @@ def test_a_drop_is_measured_on_rows_that_did_not_calibrate(root, monkeypatch):
 
 
 def test_an_impossible_drop_is_refused_with_what_is_possible(root, monkeypatch):
-    from attar.quantization.precision import together
-
     scores = iter([1.0, *([0.5] * 100)])
-    monkeypatch.setattr(together.HeldOut, "score", lambda *_: next(scores))
+    monkeypatch.setattr(LabelledRows, "score", lambda *_: next(scores))
     with pytest.raises(UsageError, match=r"within 0\.1 of .* 1\.0000 on 24 .* loses 0\.5000"):
         simulated.run_quantize(root, budget={"max_accuracy_drop": 0.1})
 

@@ -2,15 +2,21 @@
 
 The range of a site ends where a share of its histogram lies below it, on both sides: at 0.999 one
 value in a thousand is clipped above and one below. What is lost on outliers is gained as a finer
-grid for all the rest. The share is given, or the best of three by the error of the final outputs on
-the calibration texts, which needs no labels. A share of 1 is the range of all values.
+grid for all the rest. The share is given, or the best of three: by the error of the final outputs
+on the calibration texts, which needs no labels, or by the metric on the labelled validation split.
+A share of 1 is the range of all values.
 Source: Outlier Suppression (Wei et al. 2022), appendix, "Percentile"; there the choice is by the
-labelled development set.
+development set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from attar.data.load import load_data
 from attar.quantization.calibration.calibrate import Calibration, Ranges
+from attar.quantization.config import BATCH_SIZE
+from attar.quantization.labelled_rows import LabelledRows
 from attar.quantization.method import ChosenRanges, Problem
 
 SHARES = (0.999, 0.9999, 0.99999)
@@ -26,12 +32,46 @@ def ranges_at(share: float, calibration: Calibration) -> Ranges:
 
 
 def percentile(problem: Problem) -> ChosenRanges:
-    """The ranges at the share asked for, or at the share whose outputs stay nearest to float."""
-    share = problem.config.percentile
-    if share is not None:
-        return ChosenRanges(ranges_at(share, problem.calibration), {"percentile": share})
+    """The ranges at the share asked for, or at the best of three.
+
+    Raises:
+        DataError: choose_by = "validation" without labelled validation rows or a known metric.
+        ModelError: the same with a language head, or with other classes than the data's.
+    """
+    config = problem.config
+    if config.percentile is not None:
+        ranges = ranges_at(config.percentile, problem.calibration)
+        return ChosenRanges(ranges, {"percentile": config.percentile})
     candidates = {share: ranges_at(share, problem.calibration) for share in SHARES}
+    found = _scores(problem, candidates) if config.choose_by == "validation" else {}
     errors = {share: problem.output_error(ranges) for share, ranges in candidates.items()}
-    best = min(errors, key=lambda share: errors[share])
-    searched = [{"percentile": share, "output_error": error} for share, error in errors.items()]
+    # of equal scores the one with the least error
+    best = min(SHARES, key=lambda share: (-found.get(share, 0.0), errors[share]))
+    searched = [
+        {"percentile": share, "output_error": errors[share]}
+        | ({"validation": found[share]} if found else {})
+        for share in SHARES
+    ]
     return ChosenRanges(candidates[best], {"percentile": best, "candidates": searched})
+
+
+def _scores(problem: Problem, candidates: Mapping[float, Ranges]) -> dict[float, float]:
+    """The first metric of the calibration's data on its validation split, for each share."""
+    context, wanted = problem.context, problem.config.calibration
+    assert problem.task is not None, "a model without a task is refused when it is loaded"
+    data = load_data(
+        context.data[wanted.data], context.recipe_folder, name=wanted.data, seed=context.seed
+    )
+    rows = LabelledRows.of(
+        data.split("validation", labelled=True),
+        data,
+        problem.task,
+        problem.folder,
+        context,
+        batch_size=wanted.batch_size or BATCH_SIZE,
+        asker='choose_by = "validation"',
+    )
+    return {
+        share: rows.score(problem.on_grid, problem.grids(ranges))
+        for share, ranges in candidates.items()
+    }
