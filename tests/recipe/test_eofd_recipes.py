@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from attar.analysis.config import DisablingStep, HistogramsStep
 from attar.distillation.config import AugmentStep
 from attar.evaluation.config import EvaluateStep
 from attar.losses.config import (
@@ -24,6 +25,7 @@ from attar.losses.config import (
 )
 from attar.models.config import referenced_model
 from attar.recipe.load import load_recipe
+from attar.recipe.outcome.sweep import expand
 from attar.recipe.schema import Recipe
 from attar.training.config import TrainStep
 
@@ -315,8 +317,35 @@ def test_no_step_trains_beside_the_tables(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_task_is_judged_with_its_teacher_first(name: str) -> None:
     judged = [step for step in recipe(name).steps.values() if isinstance(step, EvaluateStep)]
-    assert [step.data for step in judged] == list(recipe(name).data)
+    by_split = {
+        split: [step for step in judged if step.split == split]
+        for split in ("validation", "validation_mismatched")
+    }
+    assert sum(map(len, by_split.values())) == len(judged)
+    assert [step.data for step in by_split["validation"]] == list(recipe(name).data)
     assert all(step.models[0] == step.data for step in judged)
+    [mismatched] = by_split["validation_mismatched"]
+    [matched] = [step for step in by_split["validation"] if step.data == "mnli"]
+    assert mismatched == matched.model_copy(update={"split": "validation_mismatched"})
+
+
+@pytest.mark.parametrize("name", ["glue_ptq", "glue_qat"])
+def test_the_models_of_mnli_are_judged_on_both_of_its_sets(name: str, repository: Path) -> None:
+    steps = load_recipe(repository / "recipes" / f"{name}.toml").steps.values()
+    of_mnli = [step for step in steps if isinstance(step, EvaluateStep) and step.data == "mnli"]
+    assert [step.split for step in of_mnli] == ["validation", "validation_mismatched"]
+    assert of_mnli[0].models == of_mnli[1].models
+
+
+def test_figure_5_and_table_5_are_studies_of_the_recipe_for_a_desk(repository: Path) -> None:
+    expanded = expand(load_recipe(repository / "recipes" / "eofd_minilm.toml"))
+    steps = expanded.recipe.steps.values()
+    figures = [step for step in steps if isinstance(step, HistogramsStep)]
+    assert [(figure.model, figure.compare_with) for figure in figures] == [
+        (f"eofd_half@seed={seed}", f"hidden@seed={seed}") for seed in range(3)
+    ], "of one seed, or they differ in more than the loss"
+    [table] = [step for step in steps if isinstance(step, DisablingStep)]
+    assert table.model == "teacher"
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0])

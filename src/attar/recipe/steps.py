@@ -92,7 +92,7 @@ STEPS: Mapping[str, StepKind] = {
         "attar.analysis.run:analyze",
         models=(ModelPlace("model", FLOAT), ModelPlace("compare_with", FLOAT)),
         data=("data",),
-        version=3,
+        version=4,
     ),
     "quantize": StepKind(
         "attar.quantization.run:quantize",
