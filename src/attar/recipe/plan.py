@@ -20,11 +20,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from attar.analysis.config import AnalyzeSettings, HistogramsStep, JudgedStudy, TextStudy
+from attar.analysis.config import (
+    AnalyzeSettings,
+    DisablingStep,
+    HistogramsStep,
+    JudgedStudy,
+    TextStudy,
+)
 from attar.artifacts import MIB, read_json
 from attar.distillation.config import AugmentStep
 from attar.evaluation.config import EvaluateStep
@@ -36,6 +41,7 @@ from attar.models.surgery import changed
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
 from attar.recipe.cache_work import cache_bytes
+from attar.recipe.pairs import PlannedTeacher, require_pair
 from attar.recipe.plan_table import Plan, StepPlan
 from attar.recipe.plan_texts import WORD_TOKENS, Head, ModelPlan, PlannedTexts, cost_under
 from attar.recipe.quantize_work import mean_weight_bits, text_passes, training_passes
@@ -59,7 +65,7 @@ def plan_recipe(recipe: Recipe, recipe_folder: Path) -> Plan:
 
     Raises:
         ModelError, DataError, UsageError: a model or data that a step could not use either, such
-            as fewer texts than calibration needs.
+            as fewer texts than calibration needs, or a teacher that its student cannot learn from.
     """
     return _Planner(recipe, recipe_folder).plan()
 
@@ -70,7 +76,8 @@ class _Planner:
         self.texts = PlannedTexts(recipe, recipe_folder)
         self.models: dict[str, ModelPlan] = {}
         self._made_rows: dict[str, int] = {}
-        self._caches: set[str] = set()
+        self._caches: dict[str, str] = {}
+        """Cache → who answered it."""
         self._gflops: dict[str, float] = {}
 
     def plan(self) -> Plan:
@@ -103,15 +110,14 @@ class _Planner:
         rows += self._made_rows.get(step.augmentation or "", 0)
         validation_rows, _ = self.texts.count(step.data, "validation", model)
         steps = step.max_steps or max(1, round((step.epochs or 3) * rows / step.batch_size))
-        is_asked = step.teacher is not None and step.teacher not in self._caches
-        teacher = self._model(step.teacher or "", None, 128).cost if is_asked else None
+        teacher = self._teacher(name, step, model)
         forward = model.cost.flops(1, tokens)
         per_text = 3 * forward + (0 if teacher is None else teacher.flops(1, tokens))
         flops = steps * step.batch_size * per_text
         flops += step.evaluations * validation_rows * forward
         micro_batch = step.micro_batch_size or step.batch_size
         memory = 16 * model.cost.num_params + (0 if teacher is None else 4 * teacher.num_params)
-        memory += micro_batch * _activation_bytes(model.cost, step.max_length)
+        memory += micro_batch * model.activation_bytes(step.max_length)
         precision = choose_precision(step.precision, torch.device("cpu")).name
         return StepPlan(
             name,
@@ -122,6 +128,21 @@ class _Planner:
             model.size_mib + 2 * 12 * model.cost.num_params / MIB,
             flops / (TRAIN_SHARE * self._speed(precision)) + OPEN_SECONDS,
         )
+
+    def _teacher(self, name: str, step: TrainStep, student: ModelPlan) -> Cost | None:
+        """What asking the teacher costs; None: there is none, or a cache has its answers.
+
+        Raises:
+            ModelError: the student cannot learn from it.
+        """
+        if step.teacher is None:
+            return None
+        word = self._caches.get(step.teacher, step.teacher)
+        model = self._model(word, None, 128)
+        folder = None if word in self.models else model.tokenizer_folder
+        objective = self.texts.loaded(step.data).objective
+        require_pair(name, step, objective, student, PlannedTeacher(model, folder))
+        return None if step.teacher in self._caches else model.cost
 
     def _augment(self, name: str, step: AugmentStep) -> StepPlan:
         """A row of a forward pass for every word that some copy replaces, about a token a word;
@@ -141,7 +162,7 @@ class _Planner:
     def _cache(self, name: str, step: CacheStep) -> StepPlan:
         """The teacher reads every row once."""
         model = replace(self._model(step.teacher, None, 128), max_length=step.max_length)
-        self._caches.add(name)
+        self._caches[name] = step.teacher
         rows, tokens = self.texts.count(step.data, "train", model)
         rows += self._made_rows.get(step.augmentation or "", 0)
         flops = rows * model.cost.flops(1, tokens)
@@ -149,7 +170,7 @@ class _Planner:
         written = WORD_TOKENS if self.texts.has_classes(step.data) and head.predicts_words else None
         config = model.cost.model.config.to_dict()
         disk = cache_bytes(step, config, head.num_labels, rows, tokens, written) / MIB
-        memory = model.size_mib + step.batch_size * _activation_bytes(model.cost, tokens) / MIB
+        memory = model.size_mib + step.batch_size * model.activation_bytes(tokens) / MIB
         speed = self._speed(choose_precision(step.precision, torch.device("cpu")).name)
         seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * speed)
         return StepPlan(name, step.run, None, flops, RUNTIME_MIB + memory, disk, seconds)
@@ -158,15 +179,16 @@ class _Planner:
         model = self._model(step.model, None, 128)
         watched, judged = step.passes
         flops, memory = 0, 3 * model.size_mib
-        if isinstance(step, TextStudy | HistogramsStep) and step.data is not None:
+        if watched and isinstance(step, TextStudy | HistogramsStep) and step.data is not None:
             wanted = step.calibration
             available = len(self.texts.loaded(step.data).split("train"))
             choose_examples(available, wanted.examples, self.recipe.seed, step.data)
             _, tokens = self.texts.count(step.data, "train", model)
             flops += watched * wanted.examples * model.cost.flops(1, tokens)
             batch = wanted.batch_size or BATCH_SIZE
-            memory += batch * _activation_bytes(model.cost, tokens) / MIB
-        if isinstance(step, JudgedStudy):
+            memory += batch * model.activation_bytes(tokens) / MIB
+        if judged:
+            assert isinstance(step, JudgedStudy | DisablingStep), f"{step} names no rows that judge"
             rows, tokens = self.texts.count(step.data, "validation", model)
             flops += judged * min(rows, step.num_rows) * model.cost.flops(1, tokens)
         seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * self._speed("fp32"))
@@ -184,7 +206,7 @@ class _Planner:
         flops = round(passes * wanted * model.cost.flops(1, tokens))
         training = self._training_flops(step, model)
         batch = step.calibration.batch_size or BATCH_SIZE
-        memory = 2 * source.size_mib + batch * _activation_bytes(model.cost, tokens) / MIB
+        memory = 2 * source.size_mib + batch * model.activation_bytes(tokens) / MIB
         speed = self._speed("fp32")
         seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * speed) + training / (TRAIN_SHARE * speed)
         params, flops = model.cost.num_params, flops + training
@@ -253,18 +275,6 @@ class _Planner:
         if precision not in self._gflops:
             self._gflops[precision] = measured_flops_per_s(precision)
         return self._gflops[precision]
-
-
-def _activation_bytes(cost: Cost, tokens: int) -> int:
-    """Bytes kept for the backward pass of one text: about 16 tensors of the hidden size, 4 of the
-    intermediate size, and 2 of tokens × tokens a head, in every block."""
-    config: Mapping[str, Any] = cost.model.config.to_dict()
-    hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
-    wide = config.get("intermediate_size") or config.get("d_ff") or 4 * hidden
-    names = ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_head")
-    heads = next(config[name] for name in names if config.get(name))
-    blocks = cost.model.config.num_hidden_layers
-    return 4 * tokens * blocks * (16 * hidden + 4 * wide + 2 * heads * tokens)
 
 
 def measured_flops_per_s(precision: str, seconds: float = 0.3) -> float:

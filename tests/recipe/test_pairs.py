@@ -1,0 +1,170 @@
+"""A student that cannot learn from its teacher is refused before the teacher is trained, in the
+words of the step."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertForSequenceClassification
+
+import language_runs
+import tiny
+from attar.errors import ModelError
+from attar.recipe import plan as plan_module
+from attar.recipe.load import load_recipe
+from attar.recipe.outcome.sweep import expand
+from attar.recipe.plan import plan_recipe
+from attar.recipe.run import run_recipe
+from tiny_recipe import write
+from training_runs import run_training
+
+CACHE = """
+[steps.answers]
+run = "cache"
+teacher = "teacher"
+data = "films"
+max_length = 24
+hidden_states = [0, 1]
+"""
+CACHED = "steps.student.teacher='answers'"
+DEEP = "steps.student.model='deep'"
+OTHER_WORDS = "steps.student.model='other'"
+HIDDEN = "steps.student.losses=[{ kind = 'hidden_mse' }]"
+PREDICTIONS = "steps.student.losses=[{ kind = 'forward_kl' }]"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The teacher trains `bert`; beside it a deeper model, one of two heads, and one of other
+    words."""
+    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
+    file = write(tmp_path)
+    text = file.read_text()
+    file.write_text(text[: text.index("[steps.int8]")] + CACHE)
+    tiny.write_tiny_bert(tmp_path / "deep", blocks=3)
+    tokenizer = shutil.copytree(tmp_path / "bert", tmp_path / "other") / "tokenizer.json"
+    content = json.loads(tokenizer.read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["good"], vocabulary["bad"] = vocabulary["bad"], vocabulary["good"]
+    tokenizer.write_text(json.dumps(content))
+    config = json.loads((tmp_path / "bert" / "config.json").read_text())
+    (shutil.copytree(tmp_path / "bert", tmp_path / "two") / "config.json").write_text(
+        json.dumps(config | {"num_attention_heads": 2})
+    )
+    return file
+
+
+def refused(recipe: Path, *overrides: str) -> str:
+    with pytest.raises(ModelError) as told:
+        plan_recipe(expand(load_recipe(recipe, overrides)).recipe, recipe.parent)
+    return str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "more", "said"),
+    [
+        ("other", "forward_kl", [], "2 tokens have other ids"),
+        ("other", "forward_kl", [CACHED], "2 tokens have other ids"),
+        ("deep", "hidden_mse", [], "got 2 and 3 blocks"),
+        ("deep", "hidden_mse", [CACHED], "got 2 and 3 blocks"),
+        ("two", "attention_mse", [], "the student has 2 heads, the teacher 4"),
+    ],
+)
+def test_the_plan_says_what_the_step_would_say(
+    recipe: Path, model: str, kind: str, more: list[str], said: str
+) -> None:
+    losses = f"steps.student.losses=[{{ kind = '{kind}' }}]"
+    planned = refused(recipe, f"steps.student.model='{model}'", losses, *more)
+    assert said in planned
+    with pytest.raises(ModelError) as of_the_step:
+        run_training(recipe.parent, model=model, teacher="bert", losses=[{"kind": kind}])
+    assert planned == f"student: {of_the_step.value}"
+
+
+def test_a_layer_map_of_states_that_are_not_there_is_refused(recipe: Path) -> None:
+    losses = "steps.student.losses=[{ kind = 'hidden_mse', layer_map = { 0 = 0, 1 = 5 } }]"
+    assert "1 → 5; student states are 0..1, the teacher's 0..2" in refused(recipe, losses)
+
+
+def test_a_run_stops_before_the_teacher_is_trained(recipe: Path, tmp_path: Path) -> None:
+    for overrides in ([DEEP, HIDDEN], [DEEP, HIDDEN, CACHED]):
+        with pytest.raises(ModelError, match=r"^student: hidden_mse.*2 and 3 blocks"):
+            run_recipe(recipe, overrides=overrides, out=tmp_path / "runs", quiet=True)
+        assert not (tmp_path / "runs" / "tiny" / "teacher").exists()
+
+
+def test_every_copy_of_a_sweep_is_compared(recipe: Path) -> None:
+    sweep = 'sweep={ steps = ["student"], "model.keep_blocks" = [[0], [0, 1, 2]] }'
+    made = "steps.student.model={ from = 'deep', keep_blocks = [1] }"
+    assert "got 2 and 3 blocks" in refused(recipe, sweep, made, HIDDEN)
+
+
+def test_a_teacher_that_is_there_must_answer_where_it_is_asked(recipe: Path) -> None:
+    bare = tiny.write_tiny_bert(recipe.parent / "bare")
+    BertForSequenceClassification.from_pretrained(bare).base_model.save_pretrained(bare)
+    taught = "steps.student.teacher='bare'"
+    assert "has no predictions to learn from" in refused(recipe, taught, PREDICTIONS)
+    sensitive = "steps.student.losses=[{ kind = 'sensitivity_mse' }]"
+    assert "no answer to depend on" in refused(recipe, taught, sensitive)
+    plan_recipe(load_recipe(recipe, [taught, HIDDEN]), recipe.parent)
+
+
+def test_a_teacher_without_positions_for_the_texts_is_refused(recipe: Path) -> None:
+    long = "steps.student.max_length=65"
+    assert refused(recipe, long).startswith("student: the teacher has 64 positions")
+
+
+WRITERS = """
+name = "language"
+
+[data.text]
+source = "files"
+path = "text"
+text = "text"
+objective = "causal_lm"
+
+[steps.writer]
+run = "train"
+model = { config = { FIELDS }, tokenizer = "words" }
+data = "text"
+max_length = 16
+
+[steps.student]
+run = "train"
+model = { config = { FIELDS }, tokenizer = "words" }
+teacher = "writer"
+data = "text"
+max_length = 16
+"""
+
+
+def test_a_narrower_language_head_than_the_student_s_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
+    language_runs.write_running_text(tmp_path / "text")
+    config = language_runs.model_config(tmp_path / "words", "gpt2")["config"]
+    fields = ", ".join(f"{k} = {json.dumps(v)}" for k, v in config.items() if v != {})
+    recipe = tmp_path / "language.toml"
+    recipe.write_text(WRITERS.replace("FIELDS", fields))
+    plan_recipe(load_recipe(recipe), tmp_path)
+    wider = f"steps.student.model.config.vocab_size={config['vocab_size'] + 8}"
+    assert "so their predictions cannot be compared" in refused(recipe, wider)
+
+
+def test_a_teacher_that_nothing_compares_with_is_not_looked_at(recipe: Path) -> None:
+    alone = "steps.student.losses=[{ kind = 'cross_entropy' }]"
+    plan_recipe(load_recipe(recipe, [OTHER_WORDS, alone]), recipe.parent)
+
+
+def test_asking_draws_no_random_numbers(recipe: Path) -> None:
+    """Projections between two widths are made, and the caller's numbers go on untouched."""
+    narrow = "steps.student.model={ from = 'teacher', hidden_size = 16, num_attention_heads = 2 }"
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    plan_recipe(load_recipe(recipe, [narrow, HIDDEN]), recipe.parent)
+    assert torch.equal(torch.get_rng_state(), before)
