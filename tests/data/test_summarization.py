@@ -114,3 +114,53 @@ def test_own_files_have_a_target_column(tmp_path: Path) -> None:
 def test_classes_and_texts_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="text_to_text has targets"):
         FilesData(path=".", objective="text_to_text", label_names=("a", "b"))
+
+
+HUB_FORM = {
+    "cnn_dailymail": (("abisee/cnn_dailymail", "3.0.0"), "article", "highlights", "id"),
+    "xsum": (("EdinburghNLP/xsum", None), "document", "summary", "id"),
+}
+"""Task → what the hub is asked for, and the columns that its tables have."""
+
+
+@pytest.mark.parametrize("task", HUB_FORM)
+def test_the_hubs_form_gives_the_same_table(task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real `datasets` tables in the hub's layout; only the download is left out."""
+    datasets = pytest.importorskip("datasets")
+    names, text, target, key = HUB_FORM[task]
+    rows = [row | {key: f"{i:08x}"} for i, row in enumerate(articles(6, text, target))]
+    parts = {"train": rows, "validation": rows[:3], "test": rows[3:]}
+    found = datasets.DatasetDict({n: datasets.Dataset.from_list(r) for n, r in parts.items()})
+    asked: list[Any] = []
+
+    def load_dataset(*given: str | None, **settings: Any) -> Any:
+        asked.append((given, settings))
+        return found
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    data = load_data(SummarizationData(task=task, revision="abc"), Path())
+    assert asked == [(names, {"revision": "abc"})]
+    assert [(name, len(split)) for name, split in data.splits.items()] == [
+        *(("train", 6), ("validation", 3), ("test", 3))
+    ]
+    test = data.split("test", labelled=True)
+    assert test.texts == (("article 3",), ("article 4",), ("article 5",))
+    assert test.targets == tuple(f"summary {i}\nof two lines" for i in (3, 4, 5))
+    assert data.set_aside == ()
+
+
+def test_a_failed_download_names_the_repository_and_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def load_dataset(*given: str | None, **settings: Any) -> Any:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    told = (
+        r"'xsum' could not be had from the hub \(EdinburghNLP/xsum\): ConnectionError: no route to "
+        r"host; .*set path = to a folder that holds xsum/<split>\.jsonl\.gz"
+    )
+    with pytest.raises(DataError, match=told):
+        load_data(SummarizationData(task="xsum"), Path())
