@@ -31,6 +31,7 @@ max_length = 24
 hidden_states = [0, 1]
 """
 CACHED = "steps.student.teacher='answers'"
+KEEPS = "steps.answers.hidden_states={}"
 DEEP = "steps.student.model='deep'"
 OTHER_WORDS = "steps.student.model='other'"
 HIDDEN = "steps.student.losses=[{ kind = 'hidden_mse' }]"
@@ -95,6 +96,15 @@ def test_a_run_stops_before_the_teacher_is_trained(recipe: Path, tmp_path: Path)
         with pytest.raises(ModelError, match=r"^student: hidden_mse.*2 and 3 blocks"):
             run_recipe(recipe, overrides=overrides, out=tmp_path / "runs", quiet=True)
         assert not (tmp_path / "runs" / "tiny" / "teacher").exists()
+
+
+def test_a_cache_must_be_going_to_keep_what_its_students_compare_with(recipe: Path) -> None:
+    told = refused(recipe, CACHED, HIDDEN)
+    assert "need hidden state 2 of the encoder, the cache 'answers' has logits and hidden" in told
+    assert "set hidden_states = [0, 2] in the cache step" in told
+    plan_recipe(load_recipe(recipe, [CACHED, HIDDEN, KEEPS.format("[0, 2]")]), recipe.parent)
+    assert "has 3, the encoder of the teacher" in refused(recipe, KEEPS.format("[3]"))
+    assert "got 2 and 3 blocks" in refused(recipe, KEEPS.format("'uniform:3'"))
 
 
 def test_every_copy_of_a_sweep_is_compared(recipe: Path) -> None:

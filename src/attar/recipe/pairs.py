@@ -2,7 +2,8 @@
 
 A step finds out when it begins, and by then its teacher may have been trained for hours. Tokenizers
 lie where the models come from, and shapes follow from configs, so the same questions are asked of
-plans, in the step's own words. Left to the step: the classes of the two heads.
+plans, in the step's own words; of a cache too, whether it will keep what the losses compare with.
+Left to the step: the classes of the two heads.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ import torch
 from attar.errors import ModelError
 from attar.losses.total import needs_of
 from attar.recipe.plan_texts import ModelPlan
+from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
+from attar.training.forward import shape_of
 from attar.training.limits import require_positions
+from attar.training.teaching.cache import kept_states
+from attar.training.teaching.header import Content
 from attar.training.teaching.live import num_columns, require_answer
 from attar.training.teaching.pairing import loss_of
 from attar.training.teaching.tokens import require_same_tokens, require_same_words
@@ -29,6 +34,10 @@ class PlannedTeacher:
     model: ModelPlan
     folder: Path | None
     """Of a model that is there; None: a step will make it, with a head."""
+    cache: str | None = None
+    """The step that asks it once for its students; None: they ask it themselves."""
+    kept: Content | None = None
+    """What that cache will hold."""
 
 
 def require_pair(
@@ -62,4 +71,15 @@ def _compare(step: TrainStep, objective: str, student: ModelPlan, teacher: Plann
     if needs.teacher_logits and both_write:
         require_same_words(num_columns(own), num_columns(other), *folders)
     with torch.random.fork_rng(devices=[]):  # projections are drawn, and thrown away here
-        loss_of(step.effective_losses, objective, own, other, seed=0)
+        loss = loss_of(step.effective_losses, objective, own, other, seed=0)
+    if teacher.kept is not None:
+        teacher.kept.require(loss, repr(teacher.cache))
+
+
+def content_of(name: str, step: CacheStep, teacher: ModelPlan) -> Content:
+    """What a cache step will keep of its teacher's answers.
+
+    Raises:
+        ModelError: hidden states that the teacher has not.
+    """
+    return Content(step.logits, kept_states(step, name, shape_of(teacher.cost.model)))

@@ -41,7 +41,7 @@ from attar.models.surgery import changed
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
 from attar.recipe.cache_work import cache_bytes
-from attar.recipe.pairs import PlannedTeacher, require_pair
+from attar.recipe.pairs import PlannedTeacher, content_of, require_pair
 from attar.recipe.plan_table import Plan, StepPlan
 from attar.recipe.plan_texts import WORD_TOKENS, Head, ModelPlan, PlannedTexts, cost_under
 from attar.recipe.quantize_work import mean_weight_bits, text_passes, training_passes
@@ -76,8 +76,8 @@ class _Planner:
         self.texts = PlannedTexts(recipe, recipe_folder)
         self.models: dict[str, ModelPlan] = {}
         self._made_rows: dict[str, int] = {}
-        self._caches: dict[str, str] = {}
-        """Cache → who answered it."""
+        self._caches: dict[str, PlannedTeacher] = {}
+        """Cache → who answers it."""
         self._gflops: dict[str, float] = {}
 
     def plan(self) -> Plan:
@@ -137,12 +137,13 @@ class _Planner:
         """
         if step.teacher is None:
             return None
-        word = self._caches.get(step.teacher, step.teacher)
+        teacher = self._caches.get(step.teacher) or self._live(step.teacher)
+        require_pair(name, step, self.texts.loaded(step.data).objective, student, teacher)
+        return None if step.teacher in self._caches else teacher.model.cost
+
+    def _live(self, word: str) -> PlannedTeacher:
         model = self._model(word, None, 128)
-        folder = None if word in self.models else model.tokenizer_folder
-        objective = self.texts.loaded(step.data).objective
-        require_pair(name, step, objective, student, PlannedTeacher(model, folder))
-        return None if step.teacher in self._caches else model.cost
+        return PlannedTeacher(model, None if word in self.models else model.tokenizer_folder)
 
     def _augment(self, name: str, step: AugmentStep) -> StepPlan:
         """A row of a forward pass for every word that some copy replaces, about a token a word;
@@ -161,8 +162,10 @@ class _Planner:
 
     def _cache(self, name: str, step: CacheStep) -> StepPlan:
         """The teacher reads every row once."""
-        model = replace(self._model(step.teacher, None, 128), max_length=step.max_length)
-        self._caches[name] = step.teacher
+        teacher = self._live(step.teacher)
+        kept = content_of(name, step, teacher.model)
+        self._caches[name] = replace(teacher, cache=name, kept=kept)
+        model = replace(teacher.model, max_length=step.max_length)
         rows, tokens = self.texts.count(step.data, "train", model)
         rows += self._made_rows.get(step.augmentation or "", 0)
         flops = rows * model.cost.flops(1, tokens)

@@ -121,7 +121,7 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
 def _header(config: CacheStep, context: StepContext, asked: Asked, precision: str) -> CacheHeader:
     """All that is known before the teacher is asked."""
     teacher, rows = asked.teacher, asked.rows
-    kept = _kept_states(config, context.name, shape_of(teacher.model))
+    kept = kept_states(config, context.name, shape_of(teacher.model))
     return CacheHeader(
         teacher=config.teacher,
         weights=weights_hash(teacher.loaded.folder),
@@ -146,7 +146,7 @@ def _header(config: CacheStep, context: StepContext, asked: Asked, precision: st
     )
 
 
-def _kept_states(config: CacheStep, step: str, shape: Shape) -> dict[str, tuple[int, ...]]:
+def kept_states(config: CacheStep, step: str, shape: Shape) -> dict[str, tuple[int, ...]]:
     """Stack → the numbers of the hidden states to keep.
 
     Raises:

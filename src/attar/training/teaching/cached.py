@@ -76,7 +76,10 @@ class CachedTeacher:
             ArtifactError: the stored answers are not the teacher's.
         """
         self._wanted = lesson.states
-        self._require_content(lesson)
+        try:
+            self.header.content.require(lesson.loss, str(self.folder))
+        except ModelError as error:
+            raise ModelError(f"{lesson.step}: {error}") from error
         self._require_rows(lesson)
         assert self._live is not None
         require_same_answers(self._live, self, self.header.precision, self.header.dtype, lesson)
@@ -123,34 +126,6 @@ class CachedTeacher:
             positions = torch.from_numpy(self._rows.positions[part]).long()
             logits[b, positions] = file[part, :columns].to(device)
         return logits
-
-    def _require_content(self, lesson: Lesson) -> None:
-        """Refuse a loss that compares with what was not kept."""
-        header = self.header
-        missing = [
-            f"hidden state {state} of the {stack}"
-            for stack, states in lesson.states.items()
-            for state in states
-            if state not in header.stacks[stack].states
-        ]
-        if self._needs.teacher_logits and header.logits is None:
-            missing.append("logits")
-        if missing:
-            wanted = {stack: list(states) for stack, states in lesson.states.items()}
-            listed = next(iter(wanted.values())) if len(wanted) == 1 else wanted
-            settings = [f"hidden_states = {listed}"] if wanted else []
-            settings += ["logits = true"] if self._needs.teacher_logits else []
-            raise ModelError(
-                f"{lesson.step}: the losses need {', '.join(missing)}, the cache {self.folder} has "
-                f"{header.said()}; set {' and '.join(settings)} in the cache step, or name the "
-                "teacher itself"
-            )
-        for name, term in lesson.loss.terms.items():
-            if getattr(term, "count_padding", False):
-                raise ModelError(
-                    f"{lesson.step}: {name} counts padding, of which a cache keeps nothing; set "
-                    "count_padding = false, or name the teacher itself"
-                )
 
     def _require_rows(self, lesson: Lesson) -> None:
         """Refuse rows the teacher was not asked about."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +18,8 @@ from pydantic import ValidationError
 
 from attar.artifacts import disk_errors_explained, key_of, read_json, sha256_of, write_json
 from attar.config import Config
-from attar.errors import ArtifactError
+from attar.errors import ArtifactError, ModelError
+from attar.losses.total import TotalLoss
 from attar.models.sources.safe_files import (
     CONFIG_FILE,
     GENERATION_FILE,
@@ -25,10 +28,61 @@ from attar.models.sources.safe_files import (
     read_model_files,
 )
 from attar.models.task import TASK_FILE
+from attar.training.teaching.pairing import states_of
 from attar.training.teaching.tensor_file import TensorSpec
 
 CACHE_FILE = "cache.json"
 SIDECARS = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, *TOKENIZER_FILES)
+
+
+@dataclass(frozen=True)
+class Content:
+    """Which answers a cache has, or will have."""
+
+    logits: bool
+    states: Mapping[str, tuple[int, ...]]
+    """Stack → numbers of its hidden states."""
+
+    def said(self) -> str:
+        """In words."""
+        parts = ["logits"] if self.logits else []
+        parts += [
+            f"hidden states {list(s)} of the {stack}" for stack, s in self.states.items() if s
+        ]
+        return " and ".join(parts)
+
+    def require(self, loss: TotalLoss, cache: str) -> None:
+        """Refuse a loss that compares with what is not kept.
+
+        Args:
+            cache: what it is called, for the message.
+        Raises:
+            ModelError: with what is missing, and the settings that keep it.
+        """
+        wanted, needs = states_of(loss), loss.needs
+        missing = [
+            f"hidden state {state} of the {stack}"
+            for stack, states in wanted.items()
+            for state in states
+            if state not in self.states[stack]
+        ]
+        if needs.teacher_logits and not self.logits:
+            missing.append("logits")
+        if missing:
+            every = {stack: list(states) for stack, states in wanted.items()}
+            listed = next(iter(every.values())) if len(every) == 1 else every
+            settings = [f"hidden_states = {listed}"] if every else []
+            settings += ["logits = true"] if needs.teacher_logits else []
+            raise ModelError(
+                f"the losses need {', '.join(missing)}, the cache {cache} has {self.said()}; set "
+                f"{' and '.join(settings)} in the cache step, or name the teacher itself"
+            )
+        for name, term in loss.terms.items():
+            if getattr(term, "count_padding", False):
+                raise ModelError(
+                    f"{name} counts padding, of which a cache keeps nothing; set count_padding = "
+                    "false, or name the teacher itself"
+                )
 
 
 class KeptStates(Config):
@@ -96,11 +150,13 @@ class CacheHeader(Config):
 
     def said(self) -> str:
         """What is there, in words."""
-        parts = [] if self.logits is None else ["logits"]
-        for stack, kept in self.stacks.items():
-            if kept.states:
-                parts.append(f"hidden states {list(kept.states)} of the {stack}")
-        return " and ".join(parts)
+        return self.content.said()
+
+    @property
+    def content(self) -> Content:
+        """Which answers there are."""
+        states = {stack: kept.states for stack, kept in self.stacks.items()}
+        return Content(self.logits is not None, states)
 
 
 def is_cached(model_folder: Path) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from attar.losses.terms.states import MappedStates
 from attar.losses.total import TotalLoss
 from attar.progress import Progress
 from attar.training.objectives.examples import Examples
+from attar.training.teaching.pairing import states_of
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,4 @@ class Lesson:
     @property
     def states(self) -> Mapping[str, tuple[int, ...]]:
         """Stack → the teacher's hidden states that a loss compares with."""
-        found: dict[str, set[int]] = {}
-        for module in self.loss.modules():
-            if isinstance(module, MappedStates):
-                for stack, layer_map in module.maps.items():
-                    found.setdefault(stack, set()).update(layer_map.values())
-        return {stack: tuple(sorted(states)) for stack, states in found.items()}
+        return states_of(self.loss)

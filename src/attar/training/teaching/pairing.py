@@ -6,12 +6,13 @@ forward pass; models on the meta device will do, so a plan can ask as well as a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedModel
 
 from attar.losses.config import LossConfig
 from attar.losses.shapes import Pair
+from attar.losses.terms.states import MappedStates
 from attar.losses.total import TotalLoss, needs_of
 from attar.seeds import derive_seed
 from attar.training.forward import shape_of
@@ -36,3 +37,13 @@ def loss_of(
     if teacher is not None and needs_of(losses).inside:
         pair = Pair(shape_of(student), shape_of(teacher), derive_seed(seed, "projections"))
     return TotalLoss(losses, objective, pair)
+
+
+def states_of(loss: TotalLoss) -> Mapping[str, tuple[int, ...]]:
+    """Stack → the teacher's hidden states that a loss compares with."""
+    found: dict[str, set[int]] = {}
+    for module in loss.modules():
+        if isinstance(module, MappedStates):
+            for stack, layer_map in module.maps.items():
+                found.setdefault(stack, set()).update(layer_map.values())
+    return {stack: tuple(sorted(states)) for stack, states in found.items()}
