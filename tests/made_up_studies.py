@@ -120,6 +120,11 @@ def tables(study: str) -> dict[str, Any]:
                 "num_tiny_gamma": 0,
                 "largest_gamma": 1.55,
                 "median_gamma": 0.55,
+                **{"largest_y": 9.0 + place, "median_y": 1.5, "largest_x": 8.0, "median_x": 2.0},
+                "dimensions": [
+                    {"dimension": d, "gamma": 1.5 / (i + 1), "y": (9.0 + place) / (i + 1), "x": 6.0}
+                    for i, d in enumerate((*DIMENSIONS, 7, 8))
+                ],
             }
             for place, norm in enumerate(norms())
         ],

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from attar.analysis.studies import gamma_cosine as module
+from attar.analysis.studies.gamma_cosine import LargestByDimension
 from attar.numerics.agreement import CosineSum, cosine
 from simulated import run_quantize
 from studied import layer_norms, run_study
@@ -73,3 +75,55 @@ def test_a_channel_with_hardly_any_gamma_is_left_as_it_is(tmp_path: Path) -> Non
     found = run_study(tmp_path, "gamma_cosine", change=silent)
     assert {row["num_tiny_gamma"] for row in found.rows} == {1}
     assert min(row["migrated"] for row in found.rows) > 0.9
+
+
+def test_the_largest_values_are_those_of_real_tokens_dimension_by_dimension(
+    tmp_path: Path,
+) -> None:
+    """Every word is ±1 behind the first norm's x̂; padding would stand out in dimension 5."""
+
+    def by_hand(model: Any) -> None:
+        embeddings = model.bert.embeddings
+        embeddings.position_embeddings.weight.zero_()
+        embeddings.token_type_embeddings.weight.zero_()
+        words = embeddings.word_embeddings.weight
+        words[:, ::2], words[:, 1::2] = 1.0, -1.0
+        words[model.config.pad_token_id] = 0.0
+        words[model.config.pad_token_id, 5] = 100.0
+        gamma, beta = embeddings.LayerNorm.weight.fill_(1.0), embeddings.LayerNorm.bias.zero_()
+        gamma[3], gamma[4], gamma[6], beta[8] = 5.0, -2.0, 1e-9, 0.5
+
+    rows = run_study(tmp_path, "gamma_cosine", change=by_hand).rows
+    first = rows[0]
+    assert first["kind"] == "embedding"
+    hidden_size = len(first["dimensions"])
+    assert hidden_size == 32
+    found = [tuple(each.values()) for each in first["dimensions"]]
+    assert [d for d, *_ in found[:3]] == [3, 4, 8]
+    expected = [(3, 5.0, 5.0, 1.0), (4, -2.0, 2.0, 1.0), (8, 1.0, 1.5, 1.5)]
+    for ours, theirs in zip(found, expected, strict=False):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    assert found[-1] == pytest.approx((6, 1e-9, 1e-9, 1e-9), abs=1e-4)  # its factor is 1
+    figures = ("largest_y", "median_y", "largest_x", "median_x")
+    assert [first[name] for name in figures] == pytest.approx([5, 1, 1.5, 1], abs=1e-4)
+
+
+def test_of_many_dimensions_those_are_written_down_where_y_is_largest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_study(tmp_path, "gamma_cosine").rows
+    monkeypatch.setattr(module, "MOST_DIMENSIONS", 5)
+    for row, all_of_it in zip(run_study(tmp_path, "gamma_cosine").rows, whole, strict=True):
+        assert row["dimensions"] == all_of_it["dimensions"][:5]
+        values = [each["y"] for each in all_of_it["dimensions"]]
+        assert values == sorted(values, reverse=True)
+        assert values[0] == row["largest_y"]
+        assert max(each["x"] for each in all_of_it["dimensions"]) == row["largest_x"]
+
+
+def test_the_largest_of_a_stream_are_those_of_the_whole() -> None:
+    values = torch.randn(90, 7, generator=torch.Generator().manual_seed(0))
+    found = LargestByDimension()
+    for part in values.split(25):
+        found.see(part)
+    assert torch.equal(found.values, values.abs().amax(dim=0))

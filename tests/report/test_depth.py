@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from attar.report.charts.depth.migrated import MOST_DIMENSIONS
 from attar.report.charts.depth.panels import PANEL_PX, Panel, panels_svg
 from attar.report.charts.studies import study_pictures
 from attar.report.charts.svg import NARROW, WIDE, Shape
@@ -38,6 +39,12 @@ def bars(drawing: str) -> dict[str, tuple[float, float]]:
             assert box, mark.get("d")
             found[said] = float(box[1]), float(box[2])
     return found
+
+
+def said(drawing: str) -> list[str]:
+    """What is said of each mark."""
+    titles = ElementTree.fromstring(drawing).iter("{http://www.w3.org/2000/svg}title")
+    return [title.text or "" for title in titles]
 
 
 @pytest.mark.parametrize("shape", [WIDE, NARROW])
@@ -119,3 +126,34 @@ def test_outlier_dimensions_of_gamma_are_dots_with_their_values(tmp_path: Path) 
     assert picture.label.startswith("γ of each norm of the encoder")
     [grid] = read(tmp_path / "again", "gamma").grids
     assert grid.rows[1][-1] == "99 (1.20)"
+
+
+def test_without_gamma_the_largest_dimension_is_compared_with_the_ordinary_one(
+    tmp_path: Path,
+) -> None:
+    """Norm by norm in multiples of the median, then the norms where y reaches furthest."""
+    study = read(tmp_path, "gamma_cosine")
+    cosines, reach, *norms = study_pictures(study)
+    assert cosines.label.startswith("Cosine of each norm's output with and without γ: embedding")
+    assert "embedding: 6 to 4 times the median" in reach.wide  # 9 / 1.5 and 8 / 2
+    assert "2 FFN: 10 to 4 times the median" in reach.narrow
+    assert [picture.title for picture in norms] == [
+        *("Block 2, after FFN: where y is largest", "Block 2, after attention: where y is largest"),
+        *("Block 1, after FFN: where y is largest", "Block 1, after attention: where y is largest"),
+    ]
+    drawn = said(norms[0].wide)
+    assert drawn.count("99: |γ| 1.50, |y| (with γ) 15, |X'| (without) 6") == 3  # a bar each
+    assert len(drawn) == 3 * MOST_DIMENSIONS
+    assert study.grids[1].rows[0] == ("embedding", "99", "1.50", "9", "6", "6", "4")
+
+
+def test_a_study_made_before_dimensions_were_kept_shows_its_cosines(tmp_path: Path) -> None:
+    new = ("largest_y", "median_y", "largest_x", "median_x", "dimensions")
+    rows = [
+        {key: value for key, value in row.items() if key not in new}
+        for row in read(tmp_path, "gamma_cosine").rows
+    ]
+    study = read(tmp_path / "old", "gamma_cosine", rows=rows)
+    [cosines] = study_pictures(study)
+    assert cosines.title.startswith("Cosine")
+    assert len(study.grids) == 1

@@ -5,8 +5,10 @@
 A scale γ_j larger than the others' makes y_j an outlier; X' has the milder distribution. `restored`
 says what is left of it behind the norm, where γ is multiplied on again: cos(y, γ ⊙ q(X')). A
 channel whose γ is nearly 0 has no X' and keeps the factor 1. Nothing is folded: y is observed, and
-divided.
-Source: Outlier Suppression (Wei et al. 2022), equations 5 and 6, table 12.
+divided. The largest |y_j| and |X'_j| over the tokens, dimension by dimension, show why: where X' is
+milder, the few dimensions that stand out of y do not stand out of it.
+Source: Outlier Suppression (Wei et al. 2022), equations 5 and 6, table 12, figures 11 and 12.
+Shape letters: `N` real tokens, `D` hidden.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from attar.numerics.agreement import CosineSum
 from attar.quantization.transforms.gamma import usable_gamma
 from attar.step import StepContext
 
+MOST_DIMENSIONS = 32
+"""Dimensions of a norm that are written down, of hundreds: outliers are fewer."""
+
 
 @dataclass
 class _Range:
@@ -45,20 +50,40 @@ class _Range:
         return choose_qparams(low, high, bits, symmetric=False)
 
 
+class LargestByDimension:
+    """The largest magnitude of each dimension over every token that was shown."""
+
+    def __init__(self) -> None:
+        self._largest: Tensor | None = None
+
+    def see(self, values: Tensor) -> None:
+        """Look at some tokens (N, D)."""
+        seen = values.abs().amax(dim=0)
+        self._largest = seen if self._largest is None else torch.maximum(self._largest, seen)
+
+    @property
+    def values(self) -> Tensor:
+        """(D,), all at least 0."""
+        assert self._largest is not None, "no token was shown"
+        return self._largest
+
+
 class _Comparison:
-    """One norm's y and X', each with a grid of its own; ranges in the first pass, cosines in the
-    second.
+    """One norm's y and X', each with a grid of its own; ranges and the largest values in the first
+    pass, cosines in the second.
     """
 
     def __init__(self, norm: PlacedNorm) -> None:
         self.gamma = usable_gamma(norm.gamma).float()
         self.of_y, self.of_x = _Range(), _Range()
+        self.largest = LargestByDimension()
         self.grids: tuple[QParams, QParams] | None = None
         self.y, self.x, self.restored = CosineSum(), CosineSum(), CosineSum()
 
     def learn(self, y: Tensor) -> None:
         self.of_y.see(y)
         self.of_x.see(y / self.gamma)
+        self.largest.see(y)
 
     def close(self, bits: int) -> None:
         self.grids = self.of_y.grid(bits), self.of_x.grid(bits)
@@ -110,4 +135,24 @@ def _row(norm: PlacedNorm, found: _Comparison) -> dict[str, Any]:
         "num_tiny_gamma": int((usable_gamma(norm.gamma) != norm.gamma).sum()),
         "largest_gamma": float(norm.gamma.abs().max()),
         "median_gamma": float(norm.gamma.abs().median()),
+        **_largest_values(norm, found),
+    }
+
+
+def _largest_values(norm: PlacedNorm, found: _Comparison) -> dict[str, Any]:
+    """Over all dimensions, and of each of those where |y| is largest. A dimension has one γ, so its
+    largest |X'| is its largest |y| / |γ|.
+    """
+    y = found.largest.values
+    x = y / found.gamma.abs()
+    order = y.argsort(descending=True, stable=True)[:MOST_DIMENSIONS].tolist()
+    return {
+        "largest_y": float(y.max()),
+        "median_y": float(y.median()),
+        "largest_x": float(x.max()),
+        "median_x": float(x.median()),
+        "dimensions": [
+            {"dimension": d, "gamma": float(norm.gamma[d]), "y": float(y[d]), "x": float(x[d])}
+            for d in order
+        ],
     }

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from attar.report.charts.bars import Bar, bars_svg, dumbbells_svg
+from attar.report.charts.bars import Bar, bars_svg
 from attar.report.charts.curves import LINE_COLOURS, curves_svg
 from attar.report.charts.damage import damage_pictures
+from attar.report.charts.depth.migrated import gamma_cosine_pictures
 from attar.report.charts.depth.pictures import (
     MOST_ROWS,
     gamma_pictures,
     histogram_pictures,
-    norm_short,
     outlier_pictures,
 )
 from attar.report.charts.pictures import CURVE_NARROW, CURVE_WIDE, Key, Picture, drawn_twice
@@ -29,7 +29,7 @@ from attar.report.studies.columns import Row
 MOST_DIMENSIONS = 3
 PROBLEMATIC_LOSS = 1.0
 """A cosine below 99 %, the paper's border."""
-RISE, FALL = "var(--openvino)", "var(--bad)"
+RISE = "var(--openvino)"
 
 
 def study_pictures(study: Study) -> tuple[Picture, ...]:
@@ -132,27 +132,6 @@ def _leave_one_kind(study: Study) -> tuple[Picture, ...]:
     return (drawn_twice("What each kind of tensor costs", label, draw, keys=keys, note=note),)
 
 
-def _gamma_cosine(study: Study) -> tuple[Picture, ...]:
-    bars = []
-    for row in study.rows[: 2 * MOST_ROWS]:
-        before, after = (100 * (number(row.get(key)) or 0.0) for key in ("cosine", "migrated"))
-        bars.append(Bar(norm_short(row), (before, after), f"{before:.2f} % to {after:.2f} %"))
-    bits = table(study.content.get("facts")).get("bits")
-    keys = (
-        Key("better without γ (filled dot)", RISE, "circle"),
-        Key("worse without γ", FALL, "circle"),
-    )
-    said = "; ".join(f"{bar.name} {bar.said}" for bar in bars)
-
-    def draw(shape: Shape, label: str) -> str:
-        return dumbbells_svg(
-            bars, (RISE, FALL), f"cosine with the {bits}-bit self, %", shape, label
-        )
-
-    label = f"Cosine of each norm's output with and without γ: {said}."
-    return (drawn_twice("With γ (hollow) and without (filled)", label, draw, keys=keys),)
-
-
 def _clipping(study: Study) -> tuple[Picture, ...]:
     facts = table(study.content.get("facts"))
     metric = str(facts.get("metric", ""))
@@ -191,6 +170,6 @@ STUDY_PICTURES: Mapping[str, Callable[[Study], tuple[Picture, ...]]] = {
     "disabling": damage_pictures,
     "site_cosine": _site_cosine,
     "leave_one_kind": _leave_one_kind,
-    "gamma_cosine": _gamma_cosine,
+    "gamma_cosine": gamma_cosine_pictures,
     "clipping": _clipping,
 }

@@ -41,6 +41,29 @@ def with_norm_names(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...]
     return (), [{**row, "place": norm_name(row)} for row in rows]
 
 
+def over_median(row: Row, key: str) -> float | None:
+    """How far the largest dimension of a norm stands out of the ordinary one.
+
+    Example:
+        >>> over_median({"largest_y": 12.0, "median_y": 1.5}, "y"), over_median({}, "y")
+        (8.0, None)
+    """
+    largest, median = (number(row.get(f"{which}_{key}")) for which in ("largest", "median"))
+    return largest / median if largest is not None and median else None
+
+
+def with_largest(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
+    """A norm's largest dimension in its own row; rows of an artifact that has none are left out."""
+    flat = []
+    for row in rows:
+        found = row.get("dimensions")
+        if isinstance(found, list) and found:
+            first = table(found[0])
+            reach = {f"{key} over median": over_median(row, key) for key in ("y", "x")}
+            flat.append({**row, **first, "place": norm_name(row), **reach})
+    return (), flat
+
+
 def with_strength(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
     """How far each dimension stands out, in the unit of the criterion."""
     if facts.get("criterion") == "activation_magnitude":

@@ -8,6 +8,7 @@ from attar.report.studies.arranged import (
     by_width,
     with_blocks,
     with_both_weights,
+    with_largest,
     with_norm_names,
     with_strength,
     with_times,
@@ -185,6 +186,20 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
                 Column("num_tiny_gamma", "γ ≈ 0"),
             ),
             with_norm_names,
+        ),
+        Layout(
+            "rows",
+            "How far the largest dimension stands out, with γ (y) and without (X')",
+            (
+                Column("place", "norm", "text"),
+                Column("dimension", "where |y| is largest", "text"),
+                Column("gamma", "γ there"),
+                Column("y", "|y| there"),
+                Column("x", "|X'| there"),
+                Column("y over median", "largest |y| over median"),
+                Column("x over median", "largest |X'| over median"),
+            ),
+            with_largest,
         ),
     ),
     "clipping": (
