@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,7 +116,8 @@ def test_every_copy_of_a_sweep_is_compared(recipe: Path) -> None:
 
 def test_a_teacher_that_is_there_must_answer_where_it_is_asked(recipe: Path) -> None:
     bare = tiny.write_tiny_bert(recipe.parent / "bare")
-    BertForSequenceClassification.from_pretrained(bare).base_model.save_pretrained(bare)
+    model: Any = BertForSequenceClassification.from_pretrained(bare)
+    model.base_model.save_pretrained(bare)
     taught = "steps.student.teacher='bare'"
     assert "has no predictions to learn from" in refused(recipe, taught, PREDICTIONS)
     sensitive = "steps.student.losses=[{ kind = 'sensitivity_mse' }]"

@@ -116,7 +116,7 @@ def test_every_hidden_state_of_every_stack_is_reached(family: str, writes: bool)
 
 def bare(folder: Path, *, architecture: str | None = None) -> Path:
     """A BERT without its classifier."""
-    model = BertForSequenceClassification.from_pretrained(folder)
+    model: Any = BertForSequenceClassification.from_pretrained(folder)
     model.base_model.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = [architecture] if architecture else None

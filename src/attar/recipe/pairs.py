@@ -70,7 +70,8 @@ def _compare(step: TrainStep, objective: str, student: ModelPlan, teacher: Plann
     both_write = all(model.get_output_embeddings() is not None for model in (own, other))
     if needs.teacher_logits and both_write:
         require_same_words(num_columns(own), num_columns(other), *folders)
-    with torch.random.fork_rng(devices=[]):  # projections are drawn, and thrown away here
+    # Projections are drawn, and thrown away here.
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         loss = loss_of(step.effective_losses, objective, own, other, seed=0)
     if teacher.kept is not None:
         teacher.kept.require(loss, repr(teacher.cache))
