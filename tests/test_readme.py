@@ -35,7 +35,12 @@ from attar.training.config import TrainStep
 from tiny_recipe import TinyRun
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/guides/recipes.md", "docs/guides/distillation.md")
+PAGES = (
+    "README.md",
+    "docs/guides/recipes.md",
+    "docs/guides/distillation.md",
+    "docs/guides/quantization.md",
+)
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)]+)\)")
 ATTAR = re.compile(r"(?:\.venv/bin/)?attar (?=[a-z])")
