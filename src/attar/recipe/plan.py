@@ -40,6 +40,7 @@ from attar.models.sources.references import resolve_model
 from attar.models.surgery import changed
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
+from attar.recipe.analyze_work import study_passes
 from attar.recipe.cache_work import cache_bytes
 from attar.recipe.pairs import PlannedTeacher, content_of, require_pair
 from attar.recipe.plan_table import Plan, StepPlan
@@ -180,7 +181,7 @@ class _Planner:
 
     def _analyze(self, name: str, step: AnalyzeSettings) -> StepPlan:
         model = self._model(step.model, None, 128)
-        watched, judged = step.passes
+        watched, judged = study_passes(step, model.cost.model)
         flops, memory = 0, 3 * model.size_mib
         if watched and isinstance(step, TextStudy | HistogramsStep) and step.data is not None:
             wanted = step.calibration

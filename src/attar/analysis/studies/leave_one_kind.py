@@ -8,7 +8,7 @@ Source: Outlier Suppression (Wei et al. 2022), table 11, which asks the first qu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,13 +21,30 @@ from attar.analysis.subject import Subject, open_subject
 from attar.models.simulated.qparams import Bits, SiteQParams
 from attar.models.simulated.quantized import Quantizer, site_of
 from attar.models.structure.ports import inserted
-from attar.models.structure.sites import sites_of
+from attar.models.structure.sites import Site, sites_of
 from attar.quantization.calibration.calibrate import calibrate, grids_of
 from attar.quantization.solve import simulated
 from attar.quantization.weights.nearest import quantize_weights
 from attar.step import StepContext
 
 WEIGHTS = "weights"
+
+
+def kinds_of(sites: Iterable[Site | SiteQParams]) -> tuple[str, ...]:
+    """Weights, then the kinds of sites in the order of the forward pass."""
+    return (WEIGHTS, *dict.fromkeys(site.kind for site in sites))
+
+
+def num_judgements(model: PreTrainedModel) -> int:
+    """How often the study measures the metric: of all kinds, of none, of each and of all others.
+
+    Args:
+        model: of the study's architecture; weights are not read.
+
+    Raises:
+        ModelError: no sites are known for the model.
+    """
+    return 2 + 2 * len(kinds_of(sites_of(model)))
 
 
 @dataclass(frozen=True)
@@ -42,8 +59,7 @@ class PartlyQuantized:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Weights, then the kinds of sites in the order of the forward pass."""
-        return (WEIGHTS, *dict.fromkeys(grid.kind for grid in self.grids))
+        return kinds_of(self.grids)
 
     @contextmanager
     def with_quantized(self, kinds: Collection[str]) -> Iterator[PreTrainedModel]:
