@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import language_runs
+import simulated
+from attar.errors import ModelError
 from attar.losses.terms.term import Needs
 from attar.models.load import load_model
 from attar.models.task import Task
 from attar.training.teachers import Teacher, load_teacher
+from attar.training.teaching.live import load_live
 
 TASK = Task(
     objective="classification",
@@ -48,3 +52,14 @@ def test_a_teacher_has_no_gradient_and_shows_its_hidden_states(teacher: Teacher)
 def test_a_teacher_takes_only_the_inputs_it_knows(teacher: Teacher) -> None:
     more = {**INPUTS, "something_of_the_student": torch.zeros(1, 4)}
     assert torch.equal(teacher(more).logits, teacher(INPUTS).logits)
+
+
+def test_a_t5_that_writes_is_refused_as_teacher_of_a_classifier(tmp_path: Path) -> None:
+    """It would stop in its first forward pass: nothing was written that its decoder could read."""
+    folder = language_runs.write_random(tmp_path / "t5", "t5", **language_runs.WORDED)
+    inside = Needs(hidden=True)
+    with pytest.raises(ModelError, match=r"T5ForCondit\w+, whose decoder goes on with a text"):
+        load_live(folder, TASK, needs=inside, seed=0)
+    classifier = simulated.write_float_model(tmp_path / "classifier", "t5")
+    outputs = load_live(classifier, TASK, needs=inside, seed=0)(INPUTS)
+    assert set(outputs.hidden) == {"encoder", "decoder"}
