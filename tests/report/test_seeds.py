@@ -54,6 +54,14 @@ def test_every_method_is_paired_with_the_first_seed_by_seed() -> None:
     assert by_name["hidden"].verdict == "better"
 
 
+def test_two_splits_of_the_same_data_are_told_apart() -> None:
+    both = evaluations(METHODS, data="mnli")
+    for name, metrics in evaluations(METHODS, data="mnli", step="more").items():
+        both[name] = {**metrics, "data": {"name": "mnli", "split": "validation_mismatched"}}
+    found = seed_comparisons(both)
+    assert [each.where for each in found] == ["mnli", "mnli (validation_mismatched)"]
+
+
 def test_only_seeds_that_both_have_are_paired() -> None:
     missed = evaluations({"pred": PRED, "eofd": [EOFD[0], None, EOFD[2]]})
     comparison = only(seed_comparisons(missed))

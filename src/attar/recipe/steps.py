@@ -92,6 +92,7 @@ STEPS: Mapping[str, StepKind] = {
         "attar.analysis.run:analyze",
         models=(ModelPlace("model", FLOAT), ModelPlace("compare_with", FLOAT)),
         data=("data",),
+        names_matter=True,
         version=4,
     ),
     "quantize": StepKind(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attar.numerics.metrics import LOWER_IS_BETTER
@@ -29,6 +29,7 @@ from attar.report.reading import VARIANT_MARK, Made, base_name, number, table, v
 
 SEED = re.compile(r"(?:[\w.]+\.)?seed=\d+")
 DATA = re.compile(r"(?:[\w.]+\.)?data=")
+USUAL_SPLIT = "validation"
 MEAN = "mean"
 """The metric of a comparison over several data sets."""
 
@@ -64,11 +65,14 @@ class SeedComparison:
     first: str
     """What the others are compared with."""
     methods: tuple[Method, ...]
+    split: str = USUAL_SPLIT
 
     @property
     def where(self) -> str:
-        """The data in words."""
+        """The data in words, and its split where that is not the usual one."""
         names = ", ".join(self.data)
+        if self.split != USUAL_SPLIT:
+            names = f"{names} ({self.split})"
         return f"mean of {names}" if len(self.data) > 1 else names or self.evaluation
 
     @property
@@ -85,8 +89,11 @@ def seed_comparisons(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[Seed
         evaluations: name of an evaluate step or of a copy → its metrics.
     """
     found: dict[tuple[str, str], dict[str, Scores]] = {}
+    splits: dict[tuple[str, str], str] = {}
     for step, metrics in evaluations.items():
         data = str(table(metrics.get("data")).get("name", ""))
+        split = str(table(metrics.get("data")).get("split", USUAL_SPLIT))
+        splits[base_name(step), data] = split
         for copy, figures in table(metrics.get("models")).items():
             method, seed = method_and_seed(copy)
             for metric, quality in table(figures).items():
@@ -95,7 +102,7 @@ def seed_comparisons(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[Seed
                     by_metric = found.setdefault((base_name(step), data), {})
                     by_metric.setdefault(metric, {}).setdefault(method, {})[seed] = value
     single = [
-        _comparison(evaluation, (data,), metric, scores)
+        replace(_comparison(evaluation, (data,), metric, scores), split=splits[evaluation, data])
         for (evaluation, data), by_metric in found.items()
         for metric, scores in by_metric.items()
         if len(scores) > 1
