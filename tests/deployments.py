@@ -98,7 +98,14 @@ def fine_tuned(
 
 
 def quantized(root: Path, source: Path, *, bits: int = 8, name: str = "", **settings: Any) -> Path:
-    """What `quantize` publishes for the model of `source`.
+    """What `quantize` publishes for the model of `source`; settings as of `quantize_step`."""
+    return quantize_step(root, source, bits=bits, name=name, **settings)[0]
+
+
+def quantize_step(
+    root: Path, source: Path, *, bits: int = 8, name: str = "", **settings: Any
+) -> tuple[Path, dict[str, Any]]:
+    """What `quantize` publishes, and its metrics.
 
     Args:
         settings: of the step; `method` and the calibration have defaults.
@@ -111,8 +118,7 @@ def quantized(root: Path, source: Path, *, bits: int = 8, name: str = "", **sett
     config = TypeAdapter(QuantizeStep).validate_python(
         {"model": "float", "method": "minmax", "calibration": calibration, **widths, **settings}
     )
-    quantize(config, context)
-    return context.folder
+    return context.folder, quantize(config, context)
 
 
 def exported(
