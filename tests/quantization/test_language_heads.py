@@ -33,11 +33,13 @@ TASKS: dict[str, dict[str, Any]] = {
 PLAIN = {"method": "minmax"}
 TRAINED = {"method": "lsq_plus", "start": "minmax"}
 DROP: dict[str, Any] = {"method": "minmax", "budget": {"max_accuracy_drop": 0.01}}
+ON_DEV = {"method": "percentile", "choose_by": "validation"}
 MEAN: dict[str, Any] = {"method": "minmax", "budget": {"average_bits": 4.0}}
 WORDS = r"names classes by words \(poor, great film\); use"
 REFUSED = [
     ("words", TRAINED, f"quantization-aware training knows .*{WORDS} a method without training"),
     ("no sites", PLAIN, "no quantization sites are known for family 't5'"),
+    ("words", ON_DEV, f'choose_by = "validation" is for models with a head .* {WORDS[:-5]}'),
     ("words", DROP, f"budget max_accuracy_drop .*{WORDS} average_bits"),
     *(
         ("running", settings, "'m' is made for causal_lm; .* quantize a classifier")

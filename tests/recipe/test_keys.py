@@ -57,6 +57,21 @@ def test_renaming_a_step_matters_only_where_names_are_repeated() -> None:
     assert after["scores"] != before["scores"]
 
 
+HISTOGRAMS = """
+[steps.tails]
+run = "analyze"
+study = "histograms"
+model = "student"
+compare_with = "teacher"
+"""
+
+
+def test_a_study_of_two_models_repeats_their_names() -> None:
+    text = RECIPE + HISTOGRAMS
+    renamed = text.replace('"student"', '"pupil"').replace("steps.student", "steps.pupil")
+    assert keys(renamed)["tails"] != keys(text)["tails"]
+
+
 def test_the_order_of_compared_models_counts() -> None:
     text = RECIPE.replace('["teacher", "student", "int8"]', '["int8", "student", "teacher"]')
     assert differing(text) == {"scores", "report"}

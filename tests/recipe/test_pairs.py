@@ -14,6 +14,7 @@ from transformers import BertForSequenceClassification
 
 import language_runs
 import tiny
+import training_runs
 from attar.errors import ModelError
 from attar.recipe import plan as plan_module
 from attar.recipe.load import load_recipe
@@ -166,6 +167,87 @@ def test_a_narrower_language_head_than_the_student_s_is_refused(
     plan_recipe(load_recipe(recipe), tmp_path)
     wider = f"steps.student.model.config.vocab_size={config['vocab_size'] + 8}"
     assert "so their predictions cannot be compared" in refused(recipe, wider)
+
+
+JUDGES = """
+[data.films]
+source = "files"
+path = "films"
+
+[steps.wide]
+run = "train"
+model = { config = { FIELDS }, tokenizer = "words" }
+data = "text"
+max_length = 16
+
+[steps.judge]
+run = "train"
+model = "writer"
+data = "films"
+max_length = 16
+
+[steps.pupil]
+run = "train"
+model = "wide"
+teacher = "judge"
+data = "films"
+losses = [{ kind = "forward_kl" }]
+max_length = 16
+"""
+
+
+def test_classifiers_that_come_from_language_models_are_compared_by_their_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many words the models they came from could say does not matter to two classes."""
+    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
+    language_runs.write_running_text(tmp_path / "text")
+    training_runs.write_films(tmp_path / "films")
+    config = language_runs.model_config(tmp_path / "words", "gpt2")["config"]
+    fields = ", ".join(f"{k} = {json.dumps(v)}" for k, v in config.items() if v != {})
+    recipe = tmp_path / "language.toml"
+    recipe.write_text((WRITERS + JUDGES).replace("FIELDS", fields))
+    wider = f"steps.wide.model.config.vocab_size={config['vocab_size'] + 8}"
+    plan_recipe(load_recipe(recipe, [wider]), tmp_path)
+
+
+WORDED = """
+name = "worded"
+
+[data.films]
+source = "files"
+path = "films"
+
+[steps.writer]
+run = "train"
+model = { config = { FIELDS }, tokenizer = "words" }
+data = "films"
+objective = "text_to_text"
+template = "film: {0}"
+label_words = ["poor", "great film"]
+max_length = 16
+
+[steps.student]
+run = "train"
+model = { config = { FIELDS }, tokenizer = "words" }
+teacher = "writer"
+data = "films"
+losses = [{ kind = "cross_entropy" }, { kind = "hidden_mse" }]
+max_length = 16
+"""
+
+
+def test_a_t5_that_will_write_is_refused_as_teacher_of_a_classifier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
+    training_runs.write_films(tmp_path / "films")
+    config = language_runs.model_config(tmp_path / "words", "t5")["config"]
+    fields = ", ".join(f"{k} = {json.dumps(v)}" for k, v in config.items() if v != {})
+    recipe = tmp_path / "worded.toml"
+    recipe.write_text(WORDED.replace("FIELDS", fields))
+    told = refused(recipe)
+    assert told.startswith("student: teacher writer is a T5ForConditionalGeneration, whose decoder")
 
 
 def test_a_teacher_that_nothing_compares_with_is_not_looked_at(recipe: Path) -> None:

@@ -40,7 +40,7 @@ def test_every_figure_that_a_layout_shows_is_there(study: str, tmp_path: Path) -
 def test_what_each_of_two_models_has_for_itself_is_shown_of_each(tmp_path: Path) -> None:
     folder = write_study(tmp_path, "histograms")
     content = json.loads((folder / "study.json").read_text())
-    content["facts"] = {"bins_per_octave": 4, "tokens": {"teacher": 90, "student": 97}}
+    content["facts"] = {"bins_per_octave": 4, "tokens_of": {"teacher": 90, "student": 97}}
     (folder / "study.json").write_text(json.dumps(content))
     [found] = studies(read_made({"histograms": folder}, ONE))
     assert found.facts == (

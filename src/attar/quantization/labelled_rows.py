@@ -81,7 +81,7 @@ class LabelledRows:
             [right_padded(to_tensors(encoded.batch(rows))) for rows in order],
             split.labels[np.concatenate(order)],
             _first_metric(data, asker),
-            _columns(task, data),
+            _columns(task, data, context),
             context,
         )
 
@@ -111,8 +111,9 @@ def _first_metric(data: TextData, asker: str) -> str:
     return data.metrics[0]
 
 
-def _columns(task: Task, data: TextData) -> np.ndarray:
-    """Classes are matched by name: a wrong order would be garbage without an error."""
+def _columns(task: Task, data: TextData, context: StepContext) -> np.ndarray:
+    """Classes are matched by name: a wrong order would be garbage without an error. A guess about
+    spelling is told."""
     if data.objective == "regression":
         return np.zeros(1, dtype=np.int64)
     match = match_classes(task.label_names, data.label_names)
@@ -121,4 +122,6 @@ def _columns(task: Task, data: TextData) -> np.ndarray:
             f"the model's classes are {list(task.label_names)}, those of data {data.name!r} are "
             f"{list(data.label_names)}; calibrate with the data the model was trained for"
         )
+    if match.respelled:
+        context.progress.warn(f"{context.name}, data {data.name!r}: of its classes {match.said}")
     return np.array(match.order, dtype=np.int64)

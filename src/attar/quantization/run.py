@@ -35,10 +35,11 @@ from attar.models.task import Task
 from attar.numerics.agreement import SqnrSum, finite_or_none, sqnr_db
 from attar.quantization.calibration.calibrate import Batch, site_sqnr
 from attar.quantization.calibration.texts import calibration_texts
-from attar.quantization.config import QatStep, QuantizeSettings
+from attar.quantization.config import PercentileStep, QatStep, QuantizeSettings
 from attar.quantization.learning.job import check_qat
 from attar.quantization.method import Problem, Solution
 from attar.quantization.precision.allocate import check_budget, plan_bits
+from attar.quantization.ranges.percentile import validation_rows
 from attar.quantization.solve import name_of, prepare_, simulated, solve
 from attar.quantization.weights.nearest import QuantizedWeights
 from attar.step import StepContext
@@ -110,6 +111,8 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
         )
     _require_known_answers(config, loaded.task)
     family_of(loaded.model)  # refuses a model without sites before a text is read
+    if isinstance(config, PercentileStep) and config.choose_by == "validation":
+        validation_rows(config, loaded.task, loaded.folder, context)  # refuses what it cannot judge
     for note in loaded.notes:
         context.progress.warn(note)
     use_attar_attention_(loaded.model)

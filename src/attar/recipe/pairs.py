@@ -15,14 +15,18 @@ import torch
 
 from attar.errors import ModelError
 from attar.losses.total import needs_of
-from attar.recipe.plan_texts import ModelPlan
+from attar.recipe.plan_texts import ModelPlan, PlannedTexts
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 from attar.training.forward import shape_of
 from attar.training.limits import require_positions
 from attar.training.teaching.cache import kept_states
 from attar.training.teaching.header import Content
-from attar.training.teaching.live import num_columns, require_answer
+from attar.training.teaching.live import (
+    num_columns,
+    require_answer,
+    require_decoder_texts,
+)
 from attar.training.teaching.pairing import loss_of
 from attar.training.teaching.tokens import require_same_tokens, require_same_words
 
@@ -41,25 +45,27 @@ class PlannedTeacher:
 
 
 def require_pair(
-    name: str, step: TrainStep, objective: str, student: ModelPlan, teacher: PlannedTeacher
+    name: str, step: TrainStep, texts: PlannedTexts, student: ModelPlan, teacher: PlannedTeacher
 ) -> None:
     """Refuse a pair that the step would refuse.
 
     Args:
         name: of the step.
-        objective: of its data.
+        texts: the recipe's data.
     Raises:
         ModelError: the step's own message, behind its name.
     """
     if not needs_of(step.effective_losses).teacher:
         return  # the step says that nothing compares with the teacher, and leaves it out
     try:
-        _compare(step, objective, student, teacher)
+        _compare(step, texts, student, teacher)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
 
 
-def _compare(step: TrainStep, objective: str, student: ModelPlan, teacher: PlannedTeacher) -> None:
+def _compare(
+    step: TrainStep, texts: PlannedTexts, student: ModelPlan, teacher: PlannedTeacher
+) -> None:
     needs = needs_of(step.effective_losses)
     own, other = student.cost.model, teacher.model.cost.model
     folders = (student.tokenizer_folder, teacher.model.tokenizer_folder)
@@ -67,11 +73,15 @@ def _compare(step: TrainStep, objective: str, student: ModelPlan, teacher: Plann
     if teacher.folder is not None:
         require_answer(teacher.folder, needs)
     require_positions(other, step.max_length, "the teacher")
-    both_write = all(model.get_output_embeddings() is not None for model in (own, other))
+    writes = texts.head(step.data, step.objective).predicts_words
+    if teacher.cache is None:
+        require_decoder_texts(other, step.teacher or "", student_writes=writes)
+    both_write = writes and other.get_output_embeddings() is not None
     if needs.teacher_logits and both_write:
         require_same_words(num_columns(own), num_columns(other), *folders)
     # Projections are drawn, and thrown away here.
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        objective = texts.loaded(step.data).objective
         loss = loss_of(step.effective_losses, objective, own, other, seed=0)
     if teacher.kept is not None:
         teacher.kept.require(loss, repr(teacher.cache))

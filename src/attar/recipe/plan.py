@@ -139,7 +139,7 @@ class _Planner:
         if step.teacher is None:
             return None
         teacher = self._caches.get(step.teacher) or self._live(step.teacher)
-        require_pair(name, step, self.texts.loaded(step.data).objective, student, teacher)
+        require_pair(name, step, self.texts, student, teacher)
         return None if step.teacher in self._caches else teacher.model.cost
 
     def _live(self, word: str) -> PlannedTeacher:
@@ -241,7 +241,7 @@ class _Planner:
         models = [self._model(word, self.texts.head(step.data), 128) for word in step.models]
         flops = 0
         for model in models:
-            rows, tokens = self.texts.count(step.data, step.split, model)
+            rows, tokens = self.texts.judged(step.data, step.split, model)
             flops += rows * model.cost.flops(1, tokens)
             if step.speed is not None:
                 calls = (step.speed.rounds + 1) * step.speed.calls

@@ -24,6 +24,7 @@ from attar.data.load import load_data
 from attar.data.packing import token_blocks
 from attar.data.tables import TextData
 from attar.data.tokenize import TextEncoder
+from attar.evaluation.glue import labelled_split
 from attar.models.architecture import class_of, config_of, input_names_of
 from attar.models.cost import Cost, cost_from_config
 from attar.models.task import Generation, Task
@@ -110,6 +111,15 @@ class PlannedTexts:
         names = input_names_of(model.cost.model.config)
         encoder = TextEncoder.from_folder(model.tokenizer_folder, model.max_length, names)
         return len(rows), max(1, round(float(encoder.encode(sampled).lengths.mean())))
+
+    def judged(self, data: str, split: str, model: ModelPlan) -> tuple[int, int]:
+        """The same of a split that models are judged by.
+
+        Raises:
+            DataError: there is no such split, or rows lack their label.
+        """
+        labelled_split(self.loaded(data), split)
+        return self.count(data, split, model)
 
     def has_classes(self, data: str) -> bool:
         """Whether each row has one of some classes."""

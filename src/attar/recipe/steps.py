@@ -99,7 +99,7 @@ STEPS: Mapping[str, StepKind] = {
         "attar.quantization.run:quantize",
         models=(ModelPlace("model", FLOAT, needs_task=True),),
         data=("calibration.data", "data"),
-        version=2,
+        version=3,
     ),
     "export": StepKind(
         "attar.export.run:export",

@@ -100,8 +100,8 @@ def test_made_rows_of_the_rows_a_step_reads_are_fine(overrides: list[str]) -> No
     [
         (
             [LEARNS, "steps.student.teacher='teacher'", SEEDS],
-            r"steps\.student\.augmentation .* seeds 3, 4 here and 3 in the augment step 'more'; "
-            r"set data\.docs\.rows_seed = 3",
+            r"steps\.student\.augmentation .* seeds 3, 4 here and 3 in the augment step 'more', "
+            r"which may be other rows; set data\.docs\.rows_seed = 3",
         ),
         (
             [
@@ -113,6 +113,14 @@ def test_made_rows_of_the_rows_a_step_reads_are_fine(overrides: list[str]) -> No
         (
             [LEARNS, "steps.student.teacher='teacher'", "steps.more.seed=7"],
             "seeds 3 here and 7 in the augment step 'more'",
+        ),
+        (
+            [
+                *(LEARNS, "steps.student.teacher='teacher'"),
+                'sweep={ steps = ["student", "more"], '
+                '"student.seed" = [3, 4], "more.seed" = [3, 4] }',
+            ],
+            "seeds 3, 4 here and 3, 4 in the augment step 'more', which may be other rows",
         ),
         (
             [LEARNS, ANSWERS, BOTH],

@@ -63,12 +63,13 @@ def histograms(config: HistogramsStep, context: StepContext) -> Finding:
     words = [config.model, *([config.compare_with] if config.compare_with else [])]
     opened = [open_model(word, context) for word in words]
     depths = [_depths(loaded) for loaded in opened]
-    facts: dict[str, Any] = {"bins_per_octave": PER_OCTAVE, "examples": {}, "tokens": {}}
+    facts: dict[str, Any] = {"bins_per_octave": PER_OCTAVE, "tokens_of": {}}
     rows: list[dict[str, Any]] = []
     for number, (word, loaded) in enumerate(zip(words, opened, strict=True)):
         watched = _watched(config, loaded, context)
-        facts["examples"][word] = watched.num_examples
-        facts["tokens"][word] = watched.num_tokens  # of its own tokenizer and stacks
+        # of its own tokenizer and stacks; the first model's is the study's
+        facts["tokens_of"][word] = watched.num_tokens
+        facts |= {} if number else {"examples": watched.num_examples, "tokens": watched.num_tokens}
         wanted = {
             (stack, layers[number]): line
             for stack in depths[number]

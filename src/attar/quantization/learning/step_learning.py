@@ -73,7 +73,7 @@ def learn_steps(problem: Problem, start: Solution) -> Solution:
             if error < best:
                 kept, best, grids = epoch, error, stage.grids()
         after = (stage.error(learned), error)
-        moved = _largest_move(start.grids, stage.grids())
+        moved = largest_move(start.grids, stage.grids())
     details = {
         "rolled_back": kept == 0,
         "kept_epoch": kept,
@@ -146,7 +146,7 @@ class _FineStage:
         return (found - wanted).square().sum(), found.numel()
 
 
-def _largest_move(start: Sequence[SiteQParams], found: Sequence[SiteQParams]) -> float:
+def largest_move(start: Sequence[SiteQParams], found: Sequence[SiteQParams]) -> float:
     """max |s' − s| / s over the grids: whether learning moved a step at all."""
     return max(
         abs(new.scale - old.scale) / old.scale for old, new in zip(start, found, strict=True)

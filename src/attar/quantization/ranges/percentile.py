@@ -12,12 +12,15 @@ development set.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from attar.data.load import load_data
+from attar.models.task import Task
 from attar.quantization.calibration.calibrate import Calibration, Ranges
-from attar.quantization.config import BATCH_SIZE
+from attar.quantization.config import BATCH_SIZE, PercentileStep
 from attar.quantization.labelled_rows import LabelledRows
 from attar.quantization.method import ChosenRanges, Problem
+from attar.step import StepContext
 
 SHARES = (0.999, 0.9999, 0.99999)
 """The candidates of the paper."""
@@ -32,12 +35,7 @@ def ranges_at(share: float, calibration: Calibration) -> Ranges:
 
 
 def percentile(problem: Problem) -> ChosenRanges:
-    """The ranges at the share asked for, or at the best of three.
-
-    Raises:
-        DataError: choose_by = "validation" without labelled validation rows or a known metric.
-        ModelError: the same with a language head, or with other classes than the data's.
-    """
+    """The ranges at the share asked for, or at the best of three."""
     config = problem.config
     if config.percentile is not None:
         ranges = ranges_at(config.percentile, problem.calibration)
@@ -55,22 +53,36 @@ def percentile(problem: Problem) -> ChosenRanges:
     return ChosenRanges(candidates[best], {"percentile": best, "candidates": searched})
 
 
-def _scores(problem: Problem, candidates: Mapping[float, Ranges]) -> dict[float, float]:
-    """The first metric of the calibration's data on its validation split, for each share."""
-    context, wanted = problem.context, problem.config.calibration
-    assert problem.task is not None, "a model without a task is refused when it is loaded"
+def validation_rows(
+    config: PercentileStep, task: Task, folder: Path, context: StepContext
+) -> LabelledRows:
+    """What `choose_by = "validation"` judges by: the validation split of the calibration's data.
+
+    Args:
+        folder: where the model's tokenizer is.
+    Raises:
+        DataError: no labelled validation rows, or a metric that is not known.
+        ModelError: a model with a language head, or with other classes than the data's.
+    """
+    wanted = config.calibration
     data = load_data(
         context.data[wanted.data], context.recipe_folder, name=wanted.data, seed=context.seed
     )
-    rows = LabelledRows.of(
+    return LabelledRows.of(
         data.split("validation", labelled=True),
         data,
-        problem.task,
-        problem.folder,
+        task,
+        folder,
         context,
         batch_size=wanted.batch_size or BATCH_SIZE,
         asker='choose_by = "validation"',
     )
+
+
+def _scores(problem: Problem, candidates: Mapping[float, Ranges]) -> dict[float, float]:
+    """The data's first metric for each share."""
+    assert problem.task is not None, "a model without a task is refused when it is loaded"
+    rows = validation_rows(problem.config, problem.task, problem.folder, problem.context)
     return {
         share: rows.score(problem.on_grid, problem.grids(ranges))
         for share, ranges in candidates.items()

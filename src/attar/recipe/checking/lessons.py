@@ -84,22 +84,25 @@ def _other_rows(recipe: Recipe, name: str, setting: str, what: str) -> Iterator[
     data = recipe.data.get(step.data)
     if data is None or data.train_rows is None or data.rows_seed is not None:
         return
-    own_seeds, other_seeds = _seeds(recipe, name), _seeds(recipe, other)
-    if own_seeds != other_seeds:
+    (own_name, own_seeds), (other_name, other_seeds) = _seeds(recipe, name), _seeds(recipe, other)
+    # seeds swept under two names are crossed, so that unequal ones meet too
+    are_crossed = own_name != other_name and len(own_seeds) > 1
+    if own_seeds != other_seeds or are_crossed:
         yield Mistake(
             ("steps", name, setting),
             f"train_rows of data {step.data!r} are drawn with the seeds {_said(own_seeds)} here "
-            f"and {_said(other_seeds)} in the {what} {other!r}; set "
+            f"and {_said(other_seeds)} in the {what} {other!r}, which may be other rows; set "
             f"data.{step.data}.rows_seed = {recipe.seed}, so that every seed reads the same rows",
         )
 
 
-def _seeds(recipe: Recipe, name: str) -> tuple[int, ...]:
+def _seeds(recipe: Recipe, name: str) -> tuple[str, tuple[int, ...]]:
+    """The setting of the sweep that gives a step its seeds ("": none does), and the seeds."""
     swept = recipe.sweep
     for setting in (f"{name}.seed", "seed"):
         if swept is not None and name in swept.steps and setting in swept.settings:
-            return tuple(swept.settings[setting])
-    return (step_seed(recipe.steps[name], recipe.seed),)
+            return setting, tuple(swept.settings[setting])
+    return "", (step_seed(recipe.steps[name], recipe.seed),)
 
 
 def _said(value: object) -> str:

@@ -80,12 +80,12 @@ def _by_model(words: str, given: Any) -> Sequence[tuple[str, Any]]:
     """A fact in words; of one that each model has for itself, one for each.
 
     Example:
-        >>> _by_model("tokens", 9), _by_model("tokens", {"teacher": 9, "student": 8})
+        >>> _by_model("tokens", 9), _by_model("tokens of", {"teacher": 9, "student": 8})
         ([('tokens', 9)], [('tokens of teacher', 9), ('tokens of student', 8)])
     """
     if not isinstance(given, dict):
         return [(words, given)]
-    return [(f"{words} of {model}", value) for model, value in given.items()]
+    return [(f"{words} {model}", value) for model, value in given.items()]
 
 
 def _fact(name: str, value: Any, facts: Row) -> Any:

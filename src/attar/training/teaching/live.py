@@ -73,22 +73,28 @@ def load_live(folder: Path, task: Task, *, needs: Needs, seed: int) -> LiveTeach
     """
     fits = _fits(folder, task, needs)
     loaded = load_model(folder, task=task if fits else None, seed=seed)
-    _require_decoder_texts(loaded, task)
+    require_decoder_texts(loaded.model, str(folder), student_writes=task.has_language_head)
     for parameter in loaded.model.parameters():
         parameter.requires_grad_(False)
     return LiveTeacher(loaded, needs)
 
 
-def _require_decoder_texts(loaded: LoadedModel, task: Task) -> None:
+def require_decoder_texts(model: PreTrainedModel, teacher: str, *, student_writes: bool) -> None:
     """Refuse a T5 that would be asked what its decoder thinks of nothing: with a classifier's head
     it reads the text there too, as BART always does; with a language head, or none, it must be
     given what was written so far, which rows with a class have not.
+
+    Args:
+        model: the teacher; one on the meta device will do.
+        teacher: its name, for the message.
+        student_writes: the student has a language head, so its rows hold what was written.
+    Raises:
+        ModelError: it is such a T5.
     """
-    model = loaded.model
     classifies = type(model).__name__.endswith("ForSequenceClassification")
-    if model.config.model_type == "t5" and not classifies and not task.has_language_head:
+    if model.config.model_type == "t5" and not classifies and not student_writes:
         raise ModelError(
-            f"teacher {loaded.folder} is a {type(model).__name__}, whose decoder goes on with a "
+            f"teacher {teacher} is a {type(model).__name__}, whose decoder goes on with a "
             "text, and the student's rows have none for it; train the student to name classes by "
             'words (objective = "text_to_text"), or name a teacher with a classification head'
         )

@@ -56,7 +56,7 @@ def _cosines(study: Study) -> Picture:
     return drawn_twice(
         "Cosine with γ (hollow) and without (filled)",
         f"Cosine of each norm's output with and without γ: {said}.",
-        partial(_dumbbells, bars, (GOOD, BAD), f"cosine with the {bits}-bit self, %"),
+        partial(dumbbells_svg, bars, (GOOD, BAD), f"cosine with the {bits}-bit self, %"),
         keys=keys,
     )
 
@@ -73,19 +73,13 @@ def _reach(rows: Sequence[Row]) -> Picture:
         "Largest dimension with γ (hollow) and without (filled)",
         f"Largest value of each norm's output over its median dimension, with and without γ: "
         f"{said}.",
-        partial(_dumbbells, bars, (BAD, GOOD), "largest dimension over the median one"),
+        partial(dumbbells_svg, bars, (BAD, GOOD), "largest dimension over the median one"),
         keys=(
             Key("milder without γ (filled dot)", GOOD, "circle"),
             Key("stronger without γ", BAD, "circle"),
         ),
         note="A dimension counts by its largest magnitude over all tokens.",
     )
-
-
-def _dumbbells(
-    bars: Sequence[Bar], colours: tuple[str, str], title: str, shape: Shape, label: str
-) -> str:
-    return dumbbells_svg(bars, colours, title, shape, label)
 
 
 def _by_dimension(row: Row) -> Picture:
@@ -104,7 +98,7 @@ def _by_dimension(row: Row) -> Picture:
         f"{name[0].upper()}{name[1:]}: where y is largest",
         f"Dimensions of {name} where y is largest: {said}.",
         partial(_three, bars),
-        keys=tuple(Key(name, colour, "square") for name, _, colour in SERIES),
+        keys=tuple(Key(what, colour, "square") for what, _, colour in SERIES),
         note="Each in multiples of its own median dimension (dashed); rows are dimensions.",
     )
 
