@@ -13,7 +13,7 @@ import deployments as made
 from attar.export.lowering import FLOAT_SITES, example_inputs, lower
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import ByteQuantizer, _integer_weight, write_openvino
-from attar.export.shortcuts import factor_behind_sum_, moved_shortcuts
+from attar.export.shortcuts import factor_behind_sum_, moved_shortcuts, shift_in_bias_
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.deployed.runtime_openvino import OpenVinoRuntime
 from attar.models.simulated.quantized import load_simulated
@@ -44,6 +44,18 @@ def test_the_factor_behind_the_sum_changes_no_answer(migrated: Path) -> None:
     assert difference < TOLERANCE * expected.abs().max()
 
 
+def test_a_shift_in_the_bias_changes_no_answer(migrated: Path) -> None:
+    model = load_simulated(migrated).model
+    inputs = example_inputs(INPUTS)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        assert any(bool(moved.restore.shift.any()) for moved in moved_shortcuts(model))
+        shift_in_bias_(model, {})
+        difference = (model(**inputs).logits - expected).abs().max()
+    assert not any(isinstance(module, Restore) for module in model.modules())
+    assert difference < TOLERANCE * expected.abs().max()
+
+
 def test_a_negative_factor_moves_its_sign_into_the_integers(migrated: Path) -> None:
     model = load_simulated(migrated).model
     moved = next(moved_shortcuts(model))
@@ -70,9 +82,9 @@ def test_a_model_without_transform_has_no_shortcut_to_move(deployments: Deployme
     assert not list(moved_shortcuts(load_simulated(deployments.uneven_int8() / "model").model))
 
 
-@pytest.mark.parametrize("form", ["openvino", "onnxruntime"])
-def test_the_factor_costs_no_kernel(
-    deployments: Deployments, migrated: Path, tmp_path: Path, form: str
+@pytest.mark.parametrize(("form", "more"), [("openvino", 0), ("onnxruntime", 1)])
+def test_the_factor_costs_no_kernel_or_one_product_a_shortcut(
+    deployments: Deployments, migrated: Path, tmp_path: Path, form: str, more: int
 ) -> None:
     counts = []
     for name, model in (("plain", deployments.uneven_int8() / "model"), ("migrated", migrated)):
@@ -89,4 +101,7 @@ def test_the_factor_costs_no_kernel(
             OnnxRuntime(folder / "model.onnx", 1, optimized)
             kinds = [node.op_type for node in onnx.load(optimized).graph.node]
         counts.append(Counter(kind for kind in kinds if kind not in ("Const", "Input")))
-    assert counts[0] == counts[1]
+    num_shortcuts = len(list(moved_shortcuts(load_simulated(migrated).model)))
+    assert num_shortcuts > 0
+    products = Counter({"Mul": more * num_shortcuts}) if more else Counter()
+    assert counts[1] == counts[0] + products

@@ -41,7 +41,7 @@ from attar.export.lowering import (
     load_float,
     lower,
 )
-from attar.export.shortcuts import factor_in_grid_
+from attar.export.shortcuts import shift_in_bias_
 from attar.export.storage import pack_onnx_
 from attar.extras import require
 from attar.models.deployed.runtimes import ONNX_FILE
@@ -88,30 +88,13 @@ class QuantizeDequantize(nn.Module):
         self.register_buffer("zero_point", torch.tensor(zero_point, dtype=torch.uint8))
         self.is_narrow = site.quant_max - site.quant_min < 255
         self.low, self.high = site.low, site.high
-        self._made = _Made()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.is_narrow:
             x = x.clamp(self.low, self.high)
         grid = [self.get_buffer("scale"), self.get_buffer("zero_point")]
         integers = _operator("QuantizeLinear", [x, *grid], torch.uint8, x)
-        self._made.integers = integers
         return _operator("DequantizeLinear", [integers, *grid], torch.float32, x)
-
-    def scaled(self, factor: Tensor) -> Tensor:
-        """factor (D,) ⊙ what the last forward gave, from the same integers."""
-        integers = self._made.integers
-        assert integers is not None, "asked before the tensor was quantized"
-        scale = self.get_buffer("scale") * factor
-        zero_points = self.get_buffer("zero_point").expand(factor.numel())
-        parts = [integers, scale, zero_points]
-        return _operator("DequantizeLinear", parts, torch.float32, integers, axis=2)
-
-
-class _Made:
-    """What a quantizer made last, where a trace does not take it for a state of the model."""
-
-    integers: Tensor | None = None
 
 
 def _operator(
@@ -143,7 +126,7 @@ def write_onnx(
             _four_bit_weight if storage == "int4_kernel" else _integer_weight,
             signed=signed_weights,
         )
-        module = lower(model_folder, make_weight, QuantizeDequantize, factor_in_grid_)
+        module = lower(model_folder, make_weight, QuantizeDequantize, shift_in_bias_)
     else:
         module = SequenceClassifier(load_float(model_folder).model)
     sizes = {

@@ -106,7 +106,7 @@ STEPS: Mapping[str, StepKind] = {
         models=(ModelPlace("model", ("train", "quantize"), needs_task=True),),
         data=("data",),
         names_matter=True,
-        version=2,
+        version=3,
     ),
     "evaluate": StepKind(
         "attar.evaluation.run:evaluate",
