@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,17 +156,31 @@ max_length = 16
 """
 
 
-def test_a_narrower_language_head_than_the_student_s_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+WriteRecipe = Callable[[str, str], tuple[Path, int]]
+
+
+@pytest.fixture
+def write_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRecipe:
+    """(text, family) → a recipe whose FIELDS are a tiny model's, beside its data, and the number of
+    words in its tokenizer."""
     monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
     language_runs.write_running_text(tmp_path / "text")
-    config = language_runs.model_config(tmp_path / "words", "gpt2")["config"]
-    fields = ", ".join(f"{k} = {json.dumps(v)}" for k, v in config.items() if v != {})
-    recipe = tmp_path / "language.toml"
-    recipe.write_text(WRITERS.replace("FIELDS", fields))
-    plan_recipe(load_recipe(recipe), tmp_path)
-    wider = f"steps.student.model.config.vocab_size={config['vocab_size'] + 8}"
+    training_runs.write_films(tmp_path / "films")
+
+    def written(text: str, family: str) -> tuple[Path, int]:
+        config = language_runs.model_config(tmp_path / "words", family)["config"]
+        fields = ", ".join(f"{k} = {json.dumps(v)}" for k, v in config.items() if v != {})
+        recipe = tmp_path / "language.toml"
+        recipe.write_text(text.replace("FIELDS", fields))
+        return recipe, config["vocab_size"]
+
+    return written
+
+
+def test_a_narrower_language_head_than_the_student_s_is_refused(write_recipe: WriteRecipe) -> None:
+    recipe, words = write_recipe(WRITERS, "gpt2")
+    plan_recipe(load_recipe(recipe), recipe.parent)
+    wider = f"steps.student.model.config.vocab_size={words + 8}"
     assert "so their predictions cannot be compared" in refused(recipe, wider)
 
 
@@ -197,18 +212,13 @@ max_length = 16
 
 
 def test_classifiers_that_come_from_language_models_are_compared_by_their_classes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_recipe: WriteRecipe,
 ) -> None:
     """How many words the models they came from could say does not matter to two classes."""
-    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
-    language_runs.write_running_text(tmp_path / "text")
-    training_runs.write_films(tmp_path / "films")
-    config = language_runs.model_config(tmp_path / "words", "gpt2")["config"]
-    fields = ", ".join(f"{k} = {json.dumps(v)}" for k, v in config.items() if v != {})
-    recipe = tmp_path / "language.toml"
-    recipe.write_text((WRITERS + JUDGES).replace("FIELDS", fields))
-    wider = f"steps.wide.model.config.vocab_size={config['vocab_size'] + 8}"
-    plan_recipe(load_recipe(recipe, [wider]), tmp_path)
+    recipe, words = write_recipe(WRITERS + JUDGES, "gpt2")
+    wider = f"steps.wide.model.config.vocab_size={words + 8}"
+    plan = plan_recipe(load_recipe(recipe, [wider]), recipe.parent)
+    assert "pupil" in [step.name for step in plan.steps]
 
 
 WORDED = """
@@ -238,21 +248,16 @@ max_length = 16
 
 
 def test_a_t5_that_will_write_is_refused_as_teacher_of_a_classifier(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_recipe: WriteRecipe,
 ) -> None:
-    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
-    training_runs.write_films(tmp_path / "films")
-    config = language_runs.model_config(tmp_path / "words", "t5")["config"]
-    fields = ", ".join(f"{k} = {json.dumps(v)}" for k, v in config.items() if v != {})
-    recipe = tmp_path / "worded.toml"
-    recipe.write_text(WORDED.replace("FIELDS", fields))
-    told = refused(recipe)
+    told = refused(write_recipe(WORDED, "t5")[0])
     assert told.startswith("student: teacher writer is a T5ForConditionalGeneration, whose decoder")
 
 
 def test_a_teacher_that_nothing_compares_with_is_not_looked_at(recipe: Path) -> None:
     alone = "steps.student.losses=[{ kind = 'cross_entropy' }]"
-    plan_recipe(load_recipe(recipe, [OTHER_WORDS, alone]), recipe.parent)
+    plan = plan_recipe(load_recipe(recipe, [OTHER_WORDS, alone]), recipe.parent)
+    assert "student" in [step.name for step in plan.steps]
 
 
 def test_asking_draws_no_random_numbers(recipe: Path) -> None:

@@ -140,7 +140,9 @@ def test_a_masked_language_model_has_an_answer(tmp_path: Path) -> None:
     tiny.write_tiny_masked_lm(place / "teacher")
     made = {"from": "teacher", "keep_blocks": [1], "new_head": True}
     losses = [{"kind": "sensitivity_mse"}]
-    run_training(place, model=made, teacher="teacher", losses=losses, max_steps=1)
+    assert (
+        run_training(place, model=made, teacher="teacher", losses=losses, max_steps=1)["steps"] == 1
+    )
 
 
 def test_a_classifier_does_not_say_what_each_token_s_answer_depends_on(tmp_path: Path) -> None:

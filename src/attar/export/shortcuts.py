@@ -8,9 +8,9 @@ sublayer's last map W a + b, whose output the shortcut is added to:
     both          z goes into the bias:   W a + (b + z) + s ⊙ x̂
     OpenVINO      = s ⊙ ((W / s) a + (b + z) / s + x̂)    a factor behind the sum, which its kernel
                   takes along; W / s is another scale for each row of integers
-    ONNX Runtime  s stays a factor on the shortcut, one Mul: 2 % at 1 × 128 and nothing at 8 × 128.
-                  As the scale a channel of a DequantizeLinear it would cost no kernel and 15 %,
-                  since that kernel then goes value by value (benchmarks/results/migration-latency)
+    ONNX Runtime  s stays a factor on the shortcut, one Mul, which takes 2 % of the time at most
+                  (benchmarks/results/migration-latency). As the scale a channel of a
+                  DequantizeLinear it would be no kernel and 15 %: that one goes value by value
 
 Both are exact up to float32's rounding. Left out: adders without exactly one Linear, and factors of
 0, which have no inverse: their Restore stays as it is, right and a kernel slower.
