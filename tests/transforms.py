@@ -43,14 +43,14 @@ def settings(**changes: Any) -> Any:
 def random_transforms(model: PreTrainedModel, seed: int = 0) -> dict[str, Any]:
     """Scales from e⁻² to e², some negative, and shifts where there is somewhere for them to go."""
     from attar.models.structure.anatomy import anatomy_of
-    from attar.quantization.transforms.equivalent import EquivalentTransform, can_shift
+    from attar.quantization.transforms.equivalent import EquivalentTransform
 
     generator = torch.Generator().manual_seed(seed)
     made = {}
     for site in anatomy_of(model).norm_sites:
         draws = torch.randn(3, site.norm.weight.numel(), generator=generator, dtype=torch.float64)
         scale = draws[0].clamp(-2, 2).exp() * draws[1].sign()
-        made[site.norm.fqn] = EquivalentTransform(scale, draws[2] * can_shift(site))
+        made[site.norm.fqn] = EquivalentTransform(scale, draws[2] * site.can_shift)
     return made
 
 

@@ -132,7 +132,7 @@ def test_a_weight_that_two_maps_share_is_never_scaled_twice():
     blocks[1].intermediate.dense.weight = blocks[0].intermediate.dense.weight  # two norms'
     before = transforms.outputs(model)
     anatomy = anatomy_of(model)
-    left = reasons_to_leave(model, anatomy)
+    left = reasons_to_leave(model, anatomy.norm_sites)
     assert [name.removeprefix("bert.") for name in left] == [
         "embeddings.LayerNorm",
         "encoder.layer.0.attention.output.LayerNorm",
@@ -151,7 +151,7 @@ def test_a_weight_that_two_maps_share_is_never_scaled_twice():
 def test_the_last_norm_of_a_bare_model_is_left_alone():
     model = tiny.tiny_model("gpt2", bare=True)
     last = anatomy_of(model).norm_sites[-1]
-    left = reasons_to_leave(model, anatomy_of(model))
+    left = reasons_to_leave(model, anatomy_of(model).norm_sites)
     assert list(left) == [last.norm.fqn]
     with pytest.raises(ModelError, match=r"ln_f.*outside"):
         apply_(model, last, EquivalentTransform.of_scale(torch.full((32,), 2.0)))

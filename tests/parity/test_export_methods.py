@@ -58,15 +58,17 @@ def migrated(deployments: Deployments, tmp_path_factory: pytest.TempPathFactory)
     root = tmp_path_factory.mktemp("migrated")
     source = deployments.uneven()
     found = {}
-    for rule in ("gamma", "os_plus"):
+    for rule in ("gamma", "os_plus", "auto"):
         found[rule] = made.quantized(root, source, name=rule, transform=rule) / "model"
-        assert ModelQParams.read(found[rule]).transformed
+        grids = ModelQParams.read(found[rule])
+        assert grids.transformed
+        assert bool(grids.factored) == (rule == "auto")
     return found
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("rule", ["gamma", "os_plus"])
-def test_a_migrated_model_keeps_its_shortcuts(
+@pytest.mark.parametrize("rule", ["gamma", "os_plus", "auto"])
+def test_a_migrated_model_keeps_its_shortcuts_and_factors(
     migrated: dict[str, Path], tmp_path: Path, rule: str, form: str
 ) -> None:
     assert difference(migrated[rule], tmp_path, form) < MOST_OF_THE_ERROR

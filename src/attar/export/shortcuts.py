@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.channel_factors import ChannelFactor
 from attar.models.structure.shortcuts import ATTRIBUTE, Restore, restore_of
 
 Integers = dict[str, tuple[Tensor, Tensor]]
@@ -79,20 +80,9 @@ def factor_behind_sum_(model: PreTrainedModel, integers: Integers) -> None:
             else:
                 linear.weight.div_(scale[:, None])
         setattr(moved.owner, ATTRIBUTE, nn.Identity())
-        factor = Factor(scale)
+        factor = ChannelFactor(scale)
         moved.norm.add_module("behind_sum", factor)
         moved.norm.register_forward_pre_hook(_through_factor)
-
-
-class Factor(nn.Module):
-    """A factor for each channel."""
-
-    def __init__(self, scale: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale.clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.get_buffer("scale")
 
 
 def _through_factor(norm: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -105,4 +95,4 @@ def shift_in_bias_(model: PreTrainedModel, integers: Integers) -> None:
         linear: Any = model.get_submodule(moved.linear)
         with torch.no_grad():
             linear.bias.copy_(linear.bias + moved.restore.shift)
-        setattr(moved.owner, ATTRIBUTE, Factor(moved.restore.scale))
+        setattr(moved.owner, ATTRIBUTE, ChannelFactor(moved.restore.scale))

@@ -28,6 +28,7 @@ from attar.models.simulated.packing import size_mib, write_tensors
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import TOKENIZER_FILES
+from attar.models.structure.channel_factors import factored_activations
 from attar.models.structure.ports import use_attar_attention_
 from attar.models.structure.shortcuts import restored_norms
 from attar.models.structure.sites import family_of
@@ -79,6 +80,7 @@ def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
         tied=dict(solution.weights.tied),
         float_tensors=tuple(sorted(plan.float_tensors)),
         transformed=restored_norms(loaded.model),
+        factored=factored_activations(loaded.model),
     )
     folder = context.folder / "model"
     _write(folder, loaded, qparams, solution.weights)

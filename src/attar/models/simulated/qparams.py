@@ -115,6 +115,9 @@ class ModelQParams(Config):
     transformed: tuple[str, ...] = ()
     """Norms whose output the shortcuts restore; the factors lie with the floats."""
 
+    factored: tuple[str, ...] = ()
+    """Activation functions with a factor for each channel behind them; it lies with the floats."""
+
     @model_validator(mode="after")
     def _named_once(self) -> ModelQParams:
         names = [site.name for site in self.sites] + [weight.fqn for weight in self.weights]

@@ -24,6 +24,7 @@ from attar.models.load import LoadedModel, config_of
 from attar.models.simulated.packing import read_tensors
 from attar.models.simulated.qparams import ModelQParams, SiteQParams
 from attar.models.sources.safe_files import read_config
+from attar.models.structure.channel_factors import insert_factors_
 from attar.models.structure.ports import insert_, use_attar_attention_
 from attar.models.structure.shortcuts import insert_restores_
 from attar.models.structure.sites import SITE_KINDS, Site, family_of, quantized_weights, sites_of
@@ -98,7 +99,7 @@ def load_simulated(
     """
     qparams = ModelQParams.read(model_folder)
     model = _empty_model(model_folder)
-    _insert_restores_(model, qparams, model_folder)
+    _insert_transforms_(model, qparams, model_folder)
     _check_fit(model, qparams, model_folder)
     tensors = read_tensors(model_folder, qparams)
     _load_state_(model, tensors, model_folder)
@@ -153,10 +154,11 @@ def _check_fit(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> N
         )
 
 
-def _insert_restores_(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> None:
-    """Make room for the factors of restored shortcuts, which are loaded with the weights."""
+def _insert_transforms_(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> None:
+    """Make room for the factors that transforms left behind, which are loaded with the weights."""
     try:
         insert_restores_(model, qparams.transformed)
+        insert_factors_(model, qparams.factored)
     except ModelError as error:
         raise ArtifactError(
             f"qparams.json in {folder} does not fit config.json: {error}; quantize the model again"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -188,6 +188,26 @@ class NormSite:
     stack: str
     block: int | None
     """The block it belongs to; None for a norm on embeddings or after the last block."""
+
+    @property
+    def name(self) -> str:
+        return self.norm.fqn
+
+    @property
+    def tokens(self) -> str:
+        """The stack whose tokens its rows are."""
+        return self.stack
+
+    @property
+    def seen_at(self) -> tuple[str, Literal["input", "output"]]:
+        """(module, port) where the first reader gets it: of one token, where a head picks one."""
+        return self.consumers[0].fqn, "input"
+
+    @property
+    def can_shift(self) -> bool:
+        """A shift has somewhere to go: norm and readers all have a bias."""
+        biases = (self.norm.bias, *(reader.bias for reader in self.consumers))
+        return all(bias is not None for bias in biases)
 
     @property
     def residual_consumers(self) -> tuple[NormView, ...]:

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from attar.errors import ModelError
 from attar.models.structure.anatomy import anatomy_of
 from attar.quantization.calibration.outputs import final_states
-from attar.quantization.transforms.equivalent import EquivalentTransform, apply_
+from attar.quantization.transforms.equivalent import EquivalentTransform, apply_, transform_sites
 
 LARGEST_CHANGE = 1e-9
 NUM_BATCHES = 2
@@ -49,7 +49,7 @@ def certify_(
     """Fold `transforms` into `model`, having shown in float64 that they change nothing.
 
     Args:
-        transforms: name of each norm → its transform.
+        transforms: name of each site → its transform.
     Returns: the certificate, plain data.
     Raises:
         ModelError: outputs change by more than 1e-9; `model` is then as it was.
@@ -75,9 +75,9 @@ def certify_(
 
 
 def _fold_(model: PreTrainedModel, transforms: Mapping[str, EquivalentTransform]) -> None:
-    for site in anatomy_of(model).norm_sites:
-        if site.norm.fqn in transforms:
-            apply_(model, site, transforms[site.norm.fqn])
+    for site in transform_sites(anatomy_of(model)):
+        if site.name in transforms:
+            apply_(model, site, transforms[site.name])
 
 
 def _outputs(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""An equivalent transform: a norm's output made easier to round, and the model left as it was.
+"""An equivalent transform: a tensor made easier to round, and the model left as it was.
 
 The problem: one grid for a tensor whose channels differ a hundredfold spends its points on a few of
 them. The idea: give every channel a scale s and a shift z of its own, and move both into whatever
@@ -9,15 +9,20 @@ is left to compute:
     reader      y Wᵀ + b           becomes   X' W'ᵀ + b':        W' = W diag(s),  b' = b + W z
     shortcut    y                  becomes   s ⊙ X' + z          (`Restore`)
 
-Methods differ only in how they choose (s, z). A second transform of the same norm composes with the
-first. Everything is computed in float64 and rounded to the parameter's type once.
+The same inside a sublayer (`inner_sites`), where one map reads the tensor and no shortcut does:
 
-A norm is left alone where a reader is unknown, or where a weight of its own or of a reader also
+    values      W_v' = diag(1/s) W_v,  b_v' = (b_v − z) / s      the context is then (y − z) / s too
+    activation  h' = h ⊙ (1/s)                                   (`ChannelFactor`), z = 0
+
+Methods differ only in how they choose (s, z). A second transform of the same tensor composes with
+the first. Everything is computed in float64 and rounded to the parameter's type once.
+
+A tensor is left alone where a reader is unknown, or where a weight of its maker or of a reader also
 stands somewhere else (tied to an embedding, shared by two maps): scaling it there would change what
-is computed, and scaling it once for each of its names would do so twice. z is 0 where the norm or
-one of its readers has no bias to take it in.
+is computed, and scaling it once for each of its names would do so twice. z is 0 where the maker or
+one of the readers has no bias to take it in.
 
-Left out: transforms between two linear maps (values and the output map), which need no norm.
+Left out: queries and keys, whose product no weight stands behind.
 Source: Outlier Suppression (Wei et al. 2022), equations 5, 10 and 11; the shift from Outlier
 Suppression+ (Wei et al. 2023), section 4.1.
 """
@@ -25,7 +30,7 @@ Suppression+ (Wei et al. 2023), section 4.1.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +39,8 @@ from transformers import PreTrainedModel
 
 from attar.errors import ModelError
 from attar.models.structure.anatomy import Anatomy
+from attar.models.structure.channel_factors import insert_factor_
+from attar.models.structure.inner_sites import InnerSite, inner_sites
 from attar.models.structure.shortcuts import insert_restore_
 from attar.models.structure.views import NormSite
 
@@ -62,7 +69,7 @@ class EquivalentTransform:
         return cls(scale, torch.zeros_like(scale))
 
     def forward(self, y: Tensor) -> Tensor:
-        """What the norm gives instead of `y`, (…, D)."""
+        """What the readers get instead of `y`, (…, D)."""
         return (y - self.shift.to(y.dtype)) / self.scale.to(y.dtype)
 
     def inverse(self, x: Tensor) -> Tensor:
@@ -70,42 +77,42 @@ class EquivalentTransform:
         return x * self.scale.to(x.dtype) + self.shift.to(x.dtype)
 
 
-def can_shift(site: NormSite) -> bool:
-    """Norm and readers all have a bias, so that a shift has somewhere to go."""
-    return site.norm.bias is not None and all(c.bias is not None for c in site.consumers)
+TransformSite = NormSite | InnerSite
+"""Where a transform can be: a tensor, what makes it and everything that reads it."""
 
 
-def reasons_to_leave(model: PreTrainedModel, anatomy: Anatomy) -> Mapping[str, str]:
-    """Name of each norm that no transform can be moved across → why."""
+def transform_sites(anatomy: Anatomy) -> Iterator[TransformSite]:
+    """Every tensor of a model that can be transformed: what norms give, then what lies inside."""
+    yield from anatomy.norm_sites
+    yield from inner_sites(anatomy)
+
+
+def reasons_to_leave(model: PreTrainedModel, sites: Iterable[TransformSite]) -> Mapping[str, str]:
+    """Name of each site that no transform can be moved across → why."""
     shared = _shared_memory(model)
-    reasons: dict[str, str] = {}
-    for site in anatomy.norm_sites:
-        reason = _reason_to_leave(site, shared)
-        if reason:
-            reasons[site.norm.fqn] = reason
-    return reasons
+    reasons = {site.name: _reason_to_leave(site, shared) for site in sites}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
-def apply_(model: PreTrainedModel, site: NormSite, transform: EquivalentTransform) -> None:
+def apply_(model: PreTrainedModel, site: TransformSite, transform: EquivalentTransform) -> None:
     """Fold `transform` into `model` at `site`, which belongs to it.
 
     Raises:
-        ModelError: a transform cannot be moved across this norm, or its shift cannot.
-        ValueError: the transform has another number of channels than the norm.
+        ModelError: a transform cannot be moved across this site, or its shift cannot.
+        ValueError: the transform has another number of channels than the tensor.
     """
     scale, shift = transform.scale, transform.shift
-    if scale.shape != site.norm.weight.shape:
+    if scale.numel() != num_channels(site):
         raise ValueError(
-            f"{site.norm.fqn} has {site.norm.weight.numel()} channels, the transform "
-            f"{scale.numel()}"
+            f"{site.name} has {num_channels(site)} channels, the transform {scale.numel()}"
         )
     reason = _reason_to_leave(site, _shared_memory(model))
     if reason:
-        raise ModelError(f"no transform can be moved across {site.norm.fqn}: {reason}")
+        raise ModelError(f"no transform can be moved across {site.name}: {reason}")
     is_shifted = bool((shift != 0).any())
-    if is_shifted and not can_shift(site):
+    if is_shifted and not site.can_shift:
         raise ModelError(
-            f"a shift cannot be moved across {site.norm.fqn}: it or one of its readers has no bias"
+            f"a shift cannot be moved across {site.name}: it or one of its readers has no bias"
         )
     with torch.no_grad():
         for consumer in site.consumers:
@@ -114,20 +121,40 @@ def apply_(model: PreTrainedModel, site: NormSite, transform: EquivalentTransfor
                 assert consumer.bias is not None
                 consumer.bias.copy_(consumer.bias.to(torch.float64) + weight @ shift)
             consumer.weight.copy_(weight * scale)
-        site.norm.weight.copy_(site.norm.weight.to(torch.float64) / scale)
-        if site.norm.bias is not None:
-            site.norm.bias.copy_((site.norm.bias.to(torch.float64) - shift) / scale)
+        _move_out_of_maker_(model, site, scale, shift)
         for shortcut in site.shortcuts:
             insert_restore_(model, shortcut).compose_(scale, shift)
 
 
-def _reason_to_leave(site: NormSite, shared: Mapping[int, str]) -> str | None:
-    readers = [consumer.module for consumer in site.consumers]
-    for module in (site.norm.module, *readers):
+def _move_out_of_maker_(
+    model: PreTrainedModel, site: TransformSite, scale: Tensor, shift: Tensor
+) -> None:
+    """Make what stands before the readers give (y − shift) / scale."""
+    maker = site.norm if isinstance(site, NormSite) else site.source
+    if maker is None:
+        insert_factor_(model, site).factor.div_(scale)  # pyright: ignore[reportArgumentType]
+        return
+    rows = scale if maker.weight.ndim == 1 else scale[:, None]
+    maker.weight.copy_(maker.weight.to(torch.float64) / rows)
+    if maker.bias is not None:
+        maker.bias.copy_((maker.bias.to(torch.float64) - shift) / scale)
+
+
+def num_channels(site: TransformSite) -> int:
+    """Of the tensor at `site`."""
+    if isinstance(site, NormSite):
+        return site.norm.weight.numel()
+    return site.reader.in_features
+
+
+def _reason_to_leave(site: TransformSite, shared: Mapping[int, str]) -> str | None:
+    maker = site.norm if isinstance(site, NormSite) else site.source
+    makers = () if maker is None else (maker.module,)
+    for module in (*makers, *(consumer.module for consumer in site.consumers)):
         for parameter in module.parameters():
             if parameter.data_ptr() in shared:
                 return f"a weight stands in several places: {shared[parameter.data_ptr()]}"
-    if not site.is_closed:
+    if isinstance(site, NormSite) and not site.is_closed:
         return "its output is also read outside the model's known maps"
     return None
 

@@ -1,15 +1,15 @@
-"""What the readers of each norm are given on the calibration texts.
+"""What the readers of each tensor are given on the calibration texts.
 
-Rules that look at data need, of every norm's output, the extremes of each channel over all real
-tokens, and a bounded sample of tokens to try candidates on. One pass of the float model gives both
-for all norms: a transform at one norm does not change what another one gives.
+Rules that look at data need, of every tensor that may be transformed, the extremes of each channel
+over all real tokens, and a bounded sample of tokens to try candidates on. One pass of the float
+model gives both for all of them: a transform at one does not change what another one gives.
 
     low_j, high_j    over every real token; two streams merge by min and max
     rows             a uniform sample without replacement: each token draws a number, and those with
                      the smallest are kept
 
-The tensor is taken where its first reader gets it, so that a pooler's norm is judged by the tokens
-that the pooler reads.
+A norm's output is taken where its first reader gets it, so that a pooler's norm is judged by the
+tokens that the pooler reads.
 Shape letters: `N` tokens, `D` hidden.
 """
 
@@ -24,15 +24,15 @@ from transformers import PreTrainedModel
 from attar.errors import ModelError, StoppedError
 from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site
-from attar.models.structure.views import NormSite
 from attar.quantization.calibration.outputs import final_states
 from attar.quantization.calibration.real_tokens import RealTokens, TokensAt
+from attar.quantization.transforms.equivalent import TransformSite
 from attar.seeds import derive_seed
 from attar.step import StepContext
 
 MOST_ROWS = 1024
-"""Tokens kept for each norm: 1.5 MB at 384 channels. A site's decibels then move by about 0.1 from
-sample to sample."""
+"""Tokens kept for each tensor: 1.5 MB at 384 channels. A site's decibels then move by about 0.1
+from sample to sample."""
 
 
 class ReadRows:
@@ -81,11 +81,11 @@ class _Watcher(nn.Module):
 
 def observe(
     model: PreTrainedModel,
-    sites: Sequence[NormSite],
+    sites: Sequence[TransformSite],
     batches: Sequence[Mapping[str, Tensor]],
     context: StepContext,
 ) -> dict[str, ReadRows]:
-    """Run the float `model` once over `batches`: name of each norm → what its readers were given.
+    """Run the float `model` once over `batches`: name of each site → what its readers were given.
 
     Raises:
         ModelError: an activation is NaN or infinite.
@@ -93,16 +93,16 @@ def observe(
     """
     real = RealTokens()
     seed = derive_seed(context.seed, "rows that judge a transform")
-    found = {site.norm.fqn: ReadRows(seed) for site in sites}
+    found = {site.name: ReadRows(seed) for site in sites}
     watchers: dict[Site, nn.Module] = {}
     for site in sites:
-        stack = "decoder" if site.stack == "decoder" else "encoder"
-        place = Site(site.consumers[0].fqn, "input", "norm", site.block, stack)
-        watchers[place] = _Watcher(TokensAt(real, stack, stack, False), found[site.norm.fqn])
+        stack = "decoder" if site.tokens == "decoder" else "encoder"
+        place = Site(*site.seen_at, "transformed", site.block, stack)
+        watchers[place] = _Watcher(TokensAt(real, stack, stack, False), found[site.name])
     with (
         torch.no_grad(),
         inserted(model, watchers),
-        context.progress.task("what norms give", len(batches)) as task,
+        context.progress.task("what can be transformed", len(batches)) as task,
     ):
         for batch in batches:
             if context.should_stop():
@@ -126,5 +126,5 @@ def _check_finite(found: Mapping[str, ReadRows]) -> None:
     if broken:
         raise ModelError(
             f"the float model has NaN or infinite activations behind {len(broken)} of "
-            f"{len(found)} norms, first {broken[0]}; train it again or calibrate with other data"
+            f"{len(found)} modules, first {broken[0]}; train it again or calibrate with other data"
         )

@@ -8,7 +8,7 @@ the middle away is free, and one number then says how far a channel may reach:
 
 Only channels that reach beyond t are scaled. t is searched where the channels' reaches lie, evenly
 in the logarithm, for the smallest error of the quantized readers under the range of all values.
-Where a shift has nowhere to go (`can_shift`), z is 0.
+Where a shift has nowhere to go (`site.can_shift`), z is 0.
 
 Source: Outlier Suppression+ (Wei et al. 2023), equations 3 to 6.
 *Differs from the paper:* readers include the shortcut, and weights are rounded too.
@@ -19,8 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attar.models.structure.views import NormSite
-from attar.quantization.transforms.equivalent import EquivalentTransform, can_shift
+from attar.quantization.transforms.equivalent import EquivalentTransform, TransformSite
 from attar.quantization.transforms.observed import ReadRows
 from attar.quantization.transforms.site_error import SiteError
 
@@ -29,7 +28,7 @@ LOWEST_REACH = 0.1
 """Thresholds begin where a tenth of the channels still reaches less."""
 
 
-def os_plus_transform(site: NormSite, rows: ReadRows, error: SiteError) -> EquivalentTransform:
+def os_plus_transform(site: TransformSite, rows: ReadRows, error: SiteError) -> EquivalentTransform:
     """The shift of `site`, and the best scale of those searched; a threshold as wide as the widest
     channel, which scales none, is among them.
     """
@@ -37,10 +36,10 @@ def os_plus_transform(site: NormSite, rows: ReadRows, error: SiteError) -> Equiv
     return max(candidates, key=lambda candidate: error.sqnr(candidate).all_values)
 
 
-def os_plus_candidates(site: NormSite, rows: ReadRows) -> list[EquivalentTransform]:
+def os_plus_candidates(site: TransformSite, rows: ReadRows) -> list[EquivalentTransform]:
     """One transform for each threshold, the widest first."""
     low, high = rows.low.double(), rows.high.double()
-    shift = (low + high) / 2 if can_shift(site) else torch.zeros_like(low)
+    shift = (low + high) / 2 if site.can_shift else torch.zeros_like(low)
     reach = torch.maximum(high - shift, shift - low)
     return [EquivalentTransform(_scale(reach, t), shift) for t in _thresholds(reach)]
 

@@ -1,13 +1,14 @@
-"""The table of transform rules: what is moved across norms before anything is rounded.
+"""The table of transform rules: what is moved between layers before anything is rounded.
 
-A rule answers, for one norm, with a transform or with none. What is common to all of them is here:
-one pass shows what norms give, the rule is asked norm by norm, what it chose is measured, proven
-equivalent (`certificate`) and folded into the model.
+A rule answers, for one tensor, with a transform or with none. The published rules are asked about
+norms, `auto` about what lies inside the sublayers too. What is common to all of them is here: one
+pass shows the tensors, the rule is asked one by one, what it chose is measured, proven equivalent
+(`certificate`) and folded into the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.anatomy import Anatomy, anatomy_of
 from attar.models.structure.views import NormSite
 from attar.numerics.affine import choose_qparams, fake_quantize
 from attar.numerics.agreement import cosine, finite_or_none
@@ -23,7 +24,12 @@ from attar.quantization.calibration.calibrate import right_padded
 from attar.quantization.config import QuantizeSettings, TransformRule
 from attar.quantization.transforms.certificate import certify_
 from attar.quantization.transforms.choose import choose
-from attar.quantization.transforms.equivalent import EquivalentTransform, reasons_to_leave
+from attar.quantization.transforms.equivalent import (
+    EquivalentTransform,
+    TransformSite,
+    reasons_to_leave,
+    transform_sites,
+)
 from attar.quantization.transforms.gamma import gamma_transform
 from attar.quantization.transforms.observed import ReadRows, observe
 from attar.quantization.transforms.os_plus import os_plus_transform
@@ -41,8 +47,10 @@ Transform = Callable[
 """Changes the model in place without changing what it computes; returns details for the metrics,
 the certificate among them."""
 Choice = tuple[str, EquivalentTransform | None]
-Rule = Callable[[NormSite, ReadRows, SiteError, QuantizeSettings], Choice]
+NormRule = Callable[[NormSite, ReadRows, SiteError, QuantizeSettings], Choice]
 """(norm, what its readers are given, their error, settings) → the rule's name and the transform."""
+Rule = Callable[[TransformSite, ReadRows, SiteError, QuantizeSettings], Choice]
+"""The same of any tensor that can be transformed."""
 
 
 def _gamma(site: NormSite, rows: ReadRows, error: SiteError, config: QuantizeSettings) -> Choice:
@@ -59,7 +67,9 @@ def _os_plus(site: NormSite, rows: ReadRows, error: SiteError, config: QuantizeS
     return "os_plus", os_plus_transform(site, rows, error)
 
 
-def _auto(site: NormSite, rows: ReadRows, error: SiteError, config: QuantizeSettings) -> Choice:
+def _auto(
+    site: TransformSite, rows: ReadRows, error: SiteError, config: QuantizeSettings
+) -> Choice:
     return choose(site, rows, error)
 
 
@@ -74,26 +84,27 @@ def _none(
 
 def _move_(
     rule: Rule,
+    sites_in: Callable[[Anatomy], Iterable[TransformSite]],
     model: PreTrainedModel,
     batches: Sequence[Batch],
     config: QuantizeSettings,
     context: StepContext,
 ) -> Mapping[str, Any]:
-    """Ask `rule` at every norm of `model` and fold what it chose."""
+    """Ask `rule` at every site of `model` and fold what it chose."""
     batches = [right_padded(batch) for batch in batches]
-    anatomy = anatomy_of(model)
-    left = reasons_to_leave(model, anatomy)
-    sites = [site for site in anatomy.norm_sites if site.norm.fqn not in left]
-    observed = observe(model, sites, batches, context)
+    sites = list(sites_in(anatomy_of(model)))
+    left = reasons_to_leave(model, sites)
+    observed = observe(model, [site for site in sites if site.name not in left], batches, context)
     transforms: dict[str, EquivalentTransform] = {}
-    details: list[dict[str, Any]] = []
+    details: dict[str, list[dict[str, Any]]] = {"norms": [], "inside": []}
     with torch.no_grad():
-        for site in anatomy.norm_sites:
-            where = {"norm": site.norm.fqn, "stack": site.stack, "block": site.block}
-            if site.norm.fqn in left:
-                details.append({**where, "rule": "none", "left": left[site.norm.fqn]})
+        for site in sites:
+            sort, name_of = ("norms", "norm") if isinstance(site, NormSite) else ("inside", "of")
+            where = {name_of: site.name, "stack": site.stack, "block": site.block}
+            if site.name in left:
+                details[sort].append({**where, "rule": "none", "left": left[site.name]})
                 continue
-            rows = observed[site.norm.fqn]
+            rows = observed[site.name]
             error = SiteError(
                 site,
                 rows.rows,
@@ -102,9 +113,14 @@ def _move_(
             )
             name, transform = rule(site, rows, error, config)
             if transform is not None:
-                transforms[site.norm.fqn] = transform
-            details.append({**where, "rule": name, **_measured(error, transform)})
-    return {"norms": details, "certificate": certify_(model, transforms, batches)}
+                transforms[site.name] = transform
+            details[sort].append({**where, "rule": name, **_measured(error, transform)})
+    return {**details, "certificate": certify_(model, transforms, batches)}
+
+
+def _at_norms(rule: NormRule) -> Transform:
+    """A published rule, which knows norms alone."""
+    return partial(_move_, rule, lambda anatomy: anatomy.norm_sites)  # pyright: ignore[reportArgumentType]
 
 
 def _weight_bits(config: QuantizeSettings) -> int:
@@ -117,8 +133,8 @@ def _weight_bits(config: QuantizeSettings) -> int:
 
 
 def _measured(error: SiteError, transform: EquivalentTransform | None) -> dict[str, Any]:
-    """What a transform does to a norm's readers and to its output, before and after."""
-    nothing = EquivalentTransform.of_scale(torch.ones_like(error.site.norm.weight))
+    """What a transform does to a tensor and to its readers, before and after."""
+    nothing = EquivalentTransform.of_scale(torch.ones(error.rows.shape[1]))
     after = nothing if transform is None else transform
     sqnr = [error.sqnr(found) for found in (nothing, after)]
     cosines = [_cosine(found.forward(error.rows)) for found in (nothing, after)]
@@ -143,8 +159,8 @@ def _cosine(x: Tensor) -> float:
 
 TRANSFORMS: Mapping[TransformRule, Transform] = {
     "none": _none,
-    "gamma": partial(_move_, _gamma),
-    "smoothquant": partial(_move_, _smoothquant),
-    "os_plus": partial(_move_, _os_plus),
-    "auto": partial(_move_, _auto),
+    "gamma": _at_norms(_gamma),
+    "smoothquant": _at_norms(_smoothquant),
+    "os_plus": _at_norms(_os_plus),
+    "auto": partial(_move_, _auto, transform_sites),
 }

@@ -1,4 +1,4 @@
-"""How much of what the readers of a norm compute survives rounding, with and without a transform.
+"""How much of what the readers of a tensor compute survives rounding, with and without a transform.
 
 A transform is judged by its readers and not by the tensor: a channel that no weight looks at may be
 coarse, and a scale moved into the weights makes *them* harder to round. So the rows X' are put on a
@@ -23,10 +23,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attar.models.structure.views import NormSite
 from attar.numerics.affine import choose_qparams, fake_quantize
 from attar.numerics.granularity import per_channel_range
-from attar.quantization.transforms.equivalent import EquivalentTransform
+from attar.quantization.transforms.equivalent import EquivalentTransform, TransformSite
 
 CLIPPED_TOKENS = 0.01
 """Share of tokens whose largest (smallest) value the second range may cut."""
@@ -50,14 +49,14 @@ class SiteSqnr:
 
 
 class SiteError:
-    """The readers of one norm, and what they compute in float of a sample of its output."""
+    """The readers of one tensor, and what they compute in float of a sample of it."""
 
     def __init__(
-        self, site: NormSite, rows: Tensor, *, weight_bits: int, activation_bits: int
+        self, site: TransformSite, rows: Tensor, *, weight_bits: int, activation_bits: int
     ) -> None:
         """
         Args:
-            rows: outputs of the norm as its first reader gets them, (N, D).
+            rows: the tensor as its first reader gets it, (N, D).
         """
         self.site, self.rows = site, rows.float()
         self.weight_bits, self.activation_bits = weight_bits, activation_bits

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import torch
 
-from attar.models.structure.views import NormSite
-from attar.quantization.transforms.equivalent import EquivalentTransform
+from attar.quantization.transforms.equivalent import EquivalentTransform, TransformSite
 from attar.quantization.transforms.observed import ReadRows
 
 
-def smoothquant_transform(site: NormSite, rows: ReadRows, alpha: float) -> EquivalentTransform:
+def smoothquant_transform(site: TransformSite, rows: ReadRows, alpha: float) -> EquivalentTransform:
     """Scales of `site` for a share `alpha`, 0 … 1, of the difficulty moved into the weights."""
     activations = torch.maximum(rows.high.abs(), rows.low.abs()).double()
     columns = torch.stack([c.weight.detach().abs().amax(0) for c in site.consumers])

@@ -1,0 +1,79 @@
+"""A factor for each channel behind an activation function.
+
+What stands between two linear maps can be scaled channel by channel without a trace, if the map
+that reads it takes the scale back. Between a GELU and the map behind it no weight is left that
+could do the scaling, so a module does: `ChannelFactor`, stored on the activation's module and
+called by a hook, like a quantizer (`ports`), and saved, copied and traced like every other part of
+the model. A runtime multiplies where it applies the activation.
+
+Left out: gated feed-forwards, where the rows of `up` could take the factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.errors import ModelError
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.inner_sites import InnerSite, inner_sites
+
+ATTRIBUTE = "at_channels"
+
+
+class ChannelFactor(nn.Module):
+    """x ⊙ factor, (D,) and a buffer."""
+
+    factor: Tensor
+
+    def __init__(self, factor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("factor", factor.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+def _through_factor(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    return module.at_channels(output)  # pyright: ignore[reportCallIssue]
+
+
+def insert_factor_(model: PreTrainedModel, site: InnerSite) -> ChannelFactor:
+    """The factor behind the activation of `site`, put there, without effect yet, if there was
+    none.
+    """
+    activation = model.get_submodule(site.name)
+    found = getattr(activation, ATTRIBUTE, None)
+    if found is None:
+        found = ChannelFactor(torch.ones_like(site.reader.weight[0]))
+        activation.add_module(ATTRIBUTE, found)
+        activation.register_forward_hook(_through_factor)
+    return found
+
+
+def factored_activations(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the activations whose channels have a factor."""
+    return tuple(name for name, module in model.named_modules() if hasattr(module, ATTRIBUTE))
+
+
+def insert_factors_(model: PreTrainedModel, activations: Collection[str]) -> None:
+    """Put a factor behind every activation named, ready to be loaded.
+
+    Raises:
+        ModelError: the model has no such activation.
+    """
+    if not activations:
+        return
+    known = {site.name: site for site in inner_sites(anatomy_of(model)) if site.source is None}
+    strange = [name for name in activations if name not in known]
+    if strange:
+        raise ModelError(
+            f"{len(strange)} of {len(activations)} activations whose channels are to be scaled "
+            f"are none of {type(model).__name__}'s, first {strange[0]!r}"
+        )
+    for name in activations:
+        insert_factor_(model, known[name])
