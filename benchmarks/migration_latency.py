@@ -29,8 +29,8 @@ from attar.quantization.run import quantize
 from peers_int8 import ANY_PARITY, Bench, Entrant, entrant, in_turns
 from record import table, write_page
 
-TRANSFORMS = ("none", "gamma", "os_plus")
-"""A factor on the shortcut; a factor and a shift."""
+TRANSFORMS = ("none", "gamma", "os_plus", "auto")
+"""A factor on the shortcut; a factor and a shift; the same and a factor behind every GELU."""
 FORMATS = ("openvino", "onnxruntime")
 
 
