@@ -1,29 +1,26 @@
-"""Everything that a grid holds, learned from what the float model computes on the same texts.
+"""All that is not an integer, learned from what the float model computes on the same texts.
 
 The problem: at 4 bits no choice of ranges saves a model, because rounding was decided weight by
-weight and tensor by tensor, while the errors meet in the layers after. The idea: let all of it move
-a little (the weights before rounding, the steps, the ends of the ranges, biases and norms) so that
-the hidden states after every block, and the outputs, come back to those of the float model. No
-label is read; 256 texts have thousands of tokens with hundreds of targets each.
+weight and tensor by tensor, while the errors meet in the layers after. The idea: let what the
+integers are multiplied with and added to move a little (the rows' steps, the ranges of the sites,
+biases and norms) so that the hidden states after every block, and the outputs, come back to those
+of the float model. No label is read; 256 texts have thousands of tokens with hundreds of targets
+each.
 
     min  mean_l ‖ĥ_l − h_l‖²/‖h_l − h̄_l‖²  +  ‖f̂ − f‖²/‖f − f̄‖²
 
-Learning rates are shares of what is learned: a weight moves by a share of its steps, a site's range
-by a share of its own, biases, norms and the weights' steps by a tenth of that share of their size;
-so one figure fits every tensor. Rounding starts where the weight rule left it: a weight begins in
-the middle half of its integer's cell, on the side of its float value. At the cell's very end, where
-most of GPTQ's weights have their float value, the first update flips a share of all integers at
-once, and with them what GPTQ had made good.
+Learning rates are shares of what is learned: a site's range moves by a share of its step, biases,
+norms and the weights' steps by a tenth of that share of their size; so one figure fits every
+tensor. A quarter of the batches is held out, and the best epoch by their hidden states is kept, or
+the start where none is better. By the outputs nothing could be told: 64 texts have 128 logits,
+whose error moves threefold from epoch to epoch, and the ranges were chosen by those same logits; of
+hidden states they have two million. Both errors are in the details.
 
-A quarter of the batches is held out, and the best epoch by their hidden states is kept, or the
-start where none is better. By the outputs nothing could be told: 64 texts have 128 logits, whose
-error moves threefold from epoch to epoch, and the ranges were chosen by those same logits; of
-hidden states they have two million.
-
-Left out: embedding tables, whose rows are mostly not in the texts, and attention probabilities.
+Left out: the integers (`steps_on_integers` says why), embedding tables, whose rows are mostly not
+in the texts, and attention probabilities.
 Source: the objective is that of layer-wise distillation (ZeroQuant, Yao et al. 2022) and of block
-reconstruction (BRECQ, Li et al. 2021), here for all blocks at once; gradients are those of LSQ+.
-Shape letters: `O` rows, `I` inputs.
+reconstruction (BRECQ, Li et al. 2021), here for all blocks at once; gradients of the sites are
+those of LSQ+.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,25 +39,21 @@ from attar.models.simulated.quantized import site_of
 from attar.models.structure.ports import inserted
 from attar.quantization.calibration.real_tokens import DECODER_MASK, TEXTS_KEY, texts_of
 from attar.quantization.learning.step_learning import hold_out, learning_quantizer
-from attar.quantization.learning.weights_on_grid import (
-    LearnedSteps,
-    put_weights_on_learned_grids_,
-    stored_weights,
+from attar.quantization.learning.steps_on_integers import (
+    learned_steps,
+    put_steps_on_integers_,
 )
 from attar.quantization.method import Problem, Solution
 from attar.quantization.weights.nearest import QuantizedWeights, put_on_grid_
 from attar.seeds import generator
 from attar.training.update.schedule import Schedule
 
-CELL = 0.25
-"""How far from its integer, in steps, a weight may begin. At 0.499, where nothing but rounding back
-is asked for, no epoch of MiniLM's ever beat its start; 0.1 to 0.4 serve alike."""
 FLOAT_SHARE = 0.1
 """Biases, norms and the weights' own steps move by this share of the rate."""
 
 
 def reconstruct(problem: Problem, start: Solution) -> Solution:
-    """`start` with grids, weights, biases and norms learned, or `start` itself where held-out texts
+    """`start` with grids, biases and norms learned, or `start` itself where held-out texts
     are not served better.
 
     Returns: the solution with what happened in details["reconstruction"].
@@ -73,33 +66,48 @@ def reconstruct(problem: Problem, start: Solution) -> Solution:
     if not held_out:
         return start
     stage = _Reconstruction(problem, start)
-    before = stage.error(held_out)
-    kept, best, found = 0, before, start
+    before = best = stage.errors(held_out)
+    kept, found = 0, start
     for epoch in stage.epochs(learned, config.epochs, config.learning_rate):
-        error = stage.error(held_out)
-        if error < best:
-            kept, best, found = epoch, error, stage.solution(start)
+        errors = stage.errors(held_out)
+        if errors.states < best.states:
+            kept, best, found = epoch, errors, stage.solution(start)
     details = {
         "rolled_back": kept == 0,
         "kept_epoch": kept,
         "epochs": config.epochs,
         "learning_rate": config.learning_rate,
-        "held_out": {"batches": len(held_out), "before": before, "kept": best},
+        "held_out": {
+            "batches": len(held_out),
+            "before": before.states,
+            "kept": best.states,
+            "logits_before": before.logits,
+            "logits_kept": best.logits,
+        },
         "seconds": time.perf_counter() - began,
     }
     return replace(found, details={**start.details, "reconstruction": details})
 
 
+@dataclass(frozen=True)
+class _Errors:
+    """Of hidden states, a mean over blocks of shares of variance; of logits, as `loss` counts."""
+
+    states: float
+    logits: float
+
+
 class _Reconstruction:
-    """The quantized model while everything in it learns."""
+    """The quantized model while everything but its integers learns."""
 
     def __init__(self, problem: Problem, start: Solution) -> None:
         self._problem = problem
         self._linear = _only_linear(start.weights)
         self.model = copy.deepcopy(problem.model)
         put_on_grid_(self.model, start.weights)
-        _begin_inside_cells_(self.model, problem.model, self._linear)
-        self._grids = put_weights_on_learned_grids_(self.model, self._linear, LearnedSteps)
+        put_steps_on_integers_(self.model, self._linear)
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(parameter.ndim == 1)
         self._quantizers = {site_of(grid): learning_quantizer(grid) for grid in start.grids}
 
     def epochs(self, batches: Sequence[int], epochs: int, rate: float) -> Any:
@@ -124,20 +132,25 @@ class _Reconstruction:
                 yield epoch + 1
 
     @torch.no_grad()
-    def error(self, batches: Sequence[int]) -> float:
-        """Mean error of the hidden states on these batches, as shares of their variance."""
-        terms = [torch.stack(self._terms(number)[:-1]).mean() for number in batches]
-        return float(torch.stack(terms).mean())
+    def errors(self, batches: Sequence[int]) -> _Errors:
+        """Mean errors on these batches."""
+        problem = self._problem
+        states, logits = [], []
+        for number in batches:
+            found = self._found(number)
+            states.append(torch.stack(self._terms(found, number)[:-1]).mean())
+            logits.append(found[-1])
+        of_logits = problem.calibration.error_of(logits, problem.config.loss, batches)
+        return _Errors(float(torch.stack(states).mean()), of_logits)
 
     @torch.no_grad()
     def solution(self, start: Solution) -> Solution:
         """What was learned so far, in the form it is stored."""
-        linear = stored_weights(self.model, self._grids, self._linear)
+        state = self.model.state_dict()
         weights = replace(
             start.weights,
-            integers={**start.weights.integers, **linear.integers},
-            scales={**start.weights.scales, **linear.scales},
-            floats=linear.floats,
+            scales={**start.weights.scales, **learned_steps(self.model, self._linear)},
+            floats={name: state[name].clone() for name in start.weights.floats},
         )
         grids = [self._quantizers[site_of(grid)].grid() for grid in start.grids]
         return replace(start, grids=grids, weights=weights)
@@ -145,14 +158,8 @@ class _Reconstruction:
     def _groups(self, rate: float) -> list[dict[str, Any]]:
         """Each learned tensor with a rate in its own measure."""
         groups: list[dict[str, Any]] = []
-        for name, parameter in self.model.named_parameters():
-            if name in self._grids:
-                step = float(self._grids[name].steps(parameter, None).detach().mean())
-                groups.append({"params": [parameter], "lr": rate * step})
-            elif name.endswith("weight_grid.step"):
-                size = float(parameter.detach().abs().mean())
-                groups.append({"params": [parameter], "lr": rate * FLOAT_SHARE * size})
-            elif parameter.ndim == 1:
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
                 size = float(parameter.detach().square().mean().sqrt())
                 groups.append({"params": [parameter], "lr": rate * FLOAT_SHARE * size})
         for quantizer in self._quantizers.values():
@@ -163,17 +170,17 @@ class _Reconstruction:
         return groups
 
     def _loss(self, number: int) -> Tensor:
-        terms = self._terms(number)
+        terms = self._terms(self._found(number), number)
         return torch.stack(terms[:-1]).mean() + terms[-1]
 
-    def _terms(self, number: int) -> list[Tensor]:
+    def _terms(self, states: Sequence[Tensor], number: int) -> list[Tensor]:
         """The error of each hidden state of a batch, and last that of the logits."""
         problem = self._problem
         with torch.no_grad():  # again for every batch: kept, they would be gigabytes
             targets = _states(problem.model, problem.calibration.batches[number])
         return [
             (found - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum().clamp(1e-12)
-            for found, wanted in zip(self._found(number), targets, strict=True)
+            for found, wanted in zip(states, targets, strict=True)
         ]
 
     def _found(self, number: int) -> list[Tensor]:
@@ -197,20 +204,7 @@ def _states(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> list[Tensor]
 
 
 def _only_linear(weights: QuantizedWeights) -> QuantizedWeights:
-    """The part of the weights that learns: maps, not tables."""
+    """The part of the weights whose steps learn: maps, not tables."""
     shared = set(weights.tied.values())
     entries = tuple(e for e in weights.entries if e.kind == "linear" and e.fqn not in shared)
     return replace(weights, entries=entries, tied={})
-
-
-@torch.no_grad()
-def _begin_inside_cells_(
-    model: PreTrainedModel, source: PreTrainedModel, weights: QuantizedWeights
-) -> None:
-    """Each weight as near to its float value as rounds to the integer it was given."""
-    given, floats = dict(model.named_parameters()), dict(source.named_parameters())
-    for entry in weights.entries:
-        step = weights.scales[entry.fqn][:, None]
-        integer = weights.integers[entry.fqn].to(torch.float32)
-        inside = (floats[entry.fqn] / step - integer).clamp(-CELL, CELL)
-        given[entry.fqn].copy_((integer + inside) * step)
