@@ -1,4 +1,4 @@
-"""Does the factor on a migrated model's shortcuts cost a kernel, and what does it cost in time?
+"""Do the factors of a transformed model, on shortcuts and behind GELUs, cost a kernel, and time?
 
     python benchmarks/migration_latency.py MODEL --task sst2 --data FOLDER
 
@@ -30,7 +30,7 @@ from peers_int8 import ANY_PARITY, Bench, Entrant, entrant, in_turns
 from record import table, write_page
 
 TRANSFORMS = ("none", "gamma", "os_plus", "auto")
-"""A factor on the shortcut; a factor and a shift; the same and a factor behind every GELU."""
+"""A factor on the shortcut; a factor and a shift; the same and factors behind GELUs."""
 FORMATS = ("openvino", "onnxruntime")
 
 
@@ -111,7 +111,7 @@ def main() -> None:
     if arguments.dry:
         print(body)
     else:
-        write_page("migration-latency", "What does the factor on migrated shortcuts cost?", body)
+        write_page("migration-latency", "What do the factors of a transformed model cost?", body)
 
 
 if __name__ == "__main__":

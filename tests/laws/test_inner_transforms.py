@@ -20,6 +20,7 @@ from attar.quantization.transforms.equivalent import (
     apply_,
     reasons_to_leave,
 )
+from attar.quantization.transforms.observed import observe
 from attar.quantization.transforms.rules import TRANSFORMS
 
 HAS_ACTIVATIONS = {"bert", "roberta", "bart", "gpt2", "t5"}
@@ -53,7 +54,7 @@ def test_random_transforms_inside_every_sublayer_change_no_output(family):
     model = tiny.tiny_model(family).double()
     before = transforms.outputs(model)
     chosen = random_transforms(model)
-    kinds = {site.source is None for site in sites_of(model)}
+    kinds = {site.maker is None for site in sites_of(model)}
     assert (True in kinds) == (family in HAS_ACTIVATIONS)
     assert (False in kinds) == (family in HAS_VALUES)
     fold_(model, chosen)
@@ -89,7 +90,7 @@ def test_a_second_transform_composes_with_the_first():
 
 def test_a_shift_behind_an_activation_is_refused():
     model = tiny.tiny_model("bert")
-    site = next(site for site in sites_of(model) if site.source is None)
+    site = next(site for site in sites_of(model) if site.maker is None)
     size = site.reader.in_features
     with pytest.raises(ModelError, match="shift cannot be moved"):
         apply_(model, site, EquivalentTransform(torch.ones(size), torch.ones(size)))
@@ -107,6 +108,47 @@ def test_a_map_that_two_blocks_share_is_left_alone():
         "1.intermediate.intermediate_act_fn",
     ]
     assert all("several places" in reason for reason in left.values())
+
+
+def test_an_activation_module_that_two_blocks_share_is_left_alone():
+    model = tiny.tiny_model("bert")
+    layers = model.bert.encoder.layer
+    layers[1].intermediate.intermediate_act_fn = layers[0].intermediate.intermediate_act_fn
+    left = reasons_to_leave(model, sites_of(model))
+    assert [name.rpartition(".")[2] for name in left] == ["intermediate_act_fn"] * 2
+    assert all("activation function stands in several places" in why for why in left.values())
+
+
+def test_values_are_seen_where_they_are_made_and_by_their_own_tokens(tmp_path):
+    """Not as the context, their mean; and cross-attention's values are the encoder's tokens."""
+    model = tiny.tiny_model("bart")
+    batch = tiny.tiny_batch()
+    encoder_mask = batch["attention_mask"].clone()
+    encoder_mask[0, -2:] = 0
+    decoder_ids = batch["input_ids"][:, :4]
+    batch = {
+        **batch,
+        "attention_mask": encoder_mask,
+        "decoder_input_ids": decoder_ids,
+        "decoder_attention_mask": torch.ones_like(decoder_ids),
+    }
+    sites = {site.name: site for site in sites_of(model)}
+    given = {}
+    for site in sites.values():
+        if site.maker is not None:
+            site.maker.module.register_forward_hook(
+                lambda _, args, output, name=site.name: given.update({name: output.detach()})
+            )
+    found = observe(model, list(sites.values()), [batch], transforms.context(tmp_path))
+    num_encoder, num_decoder = int(encoder_mask.sum()), decoder_ids.numel()
+    assert num_encoder != num_decoder
+    for name, rows in found.items():
+        is_encoders = "encoder_attn" in name or ".encoder." in name
+        assert rows.num_tokens == (num_encoder if is_encoders else num_decoder), name
+    name = next(name for name in given if "decoder.layers.0.encoder_attn" in name)
+    values = given[name][encoder_mask > 0]
+    torch.testing.assert_close(found[name].high, values.amax(0))
+    torch.testing.assert_close(found[name].low, values.amin(0))
 
 
 def test_factors_are_named_and_can_be_inserted_again_before_loading():

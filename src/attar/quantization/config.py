@@ -2,7 +2,7 @@
 
 A method is a preset of four independent choices, each of which a recipe may also make by itself:
 
-    transform   what is moved across norms before anything is rounded  (transforms/)
+    transform   what is moved between layers before anything is rounded  (transforms/)
     weights     how weights become integers                            (weights/)
     ranges      where each activation's grid begins and ends           (the method's own)
     refine      what is learned by gradient afterwards                 (learning/)

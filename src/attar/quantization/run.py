@@ -1,6 +1,6 @@
 """The step `quantize`: a fine-tuned model in, the same model in few bits out.
 
-    transform (moves scales across norms) → weights → integers  ·  calibration (one float pass)
+    transform (moves scales between layers) → weights → integers  ·  calibration (one float pass)
     → ranges → grids → refinement (learns by gradient)
     → model/ with qparams.json and weights.safetensors, and what was lost where
 

@@ -37,7 +37,7 @@ class Prepared:
     moved: Mapping[str, Any]
     """What the transform did, as plain data."""
     transform_seconds: float
-    """Looking at what norms give, choosing, and proving the result equivalent."""
+    """Looking at what can be transformed, choosing, and proving the result equivalent."""
     calibration: Calibration
     plan: BitPlan
     context: StepContext

@@ -33,7 +33,7 @@ from attar.quantization.solve import name_of
 ALWAYS = 3
 """Calibration; the loss at each site; the loss at the end."""
 MOVED = 2
-"""A transform's: what norms give, and the certificate."""
+"""A transform's: what can be transformed, and the certificate."""
 GPTQ = 1
 TRIED_SHARE = 0.6
 """Of the candidates for α as passes: a bad one is given up before its end."""

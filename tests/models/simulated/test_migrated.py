@@ -15,7 +15,9 @@ from attar.models.load import load_model
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import attach_quantizers_, load_simulated
 from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.channel_factors import ChannelFactor, factored_activations
 from attar.models.structure.shortcuts import Restore, restored_norms
+from attar.models.structure.sites import SITE_KINDS
 from attar.quantization import run
 from attar.quantization.weights.nearest import put_on_grid_, quantize_weights
 
@@ -66,7 +68,7 @@ def test_a_folder_without_transforms_names_none_and_one_from_before_them_opens(t
     artifact = simulated.run_quantize(tmp_path)
     file = artifact.folder / "qparams.json"
     content = json.loads(file.read_text())
-    assert content.pop("transformed") == []
+    assert content.pop("transformed") == content.pop("factored") == []
     file.write_text(json.dumps(content))
     load_simulated(artifact.folder)
 
@@ -84,6 +86,42 @@ def test_a_list_of_norms_that_does_not_fit_is_refused(made, tmp_path, named, mes
     shutil.copytree(artifact.folder, folder)
     content = json.loads((folder / "qparams.json").read_text())
     (folder / "qparams.json").write_text(json.dumps({**content, "transformed": named}))
+    with pytest.raises(ArtifactError, match=message):
+        load_simulated(folder)
+
+
+@pytest.fixture(scope="module")
+def factored(tmp_path_factory):
+    return simulated.run_quantize(tmp_path_factory.mktemp("factored"), transform="auto")
+
+
+def test_factors_behind_activations_come_back_with_the_weights(factored):
+    named = ModelQParams.read(factored.folder).factored
+    assert named
+    loaded = load_simulated(factored.folder).model
+    assert factored_activations(loaded) == named
+    factors = [m.factor for m in loaded.modules() if isinstance(m, ChannelFactor)]
+    assert all(not torch.equal(factor, torch.ones_like(factor)) for factor in factors)
+    # without quantizers: random words reach beyond what the calibration texts showed
+    plain = load_simulated(factored.folder, skip_kinds=SITE_KINDS).model
+    with torch.no_grad():
+        on_disk = plain(**batch()).logits
+        wanted = load_model(factored.float_folder).model(**batch()).logits
+    assert float((on_disk - wanted).abs().max() / wanted.abs().max()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        (["bert.pooler"], r"1 of 1 activations.*'bert\.pooler'.*quantize the model again"),
+        ([], r"at_channels.*quantize the model again"),
+    ],
+)
+def test_a_list_of_activations_that_does_not_fit_is_refused(factored, tmp_path, named, message):
+    folder = tmp_path / "model"
+    shutil.copytree(factored.folder, folder)
+    content = json.loads((folder / "qparams.json").read_text())
+    (folder / "qparams.json").write_text(json.dumps({**content, "factored": named}))
     with pytest.raises(ArtifactError, match=message):
         load_simulated(folder)
 

@@ -1,6 +1,6 @@
 """`seconds`: how long a method takes to find the ranges of all activations.
 
-    transform     what it moves across norms beforehand: the passes that show what they give, the
+    transform     what it moves between layers first: the passes that show what they give, the
                   choice of scales and shifts, and the proof that nothing else changed
     calibration   the float pass that every method needs, with its statistics
     search        what the method does with them: quantized passes, or a search in stored values

@@ -68,7 +68,7 @@ def insert_factors_(model: PreTrainedModel, activations: Collection[str]) -> Non
     """
     if not activations:
         return
-    known = {site.name: site for site in inner_sites(anatomy_of(model)) if site.source is None}
+    known = {site.name: site for site in inner_sites(anatomy_of(model)) if site.maker is None}
     strange = [name for name in activations if name not in known]
     if strange:
         raise ModelError(

@@ -7,6 +7,10 @@ A scale of its own for each channel commutes with the softmax's weighted mean, a
 because the weights sum to 1: the rows of W_v take both. An activation function commutes with
 neither, so behind it stands a factor (`channel_factors`).
 
+Weights that were rounded, or thinned by dropout in training, do not sum to 1 any more: a shift is
+then scaled with their sum. Rounding is judged with everything else; in training it is noise around
+the shift, as dropout is around the values.
+
 Left out: key and value heads that serve several query heads, maps stored as a part of one module,
 and gated feed-forwards; no family with them is quantized yet.
 """
@@ -27,7 +31,7 @@ class InnerSite:
 
     name: str
     """Of the module that makes it: the value map, or the activation function."""
-    source: LinearView | None
+    maker: LinearView | None
     """The value map; None behind an activation function."""
     reader: LinearView
     stack: str
@@ -39,13 +43,22 @@ class InnerSite:
     def seen_at(self) -> tuple[str, Literal["input", "output"]]:
         """(module, port) where the tensor itself passes. The context would be no judge of values:
         it is their mean, and reaches less far."""
-        if self.source is not None:
-            return self.source.fqn, "output"
+        if self.maker is not None:
+            return self.maker.fqn, "output"
         return self.reader.fqn, "input"
 
     @property
     def consumers(self) -> tuple[LinearView, ...]:
         return (self.reader,)
+
+    @property
+    def num_channels(self) -> int:
+        return self.reader.in_features
+
+    @property
+    def is_closed(self) -> bool:
+        """Always: nothing else can see it."""
+        return True
 
     @property
     def shortcuts(self) -> tuple[Shortcut, ...]:
@@ -55,9 +68,9 @@ class InnerSite:
     @property
     def can_shift(self) -> bool:
         """A shift has somewhere to go."""
-        if self.source is None:
+        if self.maker is None:
             return False
-        return self.source.bias is not None and self.reader.bias is not None
+        return self.maker.bias is not None and self.reader.bias is not None
 
 
 def inner_sites(anatomy: Anatomy) -> Iterator[InnerSite]:

@@ -194,6 +194,14 @@ class NormSite:
         return self.norm.fqn
 
     @property
+    def maker(self) -> NormView:
+        return self.norm
+
+    @property
+    def num_channels(self) -> int:
+        return self.norm.weight.numel()
+
+    @property
     def tokens(self) -> str:
         """The stack whose tokens its rows are."""
         return self.stack

@@ -25,7 +25,6 @@ from attar.models.structure.views import NormSite
 from attar.quantization.transforms.equivalent import (
     EquivalentTransform,
     TransformSite,
-    num_channels,
 )
 from attar.quantization.transforms.gamma import gamma_transform
 from attar.quantization.transforms.observed import ReadRows
@@ -40,7 +39,7 @@ def choose(
     site: TransformSite, rows: ReadRows, error: SiteError
 ) -> tuple[str, EquivalentTransform | None]:
     """The winning rule's name, and its transform; ("none", None) where nothing helps."""
-    nothing = EquivalentTransform.of_scale(torch.ones(num_channels(site)))
+    nothing = EquivalentTransform.of_scale(torch.ones(site.num_channels))
     floor = error.sqnr(nothing)
     best, name, chosen = floor.mean, "none", None
     for rule, candidate in _candidates(site, rows):

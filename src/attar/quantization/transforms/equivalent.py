@@ -29,7 +29,6 @@ Suppression+ (Wei et al. 2023), section 4.1.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -89,7 +88,7 @@ def transform_sites(anatomy: Anatomy) -> Iterator[TransformSite]:
 
 def reasons_to_leave(model: PreTrainedModel, sites: Iterable[TransformSite]) -> Mapping[str, str]:
     """Name of each site that no transform can be moved across → why."""
-    shared = _shared_memory(model)
+    shared = _shared_in(model)
     reasons = {site.name: _reason_to_leave(site, shared) for site in sites}
     return {name: reason for name, reason in reasons.items() if reason}
 
@@ -102,11 +101,11 @@ def apply_(model: PreTrainedModel, site: TransformSite, transform: EquivalentTra
         ValueError: the transform has another number of channels than the tensor.
     """
     scale, shift = transform.scale, transform.shift
-    if scale.numel() != num_channels(site):
+    if scale.numel() != site.num_channels:
         raise ValueError(
-            f"{site.name} has {num_channels(site)} channels, the transform {scale.numel()}"
+            f"{site.name} has {site.num_channels} channels, the transform {scale.numel()}"
         )
-    reason = _reason_to_leave(site, _shared_memory(model))
+    reason = _reason_to_leave(site, _shared_in(model))
     if reason:
         raise ModelError(f"no transform can be moved across {site.name}: {reason}")
     is_shifted = bool((shift != 0).any())
@@ -130,39 +129,49 @@ def _move_out_of_maker_(
     model: PreTrainedModel, site: TransformSite, scale: Tensor, shift: Tensor
 ) -> None:
     """Make what stands before the readers give (y − shift) / scale."""
-    maker = site.norm if isinstance(site, NormSite) else site.source
-    if maker is None:
-        insert_factor_(model, site).factor.div_(scale)  # pyright: ignore[reportArgumentType]
+    if isinstance(site, InnerSite) and site.maker is None:
+        insert_factor_(model, site).factor.div_(scale)
         return
+    maker = site.maker
+    assert maker is not None
     rows = scale if maker.weight.ndim == 1 else scale[:, None]
     maker.weight.copy_(maker.weight.to(torch.float64) / rows)
     if maker.bias is not None:
         maker.bias.copy_((maker.bias.to(torch.float64) - shift) / scale)
 
 
-def num_channels(site: TransformSite) -> int:
-    """Of the tensor at `site`."""
-    if isinstance(site, NormSite):
-        return site.norm.weight.numel()
-    return site.reader.in_features
-
-
-def _reason_to_leave(site: TransformSite, shared: Mapping[int, str]) -> str | None:
-    maker = site.norm if isinstance(site, NormSite) else site.source
-    makers = () if maker is None else (maker.module,)
-    for module in (*makers, *(consumer.module for consumer in site.consumers)):
+def _reason_to_leave(site: TransformSite, shared: _Shared) -> str | None:
+    maker = () if site.maker is None else (site.maker.module,)
+    for module in (*maker, *(consumer.module for consumer in site.consumers)):
         for parameter in module.parameters():
-            if parameter.data_ptr() in shared:
-                return f"a weight stands in several places: {shared[parameter.data_ptr()]}"
-    if isinstance(site, NormSite) and not site.is_closed:
+            if parameter.data_ptr() in shared.parameters:
+                names = shared.parameters[parameter.data_ptr()]
+                return f"a weight stands in several places: {names}"
+    if site.maker is None and site.name in shared.modules:
+        return "its activation function stands in several places"
+    if not site.is_closed:
         return "its output is also read outside the model's known maps"
     return None
 
 
-def _shared_memory(model: nn.Module) -> dict[int, str]:
-    """Address of every parameter that has more than one name → the names."""
-    names: dict[int, list[str]] = {}
+@dataclass(frozen=True)
+class _Shared:
+    """What stands in several places of a model."""
+
+    parameters: Mapping[int, str]
+    """Address → the names."""
+    modules: frozenset[str]
+    """Every name of a module that has more than one."""
+
+
+def _shared_in(model: nn.Module) -> _Shared:
+    parameters: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter.data_ptr(), []).append(name)
-    counts = Counter({address: len(found) for address, found in names.items()})
-    return {a: ", ".join(names[a]) for a, count in counts.items() if count > 1}
+        parameters.setdefault(parameter.data_ptr(), []).append(name)
+    modules: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        modules.setdefault(id(module), []).append(name)
+    return _Shared(
+        {a: ", ".join(names) for a, names in parameters.items() if len(names) > 1},
+        frozenset(n for names in modules.values() if len(names) > 1 for n in names),
+    )
