@@ -63,7 +63,7 @@ METHOD_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "auto": {"method": "auto"},
     "migration only": {"method": "minmax", "transform": "gamma"},
     "clipping only": {"method": "token_wise_clipping"},
-    "auto without learning": {"method": "auto", "refine": False},
+    "auto with learning": {"method": "auto", "refine": True},
     "auto without transform": {"method": "auto", "transform": "none"},
 }
 HERE = Path()

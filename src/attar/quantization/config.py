@@ -210,11 +210,27 @@ class AutoStep(QuantizeSettings):
     """Ours: transform, weights, ranges and steps, each chosen by what it measurably saves."""
 
     method: Literal["auto"] = "auto"
+    refine: bool = False
+    """True: learn ranges, steps, biases and norms too. Off, because it has not been shown to pay."""
     loss: Literal["mse", "kl"] = "mse"
     learning_rate: float = Field(default=3e-3, gt=0)
     """Of the reconstruction, as a share: of a row's step for a weight, of itself for a step."""
     epochs: int = Field(default=6, ge=1)
     """Of the reconstruction, over the calibration texts."""
+
+    @model_validator(mode="after")
+    def _learning_is_asked_for(self) -> AutoStep:
+        # by their values: a recipe that was written out names every setting
+        usual = {
+            name: type(self).model_fields[name].default for name in ("learning_rate", "epochs")
+        }
+        changed = [name for name, value in usual.items() if getattr(self, name) != value]
+        if changed and not self.refine:
+            raise ValueError(
+                f"{changed[0]} is read by the reconstruction alone, which auto leaves out; add "
+                f"refine = true, or remove {changed[0]}"
+            )
+        return self
 
 
 class QatStep(QuantizeSettings):
