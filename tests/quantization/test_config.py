@@ -28,6 +28,7 @@ BASE = {"model": "m", "calibration": {"data": "texts"}}
             {"method": "percentile", "percentile": 0.999, "choose_by": "validation"},
             "nothing to choose",
         ),
+        ({"method": "auto", "epochs": 3}, "epochs is read by the reconstruction alone"),
         ({"method": "minmax", "budget": {}}, "exactly one"),
         ({"method": "minmax", "budget": {"average_bits": 5, "max_latency_ms": 3}}, "exactly one"),
     ],
@@ -43,6 +44,7 @@ def test_what_would_be_ignored_is_refused(settings: dict[str, Any], said: str) -
         {"method": "smoothquant", "smoothquant_alpha": 0.7},
         {"method": "percentile", "transform": "smoothquant", "smoothquant_alpha": 0.7},
         {"method": "auto", "refine": False},
+        {"method": "auto", "refine": True, "epochs": 2},
         {"method": "lsq_plus", "weights": "nearest"},
     ],
 )

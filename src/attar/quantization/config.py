@@ -211,7 +211,7 @@ class AutoStep(QuantizeSettings):
 
     method: Literal["auto"] = "auto"
     refine: bool = False
-    """True: learn ranges, steps, biases and norms too. Off, because it has not been shown to pay."""
+    """True: learn ranges, steps, biases and norms too. Off: it was not shown to pay."""
     loss: Literal["mse", "kl"] = "mse"
     learning_rate: float = Field(default=3e-3, gt=0)
     """Of the reconstruction, as a share: of a row's step for a weight, of itself for a step."""

@@ -12,9 +12,15 @@ import simulated
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, simulated.QuantizedRun]:
     root = tmp_path_factory.mktemp("auto")
     texts = {"examples": 48, "batch_size": 8}
-    bits = {"method": "auto", "weight_bits": 4, "activation_bits": 4, "calibration": texts}
+    bits = {
+        "method": "auto",
+        "refine": True,
+        "weight_bits": 4,
+        "activation_bits": 4,
+        "calibration": texts,
+    }
     return {
-        "plain": simulated.run_quantize(root, **bits, refine=False),
+        "plain": simulated.run_quantize(root, **{**bits, "refine": False}),
         "learned": simulated.run_quantize(root, **bits),
         "too fast": simulated.run_quantize(root, **bits, epochs=2, learning_rate=1e3),
     }
@@ -50,14 +56,15 @@ def test_what_is_stored_is_what_was_learned(runs) -> None:
 
 @pytest.mark.parametrize("family", ["roberta", "bart"])
 def test_every_family_of_classifiers_is_reconstructed(tmp_path, family: str) -> None:
-    settings = {"method": "auto", "weight_bits": 4, "activation_bits": 4, "epochs": 1}
+    bits = {"weight_bits": 4, "activation_bits": 4}
+    settings = {"method": "auto", "refine": True, "epochs": 1, **bits}
     run = simulated.run_quantize(tmp_path, family, **settings)
     details = run.metrics["reconstruction"]
     assert details["held_out"]["kept"] <= details["held_out"]["before"]
 
 
 def test_texts_in_one_batch_are_told_that_nothing_is_held_out(tmp_path, capsys) -> None:
-    settings = {"method": "auto", "weight_bits": 4, "activation_bits": 4}
+    settings = {"method": "auto", "refine": True, "weight_bits": 4, "activation_bits": 4}
     calibration = {"examples": 8, "batch_size": 8}
     run = simulated.run_quantize(tmp_path, calibration=calibration, **settings)
     assert "reconstruction" not in run.metrics
@@ -88,7 +95,7 @@ def test_hidden_states_judge_whatever_the_few_logits_say(tmp_path, monkeypatch) 
         lambda self, batches: reconstruction._Errors(*next(told)),
     )
     run = simulated.run_quantize(
-        tmp_path, method="auto", weight_bits=6, activation_bits=6, epochs=4
+        tmp_path, method="auto", refine=True, weight_bits=6, activation_bits=6, epochs=4
     )
     found = run.metrics["reconstruction"]
     assert found["kept_epoch"] == 3

@@ -116,7 +116,7 @@ class MethodsStep(JudgedStudy):
     widths: Distinct[Width] = Field(default=(8, 6, 4), min_length=1)
     """Bits of weights, embeddings and activations alike."""
     refine: bool = True
-    """False: leave out what a method learns by gradient."""
+    """False: leave out what a method learns by gradient; `auto` does so by itself."""
 
     @property
     def passes(self) -> tuple[int, int]:

@@ -35,7 +35,9 @@ def methods(config: MethodsStep, context: StepContext) -> Finding:
     for width in config.widths:
         for name in config.methods:
             started = time.perf_counter()
-            settings = settings_of(config, name, width, refine=config.refine)
+            # a method that learns only when it is asked to is not asked to
+            left_out = {} if config.refine else {"refine": False}
+            settings = settings_of(config, name, width, **left_out)
             problem, solution = solve(prepared(settings, subject, context))
             seconds = time.perf_counter() - started
             model = simulated(problem.model, solution.weights)
