@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.models.structure.activation_sites import ActivationSite, activation_sites
 from attar.models.structure.anatomy import anatomy_of
-from attar.models.structure.inner_sites import InnerSite, inner_sites
 
 ATTRIBUTE = "at_channels"
 
@@ -42,7 +42,7 @@ def _through_factor(module: nn.Module, args: tuple[Any, ...], output: Tensor) ->
     return module.at_channels(output)  # pyright: ignore[reportCallIssue]
 
 
-def insert_factor_(model: PreTrainedModel, site: InnerSite) -> ChannelFactor:
+def insert_factor_(model: PreTrainedModel, site: ActivationSite) -> ChannelFactor:
     """The factor behind the activation of `site`, put there, without effect yet, if there was
     none.
     """
@@ -68,7 +68,7 @@ def insert_factors_(model: PreTrainedModel, activations: Collection[str]) -> Non
     """
     if not activations:
         return
-    known = {site.name: site for site in inner_sites(anatomy_of(model)) if site.maker is None}
+    known = {site.name: site for site in activation_sites(anatomy_of(model))}
     strange = [name for name in activations if name not in known]
     if strange:
         raise ModelError(

@@ -194,10 +194,6 @@ class NormSite:
         return self.norm.fqn
 
     @property
-    def maker(self) -> NormView:
-        return self.norm
-
-    @property
     def num_channels(self) -> int:
         return self.norm.weight.numel()
 

@@ -8,13 +8,12 @@ candidate is folded on paper, rounded as it will be rounded, and compared (`site
     chosen       of those that are worse than nothing under neither range, the one with the largest
                  mean of decibels; nothing wins a tie
 
-Inside a sublayer the same candidates serve. What a GELU gives is the worst tensor of MiniLM-L6:
-one channel of 1,536 reaches 24 on [SEP] where the next reaches 6, and 64 points cannot say both.
-A factor a channel lets them.
+Behind activation functions the same candidates serve. What a GELU gives is the worst tensor of
+MiniLM-L6: one channel of 1,536 reaches 24 on a special token where the next reaches 6, and 64
+points cannot say both. A factor a channel lets them.
 
-Left out: what sites do to each other. Transforms of different sites share no number before rounding
-but for a row of W_v that also reads a norm, and a search over their combinations would cost a
-quantized pass for each.
+Left out: what sites do to each other. Transforms of different sites share no number before
+rounding, and a search over their combinations would cost a quantized pass for each.
 """
 
 from __future__ import annotations

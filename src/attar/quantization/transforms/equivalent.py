@@ -9,10 +9,9 @@ is left to compute:
     reader      y Wᵀ + b           becomes   X' W'ᵀ + b':        W' = W diag(s),  b' = b + W z
     shortcut    y                  becomes   s ⊙ X' + z          (`Restore`)
 
-The same inside a sublayer (`inner_sites`), where one map reads the tensor and no shortcut does:
+The same behind an activation function (`activation_sites`), where one map reads the tensor:
 
-    values      W_v' = diag(1/s) W_v,  b_v' = (b_v − z) / s      the context is then (y − z) / s too
-    activation  h' = h ⊙ (1/s)                                   (`ChannelFactor`), z = 0
+    activation  h                  becomes   h ⊙ (1/s), z = 0   (`ChannelFactor`)
 
 Methods differ only in how they choose (s, z). A second transform of the same tensor composes with
 the first. Everything is computed in float64 and rounded to the parameter's type once.
@@ -37,9 +36,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.models.structure.activation_sites import ActivationSite, activation_sites
 from attar.models.structure.anatomy import Anatomy
 from attar.models.structure.channel_factors import insert_factor_
-from attar.models.structure.inner_sites import InnerSite, inner_sites
 from attar.models.structure.shortcuts import insert_restore_
 from attar.models.structure.views import NormSite
 
@@ -76,14 +75,14 @@ class EquivalentTransform:
         return x * self.scale.to(x.dtype) + self.shift.to(x.dtype)
 
 
-TransformSite = NormSite | InnerSite
+TransformSite = NormSite | ActivationSite
 """Where a transform can be: a tensor, what makes it and everything that reads it."""
 
 
 def transform_sites(anatomy: Anatomy) -> Iterator[TransformSite]:
-    """Every tensor of a model that can be transformed: what norms give, then what lies inside."""
+    """Every tensor of a model that can be transformed: what norms and activations give."""
     yield from anatomy.norm_sites
-    yield from inner_sites(anatomy)
+    yield from activation_sites(anatomy)
 
 
 def reasons_to_leave(model: PreTrainedModel, sites: Iterable[TransformSite]) -> Mapping[str, str]:
@@ -120,35 +119,26 @@ def apply_(model: PreTrainedModel, site: TransformSite, transform: EquivalentTra
                 assert consumer.bias is not None
                 consumer.bias.copy_(consumer.bias.to(torch.float64) + weight @ shift)
             consumer.weight.copy_(weight * scale)
-        _move_out_of_maker_(model, site, scale, shift)
+        if isinstance(site, NormSite):
+            site.norm.weight.copy_(site.norm.weight.to(torch.float64) / scale)
+            if site.norm.bias is not None:
+                site.norm.bias.copy_((site.norm.bias.to(torch.float64) - shift) / scale)
+        else:
+            insert_factor_(model, site).factor.div_(scale)
         for shortcut in site.shortcuts:
             insert_restore_(model, shortcut).compose_(scale, shift)
 
 
-def _move_out_of_maker_(
-    model: PreTrainedModel, site: TransformSite, scale: Tensor, shift: Tensor
-) -> None:
-    """Make what stands before the readers give (y − shift) / scale."""
-    if isinstance(site, InnerSite) and site.maker is None:
-        insert_factor_(model, site).factor.div_(scale)
-        return
-    maker = site.maker
-    assert maker is not None
-    rows = scale if maker.weight.ndim == 1 else scale[:, None]
-    maker.weight.copy_(maker.weight.to(torch.float64) / rows)
-    if maker.bias is not None:
-        maker.bias.copy_((maker.bias.to(torch.float64) - shift) / scale)
-
-
 def _reason_to_leave(site: TransformSite, shared: _Shared) -> str | None:
-    maker = () if site.maker is None else (site.maker.module,)
-    for module in (*maker, *(consumer.module for consumer in site.consumers)):
+    makers = (site.norm.module,) if isinstance(site, NormSite) else ()
+    for module in (*makers, *(consumer.module for consumer in site.consumers)):
         for parameter in module.parameters():
             if parameter.data_ptr() in shared.parameters:
                 names = shared.parameters[parameter.data_ptr()]
                 return f"a weight stands in several places: {names}"
-    if site.maker is None and site.name in shared.modules:
-        return "its activation function stands in several places"
+    if not isinstance(site, NormSite):
+        is_shared = site.name in shared.modules
+        return "its activation function stands in several places" if is_shared else None
     if not site.is_closed:
         return "its output is also read outside the model's known maps"
     return None

@@ -1,7 +1,7 @@
 """The table of transform rules: what is moved between layers before anything is rounded.
 
 A rule answers, for one tensor, with a transform or with none. The published rules are asked about
-norms, `auto` about what lies inside the sublayers too. What is common to all of them is here: one
+norms, `auto` about what activation functions give too. What is common to all of them is here: one
 pass shows the tensors, the rule is asked one by one, what it chose is measured, proven equivalent
 (`certificate`) and folded into the model.
 """
@@ -96,10 +96,12 @@ def _move_(
     left = reasons_to_leave(model, sites)
     observed = observe(model, [site for site in sites if site.name not in left], batches, context)
     transforms: dict[str, EquivalentTransform] = {}
-    details: dict[str, list[dict[str, Any]]] = {"norms": [], "inside": []}
+    details: dict[str, list[dict[str, Any]]] = {"norms": [], "activations": []}
     with torch.no_grad():
         for site in sites:
-            sort, name_of = ("norms", "norm") if isinstance(site, NormSite) else ("inside", "of")
+            is_norm = isinstance(site, NormSite)
+            sort = "norms" if is_norm else "activations"
+            name_of = "norm" if is_norm else "activation"
             where = {name_of: site.name, "stack": site.stack, "block": site.block}
             if site.name in left:
                 details[sort].append({**where, "rule": "none", "left": left[site.name]})

@@ -1,4 +1,4 @@
-"""Whatever is moved inside a sublayer, the model computes what it computed: any family."""
+"""Whatever is moved behind an activation function, the model computes what it computed."""
 
 from __future__ import annotations
 
@@ -8,39 +8,36 @@ import torch
 import tiny
 import transforms
 from attar.errors import ModelError
+from attar.models.structure.activation_sites import activation_sites
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.channel_factors import (
     ChannelFactor,
     factored_activations,
     insert_factors_,
 )
-from attar.models.structure.inner_sites import inner_sites
 from attar.quantization.transforms.equivalent import (
     EquivalentTransform,
     apply_,
     reasons_to_leave,
 )
-from attar.quantization.transforms.observed import observe
 from attar.quantization.transforms.rules import TRANSFORMS
 
 HAS_ACTIVATIONS = {"bert", "roberta", "bart", "gpt2", "t5"}
 """Families whose feed-forward is not gated."""
-HAS_VALUES = {"bert", "roberta", "bart", "t5", "t5_gated"}
-"""Families with a value map of its own and as many value heads as query heads."""
 
 
 def sites_of(model):
-    return list(inner_sites(anatomy_of(model)))
+    return list(activation_sites(anatomy_of(model)))
 
 
 def random_transforms(model, seed: int = 0) -> dict[str, EquivalentTransform]:
-    """Scales from e⁻² to e², some negative, and shifts where there is somewhere for them to go."""
+    """Scales from e⁻² to e², some negative."""
     generator = torch.Generator().manual_seed(seed)
     made = {}
     for site in sites_of(model):
-        draws = torch.randn(3, site.reader.in_features, generator=generator, dtype=torch.float64)
+        draws = torch.randn(2, site.reader.in_features, generator=generator, dtype=torch.float64)
         scale = draws[0].clamp(-2, 2).exp() * draws[1].sign()
-        made[site.name] = EquivalentTransform(scale, draws[2] * site.can_shift)
+        made[site.name] = EquivalentTransform.of_scale(scale)
     return made
 
 
@@ -50,20 +47,18 @@ def fold_(model, chosen) -> None:
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_random_transforms_inside_every_sublayer_change_no_output(family):
+def test_random_factors_behind_every_activation_change_no_output(family):
     model = tiny.tiny_model(family).double()
     before = transforms.outputs(model)
     chosen = random_transforms(model)
-    kinds = {site.maker is None for site in sites_of(model)}
-    assert (True in kinds) == (family in HAS_ACTIVATIONS)
-    assert (False in kinds) == (family in HAS_VALUES)
+    assert bool(chosen) == (family in HAS_ACTIVATIONS)
     fold_(model, chosen)
     assert transforms.change(before, transforms.outputs(model)) <= transforms.EXACT
 
 
 @pytest.mark.parametrize("family", sorted(HAS_ACTIVATIONS))
 def test_readers_really_get_the_transformed_tensor(family):
-    """X' = (y − z) / s is what the output map and `down` are given: nothing moved to nowhere."""
+    """X' = y / s is what `down` is given: nothing moved to nowhere."""
     model = tiny.tiny_model(family).double()
     chosen, seen = random_transforms(model), {}
     for site in sites_of(model):
@@ -90,7 +85,7 @@ def test_a_second_transform_composes_with_the_first():
 
 def test_a_shift_behind_an_activation_is_refused():
     model = tiny.tiny_model("bert")
-    site = next(site for site in sites_of(model) if site.maker is None)
+    site = sites_of(model)[0]
     size = site.reader.in_features
     with pytest.raises(ModelError, match="shift cannot be moved"):
         apply_(model, site, EquivalentTransform(torch.ones(size), torch.ones(size)))
@@ -119,38 +114,6 @@ def test_an_activation_module_that_two_blocks_share_is_left_alone():
     assert all("activation function stands in several places" in why for why in left.values())
 
 
-def test_values_are_seen_where_they_are_made_and_by_their_own_tokens(tmp_path):
-    """Not as the context, their mean; and cross-attention's values are the encoder's tokens."""
-    model = tiny.tiny_model("bart")
-    batch = tiny.tiny_batch()
-    encoder_mask = batch["attention_mask"].clone()
-    encoder_mask[0, -2:] = 0
-    decoder_ids = batch["input_ids"][:, :4]
-    batch = {
-        **batch,
-        "attention_mask": encoder_mask,
-        "decoder_input_ids": decoder_ids,
-        "decoder_attention_mask": torch.ones_like(decoder_ids),
-    }
-    sites = {site.name: site for site in sites_of(model)}
-    given = {}
-    for site in sites.values():
-        if site.maker is not None:
-            site.maker.module.register_forward_hook(
-                lambda _, args, output, name=site.name: given.update({name: output.detach()})
-            )
-    found = observe(model, list(sites.values()), [batch], transforms.context(tmp_path))
-    num_encoder, num_decoder = int(encoder_mask.sum()), decoder_ids.numel()
-    assert num_encoder != num_decoder
-    for name, rows in found.items():
-        is_encoders = "encoder_attn" in name or ".encoder." in name
-        assert rows.num_tokens == (num_encoder if is_encoders else num_decoder), name
-    name = next(name for name in given if "decoder.layers.0.encoder_attn" in name)
-    values = given[name][encoder_mask > 0]
-    torch.testing.assert_close(found[name].high, values.amax(0))
-    torch.testing.assert_close(found[name].low, values.amin(0))
-
-
 def test_factors_are_named_and_can_be_inserted_again_before_loading():
     model = tiny.tiny_model("bart")
     assert factored_activations(model) == ()
@@ -169,7 +132,7 @@ def test_factors_are_named_and_can_be_inserted_again_before_loading():
 
 
 def test_auto_narrows_a_channel_that_one_token_in_twelve_stretches(tmp_path):
-    """Only `auto` looks inside, and what it finds there helps the reader under both ranges."""
+    """Only `auto` looks there, and what it finds helps the reader under both ranges."""
     model = tiny.tiny_model("bert")
     up = model.bert.encoder.layer[0].intermediate.dense
     with torch.no_grad():
@@ -178,8 +141,8 @@ def test_auto_narrows_a_channel_that_one_token_in_twelve_stretches(tmp_path):
     config = transforms.settings(weight_bits=8, activation_bits=6)
     before = transforms.outputs(model)
     details = TRANSFORMS["auto"](model, batches, config, transforms.context(tmp_path))
-    found = {row["of"]: row for row in details["inside"]}
-    assert len(found) == 2 * len(model.bert.encoder.layer)
+    found = {row["activation"]: row for row in details["activations"]}
+    assert len(found) == len(model.bert.encoder.layer)
     row = found["bert.encoder.layer.0.intermediate.intermediate_act_fn"]
     assert row["rule"] != "none"
     assert row["sqnr_after_db"] > row["sqnr_before_db"] + 6
@@ -189,4 +152,4 @@ def test_auto_narrows_a_channel_that_one_token_in_twelve_stretches(tmp_path):
     published = TRANSFORMS["os_plus"](
         tiny.tiny_model("bert"), batches, config, transforms.context(tmp_path)
     )
-    assert published["inside"] == []
+    assert published["activations"] == []
