@@ -119,7 +119,7 @@ def test_a_weight_left_in_float_stays_a_float_product(
 
 
 LEARNED: dict[str, dict[str, Any]] = {
-    "auto": {"refine": True, "epochs": 4, "learning_rate": 3e-4},
+    "auto": {"refine": True, "epochs": 4, "learning_rate": 1e-4},
     "outlier_suppression": {"epochs": 4, "learning_rate": 1e-3, "candidates": 2},
     "lsq_plus": {"epochs": 0.5, "learning_rate": 1e-3, "start": "minmax", "batch_size": 8},
     "pact": {"epochs": 0.5, "learning_rate": 1e-3, "start": "minmax", "batch_size": 8},
