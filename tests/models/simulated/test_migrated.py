@@ -82,10 +82,7 @@ def test_a_folder_without_transforms_names_none_and_one_from_before_them_opens(t
 )
 def test_a_list_of_norms_that_does_not_fit_is_refused(made, tmp_path, named, message):
     artifact, _ = made
-    folder = tmp_path / "model"
-    shutil.copytree(artifact.folder, folder)
-    content = json.loads((folder / "qparams.json").read_text())
-    (folder / "qparams.json").write_text(json.dumps({**content, "transformed": named}))
+    folder = retold(artifact.folder, tmp_path / "model", transformed=named)
     with pytest.raises(ArtifactError, match=message):
         load_simulated(folder)
 
@@ -118,12 +115,17 @@ def test_factors_behind_activations_come_back_with_the_weights(factored):
     ],
 )
 def test_a_list_of_activations_that_does_not_fit_is_refused(factored, tmp_path, named, message):
-    folder = tmp_path / "model"
-    shutil.copytree(factored.folder, folder)
-    content = json.loads((folder / "qparams.json").read_text())
-    (folder / "qparams.json").write_text(json.dumps({**content, "factored": named}))
+    folder = retold(factored.folder, tmp_path / "model", factored=named)
     with pytest.raises(ArtifactError, match=message):
         load_simulated(folder)
+
+
+def retold(source, folder, **changes):
+    """A copy of a quantized model whose qparams.json says something else."""
+    shutil.copytree(source, folder)
+    content = json.loads((folder / "qparams.json").read_text())
+    (folder / "qparams.json").write_text(json.dumps({**content, **changes}))
+    return folder
 
 
 def batch():

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from attar.models.structure.anatomy import Anatomy
 from attar.models.structure.views import LinearView, Shortcut
@@ -41,16 +40,6 @@ class ActivationSite:
     @property
     def num_channels(self) -> int:
         return self.reader.in_features
-
-    @property
-    def tokens(self) -> str:
-        """The stack whose tokens its rows are."""
-        return self.stack
-
-    @property
-    def seen_at(self) -> tuple[str, Literal["input", "output"]]:
-        """(module, port) where the reader gets it."""
-        return self.reader.fqn, "input"
 
     @property
     def can_shift(self) -> bool:

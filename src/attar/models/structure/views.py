@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -196,16 +196,6 @@ class NormSite:
     @property
     def num_channels(self) -> int:
         return self.norm.weight.numel()
-
-    @property
-    def tokens(self) -> str:
-        """The stack whose tokens its rows are."""
-        return self.stack
-
-    @property
-    def seen_at(self) -> tuple[str, Literal["input", "output"]]:
-        """(module, port) where the first reader gets it: of one token, where a head picks one."""
-        return self.consumers[0].fqn, "input"
 
     @property
     def can_shift(self) -> bool:

@@ -21,7 +21,8 @@ stands somewhere else (tied to an embedding, shared by two maps): scaling it the
 is computed, and scaling it once for each of its names would do so twice. z is 0 where the maker or
 one of the readers has no bias to take it in.
 
-Left out: queries and keys, whose product no weight stands behind.
+Left out: queries and keys, whose product no weight stands behind; values, which got worse
+(docs/decisions/0008).
 Source: Outlier Suppression (Wei et al. 2022), equations 5, 10 and 11; the shift from Outlier
 Suppression+ (Wei et al. 2023), section 4.1.
 """

@@ -96,8 +96,8 @@ def observe(
     found = {site.name: ReadRows(seed) for site in sites}
     watchers: dict[Site, nn.Module] = {}
     for site in sites:
-        stack = "decoder" if site.tokens == "decoder" else "encoder"
-        place = Site(*site.seen_at, "transformed", site.block, stack)
+        stack = "decoder" if site.stack == "decoder" else "encoder"
+        place = Site(site.consumers[0].fqn, "input", "transformed", site.block, stack)
         watchers[place] = _Watcher(TokensAt(real, stack, stack, False), found[site.name])
     with (
         torch.no_grad(),
