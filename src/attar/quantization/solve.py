@@ -22,7 +22,7 @@ from attar.quantization.config import QuantizeSettings
 from attar.quantization.method import BitPlan, Method, Problem, Solution
 from attar.quantization.methods import METHODS
 from attar.quantization.transforms.rules import TRANSFORMS
-from attar.quantization.weights.nearest import QuantizedWeights, put_on_grid_, quantize_weights
+from attar.quantization.weights.nearest import QuantizedWeights, put_on_grid_
 from attar.quantization.weights.rules import WEIGHT_RULES
 from attar.step import StepContext
 
@@ -86,8 +86,8 @@ def solve(prepared: Prepared) -> tuple[Problem, Solution]:
     """Weights, ranges and refinement."""
     config, method, plan = prepared.config, prepared.method, prepared.plan
     model, batches = prepared.loaded.model, prepared.calibration.batches
-    rule = WEIGHT_RULES[method.weights_of(config)](model, batches, prepared.context)
-    weights = quantize_weights(model, plan.weight, rule, left_float=plan.float_tensors)
+    rounder = WEIGHT_RULES[method.weights_of(config)](model, batches, prepared.context)
+    weights = rounder.quantize(model, plan.weight, plan.float_tensors)
     problem = problem_of(prepared, weights)
     chosen = method.ranges(problem)
     solution = Solution(problem.grids(chosen.ranges), weights, chosen.details)

@@ -11,7 +11,7 @@ import tiny
 from attar.numerics.affine import QParams, choose_qparams, dequantize, quantize
 from attar.numerics.granularity import per_channel_range
 from attar.progress import Progress
-from attar.quantization.weights.gptq import gptq, gptq_rule, input_moments
+from attar.quantization.weights.gptq import gptq, gptq_rule, seen_inputs
 from attar.quantization.weights.nearest import quantize_weights
 from attar.step import StepContext
 
@@ -70,7 +70,7 @@ def test_padding_is_no_input() -> None:
         "input_ids": torch.tensor([[2, 7, 8, 3, 0, 0], [2, 7, 8, 3, 0, 0]]),
         "attention_mask": torch.tensor([[1, 1, 1, 1, 0, 0]] * 2),
     }
-    once, twice = (input_moments(model, [batch], CONTEXT) for batch in (short, padded))
+    once, twice = (seen_inputs(model, [batch], CONTEXT)[0] for batch in (short, padded))
     assert once.keys() == twice.keys()
     for name, moment in once.items():
         assert torch.allclose(2 * moment, twice[name], rtol=1e-4, atol=1e-6), name
@@ -82,9 +82,9 @@ def test_every_linear_is_rounded_by_what_it_reads(family: str) -> None:
 
     model = tiny.tiny_model(family)
     batch = {"input_ids": torch.tensor([[2, 7, 8, 3]]), "attention_mask": torch.ones(1, 4).long()}
-    rule = gptq_rule(model, [batch], CONTEXT)
+    rounder = gptq_rule(model, [batch], CONTEXT)
     bits = Bits(weight=4, embedding=4, activation=8)
-    found, plain = quantize_weights(model, bits, rule), quantize_weights(model, bits)
+    found, plain = rounder.quantize(model, bits), quantize_weights(model, bits)
     assert found.integers.keys() == plain.integers.keys()
     changed = [n for n in found.integers if not torch.equal(found.integers[n], plain.integers[n])]
     assert len(changed) > len(found.integers) // 2

@@ -67,6 +67,8 @@ class Stack:
     row: StackRow
     blocks_fqn: str
     blocks: tuple[Block, ...]
+    tables: tuple[str, ...]
+    """Names of the embedding tables that are summed."""
     embedding_norm: NormView | None
     final_norm: NormView | None
 
@@ -197,6 +199,7 @@ class _Finder:
             row=row,
             blocks_fqn=blocks_fqn,
             blocks=blocks,
+            tables=tuple(self.fqn(name) for name in row.tables),
             embedding_norm=self.norm(self.fqn(row.embedding_norm)) if row.embedding_norm else None,
             final_norm=self.norm(self.fqn(row.final_norm)) if row.final_norm else None,
         )

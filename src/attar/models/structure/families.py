@@ -51,6 +51,8 @@ class StackRow:
     ffns: tuple[FfnRow, ...]
     """The kinds of feed-forward the family has; the one whose layers are there is meant."""
     cross: AttentionRow | None = None
+    tables: tuple[str, ...] = ()
+    """Embedding tables that are summed for each token; none where they must not be moved."""
     embedding_norm: str | None = None
     final_norm: str | None = None
     is_pre_norm: bool = False
@@ -121,6 +123,7 @@ _BERT_STACK = StackRow(
             adder="output",
         ),
     ),
+    tables=tuple(f"embeddings.{of}_embeddings" for of in ("word", "position", "token_type")),
     embedding_norm="embeddings.LayerNorm",
 )
 

@@ -38,7 +38,7 @@ from attar.quantization.calibration.calibrate import Calibration, calibrate
 from attar.quantization.method import Method, Problem
 from attar.quantization.precision.cost import Weight
 from attar.quantization.precision.prefix import Prefix
-from attar.quantization.weights.nearest import MakeIntegers
+from attar.quantization.weights.rounder import Rounder
 from attar.quantization.weights.rules import WEIGHT_RULES
 
 EXAMPLES = 64
@@ -56,7 +56,7 @@ class Probe:
     problem: Problem
     """Its calibration is the subset's; its weights are float."""
     method: Method
-    rule: MakeIntegers
+    rounder: Rounder
     prefix: Prefix
     loss: str
 
@@ -66,12 +66,12 @@ class Probe:
         whole = problem.calibration
         sites = list(whole.statistics)
         subset = calibrate(problem.model, sites, every_nth(whole, EXAMPLES), problem.context)
-        rule = WEIGHT_RULES[method.weights_of(problem.config)](
+        rounder = WEIGHT_RULES[method.weights_of(problem.config)](
             problem.model, subset.batches, problem.context
         )
         alone = replace(problem, on_grid=problem.model, calibration=subset)
         prefix = Prefix(problem.model, subset.batches)
-        return cls(alone, method, rule, prefix, getattr(problem.config, "loss", "mse"))
+        return cls(alone, method, rounder, prefix, getattr(problem.config, "loss", "mse"))
 
     @property
     def model(self) -> PreTrainedModel:
@@ -102,7 +102,7 @@ def weight_sensitivities(
         weight = parameter.detach().to(torch.float32)
         low, high = per_channel_range(weight)
         grid = choose_qparams(low, high, bits, symmetric=True)
-        integers, scale = probe.rule(name, weight, grid)
+        integers, scale = probe.rounder.make_integers(name, weight, grid)
         stored = QParams(scale, grid.zero_point, grid.quant_min, grid.quant_max)
         user = probe.prefix.first_user_of(parameter)
         with _in_place_of(parameter, dequantize(integers, stored, axis=0)):

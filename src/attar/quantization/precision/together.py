@@ -29,7 +29,7 @@ from attar.quantization.config import BATCH_SIZE, QuantizeSettings
 from attar.quantization.labelled_rows import LabelledRows
 from attar.quantization.method import BitPlan
 from attar.quantization.precision.sensitivity import Probe
-from attar.quantization.weights.nearest import put_on_grid_, quantize_weights
+from attar.quantization.weights.nearest import put_on_grid_
 from attar.step import StepContext
 
 ROWS = 512
@@ -48,7 +48,7 @@ class Together:
 
 def quantize_together(probe: Probe, plan: BitPlan) -> Together:
     """Weights and sites of the probe's model by `plan`."""
-    weights = quantize_weights(probe.model, plan.weight, probe.rule, left_float=plan.float_tensors)
+    weights = probe.rounder.quantize(probe.model, plan.weight, plan.float_tensors)
     model = copy.deepcopy(probe.model)
     put_on_grid_(model, weights)
     problem = replace(probe.problem, plan=plan, on_grid=model)

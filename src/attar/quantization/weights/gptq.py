@@ -8,8 +8,8 @@ second moments on the calibration texts:
     e = (w_i − q_i) / U_ii,   w_j ← w_j − e·U_ij  for j > i,   U = cholesky(H⁻¹), upper
 
 Columns go in order of falling H_ii: the loudest are rounded while there are many to help. Scales
-are those of `clipped`, weighted with the inputs' mean squares. Embedding tables multiply nothing,
-so they are clipped only.
+are those of `clipped`, weighted with the inputs' mean squares. Embedding tables are clipped, and
+make each other's errors good (`summed_tables`).
 
 Source: GPTQ (Frantar et al. 2023), with its "act-order" and 1 % dampening.
 *Differs from the paper*: all layers read the float model's inputs, in one pass, instead of those of
@@ -33,7 +33,8 @@ from attar.numerics.affine import QParams
 from attar.quantization.calibration.calibrate import Batch, right_padded
 from attar.quantization.calibration.real_tokens import TEXTS_KEY, RealTokens, TokensAt
 from attar.quantization.weights.clipped import clipped, clipped_scale
-from attar.quantization.weights.nearest import MakeIntegers
+from attar.quantization.weights.rounder import Rounder
+from attar.quantization.weights.summed_tables import TableReads
 from attar.step import StepContext
 
 DAMPENING = 0.01
@@ -42,11 +43,9 @@ COLUMNS_AT_ONCE = 128
 """Columns whose effect on the rest is applied in one product."""
 
 
-def gptq_rule(
-    model: PreTrainedModel, batches: Sequence[Batch], context: StepContext
-) -> MakeIntegers:
+def gptq_rule(model: PreTrainedModel, batches: Sequence[Batch], context: StepContext) -> Rounder:
     """Watch what every Linear reads in one pass of the float `model`, then round by it."""
-    moments = input_moments(model, batches, context)
+    moments, reads = seen_inputs(model, batches, context)
 
     def make_integers(name: str, weight: Tensor, grid: QParams) -> tuple[Tensor, Tensor]:
         moment = moments.get(name)
@@ -57,7 +56,7 @@ def gptq_rule(
         chosen = QParams(scale, grid.zero_point, grid.quant_min, grid.quant_max)
         return gptq(weight, chosen, moment), scale
 
-    return make_integers
+    return Rounder(make_integers, reads)
 
 
 def gptq(weight: Tensor, grid: QParams, moment: Tensor) -> Tensor:
@@ -96,14 +95,15 @@ def _inverse_factor(moment: Tensor) -> Tensor:
     return torch.linalg.cholesky(inverse, upper=True)
 
 
-def input_moments(
+def seen_inputs(
     model: PreTrainedModel, batches: Sequence[Batch], context: StepContext
-) -> Mapping[str, Tensor]:
-    """XᵀX of the real tokens that each Linear reads: parameter name → (I, I), float64.
+) -> tuple[Mapping[str, Tensor], TableReads]:
+    """XᵀX of the real tokens that each Linear reads, parameter name → (I, I), float64, and the
+    rows that they read of embedding tables.
 
     Layers that read the same tensor (queries, keys, values) each keep their own sum.
     """
-    real = RealTokens()
+    real, reads = RealTokens(), TableReads()
     sides = _sides(model)
     moments: dict[str, Tensor] = {}
 
@@ -117,6 +117,7 @@ def input_moments(
         return module.register_forward_pre_hook(add)
 
     with ExitStack() as hooks, torch.inference_mode():
+        hooks.enter_context(reads.watching(model, real))
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
                 hooks.callback(watch(name, module).remove)
@@ -126,7 +127,7 @@ def input_moments(
                 real.read(batch)
                 model(**{name: x for name, x in batch.items() if name != TEXTS_KEY})
                 task.advance()
-    return moments
+    return moments, reads
 
 
 def _sides(model: PreTrainedModel) -> Mapping[str, StackName]:

@@ -73,7 +73,7 @@ def quantize_weights(
             num_bits = bits.embedding if kind == "embedding" else bits.weight
         else:
             num_bits = bits(name, kind)
-        grid = _weight_grid(name, weight, num_bits)
+        grid = weight_grid(name, weight, num_bits)
         integers[name], scales[name] = make_integers(name, weight, grid)
         entries.append(
             WeightQParams(
@@ -104,7 +104,12 @@ def put_on_grid_(model: PreTrainedModel, weights: QuantizedWeights) -> None:
             parameters[entry.fqn].copy_(dequantize(weights.integers[entry.fqn], grid, entry.axis))
 
 
-def _weight_grid(name: str, weight: Tensor, bits: int) -> QParams:
+def weight_grid(name: str, weight: Tensor, bits: int) -> QParams:
+    """The symmetric grid of each row, from the range of its values.
+
+    Raises:
+        ModelError: a value is NaN or infinite.
+    """
     low, high = per_channel_range(weight)
     if not bool((torch.isfinite(low) & torch.isfinite(high)).all()):
         raise ModelError(

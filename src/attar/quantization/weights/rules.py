@@ -11,15 +11,16 @@ from attar.quantization.config import WeightRule
 from attar.quantization.weights.clipped import clipped
 from attar.quantization.weights.gptq import gptq_rule
 from attar.quantization.weights.nearest import MakeIntegers, nearest
+from attar.quantization.weights.rounder import Rounder
 from attar.step import StepContext
 
 Batch = Mapping[str, Tensor]
-RuleMaker = Callable[[PreTrainedModel, Sequence[Batch], StepContext], MakeIntegers]
+RuleMaker = Callable[[PreTrainedModel, Sequence[Batch], StepContext], Rounder]
 """A rule may look at what the float model reads on the calibration texts before it begins."""
 
 
 def _without_data(rule: MakeIntegers) -> RuleMaker:
-    return lambda model, batches, context: rule
+    return lambda model, batches, context: Rounder(rule)
 
 
 WEIGHT_RULES: Mapping[WeightRule, RuleMaker] = {
