@@ -120,7 +120,7 @@ def _move_(
     return {**details, "certificate": certify_(model, transforms, batches)}
 
 
-def _at_norms(rule: NormRule) -> Transform:
+def at_norms(rule: NormRule) -> Transform:
     """A published rule, which knows norms alone."""
     return partial(_move_, rule, lambda anatomy: anatomy.norm_sites)  # pyright: ignore[reportArgumentType]
 
@@ -161,8 +161,8 @@ def _cosine(x: Tensor) -> float:
 
 TRANSFORMS: Mapping[TransformRule, Transform] = {
     "none": _none,
-    "gamma": _at_norms(_gamma),
-    "smoothquant": _at_norms(_smoothquant),
-    "os_plus": _at_norms(_os_plus),
+    "gamma": at_norms(_gamma),
+    "smoothquant": at_norms(_smoothquant),
+    "os_plus": at_norms(_os_plus),
     "auto": partial(_move_, _auto, transform_sites),
 }
