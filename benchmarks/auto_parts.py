@@ -57,7 +57,7 @@ def main() -> None:
     write_page(
         "auto-parts",
         "What does each part of `auto` do to texts that no stage saw?",
-        "Squared difference of the logits from float, summed over classes; "
+        "Squared difference of the logits from float, mean over classes; "
         f"{EXAMPLES} calibration texts, {UNSEEN} unseen training rows.\n\n{table(HEAD, rows)}",
     )
 
@@ -126,7 +126,7 @@ class Parts:
         """Mean and median over the texts of each judge."""
         found: list[float] = []
         for batches, floats in zip(self.judges, self.floats, strict=True):
-            lost = (logits(model, batches) - floats).square().sum(1)
+            lost = (logits(model, batches) - floats).square().mean(1)
             found += [float(lost.mean()), float(lost.median())]
         return found
 

@@ -174,6 +174,10 @@ class _Finder:
             is_tied=id(module.weight) in self.embedding_weights,
         )
 
+    def table(self, fqn: str) -> str:
+        self.module(fqn)
+        return fqn
+
     def norm(self, fqn: str) -> NormView:
         return NormView(fqn, self.module(fqn))
 
@@ -199,7 +203,7 @@ class _Finder:
             row=row,
             blocks_fqn=blocks_fqn,
             blocks=blocks,
-            tables=tuple(self.fqn(name) for name in row.tables),
+            tables=tuple(self.table(self.fqn(name)) for name in row.tables),
             embedding_norm=self.norm(self.fqn(row.embedding_norm)) if row.embedding_norm else None,
             final_norm=self.norm(self.fqn(row.final_norm)) if row.final_norm else None,
         )

@@ -52,7 +52,7 @@ class StackRow:
     """The kinds of feed-forward the family has; the one whose layers are there is meant."""
     cross: AttentionRow | None = None
     tables: tuple[str, ...] = ()
-    """Embedding tables that are summed for each token; none where they must not be moved."""
+    """Embedding tables that are summed for each token; none: each is rounded alone."""
     embedding_norm: str | None = None
     final_norm: str | None = None
     is_pre_norm: bool = False

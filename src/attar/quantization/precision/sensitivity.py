@@ -15,7 +15,8 @@ non-increasing majorant), so that no width is taken to be better than one above 
 
 Left out: second derivatives (HAWQ), which ask the same question around a point the model leaves at
 3 bits, and the joint effect of two tensors: that errors add up is the assumption of all of this,
-and `pareto` measures how well it holds.
+and `pareto` measures how well it holds. Nor is it seen that summed tables make each other's errors
+good: alone, a table is charged for all of its own.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from transformers import PreTrainedModel
 from attar.models.simulated.quantized import Quantizer
 from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site
-from attar.numerics.affine import QParams, choose_qparams, dequantize
-from attar.numerics.granularity import per_channel_range
+from attar.numerics.affine import QParams, dequantize
 from attar.quantization.calibration.calibrate import Calibration, calibrate
 from attar.quantization.method import Method, Problem
 from attar.quantization.precision.cost import Weight
 from attar.quantization.precision.prefix import Prefix
+from attar.quantization.weights.nearest import weight_grid
 from attar.quantization.weights.rounder import Rounder
 from attar.quantization.weights.rules import WEIGHT_RULES
 
@@ -100,8 +101,7 @@ def weight_sensitivities(
     def error(name: str, bits: int) -> float:
         parameter = parameters[name]
         weight = parameter.detach().to(torch.float32)
-        low, high = per_channel_range(weight)
-        grid = choose_qparams(low, high, bits, symmetric=True)
+        grid = weight_grid(name, weight, bits)
         integers, scale = probe.rounder.make_integers(name, weight, grid)
         stored = QParams(scale, grid.zero_point, grid.quant_min, grid.quant_max)
         user = probe.prefix.first_user_of(parameter)

@@ -121,7 +121,7 @@ def _move_(
 
 
 def at_norms(rule: NormRule) -> Transform:
-    """A published rule, which knows norms alone."""
+    """A rule that is asked about norms alone, as the published ones are."""
     return partial(_move_, rule, lambda anatomy: anatomy.norm_sites)  # pyright: ignore[reportArgumentType]
 
 

@@ -4,7 +4,7 @@
 
 No data is needed. Tensors that share memory (tied weights) are quantized once, under the name that
 comes first; biases and norms stay float32, since they are few and enter sums that are float anyway.
-Rules that need data, or clip, are `make_integers` of their own in the files beside this one.
+Rules that need data, or clip, are in the files beside this one (`rules`, `rounder`).
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ class Rounder:
         self,
         model: PreTrainedModel,
         bits: Bits | Callable[[str, str], int],
+        *,
         left_float: Collection[str] = (),
     ) -> QuantizedWeights:
         """All weights of `model`, as `quantize_weights` says, tables made good."""
