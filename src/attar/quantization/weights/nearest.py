@@ -98,10 +98,15 @@ def put_on_grid_(model: PreTrainedModel, weights: QuantizedWeights) -> None:
         for name, value in weights.floats.items():
             parameters[name].copy_(value)
         for entry in weights.entries:
-            scale = weights.scales[entry.fqn]
-            zero_point = torch.zeros_like(scale, dtype=torch.int32)
-            grid = QParams(scale, zero_point, entry.quant_min, entry.quant_max)
-            parameters[entry.fqn].copy_(dequantize(weights.integers[entry.fqn], grid, entry.axis))
+            name = entry.fqn
+            parameters[name].copy_(on_grid(entry, weights.integers[name], weights.scales[name]))
+
+
+def on_grid(entry: WeightQParams, integers: Tensor, scales: Tensor) -> Tensor:
+    """The float values (O, I) that a weight's integers stand for."""
+    zero_point = torch.zeros_like(scales, dtype=torch.int32)
+    grid = QParams(scales, zero_point, entry.quant_min, entry.quant_max)
+    return dequantize(integers, grid, entry.axis)
 
 
 def weight_grid(name: str, weight: Tensor, bits: int) -> QParams:

@@ -14,8 +14,7 @@ A row that was never read moves by the mean error of all tokens (n₀ tokens' wo
 Costs nothing when the model runs. A tied table is a head's weight too and never moves: it comes
 first, whatever its size, and the others make its errors good.
 
-Left out: BART, whose words may be scaled on their way to the sum, and GPT-2: not measured. The
-errors of a table that is left in float, which are none.
+Left out: BART, whose words may be scaled on their way to the sum, and GPT-2: not measured.
 Shape letters: `K` tables of a stack, `N` real tokens, `D` hidden, `V` rows of a table.
 """
 
@@ -29,13 +28,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.models.simulated.qparams import WeightQParams
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.sites import StackName
-from attar.numerics.affine import QParams, dequantize
 from attar.quantization.calibration.real_tokens import RealTokens
 from attar.quantization.weights.clipped import clipped
-from attar.quantization.weights.nearest import QuantizedWeights, weight_grid
+from attar.quantization.weights.nearest import QuantizedWeights, on_grid, weight_grid
 
 PRIOR_TOKENS = 8
 """n₀, of a few tokens' weight: from 2 to 32 errors on unseen texts differ by less than they do from
@@ -107,7 +104,7 @@ def errors_made_good(
                 grid = weight_grid(name, moved, entry.bits)
                 integers[name], scales[name] = clipped(name, moved, grid)
             if name != names[-1]:
-                error = (table - _stored(integers[name], scales[name], entry))[rows[name]]
+                error = (table - on_grid(entry, integers[name], scales[name]))[rows[name]]
                 left = error if left is None else left.add_(error)
     return replace(weights, integers=integers, scales=scales)
 
@@ -117,10 +114,3 @@ def _owed(rows: Tensor, left: Tensor, num_rows: int) -> Tensor:
     total = torch.zeros(num_rows, left.shape[1]).index_add_(0, rows, left)
     count = torch.bincount(rows, minlength=num_rows)[:, None]
     return (total + PRIOR_TOKENS * left.mean(0)) / (count + PRIOR_TOKENS)
-
-
-def _stored(integers: Tensor, scale: Tensor, entry: WeightQParams) -> Tensor:
-    """What the integers stand for."""
-    zero_point = torch.zeros_like(scale, dtype=torch.int32)
-    grid = QParams(scale, zero_point, entry.quant_min, entry.quant_max)
-    return dequantize(integers, grid, entry.axis)
