@@ -1,10 +1,10 @@
-# make setup · make demo · make test · make lint · make bench — each creates .venv when it is missing.
+# make setup · make demo · make test · make lint · make bench · make mutants — each creates .venv when it is missing.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench mutants clean
 
 setup: $(STAMP)
 
@@ -25,12 +25,18 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
+# a process a core, each with one thread; the tests of a file stay together and share what they made
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/stages.py demo
+
+# would the tests notice a slip in what changed? SINCE=<commit>, or FILES="src/attar/…"
+SINCE ?= HEAD~1
+mutants: $(STAMP)
+	$(BIN)/python benchmarks/mutants.py $(FILES) --since $(SINCE)
 
 clean:
 	rm -rf $(VENV) runs
