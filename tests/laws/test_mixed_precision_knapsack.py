@@ -66,6 +66,13 @@ def test_equal_tensors_get_equal_bits():
         assert choices.within(4 * 10 * width) == [option] * 4
 
 
+def test_of_options_that_lose_the_same_the_cheapest_is_taken():
+    """Also when what they lose is nothing, and in whatever order they are given."""
+    choices = solve_choices([[4.0, 2.0, 3.0], [2.0, 4.0]], [[0.0, 0.0, 0.0], [5.0, 1.0]])
+    assert choices.within(choices.dearest) == [1, 1]
+    assert choices.cost(choices.within(6)) == 6
+
+
 def test_a_budget_below_the_cheapest_plan_is_refused():
     choices = solve_choices([[2.0, 4.0], [2.0, 4.0]], [[1.0, 0.0]] * 2)
     with pytest.raises(ValueError, match=r"cheapest plan costs 4\.0, the budget is 3\.9"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -44,6 +45,32 @@ def test_fake_quantize_is_torchs_per_channel_kernel_bit_for_bit(axis, symmetric)
         x, grid.scale, grid.zero_point, axis, grid.quant_min, grid.quant_max
     )
     assert torch.equal(fake_quantize(x, grid, axis), theirs)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_value_halfway_between_two_points_falls_to_the_side_of_torchs_kernel(bits):
+    """Divided by the scale instead of multiplied by its reciprocal, some would fall to the other.
+    Other values hardly ever tell the two apart."""
+    generator = torch.Generator().manual_seed(0)
+    for high in (torch.rand(300, generator=generator) * 9 + 0.1).tolist():
+        grid = choose_qparams(torch.tensor(0.0), torch.tensor(high), bits, symmetric=False)
+        ties = (torch.arange(2**bits - 1) + 0.5) * grid.scale
+        theirs = torch.fake_quantize_per_tensor_affine(
+            ties, float(grid.scale), 0, grid.quant_min, grid.quant_max
+        )
+        assert torch.equal(fake_quantize(ties, grid), theirs)
+
+
+def test_the_zero_point_is_the_nearest_of_the_scale_that_is_stored():
+    """In exact fractions. The ends lie where −low/scale is a half but for the rounding of the scale
+    to float32: a zero point of the unrounded scale would be the other neighbour."""
+    for steps in range(20, 60):
+        for width in (0.1, 0.3, 0.7, 1.9):
+            low, high = -(steps + 0.5) * width, (254.5 - steps) * width
+            ends = (torch.tensor(end, dtype=torch.float64) for end in (low, high))
+            grid = choose_qparams(*ends, 8, symmetric=False)
+            scale = Fraction(float(grid.scale))
+            assert abs(int(grid.zero_point) * scale + Fraction(low)) <= scale / 2
 
 
 @settings(max_examples=60, deadline=None)

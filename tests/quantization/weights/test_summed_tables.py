@@ -154,6 +154,13 @@ def test_padding_reads_nothing() -> None:
     assert all(torch.equal(rows, again[name]) for name, rows in once.items())
 
 
+def test_a_model_that_is_given_embeddings_reads_no_rows() -> None:
+    model = tiny.tiny_model("bert")
+    batch = tiny.tiny_batch()
+    batch["inputs_embeds"] = model.get_input_embeddings()(batch.pop("input_ids")).detach()
+    assert reads_of(model, [batch]).rows() == []
+
+
 def test_a_family_without_summed_tables_is_as_before() -> None:
     model = tiny.tiny_model("bart")
     rounder = gptq_rule(model, [tiny.tiny_batch()], CONTEXT)
