@@ -129,6 +129,16 @@ def test_watching_twice_is_refused_and_everything_is_put_back() -> None:
     assert len(seen.scores["encoder"]) == 2
 
 
+def test_scores_of_a_model_in_float64_are_its_own_to_the_last_digits() -> None:
+    model = tiny.tiny_model("bert").double()
+    with capture(model) as seen, torch.no_grad():
+        theirs = model(**tiny.tiny_batch(), output_attentions=True).attentions
+    seen_by_queries = tiny.tiny_batch()["attention_mask"][:, None, None].bool()
+    for scores, expected in zip(seen.scores["encoder"], theirs, strict=True):
+        ours = scores.masked_fill(~seen_by_queries, -torch.inf).softmax(-1)
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-15)
+
+
 def test_scores_stay_float32_under_autocast() -> None:
     model = tiny.tiny_model("bert", attention="sdpa")
     with capture(model) as seen, torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as hf
 from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
@@ -41,6 +42,19 @@ def test_flops_of_bare_models_are_the_same_sums(name: str) -> None:
     assert flops(bare, 2, 7) == counted(bare, 2, 7)
 
 
+@pytest.mark.parametrize(
+    ("family", "model_class"),
+    [
+        ("bert", hf.BertForMaskedLM),
+        ("gpt2", hf.GPT2LMHeadModel),
+        ("llama", hf.LlamaForCausalLM),
+    ],
+)
+def test_a_language_head_works_on_every_token(family: str, model_class: Any) -> None:
+    model = model_class(tiny.tiny_config(family, attn_implementation="eager")).eval()
+    assert flops(model, 2, 7) == counted(model, 2, 7)
+
+
 def test_parts_add_up_to_the_whole(model: Any) -> None:
     parts = params_by_part(model)
     assert sum(parts.values()) == num_params(model) == cost_of(model).num_params
@@ -73,6 +87,14 @@ def test_cost_from_a_config_equals_that_of_the_built_model(name: str) -> None:
     assert planned.params == params_by_part(model)
     assert planned.flops(2, 10) == flops(model, 2, 10)
     assert all(parameter.is_meta for parameter in planned.model.parameters())
+
+
+def test_a_head_for_one_number_is_planned_as_it_is_built() -> None:
+    config = tiny.tiny_config("bert", num_labels=1)
+    planned = cost_from_config(config.to_dict(), num_labels=1)
+    built = tiny.tiny_model("bert", num_labels=1)
+    assert planned.params == params_by_part(built)
+    assert planned.model.config.problem_type == "regression"
 
 
 def test_the_published_size_of_bert_base_is_found_without_weights() -> None:

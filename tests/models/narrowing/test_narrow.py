@@ -251,6 +251,14 @@ def test_all_widths_at_once_survive_saving_and_loading(family: str, tmp_path: Pa
     assert (block.ffn.down.in_features, block.attention.heads) == (20, 2)
 
 
+def test_narrowing_draws_no_random_numbers_of_the_run() -> None:
+    """The smaller model is initialized before its weights are cut: that must not move dropout."""
+    model = tiny.tiny_model("bert")
+    before = torch.get_rng_state()
+    narrowed(model, reference(intermediate_size=16), [tiny.tiny_batch()])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_shapes_are_known_without_weights(family: str) -> None:
     with torch.device("meta"):

@@ -128,17 +128,15 @@ class Mean:
         self._sum: Tensor | None = None
         self._count = 0
 
-    def add(self, values: Tensor, masks: Sequence[Tensor]) -> None:
+    def add(self, values: Tensor, mask: Tensor | None) -> None:
         """Add a tensor (B, T, …) of tokens, or (B, …) of texts.
 
         Args:
-            masks: (B, T) each; the one whose shape fits says which tokens are real.
+            mask: (B, T), which tokens are real; None: all.
         """
         values = values.detach().double()
-        for mask in masks:
-            if values.ndim >= 3 and mask.shape == values.shape[:2]:
-                values = values[mask.bool()]
-                break
+        if mask is not None and values.ndim >= 3 and mask.shape == values.shape[:2]:
+            values = values[mask.bool()]
         values = self._of(values.reshape(-1, values.shape[-1]))
         total = values.sum(dim=0)
         self._sum = total if self._sum is None else self._sum + total
@@ -152,31 +150,34 @@ class Mean:
 
 
 def watch(
-    parts: Parts, batches: Iterable[Batch], watched: Sequence[tuple[nn.Module, bool, Any]]
+    parts: Parts, batches: Iterable[Batch], watched: Sequence[tuple[nn.Module, bool, str, Any]]
 ) -> None:
     """Run the model over batches while modules are watched.
 
     Args:
-        watched: (module, its input rather than its output, function of (tensor, masks)).
+        watched: (module, its input rather than its output, the stack whose tokens these are,
+            function of (tensor, mask of these tokens)).
     """
-    masks: list[Tensor] = []
+    masks: dict[str, Tensor | None] = {}
 
-    def hook(reads_input: bool, see: Any) -> Callable[..., None]:
+    def hook(reads_input: bool, stack: str, see: Any) -> Callable[..., None]:
         def run(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            see(args[0] if reads_input else output, masks)
+            see(args[0] if reads_input else output, masks[stack])
 
         return run
 
     handles = [
-        module.register_forward_hook(hook(reads_input, see)) for module, reads_input, see in watched
+        module.register_forward_hook(hook(reads_input, stack, see))
+        for module, reads_input, stack, see in watched
     ]
     was_training = parts.model.training
     parts.model.eval()
     try:
         with torch.no_grad():
             for batch in batches:
-                names = ("decoder_attention_mask", "attention_mask")
-                masks[:] = [batch[name] for name in names if name in batch]
+                # by stack and never by shape: a source and its target may be equally long
+                mask = batch.get("attention_mask")
+                masks.update(encoder=mask, decoder=batch.get("decoder_attention_mask", mask))
                 parts.model(**{n: t.to(parts.model.device) for n, t in batch.items()})
     finally:
         for handle in handles:
@@ -186,31 +187,42 @@ def watch(
 
 def _on_texts(parts: Parts, batches: Iterable[Batch]) -> dict[str, Tensor]:
     means: dict[str, Mean] = {}
-    watched: list[tuple[nn.Module, bool, Any]] = []
+    watched: list[tuple[nn.Module, bool, str, Any]] = []
 
-    def see(name: str, module: nn.Module, mean: Mean, *, reads_input: bool, part: Any = None):
+    def see(
+        name: str, module: nn.Module, of: str, mean: Mean, *, reads_input: bool, part: Any = None
+    ):
         means[name] = mean
 
-        def add(tensor: Tensor, masks: Sequence[Tensor]) -> None:
-            mean.add(tensor if part is None else tensor.chunk(part[1], dim=-1)[part[0]], masks)
+        def add(tensor: Tensor, mask: Tensor | None) -> None:
+            mean.add(tensor if part is None else tensor.chunk(part[1], dim=-1)[part[0]], mask)
 
-        watched.append((module, reads_input, add))
+        watched.append((module, reads_input, of, add))
 
+    stack_of = _stacks_of_norms(parts)
     for norm in parts.norms:
-        see(norm.fqn, norm.module, Mean(), reads_input=False)
-    for block in parts.anatomy.blocks:
-        see(block.ffn.fqn, block.ffn.down.module, Mean(), reads_input=True)
+        see(norm.fqn, norm.module, stack_of[norm.fqn], Mean(), reads_input=False)
+    for stack, block in ((s.name, block) for s in parts.anatomy.stacks for block in s.blocks):
+        see(block.ffn.fqn, block.ffn.down.module, stack, Mean(), reads_input=True)
         for a in block.attentions:
-            see(f"{a.fqn}:context", a.out.module, Mean(), reads_input=True)
-            see(f"{a.fqn}:heads", a.out.module, Mean(_heads_of(a)), reads_input=True)
-            for name, view in (("q", a.q), ("k", a.k)):
-                see(f"{a.fqn}:{name}", view.module, Mean(), reads_input=False, part=view.part)
+            see(f"{a.fqn}:context", a.out.module, stack, Mean(), reads_input=True)
+            see(f"{a.fqn}:heads", a.out.module, stack, Mean(_heads_of(a)), reads_input=True)
+            for name, view, of in (
+                ("q", a.q, stack),
+                ("k", a.k, "encoder" if a.is_cross else stack),
+            ):
+                see(f"{a.fqn}:{name}", view.module, of, Mean(), reads_input=False, part=view.part)
+    last = parts.anatomy.stacks[-1].name
     for space in parts.spaces:
         watched_view = space.readers[0] if space.readers else space.writer
         name = f"{space.writer.fqn}:space"
-        see(name, watched_view.module, Mean(), reads_input=bool(space.readers))
+        see(name, watched_view.module, last, Mean(), reads_input=bool(space.readers))
     watch(parts, batches, watched)
     return {name: mean.value for name, mean in means.items()}
+
+
+def _stacks_of_norms(parts: Parts) -> dict[str, str]:
+    return {site.norm.fqn: site.stack for site in parts.anatomy.norm_sites}
 
 
 def _heads_of(attention: AttentionView) -> Callable[[Tensor], Tensor]:
@@ -235,7 +247,11 @@ def spread_ratios(
         return of
 
     means = {norm.fqn: Mean(ratio(norm)) for norm in norms}
-    watch(parts, batches, [(norm.module, True, means[norm.fqn].add) for norm in norms])
+    last, stack_of = parts.anatomy.stacks[-1].name, _stacks_of_norms(parts)
+    watched = [
+        (norm.module, True, stack_of.get(norm.fqn, last), means[norm.fqn].add) for norm in norms
+    ]
+    watch(parts, batches, watched)
     return {name: float(mean.value) for name, mean in means.items()}
 
 
