@@ -7,7 +7,7 @@ high-water mark that the kernel keeps of its resident memory.
     peak_rss_mib = high-water mark at the end          what a machine must have free to serve it
     model_mib    = the same minus the mark after importing the runtime, before opening the model
 
-    python -m attar.evaluation.memory FOLDER --threads 2 --tokens 128 --batches 1 8  < texts.json
+    python -P -m attar.evaluation.memory FOLDER --threads 2 --batches 1 8  < texts.json
 
 Traps avoided: `ru_maxrss` of a child starts at its *parent's* peak on Linux, so VmHWM of
 /proc/self/status is read there; weights mapped from disk count only where they were touched, so the
@@ -99,7 +99,8 @@ def measure_memory(
     Raises:
         ResourceError: the process died, most likely for lack of memory; with its last words.
     """
-    command = [sys.executable, "-m", "attar.evaluation.memory", str(folder)]
+    # -P: the working directory may be a stranger's model folder, and holds no module of ours.
+    command = [sys.executable, "-P", "-m", "attar.evaluation.memory", str(folder)]
     command += ["--threads", str(threads), "--tokens", str(tokens)]
     command += ["--batches", *map(str, batch_sizes)]
     try:
@@ -136,7 +137,7 @@ def _runtime_of(folder: Path) -> tuple[str, ...]:
 
 def main() -> None:
     """Measure in this process; texts as JSON on stdin, the figures as a line of JSON on stdout."""
-    parser = argparse.ArgumentParser(prog="python -m attar.evaluation.memory")
+    parser = argparse.ArgumentParser(prog="python -P -m attar.evaluation.memory")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--tokens", type=int, default=128)

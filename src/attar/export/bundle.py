@@ -53,7 +53,7 @@ RUN = {
 }
 """Lines that turn `inputs` into `logits`."""
 WITH_ATTAR = (
-    '# pip install attar;  python predict.py "a text" ["its second part"]',
+    '# pip install attar;  python -P predict.py "a text" ["its second part"]',
     "import pathlib, sys, attar",
     "model = attar.load(pathlib.Path(__file__).parent)",
     "asked = tuple(sys.argv[1:3])",
@@ -104,7 +104,7 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     before = ("import ", "sys.modules", "os.environ")
     imports = [line for line in runtime if any(word in line for word in before)]
     lines = (
-        f'# pip install {form} tokenizers numpy;  python predict.py "a text" ["its second part"]',
+        f'# pip install {form} tokenizers numpy;  python -P predict.py "a text" ["its second part"]',
         "import json, os, pathlib, sys, numpy as np, tokenizers",
         *imports,
         "here = pathlib.Path(__file__).parent",

@@ -84,13 +84,13 @@ def _what_it_is(task: Task, deployment: Deployment, size_mib: float, numbers: st
 def _usage(deployment: Deployment) -> str:
     if deployment.format == "safetensors":
         return (
-            '```sh\npip install attar\npython predict.py "some text"\n```\n\n'
+            '```sh\npip install attar\npython -P predict.py "some text"\n```\n\n'
             '```python\nimport attar\nattar.load("this folder").predict(["some text"])\n```'
         )
     package = deployment.format
     return (
         f"```sh\npip install {package} tokenizers numpy\n"
-        'python predict.py "some text"\n```\n\n'
+        'python -P predict.py "some text"\n```\n\n'
         "or with attar, which needs no torch for it:\n\n"
         '```python\nimport attar\nattar.load("this folder").predict(["some text"])\n```'
     )
