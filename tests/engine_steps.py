@@ -73,9 +73,15 @@ def run_small(folder: Path, text: str = RECIPE, quiet: bool = True, **settings: 
 def start_small(folder: Path, **environment: str) -> subprocess.Popen[str]:
     """Run the recipe in a process of its own, which a test can signal or kill.
 
-    `at` waits at a place until the run is asked to stop; `crash` raises there.
+    `at` waits at a place until the run is asked to stop; `crash` raises there. `recipe` is another
+    text than `RECIPE`; with `fingerprints="rooms"` data and models are read for real.
     """
-    names = {"at": "ENGINE_WAIT_AT", "crash": "ENGINE_CRASH_AT"}
+    names = {
+        "at": "ENGINE_WAIT_AT",
+        "crash": "ENGINE_CRASH_AT",
+        "recipe": "ENGINE_RECIPE",
+        "fingerprints": "ENGINE_FINGERPRINTS",
+    }
     given = {names.get(name, name): value for name, value in environment.items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     trace = folder.parent / "trace.txt"
@@ -172,7 +178,8 @@ if __name__ == "__main__":
 
     try:
         text = os.environ.get("ENGINE_RECIPE", RECIPE)
-        engine_steps.run_small(Path(sys.argv[1]), text, quiet=False)
+        real = {"fingerprints": None} if "ENGINE_FINGERPRINTS" in os.environ else {}
+        engine_steps.run_small(Path(sys.argv[1]), text, quiet=False, **real)
     except AttarError as error:
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None

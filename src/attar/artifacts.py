@@ -4,7 +4,9 @@ one rename.
 The problem: a run can be killed between any two bytes. The idea: nothing under its final name is
 ever half-written. A step writes into a staging folder beside the final one; `publish` hashes and
 syncs every file, writes `result.json` last and renames. A folder without `result.json` is no
-artifact, and a file whose bytes changed later no longer fits its hash.
+artifact, and a file whose bytes changed later no longer fits its hash. `result.json` holds a hash
+of its own content too. The hashes find damage and careless edits; someone who computes them anew
+can still forge a result.
 
     runs/<name>/.staging/<step>-<key>/   being written
     runs/<name>/<step>/                  published: files + result.json
@@ -17,8 +19,9 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -47,6 +50,18 @@ class Result:
     metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    made_from: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the key is a hash of: settings, seed, keys of inputs and of data."""
+    sha256: str = ""
+    """Of all other fields; "" in a result that was written before there was one."""
+
+
+FORM: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("step", "run", "key", "sha256"), str),
+    **dict.fromkeys(("inputs", "metrics", "files", "versions", "made_from"), dict),
+    **dict.fromkeys(("seconds", "peak_rss_mib"), (int, float)),
+}
+"""Field of a result → its type in JSON."""
 
 
 def sha256_of(file: Path) -> str:
@@ -69,6 +84,15 @@ def key_of(content: Any) -> str:
         content, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def result_hash(content: Mapping[str, Any]) -> str:
+    """sha256 of the content of a `result.json` without the hash itself, independent of the order
+    of names and of white space."""
+    plain = {name: value for name, value in content.items() if name != "sha256"}
+    # Once through JSON: names of tables become text, numpy's numbers plain ones, as in the file.
+    plain = json.loads(json.dumps(plain, default=_plain_number))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -138,7 +162,8 @@ def write_text(file: Path, text: str) -> None:
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     with disk_errors_explained(file.parent, len(content)):
         try:
-            with aside.open("wb") as stream:
+            aside.unlink(missing_ok=True)
+            with aside.open("xb") as stream:  # "x" follows no link
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -209,24 +234,31 @@ def seal(staging: Path, result: Result) -> Result:
         for path in files:
             _sync(path)
     sealed = replace(result, files=hashes)
+    with suppress(TypeError, ValueError):  # not plain data: write_json says where
+        sealed = replace(sealed, sha256=result_hash(asdict(sealed)))
     write_json(staging / RESULT_FILE, asdict(sealed))
     return sealed
 
 
-def put_in_place(sealed: Path, final: Path) -> None:
+def put_in_place(sealed: Path, final: Path, kept: Path | None = None) -> None:
     """Rename a sealed folder to its final name, replacing an older artifact.
 
     A kill between the two renames leaves the sealed folder whole where it was: the next run puts it
     in place then.
+
+    Args:
+        kept: where the older artifact is moved to; None: it is removed.
     """
+    outdated = kept or final.with_name(f"{OUTDATED}{final.name}-{os.getpid()}")
     with disk_errors_explained(final.parent):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        outdated = final.with_name(f"{OUTDATED}{final.name}-{os.getpid()}")
+        outdated.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():
+            shutil.rmtree(outdated, ignore_errors=True)
             final.rename(outdated)
         sealed.rename(final)
         _sync(final.parent)
-    shutil.rmtree(outdated, ignore_errors=True)
+    if kept is None:
+        shutil.rmtree(outdated, ignore_errors=True)
 
 
 def remove_outdated(folder: Path) -> None:
@@ -244,34 +276,68 @@ def _sync(path: Path) -> None:
 
 
 def read_result(folder: Path) -> Result:
-    """The result of a published artifact.
+    """The result of a published artifact, its own hash checked where it has one.
 
     Raises:
-        ArtifactError: there is none, or it does not have the form of one.
+        ArtifactError: there is none, it does not have the form of one, or it was changed.
     """
-    content = read_json(folder / RESULT_FILE)
+    file = folder / RESULT_FILE
+    if kind := _special(file):
+        raise ArtifactError(f"{file} is {kind}, not a file; remove {folder} and run again")
+    content = read_json(file)
     try:
         result = Result(**content)
-        if not (isinstance(result.files, dict) and isinstance(result.metrics, dict)):
-            raise TypeError("files or metrics is no table")
-        return result
+        _require_form(result)
     except TypeError as error:
         raise ArtifactError(
-            f"{folder / RESULT_FILE} does not have the form of a result ({error}); "
-            f"remove {folder} and run again"
+            f"{file} does not have the form of a result ({error}); remove {folder} and run again"
         ) from error
+    if result.sha256 and result_hash(content) != result.sha256:
+        raise ArtifactError(
+            f"{file} was changed after it was written (its sha256 differs), so its numbers cannot "
+            f"be trusted; remove {folder} and run again"
+        )
+    return result
+
+
+def _require_form(result: Result) -> None:
+    """Types only: `result.json` may come from anywhere."""
+    for name, kinds in FORM.items():
+        value = getattr(result, name)
+        if not isinstance(value, kinds):
+            raise TypeError(f"{name} has another type")
+    for table in (result.inputs, result.files, result.versions):
+        if not all(isinstance(text, str) for text in cast("Mapping[str, Any]", table).values()):
+            raise TypeError("inputs, files or versions holds more than text")
+
+
+def _special(path: Path) -> str | None:
+    """What a path is when it is no regular file and no folder; a link is not followed."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return None
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return None
+    return "a link" if stat.S_ISLNK(mode) else "a FIFO, socket or device"
 
 
 def verify(folder: Path) -> Result:
     """Check every file of an artifact against its manifest.
 
     Raises:
-        ArtifactError: a file is missing, was added, or one of its bytes changed; the message names
-        the files.
+        ArtifactError: a file is missing, was added or replaced by a link, or one of its bytes
+        changed; the message names the files.
     """
     result = read_result(folder)
-    present = {path.relative_to(folder).as_posix() for path in files_below(folder)}
-    faults = [f"{name} is missing" for name in sorted(set(result.files) - present)]
+    special = {
+        path.relative_to(folder).as_posix(): kind
+        for path in sorted(folder.rglob("*"))
+        if (kind := _special(path))
+    }
+    present = {path.relative_to(folder).as_posix() for path in files_below(folder)} - set(special)
+    faults = [f"{name} is {kind}, which no step writes" for name, kind in special.items()]
+    faults += [f"{name} is missing" for name in sorted(set(result.files) - present - set(special))]
     faults += [f"{name} is not in the manifest" for name in sorted(present - set(result.files))]
     for name in sorted(present & set(result.files)):
         if sha256_of(folder / name) != result.files[name]:

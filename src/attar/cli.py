@@ -118,12 +118,23 @@ def status(folder: RunFolder, as_json: Json = False, debug: Debug = False) -> No
 
 @app.command()
 def resume(
-    folder: RunFolder, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
+    folder: RunFolder,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Start the steps anew whose data, model or code has changed since.",
+        ),
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Go on with a run that was stopped, from its folder alone."""
     from attar.recipe.run import resume_run
 
-    _conclude(resume_run(folder, quiet=quiet, enforce_gates=False), as_json)
+    summary = resume_run(folder, accept_changes=accept_changes, quiet=quiet, enforce_gates=False)
+    _conclude(summary, as_json)
 
 
 @app.command()

@@ -104,7 +104,7 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     before = ("import ", "sys.modules", "os.environ")
     imports = [line for line in runtime if any(word in line for word in before)]
     lines = (
-        f'# pip install {form} tokenizers numpy;  python -P predict.py "a text" ["its second part"]',
+        f'# pip install {form} tokenizers numpy;  python -P predict.py "a text" ["second part"]',
         "import json, os, pathlib, sys, numpy as np, tokenizers",
         *imports,
         "here = pathlib.Path(__file__).parent",

@@ -48,6 +48,15 @@ def step_seed(step: Config, recipe_seed: int) -> int:
     return recipe_seed if own is None else own
 
 
+@dataclass(frozen=True)
+class Keyed:
+    """A step's key, and what it is a hash of."""
+
+    key: str
+    made_from: Mapping[str, Any]
+    """Without the whole recipe that the key of a report has in it too."""
+
+
 def keys_of(
     recipe: Recipe,
     order: Sequence[str],
@@ -55,8 +64,8 @@ def keys_of(
     *,
     kinds: Mapping[str, StepKind] = STEPS,
     fingerprints: Fingerprints | None = None,
-) -> dict[str, str]:
-    """Step → key, for all steps; `order` has every step after those it reads.
+) -> dict[str, Keyed]:
+    """Step → key and what it was made from; `order` has every step after those it reads.
 
     Raises:
         AttarError: data or a model outside the recipe does not exist or cannot be read.
@@ -65,6 +74,7 @@ def keys_of(
     outside: dict[str, str] = {}
     data: dict[str, Any] = {}
     keys: dict[str, str] = {}
+    found: dict[str, Keyed] = {}
     for name in order:
         step = recipe.steps[name]
         kind = kind_of(step, kinds)
@@ -76,19 +86,21 @@ def keys_of(
         for reference in names_of_data:
             if reference.word not in data:
                 data[reference.word] = _data_content(recipe, reference.word, recipe_folder, prints)
-        known = outside | keys
         content: dict[str, Any] = {
             "run": run_of(step),
             "version": kind.version,
             "settings": _settings(step, () if kind.names_matter else models),
             "seed": step_seed(step, recipe.seed),
-            "models": {reference.place: known[reference.word] for reference in models},
+            "models": {r.place: keys.get(r.word) or outside[r.word] for r in models},
             "data": {reference.place: data[reference.word] for reference in names_of_data},
         }
+        everything = {}
         if kind.reads_everything:
-            content["everything"] = [recipe.model_dump(mode="json", by_alias=True), dict(keys)]
-        keys[name] = key_of(content)
-    return keys
+            whole = recipe.model_dump(mode="json", by_alias=True)
+            everything = {"everything": [whole, dict(keys)]}
+        keys[name] = key_of(content | everything)
+        found[name] = Keyed(keys[name], content)
+    return found
 
 
 def _data_content(recipe: Recipe, name: str, recipe_folder: Path, prints: Fingerprints) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from attar.artifacts import RESULT_FILE, key_of, read_result
+from attar.artifacts import RESULT_FILE, key_of, verify
 from attar.config import Config
 from attar.errors import UsageError
 from attar.progress import Progress
@@ -55,7 +55,11 @@ def report_again(
             should_stop=should_stop,
         )
         write_sweep(expanded, place)
-        engine.make(name, _key(saved, name, {step: read_result(place / step).key for step in made}))
+        for step in made:
+            engine.require_artifact(step)
+        keys = {step: verify(place / step).key for step in made}
+        engine.make(name, _key(saved, name, keys))
+        engine.forget_replaced(f"{name}-*")
     return place / name / "index.html"
 
 

@@ -15,8 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import RESULT_FILE, read_result, write_json
-from attar.errors import AttarError, StoppedError
+from attar.artifacts import RESULT_FILE, read_result, write_json, write_text
+from attar.errors import AttarError, StoppedError, UsageError
 from attar.progress import Progress
 from attar.recipe.keys import Fingerprints
 from attar.recipe.load import parse_recipe, read_text
@@ -24,9 +24,17 @@ from attar.recipe.outcome.aggregate import aggregated, means
 from attar.recipe.outcome.gates import check_gates
 from attar.recipe.outcome.summary import RunSummary
 from attar.recipe.outcome.sweep import Expanded, expand
-from attar.recipe.running.engine import Engine
+from attar.recipe.running.changes import THE_REST, recipe_changes
+from attar.recipe.running.engine import Engine, require_own_folders
 from attar.recipe.running.lock import refusals_explained, run_lock
-from attar.recipe.running.saved import Saved, Source, changed_since, read_saved, save
+from attar.recipe.running.saved import (
+    RECIPE_JSON,
+    Saved,
+    Source,
+    changed_since,
+    read_saved,
+    save,
+)
 from attar.recipe.running.signals import stop_requests
 from attar.recipe.running.time_left import TimeLeft, planned_seconds
 from attar.recipe.running.versions import versions
@@ -73,23 +81,38 @@ def run_recipe(
     )
 
 
-def resume_run(folder: Path, *, quiet: bool = False, enforce_gates: bool = True) -> RunSummary:
+def resume_run(
+    folder: Path,
+    *,
+    accept_changes: bool = False,
+    quiet: bool = False,
+    enforce_gates: bool = True,
+) -> RunSummary:
     """Go on with the run in `folder`, with the recipe it began with.
 
+    Args:
+        accept_changes: begin the steps anew whose data, model or code has changed since.
     Raises:
-        UsageError: the folder is not that of a run.
+        UsageError: the folder is not that of a run, or something changed that was not accepted.
         AttarError: as `run_recipe`.
     """
     folder = Path(folder)
     saved = read_saved(folder)
     progress = Progress(quiet=quiet)
     if changed_since(saved.source):
+        changes = recipe_changes(saved)
+        what = "cannot be read" if changes is None else "; ".join(changes) or "its text only"
         progress.warn(
-            f"{saved.source.path} is not what this run began with; going on with the saved recipe "
-            f"(for the new one: attar run {saved.source.path})"
+            f"{saved.source.path} is not what this run began with ({what}); going on with the "
+            f"saved recipe (for the new one: attar run {saved.source.path})"
         )
     return run_resolved(
-        saved.recipe, saved.source, folder, progress=progress, enforce_gates=enforce_gates
+        saved.recipe,
+        saved.source,
+        folder,
+        progress=progress,
+        enforce_gates=enforce_gates,
+        as_before=None if accept_changes else saved,
     )
 
 
@@ -103,10 +126,12 @@ def run_resolved(
     estimates: Mapping[str, float] | None = None,
     kinds: Mapping[str, StepKind] = STEPS,
     fingerprints: Fingerprints | None = None,
+    as_before: Saved | None = None,
 ) -> RunSummary:
     """Run a checked recipe in `folder`.
 
     Args:
+        as_before: the run that this one goes on with; what changed since is refused.
         kinds: the table of steps; another one only for tests of the engine.
         fingerprints: how to fingerprint data and models; None: as the rooms do.
     """
@@ -122,9 +147,12 @@ def run_resolved(
             should_stop=should_stop,
         )
         saved = Saved(recipe, source)
-        save(place, saved)
+        if not (place / RECIPE_JSON).is_file():
+            save(place, saved)  # so that resume finds it, should data be missing
         engine.find_keys(fingerprints)
-        save(place, replace(saved, keys=engine.keys))
+        if as_before is not None:
+            require_unchanged(as_before, engine)
+        save(place, replace(saved, keys=engine.keys, made_from=engine.made_from))
         engine.find_reusable()
         if estimates is None and len(engine.missing) > 1:
             # Quiet runs too: the plan finds mistakes that a later step would only then make.
@@ -133,10 +161,41 @@ def run_resolved(
         steps = engine.run(lambda: write_sweep(expanded, place))
         metrics = {step.name: step.metrics for step in steps} | write_sweep(expanded, place)
         gates = check_gates(recipe.gates, metrics, place)
+        if all(gate.passed for gate in gates):
+            engine.forget_replaced()
     summary = RunSummary(recipe.name, place, tuple(steps), tuple(gates))
     if enforce_gates:
         summary.require_gates()
     return summary
+
+
+def require_unchanged(before: Saved, engine: Engine) -> None:
+    """Refuse to go on with a run whose data, models or code are no longer those it began with.
+
+    Raises:
+        UsageError: a key differs; the message lists what changed and how to begin anew.
+    """
+    if not before.keys:
+        return
+    differing = {name for name, key in engine.keys.items() if before.keys.get(name) != key}
+    if not differing:
+        return
+    inherited = {f"its input {name!r}" for name in differing} | {THE_REST}
+    found = {
+        name: [
+            change
+            for change in engine.changes(name, before.made_from.get(name, {}))
+            if change not in inherited
+        ]
+        for name in engine.order
+        if name in differing
+    }
+    listed = "".join(f"\n  - {name}: {'; '.join(what)}" for name, what in found.items() if what)
+    raise UsageError(
+        f"{engine.folder}: not what this run began with:{listed}\nnothing was changed; put it back "
+        f"and resume, or start {', '.join(found)} anew with: "
+        f"attar resume {shlex.quote(str(engine.folder))} --accept-changes"
+    )
 
 
 @contextmanager
@@ -149,8 +208,9 @@ def running_in(folder: Path) -> Generator[Path]:
         with refusals_explained(folder):
             # The first write beside the lock, which may be an older run's: a folder that is read
             # only says so here.
-            (folder / CRASH_FILE).touch()
+            write_text(folder / CRASH_FILE, "")
             (folder / CRASH_FILE).unlink()
+        require_own_folders(folder)
         try:
             yield folder
         except StoppedError as error:
@@ -168,8 +228,8 @@ def _keep_traceback(folder: Path) -> None:
     made_by = " ".join(f"{name} {version}" for name, version in versions().items())
     try:
         text = f"{made_by}\n\n{traceback.format_exc()}"
-        (folder / CRASH_FILE).write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
+        write_text(folder / CRASH_FILE, text.encode("utf-8", "backslashreplace").decode())
+    except (OSError, AttarError) as error:
         # The crash itself matters more than that its traceback could not be kept.
         print(f"warning: no {CRASH_FILE} could be written ({error})", file=sys.stderr)
 

@@ -17,7 +17,9 @@ from engine_steps import FINGERPRINTS, KINDS, RECIPE, run_small
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     text = RECIPE + '[sweep]\nsteps = ["student"]\nseed = [0, 1]\n'
     source = Source(tmp_path, tmp_path / "r.toml", text, ("seed=5",))
-    saved = Saved(parse_recipe(text, ["seed=5"]), source, {"teacher": "k"})
+    saved = Saved(
+        parse_recipe(text, ["seed=5"]), source, {"teacher": "k"}, {"teacher": {"seed": 5}}
+    )
     save(tmp_path, saved)
     assert read_saved(tmp_path) == saved
     assert (tmp_path / "recipe.toml").read_text() == text
@@ -75,12 +77,19 @@ def test_resume_goes_on_with_the_recipe_the_run_began_with(
     first = run_recipe(file, out=tmp_path / "runs", overrides=["seed=9"], quiet=True)
     assert first.folder == tmp_path / "runs" / "small"
     again = resume_run(first.folder, quiet=True)
-    assert all(step.reused for step in again.steps)
+    assert [step.reused for step in again.steps] == [True] * 5
     assert "not what this run began with" not in capsys.readouterr().err
     file.write_text(RECIPE.replace("seed = 3", "seed = 4"))
+    assert resume_run(first.folder, quiet=True).steps[0].reused
+    assert "(its text only); going on with the saved" in capsys.readouterr().err
+    file.write_text(RECIPE.replace('"minmax"', '"minmax"\nweight_bits = 4'))
     again = resume_run(first.folder, quiet=True)
-    assert all(step.reused for step in again.steps)
-    assert "is not what this run began with; going on with the saved" in capsys.readouterr().err
+    assert [step.reused for step in again.steps] == [True] * 5
+    told = "not what this run began with (steps.int8.weight_bits 8 → 4); going on with the saved"
+    assert told in capsys.readouterr().err
+    file.unlink()
+    assert resume_run(first.folder, quiet=True).steps[0].reused
+    assert "(cannot be read); going on with the saved" in capsys.readouterr().err
 
 
 def test_a_folder_of_another_version_or_a_damaged_one_says_how_to_go_on(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ Keys of all steps come first, so data or a model that does not exist, or an arti
 damaged, is found before anything runs. A killed run leaves a staging folder, which the next one
 removes (or publishes, when the kill came after its seal), and the step's scratch, from which the
 step goes on.
+
+An artifact that another replaces is moved to `.replaced` and stays there until the run has ended
+well; a run that wants it again (the earlier recipe, the earlier data) takes it back.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from attar.progress import Progress, human_seconds
 from attar.recipe.graph import in_order, inputs_of
 from attar.recipe.keys import Fingerprints, keys_of, step_seed
 from attar.recipe.outcome.summary import StepSummary
+from attar.recipe.running.changes import step_changes
 from attar.recipe.running.out_of_memory import memory_explained
 from attar.recipe.running.peak_memory import peak_memory
 from attar.recipe.running.time_left import TimeLeft
@@ -41,8 +46,23 @@ from attar.step import StepContext
 
 STAGING = ".staging"
 SCRATCH = ".scratch"
+REPLACED = ".replaced"
 KEY_PATTERN = "?" * 16
 """What a key looks like to `glob`."""
+
+
+def require_own_folders(folder: Path) -> None:
+    """Whatever is written below the run's working folders must stay there.
+
+    Raises:
+        ArtifactError: one of them, or something in them, is a link.
+    """
+    for place in (STAGING, SCRATCH, REPLACED):
+        for path in (folder / place, *(folder / place).rglob("*")):
+            if path.is_symlink():
+                raise ArtifactError(
+                    f"{path} is a link, and a run writes only inside its own folder; remove it"
+                )
 
 
 class Engine:
@@ -63,23 +83,34 @@ class Engine:
         self.inputs = inputs_of(recipe.steps, kinds)
         self.order = in_order(self.inputs)
         self.keys: dict[str, str] = {}
+        self.made_from: dict[str, Mapping[str, Any]] = {}
+        self.changed: dict[str, list[str]] = {}
+        """Step whose artifact has another key → what differs from what that was made from."""
         self.reusable: dict[str, Result] = {}
         self.time_left = TimeLeft({})
 
     def find_keys(self, fingerprints: Fingerprints | None) -> None:
         """Compute the key of every step; reads data and models outside the recipe."""
-        self.keys = keys_of(
+        found = keys_of(
             self.recipe, self.order, self.recipe_folder, kinds=self.kinds, fingerprints=fingerprints
         )
+        self.keys = {name: step.key for name, step in found.items()}
+        self.made_from = {name: step.made_from for name, step in found.items()}
+
+    def changes(self, name: str, before: Mapping[str, Any]) -> list[str]:
+        """How what a step is made from now differs from an earlier `made_from` of it."""
+        step = self.recipe.steps[name]
+        kind = kind_of(step, self.kinds)
+        models, data = kind.models_in(step), kind.data_in(step)
+        return step_changes(before, self.made_from[name], models, data, self.recipe.steps)
 
     def find_reusable(self) -> None:
-        """Verify what is there, publish what was sealed, remove what was left half-written."""
+        """Verify what is there, publish what was sealed, take back what was replaced and is wanted
+        again, remove what was left half-written."""
         with disk_errors_explained(self.folder):
             for name in self.order:
-                sealed = self.folder / STAGING / f"{name}-{self.keys[name]}"
-                if (sealed / RESULT_FILE).is_file():
-                    self._require_artifact(name)
-                    put_in_place(sealed, self.folder / name)
+                for place in (STAGING, REPLACED):
+                    self._put_back(name, self.folder / place / f"{name}-{self.keys[name]}")
             shutil.rmtree(self.folder / STAGING, ignore_errors=True)
             remove_outdated(self.folder)
         for name in self.order:
@@ -87,6 +118,43 @@ class Engine:
             if result is not None:
                 self.reusable[name] = result
                 self._remove_scratch(name)
+
+    def unfinished(self, name: str) -> list[Path]:
+        """Scratch of a step that was begun with another key and has got somewhere."""
+        own = f"{name}-{self.keys[name]}"
+        found = (self.folder / SCRATCH).glob(f"{name}-{KEY_PATTERN}")
+        return [folder for folder in found if folder.name != own and any(folder.iterdir())]
+
+    def _put_back(self, name: str, sealed: Path) -> None:
+        """Publish a whole artifact with the wanted key that lies elsewhere; a damaged one is passed
+        over, and the step is made again."""
+        if not (sealed / RESULT_FILE).is_file():
+            return
+        self.require_artifact(name)
+        try:
+            verify(sealed)
+        except ArtifactError as error:
+            self.progress.warn(f"step {name!r} is not taken from {sealed}: {error}")
+            return
+        put_in_place(sealed, self.folder / name, self._kept(name))
+
+    def _kept(self, name: str) -> Path | None:
+        """Where the published artifact goes when another replaces it."""
+        folder = self.folder / name
+        if not (folder / RESULT_FILE).is_file():
+            return None
+        try:
+            key = read_result(folder).key
+        except ArtifactError:
+            key = ""
+        return self.folder / REPLACED / f"{name}-{key if key.isalnum() else 'damaged'}"
+
+    def forget_replaced(self, names: str = "*") -> None:
+        """The run has ended well: what it replaced is no longer needed."""
+        for folder in (self.folder / REPLACED).glob(names):
+            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # there is none, or another step's is kept
+            (self.folder / REPLACED).rmdir()
 
     @property
     def missing(self) -> list[str]:
@@ -96,14 +164,29 @@ class Engine:
     def _published(self, name: str) -> Result | None:
         """The verified artifact with this step's key; None when there is none with this key."""
         folder = self.folder / name
-        self._require_artifact(name)
+        self.require_artifact(name)
         if not folder.exists():
             return None
-        return verify(folder) if read_result(folder).key == self.keys[name] else None
+        result = read_result(folder)
+        if result.key == self.keys[name]:
+            if not result.sha256:
+                self.progress.warn(
+                    f"{name}: result.json has no hash of its own (made by an earlier version of "
+                    f"attar), so an edit of its numbers would not be seen; remove {folder} and run "
+                    "again to be sure"
+                )
+            return verify(folder)
+        self.changed[name] = self.changes(name, result.made_from)
+        return None
 
-    def _require_artifact(self, name: str) -> None:
+    def require_artifact(self, name: str) -> None:
         """What stands where a step goes must be replaceable: an earlier artifact, or nothing."""
         folder = self.folder / name
+        if folder.is_symlink():
+            raise ArtifactError(
+                f"{folder} is a link, and step {name!r} reads and writes only inside the run's "
+                "folder; put the folder it points to in its place, or remove it"
+            )
         if folder.exists() and not (folder / RESULT_FILE).is_file():
             raise ArtifactError(
                 f"{folder} is in the way of step {name!r} and is no artifact (no {RESULT_FILE}); "
@@ -129,6 +212,16 @@ class Engine:
                 if kind_of(step, self.kinds).reads_everything:
                     before_reading_everything()
                 self.progress.say(heading + self._left_in_all(number - 1))
+                if name in self.changed:
+                    self.progress.say(
+                        f"  {name}: made again, changed: {'; '.join(self.changed[name])}; the "
+                        f"earlier one is kept in {REPLACED} until the run has ended well"
+                    )
+                for folder in self.unfinished(name):
+                    self.progress.warn(
+                        f"{name}: what was begun with other settings or data ({folder}) does not "
+                        "fit, so this step starts anew; it is kept until the step is done"
+                    )
                 result = self.make(name, self.keys[name])
                 self.time_left.made(name, result.seconds)
                 self.progress.say(f"{heading}: done in {human_seconds(result.seconds)}")
@@ -152,7 +245,8 @@ class Engine:
         )
 
     def make(self, name: str, key: str) -> Result:
-        """Run one step and publish what it made, with the inputs that are there."""
+        """Run one step and publish what it made, with the inputs that are there; an artifact with
+        another key that stood there is kept."""
         step = self.recipe.steps[name]
         staging = self.folder / STAGING / f"{name}-{key}"
         context = self._context(name, staging, self.folder / SCRATCH / f"{name}-{key}")
@@ -176,10 +270,11 @@ class Engine:
             peak_rss_mib=memory.peak_rss_mib,
             metrics=metrics,
             versions=versions(),
+            made_from=self.made_from.get(name, {}),
         )
         with disk_errors_explained(self.folder):
             seal(staging, result)
-            put_in_place(staging, self.folder / name)
+            put_in_place(staging, self.folder / name, self._kept(name))
         self._remove_scratch(name)
         shutil.rmtree(self.folder / STAGING, ignore_errors=True)
         return read_result(self.folder / name)

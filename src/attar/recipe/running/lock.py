@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -56,7 +57,7 @@ def run_lock(folder: Path) -> Generator[None]:
         UsageError: another process holds it, or the folder refuses a lock.
     """
     with refusals_explained(folder):
-        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = _open(folder, os.O_RDWR | os.O_CREAT)
     try:
         try:
             with refusals_explained(folder, but=(BlockingIOError,)):
@@ -83,7 +84,8 @@ def lock_holder(folder: Path) -> Holder | None:
     """Who runs in `folder` now; None when nobody does. Takes nothing away from a run that starts at
     the same moment beyond the microseconds of the look."""
     try:
-        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        with refusals_explained(folder, but=(FileNotFoundError,)):
+            descriptor = _open(folder, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
@@ -93,6 +95,24 @@ def lock_holder(folder: Path) -> Holder | None:
         return _read(descriptor) or Holder("an unknown host", 0, "an unknown time")
     finally:
         os.close(descriptor)
+
+
+def _open(folder: Path, flags: int) -> int:
+    """Open the lock, which must be a regular file: a link would be emptied where it points to, and
+    a FIFO waited for.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    file = folder / LOCK_FILE
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise UsageError(
+                f"{file} is a link, a folder or a device, not a file; remove it, or choose another "
+                "folder with --out"
+            )
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.open(file, flags, 0o644)
 
 
 def _now() -> str:

@@ -43,6 +43,8 @@ class Saved:
     source: Source
     keys: Mapping[str, str] = field(default_factory=dict[str, str])
     """Step → key, copies of a sweep included; empty until they were computed."""
+    made_from: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """Step → what its key is a hash of; empty in a folder of an earlier version."""
 
 
 def save(folder: Path, saved: Saved) -> None:
@@ -55,6 +57,7 @@ def save(folder: Path, saved: Saved) -> None:
         "text": source.text,
         "overrides": list(source.overrides),
         "keys": dict(saved.keys),
+        "made_from": dict(saved.made_from),
     }
     write_json(folder / RECIPE_JSON, content)
     if source.text is not None:
@@ -83,8 +86,9 @@ def read_saved(folder: Path) -> Saved:
             text=text,
             overrides=tuple(content["overrides"]),
         )
-        return Saved(recipe, source, dict(content["keys"]))
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        made_from = {name: dict(made) for name, made in content.get("made_from", {}).items()}
+        return Saved(recipe, source, dict(content["keys"]), made_from)
+    except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:
         problem = str(error).splitlines()[0]
         raise ArtifactError(
             f"{file} does not fit this version of attar ({problem}); "

@@ -1,0 +1,99 @@
+"""What changed between two runs, in words: settings, seed, data, models, code.
+
+A key says only that something differs. What it is a hash of is kept beside it (`made_from` in
+`result.json` and `recipe.json`), and two of those are compared here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from attar.errors import AttarError
+from attar.recipe.checking.mistakes import shown
+from attar.recipe.checking.references import Reference, table_of
+from attar.recipe.load import parse_recipe, read_text
+from attar.recipe.running.saved import Saved
+from attar.recipe.schema import Recipe, flattened
+
+NOT_RECORDED = "what it was made from is not recorded (made by an earlier version of attar)"
+
+THE_REST = "the rest of the recipe"
+"""What the key of a report has in it too."""
+
+
+def step_changes(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    models: Iterable[Reference],
+    data: Iterable[Reference],
+    steps: Iterable[str],
+) -> list[str]:
+    """What differs between two `made_from` of a step.
+
+    Args:
+        models, data: what the step refers to now. steps: names that are steps of the recipe.
+    """
+    if not before:
+        return [NOT_RECORDED]
+    found = table_changes(before.get("settings"), after.get("settings"))
+    found += table_changes(_part(before, "run", "seed"), _part(after, "run", "seed"))
+    old, new = before.get("version"), after.get("version")
+    if old != new:
+        found.append(f"attar's code of this step: version {old} → {new}")
+    for reference in models:
+        old, new = (table_of(made.get("models")).get(reference.place) for made in (before, after))
+        if old != new:
+            is_step = reference.word in steps
+            what = "its input" if is_step else "the files of model"
+            found.append(f"{what} {reference.word!r}{'' if is_step else f' ({old} → {new})'}")
+    for reference in data:
+        old, new = (_data(made, reference.place) for made in (before, after))
+        found += table_changes(old[0], new[0], f"data.{reference.word}.")
+        if old[1] != new[1]:
+            found.append(f"the content of data {reference.word!r} ({old[1]} → {new[1]})")
+    return found or [THE_REST]
+
+
+def recipe_changes(saved: Saved) -> list[str] | None:
+    """What the recipe file says otherwise than the saved recipe; None: it cannot be read."""
+    source = saved.source
+    if source.path is None:
+        return []
+    try:
+        now = parse_recipe(read_text(source.path), source.overrides, path=source.path)
+    except AttarError:
+        return None
+    return table_changes(_plain(saved.recipe), _plain(now))
+
+
+def table_changes(before: Any, after: Any, prefix: str = "") -> list[str]:
+    """Every setting that differs, by dotted name.
+
+    Example:
+        >>> table_changes({"learning_rate": 1e-4, "seed": 0}, {"learning_rate": 3e-4, "seed": 0})
+        ['learning_rate 0.0001 → 0.0003']
+    """
+    old, new = (flattened(dict(table_of(table))) for table in (before, after))
+    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    return [f"{prefix}{name} {_said(old.get(name))} → {_said(new.get(name))}" for name in names]
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else shown(value)
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", by_alias=True)
+
+
+def _part(made_from: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: made_from.get(name) for name in names}
+
+
+def _data(made_from: Mapping[str, Any], place: str) -> list[Any]:
+    """The settings and the fingerprint of the data at a place."""
+    content = table_of(made_from.get("data")).get(place)
+    if not isinstance(content, list | tuple):
+        return [{}, None]
+    return [*cast("list[Any]", content), {}, None][:2]

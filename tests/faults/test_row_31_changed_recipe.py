@@ -1,0 +1,115 @@
+"""Row 31: a changed recipe says which setting changed, and what it replaces is kept until the new
+run has ended well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attar.artifacts import verify
+from attar.errors import GateMissedError
+from attar.recipe.keys import Fingerprints
+from engine_steps import FINGERPRINTS, RECIPE, run_small
+
+FASTER = RECIPE.replace(
+    'model = { from = "teacher", keep_blocks = [1] }',
+    'model = { from = "teacher", keep_blocks = [1] }\nlearning_rate = 3e-4',
+)
+GATE = '[[gates]]\nmetric = "scores.int8.accuracy"\nat_least = {}\n'
+NAMES = ("teacher", "student", "int8", "scores", "report")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    run_small(tmp_path / "small")
+    return tmp_path / "small"
+
+
+def artifacts(folder: Path) -> dict[str, str]:
+    """Step → key, every byte verified."""
+    return {name: verify(folder / name).key for name in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (FASTER, "student: made again, changed: learning_rate 5e-05 → 0.0003;"),
+        (FASTER, "int8: made again, changed: its input 'student';"),
+        (RECIPE.replace("seed = 3", "seed = 4"), "teacher: made again, changed: seed 3 → 4;"),
+        (
+            RECIPE.replace('"stdlib_docs"', '"stdlib_docs"\nvalidation_rows = 5'),
+            "teacher: made again, changed: data.docs.validation_rows not set → 5;",
+        ),
+        (FASTER + GATE.format(0), "report: made again, changed: the rest of the recipe;"),
+    ],
+)
+def test_what_changed_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    if said.startswith("report"):
+        run_small(folder, FASTER)
+    run_small(folder, text, quiet=False)
+    assert f"  {said} the earlier one is kept in .replaced" in capsys.readouterr().err
+
+
+def test_other_content_of_data_or_model_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Fingerprints(lambda word, folder: "other weights", lambda config, folder: "other rows")
+    run_small(folder, quiet=False, fingerprints=other)
+    said = capsys.readouterr().err
+    assert (
+        "  teacher: made again, changed: the files of model 'demo:minilm-l6' "
+        f"({FINGERPRINTS.model('demo:minilm-l6', folder)} → other weights); "
+        "the content of data 'docs' (data stdlib_docs → other rows);"
+    ) in said
+
+
+def test_a_run_that_ends_well_keeps_nothing_of_the_old_one(folder: Path) -> None:
+    run_small(folder, FASTER)
+    assert not (folder / ".replaced").exists()
+
+
+def fail(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_a_run_that_fails_keeps_what_it_replaced_and_the_earlier_recipe_takes_it_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = artifacts(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("engine_steps.evaluate", fail)
+        for _ in range(2):  # failing twice loses no more than failing once
+            with pytest.raises(ZeroDivisionError):
+                run_small(folder, FASTER)
+    kept = {path.name for path in (folder / ".replaced").iterdir()}
+    assert kept == {f"{name}-{before[name]}" for name in ("student", "int8")}
+    assert [step.name for step in run_small(folder).steps if not step.reused] == []
+    assert artifacts(folder) == before
+    assert not (folder / ".replaced").exists()
+
+
+def test_the_new_run_goes_on_after_the_earlier_one_was_looked_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Back and forth between two recipes that both miss their gate: nothing is made twice."""
+    first, second = RECIPE + GATE.format(2), FASTER + GATE.format(2)
+    for text in (first, second):
+        with pytest.raises(GateMissedError):
+            run_small(folder, text)
+    for text in (first, second, first):
+        steps = run_small(folder, text, enforce_gates=False).steps
+        assert [step.name for step in steps if not step.reused] == []
+
+
+def test_a_kept_artifact_that_was_damaged_is_made_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_small(folder, FASTER + GATE.format(2), enforce_gates=False)
+    (damaged,) = (folder / ".replaced").glob("int8-*")
+    (damaged / "weights").write_bytes(b"other")
+    steps = run_small(folder).steps
+    assert [step.name for step in steps if not step.reused] == ["int8"]
+    assert "step 'int8' is not taken from" in capsys.readouterr().err
