@@ -7,7 +7,7 @@ A key says only that something differs. What it is a hash of is kept beside it (
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from attar.errors import AttarError
 from attar.recipe.checking.mistakes import shown
@@ -91,9 +91,11 @@ def _part(made_from: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: made_from.get(name) for name in names}
 
 
-def _data(made_from: Mapping[str, Any], place: str) -> list[Any]:
+def _data(made_from: Mapping[str, Any], place: str) -> tuple[Any, Any]:
     """The settings and the fingerprint of the data at a place."""
     content = table_of(made_from.get("data")).get(place)
-    if not isinstance(content, list | tuple):
-        return [{}, None]
-    return [*cast("list[Any]", content), {}, None][:2]
+    match content:
+        case [settings, fingerprint]:
+            return settings, fingerprint
+        case _:
+            return {}, None
