@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import made_up_run
+from attar.artifacts import read_json, result_hash, write_json
+from attar.report.markdown import markdown_of
+from attar.report.page import html_of
 from attar.report.reading import Made, read_made
 from attar.report.sections.compression import exports, quantizations
 from attar.report.sections.lineage import Node, described, lineage
@@ -105,6 +108,25 @@ def test_a_sweep_shows_every_run_with_mean_deviation_highest_and_count(tmp_path:
     spread = student.spreads["accuracy"]
     assert (spread.runs, spread.highest) == (3, pytest.approx(0.7469))
     assert spread.standard_deviation == pytest.approx(0.00503, rel=1e-2)
+
+
+def test_provenance_says_which_numbers_were_checked_against_a_hash(tmp_path: Path) -> None:
+    inputs = made_up_run.write_run(tmp_path)
+    content = made_up_run.recipe()
+    for name, folder in inputs.items():
+        if name != "teacher":
+            written = read_json(folder / "result.json")
+            write_json(folder / "result.json", written | {"sha256": result_hash(written)})
+    page = page_of(read_made(inputs, content), content)
+    assert page.provenance.unsealed == ("teacher",)
+    total = len(inputs)
+    told = (
+        f"The numbers of {total - 1} of {total} steps were checked against the sha256 in their "
+        "result.json; not checked, written without one: teacher."
+    )
+    assert page.provenance.rests_on == told
+    assert told in html_of(page, read_made(inputs, content))
+    assert told in markdown_of(page)
 
 
 def test_provenance_counts_what_was_set_aside_and_names_differing_versions(tmp_path: Path) -> None:

@@ -45,6 +45,19 @@ class Provenance:
     machine: Mapping[str, Any]
     recipe: Mapping[str, Any]
     seconds: float
+    unsealed: tuple[str, ...] = ()
+    """Steps whose `result.json` has no hash of its own: an edit of their numbers is not seen."""
+
+    @property
+    def rests_on(self) -> str:
+        """Which of the numbers were checked against a hash."""
+        sealed, total = len(self.steps) - len(self.unsealed), len(self.steps)
+        checked = (
+            f"The numbers of {sealed} of {total} steps were checked against the sha256 in their "
+            "result.json"
+        )
+        names = ", ".join(self.unsealed)
+        return checked + (f"; not checked, written without one: {names}." if names else ".")
 
 
 def provenance(
@@ -77,6 +90,7 @@ def provenance(
         machine=machine,
         recipe=recipe,
         seconds=sum(step.result.seconds for step in made),
+        unsealed=tuple(step.name for step in made if not step.result.sha256),
     )
 
 
