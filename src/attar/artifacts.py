@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from attar.errors import ArtifactError, AttarError, ResourceError
+from attar.untrusted import read_json as read_json  # artifacts are read as strangers' files are
 
 RESULT_FILE = "result.json"
 OUTDATED = ".outdated-"
@@ -194,24 +195,6 @@ def _not_plain(content: Any, place: str = "") -> tuple[str, Any] | None:
     except (TypeError, ValueError):
         return place, content
     return None
-
-
-def read_json(file: Path) -> Any:
-    """Read JSON, or say which file is damaged.
-
-    Raises:
-        ArtifactError: the file is missing, is not UTF-8, or is not JSON.
-    """
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(
-            f"{file} does not exist; the folder is no artifact, or a part of it was removed"
-        ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ArtifactError(
-            f"{file} is damaged ({error}); remove its folder and run again"
-        ) from error
 
 
 def publish(staging: Path, final: Path, result: Result) -> Result:

@@ -13,13 +13,16 @@ before the end, alone and in a batch alike. Left out: `special_tokens_map.json`,
 
 from __future__ import annotations
 
-import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from attar.errors import ModelError
+from attar.errors import AttarError, ModelError
+from attar.tokenizer_limits import MAX_TOKENIZER_BYTES, tokenizer_faults
+from attar.untrusted import has_entry, parse_json, read_bytes, read_json
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -28,20 +31,38 @@ def open_tokenizer(model_folder: Path) -> Tokenizer:
     """The folder's `tokenizer.json` as it is.
 
     Raises:
-        ModelError: there is none, or it is damaged.
+        ModelError: there is none, it is damaged, or it could take endless time or memory.
+        ArtifactError: it is no regular file of its folder, or too large.
     """
     file = model_folder / TOKENIZER_FILE
-    if not file.is_file():
+    if not has_entry(file):
         raise ModelError(
             f"{model_folder} has no tokenizer.json; save the model with its fast tokenizer "
             "(tokenizer.save_pretrained writes the file)"
         )
+    raw = read_bytes(file, MAX_TOKENIZER_BYTES)
+    faults = list(tokenizer_faults(parse_json(raw, file)))
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ModelError(f"{file} is refused: {faults[0]}{more}; get the model again")
+    with tokenizer_errors(f"{file} is damaged or not a tokenizer"):
+        return Tokenizer.from_str(raw.decode("utf-8"))
+
+
+@contextmanager
+def tokenizer_errors(what: str) -> Generator[None]:
+    """Turn what the `tokenizers` library raises into a `ModelError` that begins with `what`.
+
+    It raises bare Exception, and for a panic in Rust an exception that is no Exception.
+    """
     try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception
-        raise ModelError(
-            f"{file} is damaged or not a tokenizer ({error}); fetch the model again"
-        ) from error
+        yield
+    except AttarError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"{what} ({error}); get the model again") from error
 
 
 def special_token_id(model_folder: Path, tokenizer: Tokenizer, name: str) -> int | None:
@@ -65,22 +86,17 @@ def padding_id(model_folder: Path, tokenizer: Tokenizer) -> int | None:
 
 
 def _by_tokenizer(model_folder: Path, tokenizer: Tokenizer, name: str) -> int | None:
-    token = _read_json_object(model_folder / "tokenizer_config.json").get(name)
+    token = _settings(model_folder / "tokenizer_config.json").get(name)
     token = token.get("content") if isinstance(token, dict) else token
     return tokenizer.token_to_id(token) if isinstance(token, str) else None
 
 
 def _by_config(model_folder: Path, name: str) -> int | None:
-    said: Any = _read_json_object(model_folder / "config.json").get(f"{name}_id")
+    said: Any = _settings(model_folder / "config.json").get(f"{name}_id")
     first = said[0] if isinstance(said, list) and said else said
     return first if isinstance(first, int) else None
 
 
-def _read_json_object(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{file} is damaged ({error}); fetch the model again") from error
+def _settings(file: Path) -> dict[str, Any]:
+    content = read_json(file) if has_entry(file) else {}
     return content if isinstance(content, dict) else {}

@@ -20,7 +20,7 @@ import tiny
 from attar.data.config import GlueData
 from attar.data.load import load_data
 from attar.data.tokenize import Encoded, TextEncoder
-from attar.errors import ModelError, UsageError
+from attar.errors import ArtifactError, ModelError, UsageError
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TEXTS: list[tuple[str, ...]] = [
@@ -194,6 +194,9 @@ def test_a_folder_without_a_readable_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no tokenizer\.json"):
         TextEncoder.from_folder(tmp_path, 32, INPUTS)
     (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json is damaged"):
+        TextEncoder.from_folder(tmp_path, 32, INPUTS)
+    (tmp_path / "tokenizer.json").write_text('{"model": 3}')
     with pytest.raises(ModelError, match="damaged or not a tokenizer"):
         TextEncoder.from_folder(tmp_path, 32, INPUTS)
 

@@ -107,5 +107,5 @@ def test_the_published_size_of_bert_base_is_found_without_weights() -> None:
 
 
 def test_an_unknown_config_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"'birt' is unknown.*did you mean"):
+    with pytest.raises(ModelError, match=r"'birt' are not supported.*did you mean 'bert'"):
         cost_from_config({"model_type": "birt"}, num_labels=2)

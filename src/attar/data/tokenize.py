@@ -21,7 +21,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from attar.errors import ModelError, UsageError
-from attar.special_tokens import open_tokenizer, padding_id
+from attar.special_tokens import open_tokenizer, padding_id, tokenizer_errors
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TEXTS_AT_ONCE = 4096
@@ -126,9 +126,10 @@ class TextEncoder:
                 text[0] if len(text) == 1 else tuple(text)
                 for text in texts[begin : begin + TEXTS_AT_ONCE]
             ]
-            for encoding in self._tokenizer.encode_batch_fast(inputs):
-                rows.append(np.array(encoding.ids, dtype=np.int32))
-                row_types.append(np.array(encoding.type_ids, dtype=np.int8))
+            with tokenizer_errors("the model's tokenizer.json fails on a text"):
+                for encoding in self._tokenizer.encode_batch_fast(inputs):
+                    rows.append(np.array(encoding.ids, dtype=np.int32))
+                    row_types.append(np.array(encoding.type_ids, dtype=np.int8))
         starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return Encoded(
             ids=np.concatenate(rows) if rows else np.zeros(0, np.int32),

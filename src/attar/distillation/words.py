@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from attar.artifacts import read_json
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError
+from attar.special_tokens import open_tokenizer
 
 MASKS = ("[MASK]", "<mask>")
 """How BERT and its kin, RoBERTa and its kin write the token to fill in."""
@@ -71,7 +72,7 @@ class WordReader:
     def __init__(self, folder: Path, max_length: int) -> None:
         encoder = TextEncoder.from_folder(folder, max_length, ("input_ids",))
         self.pad_id = encoder.pad_id
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = open_tokenizer(folder)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length)
         names = _special_names(folder)

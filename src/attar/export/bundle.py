@@ -12,13 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from attar.artifacts import disk_errors_explained, sha256_of
 from attar.errors import ArtifactError
 from attar.models.cost import Cost
 from attar.models.deployed.runtimes import MODEL_FILES, Deployment, Flops, RuntimeName
 from attar.models.task import TASK_FILE, Task
+from attar.special_tokens import open_tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 COPIED_FILES = ("config.json", "tokenizer_config.json")
@@ -83,7 +82,7 @@ def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
             raise ArtifactError(
                 f"{model_folder} has no {name}, which an exported model needs; make the model again"
             )
-    tokenizer = Tokenizer.from_file(str(model_folder / TOKENIZER_FILE))
+    tokenizer = open_tokenizer(model_folder)
     tokenizer.no_padding()
     tokenizer.enable_truncation(task.max_length, strategy="longest_first")
     with disk_errors_explained(folder):

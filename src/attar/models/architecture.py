@@ -6,10 +6,15 @@ its tables of heads, and a bare architecture by its class's name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
 import transformers
 from transformers import (
     CONFIG_MAPPING,
@@ -21,11 +26,16 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers import PreTrainedConfig as ModelConfig
+from transformers.initialization import no_init_weights
 
-from attar.errors import ModelError, did_you_mean
+from attar.errors import AttarError, ModelError, ResourceError, did_you_mean
+from attar.models.sources.config_checks import check_sizes, refuse_code_fields
 from attar.models.structure.families import FAMILIES
 from attar.models.task import Task
 from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id
+from attar.untrusted import MIB, has_entry
+
+FLOAT_BYTES = 4
 
 
 def input_names_of(config: ModelConfig) -> tuple[str, ...]:
@@ -49,23 +59,18 @@ def config_of(
         tokenizer_folder: whose padding token a model with a task must know; None: no text will be
             read.
     Raises:
-        ModelError: transformers does not know the model_type, a field does not fit, or the weights
-            are quantized.
+        ModelError: a model_type without a row in `FAMILIES`, or a field that does not fit or is
+            refused.
     """
     model_type = str(plain.get("model_type"))
-    if model_type not in CONFIG_MAPPING:
-        known = sorted(CONFIG_MAPPING.keys())
+    if model_type not in FAMILIES:
         raise ModelError(
-            f"{where}: model_type {model_type!r} is unknown to transformers "
-            f"{transformers.__version__}"
-            f"{did_you_mean(model_type, known)}; use one of its {len(known)} built-in types, such "
-            "as bert or llama"
+            f"{where}: models of type {model_type!r} are not supported"
+            f"{did_you_mean(model_type, sorted(FAMILIES))}; supported: {', '.join(FAMILIES)}"
         )
-    if plain.get("quantization_config"):
-        raise ModelError(
-            f"{where}: the weights are already quantized ({plain['quantization_config']}); start "
-            "from the float model"
-        )
+    refuse_code_fields(plain, where)
+    check_sizes(plain, where)
+    _refuse_methods(plain, CONFIG_MAPPING[model_type], where)
     fields = {name: value for name, value in plain.items() if name not in ("dtype", "torch_dtype")}
     if task is not None and not task.has_language_head:
         fields = _with_head(fields, task)
@@ -77,6 +82,64 @@ def config_of(
     if task is not None:
         config.pad_token_id = _pad_id(config, where, tokenizer_folder)
     return config
+
+
+def _refuse_methods(plain: Mapping[str, Any], config_class: Any, where: str) -> None:
+    """transformers sets every field on its config object, which would hide a method of that
+    name.
+    """
+    for name in plain:
+        hidden = getattr(config_class, name, None)
+        if name.startswith("__") or callable(hidden) or name in ("attribute_map", "sub_configs"):
+            raise ModelError(
+                f"{where} has a field {name!r}, which is a part of transformers' own code; remove "
+                "the field"
+            )
+
+
+@contextmanager
+def building(where: str) -> Generator[None]:
+    """Turn what transformers raises while it builds a model from a stranger's config into a
+    `ModelError`, and memory that is not there into a `ResourceError`.
+    """
+    try:
+        yield
+    except AttarError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        if isinstance(error, MemoryError) or "allocate memory" in reason:
+            raise ResourceError(
+                f"{where}: not enough memory for the model that config.json describes ({reason})"
+            ) from error
+        raise ModelError(
+            f"{where}: config.json describes a model that transformers {transformers.__version__} "
+            f"cannot build ({reason}); correct it, or get the model again"
+        ) from error
+
+
+def require_memory(model_class: Any, config: ModelConfig, where: str) -> None:
+    """Refuse a model whose weights alone are larger than this machine's memory.
+
+    Raises:
+        ResourceError: with the numbers.
+        ModelError: transformers cannot build it.
+    """
+    with building(where), torch.device("meta"), no_init_weights():
+        try:
+            model = model_class(copy.deepcopy(config))
+            needed = sum(math.prod(p.shape) for p in model.parameters()) * FLOAT_BYTES
+        except RuntimeError as error:
+            if "overflow" not in str(error):  # more bytes than 64 bits can count
+                raise
+            needed = 2**63
+    total = psutil.virtual_memory().total
+    if needed > total:
+        raise ResourceError(
+            f"{where}: the weights that config.json describes take {needed / MIB:,.0f} MiB as "
+            f"float32, this machine has {total / MIB:,.0f} MiB of memory; correct config.json if "
+            "its sizes are wrong, or use a smaller model"
+        )
 
 
 def _with_head(fields: Mapping[str, Any], task: Task) -> dict[str, Any]:
@@ -98,7 +161,7 @@ def _pad_id(config: ModelConfig, where: str, tokenizer_folder: Path | None) -> i
     own = getattr(config, "pad_token_id", None)
     if own is not None and not _reads_forwards(config):
         return own
-    if tokenizer_folder is not None and (tokenizer_folder / TOKENIZER_FILE).is_file():
+    if tokenizer_folder is not None and has_entry(tokenizer_folder / TOKENIZER_FILE):
         found = padding_id(tokenizer_folder, open_tokenizer(tokenizer_folder))
         size = getattr(config, "vocab_size", None)
         if found is not None and size is not None and found >= size:
@@ -157,7 +220,9 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
     else:
         found = MODEL_MAPPING.get(type(config), None)
         what = f"bare model for model_type {config.model_type!r}"
-    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)) or not isinstance(
+        config, found.config_class or ()
+    ):
         raise ModelError(
             f"{where}: transformers {transformers.__version__} has no {what}; use another model"
         )

@@ -22,12 +22,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from attar.artifacts import read_json
 from attar.errors import ArtifactError, ModelError
 from attar.models.architecture import config_of, input_names_of
-from attar.models.sources.safe_files import GENERATION_FILE, read_config
+from attar.models.sources.safe_files import GENERATION_FILE, read_config, read_settings
 from attar.models.structure.families import FAMILIES
 from attar.models.task import Generation, Task, says_its_task
+from attar.untrusted import has_entry
 
 MAX_LENGTH = 512
 """Tokens; what most encoders were trained with, where nothing smaller is said."""
@@ -83,7 +83,7 @@ def _text_task(folder: Path, plain: Mapping[str, Any], config: Any) -> Task:
     family = FAMILIES.get(config.model_type)
     positions = None if family is None else family.max_tokens(config)
     file = folder / GENERATION_FILE
-    said = {**plain, **(read_json(file) if file.is_file() else {})}
+    said = {**plain, **(read_settings(file) if has_entry(file) else {})}
     fields = {name: said[name] for name in Generation.model_fields if said.get(name) is not None}
     for name, length in (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length")):
         if name not in fields and isinstance(said.get(length), int):
@@ -119,6 +119,6 @@ def _causal_task(folder: Path, config: Any) -> Task:
 def _max_length(folder: Path, positions: int | None, usual: int) -> int:
     """Tokens after which texts are cut; a tokenizer without a limit says a number like 1e30."""
     file = folder / "tokenizer_config.json"
-    said = read_json(file).get("model_max_length") if file.is_file() else None
-    limits = [positions, int(said) if isinstance(said, int | float) else None, usual]
-    return min(limit for limit in limits if limit is not None and limit > 0)
+    said = read_settings(file).get("model_max_length") if has_entry(file) else None
+    limits = [positions, said if isinstance(said, int | float) else None, usual]
+    return int(min(limit for limit in limits if limit is not None and limit >= 1))

@@ -129,13 +129,12 @@ class TorchForm(Form):
     @cached_property
     def _candidates(self) -> Candidates | None:
         """The words of the classes; None: a classifier's head answers."""
-        from tokenizers import Tokenizer
-
         from attar.models.choice import following_candidates, target_candidates
+        from attar.special_tokens import open_tokenizer
 
         if not self.task.label_words:
             return None
-        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        tokenizer = open_tokenizer(self.folder)
         if self._model.config.is_encoder_decoder:
             return target_candidates(tokenizer, self.task.label_words)
         return following_candidates(tokenizer, self.task.label_words, self.task.template)

@@ -29,7 +29,13 @@ from transformers.utils import logging
 
 from attar.artifacts import disk_errors_explained
 from attar.errors import ArtifactError, ModelError
-from attar.models.architecture import class_of, config_of, input_names_of
+from attar.models.architecture import (
+    building,
+    class_of,
+    config_of,
+    input_names_of,
+    require_memory,
+)
 from attar.models.config import FromConfig, ModelReference
 from attar.models.heads import HEAD, reconciled_head, without_head
 from attar.models.sources.references import resolve_model
@@ -38,6 +44,7 @@ from attar.models.structure.families import FAMILIES
 from attar.models.surgery import changed
 from attar.models.task import TASK_FILE, Task, says_its_task
 from attar.seeds import derive_seed
+from attar.untrusted import has_entry
 
 __all__ = ["LoadedModel", "build_model", "config_of", "input_names_of", "load_model", "save_model"]
 
@@ -93,7 +100,8 @@ def load_model(
     elif task is not None:
         tensors, notes = reconciled_head(tensors, files.config, task, folder)
     model_class = class_of(config, str(folder), task)
-    with quiet_transformers(), _own_randomness(seed, "new weights"):
+    require_memory(model_class, config, str(folder))
+    with quiet_transformers(), _own_randomness(seed, "new weights"), building(str(folder)):
         model, info = cast(Any, model_class).from_pretrained(
             None,
             config=config,
@@ -103,7 +111,7 @@ def load_model(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    head_is_due = not new_head and (own_task or task is None or (folder / TASK_FILE).is_file())
+    head_is_due = not new_head and (own_task or task is None or has_entry(folder / TASK_FILE))
     _check_fit(model, info, folder, head_is_due=head_is_due)
     return LoadedModel(model.eval(), folder, task, notes)
 
@@ -258,6 +266,7 @@ def _random_model(
     config = config_of(reference.config, "model.config", task, folder)
     _check_length(config, task, "model.config")
     model_class: Any = class_of(config, "model.config", task)
-    with _own_randomness(seed, "random model"):
+    require_memory(model_class, config, "model.config")
+    with _own_randomness(seed, "random model"), building("model.config"):
         model = model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)
     return LoadedModel(model.eval(), folder, task)

@@ -18,9 +18,13 @@ from pydantic import Field, ValidationError, model_validator
 from attar.artifacts import read_json, write_json
 from attar.config import Config
 from attar.errors import ArtifactError, DataError
+from attar.untrusted import has_entry
 
 TASK_FILE = "task.json"
-
+MAX_TOKENS = 2**20
+"""Of a text; the longest that published models read."""
+MAX_BEAMS = 1000
+"""Each holds a copy of the decoder's cache."""
 
 Objective = Literal["classification", "regression", "causal_lm", "text_to_text"]
 HEADS = (
@@ -35,8 +39,8 @@ HEADS = (
 class Generation(Config):
     """How an encoder-decoder chooses its words; the names and their meanings are transformers'."""
 
-    num_beams: int = Field(default=1, ge=1)
-    max_new_tokens: int = Field(default=128, gt=0)
+    num_beams: int = Field(default=1, ge=1, le=MAX_BEAMS)
+    max_new_tokens: int = Field(default=128, gt=0, le=MAX_TOKENS)
     min_new_tokens: int = Field(default=0, ge=0)
     length_penalty: float = 1.0
     """Of beams: a score is divided by length ** length_penalty."""
@@ -66,7 +70,7 @@ class Task(Config):
     label_names: tuple[str, ...] = ()
     """Name of each class in the order of the logits; empty or one name for regression; empty for
     text_to_text."""
-    max_length: int = Field(gt=0)
+    max_length: int = Field(gt=0, le=MAX_TOKENS)
     """Tokens; longer texts are cut."""
     input_names: tuple[str, ...]
     """Model inputs made from a text, such as input_ids and attention_mask."""
@@ -77,7 +81,7 @@ class Task(Config):
     a classifier's head answers."""
     template: str = "{0}"
     """The text such a model reads, with {0} and {1} for a row's texts."""
-    max_target_length: int | None = Field(default=None, gt=0)
+    max_target_length: int | None = Field(default=None, gt=0, le=MAX_TOKENS)
     """Tokens of a target text; text_to_text only."""
     generation: Generation | None = None
     """text_to_text only."""
@@ -165,7 +169,7 @@ class Task(Config):
             ModelError: a config that describes no task that attar knows.
         """
         file = folder / TASK_FILE
-        if not file.is_file():
+        if not has_entry(file):
             from attar.models.foreign import task_of_config  # loads transformers
 
             return task_of_config(folder)
@@ -199,12 +203,12 @@ def filled(template: str, texts: Sequence[str]) -> str:
 
 def says_its_task(folder: Path) -> bool:
     """Whether a model folder says what it is for: by `task.json`, or by the head in its config."""
-    if (folder / TASK_FILE).is_file():
+    if has_entry(folder / TASK_FILE):
         return True
     file = folder / "config.json"
-    plain = read_json(file) if file.is_file() else {}
-    names = (plain.get("architectures") if isinstance(plain, dict) else None) or [""]
-    return str(names[0]).endswith(HEADS)
+    plain = read_json(file) if has_entry(file) else {}
+    names = plain.get("architectures") if isinstance(plain, dict) else None
+    return isinstance(names, list) and bool(names) and str(names[0]).endswith(HEADS)
 
 
 def find_model_folder(path: Path) -> Path:

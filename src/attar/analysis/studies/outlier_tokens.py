@@ -28,6 +28,7 @@ from attar.analysis.outlying.hidden import Tokens
 from attar.analysis.studies.outliers import shared_dimensions
 from attar.analysis.study import Finding
 from attar.analysis.subject import Place, open_subject
+from attar.special_tokens import open_tokenizer
 from attar.step import StepContext
 
 WORDS_SHOWN = 8
@@ -70,7 +71,7 @@ def outlier_tokens(config: OutlierTokensStep, context: StepContext) -> Finding:
         for place in places_of(config, subject.model)
     }
     subject.watch({place: each.see for place, each in sizes.items()}, "values of tokens")
-    words = Tokenizer.from_file(str(subject.loaded.folder / "tokenizer.json"))
+    words = open_tokenizer(subject.loaded.folder)
     rows: list[dict[str, Any]] = []
     for stack, dimensions in having.items():
         ids = Tokens.of(subject.model, subject.batches, stack).ids

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from attar.analysis.config import OutliersStep
 from attar.analysis.outlying.criteria import BORDER, Verdict, recognise, together
 from attar.analysis.outlying.figures import LayerFigures
@@ -26,6 +24,7 @@ from attar.analysis.outlying.massive import Massive, massive_rows
 from attar.analysis.outlying.norms import place_row
 from attar.analysis.study import Finding
 from attar.analysis.subject import Place, Subject, open_subject
+from attar.special_tokens import open_tokenizer
 from attar.step import StepContext
 
 MOST_MASSIVE = 200
@@ -77,7 +76,7 @@ class _States:
             stack: Tokens.of(model, subject.batches, stack)
             for stack in dict.fromkeys(state.stack for state in states)
         }
-        self.words = Tokenizer.from_file(str(subject.loaded.folder / "tokenizer.json"))
+        self.words = open_tokenizer(subject.loaded.folder)
         self.figures = {state: LayerFigures() for state in states}
         self.massive = {state: Massive(tokens[state.stack]) for state in states}
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ArtifactError, ModelError, did_you_mean
-from attar.models.load import LoadedModel, config_of
+from attar.models.architecture import building, class_of, config_of, require_memory
+from attar.models.load import LoadedModel
 from attar.models.simulated.packing import read_tensors
 from attar.models.simulated.qparams import ModelQParams, SiteQParams
 from attar.models.sources.safe_files import read_config
@@ -29,6 +29,7 @@ from attar.models.structure.ports import insert_, use_attar_attention_
 from attar.models.structure.shortcuts import insert_restores_
 from attar.models.structure.sites import SITE_KINDS, Site, family_of, quantized_weights, sites_of
 from attar.models.task import Task
+from attar.untrusted import has_entry
 
 Attention = Literal["eager", "sdpa"]
 
@@ -108,7 +109,7 @@ def load_simulated(
     else:
         model.set_attn_implementation(attention)
     attach_quantizers_(model, qparams, skip_kinds=skip_kinds)
-    task = Task.read(model_folder) if (model_folder / "task.json").is_file() else None
+    task = Task.read(model_folder) if has_entry(model_folder / "task.json") else None
     return LoadedModel(model.eval(), model_folder, task)
 
 
@@ -116,13 +117,14 @@ def _empty_model(folder: Path) -> PreTrainedModel:
     """The architecture of config.json, with weights that mean nothing yet."""
     config = config_of(read_config(folder), str(folder))
     names = config.architectures or []
-    model_class = getattr(transformers, names[0], None) if len(names) == 1 else None
-    if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
+    if len(names) != 1:
         raise ArtifactError(
             f"{folder / 'config.json'} names architectures {names}; exactly one class of "
             "transformers is needed"
         )
-    with torch.random.fork_rng(devices=[]):
+    model_class = class_of(config, str(folder))
+    require_memory(model_class, config, str(folder))
+    with torch.random.fork_rng(devices=[]), building(str(folder)):
         return model_class(config)
 
 

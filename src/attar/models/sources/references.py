@@ -28,6 +28,7 @@ from attar.models.sources.safe_files import (
     read_model_files,
 )
 from attar.models.task import TASK_FILE, find_model_folder
+from attar.untrusted import checked, has_entry
 
 HUB_FILES = [
     *(WEIGHTS_FILE, "model-*.safetensors", INDEX_FILE),
@@ -72,14 +73,13 @@ def model_fingerprint(word: str, recipe_folder: Path) -> str:
     if word.startswith(DEMO_PREFIX):
         return demo_model(word).sha256[:16]
     folder = _outside_model(word, recipe_folder, steps=())
-    made_here = [folder / name for name in MADE_FILES if (folder / name).is_file()]
-    beside = [folder.parent / name for name in CACHE_FILES if (folder.parent / name).is_file()]
+    made_here = [folder / name for name in MADE_FILES if has_entry(folder / name)]
+    beside = [folder.parent / name for name in CACHE_FILES if has_entry(folder.parent / name)]
     files = read_model_files(folder, weights=not made_here)
     names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, *TOKENIZER_FILES)
-    others = [folder / name for name in names if (folder / name).is_file()]
-    return key_of(
-        {path.name: sha256_of(path) for path in (*files.weights, *made_here, *others, *beside)}
-    )
+    others = [folder / name for name in names if has_entry(folder / name)]
+    read = (*files.weights, *made_here, *others, *beside)
+    return key_of({path.name: sha256_of(checked(path)) for path in read})
 
 
 def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str, ...]) -> Path:

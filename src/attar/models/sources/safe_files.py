@@ -1,27 +1,28 @@
 """Which files of a model folder may be read, decided before any of them is. Imports no torch.
 
 A model folder comes from strangers. Three things in it can do harm: a pickle runs code when it is
-read, `auto_map` in `config.json` names Python files to run, and an index or a link can point at
-files elsewhere on this machine. All three are refused here. A truncated safetensors file is found
-from its header, with the number of bytes that is missing.
+read, a setting such as `auto_map` names code to run (`config_checks`), and an index or a link can
+point at files elsewhere on this machine (`attar.untrusted`). All three are refused here. A
+truncated safetensors file is found from its header, with the number of bytes that is missing.
 
     file = 8 bytes (n, little endian) + n bytes of JSON header + the tensors, end to end
     size = 8 + n + max(end of data_offsets)
 
-Left out: fetching anything; a link inside the hub's own cache (snapshot → blobs of the same
-repository) is no stranger.
+Left out: fetching anything.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import read_json
 from attar.errors import ArtifactError, ModelError
+from attar.models.sources.config_checks import check_sizes, refuse_code_fields
+from attar.tokenizer_limits import MAX_TOKENIZER_BYTES
+from attar.untrusted import checked, has_entry, open_file, parse_json, read_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -47,8 +48,10 @@ MADE_KINDS = {"qparams.json": "a quantized", "deploy.json": "an exported"}
 """Files by which the models that attar makes itself are known."""
 PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
 """A pickle's protocol byte, and the zip that torch.save puts around one."""
-MAX_HEADER_BYTES = 100_000_000
-"""The safetensors format's own limit."""
+MAX_HEADER_BYTES = 32 * 2**20
+"""Of JSON; the format itself allows 100 MB."""
+MAX_TENSORS = 20_000
+"""Of one file. A decoder of 126 blocks has 1,140; transformers takes 0.1 ms to place each."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,11 @@ def read_model_files(folder: Path, *, weights: bool = True) -> ModelFiles:
         raise ModelError(f"{folder} is not a folder; name a folder with {CONFIG_FILE} in it")
     config = read_config(folder)
     for name in (*TOKENIZER_FILES, GENERATION_FILE):
-        _stays_inside(folder / name)
+        if has_entry(folder / name):
+            checked(folder / name, MAX_TOKENIZER_BYTES)
+    for name in ("tokenizer_config.json", GENERATION_FILE):
+        if has_entry(folder / name):
+            refuse_code_fields(read_settings(folder / name), folder / name)
     files = weight_files(folder) if weights else ()
     for file in files:
         read_header(file)
@@ -94,35 +101,39 @@ def read_model_files(folder: Path, *, weights: bool = True) -> ModelFiles:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a model folder as plain data, refused when it asks for code of the folder to
-    be run.
+    """`config.json` of a model folder as plain data, refused when it asks for code to be fetched or
+    run, or has sizes that no model has.
 
     Raises:
-        ModelError: there is none, it names no `model_type`, or it has `auto_map`.
+        ModelError: there is none, it names no `model_type`, or says what `config_checks` refuses.
         ArtifactError: damaged, or a link that points outside the folder.
     """
     file = folder / CONFIG_FILE
-    if not file.exists():
+    if not has_entry(file):
         raise ModelError(
             f"{folder} has no {CONFIG_FILE}, so it is no model folder; name a folder in the "
             "Hugging Face layout"
         )
-    _stays_inside(file)
-    config = read_json(file)
-    if not isinstance(config, dict):
-        raise ArtifactError(f"{file} holds a {type(config).__name__}, expected a JSON object")
-    if config.get("auto_map"):
-        raise ModelError(
-            f"{file} has auto_map {json.dumps(config['auto_map'])}: the model brings its own "
-            "Python code, and attar runs no "
-            "code of a model folder; such models are refused. Use a model of a family that "
-            "transformers has built in"
-        )
+    config = read_settings(file)
+    refuse_code_fields(config, file)
     if not isinstance(config.get("model_type"), str):
         raise ModelError(
             f'{file} names no model_type, so its family is unknown; add it, for example "bert"'
         )
+    check_sizes(config, file)
     return config
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """A JSON object of named settings.
+
+    Raises:
+        ArtifactError: damaged, or something else.
+    """
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{file} holds a {type(content).__name__}, expected a JSON object")
+    return content
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -132,10 +143,10 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         ArtifactError: none, only pickles, or an index or link pointing outside the folder.
     """
     single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
-    if single.exists() or single.is_symlink():
-        return (_stays_inside(single),)
-    if index.exists():
-        return _indexed_files(_stays_inside(index))
+    if has_entry(single):
+        return (checked(single),)
+    if has_entry(index):
+        return _indexed_files(index)
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
     if pickles:
         raise ArtifactError(
@@ -165,27 +176,11 @@ def _indexed_files(index: Path) -> tuple[Path, ...]:
                 f"{index} points at {name!r}; allowed are names of .safetensors files in its own "
                 "folder, so it is refused"
             )
-        if not (index.parent / name).exists():
+        if not has_entry(index.parent / name):
             raise ArtifactError(
                 f"{index} names {len(names)} files, and {name} is missing; get the model again"
             )
-    return tuple(_stays_inside(index.parent / name) for name in names)
-
-
-def _stays_inside(file: Path) -> Path:
-    """`file`, unless it is a link that leaves its folder (the hub cache's own links excepted)."""
-    if not file.is_symlink():
-        return file
-    folder, target = file.parent.resolve(), file.resolve()
-    is_hub_cache = (
-        folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs"
-    )
-    if target.parent != folder and not is_hub_cache:
-        raise ArtifactError(
-            f"{file} is a link to {target}, outside its folder, so it is refused; copy the file "
-            "into the folder if you trust it"
-        )
-    return file
+    return tuple(checked(index.parent / name) for name in names)
 
 
 def read_header(file: Path) -> dict[str, TensorEntry]:
@@ -195,8 +190,8 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
         ArtifactError: a pickle in disguise, or truncated, or no safetensors file; with the bytes
             expected and found.
     """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
+        size = os.fstat(stream.fileno()).st_size
         start = stream.read(8)
         if start.startswith(PICKLE_STARTS) and int.from_bytes(start, "little") > size:
             raise ArtifactError(
@@ -223,17 +218,23 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
 
 
 def _parse_header(file: Path, raw: bytes) -> dict[str, Any]:
+    header = parse_json(raw, file)
     try:
-        header = json.loads(raw)
         header.pop("__metadata__", None)
         for entry in header.values():
             begin, end = entry["data_offsets"]
             if not 0 <= begin <= end or not isinstance(entry["dtype"], str):
                 raise ValueError(f"impossible entry {entry}")
-            prod(int(n) for n in entry["shape"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            if not all(type(n) is int and n >= 0 for n in entry["shape"]):
+                raise ValueError(f"impossible shape in {entry}")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArtifactError(
             f"{file} is damaged: its header of {len(raw)} bytes is not that of a safetensors file "
             f"({error}); get it again"
         ) from error
+    if len(header) > MAX_TENSORS:
+        raise ArtifactError(
+            f"{file} holds {len(header):,} tensors, at most {MAX_TENSORS:,} are read; get the "
+            "model again"
+        )
     return header

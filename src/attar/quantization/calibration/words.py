@@ -19,13 +19,13 @@ from itertools import cycle, islice
 from typing import Self
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from attar.models.choice import Candidates, following_candidates, start_of, target_candidates
 from attar.models.load import LoadedModel
 from attar.models.task import filled
 from attar.quantization.calibration.real_tokens import DECODER_MASK
+from attar.special_tokens import open_tokenizer
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class NamedClasses:
         Raises:
             ModelError: a word has no token, or is joined with the end of the template.
         """
-        tokenizer = Tokenizer.from_file(str(loaded.folder / "tokenizer.json"))
+        tokenizer = open_tokenizer(loaded.folder)
         if loaded.model.config.is_encoder_decoder:
             return cls(template, target_candidates(tokenizer, words))
         return cls(template, following_candidates(tokenizer, words, template))

@@ -1,0 +1,114 @@
+"""What a stranger's settings may not say: fields that make a library fetch or run code, and sizes
+that no model has. Imports no torch.
+
+transformers sets every name of a `config.json` on its config object and asks for some of them while
+it builds a model: which compute kernel to fetch, which weights to open, which classes to patch. So
+the names are refused before it sees them, in `config.json`, `tokenizer_config.json` and
+`generation_config.json` alike, at any depth.
+
+Left out: whether the sizes fit each other, which transformers itself says when it builds the model,
+and whether they fit in memory (`architecture.require_memory`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attar.errors import ModelError
+
+OWN_CODE = (
+    "the model brings its own Python code, and attar runs no code of a model folder; such models "
+    "are refused. Use a model of a family that transformers has built in"
+)
+KERNEL = (
+    "it names a compute kernel that transformers would fetch and run; remove the field, attar "
+    "chooses the implementation itself"
+)
+PATCH = "it changes how transformers loads or patches a model; remove the field"
+CODE_FIELDS = {
+    **dict.fromkeys(("auto_map", "custom_pipelines", "custom_generate"), OWN_CODE),
+    "trust_remote_code": OWN_CODE,
+    **dict.fromkeys(("attn_implementation", "_attn_implementation"), KERNEL),
+    **dict.fromkeys(("experts_implementation", "_experts_implementation"), KERNEL),
+    **dict.fromkeys(("use_kernels", "kernel_config", "allow_all_kernels"), KERNEL),
+    **dict.fromkeys(("fusion_config", "distributed_config", "transformers_weights"), PATCH),
+    "quantization_config": "the weights are already quantized; start from the float model",
+}
+"""Field → why it is refused. transformers 5.23: modeling_utils.py (`from_pretrained`,
+`_check_and_adjust_attn_implementation`), generation/utils.py, dynamic_module_utils.py."""
+BUILT_IN = ("eager", "sdpa")
+"""Implementations of attention that every transformers has; they fetch nothing."""
+MAX_BLOCKS = 1000
+"""The deepest published language models have below 200."""
+MAX_SIZE = 2**31 - 1
+"""Of any width or count: what an id or an index of 32 bits can reach."""
+MAX_LABELS = 100_000
+"""transformers makes a name for each before anything else."""
+BLOCK_FIELDS = (
+    *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers"),
+    *("encoder_layers", "decoder_layers"),
+)
+SIZE_FIELDS = (
+    *("vocab_size", "hidden_size", "d_model", "n_embd", "max_position_embeddings", "n_positions"),
+    *("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff", "n_inner"),
+    *("num_attention_heads", "n_head", "num_heads", "num_key_value_heads", "d_kv", "head_dim"),
+    *("encoder_attention_heads", "decoder_attention_heads", "relative_attention_num_buckets"),
+)
+"""The names of the families in `families.py`."""
+
+
+def refuse_code_fields(settings: Mapping[str, Any], where: str | Path) -> None:
+    """Refuse settings by which a library would fetch or run code.
+
+    Raises:
+        ModelError: naming the field and what it says.
+    """
+    for name, value in _fields(settings):
+        reason = CODE_FIELDS.get(name)
+        harmless = reason is KERNEL and value in BUILT_IN
+        if reason and value and not harmless:
+            shown = json.dumps(value)
+            shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
+            raise ModelError(f"{where} has {name} {shown}: {reason}")
+
+
+def check_sizes(config: Mapping[str, Any], where: str | Path) -> None:
+    """Refuse sizes that no model has, before anything is built by them.
+
+    Raises:
+        ModelError: naming the field, its value and what is allowed.
+    """
+    limits = (
+        dict.fromkeys(BLOCK_FIELDS, MAX_BLOCKS)
+        | dict.fromkeys(SIZE_FIELDS, MAX_SIZE)
+        | {"num_labels": MAX_LABELS, "_num_labels": MAX_LABELS}
+    )
+    for name, limit in limits.items():
+        value = config.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and not 1 <= value <= limit:
+            raise ModelError(
+                f"{where}: {name} is {value}, allowed are 1 to {limit}; correct the file, or get "
+                "the model again"
+            )
+    names = config.get("architectures")
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if names is not None and not is_list:
+        raise ModelError(
+            f"{where}: architectures must be a list of class names, got {json.dumps(names):.200}; "
+            "get the model again"
+        )
+
+
+def _fields(settings: Any) -> Iterator[tuple[str, Any]]:
+    """Every named value at any depth; JSON's own depth is bounded when it is read."""
+    if isinstance(settings, Mapping):
+        for name, value in settings.items():
+            yield str(name), value
+            yield from _fields(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from _fields(value)

@@ -1,0 +1,198 @@
+"""What a stranger's `tokenizer.json` may do to a text, decided from the file before it is built.
+
+The `tokenizers` library runs what the file says: replacements that multiply a text, regular
+expressions that search for ever, a template that names tokens it does not define (a panic), ids
+that overflow. The idea: bound each from the file alone.
+
+    a normalizer may make a text at most the product of its steps' factors longer
+    Replace "x" by content    max(1, len(content) / len("x"));  of a regular expression: 1 + content
+    Precompiled (charsmap)    the longest replacement in its table
+    NFKC, NFKD                18, the longest decomposition in Unicode (U+FDFA)
+
+A regular expression can take exponential time when a repeated group holds a repetition or an
+alternative; none of the published tokenizers has one. Left out: expressions of polynomial time,
+which those tokenizers have too (`\\s*[\\r\\n]+`); Oniguruma gives up after 10 million steps at one
+place.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+MAX_TOKENIZER_BYTES = 64 * 2**20
+"""The largest tokenizer.json that we know of, with 262,144 entries, has 33 MB."""
+MAX_EXPANSION = 1000
+"""Published tokenizers stay below 40."""
+MAX_STEPS = 32
+"""Of one normalizer or pre-tokenizer."""
+MAX_TEMPLATE_PIECES = 32
+MAX_PATTERN = 4096
+"""Characters of a regular expression; those of GPT-4o have 400."""
+MAX_WORD = 1000
+"""Characters of the longest word that WordPiece cuts, at quadratic cost; BERT says 100."""
+MAX_ID = 2**31 - 1
+"""Ids are carried as int32."""
+UNICODE_EXPANSION = 18
+
+Json = Mapping[str, Any]
+
+
+def tokenizer_faults(content: Any) -> Iterator[str]:
+    """What is refused in the content of a `tokenizer.json`; nothing: it may be built."""
+    if not isinstance(content, dict):
+        yield "it is no JSON object"
+        return
+    plain = cast("dict[str, Any]", content)
+    for role in ("normalizer", "pre_tokenizer", "decoder", "post_processor"):
+        steps = list(_steps(plain.get(role)))
+        if len(steps) > MAX_STEPS:
+            yield f"its {role} has {len(steps)} steps, at most {MAX_STEPS} are run"
+    expansion = 1.0
+    for step in _steps(plain.get("normalizer")):
+        expansion *= _factor(step)
+    if expansion > MAX_EXPANSION:
+        yield (
+            f"its normalizer can make a text {expansion:.3g} times longer, allowed are "
+            f"{MAX_EXPANSION} times"
+        )
+    for pattern in _patterns(plain):
+        if len(pattern) > MAX_PATTERN or _can_explode(pattern):
+            yield f"the regular expression {pattern[:80]!r} can take exponential time"
+    yield from _template_faults(plain.get("post_processor"))
+    yield from _model_faults(plain)
+
+
+def _steps(part: Any) -> Iterator[Json]:
+    """The steps of a chain, at any depth of nesting."""
+    if not isinstance(part, dict):
+        return
+    step = cast("dict[str, Any]", part)
+    inner = [
+        value
+        for name in ("normalizers", "pretokenizers", "decoders", "processors")
+        if isinstance(step.get(name), list)
+        for value in step[name]
+    ]
+    if not inner:
+        yield step
+    for value in inner:
+        yield from _steps(value)
+
+
+def _factor(step: Json) -> float:
+    kind = step.get("type")
+    if kind in ("NFKC", "NFKD"):
+        return UNICODE_EXPANSION
+    if kind == "Precompiled":
+        return _longest_replacement(step.get("precompiled_charsmap"))
+    if kind == "Prepend":
+        return 1 + len(str(step.get("prepend", "")))
+    if kind != "Replace":
+        return 1
+    content, pattern = len(str(step.get("content", ""))), step.get("pattern")
+    plain = pattern.get("String") if isinstance(pattern, dict) else None
+    if isinstance(plain, str) and plain:
+        return max(1.0, content / len(plain))
+    return 1 + content
+
+
+def _longest_replacement(charsmap: Any) -> int:
+    """SentencePiece's table: 4 bytes (size of the trie), the trie, then texts that end in NUL."""
+    try:
+        raw = base64.b64decode(charsmap if isinstance(charsmap, str) else "")
+    except (binascii.Error, ValueError):
+        return 1  # not a table; the library says so
+    texts = raw[4 + int.from_bytes(raw[:4], "little") :].split(b"\0")
+    return max(1, *(len(text.decode("utf-8", "replace")) for text in texts))
+
+
+def _patterns(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        for name, value in cast("dict[str, Any]", part).items():
+            if name in ("vocab", "merges", "added_tokens"):
+                continue
+            if name == "Regex" and isinstance(value, str):
+                yield value
+            yield from _patterns(value)
+    elif isinstance(part, list):
+        for value in cast("list[Any]", part):
+            yield from _patterns(value)
+
+
+_TOKEN = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\(\?[a-z-]*[:=!>]|\(\?<[=!]|\(\?<\w+>"
+    r"|\{\d*,?\d*\}|.",
+    re.DOTALL,
+)
+"""An escape, a class of characters, the start of a group, a counted repetition, or one sign."""
+
+
+def _can_explode(pattern: str) -> bool:
+    """Whether a repeated group holds a repetition or an alternative.
+
+    Example:
+        >>> _can_explode(r"(a+)+b"), _can_explode(r"(a|aa)*"), _can_explode(r"\\p{L}+|\\s+(?!\\S)")
+        (True, True, False)
+    """
+    groups: list[bool] = [False]
+    closed = False  # whether the token before closed a group that varies
+    for match in _TOKEN.finditer(pattern):
+        token = match.group()
+        repeats = token in "*+" or _count(token) > 1
+        if repeats and closed:
+            return True
+        closed = False
+        if token.startswith("(") and token != "\\(":
+            groups.append(False)
+        elif token == ")":
+            closed = groups.pop() if len(groups) > 1 else False
+            groups[-1] = groups[-1] or closed
+        elif repeats or token in "?|":
+            groups[-1] = True
+    return False
+
+
+def _count(token: str) -> float:
+    """How often at most a token such as {1,3} repeats; 0: it is none."""
+    if not (token.startswith("{") and token.endswith("}") and len(token) > 2):
+        return 0
+    low, comma, high = token[1:-1].partition(",")
+    return float("inf") if comma and not high else int(high or low or 0)
+
+
+def _template_faults(part: Any) -> Iterator[str]:
+    """A template may only name tokens that it defines: the library panics otherwise."""
+    for step in _steps(part):
+        if step.get("type") != "TemplateProcessing":
+            continue
+        defined = step.get("special_tokens")
+        known = cast("Json", defined) if isinstance(defined, dict) else {}
+        for side in ("single", "pair"):
+            pieces = step.get(side)
+            pieces = cast("list[Any]", pieces) if isinstance(pieces, list) else []
+            if len(pieces) > MAX_TEMPLATE_PIECES:
+                yield f"its template has {len(pieces)} pieces, allowed are {MAX_TEMPLATE_PIECES}"
+            for piece in pieces:
+                special = piece.get("SpecialToken") if isinstance(piece, dict) else None
+                name = special.get("id") if isinstance(special, dict) else None
+                if isinstance(special, dict) and name not in known:
+                    yield f"its template names {name!r}, which its special_tokens do not define"
+
+
+def _model_faults(plain: Json) -> Iterator[str]:
+    model = plain.get("model")
+    table = cast("Json", model) if isinstance(model, dict) else {}
+    vocab, added = table.get("vocab"), plain.get("added_tokens")
+    ids = list(cast("Json", vocab).values()) if isinstance(vocab, dict) else []
+    if isinstance(added, list):
+        ids += [token.get("id") for token in added if isinstance(token, dict)]
+    wrong = [value for value in ids if type(value) is not int or not 0 <= value <= MAX_ID]
+    if wrong:
+        yield f"{len(wrong)} of its ids are no numbers from 0 to {MAX_ID}, such as {wrong[0]!r:.40}"
+    word = table.get("max_input_chars_per_word", 0)
+    if type(word) is int and word > MAX_WORD:
+        yield f"max_input_chars_per_word is {word}, at most {MAX_WORD} are cut"

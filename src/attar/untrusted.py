@@ -1,0 +1,161 @@
+"""The one door to a file that a stranger may have made: a model folder, an exported folder, a run.
+
+The problem: a name in such a folder can be a link to a file elsewhere, a FIFO that blocks for ever,
+a device without an end, a directory, or a file larger than memory. The idea: open first, without
+following a link and without waiting, then look at what was opened; nothing can change in between.
+
+    accepted    a regular file of its own folder, not larger than the caller's limit
+    links       within the folder; in the hub's cache, from a snapshot to its repository's blobs
+
+JSON is read with limits of its own, since a parser can fail on a file of any size: nesting ends in
+Python's stack, and digits in its limit on integers.
+
+Left out: libraries that open a file by its name (safetensors, the runtimes) get the name back from
+`checked`; whoever can write to the folder while it is read can still swap the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from attar.errors import ArtifactError
+
+MIB = 2**20
+MAX_JSON_BYTES = 32 * MIB
+"""The index of a checkpoint with 200,000 tensors takes 20 MiB; in memory, JSON can take
+twenty times its size."""
+MAX_JSON_DEPTH = 64
+"""Nesting of the deepest files we know is below 12."""
+MAX_DIGITS = 40
+"""A tokenizer without a limit writes model_max_length with 31."""
+FLAGS = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC")
+)
+KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def has_entry(file: Path) -> bool:
+    """Whether something lies there under this name, even a FIFO or a link to nowhere.
+
+    `Path.is_file` takes these for an absent file, so an optional file would be left out in silence;
+    asked this way, the door refuses them.
+    """
+    return os.path.lexists(file)
+
+
+def open_file(file: Path, max_bytes: int | None = None) -> BinaryIO:
+    """A regular file of its folder, open for reading.
+
+    Args:
+        max_bytes: None: of any size; for files that are read in parts.
+    Raises:
+        ArtifactError: there is none, it is no regular file, a link leads out of its folder, it is
+            too large, or this user may not read it.
+    """
+    target = _target(file)
+    try:
+        descriptor = os.open(target, FLAGS)
+    except FileNotFoundError as error:
+        link = f" (a link to {target})" if file.is_symlink() else ""
+        raise ArtifactError(
+            f"{file}{link} does not exist; get the folder again, or run the step that made it"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file} cannot be opened ({error}); get it again") from error
+    found = os.fstat(descriptor)
+    kind = KINDS.get(stat.S_IFMT(found.st_mode))
+    if kind or (max_bytes is not None and found.st_size > max_bytes):
+        os.close(descriptor)
+        if kind:
+            raise ArtifactError(f"{file} is {kind}, expected a regular file; get it again")
+        raise ArtifactError(
+            f"{file} has {found.st_size:,} bytes, at most {max_bytes:,} are read; get it again"
+        )
+    return os.fdopen(descriptor, "rb")
+
+
+def checked(file: Path, max_bytes: int | None = None) -> Path:
+    """`file`, for a library that opens it by its name; the same conditions as of `open_file`."""
+    open_file(file, max_bytes).close()
+    return file
+
+
+def read_bytes(file: Path, max_bytes: int) -> bytes:
+    """The whole of a file; the same conditions as of `open_file`."""
+    with open_file(file, max_bytes) as stream:
+        return stream.read()
+
+
+def read_json(file: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read JSON, or say which file is damaged.
+
+    Raises:
+        ArtifactError: as `open_file`, or it is not UTF-8, not JSON, or beyond the limits above.
+    """
+    return parse_json(read_bytes(file, max_bytes), file)
+
+
+def parse_json(raw: bytes, file: Path) -> Any:
+    """What JSON says, with limits on nesting and digits; `file` is for the message.
+
+    Raises:
+        ArtifactError: see above.
+    """
+    try:
+        content = json.loads(raw.decode("utf-8"), parse_int=_integer)
+        _require_flat(content)
+    except (ValueError, RecursionError) as error:  # also of JSON and of UTF-8
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise ArtifactError(
+            f"{file} is damaged ({reason}); get it again, or remove its folder and run the step "
+            "that made it again"
+        ) from error
+    return content
+
+
+def _target(file: Path) -> Path:
+    """Where `file` leads, unless that is outside its folder (the hub cache's links excepted)."""
+    try:
+        folder, target = file.parent.resolve(), file.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+        raise ArtifactError(f"{file} cannot be opened ({error}); get it again") from error
+    is_hub_cache = (
+        folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs"
+    )
+    if target.parent != folder and not is_hub_cache:
+        raise ArtifactError(
+            f"{file} is a link to {target}, outside its folder, so it is refused; copy the file "
+            "into the folder if you trust it"
+        )
+    return target
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(text)} digits, at most {MAX_DIGITS} are read")
+    return int(text)
+
+
+def _require_flat(content: Any) -> None:
+    level = [content]
+    for _ in range(MAX_JSON_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += cast("dict[str, Any]", value).values()
+            elif isinstance(value, list):
+                inner += cast("list[Any]", value)
+        level = [value for value in inner if isinstance(value, (dict, list))]
+        if not level:
+            return
+    raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels")
