@@ -203,7 +203,7 @@ def test_a_family_without_a_row_is_refused_with_those_that_have_one(tmp_path: Pa
 
     VitsConfig().save_pretrained(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(ModelError, match="type 'vits' are not supported.*supported: bert, "):
+    with pytest.raises(ModelError, match=r"type 'vits' are not supported.*supported: bert, "):
         load_model(tmp_path, task=TASK)
 
 

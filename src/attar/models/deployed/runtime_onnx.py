@@ -9,6 +9,7 @@ import numpy as np
 
 from attar.errors import ArtifactError
 from attar.extras import require
+from attar.models.deployed.graph_files import inputs_of, require_one_output
 
 ERRORS_ONLY = 3
 """Log level: warnings about its own optimizer are no concern of a user's."""
@@ -38,8 +39,9 @@ class OnnxRuntime:
                 f"ONNX Runtime cannot open {file} ({error}); export the model again"
             ) from error
         self._names = [port.name for port in self._session.get_inputs()]
+        require_one_output(len(self._session.get_outputs()), file)
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits (B, C) of one batch."""
-        (result,) = self._session.run(None, {name: batch[name] for name in self._names})
+        result = self._session.run(None, inputs_of(batch, self._names))[0]
         return np.asarray(result, dtype=np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 
 from attar.errors import ArtifactError
 from attar.extras import require
+from attar.models.deployed.graph_files import inputs_of, require_one_output
 
 
 @cache
@@ -50,16 +51,17 @@ class OpenVinoRuntime:
         core = the_core()
         try:
             self.compiled = core.compile_model(core.read_model(file), "CPU", cpu_settings(threads))
-        except RuntimeError as error:
+            self._names = [port.get_any_name() for port in self.compiled.inputs]
+        except Exception as error:  # its Python side adds KeyError and others to RuntimeError
             raise ArtifactError(
                 f"OpenVINO cannot open {file} ({_first_line(error)}); export the model again"
             ) from error
-        self._names = [port.get_any_name() for port in self.compiled.inputs]
+        require_one_output(len(self.compiled.outputs), file)
         self._request = self.compiled.create_infer_request()
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits (B, C) of one batch."""
-        results = self._request.infer({name: batch[name] for name in self._names})
+        results = self._request.infer(inputs_of(batch, self._names))
         return np.asarray(results[0], dtype=np.float32)
 
 

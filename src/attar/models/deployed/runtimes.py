@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -22,9 +22,12 @@ from pydantic import Field, ValidationError
 from attar.artifacts import read_json, sha256_of, write_json
 from attar.config import Config
 from attar.cores import usable_cores
-from attar.errors import ArtifactError
+from attar.errors import ArtifactError, AttarError, ResourceError
 from attar.models.deployed.cpu import needs_unsigned_weights
+from attar.models.deployed.graph_files import check_onnx, check_openvino
 from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE
+from attar.models.task import TASK_FILE, Task
+from attar.untrusted import checked, has_entry
 
 DEPLOY_FILE = "deploy.json"
 OPENVINO_FILE = "openvino_model.xml"
@@ -37,6 +40,9 @@ MODEL_FILES = {
 """Format → the files that hold graph and weights; the first is the one that is opened."""
 FORMAT_VERSION = 1
 """Raised when an older reader would misread a newer folder."""
+
+NO_MEMORY = ("allocate memory", "bad_alloc", "bad allocation")
+"""What torch, ONNX Runtime and OpenVINO say where memory is short."""
 
 RuntimeName = Literal["openvino", "onnxruntime", "safetensors"]
 
@@ -80,7 +86,7 @@ class Deployment(Config):
     source: str = ""
     """The step it was exported from."""
     made_with: dict[str, str] = Field(default_factory=dict)
-    cpu: dict[str, Any] = Field(default_factory=dict)
+    cpu: dict[str, list[str]] = Field(default_factory=dict)
     """What the exporting machine could do in int8."""
 
     def write(self, folder: Path) -> None:
@@ -94,7 +100,7 @@ class Deployment(Config):
             ArtifactError: missing, damaged, or of another version.
         """
         file = folder / DEPLOY_FILE
-        if not file.is_file():
+        if not has_entry(file):
             raise ArtifactError(
                 f"{folder} has no {DEPLOY_FILE}, so it is no exported model; name the folder of a "
                 "step that exports, such as runs/demo/deploy"
@@ -116,10 +122,11 @@ class Deployment(Config):
             ) from error
 
     def check_files(self, folder: Path) -> None:
-        """Compare every file with its sha256.
+        """Compare every file with its sha256, and refuse links and FIFOs among those beside them.
 
         Raises:
-            ArtifactError: a file is missing or one of its bytes changed.
+            ArtifactError: a file is missing, one of its bytes changed, or it is no regular file of
+                its folder.
         """
         absent = [name for name in MODEL_FILES[self.format] if name not in self.files]
         odd = [name for name in self.files if Path(name).name != name]
@@ -130,13 +137,16 @@ class Deployment(Config):
             )
         for name, expected in self.files.items():
             file = folder / name
-            if not file.is_file():
+            if not has_entry(file):
                 raise ArtifactError(f"{file} is missing; copy the whole folder, or export again")
-            if sha256_of(file) != expected:
+            if sha256_of(checked(file)) != expected:
                 raise ArtifactError(
                     f"{file} was changed or cut after it was written ({file.stat().st_size} bytes, "
                     "its sha256 differs); copy the folder again, or export again"
                 )
+        for beside in folder.iterdir():
+            if beside.is_symlink() or not beside.is_dir():
+                checked(beside)
 
 
 class Runtime(Protocol):
@@ -160,7 +170,53 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     """
     deployment = Deployment.read(folder)
     deployment.check_files(folder)
-    count = threads or usable_cores()
+    task = Task.read(folder)
+    if task.has_language_head:
+        raise ArtifactError(
+            f"{folder / TASK_FILE}: the task {task.answers}, and an exported model answers with a "
+            "class or a score; export the model again"
+        )
+    opened = _open(folder, deployment, threads or usable_cores())
+    return CheckedRuntime(opened, folder, task.num_labels)
+
+
+class CheckedRuntime:
+    """A runtime whose failures and whose answers' shape are checked: a graph may be anything."""
+
+    def __init__(self, runtime: Runtime, folder: Path, num_labels: int) -> None:
+        self._runtime, self._folder, self._num_labels = runtime, folder, num_labels
+
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """As of `Runtime`.
+
+        Raises:
+            ArtifactError: the model fails on these inputs, or answers in another shape.
+            ResourceError: it needs more memory than there is.
+        """
+        try:
+            logits = self._runtime.logits(batch)
+        except AttarError:
+            raise
+        except Exception as error:  # the libraries' errors share no class below Exception
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+            if isinstance(error, MemoryError) or any(words in reason for words in NO_MEMORY):
+                raise ResourceError(
+                    f"the model in {self._folder} needs more memory than there is ({reason})"
+                ) from error
+            raise ArtifactError(
+                f"the model in {self._folder} fails ({reason}); export the model again"
+            ) from error
+        rows = len(next(iter(batch.values())))
+        if logits.shape != (rows, self._num_labels):
+            raise ArtifactError(
+                f"the model in {self._folder} gives {rows} texts an answer of shape "
+                f"{logits.shape}, its {TASK_FILE} has {self._num_labels} labels; export the model "
+                "again"
+            )
+        return logits
+
+
+def _open(folder: Path, deployment: Deployment, count: int) -> Runtime:
     file = folder / MODEL_FILES[deployment.format][0]
     if deployment.format == "safetensors":
         from attar.models.deployed.runtime_torch import TorchRuntime
@@ -169,9 +225,11 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     if deployment.format == "openvino":
         from attar.models.deployed.runtime_openvino import OpenVinoRuntime
 
+        check_openvino(file)
         return OpenVinoRuntime(file, count)
     from attar.models.deployed.runtime_onnx import OnnxRuntime
 
+    check_onnx(file, deployment.files)
     if (
         deployment.cpu.get("int8")
         and deployment.precision != "float32"
@@ -183,7 +241,7 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
             "products may saturate, and answers be wrong without a sign of it; run the export "
             "again on a machine such as this one",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return OnnxRuntime(file, count)
 

@@ -88,8 +88,9 @@ def check_sizes(config: Mapping[str, Any], where: str | Path) -> None:
     )
     for name, limit in limits.items():
         value = config.get(name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and not 1 <= value <= limit:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue  # absent, or of a type that transformers refuses by itself
+        if not 1 <= value <= limit:
             raise ModelError(
                 f"{where}: {name} is {value}, allowed are 1 to {limit}; correct the file, or get "
                 "the model again"
