@@ -43,6 +43,7 @@ from attar.models.simulated.quantized import load_simulated, site_of
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.ports import insert_
 from attar.models.structure.sites import SITE_KINDS
+from attar.untrusted import has_entry
 
 FLOAT_SITES = ("query", "key", "value", "attention_probs")
 """Kinds of sites that no runtime of ours is given, and why: see the module's text."""
@@ -75,7 +76,7 @@ LARGEST = torch.finfo(torch.float32).min
 
 def is_quantized(model_folder: Path) -> bool:
     """Whether the folder holds integers or floats."""
-    return (model_folder / QPARAMS_FILE).is_file()
+    return has_entry(model_folder / QPARAMS_FILE)
 
 
 def load_float(model_folder: Path) -> LoadedModel:

@@ -29,6 +29,7 @@ from attar.models.deployed.runtimes import DEPLOY_FILE, Deployment, model_size_m
 from attar.models.simulated.qparams import QPARAMS_FILE
 from attar.models.sources.safe_files import WEIGHTS_FILE, weight_files
 from attar.models.task import Task, find_model_folder
+from attar.untrusted import has_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -212,12 +213,12 @@ def open_form(path: Path, threads: int | None = None) -> Form:
     Raises:
         ArtifactError: none of the four forms, or damaged.
     """
-    if (path / DEPLOY_FILE).is_file():
+    if has_entry(path / DEPLOY_FILE):
         return DeployedForm(path, threads)
     folder = find_model_folder(path)
-    if (folder / QPARAMS_FILE).is_file():
+    if has_entry(folder / QPARAMS_FILE):
         return TorchForm(folder, "simulated", threads)
-    if (folder / "config.json").is_file():
+    if has_entry(folder / "config.json"):
         return TorchForm(folder, "float", threads)
     raise ArtifactError(
         f"{path} holds no model: expected {DEPLOY_FILE} (exported), {QPARAMS_FILE} (quantized) or "

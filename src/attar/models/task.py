@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -192,6 +193,9 @@ def filled(template: str, texts: Sequence[str]) -> str:
         DataError: the template names a text that the row does not have, or cannot be read.
     """
     try:
+        for _, name, spec, conversion in Formatter().parse(template):
+            if name is not None and (spec or conversion or not name.isdecimal()):
+                raise ValueError(f"{{{name}}} is not a plain place")  # "{0:>999999999}", "{0.real}"
         return template.format(*texts)
     except (IndexError, KeyError, ValueError) as error:
         known = ", ".join(f"{{{i}}}" for i in range(len(texts)))

@@ -155,7 +155,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             "them, so attar never does; get the model's safetensors files, or convert it where you "
             "trust it"
         )
-    made = [kind for name, kind in MADE_KINDS.items() if (folder / name).is_file()]
+    made = [kind for name, kind in MADE_KINDS.items() if has_entry(folder / name)]
     if made:
         raise ModelError(
             f"{folder} holds {made[0]} model, and a float one is needed here; name the step or "
