@@ -80,57 +80,99 @@ def test_a_quantizer_starts_from_its_grid(kind, ends):
     assert kind(start).grid() == start
 
 
-def test_gradients_are_those_of_torchs_learnable_fake_quantization():
-    for seed in range(3):
-        x, gradient = 2 * noise(30, 40, seed=seed), noise(30, 40, seed=seed + 100)
-        ours, theirs = [[x.clone(), torch.tensor([0.21]), torch.tensor([6.0])] for _ in range(2)]
-        for tensor in [*ours, *theirs]:
-            tensor.requires_grad_()
-        learned_fake_quantize(*ours, 0, 15, 0.25).backward(gradient)
-        torch._fake_quantize_learnable_per_tensor_affine(*theirs, 0, 15, 0.25).backward(gradient)
-        for mine, torchs in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(mine.grad, torchs.grad, rtol=ROUNDING, atol=1e-5)
+def straight_through(x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int) -> Tensor:
+    """y = (⌊clamp(x/s + z)⌉ − z)·s in which rounding has slope 1: autograd does the rest."""
+    clamped = (x / scale + zero).clamp(low, high)
+    return (clamped + (clamped.round() - clamped).detach() - zero) * scale
 
 
-def test_gradients_of_rows_are_those_of_torchs_learnable_fake_quantization():
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_gradients_are_those_of_autograd_through_the_straight_through_definition(bits):
+    x, gradient = 2 * noise(30, 40), noise(30, 40, seed=1)
+    zero, largest = float(2**bits // 3), 2**bits - 1
+    ours = [x.clone(), torch.tensor([3.0 / largest]), torch.tensor([zero])]
+    theirs = [tensor.double() for tensor in ours]
+    for tensor in [*ours, *theirs]:
+        tensor.requires_grad_()
+    learned_fake_quantize(*ours, 0, largest, 0.25).backward(gradient)
+    straight_through(*theirs, 0, largest).backward(gradient.double())
+    for mine, reference, factor in zip(ours, theirs, (1, 0.25, 0.25), strict=True):
+        assert mine.grad is not None and reference.grad is not None
+        expected = factor * reference.grad.float()
+        torch.testing.assert_close(mine.grad, expected, rtol=ROUNDING, atol=1e-5)
+
+
+def test_gradients_of_rows_are_those_of_autograd_through_the_straight_through_definition():
     w, gradient = noise(7, 50), noise(7, 50, seed=1)
     scale = 0.1 + torch.rand(7, generator=torch.Generator().manual_seed(2))
-    ours, theirs = [[w.clone().requires_grad_(), scale.clone().requires_grad_()] for _ in range(2)]
-    learned_fake_quantize(ours[0], ours[1][:, None], torch.zeros(()), -7, 7).backward(gradient)
-    torch._fake_quantize_learnable_per_channel_affine(
-        *theirs, torch.zeros(7), 0, -7, 7, 1.0
-    ).backward(gradient)
-    for mine, torchs in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine.grad, torchs.grad, rtol=ROUNDING, atol=1e-5)
+    ours = [w.clone().requires_grad_(), scale.clone().requires_grad_()]
+    theirs = [tensor.detach().double().requires_grad_() for tensor in ours]
+    learned_fake_quantize(ours[0], ours[1][:, None], torch.zeros(()), -2, 1).backward(gradient)
+    straight_through(theirs[0], theirs[1][:, None], torch.zeros(()), -2, 1).backward(gradient)
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert mine.grad is not None and reference.grad is not None
+        torch.testing.assert_close(mine.grad, reference.grad.float(), rtol=ROUNDING, atol=1e-5)
 
 
-def test_the_step_of_lsq_has_the_published_gradient():
-    """⌊x/s⌉ − x/s inside, the ends −Q_N and Q_P outside, divided by √(values · quant_max)."""
-    quantizer = LsqQuantizer(grid_for(-1.3, 2.1))
-    x, gradient = 4 * noise(20, 30), noise(20, 30, seed=1)
-    v = x / quantizer.step.detach()
-    inside = (v.round() >= -8) & (v.round() <= 7)
-    slope = torch.where(inside, v.round() - v, v.clamp(-8, 7).round())
-    expected = (slope * gradient).sum() / math.sqrt(x.numel() * 15)
+def lsq_slope(v: Tensor, negative: int, largest: int) -> Tensor:
+    """∂v̂/∂s by Esser et al. (2020), equation 3: x itself is compared, and not ⌊x/s⌉."""
+    slope = torch.where(v <= -negative, -float(negative), v.round() - v)
+    return torch.where(v >= largest, float(largest), slope)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("low", [-1.3, 0.0])
+def test_the_step_of_lsq_has_the_published_gradient(bits, low):
+    """Equation 3, times 1/√(values · Q_P); Q_P = 2^(bits−1) − 1 for values of two signs."""
+    quantizer = LsqQuantizer(grid_for(low, 2.1, bits))
+    x, gradient = 2 * noise(20, 30), noise(20, 30, seed=1)
+    negative, largest = (2 ** (bits - 1), 2 ** (bits - 1) - 1) if low else (0, 2**bits - 1)
+    slope = lsq_slope((x / quantizer.step.detach()).double(), negative, largest)
+    expected = (slope * gradient).sum() / math.sqrt(x.numel() * largest)
     found = learned(quantizer, x, gradient)
     assert found.keys() == {"step"}
-    torch.testing.assert_close(found["step"], expected, rtol=ROUNDING, atol=0)
+    torch.testing.assert_close(found["step"], expected.float(), rtol=ROUNDING, atol=1e-6)
 
 
-def test_lsq_plus_has_the_published_gradients_of_step_and_offset():
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_lsq_plus_has_the_published_gradients_of_step_and_offset(bits):
     """Bhalgat et al. (2020), equations 5 and 6: x̂ = ⌊clamp((x − β)/s, n, p)⌉·s + β."""
-    start = grid_for(-1.3, 2.1)
+    start = grid_for(-1.3, 2.1, bits)
     quantizer = LsqPlusQuantizer(start)
-    x, gradient = 4 * noise(20, 30), noise(20, 30, seed=1)
-    v = (x - start.low) / start.scale
-    inside = (v.round() >= 0) & (v.round() <= 15)
-    damping = 1 / math.sqrt(x.numel() * 15)
-    of_step = torch.where(inside, v.round() - v, v.clamp(0, 15).round())
+    x, gradient = 2 * noise(20, 30), noise(20, 30, seed=1)
+    largest = 2**bits - 1
+    v = (x.double() - start.low) / start.scale
+    damping = 1 / math.sqrt(x.numel() * largest)
+    outside = (v <= 0) | (v >= largest)
+    expected = {"step": lsq_slope(v, 0, largest), "low": outside.double()}
     found = learned(quantizer, x, gradient)
-    expected = {"step": of_step, "low": (~inside).float()}
     for name, slope in expected.items():
         total = (slope * gradient).sum() * damping
-        torch.testing.assert_close(found[name], total, rtol=10 * ROUNDING, atol=1e-6)
+        torch.testing.assert_close(found[name], total.float(), rtol=10 * ROUNDING, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_every_value_beyond_the_clipping_value_moves_it_at_any_width(bits):
+    """Choi et al. (2018), equation 3: ∂y/∂α = 1 for x ≥ α, whatever the step of the grid."""
+    x = 2 * noise(200_000)
+    found = learned(PactQuantizer(grid_for(0.0, 3.0, bits)), x, torch.ones_like(x))
+    assert int(found["high"]) == int((x >= 3).sum())
+
+
+@pytest.mark.parametrize("kind", [LsqQuantizer, LsqPlusQuantizer])
+def test_values_at_the_low_end_of_a_grid_move_nothing(kind):
+    """Masked probabilities are exactly 0, the low end: padding must not teach the range."""
+    found = learned(kind(grid_for(0.0, 1.0)), torch.zeros(9), torch.ones(9))
+    assert all(float(slope) == 0 for slope in found.values())
+
+
+def test_values_at_a_clipping_value_move_nothing():
+    quantizer = PactQuantizer(grid_for(-1.0, 1.0))
+    x = torch.stack([quantizer.low.detach(), quantizer.high.detach()])
+    assert {n: float(g) for n, g in learned(quantizer, x, torch.ones(2)).items()} == {
+        "low": 0.0,
+        "high": 0.0,
+    }
 
 
 def test_pact_moves_each_clipping_value_by_what_lies_beyond_it():
@@ -156,17 +198,37 @@ def test_lsq_is_symmetric_where_values_have_two_signs():
 
 
 @pytest.mark.parametrize("kind", [LsqQuantizer, LsqPlusQuantizer, PactQuantizer])
-def test_a_step_pushed_below_zero_is_still_a_grid(kind):
+def test_a_parameter_at_zero_is_still_a_grid(kind):
     quantizer = kind(grid_for(-1.3, 2.1))
-    with torch.no_grad():
-        for parameter in quantizer.parameters():
-            parameter.mul_(-0.01)
-    assert quantizer.grid().scale > 0
-    assert bool(quantizer(noise(50)).isfinite().all())
     with torch.no_grad():
         for parameter in quantizer.parameters():
             parameter.zero_()
     assert quantizer.grid().scale > 0
+    assert bool(quantizer(noise(50)).isfinite().all())
+
+
+@pytest.mark.parametrize("kind", [LsqQuantizer, LsqPlusQuantizer])
+def test_a_step_that_crosses_zero_counts_by_its_size_and_can_come_back(kind):
+    """Its absolute value is the grid's; its gradient points away from zero as before."""
+    x, gradient = noise(50), noise(50, seed=1)
+    found = []
+    for sign in (1, -1):
+        quantizer = kind(grid_for(-1.3, 2.1))
+        with torch.no_grad():
+            quantizer.step.mul_(sign)
+        found.append((quantizer.grid(), float(learned(quantizer, x, gradient)["step"])))
+    (grid, slope), (crossed, other) = found
+    assert crossed == grid
+    assert other == pytest.approx(-slope) and slope != 0
+
+
+def test_pact_ends_that_cross_zero_become_zero():
+    quantizer = PactQuantizer(grid_for(-1.3, 2.1))
+    with torch.no_grad():
+        quantizer.low.neg_()
+    assert (quantizer.grid().low, quantizer.grid().zero_point) == (0, 0)
+    with torch.no_grad():
+        quantizer.high.neg_()
     assert bool(quantizer(noise(50)).isfinite().all())
 
 

@@ -4,14 +4,20 @@ The problem: rounding has no slope, so a grid chosen once cannot feel what it co
 The idea: in the backward pass rounding counts as the identity (straight-through), and a value
 outside the grid, which stands at the grid's end, moves with that end. What is learned is
 
-    LSQ     the step s;                      y = (clamp(⌊x/s⌉ + z) − z)·s
+    LSQ     the step s;                      y = ⌊clamp(x/s + z)⌉·s − z·s
             ∂y/∂x = 1 inside, 0 outside      ∂y/∂s = ⌊x/s⌉ − x/s inside, quant_end − z outside
     LSQ+    s and the grid's low end o, z = ⌊−o/s⌉;   ∂y/∂o = 0 inside, 1 outside
     PACT    the clipping values (low, high); ∂y/∂high = 1 above, ∂y/∂low = 1 below, 0 elsewhere
 
+*Inside* is asked of x itself, before rounding, as the papers do: clamping first or rounding first
+gives the same y, but half a step beyond an end is outside. (torch's learnable fake-quantize asks
+after rounding. At 2 bits that misses four of ten clipped values.) A value exactly at an end counts
+as inside, where the papers' strict inequality says outside: else the zeros of masked probabilities,
+which lie at the low end, would push it.
+
 The fine stage of token-wise clipping (Outlier Suppression, Eq. 6) learns as LSQ+ does. Each
-gradient of LSQ and LSQ+ is divided by √(values · quant_max), which brings its size to that of a
-weight's gradient. In the forward pass all of them are `numerics.affine.fake_quantize` of the grid
+gradient of LSQ and LSQ+ is divided by √(values · largest integer), which brings its size to that of
+a weight's gradient. In the forward pass all of them are `numerics.affine.fake_quantize` of the grid
 that is stored at the end, zero point rounded, bit for bit.
 
 *A step stays positive*: the parameter may cross zero, but the step is its absolute value and never
@@ -33,7 +39,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.models.simulated.qparams import SiteQParams
-from attar.numerics.affine import SMALLEST_SCALE, choose_qparams, integer_range
+from attar.numerics.affine import SMALLEST_SCALE, choose_qparams, fake_quantize, integer_range
 
 
 class _LearnedGrid(torch.autograd.Function):
@@ -63,13 +69,12 @@ class _LearnedGrid(torch.autograd.Function):
         x, scale, zero_point = ctx.saved_tensors
         of_step, of_zero = ctx.needs_input_grad[1:3]
         steps = x * scale.reciprocal()
-        integers = torch.round(steps).add_(zero_point)
-        clamped = integers.clamp(ctx.quant_min, ctx.quant_max)
-        is_inside = clamped == integers
+        clamped = steps.clamp(ctx.quant_min - zero_point, ctx.quant_max - zero_point)
+        is_inside = clamped == steps
         to_x = torch.where(is_inside, gradient, 0)
         to_scale = to_zero = None
         if of_step:
-            slope = clamped.sub_(zero_point).sub_(torch.where(is_inside, steps, 0))
+            slope = clamped.round_().sub_(torch.where(is_inside, steps, 0))
             to_scale = (gradient * slope).sum_to_size(scale.shape) * ctx.gradient_scale
         if of_zero:
             outside = (gradient - to_x).sum_to_size(zero_point.shape)
@@ -102,26 +107,26 @@ class _Clipping(torch.autograd.Function):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, x: Tensor, low: Tensor, high: Tensor, bits: int
     ) -> Tensor:
-        grid = choose_qparams(low, high, bits, symmetric=False)
-        integers = torch.round(x * grid.scale.reciprocal()).add_(grid.zero_point)
-        ctx.save_for_backward(integers)
-        ctx.quant_min, ctx.quant_max = grid.quant_min, grid.quant_max
-        clamped = integers.clamp(grid.quant_min, grid.quant_max)
-        return clamped.sub_(grid.zero_point).mul_(grid.scale)
+        ctx.save_for_backward(x, low, high)
+        return fake_quantize(x, choose_qparams(low, high, bits, symmetric=False))
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, gradient: Tensor
     ) -> tuple[Tensor | None, ...]:
-        (integers,) = ctx.saved_tensors
-        above, below = integers > ctx.quant_max, integers < ctx.quant_min
+        x, low, high = ctx.saved_tensors
+        above, below = x > high, x < low
         to_x = torch.where(above | below, 0, gradient)
         return to_x, (gradient * below).sum(), (gradient * above).sum(), None
 
 
-def lsq_gradient_scale(num_values: int, quant_max: int) -> float:
-    """1/√(values · quant_max): how much the gradient of a step shared by so many is damped."""
-    return 1.0 / math.sqrt(num_values * quant_max)
+def lsq_gradient_scale(num_values: int, largest: int) -> float:
+    """1/√(values · largest): how much the gradient of a step shared by so many values is damped.
+
+    Args:
+        largest: the paper's Q_P, the integer of the largest value counted from that of zero.
+    """
+    return 1.0 / math.sqrt(num_values * largest)
 
 
 def positive(step: Tensor) -> Tensor:
@@ -148,13 +153,14 @@ class SiteQuantizer(nn.Module):
         super().__init__()
         self.start = start
         self.quant_min, self.quant_max = start.quant_min, start.quant_max
+        self.largest = start.quant_max
 
     def scale_and_zero(self) -> tuple[Tensor, Tensor]:
         """The step and the rounded zero point, shape ()."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        damping = lsq_gradient_scale(x.numel(), self.quant_max)
+        damping = lsq_gradient_scale(x.numel(), self.largest)
         scale, zero = self.scale_and_zero()
         return learned_fake_quantize(x, scale, zero, self.quant_min, self.quant_max, damping)
 
@@ -175,8 +181,8 @@ class LsqQuantizer(SiteQuantizer):
     """LSQ: the step learns. The zero point is 0 for values of one sign and the middle of the
     integers for the others.
 
-    *Differs from the paper:* signed values have the integers 0 … 2^bits − 1 around a fixed zero
-    point 2^(bits−1), which are the paper's −2^(bits−1) … 2^(bits−1)−1, shifted.
+    Signed values have the integers 0 … 2^bits − 1 around a fixed zero point 2^(bits−1), which are
+    the paper's −2^(bits−1) … 2^(bits−1)−1, shifted; their Q_P is 2^(bits−1)−1.
     """
 
     def __init__(self, start: SiteQParams) -> None:
@@ -184,8 +190,9 @@ class LsqQuantizer(SiteQuantizer):
         is_one_sided = start.zero_point == start.quant_min
         middle = (start.quant_min + start.quant_max + 1) // 2
         zero = start.quant_min if is_one_sided else middle
-        reach = self.quant_max - zero
-        step = start.high / reach if is_one_sided else max(start.high, -start.low) / reach
+        self.largest = self.quant_max - zero
+        farthest = start.high if is_one_sided else max(start.high, -start.low)
+        step = farthest / self.largest
         self.step = nn.Parameter(torch.tensor(max(step, SMALLEST_SCALE), dtype=torch.float32))
         self.zero_point: Tensor
         self.register_buffer("zero_point", torch.tensor(float(zero)))
