@@ -105,6 +105,16 @@ def test_symmetric_grids_reach_equally_far_on_both_sides():
         assert high - low + 1 == 2**bits - 1
 
 
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_a_full_range_grid_has_every_integer_of_its_bits_and_the_same_scale(bits):
+    low, high = integer_range(bits, symmetric=True, full_range=True)
+    assert (low, high) == (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    ends = torch.tensor(-3.0), torch.tensor(2.0)
+    full, even = (choose_qparams(*ends, bits, True, full_range=full) for full in (True, False))
+    assert (full.quant_min, full.quant_max) == (low, high)
+    assert float(full.scale) == float(even.scale) == pytest.approx(3 / high)
+
+
 @pytest.mark.parametrize(
     ("low", "high"), [(math.nan, 1.0), (0.0, math.inf), (1.0, 0.5)], ids=["nan", "inf", "order"]
 )

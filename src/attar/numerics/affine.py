@@ -10,6 +10,8 @@ value goes to its nearest point.
 
 *Symmetric* grids have zero_point 0 and as many points below zero as above, −(2^(bits−1)−1) …
 2^(bits−1)−1: weights use them, because a product with a zero point costs an extra sum at run time.
+*Full-range* symmetric grids have the one integer more that bits can hold, −2^(bits−1). It lets the
+range reach one step further below zero, which matters at 2 bits: four points and not three.
 *Asymmetric* grids have unsigned integers 0 … 2^bits−1 and put them where the values are:
 activations use them. Zero is a point of every grid, so that padding, ReLU's zeros and masked
 probabilities stay exact.
@@ -43,19 +45,27 @@ class QParams:
     quant_max: int
 
 
-def integer_range(bits: int, symmetric: bool) -> tuple[int, int]:
+def integer_range(bits: int, symmetric: bool, full_range: bool = False) -> tuple[int, int]:
     """The integers of a grid: (quant_min, quant_max).
+
+    Args:
+        full_range: of a symmetric grid: with the integer −2^(bits−1).
 
     Example:
         >>> integer_range(8, symmetric=True), integer_range(8, symmetric=False)
         ((-127, 127), (0, 255))
+        >>> integer_range(2, symmetric=True, full_range=True)
+        (-2, 1)
     """
     if symmetric:
-        return -(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1
+        largest = 2 ** (bits - 1) - 1
+        return -largest - full_range, largest
     return 0, 2**bits - 1
 
 
-def choose_qparams(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> QParams:
+def choose_qparams(
+    low: Tensor, high: Tensor, bits: int, symmetric: bool, full_range: bool = False
+) -> QParams:
     """The finest grid whose points reach from `low` to `high`, zero included.
 
         symmetric   scale = max(|low|, |high|) / quant_max
@@ -65,6 +75,7 @@ def choose_qparams(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> QPa
         low, high: ends of the range, shape () or (C,); an end on the wrong side of zero is moved to
             zero.
         bits: 2 to 8.
+        full_range: of a symmetric grid: one integer more below zero; the scale is the same.
     Returns: a grid of float32 scales. A range of no width gets scale 1, which represents its only
         value, 0, exactly.
     Raises:
@@ -73,7 +84,7 @@ def choose_qparams(low: Tensor, high: Tensor, bits: int, symmetric: bool) -> QPa
     low, high = low.detach().to(torch.float64), high.detach().to(torch.float64)
     if not bool((torch.isfinite(low) & torch.isfinite(high) & (low <= high)).all()):
         raise ValueError(f"a range needs finite ends with low <= high, got low {low}, high {high}")
-    quant_min, quant_max = integer_range(bits, symmetric)
+    quant_min, quant_max = integer_range(bits, symmetric, full_range)
     low, high = low.clamp(max=0), high.clamp(min=0)
     if symmetric:
         scale = torch.maximum(-low, high) / quant_max

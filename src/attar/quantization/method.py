@@ -115,6 +115,8 @@ class Method:
     transform: TransformRule = "none"
     weights: WeightRule = "nearest"
     refine: Refinement | None = None
+    full_range: bool = False
+    """Weights use the integer −2^(bits−1) too: four levels at 2 bits, not three."""
 
     def transform_of(self, config: QuantizeSettings) -> TransformRule:
         return config.transform or self.transform

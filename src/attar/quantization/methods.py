@@ -32,7 +32,7 @@ METHODS: Mapping[str, Method] = {
     "outlier_suppression": Method(token_wise_clipping, transform="gamma", refine=learn_steps),
     "step_size": Method(mean_3sigma, refine=learn_steps),
     "auto": Method(auto_ranges, transform="auto", weights="gptq", refine=reconstruct),
-    "lsq": Method(qat_start, weights="clipped", refine=train_quantized),
-    "lsq_plus": Method(qat_start, weights="clipped", refine=train_quantized),
+    "lsq": Method(qat_start, weights="clipped", refine=train_quantized, full_range=True),
+    "lsq_plus": Method(qat_start, weights="clipped", refine=train_quantized, full_range=True),
     "pact": Method(qat_start, refine=train_quantized),
 }

@@ -87,7 +87,9 @@ def solve(prepared: Prepared) -> tuple[Problem, Solution]:
     config, method, plan = prepared.config, prepared.method, prepared.plan
     model, batches = prepared.loaded.model, prepared.calibration.batches
     rounder = WEIGHT_RULES[method.weights_of(config)](model, batches, prepared.context)
-    weights = rounder.quantize(model, plan.weight, left_float=plan.float_tensors)
+    weights = rounder.quantize(
+        model, plan.weight, left_float=plan.float_tensors, full_range=method.full_range
+    )
     problem = problem_of(prepared, weights)
     chosen = method.ranges(problem)
     solution = Solution(problem.grids(chosen.ranges), weights, chosen.details)

@@ -25,12 +25,13 @@ from attar.numerics.affine import integer_range
 @settings(max_examples=80, deadline=None)
 @given(
     bits=st.integers(2, 8),
+    full_range=st.booleans(),
     rows=st.integers(1, 9),
     columns=st.integers(1, 21),
     seed=st.integers(0, 1000),
 )
-def test_unpack_undoes_pack_at_the_size_of_the_bits(bits, rows, columns, seed):
-    low, high = integer_range(bits, symmetric=True)
+def test_unpack_undoes_pack_at_the_size_of_the_bits(bits, full_range, rows, columns, seed):
+    low, high = integer_range(bits, symmetric=True, full_range=full_range)
     generator = torch.Generator().manual_seed(seed)
     integers = torch.randint(low, high + 1, (rows, columns), generator=generator).int()
     packed = pack(integers, bits, low)

@@ -24,6 +24,7 @@ from attar.data.config import FilesData
 from attar.data.load import load_data
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, StoppedError, UsageError
+from attar.models.simulated.packing import read_integers
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import load_simulated
 from attar.models.task import Task
@@ -97,6 +98,16 @@ def test_every_tensor_has_its_bits(place: Path, bits) -> None:
     assert {w.bits for w in qparams.weights if w.kind == "linear"} == {weight}
     assert {w.bits for w in qparams.weights if w.kind == "embedding"} == {embedding}
     assert {site.bits for site in qparams.sites} == {activation}
+
+
+@pytest.mark.parametrize(("method", "levels"), [("lsq", 4), ("lsq_plus", 4), ("pact", 3)])
+def test_two_bits_are_the_levels_of_the_method(place: Path, method, levels) -> None:
+    """LSQ's Q_N = 2 and Q_P = 1; min-max weights reach equally far on both sides of zero."""
+    run_qat(place, method=method, weight_bits=2, epochs=1)
+    folder = place / "out" / "model"
+    stored = read_integers(folder, ModelQParams.read(folder))
+    found = {int(level) for integers, _ in stored.values() for level in integers.unique()}
+    assert found == set(range(2 - levels, 2))
 
 
 def test_the_float_model_teaches_and_stays_as_it_was(place: Path) -> None:

@@ -48,7 +48,12 @@ class Together:
 
 def quantize_together(probe: Probe, plan: BitPlan) -> Together:
     """Weights and sites of the probe's model by `plan`."""
-    weights = probe.rounder.quantize(probe.model, plan.weight, left_float=plan.float_tensors)
+    weights = probe.rounder.quantize(
+        probe.model,
+        plan.weight,
+        left_float=plan.float_tensors,
+        full_range=probe.method.full_range,
+    )
     model = copy.deepcopy(probe.model)
     put_on_grid_(model, weights)
     problem = replace(probe.problem, plan=plan, on_grid=model)

@@ -49,6 +49,7 @@ def quantize_weights(
     make_integers: MakeIntegers = nearest,
     *,
     left_float: Collection[str] = (),
+    full_range: bool = False,
 ) -> QuantizedWeights:
     """The integers and scales of every weight of `model`, which stays as it is.
 
@@ -56,6 +57,7 @@ def quantize_weights(
         bits: or a function of a weight's name and kind.
         make_integers: how values are put on a grid; `nearest` needs no data.
         left_float: names of weights that stay as they are.
+        full_range: use the integer −2^(bits−1) too, as LSQ does.
     Raises:
         ModelError: a weight is NaN or infinite.
     """
@@ -73,7 +75,7 @@ def quantize_weights(
             num_bits = bits.embedding if kind == "embedding" else bits.weight
         else:
             num_bits = bits(name, kind)
-        grid = weight_grid(name, weight, num_bits)
+        grid = weight_grid(name, weight, num_bits, full_range)
         integers[name], scales[name] = make_integers(name, weight, grid)
         entries.append(
             WeightQParams(
@@ -109,7 +111,7 @@ def on_grid(entry: WeightQParams, integers: Tensor, scales: Tensor) -> Tensor:
     return dequantize(integers, grid, entry.axis)
 
 
-def weight_grid(name: str, weight: Tensor, bits: int) -> QParams:
+def weight_grid(name: str, weight: Tensor, bits: int, full_range: bool = False) -> QParams:
     """The symmetric grid of each row, from the range of its values.
 
     Raises:
@@ -120,7 +122,7 @@ def weight_grid(name: str, weight: Tensor, bits: int) -> QParams:
         raise ModelError(
             f"weight {name} holds NaN or infinite values and has no grid; train the model again"
         )
-    return choose_qparams(low, high, bits, symmetric=True)
+    return choose_qparams(low, high, bits, symmetric=True, full_range=full_range)
 
 
 def _tied_names(state: Mapping[str, Tensor]) -> dict[str, str]:

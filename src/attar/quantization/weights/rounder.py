@@ -27,7 +27,10 @@ class Rounder:
         bits: Bits | Callable[[str, str], int],
         *,
         left_float: Collection[str] = (),
+        full_range: bool = False,
     ) -> QuantizedWeights:
         """All weights of `model`, as `quantize_weights` says, tables made good."""
-        found = quantize_weights(model, bits, self.make_integers, left_float=left_float)
+        found = quantize_weights(
+            model, bits, self.make_integers, left_float=left_float, full_range=full_range
+        )
         return found if self.reads is None else errors_made_good(model, found, self.reads)
