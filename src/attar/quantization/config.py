@@ -186,9 +186,11 @@ class OutlierSuppressionStep(Clipping):
 
 
 class StepSizeStep(QuantizeSettings):
-    """Range = mean ± 3 standard deviations, then step sizes learned by gradient."""
+    """Ranges of least squared error, then step sizes learned by gradient."""
 
     method: Literal["step_size"] = "step_size"
+    start: Literal["omse", "mean_3sigma"] = "omse"
+    """Where the step sizes begin: as published, or at mean ± 3 standard deviations."""
     learning_rate: float = Field(default=1e-5, gt=0)
     epochs: int = Field(default=3, ge=1)
 

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 
 from attar.quantization.learning.qat import train_quantized
 from attar.quantization.learning.reconstruction import reconstruct
-from attar.quantization.learning.start import qat_start
+from attar.quantization.learning.start import chosen_start
 from attar.quantization.learning.step_learning import learn_steps
 from attar.quantization.method import Method
 from attar.quantization.ranges.auto import auto_ranges
 from attar.quantization.ranges.ema_minmax import ema_minmax
-from attar.quantization.ranges.mean_3sigma import mean_3sigma
 from attar.quantization.ranges.minmax import minmax
 from attar.quantization.ranges.omse import omse
 from attar.quantization.ranges.percentile import percentile
@@ -30,9 +29,9 @@ METHODS: Mapping[str, Method] = {
     "os_plus": Method(minmax, transform="os_plus"),
     "token_wise_clipping": Method(token_wise_clipping, refine=learn_steps),
     "outlier_suppression": Method(token_wise_clipping, transform="gamma", refine=learn_steps),
-    "step_size": Method(mean_3sigma, refine=learn_steps),
+    "step_size": Method(chosen_start, refine=learn_steps),
     "auto": Method(auto_ranges, transform="auto", weights="gptq", refine=reconstruct),
-    "lsq": Method(qat_start, weights="clipped", refine=train_quantized, full_range=True),
-    "lsq_plus": Method(qat_start, weights="clipped", refine=train_quantized, full_range=True),
-    "pact": Method(qat_start, refine=train_quantized),
+    "lsq": Method(chosen_start, weights="clipped", refine=train_quantized, full_range=True),
+    "lsq_plus": Method(chosen_start, weights="clipped", refine=train_quantized, full_range=True),
+    "pact": Method(chosen_start, refine=train_quantized),
 }

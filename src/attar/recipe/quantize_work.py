@@ -72,6 +72,8 @@ def range_passes(step: QuantizeSettings) -> float:
         return len(SHARES) if step.percentile is None else 0
     if isinstance(step, OmseStep):
         return OMSE_ON_VALUES if step.on == "values" else 0
+    if isinstance(step, StepSizeStep):
+        return OMSE_ON_VALUES if step.start == "omse" else 0
     if isinstance(step, Clipping):
         tried = coarse if step.candidates is None else TRIED_SHARE * step.candidates
         return tried + PER_KIND * (step.alpha == "per_kind")

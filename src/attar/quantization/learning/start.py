@@ -1,11 +1,14 @@
-"""Where quantization-aware training begins: the ranges its grids are first made of.
+"""Where learning begins: the ranges that grids are first made of.
 
-A step that starts ten times too coarse is not found again in a few epochs, so training starts where
-a calibrator ends. The paper starts LSQ+ from the coarse stage of token-wise clipping and leaves the
-fine stage out, because steps are learned anyway; `minmax` and `mean_3sigma` (LSQ's own way) are
-there to compare with; `auto` is ours.
-Source: Outlier Suppression (Wei et al. 2022), section 5.3 and appendix, "Quantization-aware
-training".
+A step that starts ten times too coarse is not found again in a few epochs, so learning starts where
+a calibrator ends.
+
+*Quantization-aware training* (`lsq`, `lsq_plus`, `pact`): the paper starts LSQ+ from the coarse
+stage of token-wise clipping and leaves the fine stage out, because steps are learned anyway;
+`minmax` and `mean_3sigma` are there to compare with; `auto` is ours.
+*Step sizes alone* (`step_size`): the paper starts from `omse`, the ranges of least squared error.
+Source: Outlier Suppression (Wei et al. 2022), section 5.3 and appendix F for training; caption of
+table 15 for step sizes.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import replace
 
 from attar.quantization.config import (
     AutoStep,
-    QatStep,
+    OmseStep,
     QuantizeSettings,
     TokenWiseClippingStep,
 )
@@ -23,6 +26,7 @@ from attar.quantization.method import ChosenRanges, Problem, RangeFinder
 from attar.quantization.ranges.auto import auto_ranges
 from attar.quantization.ranges.mean_3sigma import mean_3sigma
 from attar.quantization.ranges.minmax import minmax
+from attar.quantization.ranges.omse import omse
 from attar.quantization.ranges.token_wise_clipping import token_wise_clipping
 
 
@@ -36,8 +40,13 @@ def _auto(problem: Problem) -> ChosenRanges:
     return auto_ranges(_as_step(problem, AutoStep))
 
 
+def _omse(problem: Problem) -> ChosenRanges:
+    """Least squared error of each tensor, as the method `omse` finds it by default."""
+    return omse(_as_step(problem, OmseStep))
+
+
 def _as_step(problem: Problem, step: type[QuantizeSettings]) -> Problem:
-    """The problem as a step without training sees it, at that step's defaults."""
+    """The problem as a step without learning sees it, at that step's defaults."""
     shared = ("model", "calibration", "weight_bits", "activation_bits", "embedding_bits")
     given = {name: getattr(problem.config, name) for name in shared}
     return replace(problem, config=step(**given))
@@ -47,12 +56,13 @@ STARTS: Mapping[str, RangeFinder] = {
     "token_wise_clipping": _coarse_stage,
     "minmax": minmax,
     "mean_3sigma": mean_3sigma,
+    "omse": _omse,
     "auto": _auto,
 }
 
 
-def qat_start(problem: Problem) -> ChosenRanges:
+def chosen_start(problem: Problem) -> ChosenRanges:
     """The ranges of `config.start`, and its name in the details."""
-    config: QatStep = problem.config
-    chosen = STARTS[config.start](problem)
-    return ChosenRanges(chosen.ranges, {"start": {"ranges": config.start, **chosen.details}})
+    start: str = problem.config.start
+    chosen = STARTS[start](problem)
+    return ChosenRanges(chosen.ranges, {"start": {"ranges": start, **chosen.details}})

@@ -1,11 +1,13 @@
 """`mean_3sigma`: mean ± 3 standard deviations.
 
-Where learned step sizes begin: of a normal distribution three values in a thousand lie outside, so
-a long tail does not decide the step. Whatever is wrong with the start, learning is to repair.
+A start for learned step sizes (`start = "mean_3sigma"`): of a normal distribution three values in a
+thousand lie outside, so a long tail does not decide the step. Whatever is wrong with the start,
+learning must repair.
 
     low = max(μ − 3σ, min x),  high = min(μ + 3σ, max x)
 
-*Differs from the paper*: the range never reaches beyond the values themselves. Probabilities have
+*Differs from the paper*: LSQ+ takes the larger of |μ ± 3σ|, for weights; here both ends are used,
+for activations. The range never reaches beyond the values themselves. Probabilities have
 μ − 3σ < 0, where nothing lies, and half of their grid would be lost. Nor are probabilities cut at
 μ + 3σ: with twenty tokens that is near 0.35, the tokens attended to most are those above it, and a
 learning rate fit for steps does not bring them back.
