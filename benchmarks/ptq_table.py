@@ -64,7 +64,6 @@ METHOD_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "auto": {"method": "auto"},
     "migration only": {"method": "minmax", "transform": "gamma"},
     "clipping only": {"method": "token_wise_clipping"},
-    "auto with learning": {"method": "auto", "refine": True},
     "auto without transform": {"method": "auto", "transform": "none"},
 }
 HERE = Path()
@@ -167,7 +166,7 @@ class Bench:
             "threads": torch.get_num_threads(),
             "alpha": details.get("clipping", {}).get("alpha"),
             "start": details.get("ranges", {}).get("start"),
-            "kept_epoch": details.get("reconstruction", {}).get("kept_epoch"),
+            "kept_epoch": details.get("fine", {}).get("kept_epoch"),
         }
 
 

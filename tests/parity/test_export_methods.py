@@ -119,7 +119,6 @@ def test_a_weight_left_in_float_stays_a_float_product(
 
 
 LEARNED: dict[str, dict[str, Any]] = {
-    "auto": {"refine": True, "epochs": 4, "learning_rate": 1e-4},
     "outlier_suppression": {"epochs": 4, "learning_rate": 1e-3, "candidates": 2},
     "lsq_plus": {"epochs": 0.5, "learning_rate": 1e-3, "start": "minmax", "batch_size": 8},
     "pact": {"epochs": 0.5, "learning_rate": 1e-3, "start": "minmax", "batch_size": 8},
@@ -146,7 +145,7 @@ def learned(deployments: Deployments, tmp_path_factory: pytest.TempPathFactory) 
 
 def kept(metrics: dict[str, Any]) -> int:
     """The epoch or step whose values a method kept; 0: those it began with."""
-    stage = metrics.get("fine") or metrics.get("reconstruction") or metrics["training"]
+    stage = metrics.get("fine") or metrics["training"]
     return stage["kept_epoch"] if "kept_epoch" in stage else stage["kept_step"]
 
 

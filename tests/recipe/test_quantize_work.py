@@ -52,7 +52,7 @@ def step_of(**given: Any) -> Any:
         {"method": "outlier_suppression"},
         {"method": "token_wise_clipping", "activation_bits": 4, "refine": False},
         {"method": "auto"},
-        {"method": "auto", "refine": True},
+        {"method": "step_size"},
         {"method": "lsq", "epochs": 2},
         {"weights": "gptq", "budget": {"average_bits": 4}},
     ],

@@ -10,7 +10,7 @@ A method is a preset of four independent choices, each of which a recipe may als
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -209,30 +209,26 @@ class OsPlusStep(QuantizeSettings):
 
 
 class AutoStep(QuantizeSettings):
-    """Ours: transform, weights, ranges and steps, each chosen by what it measurably saves."""
+    """Ours: transform, weights and ranges, each chosen by what it measurably saves."""
 
     method: Literal["auto"] = "auto"
     refine: bool = False
-    """True: learn ranges, steps, biases and norms too. Off: it was not shown to pay."""
+    """auto learns nothing by gradient."""
     loss: Literal["mse", "kl"] = "mse"
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Of the reconstruction, as a share: of a row's step for a weight, of itself for a step."""
-    epochs: int = Field(default=6, ge=1)
-    """Of the reconstruction, over the calibration texts."""
 
-    @model_validator(mode="after")
-    def _learning_is_asked_for(self) -> AutoStep:
-        # by their values: a recipe that was written out names every setting
-        usual = {
-            name: type(self).model_fields[name].default for name in ("learning_rate", "epochs")
-        }
-        changed = [name for name, value in usual.items() if getattr(self, name) != value]
-        if changed and not self.refine:
+    @model_validator(mode="before")
+    @classmethod
+    def _learning_was_removed(cls, given: Any) -> Any:
+        names = ("refine", "learning_rate", "epochs")
+        asked = [name for name in names if isinstance(given, dict) and given.get(name)]
+        if asked:
             raise ValueError(
-                f"{changed[0]} is read by the reconstruction alone, which auto leaves out; add "
-                f"refine = true, or remove {changed[0]}"
+                f"{asked[0]} asks auto to learn by gradient, and that stage (the reconstruction) "
+                "was removed, because it was not shown to pay in any metric; remove "
+                f'{", ".join(asked)}, or train through the grids with method = "lsq_plus", '
+                'start = "auto"'
             )
-        return self
+        return given
 
 
 class QatStep(QuantizeSettings):

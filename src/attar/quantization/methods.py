@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attar.quantization.learning.qat import train_quantized
-from attar.quantization.learning.reconstruction import reconstruct
 from attar.quantization.learning.start import chosen_start
 from attar.quantization.learning.step_learning import learn_steps
 from attar.quantization.method import Method
@@ -30,7 +29,7 @@ METHODS: Mapping[str, Method] = {
     "token_wise_clipping": Method(token_wise_clipping, refine=learn_steps),
     "outlier_suppression": Method(token_wise_clipping, transform="gamma", refine=learn_steps),
     "step_size": Method(chosen_start, refine=learn_steps),
-    "auto": Method(auto_ranges, transform="auto", weights="gptq", refine=reconstruct),
+    "auto": Method(auto_ranges, transform="auto", weights="gptq"),
     "lsq": Method(chosen_start, weights="clipped", refine=train_quantized, full_range=True),
     "lsq_plus": Method(chosen_start, weights="clipped", refine=train_quantized, full_range=True),
     "pact": Method(chosen_start, refine=train_quantized),

@@ -60,7 +60,7 @@ def text_passes(step: QuantizeSettings, model: nn.Module) -> float:
     passes = ALWAYS + range_passes(step)
     passes += MOVED * (method.transform_of(step) != "none")
     passes += GPTQ * (method.weights_of(step) == "gptq")
-    if isinstance(step, Clipping | StepSizeStep | AutoStep) and step.refine:
+    if isinstance(step, Clipping | StepSizeStep) and step.refine:
         passes += LEARNED * step.epochs
     return passes + _budget_passes(step, model)
 

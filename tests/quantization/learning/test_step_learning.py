@@ -3,52 +3,20 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 
-import tiny
 from attar.errors import StoppedError
-from attar.models.simulated.qparams import Bits
-from attar.models.structure.ports import use_attar_attention_
-from attar.models.structure.sites import sites_of
-from attar.progress import Progress
-from attar.quantization.calibration.calibrate import calibrate
-from attar.quantization.config import Calibration as CalibrationSettings
-from attar.quantization.config import QuantizeSettings, StepSizeStep, TokenWiseClippingStep
+from attar.quantization.config import StepSizeStep, TokenWiseClippingStep
 from attar.quantization.learning.step_learning import largest_move, learn_steps
-from attar.quantization.method import BitPlan, Problem, Solution
-from attar.quantization.ranges.minmax import minmax
-from attar.quantization.weights.nearest import put_on_grid_, quantize_weights
-from attar.step import StepContext
+from attar.quantization.weights.nearest import put_on_grid_
+from problems import TEXTS, problem_of
 
-TEXTS = CalibrationSettings(data="texts")
 SUMMED = 1e-6
 """Relative; the same float32 errors, summed batch by batch."""
 QUICK = {"model": "m", "calibration": TEXTS, "epochs": 4, "learning_rate": 3e-3}
-
-
-def problem_of(
-    config: QuantizeSettings, *, batches: int = 8, activation: int = 4, seed: int = 0, stop=None
-) -> tuple[Problem, Solution]:
-    """A tiny model after its coarse stage."""
-    model = tiny.tiny_model("bert", seed=seed)
-    use_attar_attention_(model)
-    here = Path()
-    context = StepContext("q", here, here, {}, {}, here, Progress(quiet=True), seed=seed)
-    texts = [tiny.tiny_batch(batch=4, seed=100 * seed + i) for i in range(batches)]
-    calibration = calibrate(model, sites_of(model), texts, context)
-    plan = BitPlan(Bits(weight=8, embedding=8, activation=activation))
-    weights = quantize_weights(model, plan.weight)
-    on_grid = copy.deepcopy(model)
-    put_on_grid_(on_grid, weights)
-    if stop is not None:
-        context = StepContext(
-            "q", here, here, {}, {}, here, Progress(quiet=True), seed=seed, should_stop=stop
-        )
-    problem = Problem(config, context, None, plan, model, on_grid, calibration)
-    return problem, Solution(problem.grids(minmax(problem).ranges), weights, {"alpha": 0.9})
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +74,29 @@ def test_an_epoch_that_helps_held_out_texts_and_harms_all_is_not_kept(seed):
     if fine["rolled_back"]:
         assert list(found.grids) == list(start.grids)
         assert fine["learned"]["after"] == fine["learned"]["before"]
+
+
+@pytest.mark.parametrize("factor", [3, 1 / 3], ids=["too large", "too small"])
+def test_mis_set_steps_are_brought_to_where_the_error_is_least(factor):
+    """The outputs of two ReLUs at 4 bits, all else in float, each with one parameter to find.
+
+    An update of Adam is about its rate, whose mean over a cosine is a half: the rate is that whose
+    travel is twice the way back from three times the step.
+    """
+    epochs, updates = 8, 8 * 6
+    problem, start = problem_of(TokenWiseClippingStep(**QUICK), hidden_act="relu")
+    well_set = [grid for grid in start.grids if grid.kind == "gelu"]
+    assert len(well_set) == 2 and all(grid.zero_point == 0 for grid in well_set)
+    mis_set = [g.model_copy(update={"scale": factor * g.scale}) for g in well_set]
+    way = 2 * max(grid.scale for grid in well_set)
+    config = StepSizeStep(**{**QUICK, "epochs": epochs, "learning_rate": 2 * way / (updates / 2)})
+    found = learn_steps(replace(problem, config=config), replace(start, grids=mis_set))
+    least, before, after = (
+        problem.calibration.output_error(problem.on_grid, grids)
+        for grids in (well_set, mis_set, found.grids)
+    )
+    assert before > 3 * least
+    assert after < 1.2 * least
 
 
 def test_attention_probabilities_keep_their_grids(learned):

@@ -10,7 +10,7 @@ from torch import nn
 
 import tiny
 from attar.errors import ModelError
-from attar.models.simulated.qparams import Bits
+from attar.models.simulated.qparams import Bits, WeightQParams
 from attar.quantization.learning.weights_on_grid import (
     LearnedSteps,
     MinmaxSteps,
@@ -79,6 +79,32 @@ def test_gradients_reach_weights_and_the_steps_of_the_rows_read():
     assert bool(moved[read].any()) and not bool(moved[~read].any())
     dense = model.bert.encoder.layer[0].intermediate.dense
     assert bool((dense.weight.grad != 0).any()) and bool((dense.weight_grid.step.grad != 0).any())
+
+
+def test_a_row_step_has_the_gradient_of_lsq_divided_by_the_size_of_its_row():
+    """Esser et al. (2020): equation 3 of each row, times 1/√(values in the row · Q_P)."""
+    torch.manual_seed(0)
+    weight, upstream = torch.randn(5, 40), torch.randn(5, 40)
+    entry = WeightQParams(
+        fqn="a.weight", kind="linear", bits=3, shape=(5, 40), quant_min=-4, quant_max=3
+    )
+    grid = LearnedSteps(entry, torch.linspace(0.2, 0.6, 5))
+    grid(weight).backward(upstream)
+    v = (weight / grid.step.detach()[:, None]).double()
+    slope = torch.where(v <= -4, -4.0, torch.where(v >= 3, 3.0, v.round() - v))
+    expected = (slope * upstream).sum(1) / (40 * 3) ** 0.5
+    assert grid.step.grad is not None
+    torch.testing.assert_close(grid.step.grad, expected.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_of_zeros_stays_zero():
+    entry = WeightQParams(
+        fqn="a.weight", kind="linear", bits=3, shape=(2, 4), quant_min=-3, quant_max=3
+    )
+    rows = torch.stack([torch.zeros(4), torch.linspace(-1, 1, 4)])
+    found = MinmaxSteps(entry, torch.ones(2))(rows)
+    assert found[0].tolist() == [0, 0, 0, 0]
+    assert float(found[1].abs().max()) == pytest.approx(1)
 
 
 def test_a_kind_of_layer_that_is_not_known_is_refused():

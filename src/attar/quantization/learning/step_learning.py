@@ -63,10 +63,10 @@ def learn_steps(problem: Problem, start: Solution) -> Solution:
     """
     began = time.perf_counter()
     config = problem.config
-    learned, held_out = hold_out(problem, "step sizes are not learned")
+    learned, held_out = _hold_out(problem)
     if not held_out:
         return start
-    quantizers = {site_of(grid): learning_quantizer(grid) for grid in start.grids}
+    quantizers = {site_of(grid): _learning_quantizer(grid) for grid in start.grids}
     with _frozen(problem.on_grid), inserted(problem.on_grid, quantizers):
         stage = _FineStage(problem, list(quantizers.values()))
         before = after = stage.errors(learned, held_out)
@@ -165,18 +165,16 @@ def largest_move(start: Sequence[SiteQParams], found: Sequence[SiteQParams]) -> 
     )
 
 
-def hold_out(problem: Problem, otherwise: str) -> tuple[list[int], list[int]]:
-    """Numbers of the batches to learn from, and of those that judge what was learned.
-
-    Args:
-        otherwise: what the user is told when there is one batch only and none can be held out.
+def _hold_out(problem: Problem) -> tuple[list[int], list[int]]:
+    """Numbers of the batches to learn from, and of those that judge what was learned; none of the
+    latter, and a warning, if there is only one batch.
     """
     calibration, context = problem.calibration, problem.context
     learned, held_out = _split(len(calibration.batches), context.seed)
     if not held_out:
         context.progress.warn(
             f"{context.name}: the {calibration.num_examples} calibration texts are one batch, so "
-            f"none can be held out and {otherwise}; lower calibration.batch_size"
+            "none can be held out and step sizes are not learned; lower calibration.batch_size"
         )
     return learned, held_out
 
@@ -190,7 +188,7 @@ def _split(num_batches: int, seed: int) -> tuple[list[int], list[int]]:
     return sorted(order[num_held_out:]), sorted(order[:num_held_out])
 
 
-def learning_quantizer(grid: SiteQParams) -> SiteQuantizer:
+def _learning_quantizer(grid: SiteQParams) -> SiteQuantizer:
     """LSQ+ where values may be clipped; attention probabilities keep their grid."""
     return FixedQuantizer(grid) if grid.port == NEVER_CLIPPED else LsqPlusQuantizer(grid)
 
