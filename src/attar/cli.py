@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attar.errors import AttarError, UsageError
+from attar.escaping import for_terminal
 
 if TYPE_CHECKING:
     from attar.recipe.outcome.summary import RunSummary
@@ -89,7 +90,7 @@ def check(
     checked = load_recipe(recipe, overrides or ())
     order = list(checked.order)
     text = f"{recipe}: fine; {len(order)} steps: {' → '.join(order)}"
-    _print({"name": checked.name, "steps": order}, text, as_json)
+    _print({"name": checked.name, "steps": order}, for_terminal(text), as_json)
 
 
 @app.command()
@@ -315,7 +316,7 @@ def report(folder: RunFolder, as_json: Json = False, debug: Debug = False) -> No
     from attar.recipe.report_again import report_again
 
     page = report_again(folder)
-    _print({"report": str(page)}, str(page), as_json)
+    _print({"report": str(page)}, for_terminal(page, most=None), as_json)
 
 
 def _run_one_step(
@@ -338,9 +339,11 @@ def _conclude(summary: RunSummary, as_json: bool) -> None:
 
 
 def _print(plain: Any, text: str, as_json: bool, one_line: bool = False) -> None:
-    words = json.dumps(plain, ensure_ascii=False, indent=None if one_line else 2)
+    if as_json:
+        words = json.dumps(plain, ensure_ascii=False, indent=None if one_line else 2)
+        text = "\n".join(for_terminal(line, most=None) for line in words.split("\n"))
     try:
-        print(words if as_json else text, flush=True)
+        print(text, flush=True)
     except BrokenPipeError:
         # The reader has gone (`| head`): the rest has nowhere to go, and the exit code stays that
         # of the work. The descriptor itself is turned, or Python would fail when it flushes at
@@ -356,6 +359,11 @@ def _say_what_the_terminal_cannot() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _print_traceback() -> None:
+    lines = traceback.format_exc().splitlines()
+    print("\n".join(map(for_terminal, lines)), file=sys.stderr)
+
+
 def main() -> None:
     """The `attar` command: run a verb, and turn what it raises into a message and an exit code."""
     _say_what_the_terminal_cannot()
@@ -363,8 +371,8 @@ def main() -> None:
         app()
     except AttarError as error:
         if _debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+            _print_traceback()
+        print("error: " + "\n".join(map(for_terminal, error.lines)), file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except SystemExit as end:
         if end.code == INTERRUPTED_EXIT_CODE:
@@ -374,7 +382,7 @@ def main() -> None:
             )
         raise
     except Exception as bug:
-        traceback.print_exc()
+        _print_traceback()
         print(
             f"\nerror: this is a bug of attar, not of yours ({type(bug).__name__}); "
             "please report it with the lines above",

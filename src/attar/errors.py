@@ -13,9 +13,18 @@ from collections.abc import Sequence
 
 
 class AttarError(Exception):
-    """A mistake or a shortage that a user can mend. Printed without a traceback."""
+    """A mistake or a shortage that a user can mend. Printed without a traceback.
+
+    Args:
+        message: one line; it may quote strangers' text, which is escaped where it is printed.
+        details: lines below it.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: object, details: Sequence[str] = ()) -> None:
+        self.lines = (str(message), *details)
+        super().__init__("\n".join(self.lines))
 
 
 class UsageError(AttarError):
@@ -34,7 +43,7 @@ class RecipeError(AttarError):
         self.mistakes = tuple(mistakes)
         count = len(self.mistakes)
         heading = f"{source}: {count} mistake{'s' if count != 1 else ''}"
-        super().__init__("\n".join([heading, *(f"  - {mistake}" for mistake in self.mistakes)]))
+        super().__init__(heading, [f"  - {mistake}" for mistake in self.mistakes])
 
 
 class ModelError(AttarError):

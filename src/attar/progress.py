@@ -13,6 +13,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from attar.escaping import for_terminal
+
 LINE_EVERY_S = 15.0
 """Seconds between two lines in a log that is not a terminal: often enough to see life, rare enough
 to read."""
@@ -38,7 +40,7 @@ class Task:
     """One countable piece of work. `advance` it; its last words are what `note` was given."""
 
     def __init__(self, sink: Progress, title: str, total: int) -> None:
-        self._sink, self.title, self.total = sink, title, total
+        self._sink, self.title, self.total = sink, for_terminal(title), total
         self.done = 0
         self.text = ""
         self._mark = time.monotonic()
@@ -51,7 +53,7 @@ class Task:
         self._seconds_per_unit = latest if past is None else past + RECENT_WEIGHT * (latest - past)
         self._mark = now
         self.done += units
-        self.text = note or self.text
+        self.text = for_terminal(note) or self.text
         self._sink.refresh(self)
 
     def skip(self, units: int) -> None:
@@ -92,19 +94,18 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        if self._quiet:
-            return
-        if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=self._stream, flush=True)
+        if not self._quiet:
+            self._print(for_terminal(text))
 
     def warn(self, text: str) -> None:
         """A request that was skipped or changed: never silent, even when quiet."""
+        self._print(f"warning: {for_terminal(text)}")
+
+    def _print(self, line: str) -> None:
         if self._bars is not None:
-            self._bars.console.print(f"warning: {text}", markup=False, highlight=False)
+            self._bars.console.print(line, markup=False, highlight=False)
         else:
-            print(f"warning: {text}", file=self._stream, flush=True)
+            print(line, file=self._stream, flush=True)
 
     @contextmanager
     def task(self, title: str, total: int) -> Generator[Task]:
@@ -152,9 +153,9 @@ def _rich_bars(stream: TextIO) -> Any:
     from rich.progress import Progress as Bars
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[words]}", markup=False),
     )
     return Bars(*columns, console=Console(file=stream), transient=True)

@@ -16,11 +16,14 @@ import numpy as np
 
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import NonFiniteError, UsageError
+from attar.escaping import for_terminal
 from attar.models.deployed.runtimes import open_runtime
 from attar.models.task import Task
 
 BATCH_SIZE = 32
 """Texts computed together: larger is no faster on a CPU and holds more memory."""
+MOST_LABEL = 200
+"""Characters of a label in a line for people; JSON has the whole."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Prediction:
     def text(self) -> str:
         """One line for people."""
         share = "" if self.probability is None else f"  {self.probability:.3f}"
-        return f"{self.label}{share}  {self.milliseconds:.1f} ms"
+        return f"{for_terminal(self.label, MOST_LABEL)}{share}  {self.milliseconds:.1f} ms"
 
 
 class Deployed:

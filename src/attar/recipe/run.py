@@ -17,6 +17,7 @@ from typing import Any
 
 from attar.artifacts import RESULT_FILE, read_result, write_json, write_text
 from attar.errors import AttarError, StoppedError, UsageError
+from attar.escaping import for_terminal
 from attar.progress import Progress
 from attar.recipe.keys import Fingerprints
 from attar.recipe.load import parse_recipe, read_text
@@ -231,7 +232,7 @@ def _keep_traceback(folder: Path) -> None:
         write_text(folder / CRASH_FILE, text.encode("utf-8", "backslashreplace").decode())
     except (OSError, AttarError) as error:
         # The crash itself matters more than that its traceback could not be kept.
-        print(f"warning: no {CRASH_FILE} could be written ({error})", file=sys.stderr)
+        print(for_terminal(f"warning: no {CRASH_FILE} could be written ({error})"), file=sys.stderr)
 
 
 def write_sweep(expanded: Expanded, folder: Path) -> dict[str, Any]:

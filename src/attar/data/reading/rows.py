@@ -264,8 +264,8 @@ def check_set_aside(
     raise DataError(
         f"split {split!r} of data {name!r}: {len(set_aside)} of {num_read} rows cannot be used "
         f"({len(set_aside) / num_read:.1%}; max_set_aside allows {limit:.1%}); mend them, or "
-        "raise "
-        "max_set_aside\n" + "\n".join(lines)
+        "raise max_set_aside",
+        lines,
     )
 
 

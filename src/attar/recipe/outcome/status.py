@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 from attar.artifacts import RESULT_FILE, Result, read_result
 from attar.errors import ArtifactError
+from attar.escaping import for_terminal
 from attar.progress import human_seconds
 from attar.recipe.outcome.gates import GateOutcome, read_gates
 from attar.recipe.outcome.sweep import expand
@@ -83,7 +84,7 @@ class Status:
         lines += [f"  gate {'passed' if g.passed else 'MISSED'}: {g.sentence}" for g in self.gates]
         if self.crash is not None:
             lines.append(f"  the last run ended with a bug of attar: {self.crash}")
-        return "\n".join(lines)
+        return "\n".join(map(for_terminal, lines))
 
     def _headline(self) -> str:
         done = sum(step.state == "done" for step in self.steps)

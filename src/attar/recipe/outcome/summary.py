@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attar.escaping import for_terminal
 from attar.progress import human_seconds
 from attar.recipe.outcome.gates import GateOutcome, require_gates
 from attar.report.sections.seeds import SeedComparison, seed_comparisons
@@ -73,4 +74,4 @@ class RunSummary:
         ]
         lines += [line for comparison in self.comparisons for line in comparison.lines]
         lines += [f"gate {'passed' if g.passed else 'MISSED'}: {g.sentence}" for g in self.gates]
-        return "\n".join([*lines, f"all in {self.folder}"])
+        return "\n".join(map(for_terminal, [*lines, f"all in {self.folder}"]))
