@@ -62,6 +62,7 @@ def fine_tuned(
     root: Path,
     *,
     objective: str = "classification",
+    labels: tuple[str, ...] = LABELS,
     spread: float = 8.0,
     uneven_norms: bool = False,
 ) -> Path:
@@ -74,7 +75,7 @@ def fine_tuned(
     import torch
     from safetensors.torch import load_file, save_file
 
-    labels = LABELS if objective == "classification" else ()
+    labels = labels if objective == "classification" else ()
     folder = root / "model"
     tiny.write_tiny_bert(folder, num_labels=max(len(labels), 1))
     tensors = load_file(folder / "model.safetensors")

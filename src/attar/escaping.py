@@ -75,6 +75,19 @@ def for_markdown(text: object, most: int = MOST_CHARACTERS) -> str:
     return re.sub(r"\bwww\.", r"www&#46;", escaped, flags=re.IGNORECASE)
 
 
+def for_markdown_code(text: object, most: int = MOST_CHARACTERS) -> str:
+    """A code span that no backtick inside can end.
+
+    Example:
+        >>> print(for_markdown_code("a`<b>"))
+        `` a`<b> ``
+    """
+    words = _visible(" ".join(shortened(str(text), most).split()))
+    ticks = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
+    pad = " " if "`" in words else ""
+    return f"{ticks}{pad}{words}{pad}{ticks}"
+
+
 def for_yaml(text: object, most: int = MOST_CHARACTERS) -> str:
     """A double-quoted YAML scalar, always a string and always one line.
 

@@ -12,9 +12,10 @@ import tiny
 from attar.artifacts import read_json
 from attar.errors import ArtifactError, GateMissedError, UsageError
 from attar.export.config import ExportStep, Parity
+from attar.export.lineage import lineage_of
 from attar.export.model_card import _cpu_limit
 from attar.export.packed import storage_notes
-from attar.export.run import _data_of, _lineage, export
+from attar.export.run import _data_of, export
 from attar.models.deployed.runtimes import Deployment, Flops
 from attar.models.simulated.packing import size_mib
 from attar.models.simulated.qparams import ModelQParams
@@ -177,7 +178,7 @@ def test_the_texts_are_those_the_model_knows() -> None:
 
 
 def test_the_lineage_goes_back_to_the_first_model() -> None:
-    lines = _lineage("int8", RECIPE)
+    lines = lineage_of("int8", RECIPE)
     assert [line.split("`")[1] for line in lines] == [
         "demo:minilm-l6",
         "teacher",
@@ -191,7 +192,7 @@ def test_the_lineage_goes_back_to_the_first_model() -> None:
 
 def test_a_circle_of_models_ends() -> None:
     steps = {"a": {"run": "train", "model": "b"}, "b": {"run": "train", "model": "a"}}
-    assert len(_lineage("a", {"steps": steps})) <= 3
+    assert len(lineage_of("a", {"steps": steps})) <= 3
 
 
 def test_the_card_says_what_it_is_and_what_was_measured(deployments: Deployments) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import made_up_run
-from attar.report.markdown import markdown_of, plain
+from attar.report.markdown import markdown_of
 from attar.report.reading import read_made
 from attar.report.sections.page import page_of
 
@@ -17,7 +17,3 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head(tmp_path: Path) -> N
     assert len(tables) >= 5
     for lines in tables:
         assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
-
-
-def test_text_cannot_open_a_tag_a_link_or_a_cell() -> None:
-    assert plain("[a](b) | <i>\n# c") == "\\[a\\](b) \\| &lt;i&gt; \\# c"

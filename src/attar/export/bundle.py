@@ -57,15 +57,17 @@ WITH_ATTAR = (
     "model = attar.load(pathlib.Path(__file__).parent)",
     "asked = tuple(sys.argv[1:3])",
     "answer = model.predict([asked if len(asked) == 2 else asked[0]])[0]",
-    "print(answer.label, '' if answer.probability is None else f'{answer.probability:.3f}')",
+    "label = repr(answer.label)[1:-1][:200]  # control characters escaped",
+    "print(label, '' if answer.probability is None else f'{answer.probability:.3f}')",
 )
 """The whole file where torch is the runtime: unpacking is attar's."""
 ANSWER = {
-    "classification": "print(task['label_names'][logits.argmax()], "
+    "classification": "print(repr(task['label_names'][logits.argmax()])[1:-1][:200], "
     "f'{1 / np.exp(logits - logits.max()).sum():.3f}')",
     "regression": "print(f'{logits[0]:.4f}')",
 }
-"""exp(max − max) = 1, so the largest share of the softmax is 1 over the sum."""
+"""exp(max − max) = 1, so the largest share of the softmax is 1 over the sum. Labels are printed as
+`repr` escapes them: control characters would reach the terminal."""
 
 
 def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:

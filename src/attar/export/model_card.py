@@ -1,14 +1,18 @@
 """`README.md` of an exported folder: what it is, what it was made from, and what is not known.
 
 Every figure in it comes from this export's own measurements; accuracy and speed are not among them,
-because they belong to a data set and a machine (`attar evaluate` measures both).
+because they belong to a data set and a machine (`attar evaluate` measures both). So the YAML header
+that the Hugging Face Hub reads has no `model-index`, and no `license`: that of the base model and
+of the data decides, and neither is known here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from attar.artifacts import disk_errors_explained
+from attar.escaping import for_markdown, for_yaml
 from attar.export.fusion_audit import FOUR_BIT, FusionAudit
 from attar.export.parity import ParityResult
 from attar.models.deployed.runtimes import Deployment
@@ -16,6 +20,10 @@ from attar.models.task import Task
 
 CARD_FILE = "README.md"
 RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "safetensors": "attar and torch"}
+LIBRARIES = {"openvino": "openvino", "onnxruntime": "onnx", "safetensors": "attar"}
+"""Format → `library_name` of the Hub."""
+MOST_LABELS, MOST_NAME = 50, 100
+"""Labels listed, and characters of a name."""
 STORED = {
     "packed": "Integers of fewer than 8 bits take their own width in the file; ",
     "int8": "Every integer takes a byte in the file; ",
@@ -38,16 +46,21 @@ def write_model_card(
     audit: FusionAudit,
     size_mib: float,
     numbers: str,
-    lineage: list[str],
+    lineage: Sequence[str],
+    base_model: str | None,
+    datasets: Sequence[str],
 ) -> None:
     """Write the card.
 
     Args:
         numbers: what it computes with, in words, such as `ModelQParams.words`.
-        lineage: one line a step that the model went through, first to last.
+        lineage: one line of Markdown a step that the model went through, first to last.
+        base_model: hub id of the model that the first step started from, if it has one.
+        datasets: hub ids of what it learned from.
     """
     sections = [
-        f"# {name}",
+        _front_matter(deployment, base_model, datasets),
+        f"# {for_markdown(name, MOST_NAME)}",
         _what_it_is(task, deployment, size_mib, numbers),
         "## Use it",
         _usage(deployment),
@@ -62,10 +75,35 @@ def write_model_card(
         (folder / CARD_FILE).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
+def _front_matter(deployment: Deployment, base_model: str | None, datasets: Sequence[str]) -> str:
+    """The metadata that the Hugging Face Hub reads."""
+    library = LIBRARIES[deployment.format]
+    is_quantized = bool(deployment.bits)
+    tags = ["attar", library, *(["quantized", deployment.precision] if is_quantized else [])]
+    fields: dict[str, str | Sequence[str]] = {
+        "library_name": library,
+        "pipeline_tag": "text-classification",  # the Hub's tag of scores too
+        "tags": list(dict.fromkeys(tags)),
+    }
+    if base_model is not None:
+        fields["base_model"] = base_model
+        fields["base_model_relation"] = "quantized" if is_quantized else "finetune"
+    if datasets:
+        fields["datasets"] = datasets
+    lines = [f"{name}: {_yaml(value)}" for name, value in fields.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _yaml(value: str | Sequence[str]) -> str:
+    if isinstance(value, str):
+        return for_yaml(value)
+    return f"[{', '.join(map(for_yaml, value))}]"
+
+
 def _what_it_is(task: Task, deployment: Deployment, size_mib: float, numbers: str) -> str:
     runtime = RUNTIMES[deployment.format]
     answer = (
-        f"one of {len(task.label_names)} labels: {', '.join(task.label_names)}"
+        f"one of {len(task.label_names)} labels: {_listed(task.label_names)}"
         if task.objective == "classification"
         else "a number"
     )
@@ -79,6 +117,12 @@ def _what_it_is(task: Task, deployment: Deployment, size_mib: float, numbers: st
             else ""
         )
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(for_markdown(name, MOST_NAME) for name in names[:MOST_LABELS])
+    left = len(names) - MOST_LABELS
+    return f"{shown} and {left:,} more (`task.json`)" if left > 0 else shown
 
 
 def _usage(deployment: Deployment) -> str:
@@ -124,6 +168,7 @@ def _four_bit(audit: FusionAudit) -> str:
 
 def _limits(task: Task, deployment: Deployment) -> str:
     lines = [
+        "- Its license is not stated: that of the base model and of the training data applies.",
         f"- Texts are cut at {task.max_length} tokens.",
         "- It knows the language and the kind of text it was trained on; elsewhere its "
         "probabilities mean little.",

@@ -18,6 +18,7 @@ from attar.errors import ModelError, UsageError, did_you_mean
 from attar.export.bundle import seal, write_bundle, write_snippet
 from attar.export.config import ExportStep
 from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino, audit_simulated
+from attar.export.lineage import base_model_of, datasets_of, lineage_of
 from attar.export.lowering import FLOAT_SITES, is_quantized
 from attar.export.model_card import write_model_card
 from attar.export.onnxruntime import write_onnx
@@ -84,7 +85,9 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
             audit=audit,
             size_mib=size_mib,
             numbers=_numbers(model_folder),
-            lineage=_lineage(config.model, context.recipe),
+            lineage=lineage_of(config.model, context.recipe),
+            base_model=base_model_of(config.model, context.recipe, context.recipe_folder),
+            datasets=datasets_of(config.model, context.recipe),
         )
         bar.advance(note="described")
     _warn_of_float_products(audit, context)
@@ -191,46 +194,3 @@ def _data_of(model: str, recipe: Mapping[str, Any]) -> str | None:
     named = step.get("data") or calibration.get("data")
     only = list(recipe.get("data", {}))
     return named or (only[0] if len(only) == 1 else None)
-
-
-def _lineage(model: str, recipe: Mapping[str, Any]) -> list[str]:
-    """The chain of steps back to the first model, oldest first."""
-    steps = recipe.get("steps", {})
-    lines: list[str] = []
-    word: Any = model
-    while isinstance(word, str) and word in steps and len(lines) < len(steps):
-        step = steps[word]
-        lines.append(f"`{word}`: {_described(step)}")
-        reference = step.get("model")
-        word = reference.get("from") if isinstance(reference, dict) else reference
-    if isinstance(word, str):
-        lines.append(f"`{word}`: the model everything started from")
-    return lines[::-1]
-
-
-def _described(step: Mapping[str, Any]) -> str:
-    """What one step does, in the recipe's own words."""
-    kind = str(step.get("run"))
-    told = [f"{kind} on data `{step['data']}`" if "data" in step else kind]
-    reference = step.get("model")
-    if isinstance(reference, dict) and "from" in reference:
-        told.append(_changes(reference))
-    if step.get("teacher"):
-        told.append(f"taught by `{step['teacher']}`")
-    if kind == "quantize":
-        calibration = step.get("calibration", {})
-        told.append(f"method {step.get('method')}, calibrated on data `{calibration.get('data')}`")
-    return ", ".join(told)
-
-
-def _changes(reference: Mapping[str, Any]) -> str:
-    """What was made of another model before it was trained."""
-    source = reference["from"]
-    told = [f"starting from `{source}`"]
-    if reference.get("keep_blocks"):
-        kept = ", ".join(map(str, reference["keep_blocks"]))
-        told = [f"keeping blocks {kept} of `{source}`"]
-    for size in ("hidden_size", "intermediate_size", "num_attention_heads"):
-        if reference.get(size):
-            told.append(f"narrowed to {size} {reference[size]}")
-    return ", ".join([*told, *(["with a new head"] if reference.get("new_head") else [])])

