@@ -62,12 +62,13 @@ WITH_ATTAR = (
 )
 """The whole file where torch is the runtime: unpacking is attar's."""
 ANSWER = {
-    "classification": "print(repr(task['label_names'][logits.argmax()])[1:-1][:200], "
-    "f'{1 / np.exp(logits - logits.max()).sum():.3f}')",
-    "regression": "print(f'{logits[0]:.4f}')",
+    "classification": (
+        "label = repr(task['label_names'][logits.argmax()])[1:-1]  # control characters escaped",
+        "print(label[:200], f'{1 / np.exp(logits - logits.max()).sum():.3f}')",
+    ),
+    "regression": ("print(f'{logits[0]:.4f}')",),
 }
-"""exp(max − max) = 1, so the largest share of the softmax is 1 over the sum. Labels are printed as
-`repr` escapes them: control characters would reach the terminal."""
+"""exp(max − max) = 1, so the largest share of the softmax is 1 over the sum."""
 
 
 def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
@@ -96,7 +97,7 @@ def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
 
 
 def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
-    """Write `predict.py`: from a text on the command line to an answer in ten lines."""
+    """Write `predict.py`: from a text on the command line to an answer in a dozen lines."""
     if form == "safetensors":
         (folder / "predict.py").write_text("\n".join(WITH_ATTAR) + "\n", encoding="utf-8")
         return
@@ -113,7 +114,7 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
         "row = tokenizers.Tokenizer.from_file(str(here / 'tokenizer.json')).encode(*sys.argv[1:3])",
         f"inputs = dict(zip(task['input_names'], np.array([{parts}])))",
         *runtime[len(imports) :],
-        ANSWER[task.objective],
+        *ANSWER[task.objective],
     )
     (folder / "predict.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
