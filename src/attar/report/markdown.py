@@ -253,6 +253,6 @@ def _provenance(page: Page) -> list[str]:
     return [
         "## Provenance",
         _table(["step", "run", "key", "time", "peak MiB"], rows, text_columns=3),
-        plain(origin.rests_on),
+        for_markdown(origin.rests_on),
         *([f"Versions: {versions}."] if versions else []),
     ]
