@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -168,6 +169,24 @@ def test_without_biases_os_plus_scales_only(tmp_path):
     for site in sites:
         for candidate in os_plus_candidates(site, found[site.norm.fqn]):
             assert not candidate.shift.any()
+
+
+def test_os_plus_narrows_what_reaches_far_below_zero_as_what_reaches_above(tmp_path):
+    """RMSNorm cannot shift: a channel's reach is that of its farther side. Twelve thresholds, in
+    equal ratios from the widest channel down to where a tenth of them still reaches less."""
+    model = tiny.tiny_model("llama")
+    site = anatomy_of(model).norm_sites[0]
+    rows = observe(model, [site], BATCHES, transforms.context(tmp_path))[site.norm.fqn]
+    rows.low[:16] -= 20
+    reach = [max(float(high), -float(low)) for low, high in zip(rows.low, rows.high, strict=True)]
+    widest, narrow = max(reach), float(np.quantile(np.array(reach), 0.1))
+    assert widest > 20 > narrow
+    candidates = os_plus_candidates(site, rows)
+    assert len(candidates) == 12
+    for number, candidate in enumerate(candidates):
+        threshold = widest * (narrow / widest) ** (number / 11)
+        wanted = torch.tensor([max(1.0, r / threshold) for r in reach], dtype=torch.float64)
+        torch.testing.assert_close(candidate.scale, wanted, rtol=1e-6, atol=0)
 
 
 def test_the_error_of_a_site_is_what_its_readers_lose(seen):

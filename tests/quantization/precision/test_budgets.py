@@ -156,6 +156,20 @@ def test_a_drop_is_measured_on_rows_that_did_not_calibrate(root, monkeypatch):
     assert len(order) == 48
 
 
+def test_the_first_plan_within_the_limit_is_taken_and_none_before_it(root, monkeypatch):
+    scores = [1.0, 0.85, 0.899, 0.9, 0.95]
+    monkeypatch.setattr(LabelledRows, "score", lambda *_: scores.pop(0))
+    budget = simulated.run_quantize(root, budget={"max_accuracy_drop": 0.1}).metrics["budget"]
+    drops = [(point["drop"], point["is_chosen"]) for point in budget["points"][:4]]
+    assert drops == [
+        (pytest.approx(0.15), False),
+        (pytest.approx(0.101), False),
+        (pytest.approx(0.1), True),
+        (None, False),
+    ]
+    assert budget["average_bits"] == budget["points"][2]["average_bits"]
+
+
 def test_an_impossible_drop_is_refused_with_what_is_possible(root, monkeypatch):
     scores = iter([1.0, *([0.5] * 100)])
     monkeypatch.setattr(LabelledRows, "score", lambda *_: next(scores))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +20,7 @@ from attar.progress import Progress
 from attar.quantization.calibration.calibrate import calibrate
 from attar.quantization.calibration.outputs import real_logits
 from attar.quantization.method import BitPlan, Method, Problem
+from attar.quantization.precision.allocate import _site_widths
 from attar.quantization.precision.cost import average_bits, planned_mib, weight_bytes, weights_of
 from attar.quantization.precision.latency import Group, assembled, groups_of
 from attar.quantization.precision.prefix import Prefix
@@ -60,6 +64,65 @@ def test_sensitivities_fall_with_the_width_and_are_small_at_eight_bits(probe):
     for by_width in found.values():
         assert by_width[2] >= by_width[4] >= by_width[8] >= 0
     assert sum(by[8] for by in found.values()) < 0.01 * sum(by[2] for by in found.values())
+
+
+def test_a_sensitivity_is_the_error_of_the_outputs_with_that_tensor_alone_rounded(probe):
+    """Rounded by hand in a copy: one weight of each kind, and one site."""
+    batches = probe.problem.calibration.batches
+    words, linear = "bert.embeddings.word_embeddings", "bert.encoder.layer.1.intermediate.dense"
+
+    def outputs(model) -> list[torch.Tensor]:
+        with torch.no_grad():
+            return [model(**batch).logits.double() for batch in batches]
+
+    def error(model) -> float:
+        pairs = zip(outputs(model), outputs(probe.model), strict=True)
+        return float(torch.cat([ours - theirs for ours, theirs in pairs]).square().mean())
+
+    weights = [
+        weight for weight in weights_of(probe.model) if weight.fqn.startswith((words, linear))
+    ]
+    found = weight_sensitivities(probe, weights, [3])
+    assert len(found) == 2
+    for name, by_width in found.items():
+        model = copy.deepcopy(probe.model)
+        weight = model.get_parameter(name)
+        with torch.no_grad():
+            scale = weight.abs().amax(1, keepdim=True) / 3
+            weight.copy_((weight / scale).round().clamp(-3, 3) * scale)
+        assert by_width[3] == pytest.approx(error(model), rel=1e-4)
+    site = next(s for s in probe.problem.calibration.statistics if s.kind == "gelu")
+    seen = probe.problem.calibration.statistics[site]
+    scale = (seen.mean_high - min(seen.mean_low, 0)) / 7
+    zero = round(-min(seen.mean_low, 0) / scale)
+
+    def rounded(x: torch.Tensor) -> torch.Tensor:
+        return ((x / scale).round() + zero).clamp(0, 7).sub(zero) * scale
+
+    model = copy.deepcopy(probe.model)
+    module = model.get_submodule(site.fqn)
+    module.register_forward_pre_hook(lambda _, args: (rounded(args[0]),))
+    assert site.port == "input"
+    alone = site_sensitivities(probe, [site], [3])[site.name][3]
+    assert alone == pytest.approx(error(model), rel=1e-3)
+
+
+def test_widths_of_sites_keep_their_mean_counted_by_values_and_leave_no_room(probe):
+    """No site can be widened by one step within the budget that is left."""
+    statistics = probe.problem.calibration.statistics
+    widths, mean = [2, 4, 6, 8], 5
+    plan = BitPlan(Bits(weight=8, embedding=8, activation=mean))
+    narrow = replace(probe, problem=replace(probe.problem, plan=plan))
+    found = _site_widths(narrow, widths)
+    counts = {site.name: seen.histogram.num_values for site, seen in statistics.items()}
+    assert found.keys() == counts.keys()
+    assert max(counts.values()) > 5 * min(counts.values())
+    left = mean * sum(counts.values()) - sum(found[name] * n for name, n in counts.items())
+    assert left >= 0
+    wider = dict(itertools.pairwise(widths))
+    steps = [(wider[b] - b) * counts[name] for name, b in found.items() if b in wider]
+    assert steps
+    assert min(steps) > left
 
 
 def test_a_weight_is_itself_again_after_its_sensitivity(probe):

@@ -113,6 +113,27 @@ def test_a_histogram_is_as_good_as_its_values(name):
     assert error_of(x, binned, 4) == pytest.approx(error_of(x, exact, 4), rel=0.01)
 
 
+def grids(low: float, high: float, bits: int) -> list[tuple[float, float]]:
+    """The ends of every grid that the search by widths may choose from, and of some more."""
+    levels, full = 2**bits - 1, max(high, 0.0) - min(low, 0.0)
+    scales = [full * k / 100 / levels for k in range(1, 101)]
+    return [(-zero * s, (levels - zero) * s) for s in scales for zero in range(levels + 1)]
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_histogram_of_few_bins_gives_the_least_error_of_their_middles(bits, seed):
+    """Bins as wide as half a step: one bin counted at its lower end, or given to the next point,
+    is a better range elsewhere."""
+    rng = np.random.default_rng(seed)
+    counts, start = rng.integers(0, 60, size=9), int(rng.integers(-6, -1))
+    bins = Histogram(0, start, counts, float(start), float(start + 9))
+    middles = torch.from_numpy(np.repeat(start + np.arange(9) + 0.5, counts))
+    least = min(error_of(middles, ends, bits) for ends in grids(start, start + 9, bits))
+    found = error_of(middles, range_of_histogram(bins, bits, "grid"), bits)
+    assert found == pytest.approx(least, rel=1e-9)
+
+
 @pytest.mark.parametrize("search", SEARCHES)
 def test_silence_has_a_range_of_no_width(search):
     assert range_of_values(torch.zeros(5), 4, search) == (0, 0)

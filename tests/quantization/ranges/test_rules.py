@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from attar.progress import Progress
 from attar.quantization.calibration.calibrate import Calibration
 from attar.quantization.calibration.observers import SiteStatistics
 from attar.quantization.config import Calibration as CalibrationSettings
-from attar.quantization.config import EmaMinmaxStep, QuantizeSettings, StepSizeStep
+from attar.quantization.config import EmaMinmaxStep, MinmaxStep, QuantizeSettings, StepSizeStep
 from attar.quantization.method import BitPlan, Problem
 from attar.quantization.ranges.ema_minmax import ema_minmax
 from attar.quantization.ranges.mean_3sigma import mean_3sigma
 from attar.quantization.ranges.token_wise_clipping import (
     TokenRanges,
     alpha_of,
+    narrowest_width,
     num_candidates,
 )
 from attar.step import StepContext
@@ -98,6 +100,20 @@ def test_at_alpha_one_nothing_is_clipped():
     x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
     found = TokenRanges.of(calibration(tokens=[x[:20], x[20:]])).at(0)[SITE]
     assert found == (float(x.min()), float(x.max()))
+
+
+def test_zero_stays_in_a_range_that_is_clipped_down_to_one_side_of_it():
+    """Every token of these lies above zero, or every one below: zero is on each grid."""
+    steps = torch.arange(1.0, 102.0)[:, None]
+    for tokens, ends in ((steps, (0, 51)), (-steps, (-51, 0))):
+        ranges = TokenRanges.of(calibration(tokens=[tokens]))
+        assert ranges.at(50)[SITE] == pytest.approx(ends, abs=1e-9)
+
+
+def test_the_narrowest_site_decides_how_many_alphas_are_tried():
+    whole = problem(MinmaxStep(model="m", calibration=TEXTS), torch.ones(3, 2))
+    plan = BitPlan(Bits(weight=8, embedding=8, activation=6), {SITE.name: 4})
+    assert narrowest_width(replace(whole, plan=plan)) == 4
 
 
 def test_probabilities_are_never_clipped():

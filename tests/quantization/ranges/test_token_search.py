@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,19 @@ import tiny
 from attar.models.simulated.qparams import Bits
 from attar.models.simulated.quantized import Quantizer, site_of
 from attar.models.structure.ports import inserted, use_attar_attention_
-from attar.models.structure.sites import sites_of
+from attar.models.structure.sites import Site, sites_of
 from attar.progress import Progress
 from attar.quantization.calibration.calibrate import calibrate
 from attar.quantization.calibration.rounding import Rounding
 from attar.quantization.config import QuantizeStep
 from attar.quantization.method import BitPlan, Problem
 from attar.quantization.ranges.minmax import minmax
-from attar.quantization.ranges.omse import omse
-from attar.quantization.ranges.token_wise_clipping import TokenRanges, token_wise_clipping
+from attar.quantization.ranges.omse import omse, range_of_histogram, range_of_values
+from attar.quantization.ranges.token_wise_clipping import (
+    TokenRanges,
+    alpha_of,
+    token_wise_clipping,
+)
 from attar.quantization.solve import simulated
 from attar.quantization.weights.nearest import quantize_weights
 from attar.step import StepContext
@@ -59,6 +64,8 @@ def test_giving_up_early_changes_nothing_about_the_winner(loss):
     assert quick.ranges == whole.ranges
     quick_found, whole_found = quick.details["clipping"], whole.details["clipping"]
     assert quick_found["output_error"] == whole_found["output_error"]
+    tried = [candidate["alpha"] for candidate in whole_found["candidates"]]
+    assert tried == [alpha_of(number) for number in range(NUM_TRIED)]
     assert all(candidate["is_whole"] for candidate in whole_found["candidates"])
     assert not all(candidate["is_whole"] for candidate in quick_found["candidates"])
     for bound, full in zip(quick_found["candidates"], whole_found["candidates"], strict=True):
@@ -81,6 +88,28 @@ def test_an_alpha_a_kind_is_never_worse_than_one_for_all():
     assert found["output_error"] < everywhere["output_error"]
     assert "attention_probs" not in found["alpha_of_kinds"]
     assert found["num_passes"] <= NUM_TRIED + 8 * len(found["alpha_of_kinds"])
+
+
+def test_an_alpha_a_kind_is_what_a_plain_search_finds_and_what_is_handed_out():
+    """From the best α for all, each kind in turn by 8, 4, 2 and 1 hundredths down and up; a move is
+    kept where the whole error of the outputs falls."""
+    problem = make_problem(alpha="per_kind")
+    answer = token_wise_clipping(problem)
+    found, ranges = answer.details["clipping"], TokenRanges.of(problem.calibration)
+    everywhere = [problem.output_error(ranges.at(number)) for number in range(NUM_TRIED)]
+    error, start = min(everywhere), everywhere.index(min(everywhere))
+    best = dict.fromkeys(found["alpha_of_kinds"], start)
+    for move in (8, 4, 2, 1):
+        for kind in best:
+            here = best[kind]
+            for number in (here - move, here + move):
+                moved = {**best, kind: number}
+                if 0 <= number < 100 and problem.output_error(ranges.at(start, moved)) < error:
+                    best, error = moved, problem.output_error(ranges.at(start, moved))
+    assert len(set(best.values())) > 2
+    assert found["alpha_of_kinds"] == {kind: alpha_of(number) for kind, number in best.items()}
+    assert found["output_error"] == error
+    assert answer.ranges == ranges.at(start, best)
 
 
 def test_an_error_up_to_a_limit_is_whole_or_proves_that_it_is_larger():
@@ -131,14 +160,31 @@ def test_outputs_are_those_of_the_quantizers():
             assert torch.equal(problem.on_grid(**batch).logits, logits)
 
 
-@pytest.mark.parametrize("on", ["values", "histogram"])
 @pytest.mark.parametrize("search", ["grid", "golden_section"])
-def test_omse_has_a_range_for_every_site_within_its_values(search, on):
-    problem = make_problem(method="omse", search=search, on=on)
+def test_omse_on_values_is_the_mean_of_the_batches_optima_at_the_width_of_each_site(search):
+    problem = make_problem(method="omse", search=search, on="values")
+    sites = list(problem.calibration.statistics)
+    problem = replace(problem, plan=replace(problem.plan, of_sites={sites[0].name: 3}))
+    seen: dict[Site, list[torch.Tensor]] = {site: [] for site in sites}
+    problem.calibration.watch(problem.model, {s: seen[s].append for s in sites}, "values")
     found = omse(problem)
-    seen = problem.calibration.statistics
+    assert found.details["omse"]["on"] == "values"
     assert found.ranges.keys() == seen.keys()
-    assert found.details["omse"]["on"] == on
-    for site, (low, high) in found.ranges.items():
-        width = max(seen[site].high, 0) - min(seen[site].low, 0)
-        assert 0 < high - low <= width * (1 + 1e-6), site
+    for site, batches in seen.items():
+        assert len(batches) == 4
+        ends = [range_of_values(values, 3 if site == sites[0] else 5, search) for values in batches]
+        means = [sum(side) / 4 for side in zip(*ends, strict=True)]
+        assert found.ranges[site] == pytest.approx(means, rel=1e-12, abs=1e-12), site
+
+
+@pytest.mark.parametrize("search", ["grid", "golden_section"])
+def test_omse_on_histograms_is_the_optimum_of_all_values_at_the_width_of_each_site(search):
+    problem = make_problem(method="omse", search=search, on="histogram")
+    sites = list(problem.calibration.statistics)
+    problem = replace(problem, plan=replace(problem.plan, of_sites={sites[0].name: 3}))
+    found = omse(problem)
+    assert found.details["omse"]["on"] == "histogram"
+    assert found.ranges.keys() == problem.calibration.statistics.keys()
+    for site, seen in problem.calibration.statistics.items():
+        bits = 3 if site == sites[0] else 5
+        assert found.ranges[site] == range_of_histogram(seen.histogram, bits, search), site
