@@ -70,6 +70,7 @@ def test_a_planted_dimension_stands_to_the_right_of_everything_else(tmp_path: Pa
             norm.weight[PLANTED] = 60.0
 
     found = run_study(tmp_path, "histograms", change=planted)
+    assert [row["layer"] for row in found.rows] == [0, 1, 2]
     for row in found.rows:
         assert row["largest"] > 20 * row["median"]
         assert 0 < sum(row["counts"][-4:]) <= row["values"] / HIDDEN

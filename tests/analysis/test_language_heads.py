@@ -77,6 +77,7 @@ def test_classes_named_by_words_are_watched_in_the_template_with_the_words(
     (batch,) = named.read_by(loaded, [{"input_ids": torch.zeros(2, 1)}])
     assert read[BartDecoder] == set(map(tuple, batch["decoder_input_ids"].tolist()))
     before = prompts(place / "bart", ["film:"], 8).ids.tolist()
+    assert read[BartEncoder]
     assert all(list(row[: len(before)]) == before for row in read[BartEncoder])
 
 

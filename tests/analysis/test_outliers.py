@@ -205,6 +205,7 @@ def test_shares_of_carriers_and_of_tokens_are_shares(tmp_path: Path) -> None:
     found = run_study(tmp_path, "outlier_tokens", change=planted, top_share=1.0)
     for dimension in ("any", PLANTED):
         rows = [row for row in found.rows if row["dimension"] == dimension]
+        assert len(rows) == 8
         for row in rows:  # of all tokens, each word carries as often as it occurs
             assert row["share"] == pytest.approx(row["share_of_tokens"])
         shares = [row["share"] for row in rows]

@@ -73,7 +73,8 @@ def test_every_row_gives_its_copies_in_order(place: Path, tmp_path: Path) -> Non
 def test_with_probability_0_the_rows_are_their_sources(place: Path, tmp_path: Path) -> None:
     metrics = augmented(place, tmp_path, probability=0.0)
     rows = train_rows(place)
-    assert all(line["texts"] == [rows[line["row"]]["text"]] for line in lines_of(tmp_path))
+    lines = lines_of(tmp_path)
+    assert [line["texts"] for line in lines] == [[row["text"]] for row in rows for _ in range(3)]
     assert (metrics["words_replaced_ratio"], metrics["forwards"]) == (0, 0)
 
 

@@ -124,6 +124,7 @@ def test_factors_are_named_and_can_be_inserted_again_before_loading():
     insert_factors_(empty, named)
     assert factored_activations(empty) == named
     ones = [module.factor for module in empty.modules() if isinstance(module, ChannelFactor)]
+    assert len(ones) == len(named)
     assert all(bool((factor == 1).all()) for factor in ones)
     empty.load_state_dict(model.state_dict())
     assert transforms.change(transforms.outputs(model), transforms.outputs(empty)) == 0

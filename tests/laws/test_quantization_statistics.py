@@ -130,3 +130,11 @@ def test_a_value_that_is_not_finite_is_noticed():
     statistics = SiteStatistics()
     statistics.add(torch.tensor([1.0, float("nan")]))
     assert not statistics.is_finite
+
+
+def test_values_are_taken_to_lie_evenly_inside_their_bin():
+    bins = Histogram(0, 0, np.array([4, 0, 8]), 0.0, 3.0)
+    shares = [0.0, 1 / 12, 1 / 4, 1 / 3, 5 / 12, 2 / 3, 1.0]
+    assert [bins.quantile(share) for share in shares] == pytest.approx(
+        [0.0, 0.25, 0.75, 1.0, 2.125, 2.5, 3.0]
+    )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from attar.progress import Progress
+from attar.quantization.calibration.calibrate import TEXTS_KEY, Calibration
 from attar.quantization.calibration.observers import Observer, RealTokens, SiteStatistics
+from attar.step import StepContext
 
 POISON = 1e9
 MASKS = {
@@ -68,6 +73,34 @@ def test_a_batch_of_padding_alone_adds_nothing():
 def test_a_tensor_of_another_shape_than_the_mask_is_refused(mask):
     with pytest.raises(ValueError, match="the batch's mask"):
         observe(torch.zeros(2, 7, 3), mask)
+
+
+def test_the_error_of_outputs_is_the_mean_square_or_the_kl_from_float_to_quantized() -> None:
+    """Of batches of different sizes: every text counts alike."""
+    random = torch.Generator().manual_seed(0)
+    floats, found = ([torch.randn(n, 3, generator=random) * 2 for n in (5, 2)] for _ in range(2))
+    here = Path()
+    context = StepContext("int8", here, here, {}, {}, here, Progress(quiet=True))
+    known = Calibration([{}, {}], {}, floats, 0.0, context)
+    ours, theirs = torch.cat(found).double(), torch.cat(floats).double()
+    assert known.error_of(found) == pytest.approx(float((ours - theirs).square().mean()))
+    p, q = theirs.softmax(-1), ours.softmax(-1)
+    kl = float((p * (p / q).log()).sum(-1).mean())
+    assert known.error_of(found, "kl") == pytest.approx(kl)
+    assert known.error_of([found[1]], numbers=[1]) == pytest.approx(
+        float((ours[5:] - theirs[5:]).square().mean())
+    )
+
+
+def test_tokens_of_both_sides_count_and_padding_of_neither() -> None:
+    source = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    target = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    batch = {"input_ids": source, "attention_mask": source, "decoder_attention_mask": target}
+    packed = {"input_ids": source, TEXTS_KEY: torch.tensor([[1, 1, 2], [3, 0, 0]])}
+    here = Path()
+    context = StepContext("int8", here, here, {}, {}, here, Progress(quiet=True))
+    known = Calibration([batch, packed], {}, [], 0.0, context)
+    assert (known.num_examples, known.num_tokens) == (4, 4 + 6 + 4)
 
 
 def test_the_range_of_batches_is_the_mean_of_their_ends():

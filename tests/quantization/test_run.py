@@ -142,6 +142,7 @@ def test_a_lower_percentile_gives_narrower_ranges(made):
         simulated.run_quantize(root, method="percentile", percentile=share).metrics["sites"]
         for share in (0.9, 0.999, 1.0)
     ]
+    assert len(runs[0]) == 18
     for name in runs[0]:
         widths = [run[name]["high"] - run[name]["low"] for run in runs]
         assert widths == sorted(widths)

@@ -98,6 +98,7 @@ def test_factors_behind_activations_come_back_with_the_weights(factored):
     loaded = load_simulated(factored.folder).model
     assert factored_activations(loaded) == named
     factors = [m.factor for m in loaded.modules() if isinstance(m, ChannelFactor)]
+    assert len(factors) == len(named)
     assert all(not torch.equal(factor, torch.ones_like(factor)) for factor in factors)
     # without quantizers: random words reach beyond what the calibration texts showed
     plain = load_simulated(factored.folder, skip_kinds=SITE_KINDS).model

@@ -17,7 +17,7 @@ from attar.models.simulated.quantized import Quantizer, site_of
 from attar.models.structure.ports import inserted, use_attar_attention_
 from attar.models.structure.sites import Site, sites_of
 from attar.progress import Progress
-from attar.quantization.calibration.calibrate import calibrate
+from attar.quantization.calibration.calibrate import calibrate, site_sqnr
 from attar.quantization.calibration.rounding import Rounding
 from attar.quantization.config import QuantizeStep
 from attar.quantization.method import BitPlan, Problem
@@ -158,6 +158,19 @@ def test_outputs_are_those_of_the_quantizers():
     with torch.no_grad(), inserted(problem.on_grid, quantizers):
         for batch, logits in zip(problem.calibration.batches, found, strict=True):
             assert torch.equal(problem.on_grid(**batch).logits, logits)
+
+
+def test_decibels_of_a_site_are_its_values_over_their_error():
+    problem = make_problem(bits=3)
+    grids = problem.grids(minmax(problem).ranges)
+    found = site_sqnr(problem.model, grids, problem.calibration)
+    site, grid = site_of(grids[3]), grids[3]
+    seen: list[torch.Tensor] = []
+    problem.calibration.watch(problem.model, {site: seen.append}, "values")
+    x = torch.cat(seen).double()
+    integers = ((x / grid.scale).round() + grid.zero_point).clamp(grid.quant_min, grid.quant_max)
+    error = (integers - grid.zero_point) * grid.scale - x
+    assert found[site.name] == pytest.approx(20 * math.log10(x.norm() / error.norm()), rel=1e-5)
 
 
 @pytest.mark.parametrize("search", ["grid", "golden_section"])
