@@ -31,7 +31,8 @@ MINUS = "\N{MINUS SIGN}"
         ),
         (
             (0.0, 0.0, 0.0),
-            "int8 is level with student (95 % interval 0.00 … 0.00, n = 1,104): inside the noise.",
+            "int8 is level with student (no difference on n = 1,104 rows; at 95 % confidence on "
+            "below 0.27 % of all): inside the noise.",
         ),
         (
             (0.0003, 0.0001, 0.0006),
@@ -44,6 +45,22 @@ def test_sentence_says_size_side_interval_and_verdict(
     figures: tuple[float, float, float], words: str
 ) -> None:
     assert sentence("int8", "student", "accuracy", Difference(*figures, 1104)) == words
+
+
+def test_a_narrow_interval_of_a_language_metric_is_told_with_four_decimals() -> None:
+    narrow, wide = Difference(0.012, 0.0056, 0.0184, 40), Difference(0.012, 0.0001, 0.0239, 40)
+    assert "by 0.0120 nats a token (95 % interval +0.0056 … +0.0184," in sentence(
+        "a", "b", "nll", narrow
+    )
+    assert "by 0.012 nats a token (95 % interval 0.000 … +0.024," in sentence("a", "b", "nll", wide)
+
+
+@pytest.mark.parametrize("metric", ["nll", "perplexity", "bits_per_byte"])
+def test_more_of_a_language_metric_is_worse(metric: str) -> None:
+    more = Difference(0.2, 0.1, 0.3, 40)
+    assert sentence("a", "b", metric, more).startswith("a is worse than b by 0.200 ")
+    less = Difference(-0.2, -0.3, -0.1, 40)
+    assert sentence("a", "b", metric, less).startswith("a is better than b by 0.200 ")
 
 
 def test_sentence_names_every_metric_but_accuracy() -> None:

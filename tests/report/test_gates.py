@@ -46,3 +46,16 @@ def test_over_the_runs_of_a_sweep_the_mean_counts(tmp_path: Path) -> None:
     mean = 0.7391 + (0.0 + 0.006 - 0.004) / 3
     assert measured_value(made, "scores.deploy.accuracy") == pytest.approx(mean)
     assert measured_value(made, "scores.deploy@seed=1.accuracy") == pytest.approx(0.7451)
+
+
+def test_one_point_is_a_point(tmp_path: Path) -> None:
+    made = read_made(made_up_run.write_run(tmp_path), made_up_run.recipe())
+    conditions = []
+    for drop in (0.01, 0.004, 0.02):
+        gate = {
+            "metric": "scores.deploy.accuracy",
+            "of": "scores.student.accuracy",
+            "max_drop": drop,
+        }
+        conditions.append(gates(made, {"gates": [gate]})[0].condition.partition(" below ")[0])
+    assert conditions == ["at most 1 point", "at most 0.4 points", "at most 2 points"]

@@ -73,3 +73,66 @@ def test_without_an_evaluation_the_headline_says_what_is_missing(tmp_path: Path)
 def test_tiles_count_the_gates_met(tmp_path: Path) -> None:
     tile = headline_of(made_up_run.write_run(tmp_path)).tiles[-1]
     assert (tile.value, tile.detail) == ("1 of 2", "missed: scores.deploy.size_mib")
+
+
+def test_a_model_at_chance_is_called_so_and_not_praised_for_being_equal(tmp_path: Path) -> None:
+    """52.5 % of 120 texts where one answer is right in 50 %: no model learned anything."""
+    models = {n: (*f[:2], 0.525, *f[3:]) for n, f in made_up_run.MODELS.items()}
+    metrics = made_up_run.evaluate_metrics(models)
+    metrics["data"]["chance"] = {"accuracy": 0.5}
+    for figures in metrics["models"].values():
+        figures["accuracy"] |= {"ci95": [0.433, 0.617], "n": 120}
+    said = sentence(with_scores(tmp_path, metrics))
+    assert "equal" not in said
+    assert (
+        "both at chance in accuracy (52.5 %, where one answer to every text scores 50.0 %)" in said
+    )
+
+
+def test_a_model_that_fell_to_chance_is_told_beside_its_loss(tmp_path: Path) -> None:
+    models = dict(made_up_run.MODELS)
+    models["deploy"] = (*models["deploy"][:2], 0.51, *models["deploy"][3:])
+    metrics = made_up_run.evaluate_metrics(models)
+    metrics["data"]["chance"] = {"accuracy": 0.5}
+    metrics["models"]["deploy"]["accuracy"]["ci95"] = [0.48, 0.54]
+    said = sentence(with_scores(tmp_path, metrics))
+    assert "23.9 points lower in accuracy (outside the noise), deploy at chance (51.0 %" in said
+    metrics["models"]["deploy"]["accuracy"]["ci95"] = [0.501, 0.54]
+    assert "chance" not in sentence(with_scores(tmp_path / "above", metrics))
+
+
+def test_no_difference_on_120_texts_is_told_with_what_it_leaves_open(tmp_path: Path) -> None:
+    models = {n: (*f[:2], 0.9, *f[3:]) for n, f in made_up_run.MODELS.items()}
+    metrics = made_up_run.evaluate_metrics(models)
+    for difference in metrics["differences"]:
+        difference |= {"value": 0.0, "ci95": [0.0, 0.0], "n": 120}
+    assert (
+        "equal in accuracy (no difference on 120 texts; at 95 % confidence on below 2.5 % of all)"
+    ) in sentence(with_scores(tmp_path, metrics))
+
+
+def test_a_deployed_model_that_was_not_timed_is_not_the_fastest(tmp_path: Path) -> None:
+    metrics = made_up_run.evaluate_metrics()
+    del metrics["models"]["deploy"]["latency"], metrics["models"]["deploy"]["latency_ms"]
+    assert headline_of(with_scores(tmp_path, metrics)).product == "deploy_ort"
+
+
+def test_the_verdict_is_that_of_the_metric_that_is_told(tmp_path: Path) -> None:
+    metrics = made_up_run.evaluate_metrics()
+    told = {d["metric"] for d in metrics["differences"]}
+    assert told == {"accuracy"}
+    others = [
+        d | {"metric": "f1", "within_noise": not d["within_noise"]} for d in metrics["differences"]
+    ]
+    metrics["differences"] = [*others, *metrics["differences"]]
+    assert "lower in accuracy (inside the noise)" in sentence(with_scores(tmp_path, metrics))
+
+
+def test_a_gate_that_was_not_measured_is_not_told_as_missed(tmp_path: Path) -> None:
+    gates = [
+        {"metric": "scores.deploy.accuracy", "at_least": 0.1},
+        {"metric": "scores.deploy.f2", "at_least": 0.1},
+    ]
+    inputs = made_up_run.write_run(tmp_path)
+    tile = headline_of(inputs, made_up_run.recipe(gates=gates)).tiles[-1]
+    assert (tile.value, tile.detail) == ("1 of 2", "1 not measured")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.report.charts.labels import (
@@ -23,6 +23,7 @@ def anchor(name: str, x: float, y: float) -> Anchor:
     return Anchor(name, x, y, Box(x - 7, y - 40, x + 7, y + 40))
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.lists(
         st.tuples(st.floats(0, 490), st.floats(0, 258)),

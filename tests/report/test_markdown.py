@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import made_up_run
+import made_up_studies
 from attar.report.markdown import markdown_of
 from attar.report.reading import read_made
 from attar.report.sections.page import page_of
@@ -17,3 +19,14 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head(tmp_path: Path) -> N
     assert len(tables) >= 5
     for lines in tables:
         assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_the_sizes_of_all_18_settings_stand_in_the_twin(tmp_path: Path) -> None:
+    inputs = {"sizes": made_up_studies.write_study(tmp_path, "sizes")}
+    file = inputs["sizes"] / "study.json"
+    content = json.loads(file.read_text())
+    content["rows"] = [{**content["rows"][0], "model": f"m{n}"} for n in range(18)]
+    file.write_text(json.dumps(content))
+    text = markdown_of(page_of(read_made(inputs, {}), {}))
+    assert "| m17 |" in text
+    assert "the first" not in text

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attar.numerics.metrics import LANGUAGE
-from attar.numerics.statistics import Bootstrapped, Difference, paired_bootstrap
+from attar.numerics.statistics import Bootstrapped, Difference, most_unseen, paired_bootstrap
 
 LANGUAGE_UNITS = {
     "nll": "nats a token",
@@ -72,9 +72,17 @@ def sentence(model: str, against: str, metric: str, difference: Difference) -> s
         unit = "point" if float(size) == 1 else "points"
         side = "above" if value > 0 else "below"
         claim = f"{model} is {size} {unit}{of_metric} {side} {against}"
+    if low == value == high == 0:
+        return f"{claim} ({_no_row_differs(difference.n)}): inside the noise."
     interval = f"{_signed(low, decimals)} … {_signed(high, decimals)}"
     verdict = "inside the noise" if difference.within_noise else "outside the noise"
     return f"{claim} (95 % interval {interval}, n = {difference.n:,}): {verdict}."
+
+
+def _no_row_differs(rows: int) -> str:
+    """What was not seen in n rows may still happen: the bootstrap's [0, 0] would hide that."""
+    most = 100 * most_unseen(rows)
+    return f"no difference on n = {rows:,} rows; at 95 % confidence on below {most:.2g} % of all"
 
 
 def _language_sentence(model: str, against: str, metric: str, difference: Difference) -> str:

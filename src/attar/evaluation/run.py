@@ -41,6 +41,7 @@ from attar.evaluation.speed import first_float, measure_latency
 from attar.evaluation.written import bootstrapped_scores, write_all, write_texts
 from attar.models.sources.references import resolve_model
 from attar.models.task import Task
+from attar.numerics.metrics import constant_score
 from attar.numerics.statistics import Bootstrapped, bootstrap_interval
 from attar.seeds import derive_seed
 from attar.step import StepContext
@@ -189,6 +190,9 @@ def _describe(data: TextData, split_name: str, split: Split) -> dict[str, Any]:
         "rows": len(split),
         "label_names": list(data.label_names),
         "metrics": list(data.metrics),
+        "chance": {metric: constant_score(metric, split.labels) for metric in data.metrics}
+        if data.objective in ("classification", "regression")
+        else {},
     }
 
 

@@ -17,6 +17,7 @@ from attar.export.fusion_audit import FOUR_BIT, FusionAudit
 from attar.export.parity import ParityResult
 from attar.models.deployed.runtimes import Deployment
 from attar.models.task import Task
+from attar.numerics.statistics import most_unseen
 
 CARD_FILE = "README.md"
 RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "safetensors": "attar and torch"}
@@ -67,7 +68,7 @@ def write_model_card(
         "## How it was made",
         "\n".join(f"{number}. {line}" for number, line in enumerate(lineage, 1)) or "Not recorded.",
         "## Measured at export",
-        _figures(parity, audit),
+        _figures(task, parity, audit),
         "## Limits",
         _limits(task, deployment),
     ]
@@ -140,7 +141,7 @@ def _usage(deployment: Deployment) -> str:
     )
 
 
-def _figures(parity: ParityResult, audit: FusionAudit) -> str:
+def _figures(task: Task, parity: ParityResult, audit: FusionAudit) -> str:
     counts = audit.as_metrics()
     lines = [
         f"- {counts['num_int8']} of {counts['num_matmuls']} matrix products run in 8 bits on the "
@@ -149,9 +150,9 @@ def _figures(parity: ParityResult, audit: FusionAudit) -> str:
     if parity.error_ratio is not None:  # there is a quantization error to measure by
         lines.append(
             f"- On {parity.examples} texts the deployed logits differ from the simulated ones by "
-            f"{parity.relative_error:.2f} of the quantization error; {parity.label_flips:.1%} of "
-            f"the labels differ. Its own distance to float is {parity.error_ratio:.2f} of the "
-            "simulated model's (`parity.json`)."
+            f"{parity.relative_error:.2f} of the quantization error{_flips(parity, task)}. Its own "
+            f"distance to float is {parity.error_ratio:.2f} of the simulated model's "
+            "(`parity.json`)."
         )
     else:
         lines.append(
@@ -159,6 +160,16 @@ def _figures(parity: ParityResult, audit: FusionAudit) -> str:
             f"{parity.max_difference:.1e} (`parity.json`)."
         )
     return "\n".join(lines)
+
+
+def _flips(parity: ParityResult, task: Task) -> str:
+    """How many labels differ; none of n says no more than below a share of about 3/n."""
+    if task.objective == "regression":
+        return ""
+    if parity.label_flips:
+        return f"; {parity.label_flips:.1%} of the labels differ"
+    most = 100 * most_unseen(parity.examples)
+    return f"; no label differs (at 95 % confidence, below {most:.2g} % of all do)"
 
 
 def _four_bit(audit: FusionAudit) -> str:

@@ -200,6 +200,24 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
+def constant_score(metric: str, labels: ArrayLike) -> float | None:
+    """What the best constant answer scores: a model no better than that is at chance.
+
+    The share of the most frequent class for accuracy, that of always answering class 1 for F1, and
+    0 for correlations; None for metrics of texts.
+
+    Example:
+        >>> constant_score("accuracy", [1, 1, 1, 0]), constant_score("matthews", [1, 1, 1, 0])
+        (0.75, 0.0)
+    """
+    known = np.asarray(labels)
+    if metric == "accuracy":
+        return float(np.unique(known, return_counts=True)[1].max() / len(known))
+    if metric == "f1":
+        return f1(np.ones_like(known), known)
+    return 0.0 if metric in METRICS else None
+
+
 def _on_all_rows(metric: CountsMetric, predictions: ArrayLike, labels: ArrayLike) -> float:
     """The metric on the data as they are: every row drawn once."""
     predicted, labelled = np.asarray(predictions), np.asarray(labels)

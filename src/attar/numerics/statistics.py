@@ -152,6 +152,19 @@ def paired_bootstrap(
     return Difference(model.value - against.value, low, high, model.draw[1])
 
 
+def most_unseen(rows: int, level: float = LEVEL) -> float:
+    """The largest share that something may have of which `rows` rows show none.
+
+    The exact binomial limit for 0 of n, 1 − (1 − level)^(1/n), about 3/n at 95 % (the rule of
+    three).
+
+    Example:
+        >>> round(most_unseen(120), 4)
+        0.0247
+    """
+    return float(1.0 - (1.0 - level) ** (1.0 / rows))
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Mean, sample standard deviation, maximum and number of runs that differ in their seed alone.
 

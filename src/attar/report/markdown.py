@@ -23,7 +23,7 @@ from attar.report.sections.measured import FORM_WORDS, ModelRow
 from attar.report.sections.page import Page
 
 WORST_SITES = 8
-STUDY_ROWS = 16
+STUDY_ROWS = 24
 """Rows of a study's table; report.json has all."""
 
 

@@ -105,6 +105,17 @@ def interval_text(metric: str, low: float | None, high: float | None) -> str:
     return f"{ends[0]} to {ends[1]}"
 
 
+def points_text(difference: float) -> str:
+    """A difference of qualities in points.
+
+    Example:
+        >>> points_text(0.01), points_text(0.004)
+        ('1 point', '0.4 points')
+    """
+    shown = f"{difference * 100:.3g}"
+    return f"{shown} {'point' if shown == '1' else 'points'}"
+
+
 def change_text(metric: str, change: float) -> str:
     """A difference in quality, in words.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from attar.extras import require
 from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT
 from attar.report.sections.training import Curve
 
@@ -49,8 +50,7 @@ def curves_svg(
         scale=alt.Scale(domain=[low, high], nice=False, zero=False),
         axis=alt.Axis(
             title=f"{title}, %" if is_share else title,
-            labelExpr=f"format(datum.value{' * 100' if is_share else ''}, '.3~g')",
-            tickCount=5,
+            **ticked(low, high, 5, metric, is_share=is_share),
             titleAngle=0,
             titleAlign="left",
             titleAnchor="start",

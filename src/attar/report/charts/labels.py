@@ -27,6 +27,7 @@ RINGS_PX = (12, 20, 30, 44, 60, 80, 104, 132, 164)
 DIRECTIONS = 16
 LEADER_FROM_PX = 18
 """A label this far from its point gets a line to it."""
+MARK_LENGTH = 2
 LONGEST_LABEL = 26
 """Characters; a longer name is cut in the picture and given in full in the table."""
 
@@ -87,14 +88,19 @@ class Placed:
 
 
 def shortened(text: str) -> str:
-    """A name that fits a picture: printable characters only, the middle of a long one cut out.
+    """A name that fits a picture: printable characters only, the middle of a long one cut out,
+    and quotation marks around a lone punctuation mark, which would look like a speck.
 
     Example:
-        >>> shortened("student"), shortened("x" * 40)
-        ('student', 'xxxxxxxxxxxxx…xxxxxxxxxxxx')
+        >>> shortened("student"), shortened("x" * 40), shortened(".")
+        ('student', 'xxxxxxxxxxxxx…xxxxxxxxxxxx', '“.”')
     """
     plain = "".join(" " if unicodedata.category(letter)[0] == "C" else letter for letter in text)
-    plain = " ".join(plain.split()) or "?"
+    plain = " ".join(plain.split())
+    if not plain:
+        return "?"
+    if len(plain) <= MARK_LENGTH and not any(letter.isalnum() for letter in plain):
+        return f"“{plain}”"
     return clipped(plain, LONGEST_LABEL)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from attar.extras import require
 from attar.report.charts.labels import Anchor, Box, Placed, place_labels, shortened
 from attar.report.charts.svg import FONT_PX, Shape, dressed, svg_of
+from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT, interval_text, metric_text, unit_text
 
 LOG_FROM_RATIO = 30
@@ -89,7 +90,7 @@ def scatter_svg(
     y = alt.Y(
         "quality:Q",
         scale=alt.Scale(domain=list(frame.quality), nice=False, zero=False),
-        axis=_quality_axis(alt, metric, shape),
+        axis=_quality_axis(alt, metric, shape, frame.quality),
     )
     layers = [
         *_lineage_layer(alt, points, x, y),
@@ -146,15 +147,12 @@ def _axis_title(cost: Axis) -> str:
     return f"{cost.title}, {cost.unit}{' (logarithmic)' if cost.is_log else ''}"
 
 
-def _quality_axis(alt: Any, metric: str, shape: Shape) -> Any:
+def _quality_axis(alt: Any, metric: str, shape: Shape, quality: tuple[float, float]) -> Any:
     """The title lies flat above the axis, where it can be read without turning the head."""
     is_share = metric in SHOWN_AS_PERCENT
     return alt.Axis(
         title=f"{metric}, %" if is_share else metric,
-        labelExpr="format(datum.value * 100, '.3~f')"
-        if is_share
-        else "format(datum.value, '.3~f')",
-        tickCount=6,
+        **ticked(*quality, 6, metric, is_share=is_share),
         titleAngle=0,
         titleAlign="left",
         titleAnchor="start",

@@ -14,6 +14,7 @@ from attar.report.charts.bars import AIR, fitted, unique
 from attar.report.charts.curves import LINE_COLOURS
 from attar.report.charts.pictures import CURVE_NARROW, CURVE_WIDE, Key, Picture
 from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT, metric_text
 from attar.report.sections.seeds import MEAN, SeedComparison
 
@@ -62,14 +63,14 @@ def _drawn(comparison: SeedComparison, shape: Shape, label: str) -> str:
     ]
     values = [float(row["value"]) for row in rows]
     air = AIR * (max(values) - min(values)) or AIR * abs(values[0]) or 1.0
-    scale = alt.Scale(domain=[min(values) - air, max(values) + air], nice=False, zero=False)
+    low, high = min(values) - air, max(values) + air
+    scale = alt.Scale(domain=[low, high], nice=False, zero=False)
     is_share = comparison.metric in SHOWN_AS_PERCENT or comparison.metric == MEAN
     axis = alt.Axis(
         title=f"{comparison.metric}, {'points' if comparison.metric == MEAN else '%'}"
         if is_share
         else comparison.metric,
-        labelExpr=f"format(datum.value{' * 100' if is_share else ''}, '.3~g')",
-        tickCount=5,
+        **ticked(low, high, 5, comparison.metric, is_share=is_share),
         labelFlush=False,
         titlePadding=8,
     )

@@ -44,6 +44,8 @@ class Comparison:
     """The first float model: what every ratio compares with."""
     differences: tuple[Difference, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)
+    """Metric → what the best constant answer scores on the judged rows, where it is known."""
 
     @property
     def metric(self) -> str:
@@ -51,6 +53,13 @@ class Comparison:
 
     def family(self, name: str) -> ModelRow | None:
         return next((row for row in self.families if row.name == name), None)
+
+    def is_at_chance(self, row: ModelRow) -> bool:
+        """The model's interval holds what a constant answer scores, or lies below it."""
+        quality, chance = row.qualities.get(self.metric), self.chance.get(self.metric)
+        if quality is None or chance is None:
+            return False
+        return (quality.value if quality.low is None else quality.low) <= chance
 
 
 def family_name(name: str) -> str:
@@ -100,6 +109,11 @@ def _comparison(name: str, steps: Sequence[Made], swept: set[str]) -> Comparison
         baseline=first_float.name,
         differences=tuple(differences.values()),
         machine=table(steps[0].metrics.get("machine")),
+        chance={
+            metric: score
+            for metric, value in table(data.get("chance")).items()
+            if (score := number(value)) is not None
+        },
     )
 
 

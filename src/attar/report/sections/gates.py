@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from attar.report.quantities import DASH, QUALITIES, metric_text, number_text
+from attar.report.quantities import DASH, QUALITIES, metric_text, number_text, points_text
 from attar.report.reading import Made, base_name, number, table
 from attar.report.verdict import keeps_limits
 
@@ -52,7 +52,7 @@ def _gate(made: Sequence[Made], settings: Mapping[str, Any]) -> Gate:
         allowed = number(settings.get("max_drop")) or 0.0
         reference = measured_value(made, of)
         known = "" if reference is None else f" ({_shown(last, reference)})"
-        drop = f"{allowed * 100:.3g} points" if last in QUALITIES else number_text(allowed)
+        drop = points_text(allowed) if last in QUALITIES else number_text(allowed)
         conditions.append(f"at most {drop} below {of}{known}")
         verdicts.append(
             None

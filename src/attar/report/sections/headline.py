@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from attar.numerics.statistics import most_unseen
 from attar.report.quantities import (
     NBSP,
     change_text,
@@ -95,21 +96,42 @@ def _quality_change(comparison: Comparison, product: ModelRow, baseline: ModelRo
     if after is None or before is None:
         return []
     change = change_text(metric, after.value - before.value)
-    if change == "equal":
-        return [f"equal in {metric}"]
-    return [f"{change} in {metric}{_verdict(comparison, product, baseline)}"]
+    words = f"{change} in {metric}{_verdict(comparison, product, baseline)}"
+    who = [comparison.is_at_chance(row) for row in (baseline, product)]
+    if all(who):  # two models that know nothing are not praised for being alike
+        return [f"both at chance in {metric} ({_against_chance(comparison, product)})"]
+    if any(who):
+        name = (baseline, product)[who.index(True)].name
+        return [words, f"{name} at chance ({_against_chance(comparison, product)})"]
+    return [words]
+
+
+def _against_chance(comparison: Comparison, row: ModelRow) -> str:
+    metric = comparison.metric
+    own, chance = row.qualities[metric].value, comparison.chance[metric]
+    return (
+        f"{metric_text(metric, own)}, where one answer to every text scores "
+        f"{metric_text(metric, chance)}"
+    )
 
 
 def _verdict(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> str:
     """The evaluation's own verdict on chance; where the runs of a sweep disagree, their count."""
-    verdicts = [
-        difference.within_noise
+    differences = [
+        difference
         for difference in comparison.differences
         if family_name(difference.model) == product.name
         and family_name(difference.against) == baseline.name
         and difference.metric == comparison.metric
         and difference.within_noise is not None
     ]
+    alike = [difference.no_difference_on for difference in differences]
+    if rows := min(filter(None, alike), default=0) if all(alike) else 0:
+        most = 100 * most_unseen(rows)
+        return (
+            f" (no difference on {rows:,} texts; at 95 % confidence on below {most:.2g} % of all)"
+        )
+    verdicts = [bool(difference.within_noise) for difference in differences]
     inside = sum(verdicts)
     if not verdicts:
         return ""
@@ -188,7 +210,11 @@ def _of_one_model(
     made: Sequence[Made], comparison: Comparison, row: ModelRow, gates: Sequence[Gate]
 ) -> Headline:
     quality = row.qualities.get(comparison.metric)
+    at_chance = (
+        f"at chance ({_against_chance(comparison, row)})" if comparison.is_at_chance(row) else ""
+    )
     facts = [
+        at_chance,
         f"{metric_text(comparison.metric, quality.value)} {comparison.metric}" if quality else "",
         unit_text(row.latency_ms, "ms") if row.latency_ms is not None else "",
         unit_text(row.size_mib, "MiB") if row.size_mib is not None else "",

@@ -82,6 +82,8 @@ class Difference:
     value: float | None
     within_noise: bool | None
     sentence: str
+    no_difference_on: int | None = None
+    """How many rows were compared, where none made a difference."""
 
 
 def rows_of(models: Mapping[str, Any], full: Mapping[str, str]) -> list[ModelRow]:
@@ -159,6 +161,11 @@ def differences_of(content: Any, full: Mapping[str, str]) -> list[Difference]:
             value=number(item.get("value")),
             within_noise=noise if isinstance(noise := item.get("within_noise"), bool) else None,
             sentence=str(item.get("sentence", "")),
+            no_difference_on=int(rows)
+            if item.get("value") == 0
+            and item.get("ci95") == [0, 0]
+            and (rows := number(item.get("n")))
+            else None,
         )
         for item in found
     ]
