@@ -60,6 +60,7 @@ def test_accuracy_is_never_marked_above_100_percent() -> None:
     curve = Curve("run", ((0.0, 0.90), (10.0, 1.0)))
     drawn = words(curves_svg([curve], "accuracy", WIDE, "said", metric="accuracy"))
     assert max(float(word) for word in drawn if NUMBER.fullmatch(word)) == 100.0
+    assert labels_of(0.93, 1.02, 5, "accuracy", is_share=True)[-1] == "100"
     assert min(labels_of(-0.01, 0.09, 5, "accuracy", is_share=True), key=float) == "0"
 
 
