@@ -1,12 +1,13 @@
 """Steps as a graph: who reads whom, in which order to run, and where a circle closes.
 
 The order is topological and, where the arrows leave a choice, the recipe's own, so that a reader
-sees steps run as they are written.
+sees steps run as they are written. The work grows with the number of steps and arrows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from heapq import heappop, heappush
 
 from attar.config import Config
 from attar.recipe.steps import STEPS, StepKind, kind_of
@@ -35,14 +36,22 @@ def in_order(inputs: Mapping[str, Sequence[str]]) -> list[str]:
         >>> in_order({"scores": ["teacher", "student"], "student": ["teacher"], "teacher": []})
         ['teacher', 'student', 'scores']
     """
-    ordered: list[str] = []
-    waiting = list(inputs)
-    while waiting:
-        ready = next((name for name in waiting if all(i in ordered for i in inputs[name])), None)
-        if ready is None:
-            raise ValueError(f"steps go in a circle: {waiting}")
-        ordered.append(ready)
-        waiting.remove(ready)
+    places = {name: place for place, name in enumerate(inputs)}
+    missing = {name: len(set(inputs[name])) for name in inputs}
+    readers: dict[str, list[str]] = {}
+    for name in inputs:
+        for read in set(inputs[name]):
+            readers.setdefault(read, []).append(name)
+    ready = [places[name] for name in inputs if not missing[name]]
+    names, ordered = list(inputs), list[str]()
+    while ready:
+        ordered.append(names[heappop(ready)])
+        for reader in readers.get(ordered[-1], ()):
+            missing[reader] -= 1
+            if not missing[reader]:
+                heappush(ready, places[reader])
+    if len(ordered) < len(names):
+        raise ValueError(f"steps go in a circle: {[name for name in names if missing[name]]}")
     return ordered
 
 
@@ -58,17 +67,18 @@ def find_cycle(inputs: Mapping[str, Sequence[str]]) -> list[str] | None:
     """
     finished: set[str] = set()
     for start in inputs:
-        path: list[str] = []
+        path: dict[str, None] = {}  # in order, and quick to look into
         branches = [iter([start])]
         while branches:
             name = next(branches[-1], None)
             if name is None:
                 branches.pop()
                 if path:
-                    finished.add(path.pop())
+                    finished.add(path.popitem()[0])
             elif name in path:
-                return path[path.index(name) :]
+                circle = list(path)
+                return circle[circle.index(name) :]
             elif name not in finished:
-                path.append(name)
+                path[name] = None
                 branches.append(iter([i for i in inputs[name] if i in inputs]))
     return None

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from attar.errors import did_you_mean
-from attar.recipe.checking.mistakes import Mistake
+from attar.recipe.checking.mistakes import Mistake, NearName, listed, near_names
 from attar.recipe.checking.references import table_of
 
 MODEL_METRICS = (
@@ -29,19 +29,20 @@ OTHER_METRICS = ("data", "machine")
 def gate_mistakes(gates: Any, steps: Mapping[str, Mapping[str, Any]]) -> list[Mistake]:
     """Every path of a gate, in `metric` and in `of`, that leads nowhere."""
     mistakes: list[Mistake] = []
+    near_step = near_names(list(steps))
     for index, gate in enumerate(cast("Sequence[Any]", gates) if isinstance(gates, list) else []):
         for field in ("metric", "of"):
             path = table_of(gate).get(field)
-            problem = _problem(path, steps) if isinstance(path, str) else None
+            problem = _problem(path, steps, near_step) if isinstance(path, str) else None
             if problem:
                 mistakes.append(Mistake(("gates", index, field), problem))
     return mistakes
 
 
-def _problem(path: str, steps: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _problem(path: str, steps: Mapping[str, Mapping[str, Any]], near_step: NearName) -> str | None:
     step, dot, rest = path.partition(".")
     if step not in steps:
-        hint = did_you_mean(step, list(steps)) or f"; steps: {', '.join(steps)}"
+        hint = near_step(step) or f"; steps: {listed(steps)}"
         return f"{path!r} begins with no step{hint}"
     if not dot:
         return f"{path!r} names no metric; write step.model.metric or step.metric"

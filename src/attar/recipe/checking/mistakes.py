@@ -8,8 +8,9 @@ whose field names are allowed there.
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
@@ -41,6 +42,37 @@ class Spot:
     owner: type[BaseModel] | None
     is_choice: bool
     """The place is a plain union: several members complained about one value."""
+
+
+NearName = Callable[..., str]
+"""(word, cutoff = 0.6) → the hint of `did_you_mean`."""
+
+
+def near_names(known: Sequence[str]) -> NearName:
+    """`did_you_mean` among `known` that looks at each word once, and at no more words than mistakes
+    are spelled out: it compares a word with every name."""
+
+    @cache
+    def near(word: str, cutoff: float) -> str:
+        is_enough = near.cache_info().misses > MAX_MISTAKES
+        return "" if is_enough else did_you_mean(word, known, cutoff)
+
+    def near_name(word: str, cutoff: float = 0.6) -> str:
+        return near(word, cutoff)
+
+    return near_name
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message, no more than anyone reads.
+
+    Example:
+        >>> listed(["a", "b"])
+        'a, b'
+    """
+    names = list(names)
+    more = f" and {len(names) - MAX_MISTAKES:,} more" if len(names) > MAX_MISTAKES else ""
+    return ", ".join(names[:MAX_MISTAKES]) + more
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[Mistake]:

@@ -71,7 +71,9 @@ def data_references(table: Mapping[str, Any], places: Sequence[str]) -> tuple[Re
 
 def table_of(value: Any) -> Mapping[str, Any]:
     """The value when it is a table, else an empty one."""
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    # A dict is recognized ten times as fast as a Mapping, and nearly always is one.
+    is_table = isinstance(value, dict) or isinstance(value, Mapping)  # noqa: SIM101
+    return cast("Mapping[str, Any]", value) if is_table else {}
 
 
 def _words_at(value: Any, path: Sequence[str], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attar.errors import AttarError, did_you_mean
+from attar.errors import AttarError
 from attar.recipe.checking.gate_paths import gate_mistakes
-from attar.recipe.checking.mistakes import Mistake, Place
+from attar.recipe.checking.mistakes import Mistake, NearName, Place, listed, near_names
 from attar.recipe.checking.references import ModelWord, table_of
 from attar.recipe.graph import find_cycle
 from attar.recipe.steps import STEPS
@@ -28,7 +28,9 @@ hub's "roberta-base" beside a step "roberta" (0.74) is not."""
 def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mistake]:
     """Every relation that does not hold, in the order of the recipe."""
     steps = _tables(content.get("steps"))
-    data = list(_tables(content.get("data")))
+    data = _tables(content.get("data"))
+    near_step = near_names(list(steps))
+    near_data = near_names(list(data))
     mistakes: list[Mistake] = []
     inputs: dict[str, list[str]] = {}
     for name, step in steps.items():
@@ -38,15 +40,15 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
             continue
         inputs[name] = []
         for reference in kind.models_in(step):
-            problem = _model_problem(reference, name, steps, recipe_folder)
+            problem = _model_problem(reference, name, steps, recipe_folder, near_step)
             if problem:
                 mistakes.append(Mistake(_place(name, reference.place), problem))
             elif reference.word in steps:
                 inputs[name].append(reference.word)
         for reference in kind.data_in(step):
             if reference.word not in data:
-                has = f"the recipe has {', '.join(data)}" if data else "the recipe has no data"
-                problem = f"no [data.{reference.word}]{did_you_mean(reference.word, data)}; {has}"
+                has = f"the recipe has {listed(data)}" if data else "the recipe has no data"
+                problem = f"no [data.{reference.word}]{near_data(reference.word)}; {has}"
                 mistakes.append(Mistake(_place(name, reference.place), problem))
     cycle = find_cycle(inputs)
     if cycle:
@@ -67,7 +69,7 @@ def _place(step: str, inside: str) -> Place:
 
 
 def _model_problem(
-    reference: ModelWord, owner: str, steps: Tables, recipe_folder: Path
+    reference: ModelWord, owner: str, steps: Tables, recipe_folder: Path, near_step: NearName
 ) -> str | None:
     word, wanted = reference.word, reference.wanted
     if word == owner:
@@ -80,13 +82,13 @@ def _model_problem(
         return None
     if wanted.only_steps:
         fit = " or ".join(map(repr, wanted.makers))
-        return f"no step is called {word!r}{did_you_mean(word, list(steps))}; name a {fit} step"
+        return f"no step is called {word!r}{near_step(word)}; name a {fit} step"
     if word.startswith("demo:"):
         return _demo_problem(word, wanted.needs_task)
     # Unlike Path's, it leaves the home of an unknown user as it is written.
     if (recipe_folder / os.path.expanduser(word)).is_dir():  # noqa: PTH111
         return None
-    near = did_you_mean(word, list(steps), cutoff=SLIP)
+    near = near_step(word, SLIP)
     if near:
         return f"{word!r} is neither a step nor a folder{near}"
     if word.startswith((".", "/", "~")) or word.count("/") > 1:
