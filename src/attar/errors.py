@@ -9,6 +9,7 @@ its traceback (exit code 1).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 
@@ -87,6 +88,19 @@ class StoppedError(AttarError):
     """SIGTERM or SIGINT arrived; everything is saved and `attar resume` goes on from here."""
 
     exit_code = 75
+
+
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc")
+"""What torch's allocator of the CPU says, by platform, in a plain RuntimeError."""
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short: Python's own, or torch's on any device."""
+    torch = sys.modules.get("torch")  # not loaded, it cannot have raised
+    kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    )
 
 
 def did_you_mean(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:

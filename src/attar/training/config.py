@@ -82,12 +82,17 @@ class TrainStep(Config):
                 f"batch_size {self.batch_size}"
             )
         is_cut = self.micro_batch_size not in (None, self.batch_size)
-        if is_cut and any(getattr(loss, "count_padding", False) for loss in self.losses):
+        if is_cut and not self.can_be_cut:
             raise ValueError(
                 f"count_padding = true counts the padding of each micro-batch, so micro_batch_size "
                 f"{self.micro_batch_size} of {self.batch_size} would change the loss; leave one out"
             )
         return self
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether micro-batches have the loss and the gradient of the whole batch."""
+        return not any(getattr(loss, "count_padding", False) for loss in self.losses)
 
     @property
     def effective_losses(self) -> tuple[LossConfig, ...]:

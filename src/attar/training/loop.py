@@ -7,7 +7,8 @@ checkpoint repeats, bit for bit, what an uninterrupted run does (on the same mac
 threads), and there is no generator or iterator to restore.
 
 The gradient is the whole batch's however many micro-batches it is cut into: each divides its sums
-by the counts of the whole batch. Left out: several processes, and recomputing activations.
+by the counts of the whole batch. So where memory runs out, the micro-batch is halved and the step
+done again. Left out: several processes, and recomputing activations.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,9 +34,12 @@ from attar.training.objectives.examples import LOWER_IS_BETTER
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import log_evaluation, log_step
 from attar.training.saving.state import Place, fill_moments_, fill_weights_, moments_of, weights_of
+from attar.training.update.fitting import halving
 from attar.training.update.guard import is_finite, require_finite_gradient, require_finite_loss
 from attar.training.update.optimizer import build_optimizer, set_learning_rate_
 from attar.training.update.schedule import Schedule
+
+T = TypeVar("T")
 
 CHECKPOINT_EVERY_S = 60.0
 CHECKPOINT_SHARE = 0.05
@@ -109,11 +113,9 @@ class Loop:
         job, step = self._job, self.place.step
         rows = self._rows(step)
         counts = job.train.counts(rows)
-        torch.manual_seed(derive_seed(job.seed, "dropout", step))
         try:
-            parts = [self._backward(part, counts, step) for part in self._taught(rows)]
-            if job.penalty is not None:
-                self._accelerator.backward(job.penalty())
+            remembered = [buffer.clone() for buffer in job.loss.buffers()]
+            parts = self._fitting(lambda size: self._accumulate(rows, counts, remembered, size))
             norm = self._accelerator.clip_grad_norm_(
                 self._learned.parameters(), self._config.max_grad_norm or float("inf")
             )
@@ -137,11 +139,42 @@ class Loop:
             seconds=self._seconds(),
         )
 
-    def _taught(self, rows: np.ndarray) -> Iterator[_Taught]:
+    def _accumulate(
+        self, rows: np.ndarray, counts: Counts, remembered: list[Tensor], size: int
+    ) -> list[LossValues]:
+        """The batch's gradient from micro-batches of `size`; an attempt that ran out of memory has
+        left nothing in it.
+
+        Args:
+            remembered: what the loss remembered before this step.
+        """
+        job, step = self._job, self.place.step
+        self._optimizer.zero_grad(set_to_none=True)
+        for buffer, before in zip(job.loss.buffers(), remembered, strict=True):
+            buffer.copy_(before)
+        torch.manual_seed(derive_seed(job.seed, "dropout", step))
+        parts = [self._backward(part, counts, step) for part in self._taught(rows, size)]
+        if job.penalty is not None:
+            self._accelerator.backward(job.penalty())
+        return parts
+
+    def _fitting(self, work: Callable[[int], T]) -> T:
+        """What `work` makes of a micro-batch size; while memory runs out, of half of it."""
+        size = self.place.micro_batch_size or self._job.evaluation_batch_size
+        return halving(work, size, self._halve) if self._config.can_be_cut else work(size)
+
+    def _halve(self, size: int, reason: str) -> None:
+        self.place.micro_batch_size = size
+        self._progress.warn(
+            f"{self._job.name}: memory ran out ({reason}); continuing with micro_batch_size = "
+            f"{size}; loss and gradient stay those of the whole batch of {self._config.batch_size}"
+        )
+
+    def _taught(self, rows: np.ndarray, size: int) -> Iterator[_Taught]:
         """The batch's micro-batches, each with what the teacher says; one at a time, unless a loss
         must see the teacher on the whole batch first.
         """
-        parts = map(self._teach, self._micro_batches(rows))
+        parts = (self._teach(rows[at : at + size]) for at in range(0, len(rows), size))
         if not self._job.loss.needs.whole_batch:
             return parts
         whole = list(parts)
@@ -172,16 +205,14 @@ class Loop:
             self._epoch = (epoch, self._job.batches.epoch(epoch))
         return self._epoch[1][position]
 
-    def _micro_batches(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        size = self._config.micro_batch_size or len(rows)
-        return (rows[begin : begin + size] for begin in range(0, len(rows), size))
-
     def _evaluate_if_due(self, task: Task) -> None:
         job, place = self._job, self.place
         if place.step not in job.evaluation_steps or place.evaluated_step == place.step:
             return
-        values = job.validation.validate(
-            self._model, job.metrics, job.evaluation_batch_size, self._stop_if_asked
+        values = self._fitting(
+            lambda size: job.validation.validate(
+                self._model, job.metrics, size, self._stop_if_asked
+            )
         )
         task.advance(job.evaluation_units)
         first = job.metrics[0]

@@ -183,6 +183,7 @@ def _metrics(job: Job, data: TextData, place: Place, precision: Precision) -> di
         "objective": job.config.objective or data.objective,
         "num_params": sum(parameter.numel() for parameter in job.model.parameters()),
         "steps": place.step,
+        "micro_batch_size": place.micro_batch_size or job.evaluation_batch_size,
         "epochs": round(place.step / len(job.batches), 4),
         "best_step": place.best_step,
         "kept_step": kept_step,

@@ -32,6 +32,8 @@ class Place:
     """The step of the newest evaluation."""
     best_step: int | None = None
     best_value: float | None = None
+    micro_batch_size: int | None = None
+    """What was left of the configured one when memory ran out; None: it never did."""
     seconds: float = 0.0
     """Spent in the loop, interrupted runs included."""
     history: list[dict[str, Any]] = field(default_factory=list)
