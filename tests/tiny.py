@@ -45,7 +45,8 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_tiny_bert(folder: Path, *, num_labels: int = 2, seed: int = 0, blocks: int = 2) -> Path:
-    """A random two-block BERT classifier saved as a Hugging Face folder with a tokenizer."""
+    """A random two-block BERT classifier saved as a Hugging Face folder with a tokenizer; of two
+    classes, they are those of `training_runs`."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -59,6 +60,7 @@ def write_tiny_bert(folder: Path, *, num_labels: int = 2, seed: int = 0, blocks:
         intermediate_size=64,
         max_position_embeddings=64,
         num_labels=num_labels,
+        **({"id2label": {0: "bad", 1: "good"}} if num_labels == 2 else {}),
     )
     torch.manual_seed(seed)
     BertForSequenceClassification(config).save_pretrained(folder)
@@ -116,6 +118,8 @@ def tiny_config(family: str, *, blocks: int = 2, **changes: Any) -> PretrainedCo
         "qwen2": (hf.Qwen2Config, llama),
     }
     config_class, fields = rows[family]
+    if changes.get("num_labels") == 2:
+        changes = {"id2label": {0: "bad", 1: "good"}, **changes}  # the classes of training_runs
     if family == "gpt2":
         fields = {**fields, "n_inner": 48}
     return config_class(**{**ids, **fields, "num_labels": 3, **changes})

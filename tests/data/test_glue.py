@@ -90,7 +90,7 @@ def test_an_unreadable_first_row_does_not_hide_the_columns(tmp_path: Path) -> No
     file.write_bytes(gzip.compress(b"no json\n" + gzip.decompress(file.read_bytes())))
     data = load("stsb", tmp_path)
     assert len(data.split("train")) == 200
-    assert data.set_aside_counts == {"not JSON": 1}
+    assert data.set_aside_of("train") == {"not JSON": 1}
 
 
 def test_columns_of_another_task_are_refused(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_row_without_its_text_or_target_is_set_aside_with_the_reason(tmp_path:
         {"article": "", "highlights": "a"},
         {"article": "a", "highlights": " "},
         {"article": "a", "highlights": None},
-        {"article": "a", "highlights": 7},
+        {"article": "a", "highlights": [7]},
     ]
     write(tmp_path / "cnn_dailymail/train.jsonl", articles(4) + bad)
     settings = {"task": "cnn_dailymail", "path": "."}
@@ -69,7 +69,7 @@ def test_a_row_without_its_text_or_target_is_set_aside_with_the_reason(tmp_path:
         4: "empty article",
         5: "empty highlights",
         6: "no highlights",
-        7: "highlights is no text",
+        7: "highlights is not a text but a list",
     }
     with pytest.raises(DataError, match=r"4 of 8 rows cannot be used"):
         load_data(SummarizationData(**settings), tmp_path)  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,11 +39,15 @@ def test_labels_are_demanded_only_when_asked_for() -> None:
     assert not Split((("a",),), np.array([np.nan], dtype=np.float32)).is_labelled
 
 
-def test_set_aside_counts_are_by_reason_most_frequent_first() -> None:
-    assert list(table(np.array([0, 1])).set_aside_counts.items()) == [
-        ("empty text", 2),
-        ("NaN label", 1),
+def test_set_aside_counts_are_by_split_and_reason_most_frequent_first() -> None:
+    data = table(np.array([0, 1]))
+    data = replace(data, set_aside=(*data.set_aside, SetAside("test", 0, "NaN label")))
+    assert list(data.set_aside_counts.items()) == [
+        ("train: empty text", 2),
+        ("train: NaN label", 1),
+        ("test: NaN label", 1),
     ]
+    assert list(data.set_aside_of("train").items()) == [("empty text", 2), ("NaN label", 1)]
 
 
 def test_rows_keep_texts_and_labels_together() -> None:

@@ -61,10 +61,38 @@ def test_other_classes_are_refused(trained: Path) -> None:
         load_model(trained, task=score)
 
 
-def test_placeholder_names_are_taken_in_order_and_said(tiny_bert: Path) -> None:
-    loaded = load_model(tiny_bert, task=task("no", "yes"))
-    assert "placeholder names (LABEL_0, LABEL_1); taken in order as no, yes" in loaded.notes[0]
-    torch.testing.assert_close(logits(loaded), logits(load_model(tiny_bert)))
+@pytest.fixture
+def unnamed(tmp_path: Path, trained: Path) -> Path:
+    """The classifier of three classes, which are called LABEL_0, LABEL_1 and LABEL_2."""
+    folder = shutil.copytree(trained, tmp_path / "unnamed")
+    config = json.loads((folder / "config.json").read_text())
+    del config["id2label"], config["label2id"]
+    config["num_labels"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_classes_without_names_are_refused_where_their_order_was_only_found(unnamed: Path) -> None:
+    with pytest.raises(ModelError, match=r"'LABEL_2'.*nothing says which is which.*id2label of"):
+        load_model(unnamed, task=task("bad", "fair", "good"))
+
+
+def test_classes_without_names_are_those_of_an_order_that_was_given(unnamed: Path) -> None:
+    given = task("bad", "fair", "good").model_copy(update={"order_is_given": True})
+    loaded = load_model(unnamed, task=given)
+    assert "'LABEL_0' is taken for 'bad', 'LABEL_1' is taken for 'fair'" in loaded.notes[0]
+    torch.testing.assert_close(logits(loaded), logits(load_model(unnamed)))
+
+
+def test_classes_without_names_match_classes_that_are_numbers(unnamed: Path) -> None:
+    loaded = load_model(unnamed, task=task("2", "0", "1"))
+    assert "'LABEL_2' is taken for '2'" in loaded.notes[0]
+    torch.testing.assert_close(logits(loaded), logits(load_model(unnamed))[[2, 0, 1]])
+
+
+def test_that_the_order_is_given_is_not_written(tmp_path: Path) -> None:
+    task("a", "b").model_copy(update={"order_is_given": True}).write(tmp_path)
+    assert Task.read(tmp_path) == task("a", "b")
 
 
 def test_a_head_that_labels_tokens_is_no_head_for_texts(tmp_path: Path, tiny_bert: Path) -> None:
@@ -82,7 +110,7 @@ def test_a_head_that_labels_tokens_is_no_head_for_texts(tmp_path: Path, tiny_ber
 def test_a_trained_folder_without_its_head_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    loaded = load_model(tiny.write_tiny_bert(tmp_path / "a"), task=task("no", "yes"))
+    loaded = load_model(tiny.write_tiny_bert(tmp_path / "a"), task=task("bad", "good"))
     save_model(loaded, tmp_path / "b")
     file = tmp_path / "b" / "model.safetensors"
     tensors = {n: t for n, t in load_file(file).items() if not n.startswith("classifier")}

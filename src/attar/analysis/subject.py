@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from attar.analysis.config import JudgedStudy, Texts, TextStudy
 from attar.analysis.outlying.hidden import HiddenState, require_finite, run_with_states
-from attar.data.load import load_data
+from attar.data.load import data_of
 from attar.data.tables import TextData
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError
@@ -194,7 +194,7 @@ def reading(loaded: LoadedModel, data: str, texts: Texts, context: StepContext) 
     Raises:
         DataError: the data cannot be read.
     """
-    found = load_data(context.data[data], context.recipe_folder, name=data, seed=context.seed)
+    found = data_of(context, data)
     return Subject(loaded, context, found, texts)
 
 

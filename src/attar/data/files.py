@@ -18,13 +18,13 @@ from pathlib import Path
 
 from attar.data.config import FilesData
 from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.labels import Classes, find_classes
 from attar.data.reading.locate import SplitFiles, format_of, own_files
 from attar.data.reading.records import Record, read_records
 from attar.data.reading.rows import (
     Columns,
     Taken,
     check_set_aside,
-    find_label_names,
     settle_labels,
     take_texts,
 )
@@ -70,12 +70,18 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         for split in ("train", "validation", "test")
         if split in files
     }
-    label_names = _label_names(config, taken["train"], columns["train"])
+    train = taken["train"]
+    try:
+        label_names, notes = _label_names(config, train, columns["train"])
+    except DataError:  # too few classes, perhaps because rows were lost for their texts
+        check_set_aside(name, "train", train.num_read, train.set_aside, config.max_set_aside)
+        raise
+    classes = _classes(config, label_names)
     splits: dict[str, Split] = {}
     set_aside: list[SetAside] = []
     for split, rows in taken.items():
-        splits[split], faults = _settle(config, rows, columns[split], label_names)
-        check_set_aside(name, split, rows.num_read, faults, config.max_set_aside)
+        splits[split], faults = _settle(config, rows, columns[split], classes)
+        check_set_aside(name, split, rows.num_read, faults, config.max_set_aside, label_names)
         set_aside += faults
     if "validation" not in splits:
         splits = _hold_out(splits, name)
@@ -86,22 +92,25 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         metrics=METRICS[config.objective],
         splits=splits,
         set_aside=tuple(set_aside),
+        notes=notes,
+        order_is_given=config.label_names is not None,
     )
 
 
+def _classes(config: FilesData, label_names: tuple[str, ...]) -> Classes | None:
+    """How labels are read; None: as numbers."""
+    if config.objective == "regression":
+        return None
+    return Classes(label_names, may_be_indices=config.label_names is not None)
+
+
 def _settle(
-    config: FilesData, rows: Taken, columns: Columns, label_names: tuple[str, ...]
+    config: FilesData, rows: Taken, columns: Columns, classes: Classes | None
 ) -> tuple[Split, list[SetAside]]:
     may_lack = rows.split == "test" or columns.label is None or config.objective == "causal_lm"
     if config.objective == "text_to_text":
         return settle_targets(rows, columns.label, may_lack_targets=may_lack)
-    return settle_labels(
-        rows,
-        label_names,
-        is_regression=config.objective == "regression",
-        may_lack_labels=may_lack,
-        may_be_indices=config.label_names is not None,
-    )
+    return settle_labels(rows, classes, may_lack_labels=may_lack)
 
 
 def _answer(config: FilesData) -> str:
@@ -113,12 +122,15 @@ def _records(files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
     return chain.from_iterable(map(read_records, files))
 
 
-def _label_names(config: FilesData, train: Taken, columns: Columns) -> tuple[str, ...]:
+def _label_names(
+    config: FilesData, train: Taken, columns: Columns
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes, and notes for the user."""
     if config.label_names is not None:
-        return config.label_names
+        return config.label_names, ()
     if config.objective != "classification" or columns.label is None or not train.texts:
-        return ()
-    return find_label_names(train, columns.label)
+        return (), ()
+    return find_classes(train.labels, columns.label)
 
 
 def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str, Columns]:

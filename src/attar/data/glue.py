@@ -19,6 +19,7 @@ from typing import Any
 
 from attar.data.config import GlueData
 from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.labels import Classes
 from attar.data.reading.locate import MNLI_STEMS, glue_files
 from attar.data.reading.records import Record, read_records
 from attar.data.reading.rows import Columns, check_set_aside, settle_labels, take_texts
@@ -80,12 +81,10 @@ def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
         taken = take_texts(chain(first, records), columns, split)
         splits[split], faults = settle_labels(
             taken,
-            task.label_names,
-            is_regression=not task.label_names,
+            Classes(task.label_names, may_be_indices=True) if task.label_names else None,
             may_lack_labels=split.startswith("test"),
-            may_be_indices=True,
         )
-        check_set_aside(name, split, taken.num_read, faults, config.max_set_aside)
+        check_set_aside(name, split, taken.num_read, faults, config.max_set_aside, task.label_names)
         set_aside += faults
     return TextData(
         name=name,
@@ -94,6 +93,7 @@ def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
         metrics=task.metrics,
         splits=splits,
         set_aside=tuple(set_aside),
+        order_is_given=True,
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from attar.data.config import DataConfig
 from attar.data.tables import Split, TextData
 from attar.seeds import generator
+from attar.step import StepContext
 
 SOURCES = {
     "glue": "attar.data.glue:load_glue",
@@ -28,6 +29,7 @@ SOURCES = {
 }
 """Source → its function (config, recipe_folder, name) → TextData."""
 VALIDATION_SEED = 0
+MAX_REASONS_SAID = 6
 
 
 def load_data(
@@ -50,6 +52,51 @@ def load_data(
         for split in [split for split in splits if split.startswith("validation")]:
             splits[split] = _subset(splits[split], config.validation_rows, VALIDATION_SEED)
     return replace(data, splits=splits)
+
+
+def data_of(context: StepContext, name: str, *, is_said: bool = False) -> TextData:
+    """The data of a step's recipe by name; what was left out of it is said.
+
+    Rows that are missing from what models are judged by change every score, so that is a warning.
+
+    Args:
+        is_said: the step has read it before.
+    Raises:
+        DataError: as `load_data`.
+    """
+    config = context.data[name]
+    data = load_data(config, context.recipe_folder, name=name, seed=context.seed)
+    if is_said:
+        return data
+    for note in data.notes:
+        context.progress.warn(f"{context.name}: data {name!r}: {note}")
+    for split, sentence in left_out(data).items():
+        is_fault = split != "train" and config.source != "stdlib_docs"  # its texts are ours
+        say = context.progress.warn if is_fault else context.progress.say
+        say(f"{'' if is_fault else '  '}{context.name}: {sentence}")
+    return data
+
+
+def left_out(data: TextData) -> dict[str, str]:
+    """Split → which of its rows were set aside, and why; only splits that lost rows.
+
+    Example:
+        >>> from attar.data.tables import SetAside
+        >>> lost = (SetAside("test", 7, "empty text"),)
+        >>> left_out(TextData("d", "classification", ("a", "b"), (), {}, lost))
+        {'test': "data 'd', split 'test': set aside 1 × empty text"}
+    """
+    found: dict[str, str] = {}
+    for split in dict.fromkeys(row.split for row in data.set_aside):
+        counts = data.set_aside_of(split)
+        reasons = [f"{count:,} × {reason}" for reason, count in counts.items()]
+        more = len(reasons) - MAX_REASONS_SAID
+        found[split] = (
+            f"data {data.name!r}, split {split!r}: set aside "
+            + ", ".join(reasons[:MAX_REASONS_SAID])
+            + (f", and {more} more reasons" if more > 0 else "")
+        )
+    return found
 
 
 def _source(source: str) -> Callable[[DataConfig, Path, str], TextData]:

@@ -87,6 +87,11 @@ class TextData:
     """What is measured on it; the first one selects the best checkpoint."""
     splits: Mapping[str, Split]
     set_aside: tuple[SetAside, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the user should know about how it was read."""
+    order_is_given: bool = False
+    """The order of the classes was published or set by the user, and not found by sorting: class i
+    is LABEL_i of a model that gives its classes no names."""
 
     def split(self, name: str, *, labelled: bool = False) -> Split:
         """One split by name.
@@ -111,7 +116,13 @@ class TextData:
             )
         return found
 
+    def set_aside_of(self, split: str) -> dict[str, int]:
+        """Reason → how many rows of a split, the most frequent first."""
+        reasons = (row.reason for row in self.set_aside if row.split == split)
+        return dict(Counter(reasons).most_common())
+
     @property
     def set_aside_counts(self) -> dict[str, int]:
-        """Reason → how many rows, the most frequent first."""
-        return dict(Counter(row.reason for row in self.set_aside).most_common())
+        """ "split: reason" → how many rows, the most frequent first."""
+        counts = Counter(f"{row.split}: {row.reason}" for row in self.set_aside)
+        return dict(counts.most_common())

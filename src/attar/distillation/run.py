@@ -16,7 +16,7 @@ from typing import Any
 
 from attar.artifacts import disk_errors_explained, read_json, write_json
 from attar.data.augmented import ROWS_FILE, row_line, write_source
-from attar.data.load import load_data
+from attar.data.load import data_of
 from attar.data.tables import Split, TextData
 from attar.distillation.augmentation import Augmenter, Made
 from attar.distillation.config import AugmentStep
@@ -42,9 +42,7 @@ def augment(config: AugmentStep, context: StepContext) -> dict[str, Any]:
         AttarError: whatever a user can mend.
         StoppedError: asked to stop; what was made is kept.
     """
-    data = load_data(
-        context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
-    )
+    data = data_of(context, config.data)
     train = _train_rows(config, context, data)
     augmenter, precision = _augmenter(config, context)
     starts = range(0, len(train), CHUNK_ROWS)

@@ -8,7 +8,7 @@ where a head or a teacher is read (`models.labels`): whatever can be trained can
 
     column of the logits for the data's class i = position of label_names[i] in the model's names
 
-Left out: guessing ("pos" for "positive", LABEL_0 for the first): a wrong guess is the very fault.
+Left out: guessing ("pos" for "positive"): a wrong guess is the very fault.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from attar.data.tables import Split, TextData
 from attar.errors import DataError, ModelError, did_you_mean
-from attar.models.labels import match_classes
+from attar.models.labels import match_classes, why_not_matched
 from attar.models.task import Task
 from attar.numerics.metrics import METRICS_OF_COUNTS
 from attar.numerics.statistics import Bootstrapped, bootstrap
@@ -92,15 +92,12 @@ def output_columns(
         )
     if data.objective != "classification":
         return np.zeros(1, dtype=np.int64)
-    match = match_classes(task.label_names, data.label_names)
+    match = match_classes(task.label_names, data.label_names, order_is_given=data.order_is_given)
     if match is None:
-        only_data = [name for name in data.label_names if name not in task.label_names]
-        only_model = [name for name in task.label_names if name not in data.label_names]
+        why = why_not_matched(task.label_names, data.label_names, "the model's config.json")
         raise ModelError(
             f"the classes of model {model!r} and data {data.name!r} cannot be matched by name: "
-            f"only the model has {only_model}, only the data have {only_data}; the model knows "
-            f"{list(task.label_names)}, the data {list(data.label_names)}; set label_names of the "
-            "data, or evaluate on the data the model was trained for"
+            + why
         )
     if match.respelled:
         warn(f"model {model!r}, data {data.name!r}: of its classes {match.said}")

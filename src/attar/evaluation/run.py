@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attar.data.load import load_data
+from attar.data.load import data_of
 from attar.data.tables import Split, TextData
 from attar.errors import ResourceError, StoppedError
 from attar.evaluation.compare import differences
@@ -65,9 +65,7 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     """
     from attar.models.forms import open_form
 
-    data = load_data(
-        context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
-    )
+    data = data_of(context, config.data)
     split = labelled_split(data, config.split)
     known_metrics(data)
     folders = {
@@ -193,6 +191,7 @@ def _describe(data: TextData, split_name: str, split: Split) -> dict[str, Any]:
         "chance": {metric: constant_score(metric, split.labels) for metric in data.metrics}
         if data.objective in ("classification", "regression")
         else {},
+        "set_aside": data.set_aside_counts,
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import write_json
-from attar.data.load import load_data
+from attar.data.load import data_of
 from attar.errors import ModelError, UsageError, did_you_mean
 from attar.export.bundle import seal, write_bundle, write_snippet
 from attar.export.config import ExportStep
@@ -175,7 +175,7 @@ def _parity_texts(
             f"({known}){did_you_mean(name or '', list(context.data))}; "
             'add data = "<name>" to the step'
         )
-    data = load_data(context.data[name], context.recipe_folder, name=name, seed=context.seed)
+    data = data_of(context, name)
     texts = data.split("validation").texts[: config.parity.examples]
     if not texts:
         raise ModelError(f"data {name!r} has no validation texts to compare {model_folder} with")

@@ -3,9 +3,9 @@
 A head is a Linear whose row c scores class c, so a head trained with the same classes in another
 order is made right by reordering its rows; `labels` says when two names are one class. Classes that
 cannot be matched are refused: a new head drawn silently in their place would throw away what the
-user believes to have. Hugging Face's placeholder names (LABEL_0, …) say nothing; with the right
-number of classes they are taken in order, and the caller is told. A head of another kind of model
-(one that labels tokens) only shares the name, and is left out.
+user believes to have. Hugging Face's placeholder names (LABEL_0, …) say nothing, so they are
+refused too, unless the order of the task's classes is certain. A head of another kind of model (one
+that labels tokens) only shares the name, and is left out.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from typing import Any
 from torch import Tensor
 
 from attar.errors import ModelError
-from attar.models.labels import match_classes
+from attar.models.labels import match_classes, why_not_matched
 from attar.models.task import Task
 
 HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(weight|bias)")
 """Names of a sequence classifier's last Linear, in all families that the anatomy knows."""
 HEAD = re.compile(r"(classifier|score|classification_head)\.")
-PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 
 def reconciled_head(
@@ -52,12 +51,7 @@ def reconciled_head(
     wanted = task.label_names or ("score",)
     if count == task.num_labels and (task.objective == "regression" or names == wanted):
         return tensors, ()
-    if count == task.num_labels and all(PLACEHOLDER.fullmatch(name) for name in names):
-        return tensors, (
-            f"{folder}: its classes have only placeholder names ({', '.join(names)}); taken in "
-            f"order as {', '.join(wanted)}",
-        )
-    match = match_classes(names, wanted)
+    match = match_classes(names, wanted, order_is_given=task.order_is_given)
     if match is not None:
         order = list(match.order)
         moved = {name: tensors[name][order].contiguous() for name in rows}
@@ -68,10 +62,11 @@ def reconciled_head(
                 f"{', '.join(wanted)}"
             )
         return tensors | moved, tuple(notes)
+    why = why_not_matched(names, wanted, str(folder / "config.json"))
     raise ModelError(
         f"{folder} is a classifier of {count} classes ({', '.join(names[:12])}), the task has "
-        f"{task.num_labels} ({', '.join(wanted[:12])}); to learn other classes start from the "
-        "pretrained model, without a head"
+        f"{task.num_labels} ({', '.join(wanted[:12])}): {why}; to train a new head in its place, "
+        "set new_head = true in the table of the model"
     )
 
 

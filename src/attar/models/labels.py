@@ -2,20 +2,23 @@
 
 The problem: the same classes stand in another order in another checkpoint (MNLI is the known trap),
 and a score of 10 % or a teacher that teaches nonsense is all one sees of it. The idea: order never
-counts, names do. Names that are equal match first; of the others, those that differ in case, or in
-what stands between two words ("not_entailment", "Not entailment"), and only where that leaves no
-choice. Whoever matches so says it.
+counts, names do. Names that are equal match first; of the others, those that differ in spelling
+alone (`spelling`: "not_entailment", "Not entailment"), and only where that leaves no choice.
+Whoever matches so says it.
+
+Hugging Face's placeholders (LABEL_0, LABEL_1, …) are numbers and not names. They match classes that
+are called 0, 1, …, and classes whose order was given: by the user (`label_names`) or by the
+publisher of the data (GLUE). An order that was only found, by sorting, is a coincidence: refused.
 
 Left out: meaning. "pos" is not "positive", and "1" is neither.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
+from attar.spelling import plain_name
 
 
 @dataclass(frozen=True)
@@ -33,30 +36,73 @@ class Match:
         return ", ".join(f"{given!r} is taken for {wanted!r}" for given, wanted in self.respelled)
 
 
-def match_classes(given: Sequence[str], wanted: Sequence[str]) -> Match | None:
+def match_classes(
+    given: Sequence[str], wanted: Sequence[str], *, order_is_given: bool = False
+) -> Match | None:
     """How given classes are the wanted ones; None where they are not, or where that is a guess.
+
+    Args:
+        order_is_given: the order of `wanted` is certain, so that LABEL_i may be its class i.
 
     Example:
         >>> match_classes(["not_entailment", "Entailment"], ["entailment", "not entailment"]).order
         (1, 0)
         >>> match_classes(["a b", "a_b"], ["a-b", "c"]) is None
         True
+        >>> match_classes(["LABEL_0", "LABEL_1"], ["neg", "pos"]) is None
+        True
     """
     if len(given) != len(wanted) or len(set(given)) != len(given):
         return None
+    numbers = _placeholders(len(given))
+    if set(given) == set(numbers) != set(wanted):
+        in_order = sorted(wanted) == sorted(map(str, range(len(wanted))))
+        if not (order_is_given or in_order):
+            return None
+        by_number = [int(name) for name in wanted] if in_order else range(len(wanted))
+        named = [numbers[number] for number in by_number]
+        order = tuple(list(given).index(name) for name in named)
+        return Match(order, tuple(zip(named, wanted, strict=True)))
     places = {name: place for place, name in enumerate(given)}
     rest = [name for name in given if name not in wanted]
-    plain = {_plain(name): name for name in rest}
+    plain = {plain_name(name): name for name in rest}
     missing = [name for name in wanted if name not in places]
-    if len(plain) != len(rest) or {_plain(name) for name in missing} != set(plain):
+    if len(plain) != len(rest) or {plain_name(name) for name in missing} != set(plain):
         return None
-    respelled = {name: plain[_plain(name)] for name in missing}
+    respelled = {name: plain[plain_name(name)] for name in missing}
     return Match(
         tuple(places[respelled.get(name, name)] for name in wanted),
         tuple((given_name, name) for name, given_name in respelled.items()),
     )
 
 
-def _plain(name: str) -> str:
-    """A name without what writers disagree on: case, and what parts two words."""
-    return BETWEEN_WORDS.sub(" ", name.strip()).casefold()
+def why_not_matched(given: Sequence[str], wanted: Sequence[str], config: str) -> str:
+    """The end of a message: what differs between the classes of a model and of data, and what to
+    do.
+
+    Args:
+        config: the model's `config.json`, as the user finds it.
+    """
+    numbers = _placeholders(len(given))
+    if set(given) == set(numbers) and len(given) == len(wanted):
+        return (
+            f"the model only has the placeholders {_listed(numbers)} for the classes "
+            f"{_listed(wanted)}, and nothing says which is which; name its classes in id2label of "
+            f'{config}, or, for data with source = "files", set label_names to the classes in the '
+            f"order of {numbers[0]} to {numbers[-1]}"
+        )
+    only_model = [name for name in given if name not in wanted]
+    only_data = [name for name in wanted if name not in given]
+    return (
+        f"only the model has {_listed(only_model)}, only the data have {_listed(only_data)}; the "
+        f"model knows {_listed(given)}, the data {_listed(wanted)}; use the data the model was "
+        f"trained for, or correct the names in id2label of {config}"
+    )
+
+
+def _placeholders(count: int) -> list[str]:
+    return [f"LABEL_{i}" for i in range(count)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "[" + ", ".join([*map(repr, names[:12]), *["…"][: len(names) > 12]]) + "]"

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
 from attar.errors import DataError, ModelError
-from attar.models.labels import match_classes
+from attar.models.labels import match_classes, why_not_matched
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import Quantizer, site_of
 from attar.models.structure.ports import inserted
@@ -116,11 +116,12 @@ def _columns(task: Task, data: TextData, context: StepContext) -> np.ndarray:
     spelling is told."""
     if data.objective == "regression":
         return np.zeros(1, dtype=np.int64)
-    match = match_classes(task.label_names, data.label_names)
+    match = match_classes(task.label_names, data.label_names, order_is_given=data.order_is_given)
     if match is None:
+        why = why_not_matched(task.label_names, data.label_names, "the model's config.json")
         raise ModelError(
-            f"the model's classes are {list(task.label_names)}, those of data {data.name!r} are "
-            f"{list(data.label_names)}; calibrate with the data the model was trained for"
+            f"{context.name}: the classes of the model and of data {data.name!r} cannot be matched "
+            f"by name: {why}"
         )
     if match.respelled:
         context.progress.warn(f"{context.name}, data {data.name!r}: of its classes {match.said}")

@@ -20,7 +20,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from attar.artifacts import write_json
-from attar.data.load import load_data
+from attar.data.load import data_of
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, UsageError
 from attar.models.load import LoadedModel, load_model
@@ -148,9 +148,7 @@ def _calibration_batches(
     """The chosen training texts as batches; which ones is written to `calibration.json`."""
     settings, task = config.calibration, loaded.task
     assert task is not None
-    data = load_data(
-        context.data[settings.data], context.recipe_folder, name=settings.data, seed=context.seed
-    )
+    data = data_of(context, settings.data)
     texts = calibration_texts(
         loaded,
         TextEncoder.from_folder(loaded.folder, task.max_length, task.input_names),

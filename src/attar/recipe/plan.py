@@ -82,7 +82,8 @@ class _Planner:
         self._gflops: dict[str, float] = {}
 
     def plan(self) -> Plan:
-        return Plan(self.recipe.name, tuple(self._step(name) for name in self.recipe.order))
+        steps = tuple(self._step(name) for name in self.recipe.order)
+        return Plan(self.recipe.name, steps, self.texts.notes)
 
     def _step(self, name: str) -> StepPlan:
         step = self.recipe.steps[name]

@@ -30,6 +30,8 @@ class Plan:
 
     name: str
     steps: tuple[StepPlan, ...]
+    notes: tuple[str, ...] = ()
+    """What the user should know of the data, such as rows that will be left out."""
 
     @property
     def seconds(self) -> float:
@@ -40,6 +42,7 @@ class Plan:
         return {
             "name": self.name,
             "steps": [asdict(step) for step in self.steps],
+            "notes": list(self.notes),
             "seconds": self.seconds,
             "memory_mib": max(step.memory_mib for step in self.steps),
             "disk_mib": sum(step.disk_mib for step in self.steps),
@@ -62,7 +65,7 @@ class Plan:
             f"in all about {human_seconds(total['seconds'])}, {total['memory_mib']:.0f} MiB of "
             f"memory at the highest, {total['disk_mib']:.0f} MiB of disk; an estimate, time ± 50 %"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def _row(step: StepPlan) -> tuple[str, ...]:

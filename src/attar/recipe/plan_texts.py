@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attar.artifacts import MIB
-from attar.data.load import load_data
+from attar.data.load import left_out, load_data
 from attar.data.packing import token_blocks
 from attar.data.tables import TextData
 from attar.data.tokenize import TextEncoder
@@ -90,6 +90,13 @@ class PlannedTexts:
             config, seed = self._recipe.data[data], self._recipe.seed
             self._data[data] = load_data(config, self._recipe_folder, name=data, seed=seed)
         return self._data[data]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the steps will say about the data that was read for them."""
+        return tuple(
+            note for data in self._data.values() for note in (*data.notes, *left_out(data).values())
+        )
 
     def count(self, data: str, split: str, model: ModelPlan) -> tuple[int, int]:
         """Rows of a split, and the mean number of tokens of a row (0, 1 if there is no such

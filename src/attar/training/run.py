@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from attar.artifacts import read_json, verify
-from attar.data.load import load_data
+from attar.data.load import data_of
 from attar.data.tables import TextData
 from attar.errors import DataError
 from attar.losses.total import TotalLoss, needs_of
@@ -43,9 +43,7 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
     Raises:
         AttarError: whatever a user can mend, before training where it can be known then.
     """
-    data = load_data(
-        context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
-    )
+    data = data_of(context, config.data)
     seed = context.seed if config.seed is None else config.seed
     student = _student(config, context, data, seed)
     teacher = _teacher(config, context, student, seed)

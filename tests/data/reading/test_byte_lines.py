@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from attar.data.reading import byte_lines
-from attar.data.reading.byte_lines import MAX_ROW_BYTES, MIB, TOO_LONG, read_lines
+from attar.data.reading.byte_lines import MAX_ROW_BYTES, MIB, TOO_LONG, Unended, read_lines
 from attar.errors import DataError
 
 PACK = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
@@ -29,9 +29,12 @@ def test_lines_are_those_of_the_plain_bytes(
     tmp_path: Path, ending: str, lines: list[bytes]
 ) -> None:
     content = b"\n".join(lines)
+    assume(b"\0" not in content)
+    assume(not content.startswith((b"\xff\xfe", b"\xfe\xff")))  # UTF-16
     file = tmp_path / f"lines.txt{ending}"
     file.write_bytes(PACK[ending](content))
-    expected = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    end = b"\n" if b"\n" in content else b"\r"
+    expected = content.removeprefix(b"\xef\xbb\xbf").split(end)
     if expected[-1] == b"":
         expected.pop()
     assert list(read_lines(file)) == expected
@@ -56,6 +59,33 @@ def test_a_byte_order_mark_is_dropped_at_the_start_only(
     (tmp_path / "lines.txt").write_bytes(mark + b"one" + mark + b"\ntwo")
     monkeypatch.setattr(byte_lines, "CHUNK_BYTES", 3)
     assert list(read_lines(tmp_path / "lines.txt")) == [b"one" + mark, b"two"]
+
+
+def test_only_a_last_line_without_an_end_is_unended(tmp_path: Path) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_bytes(b"one\ntwo")
+    assert [isinstance(line, Unended) for line in read_lines(file)] == [False, True]
+    file.write_bytes(b"one\ntwo\n")
+    assert not any(isinstance(line, Unended) for line in read_lines(file))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be"])
+def test_marked_encodings_are_read_in_pieces_of_any_size(
+    tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    lines = [f"línea 𝄞 {i}" for i in range(40)]
+    (tmp_path / "lines.txt").write_bytes((mark + "\n".join(lines)).encode(encoding))
+    for size in (1, 3, 64):
+        monkeypatch.setattr(byte_lines, "CHUNK_BYTES", size)
+        assert [bytes(line).decode() for line in read_lines(tmp_path / "lines.txt")] == lines  # type: ignore[arg-type]
+
+
+def test_carriage_returns_are_ends_only_where_no_line_feed_is(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_bytes(b"one\rtwo\r")
+    assert list(read_lines(tmp_path / "lines.txt")) == [b"one", b"two"]
+    (tmp_path / "lines.txt").write_bytes(b"one\rtwo\nthree\r\n")
+    assert list(read_lines(tmp_path / "lines.txt")) == [b"one\rtwo", b"three\r"]
 
 
 def test_only_the_line_over_the_cap_is_lost(tmp_path: Path) -> None:

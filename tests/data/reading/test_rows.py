@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 
 from attar.data.reading import rows
 from attar.data.reading.byte_lines import MAX_ROW_BYTES, Unreadable
+from attar.data.reading.labels import Classes
 from attar.data.reading.records import Record
-from attar.data.reading.rows import (
-    Columns,
-    Taken,
-    check_set_aside,
-    find_label_names,
-    settle_labels,
-    take_texts,
-)
+from attar.data.reading.rows import Columns, Taken, check_set_aside, settle_labels, take_texts
 from attar.data.tables import UNLABELLED, SetAside
 from attar.errors import DataError
 
@@ -52,95 +46,102 @@ def test_kept_and_set_aside_rows_are_exactly_those_read(
     records: list[Record | Unreadable], is_regression: bool, may_lack: bool, indices: bool
 ) -> None:
     taken = take_texts(records, COLUMNS, "train")
-    split, faults = settle_labels(
-        taken,
-        ("a", "b"),
-        is_regression=is_regression,
-        may_lack_labels=may_lack,
-        may_be_indices=indices,
-    )
+    classes = None if is_regression else Classes(("a", "b"), may_be_indices=indices)
+    split, faults = settle_labels(taken, classes, may_lack_labels=may_lack)
     assert taken.num_read == len(records)
     assert len(split) + len(faults) == len(records)
     assert len({fault.row for fault in faults}) == len(faults)
     assert len(split.labels) == len(split.texts)
     if not is_regression:
         assert set(split.labels.tolist()) <= {UNLABELLED, 0, 1}
-    assert split.is_labelled or may_lack
+    if not may_lack:
+        assert split.is_labelled
+    assert [fault.row for fault in faults] == sorted(fault.row for fault in faults)
 
 
-def labels_of(values: list[Any], names: tuple[str, ...], **how: bool) -> list[Any]:
-    """Each value's class, or the reason why its row was set aside."""
+def labels_of(
+    values: list[Any], classes: Classes | None, *, may_lack_labels: bool = False
+) -> list[Any]:
+    """Each value's class or number, or the reason why its row was set aside."""
     taken = take_texts(
         [{"text": "t", "label": value} for value in values], Columns(("text",), "label"), "s"
     )
-    split, faults = settle_labels(taken, names, **how)
+    split, faults = settle_labels(taken, classes, may_lack_labels=may_lack_labels)
     reasons = {fault.row: fault.reason for fault in faults}
-    classes = iter(split.labels.tolist())
-    return [reasons[row] if row in reasons else next(classes) for row in range(len(values))]
+    found = iter(split.labels.tolist())
+    return [reasons[row] if row in reasons else next(found) for row in range(len(values))]
 
 
-def test_one_class_may_be_written_in_several_ways() -> None:
-    assert labels_of([1, "1", 1.0, " 1 "], ("0", "1")) == [1, 1, 1, 1]
-    assert labels_of([True, "false"], ("false", "true")) == [1, 0]
-
-
-def test_integers_are_indices_only_where_they_may_be() -> None:
-    names = ("negative", "positive")
-    assert labels_of([1, "positive"], names, may_be_indices=True) == [1, 1]
-    assert labels_of([1, "positive"], names) == ["unknown label", 1]
-    assert labels_of([0, 1, 3], ("1", "2", "3"), may_be_indices=True) == ["unknown label", 0, 2]
+def test_hidden_labels_are_kept_where_they_may_lack() -> None:
+    classes = Classes(("a", "b"), may_be_indices=True)
+    hidden: list[Any] = [None, -1, "", math.nan, "NA"]
+    assert labels_of([*hidden, 1], classes, may_lack_labels=True) == [-1] * len(hidden) + [1]
+    assert labels_of(["c"], classes, may_lack_labels=True) == ["unknown label 'c'"]
+    *none, score = labels_of([None, "", "NA", 2.5], None, may_lack_labels=True)
+    assert np.isnan(none).all()
+    assert score == 2.5
 
 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (math.nan, "NaN label"),
-        ("nan", "NaN label"),
+        ("many", "label is not a number"),
+        (True, "label is not a number"),
+        ([1], "label is not a number"),
+        ("1_000", "label is not a number"),
+        (10**400, "label is not a number"),
         ("", "empty label"),
-        (2, "unknown label"),
-        ("other", "unknown label"),
-        (0.5, "label is neither class nor name"),
-        ([0], "label is neither class nor name"),
         (None, "unlabelled"),
-        (-1, "unlabelled"),
-        ("9" * 5000, "unknown label"),
+        (math.inf, "label is infinite"),
+        (math.nan, "NaN label"),
+        ("NA", "missing label 'NA'"),
+        (3.5e38, "label too large"),
+        ("-1e39", "label too large"),
     ],
 )
-def test_a_label_that_is_no_class_has_its_reason(value: Any, reason: str) -> None:
-    assert labels_of([value], ("no", "yes"), may_be_indices=True) == [reason]
+def test_a_number_is_finite_in_single_precision_or_set_aside(value: Any, reason: str) -> None:
+    assert labels_of([value], None) == [reason]
 
 
-def test_hidden_labels_are_kept_where_they_may_lack() -> None:
-    assert labels_of([None, -1, 1], ("a", "b"), may_lack_labels=True, may_be_indices=True) == [
-        -1,
-        -1,
-        1,
-    ]
-    hidden = labels_of([None, 2.5], (), is_regression=True, may_lack_labels=True)
-    assert math.isnan(hidden[0])
-    assert hidden[1] == 2.5
+def test_the_largest_number_of_single_precision_is_a_label() -> None:
+    largest = float(np.finfo(np.float32).max)
+    assert labels_of([largest, str(-largest), " 1e3 "], None) == [largest, -largest, 1000.0]
 
 
-@pytest.mark.parametrize("value", ["many", True, [1], "", math.inf, math.nan, 10**400])
-def test_a_number_is_finite_or_set_aside(value: Any) -> None:
-    (found,) = labels_of([value], (), is_regression=True)
-    assert found in ("label is no number", "NaN label")
+def test_many_different_wrong_labels_share_a_reason() -> None:
+    found = labels_of([f"x{i}" for i in range(100)], Classes(("a", "b")))
+    assert found[0] == "unknown label 'x0'"
+    assert len(set(found)) == rows.MAX_REASONS + 1
+    assert found[-1] == "another label that cannot be used"
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         (None, "no text"),
-        (3, "text is no text"),
+        (math.nan, "no text"),
+        (True, "text is not a text but a truth value"),
+        (["a"], "text is not a text but a list"),
         (" \t", "empty text"),
         ("a\0b", "NUL byte in text"),
-        ("\ud800", "not UTF-8"),
+        ("\ud800", "half a character (a lone surrogate)"),
+        ("caf\udce9", "not UTF-8 (byte 0xe9, 'é' in Windows-1252)"),
         ("é" * (MAX_ROW_BYTES // 2 + 1), "longer than 512 KiB"),
     ],
 )
 def test_a_text_that_cannot_be_read_has_its_reason(text: Any, reason: str) -> None:
     taken = take_texts([{"text": text, "label": 0}], COLUMNS, "train")
     assert [fault.reason for fault in taken.set_aside] == [reason]
+
+
+def test_a_number_is_the_text_it_is_written_as() -> None:
+    records: list[Record | Unreadable] = [{"text": value, "label": 0} for value in (4711, 0.5)]
+    assert take_texts(records, COLUMNS, "train").texts == [("4711",), ("0.5",)]
+
+
+def test_ids_of_different_types_are_different() -> None:
+    records: list[Record | Unreadable] = [{"text": "t", "label": 0, "id": id} for id in (1, "1")]
+    assert len(take_texts(records, COLUMNS, "train").texts) == 2
 
 
 def test_the_first_row_of_an_id_stays() -> None:
@@ -152,18 +153,6 @@ def test_the_first_row_of_an_id_stays() -> None:
 
 def taken_with(labels: list[Any]) -> Taken:
     return take_texts([{"text": "t", "label": label} for label in labels], COLUMNS, "train")
-
-
-def test_classes_are_the_sorted_labels_of_the_more_frequent_kind() -> None:
-    assert find_label_names(taken_with([10, 9, 9, "ten"]), "label") == ("9", "10")
-    assert find_label_names(taken_with(["b", "a", 3, math.nan]), "label") == ("a", "b")
-
-
-def test_a_column_that_holds_no_classes_is_refused() -> None:
-    with pytest.raises(DataError, match=r"1 different labels in 3 usable rows \('a'\)"):
-        find_label_names(taken_with(["a", "a", None]), "label")
-    with pytest.raises(DataError, match=r"1001 different labels.*objective"):
-        find_label_names(taken_with(list(range(1001))), "label")
 
 
 def test_set_aside_is_borne_up_to_its_limit_and_not_beyond() -> None:
@@ -185,5 +174,5 @@ def test_counting_faults_ends_before_memory_does(monkeypatch: pytest.MonkeyPatch
 
 def test_labels_are_whole_numbers_and_scores_are_single_precision() -> None:
     taken = taken_with([1, 0])
-    assert settle_labels(taken, ("0", "1"))[0].labels.dtype == np.int64
-    assert settle_labels(taken, (), is_regression=True)[0].labels.dtype == np.float32
+    assert settle_labels(taken, Classes(("0", "1")))[0].labels.dtype == np.int64
+    assert settle_labels(taken, None)[0].labels.dtype == np.float32

@@ -198,5 +198,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_calibrated(place, 
     for split in ("train", "validation"):
         file = place / "texts" / f"{split}.jsonl"
         file.write_text(file.read_text().replace('"docs"', '"books"'))
-    with pytest.raises(UsageError, match="name the data the model was fine-tuned on"):
+    with pytest.raises(
+        UsageError, match=r"only the model has \['docs'\].*only the data have \['books'\]"
+    ):
         run_qat(place)

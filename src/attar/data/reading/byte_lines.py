@@ -1,4 +1,4 @@
-"""Lines of a plain, gzip or zstandard file: bounded in memory, complete or refused.
+"""Lines of a plain, gzip or zstandard file as UTF-8: bounded in memory, complete or refused.
 
 The problem: a download that broke off reads like a shorter file (the zstandard library ends such a
 stream without a word), 32 KiB can unpack to a gigabyte, and one line without an end can fill
@@ -8,14 +8,20 @@ pieces under a budget; a line over the cap is dropped as it passes.
     refused:  unpacked > MAX_RATIO · packed   (once FREE_BYTES are exceeded)   or   unpacked >
         MAX_UNPACKED_BYTES
 
-Left out: a file cut exactly between two frames is a valid file; only a checksum beside it could
-tell.
+Spreadsheets write UTF-16 with a byte-order mark, and old ones end a line with a carriage return:
+both are unambiguous, so they are read. UTF-16 without a mark is recognized and refused.
+
+Left out: a compressed file cut exactly between two of its frames, at the end of a line. It is a
+valid file of fewer rows, and only a checksum or a count beside it could tell; artifacts of attar
+have one. Cut inside a line, its last line has no end, which the readers of rows look at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import codecs
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,10 +31,14 @@ from attar.errors import DataError
 MIB = 2**20
 CHUNK_BYTES = MIB // 4
 """Unpacked bytes held at a time."""
+LOOKED_AT = 8
+"""Bytes by which an encoding is recognized."""
 MAX_ROW_BYTES = MIB // 2
 """A row above this is set aside: a hundred times what an encoder of 512 tokens reads."""
 FREE_BYTES = 64 * MIB
 """Unpacked without a look at the ratio: small files may be as repetitive as they like."""
+ROW_BYTES = 64
+"""Charged for every row beside its content: millions of empty rows take time and memory too."""
 MAX_RATIO = 200
 """Measured: English data sets pack 2 to 9 times; zeros 1,029 times with gzip, 32,700 times with
 zstandard."""
@@ -43,7 +53,52 @@ class Unreadable:
     reason: str
 
 
+class Unended(bytes):
+    """The last line of a file that does not end with a line end."""
+
+
 TOO_LONG = Unreadable(f"longer than {MAX_ROW_BYTES // 1024} KiB")
+
+
+MARKS = {
+    codecs.BOM_UTF8: "",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+"""Byte-order mark → the encoding it stands for ("": UTF-8); UTF-32's begins with UTF-16's."""
+
+
+def not_utf8(raw: bytes) -> Unreadable:
+    """Which byte makes a row unreadable, and what it is in the usual encoding of Western Windows.
+
+    Example:
+        >>> not_utf8(b"caf\\xe9").reason
+        "not UTF-8 (byte 0xe9, 'é' in Windows-1252)"
+    """
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = raw[error.start : error.start + 1]
+        meant = byte.decode("cp1252", errors="ignore")
+        hint = f", {meant!r} in Windows-1252" if meant else ""
+        return Unreadable(f"not UTF-8 (byte 0x{byte[0]:02x}{hint})")
+    return Unreadable("not UTF-8")
+
+
+def fault_of_encoding(text: str) -> Unreadable | None:
+    """Why a text cannot be written as UTF-8; None if it can."""
+    if text.isascii():
+        return None
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        try:
+            return not_utf8(text.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError:
+            return Unreadable("half a character (a lone surrogate)")
+    return None
 
 
 class Budget:
@@ -52,13 +107,13 @@ class Budget:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._packed = file.stat().st_size
-        self.unpacked = 0
+        self._unpacked = 0
 
     def spend(self, num_bytes: int) -> None:
         """Raises: DataError: the file unpacks to more than any honest file of its size."""
-        self.unpacked += num_bytes
+        self._unpacked += num_bytes
         allowed = min(max(FREE_BYTES, MAX_RATIO * self._packed), MAX_UNPACKED_BYTES)
-        if self.unpacked > allowed:
+        if self._unpacked > allowed:
             raise DataError(
                 f"{self._file} looks like a compression bomb: {self._packed / MIB:.2f} MiB "
                 f"unpacked to more than {allowed / MIB:.0f} MiB (allowed: {MAX_RATIO} times its "
@@ -68,22 +123,24 @@ class Budget:
 
 
 def read_lines(file: Path) -> Iterator[bytes | Unreadable]:
-    """Each line without its end; a line over the cap comes as `TOO_LONG`. A byte-order mark is
-    dropped.
+    """Each line without its end, as UTF-8; a line over the cap comes as `TOO_LONG`, a last line
+    without an end as `Unended`. A byte-order mark is dropped.
 
     Raises:
-        DataError: the file is missing, damaged, truncated, or a compression bomb.
+        DataError: the file is missing, damaged, truncated, a compression bomb, or UTF-16 that does
+            not say so.
     """
     pending = bytearray()
     is_dropping = False
-    num_lines = 0
+    num_lines = num_bytes = 0
     budget = Budget(file) if file.is_file() else None
     if budget is None:
         raise DataError(f"{file} does not exist; correct the path, or fetch the file again")
     try:
-        for chunk in _chunks(file, budget):
+        for chunk in _ended_by_lf(_as_utf8(_chunks(file, budget), file)):
             *ended, rest = chunk.split(b"\n")
             for piece in ended:
+                num_bytes += len(piece) + 1
                 pending += piece
                 too_long = is_dropping or len(pending) > MAX_ROW_BYTES
                 yield TOO_LONG if too_long else bytes(pending)
@@ -94,22 +151,67 @@ def read_lines(file: Path) -> Iterator[bytes | Unreadable]:
             if len(pending) > MAX_ROW_BYTES:
                 is_dropping = True
                 pending.clear()
-    except OSError as error:
+    except PermissionError as error:
+        raise DataError(f"{file} cannot be read: {error}; give yourself read permission") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{file} is truncated or damaged: {error}, after row {num_lines} (byte "
-            f"{budget.unpacked} unpacked, file of {file.stat().st_size} bytes); fetch or write "
+            f"{num_bytes} unpacked, file of {file.stat().st_size} bytes); fetch or write "
             "the file again; no row of it was used"
         ) from error
     if is_dropping or pending:
-        yield TOO_LONG if is_dropping else bytes(pending)
+        yield TOO_LONG if is_dropping else Unended(pending)
 
 
 def _chunks(file: Path, budget: Budget) -> Iterator[bytes]:
     codec = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix)
     with pa.OSFile(str(file)) as raw:
         stream = pa.CompressedInputStream(raw, codec) if codec else raw
-        is_first = True
         while chunk := stream.read(CHUNK_BYTES):
-            budget.spend(len(chunk))
-            yield chunk.removeprefix(b"\xef\xbb\xbf") if is_first else chunk
-            is_first = False
+            budget.spend(len(chunk) + ROW_BYTES * chunk.count(b"\n"))
+            yield chunk
+
+
+def _as_utf8(chunks: Iterator[bytes], file: Path) -> Iterator[bytes]:
+    """The bytes in UTF-8, by the byte-order mark at their beginning."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= LOOKED_AT:
+            break
+    mark = next((mark for mark in MARKS if head.startswith(mark)), b"")
+    encoding = MARKS.get(mark, "") or None
+    if encoding is None:
+        _refuse_unmarked_utf16(head, file)
+        yield from chain([head.removeprefix(mark)], chunks)
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    for chunk in chain([head.removeprefix(mark)], chunks):
+        yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
+    decoder.decode(b"", final=True)  # half a character at the end: the file was cut
+
+
+def _refuse_unmarked_utf16(head: bytes, file: Path) -> None:
+    """Every other one of the first bytes is NUL: Latin letters in UTF-16."""
+    first = head[:LOOKED_AT]
+    even, odd = first[::2], first[1::2]
+    if len(first) < LOOKED_AT or not (any(even) != any(odd) and (all(even) or all(odd))):
+        return
+    raise DataError(
+        f"{file} looks like UTF-16 without a byte-order mark; save it as UTF-8 (in a spreadsheet: "
+        "CSV UTF-8)"
+    )
+
+
+def _ended_by_lf(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Carriage returns turned into line feeds, in a file whose beginning has no line feed: so an
+    old Macintosh ended its lines."""
+    chunks = iter(chunks)
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if b"\n" in head or len(head) >= CHUNK_BYTES:
+            break
+    is_old = b"\r" in head and b"\n" not in head
+    for chunk in chain([head], chunks):
+        yield chunk.replace(b"\r", b"\n") if is_old else chunk

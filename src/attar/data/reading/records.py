@@ -2,10 +2,13 @@
 row says why.
 
 The problem: one bad line must not cost the file, and a file must not be held in memory twice. The
-idea: every format is a stream of `dict | Unreadable`. Parquet is read by Arrow in small batches,
-its strings as bytes, because one byte that is no UTF-8 would otherwise fail a whole batch. CSV is
-read by Python's own reader and not by Arrow's for the same reason: Arrow refuses a block, and
-guesses the type of a column from its first megabyte.
+idea: every format is a stream of `dict | Unreadable` (Parquet's is in `parquet`). CSV is read by
+Python's own reader and not by Arrow's: Arrow refuses a whole block for one bad byte, and guesses
+the type of a column from its first megabyte.
+
+A number in JSON keeps its spelling (`WrittenFloat`), because it may be meant as a text or a name. A
+key that stands twice in an object makes its row unreadable: readers disagree on which value counts.
+A last line of JSON that is incomplete and has no end means a file that was cut.
 
 A quotation mark left open in a .csv makes one row of all lines up to the next one. So a quotation
 must close before a comma or the end of its line (`strict`), and of a faulty row each line counts as
@@ -21,18 +24,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from attar.data.reading.byte_lines import Budget, Unreadable, read_lines
+from attar.data.reading.byte_lines import (
+    Unended,
+    Unreadable,
+    fault_of_encoding,
+    not_utf8,
+    read_lines,
+)
 from attar.data.reading.locate import FORMATS, format_of
+from attar.data.reading.parquet import read_parquet
 from attar.errors import DataError
 
 Record = dict[str, Any]
-NOT_UTF8 = Unreadable("not UTF-8")
+NOT_JSON = Unreadable("not JSON")
 OPEN_QUOTATION = Unreadable("in a quotation that does not close as it should")
-PARQUET_ROWS_AT_ONCE = 256
-"""Few, so that a batch of rows at the cap stays below what a small machine can hold."""
 
 
 def read_records(file: Path) -> Iterator[Record | Unreadable]:
@@ -45,7 +50,7 @@ def read_records(file: Path) -> Iterator[Record | Unreadable]:
         ".jsonl": _read_jsonl,
         ".csv": lambda file: _read_table(file, _Quoted),
         ".tsv": lambda file: _read_table(file, _Tabs),
-        ".parquet": _read_parquet,
+        ".parquet": read_parquet,
         ".txt": _read_txt,
     }
     reader = readers.get(format_of(file) or "")
@@ -64,22 +69,61 @@ class _Tabs(csv.Dialect):
     lineterminator = "\n"
 
 
+class WrittenFloat(float):
+    """A number of JSON that is still written as it was: 1.50."""
+
+    written: str
+
+    def __new__(cls, written: str) -> WrittenFloat:
+        number = super().__new__(cls, written)
+        number.written = written
+        return number
+
+    def __str__(self) -> str:
+        return self.written
+
+
+class _TwiceError(Exception):
+    """A key stands twice in a JSON object."""
+
+
 def _read_jsonl(file: Path) -> Iterator[Record | Unreadable]:
-    for line in read_lines(file):
+    for number, line in enumerate(read_lines(file), start=1):
         if isinstance(line, Unreadable):
             yield line
         elif line.strip():
-            yield _parse_json(line)
+            record = _parse_json(line)
+            if record is NOT_JSON and isinstance(line, Unended):
+                raise DataError(
+                    f"{file} is truncated or damaged: line {number}, the last one, has no end "
+                    f"and is not JSON, after row {number - 1}; fetch or write the file again, "
+                    "or remove the line; no row of the file was used"
+                )
+            yield record
 
 
 def _parse_json(line: bytes) -> Record | Unreadable:
     try:
-        content = json.loads(line.decode("utf-8"))
+        content = json.loads(
+            line.decode("utf-8"), parse_float=WrittenFloat, object_pairs_hook=_object
+        )
     except UnicodeDecodeError:
-        return NOT_UTF8
+        return not_utf8(line)
+    except _TwiceError as error:
+        return Unreadable(f"key {str(error)[:40]!r} stands twice")
+    except json.JSONDecodeError:
+        return NOT_JSON
     except (ValueError, RecursionError):
-        return Unreadable("not JSON")
+        return Unreadable("JSON with a number too long or brackets too deep")
     return content if isinstance(content, dict) else Unreadable("not a JSON object")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Record:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def _read_txt(file: Path) -> Iterator[Record | Unreadable]:
@@ -90,7 +134,7 @@ def _read_txt(file: Path) -> Iterator[Record | Unreadable]:
             try:
                 yield {"text": line.decode("utf-8").rstrip("\r")}
             except UnicodeDecodeError:
-                yield NOT_UTF8
+                yield not_utf8(line)
 
 
 def _read_table(file: Path, dialect: type[csv.Dialect]) -> Iterator[Record | Unreadable]:
@@ -132,9 +176,13 @@ def _read_table(file: Path, dialect: type[csv.Dialect]) -> Iterator[Record | Unr
 def _column_names(file: Path, fields: list[str] | None, num_lines: int) -> list[str]:
     if fields is None:
         raise DataError(
-            f"{file}: its first line must name the columns, and lines 1 to {num_lines} are no row "
-            "of CSV; look for a quotation mark that is not closed"
+            f"{file}: its first line must name the columns, and line 1 (up to line {num_lines}) is "
+            "not a row of CSV; look for a quotation mark that is not closed, or for line ends of "
+            "two kinds (\\r among \\n)"
         )
+    fault = fault_of_encoding("".join(fields))
+    if fault is not None:
+        raise DataError(f"{file}: the names of its columns are {fault.reason}; save it as UTF-8")
     twice = sorted({name for name in fields if fields.count(name) > 1})
     if twice:
         raise DataError(
@@ -142,51 +190,3 @@ def _column_names(file: Path, fields: list[str] | None, num_lines: int) -> list[
             "stands there twice; give each column its own name"
         )
     return fields
-
-
-def _read_parquet(file: Path) -> Iterator[Record | Unreadable]:
-    budget = Budget(file) if file.is_file() else None
-    if budget is None:
-        raise DataError(f"{file} does not exist; correct the path, or fetch the file again")
-    num_rows = 0
-    try:
-        with pq.ParquetFile(file) as parquet:
-            Budget(file).spend(_declared_bytes(parquet))
-            for batch in parquet.iter_batches(batch_size=PARQUET_ROWS_AT_ONCE):
-                budget.spend(batch.nbytes)
-                yield from _rows_of_batch(batch)
-                num_rows += len(batch)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{file} is truncated or damaged: {error}, after row {num_rows} (file of "
-            f"{file.stat().st_size} bytes); fetch or write the file again; no row of it was used"
-        ) from error
-
-
-def _declared_bytes(parquet: pq.ParquetFile) -> int:
-    """The size that the file itself gives for its unpacked pages: looked at before any is
-    unpacked."""
-    metadata = parquet.metadata
-    return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-
-
-def _rows_of_batch(batch: Any) -> Iterator[Record | Unreadable]:
-    columns = [_as_bytes(column).to_pylist() for column in batch.columns]
-    for values in zip(*columns, strict=True):
-        try:
-            yield {
-                name: value.decode("utf-8") if isinstance(value, bytes) else value
-                for name, value in zip(batch.schema.names, values, strict=True)
-            }
-        except UnicodeDecodeError:
-            yield NOT_UTF8
-
-
-def _as_bytes(column: Any) -> Any:
-    if isinstance(column, pa.DictionaryArray):
-        column = column.dictionary_decode()
-    if pa.types.is_string(column.type):
-        return column.cast(pa.binary())
-    if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
-        return column.cast(pa.large_binary())
-    return column

@@ -8,41 +8,44 @@ then knows all labels of train, so it can say what a class is.
     kept + set aside = read
 
 Above a share of `max_set_aside` in a split the loading stops and lists the counts by reason.
-
-Labels: names or integers. The classes are `label_names` if given (a label is then a name of it or
-an index into it), else the distinct labels of train: integers in order of size, names in order of
-the alphabet. Whichever of the two most rows have is the kind of the column; the others are set
-aside.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-from attar.data.reading.byte_lines import MAX_ROW_BYTES, TOO_LONG, Unreadable
-from attar.data.reading.records import NOT_UTF8, Record
+from attar.data.reading.byte_lines import (
+    MAX_ROW_BYTES,
+    TOO_LONG,
+    Unreadable,
+    fault_of_encoding,
+)
+from attar.data.reading.labels import (
+    EXAMPLES_SHOWN,
+    Classes,
+    Missing,
+    number_as_written,
+    shown,
+)
+from attar.data.reading.records import Record
 from attar.data.tables import UNLABELLED, SetAside, Split
 from attar.errors import DataError
 
-MAX_CLASSES = 1000
-"""More distinct labels than this are no classes: the column is an id, a text or a number."""
-INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-"""Longer runs of digits, and those with a leading zero, are names."""
-EXAMPLES_SHOWN = 3
+MAX_REASONS = 20
+"""Reasons told apart in the labels of a split: a file may hold a million different wrong ones."""
+MAX_CLASSES_SHOWN = 12
+KINDS = {bool: "a truth value", list: "a list", dict: "an object"}
+"""What JSON may hold in the place of a text."""
 MAX_FAULTS = 1_000_000
 """More unusable rows than this are not even counted: a gigabyte of empty objects must not fill
 memory."""
-Label = int | str | None
-"""A class as it stands in the file; None: unlabelled."""
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -74,178 +77,107 @@ def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: 
     ids: set[str] = set()
     for row, record in enumerate(records):
         taken.num_read += 1
-        reason = (
-            record.reason if isinstance(record, Unreadable) else _fault_of(record, columns, ids)
-        )
-        if reason is not None:
-            taken.set_aside.append(SetAside(split, row, reason))
+        read = record if isinstance(record, Unreadable) else _read_row(record, columns, ids)
+        if isinstance(read, Unreadable):
+            taken.set_aside.append(SetAside(split, row, read.reason))
             if len(taken.set_aside) > MAX_FAULTS:
                 raise DataError(
                     f"split {split!r}: more than {MAX_FAULTS} of its first {row + 1} rows cannot "
-                    f"be used (the last one: {reason}); look at the file"
+                    f"be used (the last one: {read.reason}); look at the file"
                 )
-        elif isinstance(record, dict):
-            taken.texts.append(tuple(record[name] for name in columns.text))
-            taken.labels.append(record[columns.label] if columns.label is not None else None)
+        else:
+            texts, label = read
+            taken.texts.append(texts)
+            taken.labels.append(label)
             taken.rows.append(row)
     return taken
 
 
-def _fault_of(record: Record, columns: Columns, ids: set[str]) -> str | None:
-    """Why a row cannot be used, or None; its id is added to those seen."""
+def _read_row(
+    record: Record, columns: Columns, ids: set[str]
+) -> tuple[tuple[str, ...], Any] | Unreadable:
+    """A row's texts and its label, or why it cannot be used; its id is added to those seen."""
+    texts: list[str] = []
     for name in columns.text:
-        reason = fault_of_text(name, record.get(name))
-        if reason is not None:
-            return reason
+        text = text_of(name, record.get(name))
+        if isinstance(text, Unreadable):
+            return text
+        texts.append(text)
     if columns.label is not None and columns.label not in record:
-        return f"no {columns.label}"
-    if columns.id is None or columns.id not in record:
-        return None
-    identity = repr(record[columns.id])
-    if identity in ids:
-        return f"duplicate {columns.id}"
-    ids.add(identity)
-    return None
+        return Unreadable(f"no {columns.label}")
+    if columns.id is not None and columns.id in record:
+        identity = repr(record[columns.id])
+        if identity in ids:
+            return Unreadable(f"duplicate {columns.id}")
+        ids.add(identity)
+    return tuple(texts), None if columns.label is None else record[columns.label]
 
 
-def fault_of_text(name: str, text: Any) -> str | None:
-    """Why a value cannot be used as the text `name`, or None."""
-    if text is None:
-        return f"no {name}"
+def text_of(name: str, value: Any) -> str | Unreadable:
+    """The text that stands in column `name`, or why it cannot be used; a number is the text it is
+    written as."""
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if value is None or (is_number and value != value):  # NaN: a missing value
+        return Unreadable(f"no {name}")
+    text = str(value) if is_number else value
     if not isinstance(text, str):
-        return f"{name} is no text"
+        return Unreadable(f"{name} is not a text but {KINDS.get(type(value), 'something else')}")
     if not text.strip():
-        return f"empty {name}"
+        return Unreadable(f"empty {name}")
     if "\0" in text:
-        return f"NUL byte in {name}"
-    try:
-        encoded = text.encode("utf-8")
-    except UnicodeEncodeError:
-        return NOT_UTF8.reason
-    return TOO_LONG.reason if len(encoded) > MAX_ROW_BYTES else None
-
-
-def find_label_names(train: Taken, column: str) -> tuple[str, ...]:
-    """The classes of a column: the distinct labels of the kind that most rows have, in order.
-
-    Raises:
-        DataError: there are fewer than two classes, or so many that the column holds no classes.
-    """
-    labels = [
-        label for label in map(_read_label, train.labels) if not isinstance(label, Unreadable)
-    ]
-    kinds = Counter(type(label) for label in labels if label is not None)
-    kind = kinds.most_common(1)[0][0] if kinds else str
-    classes = sorted({label for label in labels if type(label) is kind})  # type: ignore[type-var]
-    if 2 <= len(classes) <= MAX_CLASSES:
-        return tuple(map(str, classes))
-    shown = ", ".join(map(repr, classes[:EXAMPLES_SHOWN])) or "none"
-    raise DataError(
-        f"label column {column!r} of split {train.split!r} has {len(classes)} different labels in "
-        f"{len(train.texts)} usable rows "
-        f"({shown}{', …' if len(classes) > EXAMPLES_SHOWN else ''}); a classification needs 2 to "
-        f'{MAX_CLASSES}; choose another column with label =, or set objective = "regression" for '
-        "numbers"
-    )
+        return Unreadable(f"NUL byte in {name}")
+    if len(text) > MAX_ROW_BYTES // 4 and len(text.encode("utf-8", "replace")) > MAX_ROW_BYTES:
+        return TOO_LONG
+    return fault_of_encoding(text) or text
 
 
 def settle_labels(
-    taken: Taken,
-    label_names: Sequence[str],
-    *,
-    is_regression: bool = False,
-    may_lack_labels: bool = False,
-    may_be_indices: bool = False,
+    taken: Taken, classes: Classes | None, *, may_lack_labels: bool = False
 ) -> tuple[Split, list[SetAside]]:
     """Second pass: every label becomes its class (or number), or its row is set aside too.
 
     Args:
+        classes: None: the labels are numbers, for a regression.
         may_lack_labels: keep rows without a label, as `UNLABELLED` (or NaN); else they are set
             aside.
-        may_be_indices: an integer that is no name is an index into `label_names`.
 
     Returns: the kept rows, and all rows of the split that were set aside in both passes, in order.
     """
-    places = {name: place for place, name in enumerate(label_names)}
-    indices_end = len(places) if may_be_indices and not any(map(_is_integer, places)) else 0
+    read = number_as_written if classes is None else classes.place_of
+    no_label = math.nan if classes is None else UNLABELLED
     kept: list[int] = []
     labels: list[float] = []
     set_aside = list(taken.set_aside)
+    reasons: set[str] = set()
     for i, value in enumerate(taken.labels):
-        label = _read_number(value) if is_regression else _class_of(value, places, indices_end)
-        if label is None:
-            no_label = math.nan if is_regression else UNLABELLED
-            label = no_label if may_lack_labels else Unreadable("unlabelled")
+        label = read(value)
+        if isinstance(label, Missing) and may_lack_labels:
+            label = no_label
         if isinstance(label, Unreadable):
-            set_aside.append(SetAside(taken.split, taken.rows[i], label.reason))
+            known = label.reason in reasons or len(reasons) < MAX_REASONS
+            reason = label.reason if known else "another label that cannot be used"
+            reasons.add(reason)
+            set_aside.append(SetAside(taken.split, taken.rows[i], reason))
         else:
             kept.append(i)
             labels.append(label)
     set_aside.sort(key=lambda fault: fault.row)
-    array = np.array(labels, dtype=np.float32 if is_regression else np.int64)
+    array = np.array(labels, dtype=np.float32 if classes is None else np.int64)
     return Split(tuple(taken.texts[i] for i in kept), array), set_aside
 
 
-def _class_of(value: Any, places: dict[str, int], indices_end: int) -> int | Unreadable | None:
-    label = _read_label(value)
-    if label is None or isinstance(label, Unreadable):
-        return label
-    if str(label) in places:
-        return places[str(label)]
-    if isinstance(label, int):
-        if label == UNLABELLED:
-            return None
-        if 0 <= label < indices_end:
-            return label
-    return Unreadable("unknown label")
-
-
-def _read_label(value: Any) -> Label | Unreadable:
-    """A label in its plain form: "3", 3 and 3.0 are one class; True and False are names."""
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        if math.isnan(value):
-            return Unreadable("NaN label")
-        return int(value) if value.is_integer() else Unreadable("label is neither class nor name")
-    if not isinstance(value, str):
-        return Unreadable("label is neither class nor name")
-    name = value.strip()
-    if not name:
-        return Unreadable("empty label")
-    if name.lower() == "nan":
-        return Unreadable("NaN label")
-    return int(name) if _is_integer(name) else name
-
-
-def _is_integer(name: str) -> bool:
-    return INTEGER.fullmatch(name) is not None
-
-
-def _read_number(value: Any) -> float | Unreadable | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return Unreadable("label is no number")
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return Unreadable("label is no number")
-    if not math.isfinite(number):
-        return Unreadable("NaN label")
-    # Labels are float32: a number beyond its range would silently become infinite.
-    return number if abs(number) <= FLOAT32_MAX else Unreadable("label too large")
-
-
 def check_set_aside(
-    name: str, split: str, num_read: int, set_aside: Sequence[SetAside], limit: float
+    name: str,
+    split: str,
+    num_read: int,
+    set_aside: Sequence[SetAside],
+    limit: float,
+    classes: Sequence[str] = (),
 ) -> None:
     """Stop when too much of a split is unusable, or all of it, or there was nothing.
 
+    Args:
+        classes: those of the data, said where a label is none of them.
     Raises:
         DataError: with the counts by reason and the first rows of each.
     """
@@ -261,10 +193,17 @@ def check_set_aside(
         + (", …" if count > EXAMPLES_SHOWN else "")
         for reason, count in counts.most_common()
     ]
+    if classes and any(reason.startswith("unknown label") for reason in counts):
+        lines.append(
+            f"  the classes are {shown(classes, MAX_CLASSES_SHOWN)}: the labels of train, or "
+            "label_names where it is set"
+        )
+    if any(reason.startswith("not UTF-8") for reason in counts):
+        lines.append("  save the file as UTF-8 (in a spreadsheet: CSV UTF-8)")
     raise DataError(
         f"split {split!r} of data {name!r}: {len(set_aside)} of {num_read} rows cannot be used "
-        f"({len(set_aside) / num_read:.1%}; max_set_aside allows {limit:.1%}); mend them, or "
-        "raise max_set_aside",
+        f"({len(set_aside) / num_read:.1%}; max_set_aside allows {limit:.1%}); fix these rows, or "
+        "raise max_set_aside (rows are counted from 0)",
         lines,
     )
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from attar.data.reading.rows import Taken, fault_of_text
+from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.rows import Taken, text_of
 from attar.data.tables import UNLABELLED, SetAside, Split
 
 
@@ -27,14 +28,14 @@ def settle_targets(
     targets: list[str] = []
     set_aside = list(taken.set_aside)
     for i, target in enumerate(taken.labels):
-        reason = fault_of_text(column or "target", target)
-        if reason is not None and may_lack_targets:
-            target, reason = "", None
-        if reason is None:
-            kept.append(i)
-            targets.append(target)
+        text = text_of(column or "target", target)
+        if isinstance(text, Unreadable) and may_lack_targets:
+            text = ""
+        if isinstance(text, Unreadable):
+            set_aside.append(SetAside(taken.split, taken.rows[i], text.reason))
         else:
-            set_aside.append(SetAside(taken.split, taken.rows[i], reason))
+            kept.append(i)
+            targets.append(text)
     set_aside.sort(key=lambda fault: fault.row)
     unlabelled = np.full(len(kept), UNLABELLED, dtype=np.int64)
     return Split(tuple(taken.texts[i] for i in kept), unlabelled, tuple(targets)), set_aside

@@ -14,11 +14,12 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.data.load import load_data
+from attar.data.load import data_of
 from attar.data.tables import UNLABELLED, Split, TextData
 from attar.data.tokenize import TextEncoder
 from attar.errors import DataError, ModelError, UsageError
 from attar.losses.total import TotalLoss
+from attar.models.labels import Match, match_classes, why_not_matched
 from attar.models.load import LoadedModel
 from attar.models.task import Task
 from attar.quantization.config import QatStep
@@ -94,7 +95,7 @@ def qat_job(
 
 def _data(config: QatStep, context: StepContext) -> TextData:
     name = config.data or config.calibration.data
-    return load_data(context.data[name], context.recipe_folder, name=name, seed=context.seed)
+    return data_of(context, name)
 
 
 def _splits(config: QatStep) -> tuple[tuple[str, bool], ...]:
@@ -129,14 +130,19 @@ def _task_for(task: Task | None, data: TextData, step: str) -> Task:
             f"number, this one {task.answers}; use a method without training, such as "
             "outlier_suppression"
         )
-    is_same = task.objective == data.objective
-    if not is_same or set(task.label_names) != set(data.label_names):
+    if task.objective != data.objective or _match(task, data) is None:
         raise UsageError(
             f"{step}: the model is for {task.objective} of {list(task.label_names)}, data "
-            f"{data.name!r} for {data.objective} of {list(data.label_names)}; name the data the "
-            "model was fine-tuned on"
+            f"{data.name!r} for {data.objective} of {list(data.label_names)}: "
+            + why_not_matched(task.label_names, data.label_names, "the model's config.json")
         )
     return task
+
+
+def _match(task: Task, data: TextData) -> Match | None:
+    """The model's classes as those of the data; a regression has none on either side."""
+    given = () if task.objective == "regression" else task.label_names
+    return match_classes(given, data.label_names, order_is_given=data.order_is_given)
 
 
 def _split(data: TextData, task: Task, name: str, labelled: bool, step: str) -> Split:
@@ -148,6 +154,8 @@ def _split(data: TextData, task: Task, name: str, labelled: bool, step: str) -> 
         )
     if data.objective == "regression":
         return split
-    numbers = np.array([task.label_names.index(label) for label in data.label_names])
+    match = _match(task, data)
+    assert match is not None, "refused before"
+    numbers = np.array(match.order)
     labels = np.where(split.labels == UNLABELLED, UNLABELLED, numbers[split.labels])
     return replace(split, labels=labels)

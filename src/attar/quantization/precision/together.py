@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
 
-from attar.data.load import load_data
+from attar.data.load import data_of
 from attar.errors import DataError
 from attar.models.load import LoadedModel
 from attar.models.simulated.qparams import SiteQParams
@@ -73,12 +73,7 @@ def held_out_rows(
     """
     settings, task = config.calibration, loaded.task
     assert task is not None and config.budget is not None
-    data = load_data(
-        context.data[settings.data],
-        context.recipe_folder,
-        name=settings.data,
-        seed=context.seed,
-    )
+    data = data_of(context, settings.data, is_said=True)
     train = data.split("train", labelled=True)
     seed = context.seed if settings.seed is None else settings.seed
     wanted = min(settings.examples + ROWS, len(train))

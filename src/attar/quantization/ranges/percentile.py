@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from attar.data.load import load_data
+from attar.data.load import data_of
 from attar.models.task import Task
 from attar.quantization.calibration.calibrate import Calibration, Ranges
 from attar.quantization.config import BATCH_SIZE, PercentileStep
@@ -65,9 +65,7 @@ def validation_rows(
         ModelError: a model with a language head, or with other classes than the data's.
     """
     wanted = config.calibration
-    data = load_data(
-        context.data[wanted.data], context.recipe_folder, name=wanted.data, seed=context.seed
-    )
+    data = data_of(context, wanted.data, is_said=True)
     return LabelledRows.of(
         data.split("validation", labelled=True),
         data,

@@ -24,7 +24,7 @@ class StepRow:
 
 @dataclass(frozen=True)
 class DataRow:
-    """One named data as a training step saw it."""
+    """One named data as a step saw it that trained on it, or else judged by it."""
 
     name: str
     train_rows: int | None
@@ -96,9 +96,9 @@ def provenance(
 
 def _data(made: Sequence[Made]) -> tuple[DataRow, ...]:
     rows: dict[str, DataRow] = {}
-    for step in made:
+    for step in sorted(made, key=lambda step: step.run != "train"):  # training counts more splits
         data = table(step.metrics.get("data"))
-        if step.run != "train" or not data:
+        if step.run not in ("train", "evaluate") or not data:
             continue
         name = str(data.get("name", ""))
         train, validation = (number(data.get(split)) for split in ("train_rows", "validation_rows"))

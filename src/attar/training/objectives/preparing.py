@@ -65,6 +65,7 @@ def task_for(
     settings: dict[str, Any] = {
         "objective": data.objective,
         "label_names": data.label_names,
+        "order_is_given": data.order_is_given,
         "max_length": config.max_length,
         "input_names": input_names_of(model),
         "metrics": metrics_for(data.objective, data.metrics),

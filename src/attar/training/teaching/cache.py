@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import MIB
-from attar.data.load import load_data
+from attar.data.load import data_of
 from attar.errors import DataError, ModelError
 from attar.losses.hidden import resolve_layer_map
 from attar.losses.shapes import Shape
@@ -99,9 +99,7 @@ def cache(config: CacheStep, context: StepContext) -> dict[str, Any]:
 
 def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
     """Load teacher and data, and refuse what does not fit."""
-    data = load_data(
-        context.data[config.data], context.recipe_folder, name=config.data, seed=context.seed
-    )
+    data = data_of(context, config.data)
     lesson = TrainStep(model=config.teacher, data=config.data, **config.model_dump(include=SHARED))
     task = task_for(lesson, data, config_of(read_config(folder), str(folder)), folder, context.name)
     needs = Needs(teacher_logits=config.logits, hidden=bool(config.hidden_states))

@@ -1,0 +1,202 @@
+"""What the labels of a column are: classes, numbers, or missing.
+
+The problem: a kind decided value by value splits one column in two. Of the codes "01" … "10" only
+the last one reads as a number, so class "10" would vanish; a table in which a cell was once empty
+comes back with "1.0" for 1. The idea: one kind for the whole column, decided by all labels of train
+together, since they are the classes.
+
+    whole numbers   all labels are: 1, "1", 1.0 and "1.0" are one class, named "1"; sorted by size
+    names           otherwise: each label as it is written, without spaces around it; sorted
+
+The labels of the other splits are read in the same way. A word for a missing value (NA, None, nan)
+is a missing label where it is no class, as always among whole numbers. In a column of names it is
+one of them, as it stands there, and the user is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date, time
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from attar.data.reading.byte_lines import Unreadable, fault_of_encoding
+from attar.data.tables import UNLABELLED
+from attar.errors import DataError
+from attar.spelling import plain_name, whole_number
+
+MAX_CLASSES = 1000
+"""More distinct labels than this are no classes: the column is an id, a text or a number."""
+EXAMPLES_SHOWN = 3
+MAX_SHOWN = 40
+"""Characters of a label that a message repeats."""
+MISSING_WORDS = frozenset({"nan", "na", "n/a", "<na>", "none", "null"})
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class Missing(Unreadable):
+    """A row that has no label, and how that is written."""
+
+
+def shown(labels: Iterable[str], limit: int = EXAMPLES_SHOWN) -> str:
+    """Labels for a message: quoted, cut, and not too many."""
+    labels = list(labels)
+    cut = [name if len(name) <= MAX_SHOWN else name[:MAX_SHOWN] + "…" for name in labels[:limit]]
+    return ", ".join(map(repr, cut)) + (", …" if len(labels) > limit else "")
+
+
+def label_as_written(value: Any) -> str | Unreadable:
+    """A cell of a label column as the text that stands there; of a typed number, its shortest form.
+
+    Example:
+        >>> [label_as_written(value) for value in (" pos ", "01", 1, 1.0, 0.5, True)]
+        ['pos', '01', '1', '1', '0.5', 'true']
+    """
+    if value is None:
+        return Missing("unlabelled")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float | Decimal):
+        if math.isnan(value):
+            return Missing("NaN label")
+        if math.isinf(value):
+            return Unreadable("label is infinite")
+        return str(int(value)) if value == int(value) else str(value)
+    if isinstance(value, int | date | time):
+        return str(value)
+    if not isinstance(value, str):
+        return Unreadable("label is neither a name nor a number")
+    name = value.strip()
+    if not name:
+        return Missing("empty label")
+    if "\0" in name:
+        return Unreadable("NUL byte in label")
+    return fault_of_encoding(name) or name
+
+
+def number_as_written(value: Any) -> float | Unreadable:
+    """A cell of a column of numbers, in the range of float32."""
+    if value is None:
+        return Missing("unlabelled")
+    if isinstance(value, str) and not value.strip():
+        return Missing("empty label")
+    if isinstance(value, str) and value.strip().casefold() in MISSING_WORDS:
+        return Missing(f"missing label {value.strip()!r}")
+    # Python alone takes 1_000 for a number; whoever wrote it meant something else
+    is_number = isinstance(value, int | float | Decimal | str) and not isinstance(value, bool)
+    try:
+        number = float(value) if is_number and "_" not in str(value) else None
+    except (ValueError, OverflowError):
+        number = None
+    if number is None:
+        return Unreadable("label is not a number")
+    if math.isnan(number):
+        return Missing("NaN label")
+    if math.isinf(number):
+        return Unreadable("label is infinite")
+    # labels are float32: a number beyond its range would silently become infinite
+    return number if abs(number) <= FLOAT32_MAX else Unreadable("label too large")
+
+
+class Classes:
+    """The classes of a data set, and which of them a label is.
+
+    Args:
+        may_be_indices: a whole number that names no class is a place in `names`, if no name is one.
+    """
+
+    def __init__(self, names: Sequence[str], *, may_be_indices: bool = False) -> None:
+        self.names = tuple(names)
+        self._places = {name: place for place, name in enumerate(names)}
+        numbers = [whole_number(name) for name in names]
+        are_numbers = None not in numbers and len(set(numbers)) == len(numbers)
+        self._numbers = dict(zip(numbers, range(len(names)), strict=True)) if are_numbers else {}
+        are_words = not any(map(_reads_as_number, names))  # "01" is a number that is not 1
+        self._indices = range(len(names) if may_be_indices and are_words else 0)
+        self._near = {plain_name(name): name for name in names}
+
+    def place_of(self, value: Any) -> int | Unreadable:
+        """The place of a label's class, or why it has none."""
+        name = label_as_written(value)
+        if isinstance(name, Unreadable):
+            return name
+        if name in self._places:
+            return self._places[name]
+        number = whole_number(name)
+        if number in self._numbers:
+            return self._numbers[number]
+        if number is not None and number in self._indices:
+            return number
+        if number == UNLABELLED:
+            return Missing("unlabelled")
+        if name.casefold() in MISSING_WORDS:
+            return Missing(f"missing label {name!r}")
+        near = self._near.get(plain_name(name))
+        hint = "" if near is None else f" (is it {shown([near])}?)"
+        return Unreadable(f"unknown label {shown([name])}{hint}")
+
+
+def find_classes(labels: Iterable[Any], column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes that the labels of train are, in order, and what the user should know of them.
+
+    Raises:
+        DataError: there are fewer than two classes, or so many that the column holds no classes.
+    """
+    labels = list(labels)
+    read = Counter(
+        name for name in map(label_as_written, labels) if not isinstance(name, Unreadable)
+    )
+    certain = [name for name in read if name.casefold() not in MISSING_WORDS]
+    numbers = [whole_number(name) for name in certain]
+    notes: tuple[str, ...] = ()
+    if certain and None not in numbers:
+        classes = tuple(map(str, sorted({number for number in numbers if number is not None})))
+    else:
+        classes = tuple(sorted(read))
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        raise DataError(
+            f"label column {column!r} of split 'train' has {len(classes)} different labels in "
+            f"{len(labels)} usable rows ({shown(classes) or 'none'}); a classification needs 2 to "
+            f'{MAX_CLASSES}; choose another column with label =, or set objective = "regression" '
+            "for numbers"
+        )
+    if None in numbers:
+        notes = tuple(_notes(read, column))
+    return classes, notes
+
+
+def _notes(read: Counter[str], column: str) -> Iterable[str]:
+    """What may be a slip among the names of a column: nothing is changed, so it is said."""
+    missing = [name for name in read if name.casefold() in MISSING_WORDS]
+    words = [name for name in read if name not in missing and not _reads_as_number(name)]
+    numbers = [name for name in read if whole_number(name) is not None]
+    if words and numbers:
+        few, kind = (numbers, "numbers") if len(numbers) <= len(words) else (words, "words")
+        yield (
+            f"label column {column!r} holds names and numbers, so every label is a class as it is "
+            f"written: also the {kind} {shown(few)} ({sum(read[name] for name in few):,} rows)"
+        )
+    for name in missing:
+        yield (
+            f"label column {column!r}: {name!r} ({read[name]:,} rows) is taken for the name of a "
+            "class; if it stands for a missing label, remove these rows or list the classes with "
+            "label_names ="
+        )
+    alike: dict[str, list[str]] = {}
+    for name in sorted(read):
+        alike.setdefault(plain_name(name), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            counts = ", ".join(f"{shown([name])} ({read[name]:,} rows)" for name in names)
+            yield (
+                f"label column {column!r}: {counts} are {len(names)} classes, spelled almost "
+                "alike; if they are one, spell them alike"
+            )
+
+
+def _reads_as_number(name: str) -> bool:
+    return not isinstance(number_as_written(name), Unreadable)
