@@ -136,6 +136,20 @@ def test_the_published_percentile_is_the_best_on_the_validation_split(made):
     assert float((answers == torch.tensor(labels)).float().mean()) == pytest.approx(best)
 
 
+def test_the_share_with_the_best_score_wins_whatever_its_output_error(made, monkeypatch):
+    """Shares so low that answers change."""
+    from attar.quantization.ranges import percentile
+
+    monkeypatch.setattr(percentile, "SHARES", (0.55, 0.7, 0.8, 0.9))
+    root = made.artifact.parent
+    run = simulated.run_quantize(
+        root, method="percentile", choose_by="validation", activation_bits=2
+    )
+    tried = {c["percentile"]: c["validation"] for c in run.metrics["candidates"]}
+    assert len(set(tried.values())) > 1
+    assert tried[run.metrics["percentile"]] == max(tried.values())
+
+
 def test_a_lower_percentile_gives_narrower_ranges(made):
     root = made.artifact.parent
     runs = [

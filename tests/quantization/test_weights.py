@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,9 +14,18 @@ import tiny
 from attar.errors import ModelError
 from attar.models.simulated.packing import read_tensors, write_tensors
 from attar.models.simulated.qparams import Bits, ModelQParams
+from attar.progress import Progress
 from attar.quantization.config import QuantizeStep
 from attar.quantization.methods import METHODS
-from attar.quantization.weights.nearest import put_on_grid_, quantize_weights
+from attar.quantization.weights.clipped import clipped
+from attar.quantization.weights.nearest import (
+    nearest,
+    put_on_grid_,
+    quantize_weights,
+    weight_grid,
+)
+from attar.quantization.weights.rules import WEIGHT_RULES
+from attar.step import StepContext
 
 BITS = Bits(weight=4, embedding=6, activation=8)
 
@@ -25,6 +36,37 @@ def test_every_tensor_of_the_model_is_in_exactly_one_place():
     places = [*found.integers, *found.floats, *found.tied]
     assert sorted(places) == sorted(model.state_dict())
     assert all(not found.floats[name].shape[1:] for name in found.floats), "only vectors stay float"
+
+
+def test_tables_have_the_bits_of_embeddings_and_maps_those_of_weights():
+    for entry in quantize_weights(tiny.tiny_model("bert"), BITS).entries:
+        assert entry.bits == (6 if "_embeddings." in entry.fqn else 4), entry.fqn
+        assert entry.quant_max == 2 ** (entry.bits - 1) - 1
+
+
+def test_a_model_takes_over_the_floats_that_a_rule_changed():
+    """What is learned by gradient changes biases too."""
+    model = tiny.tiny_model("bert")
+    found = quantize_weights(model, BITS)
+    name = "bert.encoder.layer.0.output.dense.bias"
+    moved = {**found.floats, name: found.floats[name] + 1}
+    put_on_grid_(model, replace(found, floats=moved))
+    assert torch.equal(model.get_parameter(name), moved[name])
+
+
+@pytest.mark.parametrize("rule", ["nearest", "clipped"])
+def test_a_rule_without_data_rounds_as_it_is_called(rule):
+    model = tiny.tiny_model("bert")
+    context = StepContext("s", Path(), Path(), {}, {}, Path(), Progress(quiet=True))
+    found = WEIGHT_RULES[rule](model, [], context).quantize(model, BITS)
+    name = "bert.encoder.layer.0.intermediate.dense.weight"
+    weight = model.get_parameter(name).detach()
+    integers, scale = (clipped if rule == "clipped" else nearest)(
+        name, weight, weight_grid(name, weight, 4)
+    )
+    assert torch.equal(found.integers[name], integers)
+    assert torch.equal(found.scales[name], scale)
+    assert bool((scale < weight.abs().amax(1) / 7 * 0.99).any()) == (rule == "clipped")
 
 
 def test_weights_move_by_at_most_half_their_rows_scale():

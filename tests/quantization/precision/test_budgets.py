@@ -10,21 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 
 import deployments
 import simulated
 from attar.artifacts import MIB
+from attar.data.config import FilesData
 from attar.errors import ArtifactError, DataError, ModelError, UsageError
 from attar.export.config import ExportStep
 from attar.export.parity import FLOAT_TOLERANCE
 from attar.export.run import export
+from attar.models.load import load_model
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.sites import quantized_weights, sites_of
-from attar.quantization.config import Budget
+from attar.progress import Progress
+from attar.quantization.config import Budget, QuantizeStep
 from attar.quantization.labelled_rows import LabelledRows
+from attar.quantization.precision.together import held_out_rows
+from attar.step import StepContext
 
 AVERAGE = 5.0
 
@@ -156,6 +161,30 @@ def test_a_drop_is_measured_on_rows_that_did_not_calibrate(root, monkeypatch):
     assert len(order) == 48
 
 
+def test_rows_are_held_out_by_the_seed_that_calibration_has_also_when_it_is_0(root):
+    simulated.run_quantize(root)
+    loaded = load_model(root / "float")
+
+    def rows(seed: int | None, seed_of_step: int) -> list[list[int]]:
+        config = TypeAdapter(QuantizeStep).validate_python(
+            {
+                "model": "m",
+                "method": "minmax",
+                "calibration": {"data": "texts", "examples": 24, "seed": seed},
+                "budget": {"max_accuracy_drop": 0.5},
+            }
+        )
+        context = StepContext(
+            *("s", root, root, {}),
+            *({"texts": FilesData(path="texts")}, root, Progress(quiet=True)),
+            seed=seed_of_step,
+        )
+        found = held_out_rows(config, loaded, context)
+        return [row for batch in found.batches for row in batch["input_ids"].tolist()]
+
+    assert rows(0, 7) == rows(None, 0) != rows(None, 7)
+
+
 def test_the_first_plan_within_the_limit_is_taken_and_none_before_it(root, monkeypatch):
     scores = [1.0, 0.85, 0.899, 0.9, 0.95]
     monkeypatch.setattr(LabelledRows, "score", lambda *_: scores.pop(0))
@@ -190,6 +219,27 @@ def test_a_generous_latency_leaves_every_linear_float(fast):
     names = {site.name for site in sites_of(model)}
     linears = {name for name, kind in quantized_weights(model).items() if kind == "linear"}
     assert set(qparams.float_tensors) == names | linears
+
+
+def test_a_plan_between_float_and_int8_keeps_the_latency_that_is_allowed(root, monkeypatch):
+    """Of 14 Linears, 1 ms each in float and half of that in int8, in a model of 20 ms."""
+    from attar.quantization.precision import latency_plan
+    from attar.quantization.precision.latency import assembled
+
+    def measured(_model, groups, *_):
+        counted = [shape for group in groups for shape in group.shapes]
+        return assembled(20.0, dict.fromkeys(counted, 1.0), dict.fromkeys(counted, 0.5), counted)
+
+    monkeypatch.setattr(latency_plan, "measure_latencies", measured)
+    run = simulated.run_quantize(root, budget={"max_latency_ms": 17.0})
+    budget = run.metrics["budget"]
+    assert budget["latency"]["num_linears"] == 14
+    assert budget["latency"]["rest_ms"] == pytest.approx(6)
+    num_int8 = budget["latency"]["num_int8"]
+    assert budget["predicted_latency_ms"] == pytest.approx(20 - 0.5 * num_int8)
+    assert 16 <= budget["predicted_latency_ms"] <= 17  # a group of three may overshoot by 1 ms
+    linears = [w for w in ModelQParams.read(run.folder).weights if w.kind == "linear"]
+    assert len(linears) == num_int8
 
 
 def test_an_impossible_latency_is_refused_with_the_fastest_possible(root):

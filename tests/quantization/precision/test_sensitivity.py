@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers as hf
 
 import tiny
 from attar.errors import StoppedError
@@ -17,7 +18,7 @@ from attar.models.simulated.qparams import Bits
 from attar.models.structure.ports import use_attar_attention_
 from attar.models.structure.sites import sites_of
 from attar.progress import Progress
-from attar.quantization.calibration.calibrate import calibrate
+from attar.quantization.calibration.calibrate import Calibration, calibrate
 from attar.quantization.calibration.outputs import real_logits
 from attar.quantization.method import BitPlan, Method, Problem
 from attar.quantization.precision.allocate import _site_widths
@@ -26,11 +27,15 @@ from attar.quantization.precision.latency import Group, assembled, groups_of
 from attar.quantization.precision.prefix import Prefix
 from attar.quantization.precision.sensitivity import (
     Probe,
+    every_nth,
     non_increasing,
     site_sensitivities,
     weight_sensitivities,
 )
+from attar.quantization.precision.together import quantize_together
 from attar.quantization.ranges.minmax import minmax
+from attar.quantization.solve import simulated
+from attar.quantization.weights.nearest import quantize_weights
 from attar.step import StepContext
 
 PLAN = BitPlan(Bits(weight=8, embedding=8, activation=8))
@@ -190,6 +195,53 @@ def test_sizes_add_up_to_the_model(probe):
     assert planned_mib(probe.model, PLAN) * 2**20 == pytest.approx(held - saved)
     assert average_bits(PLAN, weights) == 8
     assert average_bits(every, weights) == 32
+
+
+def test_a_plan_carried_out_rounds_weights_and_sites_together(probe):
+    """One weight and one site stay float, another weight has bits of its own."""
+    words, site = (
+        "bert.embeddings.word_embeddings.weight",
+        "bert.encoder.layer.1.output.dense:input",
+    )
+    up = "bert.encoder.layer.0.intermediate.dense.weight"
+    plan = BitPlan(Bits(weight=4, embedding=4, activation=4), {}, {up: 3}, frozenset({words, site}))
+    found = quantize_together(probe, plan)
+    wanted = simulated(
+        probe.model, quantize_weights(probe.model, plan.weight, left_float=plan.float_tensors)
+    )
+    for name, tensor in wanted.state_dict().items():
+        assert torch.equal(found.model.state_dict()[name], tensor), name
+    assert torch.equal(found.model.get_parameter(words), probe.model.get_parameter(words))
+    assert len(found.model.get_parameter(up)[0].unique()) <= 7
+    names = {grid.name for grid in found.grids}
+    assert names == {s.name for s in probe.problem.calibration.statistics} - {site}
+    calibration = probe.problem.calibration
+    assert found.output_error == calibration.output_error(wanted, found.grids) > 0
+
+
+def test_sensitivities_are_measured_on_texts_of_all_lengths_of_a_batch():
+    ids = torch.arange(8)[:, None]
+    here = Path()
+    context = StepContext("s", here, here, {}, {}, here, Progress(quiet=True))
+    whole = Calibration([{"input_ids": ids}, {"input_ids": ids + 8}], {}, [], 0.0, context)
+    thinned = [batch["input_ids"].flatten().tolist() for batch in every_nth(whole, 8)]
+    assert thinned == [[0, 2, 4, 6], [8, 10, 12, 14]]
+
+
+def test_the_width_of_a_site_in_the_plan_does_not_change_its_sensitivity_at_others(probe):
+    site = next(iter(probe.problem.calibration.statistics))
+    plan = replace(PLAN, of_sites={site.name: 2})
+    other = replace(probe, problem=replace(probe.problem, plan=plan))
+    assert site_sensitivities(other, [site], [4, 6]) == site_sensitivities(probe, [site], [4, 6])
+
+
+def test_a_tied_weight_is_one_weight():
+    model = hf.BertForMaskedLM(tiny.tiny_config("bert"))
+    found = [weight.fqn for weight in weights_of(model)]
+    assert "bert.embeddings.word_embeddings.weight" in found
+    assert "cls.predictions.decoder.weight" not in found
+    stored = {id(p): p.numel() for p in model.parameters() if p.ndim == 2}
+    assert sum(weight.numel for weight in weights_of(model)) == sum(stored.values())
 
 
 def test_each_linear_is_found_behind_the_site_it_reads(probe):

@@ -135,6 +135,13 @@ def test_a_histogram_of_few_bins_gives_the_least_error_of_their_middles(bits, se
 
 
 @pytest.mark.parametrize("search", SEARCHES)
+def test_values_that_lie_on_the_grid_of_their_range_keep_it(search):
+    """No narrower range is as good; golden section alone would end just inside."""
+    x = torch.arange(-5.0, 11.0).repeat(3)
+    assert range_of_values(x, 4, search) == pytest.approx((-5, 10), rel=1e-12)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
 def test_silence_has_a_range_of_no_width(search):
     assert range_of_values(torch.zeros(5), 4, search) == (0, 0)
     assert range_of_histogram(histogram_of(torch.zeros(5)), 4, search) == (0, 0)

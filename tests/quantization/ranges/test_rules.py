@@ -19,6 +19,7 @@ from attar.quantization.config import EmaMinmaxStep, MinmaxStep, QuantizeSetting
 from attar.quantization.method import BitPlan, Problem
 from attar.quantization.ranges.ema_minmax import ema_minmax
 from attar.quantization.ranges.mean_3sigma import mean_3sigma
+from attar.quantization.ranges.minmax import minmax
 from attar.quantization.ranges.token_wise_clipping import (
     TokenRanges,
     alpha_of,
@@ -54,6 +55,12 @@ def test_a_moving_average_starts_at_the_first_batch_and_follows_the_others():
     batches = [torch.tensor([low, high]) for low, high in ((-4.0, 8.0), (-8.0, 0.0), (0.0, 4.0))]
     found = ema_minmax(problem(config, *batches)).ranges[SITE]
     assert found == (0.75 * -5.0, 0.75 * 6.0 + 0.25 * 4.0)
+
+
+def test_minmax_is_the_mean_of_the_batches_ends():
+    config = MinmaxStep(model="m", calibration=TEXTS)
+    batches = [torch.tensor([low, high]) for low, high in ((-4.0, 8.0), (-8.0, 0.0), (0.0, 4.0))]
+    assert minmax(problem(config, *batches)).ranges[SITE] == (-4.0, 4.0)
 
 
 def test_three_sigma_are_those_of_all_values_of_all_batches():
