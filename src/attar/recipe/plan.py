@@ -119,7 +119,8 @@ class _Planner:
         flops += step.evaluations * validation_rows * forward
         micro_batch = step.micro_batch_size or step.batch_size
         memory = 16 * model.cost.num_params + (0 if teacher is None else 4 * teacher.num_params)
-        memory += micro_batch * model.activation_bytes(step.max_length)
+        text_bytes = model.activation_bytes(step.max_length)
+        memory += micro_batch * text_bytes
         precision = choose_precision(step.precision, torch.device("cpu")).name
         return StepPlan(
             name,
@@ -129,6 +130,8 @@ class _Planner:
             RUNTIME_MIB + memory / MIB,
             model.size_mib + 2 * 12 * model.cost.num_params / MIB,
             flops / (TRAIN_SHARE * self._speed(precision)) + OPEN_SECONDS,
+            micro_batch if step.can_be_cut else 1,
+            text_bytes / MIB,
         )
 
     def _teacher(self, name: str, step: TrainStep, student: ModelPlan) -> Cost | None:

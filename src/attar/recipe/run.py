@@ -155,9 +155,9 @@ def run_resolved(
             require_unchanged(as_before, engine)
         save(place, replace(saved, keys=engine.keys, made_from=engine.made_from))
         engine.find_reusable()
-        if estimates is None and len(engine.missing) > 1:
+        if estimates is None and engine.works:
             # Quiet runs too: the plan finds mistakes that a later step would only then make.
-            estimates = planned_seconds(expanded, source.recipe_folder, progress)
+            estimates = planned_seconds(expanded, source.recipe_folder, progress, engine.missing)
         engine.time_left = TimeLeft(estimates or {})
         steps = engine.run(lambda: write_sweep(expanded, place))
         metrics = {step.name: step.metrics for step in steps} | write_sweep(expanded, place)

@@ -71,7 +71,9 @@ def planned(model: object, folder: Path) -> tuple[dict[str, float], str]:
         file.write_text("\n".join(json.dumps(row) for row in rows))
     said = io.StringIO()
     recipe = expand(parse_recipe(RECIPE.format(model=model)))
-    return dict(planned_seconds(recipe, folder, Progress(said, quiet=True))), said.getvalue()
+    return dict(
+        planned_seconds(recipe, folder, Progress(said, quiet=True), ["teacher"])
+    ), said.getvalue()
 
 
 def test_every_copy_of_a_sweep_is_expected_to_take_as_long(tiny_bert: Path, tmp_path: Path) -> None:

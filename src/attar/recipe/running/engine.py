@@ -161,6 +161,12 @@ class Engine:
         """Steps that must be made, in order."""
         return [name for name in self.order if name not in self.reusable]
 
+    @property
+    def works(self) -> bool:
+        """Whether more is to be made than a report."""
+        steps = (self.recipe.steps[name] for name in self.missing)
+        return not all(kind_of(step, self.kinds).reads_everything for step in steps)
+
     def _published(self, name: str) -> Result | None:
         """The verified artifact with this step's key; None when there is none with this key."""
         folder = self.folder / name

@@ -9,12 +9,13 @@ than none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from attar.errors import ArtifactError, DataError, ModelError, UsageError
 from attar.progress import Progress
 from attar.recipe.outcome.sweep import Expanded
+from attar.recipe.running.available_memory import require_memory
 
 
 class TimeLeft:
@@ -48,7 +49,7 @@ class TimeLeft:
 
 
 def planned_seconds(
-    expanded: Expanded, recipe_folder: Path, progress: Progress
+    expanded: Expanded, recipe_folder: Path, progress: Progress, names: Collection[str]
 ) -> Mapping[str, float]:
     """Step → seconds as `attar plan` expects them, for every copy of a sweep.
 
@@ -57,14 +58,17 @@ def planned_seconds(
     Raises:
         ModelError, DataError, UsageError, ArtifactError: a mistake that one of the steps would
             make too, perhaps hours later.
+        ResourceError: one of the steps `names`, which will run, cannot fit into memory.
     """
     from attar.recipe.plan import expected_seconds, plan_recipe
 
     try:
-        return expected_seconds(plan_recipe(expanded.recipe, recipe_folder))
+        plan = plan_recipe(expanded.recipe, recipe_folder)
     except (ModelError, DataError, UsageError, ArtifactError):
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         progress.warn(f"the time the whole run will take cannot be told ({reason})")
         return {}
+    require_memory(plan, progress, names)
+    return expected_seconds(plan)

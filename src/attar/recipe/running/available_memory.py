@@ -1,0 +1,81 @@
+"""How much memory is there before a run begins, and whether its steps fit into it.
+
+Three limits are honoured: what the system can give without swapping, the control group's
+(version 2), and the limit on this process's address space (`ulimit -v`). A step that cannot fit
+even one text at a time is refused before anything runs; one that fits only with smaller
+micro-batches is warned of, because the plan takes every text for one of `max_length` tokens. Left
+out: the memory of an accelerator, where training takes it.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from attar.errors import ResourceError
+from attar.progress import Progress
+from attar.recipe.plan_table import Plan, StepPlan
+
+MIB = 2**20
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+def usable_memory_mib() -> float:
+    """MiB that this process can have in all: what it holds already, and what is free."""
+    import psutil
+
+    own = psutil.Process().memory_info()
+    free = [psutil.virtual_memory().available]
+    group = [_number(CONTROL_GROUP / f"memory.{name}") for name in ("max", "current")]
+    if group[0] is not None and group[1] is not None:
+        free.append(max(0, group[0] - group[1]))
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        free.append(max(0, limit - own.vms))
+    return (own.rss + min(free)) / MIB
+
+
+def _number(file: Path) -> int | None:
+    """The number in a file; None when there is no such file, or it says "max"."""
+    text = file.read_text().strip() if file.is_file() else ""
+    return int(text) if text.isdecimal() else None
+
+
+def require_memory(
+    plan: Plan, progress: Progress, names: Collection[str], usable_mib: float | None = None
+) -> None:
+    """Refuse steps that cannot fit into memory; warn of those that fit only in smaller pieces.
+
+    Args:
+        names: the steps that will run. usable_mib: None: what there is now.
+    Raises:
+        ResourceError: a step needs more than there is; with the numbers and what can be done.
+    """
+    usable = usable_memory_mib() if usable_mib is None else usable_mib
+    torch = sys.modules.get("torch")
+    elsewhere = {"train"} if torch is not None and torch.cuda.is_available() else set[str]()
+    steps = [s for s in plan.steps if s.name in names and s.run not in elsewhere]
+    if short := [step for step in steps if step.least_mib > usable]:
+        listed = "".join(f"\n  - {_needed(step)}" for step in short)
+        raise ResourceError(
+            f"memory is short before anything runs: {usable:,.0f} MiB are available{listed}\n"
+            "lower max_length or batch_size, or take a smaller model (keep_blocks, hidden_size, or "
+            "another one); free memory by closing other programs; or run where there is more"
+        )
+    for step in steps:
+        if step.memory_mib > usable:
+            share = (usable - step.least_mib) / (step.memory_mib - step.least_mib)
+            size = max(1, int(share * step.micro_batch_size))
+            progress.warn(
+                f"step {step.name!r} may need {step.memory_mib:,.0f} MiB if all its texts are "
+                f"long, {usable:,.0f} MiB are available; to be safe, add --set "
+                f"steps.{step.name}.micro_batch_size={size} (the loss and the gradient stay those "
+                "of the whole batch), lower max_length, or free memory"
+            )
+
+
+def _needed(step: StepPlan) -> str:
+    alone = " even with micro_batch_size = 1" if step.least_mib < step.memory_mib else ""
+    return f"step {step.name!r} ({step.run}) needs about {step.least_mib:,.0f} MiB{alone}"

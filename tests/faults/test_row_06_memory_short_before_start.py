@@ -1,0 +1,103 @@
+"""Row 6: memory short before anything runs: `plan` and the run refuse with the numbers and what can
+be done."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tiny_recipe
+from attar.errors import ResourceError
+from attar.progress import Progress
+from attar.recipe.plan_table import Plan, StepPlan
+from attar.recipe.running import available_memory
+from attar.recipe.running.available_memory import require_memory, usable_memory_mib
+
+SHAPE = {
+    **{"model_type": "bert", "vocab_size": 100, "hidden_size": 8192, "num_hidden_layers": 48},
+    **{"num_attention_heads": 64, "intermediate_size": 32768, "max_position_embeddings": 64},
+}
+"""39 thousand million parameters: no test machine trains them. Planned without their weights."""
+STEP = StepPlan("teacher", "train", 10, 0, 1000.0, 1.0, 1.0, micro_batch_size=8, text_mib=100.0)
+"""1,000 MiB with eight texts at a time, 300 with one."""
+
+
+def refused(usable_mib: float, *steps: StepPlan, names: tuple[str, ...] = ("teacher",)) -> str:
+    """What is warned of."""
+    said = io.StringIO()
+    plan = Plan("small", steps or (STEP,))
+    require_memory(plan, Progress(said, quiet=True), names, usable_mib)
+    return said.getvalue()
+
+
+def test_a_model_that_no_machine_trains_is_refused_by_plan_and_run(tmp_path: Path) -> None:
+    recipe = tiny_recipe.write(tmp_path)
+    fields = ", ".join(f"{name} = {json.dumps(value)}" for name, value in SHAPE.items())
+    model = f'steps.teacher.model={{ config = {{ {fields} }}, tokenizer = "bert" }}'
+    for words in (("plan", recipe), ("run", recipe, "--out", tmp_path / "runs", "--quiet")):
+        done = tiny_recipe.attar(*words, "--set", model)
+        assert done.returncode == 4, done.stderr
+        assert "memory is short before anything runs: " in done.stderr
+        assert "step 'teacher' (train) needs about 59" in done.stderr
+        assert "MiB even with micro_batch_size = 1" in done.stderr
+        for remedy in ("lower max_length", "take a smaller model", "free memory"):
+            assert remedy in done.stderr
+    assert not (tmp_path / "runs" / "tiny" / "teacher").exists()
+    assert not any((tmp_path / "runs" / "tiny").glob(".scratch/*"))
+
+
+def test_a_step_is_refused_only_when_one_text_at_a_time_does_not_fit() -> None:
+    with pytest.raises(ResourceError, match=r"299 MiB are available") as caught:
+        refused(299)
+    assert caught.value.exit_code == 4
+    assert "step 'teacher' (train) needs about 300 MiB even with micro_batch_size = 1" in str(
+        caught.value
+    )
+    for usable, size in ((300, 1), (999, 7), (500, 2)):
+        assert f"--set steps.teacher.micro_batch_size={size} " in refused(usable)
+    assert refused(1000) == ""
+
+
+def test_every_step_that_is_too_large_is_named_and_only_those_that_will_run() -> None:
+    whole = StepPlan("deploy", "export", 10, 0, 700.0, 1.0, 1.0)
+    with pytest.raises(ResourceError) as caught:
+        refused(200, STEP, whole, names=("teacher", "deploy"))
+    assert "'teacher'" in str(caught.value)
+    assert "step 'deploy' (export) needs about 700 MiB\n" in str(caught.value)
+    assert refused(500, STEP, whole, names=()) == ""
+    assert "'deploy'" not in refused(500, STEP, whole)
+
+
+def test_the_control_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(available_memory, "CONTROL_GROUP", tmp_path)
+    free = usable_memory_mib()
+    (tmp_path / "memory.current").write_text("3145728\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert usable_memory_mib() > 100
+    (tmp_path / "memory.max").write_text(f"{3145728 + 7 * 2**20}\n")
+    import psutil
+
+    own = psutil.Process().memory_info().rss / 2**20
+    assert usable_memory_mib() == pytest.approx(own + 7, abs=5)
+    assert free > usable_memory_mib()
+
+
+LIMITED = """
+import resource
+import psutil
+from attar.recipe.running.available_memory import usable_memory_mib
+own = psutil.Process().memory_info()
+resource.setrlimit(resource.RLIMIT_AS, (own.vms + 64 * 2**20,) * 2)
+print(usable_memory_mib() - own.rss / 2**20)
+"""
+
+
+def test_a_limit_on_the_address_space_counts() -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 48 < float(done.stdout) <= 72
