@@ -236,7 +236,9 @@ class QatStep(QuantizeSettings):
 
     data: str | None = None
     """Training data; None: the calibration's."""
-    start: Literal["token_wise_clipping", "minmax", "mean_3sigma", "auto"] = "token_wise_clipping"
+    start: Literal["token_wise_clipping", "minmax", "mean_3sigma", "omse", "auto"] = (
+        "token_wise_clipping"
+    )
     """Where the step sizes begin."""
     distil: bool = True
     """Learn from the float model's outputs too."""

@@ -80,7 +80,8 @@ def range_passes(step: QuantizeSettings) -> float:
     if isinstance(step, AutoStep):
         return AUTO_RANGES
     if isinstance(step, QatStep):
-        return {"token_wise_clipping": coarse, "auto": AUTO_RANGES}.get(step.start, 0)
+        searched = {"token_wise_clipping": coarse, "omse": OMSE_ON_VALUES, "auto": AUTO_RANGES}
+        return searched.get(step.start, 0)
     return 0
 
 

@@ -124,7 +124,7 @@ def test_the_float_model_teaches_and_stays_as_it_was(place: Path) -> None:
 
 def test_dropout_is_on_attention_probabilities_alone() -> None:
     for family in ("bert", "bart"):
-        model = tiny.tiny_model(family)
+        model, rates = tiny.tiny_model(family), set()
         qat._set_dropout_(model)
         for name, module in model.named_modules():
             rate = module.p if isinstance(module, torch.nn.Dropout) else None
@@ -132,6 +132,8 @@ def test_dropout_is_on_attention_probabilities_alone() -> None:
             if isinstance(rate, float):
                 is_attention = "self" in name if family == "bert" else "attn" in name
                 assert rate == (0.1 if is_attention else 0.0), name
+                rates.add(rate)
+        assert rates == {0.0, 0.1}
 
 
 @pytest.mark.parametrize("poll", [9, 14])

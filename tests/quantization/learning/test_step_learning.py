@@ -107,7 +107,8 @@ def test_attention_probabilities_keep_their_grids(learned):
 
 def test_the_model_is_as_it_was(learned):
     problem, start, _ = learned
-    assert all(parameter.requires_grad for parameter in problem.on_grid.parameters())
+    learning = [parameter.requires_grad for parameter in problem.on_grid.parameters()]
+    assert learning and all(learning)
     again = copy.deepcopy(problem.model)
     put_on_grid_(again, start.weights)
     state = problem.on_grid.state_dict()

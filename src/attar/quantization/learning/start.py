@@ -4,11 +4,12 @@ A step that starts ten times too coarse is not found again in a few epochs, so l
 a calibrator ends.
 
 *Quantization-aware training* (`lsq`, `lsq_plus`, `pact`): the paper starts LSQ+ from the coarse
-stage of token-wise clipping and leaves the fine stage out, because steps are learned anyway;
-`minmax` and `mean_3sigma` are there to compare with; `auto` is ours.
+stage of token-wise clipping and leaves the fine stage out, because steps are learned anyway. LSQ+
+itself starts activations from their least squared error (`omse`). `minmax` and `mean_3sigma` are
+there to compare with; `auto` is ours.
 *Step sizes alone* (`step_size`): the paper starts from `omse`, the ranges of least squared error.
 Source: Outlier Suppression (Wei et al. 2022), section 5.3 and appendix F for training; caption of
-table 15 for step sizes.
+table 15 for step sizes. Bhalgat et al. 2020 (LSQ+), section 3.2.
 """
 
 from __future__ import annotations
