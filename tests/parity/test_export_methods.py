@@ -22,9 +22,11 @@ from attar.export.openvino import write_openvino
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.deployed.runtime_openvino import OpenVinoRuntime
 from attar.models.deployed.runtimes import MODEL_FILES
+from attar.models.simulated.packing import pack
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.sites import SITE_KINDS
+from attar.numerics.affine import integer_range
 from deployments import Deployments
 
 FORMATS = ("openvino", "onnxruntime")
@@ -96,6 +98,30 @@ def test_zero_points_anywhere_and_bits_of_every_site_its_own(
         sites.append(site.model_copy(update=changed | {"quant_min": low, "quant_max": high}))
     kept = tuple(site for site in sites if site.name != left)
     grids.model_copy(update={"sites": kept, "float_tensors": (left,)}).write(folder)
+    assert difference(folder, tmp_path / form, form) < MOST_OF_THE_ERROR
+
+
+@pytest.mark.parametrize(("form", "bits"), [("openvino", 2), ("openvino", 8), ("onnxruntime", 8)])
+def test_weights_with_the_lowest_integer_of_their_bits_are_deployed(
+    deployments: Deployments, tmp_path: Path, form: str, bits: int
+) -> None:
+    """LSQ's −2^(bits−1), which the other methods leave out."""
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(deployments.int8() / "model", tmp_path / "model"))
+    grids, tensors = ModelQParams.read(folder), load_file(folder / "weights.safetensors")
+    low, high = integer_range(bits, symmetric=True, full_range=True)
+    for weight in grids.weights:
+        scale = tensors[f"{weight.fqn}.scale"] * (127 / -low)
+        integers = tensors[f"{weight.fqn}.packed"].to(torch.float32) * (-low / 127)
+        integers = integers.round().clamp(low, high).to(torch.int32)
+        integers[:, 0] = low
+        tensors[f"{weight.fqn}.packed"] = pack(integers, bits, low)
+        tensors[f"{weight.fqn}.scale"] = scale
+    save_file(tensors, folder / "weights.safetensors")
+    full = {"bits": bits, "quant_min": low, "quant_max": high}
+    weights = tuple(weight.model_copy(update=full) for weight in grids.weights)
+    grids.model_copy(update={"weights": weights}).write(folder)
     assert difference(folder, tmp_path / form, form) < MOST_OF_THE_ERROR
 
 
