@@ -10,9 +10,9 @@ that overflow. The idea: bound each from the file alone.
     NFKC, NFKD                18, the longest decomposition in Unicode (U+FDFA)
 
 A regular expression can take exponential time when a repeated group holds a repetition or an
-alternative; none of the published tokenizers has one. Left out: expressions of polynomial time,
-which those tokenizers have too (`\\s*[\\r\\n]+`); Oniguruma gives up after 10 million steps at one
-place.
+alternative, or when a group is called again; none of the published tokenizers has either. Left
+out: expressions of polynomial time, which those tokenizers have too (`\\s*[\\r\\n]+`); Oniguruma
+gives up after 10 million steps at one place.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ MAX_WORD = 1000
 MAX_ID = 2**31 - 1
 """Ids are carried as int32."""
 UNICODE_EXPANSION = 18
+REFERENCES = "gk123456789"
+"""Escapes that call a group again, or ask for its text; a group can so call itself."""
 
 Json = Mapping[str, Any]
 
@@ -132,7 +134,7 @@ _TOKEN = re.compile(
 
 
 def _can_explode(pattern: str) -> bool:
-    """Whether a repeated group holds a repetition or an alternative.
+    """Whether a repeated group holds a repetition or an alternative, or a group is referred to.
 
     Example:
         >>> _can_explode(r"(a+)+b"), _can_explode(r"(a|aa)*"), _can_explode(r"\\p{L}+|\\s+(?!\\S)")
@@ -142,6 +144,8 @@ def _can_explode(pattern: str) -> bool:
     closed = False  # whether the token before closed a group that varies
     for match in _TOKEN.finditer(pattern):
         token = match.group()
+        if token[0] == "\\" and token[1:] in REFERENCES:
+            return True
         repeats = token in "*+" or _count(token) > 1
         if repeats and closed:
             return True
