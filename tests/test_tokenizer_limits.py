@@ -86,6 +86,10 @@ BOMBS: dict[str, tuple[Change, str]] = {
         lambda t: t["post_processor"].update(special_tokens={}),
         r"template names '\[CLS\]', which its special_tokens do not define",
     ),
+    "a table as a name": (
+        lambda t: t["post_processor"]["single"][0].update(SpecialToken={"id": {"a": 1}}),
+        "template names {'a': 1}",
+    ),
     "long template": (
         lambda t: t["post_processor"].update(single=[{"Sequence": {"id": "A", "type_id": 0}}] * 33),
         "template has 33 pieces, allowed are 32",

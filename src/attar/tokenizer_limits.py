@@ -209,7 +209,7 @@ def _template_faults(part: Any) -> Iterator[str]:
             for piece in pieces:
                 special = piece.get("SpecialToken") if isinstance(piece, dict) else None
                 name = special.get("id") if isinstance(special, dict) else None
-                if isinstance(special, dict) and name not in known:
+                if isinstance(special, dict) and str(name) not in known:
                     yield f"its template names {name!r}, which its special_tokens do not define"
 
 
