@@ -19,6 +19,8 @@ from attar.quantization.config import QuantizeStep
 from attar.step import StepContext
 
 LABELS = ("bad", "good")
+MAX_LENGTH = 48
+"""Less than the model's 64 positions: who cuts elsewhere answers otherwise."""
 LENIENT = Parity(examples=48, max_relative_error=10.0, max_label_flips=1.0)
 """A random model answers almost the same to every text: its labels flip at a breath."""
 
@@ -66,7 +68,7 @@ def fine_tuned(
     spread: float = 8.0,
     uneven_norms: bool = False,
 ) -> Path:
-    """A random tiny classifier with `task.json`, as a train step publishes it.
+    """A random tiny classifier, written as a train step writes it.
 
     Args:
         spread: factor on the head, so that answers differ between texts.
@@ -74,6 +76,8 @@ def fine_tuned(
     """
     import torch
     from safetensors.torch import load_file, save_file
+
+    from attar.models.load import load_model, save_model
 
     labels = labels if objective == "classification" else ()
     folder = root / "model"
@@ -88,13 +92,18 @@ def fine_tuned(
                 tensors[tensor_name].shape
             )
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    Task(
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = dict(enumerate(labels or ("score",)))
+    config["label2id"] = {name: i for i, name in config["id2label"].items()}
+    (folder / "config.json").write_text(json.dumps(config))
+    task = Task(
         objective=objective,  # pyright: ignore[reportArgumentType]
         label_names=labels,
-        max_length=48,
+        max_length=MAX_LENGTH,
         input_names=("input_ids", "attention_mask", "token_type_ids"),
         metrics=("accuracy",) if labels else ("pearson",),
-    ).write(folder)
+    )
+    save_model(load_model(folder, task=task), folder)
     return root
 
 

@@ -1,4 +1,4 @@
-"""Which token pads, which one ends: what a folder's tokenizer and config say, by one rule.
+"""What reads a folder's texts, which token pads, which one ends: by one rule for all.
 
 The problem: a decoder classifies at the last token that is not padding, so the model must know the
 very id that the text encoder pads with; if each finds it in its own way, the model reads a padding
@@ -7,14 +7,19 @@ the same function here, below both. The tokenizer's padding token goes first, th
 `pad_token_id`, then the end token, since GPT-2 and many decoders after it name no padding at all.
 
 An end token can pad because the mask hides it; a classifying decoder then reads the last token
-before the end, alone and in a batch alike. Left out: `special_tokens_map.json`, which repeats
-`tokenizer_config.json`.
+before the end, alone and in a batch alike.
+
+A model folder is read as transformers reads it (`attar.transformers_tokenizer`). An exported
+folder, which must answer without transformers, is read from its `tokenizer.json` alone: attar wrote
+into it what transformers made of the model folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import copy
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +27,19 @@ from tokenizers import Tokenizer
 
 from attar.errors import AttarError, ModelError
 from attar.tokenizer_limits import MAX_TOKENIZER_BYTES, tokenizer_faults
+from attar.transformers_tokenizer import TOKENIZER_FILE, read_as_transformers, save_tokenizer
 from attar.untrusted import has_entry, parse_json, read_bytes, read_json
 
-TOKENIZER_FILE = "tokenizer.json"
+DEPLOY_FILE = "deploy.json"
+"""By which an exported folder is known."""
 
 
 def open_tokenizer(model_folder: Path) -> Tokenizer:
-    """The folder's `tokenizer.json` as it is.
+    """The folder's tokenizer, the caller's to change.
 
     Raises:
-        ModelError: there is none, it is damaged, or it could take endless time or memory.
+        ModelError: there is none, it is damaged, it could take endless time or memory, or it does
+            not go with the settings beside it.
         ArtifactError: it is no regular file of its folder, or too large.
     """
     file = model_folder / TOKENIZER_FILE
@@ -46,7 +54,14 @@ def open_tokenizer(model_folder: Path) -> Tokenizer:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise ModelError(f"{file} is refused: {faults[0]}{more}; get the model again")
     with tokenizer_errors(f"{file} is damaged or not a tokenizer"):
-        return Tokenizer.from_str(raw.decode("utf-8"))
+        tokenizer = Tokenizer.from_str(raw.decode("utf-8"))
+    if is_exported(model_folder):
+        require_rows(tokenizer, _settings(model_folder / "config.json"), str(model_folder))
+        return tokenizer
+    tokenizer = copy.deepcopy(read_as_transformers(model_folder).backend_tokenizer)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 @contextmanager
@@ -63,6 +78,70 @@ def tokenizer_errors(what: str) -> Generator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ModelError(f"{what} ({error}); get the model again") from error
+
+
+def write_tokenizer(
+    model_folder: Path, folder: Path, max_length: int | None, input_names: tuple[str, ...]
+) -> None:
+    """Write the tokenizer of `model_folder` into `folder`, telling every reader what attar knows:
+    where texts are cut, which token pads and on which side, and what the model is fed.
+
+    Args:
+        max_length: tokens, special tokens included; None: as the tokenizer says.
+    Raises:
+        ModelError: as `open_tokenizer`.
+    """
+    pad_id = padding_id(model_folder, open_tokenizer(model_folder))
+    save_tokenizer(
+        model_folder, folder, max_length=max_length, input_names=input_names, pad_id=pad_id
+    )
+
+
+def require_rows(tokenizer: Tokenizer, config: Mapping[str, Any], where: str) -> None:
+    """Refuse a tokenizer with ids for which the model has no embedding.
+
+    Args:
+        config: `vocab_size` and `type_vocab_size` are looked at, where it has them.
+    Raises:
+        ModelError: with both numbers.
+    """
+    rows, types = config.get("vocab_size"), config.get("type_vocab_size")
+    with tokenizer_errors(f"{where}: the tokenizer fails on a pair of texts"):
+        around = tokenizer.encode("", "")  # special tokens of a template have ids of their own
+    ids = tokenizer.get_vocab() | dict(zip(around.tokens, around.ids, strict=True))
+    token, highest = max(ids.items(), key=itemgetter(1), default=("", -1))
+    if isinstance(rows, int) and highest >= rows:
+        raise ModelError(
+            f"{where}: the tokenizer has token ids up to {highest} ({token!r}), the model has "
+            f"{rows} embeddings (ids 0 to {rows - 1}), so a text with that token has no answer; "
+            f"resize the model (model.resize_token_embeddings({highest + 1}) in transformers), or "
+            "save it with the tokenizer it was trained with"
+        )
+    segment = max(around.type_ids, default=0)
+    if isinstance(types, int) and 1 < types <= segment:
+        raise ModelError(
+            f"{where}: the tokenizer gives the second text of a pair the segment {segment}, the "
+            f"model has {types} segments (0 to {types - 1}); save it with the tokenizer it was "
+            "trained with"
+        )
+
+
+def is_exported(model_folder: Path) -> bool:
+    """Whether attar exported it."""
+    return has_entry(model_folder / DEPLOY_FILE)
+
+
+def truncation_side(model_folder: Path, tokenizer: Tokenizer) -> str:
+    """The end at which texts are cut: "right" or "left"."""
+    if not is_exported(model_folder):
+        return read_as_transformers(model_folder).truncation_side
+    return "right" if tokenizer.truncation is None else str(tokenizer.truncation["direction"])
+
+
+def takes_segments(model_folder: Path) -> bool:
+    """Whether transformers would feed a model with this tokenizer the segments of a pair."""
+    open_tokenizer(model_folder)  # looks whether it is safe to build
+    return "token_type_ids" in read_as_transformers(model_folder).model_input_names
 
 
 def special_token_id(model_folder: Path, tokenizer: Tokenizer, name: str) -> int | None:
@@ -86,6 +165,8 @@ def padding_id(model_folder: Path, tokenizer: Tokenizer) -> int | None:
 
 
 def _by_tokenizer(model_folder: Path, tokenizer: Tokenizer, name: str) -> int | None:
+    if not is_exported(model_folder):
+        return getattr(read_as_transformers(model_folder), f"{name}_id")
     token = _settings(model_folder / "tokenizer_config.json").get(name)
     token = token.get("content") if isinstance(token, dict) else token
     return tokenizer.token_to_id(token) if isinstance(token, str) else None

@@ -163,7 +163,7 @@ def test_padding_is_the_tokenizers_own_token(tokenizer_folder: Path, tmp_path: P
 
     mask = 4
     assert pad_of({"pad_token": "[MASK]"}, {"pad_token_id": 0}).pad_id == mask
-    assert pad_of({"pad_token": {"content": "[MASK]"}}, {}).pad_id == mask
+    assert pad_of({"pad_token": {"__type": "AddedToken", "content": "[MASK]"}}, {}).pad_id == mask
     encoded = pad_of({}, {"pad_token_id": mask})
     assert encoded.batch([0, 1])["input_ids"][0, -1] == mask
     with pytest.raises(ModelError, match="no padding token is named"):
@@ -210,7 +210,11 @@ print(*sorted({"torch", "transformers"} & set(sys.modules)))
 """
 
 
-def test_reading_text_needs_neither_torch_nor_transformers(tokenizer_folder: Path) -> None:
-    child = [sys.executable, "-c", ENCODE_ONE, str(tokenizer_folder)]
+def test_reading_text_of_an_exported_folder_needs_neither_torch_nor_transformers(
+    tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    exported = shutil.copytree(tokenizer_folder, tmp_path / "exported")
+    (exported / "deploy.json").write_text("{}")
+    child = [sys.executable, "-c", ENCODE_ONE, str(exported)]
     found = subprocess.run(child, capture_output=True, text=True, check=True)
     assert found.stdout == "\n"

@@ -107,7 +107,7 @@ def test_a_decoder_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_that_was_never_fine_tuned_is_refused(tmp_path: Path) -> None:
     tiny.write_tokenizer(tmp_path)
-    tiny.tiny_model("bert", bare=True).save_pretrained(tmp_path)
+    tiny.tiny_model("bert", bare=True, vocab_size=80).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"without task.json"):
         load_float(tmp_path)
 

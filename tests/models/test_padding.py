@@ -24,7 +24,11 @@ TEXTS = [("good film",), ("how do i open a socket and read the list of the file"
 PAD, SEP, MASK = 0, 3, 4
 SETTINGS: list[tuple[dict[str, Any], dict[str, Any], int]] = [
     ({"pad_token": "[PAD]"}, {"pad_token_id": None, "eos_token_id": SEP}, PAD),
-    ({"pad_token": {"content": "[PAD]"}}, {"pad_token_id": SEP, "eos_token_id": SEP}, PAD),
+    (
+        {"pad_token": {"__type": "AddedToken", "content": "[PAD]"}},
+        {"pad_token_id": SEP, "eos_token_id": SEP},
+        PAD,
+    ),
     ({"eos_token": "[SEP]"}, {"pad_token_id": MASK, "eos_token_id": SEP}, MASK),
     ({"eos_token": "[MASK]"}, {"pad_token_id": None, "eos_token_id": SEP}, MASK),
     ({}, {"pad_token_id": None, "eos_token_id": [SEP, MASK]}, SEP),
@@ -35,7 +39,8 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, Any], int]] = [
 def write_tokenizer(folder: Path, names: dict[str, Any]) -> int:
     """A tokenizer that names these special tokens and, as a decoder's, adds none to a text."""
     tiny.write_tokenizer(folder)
-    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     plain = json.loads((folder / "tokenizer.json").read_text()) | {"post_processor": None}
     (folder / "tokenizer.json").write_text(json.dumps(plain))
     return len(plain["model"]["vocab"])
@@ -89,7 +94,9 @@ def test_an_encoder_keeps_the_padding_its_positions_count_from(tmp_path: Path) -
 
 
 def test_padding_that_the_model_has_no_row_for_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"pads with the id 4, the model's vocabulary has 4 tok"):
-        write_tokenizer(tmp_path, {"pad_token": "[MASK]"})
-        tiny.tiny_model("gpt2", bare=True, vocab_size=4).save_pretrained(tmp_path)
+    size = write_tokenizer(tmp_path, {})
+    tiny.tiny_model("bert", bare=True, vocab_size=size).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pad_token_id": size}))
+    with pytest.raises(ModelError, match=rf"pad_token_id is {size}, the model has {size} embedd"):
         load_model(tmp_path, task=TASK)

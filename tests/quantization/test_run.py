@@ -205,7 +205,7 @@ def test_a_model_without_a_task_is_refused(tmp_path):
     simulated.write_float_model(tmp_path / "float")
     simulated.write_texts(tmp_path / "texts")
     (tmp_path / "float" / "task.json").unlink()
-    tiny.tiny_model("bert", bare=True).save_pretrained(tmp_path / "float")
+    tiny.tiny_model("bert", bare=True, vocab_size=80).save_pretrained(tmp_path / "float")
     with pytest.raises(ModelError, match=r"no classification head; fine-tune it with a train"):
         simulated.run_quantize(tmp_path)
 

@@ -1,10 +1,10 @@
 """Texts to token ids with the `tokenizers` library alone, and ragged rows to padded batches.
 
 The problem: a deployed model must read text on a machine without torch and transformers, and must
-read it exactly as the model did in training. The idea: one encoder for both, straight from the
-folder's `tokenizer.json`. Settings for padding and truncation stored in that file (MiniLM's pads
-everything to 128) are replaced by our own: cut a pair at its longer text, pad right, and only to
-the longest row of a batch.
+read it exactly as the model did in training. The idea: one encoder for both; how a folder's files
+become a tokenizer is said in `attar.special_tokens`. Settings for padding and truncation (MiniLM's
+pads everything to 128) are replaced by our own: cut a pair at its longer text, pad right, and only
+to the longest row of a batch.
 
 Shapes: B rows of a batch, T tokens. Left out: word offsets, and every input beside the three that
 encoders know.
@@ -21,7 +21,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from attar.errors import ModelError, UsageError
-from attar.special_tokens import open_tokenizer, padding_id, tokenizer_errors
+from attar.special_tokens import (
+    open_tokenizer,
+    padding_id,
+    tokenizer_errors,
+    truncation_side,
+)
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TEXTS_AT_ONCE = 4096
@@ -83,7 +88,12 @@ class TextEncoder:
     """A folder's tokenizer, cutting at `max_length` tokens (special tokens included)."""
 
     def __init__(
-        self, tokenizer: Tokenizer, max_length: int, input_names: tuple[str, ...], pad_id: int
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        input_names: tuple[str, ...],
+        pad_id: int,
+        cut_at: str = "right",
     ) -> None:
         unknown = [name for name in input_names if name not in KNOWN_INPUTS]
         if unknown:
@@ -98,7 +108,7 @@ class TextEncoder:
                 f"beside its words; use at least {special + 1}"
             )
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length, strategy="longest_first")
+        tokenizer.enable_truncation(max_length, strategy="longest_first", direction=cut_at)
         self._tokenizer = tokenizer
         self.max_length = max_length
         self.input_names = input_names
@@ -108,14 +118,16 @@ class TextEncoder:
     def from_folder(
         cls, model_folder: Path, max_length: int, input_names: tuple[str, ...]
     ) -> TextEncoder:
-        """Read `tokenizer.json`, and the padding token from what lies beside it; where none is
+        """The tokenizer of a folder, its padding token and the side it cuts at; where no padding is
         named, as in GPT-2, the end token pads (`attar.special_tokens`).
 
         Raises:
-            ModelError: the folder has no usable `tokenizer.json`, or names neither padding nor end.
+            ModelError: the folder has no usable tokenizer, or names neither padding nor end.
         """
         tokenizer = open_tokenizer(model_folder)
-        return cls(tokenizer, max_length, input_names, _find_pad_id(model_folder, tokenizer))
+        pad_id = _find_pad_id(model_folder, tokenizer)
+        cut_at = truncation_side(model_folder, tokenizer)
+        return cls(tokenizer, max_length, input_names, pad_id, cut_at)
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
         """Token ids of sentences `(text,)` and pairs `(first, second)`; all cores at work."""

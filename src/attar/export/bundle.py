@@ -12,16 +12,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import disk_errors_explained, sha256_of, write_text
+from attar.artifacts import disk_errors_explained, sha256_of
 from attar.errors import ArtifactError
 from attar.models.cost import Cost
 from attar.models.deployed.runtimes import MODEL_FILES, Deployment, Flops, RuntimeName
+from attar.models.sources.safe_files import CONFIG_FILE
 from attar.models.task import TASK_FILE, Task
-from attar.special_tokens import open_tokenizer
+from attar.special_tokens import write_tokenizer
+from attar.transformers_tokenizer import SETTINGS_FILE, TOKENIZER_FILE
 
-TOKENIZER_FILE = "tokenizer.json"
-COPIED_FILES = ("config.json", "tokenizer_config.json")
-CARRIED_FILES = (TOKENIZER_FILE, *COPIED_FILES, TASK_FILE)
+CARRIED_FILES = (TOKENIZER_FILE, CONFIG_FILE, SETTINGS_FILE, TASK_FILE)
 """What an answer depends on beside the graph: sealed in deploy.json."""
 
 MADE_WITH = {
@@ -74,32 +74,27 @@ ANSWER = {
 def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
     """Write what the model needs beside its graph.
 
-    The tokenizer's own padding is dropped and its cut set to the task's: whoever opens the file
-    with the `tokenizers` library alone reads texts as the model does.
+    The tokenizer is written as transformers reads it, without padding and cut where the task says:
+    whoever opens it with the `tokenizers` library alone reads texts as the model does.
 
     Raises:
         ArtifactError: the model folder lacks one of the files.
     """
-    for name in (TOKENIZER_FILE, "config.json"):
+    for name in (TOKENIZER_FILE, CONFIG_FILE):
         if not (model_folder / name).is_file():
             raise ArtifactError(
                 f"{model_folder} has no {name}, which an exported model needs; make the model again"
             )
-    tokenizer = open_tokenizer(model_folder)
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(task.max_length, strategy="longest_first")
     with disk_errors_explained(folder):
-        (folder / TOKENIZER_FILE).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
-        for name in COPIED_FILES:
-            if (model_folder / name).is_file():
-                shutil.copyfile(model_folder / name, folder / name)
+        write_tokenizer(model_folder, folder, task.max_length, task.input_names)
+        shutil.copyfile(model_folder / CONFIG_FILE, folder / CONFIG_FILE)
         task.write(folder)
 
 
 def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     """Write `predict.py`: from a text on the command line to an answer in a dozen lines."""
     if form == "safetensors":
-        write_text(folder / "predict.py", "\n".join(WITH_ATTAR) + "\n")
+        (folder / "predict.py").write_text("\n".join(WITH_ATTAR) + "\n", encoding="utf-8")
         return
     parts = ", ".join(f"[row.{FIELDS[name]}]" for name in task.input_names)
     runtime = RUN[form]
@@ -116,7 +111,7 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
         *runtime[len(imports) :],
         *ANSWER[task.objective],
     )
-    write_text(folder / "predict.py", "\n".join(lines) + "\n")
+    (folder / "predict.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def flops_formula(cost: Cost) -> Flops:

@@ -19,6 +19,11 @@ nothing.
 "Simulated" has the quantizers that the runtime has, and "float" is the same weights without any.
 A model whose activations are all float is compared with torch directly: max |difference|, to
 `FLOAT_TOLERANCE`.
+
+Nothing of attar's own stands on the float side, from the text on: transformers opens the source
+folder's tokenizer and, for a float model, the network. Token ids are compared before any logit,
+so a tokenizer that attar reads or writes wrongly is refused with the text. Quantizers are ours
+alone, so the network of a quantized model is attar's simulation.
 Shapes: B texts, C classes.
 """
 
@@ -32,19 +37,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from attar.data.tokenize import TextEncoder
+from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import GateMissedError
 from attar.export.config import Parity
 from attar.export.lowering import FLOAT_SITES, is_quantized
 from attar.models.deployed.runtimes import Runtime
-from attar.models.load import load_model
+from attar.models.load import quiet_transformers
 from attar.models.simulated.qparams import ModelQParams, SiteQParams
 from attar.models.simulated.quantized import Quantizer, load_simulated, site_of
+from attar.models.sources.safe_files import read_model_files
 from attar.models.structure.ports import inserted
 from attar.models.structure.sites import SITE_KINDS
 from attar.models.task import Task
+from attar.special_tokens import open_tokenizer, padding_id
 
 FLOAT_TOLERANCE = 1e-4
 """Largest difference of a float export's logits: float32 sums in another order, with room."""
@@ -77,12 +84,43 @@ class ParityResult:
         return asdict(self)
 
 
-def batches_of(texts: Sequence[tuple[str, ...]], folder: Path, task: Task) -> list[Batch]:
-    """The texts as padded batches of neighbours in the given order: lengths of all kinds meet."""
-    encoder = TextEncoder.from_folder(folder, task.max_length, task.input_names)
-    encoded = encoder.encode(texts)
+def batches_of(
+    texts: Sequence[tuple[str, ...]], model_folder: Path, folder: Path, task: Task, what: str
+) -> list[Batch]:
+    """The texts as the exported folder reads them, in padded batches of neighbours in the given
+    order: lengths of all kinds meet.
+
+    Args:
+        model_folder: what was exported.
+        what: names the export in a message.
+    Raises:
+        GateMissedError: transformers reads a text in `model_folder` as other tokens.
+    """
+    encoded = TextEncoder.from_folder(folder, task.max_length, task.input_names).encode(texts)
+    _require_same_tokens(texts, encoded, model_folder, task, what)
     starts = range(0, len(encoded), BATCH_SIZE)
     return [encoded.batch(range(i, min(i + BATCH_SIZE, len(encoded)))) for i in starts]
+
+
+def _require_same_tokens(
+    texts: Sequence[tuple[str, ...]], ours: Encoded, model_folder: Path, task: Task, what: str
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(
+        model_folder, local_files_only=True, trust_remote_code=False
+    )
+    for row, text in enumerate(texts):
+        theirs = tokenizer(*text, truncation=True, max_length=task.max_length)
+        for name, values in ours.batch([row]).items():
+            expected = theirs.get(name)
+            if expected is not None and list(expected) != values[0].tolist():
+                raise GateMissedError(
+                    f"{what} reads text {row} as other {name} than transformers reads it in "
+                    f"{model_folder}; nothing was published. Text: {text!r}; exported: "
+                    f"{values[0].tolist()}; transformers: {list(expected)}. The tokenizer's files "
+                    "contradict each other, or attar reads them wrongly: save the tokenizer again "
+                    "with transformers (AutoTokenizer.from_pretrained(…).save_pretrained(…)), and "
+                    "report it if that does not help"
+                )
 
 
 def measure_parity(
@@ -100,7 +138,7 @@ def measure_parity(
     """
     deployed = np.concatenate([runtime.logits(batch) for batch in batches])
     if not is_quantized(model_folder):
-        expected = _torch_logits(load_model(model_folder).model, batches)
+        expected = _torch_logits(_of_transformers(model_folder), batches)
         return _without_grids("float", expected, deployed, task, limits)
     model = load_simulated(model_folder, skip_kinds=SITE_KINDS).model
     sites = ModelQParams.read(model_folder).sites
@@ -112,19 +150,54 @@ def measure_parity(
         simulated = _torch_logits(model, batches)
     with _quantizers(model, sites):
         complete = _torch_logits(model, batches)
-    error = _rms(simulated - unquantized)
+    return compare(deployed, simulated, unquantized, complete, task, limits)
+
+
+def compare(
+    deployed_BC: np.ndarray,
+    simulated_BC: np.ndarray,
+    unquantized_BC: np.ndarray,
+    complete_BC: np.ndarray,
+    task: Task,
+    limits: Parity,
+) -> ParityResult:
+    """The figures of a quantized model, from logits.
+
+    Args:
+        simulated_BC: with the quantizers that the runtime was given.
+        unquantized_BC: with none.
+        complete_BC: with all.
+    """
+    error = _rms(simulated_BC - unquantized_BC)
     return ParityResult(
-        examples=len(deployed),
+        examples=len(deployed_BC),
         against="simulated",
-        relative_error=_ratio(_rms(deployed - simulated), error),
-        label_flips=_flips(deployed, simulated, task),
+        relative_error=_ratio(_rms(deployed_BC - simulated_BC), error),
+        label_flips=_flips(deployed_BC, simulated_BC, task),
         max_relative_error=limits.max_relative_error,
         max_label_flips=limits.max_label_flips,
-        max_difference=float(np.abs(deployed - simulated).max()),
-        error_ratio=_ratio(_rms(deployed - unquantized), error),
+        max_difference=float(np.abs(deployed_BC - simulated_BC).max()),
+        error_ratio=_ratio(_rms(deployed_BC - unquantized_BC), error),
         quantization_error=error,
-        all_sites_error=_ratio(_rms(deployed - complete), _rms(complete - unquantized)),
+        all_sites_error=_ratio(_rms(deployed_BC - complete_BC), _rms(complete_BC - unquantized_BC)),
     )
+
+
+def _of_transformers(model_folder: Path) -> PreTrainedModel:
+    """The source's network as anyone opens it; the padding is attar's, which transformers needs
+    for several texts at once and never for one.
+    """
+    read_model_files(model_folder)
+    with quiet_transformers():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            model_folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    model.config.pad_token_id = padding_id(model_folder, open_tokenizer(model_folder))
+    return model.eval()
 
 
 def check_parity(result: ParityResult, what: str) -> None:

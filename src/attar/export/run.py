@@ -64,12 +64,13 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
         bar.advance(note="written")
         deployment = _seal(config, model_folder, folder, task)
         bar.advance(note="sealed")
-        batches = batches_of(texts, folder, task)
+        what = f"{context.name} ({config.format})"
+        batches = batches_of(texts, model_folder, folder, task, what)
         runtime = open_runtime(folder)
         left_float = deployment.float_sites
         parity = measure_parity(model_folder, runtime, batches, task, config.parity, left_float)
         write_json(folder / "parity.json", parity.as_json())
-        check_parity(parity, f"{context.name} ({config.format})")
+        check_parity(parity, what)
         bar.advance(note="parity holds")
         audit = _audit(config, folder, model_folder)
         write_json(folder / "fusion_audit.json", audit.as_json())

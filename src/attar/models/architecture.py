@@ -32,7 +32,7 @@ from attar.errors import AttarError, ModelError, ResourceError, did_you_mean
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
 from attar.models.structure.families import FAMILIES
 from attar.models.task import Task
-from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id
+from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id, require_rows
 from attar.untrusted import MIB, has_entry
 
 FLOAT_BYTES = 4
@@ -56,8 +56,8 @@ def config_of(
     for.
 
     Args:
-        tokenizer_folder: whose padding token a model with a task must know; None: no text will be
-            read.
+        tokenizer_folder: whose tokens must have an embedding, and whose padding token a model with
+            a task must know; None: no text will be read.
     Raises:
         ModelError: a model_type without a row in `FAMILIES`, or a field that does not fit or is
             refused.
@@ -79,9 +79,22 @@ def config_of(
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{where}: not a config of model_type {model_type!r}: {reason}") from error
+    if tokenizer_folder is not None and has_entry(tokenizer_folder / TOKENIZER_FILE):
+        require_rows(open_tokenizer(tokenizer_folder), config.to_dict(), where)
     if task is not None:
         config.pad_token_id = _pad_id(config, where, tokenizer_folder)
+    _require_pad_row(config, where)
     return config
+
+
+def _require_pad_row(config: ModelConfig, where: str) -> None:
+    pad_id, rows = (getattr(config, name, None) for name in ("pad_token_id", "vocab_size"))
+    if isinstance(pad_id, int) and isinstance(rows, int) and pad_id >= rows:
+        raise ModelError(
+            f"{where}: pad_token_id is {pad_id}, the model has {rows} embeddings (ids 0 to "
+            f"{rows - 1}); name a padding token below {rows} in config.json and "
+            "tokenizer_config.json, such as the end token"
+        )
 
 
 def _refuse_methods(plain: Mapping[str, Any], config_class: Any, where: str) -> None:
@@ -163,13 +176,6 @@ def _pad_id(config: ModelConfig, where: str, tokenizer_folder: Path | None) -> i
         return own
     if tokenizer_folder is not None and has_entry(tokenizer_folder / TOKENIZER_FILE):
         found = padding_id(tokenizer_folder, open_tokenizer(tokenizer_folder))
-        size = getattr(config, "vocab_size", None)
-        if found is not None and size is not None and found >= size:
-            raise ModelError(
-                f"{where}: the tokenizer of {tokenizer_folder} pads with the id {found}, the "
-                f"model's vocabulary has {size} tokens; name a padding token below {size} in "
-                "tokenizer_config.json, such as the end token"
-            )
         own = own if found is None else found
     if own is not None:
         return own

@@ -4,7 +4,7 @@ The problem: a folder that `save_pretrained` wrote has no `task.json`, and yet i
 says most of what a task is. The idea: take only what it says without doubt.
 
     label_names  id2label            objective  problem_type, or regression for one label
-    input_names  the segment types   max_length min(positions, the tokenizer's limit, 512)
+    input_names  the tokenizer       max_length min(positions, the tokenizer's limit, 512)
 
 An encoder-decoder with a language head turns text to text. Its texts may fill all its positions,
 and how it chooses words is in `generation_config.json`, or, in older folders, in `config.json`
@@ -27,6 +27,7 @@ from attar.models.architecture import config_of, input_names_of
 from attar.models.sources.safe_files import GENERATION_FILE, read_config, read_settings
 from attar.models.structure.families import FAMILIES
 from attar.models.task import Generation, Task, says_its_task
+from attar.special_tokens import TOKENIZER_FILE, takes_segments
 from attar.untrusted import has_entry
 
 MAX_LENGTH = 512
@@ -69,13 +70,21 @@ def task_of_config(folder: Path) -> Task:
             objective="regression" if problem == "regression" else "classification",
             label_names=tuple(str(config.id2label[i]) for i in range(count)),
             max_length=_max_length(folder, positions, MAX_LENGTH),
-            input_names=input_names_of(config),
+            input_names=_input_names(folder, config),
         )
     except (ValidationError, KeyError) as error:
         raise ModelError(
             f"{folder / 'config.json'} describes no task that attar knows: {count} labels "
             f"{config.id2label}, problem_type {config.problem_type!r} ({error}); correct it"
         ) from error
+
+
+def _input_names(folder: Path, config: Any) -> tuple[str, ...]:
+    """What transformers would feed the model: segments only where the tokenizer gives them."""
+    names = input_names_of(config)
+    if "token_type_ids" in names and has_entry(folder / TOKENIZER_FILE):
+        return names if takes_segments(folder) else names[:2]
+    return names
 
 
 def _text_task(folder: Path, plain: Mapping[str, Any], config: Any) -> Task:

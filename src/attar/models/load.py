@@ -39,14 +39,23 @@ from attar.models.architecture import (
 from attar.models.config import FromConfig, ModelReference
 from attar.models.heads import HEAD, reconciled_head, without_head
 from attar.models.sources.references import resolve_model
-from attar.models.sources.safe_files import TOKENIZER_FILES, ModelFiles, read_model_files
+from attar.models.sources.safe_files import VOCABULARY_FILES, ModelFiles, read_model_files
 from attar.models.structure.families import FAMILIES
 from attar.models.surgery import changed
 from attar.models.task import TASK_FILE, Task, says_its_task
 from attar.seeds import derive_seed
+from attar.special_tokens import TOKENIZER_FILE, write_tokenizer
 from attar.untrusted import has_entry
 
-__all__ = ["LoadedModel", "build_model", "config_of", "input_names_of", "load_model", "save_model"]
+__all__ = [
+    "LoadedModel",
+    "build_model",
+    "config_of",
+    "input_names_of",
+    "load_model",
+    "save_model",
+    "write_reader",
+]
 
 Attention = Literal["sdpa", "eager"]
 
@@ -156,11 +165,25 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
     needed = sum(tensor.nbytes for tensor in loaded.model.parameters())
     with quiet_transformers(), disk_errors_explained(folder, needed):
         loaded.model.save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (loaded.folder / name).is_file() and loaded.folder.resolve() != folder.resolve():
-            shutil.copyfile(loaded.folder / name, folder / name)
-    if loaded.task is not None:
-        loaded.task.write(folder)
+    write_reader(loaded, folder)
+
+
+def write_reader(loaded: LoadedModel, folder: Path) -> None:
+    """Write what reads the model's texts, and its task.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    source, task = loaded.folder, loaded.task
+    with disk_errors_explained(folder):
+        for name in VOCABULARY_FILES:
+            if has_entry(source / name) and source.resolve() != folder.resolve():
+                shutil.copyfile(source / name, folder / name)
+        if has_entry(source / TOKENIZER_FILE):
+            names = input_names_of(loaded.model.config) if task is None else task.input_names
+            write_tokenizer(source, folder, None if task is None else task.max_length, names)
+    if task is not None:
+        task.write(folder)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +22,10 @@ from attar.artifacts import write_json
 from attar.data.load import data_of
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, UsageError
-from attar.models.load import LoadedModel, load_model
+from attar.models.load import LoadedModel, load_model, write_reader
 from attar.models.simulated.packing import size_mib, write_tensors
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.sources.references import resolve_model
-from attar.models.sources.safe_files import TOKENIZER_FILES
 from attar.models.structure.channel_factors import factored_activations
 from attar.models.structure.ports import use_attar_attention_
 from attar.models.structure.shortcuts import restored_norms
@@ -173,11 +171,7 @@ def _write(
     model_config = copy.deepcopy(loaded.model.config)
     model_config.architectures = [type(loaded.model).__name__]
     model_config.save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (loaded.folder / name).is_file():
-            shutil.copyfile(loaded.folder / name, folder / name)
-    if loaded.task is not None:
-        loaded.task.write(folder)
+    write_reader(loaded, folder)
     qparams.write(folder)
     write_tensors(folder, qparams, weights.integers, weights.scales, weights.floats)
 

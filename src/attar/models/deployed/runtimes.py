@@ -27,9 +27,9 @@ from attar.models.deployed.cpu import needs_unsigned_weights
 from attar.models.deployed.graph_files import check_onnx, check_openvino
 from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE
 from attar.models.task import TASK_FILE, Task
+from attar.special_tokens import DEPLOY_FILE
 from attar.untrusted import checked, has_entry
 
-DEPLOY_FILE = "deploy.json"
 OPENVINO_FILE = "openvino_model.xml"
 ONNX_FILE = "model.onnx"
 MODEL_FILES = {

@@ -115,7 +115,7 @@ def load_simulated(
 
 def _empty_model(folder: Path) -> PreTrainedModel:
     """The architecture of config.json, with weights that mean nothing yet."""
-    config = config_of(read_config(folder), str(folder))
+    config = config_of(read_config(folder), str(folder), tokenizer_folder=folder)
     names = config.architectures or []
     if len(names) != 1:
         raise ArtifactError(

@@ -29,17 +29,21 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 """Formats that weights also come in and that attar never opens; most of them are pickles."""
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
+VOCABULARY_FILES = (
     "vocab.json",
     "vocab.txt",
     "merges.txt",
     "spiece.model",
     "tokenizer.model",
     "sentencepiece.bpe.model",
+)
+"""Vocabularies as files of their own, for other readers: attar reads `tokenizer.json`."""
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    *VOCABULARY_FILES,
 )
 """What belongs to a tokenizer, in the layouts of the families of `anatomy`."""
 GENERATION_FILE = "generation_config.json"

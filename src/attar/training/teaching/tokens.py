@@ -1,8 +1,8 @@
 """Whether two models read a text as the same token ids, and predict among the same ones.
 
 A teacher that reads other token ids gives answers that look right and teach nonsense. So the
-vocabularies and the text pipelines of two `tokenizer.json` are compared part by part. Settings for
-padding and truncation do not count: attar's own replace them.
+vocabularies and the text pipelines of two tokenizers, as they read in fact and not as their files
+look, are compared part by part. Padding and truncation do not count: attar's own replace them.
 
 A language head may have more columns than the vocabulary has tokens (T5: 32,128 for 32,100, a
 multiple of 128). What a teacher says of ids that no token has is left out; a student with more
@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import ModelError
+from attar.special_tokens import open_tokenizer
 
 SHOWN = 5
 """Differences quoted in a message: enough to recognise the cause."""
 SECTIONS = ("normalizer", "pre_tokenizer", "post_processor")
-"""Parts of `tokenizer.json` that decide which tokens a text becomes, beside the vocabulary."""
+"""Parts of a tokenizer that decide which tokens a text becomes, beside the vocabulary."""
 
 
 def require_same_tokens(student_folder: Path, teacher_folder: Path) -> None:
@@ -30,7 +31,7 @@ def require_same_tokens(student_folder: Path, teacher_folder: Path) -> None:
     Raises:
         ModelError: with what differs: tokens of one side only, other ids, other text pipelines.
     """
-    student, teacher = (_json(f / "tokenizer.json") for f in (student_folder, teacher_folder))
+    student, teacher = (_content(f) for f in (student_folder, teacher_folder))
     differences = _vocabulary_differences(_vocabulary(student), _vocabulary(teacher))
     differences += [
         f"the {section} differs"
@@ -59,7 +60,7 @@ def require_same_words(student: int, teacher: int, student_folder: Path, where: 
     """
     if student == teacher:
         return None
-    tokens = max(_vocabulary(_json(student_folder / "tokenizer.json")).values(), default=-1) + 1
+    tokens = max(_vocabulary(_content(student_folder)).values(), default=-1) + 1
     numbers = (
         f"the student's language head has {student} columns, that of the teacher {where} has "
         f"{teacher}, and the tokenizer has {tokens} tokens"
@@ -72,11 +73,8 @@ def require_same_words(student: int, teacher: int, student_folder: Path, where: 
     return f"{numbers}: what the teacher says of the last {teacher - student} ids is left out"
 
 
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read ({error}); get the model's files again") from error
+def _content(model_folder: Path) -> dict[str, Any]:
+    return json.loads(open_tokenizer(model_folder).to_str())
 
 
 def _vocabulary(tokenizer: Mapping[str, Any]) -> dict[str, int]:

@@ -1,0 +1,163 @@
+"""A model folder's tokenizer as transformers builds it; the only place that knows how it does.
+
+The problem: `tokenizer.json` alone does not say which token ids a model was trained with. From
+version 5 on, transformers takes only vocabulary and merges from it for classes such as
+BertTokenizer or RobertaTokenizer, and builds the rest from `tokenizer_config.json`: lower case,
+accents, Chinese characters, the space in front, the special tokens around a text. It adds tokens
+that `tokenizer_config.json`, `special_tokens_map.json` or `added_tokens.json` name, and chooses the
+class by `tokenizer_class` and `model_type`. A file that says `do_lower_case = false` beside a
+`tokenizer.json` that lower-cases is read without lower-casing.
+
+The idea: no second copy of these rules. transformers builds the tokenizer, and attar takes the
+result; whatever attar writes is that result, so that every reader of its folders agrees. An
+*exported* folder is read without transformers, from its `tokenizer.json` (`attar.special_tokens`).
+
+transformers sees a copy of the files named here and nothing else of the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from attar.errors import ModelError
+from attar.tokenizer_limits import MAX_TOKENIZER_BYTES
+from attar.untrusted import has_entry, read_bytes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TOKENIZER_FILE = "tokenizer.json"
+SETTINGS_FILE = "tokenizer_config.json"
+READ_FILES = (
+    "config.json",
+    TOKENIZER_FILE,
+    SETTINGS_FILE,
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+"""What transformers reads of a folder that has a tokenizer.json."""
+REFUSED_SETTINGS = {
+    "auto_map": "names Python code of the folder, and attar runs none",
+    "gguf_file": "names another file to read",
+    "tokenizer_object": "is no setting of a file",
+    "init_inputs": "passes arguments without their names",
+    "split_special_tokens": "reads special tokens in a text as plain text, which tokenizer.json "
+    "cannot say to other readers",
+}
+"""Settings of tokenizer_config.json → why they are refused where they are set."""
+UNWRITTEN_SETTINGS = ("is_local", "local_files_only", "max_length", "stride", "truncation_strategy")
+"""What transformers saves among the settings: how it was called, and a truncation that was."""
+BACKEND_CLASS = "TokenizersBackend"
+"""How transformers 5 names the class that takes tokenizer.json as it is; others know it as"""
+OLD_BACKEND_CLASS = "PreTrainedTokenizerFast"
+
+Files = tuple[tuple[str, bytes], ...]
+
+
+def read_as_transformers(model_folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer that `AutoTokenizer.from_pretrained` gives; callers share it, so none may
+    change it.
+
+    Raises:
+        ModelError: a setting is refused, or transformers cannot build it.
+    """
+    return _checked(model_folder, _cached)
+
+
+def save_tokenizer(
+    model_folder: Path,
+    folder: Path,
+    *,
+    max_length: int | None,
+    input_names: tuple[str, ...],
+    pad_id: int | None,
+) -> None:
+    """Write the tokenizer of `model_folder` into `folder`, so that transformers and readers of
+    `tokenizer.json` alone read texts as attar does.
+
+    Args:
+        max_length: where texts are cut, special tokens included; None: as the tokenizer says.
+        input_names: what the model is fed.
+        pad_id: the token that pads, for a tokenizer that names none.
+    """
+    tokenizer = _checked(model_folder, _build)
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.no_truncation()
+    if max_length is not None:
+        tokenizer.model_max_length = max_length
+        backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
+    pad_token = tokenizer.pad_token
+    if pad_token is None and pad_id is not None:
+        pad_token = backend.id_to_token(pad_id)
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
+    settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    if settings["tokenizer_class"] == BACKEND_CLASS:
+        settings["tokenizer_class"] = OLD_BACKEND_CLASS
+    settings |= {
+        "model_input_names": list(input_names),
+        "padding_side": "right",
+        "truncation_side": tokenizer.truncation_side,
+        **({} if pad_token is None else {"pad_token": pad_token}),
+    }
+    kept = {name: value for name, value in settings.items() if name not in UNWRITTEN_SETTINGS}
+    text = json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
+
+
+def _checked(
+    model_folder: Path, build: Callable[[Files], PreTrainedTokenizerFast]
+) -> PreTrainedTokenizerFast:
+    there = [name for name in READ_FILES if has_entry(model_folder / name)]
+    files = tuple((name, read_bytes(model_folder / name, MAX_TOKENIZER_BYTES)) for name in there)
+    try:
+        _refuse_settings(dict(files), model_folder)
+        tokenizer = build(files)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a stranger's files make transformers raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        raise ModelError(
+            f"transformers cannot build the tokenizer of {model_folder} from {', '.join(there)} "
+            f"({reason}); a file is damaged, or they do not belong together: get the model again"
+        ) from error
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise ModelError(
+            f"{model_folder}: transformers reads it with {type(tokenizer).__name__}, which is not "
+            "a fast tokenizer; save the model with its fast tokenizer"
+        )
+    return tokenizer
+
+
+def _refuse_settings(files: dict[str, bytes], model_folder: Path) -> None:
+    settings: Any = json.loads(files.get(SETTINGS_FILE, b"{}"))
+    for name, reason in REFUSED_SETTINGS.items():
+        if settings.get(name):
+            raise ModelError(
+                f"{model_folder / SETTINGS_FILE} sets {name}, which {reason}; remove the setting"
+            )
+
+
+def _build(files: Files) -> PreTrainedTokenizerFast:
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with TemporaryDirectory(prefix="attar-tokenizer-") as copy:
+            for name, content in files:
+                Path(copy, name).write_bytes(content)
+            return AutoTokenizer.from_pretrained(
+                copy, local_files_only=True, trust_remote_code=False
+            )
+    finally:
+        logging.set_verbosity(level)
+
+
+_cached = lru_cache(maxsize=4)(_build)
