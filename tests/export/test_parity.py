@@ -14,6 +14,7 @@ from attar.export.parity import (
     ParityResult,
     batches_of,
     check_parity,
+    compare,
     measure_parity,
 )
 from attar.models.deployed.runtimes import open_runtime
@@ -41,7 +42,7 @@ class Altered:
 def measured(deployments: Deployments, **change: float) -> ParityResult:
     folder = deployments.int8() / "model"
     task = Task.read(folder)
-    batches = batches_of(TEXTS, folder, task)
+    batches = batches_of(TEXTS, folder, folder, task, "deploy")
     return measure_parity(folder, Altered(deployments, **change), batches, task, Parity())
 
 
@@ -87,13 +88,57 @@ def test_too_many_flips_alone_miss_the_gate() -> None:
         check_parity(replace(passing, label_flips=0.03), "deploy")
 
 
+CLASSES = Task(objective="classification", label_names=("a", "b"), max_length=8, input_names=())
+UNQUANTIZED = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [0.0, 4.0]])
+SIMULATED = np.array([[3.0, 0.0], [4.0, 0.0], [0.0, 4.0], [0.0, 4.0]])
+COMPLETE = np.array([[0.0, 0.0], [4.0, 1.0], [0.0, 4.0], [0.0, 4.0]])
+
+
+def test_every_figure_is_the_error_it_says_over_the_quantization_error_of_its_own_sites() -> None:
+    deployed = np.array([[3.0, 0.0], [4.0, 0.0], [0.0, -2.0], [0.0, 4.0]])
+    result = compare(deployed, SIMULATED, UNQUANTIZED, COMPLETE, CLASSES, Parity())
+    assert result.quantization_error == pytest.approx(3 / math.sqrt(8))
+    assert result.relative_error == pytest.approx(6 / 3)
+    assert result.error_ratio == pytest.approx(math.hypot(3, 6) / 3)
+    assert result.all_sites_error == pytest.approx(math.sqrt(3**2 + 1**2 + 6**2) / 1)
+    assert result.max_difference == 6
+    assert result.label_flips == 1 / 4  # the third of four texts
+
+
+def test_a_runtime_with_every_quantizer_has_no_error_over_all_sites(
+    deployments: Deployments,
+) -> None:
+    form = open_form(deployments.int8(), 1)
+    folder = form.folder
+    batches = batches_of(TEXTS, folder, folder, form.task, "deploy")
+    result = measure_parity(folder, form, batches, form.task, Parity())
+    assert result.all_sites_error == pytest.approx(0, abs=1e-4)
+    assert result.relative_error > 1e-2  # the sites that are left in float
+
+
+def test_labels_are_compared_text_by_text() -> None:
+    same = compare(SIMULATED, SIMULATED, UNQUANTIZED, COMPLETE, CLASSES, Parity())
+    assert same.label_flips == 0
+    turned = compare(SIMULATED[::-1], SIMULATED, UNQUANTIZED, COMPLETE, CLASSES, Parity())
+    assert turned.label_flips == 1
+
+
+def test_any_error_misses_the_gate_where_quantization_has_none() -> None:
+    equal = compare(SIMULATED, SIMULATED, SIMULATED, SIMULATED, CLASSES, Parity())
+    assert (equal.relative_error, equal.all_sites_error) == (0, 0)
+    check_parity(equal, "deploy")
+    other = compare(SIMULATED + 1e-3, SIMULATED, SIMULATED, SIMULATED, CLASSES, Parity())
+    with pytest.raises(GateMissedError, match=r"relative_error 1e\+09 \(at most 1\.5\)"):
+        check_parity(other, "deploy")
+
+
 def test_a_float_export_is_held_to_the_float_tolerance(deployments: Deployments) -> None:
     folder, metrics = deployments.export("float", "openvino")
     assert metrics["parity"]["against"] == "float"
     assert metrics["parity"]["max_relative_error"] == FLOAT_TOLERANCE
     model_folder = deployments.float() / "model"
     task = Task.read(model_folder)
-    batches = batches_of(TEXTS, folder, task)
+    batches = batches_of(TEXTS, model_folder, folder, task, "deploy")
     result = measure_parity(model_folder, Altered(deployments), batches, task, Parity())
     with pytest.raises(GateMissedError, match=r"differs from its float model"):
         check_parity(result, "an int8 model instead of the float one")
@@ -102,7 +147,7 @@ def test_a_float_export_is_held_to_the_float_tolerance(deployments: Deployments)
 def test_a_score_has_no_label_to_flip(deployments: Deployments) -> None:
     folder = deployments.int8() / "model"
     task = Task.read(folder)
-    batches = batches_of(TEXTS, folder, task)
+    batches = batches_of(TEXTS, folder, folder, task, "deploy")
     score = task.model_copy(update={"objective": "regression", "label_names": ()})
     runtime = Altered(deployments, factor=-1.0)
     assert measure_parity(folder, runtime, batches, score, Parity()).label_flips == 0
@@ -110,6 +155,6 @@ def test_a_score_has_no_label_to_flip(deployments: Deployments) -> None:
 
 def test_batches_hold_every_text_once_in_order(deployments: Deployments) -> None:
     form = open_form(deployments.float(), 1)
-    batches = batches_of(TEXTS, form.folder, form.task)
+    batches = batches_of(TEXTS, form.folder, form.folder, form.task, "deploy")
     assert [len(batch["input_ids"]) for batch in batches] == [16, 4]
     assert len({batch["input_ids"].shape[1] for batch in batches}) >= 1
