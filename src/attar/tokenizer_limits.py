@@ -10,17 +10,19 @@ that overflow. The idea: bound each from the file alone.
     NFKC, NFKD                18, the longest decomposition in Unicode (U+FDFA)
 
 A regular expression can take exponential time when a repeated group holds a repetition or an
-alternative; none of the published tokenizers has one. Left out: expressions of polynomial time,
-which those tokenizers have too (`\\s*[\\r\\n]+`); Oniguruma gives up after 10 million steps at one
-place.
+alternative, or when a group is called again; none of the published tokenizers has either. Left
+out: expressions of polynomial time, which those tokenizers have too (`\\s*[\\r\\n]+`); Oniguruma
+gives up after 10 million steps at one place.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 MAX_TOKENIZER_BYTES = 64 * 2**20
@@ -37,6 +39,10 @@ MAX_WORD = 1000
 MAX_ID = 2**31 - 1
 """Ids are carried as int32."""
 UNICODE_EXPANSION = 18
+MAX_COUNT = 10_000
+"""Repetitions within repetitions are copied when an expression is compiled."""
+REFERENCES = "gk123456789"
+"""Escapes that call a group again, or ask for its text; a group can so call itself."""
 
 Json = Mapping[str, Any]
 
@@ -132,36 +138,60 @@ _TOKEN = re.compile(
 
 
 def _can_explode(pattern: str) -> bool:
-    """Whether a repeated group holds a repetition or an alternative.
+    r"""Whether a repeated group is of varying length inside, a group is called again, or counts
+    multiply beyond `MAX_COUNT`.
 
     Example:
-        >>> _can_explode(r"(a+)+b"), _can_explode(r"(a|aa)*"), _can_explode(r"\\p{L}+|\\s+(?!\\S)")
-        (True, True, False)
+        >>> [_can_explode(p) for p in (r"(a+)+b", r"(a|aa)*", r"(\d{3})+", r"\p{L}+|\s+(?!\S)")]
+        [True, True, False, False]
     """
-    groups: list[bool] = [False]
-    closed = False  # whether the token before closed a group that varies
+    groups = [_Part()]
+    before = _Part()
     for match in _TOKEN.finditer(pattern):
         token = match.group()
-        repeats = token in "*+" or _count(token) > 1
-        if repeats and closed:
+        if token[0] == "\\" and token[1:] in REFERENCES:
             return True
-        closed = False
-        if token.startswith("(") and token != "\\(":
-            groups.append(False)
-        elif token == ")":
-            closed = groups.pop() if len(groups) > 1 else False
-            groups[-1] = groups[-1] or closed
-        elif repeats or token in "?|":
-            groups[-1] = True
+        low, high = _counts(token)
+        if high:
+            before.count *= max(low, 1) if high == math.inf else high
+            if (before.varies and high > 1) or before.count > MAX_COUNT:
+                return True
+            groups[-1].add(_Part(low != high, before.count))
+            before = _Part()
+        elif token.startswith("("):
+            groups.append(_Part())
+        elif token == ")" and len(groups) > 1:
+            before = groups.pop()
+            groups[-1].add(before)
+        else:
+            before = _Part()
+            groups[-1].varies = groups[-1].varies or token == "|"
     return False
 
 
-def _count(token: str) -> float:
-    """How often at most a token such as {1,3} repeats; 0: it is none."""
+@dataclass
+class _Part:
+    """A piece of a regular expression."""
+
+    varies: bool = False
+    """It can match in more than one way or length."""
+    count: float = 1
+    """How often the innermost piece is repeated by numbers alone."""
+
+    def add(self, inner: _Part) -> None:
+        self.varies = self.varies or inner.varies
+        self.count = max(self.count, inner.count)
+
+
+def _counts(token: str) -> tuple[float, float]:
+    """The least and the most repetitions that a token such as "+" or "{1,3}" asks for; (0, 0): it
+    is none."""
+    if token in ("*", "+", "?"):
+        return float(token == "+"), 1 if token == "?" else math.inf
     if not (token.startswith("{") and token.endswith("}") and len(token) > 2):
-        return 0
+        return 0, 0
     low, comma, high = token[1:-1].partition(",")
-    return float("inf") if comma and not high else int(high or low or 0)
+    return float(low or 0), float(high or (math.inf if comma else low))
 
 
 def _template_faults(part: Any) -> Iterator[str]:
@@ -179,7 +209,7 @@ def _template_faults(part: Any) -> Iterator[str]:
             for piece in pieces:
                 special = piece.get("SpecialToken") if isinstance(piece, dict) else None
                 name = special.get("id") if isinstance(special, dict) else None
-                if isinstance(special, dict) and name not in known:
+                if isinstance(special, dict) and str(name) not in known:
                     yield f"its template names {name!r}, which its special_tokens do not define"
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,3 +140,20 @@ def test_links_of_the_hub_cache_are_followed(deployments: Deployments, tmp_path:
         shutil.copy(file, blobs / f"hash-of-{file.name}")
         (snapshot / file.name).symlink_to(f"../../blobs/hash-of-{file.name}")
     assert len(attar.load(snapshot, threads=1).predict(["a good film"])) == 1
+
+
+@pytest.mark.parametrize("verb", ["check", "predict", "status"])
+def test_a_fifo_in_place_of_a_recipe_or_a_folder_is_not_waited_for(
+    verb: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    command = [str(Path(sys.executable).with_name("attar")), verb, str(tmp_path / "pipe")]
+    done = subprocess.run(
+        [*command, "a film"] if verb == "predict" else command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode in (2, 3)
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr

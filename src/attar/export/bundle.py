@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import disk_errors_explained, sha256_of
+from attar.artifacts import disk_errors_explained, sha256_of, write_text
 from attar.errors import ArtifactError
 from attar.models.cost import Cost
 from attar.models.deployed.runtimes import MODEL_FILES, Deployment, Flops, RuntimeName
@@ -94,7 +94,7 @@ def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
 def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     """Write `predict.py`: from a text on the command line to an answer in a dozen lines."""
     if form == "safetensors":
-        (folder / "predict.py").write_text("\n".join(WITH_ATTAR) + "\n", encoding="utf-8")
+        write_text(folder / "predict.py", "\n".join(WITH_ATTAR) + "\n")
         return
     parts = ", ".join(f"[row.{FIELDS[name]}]" for name in task.input_names)
     runtime = RUN[form]
@@ -111,7 +111,7 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
         *runtime[len(imports) :],
         *ANSWER[task.objective],
     )
-    (folder / "predict.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(folder / "predict.py", "\n".join(lines) + "\n")
 
 
 def flops_formula(cost: Cost) -> Flops:

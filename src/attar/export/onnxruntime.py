@@ -149,7 +149,7 @@ def write_onnx(
     _tidy_(proto.graph)
     if storage != "int8":
         pack_onnx_(proto.graph)
-    with disk_errors_explained(folder):
+    with disk_errors_explained(folder, proto.ByteSize()):
         onnx.save(proto, folder / ONNX_FILE)
 
 

@@ -49,13 +49,15 @@ def read_text(path: Path) -> str:
     """The file's text.
 
     Raises:
-        UsageError: there is no such file, it is a folder, or it is too big.
+        UsageError: there is no such file, it is a folder or a FIFO, or it is too big.
         RecipeError: it is not UTF-8.
     """
     if path.is_dir():
         found = sorted(file.name for file in path.glob("*.toml"))
         hint = f"; it holds {', '.join(found[:5])}" if found else ""
         raise UsageError(f"{path} is a folder, a recipe is a TOML file{hint}")
+    if path.is_fifo() or path.is_socket():
+        raise UsageError(f"{path} is a FIFO or a socket, a recipe is a TOML file")
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
