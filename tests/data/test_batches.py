@@ -22,7 +22,8 @@ def test_every_row_comes_exactly_once_an_epoch(
     found = batches.epoch(epoch)
     assert sorted(int(row) for batch in found for row in batch) == list(range(len(lengths)))
     assert len(found) == len(batches)
-    assert all(1 <= len(batch) <= batch_size for batch in found)
+    for batch in found:
+        assert 1 <= len(batch) <= batch_size
     assert sum(len(batch) < batch_size for batch in found) <= 1
 
 
@@ -52,6 +53,14 @@ def test_batches_are_not_in_order_of_length() -> None:
     lengths = np.arange(1, 801)
     longest = [lengths[batch].max() for batch in LengthGroupedBatches(lengths, 16, 0).epoch(0)]
     assert longest != sorted(longest)
+
+
+def test_rows_of_different_lengths_meet_other_neighbours_too() -> None:
+    """Sorting all rows at once would bring the same ones together in every epoch."""
+    lengths = np.arange(1, 1601)
+    batches = LengthGroupedBatches(lengths, 8, 0)
+    together = [{frozenset(batch.tolist()) for batch in batches.epoch(e)} for e in (0, 1)]
+    assert len(together[0] & together[1]) < 10
 
 
 def test_rows_meet_other_neighbours_in_another_epoch() -> None:

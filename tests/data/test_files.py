@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from attar.data.config import FilesData
+from attar.data.config import FilesData, GlueData
 from attar.data.files import load_files
+from attar.data.glue import load_glue
 from attar.data.tables import TextData
-from attar.errors import DataError
+from attar.errors import DataError, UsageError
 
 ROWS = [{"text": f"sentence number {i}", "label": ("good", "bad")[i % 2]} for i in range(40)]
 
@@ -106,6 +109,25 @@ def test_a_stem_without_a_file_names_those_that_are_there(tmp_path: Path) -> Non
         load(tmp_path, path="nowhere")
 
 
+@pytest.mark.parametrize("path", ["x" * 10_000, "**x"])
+def test_a_path_that_no_file_system_takes_is_a_mistake_of_the_recipe(
+    tmp_path: Path, path: str
+) -> None:
+    with pytest.raises(UsageError, match=r"cannot be read: .*name a folder, or a glob") as refused:
+        load(tmp_path, path=path)
+    assert len(str(refused.value)) < 300
+
+
+def test_a_path_with_a_nul_byte_names_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no data file at"):
+        load(tmp_path, path="a\0b")
+
+
+def test_glue_takes_no_path_that_the_file_system_does_not(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot be read: File name too long"):
+        load_glue(GlueData(task="sst2", path="x" * 10_000), tmp_path, "glue")
+
+
 def test_two_files_of_one_split_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "mine" / "train.jsonl", ROWS)
     (tmp_path / "mine" / "train.csv").write_text("text,label\na,b\n")
@@ -154,7 +176,47 @@ def test_label_names_give_the_order_of_the_classes(tmp_path: Path) -> None:
     write(tmp_path / "mine" / "train.jsonl", ROWS)
     data = load(tmp_path, label_names=("good", "bad"))
     by_text = dict(zip(data.split("train").texts, data.split("train").labels, strict=True))
-    assert all(label == int(text[0].split()[-1]) % 2 for text, label in by_text.items())
+    assert len(by_text) == 36
+    for (text,), label in by_text.items():
+        assert label == int(text.split()[-1]) % 2
+    assert data.order_is_given
+    assert not load(tmp_path).order_is_given
+
+
+def test_a_column_of_labels_has_one_kind_whatever_the_format(tmp_path: Path) -> None:
+    """Twelve codes, of which three would read as numbers; the fault that is never to return."""
+    rows = [{"text": f"t {i}", "label": f"{i % 12 + 1:02d}"} for i in range(48)]
+    write(tmp_path / "jsonl" / "train.jsonl", rows)
+    for name, separator in (("csv", ","), ("tsv", "\t")):
+        (tmp_path / name).mkdir()
+        lines = [separator.join(row.values()) for row in rows]
+        (tmp_path / name / f"train.{name}").write_text("\n".join([separator.join(rows[0]), *lines]))
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "parquet" / "train.parquet")
+    for name in ("jsonl", "csv", "tsv", "parquet"):
+        data = load(tmp_path, path=name)
+        assert data.label_names == tuple(f"{i:02d}" for i in range(1, 13)), name
+        assert data.set_aside == (), name
+        assert sum(map(len, data.splits.values())) == 48, name
+
+
+def test_splits_may_write_whole_numbers_in_two_ways(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for split, labels in (("train", ("1.0", "0.0")), ("validation", ("1", "0"))):
+        lines = [f"t {i},{labels[i % 2]}" for i in range(20)]
+        (tmp_path / "mine" / f"{split}.csv").write_text("\n".join(["text,label", *lines]))
+    data = load(tmp_path)
+    assert data.label_names == ("0", "1")
+    for split in ("train", "validation"):
+        assert data.split(split).labels.tolist() == [1, 0] * 10
+
+
+def test_numbers_among_the_texts_are_texts_as_written(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    lines = ['{"text": 4711, "label": "a"}', '{"text": 1.50, "label": "b"}'] * 10
+    (tmp_path / "mine" / "train.jsonl").write_text("\n".join(lines))
+    splits = load(tmp_path).splits.values()
+    assert {text for split in splits for (text,) in split.texts} == {"4711", "1.50"}
 
 
 def test_a_regression_reads_numbers_and_names_its_metrics(tmp_path: Path) -> None:
@@ -172,7 +234,8 @@ def test_lines_of_plain_text_are_unlabelled(tmp_path: Path) -> None:
     (tmp_path / "mine" / "train.txt").write_text("".join(f"line {i}\r\n" for i in range(20)))
     data = load(tmp_path)
     assert len(data.split("train")) == 18
-    assert all(not text.endswith("\r") for (text,) in data.split("train").texts)
+    for (text,) in data.split("train").texts:
+        assert not text.endswith("\r")
     with pytest.raises(DataError, match="rows without a label"):
         data.split("train", labelled=True)
 

@@ -254,3 +254,17 @@ def test_a_full_disk_is_told_with_the_numbers(tiny_bert: Path, small_disk: Path)
     loaded: LoadedModel = load_model(tiny_bert)
     with pytest.raises(ResourceError, match=r"disk full.*MiB are free, 0\.1 MiB are needed"):
         save_model(loaded, small_disk / "model")
+
+
+def test_a_family_without_a_row_is_refused_by_its_name_and_not_for_its_weights(
+    tmp_path: Path,
+) -> None:
+    """DistilBERT's head has two layers of its own; "get weights of the same model" would not
+    help."""
+    from transformers import DistilBertConfig, DistilBertForMaskedLM
+
+    sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "vocab_size": 60}
+    DistilBertForMaskedLM(DistilBertConfig(**sizes)).save_pretrained(tmp_path)
+    tiny.write_tokenizer(tmp_path)
+    with pytest.raises(ModelError, match=r"'distilbert' are not supported.*supported: bert, rob"):
+        load_model(tmp_path)

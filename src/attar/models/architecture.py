@@ -28,9 +28,9 @@ from transformers import (
 from transformers import PreTrainedConfig as ModelConfig
 from transformers.initialization import no_init_weights
 
-from attar.errors import AttarError, ModelError, ResourceError, did_you_mean
+from attar.errors import AttarError, ModelError, ResourceError
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
-from attar.models.structure.families import FAMILIES
+from attar.models.structure.families import FAMILIES, unsupported
 from attar.models.task import Task
 from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id, require_rows
 from attar.untrusted import MIB, has_entry
@@ -64,10 +64,7 @@ def config_of(
     """
     model_type = str(plain.get("model_type"))
     if model_type not in FAMILIES:
-        raise ModelError(
-            f"{where}: models of type {model_type!r} are not supported"
-            f"{did_you_mean(model_type, sorted(FAMILIES))}; supported: {', '.join(FAMILIES)}"
-        )
+        raise ModelError(f"{where}: {unsupported(model_type)}")
     refuse_code_fields(plain, where)
     check_sizes(plain, where)
     _refuse_methods(plain, CONFIG_MAPPING[model_type], where)

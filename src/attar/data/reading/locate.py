@@ -24,10 +24,12 @@ from attar.data.config import (
     SummarizationData,
     SummarizationTask,
 )
-from attar.errors import DataError
+from attar.errors import DataError, UsageError
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet", ".txt")
 COMPRESSIONS = (".gz", ".zst")
+MAX_SHOWN = 100
+"""Characters of a path that a message repeats."""
 SplitFiles = Mapping[str, tuple[Path, ...]]
 
 VALIDATION_STEMS = ("validation", "dev", "valid")
@@ -101,7 +103,11 @@ def _task_files(
     stems: Mapping[str, Sequence[str]],
 ) -> SplitFiles:
     folder = root / task
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except (OSError, ValueError) as error:
+        raise _bad_path(str(root), error) from error
+    if not is_folder:
         there = (
             sorted(path.name for path in root.iterdir() if path.name in tasks)
             if root.is_dir()
@@ -132,7 +138,10 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     """
     pattern = os.path.expanduser(config.path)  # noqa: PTH111 - unknown users stay
     base = recipe_folder / pattern
-    files = _data_files(base) if base.is_dir() else _matches(pattern, recipe_folder)
+    try:
+        files = _data_files(base) if base.is_dir() else _matches(pattern, recipe_folder)
+    except (OSError, ValueError) as error:  # too long, NUL, no permission; a glob such as **x
+        raise _bad_path(config.path, error) from error
     if not files:
         raise DataError(
             f"no data file at {base}; path is a folder or a glob of {' '.join(FORMATS)} files "
@@ -164,6 +173,15 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
                 f"{split} ="
             )
     return found
+
+
+def _bad_path(path: str, error: Exception) -> UsageError:
+    """What the file system, or the reader of globs, says of a path that the user wrote."""
+    shown = path if len(path) <= MAX_SHOWN else f"{path[:MAX_SHOWN]}… ({len(path)} characters)"
+    why = error.strerror if isinstance(error, OSError) else error
+    return UsageError(
+        f"path = {shown!r} cannot be read: {why}; name a folder, or a glob such as data/*.jsonl"
+    )
 
 
 def _refuse_shared_files(found: SplitFiles) -> None:

@@ -19,7 +19,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.structure.families import FAMILIES, AttentionRow, Family, FfnRow, StackRow
+from attar.models.structure.families import (
+    FAMILIES,
+    AttentionRow,
+    Family,
+    FfnRow,
+    StackRow,
+    unsupported,
+)
 from attar.models.structure.views import (
     AttentionView,
     FfnView,
@@ -111,10 +118,7 @@ def family_of(model: PreTrainedModel) -> Family:
     """
     model_type = model.config.model_type
     if model_type not in FAMILIES:
-        raise ModelError(
-            f"no anatomy is known for models of type {model_type!r}; known: "
-            f"{', '.join(sorted(FAMILIES))}; to add one, add its row to {TABLE}"
-        )
+        raise ModelError(unsupported(model_type))
     return FAMILIES[model_type]
 
 

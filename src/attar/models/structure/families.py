@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from attar.errors import did_you_mean
+
 
 @dataclass(frozen=True)
 class AttentionRow:
@@ -270,3 +272,11 @@ FAMILIES = {
     "qwen2": Family(stacks=(_LLAMA_STACK,), heads=("score", "lm_head")),
 }
 """model_type of the config → row."""
+
+
+def unsupported(model_type: str) -> str:
+    """Says that a family has no row here, and which have."""
+    near = did_you_mean(model_type, sorted(FAMILIES))
+    return (
+        f"models of type {model_type!r} are not supported{near}; supported: {', '.join(FAMILIES)}"
+    )

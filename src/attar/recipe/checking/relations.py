@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import AttarError
+from attar.recipe.checking.families import ModelFamilies
 from attar.recipe.checking.gate_paths import gate_mistakes
 from attar.recipe.checking.mistakes import Mistake, NearName, Place, listed, near_names
 from attar.recipe.checking.references import ModelWord, table_of
@@ -31,6 +32,7 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
     data = _tables(content.get("data"))
     near_step = near_names(list(steps))
     near_data = near_names(list(data))
+    families = ModelFamilies(steps, recipe_folder)
     mistakes: list[Mistake] = []
     inputs: dict[str, list[str]] = {}
     for name, step in steps.items():
@@ -41,6 +43,8 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
         inputs[name] = []
         for reference in kind.models_in(step):
             problem = _model_problem(reference, name, steps, recipe_folder, near_step)
+            if problem is None and not reference.place.endswith("tokenizer"):  # only that is read
+                problem = families.problem(reference.word)
             if problem:
                 mistakes.append(Mistake(_place(name, reference.place), problem))
             elif reference.word in steps:

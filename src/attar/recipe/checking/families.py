@@ -1,0 +1,59 @@
+"""Whether a model is of a family that is supported, where that can be told before anything runs:
+because its config is written in the recipe, or lies in a folder already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attar.errors import AttarError
+from attar.models.sources.safe_files import CONFIG_FILE, read_config
+from attar.models.structure.families import FAMILIES, unsupported
+from attar.models.task import find_model_folder
+from attar.recipe.checking.references import table_of
+
+
+class ModelFamilies:
+    """The family of every model that a recipe names; each word is looked up once."""
+
+    def __init__(self, steps: Mapping[str, Mapping[str, Any]], recipe_folder: Path) -> None:
+        self._steps, self._recipe_folder = steps, recipe_folder
+        self._types: dict[str, str | None] = {}
+
+    def problem(self, word: str) -> str | None:
+        """Why a model cannot be used; None: it can, or nothing is known of it yet."""
+        model_type = self._type_of(word)
+        return None if model_type is None or model_type in FAMILIES else unsupported(model_type)
+
+    def _type_of(self, word: str) -> str | None:
+        """A step's model is of the family that it started from."""
+        passed: list[str] = []
+        written = None
+        while word in self._steps and word not in self._types:
+            passed.append(word)
+            self._types[word] = None  # where the steps go in a circle
+            model = self._steps[word].get("model")
+            written = table_of(table_of(model).get("config")).get("model_type")
+            source = model.get("from", "") if isinstance(model, Mapping) else model
+            word = str(source)
+        if isinstance(written, str):
+            found = written
+        else:
+            found = self._types.get(word) or (self._in_folder(word) if word else None)
+            self._types.setdefault(word, found)
+        self._types |= dict.fromkeys(passed, found)
+        return found
+
+    def _in_folder(self, word: str) -> str | None:
+        if word in self._steps or word.startswith("demo:"):
+            return None
+        base = self._recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay
+        try:
+            folder = find_model_folder(base)
+            if not (folder / CONFIG_FILE).is_file():
+                return None
+            return str(read_config(folder)["model_type"])
+        except (AttarError, OSError, ValueError):
+            return None  # the step that reads it first says what is wrong with it
