@@ -19,7 +19,7 @@ from attar.analysis.judges.open import open_judge
 from attar.analysis.run import analyze
 from attar.analysis.studies.disabling import choose, stream_means
 from attar.data.tokenize import TextEncoder
-from attar.errors import ModelError, UsageError
+from attar.errors import ModelError, NonFiniteError, UsageError
 from attar.models.task import Task
 from attar.progress import Progress
 from attar.step import StepContext
@@ -297,6 +297,10 @@ def test_a_choice_is_the_likeliest_word_of_the_row_in_its_template(languages: Pa
     judge = open_judge(config, language_context(languages))
     assert judge.answers("as it is").tolist() == answers
     assert isinstance(judge, ChoiceJudge)
+    with torch.no_grad():
+        judge.subject.model.get_input_embeddings().weight.fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match=f"for {len(rows)} of {len(rows)} rows"):
+        judge.answers("with broken weights")
     read = next(iter(judge.subject.batches))["input_ids"]
     before = tokenizer("read").input_ids[:-1]
     assert read[:, : len(before)].tolist() == [before] * len(read)

@@ -3,6 +3,7 @@ one by one."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,10 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attar.numerics.metrics import METRICS, METRICS_OF_COUNTS, f1, matthews, pearson, spearman
+from attar.errors import NonFiniteError
+from attar.numerics.metrics import (
+    LARGEST_EXPONENT,
+    METRICS,
+    METRICS_OF_COUNTS,
+    constant_score,
+    f1,
+    matthews,
+    pearson,
+    predicted_classes,
+    spearman,
+)
+from attar.numerics.statistics import bootstrap
 
 EXACT = 1e-12
 """The same closed formula in float64, summed in another order."""
+SHIFTED = 1e-9
+"""A shift of 1e3 on values scaled by 1e-3 leaves 1e6 × the float64 epsilon of each, 2e-10."""
 CLASS_METRICS = ("accuracy", "matthews", "f1")
 NUMBER_METRICS = ("pearson", "spearman")
 
@@ -107,7 +122,7 @@ def test_a_resample_in_which_one_side_is_constant_has_no_correlation(
 def test_correlations_ignore_shift_and_scale(shift: float, scale: float, seed: int) -> None:
     predictions, labels = some_rows("pearson", 0, 40, seed)
     assert pearson(shift + scale * predictions, labels) == pytest.approx(
-        pearson(predictions, labels), abs=1e-6
+        pearson(predictions, labels), abs=SHIFTED
     )
     assert spearman(np.unique(predictions, return_inverse=True)[1] ** 3, labels) == pytest.approx(
         spearman(predictions, labels), abs=EXACT
@@ -118,3 +133,43 @@ def test_correlations_ignore_shift_and_scale(shift: float, scale: float, seed: i
 def test_a_metric_refuses_sides_of_different_length_and_no_rows(rows: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="as many predictions as labels"):
         METRICS["accuracy"](np.zeros(rows[0]), np.zeros(rows[1]))
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_prediction_that_is_not_finite_has_no_metric(metric: str, broken: float) -> None:
+    """Spearman of a NaN was 0.5, Pearson 0, and accuracy counted it as wrong."""
+    predictions, labels = some_rows(metric, 3, 20, 3)
+    damaged = predictions.astype(np.float64)
+    damaged[[3, 7]] = broken
+    with pytest.raises(NonFiniteError, match=r"for 2 of 20 rows \(rows 3, 7\)"):
+        METRICS[metric](damaged, labels)
+    with pytest.raises(NonFiniteError, match=r"model 'b' gave NaN or infinite .* 2 of 20 rows"):
+        bootstrap(metric, {"a": predictions, "b": damaged}, labels, resamples=10)
+
+
+def test_the_class_of_a_row_without_finite_scores_is_not_the_first() -> None:
+    scores = np.array([[0.1, 0.9], [0.5, 0.5], [0.7, 0.3]])
+    assert predicted_classes(scores, "it").tolist() == [1, 0, 0]
+    scores[np.arange(3), [1, 0, 1]] = np.nan
+    with pytest.raises(NonFiniteError, match=r"it gave .* 3 of 3 rows \(rows 0, 1, 2\)"):
+        predicted_classes(scores, "it")
+    many = np.full((20, 2), np.nan)
+    with pytest.raises(NonFiniteError, match=r"rows 0, 1, 2, 3, 4, 5, 6, 7 and 12 more\)"):
+        predicted_classes(many, "it")
+
+
+def test_a_constant_answer_scores_what_chance_is_called() -> None:
+    labels = np.array([0, 1, 1, 2, 1])
+    for metric in ("accuracy", "f1", "matthews"):
+        best = max(METRICS[metric](np.full(5, answer), labels) for answer in (0, 1, 2))
+        assert constant_score(metric, labels) == pytest.approx(best, abs=EXACT)
+    assert constant_score("pearson", labels * 0.5) == 0.0
+    assert constant_score("rouge1", labels) is None
+
+
+def test_a_perplexity_beyond_float64_is_its_largest_exponent() -> None:
+    """And no infinity, which JSON cannot say."""
+    nats, tokens = np.array([800.0, 900.0]), np.array([1.0, 1.0])
+    found = METRICS_OF_COUNTS["perplexity"](nats, tokens, np.ones((1, 2)))
+    assert found.tolist() == [math.exp(LARGEST_EXPONENT)]

@@ -21,7 +21,7 @@ from attar.data.tables import Split, TextData
 from attar.errors import DataError, ModelError, did_you_mean
 from attar.models.labels import match_classes, why_not_matched
 from attar.models.task import Task
-from attar.numerics.metrics import METRICS_OF_COUNTS
+from attar.numerics.metrics import METRICS_OF_COUNTS, predicted_classes
 from attar.numerics.statistics import Bootstrapped, bootstrap
 
 MISMATCHED = ("validation_mismatched", "test_mismatched")
@@ -112,7 +112,7 @@ def predictions_from(logits: np.ndarray, data: TextData) -> np.ndarray:
     """
     if data.objective == "regression":
         return logits[:, 0].astype(np.float64)
-    return logits.argmax(axis=1)
+    return predicted_classes(logits, "the model")
 
 
 def bootstrapped_metrics(

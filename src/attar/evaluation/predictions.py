@@ -20,14 +20,12 @@ import numpy as np
 from attar.artifacts import disk_errors_explained
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
-from attar.errors import NonFiniteError
+from attar.numerics.metrics import require_finite
 
 if TYPE_CHECKING:
     from attar.models.forms import Form
 
 Texts = Sequence[tuple[str, ...]]
-ROWS_NAMED = 8
-"""Rows listed in a message; the rest is counted."""
 
 
 def logits_over(
@@ -49,20 +47,8 @@ def logits_over(
         rows = by_length[start : start + batch_size]
         logits[rows] = form.logits(encoded.batch(rows))
         after_batch(len(rows))
-    _check_finite(name, logits)
+    require_finite(logits, f"model {name!r}")
     return logits
-
-
-def _check_finite(name: str, logits: np.ndarray) -> None:
-    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(broken) == 0:
-        return
-    more = f" and {len(broken) - ROWS_NAMED:,} more" if len(broken) > ROWS_NAMED else ""
-    raise NonFiniteError(
-        f"model {name!r} gave NaN or infinite logits for {len(broken):,} of {len(logits):,} rows "
-        f"(rows {', '.join(map(str, broken[:ROWS_NAMED]))}{more}); a metric over them would mean "
-        "nothing; look at the step that made the model (bits too low, learning rate too high)"
-    )
 
 
 def write_predictions(

@@ -14,9 +14,10 @@ count 1: one source of truth.
 
 What is undefined is defined here, because a report cannot print NaN: where one side does not vary
 (one class, a constant prediction), `matthews`, `pearson` and `spearman` are 0, as is `f1` where
-class 1 is neither present nor predicted. ROUGE is computed text by text elsewhere (`rouge`); what
-is left of it here is the mean over rows. Left out: averages of F1 over classes, because no task
-here asks for them.
+class 1 is neither present nor predicted. A prediction that is NaN or infinite is refused: it would
+count as merely wrong (`argmax` of NaN is class 0, and NaN has the highest rank). ROUGE is computed
+text by text elsewhere (`rouge`); what is left of it here is the mean over rows. Left out: averages
+of F1 over classes, because no task here asks for them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from attar.errors import NonFiniteError
 
 Floats = NDArray[np.float64]
 Metric = Callable[[ArrayLike, ArrayLike], float]
@@ -37,9 +40,44 @@ LOWER_IS_BETTER = frozenset({"nll", "perplexity", "bits_per_byte", "loss"})
 """Metrics of which the smallest is the best; of all others it is the largest."""
 LARGEST_EXPONENT = 700.0
 """exp of more is beyond float64."""
+ROWS_NAMED = 8
+"""Rows listed in a message; the rest is counted."""
 ROUNDING = 1e-12
 """A variance below this share of the mean square is rounding, not variation: 1e4 × the float64
 epsilon."""
+
+
+def require_finite(values: ArrayLike, whose: str) -> None:
+    """Refuse predictions, or scores of classes, that are NaN or infinite.
+
+    Args:
+        values: (N,) or (N, C).
+        whose: who gave them, for the message.
+    Raises:
+        NonFiniteError: with the number of rows and the first of them.
+    """
+    array = np.asarray(values)
+    broken = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+    if len(broken):
+        more = f" and {len(broken) - ROWS_NAMED:,} more" if len(broken) > ROWS_NAMED else ""
+        raise NonFiniteError(
+            f"{whose} gave NaN or infinite values for {len(broken):,} of {len(array):,} rows "
+            f"(rows {', '.join(map(str, broken[:ROWS_NAMED]))}{more}); a metric over them would "
+            "mean nothing; look at the step that made the model (bits too low, learning rate too "
+            "high)"
+        )
+
+
+def predicted_classes(scores: ArrayLike, whose: str) -> NDArray[np.int64]:
+    """The class of the highest score in each row, the first of equals.
+
+    Args:
+        scores: (N, C).
+    Raises:
+        NonFiniteError: a score is NaN or infinite.
+    """
+    require_finite(scores, whose)
+    return np.asarray(scores).argmax(axis=1)
 
 
 def accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
@@ -226,6 +264,7 @@ def _on_all_rows(metric: CountsMetric, predictions: ArrayLike, labels: ArrayLike
             "a metric needs as many predictions as labels, in one dimension, at least one; "
             f"got shapes {predicted.shape} and {labelled.shape}"
         )
+    require_finite(predicted, "the model")
     return float(metric(predicted, labelled, np.ones((1, len(predicted))))[0])
 
 

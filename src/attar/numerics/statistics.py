@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attar.numerics.metrics import METRICS_OF_COUNTS
+from attar.numerics.metrics import METRICS_OF_COUNTS, require_finite
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
@@ -108,10 +108,14 @@ def bootstrap(
         metric: a name in `METRICS`.
         predictions: model name → (N,), in the order of `labels`.
         resamples: how many; 2,000 leave about 0.2 % of a quantile's level to chance.
+    Raises:
+        NonFiniteError: a prediction is NaN or infinite.
     """
     labelled = np.asarray(labels)
     predicted = {name: np.asarray(values) for name, values in predictions.items()}
     _check_shapes(predicted, labelled)
+    for name, values in predicted.items():
+        require_finite(values, f"model {name!r}")
     of_counts = METRICS_OF_COUNTS[metric]
     rows = len(labelled)
     chunks: dict[str, list[Floats]] = {name: [] for name in predicted}

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import Quantizer, site_of
 from attar.models.structure.ports import inserted
 from attar.models.task import Task
-from attar.numerics.metrics import METRICS
+from attar.numerics.metrics import METRICS, predicted_classes
 from attar.quantization.calibration.calibrate import (
     Batch,
     length_sorted,
@@ -89,6 +88,7 @@ class LabelledRows:
         """The metric of `model` with a quantizer for each grid.
 
         Raises:
+            NonFiniteError: a logit is NaN or infinite.
             StoppedError: the process was asked to stop.
         """
         logits: list[Tensor] = []
@@ -98,7 +98,8 @@ class LabelledRows:
                 self.context.stop_if_asked("measuring labelled rows")
                 logits.append(model(**batch).logits)
         found = torch.cat(logits).numpy()[:, self.columns]
-        predicted: Any = found[:, 0] if self.labels.dtype.kind == "f" else found.argmax(axis=1)
+        is_score = self.labels.dtype.kind == "f"
+        predicted = found[:, 0] if is_score else predicted_classes(found, self.context.name)
         return METRICS[self.metric](predicted, self.labels)
 
 

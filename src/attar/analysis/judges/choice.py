@@ -22,6 +22,7 @@ from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import ModelError
 from attar.evaluation.glue import known_metrics, output_columns
 from attar.models.choice import word_scores
+from attar.numerics.metrics import predicted_classes
 from attar.quantization.calibration.words import NamedClasses
 
 
@@ -40,9 +41,10 @@ class ChoiceJudge(RowJudge):
         self.metric, self.against = known_metrics(self.subject.data)[0], self.split.labels
 
     def answers(self, name: str) -> np.ndarray:
-        context, found = self.subject.context, np.zeros(len(self.split), np.int64)
+        context = self.subject.context
         assert self.subject.named is not None
         candidates = self.subject.named.candidates
+        scores_NC = np.zeros((len(self.split), len(candidates.ids)))
         order = np.argsort(self.encoded.lengths, kind="stable")[::-1]
         with torch.inference_mode(), context.progress.task(name, len(order)) as bar:
             for start in range(0, len(order), self.batch_size):
@@ -52,9 +54,9 @@ class ChoiceJudge(RowJudge):
                 scores = word_scores(
                     self.subject.model, candidates, **batch, per_token=self.per_token
                 )
-                found[rows] = scores.argmax(dim=1).numpy()
+                scores_NC[rows] = scores.numpy()
                 bar.advance(len(rows))
-        return found
+        return predicted_classes(scores_NC, f"model {name!r}")
 
 
 def open_choice(config: DisablingStep, subject: Subject, split: Split) -> ChoiceJudge:

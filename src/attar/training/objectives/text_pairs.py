@@ -23,7 +23,7 @@ from attar.errors import DataError
 from attar.losses.targets import UNLABELLED, Counts, Targets
 from attar.models.choice import Candidates, word_scores
 from attar.models.task import Task
-from attar.numerics.metrics import METRICS
+from attar.numerics.metrics import METRICS, predicted_classes
 from attar.training.objectives.evaluating import evaluating, in_order_of_length
 from attar.training.objectives.next_tokens import finite, language_metrics, nats_of_rows
 
@@ -129,7 +129,7 @@ class TextPairs:
             labels = self.classes.labels
             gold = float(nats_NC[every, labels].sum())
             found = language_metrics(gold, self.counts(every)["labelled"])
-            answers = nats_NC.argmin(axis=1)
+            answers = predicted_classes(-nats_NC, "the model")
             asked = [name for name in metrics if name not in found]
             found |= {name: float(METRICS[name](answers, labels)) for name in asked}
         return {name: found[name] for name in metrics} | {"loss": found["nll"]}
