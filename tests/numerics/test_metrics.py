@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from attar.errors import NonFiniteError
 from attar.numerics.metrics import (
+    LANGUAGE,
     LARGEST_EXPONENT,
+    LOWER_IS_BETTER,
     METRICS,
     METRICS_OF_COUNTS,
     constant_score,
@@ -173,3 +175,18 @@ def test_a_perplexity_beyond_float64_is_its_largest_exponent() -> None:
     nats, tokens = np.array([800.0, 900.0]), np.array([1.0, 1.0])
     found = METRICS_OF_COUNTS["perplexity"](nats, tokens, np.ones((1, 2)))
     assert found.tolist() == [math.exp(LARGEST_EXPONENT)]
+
+
+def test_language_metrics_are_means_over_what_they_are_named_after() -> None:
+    """Three nats over two tokens of four bytes; of all three, less is better."""
+    nats, once = np.array([1.0, 2.0]), np.ones((1, 2))
+    tokens, size = np.array([1.0, 1.0]), np.array([1.0, 3.0])
+    found = {
+        "nll": METRICS_OF_COUNTS["nll"](nats, tokens, once),
+        "perplexity": METRICS_OF_COUNTS["perplexity"](nats, tokens, once),
+        "bits_per_byte": METRICS_OF_COUNTS["bits_per_byte"](nats, size, once),
+    }
+    assert [float(value[0]) for value in found.values()] == pytest.approx(
+        [1.5, math.exp(1.5), 3 / 4 / math.log(2)], rel=EXACT
+    )
+    assert set(LANGUAGE) == set(found) == LOWER_IS_BETTER - {"loss"}

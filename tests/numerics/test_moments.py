@@ -39,7 +39,7 @@ def test_two_halves_merged_one_way_or_the_other_are_the_whole() -> None:
     for merged in (first.merged(second), second.merged(first)):
         for name in ("mean", "m2", "m3", "m4"):
             torch.testing.assert_close(
-                getattr(merged, name), getattr(whole, name), rtol=1e-8, atol=1e-6
+                getattr(merged, name), getattr(whole, name), rtol=1e-10, atol=1e-10
             )
 
 

@@ -20,6 +20,9 @@ from attar.training.job import evenly_spread
 from attar.training.limits import require_positions
 from training_runs import prepare, read_history, read_weights, run_training
 
+FLOAT32_STEPS = 1e-5
+"""Relative: some steps in float32, whose epsilon is 1.2e-7, summed in another order."""
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
@@ -82,8 +85,8 @@ def test_micro_batches_learn_what_the_whole_batch_learns(place: Path, tmp_path: 
     run_training(tmp_path / "cut", learning_rate=1e-3, micro_batch_size=3)
     for whole, cut in zip(read_history(place), read_history(tmp_path / "cut"), strict=True):
         if "loss" in whole:
-            assert cut["loss"] == pytest.approx(whole["loss"], rel=1e-4)
-            assert cut["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-3)
+            assert cut["loss"] == pytest.approx(whole["loss"], rel=FLOAT32_STEPS)
+            assert cut["grad_norm"] == pytest.approx(whole["grad_norm"], rel=FLOAT32_STEPS)
 
 
 def test_a_student_learns_from_its_teacher_and_the_teacher_stays_as_it_was(place: Path) -> None:

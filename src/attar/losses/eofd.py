@@ -44,10 +44,12 @@ class Spread:
 
     @staticmethod
     def of(states: Float[Tensor, "N D"]) -> Spread:
-        """Of tokens at hand; there may be none."""
+        """Of tokens at hand; there may be none. In float32 at least: summed in bf16, a standard
+        deviation is off by up to 0.7 %."""
+        wide = states.to(torch.promote_types(states.dtype, torch.float32))
         count = torch.tensor(len(states), device=states.device)
-        mean = states.sum(dim=0) / max(len(states), 1)
-        return Spread(count, mean, (states - mean).square().sum(dim=0))
+        mean = wide.sum(dim=0) / max(len(states), 1)
+        return Spread(count, mean, (wide - mean).square().sum(dim=0))
 
     def merged(self, other: Spread) -> Spread:
         """Of the tokens of both.

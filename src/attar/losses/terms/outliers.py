@@ -108,7 +108,7 @@ class EofdTerm(Term):
         assert self._weights, "look_at has not seen this batch"
         shares: list[Share] = []
         for stack, index, own, taught in self.states.pairs(student, teacher):
-            weights = self._weights[stack, index].to(own.dtype)
+            weights = self._weights[stack, index]
             sums = squared_distance(own, taught, self._counted(targets, stack), weights)
             # The caller divides by the real tokens of the batch.
             sums = sums * (self._real_ratio[stack] / self.states.num_pairs)
