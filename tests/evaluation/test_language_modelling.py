@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,21 @@ def test_passages_are_runs_of_characters_of_one_document(
     assert [i for i, token in enumerate(stream.ids) if token == 3] == [3, 4, len(stream.ids) - 1]
 
 
+def test_passages_never_step_back_where_offsets_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer may split one letter into tokens whose offsets are not in order; across a border
+    of passages, one token would count for the passage before."""
+
+    class SplitsALetter:
+        def encode_batch(self, texts: list[str], **_: Any) -> list[Any]:
+            offsets = [(2, 5), (4, 5), (3, 4), (5, 8)]
+            return [SimpleNamespace(ids=[5, 6, 7, 8], offsets=offsets) for _ in texts]
+
+    monkeypatch.setattr(language_modelling, "PASSAGE", 4)
+    monkeypatch.setattr(language_modelling, "document_tokenizer", lambda _: (SplitsALetter(), 3))
+    stream = read_stream(Path("unread"), [("eight ch",)], "text")
+    assert stream.passages.tolist() == [0, 1, 1, 1, 1]
+
+
 def test_the_stream_is_what_a_model_was_trained_on(root: Path) -> None:
     from attar.data.packing import token_blocks
 
@@ -172,13 +188,14 @@ def test_what_cannot_be_measured_is_refused_with_numbers(root: Path, tmp_path: P
     with pytest.raises(DataError, match="fewer than 2 tokens"):
         read_stream(root / "a", [("",)], "text")
     stream = read_stream(root / "a", [("open the file",)], "text")
-    with pytest.raises(NonFiniteError, match=r"3 of 3 tokens.*first: token 1"):
-        foresee(
-            stream,
-            lambda ids: np.full((len(ids), ids.shape[1] - 1), np.nan),
-            **{"context": 4, "stride": 4, "batch_size": 2, "where": "a"},
-            after_tokens=lambda tokens: None,
-        )
+    for broken in (np.nan, np.inf, -np.inf):
+        with pytest.raises(NonFiniteError, match=r"3 of 3 tokens.*first: token 1"):
+            foresee(
+                stream,
+                lambda ids, broken=broken: np.full((len(ids), ids.shape[1] - 1), broken),
+                **{"context": 4, "stride": 4, "batch_size": 2, "where": "a"},
+                after_tokens=lambda tokens: None,
+            )
     tiny.write_tokenizer(tmp_path)
     with pytest.raises(ModelError, match="no end token"):
         read_stream(tmp_path, [("open",)], "text")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,57 @@ def test_a_best_state_costs_no_bytes_of_its_own(store: CheckpointStore, tmp_path
     folder = tmp_path / "checkpoint-00000001"
     best, weights = folder / "best.safetensors", folder / "weights.safetensors"
     assert best.stat().st_ino == weights.stat().st_ino
+
+
+def without_hard_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_without_hard_links_the_best_state_is_a_copy(
+    store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", without_hard_links)
+    for step in (1, 2, 3):
+        weights = {"w": torch.full((2,), float(step))}
+        store.save(Place(step=step, best_step=1), weights, {}, {})
+    folder = tmp_path / "checkpoint-00000003"
+    inodes = {(folder / name).stat().st_ino for name in ("best.safetensors", "weights.safetensors")}
+    assert len(inodes) == 2
+    later = CheckpointStore(tmp_path, Progress(quiet=True))
+    assert later.newest() is not None
+    assert later.best_weights["w"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_all_is_on_disk_before_a_checkpoint_gets_its_name(
+    store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    """Or a power cut could leave a folder of that name with empty files."""
+    done: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def noted_sync(descriptor: int) -> None:
+        sync(descriptor)
+        done.append(os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), tmp_path))
+
+    def noted_rename(path: Path, target: Path) -> Path:
+        done.append(f"{path.name} → {target.name}")
+        return rename(path, target)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("no /proc: which file was synced cannot be told")
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    if not has_links:
+        monkeypatch.setattr(os, "link", without_hard_links)
+    store.save(Place(step=1, best_step=1), WEIGHTS, MOMENTS, {})
+    aside = ".writing-00000001"
+    named = done.index(f"{aside} → checkpoint-00000001")
+    tensors = [f"{aside}/{n}.safetensors" for n in ("weights", "moments")]
+    tensors += [] if has_links else [f"{aside}/best.safetensors"]
+    assert set(tensors) <= set(done[:named])
+    assert max(map(done.index, tensors)) < done.index(aside) < named
+    assert done.index(".") > named
 
 
 def test_a_full_disk_reported_by_the_tensor_writer_is_explained(

@@ -4,8 +4,9 @@
     on disk   packed   +   4 bytes for each row's scale
 
 The published sizes are the first line: packed integers, biases and norms in float32, no scales. It
-reproduces all of them; what really lies on a disk is the second. Activations take no space: 4-4-8
-and 4-4-4 are the same. Tied weights count once, at the bits of embeddings.
+reproduces the two models that are compared here, of the table's four; what really lies on a disk is
+the second. Activations take no space: 4-4-8 and 4-4-4 are the same. Tied weights count once, at the
+bits of embeddings.
 Source: Outlier Suppression (Wei et al. 2022), table 17.
 """
 
