@@ -22,7 +22,7 @@ from attar.quantization.learning.quantizers import (
 )
 
 KINDS = [LsqQuantizer, LsqPlusQuantizer, PactQuantizer, FixedQuantizer]
-ROUNDING = 1e-4
+ROUNDING = 1e-5
 """Relative; sums of a few thousand float32 products in another order."""
 
 
