@@ -43,9 +43,9 @@ def write_data(folder: Path, *, pairs: bool = False, rows: int = 64) -> None:
 
 
 def context_for(root: Path, name: str, inputs: dict[str, Path]) -> StepContext:
-    """A step's surroundings, with the data of `write_data` under the name "texts"."""
+    """A step's surroundings, with the data of `write_data` under the names "texts" and "pairs"."""
     if not (root / "texts").is_dir():
-        write_data(root / "texts")
+        write_data(root / "texts", pairs=True)
     folder = root / name
     folder.mkdir(parents=True)
     return StepContext(
@@ -53,7 +53,10 @@ def context_for(root: Path, name: str, inputs: dict[str, Path]) -> StepContext:
         folder=folder,
         scratch=root / f".{name}",
         inputs=inputs,
-        data={"texts": FilesData(path="texts", text="text", label_names=LABELS)},
+        data={
+            name: FilesData(path="texts", text=columns, label_names=LABELS)
+            for name, columns in (("texts", "text"), ("pairs", ["text", "second"]))
+        },
         recipe_folder=root,
         progress=Progress(quiet=True),
         recipe={"name": "tiny", "data": {"texts": {}}, "steps": {}},
@@ -138,7 +141,7 @@ def exported(
     from attar.export.run import export
 
     context = context_for(root, name, {"source": source})
-    settings |= {"model": "source", "format": form, "data": "texts", "parity": parity}
+    settings = {"data": "texts", **settings, "model": "source", "format": form, "parity": parity}
     config = ExportStep(**settings)
     return context.folder, export(config, context)
 
@@ -156,9 +159,14 @@ class Deployments:
         self.int4 = cache(lambda: quantized(root, self.float(), bits=4))
         self.export = cache(self._export)
         self.four_bit_kernel = cache(self._four_bit_kernel)
+        self.pairs = cache(self._pairs)
 
     def _export(self, source: str, form: str) -> tuple[Path, dict[str, Any]]:
         return exported(self._root, f"{source}-{form}", getattr(self, source)(), form)
+
+    def _pairs(self, form: str) -> tuple[Path, dict[str, Any]]:
+        """A model that reads two texts, as its data says."""
+        return exported(self._root, f"pairs-{form}", self.float(), form, data="pairs")
 
     def _four_bit_kernel(self, form: str) -> tuple[Path, dict[str, Any]]:
         name = f"int4-kernel-{form}"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import attar
+
 HEAVY = ("torch", "transformers", "accelerate", "openvino", "onnxruntime", "numpy", "pyarrow")
 RUN_AND_LOOK = """
 import sys
@@ -33,13 +35,25 @@ def test_import_attar_loads_nothing_heavy() -> None:
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["check", "RECIPE"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["run", "--help"], ["check", "RECIPE"]]
+)
 def test_quick_commands_load_nothing_heavy(repository: Path, arguments: list[str]) -> None:
     recipe = str(repository / "recipes" / "demo.toml")
     filled = [recipe if word == "RECIPE" else word for word in arguments]
     found = _look(RUN_AND_LOOK % (HEAVY,), *filled)
     assert found.returncode == 0, found.stderr + found.stdout
     assert found.stdout
+
+
+@pytest.mark.parametrize("module", ["attar", "attar.cli"])
+def test_the_command_runs_as_a_module_too(module: str) -> None:
+    command = [sys.executable, "-m", module]
+    found = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, f"attar {attar.__version__}\n")
+    wrong = subprocess.run([*command, "nonsense"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "No such command 'nonsense'" in wrong.stderr
 
 
 def test_the_probe_would_notice_torch() -> None:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attar.errors import AttarError, UsageError
+from attar import __version__
+from attar.errors import AttarError
 from attar.escaping import for_terminal
 
 if TYPE_CHECKING:
@@ -36,6 +37,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _debug = False
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"attar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _attar(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
 
 
 def _remember_debug(value: bool) -> bool:
@@ -147,7 +164,8 @@ def predict(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TEXT]...", help="None: one a line from stdin; a tab parts a pair."
+            metavar="[TEXT]...",
+            help="None: one a line from stdin. For a model of pairs, a tab separates the two.",
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
@@ -155,49 +173,21 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Answer with label, probability and milliseconds."""
+    from attar.export.asked import lines_of_stdin, rows_of, texts_of_arguments
     from attar.export.deployed import Deployed
 
-    lines = _texts_from(texts) if texts else _lines_of_stdin()
+    lines = texts_of_arguments(texts) if texts else lines_of_stdin()
     model = Deployed(folder, threads=threads)
-    pairs: list[str | tuple[str, str]] = [_text_or_pair(line) for line in lines]
-    for line, prediction in zip(lines, model.predict(pairs), strict=True):
+    answers = model.predict(rows_of(lines, model.task.num_texts))
+    for line, prediction in zip(lines, answers, strict=True):
         answer = {"text": line, **prediction.as_json()}
         _print(answer, prediction.text(), as_json, one_line=True)
-
-
-def _texts_from(arguments: Sequence[str]) -> Sequence[str]:
-    for number, text in enumerate(arguments, start=1):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise UsageError(f"text {number} is not UTF-8: {text!r}; write it in UTF-8") from None
-        if not text.strip():
-            raise UsageError(f"text {number} is empty: {text!r}; write a text, or leave it out")
-    return arguments
-
-
-def _lines_of_stdin() -> list[str]:
-    """The lines of stdin that are not blank, read as UTF-8 whatever the locale says."""
-    if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError('predict has no text: attar predict DIR "some text", or pipe lines to it')
-    content = sys.stdin.buffer.read()
-    try:
-        # Only \n ends a line: a text may hold the rarer ends that splitlines() knows.
-        lines = content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UsageError(
-            f"stdin, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; pipe UTF-8 text"
-        ) from None
-    texts = [line for line in lines if line.strip()]
-    if not texts:
-        raise UsageError("predict got an empty stdin; pipe one text a line to it")
-    return texts
-
-
-def _text_or_pair(line: str) -> str | tuple[str, str]:
-    first, tab, second = line.partition("\t")
-    return (first, second) if tab else line
+    if cut := sum(answer.is_cut for answer in answers):
+        print(
+            f"warning: {cut} of {len(answers)} texts have more than {model.task.max_length} tokens,"
+            " and the rest of them was not read",
+            file=sys.stderr,
+        )
 
 
 @app.command()
@@ -392,3 +382,7 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(BUG_EXIT_CODE) from None
+
+
+if __name__ == "__main__":
+    main()

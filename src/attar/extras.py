@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from types import ModuleType
 
 from attar.errors import UsageError
@@ -21,6 +22,8 @@ REPORTERS = {"openvino": "openvino_telemetry"}
 SILENCED = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
 """Library → the variable by which it is told not to, read when it is imported. ONNX Runtime would
 also leave a device identifier in the home folder. Who sets the variable otherwise is obeyed."""
+_hiding = Lock()
+"""What is hidden is hidden from every thread, so one at a time does it."""
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -51,10 +54,11 @@ def _without_reporter(module: str) -> Iterator[None]:
     if reporter is None or module in sys.modules:
         yield
         return
-    hidden = {name: sys.modules[name] for name in (reporter,) if name in sys.modules}
-    sys.modules[reporter] = None  # pyright: ignore[reportArgumentType]
-    try:
-        yield
-    finally:
-        del sys.modules[reporter]
-        sys.modules.update(hidden)
+    with _hiding:
+        hidden = {name: sys.modules[name] for name in (reporter,) if name in sys.modules}
+        sys.modules[reporter] = None  # pyright: ignore[reportArgumentType]
+        try:
+            yield
+        finally:
+            del sys.modules[reporter]
+            sys.modules.update(hidden)

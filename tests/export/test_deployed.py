@@ -45,9 +45,12 @@ def test_an_empty_text_and_a_very_long_one_are_answered(model: Deployed) -> None
     assert len(model.predict(["", "good movie " * 5000])) == 2
 
 
-def test_a_pair_is_more_than_its_first_part(model: Deployed) -> None:
-    pair, single = model.predict([("good movie", "bad movie"), "good movie"])
-    assert pair.scores != single.scores
+def test_a_text_is_cut_where_the_model_ends_and_says_so(model: Deployed) -> None:
+    fits = "good " * (model.task.max_length - 2)  # [CLS] and [SEP]
+    whole, cut = model.predict([fits, fits + "movie"])
+    assert (whole.is_cut, cut.is_cut) == (False, True)
+    assert cut.scores == whole.scores
+    assert cut.as_json()["is_cut"]
 
 
 @pytest.mark.parametrize("texts", ["one string", [3], [("a", "b", "c")], [("a", None)]])
@@ -69,6 +72,9 @@ def test_answers_that_are_not_numbers_are_no_answers(model: Deployed) -> None:
         def logits(self, batch: object) -> np.ndarray:
             return np.array([[np.nan, 0.0]])
 
+        def padded(self, tokens: int) -> int:
+            return tokens
+
     broken = Deployed.__new__(Deployed)
     broken.__dict__ = {**model.__dict__, "_runtime": Broken()}
     with pytest.raises(NonFiniteError, match=r"NaN or infinity"):
@@ -87,8 +93,8 @@ def test_predicting_loads_no_torch(deployments: Deployments, form: str) -> None:
     folder, _ = deployments.export("int8", form)
     code = (
         "import sys, attar\n"
-        f"answers = attar.load({str(folder)!r}, threads=1).predict(['a good movie', ('a', 'b')])\n"
-        "assert len(answers) == 2\n"
+        f"answers = attar.load({str(folder)!r}, threads=1).predict(['a good movie'])\n"
+        "assert len(answers) == 1\n"
         "heavy = {'torch', 'transformers', 'onnx', 'scipy', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

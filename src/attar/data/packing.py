@@ -80,5 +80,6 @@ def token_blocks(
         )
     starts = np.append(np.arange(0, usable, length), usable).astype(np.int64)
     num_bytes = sum(len(part.encode()) for text in texts for part in text)
-    encoded = Encoded(ids[:usable], np.zeros(usable, np.int8), starts, INPUTS, end)
+    is_cut = np.zeros(len(starts) - 1, np.bool_)
+    encoded = Encoded(ids[:usable], np.zeros(usable, np.int8), starts, INPUTS, end, is_cut)
     return TokenBlocks(encoded, num_bytes)

@@ -36,10 +36,12 @@ def prompts(model_folder: Path, texts: Sequence[str], max_length: int) -> Encode
     before = _specials_before(tokenizer)
     room = max(max_length - len(before), 1)
     rows: list[np.ndarray] = []
+    is_cut: list[bool] = []
     for begin in range(0, len(texts), TEXTS_AT_ONCE):
         some = list(texts[begin : begin + TEXTS_AT_ONCE])
         for encoding in tokenizer.encode_batch_fast(some, add_special_tokens=False):
             rows.append(np.array([*before, *encoding.ids[-room:]], dtype=np.int32))
+            is_cut.append(len(encoding.ids) > room)
     empty = [row for row, ids in enumerate(rows) if len(ids) == 0]
     if empty or not rows:
         raise DataError(
@@ -48,7 +50,7 @@ def prompts(model_folder: Path, texts: Sequence[str], max_length: int) -> Encode
         )
     ids = np.concatenate(rows)
     starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    return Encoded(ids, np.zeros(len(ids), np.int8), starts, INPUTS, pad_id=0)
+    return Encoded(ids, np.zeros(len(ids), np.int8), starts, INPUTS, 0, np.array(is_cut))
 
 
 def _specials_before(tokenizer: Tokenizer) -> list[int]:
@@ -66,7 +68,7 @@ def fitting_template(template: str | None, data: TextData, step: str) -> str:
         UsageError: it names a text that a row does not have, or is no template; or rows have
             several texts and nothing says how they are read together.
     """
-    count = max((len(split.texts[0]) for split in data.splits.values() if len(split)), default=1)
+    count = data.num_texts
     known = [f"{{{i}}}" for i in range(count)]
     if template is None:
         if count > 1:

@@ -122,6 +122,13 @@ class TextData:
         return dict(Counter(reasons).most_common())
 
     @property
+    def num_texts(self) -> int:
+        """Texts of a row, 1 or 2; 1 where there are no rows."""
+        return max(
+            (len(split.texts[0]) for split in self.splits.values() if split.texts), default=1
+        )
+
+    @property
     def set_aside_counts(self) -> dict[str, int]:
         """ "split: reason" → how many rows, the most frequent first."""
         counts = Counter(f"{row.split}: {row.reason}" for row in self.set_aside)

@@ -44,6 +44,8 @@ class Encoded:
     starts: np.ndarray
     input_names: tuple[str, ...]
     pad_id: int
+    is_cut: np.ndarray
+    """Which rows had more tokens than max_length, bool (N,)."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -133,6 +135,7 @@ class TextEncoder:
         """Token ids of sentences `(text,)` and pairs `(first, second)`; all cores at work."""
         rows: list[np.ndarray] = []
         row_types: list[np.ndarray] = []
+        is_cut: list[bool] = []
         for begin in range(0, len(texts), TEXTS_AT_ONCE):
             inputs: list[Any] = [
                 text[0] if len(text) == 1 else tuple(text)
@@ -142,6 +145,7 @@ class TextEncoder:
                 for encoding in self._tokenizer.encode_batch_fast(inputs):
                     rows.append(np.array(encoding.ids, dtype=np.int32))
                     row_types.append(np.array(encoding.type_ids, dtype=np.int8))
+                    is_cut.append(bool(encoding.overflowing))
         starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return Encoded(
             ids=np.concatenate(rows) if rows else np.zeros(0, np.int32),
@@ -149,6 +153,7 @@ class TextEncoder:
             starts=starts,
             input_names=self.input_names,
             pad_id=self.pad_id,
+            is_cut=np.array(is_cut, dtype=np.bool_),
         )
 
     def decode(self, ids: np.ndarray) -> list[str]:

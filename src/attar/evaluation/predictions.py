@@ -45,7 +45,8 @@ def logits_over(
     logits = np.empty((len(split), form.task.num_labels), dtype=np.float32)
     for start in range(0, len(split), batch_size):
         rows = by_length[start : start + batch_size]
-        logits[rows] = form.logits(encoded.batch(rows))
+        width = form.padded(int(encoded.lengths[rows].max()))
+        logits[rows] = form.logits(encoded.batch(rows, pad_to=width))
         after_batch(len(rows))
     require_finite(logits, f"model {name!r}")
     return logits

@@ -52,15 +52,14 @@ RUN = {
 }
 """Lines that turn `inputs` into `logits`."""
 WITH_ATTAR = (
-    '# pip install attar;  python -P predict.py "a text" ["its second part"]',
-    "import pathlib, sys, attar",
     "model = attar.load(pathlib.Path(__file__).parent)",
-    "asked = tuple(sys.argv[1:3])",
-    "answer = model.predict([asked if len(asked) == 2 else asked[0]])[0]",
+    "answer = model.predict([tuple(texts) if len(texts) == 2 else texts[0]])[0]",
     "label = repr(answer.label)[1:-1][:200]  # control characters escaped",
     "print(label, '' if answer.probability is None else f'{answer.probability:.3f}')",
+    "if answer.is_cut:",
+    "    print(f'cut at {model.task.max_length} tokens', file=sys.stderr)",
 )
-"""The whole file where torch is the runtime: unpacking is attar's."""
+"""The file after its texts where torch is the runtime: unpacking is attar's."""
 ANSWER = {
     "classification": (
         "label = repr(task['label_names'][logits.argmax()])[1:-1]  # control characters escaped",
@@ -92,24 +91,35 @@ def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
 
 
 def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
-    """Write `predict.py`: from a text on the command line to an answer in a dozen lines."""
+    """Write `predict.py`: from the texts of one row on the command line to an answer."""
+    is_pair = task.num_texts == 2
+    asked = '"a text" "its second part"' if is_pair else '"a text"'
+    texts = (
+        "texts = [os.fsencode(text).decode() for text in sys.argv[1:]]  # UTF-8 in any locale",
+        f"if len(texts) != {task.num_texts or 1}:",
+        f"    sys.exit('usage: python -P predict.py {asked}')",
+    )
     if form == "safetensors":
-        write_text(folder / "predict.py", "\n".join(WITH_ATTAR) + "\n")
+        lines = ("# pip install attar", "import os, pathlib, sys, attar", *texts, *WITH_ATTAR)
+        write_text(folder / "predict.py", "\n".join(lines) + "\n")
         return
     parts = ", ".join(f"[row.{FIELDS[name]}]" for name in task.input_names)
     runtime = RUN[form]
     before = ("import ", "sys.modules", "os.environ")
     imports = [line for line in runtime if any(word in line for word in before)]
     lines = (
-        f'# pip install {form} tokenizers numpy;  python -P predict.py "a text" ["second part"]',
+        f"# pip install {form} tokenizers numpy",
         "import json, os, pathlib, sys, numpy as np, tokenizers",
         *imports,
+        *texts,
         "here = pathlib.Path(__file__).parent",
         "task = json.loads((here / 'task.json').read_text(encoding='utf-8'))",
-        "row = tokenizers.Tokenizer.from_file(str(here / 'tokenizer.json')).encode(*sys.argv[1:3])",
+        "row = tokenizers.Tokenizer.from_file(str(here / 'tokenizer.json')).encode(*texts)",
         f"inputs = dict(zip(task['input_names'], np.array([{parts}])))",
         *runtime[len(imports) :],
         *ANSWER[task.objective],
+        "if row.overflowing:",
+        "    print(f\"cut at {task['max_length']} tokens\", file=sys.stderr)",
     )
     write_text(folder / "predict.py", "\n".join(lines) + "\n")
 

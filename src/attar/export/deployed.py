@@ -1,16 +1,19 @@
 """An exported model answering texts, with no torch in the process.
 
 Texts are sorted by length before they are cut into batches, so that short ones are not padded to
-the longest of all; answers come back in the order asked. Imports no torch.
+the longest of all; answers come back in the order asked. Threads may share one `Deployed`, and in
+asyncio `await asyncio.to_thread(model.predict, texts)` does; another process loads the folder
+itself. Imports no torch.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -38,6 +41,9 @@ class Prediction:
     """Time from text to answer; in a batch, the batch's time over its texts."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Probability of every class; for regression the one score."""
+    is_cut: bool = False
+    """Whether the text has more tokens than the model reads (`task.max_length`): its end is not in
+    the answer."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,7 +55,7 @@ class Prediction:
 
 
 class Deployed:
-    """An exported folder, open for questions.
+    """An exported folder, open for questions from any number of threads.
 
     Args:
         threads: cores to use; None: all that this process may use.
@@ -59,6 +65,7 @@ class Deployed:
 
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:
         self.folder = Path(folder)
+        self._process = os.getpid()
         self._runtime = open_runtime(self.folder, threads)
         self.task = Task.read(self.folder)
         self._encoder = TextEncoder.from_folder(
@@ -66,15 +73,18 @@ class Deployed:
         )
 
     def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[Prediction]:
-        """Answer every text, or pair of texts, in the order given.
+        """Answer every text, or pair of texts, in the order given. An empty text is a text.
 
         Raises:
-            UsageError: one string instead of a list of them, or something that is no text.
+            UsageError: one string instead of a list of them, something that is not text, a pair for
+                a model of single texts or the reverse; or the process was forked after loading.
             NonFiniteError: the model gives NaN or an infinity.
         """
-        rows = _as_rows(texts)
+        self._require_own_process()
+        rows = _as_rows(texts, self.task.num_texts)
         started = time.perf_counter()
         encoded = self._encoder.encode(rows)
+        _require_tokens(encoded)
         encoding_ms = (time.perf_counter() - started) * 1e3 / max(len(rows), 1)
         by_length = np.argsort(-encoded.lengths, kind="stable")
         answers: list[Prediction | None] = [None] * len(rows)
@@ -88,39 +98,68 @@ class Deployed:
 
     def _answer(self, encoded: Encoded, chosen: np.ndarray, encoding_ms: float) -> list[Prediction]:
         started = time.perf_counter()
-        logits = self._runtime.logits(encoded.batch(chosen))
+        width = self._runtime.padded(int(encoded.lengths[chosen].max()))
+        batch = encoded.batch(chosen, pad_to=min(width, self.task.max_length))
+        logits = self._runtime.logits(batch)
         each_ms = encoding_ms + (time.perf_counter() - started) * 1e3 / len(chosen)
         if not np.isfinite(logits).all():
             raise NonFiniteError(
                 f"the model in {self.folder} answers NaN or infinity for one of {len(chosen)} "
                 "texts; check the model it was exported from with attar evaluate"
             )
+        is_cut = encoded.is_cut[chosen].tolist()
         if self.task.objective == "regression":
-            return [self._score(float(row[0]), each_ms) for row in logits]
-        return [self._class(row, each_ms) for row in _softmax(logits)]
+            scores = logits[:, 0].tolist()
+            return [self._score(s, each_ms, cut) for s, cut in zip(scores, is_cut, strict=True)]
+        shares = _softmax(logits)
+        return [self._class(p, each_ms, cut) for p, cut in zip(shares, is_cut, strict=True)]
 
-    def _class(self, probabilities: np.ndarray, each_ms: float) -> Prediction:
+    def _class(self, probabilities: np.ndarray, each_ms: float, is_cut: bool) -> Prediction:
         names = self.task.label_names
         best = int(probabilities.argmax())
         scores = {name: float(p) for name, p in zip(names, probabilities, strict=True)}
-        return Prediction(names[best], float(probabilities[best]), each_ms, scores)
+        return Prediction(names[best], float(probabilities[best]), each_ms, scores, is_cut)
 
-    def _score(self, value: float, each_ms: float) -> Prediction:
+    def _score(self, value: float, each_ms: float, is_cut: bool) -> Prediction:
         name = self.task.label_names[0] if self.task.label_names else "score"
-        return Prediction(f"{value:.4f}", None, each_ms, {name: value})
+        return Prediction(f"{value:.4f}", None, each_ms, {name: value}, is_cut)
+
+    def _require_own_process(self) -> None:
+        """Refuse what could wait for ever: no thread of a runtime lives on in a forked process, and
+        a lock that another thread held is never given back there."""
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"the model in {self.folder} was loaded in process {self._process}, and this is "
+                f"process {os.getpid()}, forked from it; load it in each process: "
+                f"attar.load({str(self.folder)!r})"
+            )
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            f"a loaded model cannot be pickled or copied; send the name of its folder and load it "
+            f"in each process: attar.load({str(self.folder)!r})"
+        )
 
 
-def _as_rows(texts: Any) -> list[tuple[str, ...]]:
-    if isinstance(texts, str):
-        raise UsageError('predict wants a list of texts, got one string; write predict(["…"])')
+def _as_rows(texts: Any, num_texts: int | None) -> list[tuple[str, ...]]:
+    """Texts and pairs as tuples of one or two strings; a string is one text, whatever is in it."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise UsageError(
+            f'predict needs a list of texts, got one {type(texts).__name__}; write predict(["…"])'
+        )
+    asked = list(texts)
     rows: list[tuple[str, ...]] = []
-    for position, text in enumerate(texts):
+    for number, text in enumerate(asked, start=1):
         row = (text,) if isinstance(text, str) else tuple(text) if _is_pair(text) else None
+        which = f"text {number} of {len(asked)}"
         if row is None:
             raise UsageError(
-                f"text {position} is a {type(text).__name__}; allowed are a string or a pair of "
-                "strings"
+                f"{which} is a {type(text).__name__}; allowed are a string or a pair of strings"
             )
+        if num_texts is not None and len(row) != num_texts:
+            got, reads = ("one text", "pairs") if len(row) == 1 else ("a pair", "single texts")
+            raise UsageError(f"{which} is {got}, and this model reads {reads}: {_short(text)}")
+        _require_unicode(row, which)
         rows.append(row)
     return rows
 
@@ -131,6 +170,32 @@ def _is_pair(text: Any) -> bool:
         and len(text) == 2
         and all(isinstance(part, str) for part in text)
     )
+
+
+def _require_unicode(row: Sequence[str], which: str) -> None:
+    for part in row:
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{which} is not valid Unicode: {_short(part)} has half a surrogate pair at "
+                f"character {error.start + 1}; decode it from its source again, as UTF-8"
+            ) from None
+
+
+def _require_tokens(encoded: Encoded) -> None:
+    nothing = np.flatnonzero(encoded.lengths == 0)
+    if len(nothing):
+        raise UsageError(
+            f"text {nothing[0] + 1} of {len(encoded)} has no token in this model's vocabulary, so "
+            f"there is nothing to answer ({len(nothing)} such in all); leave it out"
+        )
+
+
+def _short(text: object) -> str:
+    """As Python writes it, cut for a message."""
+    written = ascii(text)
+    return written if len(written) <= 60 else written[:57] + "…"
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -55,6 +55,7 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
             f"{task.answers}: evaluate it in torch, from its quantize step"
         )
     texts = _parity_texts(config, context, model_folder)
+    task = _with_num_texts(task, len(texts[0]), model_folder)
     folder = context.folder
     with context.progress.task(f"{context.name}: export", STAGES) as bar:
         write_bundle(model_folder, folder, task)
@@ -186,6 +187,17 @@ def _parity_texts(
             f"{len(texts)} validation texts; all of them are used"
         )
     return texts
+
+
+def _with_num_texts(task: Task, num_texts: int, model_folder: Path) -> Task:
+    """The task of the exported folder, which says whether a row is one text or two: that of the
+    model where it says so, otherwise as the data has it."""
+    if task.num_texts not in (None, num_texts):
+        raise ModelError(
+            f"{model_folder} reads {task.num_texts} texts a row, the data to check the export with "
+            f"has {num_texts}; name data like the one it was trained on"
+        )
+    return task.model_copy(update={"num_texts": num_texts})
 
 
 def _data_of(model: str, recipe: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,11 @@ The problem: a folder that `save_pretrained` wrote has no `task.json`, and yet i
 says most of what a task is. The idea: take only what it says without doubt.
 
     label_names  id2label            objective  problem_type, or regression for one label
-    input_names  the tokenizer       max_length min(positions, the tokenizer's limit, 512)
+    input_names  the tokenizer       max_length the tokenizer's limit, at most the positions
+
+Many tokenizers have no limit, which transformers writes as 1e30: then a text may fill the
+positions. Where positions are relative or rotary they limit nothing either, and 512 tokens are
+read. How many texts were cut is said wherever a model answers.
 
 An encoder-decoder with a language head turns text to text. Its texts may fill all its positions,
 and how it chooses words is in `generation_config.json`, or, in older folders, in `config.json`
@@ -26,12 +30,12 @@ from attar.errors import ArtifactError, ModelError
 from attar.models.architecture import config_of, input_names_of
 from attar.models.sources.safe_files import GENERATION_FILE, read_config, read_settings
 from attar.models.structure.families import FAMILIES
-from attar.models.task import Generation, Task, says_its_task
+from attar.models.task import MAX_TOKENS, Generation, Task, says_its_task
 from attar.special_tokens import TOKENIZER_FILE, takes_segments
 from attar.untrusted import has_entry
 
 MAX_LENGTH = 512
-"""Tokens; what most encoders were trained with, where nothing smaller is said."""
+"""Tokens, where neither tokenizer nor positions limit them."""
 MAX_NEW_TOKENS = 128
 """Tokens written, where nothing is said: transformers' own 20 is no summary."""
 
@@ -69,7 +73,7 @@ def task_of_config(folder: Path) -> Task:
         return Task(
             objective="regression" if problem == "regression" else "classification",
             label_names=tuple(str(config.id2label[i]) for i in range(count)),
-            max_length=_max_length(folder, positions, MAX_LENGTH),
+            max_length=_max_length(folder, positions),
             input_names=_input_names(folder, config),
         )
     except (ValidationError, KeyError) as error:
@@ -102,7 +106,7 @@ def _text_task(folder: Path, plain: Mapping[str, Any], config: Any) -> Task:
         generation = Generation.model_validate(fields)
         return Task(
             objective="text_to_text",
-            max_length=_max_length(folder, positions, positions or MAX_LENGTH),
+            max_length=_max_length(folder, positions),
             input_names=input_names_of(config),
             max_target_length=generation.max_new_tokens + 1,
             generation=generation,
@@ -120,14 +124,17 @@ def _causal_task(folder: Path, config: Any) -> Task:
     positions = None if family is None else family.max_tokens(config)
     return Task(
         objective="causal_lm",
-        max_length=_max_length(folder, positions, positions or MAX_LENGTH),
+        # running text is read in windows, so that nothing is lost where no position limits them
+        max_length=min(_max_length(folder, positions), positions or MAX_LENGTH),
         input_names=input_names_of(config),
     )
 
 
-def _max_length(folder: Path, positions: int | None, usual: int) -> int:
-    """Tokens after which texts are cut; a tokenizer without a limit says a number like 1e30."""
+def _max_length(folder: Path, positions: int | None) -> int:
+    """Tokens after which texts are cut; the rule is in this module's docstring."""
     file = folder / "tokenizer_config.json"
     said = read_settings(file).get("model_max_length") if has_entry(file) else None
-    limits = [positions, said if isinstance(said, int | float) else None, usual]
-    return int(min(limit for limit in limits if limit is not None and limit >= 1))
+    limits = [] if positions is None else [positions]
+    if isinstance(said, int | float) and 1 < said <= MAX_TOKENS:
+        limits.append(int(said))
+    return min(limits, default=MAX_LENGTH)

@@ -66,6 +66,10 @@ class Form(ABC):
         log-likelihoods of its classes' words; of one that goes on with a text, (B, T, V).
         """
 
+    def padded(self, tokens: int) -> int:
+        """Tokens to pad a batch to whose longest row has `tokens`: as many, or somewhat more."""
+        return tokens
+
     def generate(self, batch: Mapping[str, np.ndarray]) -> WrittenTokens:
         """What the model writes to int64 inputs (B, T).
 
@@ -200,6 +204,9 @@ class DeployedForm(Form):
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         return self._runtime.logits(batch)
+
+    def padded(self, tokens: int) -> int:
+        return min(self._runtime.padded(tokens), self.task.max_length)
 
     def flops(self, batch: int, tokens: int) -> int:
         return self._deployment.flops.of(batch, tokens)

@@ -78,6 +78,9 @@ class Task(Config):
     """Tokens; longer texts are cut."""
     input_names: tuple[str, ...]
     """Model inputs made from a text, such as input_ids and attention_mask."""
+    num_texts: Literal[1, 2] | None = None
+    """Texts of a row: 2 for a model of pairs. Written from the columns of its data; None: not said
+    (a folder of an older attar, or a model that was fine-tuned elsewhere and is not exported)."""
     metrics: tuple[str, ...] = ()
     """The first one selects the best model."""
     label_words: tuple[str, ...] = ()

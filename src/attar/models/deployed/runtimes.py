@@ -5,7 +5,9 @@ says which runtime opens which files, what goes in and what comes out, and the s
 so that a copy that went wrong is found before it answers. Two runtimes, one door; a third entry
 leads to torch, for packed integers that no runtime was asked to take.
 
-Left out: accelerators, and batching over threads; a `Runtime` serves one caller at a time.
+Threads may share a `Runtime`: ONNX Runtime computes their calls side by side, OpenVINO and torch
+one after the other. A forked process may not: the runtime's own threads are not copied into it.
+Left out: accelerators, and collecting the calls of several threads into one batch.
 Imports no torch but for `safetensors`. Shapes: B texts, T tokens, C classes.
 """
 
@@ -150,10 +152,14 @@ class Deployment(Config):
 
 
 class Runtime(Protocol):
-    """A model that is open and ready."""
+    """A model that is open and ready, for any number of threads."""
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits (B, C), float32, of int64 inputs (B, T)."""
+        """Logits (B, C), float32, of int64 inputs (B, T); an array of the caller's own."""
+        ...
+
+    def padded(self, tokens: int) -> int:
+        """Tokens to pad a batch to whose longest row has `tokens`: as many, or somewhat more."""
         ...
 
 

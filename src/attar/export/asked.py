@@ -1,0 +1,78 @@
+"""What `attar predict` is asked: texts from its arguments or from stdin, one a line.
+
+The command must answer as `Deployed.predict` does in Python. So whatever the locale says, texts are
+UTF-8; none is skipped; and it is the model, not the text, that decides whether a tab separates two
+texts or stands in one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from attar.errors import UsageError
+
+
+def texts_of_arguments(arguments: Sequence[str]) -> list[str]:
+    """Arguments, decoded as UTF-8: in a locale such as C, Python has decoded them as ASCII.
+
+    Raises:
+        UsageError: a byte that is not UTF-8.
+    """
+    texts = []
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            texts.append(os.fsencode(argument).decode())
+        except UnicodeError:
+            raise UsageError(
+                f"text {number} of {len(arguments)} is not UTF-8: {argument!a}; write it in UTF-8"
+            ) from None
+    return texts
+
+
+def lines_of_stdin() -> list[str]:
+    """The lines of stdin. An empty one is a text too, so that answers and lines can be paired.
+
+    Raises:
+        UsageError: stdin is a terminal or has no text, or a byte is not UTF-8.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError('predict has no text: attar predict DIR "some text", or pipe lines to it')
+    content = sys.stdin.buffer.read()
+    try:
+        # Only \n ends a line: a text may hold the rarer ends that splitlines() knows.
+        lines = content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UsageError(
+            f"stdin, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; pipe UTF-8 text"
+        ) from None
+    if not any(line.strip() for line in lines):
+        raise UsageError("predict got an empty stdin; pipe one text a line to it")
+    return lines
+
+
+def rows_of(lines: Sequence[str], num_texts: int | None) -> list[str | tuple[str, str]]:
+    """Lines as the model's texts or pairs: a tab parts a pair only where the model reads pairs.
+
+    Raises:
+        UsageError: a pair without its one tab; or a tab, and the folder does not say what it reads.
+    """
+    if num_texts == 1:
+        return list(lines)
+    rows: list[str | tuple[str, str]] = []
+    for number, line in enumerate(lines, start=1):
+        parts = line.split("\t")
+        if num_texts is None and len(parts) > 1:
+            raise UsageError(
+                f"text {number} of {len(lines)} has a tab, and this folder does not say whether "
+                "its model reads pairs (an older attar wrote it); export the model again"
+            )
+        if num_texts == 2 and len(parts) != 2:
+            raise UsageError(
+                f"text {number} of {len(lines)} has {len(parts) - 1} tabs, and this model reads "
+                "pairs: write the first text, a tab, the second text"
+            )
+        rows.append((parts[0], parts[1]) if num_texts == 2 else line)
+    return rows
