@@ -333,7 +333,8 @@ def _conclude(summary: RunSummary, as_json: bool) -> None:
 
 def _print(plain: Any, text: str, as_json: bool, one_line: bool = False) -> None:
     if as_json:
-        words = json.dumps(plain, ensure_ascii=False, indent=None if one_line else 2)
+        is_utf_8 = str(sys.stdout.encoding).lower().replace("-", "") == "utf8"
+        words = json.dumps(plain, ensure_ascii=not is_utf_8, indent=None if one_line else 2)
         text = "\n".join(for_terminal(line, most=None) for line in words.split("\n"))
     try:
         print(text, flush=True)
@@ -345,8 +346,8 @@ def _print(plain: Any, text: str, as_json: bool, one_line: bool = False) -> None
 
 
 def _say_what_the_terminal_cannot() -> None:
-    """In a locale without UTF-8 an arrow is written as its escape (which JSON reads back), and is
-    no reason to fail after an hour's work."""
+    """In a locale without UTF-8 an arrow is written as its escape, and is no reason to fail after
+    an hour's work."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -83,12 +83,18 @@ def output_columns(
         warn: told of classes that are not spelled alike.
     Returns: int64 (C,); for a regression the one column, which a written text has not.
     Raises:
-        ModelError: another objective, or classes whose names do not match.
+        ModelError: another objective, texts where the model reads pairs or the reverse, or classes
+            whose names do not match.
     """
     if task.objective != data.objective:
         raise ModelError(
             f"model {model!r} was made for {task.objective}, data {data.name!r} are for "
             f"{data.objective}; evaluate it on data of its own kind"
+        )
+    if task.num_texts not in (None, data.num_texts):
+        raise ModelError(
+            f"model {model!r} reads {task.num_texts} texts a row, data {data.name!r} has "
+            f"{data.num_texts}; name the columns it was trained on with text ="
         )
     if data.objective != "classification":
         return np.zeros(1, dtype=np.int64)

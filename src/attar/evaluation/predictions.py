@@ -19,7 +19,7 @@ import numpy as np
 
 from attar.artifacts import disk_errors_explained
 from attar.data.tables import Split, TextData
-from attar.data.tokenize import TextEncoder
+from attar.data.tokenize import Encoded, TextEncoder
 from attar.numerics.metrics import require_finite
 
 if TYPE_CHECKING:
@@ -29,18 +29,26 @@ Texts = Sequence[tuple[str, ...]]
 
 
 def logits_over(
-    name: str, form: Form, split: Split, batch_size: int, after_batch: Callable[[int], None]
+    name: str,
+    form: Form,
+    split: Split,
+    batch_size: int,
+    after_batch: Callable[[int], None],
+    warn: Callable[[str], None] | None = None,
 ) -> np.ndarray:
     """Logits of every row of the split, float32 (N, C), columns in the model's own order.
 
     Args:
         name: the model's, for the message.
         after_batch: called with the rows just done.
+        warn: told of rows that are longer than the model reads.
     Raises:
         NonFiniteError: a logit is NaN or infinite.
     """
     encoder = TextEncoder.from_folder(form.folder, form.task.max_length, form.task.input_names)
     encoded = encoder.encode(form.task.texts_read(split.texts))
+    if warn is not None:
+        warn_of_cut(name, form, encoded, warn)
     by_length = np.argsort(encoded.lengths, kind="stable")[::-1]
     logits = np.empty((len(split), form.task.num_labels), dtype=np.float32)
     for start in range(0, len(split), batch_size):
@@ -50,6 +58,15 @@ def logits_over(
         after_batch(len(rows))
     require_finite(logits, f"model {name!r}")
     return logits
+
+
+def warn_of_cut(name: str, form: Form, encoded: Encoded, warn: Callable[[str], None]) -> None:
+    """Say how many rows a model did not read to their end, if any."""
+    if count := int(encoded.is_cut.sum()):
+        warn(
+            f"model {name!r} reads {form.task.max_length} tokens; {count} of {len(encoded)} rows "
+            "have more, and the rest of them was not read"
+        )
 
 
 def write_predictions(

@@ -140,7 +140,7 @@ def _write(
             _stop_if_asked(context)
             bar.advance(rows, name)
 
-        written = write_all(forms, split, config.batch_size, after_batch)
+        written = write_all(forms, split, config.batch_size, after_batch, context.progress.warn)
     write_texts(context.folder / "predictions.parquet", data, split, written)
     seed = context.seed if config.seed is None else config.seed
     metrics = bootstrapped_scores(
@@ -221,7 +221,9 @@ def _predict(
             bar.advance(rows, name)
 
         for name, form in forms.items():
-            own_order = logits_over(name, form, split, config.batch_size, after_batch)
+            own_order = logits_over(
+                name, form, split, config.batch_size, after_batch, context.progress.warn
+            )
             logits[name] = own_order[:, columns[name]]
     return logits
 

@@ -27,6 +27,7 @@ from attar.artifacts import disk_errors_explained
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
 from attar.evaluation.glue import known_metrics
+from attar.evaluation.predictions import warn_of_cut
 from attar.numerics.rouge import rouge_scores
 from attar.numerics.statistics import Bootstrapped, bootstrap
 
@@ -56,12 +57,14 @@ def write_all(
     split: Split,
     batch_size: int,
     after_batch: Callable[[int, str], None],
+    warn: Callable[[str], None],
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Written]:
     """Model → what it wrote; the models take turns.
 
     Args:
         after_batch: called with the rows just done and the model's name.
+        warn: told of rows that are longer than a model reads.
         clock: seconds; a test passes its own.
     """
     encoders = {
@@ -72,6 +75,8 @@ def write_all(
         name: encoder.encode(forms[name].task.texts_read(split.texts))
         for name, encoder in encoders.items()
     }
+    for name, form in forms.items():
+        warn_of_cut(name, form, encoded[name], warn)
     found = {name: Written([""] * len(split)) for name in forms}
     by_length = np.argsort([-sum(map(len, texts)) for texts in split.texts], kind="stable")
     for start in range(0, len(split), batch_size):

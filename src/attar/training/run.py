@@ -24,6 +24,7 @@ from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_positions
 from attar.training.loop import Loop
 from attar.training.made_rows import rows_to_learn
+from attar.training.objectives.examples import Examples
 from attar.training.objectives.preparing import examples_for, selecting_metrics, task_for
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
@@ -153,6 +154,8 @@ def _job(
     train, validation = (
         examples_for(task, split, name, student, names) for name, split in splits.items()
     )
+    for name, examples in (("train", train), ("validation", validation)):
+        _say_what_is_cut(context, name, examples)
     for model in (student.model, *([teacher.model] if teacher else [])):
         require_embeddings(model, (*train.texts, *validation.texts), context.name)
     return Job(
@@ -167,6 +170,16 @@ def _job(
         validation=validation,
         metrics=selecting_metrics(task),
     )
+
+
+def _say_what_is_cut(context: StepContext, split: str, examples: Examples) -> None:
+    """How many rows are not read to their end, of their texts and of their targets."""
+    for limit, encoded in zip(("max_length", "max_target_length"), examples.texts, strict=False):
+        if count := int(encoded.is_cut.sum()):
+            context.progress.say(
+                f"  {context.name}: {count} of {len(encoded)} {split} rows are longer than "
+                f"{limit} and are cut"
+            )
 
 
 def _metrics(job: Job, data: TextData, place: Place, precision: Precision) -> dict[str, Any]:

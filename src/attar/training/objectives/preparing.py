@@ -68,7 +68,7 @@ def task_for(
         "order_is_given": data.order_is_given,
         "max_length": config.max_length,
         "input_names": input_names_of(model),
-        "num_texts": data.num_texts,
+        "num_texts": None if data.objective == "causal_lm" else data.num_texts,
         "metrics": metrics_for(data.objective, data.metrics),
     }
     if learns_words:
