@@ -87,7 +87,7 @@ def test_a_pair_for_a_model_of_single_texts_is_refused(single: Path) -> None:
     with pytest.raises(UsageError, match=r"text 2 of 2 is a pair, .* reads single texts: \('a', "):
         Deployed(single, threads=1).predict(["a", ("a", "b")])
     answer = by_snippet(single, "a", "b")
-    assert (answer.returncode, answer.stderr) == (1, 'usage: python predict.py "a text"\n')
+    assert (answer.returncode, answer.stderr) == (1, 'usage: python -P predict.py "a text"\n')
 
 
 def test_a_single_text_for_a_model_of_pairs_is_refused(paired: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_single_text_for_a_model_of_pairs_is_refused(paired: Path) -> None:
         finished = attar("predict", paired, "a\tb", line)
         assert refused(finished, f"text 2 of 2 has {tabs} tabs, and this model reads pairs")
     answer = by_snippet(paired, "a good movie")
-    said = 'usage: python predict.py "a text" "its second part"\n'
+    said = 'usage: python -P predict.py "a text" "its second part"\n'
     assert (answer.returncode, answer.stderr) == (1, said)
 
 

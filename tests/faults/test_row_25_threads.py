@@ -113,7 +113,7 @@ def test_openvino_compiles_for_few_shapes_and_no_answer_changes(
     deployments: Deployments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Deployed(deployments.export("int8", "openvino")[0], threads=1)
-    runtime: Any = model._runtime
+    runtime: Any = model._runtime._runtime  # pyright: ignore
     shapes: set[tuple[int, ...]] = set()
     infer = runtime._infer
 
@@ -181,7 +181,7 @@ def test_torch_keeps_the_callers_number_of_threads(deployments: Deployments) -> 
     folder = deployments.export("int4", "safetensors")[0]
     models = [Deployed(folder, threads=count) for count in (1, 2)]
     for model in models:
-        runtime: Any = model._runtime
+        runtime: Any = model._runtime._runtime  # pyright: ignore
         runtime._model.register_forward_pre_hook(lambda *_: used.add(torch.get_num_threads()))
     from_threads(lambda number: models[number % 2].predict(["a good movie"] * 3), threads=4)
     assert used == {1, 2}

@@ -23,12 +23,12 @@ THREADS_OF = {
 
 
 @pytest.fixture
-def three_cores_of_eight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group two levels below the root, whose parent may use 2.5 cores."""
+def one_core_of_eight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group two levels below the root, whose parent may use half a core."""
     files = {
         "proc/self/cgroup": "0::/jobs/42",
         "proc/self/mountinfo": "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
-        "sys/fs/cgroup/jobs/cpu.max": "250000 100000",
+        "sys/fs/cgroup/jobs/cpu.max": "50000 100000",
         "sys/fs/cgroup/jobs/42/cpu.max": "max 100000",
     }
     for name, content in files.items():
@@ -39,15 +39,15 @@ def three_cores_of_eight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("form", THREADS_OF)
-@pytest.mark.usefixtures("three_cores_of_eight")
+@pytest.mark.usefixtures("one_core_of_eight")
 def test_a_runtime_gets_the_threads_that_the_control_group_allows(
     deployments: Deployments, form: str
 ) -> None:
     source = "int4" if form == "safetensors" else "float"
-    runtime: Any = Deployed(deployments.export(source, form)[0])._runtime
-    assert THREADS_OF[form](runtime) == 3
+    runtime: Any = Deployed(deployments.export(source, form)[0])._runtime._runtime  # pyright: ignore
+    assert THREADS_OF[form](runtime) == 1
 
 
-@pytest.mark.usefixtures("three_cores_of_eight")
+@pytest.mark.usefixtures("one_core_of_eight")
 def test_the_report_of_a_machine_counts_the_cores_it_could_use() -> None:
-    assert describe_machine(1)["cores"] == 3
+    assert describe_machine(1)["cores"] == 1

@@ -221,6 +221,9 @@ class CheckedRuntime:
             )
         return logits
 
+    def padded(self, tokens: int) -> int:
+        return self._runtime.padded(tokens)
+
 
 def _open(folder: Path, deployment: Deployment, count: int) -> Runtime:
     file = folder / MODEL_FILES[deployment.format][0]
