@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,62 @@ def test_a_manifest_that_points_outside_its_folder_is_damage(tmp_path: Path) -> 
         verify(tmp_path / "teacher")
 
 
+def test_an_open_reader_keeps_the_bytes_it_began_with(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    write_json(file, {"old": "x" * 10_000})
+    with file.open() as reader:
+        begun = reader.read(5)
+        write_json(file, {"new": True})
+        assert json.loads(begun + reader.read()) == {"old": "x" * 10_000}
+    assert read_json(file) == {"new": True}
+
+
+def test_a_rename_that_fails_leaves_the_old_artifact(tmp_path: Path) -> None:
+    publish(made(tmp_path / "a", "old"), tmp_path / "teacher", RESULT)
+    for kept in (None, tmp_path / ".replaced" / "teacher-k"):
+        with pytest.raises(FileNotFoundError):
+            put_in_place(tmp_path / "never sealed", tmp_path / "teacher", kept)
+        assert verify(tmp_path / "teacher")
+        assert (tmp_path / "teacher" / "model" / "weights").read_text() == "old"
+
+
+def test_what_is_replaced_is_kept_where_it_is_asked_to_be(tmp_path: Path) -> None:
+    publish(made(tmp_path / "a", "old"), tmp_path / "teacher", RESULT)
+    kept = tmp_path / ".replaced" / "teacher-k"
+    for text, before in (("new", "old"), ("newer", "new")):
+        seal(made(tmp_path / "b", text), RESULT)
+        put_in_place(tmp_path / "b", tmp_path / "teacher", kept)
+        assert (kept / "model" / "weights").read_text() == before
+        assert verify(kept) and verify(tmp_path / "teacher")
+
+
+def test_every_file_is_on_disk_before_the_seal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made(tmp_path / "staging")
+    synced: set[int] = set()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        if not (folder / "result.json").exists():
+            synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", noted)
+    seal(folder, RESULT)
+    assert {path.stat().st_ino for path in folder.rglob("*") if path.is_file()} == synced
+
+
+@pytest.mark.parametrize("at", [0, 2**20 - 1, 2**20, 3 * 2**20])
+def test_every_byte_of_a_large_file_is_hashed(tmp_path: Path, at: int) -> None:
+    content = bytearray(3 * 2**20 + 1)
+    (tmp_path / "zeros").write_bytes(content)
+    content[at] = 1
+    (tmp_path / "one").write_bytes(content)
+    assert sha256_of(tmp_path / "one") == hashlib.sha256(content).hexdigest()
+    assert sha256_of(tmp_path / "one") != sha256_of(tmp_path / "zeros")
+
+
 def test_a_disk_error_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.json"
     write_json(file, {"old": True})
@@ -128,7 +186,9 @@ def test_a_disk_error_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     "error",
     [
-        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError(errno.EDQUOT, "more than you may"),
+        OSError(errno.ENOSPC, "no room"),
+        RuntimeError("Disk quota exceeded"),
         RuntimeError("I/O error: No space left on device (os error 28)"),
     ],
 )
@@ -172,7 +232,7 @@ def test_a_key_is_independent_of_the_order_of_names(content: dict[str, object]) 
 def test_different_content_has_different_keys() -> None:
     contents = [{}, [], {"a": 1}, {"a": 1.5}, {"a": "1"}, {"a": [1]}, {"a": None}, {"b": 1}]
     assert len({key_of(content) for content in contents}) == len(contents)
-    assert all(len(key_of(content)) == 16 for content in contents)
+    assert {len(key_of(content)) for content in contents} == {16}
 
 
 def test_files_and_sizes_leave_the_result_out_only_at_the_top(tmp_path: Path) -> None:

@@ -238,7 +238,12 @@ def put_in_place(sealed: Path, final: Path, kept: Path | None = None) -> None:
         if final.exists():
             shutil.rmtree(outdated, ignore_errors=True)
             final.rename(outdated)
-        sealed.rename(final)
+        try:
+            sealed.rename(final)
+        except OSError:
+            if not final.exists() and outdated.exists():
+                outdated.rename(final)  # the older artifact stays where it was
+            raise
         _sync(final.parent)
     if kept is None:
         shutil.rmtree(outdated, ignore_errors=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attar.errors import DataError
-from attar.recipe.keys import Fingerprints, keys_of
+from attar.recipe.keys import Fingerprints, keys_of, step_seed
 from attar.recipe.load import parse_recipe
 from attar.recipe.steps import STEPS
 from engine_steps import FINGERPRINTS, RECIPE
@@ -48,6 +48,31 @@ def test_the_seed_of_the_recipe_counts_as_the_seed_of_its_steps() -> None:
     assert differing(RECIPE.replace("seed = 3", "seed = 4")) == ALL
     own = RECIPE.replace('run = "train"', 'run = "train"\nseed = 3')
     assert differing(own) <= {"report"}
+
+
+def test_a_step_whose_own_seed_is_zero_has_another_key() -> None:
+    """Zero is a seed, not "none given"."""
+    own = RECIPE.replace('model = "demo:minilm-l6"', 'model = "demo:minilm-l6"\nseed = 0')
+    assert differing(own) == ALL
+    assert step_seed(parse_recipe(own).steps["teacher"], 3) == 0
+
+
+FILES = '[data.docs]\nsource = "files"\npath = "here"\n'
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("train_rows = 10", "rows_seed = 0", "validation_rows = 10", "max_set_aside = 0.5"),
+        *('text = "sentence"', 'text = ["a", "b"]', 'label = "class"', 'objective = "regression"'),
+    ],
+)
+def test_every_setting_of_the_data_counts(setting: str) -> None:
+    """The same files read otherwise are other rows."""
+    plain = RECIPE.replace('[data.docs]\nsource = "stdlib_docs"\n', FILES)
+    assert plain != RECIPE
+    before, after = keys(plain), keys(plain.replace(FILES, f"{FILES}{setting}\n"))
+    assert {name for name in ALL if before[name] != after[name]} == ALL
 
 
 def test_renaming_a_step_matters_only_where_names_are_repeated() -> None:

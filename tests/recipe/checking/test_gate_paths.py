@@ -6,7 +6,7 @@ import pytest
 
 from attar.errors import RecipeError
 from attar.numerics.metrics import METRICS
-from attar.recipe.checking.gate_paths import MODEL_METRICS
+from attar.recipe.checking.gate_paths import MODEL_METRICS, gate_mistakes
 from attar.recipe.load import parse_recipe
 from engine_steps import RECIPE
 
@@ -49,6 +49,20 @@ def gate_on(metric: str) -> str:
 )
 def test_a_slip_in_a_gates_model_or_metric_is_found_before_the_run(metric: str, said: str) -> None:
     assert said in mistakes_in(gate_on(metric))
+
+
+def test_what_a_gate_compares_with_is_checked_too() -> None:
+    gate = 'metric = "scores.int8.accuracy"\nof = "scores.studnt.accuracy"\nmax_drop = 0.1\n'
+    found = mistakes_in(f"{RECIPE}[[gates]]\n{gate}")
+    assert found.startswith("gates.0.of (line 28): 'scores.studnt.accuracy': step 'scores' eval")
+
+
+def test_only_an_evaluation_has_models_to_name() -> None:
+    """Whatever else is called `models` in another step says nothing about its metrics."""
+    steps = {"probe": {"run": "analyze", "models": ["teacher"]}}
+    assert gate_mistakes([{"metric": "probe.loss"}], steps) == []
+    steps["probe"]["run"] = "evaluate"
+    assert len(gate_mistakes([{"metric": "probe.loss"}], steps)) == 1
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,13 @@ def test_a_cache_of_the_student_s_rows_is_fine(overrides: list[str]) -> None:
         (["steps.student.data='others'"], r"is 'others', the cache 'answers' has 'docs'"),
         (["steps.student.max_length=64"], r"is 64, the cache 'answers' has 128"),
         (["steps.answers.template='{0}'"], r"is not set, the cache 'answers' has '\{0\}'"),
+        (["steps.student.max_target_length=64"], r"is 64, the cache 'answers' has 128"),
+        (["steps.student.objective='regression'"], r"is 'regression', the cache .* has not set"),
+        (["steps.student.label_words=['a', 'b']"], r"is a, b, the cache 'answers' has not set"),
+        (
+            ["steps.student.losses=[{ kind = 'relation_kl' }]"],
+            r"relation_kl compares queries, keys and values, which a cache does not keep",
+        ),
         ([FEW, SEEDS], r"seeds 3, 4 here and 3 in the cache .* set data.docs.rows_seed = 3"),
         ([FEW, "steps.student.seed=7"], r"seeds 7 here and 3 in the cache"),
         ([FEW, "steps.answers.seed=7"], r"seeds 3 here and 7 in the cache"),
@@ -131,6 +138,16 @@ def test_made_rows_of_the_rows_a_step_reads_are_fine(overrides: list[str]) -> No
 def test_made_rows_of_other_rows_are_a_mistake(overrides: list[str], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         parse_recipe(RECIPE + MORE, [FEW, *overrides])
+
+
+def test_a_cache_without_the_made_rows_its_student_learns_from_is_a_mistake() -> None:
+    with pytest.raises(RecipeError, match=r"is 'more', the cache 'answers' has not set"):
+        parse_recipe(RECIPE + MORE, [LEARNS])
+
+
+def test_rows_made_of_other_data_have_their_own_seeds() -> None:
+    of_others = [LEARNS, "steps.student.teacher='teacher'", "steps.more.data='others'"]
+    assert "more" in parse_recipe(RECIPE + MORE, [FEW, SEEDS, *of_others]).order
 
 
 def test_a_cache_is_no_model() -> None:

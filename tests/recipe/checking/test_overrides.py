@@ -56,6 +56,7 @@ def test_the_last_override_of_a_setting_wins() -> None:
         ("steps.student.epochs", "is not of the form dotted.path=value"),
         ("steps..epochs=1", "is not of the form dotted.path=value"),
         ("steps.scores.models.7=x", "'7' is no position in a list of 3; count from 0"),
+        ("steps.scores.models.3=x", "'3' is no position in a list of 3; count from 0"),
         ("steps.student.data.x=1", "steps.student.data is not a table, so it has no 'x'"),
         ("steps.student.epochs=[1", "'[1' is no TOML value"),
         ("steps.student.epochs=1\nseed = 2", "is more than one value"),

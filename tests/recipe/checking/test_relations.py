@@ -43,6 +43,13 @@ def test_a_folder_that_does_not_exist_is_named() -> None:
     assert "folder './models/mine' does not exist (relative paths start at" in found
 
 
+def test_a_folder_below_the_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    text = RECIPE.replace('model = "student"', 'model = "~/models/mine"')
+    assert parse_recipe(text).steps["int8"].model == "~/models/mine"  # type: ignore[union-attr]
+
+
 def test_an_unknown_demo_model_and_one_without_a_task_are_mistakes() -> None:
     assert "no demo model" in mistakes_in(RECIPE.replace("demo:minilm-l6", "demo:minilm"))
     found = mistakes_in(RECIPE.replace('model = "student"', 'model = "demo:minilm-l6"'))

@@ -18,7 +18,7 @@ METRICS = {
             "int8": {"accuracy": {"value": 0.89, "n": 100}, "size_mib": 22},
         }
     },
-    "int8": {"mean_sqnr_db": 31.5, "method": "minmax"},
+    "int8": {"mean_sqnr_db": 31.5, "method": "minmax", "is_symmetric": True},
 }
 
 
@@ -44,6 +44,7 @@ def test_a_path_leads_to_its_number(path: str, value: float) -> None:
         ("scores.int8.acuracy", "no 'acuracy' here, there is accuracy, size_mib"),
         ("int8.method", "is no number but minmax"),
         ("scores.int8", "is no number"),
+        ("int8.is_symmetric", "is no number but True"),
     ],
 )
 def test_a_path_that_leads_nowhere_says_what_is_there(path: str, said: str) -> None:
@@ -61,6 +62,10 @@ def test_a_path_that_leads_nowhere_says_what_is_there(path: str, said: str) -> N
         ({"of": "scores.student.accuracy", "max_drop": 0.011}, True),
         ({"of": "scores.student.accuracy", "max_drop": 0.009}, False),
         ({"of": "scores.student.accuracy", "max_drop": 0.01}, True),
+        ({"of": "scores.student.accuracy", "max_drop": 0}, False),
+        ({"of": "scores.int8.accuracy", "max_drop": 0}, True),
+        ({"at_least": 0}, True),
+        ({"at_most": 0}, False),
     ],
 )
 def test_a_gate_passes_at_its_limit_and_not_beyond(

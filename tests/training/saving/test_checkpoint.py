@@ -30,8 +30,10 @@ def test_what_is_read_is_what_was_saved_to_the_last_bit(store: CheckpointStore) 
     store.save(place, WEIGHTS, MOMENTS, {"threads": 2})
     found = store.newest()
     assert found is not None and found.place == place and found.about == {"threads": 2}
-    assert all(torch.equal(found.weights[name], WEIGHTS[name]) for name in WEIGHTS)
-    assert all(torch.equal(found.moments[name], MOMENTS[name]) for name in MOMENTS)
+    for read, saved in ((found.weights, WEIGHTS), (found.moments, MOMENTS)):
+        assert read.keys() == saved.keys()
+        for name, tensor in saved.items():
+            assert read[name].dtype == tensor.dtype and torch.equal(read[name], tensor)
 
 
 def test_the_best_weights_outlive_the_checkpoint_they_came_with(
@@ -117,3 +119,39 @@ def test_a_full_disk_reported_by_the_tensor_writer_is_explained(
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(ResourceError, match="disk full"):
         store.save(Place(step=1), WEIGHTS, {}, {})
+
+
+def test_without_hard_links_the_best_state_is_copied(
+    store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    for step in (1, 2):
+        store.save(Place(step=step, best_step=1), {"w": torch.full((2,), float(step))}, {}, {})
+    folder = tmp_path / "checkpoint-00000002"
+    later = CheckpointStore(tmp_path, Progress(quiet=True))
+    found = later.newest()
+    assert found is not None and found.folder == folder
+    assert later.best_weights["w"].tolist() == [1.0, 1.0]
+    assert (folder / "best.safetensors").stat().st_nlink == 1
+
+
+def test_everything_is_on_disk_before_a_checkpoint_gets_its_name(
+    store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = tmp_path / "checkpoint-00000001"
+    synced: set[int] = set()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        if not final.exists():
+            synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    store.save(Place(step=1, best_step=1), WEIGHTS, MOMENTS, {})
+    written = [final, *final.iterdir()]
+    assert len(written) == 5
+    assert {path.stat().st_ino for path in written} <= synced

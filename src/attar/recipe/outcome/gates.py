@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import read_json, write_json
-from attar.errors import GateMissedError, RecipeError
+from attar.errors import ArtifactError, GateMissedError, RecipeError
 from attar.recipe.checking.references import table_of
 from attar.recipe.schema import Gate
 from attar.report.verdict import keeps_limits
@@ -109,5 +109,13 @@ def read_gates(folder: Path) -> list[GateOutcome]:
     """The outcomes a run wrote; none when it has no gates or did not get there."""
     if not (folder / GATES_FILE).is_file():
         return []
-    written: list[dict[str, Any]] = read_json(folder / GATES_FILE)
-    return [GateOutcome(**outcome) for outcome in written]
+    try:
+        outcomes = [GateOutcome(**outcome) for outcome in read_json(folder / GATES_FILE)]
+        for outcome in outcomes:
+            _ = outcome.sentence, outcome.allowed.strip(), outcome.passed and True
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"{folder / GATES_FILE} does not have the form of gates ({error}); remove it, the run "
+            "writes it again"
+        ) from None
+    return outcomes

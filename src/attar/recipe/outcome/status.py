@@ -16,6 +16,7 @@ from attar.artifacts import RESULT_FILE, Result, read_result
 from attar.errors import ArtifactError
 from attar.escaping import for_terminal
 from attar.progress import human_seconds
+from attar.recipe.checking.references import table_of
 from attar.recipe.outcome.gates import GateOutcome, read_gates
 from attar.recipe.outcome.sweep import expand
 from attar.recipe.run import CRASH_FILE
@@ -155,8 +156,8 @@ def main_metrics(result: Result) -> dict[str, float]:
     """
     models = result.metrics.get("models")
     if isinstance(models, Mapping):
-        tables = cast("Mapping[str, Mapping[str, Any]]", models)
-        found = {name: _first_quality(table) for name, table in tables.items()}
+        tables = cast("Mapping[str, Any]", models)
+        found = {name: _first_quality(table_of(table)) for name, table in tables.items()}
         return {name: value for name, value in found.items() if value is not None}
     numbers = flattened(dict(result.metrics))
     flat: dict[str, float] = {
@@ -171,6 +172,7 @@ def main_metrics(result: Result) -> dict[str, float]:
 def _first_quality(model: Mapping[str, Any]) -> float | None:
     """The first metric that carries its own value: the one the data's task is judged by."""
     for metric in model.values():
-        if isinstance(metric, Mapping) and "value" in metric:
-            return cast("Mapping[str, float]", metric)["value"]
+        value = table_of(metric).get("value")
+        if isinstance(value, int | float):
+            return value
     return None

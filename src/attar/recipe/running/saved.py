@@ -16,8 +16,11 @@ from pydantic import ValidationError
 
 from attar.artifacts import read_json, write_json, write_text
 from attar.errors import ArtifactError, AttarError, UsageError
+from attar.recipe.graph import find_cycle, inputs_of
 from attar.recipe.load import read_text
+from attar.recipe.outcome.sweep import check_sweep
 from attar.recipe.schema import Recipe
+from attar.recipe.steps import kind_of
 
 RECIPE_JSON = "recipe.json"
 RECIPE_TOML = "recipe.toml"
@@ -86,6 +89,7 @@ def read_saved(folder: Path) -> Saved:
             text=text,
             overrides=tuple(content["overrides"]),
         )
+        _require_sound(recipe)
         made_from = {name: dict(made) for name, made in content.get("made_from", {}).items()}
         return Saved(recipe, source, dict(content["keys"]), made_from)
     except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:
@@ -94,6 +98,26 @@ def read_saved(folder: Path) -> Saved:
             f"{file} does not fit this version of attar ({problem}); "
             "start again from the recipe with: attar run RECIPE.toml"
         ) from None
+
+
+def _require_sound(recipe: Recipe) -> None:
+    """What a checked recipe is sure of and a damaged one need not be: nothing goes in a circle, and
+    what is named is there.
+
+    Raises:
+        ValueError: something is not so.
+    """
+    problems = [mistake.text for mistake in check_sweep(recipe)]
+    if circle := find_cycle(inputs_of(recipe.steps)):
+        problems.append(f"the steps go in a circle: {' → '.join(circle)}")
+    for name, step in recipe.steps.items():
+        kind = kind_of(step)
+        unknown = [r.word for r in kind.data_in(step) if r.word not in recipe.data]
+        steps = (r.word for r in kind.models_in(step) if r.wanted.only_steps)
+        unknown += [word for word in steps if word not in recipe.steps]
+        problems += [f"step {name!r} names {word!r}, which is not there" for word in unknown]
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def changed_since(source: Source) -> bool:
