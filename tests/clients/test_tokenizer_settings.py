@@ -180,14 +180,17 @@ def test_settings_that_change_tokens_are_not_overlooked(tmp_path: Path) -> None:
 def test_a_written_folder_tells_where_to_cut_what_pads_and_what_to_feed(tmp_path: Path) -> None:
     source = write_family(tmp_path / "source", "gpt2")
     edit(source, padding_side="left")
+    padded = Tokenizer.from_file(str(source / "tokenizer.json"))
+    padded.enable_padding(length=128, pad_id=0, pad_token="<|endoftext|>")
+    padded.save(str(source / "tokenizer.json"))
     (source / "config.json").write_text('{"model_type": "gpt2", "eos_token_id": 0}')
     written = tmp_path / "written"
-    write_tokenizer(source, written, MAX_LENGTH, INPUTS[::2])
+    write_tokenizer(source, written, MAX_LENGTH, INPUTS)  # by itself GPT-2 gives no segments
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(written)
     assert tokenizer.model_max_length == MAX_LENGTH
-    assert tokenizer.model_input_names == ["input_ids", "attention_mask"]
+    assert tokenizer.model_input_names == list(INPUTS)
     assert (tokenizer.padding_side, tokenizer.truncation_side) == ("right", "right")
     assert tokenizer.pad_token_id == 0
     plain = Tokenizer.from_file(str(written / "tokenizer.json"))
