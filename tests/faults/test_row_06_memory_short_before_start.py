@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 import tiny_recipe
+from attar import usable_memory
 from attar.errors import ResourceError
 from attar.progress import Progress
 from attar.recipe.plan_table import Plan, StepPlan
-from attar.recipe.running import available_memory
-from attar.recipe.running.available_memory import require_memory, usable_memory_mib
+from attar.recipe.running.available_memory import require_memory
+from attar.usable_memory import usable_memory_mib
 
 SHAPE = {
     **{"model_type": "bert", "vocab_size": 100, "hidden_size": 8192, "num_hidden_layers": 48},
@@ -74,7 +75,7 @@ def test_every_step_that_is_too_large_is_named_and_only_those_that_will_run() ->
 
 
 def test_the_control_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(available_memory, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(usable_memory, "CONTROL_GROUP", tmp_path)
     free = usable_memory_mib()
     (tmp_path / "memory.current").write_text("3145728\n")
     (tmp_path / "memory.max").write_text("max\n")
@@ -90,7 +91,7 @@ def test_the_control_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 LIMITED = """
 import resource
 import psutil
-from attar.recipe.running.available_memory import usable_memory_mib
+from attar.usable_memory import usable_memory_mib
 own = psutil.Process().memory_info()
 resource.setrlimit(resource.RLIMIT_AS, (own.vms + 64 * 2**20,) * 2)
 print(usable_memory_mib() - own.rss / 2**20)

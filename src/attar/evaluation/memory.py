@@ -25,8 +25,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from attar.artifacts import read_json
 from attar.errors import ResourceError
 from attar.extras import require
+from attar.untrusted import has_entry
 
 STATUS = Path("/proc/self/status")
 TIMEOUT_S = 900
@@ -130,9 +132,9 @@ def measure_memory(
 def _runtime_of(folder: Path) -> tuple[str, ...]:
     """The modules of a model's runtime: `deploy.json` names it, without one it is torch."""
     file = folder / "deploy.json"
-    if not file.is_file():
-        return TORCH_IMPORTS
-    return RUNTIME_IMPORTS.get(json.loads(file.read_text("utf-8"))["format"], TORCH_IMPORTS)
+    content = read_json(file) if has_entry(file) else None
+    form = content.get("format") if isinstance(content, dict) else None
+    return RUNTIME_IMPORTS.get(str(form), TORCH_IMPORTS)
 
 
 def main() -> None:

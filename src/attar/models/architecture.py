@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import transformers
 from transformers import (
@@ -34,6 +33,7 @@ from attar.models.structure.families import FAMILIES, unsupported
 from attar.models.task import Task
 from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id, require_rows
 from attar.untrusted import MIB, has_entry
+from attar.usable_memory import usable_memory_mib
 
 FLOAT_BYTES = 4
 
@@ -129,7 +129,7 @@ def building(where: str) -> Generator[None]:
 
 
 def require_memory(model_class: Any, config: ModelConfig, where: str) -> None:
-    """Refuse a model whose weights alone are larger than this machine's memory.
+    """Refuse a model whose weights alone are larger than the memory that is available.
 
     Raises:
         ResourceError: with the numbers.
@@ -143,12 +143,12 @@ def require_memory(model_class: Any, config: ModelConfig, where: str) -> None:
             if "overflow" not in str(error):  # more bytes than 64 bits can count
                 raise
             needed = 2**63
-    total = psutil.virtual_memory().total
-    if needed > total:
+    usable_mib = usable_memory_mib()
+    if needed / MIB > usable_mib:
         raise ResourceError(
             f"{where}: the weights that config.json describes take {needed / MIB:,.0f} MiB as "
-            f"float32, this machine has {total / MIB:,.0f} MiB of memory; correct config.json if "
-            "its sizes are wrong, or use a smaller model"
+            f"float32, {usable_mib:,.0f} MiB of memory are available; correct config.json if its "
+            "sizes are wrong, or use a smaller model"
         )
 
 

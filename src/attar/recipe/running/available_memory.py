@@ -1,46 +1,19 @@
 """How much memory is there before a run begins, and whether its steps fit into it.
 
-Three limits are honoured: what the system can give without swapping, the control group's
-(version 2), and the limit on this process's address space (`ulimit -v`). A step that cannot fit
-even one text at a time is refused before anything runs; one that fits only with smaller
-micro-batches is warned of, because the plan takes every text for one of `max_length` tokens. Left
-out: the memory of an accelerator, where training takes it.
+A step that cannot fit even one text at a time is refused before anything runs; one that fits only
+with smaller micro-batches is warned of, because the plan takes every text for one of `max_length`
+tokens. Left out: the memory of an accelerator, where training takes it.
 """
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Collection
-from pathlib import Path
 
 from attar.errors import ResourceError
 from attar.progress import Progress
 from attar.recipe.plan_table import Plan, StepPlan
-
-MIB = 2**20
-CONTROL_GROUP = Path("/sys/fs/cgroup")
-
-
-def usable_memory_mib() -> float:
-    """MiB that this process can have in all: what it holds already, and what is free."""
-    import psutil
-
-    own = psutil.Process().memory_info()
-    free = [psutil.virtual_memory().available]
-    group = [_number(CONTROL_GROUP / f"memory.{name}") for name in ("max", "current")]
-    if group[0] is not None and group[1] is not None:
-        free.append(max(0, group[0] - group[1]))
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        free.append(max(0, limit - own.vms))
-    return (own.rss + min(free)) / MIB
-
-
-def _number(file: Path) -> int | None:
-    """The number in a file; None when there is no such file, or it says "max"."""
-    text = file.read_text().strip() if file.is_file() else ""
-    return int(text) if text.isdecimal() else None
+from attar.usable_memory import usable_memory_mib
 
 
 def require_memory(
