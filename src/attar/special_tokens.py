@@ -17,16 +17,15 @@ into it what transformers made of the model folder.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from attar.errors import AttarError, ModelError
-from attar.tokenizer_limits import MAX_TOKENIZER_BYTES, tokenizer_faults
+from attar.errors import ModelError
+from attar.tokenizer_limits import MAX_TOKENIZER_BYTES, tokenizer_errors, tokenizer_faults
 from attar.transformers_tokenizer import TOKENIZER_FILE, read_as_transformers, save_tokenizer
 from attar.untrusted import has_entry, parse_json, read_bytes, read_json
 
@@ -62,22 +61,6 @@ def open_tokenizer(model_folder: Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-@contextmanager
-def tokenizer_errors(what: str) -> Generator[None]:
-    """Turn what the `tokenizers` library raises into a `ModelError` that begins with `what`.
-
-    It raises bare Exception, and for a panic in Rust an exception that is no Exception.
-    """
-    try:
-        yield
-    except AttarError:
-        raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise ModelError(f"{what} ({error}); get the model again") from error
 
 
 def write_tokenizer(

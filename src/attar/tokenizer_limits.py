@@ -21,9 +21,12 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
+
+from attar.errors import AttarError, ModelError
 
 MAX_TOKENIZER_BYTES = 64 * 2**20
 """The largest tokenizer.json that we know of, with 262,144 entries, has 33 MB."""
@@ -45,6 +48,26 @@ REFERENCES = "gk123456789"
 """Escapes that call a group again, or ask for its text; a group can so call itself."""
 
 Json = Mapping[str, Any]
+
+
+def is_of_the_library(error: BaseException) -> bool:
+    """Whether it may come from `tokenizers`: a bare Exception, or for a panic in Rust an exception
+    that is no Exception. A KeyboardInterrupt does not.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+@contextmanager
+def tokenizer_errors(what: str) -> Generator[None]:
+    """Turn what the `tokenizers` library raises into a `ModelError` that begins with `what`."""
+    try:
+        yield
+    except AttarError:
+        raise
+    except BaseException as error:
+        if not is_of_the_library(error):
+            raise
+        raise ModelError(f"{what} ({error}); get the model again") from error
 
 
 def tokenizer_faults(content: Any) -> Iterator[str]:

@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from attar.errors import ModelError
-from attar.tokenizer_limits import MAX_TOKENIZER_BYTES
+from attar.tokenizer_limits import MAX_TOKENIZER_BYTES, is_of_the_library
 from attar.untrusted import has_entry, read_bytes
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ def _checked(
         tokenizer = build(files)
     except ModelError:
         raise
-    except Exception as error:  # whatever a stranger's files make transformers raise
+    except BaseException as error:  # whatever a stranger's files make transformers raise
+        if not is_of_the_library(error):
+            raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
         raise ModelError(
             f"transformers cannot build the tokenizer of {model_folder} from {', '.join(there)} "
