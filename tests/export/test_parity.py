@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from attar.data.tokenize import TextEncoder
 from attar.errors import GateMissedError
 from attar.export.config import Parity
 from attar.export.parity import (
@@ -157,4 +158,12 @@ def test_batches_hold_every_text_once_in_order(deployments: Deployments) -> None
     form = open_form(deployments.float(), 1)
     batches = batches_of(TEXTS, form.folder, form.folder, form.task, "deploy")
     assert [len(batch["input_ids"]) for batch in batches] == [16, 4]
-    assert len({batch["input_ids"].shape[1] for batch in batches}) >= 1
+    encoder = TextEncoder.from_folder(form.folder, form.task.max_length, form.task.input_names)
+    rows = [
+        ids[mask.astype(bool)].tolist()
+        for batch in batches
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+    assert rows == [
+        encoder.encode([text]).batch(range(1))["input_ids"][0].tolist() for text in TEXTS
+    ]

@@ -34,6 +34,7 @@ def anchor(name: str, x: float, y: float) -> Anchor:
 def test_eight_labels_never_overlap_and_stay_inside(places: list[tuple[float, float]]) -> None:
     anchors = [anchor(f"deploy_ort_{i}", x, y) for i, (x, y) in enumerate(places)]
     placed = place_labels(anchors, PLOT, 12)
+    assert len(placed) == len(places)
     for one, other in combinations(placed, 2):
         assert one.box.overlap(other.box) == 0
     assert all(label.box.is_inside(PLOT) for label in placed)

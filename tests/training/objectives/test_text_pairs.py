@@ -105,6 +105,7 @@ def test_both_stacks_teach_a_student_of_label_words(place: Path) -> None:
         **settings,
     )
     terms = [line["losses"] for line in read_history(place) if "losses" in line]
+    assert len(terms) > 1
     assert all(term["hidden_mse"] > 0 for term in terms)
 
 

@@ -37,9 +37,11 @@ def curves_svg(
     """
     alt = require("altair", "report")
     low, high = height_range([*curves, *behind])
+    is_share = metric in SHOWN_AS_PERCENT
+    ticks = ticked(low, high, 5, metric, is_share=is_share)
+    shape = ticks.fitted(shape)
     last = max(x for curve in curves for x, _ in curve.points)
     first = min(x for curve in curves for x, _ in curve.points)
-    is_share = metric in SHOWN_AS_PERCENT
     x = alt.X(
         "x:Q",
         scale=alt.Scale(domain=[min(first, 0), max(last, first + 1)], nice=False),
@@ -50,7 +52,7 @@ def curves_svg(
         scale=alt.Scale(domain=[low, high], nice=False, zero=False),
         axis=alt.Axis(
             title=f"{title}, %" if is_share else title,
-            **ticked(low, high, 5, metric, is_share=is_share),
+            **ticks.axis,
             titleAngle=0,
             titleAlign="left",
             titleAnchor="start",

@@ -16,7 +16,7 @@ from typing import Any
 from attar.extras import require
 from attar.report.charts.labels import Anchor, Box, Placed, place_labels, shortened
 from attar.report.charts.svg import FONT_PX, Shape, dressed, svg_of
-from attar.report.charts.ticks import ticked
+from attar.report.charts.ticks import Ticks, ticked
 from attar.report.quantities import SHOWN_AS_PERCENT, interval_text, metric_text, unit_text
 
 LOG_FROM_RATIO = 30
@@ -77,7 +77,10 @@ def scatter_svg(
 ) -> str:
     """The picture as inline SVG."""
     alt = require("altair", "report")
-    frame = Frame(cost_axis(points, title, unit, shape), quality_range(points), shape)
+    quality = quality_range(points)
+    ticks = ticked(*quality, 6, metric, is_share=metric in SHOWN_AS_PERCENT)
+    shape = ticks.fitted(shape)
+    frame = Frame(cost_axis(points, title, unit, shape), quality, shape)
     x = alt.X(
         "cost:Q",
         scale=alt.Scale(
@@ -90,7 +93,7 @@ def scatter_svg(
     y = alt.Y(
         "quality:Q",
         scale=alt.Scale(domain=list(frame.quality), nice=False, zero=False),
-        axis=_quality_axis(alt, metric, shape, frame.quality),
+        axis=_quality_axis(alt, metric, shape, ticks),
     )
     layers = [
         *_lineage_layer(alt, points, x, y),
@@ -147,12 +150,12 @@ def _axis_title(cost: Axis) -> str:
     return f"{cost.title}, {cost.unit}{' (logarithmic)' if cost.is_log else ''}"
 
 
-def _quality_axis(alt: Any, metric: str, shape: Shape, quality: tuple[float, float]) -> Any:
+def _quality_axis(alt: Any, metric: str, shape: Shape, ticks: Ticks) -> Any:
     """The title lies flat above the axis, where it can be read without turning the head."""
     is_share = metric in SHOWN_AS_PERCENT
     return alt.Axis(
         title=f"{metric}, %" if is_share else metric,
-        **ticked(*quality, 6, metric, is_share=is_share),
+        **ticks.axis,
         titleAngle=0,
         titleAlign="left",
         titleAnchor="start",

@@ -70,7 +70,7 @@ def _drawn(comparison: SeedComparison, shape: Shape, label: str) -> str:
         title=f"{comparison.metric}, {'points' if comparison.metric == MEAN else '%'}"
         if is_share
         else comparison.metric,
-        **ticked(low, high, 5, comparison.metric, is_share=is_share),
+        **ticked(low, high, 5, comparison.metric, is_share=is_share).axis,
         labelFlush=False,
         titlePadding=8,
     )
