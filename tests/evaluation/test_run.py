@@ -82,12 +82,15 @@ def test_every_figure_and_every_row_is_that_of_the_model_run_one_text_at_a_time(
     assert len({tuple(table[f"{n}.prediction"].to_pylist()) for n in folders}) == 2
     assert [(d["model"], d["against"]) for d in metrics["differences"]] == [("b", "a")]
     assert metrics["machine"]["threads"] == 1
+    labels = table["label"].to_pylist()
     assert metrics["data"] == {
         "name": "colours",
         "split": "validation",
         "rows": 60,
         "label_names": list(classifiers.COLOURS),
         "metrics": ["accuracy"],
+        "chance": {"accuracy": max(map(labels.count, labels)) / 60},
+        "set_aside": {},
     }
 
 
