@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
-from attar.analysis.outlying.hidden import Tokens
-from attar.analysis.outlying.massive import Carried, Massive
+from attar.analysis.outlying.hidden import HiddenState, Tokens
+from attar.analysis.outlying.massive import Carried, Massive, massive_rows
 from studied import run_study, vocabulary_for
 
 PLANTED = 7
@@ -80,3 +81,20 @@ def test_a_model_without_massive_values_is_clean(tmp_path: Path) -> None:
     found = run_study(tmp_path, "outliers")
     assert found.content["massive"] == []
     assert found.metrics["massive_activations"] == {"encoder": 0}
+
+
+def test_the_largest_stand_first_whatever_their_sign(tmp_path: Path) -> None:
+    vocabulary = vocabulary_for(tmp_path)
+    words = Tokenizer.from_file(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    state = HiddenState("hidden_states.1", "block", 0, "encoder", 1)
+    massive = Massive(tokens([4]))
+    massive.found = {
+        (3, vocabulary["file"]): Carried(2, 500.0, 1, 1100.0),
+        (5, vocabulary["movie"]): Carried(1, -900.0, 2, 2000.0),
+        (6, 10**6): Carried(1, 700.0, 3, 1500.0),
+    }
+    rows = massive_rows({state: massive}, words, 2)
+    assert [(row["token"], row["value"]) for row in rows] == [
+        ("movie", -900.0),
+        ("#1000000", 700.0),
+    ]

@@ -8,8 +8,10 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 
-from attar.analysis.config import Criterion
+from attar.analysis.config import AnalyzeStep, Criterion
+from attar.analysis.outlying.criteria import CRITERIA as RECOGNISERS
 from attar.analysis.outlying.criteria import LargeValues, by_deviation, standardised
 from attar.analysis.outlying.norms import norms_of
 from attar.errors import ModelError
@@ -140,6 +142,30 @@ def test_a_block_of_several_norms_counts_once_by_whichever_is_large(
     found = run_study(tmp_path, "outliers", change=change, family="t5", layer_share=1.0, **settings)
     [shared] = [row for row in found.content["shared"] if row["stack"] == "decoder"]
     assert (shared["dimension"], shared["norms"], shared["blocks"]) == (PLANTED, 2, 2)
+
+
+def test_a_share_at_its_limit_counts_and_every_stack_by_its_own_blocks() -> None:
+    """Four tokens. In the encoder dimensions 2, 5 and 9 are large in one, two and three of them, in
+    every block; in the decoder dimension 5 is, in one block of two."""
+    config = TypeAdapter(AnalyzeStep).validate_python(
+        {
+            **{"run": "analyze", "model": "m", "study": "outliers", "data": "d"},
+            **{"criterion": "activation_magnitude", "at": "hidden_states"},
+            **{"token_share": 0.25, "layer_share": 0.6},
+        }
+    )
+    criterion = RECOGNISERS["activation_magnitude"](config, tiny_model("t5"))
+    for place, see in criterion.watchers().items():
+        values = torch.zeros(4, 32)
+        if place.stack == "encoder":
+            values[:1, 2], values[:2, 5], values[:3, 9] = 6.0, -7.0, 100.0
+        elif place.block == 0:
+            values[:, 5] = 50.0
+        see(values)
+    found = criterion.verdicts()
+    assert {place.stack for place in found} == {"encoder", "decoder"}
+    for place, verdict in found.items():
+        assert verdict.dimensions == ([9, 5, 2] if place.stack == "encoder" else []), place
 
 
 def test_large_values_of_two_halves_are_those_of_the_whole() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 import tiny
 from attar.errors import ModelError
-from attar.models.structure.ports import insert_, inserted, use_attar_attention_
+from attar.models.structure.ports import attar_attention, insert_, inserted, use_attar_attention_
 from attar.models.structure.sites import SITE_ROWS, sites_of
 
 FAMILIES = sorted(SITE_ROWS)
@@ -51,6 +51,20 @@ def test_a_module_at_any_site_changes_the_logits_and_leaves_no_trace(family):
                 assert not torch.allclose(model(**batch).logits, before, atol=1e-5), site
             assert torch.equal(model(**batch).logits, before), site
     assert [name for name, _ in model.named_modules()] == names
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_dropout_falls_on_probabilities_in_training_alone(is_training):
+    module = nn.Module().train(is_training)
+    random = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 6, 8, generator=random)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        context, _ = attar_attention(module, q, k, v, None, scaling=0.3, dropout=0.5)
+        torch.manual_seed(5)
+        probabilities = (q @ k.transpose(2, 3) * 0.3).softmax(-1)
+        kept = nn.functional.dropout(probabilities, 0.5, training=is_training)
+    torch.testing.assert_close(context, (kept @ v).transpose(1, 2))
 
 
 def test_modules_at_sites_travel_with_a_copy():

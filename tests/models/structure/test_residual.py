@@ -47,6 +47,21 @@ def test_the_first_block_reads_the_embeddings_without_the_dimension() -> None:
     torch.testing.assert_close(seen.hidden["decoder"][1][0], block)
 
 
+@torch.no_grad()
+def test_embeddings_that_are_handed_in_stay_as_they_are() -> None:
+    """T5 hands them to its first block unchanged."""
+    model, batch = tiny.tiny_model("t5", bare=True), tiny.tiny_batch()
+    given = model.get_input_embeddings()(batch["input_ids"])
+    before = given.clone()
+    with disabled(model, {"encoder": CHOSEN}):
+        model(
+            inputs_embeds=given,
+            attention_mask=batch["attention_mask"],
+            decoder_input_ids=batch["input_ids"],
+        )
+    assert torch.equal(given, before)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_nothing_disabled_is_bit_identical_and_so_is_the_model_afterwards(family: str) -> None:
