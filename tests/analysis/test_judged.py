@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,14 +10,30 @@ from typing import Any
 import pytest
 import torch
 
+from attar.analysis.studies.clipping import _Clip, _Peaks
+from attar.data.tokenize import TextEncoder
 from attar.errors import UsageError
-from simulated import run_quantize
+from attar.models.load import load_model
+from attar.quantization.calibration.calibrate import to_tensors
+from simulated import run_quantize, write_float_model, write_texts
 from studied import run_study
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("judged")
+    """A model whose answers differ from row to row, so that what is done to it changes scores."""
+    root = tmp_path_factory.mktemp("judged")
+    folder, texts = write_float_model(root / "float"), write_texts(root / "texts")
+    loaded = load_model(folder)
+    assert loaded.task is not None
+    lines = (texts / "validation.jsonl").read_text().splitlines()
+    encoder = TextEncoder.from_folder(folder, 32, loaded.task.input_names)
+    encoded = encoder.encode([(json.loads(line)["text"],) for line in lines])
+    with torch.no_grad():
+        logits = loaded.model(**to_tensors(encoded.batch(range(len(lines))))).logits
+        loaded.model.classifier.bias.sub_(logits.mean(0))  # random weights prefer one class
+    loaded.model.save_pretrained(folder)
+    return root
 
 
 def accuracy(folder: Path, root: Path) -> float:
@@ -47,6 +64,8 @@ def test_nothing_quantized_is_float_and_everything_is_the_quantize_step(root: Pa
     for row in found.rows:
         assert row["recovered"] == row["left_in_float"] - found.facts["quantized"]
         assert row["lost"] == found.facts["float"] - row["alone_quantized"]
+    assert any(row["recovered"] for row in found.rows)
+    assert any(row["lost"] for row in found.rows)
 
 
 def test_left_out_kinds_are_in_float_and_a_kind_alone_is_the_only_one_in_bits(root: Path) -> None:
@@ -92,8 +111,14 @@ def test_nothing_is_clipped_at_the_largest_value_and_ever_more_below_it(root: Pa
         for row in rows:
             clipped = sum(row["clipped"]) / len(row["clipped"])
             assert clipped == pytest.approx(1 - row["tokens_whole"], abs=0.01)
+            assert row["change"] == row["value"] - found.facts["float"]
+    assert any(row["change"] for row in found.rows)
     with pytest.raises(UsageError, match=r"'cross_probs', and the model has no such site"):
         run_study(root, "clipping", kinds=["cross_probs"])
+
+
+def test_a_clipped_tensor_is_cut_on_both_sides() -> None:
+    assert _Clip(1.5)(torch.tensor([-3.0, -1.0, 0.5, 3.0])).tolist() == [-1.5, -1.0, 0.5, 1.5]
 
 
 def test_sites_outside_the_blocks_go_by_their_kind(root: Path) -> None:
@@ -104,8 +129,6 @@ def test_sites_outside_the_blocks_go_by_their_kind(root: Path) -> None:
 def test_a_kind_of_more_values_than_torch_sorts_is_clipped_too(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attar.analysis.studies.clipping import _Peaks
-
     many = torch.arange(2**23 + 1) / 2**23  # of each of two blocks: beyond 2^24
     monkeypatch.setattr(_Peaks, "values", many)
     [row] = run_study(root, "clipping", kinds=["attention_probs"], shares=[0.5]).rows

@@ -41,6 +41,20 @@ def test_the_lowered_model_computes_what_the_simulated_one_does(
         assert torch.equal(lowered(**inputs), simulated(**inputs).logits)
 
 
+def test_everything_is_given_to_a_runtime_but_the_products_of_attention(
+    deployments: Deployments,
+) -> None:
+    given: list[str] = []
+
+    def record(site: SiteQParams) -> torch.nn.Module:
+        given.append(site.kind)
+        return ByteQuantizer(site)
+
+    lower(deployments.int8() / "model", _integer_weight, record, factor_behind_sum_)
+    block = ["context", "mha_norm", "gelu", "ffn_norm"]
+    assert given == ["embedding", *block, *block[:-1], "pooler_input", "classifier_input"]
+
+
 def test_the_additive_mask_is_the_librarys_own(deployments: Deployments) -> None:
     model = load_model(deployments.float() / "model", attention="eager").model
     inputs = example_inputs(INPUTS)
