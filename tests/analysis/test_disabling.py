@@ -17,9 +17,11 @@ from attar.analysis.config import DisablingStep
 from attar.analysis.judges.choice import ChoiceJudge
 from attar.analysis.judges.open import open_judge
 from attar.analysis.run import analyze
+from attar.analysis.studies import disabling as module
 from attar.analysis.studies.disabling import choose, stream_means
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, NonFiniteError, UsageError
+from attar.models.structure.residual import disabled
 from attar.models.task import Task
 from attar.progress import Progress
 from attar.step import StepContext
@@ -139,6 +141,31 @@ def test_more_dimensions_than_are_found_is_said(root: Path) -> None:
     chosen = choose(one, open_judge(one, context), context)
     assert len(chosen.outliers["encoder"]) == 1
     assert [len(other["encoder"]) for other in chosen.others] == [1] * one.null_seeds
+
+
+def test_an_outlier_that_is_left_alone_is_none_of_the_others_either(root: Path) -> None:
+    config, context = disabling_step(count=1, null_seeds=200), context_below(root)
+    chosen = choose(config, open_judge(config, context), context)
+    drawn = {dimension for other in chosen.others for dimension in other["encoder"]}
+    assert drawn == set(range(32)) - set(PLANTED)
+
+
+def test_a_dimension_is_set_to_zero_or_to_its_own_means(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def noted(model: Any, dimensions: Any, values: Any = None) -> Any:
+        given.append(values)
+        return disabled(model, dimensions, values)
+
+    monkeypatch.setattr(module, "disabled", noted)
+    run_study(root, "disabling", **SMALL)
+    means = stream_means(open_judge(disabling_step(), context_below(root)).subject)
+    half = len(given) // 2
+    assert given[:half] == [None] * half
+    for values in given[half:]:
+        torch.testing.assert_close(values["encoder"], means["encoder"])
 
 
 def disabling_step(**settings: Any) -> DisablingStep:

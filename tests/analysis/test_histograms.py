@@ -10,11 +10,15 @@ import pytest
 import torch
 
 import simulated
+from attar.analysis.config import HistogramsStep
+from attar.analysis.outlying.hidden import HiddenState
 from attar.analysis.outlying.norms import norms_of
-from attar.analysis.studies.histograms import ANSWER, QUESTION
+from attar.analysis.studies.histograms import ANSWER, QUESTION, _row, _watched
+from attar.analysis.subject import encoder_of
 from attar.errors import ModelError
 from attar.models.load import load_model
-from studied import layer_norms, run_study
+from attar.numerics.magnitudes import Magnitudes
+from studied import context_below, layer_norms, run_study
 
 HIDDEN = 32
 PLANTED = 7
@@ -97,6 +101,25 @@ def test_without_data_a_question_is_read_and_a_decoder_reads_its_answer(
         family, {"encoder", "decoder"}
     )
     assert ANSWER in QUESTION
+
+
+def test_a_decoder_reads_the_answer_behind_its_start_token(tmp_path: Path) -> None:
+    loaded = load_model(simulated.write_float_model(tmp_path / "float", "t5"))
+    config = HistogramsStep.model_validate({"model": "teacher", "data": None})
+    (batch,) = _watched(config, loaded, context_below(tmp_path)).batches
+    answer = encoder_of(loaded).encode([(ANSWER,)]).batch([0])["input_ids"][0].tolist()
+    wanted = [loaded.model.config.decoder_start_token_id, *answer[:-1]]
+    assert batch["decoder_input_ids"].tolist() == [wanted]
+    assert wanted[1] != answer[1]
+
+
+def test_the_figures_of_a_row_are_the_median_the_999th_in_1000_and_the_largest() -> None:
+    seen = Magnitudes()
+    seen.see(torch.logspace(-10, 10, 20001, base=2.0)[None])
+    row = _row(HiddenState("hidden_states.1", "block", 0, "encoder", 1), seen)
+    assert row["median"] == pytest.approx(1.0, rel=0.03)
+    assert row["p999"] == pytest.approx(2 ** (10 - 20 / 1000), rel=0.03)
+    assert row["largest"] == 1024.0
 
 
 def test_the_gamma_table_is_that_of_the_weights(tmp_path: Path) -> None:

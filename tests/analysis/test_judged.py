@@ -117,6 +117,13 @@ def test_nothing_is_clipped_at_the_largest_value_and_ever_more_below_it(root: Pa
         run_study(root, "clipping", kinds=["cross_probs"])
 
 
+def test_the_peak_of_a_token_is_its_largest_value_of_either_sign() -> None:
+    peaks = _Peaks()
+    peaks.see(torch.tensor([[-5.0, 1.0], [2.0, 3.0]]))
+    peaks.see(torch.tensor([[0.0, -0.5]]))
+    assert peaks.values.tolist() == [5.0, 3.0, 0.5]
+
+
 def test_a_clipped_tensor_is_cut_on_both_sides() -> None:
     assert _Clip(1.5)(torch.tensor([-3.0, -1.0, 0.5, 3.0])).tolist() == [-1.5, -1.0, 0.5, 1.5]
 

@@ -14,6 +14,7 @@ from attar.analysis.config import AnalyzeStep, Criterion
 from attar.analysis.outlying.criteria import CRITERIA as RECOGNISERS
 from attar.analysis.outlying.criteria import LargeValues, by_deviation, standardised
 from attar.analysis.outlying.norms import norms_of
+from attar.analysis.studies.outlier_tokens import _Magnitudes
 from attar.errors import ModelError
 from studied import layer_norms, run_study, vocabulary_for
 from tiny import tiny_model
@@ -225,6 +226,13 @@ def test_the_word_that_carries_a_planted_dimension_is_found(tmp_path: Path) -> N
     ranks = Counter(row["frequency_rank"] for row in found.rows if row["token"] == "file")
     assert len(ranks) == 1
     assert found.rows[0]["dimension"] == "any"
+
+
+def test_a_token_is_large_on_either_side_of_zero() -> None:
+    seen = _Magnitudes([1])
+    seen.see(torch.tensor([[4.0, -9.0, 1.0], [-7.0, 2.0, 3.0]]))
+    assert seen.of(1).tolist() == [9.0, 2.0]
+    assert seen.of("any").tolist() == [9.0, 7.0]
 
 
 def test_shares_of_carriers_and_of_tokens_are_shares(tmp_path: Path) -> None:

@@ -55,6 +55,15 @@ def test_with_probability_0_every_copy_is_its_source(folder: Path, reader: WordR
     assert (made.replaced, made.questions, made.forwards) == (0, 0, 0)
 
 
+def test_every_candidate_may_stand_for_a_replaced_word() -> None:
+    """Whether a word changes and what it becomes are two draws."""
+    choice = choose(SEED, 3, 0, 200, 10, 0.4, 5)
+    taken = np.bincount(choice.candidate[choice.is_replaced], minlength=5)
+    assert len(taken) == 5
+    assert taken.min() > 0.7 * taken.mean()
+    assert choice.is_replaced.mean() == pytest.approx(0.4, abs=0.05)
+
+
 @pytest.mark.parametrize("batch_tokens", [8, 64, 4096])
 def test_batched_copies_are_those_of_one_forward_a_word(
     folder: Path, reader: WordReader, batch_tokens: int

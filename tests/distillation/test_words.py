@@ -51,6 +51,8 @@ def test_a_word_is_its_letters_whatever_the_tokenizer_counts_to_it(
     assert [text[w.begin : w.end] for w in read.words] == ["film", "is", "good"]
     assert [w.after_space for w in read.words] == [False, True, True]
     assert read.with_words({0: "a", 2: "x"}) == "a is  x"
+    [read] = reader.read(["film (good"])
+    assert [w.after_space for w in read.words] == [False, False]
 
 
 def test_which_tokens_are_words_depends_on_the_space_before_them(tmp_path: Path) -> None:
