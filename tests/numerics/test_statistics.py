@@ -11,6 +11,7 @@ from attar.numerics.statistics import (
     Difference,
     bootstrap,
     bootstrap_interval,
+    most_unseen,
     paired_bootstrap,
     resample_counts,
     spread,
@@ -241,3 +242,17 @@ def test_spread_is_that_of_a_sample_and_a_single_run_has_none() -> None:
 def test_ten_thousand_rows_need_memory_for_a_chunk_only() -> None:
     largest = max(counts.size for counts in resample_counts(10_000, 2000, seed=0))
     assert largest <= 2**20
+
+
+def test_unless_asked_otherwise_two_thousand_resamples_are_drawn() -> None:
+    """Fewer leave more of the interval's ends to chance than a report should."""
+    found = bootstrap("accuracy", {"a": np.ones(5)}, np.ones(5))["a"]
+    assert found.resampled.shape == (2000,)
+
+
+@pytest.mark.parametrize("rows", [1, 30, 120, 5000])
+def test_what_no_row_shows_is_bounded_as_by_clopper_and_pearson(rows: int) -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    exact = scipy.binomtest(0, rows, alternative="less").proportion_ci(0.95, method="exact")
+    assert most_unseen(rows) == pytest.approx(exact.high, rel=1e-9)
+    assert most_unseen(rows) <= 3 / rows  # the rule of three
