@@ -40,6 +40,7 @@ PAGES = (
     "docs/guides/recipes.md",
     "docs/guides/distillation.md",
     "docs/guides/quantization.md",
+    "docs/guides/data.md",
 )
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)]+)\)")

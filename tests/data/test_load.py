@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from attar.data.config import DataConfig, FilesData
-from attar.data.load import SOURCES, load_data
+from attar.data.load import SOURCES, data_of, load_data
+from attar.progress import Progress
+from attar.step import StepContext
 
 
 @pytest.fixture
@@ -74,3 +76,32 @@ def test_a_source_imports_only_its_own_libraries() -> None:
     child = [sys.executable, "-c", CHECK_IMPORTS]
     found = subprocess.run(child, capture_output=True, text=True, check=True).stdout
     assert found == "\n\n\n"
+
+
+def test_a_step_says_what_its_data_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of what judges as a warning, which --quiet does not silence; of train as a line."""
+    (tmp_path / "d").mkdir()
+    for split, strange in (("train", ","), ("validation", ",neutral")):
+        lines = [f"t {i},{('neg', 'pos')[i % 2]}" for i in range(400)]
+        rows = ["text,label", *lines, *[f"film{strange}"] * 3]
+        (tmp_path / "d" / f"{split}.csv").write_text("\n".join(rows))
+    for quiet in (True, False):
+        context = StepContext(
+            name="scores",
+            folder=tmp_path,
+            scratch=tmp_path,
+            inputs={},
+            data={"d": FilesData(path="d")},
+            recipe_folder=tmp_path,
+            progress=Progress(quiet=quiet),
+        )
+        data_of(context, "d")
+        said = capsys.readouterr().err
+        judged = "data 'd', split 'validation': set aside 3 × unknown label 'neutral'"
+        assert f"warning: scores: {judged}" in said
+        train = "  scores: data 'd', split 'train': set aside 3 × empty label"
+        assert (train in said) == (not quiet)
+    data_of(context, "d", is_said=True)
+    assert capsys.readouterr().err == ""

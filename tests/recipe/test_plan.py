@@ -306,3 +306,13 @@ def test_classes_as_words_are_planned_under_a_language_head(tmp_path: Path) -> N
     assert steps["writer"].num_params == cost_of(made).num_params
     logits = 48 * 4 * config["vocab_size"] * 4  # type: ignore[operator]  # rows · tokens of a word
     assert steps["answers"].disk_mib * 2**20 == logits
+
+
+def test_a_plan_says_which_rows_its_data_leaves_out(tmp_path: Path) -> None:
+    recipe = write(tmp_path)
+    with (tmp_path / "films" / "validation.jsonl").open("a") as stream:
+        stream.write('{"text": "a film", "label": "neutral"}\n')
+    plan = planned(recipe, "data.films.max_set_aside=0.1")
+    note = "data 'films', split 'validation': set aside 1 × unknown label 'neutral'"
+    assert plan.as_json()["notes"] == [note]
+    assert plan.text().endswith(f"note: {note}")
