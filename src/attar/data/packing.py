@@ -36,14 +36,12 @@ class TokenBlocks:
 
 
 def document_tokenizer(model_folder: Path) -> tuple[Tokenizer, int]:
-    """A folder's tokenizer as running text needs it, never cutting or padding; and its end token.
+    """A folder's tokenizer, which neither cuts nor pads; and its end token.
 
     Raises:
         ModelError: the tokenizer is missing or damaged, or has no end token.
     """
     tokenizer = open_tokenizer(model_folder)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     end = special_token_id(model_folder, tokenizer, "eos_token")
     if end is None:
         raise ModelError(
