@@ -16,9 +16,11 @@ from attar.errors import DataError, ModelError
 DOCUMENTS = [("the file is good",), ("a bad film", "to read"), ("é",)]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(params=["trained", "exported"])
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A tokenizer whose file cuts texts at 2 tokens and pads them to 6, as a file may."""
+    if request.param == "exported":
+        (tmp_path / "deploy.json").write_text("{}")
     tiny.write_tokenizer(tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "[SEP]"}))

@@ -42,6 +42,8 @@ def document_tokenizer(model_folder: Path) -> tuple[Tokenizer, int]:
         ModelError: the tokenizer is missing or damaged, or has no end token.
     """
     tokenizer = open_tokenizer(model_folder)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()  # an exported folder's file has the limit that its texts are cut at
     end = special_token_id(model_folder, tokenizer, "eos_token")
     if end is None:
         raise ModelError(
