@@ -108,10 +108,13 @@ def test_the_example_has_padding_and_no_two_sizes_alike() -> None:
 
 def test_a_decoder_is_refused(tmp_path: Path) -> None:
     model = tiny.tiny_model("gpt2")
+    names = ("a", "b", "c")
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: i for i, name in enumerate(names)}
     model.save_pretrained(tmp_path)
     Task(
         objective="classification",
-        label_names=("a", "b", "c"),
+        label_names=names,
         max_length=16,
         input_names=INPUTS[:2],
     ).write(tmp_path)
