@@ -38,7 +38,7 @@ def test_importance_is_activation_times_weight_over_real_tokens(family: str) -> 
     a = seen_by(model, block.ffn.down.fqn, batch)
     for j in (0, 20, 47):
         expected = a[:, j].abs().mean() * block.ffn.down.weight[:, j].double().norm()
-        assert float(found.neurons[block.ffn.fqn][j]) == pytest.approx(float(expected), rel=1e-6)
+        assert float(found.neurons[block.ffn.fqn][j]) == pytest.approx(float(expected), rel=1e-12)
     c = seen_by(model, block.attention.out.fqn, batch)
     size = block.attention.head_size
     for h in range(4):
@@ -46,7 +46,7 @@ def test_importance_is_activation_times_weight_over_real_tokens(family: str) -> 
         out = block.attention.out.weight[:, its].double().norm()
         expected = c[:, its].norm(dim=1).mean() * out
         head = float(found.heads[block.attention.fqn][h])
-        assert head == pytest.approx(float(expected), rel=1e-6)
+        assert head == pytest.approx(float(expected), rel=1e-12)
 
 
 def rows_of(module: Any) -> torch.Tensor:

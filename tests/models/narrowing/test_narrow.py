@@ -18,7 +18,7 @@ from attar.models.narrowing.narrow import narrowed
 from attar.models.narrowing.parts import parts_of
 from attar.models.structure.anatomy import anatomy_of
 
-EXACT = {"rtol": 1e-9, "atol": 1e-9}
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
 """The same float64 sums with zeros left out."""
 FREE = ("t5", "t5_gated", "llama", "qwen2")
 """Families whose config says the size of a head."""
