@@ -191,11 +191,11 @@ def require_unchanged(before: Saved, engine: Engine) -> None:
         for name in engine.order
         if name in differing
     }
-    listed = "".join(f"\n  - {name}: {'; '.join(what)}" for name, what in found.items() if what)
     raise UsageError(
-        f"{engine.folder}: not what this run began with:{listed}\nnothing was changed; put it back "
-        f"and resume, or start {', '.join(found)} anew with: "
-        f"attar resume {shlex.quote(str(engine.folder))} --accept-changes"
+        f"{engine.folder}: this is not what the run began with, and nothing was changed; put it "
+        f"back and resume, or start {', '.join(found)} anew with: "
+        f"attar resume {shlex.quote(str(engine.folder))} --accept-changes",
+        [f"  - {name}: {'; '.join(what)}" for name, what in found.items() if what],
     )
 
 

@@ -31,11 +31,11 @@ def require_memory(
     elsewhere = {"train"} if torch is not None and torch.cuda.is_available() else set[str]()
     steps = [s for s in plan.steps if s.name in names and s.run not in elsewhere]
     if short := [step for step in steps if step.least_mib > usable]:
-        listed = "".join(f"\n  - {_needed(step)}" for step in short)
         raise ResourceError(
-            f"memory is short before anything runs: {usable:,.0f} MiB are available{listed}\n"
-            "lower max_length or batch_size, or take a smaller model (keep_blocks, hidden_size, or "
-            "another one); free memory by closing other programs; or run where there is more"
+            f"memory is short before anything runs: {usable:,.0f} MiB are available; lower "
+            "max_length or batch_size, or take a smaller model (keep_blocks, hidden_size, or "
+            "another one); free memory by closing other programs; or run where there is more",
+            [f"  - {_needed(step)}" for step in short],
         )
     for step in steps:
         if step.memory_mib > usable:
