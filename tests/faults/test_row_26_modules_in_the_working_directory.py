@@ -74,8 +74,7 @@ def test_the_snippet_started_as_it_says_imports_nothing_from_its_folder(
 ) -> None:
     for form in ("onnxruntime", "openvino"):
         folder, _ = deployments.export("int8", form)
-        lines = (folder / "predict.py").read_text()
-        assert 'python -P predict.py "' in lines.splitlines()[0]
+        assert 'python -P predict.py "' in (folder / "predict.py").read_text()
         for file in folder.iterdir():
             (strangers_folder / file.name).write_bytes(file.read_bytes())
         asked = [sys.executable, "-P", "predict.py", "open a file"]
