@@ -122,7 +122,7 @@ def test_openvino_compiles_for_few_shapes_and_no_answer_changes(
         return infer(inputs, rows)
 
     monkeypatch.setattr(runtime, "_infer", noted)
-    asked = texts_of_all_lengths(600)
+    asked = sorted(texts_of_all_lengths(600), key=len)
     for start in range(0, 600, 12):
         model.predict(asked[start : start + start % 31 + 1])
     assert len(shapes) <= 18  # 1, 2, 4 … 32 rows of 16, 32 or 48 tokens

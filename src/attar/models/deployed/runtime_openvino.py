@@ -64,9 +64,10 @@ def cpu_settings(threads: int) -> dict[str, Any]:
 class OpenVinoRuntime:
     """A compiled OpenVINO model; `compiled` shows what really runs.
 
-    An infer request belongs to one caller at a time, and its results are views of its memory. One
-    request behind a lock serves all threads: with one stream (which gives a single caller all the
-    cores) requests of a pool would wait for each other as well, each with memory of its own.
+    An infer request belongs to one caller at a time: a second one meets an error, or reads the
+    first one's results. One request behind a lock serves all threads: with one stream (which gives
+    a single caller all the cores) requests of a pool would wait for each other as well, each with
+    memory of its own.
     """
 
     def __init__(self, file: Path, threads: int) -> None:
