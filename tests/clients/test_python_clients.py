@@ -83,14 +83,16 @@ def test_a_cross_encoder_of_sentence_transformers_opens_the_float_folder(
 ) -> None:
     from sentence_transformers import CrossEncoder
 
-    import attar
+    from attar.data.tokenize import TextEncoder
+    from attar.models.forms import open_form
 
-    pairs = [("good movie", "a bad file"), ("how do i sort a list", "read " * 20)]
-    model = CrossEncoder(str(deployments.float() / "model"), device="cpu", local_files_only=True)
+    pairs = [("good movie", "a bad file"), ("how do i sort a list", "read " * 60)]
+    form = open_form(deployments.float(), 1)
+    model = CrossEncoder(str(form.folder), device="cpu", local_files_only=True)
     found = model.predict(pairs, apply_softmax=True)
-    deployed = attar.load(deployments.export("float", "onnxruntime")[0], threads=1)
-    expected = [list(answer.scores.values()) for answer in deployed.predict(pairs)]
-    assert found.tolist() == [pytest.approx(row, abs=ROUNDING) for row in expected]
+    encoder = TextEncoder.from_folder(form.folder, form.task.max_length, form.task.input_names)
+    expected = softmax(form.logits(encoder.encode(pairs).batch([0, 1])))
+    assert found.tolist() == [pytest.approx(row, abs=ROUNDING) for row in expected.tolist()]
 
 
 def test_sentence_transformers_reads_the_body_of_a_float_folder_to_the_same_length(
