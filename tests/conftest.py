@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Shapes in the signatures of pure tensor functions are checked under pytest only.
 install_import_hook("attar.losses", "beartype.beartype")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """The same random numbers for a test, and for the fixtures it is the first to ask for, whatever
+    ran before it."""
+    random.seed(0)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -36,8 +36,7 @@ class ModelFamilies:
             self._types[word] = None  # where the steps go in a circle
             model = self._steps[word].get("model")
             written = table_of(table_of(model).get("config")).get("model_type")
-            source = model.get("from", "") if isinstance(model, Mapping) else model
-            word = str(source)
+            word = str(table_of(model).get("from", "") if isinstance(model, Mapping) else model)
         if isinstance(written, str):
             found = written
         else:
