@@ -59,8 +59,6 @@ def rows_of(lines: Sequence[str], num_texts: int | None) -> list[str | tuple[str
     Raises:
         UsageError: a pair without its one tab; or a tab, and the folder does not say what it reads.
     """
-    if num_texts == 1:
-        return list(lines)
     rows: list[str | tuple[str, str]] = []
     for number, line in enumerate(lines, start=1):
         parts = line.split("\t")
