@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attar import cores
+from attar import control_groups, cores
 
 
 def test_cores_are_those_this_process_may_use() -> None:
@@ -36,7 +36,7 @@ def system(
     for name, content in written.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content + "\n")
-    monkeypatch.setattr(cores, "SYSTEM", folder)
+    monkeypatch.setattr(control_groups, "SYSTEM", folder)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
 
 
@@ -104,5 +104,5 @@ def test_odd_files_of_the_kernel_limit_nothing(
 ) -> None:
     system(tmp_path, monkeypatch, odd, odd, {})
     assert cores.usable_cores() == 8
-    monkeypatch.setattr(cores, "SYSTEM", tmp_path / "none")  # no Linux
+    monkeypatch.setattr(control_groups, "SYSTEM", tmp_path / "none")  # no Linux
     assert cores.usable_cores() == 8

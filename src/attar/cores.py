@@ -1,11 +1,7 @@
 """How many cores this process may use, which in a container are fewer than the machine has.
 
-Two limits count: the CPU affinity, and the quotas of Linux' control groups, of both versions. A
-quota may be set on the process's own group or on any group above it, and the smallest one holds.
-More threads than that wait for each other.
-
-    /proc/self/cgroup      the group's path in each hierarchy    0::/jobs/42    4:cpu,cpuacct:/jobs
-    /proc/self/mountinfo   where the hierarchies lie, and which group a mount shows as its root
+Two limits count: the CPU affinity, and the quotas of control groups (`attar.control_groups`). More
+threads than that wait for each other.
 """
 
 from __future__ import annotations
@@ -15,8 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-SYSTEM = Path("/")
-"""What `/proc` and the mounts are looked up in; a test passes a folder of its own."""
+from attar.control_groups import control_groups, kernel_lines
 
 
 def usable_cores() -> int:
@@ -27,60 +22,18 @@ def usable_cores() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """Cores that each limited group allows: the process's own ones and all above them."""
-    groups = _groups()
-    for kind, root, mount in _mounts():
-        path = groups.get(kind)
-        if path is None:
-            continue
-        # a mount inside a container shows the container's group as its root
-        below = Path(path).relative_to(root) if Path(path).is_relative_to(root) else Path()
-        for group in (below, *below.parents):
-            if ".." not in group.parts:
-                yield from _quota_of(SYSTEM / mount.lstrip("/") / group, kind)
+    """Cores that each limited group allows."""
+    for group, is_version_2 in control_groups("cpu"):
+        yield from _quota_of(group, is_version_2)
 
 
-def _groups() -> dict[str, str]:
-    """Hierarchy, "cpu" in version 1 and "cgroup2" in version 2 → the path of this process's
-    group."""
-    found: dict[str, str] = {}
-    for line in _lines(SYSTEM / "proc/self/cgroup"):
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if "cpu" in controllers.split(","):
-            found["cpu"] = path
-        elif not controllers and path:
-            found["cgroup2"] = path
-    return found
-
-
-def _mounts() -> Iterator[tuple[str, str, str]]:
-    """Hierarchy, the group that the mount shows as its root, and the place of the mount."""
-    for line in _lines(SYSTEM / "proc/self/mountinfo"):
-        mount, _, filesystem = line.partition(" - ")
-        fields, about = mount.split(), filesystem.split()
-        if len(fields) < 5 or len(about) < 3:
-            continue
-        if about[0] == "cgroup2":
-            yield "cgroup2", fields[3], fields[4]
-        elif about[0] == "cgroup" and "cpu" in about[2].split(","):
-            yield "cpu", fields[3], fields[4]
-
-
-def _quota_of(group: Path, kind: str) -> Iterator[float]:
+def _quota_of(group: Path, is_version_2: bool) -> Iterator[float]:
     """Cores that one group allows; nothing where it has no limit.
 
     Version 2 has "<microseconds> <period>" or "max <period>" in one file, version 1 has two files,
     and −1 for no limit.
     """
-    names = ("cpu.max",) if kind == "cgroup2" else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-    words = " ".join(line for name in names for line in _lines(group / name)).split()
+    names = ("cpu.max",) if is_version_2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    words = " ".join(line for name in names for line in kernel_lines(group / name)).split()
     if len(words) == 2 and all(word.isdecimal() for word in words) and int(words[1]):
         yield int(words[0]) / int(words[1])
-
-
-def _lines(file: Path) -> list[str]:
-    """Of a file of the kernel; none where there is no such file, or it may not be read."""
-    try:
-        return file.read_text(errors="replace").splitlines()
-    except OSError:
-        return []

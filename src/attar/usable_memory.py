@@ -1,17 +1,24 @@
 """How much memory this process may use, which in a container is less than the machine has.
 
-Three limits are honoured: what the system can give without swapping, the control group's
-(version 2), and the limit on this process's address space (`ulimit -v`). Left out: the memory of an
-accelerator.
+Three limits are honoured: what the system can give without swapping, those of the control groups,
+and the limit on this process's address space (`ulimit -v`). Left out: the memory of an accelerator.
 """
 
 from __future__ import annotations
 
 import resource
-from pathlib import Path
+from collections.abc import Iterator
+
+from attar.control_groups import control_groups, kernel_lines
 
 MIB = 2**20
-CONTROL_GROUP = Path("/sys/fs/cgroup")
+LIMIT_AND_USE = {
+    True: ("memory.max", "memory.current"),
+    False: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
+"""Is a control group of version 2 → its files."""
+CACHED_FILES = ("inactive_file", "active_file")
+"""Of `memory.stat`: part of the use, and given up as soon as a process wants the memory."""
 
 
 def usable_memory_mib() -> float:
@@ -19,17 +26,22 @@ def usable_memory_mib() -> float:
     import psutil
 
     own = psutil.Process().memory_info()
-    free = [psutil.virtual_memory().available]
-    group = [_number(CONTROL_GROUP / f"memory.{name}") for name in ("max", "current")]
-    if group[0] is not None and group[1] is not None:
-        free.append(max(0, group[0] - group[1]))
+    free = [psutil.virtual_memory().available, *_free_of_groups()]
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         free.append(max(0, limit - own.vms))
     return (own.rss + min(free)) / MIB
 
 
-def _number(file: Path) -> int | None:
-    """The number in a file; None when there is no such file, or it says "max"."""
-    text = file.read_text().strip() if file.is_file() else ""
-    return int(text) if text.isdecimal() else None
+def _free_of_groups() -> Iterator[int]:
+    """Bytes that each control group with a limit still allows."""
+    for group, is_version_2 in control_groups("memory"):
+        words = [" ".join(kernel_lines(group / name)) for name in LIMIT_AND_USE[is_version_2]]
+        if not all(word.isdecimal() for word in words):  # no such file, or "max"
+            continue
+        limit, used = map(int, words)
+        before = "" if is_version_2 else "total_"
+        names = {before + name for name in CACHED_FILES}
+        fields = [line.split() for line in kernel_lines(group / "memory.stat")]
+        cached = sum(int(field[1]) for field in fields if field[0] in names)
+        yield max(0, limit - used + cached)

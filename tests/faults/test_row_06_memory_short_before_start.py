@@ -9,22 +9,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 import tiny_recipe
-from attar import usable_memory
+from attar import control_groups
 from attar.errors import ResourceError
 from attar.progress import Progress
 from attar.recipe.plan_table import Plan, StepPlan
 from attar.recipe.running.available_memory import require_memory
-from attar.usable_memory import usable_memory_mib
+from attar.usable_memory import MIB, usable_memory_mib
 
 SHAPE = {
     **{"model_type": "bert", "vocab_size": 100, "hidden_size": 8192, "num_hidden_layers": 48},
     **{"num_attention_heads": 64, "intermediate_size": 32768, "max_position_embeddings": 64},
 }
 """39 thousand million parameters: no test machine trains them. Planned without their weights."""
-STEP = StepPlan("teacher", "train", 10, 0, 1000.0, 1.0, 1.0, micro_batch_size=8, text_mib=100.0)
+STEP = StepPlan(
+    *("teacher", "train", 10, 0, 1000.0, 1.0, 1.0),
+    **{"texts_at_once": 8, "text_mib": 100.0, "lowered_by": "micro_batch_size"},
+)
 """1,000 MiB with eight texts at a time, 300 with one."""
 
 
@@ -45,7 +49,7 @@ def test_a_model_that_no_machine_trains_is_refused_by_plan_and_run(tmp_path: Pat
         assert done.returncode == 4, done.stderr
         assert "memory is short before anything runs: " in done.stderr
         assert "step 'teacher' (train) needs about 59" in done.stderr
-        assert "MiB even with micro_batch_size = 1" in done.stderr
+        assert "MiB even with one text at a time" in done.stderr
         for remedy in ("lower max_length", "take a smaller model", "free memory"):
             assert remedy in done.stderr
     assert not (tmp_path / "runs" / "tiny" / "teacher").exists()
@@ -56,7 +60,7 @@ def test_a_step_is_refused_only_when_one_text_at_a_time_does_not_fit() -> None:
     with pytest.raises(ResourceError, match=r"299 MiB are available") as caught:
         refused(299)
     assert caught.value.exit_code == 4
-    assert "step 'teacher' (train) needs about 300 MiB even with micro_batch_size = 1" in str(
+    assert "step 'teacher' (train) needs about 300 MiB even with one text at a time" in str(
         caught.value
     )
     for usable, size in ((300, 1), (999, 7), (500, 2)):
@@ -74,18 +78,69 @@ def test_every_step_that_is_too_large_is_named_and_only_those_that_will_run() ->
     assert "'deploy'" not in refused(500, STEP, whole)
 
 
-def test_the_control_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usable_memory, "CONTROL_GROUP", tmp_path)
-    free = usable_memory_mib()
-    (tmp_path / "memory.current").write_text("3145728\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert usable_memory_mib() > 100
-    (tmp_path / "memory.max").write_text(f"{3145728 + 7 * 2**20}\n")
-    import psutil
+def test_a_setting_is_named_only_where_it_changes_no_result() -> None:
+    quantized = StepPlan(
+        *("small", "quantize", 10, 0, 1000.0, 1.0, 1.0), texts_at_once=8, text_mib=100.0
+    )
+    said = refused(500, quantized, names=("small",))
+    assert "lower its batch_size or max_length" in said and "--set" not in said
 
-    own = psutil.Process().memory_info().rss / 2**20
-    assert usable_memory_mib() == pytest.approx(own + 7, abs=5)
-    assert free > usable_memory_mib()
+
+def group_of(folder: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, int | str]) -> None:
+    """A machine that has this process in the group /jobs, of version 2 or 1 by its files' names."""
+    kinds = ("0::/jobs", "cgroup2 cgroup2 rw"), ("4:memory:/jobs", "cgroup cgroup rw,memory")
+    line, mount = kinds["memory.limit_in_bytes" in files]
+    written = {
+        "proc/self/cgroup": line,
+        "proc/self/mountinfo": f"30 23 0:26 / /groups rw - {mount}",
+    }
+    written |= {f"groups/jobs/{name}": str(content) for name, content in files.items()}
+    for name, content in written.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content + "\n")
+    monkeypatch.setattr(control_groups, "SYSTEM", folder)
+
+
+USED = 300 * MIB
+
+
+@pytest.mark.parametrize(
+    ("files", "free_mib"),
+    [
+        ({"memory.max": USED + 7 * MIB, "memory.current": USED}, 7),
+        ({"memory.max": USED - MIB, "memory.current": USED}, 0),
+        (
+            {
+                "memory.max": USED,
+                "memory.current": USED,
+                "memory.stat": f"anon 1\ninactive_file {5 * MIB}\nactive_file {4 * MIB}",
+            },
+            9,
+        ),
+        (
+            {
+                "memory.limit_in_bytes": USED + MIB,
+                "memory.usage_in_bytes": USED,
+                "memory.stat": f"inactive_file 7\ntotal_inactive_file {5 * MIB}",
+            },
+            6,
+        ),
+    ],
+    ids=["limit", "beyond", "cached-files", "version-1"],
+)
+def test_a_control_group_counts_without_the_files_it_caches(
+    files: dict[str, int | str], free_mib: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group_of(tmp_path, monkeypatch, files)
+    own = psutil.Process().memory_info().rss / MIB
+    assert usable_memory_mib() == pytest.approx(own + free_mib, abs=1)
+
+
+def test_a_control_group_without_a_limit_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group_of(tmp_path, monkeypatch, {"memory.max": "max", "memory.current": USED})
+    assert usable_memory_mib() > 100
 
 
 LIMITED = """

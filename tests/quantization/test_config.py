@@ -45,6 +45,8 @@ def test_what_would_be_ignored_is_refused(settings: dict[str, Any], said: str) -
         {"method": "smoothquant", "smoothquant_alpha": 0.7},
         {"method": "percentile", "transform": "smoothquant", "smoothquant_alpha": 0.7},
         {"method": "auto", "refine": False},
+        # as the run folders of a version with auto's former learning have it
+        {"method": "auto", "refine": False, "learning_rate": 0.003, "epochs": 6},
         {"method": "lsq_plus", "weights": "nearest"},
     ],
 )

@@ -208,6 +208,10 @@ class OsPlusStep(QuantizeSettings):
     method: Literal["os_plus"] = "os_plus"
 
 
+REMOVED_OF_AUTO = {"refine": False, "learning_rate": 3e-3, "epochs": 6}
+"""Setting of auto's former learning by gradient → what it was where nothing was to be learned."""
+
+
 class AutoStep(QuantizeSettings):
     """Ours: transform, weights and ranges, each chosen by what it measurably saves."""
 
@@ -219,8 +223,12 @@ class AutoStep(QuantizeSettings):
     @model_validator(mode="before")
     @classmethod
     def _learning_was_removed(cls, given: Any) -> Any:
-        names = ("refine", "learning_rate", "epochs")
-        asked = [name for name in names if isinstance(given, dict) and given.get(name)]
+        if not isinstance(given, dict):
+            return given
+        # A run folder of an earlier version names every setting, these with their unused values.
+        asked = [
+            name for name, unused in REMOVED_OF_AUTO.items() if given.get(name, unused) != unused
+        ]
         if asked:
             raise ValueError(
                 f"{asked[0]} asks auto to learn by gradient, and that stage (the reconstruction) "
@@ -228,7 +236,7 @@ class AutoStep(QuantizeSettings):
                 f'{", ".join(asked)}, or train through the grids with method = "lsq_plus", '
                 'start = "auto"'
             )
-        return given
+        return {name: value for name, value in given.items() if name not in REMOVED_OF_AUTO}
 
 
 class QatStep(QuantizeSettings):

@@ -130,8 +130,9 @@ class _Planner:
             RUNTIME_MIB + memory / MIB,
             model.size_mib + 2 * 12 * model.cost.num_params / MIB,
             flops / (TRAIN_SHARE * self._speed(precision)) + OPEN_SECONDS,
-            micro_batch if step.can_be_cut else 1,
-            text_bytes / MIB,
+            texts_at_once=micro_batch,
+            text_mib=text_bytes / MIB,
+            lowered_by="micro_batch_size" if step.can_be_cut else "",
         )
 
     def _teacher(self, name: str, step: TrainStep, student: ModelPlan) -> Cost | None:
@@ -178,15 +179,21 @@ class _Planner:
         written = WORD_TOKENS if self.texts.has_classes(step.data) and head.predicts_words else None
         config = model.cost.model.config.to_dict()
         disk = cache_bytes(step, config, head.num_labels, rows, tokens, written) / MIB
-        memory = model.size_mib + step.batch_size * model.activation_bytes(tokens) / MIB
+        text_mib = model.activation_bytes(tokens) / MIB
+        memory = RUNTIME_MIB + model.size_mib + step.batch_size * text_mib
         speed = self._speed(choose_precision(step.precision, torch.device("cpu")).name)
         seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * speed)
-        return StepPlan(name, step.run, None, flops, RUNTIME_MIB + memory, disk, seconds)
+        return StepPlan(
+            *(name, step.run, None, flops, memory, disk, seconds),
+            texts_at_once=step.batch_size,
+            text_mib=text_mib,
+            lowered_by="batch_size",
+        )
 
     def _analyze(self, name: str, step: AnalyzeSettings) -> StepPlan:
         model = self._model(step.model, None, 128)
         watched, judged = study_passes(step, model.cost.model)
-        flops, memory = 0, 3 * model.size_mib
+        flops, batch, text_mib = 0, 1, 0.0
         if watched and isinstance(step, TextStudy | HistogramsStep) and step.data is not None:
             wanted = step.calibration
             available = len(self.texts.loaded(step.data).split("train"))
@@ -194,13 +201,18 @@ class _Planner:
             _, tokens = self.texts.count(step.data, "train", model)
             flops += watched * wanted.examples * model.cost.flops(1, tokens)
             batch = wanted.batch_size or BATCH_SIZE
-            memory += batch * model.activation_bytes(tokens) / MIB
+            text_mib = model.activation_bytes(tokens) / MIB
         if judged:
             assert isinstance(step, JudgedStudy | DisablingStep), f"{step} names no rows that judge"
             rows, tokens = self.texts.count(step.data, "validation", model)
             flops += judged * min(rows, step.num_rows) * model.cost.flops(1, tokens)
         seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * self._speed("fp32"))
-        return StepPlan(name, step.run, None, flops, RUNTIME_MIB + memory, 1, seconds)
+        memory = RUNTIME_MIB + 3 * model.size_mib + batch * text_mib
+        return StepPlan(
+            *(name, step.run, None, flops, memory, 1, seconds),
+            texts_at_once=batch,
+            text_mib=text_mib,
+        )
 
     def _quantize(self, name: str, step: QuantizeSettings) -> StepPlan:
         source = self._model(step.model, None, 128)
@@ -214,12 +226,15 @@ class _Planner:
         flops = round(passes * wanted * model.cost.flops(1, tokens))
         training = self._training_flops(step, model)
         batch = step.calibration.batch_size or BATCH_SIZE
-        memory = 2 * source.size_mib + batch * model.activation_bytes(tokens) / MIB
+        text_mib = model.activation_bytes(tokens) / MIB
+        memory = RUNTIME_MIB + 2 * source.size_mib + batch * text_mib
         speed = self._speed("fp32")
         seconds = OPEN_SECONDS + flops / (FORWARD_SHARE * speed) + training / (TRAIN_SHARE * speed)
         params, flops = model.cost.num_params, flops + training
         return StepPlan(
-            name, step.run, params, flops, RUNTIME_MIB + memory, model.size_mib, seconds
+            *(name, step.run, params, flops, memory, model.size_mib, seconds),
+            texts_at_once=batch,
+            text_mib=text_mib,
         )
 
     def _training_flops(self, step: QuantizeSettings, model: ModelPlan) -> int:

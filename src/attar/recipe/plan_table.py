@@ -22,15 +22,17 @@ class StepPlan:
     disk_mib: float
     """Of the artifact, and of what it needs while it is made."""
     seconds: float
-    micro_batch_size: int = 1
-    """Texts at a time that `memory_mib` is for, where fewer can be taken without another result."""
+    texts_at_once: int = 1
+    """That `memory_mib` is for."""
     text_mib: float = 0.0
     """What each of them adds."""
+    lowered_by: str = ""
+    """The step's setting that takes fewer of them at once and changes no result."""
 
     @property
     def least_mib(self) -> float:
         """Memory with one text at a time."""
-        return self.memory_mib - (self.micro_batch_size - 1) * self.text_mib
+        return self.memory_mib - (self.texts_at_once - 1) * self.text_mib
 
 
 @dataclass(frozen=True)

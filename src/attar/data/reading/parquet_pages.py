@@ -54,11 +54,9 @@ def page_sizes(file: Path, metadata: Any) -> PageSizes:
         for group in range(metadata.num_row_groups):
             for column in range(metadata.num_columns):
                 chunk: Any = metadata.row_group(group).column(column)
-                start = min(
-                    offset
-                    for offset in (chunk.data_page_offset, chunk.dictionary_page_offset)
-                    if offset is not None
-                )
+                # some writers say 0 for no dictionary
+                offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
+                start = min(offset for offset in offsets if offset)
                 end = start + chunk.total_compressed_size
                 if not 0 <= start <= end <= size:
                     raise DamagedPageError(

@@ -1,8 +1,8 @@
 """How much memory is there before a run begins, and whether its steps fit into it.
 
 A step that cannot fit even one text at a time is refused before anything runs; one that fits only
-with smaller micro-batches is warned of, because the plan takes every text for one of `max_length`
-tokens. Left out: the memory of an accelerator, where training takes it.
+with fewer texts at a time is warned of, because the plan's figure for a text is an upper limit.
+Left out: the memory of an accelerator, where training takes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from attar.usable_memory import usable_memory_mib
 def require_memory(
     plan: Plan, progress: Progress, names: Collection[str], usable_mib: float | None = None
 ) -> None:
-    """Refuse steps that cannot fit into memory; warn of those that fit only in smaller pieces.
+    """Refuse steps that cannot fit into memory; warn of those that fit only with fewer texts at
+    a time.
 
     Args:
         names: the steps that will run. usable_mib: None: what there is now.
@@ -39,16 +40,23 @@ def require_memory(
         )
     for step in steps:
         if step.memory_mib > usable:
-            share = (usable - step.least_mib) / (step.memory_mib - step.least_mib)
-            size = max(1, int(share * step.micro_batch_size))
             progress.warn(
                 f"step {step.name!r} may need {step.memory_mib:,.0f} MiB if all its texts are "
-                f"long, {usable:,.0f} MiB are available; to be safe, add --set "
-                f"steps.{step.name}.micro_batch_size={size} (the loss and the gradient stay those "
-                "of the whole batch), lower max_length, or free memory"
+                f"long, {usable:,.0f} MiB are available; to be safe, {_remedy(step, usable)}"
             )
 
 
+def _remedy(step: StepPlan, usable: float) -> str:
+    if not step.lowered_by:
+        return "lower its batch_size or max_length, or free memory"
+    share = (usable - step.least_mib) / (step.memory_mib - step.least_mib)
+    size = max(1, int(share * step.texts_at_once))
+    return (
+        f"add --set steps.{step.name}.{step.lowered_by}={size} (results stay the same), lower "
+        "max_length, or free memory"
+    )
+
+
 def _needed(step: StepPlan) -> str:
-    alone = " even with micro_batch_size = 1" if step.least_mib < step.memory_mib else ""
+    alone = " even with one text at a time" if step.least_mib < step.memory_mib else ""
     return f"step {step.name!r} ({step.run}) needs about {step.least_mib:,.0f} MiB{alone}"
