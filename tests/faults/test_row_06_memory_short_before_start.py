@@ -48,7 +48,7 @@ def test_a_model_that_no_machine_trains_is_refused_by_plan_and_run(tmp_path: Pat
         done = tiny_recipe.attar(*words, "--set", model)
         assert done.returncode == 4, done.stderr
         assert "memory is short before anything runs: " in done.stderr
-        assert "step 'teacher' (train) needs about 59" in done.stderr
+        assert "\n  - step 'teacher' (train) needs about 59" in done.stderr
         assert "MiB even with one text at a time" in done.stderr
         for remedy in ("lower max_length", "take a smaller model", "free memory"):
             assert remedy in done.stderr

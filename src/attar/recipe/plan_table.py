@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from attar.escaping import for_terminal
 from attar.progress import human_seconds
 
 
@@ -76,7 +77,8 @@ class Plan:
             f"in all about {human_seconds(total['seconds'])}, {total['memory_mib']:.0f} MiB of "
             f"memory at the highest, {total['disk_mib']:.0f} MiB of disk; an estimate, time ± 50 %"
         )
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(map(for_terminal, lines))
 
 
 def _row(step: StepPlan) -> tuple[str, ...]:
