@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -82,6 +83,30 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "t.parquet")
     with pytest.raises(DataError, match="two columns named 'text'"):
         list(read_parquet(tmp_path / "t.parquet"))
+
+
+def test_a_column_named_in_no_utf8_is_damage(tmp_path: Path) -> None:
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"text": ["a"]}), file, store_schema=False)
+    file.write_bytes(file.read_bytes().replace(b"text", b"te\xfft"))
+    with pytest.raises(DataError, match="truncated or damaged"):
+        list(read_parquet(file))
+
+
+def test_an_offset_of_0_is_no_dictionary(tmp_path: Path) -> None:
+    """As old writers say it; pyarrow's own writer cannot be made to."""
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"text": ["a", "b"]}), file, use_dictionary=False)
+    chunk = pq.ParquetFile(file).metadata.row_group(0).column(0)
+    said = SimpleNamespace(
+        data_page_offset=chunk.data_page_offset,
+        dictionary_page_offset=0,
+        total_compressed_size=chunk.total_compressed_size,
+    )
+    metadata = SimpleNamespace(
+        num_row_groups=1, num_columns=1, row_group=lambda _: SimpleNamespace(column=lambda _: said)
+    )
+    assert page_sizes(file, metadata).unpacked > 0
 
 
 @settings(

@@ -25,7 +25,7 @@ import pyarrow.compute as compute
 import pyarrow.parquet as pq
 
 from attar.data.reading.byte_lines import MIB, ROW_BYTES, Budget, Unreadable, not_utf8
-from attar.data.reading.parquet_pages import DamagedPageError, PageSizes, page_sizes
+from attar.data.reading.parquet_pages import PageSizes, page_sizes
 from attar.errors import DataError
 
 arrow: Any = compute  # its functions are made when it is imported, unseen by a type checker
@@ -56,7 +56,7 @@ def read_parquet(file: Path) -> Iterator[dict[str, Any] | Unreadable]:
                 for row in _rows_of_batch(batch, budget):
                     yield row if isinstance(row, Unreadable) else {**row, **nested}
                 num_rows += len(batch)
-    except (pa.ArrowException, OSError, DamagedPageError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # also a column's name in no UTF-8
         raise DataError(
             f"{file} is truncated or damaged: {error}, after row {num_rows} (file of "
             f"{file.stat().st_size} bytes); fetch or write the file again; no row of it was used"
