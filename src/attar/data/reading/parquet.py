@@ -46,7 +46,7 @@ def read_parquet(file: Path) -> Iterator[dict[str, Any] | Unreadable]:
     num_rows = 0
     try:
         with pq.ParquetFile(file) as parquet:
-            sizes = page_sizes(file, parquet.metadata)
+            sizes = page_sizes(file)
             for due in (sizes.unpacked, parquet.metadata.num_rows * ROW_BYTES):
                 Budget(file).spend(due)
             names = _column_names(file, parquet.schema_arrow)
