@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,26 @@ def test_no_function_is_longer_than_the_cap(repository: Path) -> None:
 
 def test_every_file_is_named_for_what_it_holds(repository: Path) -> None:
     assert not [str(file) for file in _sources(repository) if file.name in NAMELESS]
+
+
+def test_contributing_lists_the_floors_that_the_linter_holds(repository: Path) -> None:
+    settings = tomllib.loads((repository / "pyproject.toml").read_text())
+    [contract] = settings["tool"]["importlinter"]["contracts"]
+    page = (repository / "CONTRIBUTING.md").read_text()
+    listed = page.partition("siblings never import each other:\n\n```\n")[2].partition("```")[0]
+    assert [line.partition("   ")[0] for line in listed.splitlines()] == contract["layers"]
+    assert contract["exhaustive"]  # the linter itself refuses a file without a floor
+
+
+def test_nothing_left_by_a_merge_or_an_editor_is_tracked(repository: Path) -> None:
+    listing = subprocess.run(
+        ["git", "ls-files", "*.orig", "*.rej", "*.bak", "*~", "*.swp"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not listing.stdout.split()
 
 
 def test_every_module_opens_with_what_it_is_for(repository: Path) -> None:

@@ -42,6 +42,10 @@ PAGES = (
     "docs/guides/quantization.md",
     "docs/guides/data.md",
 )
+LINKED = (
+    *("README.md", "CONTRIBUTING.md"),
+    *(f"docs/guides/{page.name}" for page in sorted((REPOSITORY / "docs/guides").glob("*.md"))),
+)
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)]+)\)")
 ATTAR = re.compile(r"(?:\.venv/bin/)?attar (?=[a-z])")
@@ -170,7 +174,7 @@ def test_the_heart_of_the_demo_is_as_the_demo_has_it() -> None:
 
 
 def targets() -> list[tuple[str, str]]:
-    found = [(page, target) for page in PAGES for target in LINK.findall(text_of(page))]
+    found = [(page, target) for page in LINKED for target in LINK.findall(text_of(page))]
     return [(page, target) for page, target in found if "://" not in target]
 
 
@@ -179,10 +183,19 @@ def test_a_link_leads_to_something(page: str, target: str) -> None:
     assert ((REPOSITORY / page).parent / target.partition("#")[0]).exists()
 
 
+def test_every_guide_is_linked_in_readme() -> None:
+    linked = {target for page, target in targets() if page == "README.md"}
+    assert set(LINKED) - {"README.md"} <= linked
+
+
 def test_files_named_in_passing_exist() -> None:
-    for page in PAGES:
-        for name in re.findall(r"`((?:recipes|docs|benchmarks)/[^`]+)`", prose(page)):
-            assert (REPOSITORY / name).exists(), name
+    found = [
+        (page, name)
+        for page in LINKED
+        for name in re.findall(r"`((?:recipes|docs|benchmarks|src)/[^`<]+)`", prose(page))
+    ]
+    assert found
+    assert not [(page, name) for page, name in found if not (REPOSITORY / name).exists()]
 
 
 def test_the_table_of_steps_names_what_there_is() -> None:
