@@ -55,6 +55,7 @@ def test_a_teacher_without_names_is_refused_and_both_remedies_of_the_message_wor
     assert "nothing says which is which" in said
     assert "set label_names to the classes in the order of LABEL_0 to LABEL_1" in said
     assert f"id2label of {place / 'teacher' / 'config.json'}" in said
+    assert "new_head" not in said  # a student's setting
 
     assert train(place, label_names=NAMES) == expected
     assert "'LABEL_0' is taken for 'good', 'LABEL_1' is taken for 'bad'" in capsys.readouterr().err

@@ -28,6 +28,8 @@ BASE = {"model": "m", "calibration": {"data": "texts"}}
             {"method": "percentile", "percentile": 0.999, "choose_by": "validation"},
             "nothing to choose",
         ),
+        ({"method": "minmax", "refine": True}, "minmax learns nothing by gradient.*remove it"),
+        ({"method": "smoothquant", "refine": True}, "smoothquant learns nothing by gradient"),
         ({"method": "auto", "refine": True}, "refine asks auto to learn .* was removed, because"),
         ({"method": "auto", "epochs": 3}, "was removed.* remove epochs, or train .*lsq_plus"),
         ({"method": "minmax", "budget": {}}, "exactly one"),
@@ -45,6 +47,9 @@ def test_what_would_be_ignored_is_refused(settings: dict[str, Any], said: str) -
         {"method": "smoothquant", "smoothquant_alpha": 0.7},
         {"method": "percentile", "transform": "smoothquant", "smoothquant_alpha": 0.7},
         {"method": "auto", "refine": False},
+        {"method": "minmax", "refine": False},
+        {"method": "step_size", "refine": True},
+        {"method": "outlier_suppression", "refine": True},
         # as the run folders of a version with auto's former learning have it
         {"method": "auto", "refine": False, "learning_rate": 0.003, "epochs": 6},
         {"method": "lsq_plus", "weights": "nearest"},

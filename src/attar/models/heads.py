@@ -26,6 +26,10 @@ HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(w
 HEAD = re.compile(r"(classifier|score|classification_head)\.")
 
 
+class OtherClassesError(ModelError):
+    """A head for other classes than the task's; only a student could train another in its place."""
+
+
 def reconciled_head(
     tensors: dict[str, Tensor], config: Mapping[str, Any], task: Task, folder: Path
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -34,7 +38,7 @@ def reconciled_head(
     Args:
         config: the checkpoint's `config.json`, whose `id2label` names the head's rows.
     Raises:
-        ModelError: the checkpoint has a head for other classes.
+        OtherClassesError: the checkpoint has a head for other classes.
     """
     if task.has_language_head:
         return tensors, ()
@@ -63,10 +67,9 @@ def reconciled_head(
             )
         return tensors | moved, tuple(notes)
     why = why_not_matched(names, wanted, str(folder / "config.json"))
-    raise ModelError(
+    raise OtherClassesError(
         f"{folder} is a classifier of {count} classes ({', '.join(names[:12])}), the task has "
-        f"{task.num_labels} ({', '.join(wanted[:12])}): {why}; to train a new head in its place, "
-        "set new_head = true in the table of the model"
+        f"{task.num_labels} ({', '.join(wanted[:12])}): {why}"
     )
 
 

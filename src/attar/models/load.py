@@ -37,7 +37,7 @@ from attar.models.architecture import (
     require_memory,
 )
 from attar.models.config import FromConfig, ModelReference
-from attar.models.heads import HEAD, reconciled_head, without_head
+from attar.models.heads import HEAD, OtherClassesError, reconciled_head, without_head
 from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import VOCABULARY_FILES, ModelFiles, read_model_files
 from attar.models.structure.families import FAMILIES
@@ -144,13 +144,18 @@ def build_model(
     """
     if isinstance(reference, FromConfig):
         return _random_model(reference, inputs, recipe_folder, task, seed, attention)
-    if isinstance(reference, str):
-        folder = resolve_model(reference, inputs, recipe_folder)
-        return load_model(folder, task=task, seed=seed, attention=attention)
-    folder = resolve_model(reference.source, inputs, recipe_folder)
-    loaded = load_model(
-        folder, task=task, seed=seed, attention=attention, new_head=reference.new_head
-    )
+    is_whole = isinstance(reference, str)
+    folder = resolve_model(reference if is_whole else reference.source, inputs, recipe_folder)
+    new_head = not is_whole and reference.new_head
+    try:
+        loaded = load_model(folder, task=task, seed=seed, attention=attention, new_head=new_head)
+    except OtherClassesError as error:
+        raise ModelError(
+            f"{error}; to train a new head in its place, set new_head = true in the table of the "
+            "model"
+        ) from error
+    if is_whole:
+        return loaded
     batches = first_look(loaded) if first_look and reference.is_narrower else None
     return replace(loaded, model=changed(loaded.model, reference, batches))
 

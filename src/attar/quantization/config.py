@@ -10,7 +10,7 @@ A method is a preset of four independent choices, each of which a recipe may als
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -80,6 +80,8 @@ class Budget(Config):
 class QuantizeSettings(Config):
     """What every quantization method shares."""
 
+    learns: ClassVar[bool] = False
+    """Whether the method has a part that learns by gradient."""
     run: Literal["quantize"] = "quantize"
     model: str
     """A step that trains, or a folder or hub id of a fine-tuned model."""
@@ -108,6 +110,13 @@ class QuantizeSettings(Config):
             raise ValueError(
                 "smoothquant_alpha is read by SmoothQuant alone; "
                 'add transform = "smoothquant", or remove it'
+            )
+        # True is the default of all: a mistake where a recipe says it, but not where all is said
+        said, every = self.model_fields_set, type(self).model_fields.keys()
+        if self.refine and not self.learns and "refine" in said and not every <= said:
+            raise ValueError(
+                f"{getattr(self, 'method', 'this method')} learns nothing by gradient, so "
+                "refine = true would be ignored; remove it"
             )
         return self
 
@@ -159,6 +168,7 @@ class OmseStep(QuantizeSettings):
 class Clipping(QuantizeSettings):
     """What the methods that clip by token share (Outlier Suppression, Algorithm 1)."""
 
+    learns = True
     candidates: int | None = Field(default=None, ge=1, le=100)
     """Values of α tried, 1, 0.99, 0.98 …; None: the authors' 10, 30 and 90 at 8, 6 and 4 bits."""
     alpha: Literal["global", "per_kind"] = "global"
@@ -188,6 +198,7 @@ class OutlierSuppressionStep(Clipping):
 class StepSizeStep(QuantizeSettings):
     """Ranges of least squared error, then step sizes learned by gradient."""
 
+    learns = True
     method: Literal["step_size"] = "step_size"
     start: Literal["omse", "mean_3sigma"] = "omse"
     """Where the step sizes begin: as published, or at mean ± 3 standard deviations."""
@@ -242,6 +253,7 @@ class AutoStep(QuantizeSettings):
 class QatStep(QuantizeSettings):
     """What the methods share that train the quantized model."""
 
+    learns = True
     data: str | None = None
     """Training data; None: the calibration's."""
     start: Literal["token_wise_clipping", "minmax", "mean_3sigma", "omse", "auto"] = (
