@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,27 @@ def open_tokenizer(model_folder: Path) -> Tokenizer:
             "(tokenizer.save_pretrained writes the file)"
         )
     raw = read_bytes(file, MAX_TOKENIZER_BYTES)
-    faults = list(tokenizer_faults(parse_json(raw, file)))
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise ModelError(f"{file} is refused: {faults[0]}{more}; get the model again")
-    with tokenizer_errors(f"{file} is damaged or not a tokenizer"):
-        tokenizer = Tokenizer.from_str(raw.decode("utf-8"))
+    _require_harmless(raw, file)
     if is_exported(model_folder):
+        tokenizer = Tokenizer.from_str(raw.decode("utf-8"))
         require_rows(tokenizer, _settings(model_folder / "config.json"), str(model_folder))
         return tokenizer
     tokenizer = copy.deepcopy(read_as_transformers(model_folder).backend_tokenizer)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+@lru_cache(maxsize=4)
+def _require_harmless(raw: bytes, file: Path) -> None:
+    """Refuse a `tokenizer.json` that must not be built, or cannot be; the same one is looked at
+    once, since several parts of a step open it and each look takes up to a second."""
+    faults = list(tokenizer_faults(parse_json(raw, file)))
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ModelError(f"{file} is refused: {faults[0]}{more}; get the model again")
+    with tokenizer_errors(f"{file} is damaged or not a tokenizer"):
+        Tokenizer.from_str(raw.decode("utf-8"))
 
 
 def write_tokenizer(

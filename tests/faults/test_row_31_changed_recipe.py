@@ -104,6 +104,17 @@ def test_the_new_run_goes_on_after_the_earlier_one_was_looked_at(
         assert [step.name for step in steps if not step.reused] == []
 
 
+def test_what_is_kept_behind_a_missed_gate_is_said_with_its_size(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It grows with every change, so a disk could fill unseen."""
+    run_small(folder, FASTER + GATE.format(2), enforce_gates=False, quiet=False)
+    kept = [path for path in (folder / ".replaced").rglob("*") if path.is_file()]
+    mib = sum(path.stat().st_size for path in kept if path.name != "result.json") / 2**20
+    said = f".replaced keeps 4 replaced artifacts ({mib:,.1f} MiB) until all gates pass; remove it"
+    assert said in capsys.readouterr().err
+
+
 def test_a_kept_artifact_that_was_damaged_is_made_again(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -164,6 +164,8 @@ def run_resolved(
         gates = check_gates(recipe.gates, metrics, place)
         if all(gate.passed for gate in gates):
             engine.forget_replaced()
+        else:
+            engine.say_what_is_kept()
     summary = RunSummary(recipe.name, place, tuple(steps), tuple(gates))
     if enforce_gates:
         summary.require_gates()

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import (
+    MIB,
     RESULT_FILE,
     Result,
     disk_errors_explained,
+    files_below,
     put_in_place,
     read_result,
     remove_outdated,
@@ -155,6 +157,16 @@ class Engine:
             shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # there is none, or another step's is kept
             (self.folder / REPLACED).rmdir()
+
+    def say_what_is_kept(self) -> None:
+        """Replaced artifacts add up while a gate is missed, one more with each change."""
+        kept = list((self.folder / REPLACED).glob("*"))
+        if kept:
+            size = sum(file.stat().st_size for folder in kept for file in files_below(folder))
+            self.progress.say(
+                f"{self.folder / REPLACED} keeps {len(kept)} replaced artifacts ({size / MIB:,.1f} "
+                "MiB) until all gates pass; remove it if you do not want them back"
+            )
 
     @property
     def missing(self) -> list[str]:
