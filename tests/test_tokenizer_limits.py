@@ -92,7 +92,7 @@ BOMBS: dict[str, tuple[Change, str]] = {
     ),
     "long template": (
         lambda t: t["post_processor"].update(single=[{"Sequence": {"id": "A", "type_id": 0}}] * 33),
-        "template has 33 pieces, allowed are 32",
+        "template has 33 pieces, the most is 32",
     ),
     "long words": (
         lambda t: t["model"].update(max_input_chars_per_word=10**9),

@@ -73,7 +73,7 @@ def tokenizer_errors(what: str) -> Generator[None]:
 def tokenizer_faults(content: Any) -> Iterator[str]:
     """What is refused in the content of a `tokenizer.json`; nothing: it may be built."""
     if not isinstance(content, dict):
-        yield "it is no JSON object"
+        yield "it is not a JSON object"
         return
     plain = cast("dict[str, Any]", content)
     for role in ("normalizer", "pre_tokenizer", "decoder", "post_processor"):
@@ -85,8 +85,8 @@ def tokenizer_faults(content: Any) -> Iterator[str]:
         expansion *= _factor(step)
     if expansion > MAX_EXPANSION:
         yield (
-            f"its normalizer can make a text {expansion:.3g} times longer, allowed are "
-            f"{MAX_EXPANSION} times"
+            f"its normalizer can make a text {expansion:.3g} times longer, at most "
+            f"{MAX_EXPANSION} times is allowed"
         )
     for pattern in _patterns(plain):
         if len(pattern) > MAX_PATTERN or _can_explode(pattern):
@@ -228,7 +228,7 @@ def _template_faults(part: Any) -> Iterator[str]:
             pieces = step.get(side)
             pieces = cast("list[Any]", pieces) if isinstance(pieces, list) else []
             if len(pieces) > MAX_TEMPLATE_PIECES:
-                yield f"its template has {len(pieces)} pieces, allowed are {MAX_TEMPLATE_PIECES}"
+                yield f"its template has {len(pieces)} pieces, the most is {MAX_TEMPLATE_PIECES}"
             for piece in pieces:
                 special = piece.get("SpecialToken") if isinstance(piece, dict) else None
                 name = special.get("id") if isinstance(special, dict) else None
@@ -245,7 +245,7 @@ def _model_faults(plain: Json) -> Iterator[str]:
         ids += [token.get("id") for token in added if isinstance(token, dict)]
     wrong = [value for value in ids if type(value) is not int or not 0 <= value <= MAX_ID]
     if wrong:
-        yield f"{len(wrong)} of its ids are no numbers from 0 to {MAX_ID}, such as {wrong[0]!r:.40}"
+        yield f"{len(wrong)} ids are not numbers from 0 to {MAX_ID}, such as {wrong[0]!r:.40}"
     word = table.get("max_input_chars_per_word", 0)
     if type(word) is int and word > MAX_WORD:
         yield f"max_input_chars_per_word is {word}, at most {MAX_WORD} are cut"

@@ -31,8 +31,8 @@ MINUS = "\N{MINUS SIGN}"
         ),
         (
             (0.0, 0.0, 0.0),
-            "int8 is level with student (no difference on n = 1,104 rows; at 95 % confidence on "
-            "below 0.27 % of all): inside the noise.",
+            "int8 is level with student (no difference on n = 1,104 rows; with 95 % confidence, "
+            "fewer than 0.27 % of all rows differ): inside the noise.",
         ),
         (
             (0.0003, 0.0001, 0.0006),

@@ -78,7 +78,7 @@ def test_every_step_that_is_too_large_is_named_and_only_those_that_will_run() ->
     assert "'deploy'" not in refused(500, STEP, whole)
 
 
-def test_a_setting_is_named_only_where_it_changes_no_result() -> None:
+def test_a_setting_is_named_only_where_it_leaves_the_batch_as_it_is() -> None:
     quantized = StepPlan(
         *("small", "quantize", 10, 0, 1000.0, 1.0, 1.0), texts_at_once=8, text_mib=100.0
     )

@@ -36,7 +36,7 @@ FAULTS = {
     "half a character (a lone surrogate)": b'{"text": "a", "label": "\\ud800", "id": -14}',
     "text is not a text but a truth value": b'{"text": true, "label": "a", "id": -8}',
     "label is neither a name nor a number": b'{"text": "a", "label": ["a"], "id": -9}',
-    "key 'label' stands twice": b'{"text": "a", "label": "a", "label": "b", "id": -10}',
+    "key 'label' appears twice": b'{"text": "a", "label": "a", "label": "b", "id": -10}',
     "duplicate id": b'{"text": "a", "label": "a", "id": 0}',
     "empty text": b'{"text": "  ", "label": "a", "id": -12}',
     "no text": b'{"body": "a", "label": "a", "id": -13}',

@@ -54,8 +54,8 @@ def exported(deployments: Deployments, tmp_path: Path) -> Callable[[str], Path]:
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"num_attention_heads": 0}, ModelError, "num_attention_heads is 0, allowed are 1 to"),
-        ({"vocab_size": -5}, ModelError, "vocab_size is -5, allowed are 1 to"),
+        ({"num_attention_heads": 0}, ModelError, "num_attention_heads is 0, it must be 1 to"),
+        ({"vocab_size": -5}, ModelError, "vocab_size is -5, it must be 1 to"),
         ({"num_hidden_layers": 10**7}, ModelError, "num_hidden_layers is 10000000, allowed .*1000"),
         ({"num_hidden_layers": 1e300}, ModelError, "num_hidden_layers is 1e.300"),
         ({"num_labels": 10**9}, ModelError, "num_labels is 1000000000"),
@@ -221,7 +221,7 @@ def outside_weights(name: str) -> Callable[[Any], None]:
     ("change", "words"),
     [
         (two_outputs, "has 2 outputs, expected 1"),
-        (other_rows, r"gives 1 texts an answer of shape \(2, 2\)"),
+        (other_rows, r"answers 1 texts with logits of shape \(2, 2\)"),
         (other_input, "lack extra"),
         (endless_loop, r"has a node that holds a graph \(Loop, If or Scan\)"),
         (outside_weights("part.bin"), "reads weights from 'part.bin', a file that deploy.json"),
@@ -284,7 +284,7 @@ def impossible_shape(text: str) -> str:
         (lambda text: text.replace("<layers>", "<layers><body/>", 1), "layer that holds a graph"),
         (lambda text: '<!DOCTYPE a [<!ENTITY b "c">]>' + text.split("?>", 1)[1], "document type"),
         (lambda text: "<html/>", "begins with <html>, expected <net>"),
-        (lambda text: text[: len(text) // 2], "it is no XML of an OpenVINO model"),
+        (lambda text: text[: len(text) // 2], "it is not the XML of an OpenVINO model"),
         (lambda text: text.replace('type="Parameter"', 'type="Nothing"', 1), "cannot open"),
     ],
     ids=["shape", "deep", "loop", "entity", "html", "half", "operator"],
@@ -306,7 +306,7 @@ def test_an_onnx_file_by_the_name_of_an_openvino_model(
     folder = exported("openvino")
     shutil.copy(exported("onnxruntime") / "model.onnx", folder / "openvino_model.xml")
     seal(folder)
-    with pytest.raises(ArtifactError, match="it is no XML of an OpenVINO model"):
+    with pytest.raises(ArtifactError, match="it is not the XML of an OpenVINO model"):
         attar.load(folder, threads=1)
 
 

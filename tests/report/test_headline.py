@@ -107,7 +107,8 @@ def test_no_difference_on_120_texts_is_told_with_what_it_leaves_open(tmp_path: P
     for difference in metrics["differences"]:
         difference |= {"value": 0.0, "ci95": [0.0, 0.0], "n": 120}
     assert (
-        "equal in accuracy (no difference on 120 texts; at 95 % confidence on below 2.5 % of all)"
+        "equal in accuracy (no difference on 120 texts; with 95 % confidence, fewer than 2.5 % of "
+        "all texts differ)"
     ) in sentence(with_scores(tmp_path, metrics))
 
 

@@ -82,7 +82,10 @@ def sentence(model: str, against: str, metric: str, difference: Difference) -> s
 def _no_row_differs(rows: int) -> str:
     """What was not seen in n rows may still happen: the bootstrap's [0, 0] would hide that."""
     most = 100 * most_unseen(rows)
-    return f"no difference on n = {rows:,} rows; at 95 % confidence on below {most:.2g} % of all"
+    return (
+        f"no difference on n = {rows:,} rows; with 95 % confidence, fewer than {most:.2g} % of all "
+        "rows differ"
+    )
 
 
 def _language_sentence(model: str, against: str, metric: str, difference: Difference) -> str:

@@ -169,7 +169,7 @@ def _flips(parity: ParityResult, task: Task) -> str:
     if parity.label_flips:
         return f"; {parity.label_flips:.1%} of the labels differ"
     most = 100 * most_unseen(parity.examples)
-    return f"; no label differs (at 95 % confidence, below {most:.2g} % of all do)"
+    return f"; no label differs (with 95 % confidence, fewer than {most:.2g} % of all do)"
 
 
 def _four_bit(audit: FusionAudit) -> str:

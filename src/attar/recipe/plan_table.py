@@ -28,7 +28,7 @@ class StepPlan:
     text_mib: float = 0.0
     """What each of them adds."""
     lowered_by: str = ""
-    """The step's setting that takes fewer of them at once and changes no result."""
+    """The step's setting that takes fewer of them at once and leaves the batch as it is."""
 
     @property
     def least_mib(self) -> float:

@@ -7,7 +7,7 @@ Python's own reader and not by Arrow's: Arrow refuses a whole block for one bad 
 the type of a column from its first megabyte.
 
 A number in JSON keeps its spelling (`WrittenFloat`), because it may be meant as a text or a name. A
-key that stands twice in an object makes its row unreadable: readers disagree on which value counts.
+key that appears twice in an object makes its row unreadable: readers disagree on which value counts.
 A last line of JSON that is incomplete and has no end means a file that was cut.
 
 A quotation mark left open in a .csv makes one row of all lines up to the next one. So a quotation
@@ -84,7 +84,7 @@ class WrittenFloat(float):
 
 
 class _TwiceError(Exception):
-    """A key stands twice in a JSON object."""
+    """A key appears twice in a JSON object."""
 
 
 def _read_jsonl(file: Path) -> Iterator[Record | Unreadable]:
@@ -110,7 +110,7 @@ def _parse_json(line: bytes) -> Record | Unreadable:
     except UnicodeDecodeError:
         return not_utf8(line)
     except _TwiceError as error:
-        return Unreadable(f"key {str(error)[:40]!r} stands twice")
+        return Unreadable(f"key {str(error)[:40]!r} appears twice")
     except json.JSONDecodeError:
         return NOT_JSON
     except (ValueError, RecursionError):

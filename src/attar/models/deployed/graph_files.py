@@ -72,7 +72,7 @@ def check_onnx(file: Path, named: Collection[str]) -> None:
                 fault = next(_onnx_faults(content, named), None)
         except (ValueError, IndexError) as error:  # an empty file; a length beyond the end
             raise ArtifactError(
-                f"cannot open {file}: it is no ONNX file ({error}); export the model again"
+                f"cannot open {file}: it is not an ONNX file ({error}); export the model again"
             ) from error
     if fault:
         raise ArtifactError(
@@ -117,8 +117,8 @@ def check_openvino(file: Path) -> None:
         parser.Parse(raw, True)
     except expat.ExpatError as error:
         raise ArtifactError(
-            f"cannot open {file}: it is no XML of an OpenVINO model ({error}); export the model "
-            "again"
+            f"cannot open {file}: it is not the XML of an OpenVINO model ({error}); export the "
+            "model again"
         ) from error
 
 

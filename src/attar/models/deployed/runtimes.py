@@ -215,7 +215,7 @@ class CheckedRuntime:
         rows = len(next(iter(batch.values())))
         if logits.shape != (rows, self._num_labels):
             raise ArtifactError(
-                f"the model in {self._folder} gives {rows} texts an answer of shape "
+                f"the model in {self._folder} answers {rows} texts with logits of shape "
                 f"{logits.shape}, its {TASK_FILE} has {self._num_labels} labels; export the model "
                 "again"
             )

@@ -92,7 +92,7 @@ def check_sizes(config: Mapping[str, Any], where: str | Path) -> None:
             continue  # absent, or of a type that transformers refuses by itself
         if not 1 <= value <= limit:
             raise ModelError(
-                f"{where}: {name} is {value}, allowed are 1 to {limit}; correct the file, or get "
+                f"{where}: {name} is {value}, it must be 1 to {limit}; correct the file, or get "
                 "the model again"
             )
     names = config.get("architectures")

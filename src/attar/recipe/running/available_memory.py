@@ -52,8 +52,8 @@ def _remedy(step: StepPlan, usable: float) -> str:
     share = (usable - step.least_mib) / (step.memory_mib - step.least_mib)
     size = max(1, int(share * step.texts_at_once))
     return (
-        f"add --set steps.{step.name}.{step.lowered_by}={size} (results stay the same), lower "
-        "max_length, or free memory"
+        f"add --set steps.{step.name}.{step.lowered_by}={size} (batches "
+        "are then computed in parts), lower max_length, or free memory"
     )
 
 

@@ -129,7 +129,8 @@ def _verdict(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> s
     if rows := min(filter(None, alike), default=0) if all(alike) else 0:
         most = 100 * most_unseen(rows)
         return (
-            f" (no difference on {rows:,} texts; at 95 % confidence on below {most:.2g} % of all)"
+            f" (no difference on {rows:,} texts; with 95 % confidence, fewer than {most:.2g} % of "
+            "all texts differ)"
         )
     verdicts = [bool(difference.within_noise) for difference in differences]
     inside = sum(verdicts)
