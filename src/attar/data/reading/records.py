@@ -7,7 +7,7 @@ Python's own reader and not by Arrow's: Arrow refuses a whole block for one bad 
 the type of a column from its first megabyte.
 
 A number in JSON keeps its spelling (`WrittenFloat`), because it may be meant as a text or a name. A
-key that appears twice in an object makes its row unreadable: readers disagree on which value counts.
+key that appears twice in an object makes its row unreadable: readers disagree on which one counts.
 A last line of JSON that is incomplete and has no end means a file that was cut.
 
 A quotation mark left open in a .csv makes one row of all lines up to the next one. So a quotation
