@@ -245,7 +245,7 @@ def _model_faults(plain: Json) -> Iterator[str]:
         ids += [token.get("id") for token in added if isinstance(token, dict)]
     wrong = [value for value in ids if type(value) is not int or not 0 <= value <= MAX_ID]
     if wrong:
-        yield f"{len(wrong)} ids are not numbers from 0 to {MAX_ID}, such as {wrong[0]!r:.40}"
+        yield f"{len(wrong)} of its ids are not in 0 to {MAX_ID}, such as {wrong[0]!r:.40}"
     word = table.get("max_input_chars_per_word", 0)
     if type(word) is int and word > MAX_WORD:
         yield f"max_input_chars_per_word is {word}, at most {MAX_WORD} are cut"
