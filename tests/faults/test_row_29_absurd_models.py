@@ -56,7 +56,11 @@ def exported(deployments: Deployments, tmp_path: Path) -> Callable[[str], Path]:
     [
         ({"num_attention_heads": 0}, ModelError, "num_attention_heads is 0, it must be 1 to"),
         ({"vocab_size": -5}, ModelError, "vocab_size is -5, it must be 1 to"),
-        ({"num_hidden_layers": 10**7}, ModelError, "num_hidden_layers is 10000000, it must be 1 to 1000"),
+        (
+            {"num_hidden_layers": 10**7},
+            ModelError,
+            "num_hidden_layers is 10000000, it must be 1 to 1000",
+        ),
         ({"num_hidden_layers": 1e300}, ModelError, "num_hidden_layers is 1e.300"),
         ({"num_labels": 10**9}, ModelError, "num_labels is 1000000000"),
         ({"hidden_size": 10**12}, ModelError, "hidden_size is 1000000000000"),
