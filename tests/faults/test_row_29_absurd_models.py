@@ -127,7 +127,7 @@ def test_weights_of_other_shapes_are_named_and_nothing_is_built_by_them(model: P
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"label_names": ["a", "b", "c"]}, r"answer of shape \(1, 2\), its task.json has 3 labels"),
+        ({"label_names": ["a", "b", "c"]}, r"logits of shape \(1, 2\), its task.json has 3 labels"),
         ({"input_names": []}, "lack input_ids"),
         ({"input_names": ["input_ids"]}, "lack attention_mask"),
         ({"max_length": 1e30}, "task.json does not describe a task: max_length"),
@@ -145,7 +145,7 @@ def test_a_task_that_does_not_fit_the_graph(
     edit(folder / "task.json", **changes)
     seal(folder)
     if form == "safetensors" and "lack" in words:
-        words = "lack|fails|answer of shape"  # torch fills in what is not given
+        words = "lack|fails|logits of shape"  # torch fills in what is not given
         if changes["input_names"]:
             return
     with pytest.raises(ArtifactError, match=words):
