@@ -90,8 +90,8 @@ class StoppedError(AttarError):
     exit_code = 75
 
 
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc")
-"""What torch's allocator of the CPU says, by platform, in a plain RuntimeError."""
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+"""What torch (in a plain RuntimeError), ONNX Runtime and OpenVINO say where memory is short."""
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -27,7 +27,7 @@ from transformers import (
 from transformers import PreTrainedConfig as ModelConfig
 from transformers.initialization import no_init_weights
 
-from attar.errors import AttarError, ModelError, ResourceError
+from attar.errors import AttarError, ModelError, ResourceError, ran_out_of_memory
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
 from attar.models.structure.families import FAMILIES, unsupported
 from attar.models.task import Task
@@ -118,7 +118,7 @@ def building(where: str) -> Generator[None]:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
-        if isinstance(error, MemoryError) or "allocate memory" in reason:
+        if ran_out_of_memory(error):
             raise ResourceError(
                 f"{where}: not enough memory for the model that config.json describes ({reason})"
             ) from error

@@ -25,6 +25,7 @@ from attar.data.config import (
     SummarizationTask,
 )
 from attar.errors import DataError, UsageError
+from attar.escaping import shortened
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet", ".txt")
 COMPRESSIONS = (".gz", ".zst")
@@ -177,7 +178,7 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
 
 def _bad_path(path: str, error: Exception) -> UsageError:
     """What the file system, or the reader of globs, says of a path that the user wrote."""
-    shown = path if len(path) <= MAX_SHOWN else f"{path[:MAX_SHOWN]}… ({len(path)} characters)"
+    shown = shortened(path, MAX_SHOWN)
     why = error.strerror if isinstance(error, OSError) else error
     return UsageError(
         f"path = {shown!r} cannot be read: {why}; name a folder, or a glob such as data/*.jsonl"

@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError
 from attar.artifacts import read_json, sha256_of, write_json
 from attar.config import Config
 from attar.cores import usable_cores
-from attar.errors import ArtifactError, AttarError, ResourceError
+from attar.errors import OUT_OF_MEMORY, ArtifactError, AttarError, ResourceError
 from attar.models.deployed.cpu import needs_unsigned_weights
 from attar.models.deployed.graph_files import check_onnx, check_openvino
 from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE
@@ -42,9 +42,6 @@ MODEL_FILES = {
 """Format → the files that hold graph and weights; the first is the one that is opened."""
 FORMAT_VERSION = 1
 """Raised when an older reader would misread a newer folder."""
-
-NO_MEMORY = ("allocate memory", "bad_alloc", "bad allocation")
-"""What torch, ONNX Runtime and OpenVINO say where memory is short."""
 
 RuntimeName = Literal["openvino", "onnxruntime", "safetensors"]
 
@@ -205,7 +202,7 @@ class CheckedRuntime:
             raise
         except Exception as error:  # the libraries' errors share no class below Exception
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
-            if isinstance(error, MemoryError) or any(words in reason for words in NO_MEMORY):
+            if isinstance(error, MemoryError) or any(words in reason for words in OUT_OF_MEMORY):
                 raise ResourceError(
                     f"the model in {self._folder} needs more memory than there is ({reason})"
                 ) from error

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import ModelError
+from attar.escaping import shortened
 
 OWN_CODE = (
     "the model brings its own Python code, and attar runs no code of a model folder; such models "
@@ -41,6 +42,8 @@ CODE_FIELDS = {
 `_check_and_adjust_attn_implementation`), generation/utils.py, dynamic_module_utils.py."""
 BUILT_IN = ("eager", "sdpa")
 """Implementations of attention that every transformers has; they fetch nothing."""
+MAX_SHOWN = 200
+"""Characters of a value that a message repeats."""
 MAX_BLOCKS = 1000
 """The deepest published language models have below 200."""
 MAX_SIZE = 2**31 - 1
@@ -70,8 +73,7 @@ def refuse_code_fields(settings: Mapping[str, Any], where: str | Path) -> None:
         reason = CODE_FIELDS.get(name)
         harmless = reason is KERNEL and value in BUILT_IN
         if reason and value and not harmless:
-            shown = json.dumps(value)
-            shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
+            shown = shortened(json.dumps(value), MAX_SHOWN)
             raise ModelError(f"{where} has {name} {shown}: {reason}")
 
 
