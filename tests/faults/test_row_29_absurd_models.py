@@ -127,10 +127,15 @@ def test_weights_of_other_shapes_are_named_and_nothing_is_built_by_them(model: P
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"label_names": ["a", "b", "c"]}, r"logits of shape \(1, 2\), its task.json has 3 labels"),
+        ({"label_names": ["a", "b", "c"]}, r"\['a', 'b', 'c'\], and config.json \['bad', 'good'\]"),
         ({"input_names": []}, "lack input_ids"),
         ({"input_names": ["input_ids"]}, "lack attention_mask"),
         ({"max_length": 1e30}, "task.json does not describe a task: max_length"),
+        (
+            {"max_length": 65},
+            "task.json has max_length 65, and by config.json the model has 64 pos",
+        ),
+        ({"label_names": ["good", "bad"]}, r"\['good', 'bad'\], and config.json \['bad', 'good'\]"),
         ({"max_length": 2**20 + 1}, "max_length: .*less than or equal to 1048576"),
         ({"objective": "causal_lm", "label_names": []}, "task is made for causal_lm"),
         ({"label_words": ["x", "y"]}, "task names classes by words"),
@@ -150,6 +155,33 @@ def test_a_task_that_does_not_fit_the_graph(
             return
     with pytest.raises(ArtifactError, match=words):
         attar.load(folder, threads=1).predict(["a good film"])
+
+
+@pytest.mark.parametrize("form", ["openvino", "onnxruntime", "safetensors"])
+def test_an_answer_of_another_shape_than_the_task_says(
+    form: str, exported: Callable[[str], Path]
+) -> None:
+    """Also where no config.json tells it beforehand."""
+    folder = exported(form)
+    edit(folder / "task.json", label_names=["a", "b", "c"])
+    edit(folder / "config.json", id2label={"0": "LABEL_0", "1": "LABEL_1"})
+    seal(folder)
+    with pytest.raises(
+        ArtifactError, match=r"logits of shape \(1, 2\), its task.json has 3 labels"
+    ):
+        attar.load(folder, threads=1).predict(["a good film"])
+
+
+def test_a_graph_that_is_too_short_for_its_texts_is_refused_before_it_computes(
+    exported: Callable[[str], Path],
+) -> None:
+    """OpenVINO's kernels would write beyond their tensors, and the process die at a later call."""
+    folder = exported("openvino")
+    edit(folder / "task.json", max_length=400)
+    edit(folder / "config.json", max_position_embeddings=512)
+    seal(folder)
+    with pytest.raises(ArtifactError, match=r"openvino_model\.xml takes no texts of 400 tokens"):
+        attar.load(folder, threads=1)
 
 
 def onnx_with(folder: Path, change: Callable[[Any], None]) -> None:

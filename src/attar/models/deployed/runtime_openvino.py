@@ -68,13 +68,21 @@ class OpenVinoRuntime:
     first one's results. One request behind a lock serves all threads: with one stream (which gives
     a single caller all the cores) requests of a pool would wait for each other as well, each with
     memory of its own.
+
+    Args:
+        max_length: tokens of the longest text that will be asked; None: unknown, and not checked.
     """
 
-    def __init__(self, file: Path, threads: int) -> None:
+    def __init__(self, file: Path, threads: int, max_length: int | None = None) -> None:
         core = the_core()
         try:
-            self.compiled = core.compile_model(core.read_model(file), "CPU", cpu_settings(threads))
+            model = core.read_model(file)
+            if max_length is not None:
+                _require_length(model, max_length, file)
+            self.compiled = core.compile_model(model, "CPU", cpu_settings(threads))
             self._names = [port.get_any_name() for port in self.compiled.inputs]
+        except ArtifactError:
+            raise
         except Exception as error:  # its Python side adds KeyError and others to RuntimeError
             raise ArtifactError(
                 f"OpenVINO cannot open {file} ({_first_line(error)}); export the model again"
@@ -97,6 +105,23 @@ class OpenVinoRuntime:
 
     def padded(self, tokens: int) -> int:
         return next_step(tokens)
+
+
+def _require_length(model: Any, tokens: int, file: Path) -> None:
+    """Refuse a graph that cannot take texts of so many tokens.
+
+    When a tensor of T rows meets a table of fewer, compiled kernels check nothing: they answer with
+    an empty result and write where they should not, and the process dies at some later call. With
+    fixed shapes, the graph's own shape inference finds it beforehand.
+    """
+    fixed = model.clone()
+    try:
+        fixed.reshape({port.get_any_name(): [1, tokens] for port in fixed.inputs})
+    except Exception as error:
+        raise ArtifactError(
+            f"{file} takes no texts of {tokens} tokens, which is max_length in task.json "
+            f"({_first_line(error)}); export the model again"
+        ) from error
 
 
 def next_step(tokens: int) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -28,6 +29,8 @@ from attar.errors import OUT_OF_MEMORY, ArtifactError, AttarError, ResourceError
 from attar.models.deployed.cpu import needs_unsigned_weights
 from attar.models.deployed.graph_files import check_onnx, check_openvino
 from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE
+from attar.models.sources.safe_files import CONFIG_FILE
+from attar.models.structure.families import FAMILIES
 from attar.models.task import TASK_FILE, Task
 from attar.special_tokens import DEPLOY_FILE
 from attar.untrusted import checked, has_entry
@@ -166,7 +169,8 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     Args:
         threads: cores one call may use; None: all that this process may use.
     Raises:
-        ArtifactError: the folder is no exported model, or a file is missing or damaged.
+        ArtifactError: the folder is no exported model, a file is missing or damaged, or two of them
+            differ about classes or lengths.
         UsageError: the runtime is not installed.
     Warns:
         UserWarning: made for a CPU with exact 8-bit products, and this one saturates.
@@ -179,7 +183,8 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
             f"{folder / TASK_FILE}: the task {task.answers}, and an exported model answers with a "
             "class or a score; export the model again"
         )
-    opened = _open(folder, deployment, threads or usable_cores())
+    _require_agreement(folder, task)
+    opened = _open(folder, deployment, threads or usable_cores(), task.max_length)
     return CheckedRuntime(opened, folder, task.num_labels)
 
 
@@ -222,7 +227,39 @@ class CheckedRuntime:
         return self._runtime.padded(tokens)
 
 
-def _open(folder: Path, deployment: Deployment, count: int) -> Runtime:
+def _require_agreement(folder: Path, task: Task) -> None:
+    """Refuse a `task.json` that differs from `config.json`, which other programs read.
+
+    Raises:
+        ArtifactError: classes of other names or in another order, or texts beyond its positions.
+    """
+    if not has_entry(folder / CONFIG_FILE):
+        return
+    config = read_json(folder / CONFIG_FILE)
+    try:
+        family = FAMILIES.get(config.get("model_type"))
+        longest = family.max_tokens(SimpleNamespace(**config)) if family else None
+        by_number = {int(i): str(name) for i, name in (config.get("id2label") or {}).items()}
+        is_too_long = longest is not None and task.max_length > longest
+    except (AttributeError, TypeError, ValueError):
+        return  # absent, or of another type: nothing that could be compared
+    if is_too_long:
+        raise ArtifactError(
+            f"{folder / TASK_FILE} has max_length {task.max_length}, and by {CONFIG_FILE} the "
+            f"model has {longest} positions; export the model again"
+        )
+    names = [by_number[i] for i in sorted(by_number)]
+    placeholders = [f"LABEL_{i}" for i in range(len(names))]
+    if task.objective != "classification" or names in ([], placeholders):
+        return
+    if names != list(task.label_names):
+        raise ArtifactError(
+            f"{folder}: {TASK_FILE} names the classes {list(task.label_names)}, and {CONFIG_FILE} "
+            f"{names}, so other programs would answer otherwise; export the model again"
+        )
+
+
+def _open(folder: Path, deployment: Deployment, count: int, max_length: int) -> Runtime:
     file = folder / MODEL_FILES[deployment.format][0]
     if deployment.format == "safetensors":
         from attar.models.deployed.runtime_torch import TorchRuntime
@@ -232,7 +269,7 @@ def _open(folder: Path, deployment: Deployment, count: int) -> Runtime:
         from attar.models.deployed.runtime_openvino import OpenVinoRuntime
 
         check_openvino(file)
-        return OpenVinoRuntime(file, count)
+        return OpenVinoRuntime(file, count, max_length)
     from attar.models.deployed.runtime_onnx import OnnxRuntime
 
     check_onnx(file, deployment.files)
