@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from attar import cores
+from attar import control_groups
 from attar.evaluation.machine import describe_machine
 from attar.export.deployed import Deployed
 from deployments import Deployments
@@ -34,7 +34,7 @@ def one_core_of_eight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    monkeypatch.setattr(cores, "SYSTEM", tmp_path)
+    monkeypatch.setattr(control_groups, "SYSTEM", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
 import tiny
@@ -16,9 +19,12 @@ from attar.errors import ModelError, StoppedError, UsageError
 from attar.models.config import ChangedModel
 from attar.models.load import build_model, input_names_of, load_model
 from attar.models.task import Task
+from attar.progress import Progress
+from attar.training.config import TrainStep
 from attar.training.job import evenly_spread
 from attar.training.limits import require_positions
-from training_runs import prepare, read_history, read_weights, run_training
+from attar.training.run import train
+from training_runs import SETTINGS, context_for, prepare, read_history, read_weights, run_training
 
 FLOAT32_STEPS = 1e-5
 """Relative: some steps in float32, whose epsilon is 1.2e-7, summed in another order."""
@@ -165,6 +171,24 @@ def test_a_score_is_learned_by_regression(place: Path) -> None:
 def test_texts_longer_than_the_positions_are_refused_with_both_numbers(place: Path) -> None:
     with pytest.raises(ModelError, match=r"64 positions, max_length is 65"):
         run_training(place, max_length=65)
+
+
+def test_texts_that_are_cut_are_counted_in_each_split_and_said(place: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(place / "bert" / "tokenizer.json"))
+    counts: list[tuple[str, int, int]] = []
+    for split in ("train", "validation"):
+        lines = (place / "films" / f"{split}.jsonl").read_text().splitlines()
+        lengths = [len(tokenizer.encode(json.loads(line)["text"]).ids) for line in lines]
+        counts.append((split, sum(length > 10 for length in lengths), len(lengths)))
+    for max_length, is_cut in ((10, True), (24, False)):
+        stream = io.StringIO()
+        context = replace(context_for(place), progress=Progress(stream))
+        train(TrainStep(**{**SETTINGS, "max_length": max_length, "max_steps": 1}), context)
+        told = [line for line in stream.getvalue().splitlines() if "max_length" in line]
+        assert len(told) == (2 if is_cut else 0)
+        for line, (split, count, rows) in zip(told, counts, strict=False):
+            assert 0 < count < rows
+            assert f"{count} of {rows} {split} rows are longer than max_length" in line
 
 
 def test_positions_that_a_family_numbers_from_the_padding_id_on_are_not_counted() -> None:
