@@ -146,10 +146,8 @@ def find_classes(labels: Iterable[Any], column: str) -> tuple[tuple[str, ...], t
     Raises:
         DataError: there are fewer than two classes, or so many that the column holds no classes.
     """
-    labels = list(labels)
-    read = Counter(
-        name for name in map(label_as_written, labels) if not isinstance(name, Unreadable)
-    )
+    found = list(map(label_as_written, labels))
+    read = Counter(name for name in found if not isinstance(name, Unreadable))
     certain = [name for name in read if name.casefold() not in MISSING_WORDS]
     numbers = [whole_number(name) for name in certain]
     notes: tuple[str, ...] = ()
@@ -158,11 +156,13 @@ def find_classes(labels: Iterable[Any], column: str) -> tuple[tuple[str, ...], t
     else:
         classes = tuple(sorted(read))
     if not 2 <= len(classes) <= MAX_CLASSES:
+        faults = Counter(name.reason for name in found if isinstance(name, Unreadable))
+        others = "".join(f"; {count} × {reason}" for reason, count in faults.most_common(3))
         raise DataError(
             f"label column {column!r} of split 'train' has {len(classes)} different labels in "
-            f"{len(labels)} usable rows ({shown(classes) or 'none'}); a classification needs 2 to "
-            f'{MAX_CLASSES}; choose another column with label =, or set objective = "regression" '
-            "for numbers"
+            f"{len(found)} rows ({shown(classes) or 'none'}{others}); a classification "
+            f"needs 2 to {MAX_CLASSES}; choose another column with label =, or set "
+            'objective = "regression" for numbers'
         )
     if None in numbers:
         notes = tuple(_notes(read, column))
