@@ -87,6 +87,14 @@ def test_a_terminal_gets_a_bar_and_lines_that_stay() -> None:
     assert "warning: careful" in stream.getvalue()
 
 
+def test_a_warning_is_said_once() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, quiet=True)
+    for text in ("same", "same", "other"):
+        progress.warn(text)
+    assert stream.getvalue() == "warning: same\nwarning: other\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0.0 s"), (9.96, "10.0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (3600, "1 h 00 min")],

@@ -106,7 +106,8 @@ def check(
 
     checked = load_recipe(recipe, overrides or ())
     order = list(checked.order)
-    text = f"{recipe}: fine; {len(order)} steps: {' → '.join(order)}"
+    steps = "1 step" if len(order) == 1 else f"{len(order)} steps"
+    text = f"{recipe}: fine; {steps}: {' → '.join(order)}"
     _print({"name": checked.name, "steps": order}, for_terminal(text), as_json)
 
 
@@ -184,8 +185,8 @@ def predict(
         _print(answer, prediction.text(), as_json, one_line=True)
     if cut := sum(answer.is_cut for answer in answers):
         print(
-            f"warning: {cut} of {len(answers)} texts have more than {model.task.max_length} tokens,"
-            " and the rest of them was not read",
+            f"warning: {cut} of {len(answers)} texts have more than {model.task.max_length} tokens "
+            "and were cut",
             file=sys.stderr,
         )
 

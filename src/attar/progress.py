@@ -87,6 +87,7 @@ class Progress:
         self._bars: Any = None
         self._bar_ids: dict[int, Any] = {}
         self._last_line = 0.0
+        self._warned: set[str] = set()
 
     @property
     def is_quiet(self) -> bool:
@@ -98,8 +99,10 @@ class Progress:
             self._print(for_terminal(text))
 
     def warn(self, text: str) -> None:
-        """A request that was skipped or changed: never silent, even when quiet."""
-        self._print(f"warning: {for_terminal(text)}")
+        """A request that was skipped or changed: said once, even when quiet."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self._print(f"warning: {for_terminal(text)}")
 
     def _print(self, line: str) -> None:
         if self._bars is not None:

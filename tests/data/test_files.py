@@ -245,3 +245,23 @@ def test_too_few_rows_to_hold_out_a_tenth_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine" / "train.txt").write_text("only one\n")
     with pytest.raises(DataError, match="1 usable rows in train, too few"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "advice"),
+    [
+        ("train.csv", "text;label", "look separated by ';': save it again with commas"),
+        ("train.csv", "text\tlabel", "look separated by tabs: rename it to end in .tsv"),
+        ("train.txt", "text\tlabel", "look separated by tabs: rename it to end in .tsv"),
+        ("train.tsv", "text,label", "do not look separated by tabs: save it as .csv"),
+        ("train.txt", "a sentence", "has no labels: leave text out, or use .csv, .tsv or .jsonl"),
+        ("train.csv", "text,stars", "choose among them with text = and label ="),
+    ],
+)
+def test_a_missing_column_comes_with_the_advice_that_helps(
+    tmp_path: Path, file: str, line: str, advice: str
+) -> None:
+    (tmp_path / file).write_text(f"{line}\n" * 9)
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, path=file, text="review")
+    assert advice in str(caught.value)

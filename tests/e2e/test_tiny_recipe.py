@@ -114,7 +114,7 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bits(tmp_path: Path) -> 
     assert [step["state"] for step in status["steps"]] == ["done", "interrupted"]
     resumed = tiny_recipe.attar("resume", folder, "--json")
     assert resumed.returncode == 0, resumed.stderr
-    assert "student: going on after step " in resumed.stderr
+    assert "student: continuing after step " in resumed.stderr
     assert [step["reused"] for step in json.loads(resumed.stdout)["steps"]] == [True, False]
     ours, theirs = verify(folder / "student"), read_result(whole.folder / "student")
     name = "model/model.safetensors"

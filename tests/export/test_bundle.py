@@ -59,6 +59,15 @@ def test_the_snippet_is_short(deployments: Deployments) -> None:
         assert max(map(len, text.splitlines())) <= 100
 
 
+def test_the_card_asks_as_many_texts_as_the_model_reads(deployments: Deployments) -> None:
+    one = (deployments.export("int8", "openvino")[0] / "README.md").read_text(encoding="utf-8")
+    two = (deployments.pairs("openvino")[0] / "README.md").read_text(encoding="utf-8")
+    assert "It answers a text with" in one
+    assert "It answers a pair of texts with" in two
+    assert 'predict.py "first text" "second text"' in two
+    assert 'predict([("first text", "second text")])' in two
+
+
 def test_the_snippet_of_packed_integers_asks_attar(deployments: Deployments) -> None:
     folder, _ = deployments.export("int4", "safetensors")
     text = (folder / "predict.py").read_text()

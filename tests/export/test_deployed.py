@@ -59,6 +59,12 @@ def test_what_is_no_list_of_texts_is_refused(model: Deployed, texts: object) -> 
         model.predict(texts)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True])
+def test_what_is_no_number_of_threads_is_refused(model: Deployed, threads: object) -> None:
+    with pytest.raises(UsageError, match=r"threads must be a whole number of at least 1, or None"):
+        Deployed(model.folder, threads=threads)  # pyright: ignore[reportArgumentType]
+
+
 def test_a_score_has_no_probability(deployments: Deployments) -> None:
     folder, metrics = deployments.export("score", "openvino")
     (answer,) = Deployed(folder, threads=1).predict(["a good movie"])

@@ -45,7 +45,7 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     last = err.strip().splitlines()[-1]
-    assert last == f"{word}; everything is saved, go on with: attar resume {folder}"
+    assert last == f"{word}; everything is saved; continue with: attar resume {folder}"
     assert f"{number.name}: saving, then stopping" in err
     start_small(folder).communicate(timeout=60)
     again = run_small(folder)

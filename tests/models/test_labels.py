@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from attar.models.labels import match_classes
+from attar.models.labels import match_classes, why_not_matched
 
 MNLI = ("entailment", "neutral", "contradiction")
 
@@ -54,3 +54,9 @@ def test_an_equal_name_goes_first_and_is_not_said() -> None:
 )
 def test_what_would_be_a_guess_is_no_match(given: tuple[str, ...], wanted: tuple[str, ...]) -> None:
     assert match_classes(given, wanted) is None
+
+
+def test_a_refusal_lists_each_class_once_where_no_name_is_common() -> None:
+    said = why_not_matched(["LABEL_0", "LABEL_1"], ["bad", "fair", "good"], "config.json")
+    assert said.count("LABEL_1") == said.count("'fair'") == 1
+    assert why_not_matched(["bad", "x"], ["bad", "good"], "c").count("'bad'") == 2

@@ -86,5 +86,7 @@ def test_the_arrow_from_augmentation_to_training_is_in_the_graph() -> None:
     other = RECIPE.replace('augmentation = "more"', 'augmentation = "first"') + (
         '[steps.first]\nrun = "train"\nmodel = "demo:minilm-l6"\ndata = "docs"\n'
     )
-    with pytest.raises(RecipeError, match=r"'train' step; what is needed here is made by a 'augme"):
+    with pytest.raises(
+        RecipeError, match=r"runs 'train'; this place needs a step that runs 'augme"
+    ):
         parse_recipe(other)

@@ -162,10 +162,27 @@ def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[st
             raise DataError(
                 f"split {split!r} of data {name!r} ({paths[0]}) has no column "
                 f"{' and no column '.join(map(repr, missing))}; its columns are "
-                f"{', '.join(map(repr, names))}; name them with text = and {kind} ="
+                f"{', '.join(map(repr, names))}; {_column_advice(paths[0], sample[0], kind)}"
             )
         found[split] = Columns(text, None if is_unlabelled else answer, config.id or None)
     return found
+
+
+def _column_advice(path: Path, row: Record, kind: str) -> str:
+    """What to do about a column that is not there. A lone column is often several that another
+    character separates: spreadsheets write ";" in much of Europe, and tabs as "Unicode text"."""
+    form = format_of(path)
+    lone = next(iter(row.items())) if len(row) == 1 else ("", "")
+    line = str(lone[1] if form == ".txt" else lone[0])
+    if form in (".csv", ".txt") and "\t" in line:
+        return "its columns look separated by tabs: rename it to end in .tsv"
+    if form == ".csv" and ";" in line:
+        return "its columns look separated by ';': save it again with commas"
+    if form == ".tsv" and ("," in line or ";" in line):
+        return "its columns do not look separated by tabs: save it as .csv, with commas"
+    if form == ".txt":
+        return f"a .txt file has no {kind}s: leave text out, or use .csv, .tsv or .jsonl"
+    return f"choose among them with text = and {kind} ="
 
 
 def _guess_text(sample: list[Record], config: FilesData, name: str) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def lines_of_stdin() -> list[str]:
     """The lines of stdin. An empty one is a text too, so that answers and lines can be paired.
 
     Raises:
-        UsageError: stdin is a terminal or has no text, or a byte is not UTF-8.
+        UsageError: stdin is a terminal or has no line, or a byte is not UTF-8.
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError('predict has no text: attar predict DIR "some text", or pipe lines to it')
@@ -48,8 +48,8 @@ def lines_of_stdin() -> list[str]:
         raise UsageError(
             f"stdin, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; pipe UTF-8 text"
         ) from None
-    if not any(line.strip() for line in lines):
-        raise UsageError("predict got an empty stdin; pipe one text a line to it")
+    if lines == [""] and b"\n" not in content:
+        raise UsageError("predict got an empty stdin; pipe one text per line to it")
     return lines
 
 

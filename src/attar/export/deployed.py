@@ -154,7 +154,7 @@ def _as_rows(texts: Any, num_texts: int | None) -> list[tuple[str, ...]]:
         which = f"text {number} of {len(asked)}"
         if row is None:
             raise UsageError(
-                f"{which} is a {type(text).__name__}; allowed are a string or a pair of strings"
+                f"{which} has type {type(text).__name__}; allowed are a string or a pair of strings"
             )
         if num_texts is not None and len(row) != num_texts:
             got, reads = ("one text", "pairs") if len(row) == 1 else ("a pair", "single texts")

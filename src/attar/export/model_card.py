@@ -64,7 +64,7 @@ def write_model_card(
         f"# {for_markdown(name, MOST_NAME)}",
         _what_it_is(task, deployment, size_mib, numbers),
         "## Use it",
-        _usage(deployment),
+        _usage(task, deployment),
         "## How it was made",
         "\n".join(f"{number}. {line}" for number, line in enumerate(lineage, 1)) or "Not recorded.",
         "## Measured at export",
@@ -108,9 +108,10 @@ def _what_it_is(task: Task, deployment: Deployment, size_mib: float, numbers: st
         if task.objective == "classification"
         else "a number"
     )
+    asked = "a pair of texts" if task.num_texts == 2 else "a text"
     return (
-        f"A text model for {runtime} on a CPU, with {numbers}. It answers a text, or a pair of "
-        f"texts, with {answer}.\n\n"
+        f"A text model for {runtime} on a CPU, with {numbers}. It answers {asked} with "
+        f"{answer}.\n\n"
         f"{deployment.num_params:,} parameters, {size_mib:.1f} MiB of graph and weights."
         + (
             f" {STORED[deployment.weight_storage]}{COMPUTED[deployment.precision]}"
@@ -126,18 +127,16 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {left:,} more (`task.json`)" if left > 0 else shown
 
 
-def _usage(deployment: Deployment) -> str:
-    if deployment.format == "safetensors":
-        return (
-            '```sh\npip install attar\npython -P predict.py "some text"\n```\n\n'
-            '```python\nimport attar\nattar.load("this folder").predict(["some text"])\n```'
-        )
-    package = deployment.format
+def _usage(task: Task, deployment: Deployment) -> str:
+    is_torch = deployment.format == "safetensors"
+    is_pair = task.num_texts == 2
+    packages = "attar" if is_torch else f"{deployment.format} tokenizers numpy"
+    arguments = '"first text" "second text"' if is_pair else '"some text"'
+    row = '("first text", "second text")' if is_pair else '"some text"'
     return (
-        f"```sh\npip install {package} tokenizers numpy\n"
-        'python -P predict.py "some text"\n```\n\n'
-        "or with attar, which needs no torch for it:\n\n"
-        '```python\nimport attar\nattar.load("this folder").predict(["some text"])\n```'
+        f"```sh\npip install {packages}\npython -P predict.py {arguments}\n```\n\n"
+        + ("" if is_torch else "or with attar, which needs no torch for it:\n\n")
+        + f'```python\nimport attar\nattar.load("this folder").predict([{row}])\n```'
     )
 
 

@@ -181,7 +181,7 @@ def _parity_texts(
     texts = data.split("validation").texts[: config.parity.examples]
     if not texts:
         raise ModelError(f"data {name!r} has no validation texts to compare {model_folder} with")
-    if len(texts) < config.parity.examples:
+    if len(texts) < config.parity.examples and "examples" in config.parity.model_fields_set:
         context.progress.warn(
             f"{context.name}: parity.examples is {config.parity.examples}, data {name!r} has "
             f"{len(texts)} validation texts; all of them are used"

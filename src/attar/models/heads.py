@@ -68,8 +68,7 @@ def reconciled_head(
         return tensors | moved, tuple(notes)
     why = why_not_matched(names, wanted, str(folder / "config.json"))
     raise OtherClassesError(
-        f"{folder} is a classifier of {count} classes ({', '.join(names[:12])}), the task has "
-        f"{task.num_labels} ({', '.join(wanted[:12])}): {why}"
+        f"{folder} is a classifier of {count} classes, the task has {task.num_labels}: {why}"
     )
 
 

@@ -93,10 +93,13 @@ def why_not_matched(given: Sequence[str], wanted: Sequence[str], config: str) ->
         )
     only_model = [name for name in given if name not in wanted]
     only_data = [name for name in wanted if name not in given]
+    # Where no name is common, these are all of them.
+    is_all = len(only_model) == len(given)
+    known = f"; the model knows {_listed(given)}, the data {_listed(wanted)}"
     return (
-        f"only the model has {_listed(only_model)}, only the data have {_listed(only_data)}; the "
-        f"model knows {_listed(given)}, the data {_listed(wanted)}; use the data the model was "
-        f"trained for, or correct the names in id2label of {config}"
+        f"only the model has {_listed(only_model)}, only the data have {_listed(only_data)}"
+        f"{'' if is_all else known}; use the data the model was trained for, or correct the names "
+        f"in id2label of {config}"
     )
 
 

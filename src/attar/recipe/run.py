@@ -104,7 +104,7 @@ def resume_run(
         changes = recipe_changes(saved)
         what = "cannot be read" if changes is None else "; ".join(changes) or "its text only"
         progress.warn(
-            f"{saved.source.path} is not what this run began with ({what}); going on with the "
+            f"{saved.source.path} is not what this run began with ({what}); continuing with the "
             f"saved recipe (for the new one: attar run {saved.source.path})"
         )
     return run_resolved(
@@ -219,7 +219,7 @@ def running_in(folder: Path) -> Generator[Path]:
         except StoppedError as error:
             where = str(error).partition(";")[0]
             how = f"attar resume {shlex.quote(str(folder))}"
-            raise StoppedError(f"{where}; everything is saved, go on with: {how}") from None
+            raise StoppedError(f"{where}; everything is saved; continue with: {how}") from None
         except AttarError:
             raise
         except Exception:

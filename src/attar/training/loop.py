@@ -243,7 +243,7 @@ class Loop:
         fill_moments_(self._learned, self._optimizer, found.moments)
         self.place = found.place
         name, now = self._job.name, self._conditions()
-        self._progress.say(f"  {name}: going on after step {self.place.step} of {self._total}")
+        self._progress.say(f"  {name}: continuing after step {self.place.step} of {self._total}")
         then = found.about
         changed = [f"{k} {then.get(k)} → {v}" for k, v in now.items() if then.get(k) != v]
         if changed:

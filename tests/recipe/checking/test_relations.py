@@ -58,7 +58,7 @@ def test_an_unknown_demo_model_and_one_without_a_task_are_mistakes() -> None:
 
 def test_a_step_that_makes_no_model_for_the_place_is_named_with_those_that_do() -> None:
     found = mistakes_in(RECIPE.replace('model = "student"', 'model = "scores"'))
-    assert "step 'scores' is a 'evaluate' step; what is needed here is made by a 'train'" in found
+    assert "step 'scores' runs 'evaluate'; this place needs a step that runs 'train'" in found
 
 
 def test_unknown_data_is_named_with_what_there_is() -> None:

@@ -38,7 +38,7 @@ def test_a_running_step_a_killed_one_and_the_waiting_ones_are_told_apart(tmp_pat
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert states(folder) == ["done", "interrupted", "waiting", "waiting", "waiting"]
-    assert f"go on with: attar resume {folder}" in status_of(folder).text()
+    assert f"continue with: attar resume {folder}" in status_of(folder).text()
 
 
 def test_steps_of_other_settings_are_outdated_and_unreadable_ones_damaged(tmp_path: Path) -> None:
@@ -53,6 +53,9 @@ def test_steps_of_other_settings_are_outdated_and_unreadable_ones_damaged(tmp_pa
     assert states(folder) == ["done", "done", "interrupted", "outdated", "outdated"]
     (folder / "teacher" / "result.json").write_text("{")
     assert states(folder)[0] == "damaged"
+    said = status_of(folder).text()
+    assert f"teacher: {folder / 'teacher' / 'result.json'} is damaged" in said
+    assert "attar resume" not in said  # it would refuse
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:

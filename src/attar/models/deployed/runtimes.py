@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 from attar.artifacts import read_json, sha256_of, write_json
 from attar.config import Config
 from attar.cores import usable_cores
-from attar.errors import OUT_OF_MEMORY, ArtifactError, AttarError, ResourceError
+from attar.errors import OUT_OF_MEMORY, ArtifactError, AttarError, ResourceError, UsageError
 from attar.models.deployed.cpu import needs_unsigned_weights
 from attar.models.deployed.graph_files import check_onnx, check_openvino
 from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE
@@ -103,8 +103,9 @@ class Deployment(Config):
         """
         file = folder / DEPLOY_FILE
         if not has_entry(file):
+            what = "is not an exported model: it has no " + DEPLOY_FILE
             raise ArtifactError(
-                f"{folder} has no {DEPLOY_FILE}, so it is no exported model; name the folder of a "
+                f"{folder} {what if has_entry(folder) else 'does not exist'}; name the folder of a "
                 "step that exports, such as runs/demo/deploy"
             )
         content = read_json(file)
@@ -171,10 +172,12 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     Raises:
         ArtifactError: the folder is no exported model, a file is missing or damaged, or two of them
             differ about classes or lengths.
-        UsageError: the runtime is not installed.
+        UsageError: the runtime is not installed, or `threads` is not a number of threads.
     Warns:
         UserWarning: made for a CPU with exact 8-bit products, and this one saturates.
     """
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise UsageError(f"threads must be a whole number of at least 1, or None; got {threads!r}")
     deployment = Deployment.read(folder)
     deployment.check_files(folder)
     task = Task.read(folder)

@@ -82,7 +82,7 @@ def _model_problem(
         run = str(steps[word].get("run"))
         if run in STEPS and run not in wanted.makers:
             fit = " or ".join(map(repr, wanted.makers))
-            return f"step {word!r} is a {run!r} step; what is needed here is made by a {fit} step"
+            return f"step {word!r} runs {run!r}; this place needs a step that runs {fit}"
         return None
     if wanted.only_steps:
         fit = " or ".join(map(repr, wanted.makers))

@@ -48,11 +48,13 @@ class StepStatus:
     run: str
     state: State
     """outdated: made from other settings or data than the run wants now. interrupted: begun,
-    not finished, and nobody is at work. damaged: its result.json cannot be read."""
+    not finished, and not running. damaged: its result.json cannot be read."""
     key: str | None = None
     seconds: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     """The main numbers, by dotted name."""
+    problem: str = ""
+    """What is damaged, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Status:
             numbers = "  ".join(f"{name} {value:.4g}" for name, value in step.metrics.items())
             what = f"  {step.name:{names}}  {step.run:{runs}}  {step.state:11}  {step.key or '':16}"
             lines.append(f"{what}{took}  {numbers}".rstrip())
+        lines += [f"  {step.name}: {step.problem}" for step in self.steps if step.problem]
         lines += [f"  gate {'passed' if g.passed else 'MISSED'}: {g.sentence}" for g in self.gates]
         if self.crash is not None:
             lines.append(f"  the last run ended with a bug of attar: {self.crash}")
@@ -93,9 +96,11 @@ class Status:
         if self.holder is not None:
             who = f"process {self.holder.pid} on {self.holder.host}"
             return f"{counted}; running, {who} since {self.holder.since}"
+        if any(step.state == "damaged" for step in self.steps):
+            return f"{counted}; not running"
         if done < len(self.steps):
             how = f"attar resume {shlex.quote(str(self.folder))}"
-            return f"{counted}; nobody is at work, go on with: {how}"
+            return f"{counted}; not running; continue with: {how}"
         return counted
 
 
@@ -130,8 +135,8 @@ def _step(folder: Path, name: str, run: str, wanted: str | None, is_held: bool) 
     if (folder / name / RESULT_FILE).is_file():
         try:
             result = read_result(folder / name)
-        except ArtifactError:
-            return StepStatus(name, run, "damaged")
+        except ArtifactError as error:
+            return StepStatus(name, run, "damaged", problem=str(error))
     state: State
     if result is not None and result.key == wanted:
         state = "done"

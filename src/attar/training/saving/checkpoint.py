@@ -126,7 +126,7 @@ class CheckpointStore:
         if skipped:
             where = "the beginning" if found is None else found.folder.name
             self._progress.warn(
-                f"skipped {'; '.join(skipped)} in {self._folder}; going on from {where}"
+                f"skipped {'; '.join(skipped)} in {self._folder}; continuing from {where}"
             )
         return found
 
