@@ -38,6 +38,26 @@ def test_damages_are_differences_and_their_ratio_is_a_quotient() -> None:
     assert found.outlier == damage_of(one["full"], one["out"])
 
 
+def test_intervals_are_the_central_95_percent_of_the_resamples() -> None:
+    spread = np.random.default_rng(5).normal(0, 0.05, 999)
+    draw = ("accuracy", 400, 999, 0)
+    full, out, null = (
+        Bootstrapped(value, resampled, draw)
+        for value, resampled in (
+            (0.9, np.full(999, 0.9)),
+            (0.5, 0.5 + spread),
+            (0.8, np.full(999, 0.8)),
+        )
+    )
+    found = damages(full, out, [null], seed=0)
+    low, high = np.quantile(0.4 - spread, [0.025, 0.975])
+    assert (found.outlier.low, found.outlier.high) == pytest.approx((low, high), rel=1e-12)
+    # of 999 ratios the 25th and the 975th: harm over a null that always costs 0.1
+    ratios = np.sort((0.4 - spread) / 0.1)
+    assert (found.ratio.low, found.ratio.high) == pytest.approx((ratios[24], ratios[974]), rel=1e-9)
+    assert {found.outlier.n, found.null.n, found.excess.n} == {400}
+
+
 def test_a_null_that_does_no_damage_leaves_the_ratio_without_an_upper_end() -> None:
     one = scored({"full": 0.9, "out": 0.5, "a": 0.9, "b": 0.895})
     found = damages(one["full"], one["out"], [one["a"], one["b"]], seed=0)

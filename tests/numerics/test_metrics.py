@@ -190,3 +190,10 @@ def test_language_metrics_are_means_over_what_they_are_named_after() -> None:
         [1.5, math.exp(1.5), 3 / 4 / math.log(2)], rel=EXACT
     )
     assert set(LANGUAGE) == set(found) == LOWER_IS_BETTER - {"loss"}
+
+
+def test_no_correlation_lies_beyond_one() -> None:
+    draws = np.random.default_rng(0).normal(size=(200, 7))
+    found = [METRICS["pearson"](sign * (3.3 * x + 1.7), x) for x in draws for sign in (1, -1)]
+    assert min(found) == -1.0
+    assert max(found) == 1.0

@@ -147,6 +147,10 @@ def test_under_no_difference_p_is_below_5_percent_no_more_often_than_that() -> N
     assert np.mean(np.asarray(values) <= 0.05) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
 
 
+def test_sixteen_seeds_are_still_counted_exactly() -> None:
+    assert sign_flip_p([1.0] * 16) == 2 / 2**16
+
+
 def test_with_many_seeds_drawn_signs_agree_with_all_signs() -> None:
     random = np.random.default_rng(5)
     differences = random.normal(0.4, 1, EXACT_UP_TO)
