@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,17 @@ def test_ids_are_the_text_s_own_repeated_and_cut(tiny_bert: Path) -> None:
 def test_more_tokens_than_positions_are_refused_with_both_numbers(tiny_bert: Path) -> None:
     with pytest.raises(UsageError, match=r"speed\.tokens is 65.*64 positions"):
         exact_batch(tiny_bert, TASK, TEXTS, 65)
+
+
+def test_positions_that_roberta_leaves_out_are_no_room(tiny_bert: Path, tmp_path: Path) -> None:
+    """It counts from its padding id on: ids beyond the table would be looked up."""
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "roberta"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "roberta", "pad_token_id": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert exact_batch(folder, TASK, TEXTS, 62)["input_ids"].shape == (2, 62)
+    with pytest.raises(UsageError, match=r"speed\.tokens is 63.*62 positions"):
+        exact_batch(folder, TASK, TEXTS, 63)
 
 
 def test_the_longest_texts_come_first_and_are_repeated_when_few() -> None:

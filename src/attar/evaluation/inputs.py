@@ -17,6 +17,7 @@ import numpy as np
 from attar.artifacts import read_json
 from attar.data.tokenize import TextEncoder
 from attar.errors import UsageError
+from attar.models.structure.families import positions_of
 from attar.models.task import Task
 
 Texts = Sequence[tuple[str, ...]]
@@ -45,10 +46,10 @@ def exact_batch(folder: Path, task: Task, texts: Texts, tokens: int) -> dict[str
 
 
 def room_of(folder: Path) -> int | None:
-    """Positions that a model's config speaks of; None: it says nothing."""
+    """Tokens of the longest text a model was made for, by its config; None: it says nothing."""
     config_file = folder / "config.json"
     config = read_json(config_file) if config_file.is_file() else {}
-    room = config.get("max_position_embeddings", config.get("n_positions"))
+    room = positions_of(config) or config.get("max_position_embeddings")
     return room if isinstance(room, int) else None
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -30,7 +29,7 @@ from attar.models.deployed.cpu import needs_unsigned_weights
 from attar.models.deployed.graph_files import check_onnx, check_openvino
 from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE
 from attar.models.sources.safe_files import CONFIG_FILE
-from attar.models.structure.families import FAMILIES
+from attar.models.structure.families import positions_of
 from attar.models.task import TASK_FILE, Task
 from attar.special_tokens import DEPLOY_FILE
 from attar.untrusted import checked, has_entry
@@ -240,13 +239,11 @@ def _require_agreement(folder: Path, task: Task) -> None:
         return
     config = read_json(folder / CONFIG_FILE)
     try:
-        family = FAMILIES.get(config.get("model_type"))
-        longest = family.max_tokens(SimpleNamespace(**config)) if family else None
+        longest = positions_of(config)
         by_number = {int(i): str(name) for i, name in (config.get("id2label") or {}).items()}
-        is_too_long = longest is not None and task.max_length > longest
     except (AttributeError, TypeError, ValueError):
-        return  # absent, or of another type: nothing that could be compared
-    if is_too_long:
+        return  # of another type: nothing that could be compared
+    if longest is not None and task.max_length > longest:
         raise ArtifactError(
             f"{folder / TASK_FILE} has max_length {task.max_length}, and by {CONFIG_FILE} the "
             f"model has {longest} positions; export the model again"

@@ -9,8 +9,9 @@ To add a family: a row here and a tiny model in tests/tiny.py; the tests of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from attar.errors import did_you_mean
@@ -272,6 +273,17 @@ FAMILIES = {
     "qwen2": Family(stacks=(_LLAMA_STACK,), heads=("score", "lm_head")),
 }
 """model_type of the config → row."""
+
+
+def positions_of(config: Mapping[str, Any]) -> int | None:
+    """Tokens of the longest input, by the content of a `config.json`; None: no hard limit, or no
+    family of ours."""
+    family = FAMILIES.get(str(config.get("model_type")))
+    try:
+        found = None if family is None else family.max_tokens(SimpleNamespace(**config))
+    except (AttributeError, TypeError):  # fields that are absent or no numbers
+        return None
+    return found if isinstance(found, int) else None
 
 
 def unsupported(model_type: str) -> str:
