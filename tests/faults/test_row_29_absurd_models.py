@@ -124,6 +124,17 @@ def test_weights_of_other_shapes_are_named_and_nothing_is_built_by_them(model: P
         load_model(model)
 
 
+@pytest.mark.parametrize("form", ["float", "openvino"])
+def test_a_tokenizer_of_gigabytes_is_not_read(
+    form: str, model: Path, exported: Callable[[str], Path]
+) -> None:
+    folder = model if form == "float" else exported(form)
+    with (folder / "tokenizer.json").open("r+b") as stream:
+        stream.truncate(3 * 2**30)  # takes no room on the disk
+    with pytest.raises(ArtifactError, match=r"tokenizer.json has 3,221,225,472 bytes, at most"):
+        load_model(folder) if form == "float" else attar.load(folder, threads=1)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
