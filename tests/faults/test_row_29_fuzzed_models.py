@@ -136,7 +136,7 @@ def use(folder: Path, form: str) -> None:
         load_model(folder)
     else:
         model_fingerprint(str(folder), folder.parent)
-        attar.load(folder, threads=1).predict(["a good film", "to"])
+        attar.load(folder, threads=1).predict(["a good film", "to", "good film " * 60])
 
 
 @pytest.fixture(scope="module")
