@@ -316,3 +316,19 @@ def test_a_plan_says_which_rows_its_data_leaves_out(tmp_path: Path) -> None:
     note = "data 'films', split 'validation': set aside 1 × unknown label 'neutral'"
     assert plan.as_json()["notes"] == [note]
     assert plan.text().endswith(f"note: {note}")
+
+
+def test_texts_longer_than_the_models_positions_stop_the_plan_as_they_stop_the_run(
+    recipe: Path,
+) -> None:
+    with pytest.raises(ModelError, match=r"teacher: the model has \d+ positions, max_length is"):
+        planned(recipe, "steps.teacher.max_length=4096")
+
+
+def test_an_export_compares_no_more_texts_than_there_are(recipe: Path) -> None:
+    some, more, all_there = (
+        flops(recipe, "deploy", f"steps.deploy.parity.examples={count}")
+        for count in (4, 8, 1_000_000)
+    )
+    assert more == 2 * some
+    assert all_there < 1000 * some

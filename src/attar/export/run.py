@@ -169,7 +169,7 @@ def _parity_texts(
     config: ExportStep, context: StepContext, model_folder: Path
 ) -> tuple[tuple[str, ...], ...]:
     """The first validation texts of the data that the step names, or that the model came from."""
-    name = config.data or _data_of(config.model, context.recipe)
+    name = config.data or data_of_model(config.model, context.recipe)
     if name is None or name not in context.data:
         known = ", ".join(context.data) or "none"
         raise UsageError(
@@ -200,7 +200,7 @@ def _with_num_texts(task: Task, num_texts: int, model_folder: Path) -> Task:
     return task.model_copy(update={"num_texts": num_texts})
 
 
-def _data_of(model: str, recipe: Mapping[str, Any]) -> str | None:
+def data_of_model(model: str, recipe: Mapping[str, Any]) -> str | None:
     """The data a step of the recipe learned from or was calibrated with; the only data if one."""
     step = recipe.get("steps", {}).get(model, {})
     calibration = step.get("calibration") or {}

@@ -101,7 +101,7 @@ def load_model(
     if own_task:
         task = Task.read(folder)
     config = config_of(files.config, str(folder), task, folder)
-    _check_length(config, task, str(folder))
+    check_length(config, task and task.max_length, str(folder))
     tensors = _read_tensors(files)
     notes: tuple[str, ...] = ()
     if new_head:
@@ -227,13 +227,17 @@ def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_length(config: PreTrainedConfig, task: Task | None, where: str) -> None:
-    """Refuse texts longer than a learned table of positions, before one makes the model fail."""
+def check_length(config: PreTrainedConfig, max_length: int | None, where: str) -> None:
+    """Refuse texts longer than a learned table of positions, before one makes the model fail.
+
+    Raises:
+        ModelError: `max_length` is above the number of positions.
+    """
     family = FAMILIES.get(config.model_type)
     longest = None if family is None else family.max_tokens(config)
-    if task is not None and longest is not None and task.max_length > longest:
+    if max_length is not None and longest is not None and max_length > longest:
         raise ModelError(
-            f"{where} has {longest} positions, max_length is {task.max_length}: longer texts would "
+            f"{where} has {longest} positions, max_length is {max_length}: longer texts would "
             f"make it fail; set max_length = {longest} or less"
         )
 
@@ -292,7 +296,7 @@ def _random_model(
         )
     folder = resolve_model(reference.tokenizer, inputs, recipe_folder)
     config = config_of(reference.config, "model.config", task, folder)
-    _check_length(config, task, "model.config")
+    check_length(config, task and task.max_length, "model.config")
     model_class: Any = class_of(config, "model.config", task)
     require_memory(model_class, config, "model.config")
     with _own_randomness(seed, "random model"), building("model.config"):

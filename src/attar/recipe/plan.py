@@ -34,8 +34,10 @@ from attar.artifacts import MIB, read_json
 from attar.distillation.config import AugmentStep
 from attar.evaluation.config import EvaluateStep
 from attar.export.config import ExportStep
+from attar.export.run import data_of_model
 from attar.models.config import ChangedModel, FromConfig, ModelReference, referenced_model
 from attar.models.cost import Cost, cost_of
+from attar.models.load import check_length
 from attar.models.sources.references import resolve_model
 from attar.models.surgery import changed
 from attar.quantization.calibration.calibrate import choose_examples
@@ -107,6 +109,7 @@ class _Planner:
         model = self._model(step.model, self.texts.head(step.data, step.objective), step.max_length)
         # Going on with another step's model, this one may cut texts elsewhere.
         model = replace(model, max_length=step.max_length)
+        check_length(model.cost.model.config, step.max_length, f"{name}: the model")
         self.models[name] = model
         rows, tokens = self.texts.count(step.data, "train", model)
         rows += self._made_rows.get(step.augmentation or "", 0)
@@ -248,8 +251,11 @@ class _Planner:
     def _export(self, name: str, step: ExportStep) -> StepPlan:
         model = self._model(step.model, None, 128)
         self.models[name] = model
-        tokens = model.max_length
-        flops = 3 * step.parity.examples * model.cost.flops(1, tokens)
+        rows, tokens = step.parity.examples, model.max_length
+        if data := step.data or data_of_model(step.model, self.recipe.model_dump()):
+            there, tokens = self.texts.count(data, "validation", model)
+            rows = min(rows, there)
+        flops = 3 * rows * model.cost.flops(1, tokens)
         seconds = EXPORT_SECONDS + flops / (FORWARD_SHARE * self._speed("fp32"))
         memory = RUNTIME_MIB + 4 * model.cost.num_params * 4 / MIB
         return StepPlan(
