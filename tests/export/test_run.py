@@ -151,6 +151,9 @@ def test_fewer_texts_than_asked_for_are_all_used_and_said(
     _, metrics = made.exported(tmp_path, "deploy", deployments.float(), "openvino", parity)
     assert metrics["parity"]["examples"] == 64
     assert "parity.examples is 1000" in capsys.readouterr().err
+    unsaid = Parity(max_relative_error=100, max_label_flips=1)
+    made.exported(tmp_path, "unsaid", deployments.float(), "openvino", unsaid)
+    assert "parity.examples" not in capsys.readouterr().err
 
 
 def test_without_data_it_says_what_is_missing(deployments: Deployments, tmp_path: Path) -> None:
