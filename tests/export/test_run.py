@@ -15,7 +15,7 @@ from attar.export.config import ExportStep, Parity
 from attar.export.lineage import lineage_of
 from attar.export.model_card import _cpu_limit
 from attar.export.packed import storage_notes
-from attar.export.run import _data_of, export
+from attar.export.run import data_of_model, export
 from attar.models.deployed.runtimes import Deployment, Flops
 from attar.models.simulated.packing import size_mib
 from attar.models.simulated.qparams import ModelQParams
@@ -174,10 +174,10 @@ def test_a_model_without_a_task_is_refused(tiny_bert: Path, tmp_path: Path) -> N
 
 
 def test_the_texts_are_those_the_model_knows() -> None:
-    assert _data_of("student", RECIPE) == "docs"
-    assert _data_of("int8", RECIPE) == "more"
-    assert _data_of("a folder", RECIPE) is None
-    assert _data_of("a folder", {"data": {"only": {}}}) == "only"
+    assert data_of_model("student", RECIPE) == "docs"
+    assert data_of_model("int8", RECIPE) == "more"
+    assert data_of_model("a folder", RECIPE) is None
+    assert data_of_model("a folder", {"data": {"only": {}}}) == "only"
 
 
 def test_the_lineage_goes_back_to_the_first_model() -> None:
