@@ -135,7 +135,10 @@ def test_provenance_counts_what_was_set_aside_and_names_differing_versions(tmp_p
     file = inputs["teacher"] / "result.json"
     file.write_text(file.read_text().replace("2.13.0", "2.12.0"))
     content = made_up_run.recipe()
-    origin = page_of(read_made(inputs, content), content).provenance
+    page = page_of(read_made(inputs, content), content)
+    origin = page.provenance
+    name = origin.data[0].name
+    assert f"- Data {name}, rows set aside: 341 × seen before\n" in markdown_of(page)
     assert origin.data[0].set_aside == {"longer than 400 characters": 212, "seen before": 341}
     assert origin.differing_versions == {"torch": ("2.12.0", "2.13.0")}
     assert origin.seconds == pytest.approx(sum(made_up_run.SECONDS.values()) + 61.0)

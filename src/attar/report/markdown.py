@@ -250,9 +250,15 @@ def _provenance(page: Page) -> list[str]:
     versions = ", ".join(
         f"{for_markdown(name)} {for_markdown(version)}" for name, version in origin.versions.items()
     )
+    set_aside = "\n".join(
+        f"- Data {for_markdown(data.name)}, rows set aside: {count:,} × {for_markdown(reason)}"
+        for data in origin.data
+        for reason, count in data.set_aside.items()
+    )
     return [
         "## Provenance",
         _table(["step", "run", "key", "time", "peak MiB"], rows, text_columns=3),
         for_markdown(origin.rests_on),
+        *([set_aside] if set_aside else []),
         *([f"Versions: {versions}."] if versions else []),
     ]
