@@ -97,4 +97,4 @@ def test_data_that_the_recipe_does_not_have_and_a_quantized_model_are_refused() 
     assert "no [data.doc]" in mistakes('data = "doc"')
     made = '\n[steps.int8]\nrun = "quantize"\nmethod = "minmax"\nmodel = "why"'
     told = mistakes(f'data = "docs"{made}\ncalibration = {{ data = "docs" }}')
-    assert "step 'why' is a 'analyze' step" in told
+    assert "step 'why' runs 'analyze'" in told

@@ -151,5 +151,5 @@ def test_rows_made_of_other_data_have_their_own_seeds() -> None:
 
 
 def test_a_cache_is_no_model() -> None:
-    with pytest.raises(RecipeError, match="'answers' is a 'cache' step"):
+    with pytest.raises(RecipeError, match="'answers' runs 'cache'"):
         parse_recipe(RECIPE, ["steps.student.model='answers'"])
