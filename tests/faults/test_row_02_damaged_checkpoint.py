@@ -65,7 +65,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_previous_one_used(
     run_training(stopped)
     said = capsys.readouterr().err
     assert f"skipped {newest.name} (" in said and name in said
-    assert f"going on from {previous.name}" in said
+    assert f"continuing from {previous.name}" in said
     assert read_history(stopped) == read_history(whole)
     ours, theirs = read_weights(stopped), read_weights(whole)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -78,7 +78,7 @@ def test_an_unfinished_checkpoint_is_named_and_never_read(
     shutil.copytree(newest, newest.with_name(".writing-00000011"))
     run_training(stopped)
     said = capsys.readouterr().err
-    assert ".writing-00000011 (unfinished)" in said and f"going on from {newest.name}" in said
+    assert ".writing-00000011 (unfinished)" in said and f"continuing from {newest.name}" in said
 
 
 def test_without_any_whole_checkpoint_the_run_starts_again_and_says_so(
@@ -87,7 +87,7 @@ def test_without_any_whole_checkpoint_the_run_starts_again_and_says_so(
     for folder in checkpoints(stopped):
         truncate(folder / "weights.safetensors")
     run_training(stopped)
-    assert "going on from the beginning" in capsys.readouterr().err
+    assert "continuing from the beginning" in capsys.readouterr().err
     assert read_history(stopped) == read_history(whole)
 
 

@@ -81,15 +81,15 @@ def test_resume_goes_on_with_the_recipe_the_run_began_with(
     assert "not what this run began with" not in capsys.readouterr().err
     file.write_text(RECIPE.replace("seed = 3", "seed = 4"))
     assert resume_run(first.folder, quiet=True).steps[0].reused
-    assert "(its text only); going on with the saved" in capsys.readouterr().err
+    assert "(its text only); continuing with the saved" in capsys.readouterr().err
     file.write_text(RECIPE.replace('"minmax"', '"minmax"\nweight_bits = 4'))
     again = resume_run(first.folder, quiet=True)
     assert [step.reused for step in again.steps] == [True] * 5
-    told = "not what this run began with (steps.int8.weight_bits 8 → 4); going on with the saved"
+    told = "not what this run began with (steps.int8.weight_bits 8 → 4); continuing with the saved"
     assert told in capsys.readouterr().err
     file.unlink()
     assert resume_run(first.folder, quiet=True).steps[0].reused
-    assert "(cannot be read); going on with the saved" in capsys.readouterr().err
+    assert "(cannot be read); continuing with the saved" in capsys.readouterr().err
 
 
 def test_a_folder_of_another_version_or_a_damaged_one_says_how_to_go_on(tmp_path: Path) -> None:
