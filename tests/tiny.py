@@ -46,7 +46,9 @@ def write_tokenizer(folder: Path) -> None:
     )
 
 
-def write_tiny_bert(folder: Path, *, num_labels: int = 2, seed: int = 0, blocks: int = 2) -> Path:
+def write_tiny_bert(
+    folder: Path, *, num_labels: int = 2, seed: int = 0, blocks: int = 2, positions: int = 64
+) -> Path:
     """A random two-block BERT classifier saved as a Hugging Face folder with a tokenizer; of two
     classes, they are those of `training_runs`."""
     import torch
@@ -60,7 +62,7 @@ def write_tiny_bert(folder: Path, *, num_labels: int = 2, seed: int = 0, blocks:
         num_hidden_layers=blocks,
         num_attention_heads=4,
         intermediate_size=64,
-        max_position_embeddings=64,
+        max_position_embeddings=positions,
         num_labels=num_labels,
         **({"id2label": {0: "bad", 1: "good"}} if num_labels == 2 else {}),
     )

@@ -128,8 +128,9 @@ def test_a_teacher_that_is_there_must_answer_where_it_is_asked(recipe: Path) -> 
 
 
 def test_a_teacher_without_positions_for_the_texts_is_refused(recipe: Path) -> None:
-    long = "steps.student.max_length=65"
-    assert refused(recipe, long).startswith("student: the teacher has 64 positions")
+    tiny.write_tiny_bert(recipe.parent / "long", positions=128)
+    long = ["steps.student.model='long'", "steps.student.max_length=65"]
+    assert refused(recipe, *long).startswith("student: the teacher has 64 positions")
 
 
 WRITERS = """

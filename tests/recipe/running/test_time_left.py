@@ -51,6 +51,7 @@ path = "words"
 run = "train"
 model = "{model}"
 data = "words"
+max_length = 32
 [steps.int8]
 run = "quantize"
 model = "teacher"
