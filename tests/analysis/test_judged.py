@@ -43,7 +43,7 @@ def accuracy(folder: Path, root: Path) -> float:
     from attar.data.config import FilesData
     from attar.data.load import load_data
     from attar.evaluation.predictions import logits_over
-    from attar.models.forms import open_form
+    from attar.scoring.forms import open_form
 
     data = load_data(FilesData(path=str(root / "texts")), root, name="texts", seed=0)
     split = data.split("validation")

@@ -84,7 +84,7 @@ def test_a_cross_encoder_of_sentence_transformers_opens_the_float_folder(
     from sentence_transformers import CrossEncoder
 
     from attar.data.tokenize import TextEncoder
-    from attar.models.forms import open_form
+    from attar.scoring.forms import open_form
 
     pairs = [("good movie", "a bad file"), ("how do i sort a list", "read " * 60)]
     form = open_form(deployments.float(), 1)

@@ -13,8 +13,8 @@ import deployments as made
 import tiny
 from attar.errors import ModelError
 from attar.export.deployed import Deployed
-from attar.models.forms import open_form
 from attar.models.load import load_model
+from attar.scoring.forms import open_form
 from deployments import Deployments
 
 

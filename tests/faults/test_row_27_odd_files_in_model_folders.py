@@ -15,9 +15,9 @@ import pytest
 
 import attar
 from attar.errors import ArtifactError
-from attar.models.forms import open_form
 from attar.models.load import load_model
 from attar.models.sources.references import model_fingerprint
+from attar.scoring.forms import open_form
 from deployments import Deployments
 
 FLOAT_FILES = (

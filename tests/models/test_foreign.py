@@ -10,8 +10,8 @@ import pytest
 import deployments as made
 import tiny
 from attar.errors import ModelError
-from attar.models.forms import open_form
 from attar.models.task import Task
+from attar.scoring.forms import open_form
 
 NAMES = {0: "bad", 1: "good"}
 

@@ -11,10 +11,10 @@ import torch
 import summaries
 import tiny
 from attar.errors import ModelError
-from attar.models.forms import open_form
 from attar.models.generation import generate
 from attar.models.load import load_model
 from attar.models.task import Generation, Task
+from attar.scoring.forms import open_form
 
 
 def hub_folder(folder: Path, **generation: object) -> Path:

@@ -19,12 +19,12 @@ from attar.models.deployed.cpu import int8_flags
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.deployed.runtime_openvino import OpenVinoRuntime
 from attar.models.deployed.runtimes import MODEL_FILES
-from attar.models.forms import open_form
 from attar.models.load import build_model, save_model
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.sites import SITE_KINDS
 from attar.models.task import Task
+from attar.scoring.forms import open_form
 from deployments import Deployments
 
 FORMATS = ("openvino", "onnxruntime")

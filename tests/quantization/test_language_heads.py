@@ -17,12 +17,12 @@ import training_runs
 from attar.data.load import load_data
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError
-from attar.models.forms import open_form
 from attar.models.load import load_model
 from attar.quantization import run
 from attar.quantization.calibration.real_tokens import DECODER_MASK as MASK
 from attar.quantization.calibration.texts import calibration_texts
 from attar.quantization.config import QuantizeStep
+from attar.scoring.forms import open_form
 
 FAMILIES = {"words": "bart", "running": "gpt2", "no sites": "t5"}
 TASKS: dict[str, dict[str, Any]] = {

@@ -20,10 +20,10 @@ from attar.data.tables import Split
 from attar.evaluation.glue import known_metrics, labelled_split, output_columns, predictions_from
 from attar.evaluation.predictions import logits_over
 from attar.models.cost import flops, num_params
-from attar.models.forms import Form
 from attar.models.load import LoadedModel
 from attar.models.task import Task
 from attar.numerics.metrics import METRICS
+from attar.scoring.forms import Form
 from attar.seeds import generator
 from attar.step import StepContext
 

@@ -40,7 +40,7 @@ from attar.evaluation.inputs import room_of
 from attar.numerics.statistics import Bootstrapped, bootstrap
 
 if TYPE_CHECKING:
-    from attar.models.forms import Form
+    from attar.scoring.forms import Form
 
 PASSAGE = 2000
 """Characters: some hundred tokens, beyond which little is shared, and few enough for hundreds of

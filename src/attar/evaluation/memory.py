@@ -71,7 +71,7 @@ def measure_here(
         texts: repeated when there are fewer than a batch needs.
     """
     from attar.evaluation.inputs import exact_batch
-    from attar.models.forms import open_form
+    from attar.scoring.forms import open_form
 
     for module in _runtime_of(folder):
         require(module, "export")

@@ -23,7 +23,7 @@ from attar.data.tokenize import Encoded, TextEncoder
 from attar.numerics.metrics import require_finite
 
 if TYPE_CHECKING:
-    from attar.models.forms import Form
+    from attar.scoring.forms import Form
 
 Texts = Sequence[tuple[str, ...]]
 

@@ -1,6 +1,6 @@
 """The step `evaluate`: what each model is worth, on the same rows and the same machine.
 
-Every form alike (float, simulated, deployed) through one door, `attar.models.forms.open_form`.
+Every form alike (float, simulated, deployed) through one door, `attar.scoring.forms.open_form`.
 In this order, so that what cannot work is refused before minutes are spent: data and metric names,
 class names of every model, predictions, metrics with paired intervals, latency in turns, memory.
 Models that write text are timed while they write (`tokens_per_s`) instead, and models that go on
@@ -47,7 +47,7 @@ from attar.seeds import derive_seed
 from attar.step import StepContext
 
 if TYPE_CHECKING:
-    from attar.models.forms import Form
+    from attar.scoring.forms import Form
 
 Forms = Mapping[str, "Form"]
 Metrics = Mapping[str, Mapping[str, Bootstrapped]]
@@ -63,7 +63,7 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
         ModelError: a model is for other classes or another objective than the data.
         NonFiniteError: a model gives NaN or infinite logits.
     """
-    from attar.models.forms import open_form
+    from attar.scoring.forms import open_form
 
     data = data_of(context, config.data)
     split = labelled_split(data, config.split)

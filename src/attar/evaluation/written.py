@@ -32,7 +32,7 @@ from attar.numerics.rouge import rouge_scores
 from attar.numerics.statistics import Bootstrapped, bootstrap
 
 if TYPE_CHECKING:
-    from attar.models.forms import Form
+    from attar.scoring.forms import Form
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attar.errors import ArtifactError
-from attar.models.forms import Form, open_form
+from attar.scoring.forms import Form, open_form
 from deployments import Deployments
 
 FORMS = ("float", "simulated", "openvino", "onnxruntime")
@@ -92,7 +92,7 @@ def test_a_folder_without_a_model_is_refused_with_what_would_be_one(tmp_path: Pa
 def test_a_deployed_form_needs_no_torch(deployments: Deployments, form: str) -> None:
     folder, _ = deployments.export("int8", form)
     code = (
-        "import sys, numpy; from pathlib import Path; from attar.models.forms import open_form\n"
+        "import sys, numpy; from pathlib import Path; from attar.scoring.forms import open_form\n"
         f"form = open_form(Path({str(folder)!r}), 1)\n"
         "ids = numpy.full((1, 5), 7)\n"
         "form.logits({n: ids // 7 for n in form.task.input_names}); form.flops(1, 5)\n"
