@@ -281,7 +281,6 @@ def write_history(file: Path, name: str, seed: int) -> None:
                 "learning_rate": 1e-4,
                 "grad_norm": 1.2,
                 "losses": losses,
-                "seconds": step * 0.27,
             }
         )
         if step in (185, 370, 555):

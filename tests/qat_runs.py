@@ -79,17 +79,14 @@ def run_qat(
         torch.set_num_threads(threads)
 
 
-def result_of(folder: Path) -> tuple[bytes, bytes, list[dict[str, Any]]]:
-    """What must be equal from run to run: grids, weights, and the history without its seconds."""
-    out = folder / "out"
-    lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
-    history = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-    model = out / "model"
-    return (
-        (model / "qparams.json").read_bytes(),
-        (model / "weights.safetensors").read_bytes(),
-        history,
-    )
+def result_of(folder: Path) -> list[bytes]:
+    """What must be equal from run to run: grids, weights and history."""
+    files = ("model/qparams.json", "model/weights.safetensors", "history.jsonl")
+    return [(folder / "out" / file).read_bytes() for file in files]
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result_of(folder)[2].splitlines()]
 
 
 if __name__ == "__main__":

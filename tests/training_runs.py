@@ -91,9 +91,8 @@ def run_training(folder: Path, **settings: Any) -> dict[str, Any]:
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The history without its wall-clock times: what must be equal from run to run."""
     lines = (folder / "out" / "history.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+    return [json.loads(line) for line in lines]
 
 
 def read_weights(folder: Path) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Result:
     key: str
     inputs: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
+    """Over all sessions of a step that was stopped or killed and resumed."""
     peak_rss_mib: float = 0.0
     metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -81,6 +81,28 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
     assert same(read_weights(stopped), read_weights(place))
 
 
+def test_equal_runs_write_equal_files(place: Path, tmp_path: Path) -> None:
+    again = prepare(tmp_path / "again")
+    for folder in (place, again):
+        run_training(folder)
+    for file in ("history.jsonl", "model/model.safetensors"):
+        assert (place / "out" / file).read_bytes() == (again / "out" / file).read_bytes()
+
+
+def test_training_time_is_the_sum_over_sessions(place: Path) -> None:
+    polls = iter(range(1000))
+    with pytest.raises(StoppedError):
+        run_training(place, should_stop=lambda: next(polls) == 5)
+    (state,) = (place / "scratch").glob("checkpoint-*/state.json")
+    content = json.loads(state.read_text())
+    assert content["place"]["seconds"] > 0
+    content["place"]["seconds"] += 1000
+    state.write_text(json.dumps(content))
+    metrics = run_training(place)
+    assert 1000 < metrics["train_seconds"] < 1100
+    assert metrics["examples_per_s"] < 12 * 8 / 1000 + 0.01
+
+
 def test_micro_batches_learn_what_the_whole_batch_learns(place: Path, tmp_path: Path) -> None:
     config = json.loads((place / "bert" / "config.json").read_text())
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):

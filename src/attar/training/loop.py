@@ -136,7 +136,6 @@ class Loop:
             float(norm),
             total_steps=self._total,
             epoch=self._epochs_done(),
-            seconds=self._seconds(),
         )
 
     def _accumulate(
@@ -296,11 +295,10 @@ class Loop:
                 "state is saved, and `attar resume` (or the same command again) goes on from there"
             )
 
-    def _seconds(self) -> float:
-        return self.place.seconds + time.monotonic() - self._counted_to
-
     def _count_seconds(self) -> None:
-        self.place.seconds, self._counted_to = self._seconds(), time.monotonic()
+        now = time.monotonic()
+        self.place.seconds += now - self._counted_to
+        self._counted_to = now
 
     def _epochs_done(self) -> float:
         return round(self.place.step / len(self._job.batches), 4)

@@ -31,7 +31,7 @@ from attar.models.task import Task
 from attar.quantization.learning import job, qat
 from attar.quantization.learning.qat import LEARNERS
 from attar.training.objectives.labelled import LabelledTexts
-from qat_runs import prepare, result_of, run_qat
+from qat_runs import history_of, prepare, result_of, run_qat
 
 SAME = 1e-5
 """Between logits of the trained module and of the folder: sums of a batch in another order."""
@@ -74,7 +74,7 @@ def test_the_folder_says_what_the_trained_model_said(place: Path, method, monkey
 @pytest.mark.parametrize("method", list(LEARNERS))
 def test_training_lowers_the_loss_and_moves_the_grids(place: Path, method) -> None:
     metrics = run_qat(place, method=method, epochs=6)
-    lines = result_of(place)[2]
+    lines = history_of(place)
     losses = [line["loss"] for line in lines if "loss" in line]
     assert sum(losses[-6:]) < 0.9 * sum(losses[:6])
     assert metrics["training"]["steps"] == len(losses) == 36
@@ -118,7 +118,7 @@ def test_the_float_model_teaches_and_stays_as_it_was(place: Path) -> None:
     alone = prepare(place / "alone")
     metrics = run_qat(alone, distil=False)
     assert metrics["training"]["last_losses"].keys() == {"cross_entropy"}
-    first = [result_of(folder)[2][0]["losses"]["cross_entropy"] for folder in (place, alone)]
+    first = [history_of(folder)[0]["losses"]["cross_entropy"] for folder in (place, alone)]
     assert first[0] == first[1], "both see the same rows with the same dropout"
 
 

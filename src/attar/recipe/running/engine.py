@@ -14,7 +14,6 @@ well; a run that wants it again (the earlier recipe, the earlier data) takes it 
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +39,7 @@ from attar.recipe.outcome.summary import StepSummary
 from attar.recipe.running.changes import step_changes
 from attar.recipe.running.out_of_memory import memory_explained
 from attar.recipe.running.peak_memory import peak_memory
+from attar.recipe.running.sessions import SUFFIX, session
 from attar.recipe.running.time_left import TimeLeft
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
@@ -272,11 +272,11 @@ class Engine:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
             context.scratch.mkdir(parents=True, exist_ok=True)
-        start = time.monotonic()
         with (
             disk_errors_explained(self.folder),
             memory_explained(name),
             peak_memory() as memory,
+            session(context.scratch) as seconds,
         ):
             metrics = kind_of(step, self.kinds).resolve()(step, context)
         result = Result(
@@ -284,7 +284,7 @@ class Engine:
             run=run_of(step),
             key=key,
             inputs={i: self._key_of_input(i) for i in context.inputs},
-            seconds=round(time.monotonic() - start, 3),
+            seconds=round(seconds(), 3),
             peak_rss_mib=memory.peak_rss_mib,
             metrics=metrics,
             versions=versions(),
@@ -319,3 +319,5 @@ class Engine:
         """Scratch of this step under any key: it is published, nothing will come back for it."""
         for folder in (self.folder / SCRATCH).glob(f"{name}-{KEY_PATTERN}"):
             shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.folder / SCRATCH).glob(f"{name}-{KEY_PATTERN}{SUFFIX}"):
+            file.unlink(missing_ok=True)

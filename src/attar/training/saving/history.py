@@ -3,7 +3,7 @@
 A run of thousands of steps is thinned to a few hundred lines. A line is the mean over the steps
 since the last one, so that nothing is lost to chance; the steps that wait for their line are part
 of a checkpoint. Beside the loss and its terms, a line has what the terms tell about themselves
-("facts").
+("facts"). No times: equal runs write equal files; how long training took is in `result.json`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ def log_step(
     *,
     total_steps: int,
     epoch: float,
-    seconds: float,
 ) -> None:
     """Add the step just done (`place.step` counts it already); write a line when one is due."""
     terms = {name: sum(float(part.terms[name]) for part in parts) for name in parts[0].terms}
@@ -52,7 +51,6 @@ def log_step(
             "grad_norm": fmean(step["grad_norm"] for step in steps),
             "losses": _means(steps, "losses"),
             **({"facts": _means(steps, "facts")} if facts else {}),
-            "seconds": round(seconds, 3),
         }
     )
 

@@ -35,7 +35,8 @@ class Place:
     micro_batch_size: int | None = None
     """What was left of the configured one when memory ran out; None: it never did."""
     seconds: float = 0.0
-    """Spent in the loop, interrupted runs included."""
+    """Spent on the steps so far, over all sessions; work that a kill lost and that is done again
+    counts once."""
     history: list[dict[str, Any]] = field(default_factory=list)
     since_logged: list[dict[str, Any]] = field(default_factory=list)
     """Steps that the next line of the history will be the mean of."""
