@@ -89,8 +89,17 @@ def write_tiny_masked_lm(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-FAMILIES = ("bert", "roberta", "bart", "t5", "t5_gated", "gpt2", "llama", "qwen2")
-"""Every kind of architecture the anatomy knows; T5 comes with two kinds of feed-forward."""
+FAMILIES = (
+    *("bert", "roberta", "xlm-roberta", "distilbert", "electra", "electra_narrow"),
+    *("bart", "t5", "t5_gated", "gpt2", "llama", "qwen2"),
+)
+"""Every kind of architecture the anatomy knows; T5 comes with two kinds of feed-forward, ELECTRA
+also with embeddings narrower than its hidden states."""
+LLAMA_LIKE = ("llama", "qwen2")
+"""Decoders with gated feed-forwards and RMS norms, whose config says the size of a head."""
+GATED = ("t5_gated", *LLAMA_LIKE)
+WITHOUT_SHIFT = ("t5", "t5_gated", *LLAMA_LIKE)
+"""No bias in norms: nothing there can take a shift."""
 VOCABULARY = 60
 EOS = 2
 
@@ -114,6 +123,16 @@ def tiny_config(family: str, *, blocks: int = 2, **changes: Any) -> PretrainedCo
     rows: dict[str, tuple[type[Any], dict[str, Any]]] = {
         "bert": (hf.BertConfig, encoder),
         "roberta": (hf.RobertaConfig, {**encoder, "type_vocab_size": 1}),
+        "xlm-roberta": (hf.XLMRobertaConfig, {**encoder, "type_vocab_size": 1}),
+        "distilbert": (
+            hf.DistilBertConfig,
+            {
+                **{"dim": 32, "n_layers": blocks, "n_heads": 4, "hidden_dim": 48},
+                "max_position_embeddings": 40,
+            },
+        ),
+        "electra": (hf.ElectraConfig, {**encoder, "embedding_size": 32}),
+        "electra_narrow": (hf.ElectraConfig, {**encoder, "embedding_size": 24}),
         "bart": (hf.BartConfig, {**bart, **shift}),
         "t5": (hf.T5Config, {**t5, **shift, "feed_forward_proj": "relu"}),
         "t5_gated": (hf.T5Config, {**t5, **shift, "feed_forward_proj": "gated-gelu"}),

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from attar.models.architecture import class_of, config_of
 from attar.models.structure.anatomy import Anatomy, Block, anatomy_of
+from attar.models.structure.views import LinearView
 from attar.models.task import Task
 
 PARTS = ("embedding", "attention", "ffn", "norm", "head")
@@ -53,14 +54,16 @@ def num_params(model: nn.Module) -> int:
 def params_by_part(model: PreTrainedModel) -> dict[str, int]:
     """Parameters of each part; their sum is `num_params`.
 
-    "embedding" holds every table (words, positions, T5's relative positions); "head" what comes
-    after the last norm.
+    "embedding" holds every table (words, positions, T5's relative positions) and the map behind
+    narrower ones; "head" what comes after the last norm.
     """
     part_of: dict[int, str] = {}
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             part_of |= {id(parameter): "embedding" for parameter in module.parameters()}
     anatomy = anatomy_of(model)
+    for view in _widening_maps(anatomy):
+        part_of |= {id(parameter): "embedding" for parameter in view.module.parameters()}
     for part, module in _modules_by_part(anatomy):
         for parameter in module.parameters():
             part_of[id(parameter)] = part
@@ -81,6 +84,10 @@ def _modules_by_part(anatomy: Anatomy) -> Iterator[tuple[str, nn.Module]]:
             yield "ffn", view.module
 
 
+def _widening_maps(anatomy: Anatomy) -> list[LinearView]:
+    return [s.embedding_map for s in anatomy.stacks if s.embedding_map is not None]
+
+
 def flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
     """Floating-point operations of one forward pass of a sequence classifier (or a bare model),
     exactly.
@@ -94,7 +101,11 @@ def flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
     blocks = sum(
         _block_flops(block, batch, tokens) for stack in anatomy.stacks for block in stack.blocks
     )
-    return blocks + _head_flops(model, anatomy, batch, tokens)
+    widening = sum(
+        2 * batch * tokens * view.in_features * view.out_features
+        for view in _widening_maps(anatomy)
+    )
+    return blocks + widening + _head_flops(model, anatomy, batch, tokens)
 
 
 def _block_flops(block: Block, batch: int, tokens: int) -> int:
@@ -112,8 +123,9 @@ def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: in
     """Linear maps after the last norm: a decoder's `score` and a language head run on every token,
     other heads on one.
     """
-    in_blocks = {id(view.module) for block in anatomy.blocks for view in block.linears}
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and id(m) not in in_blocks]
+    before = {id(view.module) for block in anatomy.blocks for view in block.linears}
+    before |= {id(view.module) for view in _widening_maps(anatomy)}
+    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and id(m) not in before]
     is_decoder = len(anatomy.stacks) == 1 and anatomy.stacks[0].row.is_causal
     per_token = is_decoder or model.get_output_embeddings() is not None
     rows = batch * tokens if per_token else batch

@@ -23,7 +23,7 @@ from attar.models.task import Task
 
 HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(weight|bias)")
 """Names of a sequence classifier's last Linear, in all families that the anatomy knows."""
-HEAD = re.compile(r"(classifier|score|classification_head)\.")
+HEAD = re.compile(r"(pre_classifier|classifier|score|classification_head)\.")
 
 
 class OtherClassesError(ModelError):

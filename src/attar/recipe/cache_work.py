@@ -31,7 +31,8 @@ def cache_bytes(
         num_labels: columns of a classifier's head; None: words are predicted, at every token.
         written: tokens of a target, which are then what is predicted; None: as many as read.
     """
-    hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
+    names = ("hidden_size", "d_model", "n_embd", "dim")
+    hidden = next(config[name] for name in names if config.get(name))
     value = 2 if step.dtype == "bf16" else 4
     written = tokens if written is None else written
     reads_first = bool(config.get("is_encoder_decoder"))

@@ -68,13 +68,11 @@ class ModelPlan:
     def activation_bytes(self, tokens: int) -> int:
         """Bytes kept for the backward pass of one text: about 16 tensors of the hidden size, 4 of
         the intermediate size, and 2 of tokens × tokens a head, in every block."""
-        config: Mapping[str, Any] = self.cost.model.config.to_dict()
-        hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
-        wide = config.get("intermediate_size") or config.get("d_ff") or 4 * hidden
-        names = ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_head")
-        heads = next(config[name] for name in names if config.get(name))
-        blocks = self.cost.model.config.num_hidden_layers
-        return 4 * tokens * blocks * (16 * hidden + 4 * wide + 2 * heads * tokens)
+        config: Any = self.cost.model.config  # has every family's sizes under these names
+        wide = getattr(config, "intermediate_size", None) or getattr(config, "d_ff", None)
+        per_token = 16 * config.hidden_size + 4 * (wide or 4 * config.hidden_size)
+        heads = getattr(config, "num_attention_heads", 0)
+        return 4 * tokens * config.num_hidden_layers * (per_token + 2 * heads * tokens)
 
 
 class PlannedTexts:

@@ -22,7 +22,7 @@ from attar.errors import ArtifactError
 VARIANT_MARK = "@"
 """A step multiplied by a sweep is named `student@seed=0`: the step's name in the recipe, the mark,
 the varied setting."""
-DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers")
+DEPTH_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
 """How the config.json of the known families spells the number of blocks."""
 
 

@@ -20,7 +20,7 @@ from attar.models.structure.anatomy import anatomy_of
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 """The same float64 sums with zeros left out."""
-FREE = ("t5", "t5_gated", "llama", "qwen2")
+FREE = ("t5", "t5_gated", *tiny.LLAMA_LIKE)
 """Families whose config says the size of a head."""
 WITH_WORDS = {
     "bert": hf.BertForMaskedLM,

@@ -66,6 +66,8 @@ def choose(parts: Parts, sizes: Sizes, importance: Importance) -> Kept:
             kept.cut(reader, None, rows)
         if space.norm is not None:
             kept.space_norms[space.norm.fqn] = rows
+    for view in parts.widening_maps:
+        kept.cut(view, hidden, None)
     for view in parts.head_maps:
         if view.fqn not in kept.maps:
             kept.cut(view, None, hidden)

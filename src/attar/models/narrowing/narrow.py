@@ -104,6 +104,8 @@ def _config(parts: Parts, sizes: Sizes) -> Any:
     config.hidden_size = sizes.hidden
     for stack in parts.anatomy.stacks:
         own = sizes.stacks[stack.name]
+        if stack.row.embedding_size is not None and stack.embedding_map is None:
+            setattr(config, stack.row.embedding_size, sizes.hidden)
         setattr(config, stack.row.heads, own.heads)
         setattr(config, stack.row.intermediate, own.intermediate)
         if stack.row.kv_heads is not None:

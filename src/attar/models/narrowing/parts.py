@@ -42,6 +42,8 @@ class Parts:
     """Every norm over the hidden dimensions that blocks and embeddings have."""
     tables: tuple[str, ...]
     """Embeddings with a column for each hidden dimension."""
+    widening_maps: tuple[LinearView, ...]
+    """Maps from narrower embeddings to the hidden dimensions; see `StackRow.embedding_map`."""
     head_maps: tuple[LinearView, ...]
     """Maps outside the blocks that read a hidden state."""
     spaces: tuple[Space, ...]
@@ -70,9 +72,11 @@ def parts_of(model: PreTrainedModel) -> Parts:
         and module.embedding_dim == hidden
         and not name.startswith(inside)
     )
-    norms = {site.norm.fqn: site.norm for site in anatomy.norm_sites}
+    norms = {site.norm.fqn: site.norm for site in anatomy.norm_sites if site.num_channels == hidden}
+    widening = tuple(s.embedding_map for s in anatomy.stacks if s.embedding_map is not None)
     return Parts(
-        model, family, anatomy, tuple(norms.values()), tables, tuple(direct.values()), spaces
+        *(model, family, anatomy, tuple(norms.values()), tables, widening),
+        *(tuple(direct.values()), spaces),
     )
 
 
@@ -92,8 +96,8 @@ def _spaces(model: PreTrainedModel, family: Family) -> Iterator[Space]:
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for row in family.head_spaces:
         writer = _linear(model, row.writer)
-        if writer is None:
-            continue
+        if writer is None or writer.out_features != writer.in_features:
+            continue  # none, or as wide as narrower embeddings, whose width stays
         readers = tuple(v for v in (_linear(model, name) for name in row.readers) if v is not None)
         norm = None if row.norm is None else _module(model, row.norm)
         is_hidden = any(id(reader.module.weight) in tables for reader in readers)

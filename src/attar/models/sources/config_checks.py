@@ -55,9 +55,11 @@ BLOCK_FIELDS = (
     *("encoder_layers", "decoder_layers"),
 )
 SIZE_FIELDS = (
-    *("vocab_size", "hidden_size", "d_model", "n_embd", "max_position_embeddings", "n_positions"),
-    *("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff", "n_inner"),
-    *("num_attention_heads", "n_head", "num_heads", "num_key_value_heads", "d_kv", "head_dim"),
+    *("vocab_size", "hidden_size", "d_model", "n_embd", "dim", "embedding_size"),
+    *("max_position_embeddings", "n_positions"),
+    *("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff", "n_inner", "hidden_dim"),
+    *("num_attention_heads", "n_head", "n_heads", "num_heads"),
+    *("num_key_value_heads", "d_kv", "head_dim"),
     *("encoder_attention_heads", "decoder_attention_heads", "relative_attention_num_buckets"),
 )
 """The names of the families in `families.py`."""

@@ -77,6 +77,8 @@ class Stack:
     tables: tuple[str, ...]
     """Names of the embedding tables that are summed."""
     embedding_norm: NormView | None
+    embedding_map: LinearView | None
+    """From the embeddings' width to the hidden size; None: they are as wide."""
     final_norm: NormView | None
 
 
@@ -201,6 +203,7 @@ class _Finder:
     def stack(self, row: StackRow) -> Stack:
         blocks_fqn = self.fqn(row.blocks)
         count = len(self.module(blocks_fqn))
+        wider = self.fqn(row.embedding_map or "none")
         blocks = tuple(self.block(row, f"{blocks_fqn}.{i}", i) for i in range(count))
         return Stack(
             name=row.name,
@@ -209,6 +212,7 @@ class _Finder:
             blocks=blocks,
             tables=tuple(self.table(self.fqn(name)) for name in row.tables),
             embedding_norm=self.norm(self.fqn(row.embedding_norm)) if row.embedding_norm else None,
+            embedding_map=self.linear("", wider) if self.has(wider) else None,
             final_norm=self.norm(self.fqn(row.final_norm)) if row.final_norm else None,
         )
 
@@ -330,6 +334,9 @@ def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[Nor
             yield site(stack.final_norm, None, after, None)
         return
     first = [] if stack.embedding_norm is None else [(None, stack.embedding_norm)]
+    if stack.embedding_norm is not None and stack.embedding_map is not None:
+        yield site(stack.embedding_norm, None, (stack.embedding_map,), None)
+        first = []
     norms = [*first, *((index, shortcut.norm) for index, _, shortcut in sublayers)]
     readers = [*((inputs, shortcut) for _, inputs, shortcut in sublayers), (after, None)]
     for (index, norm), (inputs, shortcut) in zip(norms, readers[1 - len(first) :], strict=True):

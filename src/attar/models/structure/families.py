@@ -10,7 +10,7 @@ To add a family: a row here and a tiny model in tests/tiny.py; the tests of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,6 +57,10 @@ class StackRow:
     tables: tuple[str, ...] = ()
     """Embedding tables that are summed for each token; none: each is rounded alone."""
     embedding_norm: str | None = None
+    embedding_map: str | None = None
+    """Map behind `embedding_norm` to the hidden size, in models whose embeddings are narrower."""
+    embedding_size: str | None = None
+    """Field of the config, where embeddings can be narrower than hidden states."""
     final_norm: str | None = None
     is_pre_norm: bool = False
     is_causal: bool = False
@@ -128,6 +132,21 @@ _BERT_STACK = StackRow(
     ),
     tables=tuple(f"embeddings.{of}_embeddings" for of in ("word", "position", "token_type")),
     embedding_norm="embeddings.LayerNorm",
+)
+
+
+_ELECTRA_STACK = replace(
+    _BERT_STACK, embedding_map="embeddings_project", embedding_size="embedding_size"
+)
+
+_DISTILBERT_STACK = StackRow(
+    name="encoder",
+    blocks="transformer.layer",
+    attention=_qkv(*("attention", "q_lin", "k_lin", "v_lin"), "attention.out_lin", "sa_layer_norm"),
+    ffns=(FfnRow(up="ffn.lin1", down="ffn.lin2", act="ffn.activation", norm="output_layer_norm"),),
+    tables=tuple(f"embeddings.{of}_embeddings" for of in ("word", "position")),
+    embedding_norm="embeddings.LayerNorm",
+    intermediate="hidden_dim",
 )
 
 
@@ -223,6 +242,18 @@ _BART_CROSS = _qkv(
     norm="encoder_attn_layer_norm",
 )
 
+_ROBERTA = Family(
+    stacks=(_BERT_STACK,),
+    heads=("pooler.dense", "classifier.dense", "lm_head.dense"),
+    head_spaces=(
+        HeadSpace("pooler.dense"),
+        HeadSpace("classifier.dense", ("classifier.out_proj",)),
+        HeadSpace("lm_head.dense", ("lm_head.decoder",), norm="lm_head.layer_norm"),
+    ),
+    # positions are counted from padding_idx + 1
+    max_tokens=lambda config: config.max_position_embeddings - config.pad_token_id - 1,
+)
+
 FAMILIES = {
     "bert": Family(
         stacks=(_BERT_STACK,),
@@ -237,16 +268,36 @@ FAMILIES = {
         ),
         max_tokens=lambda config: config.max_position_embeddings,
     ),
-    "roberta": Family(
-        stacks=(_BERT_STACK,),
-        heads=("pooler.dense", "classifier.dense", "lm_head.dense"),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "distilbert": Family(
+        stacks=(_DISTILBERT_STACK,),
+        heads=("pre_classifier", "vocab_transform"),
         head_spaces=(
-            HeadSpace("pooler.dense"),
-            HeadSpace("classifier.dense", ("classifier.out_proj",)),
-            HeadSpace("lm_head.dense", ("lm_head.decoder",), norm="lm_head.layer_norm"),
+            HeadSpace("pre_classifier", ("classifier",)),
+            HeadSpace("vocab_transform", ("vocab_projector",), norm="vocab_layer_norm"),
         ),
-        # positions are counted from padding_idx + 1
-        max_tokens=lambda config: config.max_position_embeddings - config.pad_token_id - 1,
+        max_tokens=lambda config: config.max_position_embeddings,
+    ),
+    "electra": Family(
+        stacks=(_ELECTRA_STACK,),
+        heads=(
+            *("classifier.dense", "discriminator_predictions.dense"),
+            "generator_predictions.dense",
+        ),
+        head_spaces=(
+            HeadSpace("classifier.dense", ("classifier.out_proj",)),
+            HeadSpace(
+                "discriminator_predictions.dense",
+                ("discriminator_predictions.dense_prediction",),
+            ),
+            HeadSpace(
+                "generator_predictions.dense",
+                ("generator_lm_head",),
+                norm="generator_predictions.LayerNorm",
+            ),
+        ),
+        max_tokens=lambda config: config.max_position_embeddings,
     ),
     "bart": Family(
         stacks=(_bart_stack("encoder", None), _bart_stack("decoder", _BART_CROSS)),
