@@ -141,32 +141,6 @@ def tables(study: str) -> dict[str, Any]:
             for kind in ("mha_norm", "gelu")
             for share in (1.0, 0.9, 0.5, 0.1)
         ],
-        "methods": [
-            {"method": method, "bits": bits, "value": 0.8, "change": -0.071, "seconds": bits - 4.0}
-            for bits in (8, 6)
-            for method in ("minmax", "percentile")
-        ],
-        "seconds": [
-            {
-                "method": method,
-                "seconds": 3.0,
-                "calibration_seconds": 2.0,
-                "search_seconds": 0.5,
-                "transform_seconds": 0.5,
-                "float_passes": 1.5,
-            }
-            for method in ("minmax", "omse")
-        ],
-        "sizes": [
-            {
-                "model": "teacher",
-                "width": width,
-                "size_mib": 105.2,
-                "packed_mib": 104.76,
-                "published_mib": 104.8 if width == "8-8-8" else None,
-            }
-            for width in ("8-8-8", "3-3-3")
-        ],
     }
     found: dict[str, Any] = {"rows": rows[study]}
     if study == "outliers":

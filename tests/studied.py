@@ -11,7 +11,7 @@ from typing import Any
 import simulated
 import tiny
 
-WITHOUT_TEXTS = ("sizes", "gamma")
+WITHOUT_TEXTS = ("gamma",)
 Change = Callable[[Any], None]
 
 

@@ -224,14 +224,14 @@ def analyze(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="As for the other verbs; the studies sizes, gamma and histograms need none.",
+            help="As for the other verbs; the studies gamma and histograms need none.",
         ),
     ] = None,
     study: Annotated[
         str,
         typer.Option(
             help="outliers, outlier_tokens, gamma, histograms, disabling, site_cosine, "
-            "leave_one_kind, gamma_cosine, clipping, methods, seconds or sizes."
+            "leave_one_kind, gamma_cosine or clipping."
         ),
     ] = "outliers",
     overrides: Overrides = None,

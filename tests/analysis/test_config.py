@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from attar.analysis.config import SiteKind
+from attar.analysis.config import MOVED, SiteKind
 from attar.errors import RecipeError
 from attar.models.structure.sites import SITE_KINDS
 from attar.recipe.load import parse_recipe
@@ -41,7 +42,6 @@ def test_a_wrong_word_is_told_with_a_near_one_at_its_place() -> None:
     assert "steps.why.bit" in told
     assert "did you mean 'bits'?" in told
     assert "steps.why.criterion" in mistakes('data = "docs"\ncriterion = "gamma"')
-    assert "'6-6' is no width" in mistakes('study = "sizes"\nwidths = ["6-6"]')
     assert "steps.why.study" in mistakes('data = "docs"\nstudy = 3')
 
 
@@ -57,21 +57,27 @@ def test_a_kind_of_site_that_no_model_has_is_told_before_anything_runs() -> None
     [
         ("clipping", 'kinds = ["gelu", "gelu"]'),
         ("clipping", "shares = [0.5, 0.5]"),
-        ("methods", "widths = [8, 8]"),
-        ("methods", 'methods = ["minmax", "omse", "minmax"]'),
-        ("seconds", 'methods = ["minmax", "minmax"]'),
-        ("sizes", 'widths = ["4-4-4", "4-4-4"]'),
     ],
 )
 def test_nothing_is_measured_twice(study: str, lines: str) -> None:
-    data = "" if study == "sizes" else 'data = "docs"'
-    assert "name it once" in mistakes(f'study = "{study}"\n{data}\n{lines}')
+    assert "name it once" in mistakes(f'study = "{study}"\ndata = "docs"\n{lines}')
 
 
-def test_a_study_that_reads_texts_needs_data_and_sizes_take_none() -> None:
+def test_a_study_that_reads_texts_needs_data_and_gamma_takes_none() -> None:
     assert "steps.why.data" in mistakes('study = "outliers"')
-    assert "steps.why.data" in mistakes('study = "sizes"\ndata = "docs"')
-    assert parse_recipe(STEP + 'study = "sizes"').order == ["why"]
+    assert "steps.why.data" in mistakes('study = "gamma"\ndata = "docs"')
+    assert parse_recipe(STEP + 'study = "gamma"').order == ["why"]
+
+
+@pytest.mark.parametrize("study", MOVED)
+def test_a_study_that_became_a_benchmark_is_told_where_it_went(
+    study: str, repository: Path
+) -> None:
+    told = mistakes(f'study = "{study}"\ndata = "docs"\nwidths = [8]')
+    assert f"study '{study}' is a benchmark now" in told
+    assert f"python benchmarks/{study}.py" in told
+    assert "unknown" not in told
+    assert (repository / "benchmarks" / f"{study}.py").is_file()
 
 
 def test_a_criterion_of_weights_is_not_asked_for_in_hidden_states() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -141,50 +139,6 @@ def test_a_kind_of_more_values_than_torch_sorts_is_clipped_too(
     [row] = run_study(root, "clipping", kinds=["attention_probs"], shares=[0.5]).rows
     assert row["limit"] == pytest.approx(0.5)
     assert row["clipped"] == pytest.approx([0.5, 0.5])
-
-
-def test_a_cell_of_the_table_of_methods_is_what_the_quantize_step_makes(root: Path) -> None:
-    found = run_study(root, "methods", methods=["minmax", "percentile"], widths=[8, 3])
-    assert [(row["bits"], row["method"]) for row in found.rows] == [
-        (8, "minmax"),
-        (8, "percentile"),
-        (3, "minmax"),
-        (3, "percentile"),
-    ]
-    for row in found.rows:
-        bits = {"weight_bits": row["bits"], "activation_bits": row["bits"]}
-        step = run_quantize(root, method=row["method"], **bits)
-        assert row["logits_sqnr_db"] == pytest.approx(step.metrics["logits_sqnr_db"])
-        assert row["value"] == accuracy(step.folder, root)
-        assert row["change"] == row["value"] - found.facts["float"]
-
-
-def test_seconds_are_a_pass_and_a_search_the_fastest_first(root: Path) -> None:
-    found = run_study(root, "seconds", methods=["percentile", "minmax"], rounds=2)
-    assert {row["method"] for row in found.rows} == {"minmax", "percentile"}
-    took = [row["seconds"] for row in found.rows]
-    assert took == sorted(took)
-    parts = ("transform_seconds", "calibration_seconds", "search_seconds")
-    for row in found.rows:
-        assert row["seconds"] == sum(row[part] for part in parts) > 0
-        assert row["float_passes"] == row["seconds"] / found.facts["float_pass_seconds"]
-
-
-def test_what_a_transform_takes_is_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from attar.quantization import solve
-
-    now = [0.0]
-
-    def slow(*given: Any) -> dict[str, Any]:
-        now[0] += 200.0
-        return {}
-
-    # A clock that only the transform moves: a busy machine changes nothing.
-    monkeypatch.setattr(solve, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr(solve, "TRANSFORMS", {"none": solve.TRANSFORMS["none"], "os_plus": slow})
-    found = run_study(root, "seconds", methods=["minmax", "os_plus"])
-    took = {row["method"]: row["transform_seconds"] for row in found.rows}
-    assert took == {"minmax": 0.0, "os_plus": 200.0}
 
 
 def test_fewer_rows_judge_when_asked(root: Path) -> None:

@@ -21,8 +21,8 @@ from attar.models.load import load_model
 from attar.quantization.calibration.real_tokens import DECODER_MASK
 from attar.quantization.calibration.words import NamedClasses
 
-WATCHING = ("outliers", "outlier_tokens", "site_cosine", "gamma_cosine", "seconds", "histograms")
-JUDGING = ("methods", "clipping", "leave_one_kind")
+WATCHING = ("outliers", "outlier_tokens", "site_cosine", "gamma_cosine", "histograms")
+JUDGING = ("clipping", "leave_one_kind")
 
 
 @pytest.fixture(scope="module")

@@ -252,4 +252,4 @@ def test_a_bare_model_has_outliers_and_no_answers(tmp_path: Path) -> None:
     found = run_study(tmp_path, "outliers", bare=True)
     assert len(found.rows) == NORMS
     with pytest.raises(ModelError, match="not fine-tuned"):
-        run_study(tmp_path, "methods", methods=["minmax"], widths=[8])
+        run_study(tmp_path, "leave_one_kind")

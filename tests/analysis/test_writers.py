@@ -17,7 +17,7 @@ from attar.quantization.run import quantize
 from attar.step import StepContext
 
 TEXTS = {"data": "texts", "examples": 8}
-JUDGED = ("methods", "clipping", "leave_one_kind")
+JUDGED = ("clipping", "leave_one_kind")
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,11 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head(tmp_path: Path) -> N
         assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
 
 
-def test_the_sizes_of_all_18_settings_stand_in_the_twin(tmp_path: Path) -> None:
-    inputs = {"sizes": made_up_studies.write_study(tmp_path, "sizes")}
-    file = inputs["sizes"] / "study.json"
+def test_all_18_rows_of_a_study_stand_in_the_twin(tmp_path: Path) -> None:
+    inputs = {"leave_one_kind": made_up_studies.write_study(tmp_path, "leave_one_kind")}
+    file = inputs["leave_one_kind"] / "study.json"
     content = json.loads(file.read_text())
-    content["rows"] = [{**content["rows"][0], "model": f"m{n}"} for n in range(18)]
+    content["rows"] = [{**content["rows"][0], "kind": f"m{n}"} for n in range(18)]
     file.write_text(json.dumps(content))
     text = markdown_of(page_of(read_made(inputs, {}), {}))
     assert "| m17 |" in text

@@ -78,17 +78,6 @@ def test_the_heat_map_has_a_cell_a_norm_and_dimension_and_names_each_block_once(
         assert texts.count(name) == 1, name
 
 
-def test_a_table_of_methods_has_one_row_a_method_and_its_widths_side_by_side(
-    tmp_path: Path,
-) -> None:
-    [grid] = read(tmp_path, "methods").grids
-    heads = ["method", "W8A8", "to float", "W6A6", "to float", "seconds a width"]
-    assert [column.head for column in grid.columns] == heads
-    row = ("minmax", "80.0\u00a0%", "−7.1", "80.0\u00a0%", "−7.1", "3")  # 4 s and 2 s
-    assert grid.rows[0] == row
-    assert [row[0] for row in grid.rows] == ["minmax", "percentile"]
-
-
 def test_clipped_tokens_are_told_block_by_block(tmp_path: Path) -> None:
     [grid] = read(tmp_path, "clipping").grids
     assert [column.head for column in grid.columns][3:] == [
@@ -125,13 +114,13 @@ def test_words_of_texts_are_text_and_never_markup(tmp_path: Path) -> None:
 def test_a_study_that_is_not_known_here_shows_its_facts_and_breaks_nothing(
     tmp_path: Path,
 ) -> None:
-    folder = write_study(tmp_path, "sizes")
+    folder = write_study(tmp_path, "clipping")
     file = folder / "study.json"
-    file.write_text(file.read_text().replace('"sizes"', '"new"'))
-    page = made_up_run.make_report(tmp_path / "report", {"sizes": folder}, ONE).read_text()
+    file.write_text(file.read_text().replace('"clipping"', '"new"'))
+    page = made_up_run.make_report(tmp_path / "report", {"clipping": folder}, ONE).read_text()
     assert "<td" not in page.partition('id="studies"')[2].partition("</section>")[0]
     assert "0.871" in page or "87.1" in page
     damaged = json.loads(file.read_text()) | {"study": "outliers", "rows": [3, {}], "shared": None}
     file.write_text(json.dumps(damaged))
-    [found] = studies(read_made({"sizes": folder}, ONE))
+    [found] = studies(read_made({"clipping": folder}, ONE))
     assert study_pictures(found) == ()

@@ -1,83 +1,329 @@
-"""Settings of `run = "analyze"`: one member a study. Imports no torch.
+"""Settings of `run = "analyze"`: one member for each study. Imports no torch.
 
-The members are in settings/, by what they ask of a model. A table without `study` asks for the
-outliers, so the union is told apart by a function.
+`passes` says what a study costs, for the plan: forward passes over the calibration texts, and over
+the rows that judge a model. A table without `study` means `outliers`, so the union is told apart by
+a function.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import Discriminator, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from attar.analysis.settings.disabling import DisablingStep
-from attar.analysis.settings.few_bits import (
-    ClippingStep,
-    GammaCosineStep,
-    LeaveOneKindStep,
-    MethodsStep,
-    PtqMethod,
-    SecondsStep,
-    SiteCosineStep,
-    SiteKind,
-    SizesStep,
-)
-from attar.analysis.settings.outlying import (
-    Criterion,
-    GammaStep,
-    HistogramsStep,
-    OutlierCriterion,
-    OutliersStep,
-    OutlierTokensStep,
-)
-from attar.analysis.settings.shared import (
-    AnalyzeSettings,
-    Distinct,
-    JudgedStudy,
-    Share,
-    Texts,
-    TextStudy,
-    Width,
-)
+from attar.config import Config, as_tuples
 
-__all__ = [
-    "AnalyzeSettings",
-    "AnalyzeStep",
-    "ClippingStep",
-    "Criterion",
-    "DisablingStep",
-    "Distinct",
-    "GammaCosineStep",
-    "GammaStep",
-    "HistogramsStep",
-    "JudgedStudy",
-    "LeaveOneKindStep",
-    "MethodsStep",
-    "OutlierCriterion",
-    "OutlierTokensStep",
-    "OutliersStep",
-    "PtqMethod",
-    "SecondsStep",
-    "Share",
-    "SiteCosineStep",
-    "SiteKind",
-    "SizesStep",
-    "TextStudy",
-    "Texts",
-    "Width",
-    "study",
+Width = Annotated[int, Field(ge=2, le=8)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is there twice and would be measured twice; name it once")
+    return values
+
+
+T = TypeVar("T")
+Distinct = Annotated[tuple[T, ...], AfterValidator(_all_different)]
+"""Each is measured once; what is there twice is a mistake."""
+
+
+class Texts(Config):
+    """The training texts a model is watched on."""
+
+    examples: int = Field(default=256, gt=0)
+    batch_size: int | None = Field(default=None, gt=0)
+    """None: 32, and 4 for a model that writes text."""
+    seed: int | None = None
+    """Which examples; None: the recipe's seed."""
+
+
+class AnalyzeSettings(Config):
+    """What every study shares."""
+
+    run: Literal["analyze"] = "analyze"
+    model: str
+    """A step that trains, a folder, a hub id or a demo model, with float weights."""
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Forward passes over the calibration texts, and over the rows that judge."""
+        return 0, 0
+
+
+class TextStudy(AnalyzeSettings):
+    """What the studies share that watch the model read."""
+
+    data: str
+    """Name of a `[data.<name>]` table; its train split is read."""
+    calibration: Texts = Texts()
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        return 1, 0
+
+
+class JudgedStudy(TextStudy):
+    """What the studies share that measure the data's first metric on validation rows."""
+
+    num_rows: int = Field(default=1000, gt=0)
+    """A seeded choice of so many rows; all, where there are fewer."""
+    batch_size: int = Field(default=32, gt=0)
+
+
+Criterion = Literal[
+    "gamma_3sigma", "gamma_and_bias_3sigma", "activation_std", "activation_magnitude"
 ]
+WEIGHT_CRITERIA = ("gamma_3sigma", "gamma_and_bias_3sigma")
+"""They look at norms' weights and read no text."""
+Places = Literal["norms", "hidden_states"]
+
+
+class OutlierCriterion(TextStudy):
+    """What the studies share that speak of outlier dimensions: how one is recognised."""
+
+    criterion: Criterion = "gamma_3sigma"
+    at: Places | None = None
+    """Where activations are looked at: the norms' outputs, or the hidden states (behind the
+    embedding and behind each block). None: activation_std at the norms, activation_magnitude at the
+    hidden states."""
+    magnitude: float = Field(default=6.0, gt=0)
+    """Of activation_magnitude: a value so large …"""
+    token_share: Share = 0.06
+    """… in this share of the tokens …"""
+    layer_share: Share = 0.25
+    """… of this share of the blocks."""
+
+    @property
+    def places(self) -> Places:
+        """Where the criterion looks."""
+        is_magnitude = self.criterion == "activation_magnitude"
+        return self.at or ("hidden_states" if is_magnitude else "norms")
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the criterion looks at activations; a norm's γ is there without a text."""
+        return self.criterion not in WEIGHT_CRITERIA
+
+    @model_validator(mode="after")
+    def _weights_lie_in_norms(self) -> OutlierCriterion:
+        if self.at == "hidden_states" and not self.reads_texts:
+            raise ValueError(
+                f'at = "hidden_states" does not go with criterion = {self.criterion!r}, which '
+                "looks at the weights of norms; leave out at, or ask for activation_std or "
+                "activation_magnitude"
+            )
+        return self
+
+
+class OutliersStep(OutlierCriterion):
+    """Which hidden dimensions are outliers, how large values grow with depth, and which tokens
+    have massive ones.
+    """
+
+    study: Literal["outliers"] = "outliers"
+    activations: bool = True
+    """False: no more is read than the criterion needs; the figures of the hidden states and the
+    massive activations are left out."""
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        return int(self.activations or self.reads_texts), 0
+
+
+class OutlierTokensStep(OutlierCriterion):
+    """Which tokens carry the largest values of the outlier dimensions."""
+
+    study: Literal["outlier_tokens"] = "outlier_tokens"
+    top_share: Share = 0.01
+    """Share of the tokens at each place that counts as carrying."""
+    dimensions: int = Field(default=6, gt=0)
+    """Outlier dimensions looked at, those of most places first."""
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        return 2, 0
+
+
+class GammaStep(AnalyzeSettings):
+    """The scales γ and biases β of every norm. It reads no texts."""
+
+    study: Literal["gamma"] = "gamma"
+
+
+class HistogramsStep(AnalyzeSettings):
+    """How large the values of the hidden states are, layer by layer, in one model or in two."""
+
+    study: Literal["histograms"] = "histograms"
+    compare_with: str | None = None
+    """A second model, shown beside the first: with and without a loss, teacher and student."""
+    data: str | None = None
+    """Name of a `[data.<name>]` table, whose train split is read; None: one question with its
+    context, written for this study."""
+    calibration: Texts = Texts()
+    layers: Distinct[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
+    """Hidden states shown: 0 is the embeddings', k what leaves block k − 1. None: the embeddings'
+    and about six more, evenly spread."""
+
+    @model_validator(mode="after")
+    def _two_models_are_two(self) -> HistogramsStep:
+        if self.compare_with == self.model:
+            raise ValueError(
+                f"compare_with names {self.model!r}, the model itself; name another one, or leave "
+                "it out"
+            )
+        return self
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        return (0 if self.data is None else 1 + (self.compare_with is not None)), 0
+
+
+MOST_DIMENSIONS = 8
+"""Disabled where nothing is said of how many."""
+
+
+class DisablingStep(OutlierCriterion):
+    """What a model loses without its outlier dimensions, against random ones as many."""
+
+    study: Literal["disabling"] = "disabling"
+    count: int | None = Field(default=None, gt=0)
+    """Outlier dimensions disabled in each stack, those of most places first; None: all that are
+    found, at most 8."""
+    null_seeds: int = Field(default=10, ge=1)
+    """Random choices of as many other dimensions."""
+    replacement: Distinct[Literal["zero", "mean"]] = Field(default=("zero", "mean"), min_length=1)
+    """What a disabled dimension is set to: 0, or its mean over the calibration tokens there."""
+    stacks: Distinct[Literal["encoder", "decoder"]] | None = Field(default=None, min_length=1)
+    """Where dimensions are disabled; None: in every stack."""
+    template: str | None = None
+    """Of zero-shot choice: the text a language model reads, with {0} and {1} for a row's texts;
+    None: the one it was trained with."""
+    label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
+    """Of zero-shot choice: a word for each class, in the order of the data's label_names; None:
+    those it was trained with, or the names themselves."""
+    per_token: bool = False
+    """Of zero-shot choice: compare log-likelihoods a token, so that long words are not worse
+    off."""
+    num_rows: int = Field(default=1000, gt=0)
+    """A seeded choice of so many validation rows (documents, of running text); all, where there
+    are fewer."""
+    batch_size: int = Field(default=32, gt=0)
+    bootstrap: int = Field(default=2000, ge=100)
+    """Resamples behind every interval."""
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        runs = len(self.replacement) * (1 + self.null_seeds)
+        return int(self.reads_texts) + ("mean" in self.replacement), 1 + runs
+
+    @model_validator(mode="after")
+    def _words_need_a_template(self) -> Self:
+        if self.template is not None and "{0}" not in self.template:
+            raise ValueError(
+                f"template {self.template!r} has no {{0}}, so every row would read the same; put "
+                "{0} where the text goes, and {1} where the second one of a pair goes"
+            )
+        return self
+
+
+SiteKind = Literal[
+    "embedding",
+    "query",
+    "key",
+    "value",
+    "attention_probs",
+    "context",
+    "mha_norm",
+    "cross_query",
+    "cross_key",
+    "cross_value",
+    "cross_probs",
+    "cross_context",
+    "cross_norm",
+    "gelu",
+    "ffn_norm",
+    "pooler_input",
+    "classifier_input",
+]
+"""The kinds of sites there are (`models/structure/sites.py`, which imports torch)."""
+
+
+class SiteCosineStep(TextStudy):
+    """How near each site's output is to itself in few bits."""
+
+    study: Literal["site_cosine"] = "site_cosine"
+    bits: Width = 6
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        return 2, 0
+
+
+class GammaCosineStep(TextStudy):
+    """What a norm's output gains when γ is taken out before it is quantized."""
+
+    study: Literal["gamma_cosine"] = "gamma_cosine"
+    bits: Width = 6
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        return 2, 0
+
+
+class LeaveOneKindStep(JudgedStudy):
+    """Quality with one kind of site left in float, and with it alone quantized."""
+
+    study: Literal["leave_one_kind"] = "leave_one_kind"
+    bits: Width = 6
+    """Of weights, embeddings and activations."""
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """For a model with every kind of site, such as BART; others have fewer, and the plan, which
+        knows the model, counts them (`recipe/analyze_work.py`)."""
+        return 1, 2 + 2 * (1 + len(get_args(SiteKind)))
+
+
+class ClippingStep(JudgedStudy):
+    """Quality and share of clipped tokens as the outputs of one kind of site are cut."""
+
+    study: Literal["clipping"] = "clipping"
+    kinds: Distinct[SiteKind] = Field(default=("mha_norm", "gelu"), min_length=1)
+    """Kinds of sites, each cut by itself."""
+    shares: Distinct[Share] = Field(
+        default=(1.0, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05), min_length=1
+    )
+    """The clipping value leaves this share of the kind's tokens whole."""
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        return 1, 1 + len(self.kinds) * len(self.shares)
 
 
 def study(table: Any) -> str:
     """The study a table asks for.
 
     Example:
-        >>> study({"run": "analyze"}), study({"study": "sizes"})
-        ('outliers', 'sizes')
+        >>> study({"run": "analyze"}), study({"study": "gamma"})
+        ('outliers', 'gamma')
     """
     asked = table.get("study") if isinstance(table, dict) else getattr(table, "study", None)
     return "outliers" if asked is None else str(asked)
+
+
+MOVED = ("methods", "seconds", "sizes")
+"""Former studies that are now scripts in benchmarks/, each under its own name."""
+
+
+def _not_moved(table: Any) -> Any:
+    if (asked := study(table)) in MOVED:
+        raise ValueError(
+            f"study {asked!r} is a benchmark now; remove the step and run "
+            f"`python benchmarks/{asked}.py` from a checkout of attar, which makes the same table"
+        )
+    return as_tuples(table)
 
 
 AnalyzeStep = Annotated[
@@ -89,9 +335,7 @@ AnalyzeStep = Annotated[
     | Annotated[SiteCosineStep, Tag("site_cosine")]
     | Annotated[LeaveOneKindStep, Tag("leave_one_kind")]
     | Annotated[GammaCosineStep, Tag("gamma_cosine")]
-    | Annotated[ClippingStep, Tag("clipping")]
-    | Annotated[MethodsStep, Tag("methods")]
-    | Annotated[SecondsStep, Tag("seconds")]
-    | Annotated[SizesStep, Tag("sizes")],
+    | Annotated[ClippingStep, Tag("clipping")],
     Discriminator(study),
+    BeforeValidator(_not_moved),
 ]

@@ -18,12 +18,9 @@ from attar.analysis.studies.gamma import gamma
 from attar.analysis.studies.gamma_cosine import gamma_cosine
 from attar.analysis.studies.histograms import histograms
 from attar.analysis.studies.leave_one_kind import leave_one_kind
-from attar.analysis.studies.methods import methods
 from attar.analysis.studies.outlier_tokens import outlier_tokens
 from attar.analysis.studies.outliers import outliers
-from attar.analysis.studies.seconds import seconds
 from attar.analysis.studies.site_cosine import site_cosine
-from attar.analysis.studies.sizes import sizes
 from attar.analysis.study import Finding
 from attar.artifacts import write_json
 from attar.step import StepContext
@@ -38,9 +35,6 @@ STUDIES: Mapping[str, Callable[[Any, StepContext], Finding]] = {
     "leave_one_kind": leave_one_kind,
     "gamma_cosine": gamma_cosine,
     "clipping": clipping,
-    "methods": methods,
-    "seconds": seconds,
-    "sizes": sizes,
 }
 STUDY_FILE = "study.json"
 

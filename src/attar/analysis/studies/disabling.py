@@ -28,13 +28,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attar.analysis.config import DisablingStep
+from attar.analysis.config import MOST_DIMENSIONS, DisablingStep
 from attar.analysis.damage_words import sentence
 from attar.analysis.judges.judge import RowJudge
 from attar.analysis.judges.open import open_judge
 from attar.analysis.outlying.criteria import recognise
 from attar.analysis.outlying.hidden import run_with_states
-from attar.analysis.settings.disabling import MOST_DIMENSIONS
 from attar.analysis.studies.outliers import shared_dimensions
 from attar.analysis.study import Finding
 from attar.analysis.subject import Watched

@@ -1,7 +1,4 @@
-"""The pictures of studies, by a literal table: study → a function of its artifact.
-
-A study whose answer is a table of figures (methods, seconds, sizes) has no row here.
-"""
+"""The pictures of studies, by a literal table: study → a function of its artifact."""
 
 from __future__ import annotations
 

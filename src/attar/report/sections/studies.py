@@ -124,7 +124,6 @@ def _cell(column: Column, value: Any, metric: str) -> str:
         "change": lambda change: signed(change * 100, 1),
         "metric": lambda quality: metric_text(metric, quality),
         "ratio": lambda ratio: ratio_text(ratio),
-        "mib": lambda mib: f"{mib:,.1f}",
     }
     return forms.get(column.form, number_text)(known)
 

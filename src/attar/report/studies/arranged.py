@@ -1,12 +1,10 @@
 """Rows and columns that a study's table has beyond what its artifact holds: names of places, one
-column a block, one row a method.
+column a block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
-from typing import Any
 
 from attar.report.quantities import number_text
 from attar.report.reading import number, table
@@ -116,24 +114,3 @@ def with_blocks(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Se
     one_stack = len({name[:1] for name in blocks}) == 1
     heads = {name: f"block {name[1:] if one_stack else name}" for name in blocks}
     return tuple(Column(f"clipped {n}", f"{heads.get(n, n)} %", "percent") for n in names), flat
-
-
-def by_width(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
-    """One row a method, two columns a width: the metric and its change from float; and the seconds
-    that one width took, as the mean of all.
-    """
-    widths = list(dict.fromkeys(row.get("bits") for row in rows))
-    columns = []
-    for width in widths:
-        columns.append(Column(f"value {width}", f"W{width}A{width}", "metric"))
-        columns.append(Column(f"change {width}", "to float", "change"))
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        method = str(row.get("method"))
-        cells = found.setdefault(method, {"method": method})
-        cells |= {f"{name} {row.get('bits')}": row.get(name) for name in ("value", "change")}
-    for method, cells in found.items():
-        took = [number(row.get("seconds")) for row in rows if str(row.get("method")) == method]
-        known = [seconds for seconds in took if seconds is not None]
-        cells["seconds"] = fmean(known) if known else None
-    return (*columns, Column("seconds", "seconds a width")), list(found.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attar.report.studies.arranged import (
-    by_width,
     with_blocks,
     with_both_weights,
     with_largest,
@@ -26,9 +25,6 @@ TITLES: Mapping[str, str] = {
     "leave_one_kind": "One kind of tensor left in float, or quantized alone",
     "gamma_cosine": "What a norm's output gains without γ",
     "clipping": "What cutting the largest values costs",
-    "methods": "Methods side by side",
-    "seconds": "Seconds of calibration",
-    "sizes": "Size on disk",
 }
 LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "outliers": (
@@ -214,41 +210,6 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
                 Column("change", "to float", "change"),
             ),
             with_blocks,
-        ),
-    ),
-    "methods": (
-        Layout(
-            "rows",
-            "Every method at every width; to float in points",
-            (Column("method", "method", "text"),),
-            by_width,
-        ),
-    ),
-    "seconds": (
-        Layout(
-            "rows",
-            "Seconds to find the ranges of all activations, the fastest first",
-            (
-                Column("method", "method", "text"),
-                Column("seconds", "seconds"),
-                Column("calibration_seconds", "of these the float pass"),
-                Column("search_seconds", "the search"),
-                Column("transform_seconds", "the transform"),
-                Column("float_passes", "float passes", "ratio"),
-            ),
-        ),
-    ),
-    "sizes": (
-        Layout(
-            "rows",
-            "MiB with embeddings; published sizes count no scales",
-            (
-                Column("model", "model", "text"),
-                Column("width", "W-E-A", "text"),
-                Column("size_mib", "on disk", "mib"),
-                Column("packed_mib", "without scales", "mib"),
-                Column("published_mib", "published", "mib"),
-            ),
         ),
     ),
 }
