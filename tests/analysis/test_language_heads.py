@@ -19,7 +19,8 @@ from attar.data.prompts import prompts
 from attar.errors import ModelError
 from attar.models.load import load_model
 from attar.quantization.calibration.real_tokens import DECODER_MASK
-from attar.quantization.calibration.words import NamedClasses
+from attar.quantization.calibration.words import with_label_words
+from attar.scoring.label_words import LabelWords
 
 WATCHING = ("outliers", "outlier_tokens", "site_cosine", "gamma_cosine", "histograms")
 JUDGING = ("clipping", "leave_one_kind")
@@ -72,9 +73,9 @@ def test_classes_named_by_words_are_watched_in_the_template_with_the_words(
     watch(BartDecoder)
     run_study(place, tmp_path, study, "bart")
     loaded = load_model(place / "bart")
-    named = NamedClasses.of_task(loaded)
+    named = LabelWords.of_task(loaded.model, loaded.folder, loaded.task)
     assert named is not None
-    (batch,) = named.read_by(loaded, [{"input_ids": torch.zeros(2, 1)}])
+    (batch,) = with_label_words(named, loaded.model, [{"input_ids": torch.zeros(2, 1)}])
     assert read[BartDecoder] == set(map(tuple, batch["decoder_input_ids"].tolist()))
     before = prompts(place / "bart", ["film:"], 8).ids.tolist()
     assert read[BartEncoder]
@@ -86,8 +87,10 @@ def test_a_decoder_reads_all_words_in_turn_and_no_padding_counts(
     sizes: list[int], place: Path
 ) -> None:
     loaded = load_model(place / "bart")
-    named = NamedClasses.of(loaded, "{0}", ("poor", "great film", "great"))
-    batches = named.read_by(loaded, [{"input_ids": torch.zeros(size, 1)} for size in sizes])
+    named = LabelWords.of(loaded.model, loaded.folder, "{0}", ("poor", "great film", "great"))
+    batches = with_label_words(
+        named, loaded.model, [{"input_ids": torch.zeros(size, 1)} for size in sizes]
+    )
     rows = [
         ids[mask > 0].tolist()
         for batch in batches

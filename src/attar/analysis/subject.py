@@ -32,7 +32,7 @@ from attar.quantization.calibration.calibrate import Batch, Watcher, Watching, r
 from attar.quantization.calibration.outputs import final_states
 from attar.quantization.calibration.real_tokens import DECODER_MASK, RealTokens
 from attar.quantization.calibration.texts import calibration_texts
-from attar.quantization.calibration.words import NamedClasses
+from attar.scoring.label_words import LabelWords
 from attar.step import StepContext
 
 Place = Site | HiddenState
@@ -117,7 +117,7 @@ class Subject(Watched):
     data: TextData
     texts: Texts
     """Which of the data's training texts."""
-    named: NamedClasses | None = None
+    named: LabelWords | None = None
     """How a language model is asked for the data's classes; None: as it was taught."""
 
     @cached_property

@@ -15,7 +15,7 @@ Shapes: B texts, T tokens, C classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from attar.artifacts import MIB
+from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import ArtifactError, ModelError
 from attar.models.deployed.runtimes import DEPLOY_FILE, Deployment, model_size_mib, open_runtime
 from attar.models.simulated.qparams import QPARAMS_FILE
@@ -32,9 +33,8 @@ from attar.models.task import Task, find_model_folder
 from attar.untrusted import has_entry
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from attar.models.choice import Candidates
+    from attar.scoring.label_words import LabelWords
+    from attar.scoring.rows import Scorer
 
 FormName = Literal["float", "simulated", "openvino", "onnxruntime"]
 
@@ -59,6 +59,14 @@ class Form(ABC):
     num_params: int
     size_mib: float
     """MiB of weights and graph; tokenizer excluded."""
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        return TextEncoder.from_folder(self.folder, self.task.max_length, self.task.input_names)
+
+    def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
+        """Rows as the model reads them."""
+        return self.encoder.encode(self.task.texts_read(texts))
 
     @abstractmethod
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -121,46 +129,37 @@ class TorchForm(Form):
         self._model = loaded.model.eval()
         self.num_params = num_params(self._model)
 
-    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        import torch
+    def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
+        if self._words is None:
+            return super().encode(texts)
+        return self._words.encode(self._model, self.folder, texts, self.task.max_length)
 
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         self._use_threads()
-        with torch.inference_mode():
-            inputs = {name: torch.from_numpy(batch[name]) for name in self.task.input_names}
-            if self._candidates is not None:
-                return self._word_scores(inputs)
-            return self._model(**inputs).logits.float().numpy()
+        return self._answer(batch)
 
     @cached_property
-    def _candidates(self) -> Candidates | None:
+    def _words(self) -> LabelWords | None:
         """The words of the classes; None: a classifier's head answers."""
-        from attar.models.choice import following_candidates, target_candidates
-        from attar.special_tokens import open_tokenizer
+        from attar.scoring.label_words import LabelWords
 
-        if not self.task.label_words:
-            return None
-        tokenizer = open_tokenizer(self.folder)
-        if self._model.config.is_encoder_decoder:
-            return target_candidates(tokenizer, self.task.label_words)
-        return following_candidates(tokenizer, self.task.label_words, self.task.template)
+        return LabelWords.of_task(self._model, self.folder, self.task)
 
-    def _word_scores(self, inputs: Mapping[str, Tensor]) -> np.ndarray:
-        from attar.models.choice import word_scores
+    @cached_property
+    def _answer(self) -> Scorer:
+        from attar.scoring.in_memory import head_logits, label_word_scores
 
-        assert self._candidates is not None
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        return word_scores(self._model, self._candidates, ids, mask).numpy()
+        if self._words is None:
+            return head_logits(self._model)
+        return label_word_scores(self._model, self._words.candidates)
 
     def nats(self, ids: np.ndarray) -> np.ndarray:
-        import torch
-
-        from attar.models.next_token import next_token_nats
+        from attar.scoring.in_memory import token_nats
 
         if self.task.objective != "causal_lm":
             return super().nats(ids)
         self._use_threads()
-        with torch.inference_mode():
-            return next_token_nats(self._model, torch.from_numpy(ids)).numpy()
+        return token_nats(self._model, ids)
 
     def _use_threads(self) -> None:
         """A setting of the whole process: the caller's other models may want another number."""

@@ -23,7 +23,7 @@ from attar.errors import ModelError
 from attar.evaluation.glue import known_metrics, output_columns
 from attar.models.choice import word_scores
 from attar.numerics.metrics import predicted_classes
-from attar.quantization.calibration.words import NamedClasses
+from attar.scoring.label_words import LabelWords
 
 
 @dataclass
@@ -69,7 +69,7 @@ def open_choice(config: DisablingStep, subject: Subject, split: Split) -> Choice
     """
     words, template = _words(config, subject)
     template = fitting_template(template, subject.data, subject.context.name)
-    named = NamedClasses.of(subject.loaded, template, words)
+    named = LabelWords.of(subject.model, subject.loaded.folder, template, words)
     texts, folder, longest = named.render(split.texts), subject.loaded.folder, room(subject)
     if subject.model.config.is_encoder_decoder:
         encoded = TextEncoder.from_folder(folder, longest, INPUTS).encode(texts)

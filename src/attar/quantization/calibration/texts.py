@@ -22,8 +22,9 @@ from attar.quantization.calibration.calibrate import (
     length_sorted,
     to_tensors,
 )
-from attar.quantization.calibration.words import NamedClasses
+from attar.quantization.calibration.words import with_label_words
 from attar.quantization.config import BATCH_SIZE
+from attar.scoring.label_words import LabelWords
 from attar.step import StepContext
 
 
@@ -46,7 +47,7 @@ def calibration_texts(
     examples: int,
     batch_size: int | None,
     seed: int | None,
-    named: NamedClasses | None = None,
+    named: LabelWords | None = None,
 ) -> CalibrationTexts:
     """Choose `examples` training rows of `data` and make batches of them.
 
@@ -62,7 +63,7 @@ def calibration_texts(
     seed = context.seed if seed is None else seed
     train = data.split("train")
     rows = choose_examples(len(train), examples, seed, data.name)
-    named = named or NamedClasses.of_task(loaded)
+    named = named or LabelWords.of_task(loaded.model, loaded.folder, loaded.task)
     texts = train.rows(rows).texts
     if named is not None:
         texts = named.render(texts)
@@ -75,7 +76,7 @@ def calibration_texts(
     numbers = length_sorted(encoded.lengths, batch_size or usual)
     batches = [to_tensors(encoded.batch(batch)) for batch in numbers]
     if named is not None:
-        batches = named.read_by(loaded, batches)
+        batches = with_label_words(named, loaded.model, batches)
     elif writes_text:
         batches = generations.with_generations(loaded, batches, context)
     return CalibrationTexts(list(batches), rows.tolist(), seed)

@@ -1,0 +1,84 @@
+"""The one loop from a model and rows to numbers for each row.
+
+    batches of rows, the longest first → the model's answer → back in the order of the rows
+
+Training's validation, `evaluate`, the studies, the choices of quantization and the parity gate all
+use it. They differ only in the `Scorer` they pass: `attar.scoring.in_memory` has those of torch
+models, `attar.scoring.forms` those of model folders. Sorted rows need hardly any padding, and with
+the longest first a batch that does not fit into memory fails at once. Imports no torch.
+Shapes: N rows, B rows of a batch, T tokens, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from attar.data.tokenize import Encoded
+from attar.numerics.metrics import require_finite
+
+Batch = Mapping[str, np.ndarray]
+Scorer = Callable[[Batch], np.ndarray]
+"""int64 inputs (B, T) → numbers (B, …)."""
+AfterBatch = Callable[[int], None]
+"""Called with the number of rows just done; may raise to stop."""
+
+
+def longest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """All rows in batches of similar length.
+
+    Example:
+        >>> [rows.tolist() for rows in longest_first(np.array([3, 9, 4]), 2)]
+        [[1, 2], [0]]
+    """
+    order = np.argsort(lengths, kind="stable")[::-1]
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def score_batches(
+    answer: Callable[[np.ndarray], np.ndarray],
+    batches: Sequence[np.ndarray],
+    model: str,
+    after_batch: AfterBatch = lambda rows: None,
+) -> np.ndarray:
+    """What `answer` gives for each row, (N, …), in the order of the rows.
+
+    Args:
+        answer: row numbers (B,) → numbers (B, …).
+        batches: every row number once.
+        model: names the model in a message.
+    Raises:
+        NonFiniteError: a number is NaN or infinite.
+    """
+    found = []
+    for rows in batches:
+        found.append(answer(rows))
+        after_batch(len(rows))
+    answers = np.concatenate(found)
+    in_order = np.empty_like(answers)
+    in_order[np.concatenate(batches)] = answers
+    require_finite(in_order, model)
+    return in_order
+
+
+def score_rows(
+    answer: Scorer,
+    encoded: Encoded,
+    batch_size: int,
+    model: str,
+    after_batch: AfterBatch = lambda rows: None,
+    padded: Callable[[int], int] = lambda tokens: tokens,
+) -> np.ndarray:
+    """What `answer` gives for each encoded row, (N, …).
+
+    Args:
+        padded: tokens of a batch's longest row → tokens to pad the batch to.
+    Raises: as `score_batches`.
+    """
+
+    def of_rows(rows: np.ndarray) -> np.ndarray:
+        width = padded(int(encoded.lengths[rows].max()))
+        return answer(encoded.batch(rows, pad_to=width))
+
+    return score_batches(of_rows, longest_first(encoded.lengths, batch_size), model, after_batch)
