@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 FILMS = {"bad": ("bad", "poor"), "good": ("good", "great")}
@@ -45,15 +46,19 @@ def context_for(folder: Path, *, should_stop: Callable[[], bool] = lambda: False
     """A step's surroundings below `folder`, where `films/` and the models are."""
     from attar.data.config import FilesData
     from attar.progress import Progress
-    from attar.step import StepContext
+    from attar.step import MadeRows, StepContext
 
     (folder / "out").mkdir(parents=True, exist_ok=True)
+    data: dict[str, Any] = {"films": extra.pop("data_config", FilesData(path="films", text="text"))}
+    if made := extra.pop("made", None):  # the artifact of a step that made rows of them
+        reader, step = "attar.data.augmented:augmented_data", SimpleNamespace(data="films")
+        data["made"] = MadeRows(reader, made, step, seed=0)
     return StepContext(
         name="learn",
         folder=folder / "out",
         scratch=folder / "scratch",
         inputs=extra.pop("inputs", {}),
-        data={"films": extra.pop("data_config", FilesData(path="films", text="text"))},
+        data=data,
         recipe_folder=extra.pop("recipe_folder", folder),
         progress=Progress(quiet=True),
         should_stop=should_stop,
@@ -80,7 +85,7 @@ def run_training(folder: Path, **settings: Any) -> dict[str, Any]:
     from attar.training.config import TrainStep
     from attar.training.run import train
 
-    for_context = ("should_stop", "inputs", "recipe_folder", "data_config", "seed")
+    for_context = ("should_stop", "inputs", "recipe_folder", "data_config", "seed", "made")
     surroundings = {k: settings.pop(k) for k in for_context if k in settings}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -23,6 +23,20 @@ def never_stop() -> bool:
 
 
 @dataclass(frozen=True)
+class MadeRows:
+    """Rows that an earlier step made, where a recipe names data; `data_of` reads them."""
+
+    reader: str
+    """"module:function" (MadeRows, StepContext) → TextData."""
+    folder: Path
+    """The step's artifact."""
+    step: Any
+    """The step's settings."""
+    seed: int
+    """What the step ran with."""
+
+
+@dataclass(frozen=True)
 class StepContext:
     """Everything a step may know beside its own config."""
 
@@ -36,7 +50,8 @@ class StepContext:
     inputs: Mapping[str, Path]
     """Step name → its published artifact folder."""
     data: Mapping[str, Any]
-    """Name → the `[data.<name>]` config of the recipe."""
+    """Name → the `[data.<name>]` config of the recipe, or the `MadeRows` of a step before this
+    one."""
     recipe_folder: Path
     """Relative paths in a recipe start here."""
     progress: Progress

@@ -143,7 +143,7 @@ def test_a_changed_value_ends_well_or_with_a_message(
     [
         (lambda r: r["steps"]["teacher"].update(model="student"), "circle: teacher → student"),
         (lambda r: r["steps"]["teacher"].update(data="gone"), "'teacher' names 'gone', which is"),
-        (lambda r: r["steps"]["student"].update(augmentation="gone"), "'student' names 'gone'"),
+        (lambda r: r["steps"]["student"].update(data="gone"), "'student' names 'gone'"),
         (lambda r: r["sweep"].update(steps=["gone"]), "no step 'gone'"),
         (lambda r: r.update(steps={}), "does not fit this version"),
     ],

@@ -215,8 +215,9 @@ def test_made_rows_are_planned_and_trained_on(tmp_path: Path) -> None:
     recipe = write(tmp_path)
     tiny.write_tiny_masked_lm(tmp_path / "lm")
     recipe.write_text(recipe.read_text().replace("max_steps = 2\n", "epochs = 1\n"))
-    made = 'steps.more={ run = "augment", model = "lm", data = "films", max_length = 40 }'
-    with_made = (made, 'steps.teacher.augmentation="more"', "steps.more.copies=3")
+    made = 'steps.more={ run = "augment", model = "lm", data = "films", max_length = 40, '
+    made += "keep_labels = true }"
+    with_made = (made, 'steps.teacher.data="more"', "steps.more.copies=3")
     trained = flops(recipe, "teacher") - flops(recipe, "teacher", "steps.teacher.epochs=1e-9")
     more = flops(recipe, "teacher", *with_made) - flops(recipe, "teacher")
     assert more == pytest.approx(3 * trained, rel=0.5)  # 3 copies of each row

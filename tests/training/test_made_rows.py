@@ -11,8 +11,7 @@ import tiny
 import training_runs
 from attar.distillation.config import AugmentStep
 from attar.distillation.run import augment
-from attar.errors import DataError, RecipeError, UsageError
-from attar.recipe.load import parse_recipe
+from attar.errors import DataError
 
 ROWS = 48
 COPIES = 2
@@ -31,12 +30,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(place: Path, out: Path, made: str, **settings: Any) -> dict[str, Any]:
-    inputs = {"made": place / made / "out"}
     return training_runs.run_training(
         out,
         recipe_folder=place,
-        inputs=inputs,
-        augmentation="made",
+        made=place / made / "out",
+        data="made",
         max_steps=3,
         evaluations=1,
         **settings,
@@ -51,7 +49,7 @@ def test_made_rows_are_learned_from_with_a_teacher(place: Path, tmp_path: Path) 
 
 def test_without_a_teacher_made_rows_need_labels(place: Path, tmp_path: Path) -> None:
     assert train(place, tmp_path, "labelled")["data"]["train_rows"] == ROWS * (1 + COPIES)
-    with pytest.raises(UsageError, match=r"the 96 rows of 'made' have no labels.*keep_labels"):
+    with pytest.raises(DataError, match=r"without a label \(96 of 144\).*keep_labels = true"):
         train(place, tmp_path / "none", "unlabelled")
 
 
@@ -59,34 +57,7 @@ def test_rows_made_from_others_are_refused(place: Path, tmp_path: Path) -> None:
     from attar.data.config import FilesData
 
     fewer = FilesData(path="films", text="text", train_rows=ROWS - 1)
-    with pytest.raises(DataError, match=r"from 48 training rows.*has 47.*set data.films.rows_seed"):
-        train(place, tmp_path, "labelled", data_config=fewer)
-
-
-RECIPE = """
-name = "small"
-[data.docs]
-source = "stdlib_docs"
-[steps.more]
-run = "augment"
-model = "demo:minilm-l6"
-data = "docs"
-[steps.learn]
-run = "train"
-model = "demo:minilm-l6"
-data = "docs"
-augmentation = "more"
-"""
-
-
-def test_the_arrow_from_augmentation_to_training_is_in_the_graph() -> None:
-    assert parse_recipe(RECIPE).order == ["more", "learn"]
-    with pytest.raises(RecipeError, match=r"no step is called 'mor' \(did you mean 'more'\?\)"):
-        parse_recipe(RECIPE.replace('augmentation = "more"', 'augmentation = "mor"'))
-    other = RECIPE.replace('augmentation = "more"', 'augmentation = "first"') + (
-        '[steps.first]\nrun = "train"\nmodel = "demo:minilm-l6"\ndata = "docs"\n'
-    )
     with pytest.raises(
-        RecipeError, match=r"runs 'train'; this place needs a step that runs 'augme"
+        DataError, match=r"from 48 training rows.*now has 47.*remove .* and run again"
     ):
-        parse_recipe(other)
+        train(place, tmp_path, "labelled", data_config=fewer)

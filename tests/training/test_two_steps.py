@@ -63,7 +63,7 @@ def run_step(place: Path, out: Path, **settings: Any) -> Step:
             out,
             recipe_folder=place,
             teacher="teacher",
-            augmentation="made",
+            data="made",
             keep="last",
             weight_decay=0.1,  # must not reach what has no gradient
             **settings,
@@ -92,13 +92,13 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Step, Step]:
     context.scratch.mkdir(parents=True)
     asked = {"model": "lm", "data": "films", "copies": COPIES, "top": 5, "max_length": 24}
     augment(AugmentStep.model_validate(asked | {"precision": "fp32"}), context)
-    made = {"made": place / "made" / "out"}
+    made = place / "made" / "out"
     first = run_step(
-        *(place, place / "first"), model=NARROWED, inputs=made, losses=INSIDE, max_steps=40
+        *(place, place / "first"), model=NARROWED, made=made, losses=INSIDE, max_steps=40
     )
     inside = {"inside": place / "first" / "out"}
     second = run_step(
-        *(place, place / "second"), model="inside", inputs=made | inside, losses=PREDICTIONS
+        *(place, place / "second"), model="inside", inputs=inside, made=made, losses=PREDICTIONS
     )
     return first, second
 

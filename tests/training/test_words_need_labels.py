@@ -13,7 +13,7 @@ import training_runs
 from attar.data.config import FilesData
 from attar.distillation.config import AugmentStep
 from attar.distillation.run import augment
-from attar.errors import DataError, UsageError
+from attar.errors import DataError
 from caching import run_cache
 from language_runs import WORDED, write_random
 
@@ -44,16 +44,16 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def made(place: Path) -> Callable[[bool], dict[str, Path]]:
-    """keep_labels → the inputs of a step that learns from made rows."""
+def made(place: Path) -> Callable[[bool], dict[str, Any]]:
+    """keep_labels → what a step that learns from made rows is given."""
     tiny.write_tiny_masked_lm(place / "lm")
 
-    def make(keep: bool) -> dict[str, Path]:
+    def make(keep: bool) -> dict[str, Any]:
         context = training_runs.context_for(place / f"made-{keep}", recipe_folder=place)
         context.scratch.mkdir(parents=True, exist_ok=True)
         settings = {"model": "lm", "data": "films", "copies": 1, "top": 5, "max_length": 24}
         augment(AugmentStep(**settings, keep_labels=keep, precision="fp32"), context)  # pyright: ignore
-        return {"made": context.folder}
+        return {"made": context.folder, "data": "made"}
 
     return make
 
@@ -85,19 +85,19 @@ def test_a_split_without_labels_is_refused_before_the_model_reads(
 
 
 def test_made_rows_without_labels_are_refused_and_the_augment_step_is_told(
-    place: Path, made: Callable[[bool], dict[str, Path]]
+    place: Path, made: Callable[[bool], dict[str, Any]]
 ) -> None:
-    given: dict[str, Any] = {"inputs": made(False), "augmentation": "made"}
-    message = rf"the {ROWS} rows of 'made' have no labels.*words.*keep_labels = true in 'made'"
-    with pytest.raises(UsageError, match=message):
+    given = made(False)
+    message = rf"without a label \({ROWS} of {2 * ROWS}\).*keep_labels = true in the augment step"
+    with pytest.raises(DataError, match=message):
         learn(place, "fewer blocks", **given)
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(DataError, match=message):
         ask(place, **given)
 
 
 def test_made_rows_with_labels_are_kept_and_learned(
-    place: Path, made: Callable[[bool], dict[str, Path]]
+    place: Path, made: Callable[[bool], dict[str, Any]]
 ) -> None:
-    given: dict[str, Any] = {"inputs": made(True), "augmentation": "made"}
+    given = made(True)
     assert ask(place, **given)["rows"] == 2 * ROWS
     assert learn(place, "fewer blocks", **given)["data"]["train_rows"] == 2 * ROWS

@@ -1,5 +1,8 @@
 """Rows that were made from the training rows of a data set, and the promise that it was these rows.
 
+A recipe that names the augment step as data reads the data that the step read, with the made rows
+behind the rows of its train split. The other splits stay as they are.
+
 One file of lines `{"row": 7, "copy": 0, "texts": ["…"]}`: copy 0 of training row 7, with a "label"
 where the source row's is to be kept. A row without one is unlabelled: what a changed sentence says
 is for a teacher to judge.
@@ -14,16 +17,19 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attar.artifacts import read_json, write_json
+from attar.data.load import data_of
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.records import read_records
-from attar.data.tables import UNLABELLED, Split
+from attar.data.tables import UNLABELLED, Split, TextData
 from attar.errors import ArtifactError, DataError
+from attar.step import MadeRows, StepContext
 
 ROWS_FILE = "rows.jsonl.gz"
 SOURCE_FILE = "source.json"
@@ -52,6 +58,20 @@ def row_line(row: int, copy: int, texts: tuple[str, ...], label: float | None) -
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
+def augmented_data(made: MadeRows, context: StepContext) -> TextData:
+    """The data that an augment step read, with its made rows behind those of the train split.
+
+    Raises:
+        DataError: the data is not what the rows were made from.
+        ArtifactError: the file of made rows is damaged.
+    """
+    # its seed, so that `train_rows` draws the rows that the others were made from
+    data = data_of(replace(context, seed=made.seed), made.step.data)
+    train = data.split("train")
+    with_made = joined(train, read_augmented(made.folder, train, data=data.name))
+    return replace(data, splits={**data.splits, "train": with_made})
+
+
 def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
     """The made rows of an artifact, in the order of their sources.
 
@@ -66,9 +86,8 @@ def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
     if source.get("texts") != texts_digest(train):
         raise DataError(
             f"{folder} holds rows made from {source.get('rows')} training rows of data "
-            f"{source.get('data')!r}; here data {data!r} has {len(train)} training rows, and they "
-            "are not the same texts; name the same data in both steps, and where it has "
-            f"train_rows, set data.{data}.rows_seed, so that every seed reads the same rows"
+            f"{source.get('data')!r}; data {data!r} now has {len(train)} training rows, and they "
+            f"are not the same texts; remove {folder} and run again"
         )
     texts: list[tuple[str, ...]] = []
     labels: list[float] = []
@@ -88,6 +107,15 @@ def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
 def joined(first: Split, second: Split) -> Split:
     """The rows of both, those of the first one first."""
     return Split(first.texts + second.texts, np.concatenate([first.labels, second.labels]))
+
+
+def with_copies(data: TextData, copies: int, *, keep_labels: bool) -> TextData:
+    """What will stand where such rows are read, before they are made: each source's own texts."""
+    train = data.split("train")
+    none = math.nan if train.labels.dtype.kind == "f" else UNLABELLED
+    labels = train.labels if keep_labels else np.full_like(train.labels, none)
+    made = Split(train.texts * copies, np.tile(labels, copies))
+    return replace(data, splits={**data.splits, "train": joined(train, made)})
 
 
 def _is_row(record: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from attar.data.config import DataConfig
 from attar.data.tables import Split, TextData
 from attar.seeds import generator
-from attar.step import StepContext
+from attar.step import MadeRows, StepContext
 
 SOURCES = {
     "glue": "attar.data.glue:load_glue",
@@ -43,7 +43,7 @@ def load_data(
     Raises:
         DataError: the data is missing, damaged, or not what the config says it is.
     """
-    data = _source(config.source)(config, recipe_folder, name)
+    data = _resolved(SOURCES[config.source])(config, recipe_folder, name)
     splits = dict(data.splits)
     if config.train_rows is not None and "train" in splits:
         drawn_with = seed if config.rows_seed is None else config.rows_seed
@@ -55,7 +55,8 @@ def load_data(
 
 
 def data_of(context: StepContext, name: str, *, is_said: bool = False) -> TextData:
-    """The data of a step's recipe by name; what was left out of it is said.
+    """The data of a step's recipe by name, from outside or made by a step; what was left out of it
+    is said.
 
     Rows that are missing from what models are judged by change every score, so that is a warning.
 
@@ -65,6 +66,8 @@ def data_of(context: StepContext, name: str, *, is_said: bool = False) -> TextDa
         DataError: as `load_data`.
     """
     config = context.data[name]
+    if isinstance(config, MadeRows):
+        return _resolved(config.reader)(config, context)
     data = load_data(config, context.recipe_folder, name=name, seed=context.seed)
     if is_said:
         return data
@@ -99,8 +102,8 @@ def left_out(data: TextData) -> dict[str, str]:
     return found
 
 
-def _source(source: str) -> Callable[[DataConfig, Path, str], TextData]:
-    module, function = SOURCES[source].split(":")
+def _resolved(reader: str) -> Callable[..., TextData]:
+    module, function = reader.split(":")
     return getattr(importlib.import_module(module), function)
 
 

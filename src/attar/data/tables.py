@@ -48,13 +48,18 @@ class Split:
         return len(self.texts)
 
     @property
+    def num_unlabelled(self) -> int:
+        """Rows without a label, or without their target."""
+        if self.targets is not None:
+            return sum(not target for target in self.targets)
+        if self.labels.dtype.kind == "f":
+            return int(np.isnan(self.labels).sum())
+        return int((self.labels == UNLABELLED).sum())
+
+    @property
     def is_labelled(self) -> bool:
         """True if no row lacks a label, or its target."""
-        if self.targets is not None:
-            return all(self.targets)
-        if self.labels.dtype.kind == "f":
-            return not bool(np.isnan(self.labels).any())
-        return not bool((self.labels == UNLABELLED).any())
+        return self.num_unlabelled == 0
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The same table with these rows only, in the order given."""
@@ -111,8 +116,10 @@ class TextData:
         found = self.splits[name]
         if labelled and not found.is_labelled:
             raise DataError(
-                f"split {name!r} of data {self.name!r} has rows without a label, and a label is "
-                "needed here; choose a labelled split, or name the label column with label ="
+                f"split {name!r} of data {self.name!r} has rows without a label "
+                f"({found.num_unlabelled:,} of {len(found):,}), and a label is needed here; choose "
+                "a labelled split, name the label column with label =, or set keep_labels = true "
+                "in the augment step that made these rows"
             )
         return found
 

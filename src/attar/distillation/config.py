@@ -17,7 +17,8 @@ class AugmentStep(Config):
     model: ModelReference
     """A masked language model: its `config.json` names an architecture …ForMaskedLM."""
     data: str
-    """Name of a `[data.<name>]` table; its train split is read."""
+    """Name of a `[data.<name>]` table, or of a step that makes rows; its train split is read. As
+    data, this step is that data with the made rows behind those of its train split."""
     copies: int = Field(default=20, ge=1, le=100)
     """Sentences made of each one; TinyBERT took 10 to 30, fewer for bigger tasks."""
     probability: float = Field(default=0.4, ge=0, le=1)

@@ -1,4 +1,5 @@
-"""`run = "augment"`: data and a masked language model in; made rows out.
+"""`run = "augment"`: data and a masked language model in; made rows out,
+for steps that name this one as their data.
 
 Rows are worked on in chunks, so that memory does not grow with the data, and each chunk is written
 to the scratch folder as it is done: a killed run goes on with the first one that is missing. A part

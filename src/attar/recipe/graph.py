@@ -1,16 +1,17 @@
 """Steps as a graph: who reads whom, in which order to run, and where a circle closes.
 
 The order is topological and, where the arrows leave a choice, the recipe's own, so that a reader
-sees steps run as they are written. The work grows with the number of steps and arrows.
+sees steps run as they are written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 
 from attar.config import Config
-from attar.recipe.steps import STEPS, StepKind, kind_of
+from attar.recipe.steps import STEPS, StepKind, kind_of, steps_read
 
 
 def inputs_of(
@@ -18,67 +19,67 @@ def inputs_of(
 ) -> dict[str, tuple[str, ...]]:
     """Step → the steps it reads, each once, in the order of its settings.
 
-    A report reads all steps that are no reports.
+    A report reads all steps that are not reports.
     """
     everything = [name for name, step in steps.items() if not kind_of(step, kinds).reads_everything]
     found: dict[str, tuple[str, ...]] = {}
     for name, step in steps.items():
-        kind = kind_of(step, kinds)
-        words = [reference.word for reference in kind.models_in(step) if reference.word in steps]
-        found[name] = tuple(everything if kind.reads_everything else dict.fromkeys(words))
+        words = [reference.word for reference in steps_read(step, steps, kinds)]
+        reads_everything = kind_of(step, kinds).reads_everything
+        found[name] = tuple(everything if reads_everything else dict.fromkeys(words))
     return found
 
 
+def upstream(name: str, inputs: Mapping[str, Sequence[str]]) -> list[str]:
+    """All steps that a step depends on, directly or through others.
+
+    Example:
+        >>> upstream("scores", {"scores": ["student"], "student": ["teacher"], "teacher": []})
+        ['student', 'teacher']
+    """
+    found = dict.fromkeys(inputs[name])
+    waiting = list(found)
+    while waiting:
+        new = [read for read in inputs[waiting.pop()] if read not in found]
+        found |= dict.fromkeys(new)
+        waiting += new
+    return list(found)
+
+
 def in_order(inputs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names such that each comes after all it reads, ties in the order given; no circle allowed.
+    """Names such that each comes after all it reads, ties in the order given.
+
+    Raises:
+        ValueError: the steps go in a circle.
 
     Example:
         >>> in_order({"scores": ["teacher", "student"], "student": ["teacher"], "teacher": []})
         ['teacher', 'student', 'scores']
     """
+    sorter = TopologicalSorter(inputs)
+    sorter.prepare()
     places = {name: place for place, name in enumerate(inputs)}
-    missing = {name: len(set(inputs[name])) for name in inputs}
-    readers: dict[str, list[str]] = {}
-    for name in inputs:
-        for read in set(inputs[name]):
-            readers.setdefault(read, []).append(name)
-    ready = [places[name] for name in inputs if not missing[name]]
-    names, ordered = list(inputs), list[str]()
-    while ready:
-        ordered.append(names[heappop(ready)])
-        for reader in readers.get(ordered[-1], ()):
-            missing[reader] -= 1
-            if not missing[reader]:
-                heappush(ready, places[reader])
-    if len(ordered) < len(names):
-        raise ValueError(f"steps go in a circle: {[name for name in names if missing[name]]}")
+    ready, ordered = list[tuple[int, str]](), list[str]()
+    while sorter.is_active():
+        for name in sorter.get_ready():
+            heappush(ready, (places[name], name))
+        ordered.append(heappop(ready)[1])
+        sorter.done(ordered[-1])
     return ordered
 
 
 def find_cycle(inputs: Mapping[str, Sequence[str]]) -> list[str] | None:
-    """The steps of one circle, each reading the next; None when there is none.
-
-    It is searched from the step written first, without recursion: a long chain is no reason to
-    fail.
+    """The steps of one circle, each reading the next, from the one written first; None: there is
+    none.
 
     Example:
         >>> find_cycle({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]})
         ['a', 'b', 'c']
     """
-    finished: set[str] = set()
-    for start in inputs:
-        path: dict[str, None] = {}  # in order, and quick to look into
-        branches = [iter([start])]
-        while branches:
-            name = next(branches[-1], None)
-            if name is None:
-                branches.pop()
-                if path:
-                    finished.add(path.popitem()[0])
-            elif name in path:
-                circle = list(path)
-                return circle[circle.index(name) :]
-            elif name not in finished:
-                path[name] = None
-                branches.append(iter([i for i in inputs[name] if i in inputs]))
+    try:
+        TopologicalSorter(inputs).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1][:0:-1]  # each is read by the next, the first stands twice
+        first = circle.index(next(name for name in inputs if name in circle))
+        return circle[first:] + circle[:first]
     return None

@@ -20,7 +20,7 @@ from attar.artifacts import key_of
 from attar.config import Config
 from attar.recipe.checking.references import Reference, with_words
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import STEPS, StepKind, as_table, kind_of, run_of
+from attar.recipe.steps import STEPS, StepKind, as_table, kind_of, makes_rows, run_of
 
 DATA_PLACES = frozenset({"path"})
 """Settings of a data table that say where its files are; what they hold is in the fingerprint."""
@@ -83,16 +83,17 @@ def keys_of(
             word = reference.word
             if word not in keys and word not in outside:
                 outside[word] = prints.model(word, recipe_folder)
+        made = [r for r in names_of_data if makes_rows(r.word, recipe.steps, kinds)]
         for reference in names_of_data:
-            if reference.word not in data:
+            if reference not in made and reference.word not in data:
                 data[reference.word] = _data_content(recipe, reference.word, recipe_folder, prints)
         content: dict[str, Any] = {
             "run": run_of(step),
             "version": kind.version,
-            "settings": _settings(step, () if kind.names_matter else models),
+            "settings": _settings(step, () if kind.names_matter else (*models, *made)),
             "seed": step_seed(step, recipe.seed),
             "models": {r.place: keys.get(r.word) or outside[r.word] for r in models},
-            "data": {reference.place: data[reference.word] for reference in names_of_data},
+            "data": {r.place: keys[r.word] if r in made else data[r.word] for r in names_of_data},
         }
         everything = {}
         if kind.reads_everything:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from attar.errors import RecipeError, UsageError, did_you_mean
 from attar.recipe.checking.lessons import check_lessons
 from attar.recipe.checking.mistakes import MAX_MISTAKES, Mistake, Place, explain
+from attar.recipe.checking.old_spellings import renew
 from attar.recipe.checking.overrides import apply_overrides
 from attar.recipe.checking.places import MAX_DEPTH, TOO_DEEP, line_of, written_places
 from attar.recipe.checking.relations import check_relations
@@ -102,6 +103,7 @@ def parse_recipe(
         raise RecipeError([f"nested more than {MAX_DEPTH} deep"], source) from None
     mistakes = apply_overrides(content, overrides)
     mistakes += _without_meaning(content)
+    mistakes += renew(content)
     recipe = None if mistakes else _validated(content, mistakes)
     if is_shallow(content):
         mistakes += check_relations(content, path.resolve().parent)

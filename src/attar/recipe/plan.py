@@ -31,6 +31,7 @@ from attar.analysis.config import (
     TextStudy,
 )
 from attar.artifacts import MIB, read_json
+from attar.data.augmented import with_copies
 from attar.distillation.config import AugmentStep
 from attar.evaluation.config import EvaluateStep
 from attar.export.config import ExportStep
@@ -78,7 +79,6 @@ class _Planner:
         self.recipe, self.recipe_folder = recipe, recipe_folder
         self.texts = PlannedTexts(recipe, recipe_folder)
         self.models: dict[str, ModelPlan] = {}
-        self._made_rows: dict[str, int] = {}
         self._caches: dict[str, PlannedTeacher] = {}
         """Cache → who answers it."""
         self._gflops: dict[str, float] = {}
@@ -112,7 +112,6 @@ class _Planner:
         check_length(model.cost.model.config, step.max_length, f"{name}: the model")
         self.models[name] = model
         rows, tokens = self.texts.count(step.data, "train", model)
-        rows += self._made_rows.get(step.augmentation or "", 0)
         validation_rows, _ = self.texts.count(step.data, "validation", model)
         steps = step.max_steps or max(1, round((step.epochs or 3) * rows / step.batch_size))
         teacher = self._teacher(name, step, model)
@@ -159,7 +158,8 @@ class _Planner:
         three tensors of scores a row; of a made row about four bytes a token, a third packed."""
         model = self._model(step.model, None, step.max_length)
         rows, tokens = self.texts.count(step.data, "train", model)
-        self._made_rows[name] = rows * step.copies
+        data = self.texts.loaded(step.data)
+        self.texts.add(name, with_copies(data, step.copies, keep_labels=step.keep_labels))
         asked = 1 - (1 - step.probability) ** step.copies
         flops = round(asked * rows * tokens * model.cost.flops(1, tokens))
         scores = 3 * 4 * step.batch_tokens / tokens * model.cost.model.config.vocab_size
@@ -176,7 +176,6 @@ class _Planner:
         self._caches[name] = replace(teacher, cache=name, kept=kept)
         model = replace(teacher.model, max_length=step.max_length)
         rows, tokens = self.texts.count(step.data, "train", model)
-        rows += self._made_rows.get(step.augmentation or "", 0)
         flops = rows * model.cost.flops(1, tokens)
         head = self.texts.head(step.data, step.objective)
         written = WORD_TOKENS if self.texts.has_classes(step.data) and head.predicts_words else None

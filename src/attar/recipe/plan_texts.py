@@ -81,9 +81,16 @@ class PlannedTexts:
     def __init__(self, recipe: Recipe, recipe_folder: Path) -> None:
         self._recipe, self._recipe_folder = recipe, recipe_folder
         self._data: dict[str, TextData] = {}
+        self._made: dict[str, TextData] = {}
+
+    def add(self, step: str, data: TextData) -> None:
+        """What a step that makes rows will have made, with other texts in the place of those."""
+        self._made[step] = data
 
     def loaded(self, data: str) -> TextData:
         """One data set by its name in the recipe."""
+        if data in self._made:
+            return self._made[data]
         if data not in self._data:
             config, seed = self._recipe.data[data], self._recipe.seed
             self._data[data] = load_data(config, self._recipe_folder, name=data, seed=seed)

@@ -34,8 +34,11 @@ class StepKind:
     """"module:name"; imported when the step runs."""
     models: tuple[ModelPlace, ...] = ()
     data: tuple[str, ...] = ()
-    """Places that name a data table."""
+    """Places that name a data table, or a step that makes rows."""
     version: int = 1
+    rows: str = ""
+    """"module:function" that reads the rows the step made, (MadeRows, StepContext) → TextData: such
+    a step may stand wherever a recipe names data. "": it makes none."""
     names_matter: bool = False
     """The artifact repeats the names of the steps it reads (a table of models), so a renamed input
     makes another artifact. False: only what the inputs contain matters."""
@@ -67,7 +70,6 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("model.from", FLOAT),
             ModelPlace("model.tokenizer", FLOAT),
             ModelPlace("teacher", (*FLOAT, "cache")),
-            ModelPlace("augmentation", ("augment",), only_steps=True),
         ),
         data=("data",),
     ),
@@ -79,13 +81,11 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("model.tokenizer", FLOAT),
         ),
         data=("data",),
+        rows="attar.data.augmented:augmented_data",
     ),
     "cache": StepKind(
         "attar.training.teaching.cache:cache",
-        models=(
-            ModelPlace("teacher", FLOAT),
-            ModelPlace("augmentation", ("augment",), only_steps=True),
-        ),
+        models=(ModelPlace("teacher", FLOAT),),
         data=("data",),
     ),
     "analyze": StepKind(
@@ -121,6 +121,25 @@ STEPS: Mapping[str, StepKind] = {
 def as_table(step: Config | Mapping[str, Any]) -> Mapping[str, Any]:
     """A step's settings as plain data, with the names TOML uses."""
     return step.model_dump(mode="json", by_alias=True) if isinstance(step, Config) else step
+
+
+def makes_rows(
+    name: str, steps: Mapping[str, Config], kinds: Mapping[str, StepKind] = STEPS
+) -> bool:
+    """Whether a data word names a step: one that makes rows never shares its name with a table."""
+    return name in steps and bool(kind_of(steps[name], kinds).rows)
+
+
+def steps_read(
+    step: Config, steps: Mapping[str, Config], kinds: Mapping[str, StepKind] = STEPS
+) -> tuple[Reference, ...]:
+    """The words of a step's settings that name other steps: for their model, or for their rows."""
+    kind = kind_of(step, kinds)
+    models = (reference for reference in kind.models_in(step) if reference.word in steps)
+    rows = (
+        reference for reference in kind.data_in(step) if makes_rows(reference.word, steps, kinds)
+    )
+    return (*models, *rows)
 
 
 def run_of(step: Config) -> str:

@@ -39,9 +39,8 @@ class CacheStep(Config):
     teacher: str
     """A step, folder, hub id or demo model with float weights."""
     data: str
-    """Name of a `[data.<name>]` table; its train split is answered."""
-    augmentation: str | None = None
-    """An augment step whose rows the teacher is asked about too."""
+    """Name of a `[data.<name>]` table, or of a step that makes rows; its train split is
+    answered."""
     objective: Literal["classification", "regression", "causal_lm", "text_to_text"] | None = None
     """This, `template`, `label_words`, `max_length` and `max_target_length`: as in the students'
     train steps, or their rows are other ones."""

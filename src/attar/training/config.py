@@ -17,7 +17,7 @@ class TrainStep(Config):
     run: Literal["train"] = "train"
     model: ModelReference
     data: str
-    """Name of a `[data.<name>]` table."""
+    """Name of a `[data.<name>]` table, or of a step that makes rows."""
     objective: Literal["classification", "regression", "causal_lm", "text_to_text"] | None = None
     """None: what the data is for. text_to_text on data with classes: an encoder-decoder writes the
     class's word."""
@@ -28,8 +28,6 @@ class TrainStep(Config):
     """What it then writes for each class, in the order of the data's label_names; None: those."""
     teacher: str | None = None
     """A step, folder, hub id or demo model; it runs in eval mode and learns nothing."""
-    augmentation: str | None = None
-    """An augment step, whose rows are learned from beside the train split."""
     losses: tuple[LossConfig, ...] = ()
     """Empty: cross_entropy without a teacher, forward_kl + cross_entropy in equal parts with
     one."""

@@ -23,7 +23,6 @@ from attar.training.first_look import first_look
 from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_positions
 from attar.training.loop import Loop
-from attar.training.made_rows import rows_to_learn
 from attar.training.objectives.examples import Examples
 from attar.training.objectives.preparing import examples_for, selecting_metrics, task_for
 from attar.training.saving.checkpoint import CheckpointStore
@@ -139,7 +138,7 @@ def _job(
     names = tuple(dict.fromkeys([*task.input_names, *(teacher.input_names if teacher else ())]))
     has_labels = task.objective != "causal_lm"
     labelled = has_labels and (teacher is None or bool(task.label_words))  # a word is written
-    train_split = rows_to_learn(config, context, data, labelled=labelled)
+    train_split = data.split("train", labelled=labelled)
     validation_split = data.split("validation", labelled=has_labels)
     splits = {"train": train_split, "validation": validation_split}
     for name, split in splits.items():

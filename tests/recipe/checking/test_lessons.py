@@ -83,71 +83,40 @@ run = "augment"
 model = "lm"
 data = "docs"
 """
-LEARNS = "steps.student.augmentation='more'"
-ANSWERS = "steps.answers.augmentation='more'"
-WITH_MORE = 'sweep={ steps = ["more", "answers", "student"], seed = [3, 4] }'
+LEARNS = "steps.student.data='more'"
+ANSWERS = "steps.answers.data='more'"
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
         [],
-        [FEW],
-        [FEW, WITH_MORE],
-        [SEEDS],
-        [FEW, SEEDS, "data.docs.rows_seed=3"],
+        [FEW],  # the made rows and their sources are those that the augment step drew
+        [FEW, SEEDS],
+        [FEW, "steps.more.seed=7"],
+        [FEW, 'sweep={ steps = ["more", "answers", "student"], seed = [3, 4] }'],
     ],
 )
-def test_made_rows_of_the_rows_a_step_reads_are_fine(overrides: list[str]) -> None:
+def test_steps_that_read_made_rows_read_the_same(overrides: list[str]) -> None:
     assert "more" in parse_recipe(RECIPE + MORE, [LEARNS, ANSWERS, *overrides]).order
 
 
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (
-            [LEARNS, "steps.student.teacher='teacher'", SEEDS],
-            r"steps\.student\.augmentation .* seeds 3, 4 here and 3 in the augment step 'more', "
-            r"which may be other rows; set data\.docs\.rows_seed = 3",
-        ),
-        (
-            [
-                *(LEARNS, "steps.student.teacher='teacher'"),
-                'sweep={ steps = ["student"], "student.seed" = [3, 4] }',
-            ],
-            "seeds 3, 4 here and 3 in the augment step",
-        ),
-        (
-            [LEARNS, "steps.student.teacher='teacher'", "steps.more.seed=7"],
-            "seeds 3 here and 7 in the augment step 'more'",
-        ),
-        (
-            [
-                *(LEARNS, "steps.student.teacher='teacher'"),
-                'sweep={ steps = ["student", "more"], '
-                '"student.seed" = [3, 4], "more.seed" = [3, 4] }',
-            ],
-            "seeds 3, 4 here and 3, 4 in the augment step 'more', which may be other rows",
-        ),
-        (
-            [LEARNS, ANSWERS, BOTH],
-            r"steps\.answers\.augmentation .* seeds 3, 4 here and 3 in the augment step 'more'",
-        ),
-    ],
-)
-def test_made_rows_of_other_rows_are_a_mistake(overrides: list[str], said: str) -> None:
-    with pytest.raises(RecipeError, match=said):
-        parse_recipe(RECIPE + MORE, [FEW, *overrides])
-
-
 def test_a_cache_without_the_made_rows_its_student_learns_from_is_a_mistake() -> None:
-    with pytest.raises(RecipeError, match=r"is 'more', the cache 'answers' has not set"):
+    with pytest.raises(RecipeError, match=r"is 'more', the cache 'answers' has 'docs'"):
         parse_recipe(RECIPE + MORE, [LEARNS])
 
 
-def test_rows_made_of_other_data_have_their_own_seeds() -> None:
-    of_others = [LEARNS, "steps.student.teacher='teacher'", "steps.more.data='others'"]
-    assert "more" in parse_recipe(RECIPE + MORE, [FEW, SEEDS, *of_others]).order
+@pytest.mark.parametrize("step", ["teacher", "answers"])
+def test_made_rows_without_labels_are_a_mistake_where_labels_are_needed(step: str) -> None:
+    written = f"steps.{step}.objective='text_to_text'"
+    asks = [f"steps.{step}.data='more'", written, "steps.student.data='more'"]
+    kept = "steps.more.keep_labels=true"
+    said = rf"steps\.{step}\.data.*rows that 'more' makes have no labels.*more.keep_labels = true"
+    with pytest.raises(RecipeError, match=said):
+        parse_recipe(RECIPE + MORE, asks)
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(RECIPE + MORE, [*asks, kept, "steps.student.max_length=7"])
+    assert "have no labels" not in str(caught.value)
 
 
 def test_a_cache_is_no_model() -> None:

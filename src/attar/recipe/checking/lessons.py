@@ -1,16 +1,13 @@
-"""Steps that learn from what was made of rows: they must read the same rows.
+"""A step that learns from a cache reads the same rows, and rows have the labels that are needed.
 
 A cache step answers about the rows of its own data, cut and written as it says; a train step that
 names it as teacher is told at once what it says otherwise, and not after the teacher was trained.
-An augment step makes rows of those that its own seed drew; a step that reads them beside others is
-told too. Which hidden states a loss needs depends on the depths of two models, so that is left to
-the plan.
+Which hidden states a loss needs depends on the depths of two models, so that is left to the plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from attar.distillation.config import AugmentStep
 from attar.recipe.checking.mistakes import Mistake
@@ -26,27 +23,33 @@ SHARED = (
     "label_words",
     "max_length",
     "max_target_length",
-    "augmentation",
 )
 NOT_KEPT = {"attention_mse": "attention scores", "relation_kl": "queries, keys and values"}
 """Kinds of losses that compare what no cache keeps."""
 
 
 def check_lessons(recipe: Recipe) -> list[Mistake]:
-    """Every step whose teacher is a cache that it cannot learn from, or whose made rows were made
-    of others."""
+    """Every step whose teacher is a cache that it cannot learn from, or whose rows lack the labels
+    it needs."""
     return [
         mistake
         for name, step in recipe.steps.items()
         if isinstance(step, TrainStep | CacheStep)
-        for mistake in (*_of_cache(recipe, name, step), *_of_made_rows(recipe, name, step))
+        for mistake in (*_of_cache(recipe, name, step), *_of_labels(recipe, name, step))
     ]
 
 
-def _of_made_rows(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
-    made = recipe.steps.get(step.augmentation or "")
-    if isinstance(made, AugmentStep) and made.data == step.data:
-        yield from _other_rows(recipe, name, "augmentation", "augment step")
+def _of_labels(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
+    """Made rows without labels, where no teacher answers for them or a class is to be written."""
+    made = recipe.steps.get(step.data)
+    needs_labels = step.teacher is None or step.objective == "text_to_text"
+    if needs_labels and isinstance(made, AugmentStep) and not made.keep_labels:
+        yield Mistake(
+            ("steps", name, "data"),
+            f"the rows that {step.data!r} makes have no labels, and this step needs one for every "
+            f"row; set steps.{step.data}.keep_labels = true, or let a teacher judge them for a "
+            "classifier's head",
+        )
 
 
 def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
@@ -70,17 +73,12 @@ def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterato
                 f"{loss.kind} compares {NOT_KEPT[loss.kind]}, which a cache does not keep; name "
                 f"teacher = {cache.teacher!r} to ask it live, or leave this loss out",
             )
-    yield from _other_rows(recipe, name, "teacher", "cache")
+    yield from _other_rows(recipe, name, step)
 
 
-def _other_rows(recipe: Recipe, name: str, setting: str, what: str) -> Iterator[Mistake]:
-    """Whether the step that a setting names draws its `train_rows` with other seeds.
-
-    Args:
-        what: that step is, for the message.
-    """
-    step: Any = recipe.steps[name]
-    other = str(getattr(step, setting))
+def _other_rows(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
+    """Whether a cache draws its `train_rows` with other seeds than the step that learns from it."""
+    other = str(step.teacher)
     data = recipe.data.get(step.data)
     if data is None or data.train_rows is None or data.rows_seed is not None:
         return
@@ -89,9 +87,9 @@ def _other_rows(recipe: Recipe, name: str, setting: str, what: str) -> Iterator[
     are_crossed = own_name != other_name and len(own_seeds) > 1
     if own_seeds != other_seeds or are_crossed:
         yield Mistake(
-            ("steps", name, setting),
+            ("steps", name, "teacher"),
             f"train_rows of data {step.data!r} are drawn with the seeds {_said(own_seeds)} here "
-            f"and {_said(other_seeds)} in the {what} {other!r}, which may be other rows; set "
+            f"and {_said(other_seeds)} in the cache {other!r}, which may be other rows; set "
             f"data.{step.data}.rows_seed = {recipe.seed}, so that every seed reads the same rows",
         )
 

@@ -23,8 +23,6 @@ class ModelPlace:
     """Kinds of steps whose artifact fits here."""
     needs_task: bool = False
     """The model must know its labels; bare pretrained weights do not."""
-    only_steps: bool = False
-    """What is named is no model but what a step of this recipe makes."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,8 @@ def model_references(
 
 
 def data_references(table: Mapping[str, Any], places: Sequence[str]) -> tuple[Reference, ...]:
-    """Every word of a step's table that must name a `[data.<name>]` table."""
+    """Every word of a step's table that must name a `[data.<name>]` table or a step that makes
+    rows."""
     return tuple(
         Reference(place, word)
         for wanted in places

@@ -21,6 +21,8 @@ from attar.recipe.graph import find_cycle
 from attar.recipe.steps import STEPS
 
 Tables = Mapping[str, Mapping[str, Any]]
+ROW_MAKERS = tuple(run for run, kind in STEPS.items() if kind.rows)
+"""Kinds of steps that may stand where a recipe names data."""
 SLIP = 0.85
 """How like a step's name a model word must be to count as a slip of it: "studnt" (0.92) is one, the
 hub's "roberta-base" beside a step "roberta" (0.74) is not."""
@@ -31,9 +33,14 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
     steps = _tables(content.get("steps"))
     data = _tables(content.get("data"))
     near_step = near_names(list(steps))
-    near_data = near_names(list(data))
+    makers = [name for name, step in steps.items() if step.get("run") in ROW_MAKERS]
+    near_data = near_names([*data, *makers])
     families = ModelFamilies(steps, recipe_folder)
-    mistakes: list[Mistake] = []
+    mistakes = [
+        Mistake(("steps", name), f"[data.{name}] has this name too, and `data` may name either")
+        for name in makers
+        if name in data
+    ]
     inputs: dict[str, list[str]] = {}
     for name, step in steps.items():
         run = step.get("run")
@@ -50,9 +57,10 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
             elif reference.word in steps:
                 inputs[name].append(reference.word)
         for reference in kind.data_in(step):
-            if reference.word not in data:
-                has = f"the recipe has {listed(data)}" if data else "the recipe has no data"
-                problem = f"no [data.{reference.word}]{near_data(reference.word)}; {has}"
+            if reference.word in makers:
+                inputs[name].append(reference.word)
+            elif reference.word not in data:
+                problem = _data_problem(reference.word, steps, near_data, [*data, *makers])
                 mistakes.append(Mistake(_place(name, reference.place), problem))
     cycle = find_cycle(inputs)
     if cycle:
@@ -84,9 +92,6 @@ def _model_problem(
             fit = " or ".join(map(repr, wanted.makers))
             return f"step {word!r} runs {run!r}; this place needs a step that runs {fit}"
         return None
-    if wanted.only_steps:
-        fit = " or ".join(map(repr, wanted.makers))
-        return f"no step is called {word!r}{near_step(word)}; name a {fit} step"
     if word.startswith("demo:"):
         return _demo_problem(word, wanted.needs_task)
     # Unlike Path's, it leaves the home of an unknown user as it is written.
@@ -98,6 +103,17 @@ def _model_problem(
     if word.startswith((".", "/", "~")) or word.count("/") > 1:
         return f"folder {word!r} does not exist (relative paths start at {recipe_folder})"
     return None
+
+
+def _data_problem(word: str, steps: Tables, near_data: NearName, known: list[str]) -> str:
+    if word in steps:
+        run, fit = steps[word].get("run"), " or ".join(map(repr, ROW_MAKERS))
+        return (
+            f"step {word!r} runs {run!r} and makes no rows; name a [data.<name>] table, or a step "
+            f"that runs {fit}"
+        )
+    has = f"the recipe has {listed(known)}" if known else "the recipe has no data"
+    return f"no [data.{word}]{near_data(word)}; {has}"
 
 
 def _demo_problem(word: str, needs_task: bool) -> str | None:

@@ -30,7 +30,7 @@ from attar.recipe.checking.mistakes import Mistake, explain
 from attar.recipe.checking.references import with_value, with_words
 from attar.recipe.graph import in_order, inputs_of
 from attar.recipe.schema import Recipe, StepConfig, Sweep
-from attar.recipe.steps import STEPS, StepKind, kind_of, run_of
+from attar.recipe.steps import STEPS, StepKind, kind_of, makes_rows, run_of, steps_read
 
 MARK = "@"
 MAX_LABEL, MAX_VALUE_LABEL = 100, 40
@@ -94,8 +94,7 @@ def expand(recipe: Recipe, kinds: Mapping[str, StepKind] = STEPS) -> Expanded:
             words = {
                 reference.place: reference.word
                 + _label(sweep, _restricted(choice, reach[reference.word]))
-                for reference in kind_of(step, kinds).models_in(step)
-                if reference.word in recipe.steps
+                for reference in steps_read(step, recipe.steps, kinds)
             }
             table = with_words(_written(step), words)
             for setting, value in choice:
@@ -158,13 +157,14 @@ def _misfit(recipe: Recipe, name: str, setting: str, value: Any) -> str | None:
         found = explain(error, _holder())[0]
         inside = ".".join(map(str, found.place[1:]))
         return f"{inside}: {found.text}".removeprefix(": ")
-    kind = kind_of(step)
-    if kind.models_in(changed) != kind.models_in(step):
-        return f"{inside!r} names a model, and which step reads which cannot vary"
-    unknown = [r.word for r in kind.data_in(changed) if r.word not in recipe.data]
-    return (
-        f"no [data.{unknown[0]}]{did_you_mean(unknown[0], list(recipe.data))}" if unknown else None
-    )
+    kind, steps = kind_of(step), recipe.steps
+    is_other_model = kind.models_in(changed) != kind.models_in(step)
+    if is_other_model or steps_read(changed, steps) != steps_read(step, steps):
+        what = "a model" if is_other_model else "a step"
+        return f"{inside!r} names {what}, and which step reads which cannot vary"
+    known = [*recipe.data, *(name for name in steps if makes_rows(name, steps))]
+    unknown = [r.word for r in kind.data_in(changed) if r.word not in known]
+    return f"no [data.{unknown[0]}]{did_you_mean(unknown[0], known)}" if unknown else None
 
 
 def _written(step: Config) -> dict[str, Any]:

@@ -48,6 +48,10 @@ def step_changes(
             what = "its input" if is_step else "the files of model"
             found.append(f"{what} {reference.word!r}{'' if is_step else f' ({old} → {new})'}")
     for reference in data:
+        keys = [table_of(made.get("data")).get(reference.place) for made in (before, after)]
+        if isinstance(keys[1], str):  # of the step that makes these rows
+            found += [f"its input {reference.word!r}"] if keys[0] != keys[1] else []
+            continue
         old, new = (_data(made, reference.place) for made in (before, after))
         found += table_changes(old[0], new[0], f"data.{reference.word}.")
         if old[1] != new[1]:

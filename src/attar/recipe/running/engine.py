@@ -33,7 +33,7 @@ from attar.artifacts import (
 )
 from attar.errors import ArtifactError, StoppedError
 from attar.progress import Progress, human_seconds
-from attar.recipe.graph import in_order, inputs_of
+from attar.recipe.graph import in_order, inputs_of, upstream
 from attar.recipe.keys import Fingerprints, keys_of, step_seed
 from attar.recipe.outcome.summary import StepSummary
 from attar.recipe.running.changes import step_changes
@@ -44,7 +44,7 @@ from attar.recipe.running.time_left import TimeLeft
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import StepKind, kind_of, run_of
-from attar.step import StepContext
+from attar.step import MadeRows, StepContext
 
 STAGING = ".staging"
 SCRATCH = ".scratch"
@@ -298,7 +298,12 @@ class Engine:
         return read_result(self.folder / name)
 
     def _context(self, name: str, staging: Path, scratch: Path) -> StepContext:
-        data: Mapping[str, Any] = self.recipe.data
+        steps = self.recipe.steps
+        data: dict[str, Any] = dict(self.recipe.data)
+        for read in upstream(name, self.inputs):
+            if reader := kind_of(steps[read], self.kinds).rows:
+                seed = step_seed(steps[read], self.recipe.seed)
+                data[read] = MadeRows(reader, self.folder / read, steps[read], seed)
         return StepContext(
             name=name,
             folder=staging,

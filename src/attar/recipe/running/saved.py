@@ -16,11 +16,12 @@ from pydantic import ValidationError
 
 from attar.artifacts import read_json, write_json, write_text
 from attar.errors import ArtifactError, AttarError, UsageError
+from attar.recipe.checking.old_spellings import renew
 from attar.recipe.graph import find_cycle, inputs_of
 from attar.recipe.load import read_text
 from attar.recipe.outcome.sweep import check_sweep
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import kind_of
+from attar.recipe.steps import kind_of, makes_rows
 
 RECIPE_JSON = "recipe.json"
 RECIPE_TOML = "recipe.toml"
@@ -81,6 +82,7 @@ def read_saved(folder: Path) -> Saved:
         )
     content: Any = read_json(file)
     try:
+        renew(content["recipe"])
         recipe = Recipe.model_validate_json(json.dumps(content["recipe"]), strict=True)
         path, text = content["path"], content["text"]
         source = Source(
@@ -112,9 +114,11 @@ def _require_sound(recipe: Recipe) -> None:
         problems.append(f"the steps go in a circle: {' → '.join(circle)}")
     for name, step in recipe.steps.items():
         kind = kind_of(step)
-        unknown = [r.word for r in kind.data_in(step) if r.word not in recipe.data]
-        steps = (r.word for r in kind.models_in(step) if r.wanted.only_steps)
-        unknown += [word for word in steps if word not in recipe.steps]
+        unknown = [
+            reference.word
+            for reference in kind.data_in(step)
+            if reference.word not in recipe.data and not makes_rows(reference.word, recipe.steps)
+        ]
         problems += [f"step {name!r} names {word!r}, which is not there" for word in unknown]
     if problems:
         raise ValueError("; ".join(problems))

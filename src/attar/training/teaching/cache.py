@@ -37,7 +37,6 @@ from attar.training.cache_config import UNIFORM, CacheStep, States
 from attar.training.config import TrainStep
 from attar.training.forward import shape_of
 from attar.training.limits import require_embeddings, require_positions
-from attar.training.made_rows import rows_to_learn
 from attar.training.objectives.examples import Examples
 from attar.training.objectives.preparing import examples_for, task_for
 from attar.training.teaching.asking import ask, require_disk
@@ -46,9 +45,7 @@ from attar.training.teaching.live import LiveTeacher, load_live, num_columns
 from attar.training.teaching.rows import AskedRows, survey
 from attar.training.update.accelerator import open_accelerator
 
-SHARED = {
-    *("augmentation", "objective", "template", "label_words", "max_length", "max_target_length")
-}
+SHARED = {"objective", "template", "label_words", "max_length", "max_target_length"}
 """Settings that decide what a row is, for the teacher as for its students."""
 
 
@@ -107,7 +104,7 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
     for note in teacher.loaded.notes:
         context.progress.warn(f"{context.name}: {note}")
     require_positions(teacher.model, config.max_length, f"{context.name}: the teacher")
-    split = rows_to_learn(lesson, context, data, labelled=bool(task.label_words))
+    split = data.split("train", labelled=bool(task.label_words))
     if len(split) == 0:
         raise DataError(f"data {data.name!r}: split 'train' has no rows to ask the teacher about")
     examples = examples_for(task, split, "train", teacher.loaded, teacher.input_names)

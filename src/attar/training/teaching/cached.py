@@ -201,7 +201,4 @@ def _cause(header: CacheHeader, seed: int) -> str:
             f"The cache drew its rows with seed {header.seed}, this step with seed {seed}: set "
             f"data.{header.data}.rows_seed = {header.seed}, so that every seed reads the same rows"
         )
-    return (
-        "Give both steps the same data, objective, template and augmentation, or run the cache "
-        "step again"
-    )
+    return "Give both steps the same data, objective and template, or run the cache step again"
