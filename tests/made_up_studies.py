@@ -24,7 +24,7 @@ def norms() -> list[dict[str, Any]]:
 def tables(study: str) -> dict[str, Any]:
     """study.json without its facts."""
     words = ("[CLS]", "[SEP]", ".", ",", "the", "<b>a</b>")
-    kinds = ("mha_norm", "gelu", "weights", "query", "key", "value", "context", "ffn_norm")
+    kinds = ("mha_norm", "ffn_act", "weights", "query", "key", "value", "context", "ffn_norm")
     rows: dict[str, list[dict[str, Any]]] = {
         "outliers": [
             {
@@ -138,7 +138,7 @@ def tables(study: str) -> dict[str, Any]:
                 "clipped": [1 - share] * BLOCKS,
                 "blocks": [f"e{block}" for block in range(BLOCKS)],
             }
-            for kind in ("mha_norm", "gelu")
+            for kind in ("mha_norm", "ffn_act")
             for share in (1.0, 0.9, 0.5, 0.1)
         ],
     }

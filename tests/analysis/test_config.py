@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from attar.analysis.config import MOVED, SiteKind
+from attar.analysis.config import MOVED
 from attar.errors import RecipeError
-from attar.models.structure.sites import SITE_KINDS
 from attar.recipe.load import parse_recipe
 from attar.recipe.steps import as_table
 
@@ -49,13 +47,18 @@ def test_a_kind_of_site_that_no_model_has_is_told_before_anything_runs() -> None
     told = mistakes('data = "docs"\nstudy = "clipping"\nkinds = ["mha_nrom"]')
     assert "steps.why.kinds" in told
     assert "did you mean 'mha_norm'?" in told
-    assert get_args(SiteKind) == SITE_KINDS
+
+
+def test_a_former_name_of_a_kind_still_works() -> None:
+    lines = 'data = "docs"\nstudy = "clipping"\nkinds = ["mha_norm", "gelu"]'
+    step = parse_recipe(STEP + lines).steps["why"]
+    assert tuple(as_table(step)["kinds"]) == ("mha_norm", "ffn_act")
 
 
 @pytest.mark.parametrize(
     ("study", "lines"),
     [
-        ("clipping", 'kinds = ["gelu", "gelu"]'),
+        ("clipping", 'kinds = ["ffn_act", "ffn_act"]'),
         ("clipping", "shares = [0.5, 0.5]"),
     ],
 )

@@ -58,7 +58,7 @@ def test_nothing_quantized_is_float_and_everything_is_the_quantize_step(root: Pa
     assert found.facts["quantized"] == accuracy(step.folder, root)
     kinds = [row["kind"] for row in found.rows]
     assert len(kinds) == len(set(kinds)) == 12
-    assert {"weights", "mha_norm", "gelu", "pooler_input"} <= set(kinds)
+    assert {"weights", "mha_norm", "ffn_act", "pooler_input"} <= set(kinds)
     for row in found.rows:
         assert row["recovered"] == row["left_in_float"] - found.facts["quantized"]
         assert row["lost"] == found.facts["float"] - row["alone_quantized"]
@@ -98,8 +98,8 @@ def test_left_out_kinds_are_in_float_and_a_kind_alone_is_the_only_one_in_bits(ro
 
 def test_nothing_is_clipped_at_the_largest_value_and_ever_more_below_it(root: Path) -> None:
     shares = [1.0, 0.9, 0.5, 0.1]
-    found = run_study(root, "clipping", kinds=["mha_norm", "gelu"], shares=shares)
-    for kind in ("mha_norm", "gelu"):
+    found = run_study(root, "clipping", kinds=["mha_norm", "ffn_act"], shares=shares)
+    for kind in ("mha_norm", "ffn_act"):
         rows = [row for row in found.rows if row["kind"] == kind]
         assert [row["tokens_whole"] for row in rows] == shares
         assert rows[0]["value"] == found.facts["float"]
@@ -127,7 +127,7 @@ def test_a_clipped_tensor_is_cut_on_both_sides() -> None:
 
 
 def test_sites_outside_the_blocks_go_by_their_kind(root: Path) -> None:
-    found = run_study(root, "clipping", kinds=["embedding", "gelu"], shares=[0.5])
+    found = run_study(root, "clipping", kinds=["embedding", "ffn_act"], shares=[0.5])
     assert [row["blocks"] for row in found.rows] == [["embedding"], ["e0", "e1"]]
 
 
@@ -142,5 +142,5 @@ def test_a_kind_of_more_values_than_torch_sorts_is_clipped_too(
 
 
 def test_fewer_rows_judge_when_asked(root: Path) -> None:
-    found = run_study(root, "clipping", kinds=["gelu"], shares=[1.0], num_rows=5)
+    found = run_study(root, "clipping", kinds=["ffn_act"], shares=[1.0], num_rows=5)
     assert found.facts["num_rows"] == 5

@@ -61,7 +61,7 @@ def test_outliers_show_where_the_design_says(w8a8):
     for site in w8a8.metrics["sites"].values():
         of_kind.setdefault(site["kind"], []).append(site["sqnr_db"])
     mean = {kind: sum(found) / len(found) for kind, found in of_kind.items()}
-    assert set(sorted(mean, key=lambda kind: mean[kind])[:2]) == {"mha_norm", "gelu"}
+    assert set(sorted(mean, key=lambda kind: mean[kind])[:2]) == {"mha_norm", "ffn_act"}
     assert mean["query"] > mean["mha_norm"] + 8
 
 

@@ -51,7 +51,7 @@ def test_everything_is_given_to_a_runtime_but_the_products_of_attention(
         return ByteQuantizer(site)
 
     lower(deployments.int8() / "model", _integer_weight, record, factor_behind_sum_)
-    block = ["context", "mha_norm", "gelu", "ffn_norm"]
+    block = ["context", "mha_norm", "ffn_act", "ffn_norm"]
     assert given == ["embedding", *block, *block[:-1], "pooler_input", "classifier_input"]
 
 
@@ -68,7 +68,7 @@ def test_a_narrow_grid_on_a_byte_is_the_same_grid(bits: int) -> None:
     site = SiteQParams(
         fqn="x",
         port="output",
-        kind="gelu",
+        kind="ffn_act",
         block=0,
         bits=bits,
         scale=0.3,

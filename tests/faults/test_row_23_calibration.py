@@ -105,7 +105,7 @@ def test_every_count_is_that_of_real_tokens_alone(family):
     for site, statistics in seen.items():
         expected = {
             "attention_probs": pairs * 4,
-            "gelu": tokens * 48,
+            "ffn_act": tokens * 48,
             "pooler_input": len(TEXTS) * 32,
             "classifier_input": len(TEXTS) * 32,
         }.get(site.kind, tokens * 32)

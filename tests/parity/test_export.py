@@ -22,7 +22,7 @@ from attar.models.deployed.runtimes import MODEL_FILES
 from attar.models.load import build_model, save_model
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import load_simulated
-from attar.models.structure.sites import SITE_KINDS
+from attar.models.structure.site_kinds import SITE_KINDS
 from attar.models.task import Task
 from attar.scoring.forms import open_form
 from deployments import Deployments
@@ -90,7 +90,7 @@ def test_a_grid_in_onnx_is_torchs_own(tmp_path: Path, bits: int) -> None:
     site = SiteQParams(
         fqn="x",
         port="output",
-        kind="gelu",
+        kind="ffn_act",
         block=0,
         bits=bits,
         scale=0.25,

@@ -25,7 +25,7 @@ from attar.models.deployed.runtimes import MODEL_FILES
 from attar.models.simulated.packing import pack
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import load_simulated
-from attar.models.structure.sites import SITE_KINDS
+from attar.models.structure.site_kinds import SITE_KINDS
 from attar.numerics.affine import integer_range
 from deployments import Deployments
 

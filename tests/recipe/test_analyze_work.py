@@ -57,7 +57,11 @@ def test_the_plan_counts_the_kinds_of_the_model_it_plans(
         )
         return two.steps[0].flops - one.steps[0].flops
 
-    clipping = ('steps.why.study="clipping"', 'steps.why.kinds=["gelu"]', "steps.why.shares=[1.0]")
+    clipping = (
+        'steps.why.study="clipping"',
+        'steps.why.kinds=["ffn_act"]',
+        "steps.why.shares=[1.0]",
+    )
     assert of_a_row() == 26 * of_a_row(*clipping) / 2  # float and one value
 
 

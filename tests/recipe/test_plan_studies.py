@@ -57,7 +57,7 @@ def pass_over(recipe: Path, split: str, rows: int) -> int:
         (['steps.why.study="outliers"'], 1, 0),
         (['steps.why.study="outlier_tokens"'], 2, 0),
         (
-            ['steps.why.study="clipping"', 'steps.why.kinds=["gelu"]', "steps.why.shares=[1.0]"],
+            ['steps.why.study="clipping"', 'steps.why.kinds=["ffn_act"]', "steps.why.shares=[1.0]"],
             1,
             2,
         ),

@@ -7,11 +7,12 @@ a function.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from attar.config import Config, as_tuples
+from attar.models.structure.site_kinds import SITE_KINDS, SiteKind
 
 Width = Annotated[int, Field(ge=2, le=8)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -228,28 +229,6 @@ class DisablingStep(OutlierCriterion):
         return self
 
 
-SiteKind = Literal[
-    "embedding",
-    "query",
-    "key",
-    "value",
-    "attention_probs",
-    "context",
-    "mha_norm",
-    "cross_query",
-    "cross_key",
-    "cross_value",
-    "cross_probs",
-    "cross_context",
-    "cross_norm",
-    "gelu",
-    "ffn_norm",
-    "pooler_input",
-    "classifier_input",
-]
-"""The kinds of sites there are (`models/structure/sites.py`, which imports torch)."""
-
-
 class SiteCosineStep(TextStudy):
     """How near each site's output is to itself in few bits."""
 
@@ -283,14 +262,14 @@ class LeaveOneKindStep(JudgedStudy):
     def passes(self) -> tuple[int, int]:
         """For a model with every kind of site, such as BART; others have fewer, and the plan, which
         knows the model, counts them (`recipe/analyze_work.py`)."""
-        return 1, 2 + 2 * (1 + len(get_args(SiteKind)))
+        return 1, 2 + 2 * (1 + len(SITE_KINDS))
 
 
 class ClippingStep(JudgedStudy):
     """Quality and share of clipped tokens as the outputs of one kind of site are cut."""
 
     study: Literal["clipping"] = "clipping"
-    kinds: Distinct[SiteKind] = Field(default=("mha_norm", "gelu"), min_length=1)
+    kinds: Distinct[SiteKind] = Field(default=("mha_norm", "ffn_act"), min_length=1)
     """Kinds of sites, each cut by itself."""
     shares: Distinct[Share] = Field(
         default=(1.0, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05), min_length=1

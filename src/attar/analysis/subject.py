@@ -27,7 +27,8 @@ from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.models.sources.references import resolve_model
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.ports import inserted, use_attar_attention_
-from attar.models.structure.sites import Site, StackName
+from attar.models.structure.site_kinds import StackName
+from attar.models.structure.sites import Site
 from attar.quantization.calibration.calibrate import Batch, Watcher, Watching, right_padded
 from attar.quantization.calibration.outputs import final_states
 from attar.quantization.calibration.real_tokens import DECODER_MASK, RealTokens

@@ -42,7 +42,7 @@ from attar.models.simulated.qparams import QPARAMS_FILE, ModelQParams, SiteQPara
 from attar.models.simulated.quantized import load_simulated, site_of
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.ports import insert_
-from attar.models.structure.sites import SITE_KINDS
+from attar.models.structure.site_kinds import SITE_KINDS
 from attar.untrusted import has_entry
 
 FLOAT_SITES = ("query", "key", "value", "attention_probs")

@@ -49,7 +49,7 @@ from attar.models.simulated.qparams import ModelQParams, SiteQParams
 from attar.models.simulated.quantized import Quantizer, load_simulated, site_of
 from attar.models.sources.safe_files import read_model_files
 from attar.models.structure.ports import inserted
-from attar.models.structure.sites import SITE_KINDS
+from attar.models.structure.site_kinds import SITE_KINDS
 from attar.models.task import Task
 from attar.special_tokens import open_tokenizer, padding_id
 

@@ -29,7 +29,7 @@ from attar.models.sources.references import resolve_model
 from attar.models.structure.channel_factors import factored_activations
 from attar.models.structure.ports import use_attar_attention_
 from attar.models.structure.shortcuts import restored_norms
-from attar.models.structure.sites import family_of
+from attar.models.structure.sites import sites_of
 from attar.models.task import Task
 from attar.numerics.agreement import SqnrSum, finite_or_none, sqnr_db
 from attar.quantization.calibration.calibrate import Batch, site_sqnr
@@ -70,7 +70,7 @@ def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
     problem, solution = solve(prepared)
     plan, calibration = prepared.plan, prepared.calibration
     qparams = ModelQParams(
-        family=family_of(loaded.model),
+        family=loaded.model.config.model_type,
         method=name_of(config),
         bits=plan.bits,
         sites=tuple(solution.grids),
@@ -110,7 +110,7 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
             "fine-tune it with a train step first"
         )
     _require_known_answers(config, loaded.task)
-    family_of(loaded.model)  # refuses a model without sites before a text is read
+    sites_of(loaded.model)  # refuses a model without sites before a text is read
     if isinstance(config, PercentileStep) and config.choose_by == "validation":
         validation_rows(config, loaded.task, loaded.folder, context)  # refuses what it cannot judge
     for note in loaded.notes:

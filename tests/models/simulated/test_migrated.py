@@ -17,7 +17,7 @@ from attar.models.simulated.quantized import attach_quantizers_, load_simulated
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.channel_factors import ChannelFactor, factored_activations
 from attar.models.structure.shortcuts import Restore, restored_norms
-from attar.models.structure.sites import SITE_KINDS
+from attar.models.structure.site_kinds import SITE_KINDS
 from attar.quantization import run
 from attar.quantization.weights.nearest import put_on_grid_, quantize_weights
 

@@ -116,7 +116,7 @@ def test_an_8_bit_model_is_nearer_to_float_than_a_4_bit_one(made, tmp_path_facto
 
 
 def test_kinds_that_are_skipped_get_no_quantizer(bert):
-    model = load_simulated(bert.folder, skip_kinds={"gelu", "attention_probs"}).model
+    model = load_simulated(bert.folder, skip_kinds={"ffn_act", "attention_probs"}).model
     names = [name for name, m in model.named_modules() if isinstance(m, Quantizer)]
     assert len(names) == bert.metrics["num_sites"] - 4
     assert not any("at_probabilities" in name for name in names)
@@ -137,8 +137,8 @@ def test_sdpa_with_the_probabilities_quantized_is_refused(bert):
 
 
 def test_a_kind_that_does_not_exist_is_refused_with_a_near_name(bert):
-    with pytest.raises(ModelError, match="did you mean 'gelu'"):
-        load_simulated(bert.folder, skip_kinds={"gellu"})
+    with pytest.raises(ModelError, match="did you mean 'ffn_act'"):
+        load_simulated(bert.folder, skip_kinds={"ffn_atc"})
 
 
 def test_loading_does_not_disturb_the_random_state(bert):

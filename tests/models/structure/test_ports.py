@@ -11,9 +11,9 @@ from torch import nn
 import tiny
 from attar.errors import ModelError
 from attar.models.structure.ports import attar_attention, insert_, inserted, use_attar_attention_
-from attar.models.structure.sites import SITE_ROWS, sites_of
+from attar.models.structure.sites import sites_of
 
-FAMILIES = sorted(SITE_ROWS)
+FAMILIES = tiny.FAMILIES
 
 
 class Doubler(nn.Module):

@@ -167,7 +167,7 @@ def test_a_cache_of_keys_and_values_knows_restored_shortcuts():
 def test_a_quantizer_at_the_readers_input_leaves_the_shortcut_in_peace():
     """The shortcut adds what the block holds, not what a map's own quantizer makes of it."""
     model = tiny.tiny_model("bart").double()
-    place = Site("model.encoder.layers.0.fc1", "input", "gelu", 0)
+    place = Site("model.encoder.layers.0.fc1", "input", "ffn_act", 0)
     twice = EquivalentTransform.of_scale(torch.full((32,), 2.0))
     first, second, batch = copy.deepcopy(model), copy.deepcopy(model), tiny.tiny_batch()
 

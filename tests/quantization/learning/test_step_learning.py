@@ -85,7 +85,7 @@ def test_mis_set_steps_are_brought_to_where_the_error_is_least(factor):
     """
     epochs, updates = 8, 8 * 6
     problem, start = problem_of(TokenWiseClippingStep(**QUICK), hidden_act="relu")
-    well_set = [grid for grid in start.grids if grid.kind == "gelu"]
+    well_set = [grid for grid in start.grids if grid.kind == "ffn_act"]
     assert len(well_set) == 2 and all(grid.zero_point == 0 for grid in well_set)
     mis_set = [g.model_copy(update={"scale": factor * g.scale}) for g in well_set]
     way = 2 * max(grid.scale for grid in well_set)

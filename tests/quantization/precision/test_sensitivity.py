@@ -96,7 +96,7 @@ def test_a_sensitivity_is_the_error_of_the_outputs_with_that_tensor_alone_rounde
             scale = weight.abs().amax(1, keepdim=True) / 3
             weight.copy_((weight / scale).round().clamp(-3, 3) * scale)
         assert by_width[3] == pytest.approx(error(model), rel=1e-4)
-    site = next(s for s in probe.problem.calibration.statistics if s.kind == "gelu")
+    site = next(s for s in probe.problem.calibration.statistics if s.kind == "ffn_act")
     seen = probe.problem.calibration.statistics[site]
     scale = (seen.mean_high - min(seen.mean_low, 0)) / 7
     zero = round(-min(seen.mean_low, 0) / scale)

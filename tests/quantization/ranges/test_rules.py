@@ -143,7 +143,7 @@ def test_a_kind_may_have_an_alpha_of_its_own():
     x = torch.arange(101.0)[:, None]
     ranges = TokenRanges.of(calibration(tokens=[x]))
     assert ranges.at(5, {"ffn_norm": 20})[SITE] == ranges.at(20)[SITE]
-    assert ranges.at(5, {"gelu": 20})[SITE] == ranges.at(5)[SITE]
+    assert ranges.at(5, {"ffn_act": 20})[SITE] == ranges.at(5)[SITE]
 
 
 def test_candidates_are_the_authors_and_shares_are_exact():

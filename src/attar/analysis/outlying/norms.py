@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from attar.analysis.outlying.hidden import HiddenState
 from attar.models.structure.anatomy import anatomy_of
-from attar.models.structure.sites import Site
+from attar.models.structure.sites import Site, norm_sites_of
 from attar.models.structure.views import NormView
 
 
@@ -54,19 +54,8 @@ def norms_of(model: PreTrainedModel) -> list[PlacedNorm]:
     Raises:
         ModelError: the family is unknown.
     """
-    found: list[PlacedNorm] = []
-    for stack in anatomy_of(model).stacks:
-        name: Any = stack.name
-        if stack.embedding_norm is not None:
-            view = stack.embedding_norm
-            found.append(PlacedNorm(view, Site(view.fqn, "output", "embedding", None, name)))
-        for block in stack.blocks:
-            has_cross = block.cross_attention is not None
-            kinds = ("mha_norm", *(("cross_norm",) if has_cross else ()), "ffn_norm")
-            for kind, view in zip(kinds, block.norms, strict=True):
-                site = Site(view.fqn, "output", kind, block.index, name)
-                found.append(PlacedNorm(view, site))
-        if stack.final_norm is not None:
-            view = stack.final_norm
-            found.append(PlacedNorm(view, Site(view.fqn, "output", "final_norm", None, name)))
-    return found
+    return [
+        PlacedNorm(view, site)
+        for stack in anatomy_of(model).stacks
+        for view, site in norm_sites_of(stack)
+    ]

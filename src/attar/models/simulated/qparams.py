@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from attar.artifacts import read_json, write_json
 from attar.config import Config
 from attar.errors import ArtifactError
+from attar.models.structure.site_kinds import Port, SiteKind, StackName
 
 QPARAMS_FILE = "qparams.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -42,10 +43,10 @@ class SiteQParams(Config):
     """The one grid of an activation site."""
 
     fqn: str
-    port: Literal["input", "output", "probabilities"]
-    kind: str
+    port: Port
+    kind: SiteKind
     block: int | None
-    stack: Literal["encoder", "decoder"] = "encoder"
+    stack: StackName = "encoder"
     bits: int = Field(ge=2, le=8)
     scale: float = Field(gt=0)
     zero_point: int

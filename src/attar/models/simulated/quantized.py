@@ -27,7 +27,8 @@ from attar.models.sources.safe_files import read_config
 from attar.models.structure.channel_factors import insert_factors_
 from attar.models.structure.ports import insert_, use_attar_attention_
 from attar.models.structure.shortcuts import insert_restores_
-from attar.models.structure.sites import SITE_KINDS, Site, family_of, quantized_weights, sites_of
+from attar.models.structure.site_kinds import SITE_KINDS
+from attar.models.structure.sites import Site, quantized_weights, sites_of
 from attar.models.task import Task
 from attar.untrusted import has_entry
 
@@ -131,8 +132,9 @@ def _empty_model(folder: Path) -> PreTrainedModel:
 def _check_fit(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> None:
     """The grids must be those of this model: the same sites, the same weights, the same shapes."""
     faults: list[str] = []
-    if family_of(model) != qparams.family:
-        faults.append(f"family is {qparams.family!r}, the model's is {family_of(model)!r}")
+    family = model.config.model_type
+    if family != qparams.family:
+        faults.append(f"family is {qparams.family!r}, the model's is {family!r}")
     ours, theirs = set(sites_of(model)), {site_of(site) for site in qparams.sites}
     weights, left_float = set(quantized_weights(model)), set(qparams.float_tensors)
     known = weights | {site.name for site in ours}

@@ -2,13 +2,13 @@
 
 The problem: calibration must *see* the tensor at a site, quantization must *replace* it, and
 tracing for export must find both in the graph. The idea: whatever does it is a module, stored on
-the module the tensor passes (`at_input`, `at_output`, `at_probabilities`), and called by a hook
-that keeps no state of its own. So it is saved, copied, moved and traced like every other part of
-the model.
+the module the tensor passes (`at_input`, `at_output`), and called by a hook that keeps no state of
+its own. So it is saved, copied, moved and traced like every other part of the model.
 
-Attention probabilities pass no module. For them the model is given an attention function of ours,
-transformers' eager one with a call to `at_probabilities` behind the softmax; without such a module
-it computes exactly what eager does.
+Attention probabilities pass no module, nor do queries and keys after a rotation. For them the model
+is given an attention function of ours, transformers' eager one with calls to `at_query`, `at_key`,
+`at_value` and `at_probabilities`; without such modules it computes exactly what eager does.
+Letters: B texts · H heads · T tokens · K head size.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from attar.errors import ModelError
 from attar.models.structure.sites import Site
 
 ATTENTION_NAME = "attar_eager"
+PLURALS = {"query": "queries", "key": "keys", "value": "values", "probabilities": "probabilities"}
 
 
 def use_attar_attention_(model: PreTrainedModel) -> None:
@@ -45,16 +46,28 @@ def attar_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """softmax(q·kᵀ·scaling + mask)·v, with the module's `at_probabilities`, if any, in between.
+    """softmax(q·kᵀ·scaling + bias + mask)·v, with the module's `at_…`, if any, in between.
 
     Args:
-        query, key, value: (B, H, T, K).
+        query: (B, H, T, K).
+        key, value: the same, or fewer heads, each of which serves several of the queries'.
+        position_bias: added to the scores, as T5 has it.
     Returns: the context (B, T, H, K) and the probabilities (B, H, T, T).
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    query, key, value = (
+        _through_heads(module, port, heads)
+        for port, heads in (("query", query), ("key", key), ("value", value))
+    )
+    shared_by = query.shape[1] // key.shape[1]
+    if shared_by > 1:
+        key, value = (heads.repeat_interleave(shared_by, dim=1) for heads in (key, value))
     scores = torch.matmul(query, key.transpose(2, 3)) * scale
+    if position_bias is not None:
+        scores = scores + position_bias
     if attention_mask is not None:
         scores = scores + attention_mask
     probabilities = nn.functional.softmax(scores, dim=-1)
@@ -64,6 +77,17 @@ def attar_attention(
     probabilities = nn.functional.dropout(probabilities, p=dropout, training=module.training)
     context = torch.matmul(probabilities, value).transpose(1, 2).contiguous()
     return context, probabilities
+
+
+def _through_heads(module: nn.Module, port: str, heads: Tensor) -> Tensor:
+    """(B, H, T, K) through the module at a port, which sees tokens as a map gives them:
+    (B, T, H·K).
+    """
+    watcher = getattr(module, f"at_{port}", None)
+    if watcher is None:
+        return heads
+    tokens = watcher(heads.transpose(1, 2).flatten(2))
+    return tokens.unflatten(2, (heads.shape[1], heads.shape[3])).transpose(1, 2)
 
 
 def _through_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -88,11 +112,12 @@ def insert_(model: PreTrainedModel, modules: Mapping[Site, nn.Module]) -> list[R
         owner = model.get_submodule(site.fqn)
         if hasattr(owner, f"at_{site.port}"):
             raise ModelError(f"site {site.name} holds a module already; load the model afresh")
-        if site.port == "probabilities" and model.config._attn_implementation != ATTENTION_NAME:
+        is_inside = site.port not in ("input", "output")
+        if is_inside and model.config._attn_implementation != ATTENTION_NAME:
             raise ModelError(
-                f"attention {model.config._attn_implementation!r} never shows its probabilities, "
-                f"which site {site.name} "
-                'needs; load with attention="eager" or leave out the kind "attention_probs"'
+                f"attention {model.config._attn_implementation!r} never shows its "
+                f"{PLURALS[site.port]}, which site {site.name} needs; load with "
+                f'attention="eager" or leave out the kind "{site.kind}"'
             )
         owner.add_module(f"at_{site.port}", inserted_module)
         if site.port == "input":

@@ -1,32 +1,30 @@
 """Where activations are quantized: the tensors of a model that get a grid each.
 
 A *site* is one tensor, named by the module it passes and the port it passes there: a module's
-`input`, its `output`, or the attention `probabilities` inside an attention module. In a post-norm
-encoder block they are
+`input`, its `output`, or, inside an attention, `query`, `key`, `value` and `probabilities`. Sites
+are derived from the anatomy, so a family that has a row in `families` has its sites too. The rule:
+what a matrix product reads is quantized.
 
-    embedding (after its norm) · query · key · value · attention_probs · context · mha_norm · gelu ·
-    ffn_norm
+    attention     query · key · value · attention_probs · context     cross-attention: cross_…
+    feed-forward  ffn_act: what `down` reads, act(up(x)) or, gated, act(gate(x)) · up(x)
+    norms         embedding · mha_norm · cross_norm · ffn_norm (one a sublayer) · final_norm
+    head          pooler_input · classifier_input
 
-a decoder block that also looks at an encoder has, between mha_norm and gelu,
+A norm stands behind its sublayer in a post-LN block and before it in a pre-LN block. One tensor has
+one grid: in a post-LN block a norm's quantized output feeds the queries, keys, values or the FFN
+*and* the shortcut around them; the last norm of an encoder feeds the cross keys and values of every
+decoder block. Left in float: attention scores (their softmax follows), sums before a norm, so the
+whole residual stream of a pre-LN stack, tanh, and logits. The last norm is left alone when a head
+reads one of its tokens: the grid then belongs to what the head reads (`pooler_input`). A head that
+reads every token reads the norm's own grid.
 
-    cross_query · cross_key · cross_value · cross_probs · cross_context · cross_norm
+Queries, keys and values are quantized as their maps give them, before the scores are scaled by
+1/√K. That is the published site "after the scaling": for a > 0 the grid of a·x is a times the grid
+of x (same integers, scale a·s), so rounding and scaling may change places. Where rotary positions
+lie between a map and the scores, or one module makes several of the three, they are quantized where
+they enter the attention: after the rotation, which moves values from channel to channel. A cached
+key or value is on its grid, so that rounding it again changes nothing.
 
-and behind the blocks stand pooler_input · classifier_input. One tensor has one grid: a norm's
-quantized output feeds the queries, keys, values or the FFN *and* the shortcut around them; the last
-one of an encoder feeds the cross keys and values of every decoder block. Left in float: attention
-scores (their softmax follows), the sums before a norm, tanh, and logits. The last ffn_norm is left
-alone when a pooler reads one of its tokens: the grid then belongs to what the pooler reads. A
-language head reads every token of it, so there the norm's own grid is the head's input.
-
-Queries are quantized as the map gives them, before the scores are scaled by 1/√K. That is the
-published site "after the scaling": for a > 0 the grid of a·x is a times the grid of x (same
-integers, scale a·s), so rounding and scaling may change places. Keys and values are quantized as
-their maps give them, which is before they enter a cache: a cached value is rounded once, however
-often it is read.
-
-One row a family below; nothing else asks for a family's name. Left out: heads other than sequence
-classification and the language head of an encoder-decoder, whose inputs would silently stay in
-float.
 Source: Outlier Suppression (Wei et al. 2022), figure 8 and table 8.
 """
 
@@ -34,33 +32,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
+from transformers import PreTrainedModel
 
-from attar.errors import ModelError, did_you_mean
+from attar.errors import ModelError
+from attar.models.structure.anatomy import Anatomy, Block, Stack, anatomy_of
+from attar.models.structure.families import FAMILIES
+from attar.models.structure.site_kinds import Port, StackName
+from attar.models.structure.views import AttentionView, LinearView, NormView
 
-Port = Literal["input", "output", "probabilities"]
-StackName = Literal["encoder", "decoder"]
-SITE_KINDS = (
-    "embedding",
-    "query",
-    "key",
-    "value",
-    "attention_probs",
-    "context",
-    "mha_norm",
-    "cross_query",
-    "cross_key",
-    "cross_value",
-    "cross_probs",
-    "cross_context",
-    "cross_norm",
-    "gelu",
-    "ffn_norm",
-    "pooler_input",
-    "classifier_input",
-)
 OF_THE_ENCODER = ("cross_key", "cross_value")
 """Kinds that lie in a decoder block and whose tokens are the encoder's."""
 
@@ -73,11 +55,11 @@ class Site:
     """The module it passes."""
     port: Port
     kind: str
-    """One of `SITE_KINDS`."""
+    """One of `site_kinds.SITE_KINDS`."""
     block: int | None
     """Number of the block from 0 in its stack; None outside the blocks."""
     stack: StackName = "encoder"
-    """Where it lies; a model of one stack has an encoder only."""
+    """Where it lies; a causal language model has a decoder only."""
 
     @property
     def name(self) -> str:
@@ -102,159 +84,120 @@ class Site:
         return self.kind == "attention_probs" and self.stack == "decoder"
 
 
-BlockPorts = tuple[tuple[str, str, Port], ...]
-"""(kind, module inside a block, port), in the order of the forward pass."""
-
-
-@dataclass(frozen=True)
-class StackSites:
-    """One stack of blocks: names relative to the base model."""
-
-    name: StackName
-    embedding: str
-    blocks: str
-    ports: BlockPorts
-
-
-@dataclass(frozen=True)
-class SiteRow:
-    """One family: its stacks in the order of the forward pass, and what follows them."""
-
-    stacks: tuple[StackSites, ...]
-    poolers: tuple[str, ...]
-    """Modules, from the whole model ("{base}" is its prefix), the first of which that exists
-    reads one token.
-    """
-    classifiers: tuple[str, ...]
-
-
-_POST_NORM_BLOCK: BlockPorts = (
-    ("query", "attention.self.query", "output"),
-    ("key", "attention.self.key", "output"),
-    ("value", "attention.self.value", "output"),
-    ("attention_probs", "attention.self", "probabilities"),
-    ("context", "attention.output.dense", "input"),
-    ("mha_norm", "attention.output.LayerNorm", "output"),
-    ("gelu", "output.dense", "input"),
-    ("ffn_norm", "output.LayerNorm", "output"),
-)
-_BERT_STACK = StackSites("encoder", "embeddings.LayerNorm", "encoder.layer", _POST_NORM_BLOCK)
-
-_BART_SELF: BlockPorts = (
-    ("query", "self_attn.q_proj", "output"),
-    ("key", "self_attn.k_proj", "output"),
-    ("value", "self_attn.v_proj", "output"),
-    ("attention_probs", "self_attn", "probabilities"),
-    ("context", "self_attn.out_proj", "input"),
-    ("mha_norm", "self_attn_layer_norm", "output"),
-)
-_BART_CROSS: BlockPorts = (
-    ("cross_query", "encoder_attn.q_proj", "output"),
-    ("cross_key", "encoder_attn.k_proj", "output"),
-    ("cross_value", "encoder_attn.v_proj", "output"),
-    ("cross_probs", "encoder_attn", "probabilities"),
-    ("cross_context", "encoder_attn.out_proj", "input"),
-    ("cross_norm", "encoder_attn_layer_norm", "output"),
-)
-_BART_FFN: BlockPorts = (
-    ("gelu", "fc2", "input"),
-    ("ffn_norm", "final_layer_norm", "output"),
-)
-
-SITE_ROWS: dict[str, SiteRow] = {
-    "bert": SiteRow(
-        stacks=(_BERT_STACK,),
-        poolers=("{base}pooler.dense",),
-        classifiers=("classifier",),
-    ),
-    "roberta": SiteRow(
-        stacks=(_BERT_STACK,),
-        poolers=("classifier.dense", "{base}pooler.dense"),
-        classifiers=("classifier.out_proj",),
-    ),
-    "bart": SiteRow(
-        stacks=(
-            StackSites(
-                *("encoder", "encoder.layernorm_embedding", "encoder.layers"),
-                ports=(*_BART_SELF, *_BART_FFN),
-            ),
-            StackSites(
-                *("decoder", "decoder.layernorm_embedding", "decoder.layers"),
-                ports=(*_BART_SELF, *_BART_CROSS, *_BART_FFN),
-            ),
-        ),
-        poolers=("classification_head.dense",),
-        classifiers=("classification_head.out_proj",),
-    ),
-}
-"""`config.model_type` → its row."""
-HEADS = ("ForSequenceClassification", "ForConditionalGeneration")
-"""Ends of the names of classes whose heads' inputs are covered."""
-
-
-def family_of(model: nn.Module) -> str:
-    """The family's name as `SITE_ROWS` spells it.
-
-    Raises:
-        ModelError: the family has no row, or the model carries a head whose input no site covers.
-    """
-    config = getattr(model, "config", None)
-    family = str(getattr(config, "model_type", type(model).__name__))
-    known = sorted(SITE_ROWS)
-    if family not in SITE_ROWS:
-        raise ModelError(
-            f"no quantization sites are known for family {family!r}{did_you_mean(family, known)}; "
-            f"known families: {', '.join(known)}; to teach a new one, add its row to SITE_ROWS in "
-            "src/attar/models/structure/sites.py"
-        )
-    kind = type(model).__name__
-    is_decoder_alone = bool(getattr(config, "is_decoder", False))
-    has_known_head = kind.endswith(HEADS) or _base_prefix(model) == ""
-    if is_decoder_alone or not has_known_head:
-        raise ModelError(
-            "quantization knows sequence classification models, encoder-decoders that generate "
-            f"text, and bare models, got {kind}"
-            f"{' with is_decoder = true' if is_decoder_alone else ''}; "
-            "fine-tune it for one of these, or add its head to "
-            "src/attar/models/structure/sites.py"
-        )
-    return family
-
-
-def sites_of(model: nn.Module) -> list[Site]:
+def sites_of(model: PreTrainedModel) -> list[Site]:
     """Every activation of `model` that is quantized, in the order of the forward pass.
 
     Raises:
-        ModelError: the family is not known, or the model lacks a module its row names.
+        ModelError: the family has no row, a map reads a tensor that is no site, or the model is an
+            encoder that was made a decoder by its config.
     """
-    row = SITE_ROWS[family_of(model)]
-    prefix = _base_prefix(model)
-    modules = dict(model.named_modules())
-    sites = [site for stack in row.stacks for site in _stack_sites(model, stack, prefix)]
-    poolers = [name.format(base=prefix) for name in row.poolers]
-    pooler = next((name for name in poolers if name in modules), None)
-    if pooler is not None:
-        last = sites.pop().stack
-        sites.append(Site(pooler, "input", "pooler_input", None, last))
-        for name in row.classifiers:
-            if name in modules:
-                sites.append(Site(name, "input", "classifier_input", None, last))
-    missing = [site.name for site in sites if site.fqn not in modules]
-    if missing:
+    anatomy = anatomy_of(model)
+    if getattr(model.config, "is_decoder", False) and not anatomy.stacks[-1].row.is_causal:
         raise ModelError(
-            f"{type(model).__name__} lacks modules that its family's row names: "
-            f"{', '.join(missing[:3])}; the row in "
-            "src/attar/models/structure/sites.py does not fit it"
+            f"a {type(model).__name__} with is_decoder = true reads a text from left to right, "
+            f"which the family {anatomy.family!r} does not; quantize it with is_decoder = false"
         )
+    sites = [site for stack in anatomy.stacks for site in _stack_sites(model, stack)]
+    pooled = list(_pooled_sites(model, anatomy))
+    if pooled:
+        last = anatomy.stacks[-1]
+        norm = last.final_norm or last.blocks[-1].norms[-1]
+        sites = [site for site in sites if site.fqn != norm.fqn] + pooled
+    _require_all_inputs(model, anatomy, sites)
     return sites
 
 
-def _stack_sites(model: nn.Module, stack: StackSites, prefix: str) -> Iterator[Site]:
-    yield Site(prefix + stack.embedding, "output", "embedding", None, stack.name)
-    blocks = prefix + stack.blocks
-    for block in range(len(list(model.get_submodule(blocks).children()))):
-        for kind, inner, port in stack.ports:
-            yield Site(f"{blocks}.{block}.{inner}", port, kind, block, stack.name)
+def norm_sites_of(stack: Stack) -> list[tuple[NormView, Site]]:
+    """Every norm of a stack with its output, be it quantized or not."""
+    name: Any = stack.name
+    found: list[tuple[NormView, Site]] = []
+    if stack.embedding_norm is not None:
+        view = stack.embedding_norm
+        found.append((view, Site(view.fqn, "output", "embedding", None, name)))
+    found += [pair for block in stack.blocks for pair in _block_norms(block, name)]
+    if stack.final_norm is not None:
+        view = stack.final_norm
+        found.append((view, Site(view.fqn, "output", "final_norm", None, name)))
+    return found
+
+
+def _block_norms(block: Block, stack: StackName) -> list[tuple[NormView, Site]]:
+    has_cross = block.cross_attention is not None
+    kinds = ("mha_norm", "cross_norm", "ffn_norm") if has_cross else ("mha_norm", "ffn_norm")
+    return [
+        (view, Site(view.fqn, "output", kind, block.index, stack))
+        for kind, view in zip(kinds, block.norms, strict=True)
+    ]
+
+
+def _stack_sites(model: PreTrainedModel, stack: Stack) -> Iterator[Site]:
+    name: Any = stack.name
+    is_rotary = getattr(model.config, "rope_parameters", None) is not None
+    norms = {view.fqn: site for view, site in norm_sites_of(stack)}
+    if stack.embedding_norm is not None and not stack.row.is_pre_norm:
+        yield norms[stack.embedding_norm.fqn]
+    for block in stack.blocks:
+        ports = [_attention_ports(view, is_rotary=is_rotary) for view in block.attentions]
+        ports.append([("ffn_act", block.ffn.down.fqn, "input")])
+        for of_sublayer, (_, norm) in zip(ports, _block_norms(block, name), strict=True):
+            inside = [Site(fqn, port, kind, block.index, name) for kind, fqn, port in of_sublayer]
+            yield from (norm, *inside) if stack.row.is_pre_norm else (*inside, norm)
+    if stack.final_norm is not None:
+        yield norms[stack.final_norm.fqn]
+
+
+def _attention_ports(view: AttentionView, *, is_rotary: bool) -> list[tuple[str, str, Port]]:
+    """(kind, module, port) of what an attention's products read, and of what its last map reads."""
+    prefix = "cross_" if view.is_cross else ""
+
+    def operand(port: Port, made_by: LinearView, *, is_moved: bool) -> tuple[str, str, Port]:
+        if is_moved or made_by.part is not None:
+            return f"{prefix}{port}", view.fqn, port
+        return f"{prefix}{port}", made_by.fqn, "output"
+
+    return [
+        operand("query", view.q, is_moved=is_rotary and not view.is_cross),
+        operand("key", view.k, is_moved=is_rotary and not view.is_cross),
+        operand("value", view.v, is_moved=False),
+        ("cross_probs" if view.is_cross else "attention_probs", view.fqn, "probabilities"),
+        (f"{prefix}context", view.out.fqn, "input"),
+    ]
+
+
+def _pooled_sites(model: PreTrainedModel, anatomy: Anatomy) -> Iterator[Site]:
+    """What a head reads of one token of each text, and what its second map reads."""
+    head, last = anatomy.head, anatomy.stacks[-1]
+    is_decoder_alone = last.row.is_causal and len(anatomy.stacks) == 1
+    if head is None or is_decoder_alone or model.get_output_embeddings() is not None:
+        return
+    stack: Any = last.name
+    yield Site(head.fqn, "input", "pooler_input", None, stack)
+    modules = dict(model.named_modules())
+    for space in FAMILIES[anatomy.family].head_spaces:
+        if head.fqn.endswith(space.writer):
+            for reader in space.readers:
+                if reader in modules:
+                    yield Site(reader, "input", "classifier_input", None, stack)
+
+
+def _require_all_inputs(model: PreTrainedModel, anatomy: Anatomy, sites: list[Site]) -> None:
+    """Every Linear of a quantized model reads a quantized tensor, or it would stay in float without
+    a word."""
+    seen = {site.fqn for site in sites if site.port == "input"}
+    known = {view.fqn for block in anatomy.blocks for view in block.linears}
+    head = model.get_output_embeddings() if anatomy.head is None else anatomy.head.module
+    strange = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name not in seen | known and module is not head
+    ]
+    if strange:
+        raise ModelError(
+            f"no site covers what {', '.join(strange[:3])} of {type(model).__name__} reads; "
+            "quantization knows heads for classes or a number, language heads on the last norm, "
+            "and bare models; fine-tune the model for one of these, or add the head's row in "
+            "src/attar/models/structure/families.py"
+        )
 
 
 def quantized_weights(model: nn.Module) -> dict[str, Literal["embedding", "linear"]]:
@@ -266,9 +209,3 @@ def quantized_weights(model: nn.Module) -> dict[str, Literal["embedding", "linea
         elif isinstance(module, nn.Linear):
             found[f"{name}.weight"] = "linear"
     return found
-
-
-def _base_prefix(model: nn.Module) -> str:
-    """Nothing for a bare model, "bert." for one that wraps a base model."""
-    base = str(getattr(model, "base_model_prefix", ""))
-    return f"{base}." if base and hasattr(model, base) else ""

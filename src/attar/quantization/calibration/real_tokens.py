@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attar.models.structure.sites import Site, StackName
+from attar.models.structure.site_kinds import StackName
+from attar.models.structure.sites import Site
 
 TEXTS_KEY = "text_numbers"
 """Optional entry of a batch of packed texts: `RealTokens.texts`. It is not given to the model."""

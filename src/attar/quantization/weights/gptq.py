@@ -28,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from attar.models.structure.anatomy import anatomy_of
-from attar.models.structure.sites import StackName
+from attar.models.structure.site_kinds import StackName
 from attar.numerics.affine import QParams
 from attar.quantization.calibration.calibrate import Batch, right_padded
 from attar.quantization.calibration.real_tokens import TEXTS_KEY, RealTokens, TokensAt

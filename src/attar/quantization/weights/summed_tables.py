@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.models.structure.anatomy import anatomy_of
-from attar.models.structure.sites import StackName
+from attar.models.structure.site_kinds import StackName
 from attar.quantization.calibration.real_tokens import RealTokens
 from attar.quantization.weights.clipped import clipped
 from attar.quantization.weights.nearest import QuantizedWeights, on_grid, weight_grid
