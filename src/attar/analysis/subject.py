@@ -26,6 +26,7 @@ from attar.errors import ModelError
 from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.models.sources.references import resolve_model
 from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.plain_linears import use_linears_
 from attar.models.structure.ports import inserted, use_attar_attention_
 from attar.models.structure.site_kinds import StackName
 from attar.models.structure.sites import Site
@@ -168,6 +169,7 @@ def open_model(
     loaded = load_model(folder, attention="eager")
     for note in loaded.notes:
         context.progress.warn(note)
+    use_linears_(loaded.model)
     if shows_probabilities:
         use_attar_attention_(loaded.model)
     return loaded

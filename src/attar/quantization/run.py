@@ -27,6 +27,7 @@ from attar.models.simulated.packing import size_mib, write_tensors
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.sources.references import resolve_model
 from attar.models.structure.channel_factors import factored_activations
+from attar.models.structure.plain_linears import use_linears_
 from attar.models.structure.ports import use_attar_attention_
 from attar.models.structure.shortcuts import restored_norms
 from attar.models.structure.sites import sites_of
@@ -115,6 +116,7 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
         validation_rows(config, loaded.task, loaded.folder, context)  # refuses what it cannot judge
     for note in loaded.notes:
         context.progress.warn(note)
+    use_linears_(loaded.model)
     use_attar_attention_(loaded.model)
     return loaded
 

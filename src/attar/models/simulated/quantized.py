@@ -25,6 +25,7 @@ from attar.models.simulated.packing import read_tensors
 from attar.models.simulated.qparams import ModelQParams, SiteQParams
 from attar.models.sources.safe_files import read_config
 from attar.models.structure.channel_factors import insert_factors_
+from attar.models.structure.plain_linears import use_linears_
 from attar.models.structure.ports import insert_, use_attar_attention_
 from attar.models.structure.shortcuts import insert_restores_
 from attar.models.structure.site_kinds import SITE_KINDS
@@ -126,7 +127,9 @@ def _empty_model(folder: Path) -> PreTrainedModel:
     model_class = class_of(config, str(folder))
     require_memory(model_class, config, str(folder))
     with torch.random.fork_rng(devices=[]), building(str(folder)):
-        return model_class(config)
+        model = model_class(config)
+    use_linears_(model)
+    return model
 
 
 def _check_fit(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> None:

@@ -36,6 +36,7 @@ from typing import Any, Literal
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from attar.errors import ModelError
 from attar.models.structure.anatomy import Anatomy, Block, Stack, anatomy_of
@@ -201,11 +202,12 @@ def _require_all_inputs(model: PreTrainedModel, anatomy: Anatomy, sites: list[Si
 
 
 def quantized_weights(model: nn.Module) -> dict[str, Literal["embedding", "linear"]]:
-    """Names of every embedding table and Linear weight, in module order; grids lie along axis 0."""
+    """Names of every embedding table and Linear weight, in module order; grids lie along axis 0,
+    which a Conv1D has once it is a Linear (`plain_linears`)."""
     found: dict[str, Literal["embedding", "linear"]] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding):
             found[f"{name}.weight"] = "embedding"
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear | Conv1D):
             found[f"{name}.weight"] = "linear"
     return found

@@ -1,0 +1,22 @@
+"""GPT-2's Conv1D as the Linear it is.
+
+A Conv1D computes x W + b with W stored as (I, O), the transpose of what every other family stores.
+Integers, scales and learned grids lie along the rows of (O, I), so a model that is quantized has
+its Conv1D replaced first. Names stay, and a third of a fused map stays a third: of the rows.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+
+def use_linears_(model: PreTrainedModel) -> None:
+    """Replace every Conv1D of `model` by a Linear with the same weights, transposed."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Conv1D):
+            linear = nn.Linear(module.nx, module.nf, device="meta")
+            linear.weight = nn.Parameter(module.weight.detach().t().contiguous())
+            linear.bias = module.bias
+            model.set_submodule(name, linear.train(module.training))
