@@ -24,11 +24,10 @@ from attar.quantization.calibration.texts import calibration_texts
 from attar.quantization.config import QuantizeStep
 from attar.scoring.forms import open_form
 
-FAMILIES = {"words": "bart", "running": "gpt2", "no sites": "t5"}
+FAMILIES = {"words": "bart", "running": "gpt2"}
 TASKS: dict[str, dict[str, Any]] = {
     "words": language_runs.WORDED,
     "running": {"objective": "causal_lm"},
-    "no sites": language_runs.WORDED,
 }
 PLAIN = {"method": "minmax"}
 TRAINED = {"method": "lsq_plus", "start": "minmax"}
@@ -38,7 +37,6 @@ MEAN: dict[str, Any] = {"method": "minmax", "budget": {"average_bits": 4.0}}
 WORDS = r"names classes by words \(poor, great film\); use"
 REFUSED = [
     ("words", TRAINED, f"quantization-aware training knows .*{WORDS} a method without training"),
-    ("no sites", PLAIN, "no quantization sites are known for family 't5'"),
     ("words", ON_DEV, f'choose_by = "validation" is for models with a head .* {WORDS[:-5]}'),
     ("words", DROP, f"budget max_accuracy_drop .*{WORDS} average_bits"),
     *(

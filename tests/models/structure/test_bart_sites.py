@@ -99,7 +99,10 @@ def test_sites_are_counted_named_once_and_of_known_kinds():
     assert len({site.name for site in sites}) == len(sites)
     assert len({(site.stack, site.kind, site.block) for site in sites}) == len(sites)
     pooled = {site.kind for site in sites_of(tiny.tiny_model("bart"))}
-    assert {site.kind for site in sites} | pooled == set(SITE_KINDS) - {"final_norm"}
+    assert {site.kind for site in sites} | pooled == set(SITE_KINDS) - {
+        "final_norm",
+        "projected_embedding",
+    }
 
 
 def test_a_classifier_quantizes_what_its_head_reads_in_place_of_the_last_norm():

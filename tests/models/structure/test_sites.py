@@ -17,7 +17,9 @@ from attar.models.structure.sites import Site, quantized_weights, sites_of
 FAMILIES = ("bert", "roberta")
 """One stack of blocks and a pooler; BART has tests of its own in test_bart_sites."""
 OF_ONE_POST_LN_STACK = {
-    kind for kind in SITE_KINDS if not kind.startswith("cross_") and kind != "final_norm"
+    kind
+    for kind in SITE_KINDS
+    if not kind.startswith("cross_") and kind not in ("final_norm", "projected_embedding")
 }
 
 

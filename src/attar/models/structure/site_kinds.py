@@ -11,6 +11,7 @@ Port = Literal["input", "output", "query", "key", "value", "probabilities"]
 StackName = Literal["encoder", "decoder"]
 _Kind = Literal[
     "embedding",
+    "projected_embedding",
     "query",
     "key",
     "value",

@@ -7,7 +7,8 @@ what a matrix product reads is quantized.
 
     attention     query · key · value · attention_probs · context     cross-attention: cross_…
     feed-forward  ffn_act: what `down` reads, act(up(x)) or, gated, act(gate(x)) · up(x)
-    norms         embedding · mha_norm · cross_norm · ffn_norm (one a sublayer) · final_norm
+    embeddings    embedding, behind its norm in a post-LN stack · projected_embedding
+    norms         mha_norm · cross_norm · ffn_norm (one a sublayer) · final_norm
     head          pooler_input · classifier_input
 
 A norm stands behind its sublayer in a post-LN block and before it in a pre-LN block. One tensor has
@@ -137,6 +138,8 @@ def _stack_sites(model: PreTrainedModel, stack: Stack) -> Iterator[Site]:
     norms = {view.fqn: site for view, site in norm_sites_of(stack)}
     if stack.embedding_norm is not None and not stack.row.is_pre_norm:
         yield norms[stack.embedding_norm.fqn]
+    if stack.embedding_map is not None:
+        yield Site(stack.embedding_map.fqn, "output", "projected_embedding", None, name)
     for block in stack.blocks:
         ports = [_attention_ports(view, is_rotary=is_rotary) for view in block.attentions]
         ports.append([("ffn_act", block.ffn.down.fqn, "input")])
@@ -186,6 +189,7 @@ def _require_all_inputs(model: PreTrainedModel, anatomy: Anatomy, sites: list[Si
     a word."""
     seen = {site.fqn for site in sites if site.port == "input"}
     known = {view.fqn for block in anatomy.blocks for view in block.linears}
+    known |= {s.embedding_map.fqn for s in anatomy.stacks if s.embedding_map is not None}
     head = model.get_output_embeddings() if anatomy.head is None else anatomy.head.module
     strange = [
         name
