@@ -30,8 +30,8 @@ from torch.nn import functional
 from attar.data.config import GlueData
 from attar.data.load import load_data
 from attar.data.tokenize import TextEncoder
-from attar.losses.shapes import Pair
 from attar.losses.targets import Outputs
+from attar.losses.term import Pair
 from attar.losses.total import TotalLoss, needs_of
 from attar.models.load import LoadedModel, load_model, save_model
 from attar.models.sources.demo import demo_folder

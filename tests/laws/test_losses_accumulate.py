@@ -24,8 +24,8 @@ from attar.losses.config import (
     SensitivityMse,
     SoftCrossEntropy,
 )
-from attar.losses.shapes import Pair
 from attar.losses.targets import Targets, count_units
+from attar.losses.term import Pair
 from attar.losses.total import TERMS, TotalLoss
 from attar.training.forward import forward, shape_of
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from attar.errors import ModelError
-from attar.losses.attention import resolve_attention_map, score_distance, seen_pairs
+from attar.losses.attentions import score_distance, seen_pairs
 from attar.losses.config import AttentionMse
-from attar.losses.shapes import Pair, StackShape
+from attar.losses.states import resolve_layer_map
 from attar.losses.targets import Outputs, Targets, count_units
+from attar.losses.term import Pair, StackShape
 from attar.losses.total import TotalLoss
 
 B, H, T = 3, 2, 5
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 1, 1]])
+attention_map = partial(resolve_layer_map, kind="attention_mse", of_attentions=True)
 causal_or_not = pytest.mark.parametrize("is_causal", [False, True])
 
 
@@ -59,19 +63,19 @@ def test_what_no_query_sees_does_not_count(is_causal: bool, anything: float) -> 
 
 
 def test_attention_maps_mean_what_the_settings_say() -> None:
-    assert resolve_attention_map("uniform", 3, 12) == {0: 3, 1: 7, 2: 11}
-    assert resolve_attention_map("uniform", 4, 4) == {0: 0, 1: 1, 2: 2, 3: 3}
-    assert resolve_attention_map("last", 3, 12) == {2: 11}
-    assert resolve_attention_map({0: 5}, 3, 12) == {0: 5}
+    assert attention_map("uniform", 3, 12) == {0: 3, 1: 7, 2: 11}
+    assert attention_map("uniform", 4, 4) == {0: 0, 1: 1, 2: 2, 3: 3}
+    assert attention_map("last", 3, 12) == {2: 11}
+    assert attention_map({0: 5}, 3, 12) == {0: 5}
 
 
 def test_attention_maps_that_cannot_be_are_refused_with_the_numbers() -> None:
     with pytest.raises(ModelError, match=r"^attention_mse: .*6 and 4 blocks"):
-        resolve_attention_map("uniform", 4, 6)
+        attention_map("uniform", 4, 6)
     with pytest.raises(ModelError, match=r"^attention_mse: .*3 → 2.*0\.\.2.*0\.\.5"):
-        resolve_attention_map({1: 2, 3: 2}, 3, 6)
+        attention_map({1: 2, 3: 2}, 3, 6)
     with pytest.raises(ModelError, match="no pairs"):
-        resolve_attention_map({}, 3, 6)
+        attention_map({}, 3, 6)
 
 
 def total(config: AttentionMse, student: torch.Tensor, teacher: torch.Tensor) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from attar.losses.cross_entropy import cross_entropy, squared_error
+from attar.losses.predictions import cross_entropy, squared_error
 from attar.losses.targets import count_units
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from attar.losses.divergences import (
+from attar.losses.predictions import (
     forward_kl,
     jsd,
     reverse_kl,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from attar.losses.config import Eofd, HiddenMse, LossConfig
 from attar.losses.eofd import Spread, effective_dimensions, outlier_weights
-from attar.losses.shapes import Pair, StackShape
 from attar.losses.targets import Outputs, Targets, count_units
+from attar.losses.term import Pair, StackShape
 from attar.losses.total import LossValues, TotalLoss
 from reference.eofd_slow import slow_eofd
 

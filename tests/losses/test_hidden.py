@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attar.errors import ModelError
-from attar.losses.hidden import cosine_distance, resolve_layer_map, squared_distance
+from attar.losses.states import cosine_distance, resolve_layer_map, squared_distance
 
 ROUNDING = 1e-12
 """float64 sums over a few dimensions."""
@@ -52,18 +52,18 @@ def test_gradient_of_the_distance_reaches_the_student_only() -> None:
 
 
 def test_layer_maps_mean_what_the_settings_say() -> None:
-    assert resolve_layer_map("uniform", 3, 12) == {0: 0, 1: 4, 2: 8, 3: 12}
-    assert resolve_layer_map("last", 3, 12) == {3: 12}
-    assert resolve_layer_map({1: 2}, 3, 12) == {1: 2}
+    assert resolve_layer_map("uniform", 3, 12, "hidden_mse") == {0: 0, 1: 4, 2: 8, 3: 12}
+    assert resolve_layer_map("last", 3, 12, "hidden_mse") == {3: 12}
+    assert resolve_layer_map({1: 2}, 3, 12, "hidden_mse") == {1: 2}
 
 
 def test_layer_maps_that_cannot_be_are_refused_with_the_numbers() -> None:
     with pytest.raises(ModelError, match="6 and 4 blocks"):
-        resolve_layer_map("uniform", 4, 6)
+        resolve_layer_map("uniform", 4, 6, "hidden_mse")
     with pytest.raises(ModelError, match=r"4 → 2.*0\.\.3"):
-        resolve_layer_map({1: 2, 4: 2}, 3, 6)
+        resolve_layer_map({1: 2, 4: 2}, 3, 6, "hidden_mse")
     with pytest.raises(ModelError, match="no pairs"):
-        resolve_layer_map({}, 3, 6)
+        resolve_layer_map({}, 3, 6, "hidden_mse")
 
 
 def test_the_cosine_distance_is_one_minus_the_cosine_of_each_real_token() -> None:

@@ -11,12 +11,11 @@ import torch
 
 import tiny
 from attar.errors import ModelError
+from attar.losses.attentions import relation_scores
 from attar.losses.config import AttentionMse, EmbeddingMse, Eofd, HiddenCosine, LossConfig
 from attar.losses.config import RelationKl as Relations
-from attar.losses.relations import relation_scores
-from attar.losses.shapes import Pair
 from attar.losses.targets import Targets, count_units
-from attar.losses.terms.term import Needs
+from attar.losses.term import Needs, Pair
 from attar.losses.total import TotalLoss
 from attar.training.forward import forward, shape_of
 

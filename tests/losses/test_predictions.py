@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from attar.losses import rows
+from attar.losses import chunked_sum
 from attar.losses.config import (
     CrossEntropy,
     ForwardKl,
@@ -73,11 +73,11 @@ def test_chunks_of_any_size_give_the_value_and_gradient_of_all_rows_at_once(
     config: LossConfig, rows_of_a_chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, gradient = evaluate(config)
-    monkeypatch.setattr(rows, "LEAST_VALUES", rows_of_a_chunk * V)
+    monkeypatch.setattr(chunked_sum, "LEAST_VALUES", rows_of_a_chunk * V)
     chunked: list[int] = []
-    inner = rows._ByChunks.apply
+    inner = chunked_sum._ByChunks.apply
     monkeypatch.setattr(
-        rows._ByChunks, "apply", lambda *args: chunked.append(len(args[2])) or inner(*args)
+        chunked_sum._ByChunks, "apply", lambda *args: chunked.append(len(args[2])) or inner(*args)
     )
     cut, cut_gradient = evaluate(config)
     assert chunked == [-(-8 // rows_of_a_chunk)]
@@ -86,8 +86,8 @@ def test_chunks_of_any_size_give_the_value_and_gradient_of_all_rows_at_once(
 
 
 def test_chunks_are_few_and_cover_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "LEAST_VALUES", 1)
-    monkeypatch.setattr(rows, "MOST_CHUNKS", 3)
+    monkeypatch.setattr(chunked_sum, "LEAST_VALUES", 1)
+    monkeypatch.setattr(chunked_sum, "MOST_CHUNKS", 3)
     seen: list[int] = []
 
     def first_word(own: torch.Tensor) -> torch.Tensor:
@@ -95,7 +95,7 @@ def test_chunks_are_few_and_cover_every_row(monkeypatch: pytest.MonkeyPatch) -> 
         return own[:, 0]
 
     given, counted = logits(0).requires_grad_(), LABELS != -1
-    found = rows.sum_by_example(first_word, counted, given)
+    found = chunked_sum.sum_by_example(first_word, counted, given)
     assert seen == [3, 3, 2]
     expected = (given[..., 0] * counted).sum(dim=1)
     torch.testing.assert_close(found, expected, rtol=ROUNDING, atol=ROUNDING)
@@ -105,14 +105,14 @@ def test_chunks_are_few_and_cover_every_row(monkeypatch: pytest.MonkeyPatch) -> 
 def test_chunks_find_no_gradient_where_none_is_asked_for(
     learns: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "LEAST_VALUES", V)
+    monkeypatch.setattr(chunked_sum, "LEAST_VALUES", V)
     seen: list[bool] = []
 
     def first_word(own: torch.Tensor) -> torch.Tensor:
         seen.append(own.requires_grad)
         return own[:, 0]
 
-    found = rows.sum_by_example(first_word, LABELS != -1, logits(0).requires_grad_(learns))
+    found = chunked_sum.sum_by_example(first_word, LABELS != -1, logits(0).requires_grad_(learns))
     assert set(seen) == {learns} and found.requires_grad == learns
 
 
@@ -127,7 +127,7 @@ def test_chunks_share_the_logits_gradient_with_other_terms(monkeypatch: pytest.M
         return student.grad
 
     whole = gradient()
-    monkeypatch.setattr(rows, "LEAST_VALUES", V)
+    monkeypatch.setattr(chunked_sum, "LEAST_VALUES", V)
     torch.testing.assert_close(gradient(), whole, rtol=ROUNDING, atol=ROUNDING)
 
 

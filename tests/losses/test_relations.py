@@ -9,11 +9,10 @@ import torch
 from torch.nn import functional
 
 from attar.errors import ModelError
-from attar.losses.attention import seen_pairs
+from attar.losses.attentions import relation_divergence, relation_scores, seen_pairs
 from attar.losses.config import RelationKl
-from attar.losses.relations import relation_divergence, relation_scores
-from attar.losses.shapes import Pair, StackShape
 from attar.losses.targets import Outputs, Targets, count_units
+from attar.losses.term import Pair, StackShape
 from attar.losses.total import TotalLoss, needs_of
 
 ROUNDING = 1e-12

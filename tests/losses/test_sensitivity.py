@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from attar.losses.config import HiddenMse, SensitivityMse
-from attar.losses.shapes import Pair, StackShape
+from attar.losses.sensitivity_mse import Sensitivity, SensitivityMseTerm, sensitivity_weights
+from attar.losses.states import StatesTerm
 from attar.losses.targets import Outputs, Targets
-from attar.losses.terms.sensitivity import Sensitivity, SensitivityMseTerm, sensitivity_weights
-from attar.losses.terms.states import HiddenMseTerm
+from attar.losses.term import Pair, StackShape
 
 D = 4
 SHAPE = {
@@ -34,7 +34,7 @@ def found(seed: int = 0) -> dict[str, list[Sensitivity]]:
     return {"encoder": [Sensitivity(torch.rand(2, D, generator=generator), share) for _ in "ab"]}
 
 
-def value(term: SensitivityMseTerm | HiddenMseTerm, student: Outputs, teacher: Outputs) -> float:
+def value(term: SensitivityMseTerm | StatesTerm, student: Outputs, teacher: Outputs) -> float:
     return float(sum(share.sums.sum() for share in term(student, teacher, TARGETS)))
 
 
@@ -49,7 +49,7 @@ def test_weights_have_a_mean_of_one_over_real_tokens_and_dimensions(power: float
 
 def test_power_zero_and_weights_not_yet_learned_are_the_plain_hidden_mse() -> None:
     student, teacher = outputs(0), outputs(1)
-    plain = value(HiddenMseTerm(HiddenMse(), "classification", PAIR), student, teacher)
+    plain = value(StatesTerm(HiddenMse(), "classification", PAIR), student, teacher)
     for power, learned in ((0.0, True), (1.0, False)):
         term = SensitivityMseTerm(SensitivityMse(power=power), "classification", PAIR)
         if learned:

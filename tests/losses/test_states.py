@@ -7,8 +7,8 @@ import torch
 
 from attar.errors import ModelError
 from attar.losses.config import EmbeddingMse, Eofd, HiddenCosine, HiddenMse, LossConfig
-from attar.losses.shapes import Pair, Shape, StackShape
 from attar.losses.targets import Outputs, Targets, count_units
+from attar.losses.term import Pair, Shape, StackShape
 from attar.losses.total import TotalLoss
 
 B, T = 3, 5

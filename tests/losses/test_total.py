@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 
 from attar.losses.config import CrossEntropy, ForwardKl, HiddenMse, WeightSchedule
-from attar.losses.shapes import Pair, StackShape
 from attar.losses.targets import Outputs, Targets, count_units
+from attar.losses.term import Pair, StackShape
 from attar.losses.total import TotalLoss
 
 

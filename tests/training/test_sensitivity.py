@@ -20,7 +20,7 @@ from transformers import (
 import tiny
 from attar.errors import ModelError
 from attar.losses.targets import UNLABELLED, Targets
-from attar.losses.terms.term import Needs
+from attar.losses.term import Needs
 from attar.models.task import Generation
 from attar.training.forward import forward
 from attar.training.sensitivity import sensitivities_of

@@ -10,7 +10,7 @@ import torch
 import language_runs
 import simulated
 from attar.errors import ModelError
-from attar.losses.terms.term import Needs
+from attar.losses.term import Needs
 from attar.models.load import load_model
 from attar.models.task import Task
 from attar.training.teachers import Teacher, load_teacher

@@ -1,12 +1,11 @@
 """The terms a training objective can be made of. Imports no torch.
 
-`weight` multiplies a term, always alike or by a schedule; the terms add up. A term that needs a
-teacher says so in `NEEDS_TEACHER`.
+`weight` multiplies a term, by a constant or by a schedule; the terms add up.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -48,47 +47,52 @@ def weight_at(weight: float | WeightSchedule, progress: float) -> float:
     return weight.at(progress) if isinstance(weight, WeightSchedule) else weight
 
 
-class CrossEntropy(Config):
-    """Against the gold label: cross-entropy for classes, squared error for a score."""
+class LossSettings(Config):
+    """What every term has."""
 
-    kind: Literal["cross_entropy"] = "cross_entropy"
+    needs_teacher: ClassVar[bool] = True
     weight: Weight = 1.0
 
 
-class ForwardKl(Config):
+class CrossEntropy(LossSettings):
+    """Against the gold label: cross-entropy for classes, squared error for a score."""
+
+    needs_teacher = False
+    kind: Literal["cross_entropy"] = "cross_entropy"
+
+
+class Softened(LossSettings):
+    """What the terms share that compare class distributions softened by a temperature."""
+
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class ForwardKl(Softened):
     """KL(teacher‖student) of the softened class distributions, times temperature². Squared
     error for a score."""
 
     kind: Literal["forward_kl"] = "forward_kl"
-    weight: Weight = 1.0
-    temperature: float = Field(default=1.0, gt=0)
 
 
-class ReverseKl(Config):
+class ReverseKl(Softened):
     """KL(student‖teacher) of the softened class distributions, times temperature². Squared error
     for a score."""
 
     kind: Literal["reverse_kl"] = "reverse_kl"
-    weight: Weight = 1.0
-    temperature: float = Field(default=1.0, gt=0)
 
 
-class Jsd(Config):
+class Jsd(Softened):
     """Jensen–Shannon divergence of the softened class distributions, times temperature². Squared
     error for a score."""
 
     kind: Literal["jsd"] = "jsd"
-    weight: Weight = 1.0
-    temperature: float = Field(default=1.0, gt=0)
 
 
-class SoftCrossEntropy(Config):
+class SoftCrossEntropy(Softened):
     """Cross-entropy against the teacher's softened distribution, summed over the classes, times
     temperature². Squared error for a score."""
 
     kind: Literal["soft_cross_entropy"] = "soft_cross_entropy"
-    weight: Weight = 1.0
-    temperature: float = Field(default=1.0, gt=0)
     score: Literal["teacher", "gold"] = "teacher"
     """What a student of regression is compared with; classes are always the teacher's."""
 
@@ -98,35 +102,31 @@ LayerMap = Literal["uniform", "last"] | dict[int, int]
 i·L_teacher/L_student; `last`: the last one only. Of attentions, 0 is the first block's."""
 
 
-class HiddenMse(Config):
+class HiddenMse(LossSettings):
     """Mean squared error between mapped hidden states, real tokens only."""
 
     kind: Literal["hidden_mse"] = "hidden_mse"
-    weight: Weight = 1.0
     layer_map: LayerMap = "uniform"
 
 
-class HiddenCosine(Config):
+class HiddenCosine(LossSettings):
     """1 − cosine between mapped hidden states, real tokens only."""
 
     kind: Literal["hidden_cosine"] = "hidden_cosine"
-    weight: Weight = 1.0
     layer_map: LayerMap = "uniform"
 
 
-class EmbeddingMse(Config):
+class EmbeddingMse(LossSettings):
     """Mean squared error between the embedding outputs, real tokens only."""
 
     kind: Literal["embedding_mse"] = "embedding_mse"
-    weight: Weight = 1.0
 
 
-class Eofd(Config):
+class Eofd(LossSettings):
     """Mean squared error between mapped hidden states, each dimension weighted by its spread in
     the teacher: w = (std / mean std)^power."""
 
     kind: Literal["eofd"] = "eofd"
-    weight: Weight = 1.0
     power: float = Field(default=0.5, ge=0)
     """0: hidden_mse; the paper uses 0.5 and 1."""
     layer_map: LayerMap = "uniform"
@@ -136,22 +136,20 @@ class Eofd(Config):
     """True: spread and error are taken over padding too, as in the published code."""
 
 
-class SensitivityMse(Config):
+class SensitivityMse(LossSettings):
     """Mean squared error of mapped hidden states, weighted by how much the teacher's answer depends
     on each dimension, of a text's first token and of the others; measured before the first step."""
 
     kind: Literal["sensitivity_mse"] = "sensitivity_mse"
-    weight: Weight = 1.0
     power: float = Field(default=0.5, ge=0, le=2)
     """0: hidden_mse."""
     layer_map: LayerMap = "uniform"
 
 
-class AttentionMse(Config):
+class AttentionMse(LossSettings):
     """Mean squared error between attention scores before the softmax, pairs of real tokens only."""
 
     kind: Literal["attention_mse"] = "attention_mse"
-    weight: Weight = 1.0
     layer_map: LayerMap = "uniform"
     """Student attention → teacher attention; 0 is that of the first block. `uniform`: i → k·i +
     k − 1 with k = L_teacher/L_student."""
@@ -159,12 +157,11 @@ class AttentionMse(Config):
     """`mean`: means over heads are compared, whose numbers may then differ."""
 
 
-class RelationKl(Config):
+class RelationKl(LossSettings):
     """KL(teacher‖student) between distributions over tokens in one block: attentions, and
     products of queries, of keys or of values."""
 
     kind: Literal["relation_kl"] = "relation_kl"
-    weight: Weight = 1.0
     relations: tuple[Literal["attention", "query", "key", "value"], ...] = Field(
         default=("attention", "value"), min_length=1
     )
@@ -190,11 +187,3 @@ LossConfig = Annotated[
     | RelationKl,
     Field(discriminator="kind"),
 ]
-
-NEEDS_TEACHER = frozenset(
-    {
-        *("forward_kl", "reverse_kl", "jsd", "soft_cross_entropy"),
-        *("hidden_mse", "hidden_cosine", "embedding_mse", "eofd", "sensitivity_mse"),
-        *("attention_mse", "relation_kl"),
-    }
-)

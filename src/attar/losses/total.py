@@ -4,7 +4,7 @@
 
 `count` is over the whole batch, so the totals of its micro-batches add up to the total of the
 batch, to rounding, and so do their gradients. Every term also says how much each example
-contributed, so that a value that is not a number can be traced to its row.
+contributed, so that a NaN can be traced to its row.
 """
 
 from __future__ import annotations
@@ -18,31 +18,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.losses.config import NEEDS_TEACHER, LossConfig, WeightSchedule, weight_at
-from attar.losses.shapes import Pair
+from attar.losses.attentions import AttentionMseTerm, RelationKlTerm
+from attar.losses.config import LossConfig, WeightSchedule, weight_at
+from attar.losses.eofd import EofdTerm
+from attar.losses.predictions import CrossEntropyTerm, DivergenceTerm
+from attar.losses.sensitivity_mse import Sensitivity, SensitivityMseTerm
+from attar.losses.states import HiddenCosineTerm, StatesTerm
 from attar.losses.targets import Counts, Outputs, Targets
-from attar.losses.terms.attentions import AttentionMseTerm, RelationKlTerm
-from attar.losses.terms.outliers import EofdTerm
-from attar.losses.terms.predictions import (
-    CrossEntropyTerm,
-    ForwardKlTerm,
-    JsdTerm,
-    ReverseKlTerm,
-    SoftCrossEntropyTerm,
-)
-from attar.losses.terms.sensitivity import Sensitivity, SensitivityMseTerm
-from attar.losses.terms.states import EmbeddingMseTerm, HiddenCosineTerm, HiddenMseTerm
-from attar.losses.terms.term import Needs, Term
+from attar.losses.term import Needs, Pair, Term
 
 TERMS: Mapping[str, type[Any]] = {
     "cross_entropy": CrossEntropyTerm,
-    "forward_kl": ForwardKlTerm,
-    "reverse_kl": ReverseKlTerm,
-    "jsd": JsdTerm,
-    "soft_cross_entropy": SoftCrossEntropyTerm,
-    "hidden_mse": HiddenMseTerm,
+    **dict.fromkeys(("forward_kl", "reverse_kl", "jsd", "soft_cross_entropy"), DivergenceTerm),
+    **dict.fromkeys(("hidden_mse", "embedding_mse"), StatesTerm),
     "hidden_cosine": HiddenCosineTerm,
-    "embedding_mse": EmbeddingMseTerm,
     "eofd": EofdTerm,
     "sensitivity_mse": SensitivityMseTerm,
     "attention_mse": AttentionMseTerm,
@@ -94,10 +83,6 @@ class TotalLoss(nn.Module):
     def needs(self) -> Needs:
         """What all terms together must be shown."""
         return needs_of(tuple(self.terms.values()))
-
-    @property
-    def needs_teacher(self) -> bool:
-        return any(term.kind in NEEDS_TEACHER for term in self.terms.values())
 
     def learn(self, found: Mapping[str, Sequence[Sensitivity]]) -> None:
         """Tell the terms that ask for it how much the teacher's answer depends on its states.

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from attar.config import Config
-from attar.losses.config import NEEDS_TEACHER, CrossEntropy, ForwardKl, LossConfig
+from attar.losses.config import CrossEntropy, ForwardKl, LossConfig
 from attar.models.config import ModelReference
 
 
@@ -68,7 +68,7 @@ class TrainStep(Config):
 
     @model_validator(mode="after")
     def _teacher_and_losses_agree(self) -> TrainStep:
-        needy = sorted({loss.kind for loss in self.losses} & NEEDS_TEACHER)
+        needy = sorted({loss.kind for loss in self.losses if loss.needs_teacher})
         if needy and self.teacher is None:
             raise ValueError(
                 f"losses {needy} compare with a teacher, but no teacher is named; "

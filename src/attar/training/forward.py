@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.losses.shapes import Shape, StackShape
 from attar.losses.targets import Outputs
-from attar.losses.terms.term import Needs
+from attar.losses.term import Needs, Shape, StackShape
 from attar.models.capture import Captured, capture
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.families import FAMILIES

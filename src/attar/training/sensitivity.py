@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attar.losses.sensitivity_mse import Sensitivity
 from attar.losses.targets import Targets
-from attar.losses.terms.sensitivity import Sensitivity
-from attar.losses.terms.term import Needs
+from attar.losses.term import Needs
 from attar.seeds import derive_seed
 from attar.training.forward import fed, forward
 from attar.training.job import Job

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.losses.targets import Outputs
-from attar.losses.terms.term import Needs
+from attar.losses.term import Needs
 from attar.models.load import LoadedModel
 from attar.training.teaching.cached import load_cached
 from attar.training.teaching.header import is_cached

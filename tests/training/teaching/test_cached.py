@@ -10,7 +10,7 @@ import torch
 
 import caching
 from attar.errors import ModelError
-from attar.losses.terms.term import Needs
+from attar.losses.term import Needs
 from attar.models.task import Task
 from attar.training.teaching.cached import _places, load_cached
 from attar.training.teaching.rows import Ragged

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from attar.data.tables import Split
 from attar.data.tokenize import Encoded, TextEncoder
-from attar.losses.cross_entropy import cross_entropy, squared_error
+from attar.losses.predictions import cross_entropy, squared_error
 from attar.losses.targets import Counts, Targets, count_units
-from attar.losses.terms.term import Needs
+from attar.losses.term import Needs
 from attar.numerics.metrics import METRICS
 from attar.training.forward import forward
 from attar.training.objectives.evaluating import evaluating, in_order_of_length

@@ -14,8 +14,8 @@ import torch
 from transformers import PreTrainedModel
 
 from attar.errors import NonFiniteError
-from attar.losses.terms.predictions import CrossEntropyTerm
-from attar.losses.terms.term import Needs
+from attar.losses.predictions import CrossEntropyTerm
+from attar.losses.term import Needs
 from attar.numerics.metrics import LARGEST_EXPONENT
 from attar.training.forward import forward
 from attar.training.objectives.evaluating import evaluating, in_order_of_length

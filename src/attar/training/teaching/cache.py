@@ -26,9 +26,8 @@ from typing import Any
 from attar.artifacts import MIB
 from attar.data.load import data_of
 from attar.errors import DataError, ModelError
-from attar.losses.hidden import resolve_layer_map
-from attar.losses.shapes import Shape
-from attar.losses.terms.term import Needs
+from attar.losses.states import resolve_layer_map
+from attar.losses.term import Needs, Shape
 from attar.models.architecture import config_of
 from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import read_config

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from attar.errors import ArtifactError, DataError, ModelError
 from attar.losses.targets import Outputs
-from attar.losses.terms.term import Needs
+from attar.losses.term import Needs
 from attar.models.load import LoadedModel
 from attar.models.task import Task
 from attar.training.teaching.answers import require_same_answers

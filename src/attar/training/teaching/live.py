@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from attar.errors import ModelError
 from attar.losses.targets import Outputs
-from attar.losses.terms.term import Needs
+from attar.losses.term import Needs
 from attar.models.labels import match_classes
 from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.models.sources.safe_files import read_config

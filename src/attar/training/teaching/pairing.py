@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from transformers import PreTrainedModel
 
 from attar.losses.config import LossConfig
-from attar.losses.shapes import Pair
-from attar.losses.terms.states import MappedStates
+from attar.losses.states import MappedStates
+from attar.losses.term import Pair
 from attar.losses.total import TotalLoss, needs_of
 from attar.seeds import derive_seed
 from attar.training.forward import shape_of

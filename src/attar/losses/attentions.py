@@ -1,7 +1,27 @@
-"""Terms on self-attentions: the scores of mapped blocks, or the relations of one block.
+"""Losses on self-attention, compared in every stack that the models have.
 
-Both are compared in every stack the models have; a term's value is the mean over all that it
-compares.
+attention_mse compares the scores of mapped blocks before the softmax, where a small probability
+still has a size of its own. A query's error is the mean over the keys it may see, so that the loss
+is a mean over real tokens, as that of hidden states is:
+
+    sum_B = Σ_T mask_BT · mean_H mean_(S seen from T) (a^s_BHTS − a^t_BHTS)²
+
+relation_kl needs no equal widths or head counts, and one block of each model only. It compares
+distributions over the tokens of the text, whose number is the same in both: an attention, or the
+softmax of the products of any vectors x (queries, keys, values), cut into R equal heads of size
+E / R, whatever E is:
+
+    relation_TS = softmax_S( x_T · x_S / √(E/R) )
+    sum_B       = Σ_T mask_BT · mean_R KL( teacher's relation_T ‖ student's relation_T )
+
+In both, only pairs of real tokens count, and in a causal stack only keys at or before the query.
+
+Shapes: B examples, T queries, S keys, H heads, R relation heads, E = heads · head size.
+Source: Jiao et al., "TinyBERT" (2020), equation 7; Wang et al., "MiniLM" (2020): attentions and
+value relations of the last block, and "MiniLMv2" (2021): query, key and value relations of a chosen
+block of the teacher's.
+*Differs from TinyBERT's code*: that sets scores at or below −100 to 0 and takes the mean over all
+positions, padding included.
 """
 
 from __future__ import annotations
@@ -9,15 +29,86 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.errors import ModelError
-from attar.losses.attention import resolve_attention_map, score_distance, seen_pairs
 from attar.losses.config import AttentionMse, RelationKl
-from attar.losses.relations import relation_divergence, relation_scores
-from attar.losses.shapes import Pair, StackShape
+from attar.losses.states import resolve_layer_map
 from attar.losses.targets import Outputs, Targets
-from attar.losses.terms.term import Needs, Share, Term
+from attar.losses.term import Needs, Pair, Share, StackShape, Term
+
+
+def seen_pairs(mask: Int[Tensor, "B T"], is_causal: bool) -> Bool[Tensor, "B T T"]:
+    """Which keys (last axis) a query sees: real ones from a real one, in a causal stack none behind
+    it.
+
+    Example:
+        >>> seen_pairs(torch.tensor([[1, 1, 0]]), is_causal=True).int().tolist()
+        [[[1, 0, 0], [1, 1, 0], [0, 0, 0]]]
+    """
+    real = mask.bool()
+    seen = real.unsqueeze(2) & real.unsqueeze(1)
+    return seen.tril() if is_causal else seen
+
+
+def score_distance(
+    student: Float[Tensor, "B H T T"],
+    teacher: Float[Tensor, "B H T T"],
+    seen: Bool[Tensor, "B T T"],
+) -> Float[Tensor, " B"]:
+    """Squared difference of two attentions' scores, mean over heads and over the keys a query sees,
+    summed over each example's queries.
+
+    Law: 0 at equality, never negative, and blind to what is not seen. Gradient reaches the student
+    only.
+    """
+    # What is not seen may hold anything, infinity included: it is cut out before the square.
+    squares = torch.where(seen.unsqueeze(1), student - teacher.detach(), 0).square()
+    by_query = squares.mean(dim=1).sum(dim=-1) / seen.sum(dim=-1).clamp(min=1)
+    return by_query.sum(dim=-1)
+
+
+UNSEEN = -1e30
+"""Score of a key that is not seen: finite, because 0 · (∞ − ∞) is NaN; its probability is exactly
+0."""
+
+
+def relation_scores(vectors: Float[Tensor, "B T E"], heads: int) -> Float[Tensor, "B R T T"]:
+    """Products of each token's vectors with those of all tokens, before the softmax.
+
+    Args:
+        heads: relation heads R; divides E.
+    """
+    batch, tokens, _ = vectors.shape
+    cut = vectors.view(batch, tokens, heads, -1).transpose(1, 2)
+    return cut @ cut.transpose(-1, -2) * cut.shape[-1] ** -0.5
+
+
+def relation_divergence(
+    student: Float[Tensor, "B R T T"],
+    teacher: Float[Tensor, "B R T T"],
+    seen: Bool[Tensor, "B T T"],
+) -> Float[Tensor, " B"]:
+    """KL(teacher‖student) of the softmax over the keys that each query sees, mean over the heads,
+    summed over each example's real queries; in nats.
+
+    Law: 0 where the scores differ by a constant, never negative, and blind to what is not seen.
+    Gradient reaches the student only.
+
+    Args:
+        student, teacher: scores before the softmax.
+    """
+    log_q, log_p = (_log_softmax(scores, seen) for scores in (student, teacher.detach()))
+    kl_BRT = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+    # Rounding can leave −1e-8 where both agree; a divergence below 0 does not exist.
+    return kl_BRT.clamp(min=0).mean(dim=1).sum(dim=-1)
+
+
+def _log_softmax(scores: Tensor, seen: Tensor) -> Tensor:
+    """Over the keys that are seen; of a query that sees none, as padding does, uniform."""
+    return torch.where(seen.unsqueeze(1), scores, UNSEEN).log_softmax(dim=-1)
 
 
 class AttentionMseTerm(Term):
@@ -32,7 +123,9 @@ class AttentionMseTerm(Term):
         stacks = {stack: (pair.student[stack], pair.teacher[stack]) for stack in pair.stacks(_ATT)}
         self._is_causal = {stack: own.is_causal for stack, (own, _) in stacks.items()}
         self._maps = {
-            stack: resolve_attention_map(config.layer_map, own.num_blocks, other.num_blocks, _ATT)
+            stack: resolve_layer_map(
+                config.layer_map, own.num_blocks, other.num_blocks, _ATT, of_attentions=True
+            )
             for stack, (own, other) in stacks.items()
         }
         for stack, (own, other) in stacks.items():

@@ -1,7 +1,14 @@
-"""How far the student's prediction is from the teacher's.
+"""Losses on what a model predicts: classes, a score, or the next word.
 
-Softened by a temperature τ, both distributions show how the wrong classes compare, which the gold
-label does not say. With p = softmax(teacher/τ), q = softmax(student/τ) and m = (p + q)/2:
+Against the gold label:
+
+    classes:  −log softmax(z)[label]        score:  (z − label)²
+
+A prediction without a label adds exactly 0 and sends back no gradient. Left out: class weights and
+label smoothing.
+
+Against the teacher, whose distribution, softened by a temperature τ, shows how the wrong classes
+compare. With p = softmax(teacher/τ), q = softmax(student/τ) and m = (p + q)/2:
 
     forward_kl         = τ² · Σ_c p_c · (log p_c − log q_c)        q must cover all that p does
     reverse_kl         = τ² · Σ_c q_c · (log q_c − log p_c)        q may leave out what p has
@@ -9,18 +16,50 @@ label does not say. With p = softmax(teacher/τ), q = softmax(student/τ) and m 
     soft_cross_entropy = −τ² · Σ_c p_c · log q_c                   forward_kl + τ² · entropy of p
 
 The factor τ² keeps the gradient's size independent of τ (it shrinks as 1/τ²), so that weights mean
-the same at every temperature. What is called a divergence is one: 0 at equality and never negative.
-The soft cross-entropy is none, hence its name; its gradient is forward_kl's.
+the same at every temperature. A score is compared by its square, whatever the term is called.
+
+A classifier predicts once per example. A language model predicts once per token: only tokens with a
+label count, they are picked before anything of size S · C is computed, and an example's sum runs
+over its own.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+from attar.losses.chunked_sum import Rowwise, sum_by_example
+from attar.losses.config import ForwardKl, Jsd, ReverseKl, SoftCrossEntropy
+from attar.losses.targets import UNLABELLED, Outputs, Targets, is_labelled
+from attar.losses.term import Needs, Pair, Share, Term
+
+
+def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """Negative log-likelihood of the gold class of each example, in nats; 0 where there is no
+    label.
+
+    Example:
+        >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2])).item() == torch.tensor(4.0).log()
+        tensor(True)
+    """
+    return functional.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="none")
+
+
+def squared_error(logits: Float[Tensor, "B 1"], scores: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """(prediction − score)² of each example, in the score's unit squared; 0 where there is none."""
+    labelled = is_labelled(scores)
+    prediction_B = logits[:, 0]
+    # The target is replaced before the subtraction: masking a NaN afterwards leaves NaN in the
+    # gradient.
+    error_B = prediction_B - torch.where(labelled, scores, 0).to(prediction_B.dtype)
+    return torch.where(labelled, error_B.square(), 0)
 
 
 def forward_kl(
@@ -131,3 +170,71 @@ def _divergence(log_first_BC: Tensor, log_second_BC: Tensor) -> Tensor:
     kl_B = (log_first_BC.exp() * (log_first_BC - log_second_BC)).sum(dim=-1)
     # Rounding can leave −1e-8 where both agree; a divergence below 0 does not exist.
     return kl_B.clamp(min=0)
+
+
+DIVERGENCES: Mapping[str, Callable[..., Tensor]] = {
+    "forward_kl": forward_kl,
+    "reverse_kl": reverse_kl,
+    "jsd": jsd,
+    "soft_cross_entropy": soft_cross_entropy,
+}
+"""Kind → (student logits, teacher logits, temperature) → (N,)."""
+
+
+class CrossEntropyTerm(Term):
+    """Against the gold label."""
+
+    def __init__(self, config: Any, objective: str, pair: Pair | None) -> None:
+        super().__init__()
+        self._is_score = objective == "regression"
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, targets: Targets
+    ) -> Sequence[Share]:
+        if self._is_score:
+            return [Share("labelled", squared_error(student.logits, targets.labels))]
+        sums = per_example(targets, cross_entropy, student.logits, targets.labels)
+        return [Share("labelled", sums)]
+
+
+class DivergenceTerm(Term):
+    """Between the student's and the teacher's predictions; a score by its square, against the
+    teacher's or (soft_cross_entropy with score = "gold") the gold one."""
+
+    needs = Needs(teacher_logits=True)
+
+    def __init__(
+        self,
+        config: ForwardKl | ReverseKl | Jsd | SoftCrossEntropy,
+        objective: str,
+        pair: Pair | None,
+    ) -> None:
+        super().__init__()
+        self._is_score = objective == "regression"
+        self._against_gold = getattr(config, "score", "teacher") == "gold"
+        self._between = partial(DIVERGENCES[config.kind], temperature=config.temperature)
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, targets: Targets
+    ) -> Sequence[Share]:
+        assert teacher is not None
+        if self._is_score and self._against_gold:
+            return [Share("labelled", squared_error(student.logits, targets.labels))]
+        if self._is_score:
+            return [Share("prediction", score_difference(student.logits, teacher.logits))]
+        sums = per_example(targets, self._between, student.logits, teacher.logits)
+        return [Share("prediction", sums)]
+
+
+def per_example(
+    targets: Targets, function: Rowwise, student_logits: Tensor, other: Tensor
+) -> Tensor:
+    """Σ over each example's counting predictions of function(logits, other), (B,).
+
+    Args:
+        function: of rows (N, …) → (N,).
+        student_logits, other: (B, …), or (B, S, …) where every token predicts.
+    """
+    if targets.labels.ndim == 1:
+        return function(student_logits, other)
+    return sum_by_example(function, targets.predicted, student_logits, other)

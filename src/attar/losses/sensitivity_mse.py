@@ -27,11 +27,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.losses.config import SensitivityMse
-from attar.losses.hidden import squared_distance
-from attar.losses.shapes import Pair
-from attar.losses.targets import Outputs, Targets
-from attar.losses.terms.states import MappedStates
-from attar.losses.terms.term import Needs, Share, Term
+from attar.losses.states import StatesTerm, squared_distance
+from attar.losses.targets import Targets
+from attar.losses.term import Needs, Pair
 
 
 @dataclass(frozen=True)
@@ -44,15 +42,14 @@ class Sensitivity:
     """Share of the real tokens that are a text's first."""
 
 
-class SensitivityMseTerm(Term):
+class SensitivityMseTerm(StatesTerm):
     """Squared error of mapped hidden states, weighted by what the teacher's answer depends on."""
 
     needs = Needs(hidden=True, sensitivity=True)
 
     def __init__(self, config: SensitivityMse, objective: str, pair: Pair | None) -> None:
-        super().__init__()
+        super().__init__(config, objective, pair)
         assert pair is not None
-        self.states = MappedStates(config.kind, config.layer_map, pair)
         self._power = config.power
         for stack, layer_map in self.states.maps.items():
             for index in set(layer_map.values()):
@@ -66,20 +63,16 @@ class SensitivityMseTerm(Term):
                 weights = sensitivity_weights(found[stack][index], self._power)
                 self.get_buffer(_name(stack, index)).copy_(weights)
 
-    def forward(
-        self, student: Outputs, teacher: Outputs | None, targets: Targets
-    ) -> Sequence[Share]:
-        assert teacher is not None
-        shares: list[Share] = []
-        for stack, index, own, taught in self.states.pairs(student, teacher):
-            first, rest = self.get_buffer(_name(stack, index)).to(own.dtype)
-            mask = targets.masks[stack]
-            is_first = torch.zeros_like(mask)
-            is_first[:, 0] = 1
-            sums = squared_distance(own, taught, mask * is_first, first)
-            sums = sums + squared_distance(own, taught, mask * (1 - is_first), rest)
-            shares.append(Share(stack, sums / self.states.num_pairs))
-        return shares
+    def of_pair(
+        self, stack: str, index: int, own: Tensor, taught: Tensor, targets: Targets
+    ) -> Tensor:
+        first, rest = self.get_buffer(_name(stack, index)).to(own.dtype)
+        mask = targets.masks[stack]
+        is_first = torch.zeros_like(mask)
+        is_first[:, 0] = 1
+        sums = squared_distance(own, taught, mask * is_first, first)
+        sums = sums + squared_distance(own, taught, mask * (1 - is_first), rest)
+        return sums / self.states.num_pairs
 
 
 def sensitivity_weights(found: Sensitivity, power: float) -> Float[Tensor, "2 D"]:
