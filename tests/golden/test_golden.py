@@ -25,7 +25,16 @@ from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
 RECIPES = ("classifier", "language")
-NOT_REPEATABLE = ("seconds", "seconds_per_step", "per_s", "latency", "latency_ms", "machine", "sentence", "page_kib")
+NOT_REPEATABLE = (
+    "seconds",
+    "seconds_per_step",
+    "per_s",
+    "latency",
+    "latency_ms",
+    "machine",
+    "sentence",
+    "page_kib",
+)
 """What a clock measured, and the words about it."""
 DIGESTED = ("sites", "weights")
 """What the tensors say already."""
@@ -37,7 +46,9 @@ def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     flags = next((line.split(":")[1].split() for line in lines if line.startswith("flags")), [])
-    wide = " ".join(sorted(flag for flag in flags if flag.startswith(("avx512", "amx", "avx_vnni"))))
+    wide = " ".join(
+        sorted(flag for flag in flags if flag.startswith(("avx512", "amx", "avx_vnni")))
+    )
     return f"{platform.machine()}, {model}, {wide}, torch {torch.__version__}"
 
 
@@ -70,7 +81,9 @@ def _run(folder: Path, recipe: str) -> dict[str, Any]:
     done = tiny_recipe.attar("run", file, "--out", folder / "runs", env=one_thread, timeout=280)
     assert done.returncode == 0, done.stderr
     run = folder / "runs" / recipe
-    steps = sorted(place.parent for place in run.glob("*/result.json") if place.parent.name[0] != ".")
+    steps = sorted(
+        place.parent for place in run.glob("*/result.json") if place.parent.name[0] != "."
+    )
     return {step.name: _made(step) for step in steps}
 
 
