@@ -35,7 +35,7 @@ NOT_REPEATABLE = (
     "sentence",
     "page_kib",
 )
-"""What a clock measured, and the words about it."""
+"""What a clock measured, the words about it, and sizes of files that hold names."""
 DIGESTED = ("sites", "weights")
 """What the tensors say already."""
 SAME_FIGURE = 0.05

@@ -268,15 +268,17 @@ class _Finder:
         )
 
     def _check_complete(self, block: Block) -> None:
-        """Every parameter of the block must belong to a view (or to a table of relative
-        positions).
+        """Every parameter of the block must belong to a view (or to a table of relative positions,
+        or to a quantizer that `ports` put at a site while a model learns its ranges).
         """
         known = [view.module for view in (*block.linears, *block.norms)]
         covered = {id(p) for module in known for p in module.parameters()}
         strange = [
             name
             for name, parameter in block.module.named_parameters()
-            if id(parameter) not in covered and "relative_attention_bias" not in name
+            if id(parameter) not in covered
+            and "relative_attention_bias" not in name
+            and ".at_" not in name
         ]
         if strange:
             raise ModelError(
