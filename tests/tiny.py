@@ -90,12 +90,12 @@ def write_tiny_masked_lm(folder: Path, *, seed: int = 0) -> Path:
 
 
 FAMILIES = (
-    *("bert", "roberta", "xlm-roberta", "distilbert", "electra", "electra_narrow"),
-    *("bart", "t5", "t5_gated", "gpt2", "llama", "qwen2"),
+    *("bert", "roberta", "xlm-roberta", "distilbert", "electra", "electra_narrow", "mpnet"),
+    *("bart", "t5", "t5_gated", "gpt2", "llama", "qwen2", "qwen3", "gemma"),
 )
 """Every kind of architecture the anatomy knows; T5 comes with two kinds of feed-forward, ELECTRA
 also with embeddings narrower than its hidden states."""
-LLAMA_LIKE = ("llama", "qwen2")
+LLAMA_LIKE = ("llama", "qwen2", "qwen3", "gemma")
 """Decoders with gated feed-forwards and RMS norms, whose config says the size of a head."""
 GATED = ("t5_gated", *LLAMA_LIKE)
 WITHOUT_SHIFT = ("t5", "t5_gated", *LLAMA_LIKE)
@@ -133,12 +133,15 @@ def tiny_config(family: str, *, blocks: int = 2, **changes: Any) -> PretrainedCo
         ),
         "electra": (hf.ElectraConfig, {**encoder, "embedding_size": 32}),
         "electra_narrow": (hf.ElectraConfig, {**encoder, "embedding_size": 24}),
+        "mpnet": (hf.MPNetConfig, encoder),
         "bart": (hf.BartConfig, {**bart, **shift}),
         "t5": (hf.T5Config, {**t5, **shift, "feed_forward_proj": "relu"}),
         "t5_gated": (hf.T5Config, {**t5, **shift, "feed_forward_proj": "gated-gelu"}),
         "gpt2": (hf.GPT2Config, {"n_embd": 32, "n_layer": blocks, "n_head": 4, "n_positions": 40}),
         "llama": (hf.LlamaConfig, llama),
         "qwen2": (hf.Qwen2Config, llama),
+        "qwen3": (hf.Qwen3Config, {**llama, "head_dim": 8}),
+        "gemma": (hf.GemmaConfig, {**llama, "head_dim": 8}),
     }
     config_class, fields = rows[family]
     if changes.get("num_labels") == 2:
@@ -165,12 +168,17 @@ def tiny_model(
     import torch
     from transformers import AutoModel, AutoModelForSequenceClassification
 
+    from attar.models.load import buildable_attention, prepare_
+
     config = tiny_config(family, blocks=blocks, **changes)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         builder = AutoModel if bare else AutoModelForSequenceClassification
-        model = builder.from_config(config, attn_implementation=attention)
+        model_class = builder._model_mapping[type(config)]
+        built_with = buildable_attention(model_class, attention)
+        model = builder.from_config(config, attn_implementation=built_with)
+    prepare_(model, attention)
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)

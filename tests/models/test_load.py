@@ -57,7 +57,10 @@ def test_every_family_is_loaded_given_a_head_saved_and_loaded_again(
     assert again.task == TASK
     assert torch.equal(logits(again.model), logits(loaded.model))
     by_transformers = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
-    assert torch.equal(logits(by_transformers.eval()), logits(loaded.model))
+    near = 1e-6 if family == "mpnet" else 0.0  # whose attention is computed another way
+    torch.testing.assert_close(
+        logits(by_transformers.eval()), logits(loaded.model), rtol=near, atol=near
+    )
     assert by_transformers.config.id2label == {0: "a", 1: "b", 2: "c"}
 
 

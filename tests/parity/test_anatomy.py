@@ -15,7 +15,7 @@ import tiny
 from attar.errors import ModelError
 from attar.models.structure.anatomy import Anatomy, anatomy_of
 from attar.models.structure.families import FAMILIES
-from attar.models.structure.views import AttentionView, FfnView, LinearView
+from attar.models.structure.views import AttentionView, FfnView, LinearView, NormView
 
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
 """The same float32 sums in another order."""
@@ -27,6 +27,7 @@ class Seen:
     def __init__(self, model: Any) -> None:
         self.inputs: dict[str, Tensor] = {}
         self.kwargs: dict[str, dict[str, Any]] = {}
+        self.args: dict[str, tuple[Any, ...]] = {}
         self.outputs: dict[str, Any] = {}
         for name, module in model.named_modules():
             module.register_forward_hook(self._hook(name), with_kwargs=True)
@@ -39,7 +40,7 @@ class Seen:
                 self.inputs[name] = args[0]
             elif isinstance(kwargs.get("hidden_states"), Tensor):
                 self.inputs[name] = kwargs["hidden_states"]
-            self.kwargs[name] = kwargs
+            self.args[name], self.kwargs[name] = args, kwargs
             self.outputs[name] = output
 
         return hook
@@ -80,6 +81,8 @@ def recomputed(attention: AttentionView, seen: Seen) -> Tensor:
         return x.reshape(*x.shape[:2], heads, attention.head_size).transpose(1, 2)
 
     q, k, v = split(q, attention.heads), split(k, attention.kv_heads), split(v, attention.kv_heads)
+    if attention.q_norm is not None and attention.k_norm is not None:
+        q, k = normed(attention.q_norm, q), normed(attention.k_norm, k)
     kwargs = seen.kwargs[attention.fqn]
     if kwargs.get("position_embeddings") is not None:
         cos, sin = (table[:, None] for table in kwargs["position_embeddings"])
@@ -89,6 +92,8 @@ def recomputed(attention: AttentionView, seen: Seen) -> Tensor:
     scores = q @ k.transpose(2, 3) * attention.scaling
     if isinstance(seen.outputs[attention.fqn], tuple) and len(seen.outputs[attention.fqn]) == 3:
         scores = scores + seen.outputs[attention.fqn][1]  # T5 hands its position bias on
+    if len(seen.args[attention.fqn]) == 3:
+        scores = scores + seen.args[attention.fqn][2]  # MPNet's is its third argument
     queries, keys = scores.shape[-2:]
     if attention.is_causal:
         future = torch.ones(queries, keys, dtype=torch.bool).triu(1)
@@ -98,6 +103,14 @@ def recomputed(attention: AttentionView, seen: Seen) -> Tensor:
         scores = scores.masked_fill(padding[:, None, None], torch.finfo(scores.dtype).min)
     context = (scores.softmax(-1) @ v).transpose(1, 2)
     return attention.out(context.reshape(*context.shape[:2], -1))
+
+
+def normed(norm: NormView, x: Tensor) -> Tensor:
+    """γ x̂ + β, over the last axis."""
+    centred = x if norm.bias is None else x - x.mean(-1, keepdim=True)
+    variance = centred.square().mean(-1, keepdim=True)
+    scaled = centred * torch.rsqrt(variance + norm.epsilon) * norm.weight
+    return scaled if norm.bias is None else scaled + norm.bias
 
 
 def turned(x: Tensor) -> Tensor:
@@ -195,18 +208,16 @@ def test_every_norm_of_the_model_is_a_site(model: Any, anatomy: Anatomy) -> None
     norms = {
         name for name, module in model.named_modules() if type(module).__name__.endswith("Norm")
     }
-    assert {site.norm.fqn for site in anatomy.norm_sites} == norms
+    on_heads = {n.fqn for b in anatomy.blocks for a in b.attentions for n in a.head_norms}
+    assert {site.norm.fqn for site in anatomy.norm_sites} == norms - on_heads
     assert all(site.is_closed for site in anatomy.norm_sites)
 
 
 def test_norm_views_recompute_the_norm(anatomy: Anatomy, seen: Seen) -> None:
     for site in anatomy.norm_sites:
-        norm, x = site.norm, seen.inputs[site.norm.fqn]
-        centred = x if norm.bias is None else x - x.mean(-1, keepdim=True)
-        variance = centred.square().mean(-1, keepdim=True)
-        scaled = centred * torch.rsqrt(variance + norm.epsilon) * norm.weight
+        norm = site.norm
         with torch.no_grad():
-            ours = scaled if norm.bias is None else scaled + norm.bias
+            ours = normed(norm, seen.inputs[norm.fqn])
         torch.testing.assert_close(ours, seen.outputs[norm.fqn], **EXACT)
 
 
@@ -223,7 +234,7 @@ def test_scaling_moved_through_the_views_leaves_the_model_unchanged(model: Any) 
             if site.residual_consumers:
                 continue
             scale = torch.linspace(0.5, 2.0, site.norm.weight.numel(), dtype=torch.float64)
-            site.norm.weight.div_(scale)
+            site.norm.set_weight_(site.norm.weight / scale)
             if site.norm.bias is not None:
                 site.norm.bias.div_(scale)
             for consumer in site.consumers:

@@ -110,16 +110,18 @@ def load_model(
         tensors, notes = reconciled_head(tensors, files.config, task, folder)
     model_class = class_of(config, str(folder), task)
     require_memory(model_class, config, str(folder))
+    built_with = buildable_attention(model_class, attention)
     with quiet_transformers(), _own_randomness(seed, "new weights"), building(str(folder)):
         model, info = cast(Any, model_class).from_pretrained(
             None,
             config=config,
             state_dict=tensors,
             dtype=torch.float32,
-            attn_implementation=attention,
+            attn_implementation=built_with,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+    prepare_(model, attention)
     head_is_due = not new_head and (own_task or task is None or has_entry(folder / TASK_FILE))
     _check_fit(model, info, folder, head_is_due=head_is_due)
     return LoadedModel(model.eval(), folder, task, notes)
@@ -213,6 +215,19 @@ def _own_randomness(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
+def buildable_attention(model_class: Any, attention: Attention) -> Attention:
+    """What transformers lets a model be built with: some classes only know "eager"."""
+    return attention if model_class._supports_sdpa else "eager"
+
+
+def prepare_(model: PreTrainedModel, attention: Attention) -> None:
+    """Change a model that was just built, where its family's row asks for it."""
+    family = FAMILIES.get(model.config.model_type)
+    if family is not None and family.prepare_ is not None:
+        family.prepare_(model)
+        model.config._attn_implementation = attention
+
+
 def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in files.weights:
@@ -300,5 +315,10 @@ def _random_model(
     model_class: Any = class_of(config, "model.config", task)
     require_memory(model_class, config, "model.config")
     with _own_randomness(seed, "random model"), building("model.config"):
-        model = model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)
+        model = model_class._from_config(
+            config,
+            dtype=torch.float32,
+            attn_implementation=buildable_attention(model_class, attention),
+        )
+    prepare_(model, attention)
     return LoadedModel(model.eval(), folder, task)

@@ -97,17 +97,18 @@ def _shorten_(smaller: PreTrainedModel, stack: Stack, blocks: Sequence[int]) -> 
         for module in block.modules():
             if getattr(module, "layer_idx", None) is not None:
                 module.layer_idx = index
-    shared = stack.row.shared_bias
-    if shared is not None and blocks[0] != 0:
+    owner, _, bias = (stack.shared_bias or "").rpartition(".")
+    inside = owner.removeprefix(f"{stack.blocks[0].fqn}.")
+    if stack.shared_bias is not None and inside != owner and blocks[0] != 0:
         _hand_over_bias_(
-            stack.blocks[0].module.get_submodule(shared), kept[0].get_submodule(shared)
+            stack.blocks[0].module.get_submodule(inside), kept[0].get_submodule(inside), bias
         )
     setattr(holder, name, nn.ModuleList(kept))
 
 
-def _hand_over_bias_(giver: Any, taker: Any) -> None:
+def _hand_over_bias_(giver: Any, taker: Any, name: str) -> None:
     """Give the new first block the table of relative positions that the dropped one owned."""
-    taker.relative_attention_bias = copy.deepcopy(giver.relative_attention_bias)
+    setattr(taker, name, copy.deepcopy(getattr(giver, name)))
     taker.has_relative_attention_bias = True
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers as hf
 from torch import nn
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 
 import tiny
 from attar.errors import ModelError
@@ -28,6 +29,7 @@ WITH_WORDS = {
     "t5": hf.T5ForConditionalGeneration,
     "gpt2": hf.GPT2LMHeadModel,
     "llama": hf.LlamaForCausalLM,
+    "gemma": hf.GemmaForCausalLM,
 }
 
 
@@ -70,9 +72,14 @@ def make_exact_(model: Any) -> None:
     def plain(norm: nn.Module) -> Any:
         return lambda x: norm.weight * x * x.pow(2).mean(-1, keepdim=True).rsqrt()
 
+    def offset(norm: nn.Module) -> Any:
+        return lambda x: (1 + norm.weight) * x * x.pow(2).mean(-1, keepdim=True).rsqrt()
+
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = 0.0
+        elif isinstance(module, GemmaRMSNorm):
+            module.eps, module.forward = 0.0, offset(module)
         elif hasattr(module, "variance_epsilon"):
             module.variance_epsilon = 0.0
             module.forward = plain(module)
@@ -128,7 +135,7 @@ def deaden_hidden_(model: Any, dead: list[int]) -> None:
         if not space.is_hidden:
             _zero_rows_(space.writer, [31 - i for i in dead])  # dimensions of its own
     for norm in [*parts.norms, *(space.norm for space in spaces if space.norm is not None)]:
-        norm.weight.fill_(float(norm.weight.mean()))
+        norm.set_weight_(torch.full_like(norm.weight, float(norm.weight.mean())))
         if norm.bias is not None:
             centre_(norm.bias)
 

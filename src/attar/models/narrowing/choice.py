@@ -77,7 +77,7 @@ def choose(parts: Parts, sizes: Sizes, importance: Importance) -> Kept:
 def _keep_stack(stack: Stack, sizes: StackSizes, importance: Importance, kept: Kept) -> None:
     hidden = kept.hidden
     shared: Tensor | None = None
-    if stack.row.shared_bias is not None:
+    if stack.shared_bias is not None:
         # one table of relative positions serves all blocks: they keep the same heads
         per_block = [importance.heads[block.attention.fqn] for block in stack.blocks]
         shared = torch.stack([heads / heads.sum().clamp(min=1e-300) for heads in per_block]).sum(0)
@@ -90,10 +90,9 @@ def _keep_stack(stack: Stack, sizes: StackSizes, importance: Importance, kept: K
             own = importance.heads[a.fqn]
             heads = _best_heads(a, own if a.is_cross or shared is None else shared, sizes)
             _keep_heads(a, heads, sizes, importance, kept)
-    if stack.row.shared_bias is not None and shared is not None:
-        first = stack.blocks[0]
-        name = f"{first.fqn}.{stack.row.shared_bias}.relative_attention_bias.weight"
-        kept.bias_heads[name] = _best_heads(first.attention, shared, sizes)
+    if stack.shared_bias is not None and shared is not None:
+        heads = _best_heads(stack.blocks[0].attention, shared, sizes)
+        kept.bias_heads[f"{stack.shared_bias}.weight"] = heads
 
 
 def _best_heads(a: AttentionView, importance: Tensor, sizes: StackSizes) -> Tensor:

@@ -15,6 +15,8 @@ Three constants hold on to a width and are put right.
     scores    are multiplied by 1/√K: where heads lose channels, queries are scaled so that what
               remains of q·k counts as before.
     logits    of T5 are divided by √D: the last norm takes that up.
+    embeddings of Gemma are multiplied by √D: the table takes that up, and the last norm where the
+              head shares the table.
 
 Keeping everything is the identity, bit for bit. Left out: a narrower hidden state by rotation
 (which norms with a scale of their own do not allow), and different widths in different blocks
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -65,6 +68,7 @@ def narrowed(
         if sizes.hidden < parts.hidden_size:
             _rescale_norms_(parts, smaller, kept.hidden, seen)
             _rescale_logits_(parts, smaller, sizes.hidden)
+            _rescale_embeddings_(parts, smaller, sizes.hidden)
     return smaller.eval()
 
 
@@ -77,6 +81,8 @@ def _built(parts: Parts, sizes: Sizes, kept: Kept) -> PreTrainedModel:
         smaller: PreTrainedModel = model_class._from_config(
             config, attn_implementation=model.config._attn_implementation
         )
+    if parts.family.prepare_ is not None:
+        parts.family.prepare_(smaller)
     smaller = smaller.to(model.dtype)  # pyright: ignore[reportArgumentType]
     cuts = dict(_tensor_cuts(parts, kept))
     state = {
@@ -189,8 +195,8 @@ def _rescale_norms_(
         return
     extra = [space.norm for space in parts.spaces if space.norm is not None and space.is_hidden]
     ratios = spread_ratios(parts, [*parts.norms, *extra], hidden, batches)
-    for name, ratio in ratios.items():
-        NormView(name, smaller.get_submodule(name)).weight.mul_(ratio)
+    for norm in (*parts.norms, *extra):
+        _scale_norm_(smaller, norm, ratios[norm.fqn])
 
 
 def _rescale_logits_(parts: Parts, smaller: PreTrainedModel, hidden: int) -> None:
@@ -200,5 +206,23 @@ def _rescale_logits_(parts: Parts, smaller: PreTrainedModel, hidden: int) -> Non
         return
     final = parts.anatomy.stacks[-1].final_norm
     assert final is not None
-    norm = NormView(final.fqn, smaller.get_submodule(final.fqn))
-    norm.weight.mul_((hidden / parts.hidden_size) ** 0.5)
+    _scale_norm_(smaller, final, (hidden / parts.hidden_size) ** 0.5)
+
+
+def _rescale_embeddings_(parts: Parts, smaller: PreTrainedModel, hidden: int) -> None:
+    if not parts.family.scales_embeddings(parts.model.config):
+        return
+    wide, narrow = torch.tensor([parts.hidden_size, hidden]).sqrt().tolist()
+    factor = wide / narrow  # of float32 roots, by which transformers multiplies
+    words: Any = smaller.get_input_embeddings()
+    words.weight.mul_(factor)
+    output: Any = smaller.get_output_embeddings()
+    final = parts.anatomy.stacks[-1].final_norm
+    if output is not None and output.weight is words.weight and final is not None:
+        _scale_norm_(smaller, final, 1 / factor)
+
+
+def _scale_norm_(smaller: PreTrainedModel, norm: NormView, factor: float) -> None:
+    """γ ← factor · γ, in the narrower model."""
+    own = replace(norm, module=smaller.get_submodule(norm.fqn))
+    own.set_weight_(own.weight * factor)

@@ -63,6 +63,7 @@ def parts_of(model: PreTrainedModel) -> Parts:
     spaces = tuple(_spaces(model, family))
     read = {reader.fqn for space in spaces for reader in space.readers}
     direct = {view.fqn: view for view in _head_maps(model, family) if view.fqn not in read}
+    biases = {stack.shared_bias for stack in anatomy.stacks}
     inside = tuple(block.fqn + "." for block in anatomy.blocks)
     hidden = anatomy.blocks[0].attention.q.in_features
     tables = tuple(
@@ -71,6 +72,7 @@ def parts_of(model: PreTrainedModel) -> Parts:
         if isinstance(module, nn.Embedding)
         and module.embedding_dim == hidden
         and not name.startswith(inside)
+        and name not in biases
     )
     norms = {site.norm.fqn: site.norm for site in anatomy.norm_sites if site.num_channels == hidden}
     widening = tuple(s.embedding_map for s in anatomy.stacks if s.embedding_map is not None)

@@ -54,11 +54,11 @@ def wanted_sizes(parts: Parts, reference: ChangedModel) -> Sizes:
     """
     has = sizes_of(parts)
     hidden = _at_most("hidden_size", reference.hidden_size, has.hidden, "the model")
-    field = parts.family.scales_embeddings
-    if field is not None and hidden != has.hidden and getattr(parts.model.config, field, False):
+    is_scaled = parts.family.scales_embeddings(parts.model.config)
+    if is_scaled and hidden != has.hidden and parts.anatomy.stacks[-1].final_norm is None:
         raise ModelError(
-            f"hidden_size {hidden}: this model multiplies its embeddings by √{has.hidden} ({field} "
-            "= true), and a narrower one would by another number; narrow intermediate_size only"
+            f"hidden_size {hidden}: this model multiplies its embeddings by √{has.hidden}, and a "
+            "narrower one would by another number; narrow intermediate_size only"
         )
     stacks: dict[str, StackSizes] = {}
     for stack in parts.anatomy.stacks:

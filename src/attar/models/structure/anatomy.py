@@ -80,6 +80,8 @@ class Stack:
     embedding_map: LinearView | None
     """From the embeddings' width to the hidden size; None: they are as wide."""
     final_norm: NormView | None
+    shared_bias: str | None
+    """Name of the table of relative positions that all blocks use."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +186,8 @@ class _Finder:
         self.module(fqn)
         return fqn
 
-    def norm(self, fqn: str) -> NormView:
-        return NormView(fqn, self.module(fqn))
+    def norm(self, row: StackRow, fqn: str) -> NormView:
+        return NormView(fqn, self.module(fqn), row.norm_offset)
 
     def adder(self, block: str, row: AttentionRow | FfnRow) -> str | None:
         if row.adder is None:
@@ -211,23 +213,23 @@ class _Finder:
             blocks_fqn=blocks_fqn,
             blocks=blocks,
             tables=tuple(self.table(self.fqn(name)) for name in row.tables),
-            embedding_norm=self.norm(self.fqn(row.embedding_norm)) if row.embedding_norm else None,
+            embedding_norm=self.norm_of_stack(row, row.embedding_norm),
             embedding_map=self.linear("", wider) if self.has(wider) else None,
-            final_norm=self.norm(self.fqn(row.final_norm)) if row.final_norm else None,
+            final_norm=self.norm_of_stack(row, row.final_norm),
+            shared_bias=self.table(self.fqn(row.shared_bias)) if row.shared_bias else None,
         )
+
+    def norm_of_stack(self, row: StackRow, name: str | None) -> NormView | None:
+        return None if name is None else self.norm(row, self.fqn(name))
 
     def block(self, row: StackRow, fqn: str, index: int) -> Block:
         heads = getattr(self.model.config, row.heads)
-        attention = self.attention(fqn, row.attention, heads, row.is_causal, is_cross=False)
-        cross = (
-            self.attention(fqn, row.cross, heads, is_causal=False, is_cross=True)
-            if row.cross
-            else None
-        )
+        attention = self.attention(fqn, row, row.attention, heads)
+        cross = self.attention(fqn, row, row.cross, heads) if row.cross else None
         kinds = [ffn for ffn in row.ffns if self.has(f"{fqn}.{ffn.up}")]
         ffn_row = kinds[0] if kinds else row.ffns[0]
         rows = (row.attention, *((row.cross,) if row.cross else ()), ffn_row)
-        norms = tuple(self.norm(f"{fqn}.{sublayer.norm}") for sublayer in rows)
+        norms = tuple(self.norm(row, f"{fqn}.{sublayer.norm}") for sublayer in rows)
         adders = tuple(self.adder(fqn, sublayer) for sublayer in rows)
         module = self.module(fqn)
         ffn = self.ffn(fqn, ffn_row)
@@ -236,8 +238,9 @@ class _Finder:
         return block
 
     def attention(
-        self, block: str, row: AttentionRow, heads: int, is_causal: bool, is_cross: bool
+        self, block: str, stack: StackRow, row: AttentionRow, heads: int
     ) -> AttentionView:
+        is_cross = row is stack.cross
         core = self.module(f"{block}.{row.core}")
         q, k, v, out = (self.linear(block, name) for name in (row.q, row.k, row.v, row.out))
         head_size = q.out_features // heads
@@ -251,9 +254,11 @@ class _Finder:
             heads=heads,
             kv_heads=k.out_features // head_size,
             head_size=head_size,
-            scaling=float(core.scaling),
+            scaling=float(getattr(core, "scaling", head_size**-0.5)),
             is_cross=is_cross,
-            is_causal=is_causal,
+            is_causal=stack.is_causal and not is_cross,
+            q_norm=self.norm(stack, f"{block}.{row.q_norm}") if row.q_norm else None,
+            k_norm=self.norm(stack, f"{block}.{row.k_norm}") if row.k_norm else None,
         )
 
     def ffn(self, block: str, row: FfnRow) -> FfnView:
@@ -271,7 +276,8 @@ class _Finder:
         """Every parameter of the block must belong to a view (or to a table of relative positions,
         or to a quantizer that `ports` put at a site while a model learns its ranges).
         """
-        known = [view.module for view in (*block.linears, *block.norms)]
+        head_norms = [norm for a in block.attentions for norm in a.head_norms]
+        known = [view.module for view in (*block.linears, *block.norms, *head_norms)]
         covered = {id(p) for module in known for p in module.parameters()}
         strange = [
             name

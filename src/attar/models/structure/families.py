@@ -29,6 +29,10 @@ class AttentionRow:
     norm: str
     adder: str | None = None
     """Module whose second argument is the shortcut; None: the block itself adds, before `norm`."""
+    q_norm: str | None = None
+    """Norm over each head's queries, before rotary positions; it has no readers among the maps."""
+    k_norm: str | None = None
+    """As `q_norm`, of keys."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,9 @@ class StackRow:
     head_size: str | None = None
     """Field of the config; None: always hidden_size / heads."""
     shared_bias: str | None = None
-    """The attention of block 0 whose relative position table all blocks of the stack use."""
+    """Table of relative positions that all blocks of the stack use."""
+    norm_offset: float = 0.0
+    """What norms multiply by beyond their weight: 1 where that is 1 + weight."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,14 @@ class Family:
     heads: tuple[str, ...]
     """First maps of every head the family can have, relative to the base model or to the whole."""
     head_spaces: tuple[HeadSpace, ...] = ()
-    scales_embeddings: str | None = None
-    """Field of the config, where embeddings can be multiplied by √hidden_size."""
+    scales_embeddings: Callable[[Any], bool] = lambda config: False
+    """Whether a model of this config multiplies its embeddings by √hidden_size."""
     scales_logits: str | None = None
     """Field of the config, where a language head can divide its input by √hidden_size."""
     max_tokens: Callable[[Any], int | None] = lambda config: None
     """Longest input, where positions are a learned table; None: no hard limit."""
+    prepare_: Callable[[Any], None] | None = None
+    """Changes a model that was just built, where transformers' own code lacks what views need."""
 
 
 def _qkv(
@@ -150,6 +158,17 @@ _DISTILBERT_STACK = StackRow(
 )
 
 
+_MPNET_STACK = StackRow(
+    name="encoder",
+    blocks="encoder.layer",
+    attention=_qkv(*("attention.attn", "q", "k", "v"), "attention.attn.o", "attention.LayerNorm"),
+    ffns=_BERT_STACK.ffns,
+    tables=_DISTILBERT_STACK.tables,
+    embedding_norm="embeddings.LayerNorm",
+    shared_bias="encoder.relative_attention_bias",
+)
+
+
 def _bart_stack(name: str, cross: AttentionRow | None) -> StackRow:
     names = ("q_proj", "k_proj", "v_proj")
     return StackRow(
@@ -188,7 +207,7 @@ def _t5_stack(name: str, ffn_layer: int, cross: AttentionRow | None) -> StackRow
         is_causal=name == "decoder",
         heads="num_heads",
         num_blocks="num_layers" if name == "encoder" else "num_decoder_layers",
-        shared_bias="layer.0.SelfAttention",
+        shared_bias=f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias",
         intermediate="d_ff",
         head_size="d_kv",
     )
@@ -234,6 +253,11 @@ _LLAMA_STACK = StackRow(
     head_size="head_dim",
 )
 
+_QWEN3_STACK = replace(
+    _LLAMA_STACK,
+    attention=replace(_LLAMA_STACK.attention, q_norm="self_attn.q_norm", k_norm="self_attn.k_norm"),
+)
+
 _CLASSIFICATION_HEAD = HeadSpace("classification_head.dense", ("classification_head.out_proj",))
 
 _BART_CROSS = _qkv(
@@ -253,6 +277,19 @@ _ROBERTA = Family(
     # positions are counted from padding_idx + 1
     max_tokens=lambda config: config.max_position_embeddings - config.pad_token_id - 1,
 )
+
+
+def _with_attention_function_(model: Any) -> None:
+    from attar.models.families.mpnet import use_attention_function_  # loads torch
+
+    use_attention_function_(model)
+
+
+def _with_precise_norms_(model: Any) -> None:
+    from attar.models.families.gemma import use_precise_norms_  # loads torch
+
+    use_precise_norms_(model)
+
 
 FAMILIES = {
     "bert": Family(
@@ -299,11 +336,19 @@ FAMILIES = {
         ),
         max_tokens=lambda config: config.max_position_embeddings,
     ),
+    "mpnet": Family(
+        stacks=(_MPNET_STACK,),
+        heads=_ROBERTA.heads,
+        head_spaces=_ROBERTA.head_spaces,
+        # positions are counted from 2, whatever the padding token is
+        max_tokens=lambda config: config.max_position_embeddings - 2,
+        prepare_=_with_attention_function_,
+    ),
     "bart": Family(
         stacks=(_bart_stack("encoder", None), _bart_stack("decoder", _BART_CROSS)),
         heads=("classification_head.dense", "lm_head"),
         head_spaces=(_CLASSIFICATION_HEAD,),
-        scales_embeddings="scale_embedding",
+        scales_embeddings=lambda config: config.scale_embedding,
         max_tokens=lambda config: config.max_position_embeddings,
     ),
     "t5": Family(
@@ -322,6 +367,13 @@ FAMILIES = {
     ),
     "llama": Family(stacks=(_LLAMA_STACK,), heads=("score", "lm_head")),
     "qwen2": Family(stacks=(_LLAMA_STACK,), heads=("score", "lm_head")),
+    "qwen3": Family(stacks=(_QWEN3_STACK,), heads=("score", "lm_head")),
+    "gemma": Family(
+        stacks=(replace(_LLAMA_STACK, norm_offset=1.0),),
+        heads=("score", "lm_head"),
+        scales_embeddings=lambda config: True,
+        prepare_=_with_precise_norms_,
+    ),
 }
 """model_type of the config → row."""
 

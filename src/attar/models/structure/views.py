@@ -6,7 +6,8 @@ is undone here, once, and writing into the view writes into the model.
 
     ffn(x)       = down(act(up(x)))  or, gated,  down(act(gate(x)) · up(x))
     attention(x) = out(softmax(q(x) k(m)ᵀ · scaling + bias + mask) v(m))
-                   where m is x itself, or the encoder's output in a cross-attention
+                   where m is x itself, or the encoder's output in a cross-attention, and each
+                   head's q and k can pass a norm
 
 Letters: B batch · T tokens · O / I out and in features · D hidden · H heads · K head size.
 """
@@ -118,6 +119,14 @@ class AttentionView:
     is_cross: bool
     """Keys and values come from the encoder's output."""
     is_causal: bool
+    q_norm: NormView | None = None
+    """Over each head's queries, (K,)."""
+    k_norm: NormView | None = None
+
+    @property
+    def head_norms(self) -> tuple[NormView, ...]:
+        """Norms on heads. Their readers are scores, so nothing can be moved across them."""
+        return tuple(norm for norm in (self.q_norm, self.k_norm) if norm is not None)
 
     @property
     def inputs(self) -> tuple[LinearView, ...]:
@@ -133,12 +142,19 @@ class NormView:
 
     fqn: str
     module: nn.Module
+    offset: float = 0.0
+    """γ less the model's parameter: 1 where a norm multiplies by 1 + its parameter."""
 
     @property
     def weight(self) -> Tensor:
-        """γ, (D,), the model's parameter."""
+        """γ, (D,). Write it with `set_weight_`."""
         stored: Any = self.module.weight
-        return stored
+        return stored + self.offset if self.offset else stored
+
+    def set_weight_(self, weight: Tensor) -> None:
+        """Make γ another one, in the model."""
+        stored: Any = self.module.weight
+        stored.copy_(weight - self.offset if self.offset else weight)
 
     @property
     def bias(self) -> Tensor | None:

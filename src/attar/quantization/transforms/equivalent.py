@@ -121,7 +121,7 @@ def apply_(model: PreTrainedModel, site: TransformSite, transform: EquivalentTra
                 consumer.bias.copy_(consumer.bias.to(torch.float64) + weight @ shift)
             consumer.weight.copy_(weight * scale)
         if isinstance(site, NormSite):
-            site.norm.weight.copy_(site.norm.weight.to(torch.float64) / scale)
+            site.norm.set_weight_(site.norm.weight.to(torch.float64) / scale)
             if site.norm.bias is not None:
                 site.norm.bias.copy_((site.norm.bias.to(torch.float64) - shift) / scale)
         else:
