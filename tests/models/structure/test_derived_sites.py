@@ -17,7 +17,7 @@ from attar.models.structure.ports import inserted, use_attar_attention_
 from attar.models.structure.site_kinds import SITE_KINDS
 from attar.models.structure.sites import sites_of
 
-WRITERS = ("bart", "t5", "t5_gated", "gpt2", "llama", "qwen2")
+WRITERS = ("bart", "t5", "t5_gated", "gpt2", *tiny.LLAMA_LIKE)
 """Families with a language head."""
 
 

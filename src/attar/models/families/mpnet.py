@@ -35,7 +35,7 @@ class Attention(MPNetSelfAttention):
         position_bias: Tensor | None = None,
         output_attentions: bool = False,
         **_: Any,
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Any, Any] | tuple[Any]:
         batch, tokens, _width = hidden_states.shape
         heads = (batch, tokens, -1, self.attention_head_size)
         q, k, v = (m(hidden_states).view(heads).transpose(1, 2) for m in (self.q, self.k, self.v))

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from attar.models.structure.anatomy import Anatomy, anatomy_of, family_of
-from attar.models.structure.families import Family
+from attar.models.structure.rows import Family
 from attar.models.structure.views import LinearView, NormView
 
 

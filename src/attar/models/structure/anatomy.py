@@ -19,14 +19,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.structure.families import (
-    FAMILIES,
-    AttentionRow,
-    Family,
-    FfnRow,
-    StackRow,
-    unsupported,
-)
+from attar.models.structure.families import FAMILIES, unsupported
+from attar.models.structure.rows import AttentionRow, Family, FfnRow, StackRow
 from attar.models.structure.views import (
     AttentionView,
     FfnView,
