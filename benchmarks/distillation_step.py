@@ -36,9 +36,9 @@ from attar.losses.total import TotalLoss, needs_of
 from attar.models.load import LoadedModel, load_model, save_model
 from attar.models.sources.demo import demo_folder
 from attar.models.surgery import keep_blocks
-from attar.models.task import Task
 from attar.progress import Progress
 from attar.step import StepContext
+from attar.tasks.task import Task
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 from attar.training.forward import shape_of

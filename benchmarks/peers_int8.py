@@ -43,7 +43,8 @@ from attar.models.deployed.cpu import needs_unsigned_weights
 from attar.models.deployed.runtime_onnx import OnnxRuntime
 from attar.models.deployed.runtime_openvino import OpenVinoRuntime, the_core
 from attar.models.deployed.runtimes import MODEL_FILES, model_size_mib
-from attar.models.task import Task, find_model_folder
+from attar.models.foreign import task_of
+from attar.models.sources.references import find_model_folder
 from attar.progress import Progress
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import QuantizeStep
@@ -82,7 +83,7 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace, scratch: Path) -> None:
         self.folder = find_model_folder(arguments.model)
-        self.task = Task.read(self.folder)
+        self.task = task_of(self.folder)
         self.scratch, self.arguments = scratch, arguments
         self.data = GlueData(task=arguments.task, path=str(arguments.data.resolve()))
         loaded = load_data(self.data, Path.cwd(), name="data", seed=0)

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file, save_file
 
 import tiny
 from attar.data.config import FilesData
-from attar.models.task import Task
 from attar.progress import Progress
 from attar.step import StepContext
+from attar.tasks.task import Task
 
 COLOURS = ("red", "green", "blue")
 LOUDER = 10

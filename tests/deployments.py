@@ -13,10 +13,10 @@ from pydantic import TypeAdapter
 import tiny
 from attar.data.config import FilesData
 from attar.export.config import ExportStep, Parity
-from attar.models.task import Task
 from attar.progress import Progress
 from attar.quantization.config import QuantizeStep
 from attar.step import StepContext
+from attar.tasks.task import Task
 
 LABELS = ("bad", "good")
 MAX_LENGTH = 48

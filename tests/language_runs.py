@@ -69,7 +69,7 @@ def write_random(folder: Path, family: str, **task: Any) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    from attar.models.task import Task
+    from attar.tasks.task import Task
 
     ids = {"vocab_size": write_tokenizer(folder), "pad_token_id": 0, "eos_token_id": 3}
     start = {"decoder_start_token_id": 0} if family in ("t5", "bart") else {"bos_token_id": 2}

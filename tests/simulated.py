@@ -44,7 +44,7 @@ def write_float_model(folder: Path, family: str = "bert", **changes: Any) -> Pat
     import json
 
     from attar.models.load import input_names_of
-    from attar.models.task import Task
+    from attar.tasks.task import Task
 
     tiny.write_tokenizer(folder)
     vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]

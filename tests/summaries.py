@@ -81,7 +81,7 @@ def tiny_bart(vocab_size: int, *, hidden: int = 48, seed: int = 0) -> Any:
 
 def generation_task() -> Any:
     """The task of the tiny summariser: two beams, at most six new tokens."""
-    from attar.models.task import Generation, Task
+    from attar.tasks.task import Generation, Task
 
     return Task(
         objective="text_to_text",

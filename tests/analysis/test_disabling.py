@@ -22,9 +22,9 @@ from attar.analysis.studies.disabling import choose, stream_means
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, NonFiniteError, UsageError
 from attar.models.structure.residual import disabled
-from attar.models.task import Task
 from attar.progress import Progress
 from attar.step import StepContext
+from attar.tasks.task import Task
 from studied import Studied, context_below, layer_norms, run_study
 
 PLANTED = (7, 19)

@@ -112,7 +112,7 @@ def test_own_files_have_a_target_column(tmp_path: Path) -> None:
 
 
 def test_classes_and_texts_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="text_to_text has targets"):
+    with pytest.raises(ValueError, match="2 classes, but text_to_text has none"):
         FilesData(path=".", objective="text_to_text", label_names=("a", "b"))
 
 

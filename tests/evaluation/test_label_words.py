@@ -18,9 +18,9 @@ import tiny
 from attar.data.config import FilesData
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.run import evaluate
-from attar.models.task import Task
 from attar.progress import Progress
 from attar.step import StepContext
+from attar.tasks.task import Task
 
 WORDS = ("good film", "the", "movie")
 NAMES = ("input_ids", "attention_mask")

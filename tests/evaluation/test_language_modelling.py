@@ -20,10 +20,10 @@ from attar.evaluation.compare import sentence
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.language_modelling import check_window, foresee, read_stream, windows
 from attar.evaluation.run import evaluate
-from attar.models.task import Task
 from attar.numerics.statistics import Difference
 from attar.progress import Progress
 from attar.step import StepContext
+from attar.tasks.task import Task
 from language_runs import TEXT, write_running_text, write_tokenizer
 
 CONTEXT = 9

@@ -14,7 +14,7 @@ from attar.artifacts import sha256_of
 from attar.errors import ResourceError
 from attar.evaluation.memory import measure_memory
 from attar.models.deployed.runtimes import ONNX_FILE, Deployment, Flops
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 TEXTS = [("open the file",), ("sort a list",)]
 ASK = {"tokens": 16, "batch_sizes": (1, 2), "threads": 1}

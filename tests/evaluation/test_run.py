@@ -23,8 +23,8 @@ from attar.errors import NonFiniteError, StoppedError
 from attar.evaluation.config import EvaluateStep, Speed
 from attar.evaluation.memory import PeakMemory, measure_memory
 from attar.evaluation.run import evaluate
-from attar.models.task import Task
 from attar.progress import Progress
+from attar.tasks.task import Task
 
 QUICK = Speed(tokens=16, rounds=3, calls=1, threads=1)
 BATCHED = 1e-4

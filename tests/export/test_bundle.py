@@ -12,7 +12,7 @@ from attar.errors import ArtifactError
 from attar.export.bundle import flops_formula, write_bundle
 from attar.export.deployed import Deployed
 from attar.models.cost import cost_from_config
-from attar.models.task import Task
+from attar.tasks.task import Task
 from deployments import Deployments
 
 TASK = Task(objective="regression", max_length=8, input_names=("input_ids",))

@@ -23,7 +23,7 @@ from attar.export.shortcuts import factor_behind_sum_
 from attar.models.load import load_model
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import load_simulated
-from attar.models.task import Task
+from attar.tasks.task import Task
 from deployments import Deployments
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

@@ -19,8 +19,8 @@ from attar.export.parity import (
     measure_parity,
 )
 from attar.models.deployed.runtimes import open_runtime
-from attar.models.task import Task
 from attar.scoring.forms import open_form
+from attar.tasks.task import Task
 from deployments import Deployments
 
 TEXTS = [("a good movie",), ("bad",), ("how do i open a socket and close it",), ("the list",)] * 5

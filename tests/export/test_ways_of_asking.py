@@ -15,7 +15,7 @@ import pytest
 from attar.artifacts import read_json, sha256_of, write_json
 from attar.errors import UsageError
 from attar.export.deployed import Deployed
-from attar.models.task import Task
+from attar.tasks.task import Task
 from deployments import Deployments
 from tiny_recipe import attar
 

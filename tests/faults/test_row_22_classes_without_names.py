@@ -14,7 +14,7 @@ from attar.data.config import FilesData, GlueData
 from attar.data.load import load_data
 from attar.errors import ModelError
 from attar.evaluation.glue import output_columns
-from attar.models.task import Task
+from attar.models.foreign import task_of
 from training_runs import prepare, read_history, run_training
 
 NAMES = ("good", "bad")
@@ -75,7 +75,7 @@ def test_a_student_goes_on_from_such_a_head_only_where_the_order_is_given(tmp_pa
 
 def columns(folder: Path, data: Any, recipe_folder: Path) -> list[int]:
     found = load_data(data, recipe_folder)
-    return output_columns("m", Task.read(folder), found, lambda _: None).tolist()
+    return output_columns("m", task_of(folder), found, lambda _: None).tolist()
 
 
 def test_a_model_without_names_is_judged_only_where_the_order_is_given(tmp_path: Path) -> None:

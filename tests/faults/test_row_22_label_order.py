@@ -11,7 +11,7 @@ import classifiers
 from attar.errors import ModelError
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.run import evaluate
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 
 def step(*models: str) -> EvaluateStep:

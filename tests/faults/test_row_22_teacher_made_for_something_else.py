@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from attar.errors import ModelError
-from attar.models.task import Task
+from attar.tasks.task import Task
 from caching import name_classes, prepare
 from language_runs import model_config
 from training_runs import read_history, run_training

@@ -25,7 +25,7 @@ from attar.export.config import Parity
 from attar.export.deployed import Deployed, Prediction
 from attar.export.lineage import base_model_of, lineage_of
 from attar.export.run import export
-from attar.models.task import Task
+from attar.models.foreign import task_of
 from attar.progress import Progress
 from attar.recipe.outcome.status import Status, StepStatus
 from deployments import Deployments
@@ -157,7 +157,7 @@ def test_answers_on_a_terminal_are_one_inert_line_each(
 
 
 def test_the_snippet_prints_inert_labels(hostile: Path) -> None:
-    task = Task.read(hostile)
+    task = task_of(hostile)
     for form in ("onnxruntime", "safetensors"):
         write_snippet(hostile, form, task)
         text = (hostile / "predict.py").read_text()

@@ -23,7 +23,7 @@ from attar.artifacts import sha256_of
 from attar.errors import ArtifactError, AttarError, ModelError, ResourceError
 from attar.models.deployed.runtimes import DEPLOY_FILE
 from attar.models.load import load_model
-from attar.models.task import Task
+from attar.tasks.task import Task
 from deployments import Deployments
 
 

@@ -10,7 +10,7 @@ import pytest
 import deployments as made
 import tiny
 from attar.errors import ModelError
-from attar.models.task import Task
+from attar.models.foreign import task_of
 from attar.scoring.forms import open_form
 
 NAMES = {0: "bad", 1: "good"}
@@ -27,7 +27,7 @@ def save(folder: Path, **changes: object) -> Path:
 
 
 def test_its_config_says_what_it_is_for(tmp_path: Path) -> None:
-    task = Task.read(save(tmp_path, id2label=NAMES))
+    task = task_of(save(tmp_path, id2label=NAMES))
     assert (task.objective, task.label_names, task.metrics) == (
         "classification",
         ("bad", "good"),
@@ -41,7 +41,7 @@ def test_one_label_is_a_score_and_the_tokenizer_limits_the_length(tmp_path: Path
     save(tmp_path, num_labels=1)
     file = tmp_path / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": 24}))
-    task = Task.read(tmp_path)
+    task = task_of(tmp_path)
     assert (task.objective, task.max_length) == ("regression", 24)
 
 
@@ -52,7 +52,7 @@ def test_a_tokenizer_without_a_limit_lets_a_text_fill_the_positions(
     save(tmp_path, max_position_embeddings=1024)
     file = tmp_path / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": said}))
-    assert Task.read(tmp_path).max_length == 1024
+    assert task_of(tmp_path).max_length == 1024
 
 
 @pytest.mark.parametrize(("said", "read"), [(1000, 1000), (1024, 1024), (4096, 1024)])
@@ -62,13 +62,13 @@ def test_the_tokenizer_limits_the_length_up_to_the_positions(
     save(tmp_path, max_position_embeddings=1024)
     file = tmp_path / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": said}))
-    assert Task.read(tmp_path).max_length == read
+    assert task_of(tmp_path).max_length == read
 
 
 def test_several_labels_at_once_are_refused(tmp_path: Path) -> None:
     save(tmp_path, id2label=NAMES, problem_type="multi_label_classification")
     with pytest.raises(ModelError, match="several labels at once"):
-        Task.read(tmp_path)
+        task_of(tmp_path)
 
 
 def test_it_quantizes_answers_and_exports(tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_it_quantizes_answers_and_exports(tmp_path: Path) -> None:
     form = open_form(folder)
     assert (form.form, form.task.label_names) == ("float", ("bad", "good"))
     int8 = made.quantized(tmp_path, folder)
-    assert Task.read(int8 / "model") == form.task
+    assert task_of(int8 / "model") == form.task
     for name, source in (("of_int8", int8), ("of_float", folder)):
         deployed, metrics = made.exported(tmp_path, name, source, "openvino")
         # its config does not say how many texts it reads; the data of the export does
-        assert Task.read(deployed) == form.task.model_copy(update={"num_texts": 1})
+        assert task_of(deployed) == form.task.model_copy(update={"num_texts": 1})
         assert metrics["num_params"] == form.num_params

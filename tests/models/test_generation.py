@@ -11,10 +11,11 @@ import torch
 import summaries
 import tiny
 from attar.errors import ModelError
+from attar.models.foreign import task_of
 from attar.models.generation import generate
 from attar.models.load import load_model
-from attar.models.task import Generation, Task
 from attar.scoring.forms import open_form
+from attar.tasks.task import Generation, Task
 
 
 def hub_folder(folder: Path, **generation: object) -> Path:
@@ -29,7 +30,7 @@ def test_a_foreign_summariser_says_how_it_chooses_its_words(tmp_path: Path) -> N
     folder = hub_folder(
         tmp_path, num_beams=4, max_length=20, min_length=5, no_repeat_ngram_size=3, top_k=50
     )
-    task = Task.read(folder)
+    task = task_of(folder)
     assert task.objective == "text_to_text"
     assert task.max_length == 32  # its positions
     assert task.generation == Generation(
@@ -43,13 +44,13 @@ def test_a_foreign_summariser_says_how_it_chooses_its_words(tmp_path: Path) -> N
 def test_a_task_of_texts_survives_its_file(tmp_path: Path) -> None:
     task = summaries.generation_task()
     task.write(tmp_path)
-    assert Task.read(tmp_path) == task
+    assert task_of(tmp_path) == task
 
 
 def test_generation_belongs_to_texts_and_to_nothing_else() -> None:
     with pytest.raises(ValueError, match="text_to_text needs generation"):
         Task(objective="text_to_text", max_length=8, input_names=())
-    with pytest.raises(ValueError, match="belong to text_to_text, not to regression"):
+    with pytest.raises(ValueError, match="regression writes no text"):
         Task(objective="regression", max_length=8, input_names=(), generation=Generation())
     with pytest.raises(ValueError, match="min_new_tokens is 9, above max_new_tokens = 8"):
         Generation(min_new_tokens=9, max_new_tokens=8)

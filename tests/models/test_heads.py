@@ -11,8 +11,9 @@ import torch
 
 import tiny
 from attar.errors import ModelError
+from attar.models.foreign import task_of
 from attar.models.load import load_model, save_model
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 INPUTS = ("input_ids", "attention_mask")
 
@@ -94,7 +95,7 @@ def test_classes_without_names_match_classes_that_are_numbers(unnamed: Path) -> 
 
 def test_that_the_order_is_given_is_not_written(tmp_path: Path) -> None:
     task("a", "b").model_copy(update={"order_is_given": True}).write(tmp_path)
-    assert Task.read(tmp_path) == task("a", "b")
+    assert task_of(tmp_path) == task("a", "b")
 
 
 def test_a_head_that_labels_tokens_is_no_head_for_texts(tmp_path: Path, tiny_bert: Path) -> None:

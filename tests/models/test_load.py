@@ -19,7 +19,7 @@ import tiny
 from attar.errors import ModelError, ResourceError
 from attar.models.config import ChangedModel, FromConfig
 from attar.models.load import LoadedModel, build_model, input_names_of, load_model, save_model
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 TASK = Task(
     objective="classification",

@@ -14,7 +14,7 @@ from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError
 from attar.models.config import FromConfig
 from attar.models.load import LoadedModel, build_model, load_model, save_model
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 INPUTS = ("input_ids", "attention_mask")
 TASK = Task(

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.errors import NonFiniteError
+from attar.numerics.metric_names import LANGUAGE, LOWER_IS_BETTER, METRIC_NAMES
 from attar.numerics.metrics import (
-    LANGUAGE,
     LARGEST_EXPONENT,
-    LOWER_IS_BETTER,
     METRICS,
     METRICS_OF_COUNTS,
     constant_score,
@@ -190,6 +189,10 @@ def test_language_metrics_are_means_over_what_they_are_named_after() -> None:
         [1.5, math.exp(1.5), 3 / 4 / math.log(2)], rel=EXACT
     )
     assert set(LANGUAGE) == set(found) == LOWER_IS_BETTER - {"loss"}
+
+
+def test_every_named_metric_has_its_form_for_resamples() -> None:
+    assert set(METRICS_OF_COUNTS) == set(METRIC_NAMES)
 
 
 def test_no_correlation_lies_beyond_one() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from attar.errors import UsageError
-from attar.numerics.metrics import METRICS_OF_COUNTS, ROUGE
+from attar.numerics.metric_names import ROUGE
+from attar.numerics.metrics import METRICS_OF_COUNTS
 from attar.numerics.rouge import rouge_scores
 
 pytest.importorskip("rouge_score")

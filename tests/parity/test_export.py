@@ -23,8 +23,8 @@ from attar.models.load import build_model, save_model
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.site_kinds import SITE_KINDS
-from attar.models.task import Task
 from attar.scoring.forms import open_form
+from attar.tasks.task import Task
 from deployments import Deployments
 
 FORMATS = ("openvino", "onnxruntime")

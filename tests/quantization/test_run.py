@@ -15,9 +15,9 @@ from attar.data.tokenize import TextEncoder
 from attar.errors import DataError, ModelError, UsageError
 from attar.models.load import load_model
 from attar.models.simulated.quantized import load_simulated
-from attar.models.task import Task
 from attar.quantization.calibration.calibrate import calibrate, grids_of, to_tensors
 from attar.quantization.ranges.percentile import SHARES
+from attar.tasks.task import Task
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, StoppedError, UsageError
 from attar.models.config import ChangedModel
 from attar.models.load import build_model, input_names_of, load_model
-from attar.models.task import Task
 from attar.progress import Progress
+from attar.tasks.task import Task
 from attar.training.config import TrainStep
 from attar.training.job import evenly_spread
 from attar.training.limits import require_positions

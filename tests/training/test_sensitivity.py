@@ -21,7 +21,7 @@ import tiny
 from attar.errors import ModelError
 from attar.losses.targets import UNLABELLED, Targets
 from attar.losses.term import Needs
-from attar.models.task import Generation
+from attar.tasks.task import Generation
 from attar.training.forward import forward
 from attar.training.sensitivity import sensitivities_of
 from language_runs import write_random, write_tokenizer

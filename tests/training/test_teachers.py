@@ -12,7 +12,7 @@ import simulated
 from attar.errors import ModelError
 from attar.losses.term import Needs
 from attar.models.load import load_model
-from attar.models.task import Task
+from attar.tasks.task import Task
 from attar.training.teachers import Teacher, load_teacher
 from attar.training.teaching.live import load_live
 

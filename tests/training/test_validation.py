@@ -14,7 +14,6 @@ from attar.data.tables import Split
 from attar.data.tokenize import TextEncoder
 from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.numerics.metrics import matthews
-from attar.training.objectives.examples import metrics_for
 from attar.training.objectives.labelled import LabelledTexts
 
 TEXTS = tuple((f"a good film {'and great ' * (i % 5)} {chr(97 + i)}",) for i in range(23))
@@ -94,9 +93,3 @@ def test_an_interrupted_validation_gives_the_train_mode_back(loaded: LoadedModel
     with pytest.raises(KeyboardInterrupt):
         examples_for(loaded).validate(loaded.model.train(), ("accuracy",), 4, stop)
     assert loaded.model.training
-
-
-def test_the_data_s_metrics_win_over_the_default() -> None:
-    assert metrics_for("classification", ()) == ("accuracy",)
-    assert metrics_for("regression", ()) == ("pearson",)
-    assert metrics_for("classification", ("f1", "accuracy")) == ("f1", "accuracy")

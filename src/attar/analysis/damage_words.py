@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, isfinite
 
 from attar.numerics.damage import Damage
-from attar.numerics.metrics import LOWER_IS_BETTER
+from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.numerics.statistics import Difference
 
 

@@ -21,11 +21,11 @@ from attar.evaluation.glue import known_metrics, labelled_split, output_columns,
 from attar.evaluation.predictions import logits_over
 from attar.models.cost import flops, num_params
 from attar.models.load import LoadedModel
-from attar.models.task import Task
 from attar.numerics.metrics import METRICS
 from attar.scoring.forms import Form
 from attar.seeds import generator
 from attar.step import StepContext
+from attar.tasks.task import Task
 
 
 class MemoryForm(Form):

@@ -213,17 +213,17 @@ def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None
             "head, and this study measures its answers; fine-tune it with a train step first"
         )
     study = getattr(config, "study", "")
-    if loaded.task.label_words or loaded.task.objective == "causal_lm":
+    if loaded.task.label_words or loaded.task.kind.is_running:
         raise ModelError(
             f"study {study} judges the classes and numbers of a head, model {config.model!r} "
             f"{loaded.task.answers}; ask for study disabling, which judges it, or name a "
             'classifier (a train step with objective = "classification")'
         )
-    if loaded.task.objective == "text_to_text":
+    if loaded.task.kind.writes:
         raise ModelError(
-            f"study {study} judges classes and numbers, model {config.model!r} is made for "
-            "text_to_text; judge what it writes with a quantize and an evaluate step, or ask for a "
-            "study that needs no judge, such as site_cosine"
+            f"study {study} judges classes and numbers, model {config.model!r} "
+            f"{loaded.task.answers}; judge what it writes with a quantize and an evaluate step, or "
+            "ask for a study that needs no judge, such as site_cosine"
         )
 
 

@@ -7,6 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from attar.config import Config
+from attar.tasks.classification import CLASSIFICATION
+from attar.tasks.kind import Kind
+from attar.tasks.table import KINDS, Objective
 
 GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
 SummarizationTask = Literal["cnn_dailymail", "xsum"]
@@ -59,10 +62,8 @@ class FilesData(DataSettings):
     label: str = "label"
     """Column of integers, names, or (for regression) numbers."""
     target: str = "target"
-    """Column of the texts to be written; text_to_text only."""
-    objective: Literal["classification", "regression", "causal_lm", "text_to_text"] = (
-        "classification"
-    )
+    """Column of the texts to be written."""
+    objective: Objective = CLASSIFICATION.name
     """causal_lm: running text, of which every token is predicted from those before it."""
     label_names: tuple[str, ...] | None = Field(None, min_length=2)
     """Order of the classes; None: sorted names found in train."""
@@ -84,22 +85,22 @@ class FilesData(DataSettings):
                 f"label_names: {', '.join(map(repr, twice))} stands there twice; each class needs "
                 "a name of its own"
             )
-        if names and self.objective == "regression":
+        if names and not self.kind.has_classes:
             raise ValueError(
-                f"label_names names {len(names)} classes, but a regression predicts one number; "
-                'remove label_names, or objective = "regression"'
+                f"label_names names {len(names)} classes, but {self.objective} has none; remove "
+                f'label_names, or objective = "{self.objective}"'
             )
-        if self.objective == "causal_lm" and (names or isinstance(self.text, tuple)):
+        if self.kind.is_running and isinstance(self.text, tuple):
             raise ValueError(
-                "causal_lm reads running text from one column and has no classes; remove "
-                "label_names, and name one column with text ="
-            )
-        if names and self.objective == "text_to_text":
-            raise ValueError(
-                f"label_names names {len(names)} classes, but text_to_text has targets; remove "
-                'label_names, or objective = "text_to_text"'
+                f"{self.objective} reads running text from one column, got {len(self.text)}; name "
+                "one column with text ="
             )
         return self
+
+    @property
+    def kind(self) -> Kind:
+        """The row of its objective in the table of tasks."""
+        return KINDS[self.objective]
 
 
 class StdlibDocsData(DataSettings):

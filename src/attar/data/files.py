@@ -12,9 +12,11 @@ Left out: labels spread over several columns, more than two texts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Literal
 
 from attar.data.config import FilesData
 from attar.data.reading.byte_lines import Unreadable
@@ -29,18 +31,13 @@ from attar.data.reading.rows import (
     take_texts,
 )
 from attar.data.reading.targets import settle_targets
-from attar.data.tables import LANGUAGE_METRICS, TEXT_METRICS, SetAside, Split, TextData
+from attar.data.tables import SetAside, Split, TextData
 from attar.errors import DataError
+from attar.tasks.kind import Gold
 
 ROWS_LOOKED_AT = 100
 """Rows from which columns are guessed."""
 HELD_OUT = 0.1
-METRICS = {
-    "classification": ("accuracy",),
-    "regression": ("pearson", "spearman"),
-    "causal_lm": LANGUAGE_METRICS,
-    "text_to_text": TEXT_METRICS,
-}
 PLAIN_TEXT = ("text", "sentence", "content", "document", "review", "question")
 PLAIN_PAIRS = (
     ("sentence1", "sentence2"),
@@ -89,7 +86,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         name=name,
         objective=config.objective,
         label_names=label_names,
-        metrics=METRICS[config.objective],
+        metrics=config.kind.metrics,
         splits=splits,
         set_aside=tuple(set_aside),
         notes=notes,
@@ -99,7 +96,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
 
 def _classes(config: FilesData, label_names: tuple[str, ...]) -> Classes | None:
     """How labels are read; None: as numbers."""
-    if config.objective == "regression":
+    if config.kind.is_score:
         return None
     return Classes(label_names, may_be_indices=config.label_names is not None)
 
@@ -107,15 +104,38 @@ def _classes(config: FilesData, label_names: tuple[str, ...]) -> Classes | None:
 def _settle(
     config: FilesData, rows: Taken, columns: Columns, classes: Classes | None
 ) -> tuple[Split, list[SetAside]]:
-    may_lack = rows.split == "test" or columns.label is None or config.objective == "causal_lm"
-    if config.objective == "text_to_text":
-        return settle_targets(rows, columns.label, may_lack_targets=may_lack)
+    may_lack = rows.split == "test" or columns.label is None
+    return GOLD[config.kind.gold].settle(rows, columns.label, classes, may_lack)
+
+
+def _labels(
+    rows: Taken, column: str | None, classes: Classes | None, may_lack: bool
+) -> tuple[Split, list[SetAside]]:
     return settle_labels(rows, classes, may_lack_labels=may_lack)
 
 
-def _answer(config: FilesData) -> str:
-    """The column of what is to be predicted."""
-    return config.target if config.objective == "text_to_text" else config.label
+def _targets(
+    rows: Taken, column: str | None, classes: Classes | None, may_lack: bool
+) -> tuple[Split, list[SetAside]]:
+    return settle_targets(rows, column, may_lack_targets=may_lack)
+
+
+@dataclass(frozen=True)
+class GoldColumn:
+    """How the answers stand in a file."""
+
+    setting: Literal["label", "target"]
+    """The setting that names their column."""
+    settle: Callable[[Taken, str | None, Classes | None, bool], tuple[Split, list[SetAside]]]
+    """(rows, column, classes, may rows lack an answer) → the rows that are kept, and the others."""
+
+
+GOLD: Mapping[Gold, GoldColumn] = {
+    "class": GoldColumn("label", _labels),
+    "number": GoldColumn("label", _labels),
+    "itself": GoldColumn("label", _labels),  # not read, and not taken for the text either
+    "text": GoldColumn("target", _targets),
+}
 
 
 def _records(files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
@@ -128,7 +148,7 @@ def _label_names(
     """The classes, and notes for the user."""
     if config.label_names is not None:
         return config.label_names, ()
-    if config.objective != "classification" or columns.label is None or not train.texts:
+    if not config.kind.has_classes or columns.label is None or not train.texts:
         return (), ()
     return find_classes(train.labels, columns.label)
 
@@ -141,8 +161,8 @@ def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[st
             there.
     """
     found = {}
-    answer = _answer(config)
-    kind = "target" if config.objective == "text_to_text" else "label"
+    setting = GOLD[config.kind.gold].setting
+    answer = getattr(config, setting)
     text = (config.text,) if isinstance(config.text, str) else config.text
     for split, paths in files.items():
         sample = [row for row in islice(_records(paths), ROWS_LOOKED_AT) if isinstance(row, dict)]
@@ -152,7 +172,7 @@ def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[st
             continue
         text = text or _guess_text(sample, config, name)
         missing = [column for column in text if column not in names]
-        is_unlabelled = config.objective == "causal_lm" or (
+        is_unlabelled = not config.kind.has_gold or (
             answer not in names
             and (split == "test" or all(format_of(path) == ".txt" for path in paths))
         )
@@ -162,13 +182,13 @@ def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[st
             raise DataError(
                 f"split {split!r} of data {name!r} ({paths[0]}) has no column "
                 f"{' and no column '.join(map(repr, missing))}; its columns are "
-                f"{', '.join(map(repr, names))}; {_column_advice(paths[0], sample[0], kind)}"
+                f"{', '.join(map(repr, names))}; {_column_advice(paths[0], sample[0], setting)}"
             )
         found[split] = Columns(text, None if is_unlabelled else answer, config.id or None)
     return found
 
 
-def _column_advice(path: Path, row: Record, kind: str) -> str:
+def _column_advice(path: Path, row: Record, setting: str) -> str:
     """What to do about a column that is not there. A lone column is often several that another
     character separates: spreadsheets write ";" in much of Europe, and tabs as "Unicode text"."""
     form = format_of(path)
@@ -181,19 +201,19 @@ def _column_advice(path: Path, row: Record, kind: str) -> str:
     if form == ".tsv" and ("," in line or ";" in line):
         return "its columns do not look separated by tabs: save it as .csv, with commas"
     if form == ".txt":
-        return f"a .txt file has no {kind}s: leave text out, or use .csv, .tsv or .jsonl"
-    return f"choose among them with text = and {kind} ="
+        return f"a .txt file has no {setting}s: leave text out, or use .csv, .tsv or .jsonl"
+    return f"choose among them with text = and {setting} ="
 
 
 def _guess_text(sample: list[Record], config: FilesData, name: str) -> tuple[str, ...]:
     names = list(dict.fromkeys(column for row in sample for column in row))
-    is_running = config.objective == "causal_lm"
-    pairs = [pair for pair in PLAIN_PAIRS if all(c in names for c in pair) and not is_running]
+    pairs = () if config.kind.is_running else PLAIN_PAIRS
+    pairs = [pair for pair in pairs if all(column in names for column in pair)]
     single = [(column,) for column in PLAIN_TEXT if column in names]
     texts = [
         (column,)
         for column in names
-        if column not in (_answer(config), config.id)
+        if column not in (getattr(config, GOLD[config.kind.gold].setting), config.id)
         and sum(_reads_as_text(row.get(column)) for row in sample) > len(sample) / 2
     ]
     for candidates in (pairs, single, texts):

@@ -26,6 +26,8 @@ from attar.data.reading.rows import Columns, check_set_aside, settle_labels, tak
 from attar.data.tables import UNLABELLED, SetAside, Split, TextData
 from attar.errors import DataError
 from attar.extras import require
+from attar.tasks.classification import CLASSIFICATION
+from attar.tasks.regression import REGRESSION
 
 ROWS_LOOKED_AT = 100
 """Rows among which one that can be read is looked for, to see the columns."""
@@ -88,7 +90,7 @@ def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
         set_aside += faults
     return TextData(
         name=name,
-        objective="classification" if task.label_names else "regression",
+        objective=(CLASSIFICATION if task.label_names else REGRESSION).name,
         label_names=task.label_names,
         metrics=task.metrics,
         splits=splits,

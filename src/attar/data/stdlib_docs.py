@@ -32,6 +32,7 @@ from attar.data.config import StdlibDocsData
 from attar.data.stdlib_areas import AREAS, area_of, stdlib_sources
 from attar.data.tables import SetAside, Split, TextData
 from attar.errors import DataError
+from attar.tasks.classification import CLASSIFICATION
 
 MIN_CHARACTERS, MAX_CHARACTERS = 20, 400
 """Shorter is a word or two ("See above."), longer is a page; 94 % of the 8,281 first
@@ -78,7 +79,7 @@ def load_stdlib_docs(config: StdlibDocsData, recipe_folder: Path, name: str) -> 
             labels.append(label_names.index(unambiguous[text]))
     return TextData(
         name=name,
-        objective="classification",
+        objective=CLASSIFICATION.name,
         label_names=label_names,
         metrics=("accuracy",),
         splits={

@@ -21,9 +21,10 @@ from attar.data.reading.locate import summarization_files
 from attar.data.reading.records import Record, read_records
 from attar.data.reading.rows import Columns, check_set_aside, take_texts
 from attar.data.reading.targets import settle_targets
-from attar.data.tables import TEXT_METRICS, SetAside, Split, TextData
+from attar.data.tables import SetAside, Split, TextData
 from attar.errors import DataError
 from attar.extras import require
+from attar.tasks.text_to_text import TEXT_TO_TEXT
 
 ROWS_LOOKED_AT = 100
 """Rows among which one that can be read is looked for, to see the columns."""
@@ -69,9 +70,9 @@ def load_summarization(config: SummarizationData, recipe_folder: Path, name: str
         set_aside += faults
     return TextData(
         name=name,
-        objective="text_to_text",
+        objective=TEXT_TO_TEXT.name,
         label_names=(),
-        metrics=TEXT_METRICS,
+        metrics=TEXT_TO_TEXT.metrics,
         splits=splits,
         set_aside=tuple(set_aside),
     )

@@ -15,22 +15,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from attar.errors import DataError, did_you_mean
+from attar.tasks.kind import Kind
+from attar.tasks.table import KINDS
 
 UNLABELLED = -1
 """The class of a row without a label (a hidden test set); GLUE's own convention. In a regression it
 is NaN."""
-
-TEXT_METRICS = ("rouge1", "rouge2", "rougeL")
-"""What is measured where the answer is a text."""
-LANGUAGE_METRICS = ("nll", "perplexity", "bits_per_byte")
-"""What is measured where the next token is to be predicted: nats a token, its exponential, bits a
-byte of text."""
-Objective = Literal["classification", "regression", "causal_lm", "text_to_text"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Split:
     texts: tuple[tuple[str, ...], ...]
     labels: np.ndarray
     targets: tuple[str, ...] | None = None
-    """text_to_text only; "": the row lacks its target."""
+    """Where the answer is a text; "": the row lacks its target."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -85,7 +79,8 @@ class TextData:
     """A named data set, ready for any model."""
 
     name: str
-    objective: Objective
+    objective: str
+    """Name of its task in `attar.tasks.table`."""
     label_names: tuple[str, ...]
     """Class i is called label_names[i]; empty in a regression and for texts."""
     metrics: tuple[str, ...]
@@ -127,6 +122,11 @@ class TextData:
         """Reason → how many rows of a split, the most frequent first."""
         reasons = (row.reason for row in self.set_aside if row.split == split)
         return dict(Counter(reasons).most_common())
+
+    @property
+    def kind(self) -> Kind:
+        """The row of its objective in the table of tasks."""
+        return KINDS[self.objective]
 
     @property
     def num_texts(self) -> int:

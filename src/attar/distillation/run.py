@@ -71,12 +71,12 @@ def augment(config: AugmentStep, context: StepContext) -> dict[str, Any]:
 
 
 def _train_rows(config: AugmentStep, context: StepContext, data: TextData) -> Split:
-    if data.objective not in ("classification", "regression"):
+    if data.kind.answer != "row":
         raise UsageError(
             f"{context.name}: data {data.name!r} is for {data.objective}; words are replaced in "
             "texts of a classification or a regression only; name such data"
         )
-    if config.keep_labels and data.objective == "regression":
+    if config.keep_labels and data.kind.is_score:
         raise UsageError(
             f"{context.name}: data {data.name!r} has scores, and a sentence with other words has "
             "another score; remove keep_labels and let a teacher judge the made rows"

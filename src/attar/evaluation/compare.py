@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attar.numerics.metrics import LANGUAGE
+from attar.numerics.metric_names import LANGUAGE
 from attar.numerics.statistics import Bootstrapped, Difference, most_unseen, paired_bootstrap
 
 LANGUAGE_UNITS = {

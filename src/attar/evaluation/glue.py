@@ -20,9 +20,9 @@ import numpy as np
 from attar.data.tables import Split, TextData
 from attar.errors import DataError, ModelError, did_you_mean
 from attar.models.labels import match_classes, why_not_matched
-from attar.models.task import Task
 from attar.numerics.metrics import METRICS_OF_COUNTS, predicted_classes
 from attar.numerics.statistics import Bootstrapped, bootstrap
+from attar.tasks.task import Task
 
 MISMATCHED = ("validation_mismatched", "test_mismatched")
 
@@ -46,7 +46,7 @@ def labelled_split(data: TextData, name: str) -> Split:
             f"split {name!r} of data {data.name!r} has 0 rows, and a metric needs at least 1 (rows "
             f"by split: {rows}; set aside: {len(data.set_aside):,}); choose another split or data"
         )
-    if data.objective != "causal_lm" and not split.is_labelled:
+    if data.kind.has_gold and not split.is_labelled:
         is_number = split.labels.dtype.kind == "f"
         missing = int(np.sum(np.isnan(split.labels) if is_number else split.labels < 0))
         raise DataError(
@@ -96,7 +96,7 @@ def output_columns(
             f"model {model!r} reads {task.num_texts} texts a row, data {data.name!r} has "
             f"{data.num_texts}; name the columns it was trained on with text ="
         )
-    if data.objective != "classification":
+    if not data.kind.has_classes:
         return np.zeros(1, dtype=np.int64)
     match = match_classes(task.label_names, data.label_names, order_is_given=data.order_is_given)
     if match is None:
@@ -116,7 +116,7 @@ def predictions_from(logits: np.ndarray, data: TextData) -> np.ndarray:
     Args:
         logits: (N, C), columns in the data's order.
     """
-    if data.objective == "regression":
+    if data.kind.is_score:
         return logits[:, 0].astype(np.float64)
     return predicted_classes(logits, "the model")
 

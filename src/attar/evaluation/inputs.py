@@ -18,7 +18,7 @@ from attar.artifacts import read_json
 from attar.data.tokenize import TextEncoder
 from attar.errors import UsageError
 from attar.models.structure.families import positions_of
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 Texts = Sequence[tuple[str, ...]]
 

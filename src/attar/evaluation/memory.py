@@ -80,7 +80,7 @@ def measure_here(
     for batch in batch_sizes:
         rows = [texts[i % len(texts)] for i in range(batch)]
         inputs = exact_batch(form.folder, form.task, rows, tokens)
-        if form.task.objective == "text_to_text":
+        if form.task.kind.writes:
             form.generate(inputs)
         else:
             form.logits(inputs)

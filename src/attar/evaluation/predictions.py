@@ -85,7 +85,7 @@ def write_predictions(
         "label": pa.array(split.labels),
     }
     for name, predicted in predictions.items():
-        narrow = predicted.astype(np.int32 if data.objective == "classification" else np.float32)
+        narrow = predicted.astype(np.int32 if data.kind.has_classes else np.float32)
         columns[f"{name}.prediction"] = pa.array(narrow)
         flat = pa.array(np.ascontiguousarray(logits[name], dtype=np.float32).ravel())
         columns[f"{name}.logits"] = pa.FixedSizeListArray.from_arrays(flat, logits[name].shape[1])

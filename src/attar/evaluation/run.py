@@ -39,8 +39,8 @@ from attar.evaluation.memory import measure_memory
 from attar.evaluation.predictions import logits_over, write_predictions
 from attar.evaluation.speed import first_float, measure_latency
 from attar.evaluation.written import bootstrapped_scores, write_all, write_texts
+from attar.models.foreign import task_of
 from attar.models.sources.references import resolve_model
-from attar.models.task import Task
 from attar.numerics.metrics import constant_score
 from attar.numerics.statistics import Bootstrapped, bootstrap_interval
 from attar.seeds import derive_seed
@@ -72,18 +72,18 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
         name: resolve_model(name, context.inputs, context.recipe_folder) for name in config.models
     }
     columns = {
-        name: output_columns(name, Task.read(folder), data, context.progress.warn)
+        name: output_columns(name, task_of(folder), data, context.progress.warn)
         for name, folder in folders.items()
     }
 
     speed = config.speed or SIZES_WITHOUT_TIMING
     threads = speed.threads or usable_cores()
     forms = {name: open_form(folder, threads) for name, folder in folders.items()}
-    is_text = data.objective in ("text_to_text", "causal_lm")
+    is_text = data.kind.answer != "row"
     rates: dict[str, dict[str, Any]] = {}
-    if data.objective == "text_to_text":
+    if data.kind.answer == "text":
         metrics, rates = _write(config, context, forms, data, split)
-    elif data.objective == "causal_lm":
+    elif data.kind.answer == "next":
         metrics, rates = _foresee(config, context, forms, data, split)
     else:
         logits = _predict(config, context, forms, split, columns)
@@ -189,7 +189,7 @@ def _describe(data: TextData, split_name: str, split: Split) -> dict[str, Any]:
         "label_names": list(data.label_names),
         "metrics": list(data.metrics),
         "chance": {metric: constant_score(metric, split.labels) for metric in data.metrics}
-        if data.objective in ("classification", "regression")
+        if data.kind.answer == "row"
         else {},
         "set_aside": data.set_aside_counts,
     }

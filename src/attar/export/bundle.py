@@ -17,8 +17,8 @@ from attar.errors import ArtifactError
 from attar.models.cost import Cost
 from attar.models.deployed.runtimes import MODEL_FILES, Deployment, Flops, RuntimeName
 from attar.models.sources.safe_files import CONFIG_FILE
-from attar.models.task import TASK_FILE, Task
 from attar.special_tokens import write_tokenizer
+from attar.tasks.task import TASK_FILE, Task
 from attar.transformers_tokenizer import SETTINGS_FILE, TOKENIZER_FILE
 
 CARRIED_FILES = (TOKENIZER_FILE, CONFIG_FILE, SETTINGS_FILE, TASK_FILE)
@@ -53,21 +53,14 @@ RUN = {
 """Lines that turn `inputs` into `logits`."""
 WITH_ATTAR = (
     "model = attar.load(pathlib.Path(__file__).parent)",
-    "answer = model.predict([tuple(texts) if len(texts) == 2 else texts[0]])[0]",
+    "answer = model.{verb}([tuple(texts) if len(texts) == 2 else texts[0]])[0]",
     "label = repr(answer.label)[1:-1][:200]  # control characters escaped",
     "print(label, '' if answer.probability is None else f'{answer.probability:.3f}')",
     "if answer.is_cut:",
     "    print(f'cut at {model.task.max_length} tokens', file=sys.stderr)",
 )
-"""The file after its texts where torch is the runtime: unpacking is attar's."""
-ANSWER = {
-    "classification": (
-        "label = repr(task['label_names'][logits.argmax()])[1:-1]  # control characters escaped",
-        "print(label[:200], f'{1 / np.exp(logits - logits.max()).sum():.3f}')",
-    ),
-    "regression": ("print(f'{logits[0]:.4f}')",),
-}
-"""exp(max − max) = 1, so the largest share of the softmax is 1 over the sum."""
+"""The file after its texts where torch is the runtime: unpacking is attar's. {verb} is the
+task's."""
 
 
 def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
@@ -101,7 +94,9 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     )
     if form == "safetensors":
         lines = ("# pip install attar", "import os, pathlib, sys, attar", *texts, *WITH_ATTAR)
-        write_text(folder / "predict.py", "\n".join(lines) + "\n")
+        write_text(
+            folder / "predict.py", "\n".join(lines).replace("{verb}", task.shown.verb) + "\n"
+        )
         return
     parts = ", ".join(f"[row.{FIELDS[name]}]" for name in task.input_names)
     runtime = RUN[form]
@@ -117,7 +112,7 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
         "row = tokenizers.Tokenizer.from_file(str(here / 'tokenizer.json')).encode(*texts)",
         f"inputs = dict(zip(task['input_names'], np.array([{parts}])))",
         *runtime[len(imports) :],
-        *ANSWER[task.objective],
+        *task.shown.snippet,
         "if row.overflowing:",
         "    print(f\"cut at {task['max_length']} tokens\", file=sys.stderr)",
     )

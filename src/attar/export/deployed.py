@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,7 +21,8 @@ from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import NonFiniteError, UsageError
 from attar.escaping import for_terminal
 from attar.models.deployed.runtimes import open_runtime
-from attar.models.task import Task
+from attar.tasks.kind import Gold
+from attar.tasks.task import Task
 
 BATCH_SIZE = 32
 """Texts computed together: larger is no faster on a CPU and holds more memory."""
@@ -107,22 +108,13 @@ class Deployed:
                 f"the model in {self.folder} answers NaN or infinity for one of {len(chosen)} "
                 "texts; check the model it was exported from with attar evaluate"
             )
-        is_cut = encoded.is_cut[chosen].tolist()
-        if self.task.objective == "regression":
-            scores = logits[:, 0].tolist()
-            return [self._score(s, each_ms, cut) for s, cut in zip(scores, is_cut, strict=True)]
-        shares = _softmax(logits)
-        return [self._class(p, each_ms, cut) for p, cut in zip(shares, is_cut, strict=True)]
-
-    def _class(self, probabilities: np.ndarray, each_ms: float, is_cut: bool) -> Prediction:
-        names = self.task.label_names
-        best = int(probabilities.argmax())
-        scores = {name: float(p) for name, p in zip(names, probabilities, strict=True)}
-        return Prediction(names[best], float(probabilities[best]), each_ms, scores, is_cut)
-
-    def _score(self, value: float, each_ms: float, is_cut: bool) -> Prediction:
-        name = self.task.label_names[0] if self.task.label_names else "score"
-        return Prediction(f"{value:.4f}", None, each_ms, {name: value}, is_cut)
+        answers = ANSWERS[self.task.kind.gold](self.task.label_names, logits)
+        return [
+            Prediction(label, probability, each_ms, scores, bool(is_cut))
+            for (label, probability, scores), is_cut in zip(
+                answers, encoded.is_cut[chosen], strict=True
+            )
+        ]
 
     def _require_own_process(self) -> None:
         """Refuse what could wait for ever: no thread of a runtime lives on in a forked process, and
@@ -207,3 +199,28 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     """
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+Answer = tuple[str, float | None, dict[str, float]]
+"""Label, its probability and all scores, as in `Prediction`."""
+
+
+def _classes(names: Sequence[str], logits: np.ndarray) -> list[Answer]:
+    answers: list[Answer] = []
+    for shares in _softmax(logits):
+        best = int(shares.argmax())
+        scores = {name: float(share) for name, share in zip(names, shares, strict=True)}
+        answers.append((names[best], float(shares[best]), scores))
+    return answers
+
+
+def _numbers(names: Sequence[str], logits: np.ndarray) -> list[Answer]:
+    name = names[0] if names else "score"
+    return [(f"{value:.4f}", None, {name: value}) for value in logits[:, 0].tolist()]
+
+
+ANSWERS: Mapping[Gold, Callable[[Sequence[str], np.ndarray], list[Answer]]] = {
+    "class": _classes,
+    "number": _numbers,
+}
+"""(label names, logits (N, C)) → N answers."""

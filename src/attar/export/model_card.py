@@ -16,8 +16,8 @@ from attar.escaping import for_markdown, for_yaml
 from attar.export.fusion_audit import FOUR_BIT, FusionAudit
 from attar.export.parity import ParityResult
 from attar.models.deployed.runtimes import Deployment
-from attar.models.task import Task
 from attar.numerics.statistics import most_unseen
+from attar.tasks.task import Task
 
 CARD_FILE = "README.md"
 RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "safetensors": "attar and torch"}
@@ -60,7 +60,7 @@ def write_model_card(
         datasets: hub ids of what it learned from.
     """
     sections = [
-        _front_matter(deployment, base_model, datasets),
+        _front_matter(task, deployment, base_model, datasets),
         f"# {for_markdown(name, MOST_NAME)}",
         _what_it_is(task, deployment, size_mib, numbers),
         "## Use it",
@@ -76,14 +76,16 @@ def write_model_card(
         (folder / CARD_FILE).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def _front_matter(deployment: Deployment, base_model: str | None, datasets: Sequence[str]) -> str:
+def _front_matter(
+    task: Task, deployment: Deployment, base_model: str | None, datasets: Sequence[str]
+) -> str:
     """The metadata that the Hugging Face Hub reads."""
     library = LIBRARIES[deployment.format]
     is_quantized = bool(deployment.bits)
     tags = ["attar", library, *(["quantized", deployment.precision] if is_quantized else [])]
     fields: dict[str, str | Sequence[str]] = {
         "library_name": library,
-        "pipeline_tag": "text-classification",  # the Hub's tag of scores too
+        "pipeline_tag": task.shown.pipeline_tag,
         "tags": list(dict.fromkeys(tags)),
     }
     if base_model is not None:
@@ -103,11 +105,7 @@ def _yaml(value: str | Sequence[str]) -> str:
 
 def _what_it_is(task: Task, deployment: Deployment, size_mib: float, numbers: str) -> str:
     runtime = RUNTIMES[deployment.format]
-    answer = (
-        f"one of {len(task.label_names)} labels: {_listed(task.label_names)}"
-        if task.objective == "classification"
-        else "a number"
-    )
+    answer = task.shown.words.format(count=len(task.label_names), labels=_listed(task.label_names))
     asked = "a pair of texts" if task.num_texts == 2 else "a text"
     return (
         f"A text model for {runtime} on a CPU, with {numbers}. It answers {asked} with "
@@ -136,7 +134,7 @@ def _usage(task: Task, deployment: Deployment) -> str:
     return (
         f"```sh\npip install {packages}\npython -P predict.py {arguments}\n```\n\n"
         + ("" if is_torch else "or with attar, which needs no torch for it:\n\n")
-        + f'```python\nimport attar\nattar.load("this folder").predict([{row}])\n```'
+        + f'```python\nimport attar\nattar.load("this folder").{task.shown.verb}([{row}])\n```'
     )
 
 
@@ -163,7 +161,7 @@ def _figures(task: Task, parity: ParityResult, audit: FusionAudit) -> str:
 
 def _flips(parity: ParityResult, task: Task) -> str:
     """How many labels differ; none of n says no more than below a share of about 3/n."""
-    if task.objective == "regression":
+    if task.kind.is_score:
         return ""
     if parity.label_flips:
         return f"; {parity.label_flips:.1%} of the labels differ"

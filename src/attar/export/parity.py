@@ -50,8 +50,8 @@ from attar.models.simulated.quantized import Quantizer, load_simulated, site_of
 from attar.models.sources.safe_files import read_model_files
 from attar.models.structure.ports import inserted
 from attar.models.structure.site_kinds import SITE_KINDS
-from attar.models.task import Task
 from attar.special_tokens import open_tokenizer, padding_id
+from attar.tasks.task import Task
 
 FLOAT_TOLERANCE = 1e-4
 """Largest difference of a float export's logits: float32 sums in another order, with room."""
@@ -267,6 +267,6 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _flips(ours: np.ndarray, theirs: np.ndarray, task: Task) -> float:
-    if task.objective == "regression":
+    if task.kind.is_score:
         return 0.0
     return float((ours.argmax(axis=1) != theirs.argmax(axis=1)).mean())

@@ -28,11 +28,12 @@ from attar.export.parity import batches_of, check_parity, measure_parity
 from attar.models.cost import cost_from_config
 from attar.models.deployed.cpu import int8_flags, needs_unsigned_weights
 from attar.models.deployed.runtimes import Deployment, model_size_mib, open_runtime
+from attar.models.foreign import task_of
 from attar.models.simulated.qparams import ModelQParams
-from attar.models.sources.references import resolve_model
+from attar.models.sources.references import find_model_folder, resolve_model
 from attar.models.sources.safe_files import read_config
-from attar.models.task import Task, find_model_folder
 from attar.step import StepContext
+from attar.tasks.task import Task
 
 STAGES = 5
 
@@ -48,7 +49,7 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
     model_folder = find_model_folder(
         resolve_model(config.model, context.inputs, context.recipe_folder)
     )
-    task = Task.read(model_folder)
+    task = task_of(model_folder)
     if task.has_language_head:
         raise ModelError(
             f"export knows models with a head for a class or a score; {model_folder} "

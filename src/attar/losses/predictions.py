@@ -39,6 +39,7 @@ from attar.losses.chunked_sum import Rowwise, sum_by_example
 from attar.losses.config import ForwardKl, Jsd, ReverseKl, SoftCrossEntropy
 from attar.losses.targets import UNLABELLED, Outputs, Targets, is_labelled
 from attar.losses.term import Needs, Pair, Share, Term
+from attar.tasks.table import KINDS
 
 
 def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -186,7 +187,7 @@ class CrossEntropyTerm(Term):
 
     def __init__(self, config: Any, objective: str, pair: Pair | None) -> None:
         super().__init__()
-        self._is_score = objective == "regression"
+        self._is_score = KINDS[objective].is_score
 
     def forward(
         self, student: Outputs, teacher: Outputs | None, targets: Targets
@@ -210,7 +211,7 @@ class DivergenceTerm(Term):
         pair: Pair | None,
     ) -> None:
         super().__init__()
-        self._is_score = objective == "regression"
+        self._is_score = KINDS[objective].is_score
         self._against_gold = getattr(config, "score", "teacher") == "gold"
         self._between = partial(DIVERGENCES[config.kind], temperature=config.temperature)
 

@@ -63,7 +63,7 @@ class TotalLoss(nn.Module):
     """The sum of weighted terms of a recipe, for one objective.
 
     Args:
-        objective: of the task: classification, regression, causal_lm or text_to_text.
+        objective: of the task, a name in `attar.tasks.table`.
         pair: the shapes of student and teacher; needed by terms that look inside them.
     Raises:
         ModelError: a term cannot compare these two models.

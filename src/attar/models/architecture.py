@@ -30,8 +30,8 @@ from transformers.initialization import no_init_weights
 from attar.errors import AttarError, ModelError, ResourceError, ran_out_of_memory
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
 from attar.models.structure.families import FAMILIES, unsupported
-from attar.models.task import Task
 from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id, require_rows
+from attar.tasks.task import Task
 from attar.untrusted import MIB, has_entry
 from attar.usable_memory import usable_memory_mib
 
@@ -158,9 +158,7 @@ def _with_head(fields: Mapping[str, Any], task: Task) -> dict[str, Any]:
     return {n: v for n, v in fields.items() if n not in without} | {
         "id2label": dict(enumerate(names)),
         "label2id": {name: i for i, name in enumerate(names)},
-        "problem_type": "regression"
-        if task.objective == "regression"
-        else "single_label_classification",
+        "problem_type": task.kind.problem_type,
     }
 
 
@@ -208,7 +206,7 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
         ModelError: transformers has no such class.
     """
     if task is not None and task.has_language_head:
-        reads_first = task.objective == "text_to_text" or config.is_encoder_decoder
+        reads_first = task.kind.graph == "encoder_decoder" or config.is_encoder_decoder
         seq2seq, causal = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
         found = (seq2seq if reads_first else causal).get(type(config), None)
         _require_direction(config, where, reads_first=reads_first)

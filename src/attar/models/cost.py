@@ -23,7 +23,9 @@ from transformers import PreTrainedModel
 from attar.models.architecture import class_of, config_of
 from attar.models.structure.anatomy import Anatomy, Block, anatomy_of
 from attar.models.structure.views import LinearView
-from attar.models.task import Task
+from attar.tasks.classification import CLASSIFICATION
+from attar.tasks.regression import REGRESSION
+from attar.tasks.task import Task
 
 PARTS = ("embedding", "attention", "ffn", "norm", "head")
 
@@ -144,7 +146,7 @@ def cost_from_config(config: Mapping[str, Any], num_labels: int | None = None) -
     task = None
     if num_labels is not None:
         names = tuple(f"label {i}" for i in range(num_labels)) if num_labels > 1 else ()
-        objective = "classification" if num_labels > 1 else "regression"
+        objective = (CLASSIFICATION if num_labels > 1 else REGRESSION).name
         task = Task(
             objective=objective, label_names=names, max_length=1, input_names=("input_ids",)
         )

@@ -1,4 +1,5 @@
-"""The task of a model that was fine-tuned elsewhere: read from its Hugging Face config.
+"""The task of any model folder: its `task.json`, or what the config of a model that was fine-tuned
+elsewhere says.
 
 The problem: a folder that `save_pretrained` wrote has no `task.json`, and yet its `config.json`
 says most of what a task is. The idea: take only what it says without doubt.
@@ -20,19 +21,24 @@ not known, so the data's own are used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from attar.errors import ArtifactError, ModelError
-from attar.models.architecture import config_of, input_names_of
 from attar.models.sources.safe_files import GENERATION_FILE, read_config, read_settings
 from attar.models.structure.families import FAMILIES
-from attar.models.task import MAX_TOKENS, Generation, Task, says_its_task
 from attar.special_tokens import TOKENIZER_FILE, takes_segments
-from attar.untrusted import has_entry
+from attar.tasks.causal_lm import CAUSAL_LM
+from attar.tasks.classification import CLASSIFICATION
+from attar.tasks.kind import Answer, Kind
+from attar.tasks.regression import REGRESSION
+from attar.tasks.table import KINDS
+from attar.tasks.task import MAX_TOKENS, TASK_FILE, Generation, Task
+from attar.tasks.text_to_text import TEXT_TO_TEXT
+from attar.untrusted import has_entry, read_json
 
 MAX_LENGTH = 512
 """Tokens, where neither tokenizer nor positions limit them."""
@@ -40,41 +46,63 @@ MAX_NEW_TOKENS = 128
 """Tokens written, where nothing is said: transformers' own 20 is no summary."""
 
 
-def task_of_config(folder: Path) -> Task:
-    """The task of a folder with a head for classes or for text, and no `task.json`.
+def says_its_task(folder: Path) -> bool:
+    """Whether a model folder says what it is for: by `task.json`, or by the head in its config."""
+    if has_entry(folder / TASK_FILE):
+        return True
+    file = folder / "config.json"
+    plain = read_json(file) if has_entry(file) else {}
+    names = plain.get("architectures") if isinstance(plain, dict) else None
+    return isinstance(names, list) and bool(names) and _kind_of_head(str(names[0])) is not None
+
+
+def task_of(folder: Path) -> Task:
+    """What a model folder is for: its `task.json`, or what its config says.
 
     Raises:
-        ArtifactError: neither.
-        ModelError: of a kind that attar does not know.
+        ArtifactError: the file is damaged; there is none, and the model has no head that says it.
+        ModelError: a config that describes no task that attar knows.
     """
+    if has_entry(folder / TASK_FILE):
+        return Task.read(folder)
+    from attar.models.architecture import config_of, input_names_of  # loads transformers
+
     plain = read_config(folder)
-    if not says_its_task(folder):
+    made_for = str((plain.get("architectures") or ["model"])[0])
+    kind = _kind_of_head(made_for)
+    if kind is None:
         raise ArtifactError(
-            f"{folder} has no task.json, and its {(plain.get('architectures') or ['model'])[0]} "
-            "has no classification head and none that generates text; fine-tune it with a train "
-            "step first"
+            f"{folder} has no task.json, and its {made_for} has no classification head and none "
+            "that generates text; fine-tune it with a train step first"
         )
-    config: Any = config_of(plain, str(folder))
-    made_for = str((plain.get("architectures") or [""])[0])
-    if made_for.endswith("ForConditionalGeneration"):
-        return _text_task(folder, plain, config)
-    if made_for.endswith(("ForCausalLM", "LMHeadModel")):
-        return _causal_task(folder, config)
+    config = config_of(plain, str(folder))
+    return TASK_OF[kind.answer](folder, plain, config, input_names_of(config))
+
+
+def _kind_of_head(architecture: str) -> Kind | None:
+    """The first kind of task that has this head."""
+    return next((kind for kind in KINDS.values() if architecture.endswith(kind.heads)), None)
+
+
+def _labelled_task(
+    folder: Path, plain: Mapping[str, Any], config: Any, names: tuple[str, ...]
+) -> Task:
+    """The task of a classifier, or of a regressor."""
     count = config.num_labels
-    problem = config.problem_type or ("regression" if count == 1 else "single_label_classification")
-    if problem == "multi_label_classification":
+    by_problem = {kind.problem_type: kind for kind in (REGRESSION, CLASSIFICATION)}
+    usual = REGRESSION if count == 1 else CLASSIFICATION
+    kind = by_problem.get(config.problem_type or usual.problem_type)
+    if kind is None:
         raise ModelError(
-            f"{folder} gives a text several labels at once (problem_type {problem!r}); attar knows "
-            "one of several labels, and one number"
+            f"{folder} gives a text several labels at once (problem_type {config.problem_type!r}); "
+            "attar knows one of several labels, and one number"
         )
-    family = FAMILIES.get(config.model_type)
-    positions = None if family is None else family.max_tokens(config)
     try:
         return Task(
-            objective="regression" if problem == "regression" else "classification",
+            objective=kind.name,
             label_names=tuple(str(config.id2label[i]) for i in range(count)),
-            max_length=_max_length(folder, positions),
-            input_names=_input_names(folder, config),
+            max_length=_max_length(folder, _positions(config)),
+            input_names=_input_names(folder, names),
         )
     except (ValidationError, KeyError) as error:
         raise ModelError(
@@ -83,18 +111,15 @@ def task_of_config(folder: Path) -> Task:
         ) from error
 
 
-def _input_names(folder: Path, config: Any) -> tuple[str, ...]:
+def _input_names(folder: Path, names: tuple[str, ...]) -> tuple[str, ...]:
     """What transformers would feed the model: segments only where the tokenizer gives them."""
-    names = input_names_of(config)
     if "token_type_ids" in names and has_entry(folder / TOKENIZER_FILE):
         return names if takes_segments(folder) else names[:2]
     return names
 
 
-def _text_task(folder: Path, plain: Mapping[str, Any], config: Any) -> Task:
+def _text_task(folder: Path, plain: Mapping[str, Any], config: Any, names: tuple[str, ...]) -> Task:
     """The task of an encoder-decoder that generates text."""
-    family = FAMILIES.get(config.model_type)
-    positions = None if family is None else family.max_tokens(config)
     file = folder / GENERATION_FILE
     said = {**plain, **(read_settings(file) if has_entry(file) else {})}
     fields = {name: said[name] for name in Generation.model_fields if said.get(name) is not None}
@@ -105,9 +130,9 @@ def _text_task(folder: Path, plain: Mapping[str, Any], config: Any) -> Task:
     try:
         generation = Generation.model_validate(fields)
         return Task(
-            objective="text_to_text",
-            max_length=_max_length(folder, positions),
-            input_names=input_names_of(config),
+            objective=TEXT_TO_TEXT.name,
+            max_length=_max_length(folder, _positions(config)),
+            input_names=names,
             max_target_length=generation.max_new_tokens + 1,
             generation=generation,
         )
@@ -118,16 +143,32 @@ def _text_task(folder: Path, plain: Mapping[str, Any], config: Any) -> Task:
         ) from error
 
 
-def _causal_task(folder: Path, config: Any) -> Task:
+def _causal_task(
+    folder: Path, plain: Mapping[str, Any], config: Any, names: tuple[str, ...]
+) -> Task:
     """The task of a language model."""
-    family = FAMILIES.get(config.model_type)
-    positions = None if family is None else family.max_tokens(config)
+    positions = _positions(config)
     return Task(
-        objective="causal_lm",
+        objective=CAUSAL_LM.name,
         # running text is read in windows, so that nothing is lost where no position limits them
         max_length=min(_max_length(folder, positions), positions or MAX_LENGTH),
-        input_names=input_names_of(config),
+        input_names=names,
     )
+
+
+TASK_OF: Mapping[Answer, Callable[[Path, Mapping[str, Any], Any, tuple[str, ...]], Task]] = {
+    "row": _labelled_task,
+    "next": _causal_task,
+    "text": _text_task,
+}
+"""Shape of the answer → what makes the task of (folder, its plain config, transformers' config,
+the model's inputs)."""
+
+
+def _positions(config: Any) -> int | None:
+    """Tokens that the model's positions allow; None: any number."""
+    family = FAMILIES.get(config.model_type)
+    return None if family is None else family.max_tokens(config)
 
 
 def _max_length(folder: Path, positions: int | None) -> int:

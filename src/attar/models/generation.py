@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 
 def generate(
@@ -37,7 +37,7 @@ def generate(
     settings = task.generation
     if settings is None:
         raise ModelError(
-            f"a task of {task.objective} generates no text; use a model made for text_to_text"
+            f"a task of {task.objective} generates no text; use a model that writes text"
         )
     config = model.config
     chosen = GenerationConfig(

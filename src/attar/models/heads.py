@@ -19,7 +19,7 @@ from torch import Tensor
 
 from attar.errors import ModelError
 from attar.models.labels import match_classes, why_not_matched
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(weight|bias)")
 """Names of a sequence classifier's last Linear, in all families that the anatomy knows."""
@@ -44,7 +44,7 @@ def reconciled_head(
         return tensors, ()
     head = [name for name in tensors if HEAD.match(name)]
     made_for = (config.get("architectures") or [""])[0]
-    if head and made_for and not made_for.endswith("ForSequenceClassification"):
+    if head and made_for and not made_for.endswith(task.kind.heads):
         body = {name: tensor for name, tensor in tensors.items() if name not in head}
         return body, (f"{folder}: the head of its {made_for} is left out; a new one is learned",)
     if not head:
@@ -53,7 +53,7 @@ def reconciled_head(
     count = tensors[rows[0]].shape[0] if rows else 0
     names = _names(config, count)
     wanted = task.label_names or ("score",)
-    if count == task.num_labels and (task.objective == "regression" or names == wanted):
+    if count == task.num_labels and (task.kind.is_score or names == wanted):
         return tensors, ()
     match = match_classes(names, wanted, order_is_given=task.order_is_given)
     if match is not None:
@@ -80,7 +80,7 @@ def without_head(
     Raises:
         ModelError: what is to be learned has no such head.
     """
-    if task is None or task.objective not in ("classification", "regression"):
+    if task is None or task.kind.graph != "one_pass":
         what = "no task is known" if task is None else f"the objective is {task.objective}"
         raise ModelError(
             f"new_head draws a classification head anew, and for {folder} {what}; remove new_head "

@@ -37,14 +37,15 @@ from attar.models.architecture import (
     require_memory,
 )
 from attar.models.config import FromConfig, ModelReference
+from attar.models.foreign import says_its_task, task_of
 from attar.models.heads import HEAD, OtherClassesError, reconciled_head, without_head
 from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import VOCABULARY_FILES, ModelFiles, read_model_files
 from attar.models.structure.families import FAMILIES
 from attar.models.surgery import changed
-from attar.models.task import TASK_FILE, Task, says_its_task
 from attar.seeds import derive_seed
 from attar.special_tokens import TOKENIZER_FILE, write_tokenizer
+from attar.tasks.task import TASK_FILE, Task
 from attar.untrusted import has_entry
 
 __all__ = [
@@ -84,7 +85,7 @@ def load_model(
     """Load a model folder in float32 and eval mode.
 
     Args:
-        task: what its head is for; None: what the folder says (`Task.read`), or, where it holds no
+        task: what its head is for; None: what the folder says (`task_of`), or, where it holds no
             classifier, the bare architecture of `config.json`.
         attention: "eager" computes probabilities that hooks can see; both give the same outputs to
             rounding.
@@ -99,7 +100,7 @@ def load_model(
     files = read_model_files(folder)
     own_task = task is None and says_its_task(folder)
     if own_task:
-        task = Task.read(folder)
+        task = task_of(folder)
     config = config_of(files.config, str(folder), task, folder)
     check_length(config, task and task.max_length, str(folder))
     tensors = _read_tensors(files)

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attar.numerics.metrics import LOWER_IS_BETTER
+from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.numerics.statistics import LEVEL, Bootstrapped, Difference, Floats
 
 

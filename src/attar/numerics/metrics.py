@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attar.errors import NonFiniteError
+from attar.numerics.metric_names import ROUGE
 
 Floats = NDArray[np.float64]
 Metric = Callable[[ArrayLike, ArrayLike], float]
@@ -36,8 +37,6 @@ Metric = Callable[[ArrayLike, ArrayLike], float]
 CountsMetric = Callable[[NDArray[Any], NDArray[Any], Floats], Floats]
 """(predictions (N,), labels (N,), counts (R, N)) → values (R,)."""
 
-LOWER_IS_BETTER = frozenset({"nll", "perplexity", "bits_per_byte", "loss"})
-"""Metrics of which the smallest is the best; of all others it is the largest."""
 LARGEST_EXPONENT = 700.0
 """exp of more is beyond float64."""
 ROWS_NAMED = 8
@@ -268,15 +267,6 @@ def _on_all_rows(metric: CountsMetric, predictions: ArrayLike, labels: ArrayLike
     return float(metric(predicted, labelled, np.ones((1, len(predicted))))[0])
 
 
-ROUGE = ("rouge1", "rouge2", "rougeL")
-"""Metrics of written texts, 0..1. Their "predictions" are the scores of the rows."""
-LANGUAGE: Mapping[str, CountsMetric] = {
-    "nll": nll_of_counts,
-    "perplexity": perplexity_of_counts,
-    "bits_per_byte": bits_per_byte_of_counts,
-}
-"""Metrics of running text. Their "predictions" are the nats that a row cost, their "labels" its
-tokens, or its bytes for bits_per_byte."""
 METRICS: Mapping[str, Metric] = {
     "accuracy": accuracy,
     "matthews": matthews,
@@ -291,6 +281,10 @@ METRICS_OF_COUNTS: Mapping[str, CountsMetric] = {
     "pearson": pearson_of_counts,
     "spearman": spearman_of_counts,
     **dict.fromkeys(ROUGE, mean_of_counts),
-    **LANGUAGE,
+    "nll": nll_of_counts,
+    "perplexity": perplexity_of_counts,
+    "bits_per_byte": bits_per_byte_of_counts,
 }
-"""The same names, ROUGE, and those of running text: every metric has its form for resamples."""
+"""Every name of `metric_names` in its form for resamples. The "predictions" of ROUGE are the scores
+of the rows; those of running text are the nats that a row cost, and its "labels" are its tokens, or
+its bytes for bits_per_byte."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from attar.errors import UsageError
 from attar.extras import require
-from attar.numerics.metrics import ROUGE
+from attar.numerics.metric_names import ROUGE
 
 
 def rouge_scores(

@@ -23,7 +23,6 @@ from attar.models.labels import match_classes, why_not_matched
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import Quantizer, site_of
 from attar.models.structure.ports import inserted
-from attar.models.task import Task
 from attar.numerics.metrics import METRICS, predicted_classes
 from attar.quantization.calibration.calibrate import (
     Batch,
@@ -32,6 +31,7 @@ from attar.quantization.calibration.calibrate import (
     to_tensors,
 )
 from attar.step import StepContext
+from attar.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _first_metric(data: TextData, asker: str) -> str:
 def _columns(task: Task, data: TextData, context: StepContext) -> np.ndarray:
     """Classes are matched by name: a wrong order would be garbage without an error. A guess about
     spelling is told."""
-    if data.objective == "regression":
+    if data.kind.is_score:
         return np.zeros(1, dtype=np.int64)
     match = match_classes(task.label_names, data.label_names, order_is_given=data.order_is_given)
     if match is None:

@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 
 from attar.models.simulated.qparams import Bits, SiteQParams
 from attar.models.structure.sites import Site
-from attar.models.task import Task
 from attar.quantization.calibration.calibrate import (
     Calibration,
     OutputError,
@@ -27,6 +26,7 @@ from attar.quantization.calibration.calibrate import (
 from attar.quantization.config import QuantizeSettings, TransformRule, WeightRule
 from attar.quantization.weights.nearest import QuantizedWeights
 from attar.step import StepContext
+from attar.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from attar.models.structure.plain_linears import use_linears_
 from attar.models.structure.ports import use_attar_attention_
 from attar.models.structure.shortcuts import restored_norms
 from attar.models.structure.sites import sites_of
-from attar.models.task import Task
 from attar.numerics.agreement import SqnrSum, finite_or_none, sqnr_db
 from attar.quantization.calibration.calibrate import Batch, site_sqnr
 from attar.quantization.calibration.texts import calibration_texts
@@ -43,6 +42,7 @@ from attar.quantization.ranges.percentile import validation_rows
 from attar.quantization.solve import name_of, prepare_, simulated, solve
 from attar.quantization.weights.nearest import QuantizedWeights
 from attar.step import StepContext
+from attar.tasks.task import Task
 
 
 def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
@@ -129,13 +129,13 @@ def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
         ModelError: it goes on with a text.
         UsageError: KL between distributions, asked of a model that answers with a number.
     """
-    if task.objective == "causal_lm":
+    if task.kind.is_running:
         raise ModelError(
             f"model {config.model!r} {task.answers}; quantize knows classification, "
             "regression and text_to_text: evaluate it in float, or quantize a classifier (a train "
             'step with objective = "classification")'
         )
-    if task.objective == "regression" and getattr(config, "loss", "mse") == "kl":
+    if task.kind.is_score and getattr(config, "loss", "mse") == "kl":
         raise UsageError(
             f'model {config.model!r} answers with a number, and loss = "kl" compares distributions '
             'over classes: it is 0 whatever the number; remove it, or set loss = "mse"'

@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from attar.artifacts import MIB
 from attar.data.load import left_out, load_data
@@ -27,8 +27,10 @@ from attar.data.tokenize import TextEncoder
 from attar.evaluation.glue import labelled_split
 from attar.models.architecture import class_of, config_of, input_names_of
 from attar.models.cost import Cost, cost_from_config
-from attar.models.task import Generation, Task
 from attar.recipe.schema import Recipe
+from attar.tasks.kind import Kind
+from attar.tasks.table import KINDS
+from attar.tasks.task import Generation, Task
 
 SAMPLED_TEXTS = 512
 """Texts tokenized to know how long they are."""
@@ -44,7 +46,7 @@ class Head:
 
     num_labels: int | None
     """Width of a classifier's; None: words are predicted."""
-    words: Literal["causal_lm", "text_to_text"] | None = None
+    words: Kind | None = None
     """For what words are predicted."""
 
     @property
@@ -115,7 +117,7 @@ class PlannedTexts:
             return 0, 1
         rows = texts.splits[split].texts
         sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
-        if texts.objective == "causal_lm":
+        if texts.kind.is_running:
             blocks = token_blocks(model.tokenizer_folder, sampled, ONE_BLOCK, f"split {split!r}")
             total = round(len(blocks.encoded.ids) * len(rows) / len(sampled))
             # a last block of one token predicts nothing and is left out
@@ -135,7 +137,7 @@ class PlannedTexts:
 
     def has_classes(self, data: str) -> bool:
         """Whether each row has one of some classes."""
-        return self.loaded(data).objective == "classification"
+        return self.loaded(data).kind.has_classes
 
     def head(self, data: str, objective: str | None = None) -> Head:
         """What a model for this data needs on top.
@@ -144,11 +146,8 @@ class PlannedTexts:
             objective: of the step; text_to_text on data with classes names them by words.
         """
         texts = self.loaded(data)
-        if texts.objective == "causal_lm":
-            return Head(None, "causal_lm")
-        if texts.objective == "text_to_text" or objective == "text_to_text":
-            return Head(None, "text_to_text")
-        return Head(len(texts.label_names) if texts.objective == "classification" else 1)
+        kind = KINDS[objective or texts.objective]
+        return Head(None, kind) if kind.predicts_words else Head(len(texts.label_names) or 1)
 
 
 def cost_under(head: Head | None, config: Mapping[str, Any]) -> Cost:
@@ -159,7 +158,7 @@ def cost_under(head: Head | None, config: Mapping[str, Any]) -> Cost:
     """
     if head is None or head.words is None:
         return cost_from_config(config, None if head is None else head.num_labels)
-    writes = Generation() if head.words == "text_to_text" else None
-    task = Task(objective=head.words, max_length=1, input_names=(), generation=writes)
+    writes = Generation() if head.words.writes else None
+    task = Task(objective=head.words.name, max_length=1, input_names=(), generation=writes)
     found = class_of(config_of(config, "config", task), "config", task)
     return cost_from_config({**config, "architectures": [found.__name__]})

@@ -17,6 +17,7 @@ from attar.data.config import DataConfig
 from attar.distillation.config import AugmentStep
 from attar.evaluation.config import EvaluateStep
 from attar.export.config import ExportStep
+from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.quantization.config import QuantizeStep
 from attar.report.config import ReportStep
 from attar.training.cache_config import CacheStep
@@ -59,10 +60,6 @@ class Sweep(Config):
         steps, settings = rest.pop("steps", ()), rest.pop("settings", None)
         settings = flattened(rest) if settings is None else settings
         return as_tuples({"steps": steps, "settings": settings})
-
-
-LOWER_IS_BETTER = frozenset({"nll", "perplexity", "bits_per_byte", "loss"})
-"""Those of numerics.metrics, which loads numpy; a test holds the two together."""
 
 
 class Gate(Config):

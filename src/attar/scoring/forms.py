@@ -27,9 +27,11 @@ from attar.artifacts import MIB
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import ArtifactError, ModelError
 from attar.models.deployed.runtimes import DEPLOY_FILE, Deployment, model_size_mib, open_runtime
+from attar.models.foreign import task_of
 from attar.models.simulated.qparams import QPARAMS_FILE
+from attar.models.sources.references import find_model_folder
 from attar.models.sources.safe_files import WEIGHTS_FILE, weight_files
-from attar.models.task import Task, find_model_folder
+from attar.tasks.task import Task
 from attar.untrusted import has_entry
 
 if TYPE_CHECKING:
@@ -125,7 +127,7 @@ class TorchForm(Form):
             loaded = load_model(folder)
             self.size_mib = sum(file.stat().st_size for file in weight_files(folder)) / MIB
         self.form, self.folder, self._threads = form, folder, threads or torch.get_num_threads()
-        self.task = Task.read(folder)
+        self.task = task_of(folder)
         self._model = loaded.model.eval()
         self.num_params = num_params(self._model)
 
@@ -156,7 +158,7 @@ class TorchForm(Form):
     def nats(self, ids: np.ndarray) -> np.ndarray:
         from attar.scoring.in_memory import token_nats
 
-        if self.task.objective != "causal_lm":
+        if self.task.kind.answer != "next":
             return super().nats(ids)
         self._use_threads()
         return token_nats(self._model, ids)
@@ -173,7 +175,7 @@ class TorchForm(Form):
 
         from attar.models.generation import generate, tokens_read
 
-        if self.task.objective != "text_to_text":
+        if not self.task.kind.writes:
             return super().generate(batch)
         self._use_threads()
         ids, mask = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention_mask"))

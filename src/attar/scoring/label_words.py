@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from attar.data.prompts import INPUTS, prompts
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.models.choice import Candidates, following_candidates, target_candidates
-from attar.models.task import Task, filled
 from attar.special_tokens import open_tokenizer
+from attar.tasks.task import Task, filled
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from attar.config import Config, as_tuples
+from attar.tasks.table import Objective
 
 UNIFORM = re.compile(r"uniform:([1-9]\d*)")
 TOO_LARGE = frozenset({"scores", "attention_scores", "attentions", "relations", "qkv"})
@@ -41,7 +42,7 @@ class CacheStep(Config):
     data: str
     """Name of a `[data.<name>]` table, or of a step that makes rows; its train split is
     answered."""
-    objective: Literal["classification", "regression", "causal_lm", "text_to_text"] | None = None
+    objective: Objective | None = None
     """This, `template`, `label_words`, `max_length` and `max_target_length`: as in the students'
     train steps, or their rows are other ones."""
     template: str | None = None

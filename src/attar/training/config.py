@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from attar.config import Config
 from attar.losses.config import CrossEntropy, ForwardKl, LossConfig
 from attar.models.config import ModelReference
+from attar.tasks.table import Objective
 
 
 class TrainStep(Config):
@@ -18,7 +19,7 @@ class TrainStep(Config):
     model: ModelReference
     data: str
     """Name of a `[data.<name>]` table, or of a step that makes rows."""
-    objective: Literal["classification", "regression", "causal_lm", "text_to_text"] | None = None
+    objective: Objective | None = None
     """None: what the data is for. text_to_text on data with classes: an encoder-decoder writes the
     class's word."""
     template: str | None = None
@@ -43,7 +44,7 @@ class TrainStep(Config):
     max_length: int = Field(default=128, ge=8, le=8192)
     """Tokens; longer texts are cut."""
     max_target_length: int = Field(default=128, ge=2, le=8192)
-    """Tokens of a text to be written; text_to_text only."""
+    """Tokens of a text to be written; for a task that writes."""
     learning_rate: float = Field(default=5e-5, gt=0)
     schedule: Literal["linear", "cosine", "inverse_sqrt", "constant"] = "linear"
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from attar.data.tables import TextData
 from attar.models.load import LoadedModel
-from attar.models.task import Task
 from attar.seeds import generator
+from attar.tasks.task import Task
 from attar.training.objectives.evaluating import in_order_of_length
 from attar.training.objectives.preparing import examples_for
 

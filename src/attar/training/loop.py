@@ -26,11 +26,11 @@ from torch import Tensor
 from attar.errors import ArtifactError, NonFiniteError, StoppedError
 from attar.losses.targets import Counts, Outputs, Targets
 from attar.losses.total import LossValues
+from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.progress import Progress, Task
 from attar.seeds import derive_seed
 from attar.training.forward import fed, forward
 from attar.training.job import Job
-from attar.training.objectives.examples import LOWER_IS_BETTER
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import log_evaluation, log_step
 from attar.training.saving.state import Place, fill_moments_, fill_weights_, moments_of, weights_of

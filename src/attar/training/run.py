@@ -136,7 +136,7 @@ def _job(
     task = student.task
     assert task is not None
     names = tuple(dict.fromkeys([*task.input_names, *(teacher.input_names if teacher else ())]))
-    has_labels = task.objective != "causal_lm"
+    has_labels = task.kind.has_gold
     labelled = has_labels and (teacher is None or bool(task.label_words))  # a word is written
     train_split = data.split("train", labelled=labelled)
     validation_split = data.split("validation", labelled=has_labels)

@@ -27,9 +27,9 @@ from attar.errors import ModelError, StoppedError, UsageError
 from attar.models.simulated.packing import read_integers
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import load_simulated
-from attar.models.task import Task
 from attar.quantization.learning import job, qat
 from attar.quantization.learning.qat import LEARNERS
+from attar.tasks.task import Task
 from attar.training.objectives.labelled import LabelledTexts
 from qat_runs import history_of, prepare, result_of, run_qat
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attar.errors import GateMissedError, RecipeError
-from attar.numerics.metrics import LOWER_IS_BETTER
+from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.recipe.outcome.gates import check_gates, metric_at, read_gates, require_gates
 from attar.recipe.schema import Gate
 
@@ -95,9 +95,3 @@ def test_a_drop_is_no_promise_about_what_is_better_the_lower_it_is(metric: str) 
     with pytest.raises(ValueError, match=f"{metric} is better the lower it is.*set at_most"):
         Gate(metric=place, of=f"scores.teacher.{metric}", max_drop=0.1)
     assert Gate(metric=place, at_most=4.0).at_most == 4.0
-
-
-def test_the_recipe_and_the_metrics_agree_on_what_is_better_the_lower_it_is() -> None:
-    from attar.recipe import schema
-
-    assert schema.LOWER_IS_BETTER == LOWER_IS_BETTER

@@ -16,7 +16,7 @@ from attar.data.tokenize import TextEncoder
 from attar.errors import DataError, ModelError, UsageError
 from attar.losses.targets import UNLABELLED
 from attar.models.load import load_model
-from attar.models.task import Task
+from attar.tasks.task import Task
 from attar.training.objectives.next_tokens import nats_of_rows
 from attar.training.objectives.text_pairs import TextPairs
 from language_runs import (

@@ -11,7 +11,7 @@ import torch
 import caching
 from attar.errors import ModelError
 from attar.losses.term import Needs
-from attar.models.task import Task
+from attar.tasks.task import Task
 from attar.training.teaching.cached import _places, load_cached
 from attar.training.teaching.rows import Ragged
 from caching import run_cache

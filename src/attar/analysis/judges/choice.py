@@ -83,7 +83,7 @@ def open_choice(config: DisablingStep, subject: Subject, split: Split) -> Choice
 def _words(config: DisablingStep, subject: Subject) -> tuple[tuple[str, ...], str]:
     """The words of the data's classes, in the data's order, and the template."""
     task, data = subject.loaded.task, subject.data
-    if data.objective != "classification":
+    if not data.kind.has_classes:
         raise ModelError(
             f"a language model answers data with classes, or running text; data {data.name!r} are "
             f"for {data.objective}: name others"

@@ -12,7 +12,7 @@ from attar.analysis.subject import Subject
 from attar.data.tables import Split
 from attar.evaluation.glue import known_metrics, predictions_from
 from attar.evaluation.predictions import logits_over
-from attar.models.task import Task
+from attar.tasks.task import Task
 
 
 @dataclass

@@ -40,12 +40,12 @@ def open_judge(config: DisablingStep, context: StepContext) -> RowJudge:
     task, data = subject.loaded.task, subject.data
     split = _some_rows(labelled_split(data, "validation"), config.num_rows, context)
     has_head = task is not None and not task.has_language_head
-    if task is not None and has_head and data.objective != "causal_lm":
+    if task is not None and has_head and not data.kind.is_running:
         _refuse_settings_of_choice(config, "by its classifier's head")
         columns = output_columns(config.model, task, data, context.progress.warn)
         return HeadJudge(subject, task, split, columns, config.batch_size)
     _require_language_head(config, subject)
-    if data.objective == "causal_lm":
+    if data.kind.is_running:
         _refuse_settings_of_choice(config, "by the nats of running text")
         return TextJudge(subject, split, config.batch_size)
     return open_choice(config, subject, split)
@@ -70,7 +70,7 @@ def _require_language_head(config: DisablingStep, subject: Subject) -> None:
     model, data = subject.model, subject.data
     head = model.get_output_embeddings()
     is_causal = anatomy_of(model).stacks[-1].row.is_causal
-    is_running = data.objective == "causal_lm"
+    is_running = data.kind.is_running
     if head is None or not is_causal or (is_running and model.config.is_encoder_decoder):
         task = subject.loaded.task
         made = f"made for {task.objective}" if task else f"a bare {type(model).__name__}"

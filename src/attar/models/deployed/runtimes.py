@@ -30,8 +30,8 @@ from attar.models.deployed.graph_files import check_onnx, check_openvino
 from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE
 from attar.models.sources.safe_files import CONFIG_FILE
 from attar.models.structure.families import positions_of
-from attar.models.task import TASK_FILE, Task
 from attar.special_tokens import DEPLOY_FILE
+from attar.tasks.task import TASK_FILE, Task
 from attar.tokenizer_limits import MAX_TOKENIZER_BYTES
 from attar.untrusted import checked, has_entry
 
@@ -252,7 +252,7 @@ def _require_agreement(folder: Path, task: Task) -> None:
         )
     names = [by_number[i] for i in sorted(by_number)]
     placeholders = [f"LABEL_{i}" for i in range(len(names))]
-    if task.objective != "classification" or names in ([], placeholders):
+    if not task.kind.has_classes or names in ([], placeholders):
         return
     if names != list(task.label_names):
         raise ArtifactError(

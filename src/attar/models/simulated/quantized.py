@@ -30,7 +30,7 @@ from attar.models.structure.ports import insert_, use_attar_attention_
 from attar.models.structure.shortcuts import insert_restores_
 from attar.models.structure.site_kinds import SITE_KINDS
 from attar.models.structure.sites import Site, quantized_weights, sites_of
-from attar.models.task import Task
+from attar.tasks.task import Task
 from attar.untrusted import has_entry
 
 Attention = Literal["eager", "sdpa"]

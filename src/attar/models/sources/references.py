@@ -27,7 +27,7 @@ from attar.models.sources.safe_files import (
     WEIGHTS_FILE,
     read_model_files,
 )
-from attar.models.task import TASK_FILE, find_model_folder
+from attar.tasks.task import TASK_FILE
 from attar.untrusted import checked, has_entry
 
 HUB_FILES = [
@@ -80,6 +80,11 @@ def model_fingerprint(word: str, recipe_folder: Path) -> str:
     others = [folder / name for name in names if has_entry(folder / name)]
     read = (*files.weights, *made_here, *others, *beside)
     return key_of({path.name: sha256_of(checked(path)) for path in read})
+
+
+def find_model_folder(path: Path) -> Path:
+    """The model folder of an artifact: its `model/` where it has one, else the folder itself."""
+    return path / "model" if (path / "model").is_dir() else path
 
 
 def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str, ...]) -> Path:

@@ -70,7 +70,7 @@ def calibration_texts(
     elif loaded.task is not None:
         texts = loaded.task.texts_read(texts)
     encoded = encoder.encode(texts)
-    is_writer = loaded.task is not None and loaded.task.objective == "text_to_text"
+    is_writer = loaded.task is not None and loaded.task.kind.writes
     writes_text = is_writer and named is None
     usual = generations.BATCH_SIZE if writes_text else BATCH_SIZE
     numbers = length_sorted(encoded.lengths, batch_size or usual)

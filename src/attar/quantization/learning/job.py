@@ -21,15 +21,14 @@ from attar.errors import DataError, ModelError, UsageError
 from attar.losses.total import TotalLoss
 from attar.models.labels import Match, match_classes, why_not_matched
 from attar.models.load import LoadedModel
-from attar.models.task import Task
 from attar.quantization.config import QatStep
 from attar.quantization.method import Problem
 from attar.step import StepContext
+from attar.tasks.task import Task
 from attar.training.config import TrainStep
 from attar.training.forward import stacks_of
 from attar.training.job import Job
 from attar.training.limits import require_embeddings, require_positions
-from attar.training.objectives.examples import metrics_for
 from attar.training.objectives.labelled import LabelledTexts
 from attar.training.teaching.live import LiveTeacher
 
@@ -64,7 +63,6 @@ def qat_job(
     config, context = problem.config, problem.context
     data = _data(config, context)
     task = _task_for(problem.task, data, context.name)
-    assert data.objective != "text_to_text", "the model's is not, and both are the same"
     max_length = config.max_length or task.max_length
     require_positions(student, max_length, f"{context.name}: the model")
     settings = _settings(config, data.name, max_length)
@@ -87,7 +85,7 @@ def qat_job(
         loss=loss,
         train=train,
         validation=validation,
-        metrics=metrics_for(data.objective, data.metrics),
+        metrics=data.metrics,
         penalty=penalty,
         rates=rates,
     )
@@ -141,7 +139,7 @@ def _task_for(task: Task | None, data: TextData, step: str) -> Task:
 
 def _match(task: Task, data: TextData) -> Match | None:
     """The model's classes as those of the data; a regression has none on either side."""
-    given = () if task.objective == "regression" else task.label_names
+    given = () if task.kind.is_score else task.label_names
     return match_classes(given, data.label_names, order_is_given=data.order_is_given)
 
 
@@ -152,7 +150,7 @@ def _split(data: TextData, task: Task, name: str, labelled: bool, step: str) -> 
         raise DataError(
             f"data {data.name!r}: split {name!r} has no rows left; {step} needs at least one"
         )
-    if data.objective == "regression":
+    if data.kind.is_score:
         return split
     match = _match(task, data)
     assert match is not None, "refused before"

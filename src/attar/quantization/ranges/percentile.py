@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attar.data.load import data_of
-from attar.models.task import Task
 from attar.quantization.calibration.calibrate import Calibration, Ranges
 from attar.quantization.config import BATCH_SIZE, PercentileStep
 from attar.quantization.labelled_rows import LabelledRows
 from attar.quantization.method import ChosenRanges, Problem
 from attar.step import StepContext
+from attar.tasks.task import Task
 
 SHARES = (0.999, 0.9999, 0.99999)
 """The candidates of the paper."""

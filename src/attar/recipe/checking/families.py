@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import AttarError
+from attar.models.sources.references import find_model_folder
 from attar.models.sources.safe_files import CONFIG_FILE, read_config
 from attar.models.structure.families import FAMILIES, unsupported
-from attar.models.task import find_model_folder
 from attar.recipe.checking.references import table_of
 
 

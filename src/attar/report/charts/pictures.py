@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attar.numerics.metrics import LOWER_IS_BETTER
+from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.report.charts.curves import LINE_COLOURS, curves_svg
 from attar.report.charts.scatter import FORM_LOOKS, PLAIN_LOOK, Point, scatter_svg
 from attar.report.charts.svg import NARROW, WIDE, Shape

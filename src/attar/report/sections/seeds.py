@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attar.numerics.metrics import LOWER_IS_BETTER
+from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.numerics.paired import FEWEST, Paired, Verdict, mean_over_tasks, paired
 from attar.numerics.statistics import Spread, spread
 from attar.report.quantities import MINUS, QUALITIES

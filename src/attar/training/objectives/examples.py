@@ -17,14 +17,6 @@ from transformers import PreTrainedModel
 
 from attar.data.tokenize import Encoded
 from attar.losses.targets import Counts, Targets
-from attar.numerics.metrics import LOWER_IS_BETTER as LOWER_IS_BETTER
-
-DEFAULT_METRIC = {
-    "classification": "accuracy",
-    "regression": "pearson",
-    "causal_lm": "nll",
-    "text_to_text": "nll",
-}
 
 
 class Examples(Protocol):
@@ -65,10 +57,3 @@ class Examples(Protocol):
             NonFiniteError: a prediction is no number.
         """
         ...
-
-
-def metrics_for(objective: str, asked: Sequence[str]) -> tuple[str, ...]:
-    """The metrics to look at; the first selects. Without a wish: accuracy for classes, pearson for
-    a score, nll (nats a token) for text.
-    """
-    return tuple(asked) or (DEFAULT_METRIC[objective],)

@@ -1,5 +1,4 @@
-"""From a step's settings and its data to a task, and from a split to examples: one row an
-objective.
+"""From a step's settings and its data to a task, and from a split to examples.
 
 Data say what they are for. A step may ask for another objective where that makes sense: classes can
 be learned as words (`objective = "text_to_text"`).
@@ -19,12 +18,15 @@ from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, UsageError
 from attar.models.architecture import input_names_of
+from attar.models.foreign import says_its_task, task_of
 from attar.models.load import LoadedModel
-from attar.models.task import Generation, Task, says_its_task
+from attar.tasks.kind import Answer, Gold
+from attar.tasks.table import KINDS
+from attar.tasks.task import Generation, Task
 from attar.training.config import TrainStep
 from attar.training.forward import stacks_of
 from attar.training.objectives.documents import Documents
-from attar.training.objectives.examples import Examples, metrics_for
+from attar.training.objectives.examples import Examples
 from attar.training.objectives.labelled import LabelledTexts
 from attar.training.objectives.text_pairs import TextPairs
 
@@ -41,22 +43,20 @@ def task_for(
         UsageError: the objective does not fit the data, or the words do not fit the classes.
         ModelError: the model cannot write a text for a text.
     """
-    objective = config.objective or data.objective
-    learns_words = (data.objective, objective) == ("classification", "text_to_text")
-    if objective != data.objective and not learns_words:
+    asked = KINDS[config.objective or data.objective]
+    learns_words = data.kind.has_classes and asked.writes
+    if asked is not data.kind and not learns_words:
         raise UsageError(
-            f"{step}: objective is {objective!r}, but data {data.name!r} is for "
+            f"{step}: objective is {asked.name!r}, but data {data.name!r} is for "
             f"{data.objective}; leave objective out, or name other data"
         )
-    if (config.template and objective != "text_to_text") or (
-        config.label_words and not learns_words
-    ):
+    if (config.template and not asked.writes) or (config.label_words and not learns_words):
         raise UsageError(
             f"{step}: template and label_words name classes by words, which needs data with "
             f'classes and objective = "text_to_text"; data {data.name!r} is for {data.objective} '
-            f"and the objective is {objective}"
+            f"and the objective is {asked.name}"
         )
-    if objective == "text_to_text" and not model.is_encoder_decoder:
+    if asked.graph == "encoder_decoder" and not model.is_encoder_decoder:
         raise ModelError(
             f"{step}: a model of type {model.model_type!r} has no decoder that reads an encoder's "
             "output, so it cannot write a text for a text; use an encoder-decoder such as t5 or "
@@ -68,14 +68,14 @@ def task_for(
         "order_is_given": data.order_is_given,
         "max_length": config.max_length,
         "input_names": input_names_of(model),
-        "num_texts": None if data.objective == "causal_lm" else data.num_texts,
-        "metrics": metrics_for(data.objective, data.metrics),
+        "num_texts": None if data.kind.is_running else data.num_texts,
+        "metrics": data.metrics,
     }
     if learns_words:
         settings["label_words"] = config.label_words or data.label_names
-    if objective == "text_to_text":
+    if asked.writes:
         settings["template"] = fitting_template(config.template, data, step)
-    if data.objective == "text_to_text":
+    if data.kind.writes:
         settings |= {
             "max_target_length": config.max_target_length,
             "generation": _generation(folder, config.max_target_length),
@@ -88,8 +88,8 @@ def task_for(
 
 
 def selecting_metrics(task: Task) -> tuple[str, ...]:
-    """What validation looks at; texts are judged by their likelihood, since writing takes long."""
-    return ("nll",) if task.objective == "text_to_text" else task.metrics
+    """What validation looks at; the first one picks the best checkpoint."""
+    return task.metrics if task.kind.selects is None else (task.kind.selects,)
 
 
 def examples_for(
@@ -103,9 +103,7 @@ def examples_for(
     Raises:
         DataError, ModelError, UsageError: the split or the model cannot serve the objective.
     """
-    if task.label_words:
-        return _text_pairs(task, split, student, input_names)
-    return MAKERS[task.objective](task, split, name, student, input_names)
+    return EXAMPLES[task.learned](task, split, name, student, input_names)
 
 
 def _labelled(
@@ -121,24 +119,9 @@ def _documents(
     return Documents.of(split, student.folder, task.max_length, f"split {name!r}")
 
 
-def _pairs(
+def _text_pairs(
     task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
 ) -> Examples:
-    return _text_pairs(task, split, student, input_names)
-
-
-MAKERS: Mapping[str, Callable[[Task, Split, str, LoadedModel, tuple[str, ...]], Examples]] = {
-    "classification": _labelled,
-    "regression": _labelled,
-    "causal_lm": _documents,
-    "text_to_text": _pairs,
-}
-"""Objective → what makes its examples of (task, split, split's name, student, input names)."""
-
-
-def _text_pairs(
-    task: Task, split: Split, student: LoadedModel, input_names: tuple[str, ...]
-) -> TextPairs:
     model: Any = student.model.config
     start = model.decoder_start_token_id
     if start is None:
@@ -152,10 +135,22 @@ def _text_pairs(
     return TextPairs.of(split, task, encoder, target_encoder, int(start))
 
 
+Maker = Callable[[Task, Split, str, LoadedModel, tuple[str, ...]], Examples]
+"""(task, split, the split's name, student, input names) → examples."""
+EXAMPLES: Mapping[tuple[Gold, Answer], Maker] = {
+    ("class", "row"): _labelled,
+    ("number", "row"): _labelled,
+    ("itself", "next"): _documents,
+    ("text", "text"): _text_pairs,
+    ("class", "text"): _text_pairs,
+}
+"""What is known of a row, and the shape in which it is learned → what makes its examples."""
+
+
 def _generation(folder: Path | None, max_target_length: int) -> Generation:
     """How the folder's model chooses its words, if it says so; else the best word each time."""
     if folder is not None and says_its_task(folder):
-        task = Task.read(folder)
+        task = task_of(folder)
         if task.generation is not None:
             return task.generation
     return Generation(max_new_tokens=max_target_length)

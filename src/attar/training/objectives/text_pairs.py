@@ -22,8 +22,8 @@ from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import DataError
 from attar.losses.targets import UNLABELLED, Counts, Targets
 from attar.models.choice import Candidates, word_scores
-from attar.models.task import Task
 from attar.numerics.metrics import METRICS, predicted_classes
+from attar.tasks.task import Task
 from attar.training.objectives.evaluating import evaluating, in_order_of_length
 from attar.training.objectives.next_tokens import finite, language_metrics, nats_of_rows
 

@@ -27,7 +27,7 @@ from attar.errors import ArtifactError, DataError, ModelError
 from attar.losses.targets import Outputs
 from attar.losses.term import Needs
 from attar.models.load import LoadedModel
-from attar.models.task import Task
+from attar.tasks.task import Task
 from attar.training.teaching.answers import require_same_answers
 from attar.training.teaching.header import CacheHeader, weights_hash
 from attar.training.teaching.lesson import Lesson

@@ -27,7 +27,7 @@ from attar.models.sources.safe_files import (
     TOKENIZER_FILES,
     read_model_files,
 )
-from attar.models.task import TASK_FILE
+from attar.tasks.task import TASK_FILE
 from attar.training.teaching.pairing import states_of
 from attar.training.teaching.tensor_file import TensorSpec
 

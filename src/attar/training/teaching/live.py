@@ -23,10 +23,11 @@ from transformers import PreTrainedModel
 from attar.errors import ModelError
 from attar.losses.targets import Outputs
 from attar.losses.term import Needs
+from attar.models.foreign import says_its_task, task_of
 from attar.models.labels import match_classes
 from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.models.sources.safe_files import read_config
-from attar.models.task import TASK_FILE, Task, says_its_task
+from attar.tasks.task import TASK_FILE, Task
 from attar.training.forward import fed, forward
 from attar.training.teaching.lesson import Lesson
 
@@ -135,7 +136,7 @@ def _fits(folder: Path, task: Task, needs: Needs) -> bool:
     if not says_its_task(folder):
         return False
     predicts = needs.teacher_logits
-    own = Task.read(folder)
+    own = task_of(folder)
     if needs.sensitivity and task.has_language_head and not own.has_language_head:
         raise ModelError(
             f"teacher {folder} answers once a text, the student once a token, so sensitivity_mse "

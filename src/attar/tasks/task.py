@@ -3,8 +3,8 @@
 A Hugging Face `config.json` says what a network is; it does not say how its texts were cut, which
 inputs it was fed, or by which figure it was judged. Everything that comes after training (quantize,
 export, evaluate, predict) reads this file instead of asking the recipe again, so that a model
-folder can be carried away and still be used correctly. A classifier that was fine-tuned elsewhere
-has no such file; what its `config.json` says is taken instead (`foreign`).
+folder can be carried away and still be used correctly. A model that was fine-tuned elsewhere has no
+such file; what its `config.json` says is taken instead (`attar.models.foreign`).
 """
 
 from __future__ import annotations
@@ -18,23 +18,15 @@ from pydantic import Field, ValidationError, model_validator
 
 from attar.artifacts import read_json, write_json
 from attar.config import Config
-from attar.errors import ArtifactError, DataError
-from attar.untrusted import has_entry
+from attar.errors import ArtifactError, DataError, ModelError
+from attar.tasks.kind import Answer, Gold, Kind, Shown
+from attar.tasks.table import KINDS, Objective
 
 TASK_FILE = "task.json"
 MAX_TOKENS = 2**20
 """Of a text; the longest that published models read."""
 MAX_BEAMS = 1000
 """Each holds a copy of the decoder's cache."""
-
-Objective = Literal["classification", "regression", "causal_lm", "text_to_text"]
-HEADS = (
-    "ForSequenceClassification",
-    "ForConditionalGeneration",
-    "ForCausalLM",
-    "LMHeadModel",
-)
-"""Ends of the names of architectures that say what a model is for."""
 
 
 class Generation(Config):
@@ -69,8 +61,8 @@ class Task(Config):
 
     objective: Objective
     label_names: tuple[str, ...] = ()
-    """Name of each class in the order of the logits; empty or one name for regression; empty for
-    text_to_text."""
+    """Name of each class in the order of the logits; one name at most for a number, none for
+    words."""
     order_is_given: bool = Field(default=False, exclude=True)
     """That order was set or published (`TextData.order_is_given`), so LABEL_i may be class i. Known
     while data is at hand, and not written: a trained model's classes have names."""
@@ -89,21 +81,17 @@ class Task(Config):
     template: str = "{0}"
     """The text such a model reads, with {0} and {1} for a row's texts."""
     max_target_length: int | None = Field(default=None, gt=0, le=MAX_TOKENS)
-    """Tokens of a target text; text_to_text only."""
+    """Tokens of a target text, for a task that writes."""
     generation: Generation | None = None
-    """text_to_text only."""
+    """How a task that writes chooses its words."""
 
     @model_validator(mode="after")
     def _generation_fits_the_objective(self) -> Task:
-        is_text = self.objective == "text_to_text"
-        if is_text and (self.label_names or self.generation is None):
+        if self.kind.writes and self.generation is None:
+            raise ValueError(f"{self.objective} needs generation")
+        if not self.kind.writes and (self.generation or self.max_target_length):
             raise ValueError(
-                f"text_to_text needs generation and no label_names, got {len(self.label_names)} "
-                f"label_names and generation = {self.generation}"
-            )
-        if not is_text and (self.generation or self.max_target_length):
-            raise ValueError(
-                f"generation and max_target_length belong to text_to_text, not to {self.objective}"
+                f"{self.objective} writes no text, so it has no generation and no max_target_length"
             )
         return self
 
@@ -117,18 +105,42 @@ class Task(Config):
             )
         if len(set(self.label_names)) != count:
             raise ValueError(f"label_names must be distinct, got {list(self.label_names)}")
-        if self.objective == "classification" and count < 2:
-            raise ValueError(f"classification needs at least 2 label_names, got {count}")
-        if self.objective == "causal_lm" and count:
-            raise ValueError(f"causal_lm predicts the next token, got {count} label_names")
-        if self.objective == "regression" and count > 1:
-            raise ValueError(f"regression predicts one number, got {count} label_names")
+        fewest, most = self.kind.num_labels
+        if count < fewest:
+            raise ValueError(f"{self.objective} needs at least {fewest} label_names, got {count}")
+        if most is not None and count > most:
+            raise ValueError(f"{self.objective} allows at most {most} label_names, got {count}")
         return self
+
+    @property
+    def kind(self) -> Kind:
+        """Its row in the table of tasks."""
+        return KINDS[self.objective]
+
+    @property
+    def shown(self) -> Shown:
+        """What the user of an exported model sees.
+
+        Raises:
+            ModelError: an exported model cannot answer this task yet.
+        """
+        if self.kind.shown is None or self.label_words:
+            raise ModelError(
+                f"the model {self.answers}, and an exported model answers with a class or a score; "
+                "export a model with a classification head"
+            )
+        return self.kind.shown
+
+    @property
+    def learned(self) -> tuple[Gold, Answer]:
+        """What is known of a row, and the shape in which it is learned; a class that is named by a
+        word is learned as a text."""
+        return self.kind.gold, "text" if self.label_words else self.kind.answer
 
     @property
     def has_language_head(self) -> bool:
         """Whether words are predicted, be it to name a class."""
-        return bool(self.label_words) or self.objective in ("causal_lm", "text_to_text")
+        return bool(self.label_words) or self.kind.predicts_words
 
     def prompt(self, texts: tuple[str, ...]) -> str:
         """A row's texts in the template.
@@ -145,7 +157,7 @@ class Task(Config):
 
     def texts_read(self, rows: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
         """What the model is given of some rows: in its template, where it answers with words."""
-        if self.objective == "text_to_text" or self.label_words:
+        if self.kind.writes or self.label_words:
             return [(self.prompt(row),) for row in rows]
         return rows
 
@@ -159,7 +171,7 @@ class Task(Config):
     @property
     def num_labels(self) -> int:
         """Width of a classifier's head."""
-        return len(self.label_names) if self.objective == "classification" else 1
+        return len(self.label_names) or 1
 
     def write(self, folder: Path) -> None:
         """Put `task.json` into a model folder."""
@@ -167,19 +179,13 @@ class Task(Config):
 
     @classmethod
     def read(cls, folder: Path) -> Task:
-        """What a model folder is for: its `task.json`, or what the config of a classifier or of a
-        generator says.
+        """The `task.json` of a model folder; `attar.models.foreign.task_of` also knows folders
+        without one.
 
         Raises:
-            ArtifactError: the file is no JSON or says something impossible; there is none, and the
-                model has no head that says it.
-            ModelError: a config that describes no task that attar knows.
+            ArtifactError: the file is missing, is not JSON, or says something impossible.
         """
         file = folder / TASK_FILE
-        if not has_entry(file):
-            from attar.models.foreign import task_of_config  # loads transformers
-
-            return task_of_config(folder)
         try:
             return cls.model_validate(read_json(file))
         except ValidationError as error:
@@ -209,18 +215,3 @@ def filled(template: str, texts: Sequence[str]) -> str:
             f"the model reads rows as {template!r}, a row has {known}; name the data's other text "
             "column, or other data"
         ) from error
-
-
-def says_its_task(folder: Path) -> bool:
-    """Whether a model folder says what it is for: by `task.json`, or by the head in its config."""
-    if has_entry(folder / TASK_FILE):
-        return True
-    file = folder / "config.json"
-    plain = read_json(file) if has_entry(file) else {}
-    names = plain.get("architectures") if isinstance(plain, dict) else None
-    return isinstance(names, list) and bool(names) and str(names[0]).endswith(HEADS)
-
-
-def find_model_folder(path: Path) -> Path:
-    """The model folder of an artifact: its `model/` where it has one, else the folder itself."""
-    return path / "model" if (path / "model").is_dir() else path

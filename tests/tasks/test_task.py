@@ -8,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from attar.errors import ArtifactError, DataError
-from attar.models.task import Task, find_model_folder
+from attar.models.foreign import task_of
+from attar.models.sources.references import find_model_folder
+from attar.tasks.task import Task
 
 CLASSES = Task(
     objective="classification",
@@ -34,7 +36,7 @@ def test_a_score_is_one_number() -> None:
     [
         ("classification", ("only",), "at least 2"),
         ("classification", ("a", "a"), "distinct"),
-        ("regression", ("a", "b"), "one number"),
+        ("regression", ("a", "b"), "at most 1"),
     ],
 )
 def test_labels_must_fit_the_objective(objective: str, names: tuple[str, ...], words: str) -> None:
@@ -47,7 +49,7 @@ def test_labels_must_fit_the_objective(objective: str, names: tuple[str, ...], w
 def test_a_folder_without_a_task_is_told_apart_from_a_damaged_one(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
     with pytest.raises(ArtifactError, match=r"no task\.json.*BertModel has no classification head"):
-        Task.read(tmp_path)
+        task_of(tmp_path)
     (tmp_path / "task.json").write_text('{"objective": "cooking"}')
     with pytest.raises(ArtifactError, match=r"objective.*mistakes\)"):
         Task.read(tmp_path)

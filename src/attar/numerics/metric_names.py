@@ -1,0 +1,15 @@
+"""Names of the metrics and which way each is better. Imports nothing, so a check may read it."""
+
+from __future__ import annotations
+
+CLASSES = ("accuracy", "matthews", "f1")
+"""Metrics of predicted classes."""
+SCORES = ("pearson", "spearman")
+"""Metrics of predicted numbers."""
+ROUGE = ("rouge1", "rouge2", "rougeL")
+"""Metrics of written texts, 0..1."""
+LANGUAGE = ("nll", "perplexity", "bits_per_byte")
+"""Metrics of running text: nats a token, its exponential, bits a byte of text."""
+METRIC_NAMES = (*CLASSES, *SCORES, *ROUGE, *LANGUAGE)
+LOWER_IS_BETTER = frozenset({*LANGUAGE, "loss"})
+"""Metrics of which the smallest is the best; of all others it is the largest."""

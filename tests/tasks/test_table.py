@@ -1,0 +1,52 @@
+"""The table of tasks is the one place that knows a task by its name."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from attar.data.files import GOLD
+from attar.export.deployed import ANSWERS
+from attar.models.foreign import TASK_OF
+from attar.numerics.metric_names import METRIC_NAMES
+from attar.tasks.kind import Kind
+from attar.tasks.table import KINDS
+from attar.training.objectives.preparing import EXAMPLES
+
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+
+
+def _docstrings(tree: ast.AST) -> set[ast.Constant]:
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+
+
+def test_a_task_is_named_in_its_own_file_only(repository: Path) -> None:
+    """Other code asks for the word of its row that it depends on."""
+    found = []
+    for file in sorted((repository / "src").rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        prose = _docstrings(tree)
+        for node in ast.walk(tree):
+            is_name = isinstance(node, ast.Constant) and node.value in KINDS
+            if is_name and node not in prose and file.stem != node.value:
+                found.append(f"{file.name}:{node.lineno}: {node.value!r}")
+    assert not found
+
+
+@EVERY_KIND
+def test_whatever_hangs_on_a_word_of_a_row_has_an_entry_for_it(kind: Kind) -> None:
+    assert kind.gold in GOLD
+    assert kind.answer in TASK_OF
+    assert (kind.gold, kind.answer) in EXAMPLES
+    assert (kind.shown is None) or kind.gold in ANSWERS
+
+
+@EVERY_KIND
+def test_a_row_measures_what_has_a_name(kind: Kind) -> None:
+    assert set(kind.metrics) | {kind.selects or kind.metrics[0]} <= set(METRIC_NAMES)
