@@ -13,6 +13,7 @@ from attar.distillation.config import AugmentStep
 from attar.recipe.checking.mistakes import Mistake
 from attar.recipe.keys import step_seed
 from attar.recipe.schema import Recipe
+from attar.tasks.table import KINDS
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 
@@ -42,7 +43,8 @@ def check_lessons(recipe: Recipe) -> list[Mistake]:
 def _of_labels(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
     """Made rows without labels, where no teacher answers for them or a class is to be written."""
     made = recipe.steps.get(step.data)
-    needs_labels = step.teacher is None or step.objective == "text_to_text"
+    writes = step.objective is not None and KINDS[step.objective].writes
+    needs_labels = step.teacher is None or writes
     if needs_labels and isinstance(made, AugmentStep) and not made.keep_labels:
         yield Mistake(
             ("steps", name, "data"),
