@@ -70,7 +70,7 @@ def test_the_whole_run_makes_a_page_and_its_twins(tmp_path: Path) -> None:
     assert [row["name"] for row in written["comparisons"][0]["rows"]] == list(made_up_run.MODELS)
     markdown = (tmp_path / "report" / "report.md").read_text()
     assert markdown.startswith("# demo\n")
-    assert "| deploy | OpenVINO |" in markdown
+    assert "| deploy (OpenVINO) |" in markdown
 
 
 def test_the_page_asks_nothing_of_the_network(tmp_path: Path) -> None:

@@ -126,8 +126,9 @@ def test_provenance_says_which_numbers_were_checked_against_a_hash(tmp_path: Pat
         "result.json; not checked, written without one: teacher."
     )
     assert page.provenance.rests_on == told
-    assert told in html_of(page, read_made(inputs, content))
-    assert told in markdown_of(page)
+    html = html_of(page, read_made(inputs, content))
+    assert told in html
+    assert told in markdown_of(html, "t")
 
 
 def test_provenance_counts_what_was_set_aside_and_names_differing_versions(tmp_path: Path) -> None:
@@ -138,7 +139,9 @@ def test_provenance_counts_what_was_set_aside_and_names_differing_versions(tmp_p
     page = page_of(read_made(inputs, content), content)
     origin = page.provenance
     name = origin.data[0].name
-    assert f"- Data {name}, rows set aside: 341 × seen before\n" in markdown_of(page)
+    text = markdown_of(html_of(page, read_made(inputs, content)), "t")
+    assert f"| {name} |" in text
+    assert "341 × seen before" in text
     assert origin.data[0].set_aside == {"longer than 400 characters": 212, "seen before": 341}
     assert origin.differing_versions == {"torch": ("2.12.0", "2.13.0")}
     assert origin.seconds == pytest.approx(sum(made_up_run.SECONDS.values()) + 61.0)

@@ -173,6 +173,6 @@ def test_the_page_and_its_twins_show_means_differences_and_verdicts(tmp_path: Pa
     for line in comparison.lines:
         assert line.partition(": ")[2] in html
     assert "Accuracy of every seed" in html
-    assert "## Methods over seeds" in markdown_of(page)
+    assert "## Methods over seeds" in markdown_of(html, "t")
     written = json.loads((tmp_path / "report" / "report.json").read_text())["over_seeds"]
     assert written[0]["methods"][1]["against_first"]["n"] == 3

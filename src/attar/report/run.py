@@ -34,7 +34,8 @@ def report(config: ReportStep, context: StepContext) -> dict[str, Any]:
 
     made = read_made(context.inputs, context.recipe)
     page = page_of(made, context.recipe, config.title)
-    html, markdown = html_of(page, made), markdown_of(page)
+    html = html_of(page, made)
+    markdown = markdown_of(html, page.title)
     write_json(context.folder / "report.json", page.as_json())
     with disk_errors_explained(context.folder, len(html) + len(markdown)):
         (context.folder / "index.html").write_text(html, encoding="utf-8")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from attar.report.quantities import number_text
 from attar.report.reading import Made, base_name, number, table, variant_of
 
 MOST_POINTS = 300
@@ -85,14 +86,20 @@ def _training(name: str, runs: Sequence[Made]) -> Training:
     return Training(
         name=name,
         runs=tuple(run.name for run in runs),
-        facts=tuple(
-            (words, trained[fact]) for fact, words in FACTS if trained.get(fact) is not None
-        ),
+        facts=_facts(trained, loss[0]),
         loss=tuple(curve for curve in loss if curve.points),
         smooth_loss=tuple(smoothed(curve) for curve in loss if curve.points),
         parts=_parts(first, kinds) if len(kinds) > 1 else (),
         validation={metric: _validation(runs, metric) for metric in validated},
     )
+
+
+def _facts(trained: Mapping[str, Any], loss: Curve) -> tuple[tuple[str, Any], ...]:
+    known = [(words, trained[fact]) for fact, words in FACTS if trained.get(fact) is not None]
+    if loss.points:
+        first, last = (number_text(y) for _, y in (loss.points[0], smoothed(loss).points[-1]))
+        known.append(("loss", f"{first} → {last}"))
+    return tuple(known)
 
 
 def _parts(run: Made, kinds: Sequence[str]) -> tuple[Curve, ...]:
