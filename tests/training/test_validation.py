@@ -44,7 +44,7 @@ def balance_(loaded: LoadedModel, examples: LabelledTexts) -> None:
 def test_metrics_and_loss_are_those_of_one_row_at_a_time(loaded: LoadedModel) -> None:
     examples = examples_for(loaded)
     balance_(loaded, examples)
-    found = examples.validate(loaded.model, ("matthews",), 4, lambda: None)
+    found = examples.validate(loaded.model, ("matthews",), 4, lambda rows: None)
     logits = []
     with torch.no_grad():
         for row in range(len(TEXTS)):
@@ -59,9 +59,9 @@ def test_metrics_and_loss_are_those_of_one_row_at_a_time(loaded: LoadedModel) ->
 
 def test_validation_has_no_dropout_and_gives_the_train_mode_back(loaded: LoadedModel) -> None:
     examples = examples_for(loaded)
-    calm = examples.validate(loaded.model.eval(), ("accuracy",), 4, lambda: None)
+    calm = examples.validate(loaded.model.eval(), ("accuracy",), 4, lambda rows: None)
     assert not loaded.model.training
-    assert examples.validate(loaded.model.train(), ("accuracy",), 4, lambda: None) == calm
+    assert examples.validate(loaded.model.train(), ("accuracy",), 4, lambda rows: None) == calm
     assert loaded.model.training
 
 
@@ -83,11 +83,11 @@ class NoDoubleOnTheDevice(TorchFunctionMode):
 
 def test_no_float64_is_made_on_the_device(loaded: LoadedModel) -> None:
     with NoDoubleOnTheDevice():
-        examples_for(loaded).validate(loaded.model, ("accuracy",), 4, lambda: None)
+        examples_for(loaded).validate(loaded.model, ("accuracy",), 4, lambda rows: None)
 
 
 def test_an_interrupted_validation_gives_the_train_mode_back(loaded: LoadedModel) -> None:
-    def stop() -> None:
+    def stop(rows: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

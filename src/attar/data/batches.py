@@ -69,6 +69,12 @@ class LengthGroupedBatches:
         return [batches[i] for i in random.permutation(len(batches))]
 
 
+def shortest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """All rows in batches of similar length."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[begin : begin + batch_size] for begin in range(0, len(order), batch_size)]
+
+
 def padding_efficiency(lengths: Sequence[int] | np.ndarray, batches: Sequence[np.ndarray]) -> float:
     """The share of computed tokens that are real: 1 means that no batch holds any padding.
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from attar.data.batches import shortest_first
 from attar.data.tokenize import Encoded
 from attar.numerics.metrics import require_finite
 
@@ -26,14 +27,13 @@ AfterBatch = Callable[[int], None]
 
 
 def longest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """All rows in batches of similar length.
+    """All rows in batches of similar length; only the first may be smaller.
 
     Example:
         >>> [rows.tolist() for rows in longest_first(np.array([3, 9, 4]), 2)]
-        [[1, 2], [0]]
+        [[1], [0, 2]]
     """
-    order = np.argsort(lengths, kind="stable")[::-1]
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return shortest_first(lengths, batch_size)[::-1]
 
 
 def score_batches(
@@ -65,7 +65,7 @@ def score_batches(
 def score_rows(
     answer: Scorer,
     encoded: Encoded,
-    batch_size: int,
+    batches: Sequence[np.ndarray],
     model: str,
     after_batch: AfterBatch = lambda rows: None,
     padded: Callable[[int], int] = lambda tokens: tokens,
@@ -81,4 +81,4 @@ def score_rows(
         width = padded(int(encoded.lengths[rows].max()))
         return answer(encoded.batch(rows, pad_to=width))
 
-    return score_batches(of_rows, longest_first(encoded.lengths, batch_size), model, after_batch)
+    return score_batches(of_rows, batches, model, after_batch)

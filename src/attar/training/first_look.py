@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attar.data.batches import shortest_first
 from attar.data.tables import TextData
 from attar.models.load import LoadedModel
 from attar.seeds import generator
 from attar.tasks.task import Task
-from attar.training.objectives.evaluating import in_order_of_length
 from attar.training.objectives.preparing import examples_for
 
 ROWS = 256
@@ -33,7 +33,7 @@ def first_look(
         examples: Any = examples_for(
             task, train.rows(np.sort(chosen)), "train", loaded, task.input_names
         )
-        for rows in in_order_of_length(examples.lengths, BATCH_SIZE):
+        for rows in shortest_first(examples.lengths, BATCH_SIZE):
             yield examples.batch(rows, torch.device("cpu"))[0]
 
     return batches

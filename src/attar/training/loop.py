@@ -208,11 +208,17 @@ class Loop:
         job, place = self._job, self.place
         if place.step not in job.evaluation_steps or place.evaluated_step == place.step:
             return
-        values = self._fitting(
-            lambda size: job.validation.validate(
-                self._model, job.metrics, size, self._stop_if_asked
+        try:
+            values = self._fitting(
+                lambda size: job.validation.validate(
+                    self._model, job.metrics, size, lambda rows: self._stop_if_asked()
+                )
             )
-        )
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                f"validation after step {place.step}: {error}; earlier checkpoints are kept; lower "
+                "learning_rate or max_grad_norm"
+            ) from error
         task.advance(job.evaluation_units)
         first = job.metrics[0]
         sign = -1 if first in LOWER_IS_BETTER else 1

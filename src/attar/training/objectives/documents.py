@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from attar.data.packing import TokenBlocks, token_blocks
 from attar.data.tables import Split
 from attar.data.tokenize import Encoded
 from attar.losses.targets import UNLABELLED, Counts, Targets
+from attar.scoring.rows import AfterBatch
 from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
 
 
@@ -61,12 +62,12 @@ class Documents:
         model: PreTrainedModel,
         metrics: Sequence[str],
         batch_size: int,
-        after_batch: Callable[[], None],
+        after_batch: AfterBatch,
     ) -> dict[str, float]:
         """Those of nll, perplexity and bits_per_byte that are asked for, and "loss", the nll.
 
         Raises:
-            NonFiniteError: a prediction is no number.
+            NonFiniteError: a prediction is NaN or infinite.
         """
         nats_N = nats_of_rows(model, self, batch_size, after_batch)
         tokens = self.counts(np.arange(len(self)))["labelled"]

@@ -7,7 +7,7 @@ text_pairs   a text for a text                  text_to_text, and classes by the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from attar.data.tokenize import Encoded
 from attar.losses.targets import Counts, Targets
+from attar.scoring.rows import AfterBatch
 
 
 class Examples(Protocol):
@@ -47,13 +48,13 @@ class Examples(Protocol):
         model: PreTrainedModel,
         metrics: Sequence[str],
         batch_size: int,
-        after_batch: Callable[[], None],
+        after_batch: AfterBatch,
     ) -> dict[str, float]:
         """Metrics by name, and "loss". The model's train mode is left as it was.
 
         Args:
-            after_batch: called after each batch; may raise to stop.
+            after_batch: called with the number of rows just done; may raise to stop.
         Raises:
-            NonFiniteError: a prediction is no number.
+            NonFiniteError: a prediction is NaN or infinite.
         """
         ...

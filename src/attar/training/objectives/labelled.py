@@ -1,12 +1,11 @@
 """Texts with a class or a score each.
 
-Validation is in float32, the precision a model is shipped in; its rows are read in order of length,
-which wastes no computation on padding and leaves no trace in the result.
+Validation is in float32, the precision a model is shipped in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +17,9 @@ from attar.data.tables import Split
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.losses.predictions import cross_entropy, squared_error
 from attar.losses.targets import Counts, Targets, count_units
-from attar.losses.term import Needs
 from attar.numerics.metrics import METRICS
-from attar.training.forward import forward
-from attar.training.objectives.evaluating import evaluating, in_order_of_length
-from attar.training.update.guard import require_finite_predictions
+from attar.scoring.in_memory import head_logits
+from attar.scoring.rows import AfterBatch, longest_first, score_rows
 
 
 @dataclass(frozen=True)
@@ -66,26 +63,19 @@ class LabelledTexts:
         model: PreTrainedModel,
         metrics: Sequence[str],
         batch_size: int,
-        after_batch: Callable[[], None],
+        after_batch: AfterBatch,
     ) -> dict[str, float]:
         """Metrics by name, and "loss": the mean against the gold labels.
 
         Raises:
-            NonFiniteError: a prediction is no number.
+            NonFiniteError: a prediction is NaN or infinite.
         """
-        logits_NC = np.zeros((len(self), int(model.config.num_labels or 1)), np.float32)
+        batches = longest_first(self.lengths, batch_size)
+        scorer = head_logits(model)
+        logits_NC = score_rows(scorer, self.encoded, batches, "the model", after_batch)
         is_score = self.labels.dtype.kind == "f"
         against_gold = squared_error if is_score else cross_entropy
-        loss = 0.0
-        with evaluating(model):
-            for rows in in_order_of_length(self.lengths, batch_size):
-                inputs, targets = self.batch(rows, model.device)
-                outputs = forward(model, inputs, Needs())
-                per_row = against_gold(outputs.logits, targets.labels)
-                loss += float(per_row.cpu().double().sum())  # Apple's GPU has no float64
-                logits_NC[rows] = outputs.logits.cpu().numpy()
-                after_batch()
-        require_finite_predictions(logits_NC)
+        loss_N = against_gold(torch.from_numpy(logits_NC), torch.from_numpy(self.labels))
         predictions = logits_NC[:, 0] if is_score else logits_NC.argmax(axis=1)
         values = {name: float(METRICS[name](predictions, self.labels)) for name in metrics}
-        return {**values, "loss": loss / max(len(self), 1)}
+        return {**values, "loss": float(loss_N.numpy().mean(dtype=np.float64))}

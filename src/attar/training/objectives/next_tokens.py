@@ -1,4 +1,4 @@
-"""How well a language model foresees the tokens of texts it does not learn from.
+"""Negative log-likelihood of validation texts under a language model.
 
 nll = Σ −log p(token | what came before) / tokens      nats a token
 perplexity = exp(nll)            bits_per_byte = Σ −log₂ p / bytes of the text
@@ -7,54 +7,38 @@ perplexity = exp(nll)            bits_per_byte = Σ −log₂ p / bytes of the t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from attar.errors import NonFiniteError
 from attar.losses.predictions import cross_entropy, per_example
 from attar.losses.term import Needs
 from attar.numerics.metrics import LARGEST_EXPONENT
+from attar.scoring.in_memory import evaluating
+from attar.scoring.rows import AfterBatch, longest_first, score_batches
 from attar.training.forward import forward
-from attar.training.objectives.evaluating import evaluating, in_order_of_length
 from attar.training.objectives.examples import Examples
 
 
 def nats_of_rows(
-    model: PreTrainedModel, examples: Examples, batch_size: int, after_batch: Callable[[], None]
+    model: PreTrainedModel, examples: Examples, batch_size: int, after_batch: AfterBatch
 ) -> np.ndarray:
     """Σ −log p over each row's labelled tokens, in nats, float64 (N,).
 
     Raises:
-        NonFiniteError: one is no number.
+        NonFiniteError: one is NaN or infinite.
     """
-    nats_N = np.zeros(len(examples))
-    with evaluating(model):
-        for rows in in_order_of_length(examples.lengths, batch_size):
-            inputs, targets = examples.batch(rows, model.device)
+
+    def of_rows(rows: np.ndarray) -> np.ndarray:
+        inputs, targets = examples.batch(rows, model.device)
+        with evaluating(model):
             logits = forward(model, inputs, Needs()).logits
             sums = per_example(targets, cross_entropy, logits, targets.labels)
-            nats_N[rows] = sums.cpu().to(torch.float64).numpy()
-            after_batch()
-    return finite(nats_N)
+        return sums.cpu().to(torch.float64).numpy()
 
-
-def finite(nats: np.ndarray) -> np.ndarray:
-    """The same −log-likelihoods, one row of numbers or one number for each row of the split.
-
-    Raises:
-        NonFiniteError: one is no number.
-    """
-    bad = np.unique(np.argwhere(~np.isfinite(nats))[:, 0])
-    if len(bad):
-        raise NonFiniteError(
-            f"the negative log-likelihood of {len(bad)} of {len(nats)} validation rows is not "
-            f"finite (first: row {bad[0]}), so the weights no longer are what they should be; "
-            "earlier checkpoints are kept; lower learning_rate or max_grad_norm"
-        )
-    return nats
+    batches = longest_first(examples.lengths, batch_size)
+    return score_batches(of_rows, batches, "the model", after_batch)
 
 
 def language_metrics(nats: float, tokens: int, num_bytes: float | None = None) -> dict[str, float]:

@@ -7,7 +7,7 @@ log-likelihood.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.data.prompts import INPUTS
 from attar.data.tables import Split
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import DataError
 from attar.losses.targets import UNLABELLED, Counts, Targets
-from attar.models.choice import Candidates, word_scores
+from attar.models.choice import Candidates
 from attar.numerics.metrics import METRICS, predicted_classes
+from attar.scoring.in_memory import label_word_scores
+from attar.scoring.rows import AfterBatch, longest_first, score_rows
 from attar.tasks.task import Task
-from attar.training.objectives.evaluating import evaluating, in_order_of_length
-from attar.training.objectives.next_tokens import finite, language_metrics, nats_of_rows
+from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Classes:
 
     labels: np.ndarray
     words: Encoded
+
+    @property
+    def candidates(self) -> Candidates:
+        ids, starts = self.words.ids.tolist(), self.words.starts.tolist()
+        return Candidates(tuple(tuple(ids[a:b]) for a, b in pairwise(starts)))
 
 
 @dataclass(frozen=True)
@@ -112,20 +117,23 @@ class TextPairs:
         model: PreTrainedModel,
         metrics: Sequence[str],
         batch_size: int,
-        after_batch: Callable[[], None],
+        after_batch: AfterBatch,
     ) -> dict[str, float]:
         """nll and perplexity of the targets and, of classes, the data's metrics, where they are
         asked for; and "loss", the nll.
 
         Raises:
-            NonFiniteError: a prediction is no number.
+            NonFiniteError: a prediction is NaN or infinite.
         """
         every = np.arange(len(self))
         if self.classes is None:
             nats = float(nats_of_rows(model, self, batch_size, after_batch).sum())
             found = language_metrics(nats, self.counts(every)["labelled"])
         else:
-            nats_NC = self._nats_of_words(model, self.classes, batch_size, after_batch)
+            batches = longest_first(self.lengths, batch_size)
+            scorer = label_word_scores(model, self.classes.candidates)
+            scores_NC = score_rows(scorer, self.source, batches, "the model", after_batch)
+            nats_NC = -scores_NC.astype(np.float64)
             labels = self.classes.labels
             gold = float(nats_NC[every, labels].sum())
             found = language_metrics(gold, self.counts(every)["labelled"])
@@ -133,22 +141,3 @@ class TextPairs:
             asked = [name for name in metrics if name not in found]
             found |= {name: float(METRICS[name](answers, labels)) for name in asked}
         return {name: found[name] for name in metrics} | {"loss": found["nll"]}
-
-    def _nats_of_words(
-        self,
-        model: PreTrainedModel,
-        classes: Classes,
-        batch_size: int,
-        after_batch: Callable[[], None],
-    ) -> np.ndarray:
-        """−log-likelihood of every class's word for every row, (N, C); a source is read once."""
-        ids, starts = classes.words.ids.tolist(), classes.words.starts.tolist()
-        candidates = Candidates(tuple(tuple(ids[a:b]) for a, b in pairwise(starts)))
-        nats_NC = np.zeros((len(self), len(candidates.ids)))
-        with evaluating(model):
-            for rows in in_order_of_length(self.lengths, batch_size):
-                source = self.source.batch(rows)
-                read = [torch.from_numpy(source[name]).to(model.device) for name in INPUTS]
-                nats_NC[rows] = -word_scores(model, candidates, *read).cpu().to(torch.float64)
-                after_batch()
-        return finite(nats_NC)

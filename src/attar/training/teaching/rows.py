@@ -22,8 +22,8 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from attar.artifacts import disk_errors_explained
+from attar.data.batches import shortest_first
 from attar.losses.targets import Targets
-from attar.training.objectives.evaluating import in_order_of_length
 from attar.training.objectives.examples import Examples
 
 IDS_AND_MASKS = (
@@ -102,7 +102,7 @@ class AskedRows:
 
 def batches_in_order(examples: Examples, batch_size: int) -> list[np.ndarray]:
     """The rows in the order a teacher is asked about them: by length, so that little is padding."""
-    return list(in_order_of_length(examples.lengths, batch_size))
+    return shortest_first(examples.lengths, batch_size)
 
 
 def survey(examples: Examples, batch_size: int, names: Sequence[str]) -> AskedRows:

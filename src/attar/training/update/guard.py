@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,24 +56,6 @@ def require_finite_gradient(norm: Tensor, model: nn.Module, rows: Sequence[int],
         f"({f'not finite in {where}' if bad else 'every value is finite, their squares are not'}), "
         f"batch of train rows {', '.join(map(str, rows))}; nothing was updated with it; {REMEDIES}"
     )
-
-
-def require_finite_predictions(logits: np.ndarray) -> None:
-    """Refuse a model whose predictions are no numbers: the last update broke its weights.
-
-    Args:
-        logits: of the validation rows, shape (N, C).
-    Raises:
-        NonFiniteError: naming rows of the validation split.
-    """
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(bad):
-        named = ", ".join(map(str, bad[:SHOWN])) + (", …" if len(bad) > SHOWN else "")
-        raise NonFiniteError(
-            f"predictions on {len(bad)} of {len(logits)} validation rows are not finite (rows "
-            f"{named}), so the weights no longer are what they should be; earlier checkpoints are "
-            "kept; lower learning_rate or max_grad_norm"
-        )
 
 
 def is_finite(model: nn.Module) -> bool:
