@@ -29,20 +29,16 @@ TASKS: dict[str, dict[str, Any]] = {
     "words": language_runs.WORDED,
     "running": {"objective": "causal_lm"},
 }
-PLAIN = {"method": "minmax"}
 TRAINED = {"method": "lsq_plus", "start": "minmax"}
 DROP: dict[str, Any] = {"method": "minmax", "budget": {"max_accuracy_drop": 0.01}}
 ON_DEV = {"method": "percentile", "choose_by": "validation"}
-MEAN: dict[str, Any] = {"method": "minmax", "budget": {"average_bits": 4.0}}
 WORDS = r"names classes by words \(poor, great film\); use"
 REFUSED = [
     ("words", TRAINED, f"quantization-aware training knows .*{WORDS} a method without training"),
     ("words", ON_DEV, f'choose_by = "validation" is for models with a head .* {WORDS[:-5]}'),
     ("words", DROP, f"budget max_accuracy_drop .*{WORDS} average_bits"),
-    *(
-        ("running", settings, "'m' is made for causal_lm; .* quantize a classifier")
-        for settings in (PLAIN, TRAINED, DROP, MEAN)
-    ),
+    ("running", DROP, "budget max_accuracy_drop .*is made for causal_lm; use average_bits"),
+    ("running", ON_DEV, 'choose_by = "validation" is for models with a head .* causal_lm'),
 ]
 
 

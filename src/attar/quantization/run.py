@@ -50,8 +50,7 @@ def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
 
     Returns: the step's metrics.
     Raises:
-        ModelError: the model is not fine-tuned, of an unknown family, or not finite; or it goes on
-            with texts.
+        ModelError: the model is not fine-tuned, of an unknown family, or not finite.
         DataError: too few calibration examples.
         UsageError: settings that do not fit the model or its data.
     """
@@ -107,8 +106,8 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
     loaded = load_model(folder, attention="eager")
     if loaded.task is None:
         raise ModelError(
-            f"model {config.model!r} is not fine-tuned: {folder} has no classification head; "
-            "fine-tune it with a train step first"
+            f"model {config.model!r} is not fine-tuned: {folder} has no task.json and no head "
+            "for classes or for text; fine-tune it with a train step first"
         )
     _require_known_answers(config, loaded.task)
     sites_of(loaded.model)  # refuses a model without sites before a text is read
@@ -122,19 +121,11 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
 
 
 def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
-    """Refuse a model that goes on with a text, because calibration here reads rows and no running
-    text, and a loss that says nothing of what the model answers.
+    """Refuse a loss that says nothing about what the model answers.
 
     Raises:
-        ModelError: it goes on with a text.
         UsageError: KL between distributions, asked of a model that answers with a number.
     """
-    if task.kind.is_running:
-        raise ModelError(
-            f"model {config.model!r} {task.answers}; quantize knows classification, "
-            "regression and text_to_text: evaluate it in float, or quantize a classifier (a train "
-            'step with objective = "classification")'
-        )
     if task.kind.is_score and getattr(config, "loss", "mse") == "kl":
         raise UsageError(
             f'model {config.model!r} answers with a number, and loss = "kl" compares distributions '

@@ -1,11 +1,13 @@
-"""What an activation function gives, and the one map that reads it.
+"""What a feed-forward's last map reads, as a place where channels can be scaled.
 
-    ffn   h = act(x W_upᵀ + b),  y = h W_downᵀ + b
+    ffn          h = act(x W_upᵀ + b),                        y = h W_downᵀ + b
+    gated ffn    h = act(x W_gateᵀ) ⊙ (x W_upᵀ + b),          y = h W_downᵀ + b
 
-An activation function commutes with no scale, so behind it stands a factor (`channel_factors`).
+A gated product is linear in what `up` gives, so the rows of W_up (and its bias) take a factor for
+nothing. An activation function commutes with no scale: without a gate the factor stands behind it
+(`channel_factors`). Nothing before h could take a shift.
 
-Left out: gated feed-forwards, where the rows of `up` could take the factor and no gated family is
-quantized yet. Values, whose map could take scale and shift for nothing: tried and worse
+Left out: values, whose map could take scale and shift for nothing: tried and worse
 (docs/decisions/0008).
 """
 
@@ -20,10 +22,12 @@ from attar.models.structure.views import LinearView, Shortcut
 
 @dataclass(frozen=True)
 class ActivationSite:
-    """The tensor between an activation function and the map behind it."""
+    """The tensor that a feed-forward's last map reads."""
 
     name: str
     """Of the activation function's module."""
+    maker: LinearView | None
+    """The map whose rows can take a factor: `up` of a gated feed-forward; None: no map can."""
     reader: LinearView
     stack: str
     block: int
@@ -52,5 +56,5 @@ def activation_sites(anatomy: Anatomy) -> Iterator[ActivationSite]:
     for stack in anatomy.stacks:
         for block in stack.blocks:
             ffn = block.ffn
-            if not ffn.is_gated:
-                yield ActivationSite(ffn.act_fqn, ffn.down, stack.name, block.index)
+            maker = ffn.up if ffn.is_gated else None
+            yield ActivationSite(ffn.act_fqn, maker, ffn.down, stack.name, block.index)

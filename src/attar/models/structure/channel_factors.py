@@ -6,7 +6,7 @@ could do the scaling, so a module does: `ChannelFactor`, stored on the activatio
 called by a hook, like a quantizer (`ports`), and saved, copied and traced like every other part of
 the model. A runtime multiplies where it applies the activation.
 
-Left out: gated feed-forwards, where the rows of `up` could take the factor.
+A gated feed-forward needs none: the rows of its `up` take the factor.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def insert_factors_(model: PreTrainedModel, activations: Collection[str]) -> Non
     """
     if not activations:
         return
-    known = {site.name: site for site in activation_sites(anatomy_of(model))}
+    sites = activation_sites(anatomy_of(model))
+    known = {site.name: site for site in sites if site.maker is None}
     strange = [name for name in activations if name not in known]
     if strange:
         raise ModelError(

@@ -45,6 +45,8 @@ from attar.models.structure.families import FAMILIES
 from attar.models.structure.site_kinds import Port, StackName
 from attar.models.structure.views import AttentionView, LinearView, NormView
 
+POSITION_BIAS = "relative_attention_bias"
+"""Last part of the name of a table of relative positions, T5's and MPNet's."""
 OF_THE_ENCODER = ("cross_key", "cross_value")
 """Kinds that lie in a decoder block and whose tokens are the encoder's."""
 
@@ -207,10 +209,12 @@ def _require_all_inputs(model: PreTrainedModel, anatomy: Anatomy, sites: list[Si
 
 def quantized_weights(model: nn.Module) -> dict[str, Literal["embedding", "linear"]]:
     """Names of every embedding table and Linear weight, in module order; grids lie along axis 0,
-    which a Conv1D has once it is a Linear (`plain_linears`)."""
+    which a Conv1D has once it is a Linear (`plain_linears`). A table of relative positions stays
+    float: it is small, and added to scores that are float.
+    """
     found: dict[str, Literal["embedding", "linear"]] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding):
+        if isinstance(module, nn.Embedding) and not name.endswith(POSITION_BIAS):
             found[f"{name}.weight"] = "embedding"
         elif isinstance(module, nn.Linear | Conv1D):
             found[f"{name}.weight"] = "linear"

@@ -44,6 +44,8 @@ from attar.seeds import generator
 from attar.step import StepContext
 
 Batch = Mapping[str, Tensor]
+ROWS_AT_ONCE = 1024
+"""Rows of logits compared at a time: in float64 they are 8 bytes a word of the vocabulary."""
 Ranges = Mapping[Site, tuple[float, float]]
 """Site → (low, high)."""
 Watcher = Callable[[Tensor], None]
@@ -115,7 +117,7 @@ class Calibration:
     batches: Sequence[Batch]
     statistics: dict[Site, SiteStatistics]
     logits: Sequence[Tensor]
-    """Of the float model, batch by batch; of a model that writes text, at real tokens only."""
+    """Of the float model, batch by batch; of a language model, at real tokens only."""
     seconds: float
     """Time of the one float pass."""
     context: StepContext
@@ -202,7 +204,7 @@ class Calibration:
 
         def goes_on(states: Tensor) -> bool:
             number = numbers[len(parts)]
-            logits = logits_of(model, states, self.batches[number])
+            logits = logits_of(model, states)
             parts.append(_error_sum(logits, self.logits[number], loss)[0])
             return not math.fsum(parts) / num_terms > limit
 
@@ -245,6 +247,12 @@ class Calibration:
 
 def _error_sum(found: Tensor, wanted: Tensor, loss: str) -> tuple[float, int]:
     """The error of one batch's logits, summed, and the number of its terms."""
+    pairs = zip(found.split(ROWS_AT_ONCE), wanted.split(ROWS_AT_ONCE), strict=True)
+    parts = [_error_of_rows(of_rows, float_rows, loss) for of_rows, float_rows in pairs]
+    return math.fsum(total for total, _ in parts), sum(count for _, count in parts)
+
+
+def _error_of_rows(found: Tensor, wanted: Tensor, loss: str) -> tuple[float, int]:
     given, float_given = found.to(torch.float64), wanted.to(torch.float64)
     if loss == "kl":
         log_q, log_p = (torch.log_softmax(logits, dim=-1) for logits in (given, float_given))
@@ -287,7 +295,7 @@ def grids_of(ranges: Ranges, bits: int | Callable[[Site], int]) -> list[SiteQPar
             SiteQParams(
                 fqn=site.fqn,
                 port=site.port,
-                kind=site.kind,
+                kind=site.kind,  # pyright: ignore[reportArgumentType]
                 block=site.block,
                 stack=site.stack,
                 bits=width,
@@ -341,8 +349,8 @@ def _outputs(
         return True
 
     _run(model, batches, real, context, title, keep)
-    writes_text = any(DECODER_MASK in batch for batch in batches)
-    return KeptOutputs(model, batches, states) if writes_text else states
+    has_classes = model.get_output_embeddings() is None
+    return states if has_classes else KeptOutputs(model, states)
 
 
 def _run(

@@ -1,52 +1,62 @@
 """What a model finally says of a batch, at real tokens only, and a way to keep it that fits memory.
 
 The problem: a candidate is judged by the model's final outputs. A classifier's are a handful of
-numbers a text; a generator's are V logits at every token it writes: 256 summaries of BART are
-20,000 rows of 50,265 numbers, 4 GB. The idea: a language head is one linear map, so its *inputs*
+numbers a text; a language model's are V logits at every token: 256 summaries of BART are 20,000
+rows of 50,265 numbers, 4 GB. The idea: a language head is one linear map, so its *inputs*
 (20,000 × 768, 61 MB) say the same, and the logits of one batch are computed from them whenever they
 are asked for. Nothing is approximated.
 
-    classifier   states = logits (B, C)
-    generator    states (N, D) of the N real decoder tokens;   logits = states · Wᵀ + bias  (N, V)
+    classifier       states = logits (B, C)
+    language model   states (N, D) of the N real tokens;   logits = states · Wᵀ + bias  (N, V)
 
-Left out: keeping only the largest logits, which would be smaller still and no longer the published
-loss.
-Shape letters: `B` texts, `N` real decoder tokens of a batch, `D` hidden, `C` classes, `V` words.
+The states are taken from the head's own input, so whatever stands before the head (a last norm,
+T5's scaling) is in them. Left out: keeping only the largest logits, which would be smaller still
+and no longer the published loss.
+Shape letters: `B` texts, `N` real tokens that the last stack reads, `D` hidden, `C` classes, `V`
+words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.quantization.calibration.real_tokens import DECODER_MASK, TEXTS_KEY
+from attar.quantization.calibration.real_tokens import DECODER_MASK, TEXTS_KEY, texts_of
 
 
 def final_states(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
-    """Run `model` on a batch: its logits (B, C), or, where the batch says what the decoder reads,
-    the states (N, D) its language head makes logits of.
+    """Run `model` on a batch: its logits (B, C), or the states (N, D) of which its language head
+    makes logits.
     """
     inputs = {name: tensor for name, tensor in batch.items() if name != TEXTS_KEY}
-    if DECODER_MASK not in batch:
+    head = model.get_output_embeddings()
+    if head is None:
         outputs = model(**inputs)
         return outputs.logits if hasattr(outputs, "logits") else outputs[0]
-    if model.base_model is not model:
-        states = model.base_model(**inputs, use_cache=False).last_hidden_state
-    else:  # T5 has no model without the head
-        seen = model(**inputs, use_cache=False, output_hidden_states=True)
-        states = seen.decoder_hidden_states[-1]
-    return states[batch[DECODER_MASK] > 0]
+    read: list[Tensor] = []
+
+    def take(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        read.append(args[0])
+        return (args[0][:, :0], *args[1:])  # logits of no token cost nothing
+
+    handle = head.register_forward_pre_hook(take)
+    try:
+        model(**inputs, use_cache=False)
+    finally:
+        handle.remove()
+    texts = batch[DECODER_MASK] if DECODER_MASK in batch else texts_of(batch)
+    return read[0][texts > 0]
 
 
-def logits_of(model: PreTrainedModel, states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
     """Logits (B, C) or (N, V) of `final_states`; a gradient flows through."""
-    if DECODER_MASK not in batch:
-        return states
     head = model.get_output_embeddings()
-    assert head is not None, "a model that reads decoder texts here has a language head"
+    if head is None:
+        return states
     logits: Tensor = head(states)
     bias = getattr(model, "final_logits_bias", None)
     return logits if bias is None else logits + bias
@@ -58,13 +68,8 @@ class KeptOutputs(Sequence[Tensor]):
     The model's head must stay as it is for as long as they are used.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        batches: Sequence[Mapping[str, Tensor]],
-        states: Sequence[Tensor],
-    ) -> None:
-        self._model, self._batches, self._states = model, batches, states
+    def __init__(self, model: PreTrainedModel, states: Sequence[Tensor]) -> None:
+        self._model, self._states = model, states
 
     def __len__(self) -> int:
         return len(self._states)
@@ -73,9 +78,9 @@ class KeptOutputs(Sequence[Tensor]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         with torch.no_grad():
-            return logits_of(self._model, self._states[index], self._batches[index])
+            return logits_of(self._model, self._states[index])
 
 
 def real_logits(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
     """Logits of the batch as `KeptOutputs` tells them, with gradient."""
-    return logits_of(model, final_states(model, batch), batch)
+    return logits_of(model, final_states(model, batch))

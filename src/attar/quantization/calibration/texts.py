@@ -2,18 +2,22 @@
 step `quantize` or a study, looks at the same ones.
 
     seeded choice of training rows → tokens → batches of like length → what a decoder would write
+    seeded choice of documents → blocks of max_length tokens, documents end to end
 
 The last arrow is for models with a decoder only: what it would write (`generations`), or the words
 by which it names classes (`words`). Without it their decoders would read the article itself,
-shifted by one, which no summariser ever does.
+shifted by one, which no summariser ever does. The second line is for models that continue text and
+data that is running text: they read blocks that are packed as in training.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from attar.data.packing import token_blocks
 from attar.data.tables import TextData
-from attar.data.tokenize import TextEncoder
+from attar.data.tokenize import Encoded, TextEncoder
+from attar.errors import DataError
 from attar.models.load import LoadedModel
 from attar.quantization.calibration import generations
 from attar.quantization.calibration.calibrate import (
@@ -25,6 +29,7 @@ from attar.quantization.calibration.calibrate import (
 from attar.quantization.calibration.words import with_label_words
 from attar.quantization.config import BATCH_SIZE
 from attar.scoring.label_words import LabelWords
+from attar.seeds import generator
 from attar.step import StepContext
 
 
@@ -34,7 +39,7 @@ class CalibrationTexts:
 
     batches: list[Batch]
     indices: list[int]
-    """Of the train split."""
+    """Of the train split; of running text the documents that were read."""
     seed: int
 
 
@@ -49,34 +54,68 @@ def calibration_texts(
     seed: int | None,
     named: LabelWords | None = None,
 ) -> CalibrationTexts:
-    """Choose `examples` training rows of `data` and make batches of them.
+    """Choose `examples` training rows of `data`, or blocks of running text, and make batches of
+    them.
 
     Args:
-        batch_size: None: 32, and 4 for a model that writes text.
+        batch_size: None: 32, and 4 for a model that writes or continues text.
         seed: which examples; None: the recipe's seed.
         named: how the model is asked for a class; None: as its task says.
     Raises:
-        DataError: fewer training rows than examples, or a row without a text that the model's
-            template names.
+        DataError: fewer training rows or blocks than examples, or a row without a text that the
+            model's template names.
         StoppedError: the process was asked to stop while the model wrote.
     """
     seed = context.seed if seed is None else seed
     train = data.split("train")
-    rows = choose_examples(len(train), examples, seed, data.name)
     named = named or LabelWords.of_task(loaded.model, loaded.folder, loaded.task)
+    is_language_model = loaded.model.get_output_embeddings() is not None and named is None
+    writes_text = is_language_model and loaded.model.config.is_encoder_decoder
+    batch_size = batch_size or (generations.BATCH_SIZE if is_language_model else BATCH_SIZE)
+    if is_language_model and not writes_text and data.kind.is_running:
+        blocks, documents = _blocks(loaded, data, examples, encoder.max_length, seed)
+        numbers = length_sorted(blocks.lengths[:examples], batch_size)
+        batches = [to_tensors(blocks.batch(batch)) for batch in numbers]
+        return CalibrationTexts(list(batches), documents, seed)
+    rows = choose_examples(len(train), examples, seed, data.name)
     texts = train.rows(rows).texts
     if named is not None:
         texts = named.render(texts)
     elif loaded.task is not None:
         texts = loaded.task.texts_read(texts)
     encoded = encoder.encode(texts)
-    is_writer = loaded.task is not None and loaded.task.kind.writes
-    writes_text = is_writer and named is None
-    usual = generations.BATCH_SIZE if writes_text else BATCH_SIZE
-    numbers = length_sorted(encoded.lengths, batch_size or usual)
+    numbers = length_sorted(encoded.lengths, batch_size)
     batches = [to_tensors(encoded.batch(batch)) for batch in numbers]
     if named is not None:
         batches = with_label_words(named, loaded.model, batches)
-    elif writes_text:
+    elif writes_text and loaded.task is not None:
         batches = generations.with_generations(loaded, batches, context)
     return CalibrationTexts(list(batches), rows.tolist(), seed)
+
+
+def _blocks(
+    loaded: LoadedModel, data: TextData, wanted: int, length: int, seed: int
+) -> tuple[Encoded, list[int]]:
+    """At least `wanted` blocks of documents in a seeded order, and the documents. Twice as many are
+    read until there are enough.
+
+    Raises:
+        DataError: all documents together are fewer blocks.
+    """
+    train = data.split("train")
+    order = generator(seed, "calibration").permutation(len(train))
+    count = min(wanted, len(order))
+    where = f"split 'train' of data {data.name!r}"
+    while True:
+        documents = order[:count]
+        texts = train.rows(documents).texts
+        blocks = token_blocks(loaded.folder, texts, length, where).encoded
+        if len(blocks) >= wanted:
+            return blocks, documents.tolist()
+        if count == len(order):
+            raise DataError(
+                f"calibration needs {wanted} examples, the training text of data {data.name!r} "
+                f"is {len(blocks)} blocks of {length} tokens; lower calibration.examples or add "
+                "data"
+            )
+        count = min(2 * count, len(order))

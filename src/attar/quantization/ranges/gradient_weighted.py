@@ -25,7 +25,7 @@ from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site
 from attar.numerics.affine import choose_qparams
 from attar.quantization.calibration.calibrate import Ranges
-from attar.quantization.calibration.outputs import final_states, logits_of
+from attar.quantization.calibration.outputs import real_logits
 from attar.quantization.calibration.real_tokens import RealTokens, TokensAt
 from attar.quantization.method import Problem
 from attar.seeds import generator
@@ -61,7 +61,7 @@ class OutputSensitivity:
                 for batch in calibration.batches:
                     problem.context.stop_if_asked("calibration")
                     real.read(batch)
-                    logits = logits_of(model, final_states(model, batch), batch)
+                    logits = real_logits(model, batch)
                     v = torch.from_numpy(signs.choice([-1.0, 1.0], size=tuple(logits.shape)))
                     (logits * v.to(logits.dtype)).sum().backward()
         finally:

@@ -23,13 +23,15 @@ from transformers import PreTrainedModel
 
 from attar.errors import ModelError
 from attar.models.structure.anatomy import anatomy_of
-from attar.quantization.calibration.outputs import final_states
+from attar.quantization.calibration.outputs import final_states, logits_of
 from attar.quantization.transforms.equivalent import EquivalentTransform, apply_, transform_sites
 
 LARGEST_CHANGE = 1e-9
 NUM_BATCHES = 2
 MOST_TEXTS = 8
 """Of each batch: rounding errors do not wait for the ninth text."""
+MOST_ROWS = 512
+"""Of each batch's outputs: a language model has one row a token."""
 
 
 def relative_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
@@ -82,7 +84,8 @@ def _fold_(model: PreTrainedModel, transforms: Mapping[str, EquivalentTransform]
 
 def _outputs(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) -> list[Tensor]:
     with torch.inference_mode():
-        return [final_states(model, batch) for batch in batches]
+        states = [final_states(model, batch)[:MOST_ROWS] for batch in batches]
+        return [logits_of(model, rows) for rows in states]
 
 
 def _first_texts(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

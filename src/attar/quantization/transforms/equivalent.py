@@ -9,9 +9,10 @@ is left to compute:
     reader      y Wᵀ + b           becomes   X' W'ᵀ + b':        W' = W diag(s),  b' = b + W z
     shortcut    y                  becomes   s ⊙ X' + z          (`Restore`)
 
-The same behind an activation function (`activation_sites`), where one map reads the tensor:
+The same in a feed-forward, of what its last map reads (`activation_sites`):
 
     activation  h                  becomes   h ⊙ (1/s), z = 0   (`ChannelFactor`)
+    gated       act(g) ⊙ u         becomes   act(g) ⊙ u', u' = u / s:  rows of W_up / s, b_up / s
 
 Methods differ only in how they choose (s, z). A second transform of the same tensor composes with
 the first. Everything is computed in float64 and rounded to the parameter's type once.
@@ -41,7 +42,7 @@ from attar.models.structure.activation_sites import ActivationSite, activation_s
 from attar.models.structure.anatomy import Anatomy
 from attar.models.structure.channel_factors import insert_factor_
 from attar.models.structure.shortcuts import insert_restore_
-from attar.models.structure.views import NormSite
+from attar.models.structure.views import LinearView, NormSite
 
 
 @dataclass(frozen=True)
@@ -124,20 +125,31 @@ def apply_(model: PreTrainedModel, site: TransformSite, transform: EquivalentTra
             site.norm.set_weight_(site.norm.weight.to(torch.float64) / scale)
             if site.norm.bias is not None:
                 site.norm.bias.copy_((site.norm.bias.to(torch.float64) - shift) / scale)
+        elif site.maker is not None:
+            _scale_rows_(site.maker, 1 / scale)
         else:
             insert_factor_(model, site).factor.div_(scale)
         for shortcut in site.shortcuts:
             insert_restore_(model, shortcut).compose_(scale, shift)
 
 
+def _scale_rows_(view: LinearView, factor: Tensor) -> None:
+    view.weight.copy_(view.weight.to(torch.float64) * factor[:, None])
+    if view.bias is not None:
+        view.bias.copy_(view.bias.to(torch.float64) * factor)
+
+
 def _reason_to_leave(site: TransformSite, shared: _Shared) -> str | None:
-    makers = (site.norm.module,) if isinstance(site, NormSite) else ()
+    maker = site.norm if isinstance(site, NormSite) else site.maker
+    makers = () if maker is None else (maker.module,)
     for module in (*makers, *(consumer.module for consumer in site.consumers)):
         for parameter in module.parameters():
             if parameter.data_ptr() in shared.parameters:
                 names = shared.parameters[parameter.data_ptr()]
                 return f"a weight stands in several places: {names}"
     if not isinstance(site, NormSite):
+        if maker is not None:
+            return None
         is_shared = site.name in shared.modules
         return "its activation function stands in several places" if is_shared else None
     if not site.is_closed:

@@ -31,7 +31,8 @@ from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.site_kinds import StackName
 from attar.numerics.affine import QParams
 from attar.quantization.calibration.calibrate import Batch, right_padded
-from attar.quantization.calibration.real_tokens import TEXTS_KEY, RealTokens, TokensAt
+from attar.quantization.calibration.outputs import final_states
+from attar.quantization.calibration.real_tokens import RealTokens, TokensAt
 from attar.quantization.weights.clipped import clipped, clipped_scale
 from attar.quantization.weights.rounder import Rounder
 from attar.quantization.weights.summed_tables import TableReads
@@ -125,7 +126,7 @@ def seen_inputs(
             for batch in map(right_padded, batches):
                 context.stop_if_asked("calibration")
                 real.read(batch)
-                model(**{name: x for name, x in batch.items() if name != TEXTS_KEY})
+                final_states(model, batch)
                 task.advance()
     return moments, reads
 
