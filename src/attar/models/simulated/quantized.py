@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from attar.errors import ArtifactError, ModelError, did_you_mean
 from attar.models.architecture import building, class_of, config_of, require_memory
-from attar.models.load import LoadedModel
+from attar.models.load import LoadedModel, prepare_
 from attar.models.simulated.packing import read_tensors
 from attar.models.simulated.qparams import ModelQParams, SiteQParams
 from attar.models.sources.safe_files import read_config
@@ -128,6 +128,7 @@ def _empty_model(folder: Path) -> PreTrainedModel:
     require_memory(model_class, config, str(folder))
     with torch.random.fork_rng(devices=[]), building(str(folder)):
         model = model_class(config)
+    prepare_(model, "eager")
     use_linears_(model)
     return model
 

@@ -22,9 +22,9 @@ reads every token reads the norm's own grid.
 Queries, keys and values are quantized as their maps give them, before the scores are scaled by
 1/√K. That is the published site "after the scaling": for a > 0 the grid of a·x is a times the grid
 of x (same integers, scale a·s), so rounding and scaling may change places. Where rotary positions
-lie between a map and the scores, or one module makes several of the three, they are quantized where
-they enter the attention: after the rotation, which moves values from channel to channel. A cached
-key or value is on its grid, so that rounding it again changes nothing.
+or norms on heads lie between a map and the scores, or one module makes several of the three, they
+are quantized where they enter the attention: after the rotation, which mixes channels. A cached key
+or value is on its grid, so that rounding it again changes nothing.
 
 Source: Outlier Suppression (Wei et al. 2022), figure 8 and table 8.
 """
@@ -155,6 +155,7 @@ def _stack_sites(model: PreTrainedModel, stack: Stack) -> Iterator[Site]:
 def _attention_ports(view: AttentionView, *, is_rotary: bool) -> list[tuple[str, str, Port]]:
     """(kind, module, port) of what an attention's products read, and of what its last map reads."""
     prefix = "cross_" if view.is_cross else ""
+    is_moved = (is_rotary and not view.is_cross) or bool(view.head_norms)
 
     def operand(port: Port, made_by: LinearView, *, is_moved: bool) -> tuple[str, str, Port]:
         if is_moved or made_by.part is not None:
@@ -162,8 +163,8 @@ def _attention_ports(view: AttentionView, *, is_rotary: bool) -> list[tuple[str,
         return f"{prefix}{port}", made_by.fqn, "output"
 
     return [
-        operand("query", view.q, is_moved=is_rotary and not view.is_cross),
-        operand("key", view.k, is_moved=is_rotary and not view.is_cross),
+        operand("query", view.q, is_moved=is_moved),
+        operand("key", view.k, is_moved=is_moved),
         operand("value", view.v, is_moved=False),
         ("cross_probs" if view.is_cross else "attention_probs", view.fqn, "probabilities"),
         (f"{prefix}context", view.out.fqn, "input"),
