@@ -14,7 +14,16 @@ from typing import Any
 
 from attar.extras import require
 from attar.report.charts.labels import shortened, text_width
-from attar.report.charts.svg import FONT_PX, Shape, dressed, svg_of
+from attar.report.charts.svg import (
+    FONT_PX,
+    Shape,
+    drawn_of,
+    dressed,
+    fitted_scale,
+    name_axis,
+    svg_of,
+    value_axis,
+)
 
 ROW_PX = 22
 TOP_PX = 8
@@ -69,11 +78,11 @@ def bars_svg(
     high = max([0.0, border or 0.0, *(value for row in rows for value in row.values)])
     air = AIR * (high - low) or 1.0
     domain = [low - air if low < 0 else 0.0, high + air if high > 0 else 0.0]
-    x = alt.X("value:Q", scale=alt.Scale(domain=domain, nice=False), axis=_value_axis(alt, title))
-    marks = alt.Chart(alt.InlineData(values=data)).mark_bar(opacity=0.85, cornerRadiusEnd=2)
+    x = alt.X("value:Q", scale=alt.Scale(domain=domain, nice=False), axis=value_axis(title, 4))
+    marks = drawn_of(data).mark_bar(opacity=0.85, cornerRadiusEnd=2)
     encoding: dict[str, Any] = {
         "x": x,
-        "y": _names(alt, names),
+        "y": name_axis(names),
         "color": alt.Color(
             "series:N", scale=alt.Scale(domain=series, range=list(colours)), legend=None
         ),
@@ -83,8 +92,9 @@ def bars_svg(
         encoding["yOffset"] = alt.YOffset("series:N", sort=series)
     layers = [marks.encode(**encoding)]
     if border is not None:
-        line = alt.Chart(alt.InlineData(values=[{"value": border}]))
-        rule = line.mark_rule(stroke="var(--muted)", strokeDash=[4, 3], aria=False)
+        rule = drawn_of([{"value": border}]).mark_rule(
+            stroke="var(--muted)", strokeDash=[4, 3], aria=False
+        )
         layers.append(rule.encode(x="value:Q"))
     return svg_of(dressed(alt.layer(*layers), shape), label)
 
@@ -113,13 +123,11 @@ def dumbbells_svg(
         for name, row in zip(names, rows, strict=True)
     ]
     values = [value for row in rows for value in row.values]
-    air = AIR * (max(values) - min(values)) or 1.0
-    scale = alt.Scale(domain=[min(values) - air, max(values) + air], nice=False, zero=False)
+    scale = fitted_scale(values, AIR)
     colour = alt.Color(
         "way:N", scale=alt.Scale(domain=["up", "down"], range=list(colours)), legend=None
     )
-    chart = alt.Chart(alt.InlineData(values=data))
-    y, axis = _names(alt, names), _value_axis(alt, title)
+    chart, y, axis = drawn_of(data), name_axis(names), value_axis(title, 4)
 
     def x(field: str) -> Any:
         return alt.X(f"{field}:Q", scale=scale, axis=axis)
@@ -149,12 +157,3 @@ def unique(names: Sequence[str]) -> list[str]:
             name += "\u00a0"
         found.append(name)
     return found
-
-
-def _names(alt: Any, names: Sequence[str]) -> Any:
-    axis = alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=False)
-    return alt.Y("name:N", sort=list(names), axis=axis)
-
-
-def _value_axis(alt: Any, title: str) -> Any:
-    return alt.Axis(title=title, tickCount=4, labelFlush=False, titlePadding=8)

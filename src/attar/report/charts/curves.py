@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attar.extras import require
-from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.charts.svg import Shape, drawn_of, dressed, flat_title, svg_of
 from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT
 from attar.report.sections.training import Curve
@@ -53,13 +53,7 @@ def curves_svg(
         axis=alt.Axis(
             title=f"{title}, %" if is_share else title,
             **ticks.axis,
-            titleAngle=0,
-            titleAlign="left",
-            titleAnchor="start",
-            titleBaseline="bottom",
-            titleX=-shape.left + 6,
-            titleY=-12,
-            domain=False,
+            **flat_title(shape),
             ticks=False,
         ),
     )
@@ -96,7 +90,7 @@ def _lines(
     names = [str(number) for number in range(len(curves))]
     colours = [LINE_COLOURS[number % len(LINE_COLOURS)] for number in range(len(curves))]
     colour = alt.Color("line:N", scale=alt.Scale(domain=names, range=colours), legend=None)
-    chart = alt.Chart(alt.InlineData(values=rows))
+    chart = drawn_of(rows)
     mark = (
         chart.mark_point(filled=True, size=36, opacity=1, aria=False)
         if is_marked

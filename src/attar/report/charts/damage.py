@@ -8,12 +8,21 @@ apart is the answer. The dashed line is no damage.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from attar.extras import require
 from attar.report.charts.bars import AIR, fitted
-from attar.report.charts.pictures import CURVE_NARROW, CURVE_WIDE, Key, Picture
-from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
+from attar.report.charts.svg import (
+    Shape,
+    drawn_of,
+    dressed,
+    fitted_scale,
+    name_axis,
+    svg_of,
+    value_axis,
+)
 from attar.report.quantities import QUALITIES, number_text
 from attar.report.reading import number, table
 from attar.report.sections.studies import Study, rows_of
@@ -35,7 +44,7 @@ def damage_pictures(study: Study) -> tuple[Picture, ...]:
     said = "; ".join(_said(name, dots) for name in dict.fromkeys(str(d["name"]) for d in dots))
     title = f"Lost {unit}{metric}" if unit else f"Rise of {metric}"
     label = f"{title} without some dimensions. {said}."
-    wide, narrow = (_drawn(dots, title, shape, label) for shape in (CURVE_WIDE, CURVE_NARROW))
+    draw = partial(_drawn, dots, title)
     keys = (
         Key("outlier dimensions, with 95 % interval", OUTLIER, "circle"),
         Key("as many random others", OTHERS, "circle"),
@@ -43,7 +52,8 @@ def damage_pictures(study: Study) -> tuple[Picture, ...]:
     sentences = [str(row.get("sentence", "")) for row in rows_of(study.content, "summary")]
     note = " ".join([f"{sentence[:1].upper()}{sentence[1:]}" for sentence in sentences])
     note = f"Dashed: no loss. {note}"
-    return (Picture("What dimensions are worth", label, wide, narrow, keys, note),)
+    what = "What dimensions are worth"
+    return (drawn_twice(what, label, draw, CURVE_SHAPES, keys=keys, note=note),)
 
 
 def _said(name: str, dots: Sequence[Mapping[str, Any]]) -> str:
@@ -84,19 +94,13 @@ def _drawn(dots: Sequence[Mapping[str, Any]], title: str, shape: Shape, label: s
     alt = require("altair", "report")
     names = list(dict.fromkeys(str(dot["name"]) for dot in dots))
     ends = [0.0, *(float(dot[end]) for dot in dots for end in ("low", "high"))]
-    air = AIR * (max(ends) - min(ends)) or 1.0
-    scale = alt.Scale(domain=[min(ends) - air, max(ends) + air], nice=False, zero=False)
-    axis = alt.Axis(title=title, tickCount=5, labelFlush=False, titlePadding=8)
+    scale, axis, y = fitted_scale(ends, AIR), value_axis(title), name_axis(names, grid=True)
     x = alt.X("value:Q", scale=scale, axis=axis)
-    name_axis = alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=True)
-    y = alt.Y("name:N", sort=names, axis=name_axis)
     data = {
-        is_outlier: alt.Chart(
-            alt.InlineData(values=[d for d in dots if d["is_outlier"] == is_outlier])
-        )
+        is_outlier: drawn_of(d for d in dots if d["is_outlier"] == is_outlier)
         for is_outlier in (True, False)
     }
-    nothing = alt.Chart(alt.InlineData(values=[{"value": 0.0}]))
+    nothing = drawn_of([{"value": 0.0}])
     said = alt.Description("said:N")
     layers = [
         nothing.mark_rule(stroke="var(--muted)", strokeDash=[4, 3], aria=False).encode(x=x),

@@ -8,13 +8,15 @@ with the whole plan carried out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from attar.extras import require
 from attar.report.charts.heatmap import Cell as HeatCell
 from attar.report.charts.heatmap import heatmap_svg
-from attar.report.charts.pictures import CURVE_NARROW, CURVE_WIDE, Key, Picture
-from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
+from attar.report.charts.svg import Shape, drawn_of, dressed, flat_title, svg_of
 from attar.report.quantities import number_text, unit_text
 from attar.report.sections.mixed_precision import Budgeted, Cell, FrontPoint
 
@@ -39,9 +41,12 @@ def budget_pictures(budget: Budgeted) -> tuple[Picture, ...]:
 
 
 def _front(budget: Budgeted) -> Picture:
-    word, unit, cost_of = (
-        ("predicted latency", "ms", _latency) if budget.is_of_latency else ("size", "MiB", _size)
+    word, unit, of = (
+        ("predicted latency", "ms", "latency_ms")
+        if budget.is_of_latency
+        else ("size", "MiB", "size_mib")
     )
+    cost_of = attrgetter(of)
     said = "; ".join(
         f"{number_text(_error_of(point))} at {unit_text(cost_of(point), unit)}"
         + (", chosen" if point.is_chosen else "")
@@ -49,10 +54,6 @@ def _front(budget: Budgeted) -> Picture:
         if cost_of(point) is not None
     )
     label = f"Output error of {budget.name} against {word}: {said}."
-    wide, narrow = (
-        front_svg(budget.points, cost_of, f"{word}, {unit}", shape, label)
-        for shape in (CURVE_WIDE, CURVE_NARROW)
-    )
     keys = [
         Key("predicted, tensor by tensor", PREDICTED),
         Key("measured together", MEASURED, "circle"),
@@ -61,15 +62,10 @@ def _front(budget: Budgeted) -> Picture:
     if any(not point.is_on_front for point in budget.points):
         keys.insert(2, Key("same bits everywhere", UNIFORM, "square"))
     note = "Prediction adds up what each tensor costs alone; measured is the whole plan at once."
-    return Picture(f"Error against {word}", label, wide, narrow, tuple(keys), note)
-
-
-def _size(point: FrontPoint) -> float | None:
-    return point.size_mib
-
-
-def _latency(point: FrontPoint) -> float | None:
-    return point.latency_ms
+    draw = partial(front_svg, budget.points, cost_of, f"{word}, {unit}")
+    return drawn_twice(
+        f"Error against {word}", label, draw, CURVE_SHAPES, keys=tuple(keys), note=note
+    )
 
 
 def _error_of(point: FrontPoint) -> float | None:
@@ -98,23 +94,16 @@ def front_svg(
             title="output error",
             tickCount=5,
             format="~e",
-            titleAngle=0,
-            titleAlign="left",
-            titleAnchor="start",
-            titleBaseline="bottom",
-            titleX=-shape.left + 6,
-            titleY=-12,
-            domain=False,
+            **flat_title(shape),
         ),
     )
 
     def rows(wanted: Sequence[tuple[FrontPoint, float | None]]) -> Any:
-        values = [
+        return drawn_of(
             {"cost": cost, "error": error, "said": _said(point, cost, error, title)}
             for point, error in wanted
             if error and (cost := cost_of(point)) is not None
-        ]
-        return alt.Chart(alt.InlineData(values=values))
+        )
 
     predicted = rows([(point, point.loss) for point in points])
     measured = rows([(p, p.output_error) for p in points if p.is_on_front])
@@ -148,12 +137,9 @@ def _map(budget: Budgeted) -> Picture:
     cells = [_heat(cell, blocks) for cell in budget.cells]
     said = "; ".join(f"{cell.said}" for cell in cells)
     label = f"Bits of {budget.name} by tensor and block: {said}."
-    wide, narrow = (
-        heatmap_svg(cells, roles, [str(block) for block in blocks], "block", shape, label)
-        for shape in (CURVE_WIDE, CURVE_NARROW)
-    )
+    draw = partial(heatmap_svg, cells, roles, [str(block) for block in blocks], "block")
     note = "Darker: more bits. Framed: left in float. Names that end in a port are activations."
-    return Picture("Who got the bits", label, wide, narrow, note=note)
+    return drawn_twice("Who got the bits", label, draw, CURVE_SHAPES, note=note)
 
 
 def _heat(cell: Cell, blocks: Sequence[int]) -> HeatCell:

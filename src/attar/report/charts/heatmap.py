@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from attar.extras import require
 from attar.report.charts.labels import text_width
-from attar.report.charts.svg import FONT_PX, Shape, dressed, svg_of
+from attar.report.charts.svg import FONT_PX, Shape, drawn_of, dressed, svg_of
 
 ROW_PX = 20
 TOP_PX = 8
@@ -71,9 +71,7 @@ def heatmap_svg(
         domain=False,
         ticks=False,
     )
-    marks = alt.Chart(alt.InlineData(values=data)).mark_rect(
-        fill="var(--float)", stroke="var(--ink)"
-    )
+    marks = drawn_of(data).mark_rect(fill="var(--float)", stroke="var(--ink)")
     chart = marks.encode(
         x=alt.X(
             "column:O",

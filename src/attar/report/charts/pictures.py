@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from attar.numerics.metric_names import LOWER_IS_BETTER
@@ -17,8 +18,9 @@ from attar.report.sections.comparison import Comparison, family_name
 from attar.report.sections.measured import FORM_WORDS, ModelRow
 from attar.report.sections.training import Curve, Training
 
-CURVE_WIDE = Shape(width=540, height=250)
-CURVE_NARROW = Shape(width=350, height=230)
+SHAPES = (WIDE, NARROW)
+CURVE_SHAPES = (Shape(width=540, height=250), Shape(width=350, height=230))
+"""For a desktop and for a phone."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,29 @@ class Picture:
     note: str = ""
 
 
-def drawn_twice(title: str, label: str, draw: Callable[[Shape, str], str], **more: Any) -> Picture:
-    """A picture in both its widths."""
-    return Picture(title, label, draw(WIDE, label), draw(NARROW, label), **more)
+def drawn_twice(
+    title: str,
+    label: str,
+    draw: Callable[..., str],
+    shapes: tuple[Shape, Shape] = SHAPES,
+    **more: Any,
+) -> Picture:
+    """A picture in both its widths.
+
+    Args:
+        draw: takes `shape` and `label`.
+        more: `keys` and `note`.
+    """
+    wide, narrow = (draw(shape=shape, label=label) for shape in shapes)
+    return Picture(title, label, wide, narrow, **more)
+
+
+def line_keys(curves: Sequence[Curve]) -> tuple[Key, ...]:
+    """A legend of lines."""
+    return tuple(
+        Key(curve.name, LINE_COLOURS[number % len(LINE_COLOURS)])
+        for number, curve in enumerate(curves)
+    )
 
 
 def comparison_pictures(comparison: Comparison, made: Sequence[Made]) -> tuple[Picture, ...]:
@@ -103,9 +125,6 @@ def _scatter(
         if not point.is_run
     )
     label = f"{metric} against {word}. {said}. The table of all models has every figure."
-    wide, narrow = (
-        scatter_svg(points, metric, axis, unit, shape, label) for shape in (WIDE, NARROW)
-    )
     forms = dict.fromkeys(point.form for point in points)
     keys = []
     for form in forms:
@@ -117,11 +136,10 @@ def _scatter(
     )
     side = "down" if metric in LOWER_IS_BETTER else "up"
     faint = " Faint points: single runs." if has_runs else ""
-    return Picture(
-        title=f"{metric.capitalize()} against {word}",
-        label=label,
-        wide=wide,
-        narrow=narrow,
+    return drawn_twice(
+        f"{metric.capitalize()} against {word}",
+        label,
+        partial(scatter_svg, points, metric, axis, unit),
         keys=tuple(keys),
         note=f"Bars: {bars}.{faint} Better is {side} and to the left.",
     )
@@ -156,12 +174,5 @@ def _curves(
         for curve in curves
     )
     label = f"{title} of {training.name} over optimizer steps: {ends}."
-    wide, narrow = (
-        curves_svg(curves, axis, shape, label, behind, metric)
-        for shape in (CURVE_WIDE, CURVE_NARROW)
-    )
-    keys = tuple(
-        Key(curve.name, LINE_COLOURS[number % len(LINE_COLOURS)])
-        for number, curve in enumerate(curves)
-    )
-    return Picture(title, label, wide, narrow, keys if len(curves) > 1 else ())
+    draw = partial(curves_svg, curves, axis, behind=behind, metric=metric)
+    return drawn_twice(title, label, draw, CURVE_SHAPES, keys=line_keys(curves[1:] and curves))

@@ -15,8 +15,8 @@ from typing import Any
 
 from attar.extras import require
 from attar.report.charts.labels import Anchor, Box, Placed, place_labels, shortened
-from attar.report.charts.svg import FONT_PX, Shape, dressed, svg_of
-from attar.report.charts.ticks import Ticks, ticked
+from attar.report.charts.svg import FONT_PX, Shape, drawn_of, dressed, flat_title, svg_of
+from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT, interval_text, metric_text, unit_text
 
 LOG_FROM_RATIO = 30
@@ -93,10 +93,15 @@ def scatter_svg(
     y = alt.Y(
         "quality:Q",
         scale=alt.Scale(domain=list(frame.quality), nice=False, zero=False),
-        axis=_quality_axis(alt, metric, shape, ticks),
+        axis=alt.Axis(
+            title=f"{metric}, %" if metric in SHOWN_AS_PERCENT else metric,
+            **ticks.axis,
+            **flat_title(shape),
+            ticks=False,
+        ),
     )
     layers = [
-        *_lineage_layer(alt, points, x, y),
+        *_lineage_layer(points, x, y),
         _bars(alt, points, x, y),
         _marks(alt, points, metric, unit, x, y),
         *_label_layers(alt, points, frame, x, y),
@@ -150,23 +155,6 @@ def _axis_title(cost: Axis) -> str:
     return f"{cost.title}, {cost.unit}{' (logarithmic)' if cost.is_log else ''}"
 
 
-def _quality_axis(alt: Any, metric: str, shape: Shape, ticks: Ticks) -> Any:
-    """The title lies flat above the axis, where it can be read without turning the head."""
-    is_share = metric in SHOWN_AS_PERCENT
-    return alt.Axis(
-        title=f"{metric}, %" if is_share else metric,
-        **ticks.axis,
-        titleAngle=0,
-        titleAlign="left",
-        titleAnchor="start",
-        titleBaseline="bottom",
-        titleX=-shape.left + 6,
-        titleY=-12,
-        domain=False,
-        ticks=False,
-    )
-
-
 def _rows(points: Sequence[Point]) -> list[dict[str, Any]]:
     return [
         {
@@ -180,11 +168,7 @@ def _rows(points: Sequence[Point]) -> list[dict[str, Any]]:
     ]
 
 
-def _inline(alt: Any, rows: list[dict[str, Any]]) -> Any:
-    return alt.Chart(alt.InlineData(values=rows))
-
-
-def _lineage_layer(alt: Any, points: Sequence[Point], x: Any, y: Any) -> list[Any]:
+def _lineage_layer(points: Sequence[Point], x: Any, y: Any) -> list[Any]:
     """A dashed line from each model's parent, where both are in the picture."""
     by_name = {point.name: point for point in points if not point.is_run}
     rows = [
@@ -199,7 +183,7 @@ def _lineage_layer(alt: Any, points: Sequence[Point], x: Any, y: Any) -> list[An
     ]
     if not rows:
         return []
-    rule = _inline(alt, rows).mark_rule(
+    rule = drawn_of(rows).mark_rule(
         aria=False, color="var(--line)", strokeDash=[3, 3], strokeWidth=1.2
     )
     return [rule.encode(x=x, y=y, x2="cost2:Q", y2="quality2:Q")]
@@ -208,7 +192,7 @@ def _lineage_layer(alt: Any, points: Sequence[Point], x: Any, y: Any) -> list[An
 def _bars(alt: Any, points: Sequence[Point], x: Any, y: Any) -> Any:
     labelled = [point for point in points if not point.is_run]
     rows = [{**row, "quality": row["low"]} for row in _rows(labelled)]
-    rule = _inline(alt, rows).mark_rule(aria=False, strokeWidth=1.5, opacity=0.55)
+    rule = drawn_of(rows).mark_rule(aria=False, strokeWidth=1.5, opacity=0.55)
     return rule.encode(x=x, y=y, y2="high:Q", color=_look(alt, 1))
 
 
@@ -232,7 +216,7 @@ def _marks(alt: Any, points: Sequence[Point], metric: str, unit: str, x: Any, y:
         row["opacity"] = 0.35 if point.is_run else 1.0
         row["area"] = 30 if point.is_run else 80
     return (
-        _inline(alt, rows)
+        drawn_of(rows)
         .mark_point(filled=True)
         .encode(
             x=x,
@@ -274,13 +258,13 @@ def _label_layers(alt: Any, points: Sequence[Point], frame: Frame, x: Any, y: An
     ]
     layers = []
     if leaders:
-        rule = _inline(alt, leaders).mark_rule(aria=False, color="var(--muted)", strokeWidth=0.7)
+        rule = drawn_of(leaders).mark_rule(aria=False, color="var(--muted)", strokeWidth=0.7)
         layers.append(rule.encode(x=x, y=y, x2="cost2:Q", y2="quality2:Q"))
     rows = [
         {**frame.row(label.x, label.y), "name": label.text, "form": point.form}
         for point, label in zip(named, placed, strict=True)
     ]
-    text = _inline(alt, rows).mark_text(
+    text = drawn_of(rows).mark_text(
         aria=False, align="center", baseline="middle", fontSize=FONT_PX, fontWeight=500
     )
     layers.append(text.encode(x=x, y=y, text="name:N", color=_look(alt, 1)))

@@ -7,13 +7,13 @@ axis is fitted to the values: what is compared is small beside its distance from
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from attar.extras import require
 from attar.report.charts.bars import AIR, fitted, unique
 from attar.report.charts.curves import LINE_COLOURS
-from attar.report.charts.pictures import CURVE_NARROW, CURVE_WIDE, Key, Picture
-from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
+from attar.report.charts.svg import Shape, drawn_of, dressed, name_axis, svg_of
 from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT, metric_text
 from attar.report.sections.seeds import MEAN, SeedComparison
@@ -30,12 +30,12 @@ def seed_picture(comparison: SeedComparison) -> Picture:
     )
     title = f"{comparison.metric.capitalize()} of every seed"
     label = f"{title}, {comparison.where}. {said}. The table has every figure."
-    wide, narrow = (_drawn(comparison, shape, label) for shape in (CURVE_WIDE, CURVE_NARROW))
     colours = _colours(comparison)
     keys = tuple(Key(seed, colour, "circle") for seed, colour in colours.items())
     if len(keys) > len(LINE_COLOURS):  # a colour that means two seeds explains nothing
         keys = ()
-    return Picture(title, label, wide, narrow, keys, "Tick: the mean.")
+    draw = partial(_drawn, comparison)
+    return drawn_twice(title, label, draw, CURVE_SHAPES, keys=keys, note="Tick: the mean.")
 
 
 def _colours(comparison: SeedComparison) -> dict[str, str]:
@@ -75,22 +75,18 @@ def _drawn(comparison: SeedComparison, shape: Shape, label: str) -> str:
         titlePadding=8,
     )
     x = alt.X("value:Q", scale=scale, axis=axis)
-    y = alt.Y("name:N", sort=names, axis=_name_axis(alt))
+    y = name_axis(names, grid=True)
     colour = alt.Color(
         "seed:N",
         scale=alt.Scale(domain=list(colours), range=list(colours.values())),
         legend=None,
     )
-    ticks = alt.Chart(alt.InlineData(values=means)).mark_tick(
+    ticks = drawn_of(means).mark_tick(
         size=ROW_PX * 0.6, thickness=2, color="var(--ink)", aria=False
     )
-    dots = alt.Chart(alt.InlineData(values=rows)).mark_point(filled=True, size=60, opacity=0.85)
+    dots = drawn_of(rows).mark_point(filled=True, size=60, opacity=0.85)
     layers = [
         dots.encode(x=x, y=y, color=colour, description=alt.Description("said:N")),
         ticks.encode(x=x, y=y),
     ]
     return svg_of(dressed(alt.layer(*layers), fitted(names, shape, ROW_PX)), label)
-
-
-def _name_axis(alt: Any) -> Any:
-    return alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from attar.report.charts.bars import Bar, bars_svg
-from attar.report.charts.curves import LINE_COLOURS, curves_svg
+from attar.report.charts.curves import curves_svg
 from attar.report.charts.damage import damage_pictures
 from attar.report.charts.depth.migrated import gamma_cosine_pictures
 from attar.report.charts.depth.pictures import (
@@ -15,8 +15,7 @@ from attar.report.charts.depth.pictures import (
     histogram_pictures,
     outlier_pictures,
 )
-from attar.report.charts.pictures import CURVE_NARROW, CURVE_WIDE, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape
+from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice, line_keys
 from attar.report.quantities import metric_text
 from attar.report.reading import number, table
 from attar.report.sections.studies import Study
@@ -60,7 +59,7 @@ def _carriers(title: str, rows: Sequence[Row]) -> Picture:
         Key("of the largest values", "var(--float)", "square"),
         Key("of all tokens", "var(--line)", "square"),
     )
-    draw = partial(_bars, bars, ("var(--float)", "var(--line)"), "share, %")
+    draw = partial(bars_svg, bars, ("var(--float)", "var(--line)"), "share, %")
     label = f"{title}: tokens that carry the largest values: {said}."
     return drawn_twice(title, label, draw, keys=keys)
 
@@ -73,23 +72,12 @@ def _carrier(row: Row) -> Bar:
     return Bar(str(row.get("token")), (share, everywhere), said)
 
 
-def _bars(
-    rows: Sequence[Bar],
-    colours: Sequence[str],
-    title: str,
-    shape: Shape,
-    label: str,
-    border: float | None = None,
-) -> str:
-    return bars_svg(rows, colours, title, shape, label, border)
-
-
 def _site_cosine(study: Study) -> tuple[Picture, ...]:
     rows = [row for row in study.rows if number(row.get("cosine")) is not None][:MOST_ROWS]
     bars = [_site_bar(row) for row in rows]
     bits = table(study.content.get("facts")).get("bits")
     said = "; ".join(f"{bar.name} {bar.said}" for bar in bars[:6])
-    draw = partial(_bars, bars, ("var(--float)",), "100 % − cosine", border=PROBLEMATIC_LOSS)
+    draw = partial(bars_svg, bars, ("var(--float)",), "100 % − cosine", border=PROBLEMATIC_LOSS)
     return (
         drawn_twice(
             f"The {len(bars)} sites that lose most in {bits} bits",
@@ -123,7 +111,7 @@ def _leave_one_kind(study: Study) -> tuple[Picture, ...]:
         Key("comes back when left in float", RISE, "square"),
         Key("is lost when quantized alone", "var(--simulated)", "square"),
     )
-    draw = partial(_bars, bars, (RISE, "var(--simulated)"), f"points of {metric}")
+    draw = partial(bars_svg, bars, (RISE, "var(--simulated)"), f"points of {metric}")
     label = f"Each kind of tensor: {'; '.join(f'{b.name} {b.said}' for b in bars)}; {whole}."
     note = f"{whole[0].upper()}{whole[1:]}."
     return (drawn_twice("What each kind of tensor costs", label, draw, keys=keys, note=note),)
@@ -140,23 +128,16 @@ def _clipping(study: Study) -> tuple[Picture, ...]:
             if row.get("kind") == kind
         ]
         curves.append(Curve(kind.replace("_", " "), tuple(sorted(points))))
-    keys = tuple(
-        Key(curve.name, LINE_COLOURS[place % len(LINE_COLOURS)])
-        for place, curve in enumerate(curves)
-    )
     said = "; ".join(
         f"{c.name} from {metric_text(metric, c.points[0][1])} to "
         f"{metric_text(metric, c.points[-1][1])}"
         for c in curves
     )
     label = f"{metric} by the share of clipped tokens: {said}."
-    wide, narrow = (
-        curves_svg(curves, metric, shape, label, metric=metric, x_title="tokens clipped, %")
-        for shape in (CURVE_WIDE, CURVE_NARROW)
-    )
+    draw = partial(curves_svg, curves, metric, metric=metric, x_title="tokens clipped, %")
     title = "Quality as more tokens lose their largest values"
     note = f"Float: {metric_text(metric, number(facts.get('float')))}."
-    return (Picture(title, label, wide, narrow, keys, note),)
+    return (drawn_twice(title, label, draw, CURVE_SHAPES, keys=line_keys(curves), note=note),)
 
 
 STUDY_PICTURES: Mapping[str, Callable[[Study], tuple[Picture, ...]]] = {

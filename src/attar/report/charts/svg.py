@@ -10,6 +10,7 @@ becomes a `<title>`, which browsers show on hover without any script.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -44,6 +45,40 @@ WIDE = Shape(width=540, height=310)
 NARROW = Shape(width=350, height=300)
 """For a phone: drawn anew rather than shrunk, so that letters keep their size."""
 FONT_PX = 12
+
+
+def drawn_of(rows: Iterable[Mapping[str, Any]]) -> Any:
+    """A chart of these rows, still without a mark."""
+    alt = require("altair", "report")
+    return alt.Chart(alt.InlineData(values=list(rows)))
+
+
+def name_axis(names: Sequence[str], *, grid: bool = False) -> Any:
+    """One row for each name, from the top."""
+    alt = require("altair", "report")
+    axis = alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=grid)
+    return alt.Y("name:N", sort=list(names), axis=axis)
+
+
+def fitted_scale(values: Sequence[float], air: float) -> Any:
+    """From the least to the largest value, with a share `air` of that on both sides."""
+    margin = air * (max(values) - min(values)) or 1.0
+    domain = [min(values) - margin, max(values) + margin]
+    return require("altair", "report").Scale(domain=domain, nice=False, zero=False)
+
+
+def value_axis(title: str, ticks: int = 5) -> Any:
+    """The horizontal axis of values."""
+    alt = require("altair", "report")
+    return alt.Axis(title=title, tickCount=ticks, labelFlush=False, titlePadding=8)
+
+
+def flat_title(shape: Shape) -> dict[str, Any]:
+    """A vertical axis whose title lies flat above it, where it is read without turning the head."""
+    return {
+        **{"titleAngle": 0, "titleAlign": "left", "titleAnchor": "start"},
+        **{"titleBaseline": "bottom", "titleX": -shape.left + 6, "titleY": -12, "domain": False},
+    }
 
 
 def dressed(chart: Any, shape: Shape) -> Any:

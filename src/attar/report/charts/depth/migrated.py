@@ -13,7 +13,6 @@ from functools import partial
 from attar.report.charts.bars import Bar, bars_svg, dumbbells_svg
 from attar.report.charts.depth.pictures import MOST_ROWS, norm_short
 from attar.report.charts.pictures import Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape
 from attar.report.quantities import number_text
 from attar.report.reading import number, table
 from attar.report.sections.studies import Study
@@ -94,10 +93,11 @@ def _by_dimension(row: Row) -> Picture:
         shares = tuple(v / median for v, median in zip(values, medians, strict=True))
         bars.append(Bar(str(found.get("dimension")), shares, said))
     said = "; ".join(f"{bar.name}: {bar.said}" for bar in bars)
+    colours = [colour for *_, colour in SERIES]
     return drawn_twice(
         f"{name[0].upper()}{name[1:]}: where y is largest",
         f"Dimensions of {name} where y is largest: {said}.",
-        partial(_three, bars),
+        partial(bars_svg, bars, colours, "times the median dimension", border=1.0),
         keys=tuple(Key(what, colour, "square") for what, _, colour in SERIES),
         note="Each in multiples of its own median dimension (dashed); rows are dimensions.",
     )
@@ -106,8 +106,3 @@ def _by_dimension(row: Row) -> Picture:
 def _dimensions(row: Row) -> Sequence[Row]:
     found = row.get("dimensions")
     return [table(each) for each in found][:MOST_DIMENSIONS] if isinstance(found, list) else []
-
-
-def _three(bars: Sequence[Bar], shape: Shape, label: str) -> str:
-    colours = [colour for *_, colour in SERIES]
-    return bars_svg(bars, colours, "times the median dimension", shape, label, border=1.0)

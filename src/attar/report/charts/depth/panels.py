@@ -14,7 +14,7 @@ from typing import Any
 
 from attar.extras import require
 from attar.report.charts.labels import shortened, text_width
-from attar.report.charts.svg import FONT_PX, Shape, dressed, svg_of
+from attar.report.charts.svg import FONT_PX, Shape, drawn_of, dressed, svg_of
 from attar.report.quantities import clipped, number_text
 
 PANEL_PX = 64
@@ -85,11 +85,11 @@ def panels_svg(
     x = alt.X("x:Q", scale=alt.Scale(domain=[0, 1], nice=False), axis=axis)
     ends = {"x2": "x2:Q", "y2": "y2:Q", "description": alt.Description("said:N")}
     scale = alt.Scale(domain=[str(k) for k in range(len(columns))], range=list(colours))
-    marks = alt.Chart(alt.InlineData(values=bars)).mark_rect(opacity=0.85)
+    marks = drawn_of(bars).mark_rect(opacity=0.85)
     layers = [
         marks.encode(x=x, y=y, color=alt.Color("column:N", scale=scale, legend=None), **ends),
-        _floors(alt, plane, len(lines), len(columns)),
-        _texts(alt, _largest(panels, plane), "right", FONT_PX - 1, "var(--muted)"),
+        _floors(plane, len(lines), len(columns)),
+        _texts(_largest(panels, plane), "right", FONT_PX - 1, "var(--muted)"),
     ]
     if len(columns) > 1:
         room = int(plane.width * shape.plot_width / text_width("m", FONT_PX))
@@ -97,7 +97,7 @@ def panels_svg(
             {"x": plane.x(k, span[0]), "y": -10 / PANEL_PX, "text": clipped(name, room)}
             for k, name in enumerate(columns)
         ]
-        layers.append(_texts(alt, heads, "left", FONT_PX, "var(--ink)"))
+        layers.append(_texts(heads, "left", FONT_PX, "var(--ink)"))
     return svg_of(dressed(alt.layer(*layers), shape), label)
 
 
@@ -163,14 +163,14 @@ def _depths(alt: Any, lines: Sequence[str]) -> Any:
     )
 
 
-def _floors(alt: Any, plane: _Plane, lines: int, columns: int) -> Any:
+def _floors(plane: _Plane, lines: int, columns: int) -> Any:
     """The line every panel stands on."""
     rows = [
         {"x": plane.x(c, plane.span[0]), "x2": plane.x(c, plane.span[1]), "y": line + 1.0}
         for line in range(lines)
         for c in range(columns)
     ]
-    rule = alt.Chart(alt.InlineData(values=rows)).mark_rule(stroke="var(--line)", aria=False)
+    rule = drawn_of(rows).mark_rule(stroke="var(--line)", aria=False)
     return rule.encode(x="x:Q", x2="x2:Q", y="y:Q")
 
 
@@ -185,7 +185,6 @@ def _largest(panels: Sequence[Panel], plane: _Plane) -> list[dict[str, Any]]:
     ]
 
 
-def _texts(alt: Any, rows: Sequence[Any], align: str, size: int, colour: str) -> Any:
-    chart = alt.Chart(alt.InlineData(values=list(rows)))
-    mark = chart.mark_text(align=align, fontSize=size, fill=colour, aria=False, clip=False)
+def _texts(rows: Sequence[Any], align: str, size: int, colour: str) -> Any:
+    mark = drawn_of(rows).mark_text(align=align, fontSize=size, fill=colour, aria=False, clip=False)
     return mark.encode(x="x:Q", y="y:Q", text="text:N")

@@ -13,7 +13,6 @@ from attar.report.charts.depth.panels import Panel, panels_svg
 from attar.report.charts.depth.ranges import Extent, ranges_svg
 from attar.report.charts.heatmap import Cell, heatmap_svg
 from attar.report.charts.pictures import Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape
 from attar.report.quantities import number_text
 from attar.report.reading import number, table
 from attar.report.sections.studies import Study, rows_of
@@ -55,7 +54,7 @@ def _heat_map(stack: str, places: Sequence[Row], listed: Sequence[Row], is_share
         for column, place in enumerate(places)
     ]
     said = "; ".join(f"{r.get('dimension')} in {r.get('norms')} places" for r in listed)
-    draw = partial(_heat, cells, names, _depth_names(places))
+    draw = partial(heatmap_svg, cells, names, _depth_names(places), "block")
     has_norms = any(row.get("kind") in ("mha_norm", "ffn_norm") for row in places)
     each = ", each with its norms from left to right" if has_norms else ""
     what = (
@@ -70,12 +69,6 @@ def _heat_map(stack: str, places: Sequence[Row], listed: Sequence[Row], is_share
         draw,
         note=f"{what} e: embedding; numbers: blocks{each}.",
     )
-
-
-def _heat(
-    cells: Sequence[Cell], rows: Sequence[str], columns: Sequence[str], shape: Shape, label: str
-) -> str:
-    return heatmap_svg(cells, rows, columns, "block", shape, label)
 
 
 def _cell(name: str, column: int, place: Row, is_share: bool) -> Cell:
@@ -115,14 +108,10 @@ def _growth(stack: str, states: Sequence[Row]) -> Picture:
         bars.append(Bar(state_name(row), (ratio,), said))
     said = "; ".join(f"{bar.name} {number_text(bar.values[0])}" for bar in bars)
     title = "largest magnitude over the median"
-
-    def draw(shape: Shape, label: str) -> str:
-        return bars_svg(bars, (MODEL_COLOURS[0],), title, shape, label)
-
     return drawn_twice(
         f"How far values reach in the {stack}",
         f"Largest magnitude over the median in each hidden state of the {stack}: {said}.",
-        draw,
+        partial(bars_svg, bars, (MODEL_COLOURS[0],), title),
         note="Each hidden state's largest value as a multiple of its median magnitude.",
     )
 
@@ -228,23 +217,12 @@ def _histograms(
     return drawn_twice(
         f"Magnitudes in the {stack}, layer by layer",
         f"Histograms of magnitudes in the hidden states of the {stack}: {said}.",
-        partial(_panels, panels, lines, models, span),
+        partial(panels_svg, panels, lines, models, MODEL_COLOURS, span),
         keys=tuple(Key(m, c, "square") for m, c in zip(models, MODEL_COLOURS, strict=False)),
         note="Both axes are logarithmic and the same in every panel; heights are counts of values "
         f"from 1 to {max(n for p in panels for *_, n in p.bins):,} a bin. "
         f"Values below {number_text(10 ** span[0], 1)} are not drawn.",
     )
-
-
-def _panels(
-    panels: Sequence[Panel],
-    lines: Sequence[str],
-    models: Sequence[str],
-    span: tuple[float, float],
-    shape: Shape,
-    label: str,
-) -> str:
-    return panels_svg(panels, lines, models, MODEL_COLOURS, span, shape, label)
 
 
 def _line_name(rows: Sequence[Row]) -> str:

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 from attar.extras import require
 from attar.report.charts.bars import fitted, unique
-from attar.report.charts.svg import Shape, dressed, svg_of
+from attar.report.charts.svg import (
+    Shape,
+    drawn_of,
+    dressed,
+    fitted_scale,
+    name_axis,
+    svg_of,
+    value_axis,
+)
 
 AIR = 0.07
 
@@ -51,20 +59,14 @@ def ranges_svg(
         for value, said in line.dots
     ]
     ends = [end for line in lines for end in (line.low, line.high)]
-    air = AIR * (max(ends) - min(ends)) or 1.0
-    scale = alt.Scale(domain=[min(ends) - air, max(ends) + air], nice=False, zero=False)
-    axis = alt.Axis(title=title, tickCount=5, labelFlush=False, titlePadding=8)
-    names_axis = alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=False)
-    y = alt.Y("name:N", sort=names, axis=names_axis)
-    chart = alt.Chart(alt.InlineData(values=rows))
+    scale, axis, y = fitted_scale(ends, AIR), value_axis(title), name_axis(names)
+    chart = drawn_of(rows)
 
     def lie(first: str, last: str, **look: float) -> object:
         mark = chart.mark_rule(stroke=colours[0], strokeCap="round", aria=False, **look)
         return mark.encode(x=alt.X(f"{first}:Q", scale=scale, axis=axis), x2=f"{last}:Q", y=y)
 
-    mark = alt.Chart(alt.InlineData(values=dots)).mark_point(
-        filled=True, size=30, opacity=1, fill=colours[1]
-    )
+    mark = drawn_of(dots).mark_point(filled=True, size=30, opacity=1, fill=colours[1])
     marked = mark.encode(
         x=alt.X("value:Q", scale=scale, axis=axis), y=y, description=alt.Description("said:N")
     )
