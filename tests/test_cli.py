@@ -171,7 +171,8 @@ def test_a_reader_that_leaves_early_is_no_failure(tiny_run: TinyRun, tmp_path: P
 def test_status_report_and_resume_of_a_finished_run(copy: TinyRun) -> None:
     status = json.loads(attar("status", copy.folder, "--json").stdout)
     assert {step["state"] for step in status["steps"]} == {"done"}
-    assert "7 of 7 steps done" in attar("status", copy.folder).stdout
+    for option in ((), ("--verify",)):
+        assert "7 of 7 steps done" in attar("status", copy.folder, *option).stdout
     page = copy.folder / "report" / "index.html"
     written = page.read_bytes()
     page.write_text("scribbled over")

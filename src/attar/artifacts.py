@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -210,13 +210,17 @@ def publish(staging: Path, final: Path, result: Result) -> Result:
     return sealed
 
 
-def seal(staging: Path, result: Result) -> Result:
-    """Hash and sync every file, then write `result.json`, which makes the folder an artifact."""
+def seal(staging: Path, result: Result, sha256: Callable[[Path], str] = sha256_of) -> Result:
+    """Sync and hash every file, then write `result.json`, which makes the folder an artifact.
+
+    Args:
+        sha256: what hashes a file.
+    """
     files = files_below(staging)
-    hashes = {path.relative_to(staging).as_posix(): sha256_of(path) for path in files}
     with disk_errors_explained(staging):
         for path in files:
             _sync(path)
+    hashes = {path.relative_to(staging).as_posix(): sha256(path) for path in files}
     sealed = replace(result, files=hashes)
     with suppress(TypeError, ValueError):  # not plain data: write_json says where
         sealed = replace(sealed, sha256=result_hash(asdict(sealed)))
@@ -311,9 +315,11 @@ def _special(path: Path) -> str | None:
     return "a link" if stat.S_ISLNK(mode) else "a FIFO, socket or device"
 
 
-def verify(folder: Path) -> Result:
+def verify(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> Result:
     """Check every file of an artifact against its manifest.
 
+    Args:
+        sha256: what hashes a file; the default reads every byte.
     Raises:
         ArtifactError: a file is missing, was added or replaced by a link, or one of its bytes
         changed; the message names the files.
@@ -329,7 +335,7 @@ def verify(folder: Path) -> Result:
     faults += [f"{name} is missing" for name in sorted(set(result.files) - present - set(special))]
     faults += [f"{name} is not in the manifest" for name in sorted(present - set(result.files))]
     for name in sorted(present & set(result.files)):
-        if sha256_of(folder / name) != result.files[name]:
+        if sha256(folder / name) != result.files[name]:
             faults.append(f"{name} was changed after it was written (sha256 differs)")
     if faults:
         raise ArtifactError(

@@ -130,12 +130,22 @@ def plan(
 
 
 @app.command()
-def status(folder: RunFolder, as_json: Json = False, debug: Debug = False) -> None:
+def status(
+    folder: RunFolder,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Read every byte of the finished steps; exit 3 if damaged."),
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Say which steps of a run are there, which are being made, and what they measured."""
     from attar.recipe.outcome.status import status_of
 
-    found = status_of(folder)
+    found = status_of(folder, every_byte=verify)
     _print(found.as_json(), found.text(), as_json)
+    if verify:
+        found.require_whole()
 
 
 @app.command()

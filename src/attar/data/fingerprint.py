@@ -14,6 +14,7 @@ Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,21 @@ DATA_VERSION = 2
 """Raise it with every change after which the same files give other rows, labels or splits."""
 
 
-def data_fingerprint(config: DataConfig, recipe_folder: Path) -> str:
+def data_fingerprint(
+    config: DataConfig, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
+) -> str:
     """A key of the content that `config` names; equal keys mean equal rows.
 
+    Args:
+        sha256: what hashes a file; the default reads every byte.
     Raises:
         DataError: the data is not there.
     """
-    content = _content(config, recipe_folder)
+    content = _content(config, recipe_folder, sha256)
     return key_of({"version": DATA_VERSION, "source": config.source, "content": content})
 
 
-def _content(config: DataConfig, recipe_folder: Path) -> Any:
+def _content(config: DataConfig, recipe_folder: Path, sha256: Callable[[Path], str]) -> Any:
     if isinstance(config, StdlibDocsData):
         root, sources = stdlib_sources()
         return {
@@ -47,18 +52,18 @@ def _content(config: DataConfig, recipe_folder: Path) -> Any:
     if isinstance(config, GlueData):
         if config.path is None:
             return {"hub": "nyu-mll/glue", "task": config.task, "revision": config.revision}
-        return _hashes(glue_files(config, recipe_folder))
+        return _hashes(glue_files(config, recipe_folder), sha256)
     if isinstance(config, SummarizationData):
         if config.path is None:
             return {"hub": "summarization", "task": config.task, "revision": config.revision}
-        return _hashes(summarization_files(config, recipe_folder))
-    return _hashes(own_files(config, recipe_folder))
+        return _hashes(summarization_files(config, recipe_folder), sha256)
+    return _hashes(own_files(config, recipe_folder), sha256)
 
 
-def _hashes(files: SplitFiles) -> dict[str, list[list[str]]]:
+def _hashes(files: SplitFiles, sha256: Callable[[Path], str]) -> dict[str, list[list[str]]]:
     """A file's ending is part of what it says: the same bytes read as .csv and as .txt are two data
     sets."""
     return {
-        split: [["".join(path.suffixes), sha256_of(path)] for path in paths]
+        split: [["".join(path.suffixes), sha256(path)] for path in paths]
         for split, paths in files.items()
     }

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import key_of
+from attar.artifacts import key_of, sha256_of
 from attar.config import Config
 from attar.recipe.checking.references import Reference, with_words
 from attar.recipe.schema import Recipe
@@ -34,12 +35,15 @@ class Fingerprints:
     data: Callable[[Any, Path], str]
 
 
-def room_fingerprints() -> Fingerprints:
+def room_fingerprints(sha256: Callable[[Path], str] = sha256_of) -> Fingerprints:
     """The functions of `data` and `models`; neither loads torch."""
     from attar.data.fingerprint import data_fingerprint
     from attar.models.sources.references import model_fingerprint
 
-    return Fingerprints(model=model_fingerprint, data=data_fingerprint)
+    return Fingerprints(
+        model=partial(model_fingerprint, sha256=sha256),
+        data=partial(data_fingerprint, sha256=sha256),
+    )
 
 
 def step_seed(step: Config, recipe_seed: int) -> int:

@@ -57,7 +57,7 @@ def report_again(
         write_sweep(expanded, place)
         for step in made:
             engine.require_artifact(step)
-        keys = {step: verify(place / step).key for step in made}
+        keys = {step: verify(place / step, engine.hashes.sha256).key for step in made}
         engine.make(name, _key(saved, name, keys))
         engine.forget_replaced(f"{name}-*")
     return place / name / "index.html"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from attar.artifacts import key_of, sha256_of
@@ -60,12 +60,16 @@ def resolve_model(word: str, inputs: Mapping[str, Path], recipe_folder: Path) ->
     return _outside_model(word, recipe_folder, steps=sorted(inputs))
 
 
-def model_fingerprint(word: str, recipe_folder: Path) -> str:
-    """A hash of what a word that is no step stands for: every file of the model that is ever read.
+def model_fingerprint(
+    word: str, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
+) -> str:
+    """A hash of the model that a word stands for, if it is not a step: of every file that is read.
 
-    The sha256 of a demo model is known beforehand, so it costs nothing; other models' files are
-    read once. A model that could not be loaded anyway is refused here, before any step has run.
+    The sha256 of a demo model is known beforehand. A model that could not be loaded is refused
+    here, before any step has run.
 
+    Args:
+        sha256: what hashes a file; the default reads every byte.
     Raises:
         ModelError, UsageError: as `resolve_model`.
         ArtifactError: a pickle, a link that leads away, or no weights at all.
@@ -79,7 +83,7 @@ def model_fingerprint(word: str, recipe_folder: Path) -> str:
     names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, *TOKENIZER_FILES)
     others = [folder / name for name in names if has_entry(folder / name)]
     read = (*files.weights, *made_here, *others, *beside)
-    return key_of({path.name: sha256_of(checked(path)) for path in read})
+    return key_of({path.name: sha256(checked(path)) for path in read})
 
 
 def find_model_folder(path: Path) -> Path:

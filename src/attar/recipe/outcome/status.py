@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from attar.artifacts import RESULT_FILE, Result, read_result
+from attar.artifacts import RESULT_FILE, Result, read_result, verify
 from attar.errors import ArtifactError
 from attar.escaping import for_terminal
 from attar.progress import human_seconds
@@ -48,7 +48,8 @@ class StepStatus:
     run: str
     state: State
     """outdated: made from other settings or data than the run wants now. interrupted: begun,
-    not finished, and not running. damaged: its result.json cannot be read."""
+    not finished, and not running. damaged: its result.json cannot be read, or a file is not as it
+    was written."""
     key: str | None = None
     seconds: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -90,6 +91,17 @@ class Status:
             lines.append(f"  the last run ended with a bug of attar: {self.crash}")
         return "\n".join(map(for_terminal, lines))
 
+    def require_whole(self) -> None:
+        """Raises ArtifactError: the files of a step are damaged."""
+        if damaged := [step.name for step in self.steps if step.state == "damaged"]:
+            steps = (
+                f"{len(damaged)} of {len(self.steps)} steps {'is' if len(damaged) == 1 else 'are'}"
+            )
+            raise ArtifactError(
+                f"{steps} damaged: {', '.join(damaged)}; remove their folders and run again to "
+                "rebuild them"
+            )
+
     def _headline(self) -> str:
         done = sum(step.state == "done" for step in self.steps)
         counted = f"{done} of {len(self.steps)} steps done"
@@ -104,9 +116,11 @@ class Status:
         return counted
 
 
-def status_of(folder: Path) -> Status:
+def status_of(folder: Path, *, every_byte: bool = False) -> Status:
     """The status of the run in `folder`.
 
+    Args:
+        every_byte: read every byte of the finished steps and compare it with their manifests.
     Raises:
         UsageError: the folder is not that of a run.
     """
@@ -114,7 +128,7 @@ def status_of(folder: Path) -> Status:
     saved = read_saved(folder)
     holder = lock_holder(folder)
     steps = [
-        _step(folder, name, run_of(step), saved.keys.get(name), holder is not None)
+        _step(folder, name, run_of(step), saved.keys.get(name), holder is not None, every_byte)
         for name, step in expand(saved.recipe).recipe.steps.items()
     ]
     crash = folder / CRASH_FILE
@@ -128,13 +142,16 @@ def status_of(folder: Path) -> Status:
     )
 
 
-def _step(folder: Path, name: str, run: str, wanted: str | None, is_held: bool) -> StepStatus:
+def _step(
+    folder: Path, name: str, run: str, wanted: str | None, is_held: bool, every_byte: bool
+) -> StepStatus:
     is_begun = any((folder / STAGING).glob(f"{name}-{KEY_PATTERN}"))
     is_left = any((folder / SCRATCH).glob(f"{name}-{KEY_PATTERN}"))
     result: Result | None = None
     if (folder / name / RESULT_FILE).is_file():
         try:
-            result = read_result(folder / name)
+            read = verify if every_byte else read_result
+            result = read(folder / name)
         except ArtifactError as error:
             return StepStatus(name, run, "damaged", problem=str(error))
     state: State

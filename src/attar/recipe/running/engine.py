@@ -34,9 +34,10 @@ from attar.artifacts import (
 from attar.errors import ArtifactError, StoppedError
 from attar.progress import Progress, human_seconds
 from attar.recipe.graph import in_order, inputs_of, upstream
-from attar.recipe.keys import Fingerprints, keys_of, step_seed
+from attar.recipe.keys import Fingerprints, keys_of, room_fingerprints, step_seed
 from attar.recipe.outcome.summary import StepSummary
 from attar.recipe.running.changes import step_changes
+from attar.recipe.running.known_hashes import KnownHashes
 from attar.recipe.running.out_of_memory import memory_explained
 from attar.recipe.running.peak_memory import peak_memory
 from attar.recipe.running.sessions import SUFFIX, session
@@ -90,11 +91,16 @@ class Engine:
         """Step whose artifact has another key → what differs from what that was made from."""
         self.reusable: dict[str, Result] = {}
         self.time_left = TimeLeft({})
+        self.hashes = KnownHashes(folder)
 
     def find_keys(self, fingerprints: Fingerprints | None) -> None:
         """Compute the key of every step; reads data and models outside the recipe."""
         found = keys_of(
-            self.recipe, self.order, self.recipe_folder, kinds=self.kinds, fingerprints=fingerprints
+            self.recipe,
+            self.order,
+            self.recipe_folder,
+            kinds=self.kinds,
+            fingerprints=fingerprints or room_fingerprints(self.hashes.sha256),
         )
         self.keys = {name: step.key for name, step in found.items()}
         self.made_from = {name: step.made_from for name, step in found.items()}
@@ -120,6 +126,7 @@ class Engine:
             if result is not None:
                 self.reusable[name] = result
                 self._remove_scratch(name)
+        self.hashes.save()
 
     def unfinished(self, name: str) -> list[Path]:
         """Scratch of a step that was begun with another key and has got somewhere."""
@@ -134,7 +141,7 @@ class Engine:
             return
         self.require_artifact(name)
         try:
-            verify(sealed)
+            verify(sealed, self.hashes.sha256)
         except ArtifactError as error:
             self.progress.warn(f"step {name!r} is not taken from {sealed}: {error}")
             return
@@ -193,7 +200,7 @@ class Engine:
                     f"attar), so an edit of its numbers would not be seen; remove {folder} and run "
                     "again to be sure"
                 )
-            return verify(folder)
+            return verify(folder, self.hashes.sha256)
         self.changed[name] = self.changes(name, result.made_from)
         return None
 
@@ -291,8 +298,9 @@ class Engine:
             made_from=self.made_from.get(name, {}),
         )
         with disk_errors_explained(self.folder):
-            seal(staging, result)
+            seal(staging, result, self.hashes.sha256)
             put_in_place(staging, self.folder / name, self._kept(name))
+            self.hashes.save()
         self._remove_scratch(name)
         shutil.rmtree(self.folder / STAGING, ignore_errors=True)
         return read_result(self.folder / name)
