@@ -138,6 +138,11 @@ class Task(Config):
         return self.kind.gold, "text" if self.label_words else self.kind.answer
 
     @property
+    def validated_by(self) -> tuple[str, ...]:
+        """The metrics that training looks at; the first one picks the best checkpoint."""
+        return self.metrics if self.kind.selects is None else (self.kind.selects,)
+
+    @property
     def has_language_head(self) -> bool:
         """Whether words are predicted, be it to name a class."""
         return bool(self.label_words) or self.kind.predicts_words

@@ -19,9 +19,14 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from attar.artifacts import verify
 from attar.losses.targets import Outputs
 from attar.losses.term import Needs
+from attar.losses.total import needs_of
 from attar.models.load import LoadedModel
+from attar.models.sources.references import resolve_model
+from attar.step import StepContext
+from attar.training.config import TrainStep
 from attar.training.teaching.cached import load_cached
 from attar.training.teaching.header import is_cached
 from attar.training.teaching.lesson import Lesson
@@ -59,6 +64,32 @@ class Teacher(Protocol):
             rows: which training rows these are.
         """
         ...
+
+
+def open_teacher(
+    config: TrainStep, context: StepContext, student: LoadedModel, seed: int
+) -> Teacher | None:
+    """The teacher of a step, ready for `prepare`; None: it has none, or none of its losses asks it.
+
+    Raises:
+        ModelError, ArtifactError: as `load_teacher`.
+    """
+    if config.teacher is None:
+        return None
+    needs = needs_of(config.effective_losses)
+    if not needs.teacher:
+        context.progress.warn(
+            f"{context.name}: no loss compares with teacher {config.teacher!r}, so it is not used; "
+            "add a loss such as forward_kl, or remove the teacher"
+        )
+        return None
+    folder = resolve_model(config.teacher, context.inputs, context.recipe_folder)
+    if config.teacher not in context.inputs and is_cached(folder):
+        verify(folder.parent)  # the engine has looked at those of this recipe
+    teacher, notes = load_teacher(folder, student, needs=needs, seed=seed)
+    for note in notes:
+        context.progress.warn(f"{context.name}: {note}")
+    return teacher
 
 
 def load_teacher(

@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from attar.data.prompts import fitting_template
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
-from attar.errors import ModelError, UsageError
+from attar.errors import DataError, ModelError, UsageError
 from attar.models.architecture import input_names_of
 from attar.models.foreign import says_its_task, task_of
 from attar.models.load import LoadedModel
+from attar.step import StepContext
 from attar.tasks.kind import Answer, Gold
 from attar.tasks.table import KINDS
 from attar.tasks.task import Generation, Task
 from attar.training.config import TrainStep
 from attar.training.forward import stacks_of
+from attar.training.limits import require_embeddings, require_positions
 from attar.training.objectives.documents import Documents
 from attar.training.objectives.examples import Examples
 from attar.training.objectives.labelled import LabelledTexts
@@ -87,9 +89,44 @@ def task_for(
         raise UsageError(f"{step}: {message}") from error
 
 
-def selecting_metrics(task: Task) -> tuple[str, ...]:
-    """What validation looks at; the first one picks the best checkpoint."""
-    return task.metrics if task.kind.selects is None else (task.kind.selects,)
+def ready(
+    task: Task,
+    data: TextData,
+    name: str,
+    student: LoadedModel,
+    readers: Mapping[str, PreTrainedModel],
+    input_names: tuple[str, ...],
+    context: StepContext,
+    *,
+    labelled: bool,
+) -> Examples:
+    """A split of the data that every reader can read, and what is cut of it is said.
+
+    Args:
+        name: of the split.
+        readers: "the model", "the teacher" → the models that will be fed these rows.
+        labelled: every row needs its answer.
+    Raises:
+        DataError, ModelError, UsageError: as `examples_for`; a split that is missing, empty or
+            lacks answers; a reader without the positions or embeddings for the texts.
+    """
+    split = data.split(name, labelled=labelled)
+    if len(split) == 0:
+        raise DataError(
+            f"data {data.name!r}: split {name!r} has no rows left; {context.name} needs at least "
+            "one"
+        )
+    for who, model in readers.items():
+        require_positions(model, task.max_length, f"{context.name}: {who}")
+    examples = examples_for(task, split, name, student, input_names)
+    for model in readers.values():
+        require_embeddings(model, examples.texts, context.name)
+    cut = ""
+    for limit, encoded in zip(("max_length", "max_target_length"), examples.texts, strict=False):
+        if count := int(encoded.is_cut.sum()):
+            cut += f", {count} are longer than {limit} and are cut"
+    context.progress.say(f"  {context.name}: {len(split)} {name} rows{cut}")
+    return examples
 
 
 def examples_for(

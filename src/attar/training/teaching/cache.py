@@ -25,7 +25,7 @@ from typing import Any
 
 from attar.artifacts import MIB
 from attar.data.load import data_of
-from attar.errors import DataError, ModelError
+from attar.errors import ModelError
 from attar.losses.states import resolve_layer_map
 from attar.losses.term import Needs, Shape
 from attar.models.architecture import config_of
@@ -35,9 +35,8 @@ from attar.step import StepContext
 from attar.training.cache_config import UNIFORM, CacheStep, States
 from attar.training.config import TrainStep
 from attar.training.forward import shape_of
-from attar.training.limits import require_embeddings, require_positions
 from attar.training.objectives.examples import Examples
-from attar.training.objectives.preparing import examples_for, task_for
+from attar.training.objectives.preparing import ready, task_for
 from attar.training.teaching.asking import ask, require_disk
 from attar.training.teaching.header import CacheHeader, KeptStates, link_model, weights_hash
 from attar.training.teaching.live import LiveTeacher, load_live, num_columns
@@ -102,12 +101,16 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
     teacher = load_live(folder, task, needs=needs, seed=context.seed)
     for note in teacher.loaded.notes:
         context.progress.warn(f"{context.name}: {note}")
-    require_positions(teacher.model, config.max_length, f"{context.name}: the teacher")
-    split = data.split("train", labelled=bool(task.label_words))
-    if len(split) == 0:
-        raise DataError(f"data {data.name!r}: split 'train' has no rows to ask the teacher about")
-    examples = examples_for(task, split, "train", teacher.loaded, teacher.input_names)
-    require_embeddings(teacher.model, examples.texts, context.name)
+    examples = ready(
+        task,
+        data,
+        "train",
+        teacher.loaded,
+        {"the teacher": teacher.model},
+        teacher.input_names,
+        context,
+        labelled=bool(task.label_words),
+    )
     rows = survey(examples, config.batch_size, teacher.input_names)
     return Asked(teacher, examples, rows, task.objective)
 
