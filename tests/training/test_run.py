@@ -210,7 +210,7 @@ def test_texts_that_are_cut_are_counted_in_each_split_and_said(place: Path) -> N
         assert len(told) == (2 if is_cut else 0)
         for line, (split, count, rows) in zip(told, counts, strict=False):
             assert 0 < count < rows
-            assert f"{count} of {rows} {split} rows are longer than max_length" in line
+            assert f"{rows} {split} rows, {count} are longer than max_length" in line
 
 
 def test_positions_that_a_family_numbers_from_the_padding_id_on_are_not_counted() -> None:

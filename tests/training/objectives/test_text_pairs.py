@@ -132,8 +132,12 @@ def test_what_cannot_be_is_refused(place: Path) -> None:
 
 
 def test_running_text_has_one_column_and_no_classes() -> None:
-    for wrong in ({"text": ["a", "b"]}, {"text": "a", "label_names": ["x", "y"]}):
-        with pytest.raises(ValueError, match="causal_lm reads running text from one column"):
+    wrongs = {
+        "causal_lm reads running text from one column": {"text": ["a", "b"]},
+        "names 2 classes, but causal_lm has none": {"text": "a", "label_names": ["x", "y"]},
+    }
+    for words, wrong in wrongs.items():
+        with pytest.raises(ValueError, match=words):
             FilesData.model_validate({"path": "p", "objective": "causal_lm", **wrong})
 
 
