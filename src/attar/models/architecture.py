@@ -26,6 +26,11 @@ from transformers import (
 )
 from transformers import PreTrainedConfig as ModelConfig
 from transformers.initialization import no_init_weights
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from attar.errors import AttarError, ModelError, ResourceError, ran_out_of_memory
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
@@ -59,20 +64,21 @@ def config_of(
         tokenizer_folder: whose tokens must have an embedding, and whose padding token a model with
             a task must know; None: no text will be read.
     Raises:
-        ModelError: a model_type without a row in `FAMILIES`, or a field that does not fit or is
-            refused.
+        ModelError: a model_type that reads no text, or a field that does not fit or is refused.
     """
     model_type = str(plain.get("model_type"))
-    if model_type not in FAMILIES:
+    if model_type not in FAMILIES and not _reads_text(model_type):
         raise ModelError(f"{where}: {unsupported(model_type)}")
     refuse_code_fields(plain, where)
-    check_sizes(plain, where)
+    check_sizes(plain, where, is_known=model_type in FAMILIES)
     _refuse_methods(plain, CONFIG_MAPPING[model_type], where)
     fields = {name: value for name, value in plain.items() if name not in ("dtype", "torch_dtype")}
     if task is not None and not task.has_language_head:
         fields = _with_head(fields, task)
+    config_class: Any = CONFIG_MAPPING[model_type]
     try:
-        config = CONFIG_MAPPING[model_type].from_dict(fields)
+        # infinity, which JSON has no word for, is written as {"__float__": "Infinity"}
+        config = config_class.from_dict(config_class._decode_special_floats(fields))
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{where}: not a config of model_type {model_type!r}: {reason}") from error
@@ -82,6 +88,16 @@ def config_of(
         config.pad_token_id = _pad_id(config, where, tokenizer_folder)
     _require_pad_row(config, where)
     return config
+
+
+def _reads_text(model_type: str) -> bool:
+    """Whether transformers has a model of this type for classes or for text, of text alone."""
+    names = (
+        *(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
+    has_head = any(model_type in heads for heads in names) and model_type in CONFIG_MAPPING
+    return has_head and not CONFIG_MAPPING[model_type].sub_configs
 
 
 def _require_pad_row(config: ModelConfig, where: str) -> None:
@@ -189,7 +205,8 @@ def _reads_forwards(config: ModelConfig) -> bool:
 def _require_direction(config: ModelConfig, where: str, *, reads_first: bool) -> None:
     """A model that sees the next token cannot be asked for it."""
     family = FAMILIES.get(config.model_type)
-    if not reads_first and family is not None and not family.stacks[-1].is_causal:
+    is_causal = _reads_forwards(config) if family is None else family.stacks[-1].is_causal
+    if not reads_first and not is_causal:
         causal = [name for name, row in FAMILIES.items() if len(row.stacks) == 1]
         causal = [name for name in causal if FAMILIES[name].stacks[0].is_causal]
         raise ModelError(

@@ -7,21 +7,27 @@ which the formulas agree to the last operation; norms, activations and softmax a
     attention, scores and context         2 · 2 · B·H·T·T·K, with no discount for a causal mask
 
 For planning, the same is known from a config alone: the model is then built on torch's meta device,
-without any weights.
+without any weights. Where a family has no row, and so no formula, torch's counter is run there.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
+from attar.errors import ModelError
 from attar.models.architecture import class_of, config_of
 from attar.models.structure.anatomy import Anatomy, Block, anatomy_of
+from attar.models.structure.families import FAMILIES
 from attar.models.structure.views import LinearView
 from attar.tasks.classification import CLASSIFICATION
 from attar.tasks.regression import REGRESSION
@@ -35,7 +41,7 @@ class Cost:
     """Size of a model, and the work it does."""
 
     params: Mapping[str, int]
-    """Part (see PARTS) → parameters; a tied weight counts once, as embedding."""
+    """Part → parameters, see `params_by_part`; a tied weight counts once, as embedding."""
     model: PreTrainedModel
     """Its shapes; on the meta device when it was made from a config."""
 
@@ -57,12 +63,16 @@ def params_by_part(model: PreTrainedModel) -> dict[str, int]:
     """Parameters of each part; their sum is `num_params`.
 
     "embedding" holds every table (words, positions, T5's relative positions) and the map behind
-    narrower ones; "head" what comes after the last norm.
+    narrower ones; "head" what comes after the last norm. Of a family without a row only the tables
+    are known, and "other".
     """
     part_of: dict[int, str] = {}
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             part_of |= {id(parameter): "embedding" for parameter in module.parameters()}
+    if model.config.model_type not in FAMILIES:
+        tables = sum(p.numel() for p in model.parameters() if id(p) in part_of)
+        return {"embedding": tables, "other": num_params(model) - tables}
     anatomy = anatomy_of(model)
     for view in _widening_maps(anatomy):
         part_of |= {id(parameter): "embedding" for parameter in view.module.parameters()}
@@ -98,7 +108,11 @@ def flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
         batch: texts.
         tokens: tokens of each text, padding included: it is computed too. A decoder behind an
             encoder reads as many.
+    Raises:
+        ModelError: the family has no row, and torch cannot count its operations.
     """
+    if model.config.model_type not in FAMILIES:
+        return batch * counted_flops(model, tokens)
     anatomy = anatomy_of(model)
     blocks = sum(
         _block_flops(block, batch, tokens) for stack in anatomy.stacks for block in stack.blocks
@@ -108,6 +122,39 @@ def flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
         for view in _widening_maps(anatomy)
     )
     return blocks + widening + _head_flops(model, anatomy, batch, tokens)
+
+
+_counted: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
+"""Model → tokens → operations: a plan asks for the same ones many times."""
+
+
+def counted_flops(model: PreTrainedModel, tokens: int) -> int:
+    """Operations of one text by torch's own counter, on a copy of the model without weights.
+
+    Raises:
+        ModelError: its code asks for values, which tensors without memory do not have.
+    """
+    known = _counted.setdefault(model, {})
+    if tokens not in known:
+        known[tokens] = _count(type(model), copy.deepcopy(model.config), tokens)
+    return known[tokens]
+
+
+def _count(model_class: Any, copied: Any, tokens: int) -> int:
+    try:
+        with torch.device("meta"), no_init_weights():
+            model = model_class._from_config(copied, attn_implementation="eager").eval()
+            ids = torch.zeros(1, tokens, dtype=torch.int64)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            target = {"decoder_input_ids": ids} if copied.is_encoder_decoder else {}
+            model(input_ids=ids, **target)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"the operations of a {model_class.__name__} cannot be counted without running it "
+            f"({reason}), so it is not supported; use a model of {', '.join(FAMILIES)}"
+        ) from error
+    return counter.get_total_flops()
 
 
 def _block_flops(block: Block, batch: int, tokens: int) -> int:

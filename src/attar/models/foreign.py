@@ -29,7 +29,7 @@ from pydantic import ValidationError
 
 from attar.errors import ArtifactError, ModelError
 from attar.models.sources.safe_files import GENERATION_FILE, read_config, read_settings
-from attar.models.structure.families import FAMILIES
+from attar.models.structure.families import max_tokens_of
 from attar.special_tokens import TOKENIZER_FILE, takes_segments
 from attar.tasks.causal_lm import CAUSAL_LM
 from attar.tasks.classification import CLASSIFICATION
@@ -101,7 +101,7 @@ def _labelled_task(
         return Task(
             objective=kind.name,
             label_names=tuple(str(config.id2label[i]) for i in range(count)),
-            max_length=_max_length(folder, _positions(config)),
+            max_length=_max_length(folder, max_tokens_of(config)),
             input_names=_input_names(folder, names),
         )
     except (ValidationError, KeyError) as error:
@@ -131,7 +131,7 @@ def _text_task(folder: Path, plain: Mapping[str, Any], config: Any, names: tuple
         generation = Generation.model_validate(fields)
         return Task(
             objective=TEXT_TO_TEXT.name,
-            max_length=_max_length(folder, _positions(config)),
+            max_length=_max_length(folder, max_tokens_of(config)),
             input_names=names,
             max_target_length=generation.max_new_tokens + 1,
             generation=generation,
@@ -147,7 +147,7 @@ def _causal_task(
     folder: Path, plain: Mapping[str, Any], config: Any, names: tuple[str, ...]
 ) -> Task:
     """The task of a language model."""
-    positions = _positions(config)
+    positions = max_tokens_of(config)
     return Task(
         objective=CAUSAL_LM.name,
         # running text is read in windows, so that nothing is lost where no position limits them
@@ -163,12 +163,6 @@ TASK_OF: Mapping[Answer, Callable[[Path, Mapping[str, Any], Any, tuple[str, ...]
 }
 """Shape of the answer → what makes the task of (folder, its plain config, transformers' config,
 the model's inputs)."""
-
-
-def _positions(config: Any) -> int | None:
-    """Tokens that the model's positions allow; None: any number."""
-    family = FAMILIES.get(config.model_type)
-    return None if family is None else family.max_tokens(config)
 
 
 def _max_length(folder: Path, positions: int | None) -> int:

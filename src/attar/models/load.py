@@ -41,7 +41,7 @@ from attar.models.foreign import says_its_task, task_of
 from attar.models.heads import HEAD, OtherClassesError, reconciled_head, without_head
 from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import VOCABULARY_FILES, ModelFiles, read_model_files
-from attar.models.structure.families import FAMILIES
+from attar.models.structure.families import FAMILIES, max_tokens_of
 from attar.models.surgery import changed
 from attar.seeds import derive_seed
 from attar.special_tokens import TOKENIZER_FILE, write_tokenizer
@@ -249,8 +249,7 @@ def check_length(config: PreTrainedConfig, max_length: int | None, where: str) -
     Raises:
         ModelError: `max_length` is above the number of positions.
     """
-    family = FAMILIES.get(config.model_type)
-    longest = None if family is None else family.max_tokens(config)
+    longest = max_tokens_of(config)
     if max_length is not None and longest is not None and max_length > longest:
         raise ModelError(
             f"{where} has {longest} positions, max_length is {max_length}: longer texts would "

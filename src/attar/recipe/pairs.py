@@ -18,9 +18,8 @@ from attar.losses.total import needs_of
 from attar.recipe.plan_texts import ModelPlan, PlannedTexts
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
-from attar.training.forward import shape_of
 from attar.training.limits import require_positions
-from attar.training.teaching.cache import kept_states
+from attar.training.teaching.cache import cached_shape, kept_states
 from attar.training.teaching.header import Content
 from attar.training.teaching.live import (
     num_columns,
@@ -93,4 +92,4 @@ def content_of(name: str, step: CacheStep, teacher: ModelPlan) -> Content:
     Raises:
         ModelError: hidden states that the teacher has not.
     """
-    return Content(step.logits, kept_states(step, name, shape_of(teacher.cost.model)))
+    return Content(step.logits, kept_states(step, name, cached_shape(step, teacher.cost.model)))

@@ -13,6 +13,7 @@ and whether they fit in memory (`architecture.require_memory`).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ MAX_SIZE = 2**31 - 1
 """Of any width or count: what an id or an index of 32 bits can reach."""
 MAX_LABELS = 100_000
 """transformers makes a name for each before anything else."""
+PART_COUNT = re.compile(r"layer|block|group|expert|depth|stage|repeat")
+"""In a field's name: it may count parts that are built one by one."""
 BLOCK_FIELDS = (
     *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers"),
     *("encoder_layers", "decoder_layers"),
@@ -79,9 +82,12 @@ def refuse_code_fields(settings: Mapping[str, Any], where: str | Path) -> None:
             raise ModelError(f"{where} has {name} {shown}: {reason}")
 
 
-def check_sizes(config: Mapping[str, Any], where: str | Path) -> None:
+def check_sizes(config: Mapping[str, Any], where: str | Path, *, is_known: bool = True) -> None:
     """Refuse sizes that no model has, before anything is built by them.
 
+    Args:
+        is_known: the family has a row; of others, every field that sounds like a count of parts is
+            looked at.
     Raises:
         ModelError: naming the field, its value and what is allowed.
     """
@@ -90,6 +96,9 @@ def check_sizes(config: Mapping[str, Any], where: str | Path) -> None:
         | dict.fromkeys(SIZE_FIELDS, MAX_SIZE)
         | {"num_labels": MAX_LABELS, "_num_labels": MAX_LABELS}
     )
+    if not is_known:
+        parts = (n for n in config if PART_COUNT.search(n) and not n.endswith("_size"))
+        limits |= {n: max(MAX_BLOCKS, limits.get(n, 0)) for n in parts if _is_count(config[n])}
     for name, limit in limits.items():
         value = config.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -106,6 +115,10 @@ def check_sizes(config: Mapping[str, Any], where: str | Path) -> None:
             f"{where}: architectures must be a list of class names, got {json.dumps(names):.200}; "
             "get the model again"
         )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _fields(settings: Any) -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.structure.families import FAMILIES, unsupported
+from attar.models.structure.families import FAMILIES, without_views
 from attar.models.structure.rows import AttentionRow, Family, FfnRow, StackRow
 from attar.models.structure.views import (
     AttentionView,
@@ -116,7 +116,7 @@ def family_of(model: PreTrainedModel) -> Family:
     """
     model_type = model.config.model_type
     if model_type not in FAMILIES:
-        raise ModelError(unsupported(model_type))
+        raise ModelError(without_views(model_type))
     return FAMILIES[model_type]
 
 

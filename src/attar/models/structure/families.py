@@ -282,20 +282,38 @@ FAMILIES = {
 """model_type of the config → row."""
 
 
+def max_tokens_of(config: Any) -> int | None:
+    """Tokens of the longest input, by a transformers config; None: no hard limit. Without a row
+    nobody knows whether positions are a learned table, so they are taken for one."""
+    family = FAMILIES.get(config.model_type)
+    if family is not None:
+        return family.max_tokens(config)
+    found = getattr(config, "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def positions_of(config: Mapping[str, Any]) -> int | None:
-    """Tokens of the longest input, by the content of a `config.json`; None: no hard limit, or no
-    family of ours."""
-    family = FAMILIES.get(str(config.get("model_type")))
+    """As `max_tokens_of`, by the content of a `config.json`; None where it does not say."""
     try:
-        found = None if family is None else family.max_tokens(SimpleNamespace(**config))
-    except (AttributeError, TypeError):  # fields that are absent or no numbers
+        found = max_tokens_of(SimpleNamespace(**{"model_type": "", **config}))
+    except (AttributeError, TypeError):  # fields that are absent or not numbers
         return None
     return found if isinstance(found, int) else None
 
 
 def unsupported(model_type: str) -> str:
-    """Says that a family has no row here, and which have."""
+    """Says that models of a type cannot be used at all."""
     near = did_you_mean(model_type, sorted(FAMILIES))
     return (
-        f"models of type {model_type!r} are not supported{near}; supported: {', '.join(FAMILIES)}"
+        f"models of type {model_type!r} are not supported{near}; supported: {', '.join(FAMILIES)}, "
+        "and, for training and evaluation only, other text models of transformers"
+    )
+
+
+def without_views(model_type: str) -> str:
+    """Says that a family has no row here, what works without one, and which families have one."""
+    return (
+        f"attar knows no parts of models of type {model_type!r}, so they can be trained, evaluated "
+        "and used as a teacher of predictions, but not cut, looked into, quantized or exported; "
+        f"this works for: {', '.join(FAMILIES)}"
     )

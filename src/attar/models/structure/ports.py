@@ -35,7 +35,8 @@ def use_attar_attention_(model: PreTrainedModel) -> None:
     AttentionInterface.register(ATTENTION_NAME, attar_attention)
     # without a mask function of the same name transformers drops the padding mask without a word
     AttentionMaskInterface.register(ATTENTION_NAME, eager_mask)
-    for module in model.modules():  # the stacks of T5 and BART have configs of their own
+    modules: Iterator[Any] = model.modules()
+    for module in modules:  # the stacks of T5 and BART have configs of their own
         if hasattr(module, "config"):
             module.config._attn_implementation = ATTENTION_NAME
 

@@ -11,8 +11,20 @@ from typing import Any
 from attar.errors import AttarError
 from attar.models.sources.references import find_model_folder
 from attar.models.sources.safe_files import CONFIG_FILE, read_config
-from attar.models.structure.families import FAMILIES, unsupported
+from attar.models.structure.families import FAMILIES, without_views
 from attar.recipe.checking.references import table_of
+
+NEED_VIEWS = ("quantize", "qat", "export", "analyze")
+"""Kinds of steps that look into a model."""
+
+
+CUTS = ("keep_blocks", "hidden_size", "intermediate_size", "num_attention_heads")
+"""What a table of a model can ask of another model's parts."""
+
+
+def _needs_views(step: Mapping[str, Any]) -> bool:
+    is_cut = any(name in table_of(step.get("model")) for name in CUTS)
+    return is_cut or step.get("run") in NEED_VIEWS
 
 
 class ModelFamilies:
@@ -22,10 +34,13 @@ class ModelFamilies:
         self._steps, self._recipe_folder = steps, recipe_folder
         self._types: dict[str, str | None] = {}
 
-    def problem(self, word: str) -> str | None:
-        """Why a model cannot be used; None: it can, or nothing is known of it yet."""
+    def problem(self, word: str, step: Mapping[str, Any]) -> str | None:
+        """Why a step cannot use a model; None: it can, or nothing is known of it yet. Whether
+        transformers has a type without a row, only the plan can say."""
         model_type = self._type_of(word)
-        return None if model_type is None or model_type in FAMILIES else unsupported(model_type)
+        if model_type is None or model_type in FAMILIES or not _needs_views(step):
+            return None
+        return without_views(model_type)
 
     def _type_of(self, word: str) -> str | None:
         """A step's model is of the family that it started from."""

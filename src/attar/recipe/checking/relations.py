@@ -51,7 +51,7 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
         for reference in kind.models_in(step):
             problem = _model_problem(reference, name, steps, recipe_folder, near_step)
             if problem is None and not reference.place.endswith("tokenizer"):  # only that is read
-                problem = families.problem(reference.word)
+                problem = families.problem(reference.word, step)
             if problem:
                 mistakes.append(Mistake(_place(name, reference.place), problem))
             elif reference.word in steps:

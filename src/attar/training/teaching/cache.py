@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from attar.artifacts import MIB
 from attar.data.load import data_of
 from attar.errors import ModelError
@@ -31,6 +33,7 @@ from attar.losses.term import Needs, Shape
 from attar.models.architecture import config_of
 from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import read_config
+from attar.models.structure.families import FAMILIES
 from attar.step import StepContext
 from attar.training.cache_config import UNIFORM, CacheStep, States
 from attar.training.config import TrainStep
@@ -118,7 +121,8 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
 def _header(config: CacheStep, context: StepContext, asked: Asked, precision: str) -> CacheHeader:
     """All that is known before the teacher is asked."""
     teacher, rows = asked.teacher, asked.rows
-    kept = kept_states(config, context.name, shape_of(teacher.model))
+    shapes = cached_shape(config, teacher.model)
+    kept = kept_states(config, context.name, shapes)
     return CacheHeader(
         teacher=config.teacher,
         weights=weights_hash(teacher.loaded.folder),
@@ -138,9 +142,20 @@ def _header(config: CacheStep, context: StepContext, asked: Asked, precision: st
                 hidden_size=shape.hidden_size,
                 tokens=rows.tokens[stack].total,
             )
-            for stack, shape in shape_of(teacher.model).items()
+            for stack, shape in shapes.items()
         },
     )
+
+
+def cached_shape(config: CacheStep, teacher: PreTrainedModel) -> Shape:
+    """The stacks whose states a cache can keep; none of a family without a row, unless they are
+    asked for.
+
+    Raises:
+        ModelError: they are, and the family is not known.
+    """
+    is_known = teacher.config.model_type in FAMILIES
+    return shape_of(teacher) if config.hidden_states or is_known else {}
 
 
 def kept_states(config: CacheStep, step: str, shape: Shape) -> dict[str, tuple[int, ...]]:
