@@ -182,7 +182,7 @@ def test_classes_are_matched_by_name_not_by_order(place: Path) -> None:
     data = load_data(FilesData(path=str(place / "texts")), place, name="texts", seed=0)
     assert set(task.label_names) == set(data.label_names)
     assert task.label_names != data.label_names, "the test needs two orders"
-    ours, theirs = job._split(data, task, "train", True, "int4"), data.split("train")
+    ours, theirs = job.in_model_order(data, task, "int4").split("train"), data.split("train")
     assert [task.label_names[i] for i in ours.labels] == [
         data.label_names[i] for i in theirs.labels
     ]

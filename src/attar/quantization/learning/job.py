@@ -15,21 +15,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.data.load import data_of
-from attar.data.tables import UNLABELLED, Split, TextData
-from attar.data.tokenize import TextEncoder
-from attar.errors import DataError, ModelError, UsageError
+from attar.data.tables import UNLABELLED, TextData
+from attar.errors import ModelError, UsageError
 from attar.losses.total import TotalLoss
-from attar.models.labels import Match, match_classes, why_not_matched
+from attar.models.labels import match_classes, why_not_matched
 from attar.models.load import LoadedModel
 from attar.quantization.config import QatStep
 from attar.quantization.method import Problem
 from attar.step import StepContext
 from attar.tasks.task import Task
 from attar.training.config import TrainStep
-from attar.training.forward import stacks_of
 from attar.training.job import Job
-from attar.training.limits import require_embeddings, require_positions
-from attar.training.objectives.labelled import LabelledTexts
+from attar.training.limits import require_positions
+from attar.training.objectives.preparing import ready, some_rows
 from attar.training.teaching.live import LiveTeacher
 
 
@@ -38,12 +36,10 @@ def check_qat(config: QatStep, loaded: LoadedModel, context: StepContext) -> Non
 
     Raises: as `qat_job`, but for embeddings, which need every text.
     """
-    data = _data(config, context)
-    task = _task_for(loaded.task, data, context.name)
-    max_length = config.max_length or task.max_length
-    require_positions(loaded.model, max_length, f"{context.name}: the model")
+    data, task = _data_and_task(config, loaded.task, context)
+    require_positions(loaded.model, task.max_length, f"{context.name}: the model")
     for name, labelled in _splits(config):
-        _split(data, task, name, labelled, context.name)
+        some_rows(data, name, context.name, labelled=labelled)
 
 
 def qat_job(
@@ -61,19 +57,14 @@ def qat_job(
         DataError: a split without rows.
     """
     config, context = problem.config, problem.context
-    data = _data(config, context)
-    task = _task_for(problem.task, data, context.name)
-    max_length = config.max_length or task.max_length
-    require_positions(student, max_length, f"{context.name}: the model")
-    settings = _settings(config, data.name, max_length)
-    encoder = TextEncoder.from_folder(problem.folder, max_length, task.input_names)
-    stacks = stacks_of(student)
+    data, task = _data_and_task(config, problem.task, context)
+    settings = _settings(config, data.name, task.max_length)
+    reader, readers = LoadedModel(student, problem.folder, task), {"the model": student}
     train, validation = (
-        LabelledTexts.of(_split(data, task, split_name, labelled, context.name), encoder, stacks)
-        for split_name, labelled in _splits(config)
+        ready(task, data, name, reader, readers, task.input_names, context, labelled=labelled)
+        for name, labelled in _splits(config)
     )
-    require_embeddings(student, (*train.texts, *validation.texts), context.name)
-    teacher = LoadedModel(problem.model, problem.folder, task)
+    teacher = replace(reader, model=problem.model)
     loss = TotalLoss(settings.effective_losses, data.objective)
     return Job(
         name=context.name,
@@ -91,9 +82,44 @@ def qat_job(
     )
 
 
-def _data(config: QatStep, context: StepContext) -> TextData:
-    name = config.data or config.calibration.data
-    return data_of(context, name)
+def _data_and_task(
+    config: QatStep, task: Task | None, context: StepContext
+) -> tuple[TextData, Task]:
+    """What is learned: the step's data in the model's order, and the model's task, whose texts are
+    cut where the step says."""
+    data = data_of(context, config.data or config.calibration.data)
+    assert task is not None, "a model without a task is refused when it is loaded"
+    if task.has_language_head:
+        raise ModelError(
+            f"{context.name}: quantization-aware training knows models with a head for classes or "
+            f"a number, this one {task.answers}; use a method without training, such as "
+            "outlier_suppression"
+        )
+    max_length = config.max_length or task.max_length
+    return in_model_order(data, task, context.name), task.model_copy(
+        update={"max_length": max_length}
+    )
+
+
+def in_model_order(data: TextData, task: Task, step: str) -> TextData:
+    """The data with its classes numbered as the model numbers them.
+
+    Raises:
+        UsageError: the model is for another objective, or for other classes.
+    """
+    given = () if task.kind.is_score else task.label_names
+    match = match_classes(given, data.label_names, order_is_given=data.order_is_given)
+    if task.objective != data.objective or match is None:
+        raise UsageError(
+            f"{step}: the model is for {task.objective} of {list(task.label_names)}, data "
+            f"{data.name!r} for {data.objective} of {list(data.label_names)}: "
+            + why_not_matched(task.label_names, data.label_names, "the model's config.json")
+        )
+    if data.kind.has_classes:
+        numbers = np.array([*match.order, UNLABELLED])  # UNLABELLED is −1: the last place
+        splits = {n: replace(s, labels=numbers[s.labels]) for n, s in data.splits.items()}
+        data = replace(data, splits=splits)
+    return data
 
 
 def _splits(config: QatStep) -> tuple[tuple[str, bool], ...]:
@@ -117,43 +143,3 @@ def _settings(config: QatStep, data_name: str, max_length: int) -> TrainStep:
         precision="fp32",
         keep="best",
     )
-
-
-def _task_for(task: Task | None, data: TextData, step: str) -> Task:
-    """The model's task, if it is what the data is for."""
-    assert task is not None, "a model without a task is refused when it is loaded"
-    if task.has_language_head:
-        raise ModelError(
-            f"{step}: quantization-aware training knows models with a head for classes or a "
-            f"number, this one {task.answers}; use a method without training, such as "
-            "outlier_suppression"
-        )
-    if task.objective != data.objective or _match(task, data) is None:
-        raise UsageError(
-            f"{step}: the model is for {task.objective} of {list(task.label_names)}, data "
-            f"{data.name!r} for {data.objective} of {list(data.label_names)}: "
-            + why_not_matched(task.label_names, data.label_names, "the model's config.json")
-        )
-    return task
-
-
-def _match(task: Task, data: TextData) -> Match | None:
-    """The model's classes as those of the data; a regression has none on either side."""
-    given = () if task.kind.is_score else task.label_names
-    return match_classes(given, data.label_names, order_is_given=data.order_is_given)
-
-
-def _split(data: TextData, task: Task, name: str, labelled: bool, step: str) -> Split:
-    """One split with its classes numbered as the model numbers them."""
-    split = data.split(name, labelled=labelled)
-    if len(split) == 0:
-        raise DataError(
-            f"data {data.name!r}: split {name!r} has no rows left; {step} needs at least one"
-        )
-    if data.kind.is_score:
-        return split
-    match = _match(task, data)
-    assert match is not None, "refused before"
-    numbers = np.array(match.order)
-    labels = np.where(split.labels == UNLABELLED, UNLABELLED, numbers[split.labels])
-    return replace(split, labels=labels)

@@ -110,12 +110,7 @@ def ready(
         DataError, ModelError, UsageError: as `examples_for`; a split that is missing, empty or
             lacks answers; a reader without the positions or embeddings for the texts.
     """
-    split = data.split(name, labelled=labelled)
-    if len(split) == 0:
-        raise DataError(
-            f"data {data.name!r}: split {name!r} has no rows left; {context.name} needs at least "
-            "one"
-        )
+    split = some_rows(data, name, context.name, labelled=labelled)
     for who, model in readers.items():
         require_positions(model, task.max_length, f"{context.name}: {who}")
     examples = examples_for(task, split, name, student, input_names)
@@ -127,6 +122,22 @@ def ready(
             cut += f", {count} are longer than {limit} and are cut"
     context.progress.say(f"  {context.name}: {len(split)} {name} rows{cut}")
     return examples
+
+
+def some_rows(data: TextData, name: str, step: str, *, labelled: bool) -> Split:
+    """A split with at least one row.
+
+    Args:
+        labelled: every row needs its answer.
+    Raises:
+        DataError: it is missing, empty, or lacks answers.
+    """
+    split = data.split(name, labelled=labelled)
+    if len(split) == 0:
+        raise DataError(
+            f"data {data.name!r}: split {name!r} has no rows left; {step} needs at least one"
+        )
+    return split
 
 
 def examples_for(
