@@ -23,6 +23,38 @@ def never_stop() -> bool:
 
 
 @dataclass(frozen=True)
+class StepPlan:
+    """What one step will cost: the answer of the function in the `plan.py` beside it."""
+
+    name: str
+    run: str
+    num_params: int | None
+    """Of the model it makes."""
+    flops: int
+    """Of the whole step."""
+    memory_mib: float
+    disk_mib: float
+    """Of the artifact, and of what it needs while it is made."""
+    seconds: float
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Metric of the step's result, by its dotted name → what it will be. The rows that the step
+    reads come first."""
+    passes: float | None = None
+    """Forward passes over its texts; a backward pass counts as two."""
+    texts_at_once: int = 1
+    """That `memory_mib` is for."""
+    text_mib: float = 0.0
+    """What each of them adds."""
+    lowered_by: str = ""
+    """The step's setting that takes fewer of them at once and leaves the batch as it is."""
+
+    @property
+    def least_mib(self) -> float:
+        """Memory with one text at a time."""
+        return self.memory_mib - (self.texts_at_once - 1) * self.text_mib
+
+
+@dataclass(frozen=True)
 class MadeRows:
     """Rows that an earlier step made, where a recipe names data; `data_of` reads them."""
 

@@ -16,8 +16,9 @@ import tiny_recipe
 from attar import control_groups
 from attar.errors import ResourceError
 from attar.progress import Progress
-from attar.recipe.plan_table import Plan, StepPlan
+from attar.recipe.plan import Plan
 from attar.recipe.running.available_memory import require_memory
+from attar.step import StepPlan
 from attar.usable_memory import MIB, usable_memory_mib
 
 SHAPE = {

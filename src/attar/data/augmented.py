@@ -109,7 +109,7 @@ def joined(first: Split, second: Split) -> Split:
     return Split(first.texts + second.texts, np.concatenate([first.labels, second.labels]))
 
 
-def with_copies(data: TextData, copies: int, *, keep_labels: bool) -> TextData:
+def with_copies(data: TextData, copies: int, keep_labels: bool) -> TextData:
     """What will stand where such rows are read, before they are made: each source's own texts."""
     train = data.split("train")
     none = math.nan if train.labels.dtype.kind == "f" else UNLABELLED

@@ -104,7 +104,30 @@ class Solution:
 
 
 RangeFinder = Callable[[Problem], ChosenRanges]
-Refinement = Callable[[Problem, Solution], Solution]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward passes; a backward pass counts as two."""
+
+    texts: float = 0
+    """Over the calibration texts."""
+    training: float = 0
+    """Over the training rows."""
+
+
+def no_search(config: Any) -> float:
+    """Passes of ranges that follow from what calibration saw."""
+    return 0
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What a method learns by gradient."""
+
+    learn: Callable[[Problem, Solution], Solution]
+    passes: Callable[[Any], Passes]
+    """Step's settings → what it takes, for the plan."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +135,9 @@ class Method:
     """One row of the table."""
 
     ranges: RangeFinder
+    range_passes: Callable[[Any], float]
+    """Step's settings → forward passes over the calibration texts that the search of ranges takes,
+    for the plan."""
     transform: TransformRule = "none"
     weights: WeightRule = "nearest"
     refine: Refinement | None = None

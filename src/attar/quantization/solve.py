@@ -94,7 +94,7 @@ def solve(prepared: Prepared) -> tuple[Problem, Solution]:
     chosen = method.ranges(problem)
     solution = Solution(problem.grids(chosen.ranges), weights, chosen.details)
     if method.refine is not None and config.refine:
-        solution = method.refine(problem, solution)
+        solution = method.refine.learn(problem, solution)
     return problem, solution
 
 

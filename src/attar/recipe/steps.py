@@ -21,9 +21,11 @@ from attar.recipe.checking.references import (
     data_references,
     model_references,
 )
-from attar.step import StepContext
+from attar.step import StepContext, StepPlan
 
 StepFunction = Callable[[Any, StepContext], Mapping[str, Any]]
+PlanFunction = Callable[[Any, Any], StepPlan]
+"""(config, PlanContext) → StepPlan."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class StepKind:
     """One row of the table."""
 
     function: str
-    """"module:name"; imported when the step runs."""
+    """ "module:name"; imported when the step runs."""
+    plan: str
+    """ "module:name" of what says what the step will cost, (config, PlanContext) → StepPlan."""
     models: tuple[ModelPlace, ...] = ()
     data: tuple[str, ...] = ()
     """Places that name a data table, or a step that makes rows."""
@@ -47,8 +51,11 @@ class StepKind:
 
     def resolve(self) -> StepFunction:
         """Import the function."""
-        module, _, name = self.function.partition(":")
-        return getattr(import_module(module), name)
+        return _resolved(self.function)
+
+    def resolve_plan(self) -> PlanFunction:
+        """Import the function that plans."""
+        return _resolved(self.plan)
 
     def models_in(self, step: Config | Mapping[str, Any]) -> tuple[ModelWord, ...]:
         """The model words of a step's settings."""
@@ -65,6 +72,7 @@ FLOAT = ("train",)
 STEPS: Mapping[str, StepKind] = {
     "train": StepKind(
         "attar.training.run:train",
+        "attar.training.plan:plan_train",
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
@@ -75,6 +83,7 @@ STEPS: Mapping[str, StepKind] = {
     ),
     "augment": StepKind(
         "attar.distillation.run:augment",
+        "attar.distillation.plan:plan_augment",
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
@@ -85,11 +94,13 @@ STEPS: Mapping[str, StepKind] = {
     ),
     "cache": StepKind(
         "attar.training.teaching.cache:cache",
+        "attar.training.plan:plan_cache",
         models=(ModelPlace("teacher", FLOAT),),
         data=("data",),
     ),
     "analyze": StepKind(
         "attar.analysis.run:analyze",
+        "attar.analysis.plan:plan_analyze",
         models=(ModelPlace("model", FLOAT), ModelPlace("compare_with", FLOAT)),
         data=("data",),
         names_matter=True,
@@ -97,12 +108,14 @@ STEPS: Mapping[str, StepKind] = {
     ),
     "quantize": StepKind(
         "attar.quantization.run:quantize",
+        "attar.quantization.plan:plan_quantize",
         models=(ModelPlace("model", FLOAT, needs_task=True),),
         data=("calibration.data", "data"),
         version=3,
     ),
     "export": StepKind(
         "attar.export.run:export",
+        "attar.export.plan:plan_export",
         models=(ModelPlace("model", ("train", "quantize"), needs_task=True),),
         data=("data",),
         names_matter=True,
@@ -110,12 +123,23 @@ STEPS: Mapping[str, StepKind] = {
     ),
     "evaluate": StepKind(
         "attar.evaluation.run:evaluate",
+        "attar.evaluation.plan:plan_evaluate",
         models=(ModelPlace("models.*", needs_task=True),),
         data=("data",),
         names_matter=True,
     ),
-    "report": StepKind("attar.report.run:report", names_matter=True, reads_everything=True),
+    "report": StepKind(
+        "attar.report.run:report",
+        "attar.report.plan:plan_report",
+        names_matter=True,
+        reads_everything=True,
+    ),
 }
+
+
+def _resolved(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def as_table(step: Config | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,6 +11,8 @@ from attar.losses.config import CrossEntropy, ForwardKl, LossConfig
 from attar.models.config import ModelReference
 from attar.tasks.table import Objective
 
+DEFAULT_EPOCHS = 3.0
+
 
 class TrainStep(Config):
     """Fit a model to data, alone or with a teacher."""
@@ -87,6 +89,18 @@ class TrainStep(Config):
                 f"{self.micro_batch_size} of {self.batch_size} would change the loss; leave one out"
             )
         return self
+
+    def num_steps(self, rows: int) -> int:
+        """Optimizer steps over so many training rows."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return max(1, round((self.epochs or DEFAULT_EPOCHS) * -(-rows // self.batch_size)))
+
+    def rows_read(self, rows: int) -> int:
+        """Rows in those steps, each counted as often as it is read; of an unfinished epoch, whole
+        batches."""
+        epochs, rest = divmod(self.num_steps(rows), max(1, -(-rows // self.batch_size)))
+        return epochs * rows + rest * self.batch_size
 
     @property
     def can_be_cut(self) -> bool:

@@ -16,7 +16,6 @@ from attar.training.config import TrainStep
 from attar.training.objectives.examples import Examples
 from attar.training.teachers import Teacher
 
-DEFAULT_EPOCHS = 3.0
 EVALUATION_BATCH_COST = 1 / 3
 """Time of an evaluation batch in optimizer steps: one of the three forward passes a step is worth.
 For the time left only."""
@@ -56,10 +55,7 @@ class Job:
 
     @cached_property
     def total_steps(self) -> int:
-        if self.config.max_steps is not None:
-            return self.config.max_steps
-        epochs = self.config.epochs or DEFAULT_EPOCHS
-        return max(1, round(epochs * len(self.batches)))
+        return self.config.num_steps(len(self.train))
 
     @cached_property
     def evaluation_steps(self) -> frozenset[int]:

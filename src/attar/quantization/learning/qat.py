@@ -38,6 +38,7 @@ from transformers import PreTrainedModel
 from attar.models.simulated.quantized import site_of
 from attar.models.structure.ports import insert_
 from attar.models.structure.sites import sites_of
+from attar.quantization.config import QatStep
 from attar.quantization.learning.job import qat_job
 from attar.quantization.learning.quantizers import (
     LsqPlusQuantizer,
@@ -54,7 +55,7 @@ from attar.quantization.learning.weights_on_grid import (
     put_weights_on_learned_grids_,
     stored_weights,
 )
-from attar.quantization.method import Problem, Solution
+from attar.quantization.method import Passes, Problem, Refinement, Solution
 from attar.training.job import Job
 from attar.training.loop import Loop
 from attar.training.saving.checkpoint import CheckpointStore
@@ -140,6 +141,14 @@ def train_quantized(problem: Problem, start: Solution) -> Solution:
     write_history(context.folder, place)
     found = student.stored(start)
     return replace(found, details={**start.details, "training": _details(job, place)})
+
+
+def training_passes(config: QatStep) -> Passes:
+    """Forward and backward each epoch, and the teacher's forward pass where it is asked."""
+    return Passes(training=config.epochs * (3 + config.distil))
+
+
+QAT = Refinement(train_quantized, training_passes)
 
 
 def _set_dropout_(model: PreTrainedModel) -> None:

@@ -14,56 +14,52 @@ table 15 for step sizes. Bhalgat et al. 2020 (LSQ+), section 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from attar.quantization.config import (
     AutoStep,
+    MinmaxStep,
     OmseStep,
+    QatStep,
     QuantizeSettings,
+    StepSizeStep,
     TokenWiseClippingStep,
 )
-from attar.quantization.method import ChosenRanges, Problem, RangeFinder
-from attar.quantization.ranges.auto import auto_ranges
+from attar.quantization.method import ChosenRanges, Problem, RangeFinder, no_search
+from attar.quantization.ranges.auto import auto_passes, auto_ranges
 from attar.quantization.ranges.mean_3sigma import mean_3sigma
 from attar.quantization.ranges.minmax import minmax
-from attar.quantization.ranges.omse import omse
-from attar.quantization.ranges.token_wise_clipping import token_wise_clipping
+from attar.quantization.ranges.omse import omse, omse_passes
+from attar.quantization.ranges.token_wise_clipping import clipping_passes, token_wise_clipping
 
 
-def _coarse_stage(problem: Problem) -> ChosenRanges:
-    """Token-wise clipping with the paper's settings, which are its step's defaults."""
-    return token_wise_clipping(_as_step(problem, TokenWiseClippingStep))
-
-
-def _auto(problem: Problem) -> ChosenRanges:
-    """The ranges of `auto`, by the mean squared error of the outputs."""
-    return auto_ranges(_as_step(problem, AutoStep))
-
-
-def _omse(problem: Problem) -> ChosenRanges:
-    """Least squared error of each tensor, as the method `omse` finds it by default."""
-    return omse(_as_step(problem, OmseStep))
-
-
-def _as_step(problem: Problem, step: type[QuantizeSettings]) -> Problem:
-    """The problem as a step without learning sees it, at that step's defaults."""
+def _as_step(config: QuantizeSettings, step: type[QuantizeSettings]) -> QuantizeSettings:
+    """The settings as a step without learning has them: the paper's, which are its defaults."""
     shared = ("model", "calibration", "weight_bits", "activation_bits", "embedding_bits")
-    given = {name: getattr(problem.config, name) for name in shared}
-    return replace(problem, config=step(**given))
+    return step(**{name: getattr(config, name) for name in shared})
 
 
-STARTS: Mapping[str, RangeFinder] = {
-    "token_wise_clipping": _coarse_stage,
-    "minmax": minmax,
-    "mean_3sigma": mean_3sigma,
-    "omse": _omse,
-    "auto": _auto,
+STARTS: Mapping[str, tuple[RangeFinder, Callable[[Any], float], type[QuantizeSettings]]] = {
+    "token_wise_clipping": (token_wise_clipping, clipping_passes, TokenWiseClippingStep),
+    "minmax": (minmax, no_search, MinmaxStep),
+    "mean_3sigma": (mean_3sigma, no_search, MinmaxStep),
+    "omse": (omse, omse_passes, OmseStep),
+    "auto": (auto_ranges, auto_passes, AutoStep),
 }
+"""Start → how its ranges are found, the passes that takes, and the step whose defaults it has."""
 
 
 def chosen_start(problem: Problem) -> ChosenRanges:
     """The ranges of `config.start`, and its name in the details."""
     start: str = problem.config.start
-    chosen = STARTS[start](problem)
+    find, _, step = STARTS[start]
+    chosen = find(replace(problem, config=_as_step(problem.config, step)))
     return ChosenRanges(chosen.ranges, {"start": {"ranges": start, **chosen.details}})
+
+
+def start_passes(config: QatStep | StepSizeStep) -> float:
+    """Those of the search that finds the start."""
+    _, passes, step = STARTS[config.start]
+    return passes(_as_step(config, step))

@@ -36,12 +36,13 @@ from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import site_of
 from attar.models.structure.ports import inserted
 from attar.quantization.calibration.outputs import real_logits
+from attar.quantization.config import Clipping, StepSizeStep
 from attar.quantization.learning.quantizers import (
     FixedQuantizer,
     LsqPlusQuantizer,
     SiteQuantizer,
 )
-from attar.quantization.method import Problem, Solution
+from attar.quantization.method import Passes, Problem, Refinement, Solution
 from attar.seeds import generator
 from attar.training.update.schedule import Schedule
 
@@ -156,6 +157,14 @@ class _FineStage:
             log_q, log_p = (torch.log_softmax(logits, dim=-1) for logits in (found, wanted))
             return (log_p.exp() * (log_p - log_q)).sum(), found.numel() // found.shape[-1]
         return (found - wanted).square().sum(), found.numel()
+
+
+def learning_passes(config: Clipping | StepSizeStep) -> Passes:
+    """Forward and backward, each epoch."""
+    return Passes(texts=3 * config.epochs)
+
+
+STEP_LEARNING = Refinement(learn_steps, learning_passes)
 
 
 def largest_move(start: Sequence[SiteQParams], found: Sequence[SiteQParams]) -> float:

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 
 from attar.models.structure.sites import Site
 from attar.quantization.calibration.calibrate import Ranges
+from attar.quantization.config import AutoStep
 from attar.quantization.method import ChosenRanges, Problem
 from attar.quantization.ranges.gradient_weighted import OutputSensitivity, gradient_weighted
 from attar.quantization.ranges.minmax import minmax
@@ -68,6 +69,11 @@ def auto_ranges(problem: Problem) -> ChosenRanges:
         "seconds": time.perf_counter() - started,
     }
     return ChosenRanges(chosen, {"ranges": details})
+
+
+def auto_passes(config: AutoStep) -> float:
+    """Counted on small models; how many exchanges are tried depends on the model."""
+    return 40
 
 
 def _proposals(problem: Problem, sensitivity: OutputSensitivity) -> Mapping[str, Ranges]:

@@ -53,6 +53,11 @@ def percentile(problem: Problem) -> ChosenRanges:
     return ChosenRanges(candidates[best], {"percentile": best, "candidates": searched})
 
 
+def percentile_passes(config: PercentileStep) -> float:
+    """One for each share that is tried."""
+    return len(SHARES) if config.percentile is None else 0
+
+
 def validation_rows(
     config: PercentileStep, task: Task, folder: Path, context: StepContext
 ) -> LabelledRows:

@@ -12,7 +12,8 @@ from collections.abc import Collection
 
 from attar.errors import ResourceError
 from attar.progress import Progress
-from attar.recipe.plan_table import Plan, StepPlan
+from attar.recipe.plan import Plan
+from attar.step import StepPlan
 from attar.usable_memory import usable_memory_mib
 
 

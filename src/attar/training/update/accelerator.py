@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from attar.errors import UsageError
 from attar.step import StepContext
 from attar.training.update.precision import Precision, choose_precision
+
+
+def device_here() -> torch.device:
+    """Where this process trains, and what a plan expects of it."""
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision="no").device
 
 
 def open_accelerator(
@@ -22,8 +29,7 @@ def open_accelerator(
     Raises:
         UsageError: a launcher started several processes.
     """
-    AcceleratorState._reset_state()
-    device = Accelerator(mixed_precision="no").device
+    device = device_here()
     precision = choose_precision(asked, device)
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="bf16" if precision.name == "bf16" else "no")

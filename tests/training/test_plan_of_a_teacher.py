@@ -17,7 +17,6 @@ import language_runs
 import tiny
 import training_runs
 from attar.errors import ModelError
-from attar.recipe import plan as plan_module
 from attar.recipe.load import load_recipe
 from attar.recipe.outcome.sweep import expand
 from attar.recipe.plan import plan_recipe
@@ -45,7 +44,7 @@ PREDICTIONS = "steps.student.losses=[{ kind = 'forward_kl' }]"
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The teacher trains `bert`; beside it a deeper model, one of two heads, and one of other
     words."""
-    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
+    monkeypatch.setattr("attar.planning.measured_flops_per_s", lambda *asked: 1e9)
     file = write(tmp_path)
     text = file.read_text()
     file.write_text(text[: text.index("[steps.int8]")] + CACHE)
@@ -164,7 +163,7 @@ WriteRecipe = Callable[[str, str], tuple[Path, int]]
 def write_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRecipe:
     """(text, family) → a recipe whose FIELDS are a tiny model's, beside its data, and the number of
     words in its tokenizer."""
-    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
+    monkeypatch.setattr("attar.planning.measured_flops_per_s", lambda *asked: 1e9)
     language_runs.write_running_text(tmp_path / "text")
     training_runs.write_films(tmp_path / "films")
 

@@ -10,10 +10,9 @@ from transformers import BertForMaskedLM
 import simulated
 import tiny
 from attar.analysis.config import LeaveOneKindStep
+from attar.analysis.plan import study_passes
 from attar.errors import ModelError
 from attar.models.load import load_model
-from attar.recipe import plan as plan_module
-from attar.recipe.analyze_work import study_passes
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import plan_recipe
 from studied import run_study
@@ -45,7 +44,7 @@ def test_a_model_is_judged_twice_for_each_kind_of_tensor_it_has(
 def test_the_plan_counts_the_kinds_of_the_model_it_plans(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
+    monkeypatch.setattr("attar.planning.measured_flops_per_s", lambda *asked: 1e9)
     recipe = write(tmp_path)
     text = recipe.read_text()
     recipe.write_text(text[: text.index("[steps.teacher]")] + STUDY)

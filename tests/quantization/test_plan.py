@@ -14,7 +14,7 @@ from transformers.models.bert.modeling_bert import BertLayer
 import simulated
 import tiny
 from attar.quantization.config import QuantizeStep
-from attar.recipe.quantize_work import mean_weight_bits, text_passes, training_passes
+from attar.quantization.plan import mean_weight_bits, passes_of
 
 TEXTS, ROWS, BLOCKS = 32, 48, 2
 ABOUT = 1.6
@@ -61,7 +61,8 @@ def step_of(**given: Any) -> Any:
 def test_passes_are_about_those_that_are_made(given, tmp_path, counted):
     simulated.run_quantize(tmp_path, **settings(**given))
     step, model = step_of(**given), tiny.tiny_model("bert")
-    planned = text_passes(step, model) + training_passes(step) * ROWS / TEXTS
+    found = passes_of(step, model)
+    planned = found.texts + found.training * ROWS / TEXTS
     assert counted() / ABOUT < planned < counted() * ABOUT
 
 

@@ -9,12 +9,13 @@ from typing import get_args
 import pytest
 
 from attar.analysis.config import AnalyzeStep, DisablingStep, JudgedStudy
+from attar.artifacts import read_json
 from attar.errors import DataError
-from attar.recipe import plan as plan_module
+from attar.models.cost import cost_from_config
+from attar.planning import ModelPlan, PlannedTexts
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import plan_recipe
-from attar.recipe.plan_table import StepPlan
-from attar.recipe.plan_texts import PlannedTexts
+from attar.step import StepPlan
 from tiny_recipe import write
 
 STUDY = """
@@ -30,7 +31,7 @@ ROWS = 24
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
+    monkeypatch.setattr("attar.planning.measured_flops_per_s", lambda *asked: 1e9)
     file = write(tmp_path)
     text = file.read_text()
     file.write_text(text[: text.index("[steps.teacher]")] + STUDY)
@@ -44,10 +45,10 @@ def planned(recipe: Path, *overrides: str) -> StepPlan:
 
 def pass_over(recipe: Path, split: str, rows: int) -> int:
     """Operations of one forward pass over rows of a split."""
-    checked = load_recipe(recipe)
-    planner = plan_module._Planner(checked, recipe.parent)
-    model = planner._model("bert", None, 128)
-    _, tokens = PlannedTexts(checked, recipe.parent).count("films", split, model)
+    config = read_json(recipe.parent / "bert" / "config.json")
+    folder, data = recipe.parent, load_recipe(recipe).data
+    model = ModelPlan(cost_from_config(config), folder / "bert")
+    _, tokens = PlannedTexts(data, folder, seed=0).count("films", split, model)
     return rows * model.cost.flops(1, tokens)
 
 

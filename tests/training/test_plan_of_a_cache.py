@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from attar.artifacts import read_result
-from attar.recipe import plan as plan_module
-from attar.recipe.cache_work import cache_bytes
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import plan_recipe
 from attar.recipe.run import run_recipe
 from attar.training.cache_config import CacheStep
+from attar.training.plan import cache_bytes
 from tiny_recipe import write
 
 CACHE = """
@@ -29,7 +28,7 @@ ALONE = "steps.student.teacher='answers'"
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(plan_module, "measured_flops_per_s", lambda precision: 1e9)
+    monkeypatch.setattr("attar.planning.measured_flops_per_s", lambda *asked: 1e9)
     file = write(tmp_path)
     text = file.read_text()
     file.write_text(text[: text.index("[steps.int8]")] + CACHE)

@@ -1,0 +1,71 @@
+"""What a study will cost, in forward passes over the texts it watches and the rows that judge.
+
+Most studies know both from their settings alone. `leave_one_kind` judges each kind of tensor twice,
+and how many kinds there are depends on the model: 12 in BERT, 18 in BART.
+"""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from attar.analysis.config import (
+    AnalyzeSettings,
+    DisablingStep,
+    HistogramsStep,
+    JudgedStudy,
+    LeaveOneKindStep,
+    TextStudy,
+)
+from attar.analysis.studies.leave_one_kind import num_judgements
+from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
+from attar.quantization.calibration.calibrate import choose_examples
+from attar.quantization.config import BATCH_SIZE
+from attar.step import StepPlan
+
+
+def plan_analyze(config: AnalyzeSettings, context: PlanContext) -> StepPlan:
+    """Plan a study.
+
+    Raises:
+        DataError: fewer training rows than texts to watch.
+        ModelError: the study quantizes, and no sites are known for the model.
+    """
+    texts, model = context.texts, context.model(config.model, None, 128)
+    watched, judged = study_passes(config, model.cost.model)
+    flops, batch, text_mib = 0, 1, 0.0
+    if watched and isinstance(config, TextStudy | HistogramsStep) and config.data is not None:
+        wanted = config.calibration
+        available = len(texts.loaded(config.data).split("train"))
+        choose_examples(available, wanted.examples, context.seed, config.data)
+        _, tokens = texts.count(config.data, "train", model)
+        flops += watched * wanted.examples * model.cost.flops(1, tokens)
+        batch = wanted.batch_size or BATCH_SIZE
+        text_mib = model.activation_mib(tokens)
+    if judged:
+        assert isinstance(config, JudgedStudy | DisablingStep), f"{config} names no rows that judge"
+        rows, tokens = texts.count(config.data, "validation", model)
+        flops += judged * min(rows, config.num_rows) * model.cost.flops(1, tokens)
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=None,
+        flops=flops,
+        memory_mib=RUNTIME_MIB + 3 * model.size_mib + batch * text_mib,
+        disk_mib=1,
+        seconds=OPEN_SECONDS + context.seconds(forward=flops),
+        passes=watched + judged,
+        texts_at_once=batch,
+        text_mib=text_mib,
+    )
+
+
+def study_passes(config: AnalyzeSettings, model: PreTrainedModel) -> tuple[int, int]:
+    """Passes over the calibration texts, and over the rows that judge.
+
+    Args:
+        model: of the step's architecture; weights are not read.
+    """
+    watched, judged = config.passes
+    if isinstance(config, LeaveOneKindStep):
+        judged = num_judgements(model)
+    return watched, judged

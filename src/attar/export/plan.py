@@ -1,0 +1,36 @@
+"""What an export will cost: writing the file, and a parity check of three models on some texts."""
+
+from __future__ import annotations
+
+from attar.artifacts import MIB
+from attar.export.config import ExportStep
+from attar.export.run import data_of_model
+from attar.planning import RUNTIME_MIB, PlanContext
+from attar.step import StepPlan
+
+SECONDS = 12.0
+"""Of writing and compiling; hardly depends on the model."""
+COMPARED = 3
+"""Float, simulated and deployed."""
+
+
+def plan_export(config: ExportStep, context: PlanContext) -> StepPlan:
+    """Plan an export."""
+    model = context.model(config.model, None, 128)
+    context.models[context.name] = model
+    rows, tokens = config.parity.examples, model.max_length
+    if data := config.data or data_of_model(config.model, context.recipe):
+        there, tokens = context.texts.count(data, "validation", model)
+        rows = min(rows, there)
+    flops = COMPARED * rows * model.cost.flops(1, tokens)
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=model.cost.num_params,
+        flops=flops,
+        memory_mib=RUNTIME_MIB + 4 * model.cost.num_params * 4 / MIB,
+        disk_mib=model.size_mib,
+        seconds=SECONDS + context.seconds(forward=flops),
+        counts={"parity.examples": rows, "num_params": model.cost.num_params},
+        passes=COMPARED,
+    )

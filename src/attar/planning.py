@@ -1,0 +1,245 @@
+"""What a plan knows as it goes through a recipe: texts, models that do not exist yet, speed.
+
+    def plan(config: TrainStep, context: PlanContext) -> StepPlan: ...
+
+Each step's plan stands in the `plan.py` beside it; this is what all of them read, as `StepContext`
+is what all steps read. Parameters and FLOPs of a forward pass are exact: each model is built on
+torch's meta device, without weights. Texts are counted with the model's own tokenizer:
+
+    classes, a number      a row a text, as long as the tokenizer says        a classifier's head
+    classes as words       the same                                           a language head
+    a text for a text      the same                                           a language head
+    running text           ceil(tokens of all documents / max_length)         a language head
+                           blocks of max_length tokens
+
+Lengths are those of some texts, evenly spread. Left out: what a template adds to a text, and how
+long the texts to be written are. Time is FLOPs over the speed of a matrix product measured here and
+now, times the share of that speed a whole step reaches.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attar.artifacts import MIB, read_json
+from attar.data.load import left_out, load_data
+from attar.data.packing import token_blocks
+from attar.data.tables import TextData
+from attar.data.tokenize import TextEncoder
+from attar.models.architecture import class_of, config_of, input_names_of
+from attar.models.config import ChangedModel, FromConfig, ModelReference, referenced_model
+from attar.models.cost import Cost, cost_from_config, cost_of
+from attar.models.sources.references import resolve_model
+from attar.models.surgery import changed
+from attar.tasks.kind import Kind
+from attar.tasks.table import KINDS
+from attar.tasks.task import Generation, Task
+
+RUNTIME_MIB = 450
+"""Resident size of Python with torch and transformers loaded, before any model."""
+TRAIN_SHARE, FORWARD_SHARE = 0.4, 0.5
+"""Share of a plain matrix product's speed that training and inference reach on small models;
+measured on the demo (benchmarks/results)."""
+OPEN_SECONDS = 5.0
+"""Opening one model: hardly depends on the model."""
+SAMPLED_TEXTS = 512
+"""Texts tokenized to know how long they are."""
+ONE_BLOCK = 1 << 40
+"""A length that no documents reach."""
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands on top of a model."""
+
+    num_labels: int | None
+    """Width of a classifier's; None: words are predicted."""
+    words: Kind | None = None
+    """For what words are predicted."""
+
+    @property
+    def predicts_words(self) -> bool:
+        return self.words is not None
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """A model that does not exist yet: its cost, where its tokenizer is, and bytes a weight."""
+
+    cost: Cost
+    tokenizer_folder: Path
+    bytes_per_param: float = 4.0
+    max_length: int = 128
+
+    @property
+    def size_mib(self) -> float:
+        return self.cost.num_params * self.bytes_per_param / MIB
+
+    def activation_mib(self, tokens: int) -> float:
+        """Kept for the backward pass of one text: about 16 tensors of the hidden size, 4 of
+        the intermediate size, and 2 of tokens × tokens a head, in every block."""
+        config: Mapping[str, Any] = self.cost.model.config.to_dict()
+        hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
+        wide = config.get("intermediate_size") or config.get("d_ff") or 4 * hidden
+        names = ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_head")
+        heads = next(config[name] for name in names if config.get(name))
+        blocks = self.cost.model.config.num_hidden_layers
+        return 4 * tokens * blocks * (16 * hidden + 4 * wide + 2 * heads * tokens) / MIB
+
+
+class PlannedTexts:
+    """The data of a recipe, each read once.
+
+    Args:
+        data: name → the `[data.<name>]` config.
+    """
+
+    def __init__(self, data: Mapping[str, Any], recipe_folder: Path, seed: int) -> None:
+        self._configs, self._recipe_folder, self._seed = data, recipe_folder, seed
+        self._data: dict[str, TextData] = {}
+        self._made: dict[str, TextData] = {}
+
+    def add(self, step: str, data: TextData) -> None:
+        """What a step that makes rows will have made, with other texts in the place of those."""
+        self._made[step] = data
+
+    def loaded(self, name: str) -> TextData:
+        """One data set by its name in the recipe."""
+        if name in self._made:
+            return self._made[name]
+        if name not in self._data:
+            config, folder = self._configs[name], self._recipe_folder
+            self._data[name] = load_data(config, folder, name=name, seed=self._seed)
+        return self._data[name]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the steps will say about the data that was read for them."""
+        return tuple(
+            note for data in self._data.values() for note in (*data.notes, *left_out(data).values())
+        )
+
+    def count(self, data: str, split: str, model: ModelPlan) -> tuple[int, int]:
+        """Rows of a split, and the mean number of tokens of a row (0, 1 if there is no such
+        split).
+
+        Raises:
+            DataError, ModelError: documents that a step could not cut into blocks either.
+        """
+        texts = self.loaded(data)
+        if split not in texts.splits:
+            return 0, 1
+        rows = texts.splits[split].texts
+        sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
+        if texts.kind.is_running:
+            blocks = token_blocks(model.tokenizer_folder, sampled, ONE_BLOCK, f"split {split!r}")
+            total = round(len(blocks.encoded.ids) * len(rows) / len(sampled))
+            # a last block of one token predicts nothing and is left out
+            return math.ceil((total - 1) / model.max_length), min(total, model.max_length)
+        names = input_names_of(model.cost.model.config)
+        encoder = TextEncoder.from_folder(model.tokenizer_folder, model.max_length, names)
+        return len(rows), max(1, round(float(encoder.encode(sampled).lengths.mean())))
+
+    def has_classes(self, data: str) -> bool:
+        """Whether each row has one of some classes."""
+        return self.loaded(data).kind.has_classes
+
+    def head(self, data: str, objective: str | None = None) -> Head:
+        """What a model for this data needs on top.
+
+        Args:
+            objective: of the step; text_to_text on data with classes names them by words.
+        """
+        texts = self.loaded(data)
+        kind = KINDS[objective or texts.objective]
+        return Head(None, kind) if kind.predicts_words else Head(len(texts.label_names) or 1)
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """Everything the plan of a step may know beside its config."""
+
+    name: str
+    """The step's name in the recipe."""
+    seed: int
+    recipe: Mapping[str, Any]
+    """The whole recipe as plain data."""
+    recipe_folder: Path
+    texts: PlannedTexts
+    models: dict[str, ModelPlan] = field(default_factory=dict[str, ModelPlan])
+    """Step → the model it will make, filled by the plans of such steps."""
+    caches: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Step → the teacher whose answers it will hold."""
+    speeds: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
+
+    def model(self, reference: ModelReference, head: Head | None, max_length: int) -> ModelPlan:
+        """A model with the head that is asked for; None: with its own."""
+        word = referenced_model(reference)
+        if isinstance(reference, FromConfig):
+            folder = self._tokenizer_folder(reference.tokenizer or "")
+            return ModelPlan(cost_under(head, reference.config), folder, 4.0, max_length)
+        if word in self.models:
+            plan = self.models[word]
+        else:
+            folder = resolve_model(str(word), {}, self.recipe_folder)
+            config = read_json(folder / "config.json")
+            plan = ModelPlan(cost_under(head, config), folder, 4.0, max_length)
+        if isinstance(reference, ChangedModel):
+            smaller = cost_of(changed(plan.cost.model, reference))
+            return ModelPlan(smaller, plan.tokenizer_folder, 4.0, max_length)
+        return plan
+
+    def _tokenizer_folder(self, word: str) -> Path:
+        """Where a tokenizer lies now; that of a step is the one which the step itself was given."""
+        if word in self.models:
+            return self.models[word].tokenizer_folder
+        return resolve_model(word, {}, self.recipe_folder)
+
+    def seconds(
+        self,
+        *,
+        forward: float = 0,
+        training: float = 0,
+        precision: str = "fp32",
+        device: torch.device = CPU,
+    ) -> float:
+        """How long so many operations take, of forward passes and of training."""
+        key = (precision, str(device))
+        if key not in self.speeds:
+            self.speeds[key] = measured_flops_per_s(precision, device)
+        return (forward / FORWARD_SHARE + training / TRAIN_SHARE) / self.speeds[key]
+
+
+def cost_under(head: Head | None, config: Mapping[str, Any]) -> Cost:
+    """Cost of a config's model under a head; None: under the one that its `architectures` name.
+
+    Raises:
+        ModelError: the config is not of a known model, or its model has no such head.
+    """
+    if head is None or head.words is None:
+        return cost_from_config(config, None if head is None else head.num_labels)
+    writes = Generation() if head.words.writes else None
+    task = Task(objective=head.words.name, max_length=1, input_names=(), generation=writes)
+    found = class_of(config_of(config, "config", task), "config", task)
+    return cost_from_config({**config, "architectures": [found.__name__]})
+
+
+def measured_flops_per_s(precision: str, device: torch.device = CPU, seconds: float = 0.3) -> float:
+    """Operations a second of a matrix product of a small model's shape, here and now."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left = torch.ones(1024, 384, dtype=dtype, device=device)
+    right = torch.ones(384, 1536, dtype=dtype, device=device)
+    torch.matmul(left, right)[0, 0].item()  # the first one packs and allocates
+    products, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        torch.matmul(left, right)[0, 0].item()  # waits for an accelerator
+        products += 1
+    return 2 * left.numel() * right.shape[1] * products / elapsed

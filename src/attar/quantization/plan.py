@@ -1,0 +1,115 @@
+"""What a quantize step will do, in forward passes over its calibration texts and training rows.
+
+The problem: one method reads the texts three times, another a hundred times, a third trains for
+epochs. The idea: a method is a sum of parts, and each part says its passes in its own file:
+
+    calibration and what was lost    3
+    + transform  + weight rule  + ranges  + what is learned  + sensitivities of a budget
+
+A backward pass counts as two forward ones. Ranges are searched with candidates that are given up
+early, so a search's share is what was counted on small models (the tests count again), not an
+upper bound. Left out: work that is no pass, such as the Hessians of `gptq`.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext
+from attar.quantization.calibration.calibrate import choose_examples
+from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
+from attar.quantization.method import Passes
+from attar.quantization.methods import METHODS
+from attar.quantization.precision.sensitivity import EXAMPLES
+from attar.quantization.solve import name_of
+from attar.step import StepPlan
+
+ALWAYS = 3
+"""Calibration; the loss at each site; the loss at the end."""
+MOVED = 2
+"""A transform's: what can be transformed, and the certificate."""
+GPTQ = 1
+SKIPPED_SHARE = 0.5
+"""Of a pass for a sensitivity: blocks in front of the tensor are not computed again."""
+MEASURED_PLANS = 9
+
+
+def plan_quantize(config: QuantizeSettings, context: PlanContext) -> StepPlan:
+    """Plan a quantize step.
+
+    Raises:
+        DataError: fewer training rows than calibration examples.
+    """
+    texts, source = context.texts, context.model(config.model, None, 128)
+    bytes_per_param = mean_weight_bits(config, source.cost.model) / 8
+    model = ModelPlan(source.cost, source.tokenizer_folder, bytes_per_param, source.max_length)
+    context.models[context.name] = model
+    data, wanted = config.calibration.data, config.calibration.examples
+    choose_examples(len(texts.loaded(data).split("train")), wanted, context.seed, data)
+    _, tokens = texts.count(data, "train", model)
+    passes = passes_of(config, model.cost.model)
+    flops = round(passes.texts * wanted * model.cost.flops(1, tokens))
+    training, counts = 0, {"calibration.examples": wanted}
+    if isinstance(config, QatStep):
+        rows, row_tokens = texts.count(config.data or data, "train", model)
+        training = round(passes.training * rows * model.cost.flops(1, row_tokens))
+        counts["training.train_rows"] = rows
+    batch = config.calibration.batch_size or BATCH_SIZE
+    text_mib = model.activation_mib(tokens)
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=model.cost.num_params,
+        flops=flops + training,
+        memory_mib=RUNTIME_MIB + 2 * source.size_mib + batch * text_mib,
+        disk_mib=model.size_mib,
+        seconds=OPEN_SECONDS + context.seconds(forward=flops, training=training),
+        counts=counts,
+        passes=passes.texts + passes.training,
+        texts_at_once=batch,
+        text_mib=text_mib,
+    )
+
+
+def passes_of(config: QuantizeSettings, model: nn.Module) -> Passes:
+    """Passes over the calibration texts, and over the training rows of a method that trains.
+
+    Args:
+        model: of the step's architecture; weights are not read.
+    """
+    method = METHODS[name_of(config)]
+    texts = ALWAYS + method.range_passes(config) + _budget_passes(config, model)
+    texts += MOVED * (method.transform_of(config) != "none")
+    texts += GPTQ * (method.weights_of(config) == "gptq")
+    learned = Passes()
+    if method.refine is not None and config.refine:
+        learned = method.refine.passes(config)
+    return Passes(texts + learned.texts, learned.training)
+
+
+def mean_weight_bits(config: QuantizeSettings, model: nn.Module) -> float:
+    """Bits of a parameter on average, as far as the recipe says."""
+    asked = None if config.budget is None else config.budget.average_bits
+    linear = config.weight_bits if asked is None else asked
+    embedding = linear if config.embedding_bits is None else config.embedding_bits
+    tables = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
+    share = tables / sum(parameter.numel() for parameter in model.parameters())
+    return share * embedding + (1 - share) * linear
+
+
+def _budget_passes(config: QuantizeSettings, model: nn.Module) -> float:
+    """Every tensor at every width on a part of the texts, and the plans that are carried out."""
+    if config.budget is None:
+        return 0
+    search = METHODS[name_of(config)].range_passes(config)
+    part = min(1.0, EXAMPLES / config.calibration.examples)
+    tensors = sum(isinstance(module, nn.Linear | nn.Embedding) for module in model.modules())
+    widths = sorted(config.budget.widths)
+    if config.budget.max_latency_ms is not None:  # weights and sites at one width
+        return part * (SKIPPED_SHARE * 2 * tensors + MEASURED_PLANS * (1 + search))
+    alone = SKIPPED_SHARE * tensors * len(widths)
+    searches = float(MEASURED_PLANS)
+    if widths[0] <= config.activation_bits < widths[-1]:  # sites share bits out too
+        alone *= 2
+        searches += len(widths)
+    return part * (alone + MEASURED_PLANS + searches * search)

@@ -1,0 +1,245 @@
+"""What training and a cache of answers will cost, and whether a student can learn from its teacher.
+
+    train     flops = rows read · tokens · (3 · student + 1 · teacher)    (a backward pass is 2
+        forwards)
+    memory    weights, gradients and Adam's two moments: 16 bytes a parameter; a teacher: 4;
+              activations kept for the backward pass, in float32
+    disk      two checkpoints of 12 bytes a parameter while training, 4 afterwards
+
+    cache     flops = rows · tokens · teacher
+    bytes     4 · predictions · columns + states · tokens · hidden size · (2 or 4)
+
+A step finds out what does not fit when it begins, and by then its teacher may have been trained for
+hours. Tokenizers lie where the models come from, and shapes follow from configs, so the same
+questions are asked here, in the step's own words. Left to the step: the classes of the two heads.
+An encoder-decoder's targets are taken to be as long as its texts, which they seldom exceed, or as a
+class's word; a cache step itself counts every token and asks the disk before it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attar.artifacts import MIB
+from attar.errors import ModelError
+from attar.losses.total import needs_of
+from attar.models.cost import Cost
+from attar.models.load import check_length
+from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext, PlannedTexts
+from attar.step import StepPlan
+from attar.training.cache_config import UNIFORM, CacheStep, States
+from attar.training.config import TrainStep
+from attar.training.limits import require_positions
+from attar.training.teaching.cache import cached_shape, kept_states
+from attar.training.teaching.header import Content
+from attar.training.teaching.live import (
+    num_columns,
+    require_answer,
+    require_decoder_texts,
+)
+from attar.training.teaching.pairing import loss_of
+from attar.training.teaching.tokens import require_same_tokens, require_same_words
+from attar.training.update.accelerator import device_here
+from attar.training.update.precision import choose_precision
+
+WORD_TOKENS = 4
+"""Of a word that names a class, end token included: as a rule the longest has no more."""
+STACKS = ("encoder", "decoder")
+
+
+@dataclass(frozen=True)
+class PlannedTeacher:
+    """Who will answer, live or through a cache."""
+
+    model: ModelPlan
+    folder: Path | None
+    """Of a model that is there; None: a step will make it, with a head."""
+    cache: str | None = None
+    """The step that asks it once for its students; None: they ask it themselves."""
+    kept: Content | None = None
+    """What that cache will hold."""
+
+
+def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
+    """Plan a training step.
+
+    Raises:
+        ModelError: texts longer than the model reads, or a teacher that does not fit.
+    """
+    texts = context.texts
+    head = texts.head(config.data, config.objective)
+    model = context.model(config.model, head, config.max_length)
+    # Going on with another step's model, this one may cut texts elsewhere.
+    model = replace(model, max_length=config.max_length)
+    check_length(model.cost.model.config, config.max_length, f"{context.name}: the model")
+    context.models[context.name] = model
+    rows, tokens = texts.count(config.data, "train", model)
+    validation_rows, _ = texts.count(config.data, "validation", model)
+    steps, rows_read = config.num_steps(rows), config.rows_read(rows)
+    teacher = _teacher(config, context, model)
+    forward = model.cost.flops(1, tokens)
+    flops = rows_read * (3 * forward + (0 if teacher is None else teacher.flops(1, tokens)))
+    flops += min(config.evaluations, steps) * validation_rows * forward
+    micro_batch = config.micro_batch_size or config.batch_size
+    memory = 16 * model.cost.num_params + (0 if teacher is None else 4 * teacher.num_params)
+    text_mib = model.activation_mib(config.max_length)
+    device = device_here()
+    precision = choose_precision(config.precision, device).name
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=model.cost.num_params,
+        flops=flops,
+        memory_mib=RUNTIME_MIB + memory / MIB + micro_batch * text_mib,
+        disk_mib=model.size_mib + 2 * 12 * model.cost.num_params / MIB,
+        seconds=OPEN_SECONDS + context.seconds(training=flops, precision=precision, device=device),
+        counts={
+            "data.train_rows": rows,
+            "data.validation_rows": validation_rows,
+            "steps": steps,
+            "num_params": model.cost.num_params,
+        },
+        passes=3 * rows_read / max(rows, 1),
+        texts_at_once=micro_batch,
+        text_mib=text_mib,
+        lowered_by="micro_batch_size" if config.can_be_cut else "",
+    )
+
+
+def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
+    """Plan a cache: the teacher reads every row once.
+
+    Raises:
+        ModelError: hidden states that the teacher has not.
+    """
+    texts, teacher = context.texts, _live(config.teacher, context)
+    shape = cached_shape(config, teacher.model.cost.model)
+    kept = Content(config.logits, kept_states(config, context.name, shape))
+    context.caches[context.name] = replace(teacher, cache=context.name, kept=kept)
+    model = replace(teacher.model, max_length=config.max_length)
+    rows, tokens = texts.count(config.data, "train", model)
+    flops = rows * model.cost.flops(1, tokens)
+    head = texts.head(config.data, config.objective)
+    written = WORD_TOKENS if texts.has_classes(config.data) and head.predicts_words else None
+    plain = model.cost.model.config.to_dict()
+    text_mib = model.activation_mib(tokens)
+    device = device_here()
+    precision = choose_precision(config.precision, device).name
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=None,
+        flops=flops,
+        memory_mib=RUNTIME_MIB + model.size_mib + config.batch_size * text_mib,
+        disk_mib=cache_bytes(config, plain, head.num_labels, rows, tokens, written) / MIB,
+        seconds=OPEN_SECONDS + context.seconds(forward=flops, precision=precision, device=device),
+        counts={"rows": rows},
+        passes=1,
+        texts_at_once=config.batch_size,
+        text_mib=text_mib,
+        lowered_by="batch_size",
+    )
+
+
+def _teacher(config: TrainStep, context: PlanContext, student: ModelPlan) -> Cost | None:
+    """What asking the teacher costs; None: there is none, or a cache has its answers.
+
+    Raises:
+        ModelError: the student cannot learn from it.
+    """
+    if config.teacher is None:
+        return None
+    teacher = context.caches.get(config.teacher) or _live(config.teacher, context)
+    require_pair(context.name, config, context.texts, student, teacher)
+    return None if config.teacher in context.caches else teacher.model.cost
+
+
+def _live(word: str, context: PlanContext) -> PlannedTeacher:
+    model = context.model(word, None, 128)
+    return PlannedTeacher(model, None if word in context.models else model.tokenizer_folder)
+
+
+def require_pair(
+    name: str, config: TrainStep, texts: PlannedTexts, student: ModelPlan, teacher: PlannedTeacher
+) -> None:
+    """Refuse a pair that the step would refuse.
+
+    Args:
+        name: of the step.
+        texts: the recipe's data.
+    Raises:
+        ModelError: the step's own message, behind its name.
+    """
+    if not needs_of(config.effective_losses).teacher:
+        return  # the step says that nothing compares with the teacher, and leaves it out
+    try:
+        _compare(config, texts, student, teacher)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from error
+
+
+def _compare(
+    config: TrainStep, texts: PlannedTexts, student: ModelPlan, teacher: PlannedTeacher
+) -> None:
+    needs = needs_of(config.effective_losses)
+    own, other = student.cost.model, teacher.model.cost.model
+    folders = (student.tokenizer_folder, teacher.model.tokenizer_folder)
+    require_same_tokens(*folders)
+    if teacher.folder is not None:
+        require_answer(teacher.folder, needs)
+    require_positions(other, config.max_length, "the teacher")
+    writes = texts.head(config.data, config.objective).predicts_words
+    if teacher.cache is None:
+        require_decoder_texts(other, config.teacher or "", student_writes=writes)
+    both_write = writes and other.get_output_embeddings() is not None
+    if needs.teacher_logits and both_write:
+        require_same_words(num_columns(own), num_columns(other), *folders)
+    # Projections are drawn, and thrown away here.
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        objective = texts.loaded(config.data).objective
+        loss = loss_of(config.effective_losses, objective, own, other, seed=0)
+    if teacher.kept is not None:
+        teacher.kept.require(loss, repr(teacher.cache))
+
+
+def cache_bytes(
+    step: CacheStep,
+    config: Mapping[str, Any],
+    num_labels: int | None,
+    rows: int,
+    tokens: int,
+    written: int | None = None,
+) -> int:
+    """Bytes of the answers about `rows` texts of `tokens` tokens.
+
+    Args:
+        config: of the teacher, as plain data.
+        num_labels: columns of a classifier's head; None: words are predicted, at every token.
+        written: tokens of a target, which are then what is predicted; None: as many as read.
+    """
+    hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
+    value = 2 if step.dtype == "bf16" else 4
+    written = tokens if written is None else written
+    reads_first = bool(config.get("is_encoder_decoder"))
+    lengths = {"encoder": tokens, "decoder": written if reads_first else tokens}
+    asked = step.hidden_states
+    stacks = STACKS if reads_first else STACKS[:1]
+    by_stack = asked if isinstance(asked, dict) else dict.fromkeys(stacks, asked)
+    kept = sum(lengths[stack] * _count(states) for stack, states in by_stack.items())
+    per_row = kept * hidden * value
+    if step.logits:
+        per_row += 4 * (written * config["vocab_size"] if num_labels is None else num_labels)
+    return rows * per_row
+
+
+def _count(states: States) -> int:
+    if isinstance(states, str):
+        uniform = UNIFORM.fullmatch(states)
+        assert uniform is not None, "the settings were checked"
+        return int(uniform[1]) + 1
+    return len(states)
