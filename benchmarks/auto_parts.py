@@ -27,8 +27,7 @@ from attar.progress import Progress
 from attar.quantization.calibration.calibrate import Batch, choose_examples
 from attar.quantization.config import QuantizeStep
 from attar.quantization.solve import Prepared, prepare_, simulated, solve
-from attar.quantization.transforms.choose import choose
-from attar.quantization.transforms.rules import TRANSFORMS, at_norms
+from attar.quantization.transforms.rules import TRANSFORMS, at_norms, choose
 from attar.quantization.weights.rules import WEIGHT_RULES
 from attar.step import StepContext
 from ptq_table import EXAMPLES, HERE, TASKS, Bench

@@ -48,7 +48,7 @@ from attar.training.objectives.labelled import LabelledTexts
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.teachers import Teacher, load_teacher
 from attar.training.teaching.cache import cache
-from attar.training.teaching.lesson import Lesson
+from attar.training.teaching.teacher_inputs import TeacherInputs
 from attar.training.update.accelerator import open_accelerator
 from record import table, write_page
 
@@ -139,8 +139,10 @@ class Bench:
         )
         context = self.context(name)
         if teacher is not None and not isinstance(teacher, InstantTeacher):
-            lesson = Lesson(name, self.train, 128, job.loss, 0, model.device, context.progress)
-            teacher.prepare(lesson)
+            wanted = TeacherInputs(
+                name, self.train, 128, job.loss, 0, model.device, context.progress
+            )
+            teacher.prepare(wanted)
         accelerator, _ = open_accelerator("auto", context)
         store = CheckpointStore(context.scratch, context.progress)
         model.train()

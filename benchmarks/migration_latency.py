@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from attar.cores import usable_cores
 from attar.export.config import ExportStep
 from attar.export.run import export
-from attar.models.deployed.runtime_onnx import OnnxRuntime
+from attar.models.deployed.cpu_runtimes import OnnxRuntime
 from attar.models.deployed.runtimes import MODEL_FILES
 from attar.quantization.config import QuantizeStep
 from attar.quantization.run import quantize

@@ -40,8 +40,7 @@ from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.export.run import export
 from attar.models.deployed.cpu import needs_unsigned_weights
-from attar.models.deployed.runtime_onnx import OnnxRuntime
-from attar.models.deployed.runtime_openvino import OpenVinoRuntime, the_core
+from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime, the_core
 from attar.models.deployed.runtimes import MODEL_FILES, model_size_mib
 from attar.models.foreign import task_of
 from attar.models.sources.references import find_model_folder

@@ -14,7 +14,7 @@ from attar.quantization.calibration.calibrate import calibrate
 from attar.quantization.config import Calibration as CalibrationSettings
 from attar.quantization.config import QuantizeSettings
 from attar.quantization.method import BitPlan, Problem, Solution
-from attar.quantization.ranges.minmax import minmax
+from attar.quantization.ranges.extremes import minmax
 from attar.quantization.weights.nearest import put_on_grid_, quantize_weights
 from attar.step import StepContext
 

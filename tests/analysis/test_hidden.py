@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import tiny
-from attar.analysis.outlying.figures import LayerFigures
 from attar.analysis.outlying.hidden import Tokens, hidden_states_of, run_with_states
+from attar.analysis.outlying.massive import LayerFigures
 from attar.errors import NonFiniteError
 from studied import layer_norms, run_study
 

@@ -11,8 +11,7 @@ import torch
 
 import simulated
 from attar.analysis.config import HistogramsStep
-from attar.analysis.outlying.hidden import HiddenState
-from attar.analysis.outlying.norms import norms_of
+from attar.analysis.outlying.hidden import HiddenState, norms_of
 from attar.analysis.studies.histograms import ANSWER, QUESTION, _row, _watched
 from attar.analysis.subject import encoder_of
 from attar.errors import ModelError

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from attar.analysis.config import AnalyzeStep, Criterion
 from attar.analysis.outlying.criteria import CRITERIA as RECOGNISERS
 from attar.analysis.outlying.criteria import LargeValues, by_deviation, standardised
-from attar.analysis.outlying.norms import norms_of
+from attar.analysis.outlying.hidden import norms_of
 from attar.analysis.studies.outlier_tokens import _Magnitudes
 from attar.errors import ModelError
 from studied import layer_norms, run_study, vocabulary_for

@@ -23,7 +23,7 @@ from attar.export.fusion_audit import (
     audit_openvino,
 )
 from attar.models.deployed.cpu import int8_flags
-from attar.models.deployed.runtime_onnx import OnnxRuntime
+from attar.models.deployed.cpu_runtimes import OnnxRuntime
 from attar.models.load import load_model
 from attar.models.simulated.qparams import ModelQParams
 from deployments import Deployments

@@ -14,8 +14,7 @@ from attar.export.lowering import FLOAT_SITES, example_inputs, lower
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import ByteQuantizer, _integer_weight, write_openvino
 from attar.export.shortcuts import factor_behind_sum_, moved_shortcuts, shift_in_bias_
-from attar.models.deployed.runtime_onnx import OnnxRuntime
-from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime
 from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.shortcuts import Restore
 from deployments import Deployments

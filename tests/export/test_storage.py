@@ -9,8 +9,7 @@ import pytest
 
 from attar.export import storage
 from attar.export.storage import bits_needed, in_bytes, pack_onnx_, pack_openvino_, planes_of
-from attar.models.deployed.runtime_onnx import OnnxRuntime
-from attar.models.deployed.runtime_openvino import the_core
+from attar.models.deployed.cpu_runtimes import OnnxRuntime, the_core
 from attar.models.deployed.runtimes import MODEL_FILES
 from deployments import Deployments
 
@@ -128,7 +127,7 @@ def test_storage_changes_the_size_and_no_answer(
 ) -> None:
     from attar.export.onnxruntime import write_onnx
     from attar.export.openvino import write_openvino
-    from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+    from attar.models.deployed.cpu_runtimes import OpenVinoRuntime
 
     monkeypatch.setattr(storage, "SMALLEST", 256)
     write = write_openvino if form == "openvino" else write_onnx

@@ -96,7 +96,7 @@ import numpy as np
 import openvino
 from openvino import opset13
 
-from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.cpu_runtimes import OpenVinoRuntime
 
 faulthandler.enable()
 file = Path(sys.argv[1]) / "relu.xml"

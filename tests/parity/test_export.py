@@ -16,8 +16,7 @@ from attar.export import openvino as to_openvino
 from attar.export.lowering import FLOAT_SITES
 from attar.models.config import ChangedModel
 from attar.models.deployed.cpu import int8_flags
-from attar.models.deployed.runtime_onnx import OnnxRuntime
-from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime
 from attar.models.deployed.runtimes import MODEL_FILES
 from attar.models.load import build_model, save_model
 from attar.models.simulated.qparams import SiteQParams

@@ -19,8 +19,7 @@ from attar.export.config import Parity
 from attar.export.lowering import FLOAT_SITES, example_inputs
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
-from attar.models.deployed.runtime_onnx import OnnxRuntime
-from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime
 from attar.models.deployed.runtimes import MODEL_FILES
 from attar.models.simulated.packing import pack
 from attar.models.simulated.qparams import ModelQParams

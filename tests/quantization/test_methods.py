@@ -15,7 +15,7 @@ from attar.quantization.calibration.observers import SiteStatistics
 from attar.quantization.config import Calibration as CalibrationSettings
 from attar.quantization.config import MinmaxStep, PercentileStep, QuantizeSettings
 from attar.quantization.method import BitPlan, Problem
-from attar.quantization.ranges.minmax import minmax
+from attar.quantization.ranges.extremes import minmax
 from attar.quantization.ranges.percentile import percentile
 from attar.step import StepContext
 

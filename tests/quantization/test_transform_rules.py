@@ -14,12 +14,11 @@ import tiny
 import transforms
 from attar.errors import ModelError, StoppedError
 from attar.models.structure.anatomy import anatomy_of
-from attar.quantization.transforms.choose import choose
 from attar.quantization.transforms.equivalent import EquivalentTransform
 from attar.quantization.transforms.gamma import SMALLEST_GAMMA, gamma_transform
 from attar.quantization.transforms.observed import MOST_ROWS, ReadRows, observe
 from attar.quantization.transforms.os_plus import os_plus_candidates, os_plus_transform
-from attar.quantization.transforms.rules import TRANSFORMS
+from attar.quantization.transforms.rules import TRANSFORMS, choose
 from attar.quantization.transforms.site_error import SiteError, SiteSqnr
 from attar.quantization.transforms.smoothquant import smoothquant_transform
 
@@ -259,7 +258,7 @@ def test_auto_never_loses_to_nothing_or_to_a_rule_it_tried(seen):
 
 def test_auto_leaves_a_norm_where_nothing_helps(monkeypatch, seen):
     """Every candidate is as good as nothing: nothing wins the tie."""
-    from attar.quantization.transforms import choose as module
+    from attar.quantization.transforms import rules as module
 
     monkeypatch.setattr(module, "_candidates", lambda site, rows: [("gamma", NOTHING)])
     for site, rows, error in seen:
@@ -267,7 +266,7 @@ def test_auto_leaves_a_norm_where_nothing_helps(monkeypatch, seen):
 
 
 def test_auto_takes_nothing_that_is_worse_under_one_of_the_ranges(monkeypatch, seen):
-    from attar.quantization.transforms import choose as module
+    from attar.quantization.transforms import rules as module
 
     twice = EquivalentTransform.of_scale(torch.full((32,), 2.0))
     monkeypatch.setattr(module, "_candidates", lambda site, rows: [("gamma", twice)])

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from attar.report.charts.depth.migrated import MOST_DIMENSIONS
-from attar.report.charts.depth.panels import PANEL_PX, Panel, panels_svg
+from attar.report.charts.gamma_cosine import MOST_DIMENSIONS
+from attar.report.charts.histogram_panels import PANEL_PX, Panel, panels_svg
 from attar.report.charts.studies import study_pictures
 from attar.report.charts.svg import NARROW, WIDE, Shape
 from attar.report.reading import read_made

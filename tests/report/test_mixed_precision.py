@@ -10,8 +10,8 @@ import pytest
 import made_up_run
 from attar.artifacts import Result
 from attar.report.charts.front import budget_pictures
+from attar.report.html import html_of
 from attar.report.markdown import markdown_of
-from attar.report.page import html_of
 from attar.report.reading import Made
 from attar.report.sections.lineage import bits_word
 from attar.report.sections.mixed_precision import budgets

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import made_up_run
 from attar.artifacts import read_json, result_hash, write_json
+from attar.report.html import html_of
 from attar.report.markdown import markdown_of
-from attar.report.page import html_of
 from attar.report.reading import Made, read_made
 from attar.report.sections.compression import exports, quantizations
 from attar.report.sections.lineage import Node, described, lineage

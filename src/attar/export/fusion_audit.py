@@ -19,8 +19,7 @@ from typing import Any
 
 from attar.cores import usable_cores
 from attar.extras import require
-from attar.models.deployed.runtime_onnx import OnnxRuntime
-from attar.models.deployed.runtime_openvino import OpenVinoRuntime, the_core
+from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime, the_core
 from attar.models.deployed.runtimes import ONNX_FILE, OPENVINO_FILE
 from attar.models.simulated.qparams import ModelQParams
 

@@ -13,8 +13,7 @@ from attar.quantization.learning.start import chosen_start, start_passes
 from attar.quantization.learning.step_learning import STEP_LEARNING
 from attar.quantization.method import Method, no_search
 from attar.quantization.ranges.auto import auto_passes, auto_ranges
-from attar.quantization.ranges.ema_minmax import ema_minmax
-from attar.quantization.ranges.minmax import minmax
+from attar.quantization.ranges.extremes import ema_minmax, minmax
 from attar.quantization.ranges.omse import omse, omse_passes
 from attar.quantization.ranges.percentile import percentile, percentile_passes
 from attar.quantization.ranges.token_wise_clipping import clipping_passes, token_wise_clipping

@@ -20,7 +20,7 @@ from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
 from attar.quantization.method import Passes
 from attar.quantization.methods import METHODS
-from attar.quantization.precision.sensitivity import EXAMPLES
+from attar.quantization.precision.tensor_errors import EXAMPLES
 from attar.quantization.solve import name_of
 from attar.step import StepPlan
 

@@ -29,8 +29,8 @@ def report(config: ReportStep, context: StepContext) -> dict[str, Any]:
     """
     for module in NEEDED:
         require(module, "report")
+    from attar.report.html import html_of
     from attar.report.markdown import markdown_of
-    from attar.report.page import html_of
 
     made = read_made(context.inputs, context.recipe)
     page = page_of(made, context.recipe, config.title)

@@ -42,7 +42,7 @@ from attar.training.teaching.live import (
     require_answer,
     require_decoder_texts,
 )
-from attar.training.teaching.pairing import loss_of
+from attar.training.teaching.teacher_inputs import loss_of
 from attar.training.teaching.tokens import require_same_tokens, require_same_words
 from attar.training.update.accelerator import device_here
 from attar.training.update.precision import choose_precision

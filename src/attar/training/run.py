@@ -26,8 +26,7 @@ from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
 from attar.training.sensitivity import learn_sensitivities
 from attar.training.teachers import Teacher, open_teacher
-from attar.training.teaching.lesson import Lesson
-from attar.training.teaching.pairing import loss_of
+from attar.training.teaching.teacher_inputs import TeacherInputs, loss_of
 from attar.training.update.accelerator import open_accelerator
 from attar.training.update.precision import Precision
 
@@ -48,7 +47,7 @@ def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
     if teacher is not None:
         teacher.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
         teacher.prepare(
-            Lesson(
+            TeacherInputs(
                 step=context.name,
                 train=job.train,
                 max_length=config.max_length,

@@ -29,8 +29,8 @@ from attar.step import StepContext
 from attar.training.config import TrainStep
 from attar.training.teaching.cached import load_cached
 from attar.training.teaching.header import is_cached
-from attar.training.teaching.lesson import Lesson
 from attar.training.teaching.live import load_live, num_columns
+from attar.training.teaching.teacher_inputs import TeacherInputs
 from attar.training.teaching.tokens import require_same_tokens, require_same_words
 
 
@@ -49,7 +49,7 @@ class Teacher(Protocol):
     @property
     def model(self) -> PreTrainedModel: ...
 
-    def prepare(self, lesson: Lesson) -> None:
+    def prepare(self, wanted: TeacherInputs) -> None:
         """See the rows and losses before the first step.
 
         Raises:

@@ -11,8 +11,7 @@ import pytest
 from attar.artifacts import read_json, sha256_of, write_json
 from attar.errors import ArtifactError
 from attar.models.deployed import cpu
-from attar.models.deployed.runtime_onnx import OnnxRuntime
-from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime
 from attar.models.deployed.runtimes import (
     MODEL_FILES,
     Deployment,

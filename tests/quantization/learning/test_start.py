@@ -15,8 +15,7 @@ from attar.quantization.learning.start import STARTS, chosen_start
 from attar.quantization.method import Problem
 from attar.quantization.methods import METHODS
 from attar.quantization.ranges.auto import auto_ranges
-from attar.quantization.ranges.mean_3sigma import mean_3sigma
-from attar.quantization.ranges.minmax import minmax
+from attar.quantization.ranges.extremes import mean_3sigma, minmax
 from attar.quantization.ranges.omse import omse
 from attar.quantization.ranges.token_wise_clipping import token_wise_clipping
 from problems import TEXTS, problem_of

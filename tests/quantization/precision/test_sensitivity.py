@@ -24,8 +24,8 @@ from attar.quantization.method import BitPlan, Method, Problem
 from attar.quantization.precision.allocate import _site_widths
 from attar.quantization.precision.cost import average_bits, planned_mib, weight_bytes, weights_of
 from attar.quantization.precision.latency import Group, assembled, groups_of
-from attar.quantization.precision.prefix import Prefix
-from attar.quantization.precision.sensitivity import (
+from attar.quantization.precision.tensor_errors import (
+    Prefix,
     Probe,
     every_nth,
     non_increasing,
@@ -33,7 +33,7 @@ from attar.quantization.precision.sensitivity import (
     weight_sensitivities,
 )
 from attar.quantization.precision.together import quantize_together
-from attar.quantization.ranges.minmax import minmax
+from attar.quantization.ranges.extremes import minmax
 from attar.quantization.solve import simulated
 from attar.quantization.weights.nearest import quantize_weights
 from attar.step import StepContext

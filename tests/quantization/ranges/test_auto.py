@@ -17,8 +17,8 @@ from attar.quantization.calibration.calibrate import calibrate
 from attar.quantization.config import AutoStep, Calibration
 from attar.quantization.method import BitPlan, Problem
 from attar.quantization.ranges.auto import _most_hurtful_first, _proposals, auto_ranges
+from attar.quantization.ranges.extremes import minmax
 from attar.quantization.ranges.gradient_weighted import OutputSensitivity, gradient_weighted
-from attar.quantization.ranges.minmax import minmax
 from attar.quantization.ranges.percentile import ranges_at
 from attar.quantization.ranges.token_wise_clipping import TokenRanges
 from attar.quantization.solve import simulated

@@ -17,9 +17,7 @@ from attar.quantization.calibration.observers import SiteStatistics
 from attar.quantization.config import Calibration as CalibrationSettings
 from attar.quantization.config import EmaMinmaxStep, MinmaxStep, QuantizeSettings, StepSizeStep
 from attar.quantization.method import BitPlan, Problem
-from attar.quantization.ranges.ema_minmax import ema_minmax
-from attar.quantization.ranges.mean_3sigma import mean_3sigma
-from attar.quantization.ranges.minmax import minmax
+from attar.quantization.ranges.extremes import ema_minmax, mean_3sigma, minmax
 from attar.quantization.ranges.token_wise_clipping import (
     TokenRanges,
     alpha_of,

@@ -21,7 +21,7 @@ from attar.quantization.calibration.calibrate import calibrate, site_sqnr
 from attar.quantization.calibration.rounding import Rounding
 from attar.quantization.config import QuantizeStep
 from attar.quantization.method import BitPlan, Problem
-from attar.quantization.ranges.minmax import minmax
+from attar.quantization.ranges.extremes import minmax
 from attar.quantization.ranges.omse import omse, range_of_histogram, range_of_values
 from attar.quantization.ranges.token_wise_clipping import (
     TokenRanges,

@@ -28,8 +28,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.analysis.config import OutlierCriterion
-from attar.analysis.outlying.hidden import hidden_states_of
-from attar.analysis.outlying.norms import PlacedNorm, norms_of
+from attar.analysis.outlying.hidden import PlacedNorm, hidden_states_of, norms_of
 from attar.analysis.subject import Place, Subject
 from attar.errors import ModelError
 from attar.numerics.moments import Moments

@@ -1,11 +1,13 @@
-"""The hidden states of a model, layer by layer: what its residual stream holds behind the
-embeddings and behind each block.
+"""Where hidden dimensions are looked at: a model's hidden states, and the outputs of its norms.
 
-They are taken as transformers gives them, so that figures can be compared with the literature's:
-number 0 is what enters the first block, number k what leaves block k − 1, and in a model with a
-final norm (T5, GPT-2, LLaMA) the last one has passed it, which makes its values much smaller than
-those before. The model computes in float32 here, as it was loaded: float16 ends at 65504, and T5's
-largest values exceed 1e5.
+Hidden states are taken as transformers gives them, so that figures can be compared with the
+literature's: number 0 is what enters the first block, number k what leaves block k − 1, and in a
+model with a final norm (T5, GPT-2, LLaMA) the last one has passed it, which makes its values much
+smaller than those before. The model computes in float32 here, as it was loaded: float16 ends at
+65504, and T5's largest values exceed 1e5.
+
+A norm's output is the tensor whose outliers the literature speaks of, whether or not it is a site
+that is quantized, so any family with an anatomy can be looked at here.
 
 Shape letters: `B` texts, `T` tokens, `N` real tokens of a stack, `D` hidden.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +24,8 @@ from transformers import PreTrainedModel
 
 from attar.errors import NonFiniteError
 from attar.models.structure.anatomy import anatomy_of
-from attar.models.structure.sites import StackName
+from attar.models.structure.sites import Site, StackName, norm_sites_of
+from attar.models.structure.views import NormView
 from attar.quantization.calibration.calibrate import Batch
 from attar.quantization.calibration.real_tokens import DECODER_MASK, TEXTS_KEY, texts_of
 
@@ -126,3 +130,46 @@ class Tokens:
             texts.append(number + seen)
             seen += int(number.max()) + 1
         return Tokens(torch.cat(ids), torch.cat(positions), torch.cat(texts))
+
+
+@dataclass(frozen=True)
+class PlacedNorm:
+    """One norm."""
+
+    view: NormView
+    site: Site
+    """Its output."""
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where it is, for a table."""
+        return place_row(self.site)
+
+    @property
+    def gamma(self) -> Tensor:
+        """γ, (D,), float64."""
+        return self.view.weight.detach().double()
+
+    @property
+    def beta(self) -> Tensor | None:
+        """β, (D,), float64; None in an RMSNorm."""
+        bias = self.view.bias
+        return None if bias is None else bias.detach().double()
+
+
+def place_row(place: Site | HiddenState) -> dict[str, Any]:
+    """Where a norm or a hidden state is, for a table."""
+    return {"norm": place.fqn, "kind": place.kind, "stack": place.stack, "block": place.block}
+
+
+def norms_of(model: PreTrainedModel) -> list[PlacedNorm]:
+    """The norms of a model, stack by stack, in the order of the forward pass.
+
+    Raises:
+        ModelError: the family is unknown.
+    """
+    return [
+        PlacedNorm(view, site)
+        for stack in anatomy_of(model).stacks
+        for view, site in norm_sites_of(stack)
+    ]

@@ -1,27 +1,77 @@
-"""Massive activations: single values of single tokens, thousands of times larger than the rest.
+"""How large the values of a hidden state are: figures of its tail, and massive activations.
+
+    kurtosis        E(x − mean)⁴ / std⁴ over all values of a layer; 3 for a normal distribution
+    kurtosis, max   the same of each dimension by itself; the largest one
+    max to median   largest |x| / median |x|
+
+These are continuous, and so tell two models apart whose outlier dimensions are equally many. One
+pass; merged over batches in float64.
+
+A massive activation is a single value of a single token, thousands of times larger than the rest:
 
     |h| > 100   and   |h| > 1000 × the median of |values| of the same text in the same hidden state
 
 They sit in few dimensions of few tokens (the first one, separators, full stops) and act as a bias
 for attention; a whole outlier dimension is another thing. Medians are those of one text's real
 tokens, as in the paper, so that neither the batch nor its padding changes what is found; they are
-only computed where a value is large enough.
-
-Occurrences are gathered by (hidden state, dimension, word): so many words of so many texts carry
-the same value that a list of single tokens would say one thing a thousand times.
-Source: Sun et al. (2024), "Massive Activations in Large Language Models", section 2.
+only computed where a value is large enough. Occurrences are grouped by (hidden state, dimension,
+word).
+Source: kurtosis as in Bondarenko et al. (2023) and Nrusimha et al. (2024); Sun et al. (2024),
+"Massive Activations in Large Language Models", section 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from attar.analysis.outlying.hidden import HiddenState, Tokens
+from attar.numerics.magnitudes import Magnitudes
+from attar.numerics.moments import Moments
+
+
+@dataclass
+class LayerFigures:
+    """Of the values of one hidden state."""
+
+    moments: Moments = field(default_factory=Moments)
+    magnitudes: Magnitudes = field(default_factory=Magnitudes)
+    peaks: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """(D,): the largest magnitude in each dimension."""
+
+    def see(self, values: Tensor) -> None:
+        """Count values (N, D)."""
+        self.moments = self.moments.merged(Moments.of(values))
+        self.magnitudes.see(values)
+        if len(values):
+            self.peaks = torch.maximum(self.peaks, values.abs().amax(dim=0))
+
+    def merge(self, other: LayerFigures) -> None:
+        """Count what `other` has seen too."""
+        self.moments = self.moments.merged(other.moments)
+        self.magnitudes.merge(other.magnitudes)
+        self.peaks = torch.maximum(self.peaks, other.peaks)
+
+    def row(self) -> dict[str, Any]:
+        """The figures, for a table."""
+        kurtosis, median = self.moments.kurtosis, self.magnitudes.median
+        whole = self.moments.pooled()
+        return {
+            "kurtosis": float(whole.kurtosis),
+            "largest_kurtosis": float(kurtosis.max()),
+            "largest_kurtosis_dimension": int(kurtosis.argmax()),
+            "std": float(whole.std),
+            "median": median,
+            "largest": self.magnitudes.largest,
+            "largest_dimension": int(self.peaks.argmax()),
+            "max_to_median": self.magnitudes.largest / median if median else None,
+        }
+
 
 LEAST, TIMES_THE_MEDIAN = 100.0, 1000.0
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from attar.analysis.config import GammaCosineStep
-from attar.analysis.outlying.norms import PlacedNorm, norms_of
+from attar.analysis.outlying.hidden import PlacedNorm, norms_of
 from attar.analysis.study import Finding
 from attar.analysis.subject import open_subject
 from attar.numerics.affine import QParams, choose_qparams, fake_quantize

@@ -264,15 +264,15 @@ def _require_agreement(folder: Path, task: Task) -> None:
 def _open(folder: Path, deployment: Deployment, count: int, max_length: int) -> Runtime:
     file = folder / MODEL_FILES[deployment.format][0]
     if deployment.format == "safetensors":
-        from attar.models.deployed.runtime_torch import TorchRuntime
+        from attar.models.deployed.cpu_runtimes import TorchRuntime
 
         return TorchRuntime(folder, count)
     if deployment.format == "openvino":
-        from attar.models.deployed.runtime_openvino import OpenVinoRuntime
+        from attar.models.deployed.cpu_runtimes import OpenVinoRuntime
 
         check_openvino(file)
         return OpenVinoRuntime(file, count, max_length)
-    from attar.models.deployed.runtime_onnx import OnnxRuntime
+    from attar.models.deployed.cpu_runtimes import OnnxRuntime
 
     check_onnx(file, deployment.files)
     if (

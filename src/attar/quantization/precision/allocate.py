@@ -38,10 +38,9 @@ from attar.quantization.labelled_rows import LabelledRows
 from attar.quantization.method import BitPlan, Method, Problem
 from attar.quantization.precision.cost import Weight, average_bits, planned_mib, weights_of
 from attar.quantization.precision.kept_plan import keep_plan, kept_plan
-from attar.quantization.precision.knapsack import Choices, solve_choices
+from attar.quantization.precision.knapsack import Choices, Point, front, solve_choices, spread
 from attar.quantization.precision.latency_plan import plan_within_latency
-from attar.quantization.precision.pareto import Point, front, spread
-from attar.quantization.precision.sensitivity import (
+from attar.quantization.precision.tensor_errors import (
     Probe,
     Sensitivities,
     site_sensitivities,

@@ -20,10 +20,13 @@ Shape letters: N items, O options of an item, C cells.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from attar.quantization.method import BitPlan
 
 MAX_CELLS = 2**18
 """Fine enough that MiniLM and BERT-base are exact; their tables take 10 and 20 MB."""
@@ -120,3 +123,62 @@ def _cell_of(above: Sequence[np.ndarray]) -> float:
         divisor = float(np.gcd.reduce(values.astype(np.int64))) or 1.0
         return max(divisor, coarse)
     return coarse
+
+
+POINTS = 16
+"""Budgets tried between the cheapest and the dearest plan."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One plan and what is known of it."""
+
+    plan: BitPlan
+    cost: float
+    """In the unit of the budget: average bits, or milliseconds."""
+    loss: float | None
+    """Predicted; None where sensitivities were not measured at these widths."""
+    size_mib: float
+    average_bits: float
+    latency_ms: float | None = None
+    output_error: float | None = None
+    drop: float | None = None
+    is_chosen: bool = False
+    is_uniform: bool = False
+    """Not on the front: every weight that the budget covers has the same width, and so has every
+    site."""
+
+    def as_row(self) -> dict[str, Any]:
+        """Plain data for the metrics."""
+        return {
+            "average_bits": self.average_bits,
+            "size_mib": self.size_mib,
+            "latency_ms": self.latency_ms,
+            "loss": self.loss,
+            "output_error": self.output_error,
+            "drop": self.drop,
+            "num_float": len(self.plan.float_tensors),
+            "is_chosen": self.is_chosen,
+            "is_uniform": self.is_uniform,
+        }
+
+
+def budgets(choices: Choices, extra: Iterable[float] = ()) -> list[float]:
+    """Budgets from the cheapest to the dearest plan, and those asked for, in order."""
+    even = np.linspace(choices.cheapest, choices.dearest, POINTS).tolist()
+    return sorted({*even, *extra})
+
+
+def front(choices: Choices, extra: Iterable[float] = ()) -> list[list[int]]:
+    """Plans along the front, the cheapest first, each once."""
+    plans: list[list[int]] = []
+    for budget in budgets(choices, extra):
+        plan = choices.within(budget)
+        if plan not in plans:
+            plans.append(plan)
+    return plans
+
+
+def spread(count: int, wanted: int) -> Sequence[int]:
+    """`wanted` of `count` places, evenly spread, the ends included."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(wanted, count))})

@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 from attar.cores import usable_cores
 from attar.errors import UsageError
 from attar.extras import require
-from attar.models.deployed.runtime_openvino import cpu_settings, the_core
+from attar.models.deployed.cpu_runtimes import cpu_settings, the_core
 from attar.models.deployed.silent_conversion import nothing_reported
 from attar.models.load import quiet_transformers
 from attar.models.structure.ports import inserted

@@ -18,7 +18,7 @@ from attar.errors import UsageError
 from attar.models.structure.sites import Site
 from attar.quantization.method import BitPlan
 from attar.quantization.precision.cost import average_bits, planned_mib, weights_of
-from attar.quantization.precision.knapsack import Choices, solve_choices
+from attar.quantization.precision.knapsack import Choices, Point, front, solve_choices, spread
 from attar.quantization.precision.latency import (
     Group,
     Latencies,
@@ -26,8 +26,7 @@ from attar.quantization.precision.latency import (
     measure_latencies,
     one_text,
 )
-from attar.quantization.precision.pareto import Point, front, spread
-from attar.quantization.precision.sensitivity import (
+from attar.quantization.precision.tensor_errors import (
     Probe,
     site_sensitivities,
     weight_sensitivities,

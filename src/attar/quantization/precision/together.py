@@ -28,7 +28,7 @@ from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE, QuantizeSettings
 from attar.quantization.labelled_rows import LabelledRows
 from attar.quantization.method import BitPlan
-from attar.quantization.precision.sensitivity import Probe
+from attar.quantization.precision.tensor_errors import Probe
 from attar.quantization.weights.nearest import put_on_grid_
 from attar.step import StepContext
 

@@ -25,8 +25,8 @@ from attar.models.structure.sites import Site
 from attar.quantization.calibration.calibrate import Ranges
 from attar.quantization.config import AutoStep
 from attar.quantization.method import ChosenRanges, Problem
+from attar.quantization.ranges.extremes import minmax
 from attar.quantization.ranges.gradient_weighted import OutputSensitivity, gradient_weighted
-from attar.quantization.ranges.minmax import minmax
 from attar.quantization.ranges.omse import range_of_histogram
 from attar.quantization.ranges.percentile import SHARES, ranges_at
 from attar.quantization.ranges.token_wise_clipping import TokenRanges, alpha_of

@@ -11,7 +11,7 @@ from attar.artifacts import read_json, write_json
 from attar.errors import ArtifactError, GateMissedError, RecipeError
 from attar.recipe.checking.references import table_of
 from attar.recipe.schema import Gate
-from attar.report.verdict import keeps_limits
+from attar.report.sections.gates import keeps_limits
 
 GATES_FILE = "gates.json"
 

@@ -1,9 +1,9 @@
-"""Horizontal bars from zero, one or two a row, and dumbbells from before to after; names on the
-left.
+"""Rows of names with a mark each: bars from zero, dumbbells from before to after, and ranges with
+their outliers.
 
-A bar's length is the figure, so the axis always holds zero; a dumbbell shows a change, so its axis
-is fitted to the values. Heights follow from the number of rows, and the left margin from the
-longest name, so that nothing is squeezed on a phone.
+A bar's length is the figure, so the axis always holds zero; a dumbbell shows a change and a range
+where many numbers lie, so their axes are fitted to the values. Heights follow from the number of
+rows, and the left margin from the longest name, so that nothing is squeezed on a phone.
 """
 
 from __future__ import annotations
@@ -157,3 +157,62 @@ def unique(names: Sequence[str]) -> list[str]:
             name += "\u00a0"
         found.append(name)
     return found
+
+
+RANGE_AIR = 0.07
+
+
+@dataclass(frozen=True)
+class Extent:
+    """One line."""
+
+    name: str
+    low: float
+    high: float
+    middle: tuple[float, float]
+    """Mean ± 3 standard deviations."""
+    dots: tuple[tuple[float, str], ...]
+    """(value, what is said of it)."""
+
+
+def ranges_svg(
+    lines: Sequence[Extent], colours: tuple[str, str], title: str, shape: Shape, label: str
+) -> str:
+    """The picture as inline SVG.
+
+    Args:
+        colours: of the lines, and of the dots.
+    """
+    alt = require("altair", "report")
+    names = unique([line.name for line in lines])
+    shape = fitted(names, shape)
+    rows = [
+        {
+            **{"name": name, "low": line.low, "high": line.high},
+            **{"a": max(line.middle[0], line.low), "b": min(line.middle[1], line.high)},
+        }
+        for name, line in zip(names, lines, strict=True)
+    ]
+    dots = [
+        {"name": name, "value": value, "said": f"{line.name}, {said}"}
+        for name, line in zip(names, lines, strict=True)
+        for value, said in line.dots
+    ]
+    ends = [end for line in lines for end in (line.low, line.high)]
+    scale, axis, y = fitted_scale(ends, RANGE_AIR), value_axis(title), name_axis(names)
+    chart = drawn_of(rows)
+
+    def lie(first: str, last: str, **look: float) -> object:
+        mark = chart.mark_rule(stroke=colours[0], strokeCap="round", aria=False, **look)
+        return mark.encode(x=alt.X(f"{first}:Q", scale=scale, axis=axis), x2=f"{last}:Q", y=y)
+
+    mark = drawn_of(dots).mark_point(filled=True, size=30, opacity=1, fill=colours[1])
+    marked = mark.encode(
+        x=alt.X("value:Q", scale=scale, axis=axis), y=y, description=alt.Description("said:N")
+    )
+    layers = [
+        lie("low", "high", strokeWidth=1.2, opacity=0.8),
+        lie("a", "b", strokeWidth=7, opacity=0.35),
+        *([marked] if dots else []),
+    ]
+    return svg_of(dressed(alt.layer(*layers), shape), label)

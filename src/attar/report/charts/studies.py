@@ -7,9 +7,9 @@ from functools import partial
 
 from attar.report.charts.bars import Bar, bars_svg
 from attar.report.charts.curves import curves_svg
-from attar.report.charts.damage import damage_pictures
-from attar.report.charts.depth.migrated import gamma_cosine_pictures
-from attar.report.charts.depth.pictures import (
+from attar.report.charts.disabling import damage_pictures
+from attar.report.charts.gamma_cosine import gamma_cosine_pictures
+from attar.report.charts.outliers import (
     MOST_ROWS,
     gamma_pictures,
     histogram_pictures,
@@ -20,7 +20,7 @@ from attar.report.quantities import metric_text
 from attar.report.reading import number, table
 from attar.report.sections.studies import Study
 from attar.report.sections.training import Curve
-from attar.report.studies.columns import Row
+from attar.report.studies.arranged import Row
 
 MOST_DIMENSIONS = 3
 PROBLEMATIC_LOSS = 1.0

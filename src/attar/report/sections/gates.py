@@ -1,8 +1,14 @@
 """The recipe's quality gates beside the values measured: met, missed, or not measured.
 
-The engine judges gates after the last step; the page is written before that, so it works the
-verdict out again from the same artifacts: `at_least`, `at_most`, or `max_drop` against the metric
-named by `of`. Where a sweep multiplied the step, the mean over the runs counts.
+The engine judges gates after the last step; the page is written before that. Both decide by
+`keeps_limits`: were each to compare in its own words, `0.79 >= 0.80 - 0.01` (true in binary) and
+`0.80 - 0.79 <= 0.01` (false) would disagree. A limit that is reached is met, rounding included:
+
+    at least: value >= limit - TOLERANCE      at most: value <= limit + TOLERANCE
+    max_drop: value >= reference - max_drop - TOLERANCE
+
+The page finds the values in the same artifacts. Where a sweep multiplied the step, the mean over
+the runs counts.
 """
 
 from __future__ import annotations
@@ -14,7 +20,35 @@ from typing import Any
 
 from attar.report.quantities import DASH, QUALITIES, metric_text, number_text, points_text
 from attar.report.reading import Made, base_name, number, table
-from attar.report.verdict import keeps_limits
+
+TOLERANCE = 1e-9
+"""More than the rounding of a few additions near 1, less than one answer in any evaluation."""
+
+
+def keeps_limits(
+    value: float,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    reference: float | None = None,
+    max_drop: float | None = None,
+) -> bool:
+    """Whether `value` keeps every limit that is given; NaN keeps none.
+
+    Args:
+        reference: what `max_drop` counts from; both or neither.
+
+    Example:
+        >>> keeps_limits(0.79, reference=0.80, max_drop=0.01), keeps_limits(0.79, at_least=0.7901)
+        (True, False)
+    """
+    floors = [] if at_least is None else [at_least]
+    if reference is not None and max_drop is not None:
+        floors.append(reference - max_drop)
+    ceilings = [] if at_most is None else [at_most]
+    return all(value >= floor - TOLERANCE for floor in floors) and all(
+        value <= ceiling + TOLERANCE for ceiling in ceilings
+    )
 
 
 @dataclass(frozen=True)

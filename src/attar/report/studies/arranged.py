@@ -1,14 +1,43 @@
-"""Rows and columns that a study's table has beyond what its artifact holds: names of places, one
-column a block.
+"""What a study's table on the page is made of (`Column`, `Layout`), and rows and columns that its
+artifact does not hold: names of places, one column a block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from attar.report.quantities import number_text
 from attar.report.reading import number, table
-from attar.report.studies.columns import Column, Row
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a row."""
+
+    key: str
+    head: str
+    form: str = "number"
+    """text, code, number, percent (of 1), percent4, points, metric, change or list."""
+
+    @property
+    def is_number(self) -> bool:
+        return self.form not in ("text", "code", "list")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one of a study's tables is shown."""
+
+    table: str
+    caption: str
+    columns: tuple[Column, ...]
+    arrange: Callable[[Sequence[Row], Row], tuple[tuple[Column, ...], Sequence[Row]]] | None = None
+    """Makes further columns, and other rows, of what the study wrote; it is given the facts too."""
+
 
 NORM_WORDS = {
     "embedding": "embedding",

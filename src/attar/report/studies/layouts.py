@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attar.report.studies.arranged import (
+    Column,
+    Layout,
     with_blocks,
     with_both_weights,
     with_largest,
@@ -12,8 +14,7 @@ from attar.report.studies.arranged import (
     with_strength,
     with_times,
 )
-from attar.report.studies.columns import Column, Layout
-from attar.report.studies.damage import with_damage, with_damage_summary
+from attar.report.studies.disabling import with_damage, with_damage_summary
 
 TITLES: Mapping[str, str] = {
     "outliers": "Outlier dimensions",

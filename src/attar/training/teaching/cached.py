@@ -11,11 +11,16 @@ teacher is let go. Only the rows of a batch are ever read; they are returned in 
 
 What stands behind a row's last token repeats that token's state: no loss looks there. Losses that
 ask for padding, attention scores or relations are refused.
+
+Live and stored answers differ by rounding: of the storage, and of sums that another padding takes
+in another order. Anything beyond is another teacher, another row, or a damaged file.
+
+    difference = ‖stored − live‖ / ‖live‖, over the real tokens of a row
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +32,12 @@ from attar.errors import ArtifactError, DataError, ModelError
 from attar.losses.targets import Outputs
 from attar.losses.term import Needs
 from attar.models.load import LoadedModel
+from attar.seeds import generator
 from attar.tasks.task import Task
-from attar.training.teaching.answers import require_same_answers
 from attar.training.teaching.header import CacheHeader, weights_hash
-from attar.training.teaching.lesson import Lesson
 from attar.training.teaching.live import LiveTeacher, load_live
 from attar.training.teaching.rows import AskedRows, Ragged, survey
+from attar.training.teaching.teacher_inputs import TeacherInputs
 from attar.training.teaching.tensor_file import read_tensor
 
 SURVEY_BATCH = 256
@@ -67,24 +72,25 @@ class CachedTeacher:
     def model(self) -> PreTrainedModel:
         return self.loaded.model
 
-    def prepare(self, lesson: Lesson) -> None:
-        """Find out whether these answers are about the lesson's rows, and the teacher's.
+    def prepare(self, wanted: TeacherInputs) -> None:
+        """Find out whether these answers are about the rows of this training, and the teacher's.
 
         Raises:
             ModelError: a loss needs what is not in the cache.
             DataError: the rows are other ones.
             ArtifactError: the stored answers are not the teacher's.
         """
-        self._wanted = lesson.states
+        self._wanted = wanted.states
         try:
-            self.header.content.require(lesson.loss, str(self.folder))
+            self.header.content.require(wanted.loss, str(self.folder))
         except ModelError as error:
-            raise ModelError(f"{lesson.step}: {error}") from error
-        self._require_rows(lesson)
+            raise ModelError(f"{wanted.step}: {error}") from error
+        self._require_rows(wanted)
         assert self._live is not None
-        require_same_answers(self._live, self, self.header.precision, self.header.dtype, lesson)
-        lesson.progress.say(
-            f"  {lesson.step}: the teacher's answers come from {self.folder} ({self.header.said()})"
+        require_same_answers(self._live, self, self.header.precision, self.header.dtype, wanted)
+        kept = self.header.content.said()
+        wanted.progress.say(
+            f"  {wanted.step}: the teacher's answers come from {self.folder} ({kept})"
         )
         self._is_ready = True
 
@@ -127,7 +133,7 @@ class CachedTeacher:
             logits[b, positions] = file[part, :columns].to(device)
         return logits
 
-    def _require_rows(self, lesson: Lesson) -> None:
+    def _require_rows(self, wanted: TeacherInputs) -> None:
         """Refuse rows the teacher was not asked about."""
         header, own = self.header, self._rows
         if weights_hash(self.folder / "model") != header.weights:
@@ -135,18 +141,18 @@ class CachedTeacher:
                 f"the teacher in {self.folder / 'model'} is not the one whose answers the cache "
                 "holds (its weights have another sha256); run the cache step again"
             )
-        made = f"{lesson.step}: the cache {self.folder} was made of {header.rows} rows of data"
-        if header.max_length != lesson.max_length:
+        made = f"{wanted.step}: the cache {self.folder} was made of {header.rows} rows of data"
+        if header.max_length != wanted.max_length:
             raise DataError(
                 f"{made} {header.data!r} cut at max_length = {header.max_length}, this step cuts "
-                f"at {lesson.max_length}; set one of them"
+                f"at {wanted.max_length}; set one of them"
             )
-        given = survey(lesson.train, SURVEY_BATCH, self.input_names)
+        given = survey(wanted.train, SURVEY_BATCH, self.input_names)
         if len(given) == len(own) and np.array_equal(given.fingerprints, own.fingerprints):
             return
         raise DataError(
             f"{made} {header.data!r}, this step reads {len(given)}: "
-            f"{_difference(given.fingerprints, own.fingerprints)}. {_cause(header, lesson.seed)}"
+            f"{_difference(given.fingerprints, own.fingerprints)}. {_cause(header, wanted.seed)}"
         )
 
 
@@ -202,3 +208,65 @@ def _cause(header: CacheHeader, seed: int) -> str:
             f"data.{header.data}.rows_seed = {header.seed}, so that every seed reads the same rows"
         )
     return "Give both steps the same data, objective and template, or run the cache step again"
+
+
+ROWS_ASKED = 8
+LIMITS = {"fp32": 1e-4, "bf16": 0.1}
+"""Largest difference by what the teacher computes in: float32 sums of hundreds of terms in another
+order differ by 1e-6; in bf16, six blocks of MiniLM by 0.008 and an untrained head by 0.013. Another
+row or another model differs by about 1."""
+BF16_STEP = 2.0**-8
+"""Largest relative rounding error of one bf16 number."""
+
+
+def require_same_answers(
+    live: LiveTeacher, stored: CachedTeacher, precision: str, dtype: str, wanted: TeacherInputs
+) -> None:
+    """Ask both about random rows, the same ones for the same seed.
+
+    Args:
+        precision: what the stored answers were computed in.
+        dtype: what hidden states are stored in.
+    Raises:
+        ArtifactError: with the row, the hidden state and the size of the difference.
+    """
+    count = min(ROWS_ASKED, len(wanted.train))
+    draw = generator(wanted.seed, "cache check")
+    rows = np.sort(draw.choice(len(wanted.train), count, replace=False))
+    inputs, targets = wanted.train.batch(rows, wanted.device)
+    is_bf16 = precision == "bf16"
+    with torch.autocast(wanted.device.type, torch.bfloat16, enabled=is_bf16):
+        now = live(inputs, rows)
+    then, predicted = stored(inputs, rows), targets.predicted
+    limit = LIMITS[precision]
+    if live.needs.teacher_logits:
+        _require_near(rows, "the logits", now.logits, then.logits, predicted, limit)
+    for stack, states in wanted.states.items():
+        for state in states:
+            pair = now.hidden[stack][state], then.hidden[stack][state]
+            allowed = limit + (BF16_STEP if dtype == "bf16" else 0)
+            name = f"hidden state {state} of the {stack}"
+            _require_near(rows, name, *pair, targets.masks[stack].bool(), allowed)
+
+
+def _require_near(
+    rows: np.ndarray, name: str, live: Tensor, stored: Tensor, counts: Tensor, limit: float
+) -> None:
+    for row, difference in _differences(rows, live, stored, counts):
+        if not difference <= limit:  # NaN is no small difference
+            raise ArtifactError(
+                f"the cache is not of this teacher: train row {row}, {name}: the stored answer "
+                f"differs from the live one by {difference:.2g} of its length, rounding allows "
+                f"{limit:.2g}; run the cache step again"
+            )
+
+
+def _differences(
+    rows: np.ndarray, live: Tensor, stored: Tensor, counts: Tensor
+) -> Iterator[tuple[int, float]]:
+    """Relative difference of each row; of an answer near zero relative to the usual one."""
+    usual = float(live[counts].norm(dim=-1).median()) if bool(counts.any()) else 0.0
+    for b, row in enumerate(rows):
+        one, other = live[b][counts[b]], stored[b][counts[b]]
+        size = max(float(one.norm()), usual, torch.finfo(torch.float32).tiny)
+        yield int(row), float((one - other).norm()) / size

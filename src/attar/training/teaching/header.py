@@ -28,7 +28,7 @@ from attar.models.sources.safe_files import (
     read_model_files,
 )
 from attar.tasks.task import TASK_FILE
-from attar.training.teaching.pairing import states_of
+from attar.training.teaching.teacher_inputs import states_of
 from attar.training.teaching.tensor_file import TensorSpec
 
 CACHE_FILE = "cache.json"
@@ -147,10 +147,6 @@ class CacheHeader(Config):
                 name = f"hidden-{stack}-{state:03d}"
                 found[stack, state] = TensorSpec(name, kept.tokens, kept.hidden_size, self.dtype)
         return found
-
-    def said(self) -> str:
-        """What is there, in words."""
-        return self.content.said()
 
     @property
     def content(self) -> Content:

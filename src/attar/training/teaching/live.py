@@ -29,7 +29,7 @@ from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.models.sources.safe_files import read_config
 from attar.tasks.task import TASK_FILE, Task
 from attar.training.forward import fed, forward
-from attar.training.teaching.lesson import Lesson
+from attar.training.teaching.teacher_inputs import TeacherInputs
 
 
 class LiveTeacher:
@@ -49,7 +49,7 @@ class LiveTeacher:
     def model(self) -> PreTrainedModel:
         return self.loaded.model
 
-    def prepare(self, lesson: Lesson) -> None:
+    def prepare(self, wanted: TeacherInputs) -> None:
         """A live teacher is always ready."""
 
     @torch.no_grad()

@@ -8,16 +8,14 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from attar.report.charts.bars import Bar, bars_svg
-from attar.report.charts.depth.panels import Panel, panels_svg
-from attar.report.charts.depth.ranges import Extent, ranges_svg
+from attar.report.charts.bars import Bar, Extent, bars_svg, ranges_svg
 from attar.report.charts.heatmap import Cell, heatmap_svg
+from attar.report.charts.histogram_panels import Panel, panels_svg
 from attar.report.charts.pictures import Key, Picture, drawn_twice
 from attar.report.quantities import number_text
 from attar.report.reading import number, table
 from attar.report.sections.studies import Study, rows_of
-from attar.report.studies.arranged import norm_name
-from attar.report.studies.columns import Row
+from attar.report.studies.arranged import Row, norm_name
 
 MOST_ROWS = 20
 """Dimensions or norms in one picture; the table has them all."""

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from attar.report.charts.bars import Bar, bars_svg, dumbbells_svg
-from attar.report.charts.depth.pictures import MOST_ROWS, norm_short
+from attar.report.charts.outliers import MOST_ROWS, norm_short
 from attar.report.charts.pictures import Key, Picture, drawn_twice
 from attar.report.quantities import number_text
 from attar.report.reading import number, table
 from attar.report.sections.studies import Study
-from attar.report.studies.arranged import norm_name, over_median
-from attar.report.studies.columns import Row
+from attar.report.studies.arranged import Row, norm_name, over_median
 
 MOST_NORMS, MOST_DIMENSIONS = 4, 8
 """Drawn dimension by dimension; study.json has more of both."""

@@ -1,21 +1,26 @@
-"""The objective of a student and its teacher, made of their shapes alone.
+"""The objective of a student and its teacher, and what a teacher needs before training starts.
 
-Whatever a loss cannot compare (depths, widths, head counts, stacks) is refused here, before a
-forward pass; models on the meta device will do, so a plan can ask as well as a step.
+The objective is made from the shapes of the two models alone: whatever a loss cannot compare
+(depths, widths, head counts, stacks) is refused here, before a forward pass. Models on the meta
+device will do, so that a plan can ask as well as a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedModel
 
 from attar.losses.config import LossConfig
 from attar.losses.states import MappedStates
 from attar.losses.term import Pair
 from attar.losses.total import TotalLoss, needs_of
+from attar.progress import Progress
 from attar.seeds import derive_seed
 from attar.training.forward import shape_of
+from attar.training.objectives.examples import Examples
 
 
 def loss_of(
@@ -47,3 +52,21 @@ def states_of(loss: TotalLoss) -> Mapping[str, tuple[int, ...]]:
             for stack, layer_map in module.maps.items():
                 found.setdefault(stack, set()).update(layer_map.values())
     return {stack: tuple(sorted(states)) for stack, states in found.items()}
+
+
+@dataclass(frozen=True)
+class TeacherInputs:
+    """What a teacher needs before training starts: a student's rows, and what is compared."""
+
+    step: str
+    train: Examples
+    max_length: int
+    loss: TotalLoss
+    seed: int
+    device: torch.device
+    progress: Progress
+
+    @property
+    def states(self) -> Mapping[str, tuple[int, ...]]:
+        """Stack → the teacher's hidden states that a loss compares with."""
+        return states_of(self.loss)

@@ -1,20 +1,30 @@
-"""OpenVINO on a CPU, with the one setting that must never be left to it.
+"""The three runtimes of an exported model on a CPU. Only the last of them imports torch.
 
-On CPUs with bf16 OpenVINO rounds every float operation to bf16 unless told otherwise. What is float
-in our graphs (norms, softmax, a whole float model) is meant to be float32 and is compared with
-torch's float32, so the precision hint is pinned.
+OpenVINO has one setting that must never be left to it: on CPUs with bf16 it rounds every float
+operation to bf16 unless told otherwise. What is float in our graphs (norms, softmax, a whole float
+model) is meant to be float32 and is compared with torch's float32, so the precision hint is pinned.
 
-The CPU plugin compiles kernels for every shape it meets and keeps them: 600 lengths of text cost a
+Its CPU plugin compiles kernels for every shape it meets and keeps them: 600 lengths of text cost a
 tiny int8 model 1.7 GiB, and milliseconds for each new one. So there are few shapes: lengths come in
 steps (`padded`), and rows in powers of two. 574 shapes of short texts became 47, +1,497 MiB became
 +51, and no answer changed. The plugin's own limit (CPU_RUNTIME_CACHE_CAPACITY) was measured too:
 memory still grew by 250 MiB, and calls took three times as long, since kernels were thrown away and
-compiled again. Imports no torch. Shapes: B texts, T tokens, C classes.
+compiled again.
+
+Torch computes with packed integers, unpacked once to floats, exactly as they were measured: the
+smallest file, and slow. Its number of threads is a setting of the whole process. It is set for a
+call and put back after it, one call at a time, so that two models cannot change it under each other
+and the caller's own models keep theirs. torch's threads are not copied by `os.fork`, and a forked
+process waits for them for ever; with one thread there is nothing to wait for.
+
+Shapes: B texts, T tokens, C classes.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -22,9 +32,48 @@ from typing import Any
 
 import numpy as np
 
-from attar.errors import ArtifactError
+from attar.errors import ArtifactError, UsageError
 from attar.extras import require
 from attar.models.deployed.graph_files import inputs_of, require_one_output
+
+ERRORS_ONLY = 3
+"""Log level: warnings about its own optimizer are no concern of a user's."""
+
+
+class OnnxRuntime:
+    """An ONNX Runtime session, whose `run` may be called by several threads at once.
+
+    Args:
+        optimized: where to write the graph that really runs; None: nowhere.
+    """
+
+    def __init__(self, file: Path, threads: int, optimized: Path | None = None) -> None:
+        onnxruntime = require("onnxruntime", "export")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = ERRORS_ONLY
+        if optimized is not None:
+            options.optimized_model_filepath = str(optimized)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors share no class below Exception
+            raise ArtifactError(
+                f"ONNX Runtime cannot open {file} ({error}); export the model again"
+            ) from error
+        self._names = [port.name for port in self._session.get_inputs()]
+        require_one_output(len(self._session.get_outputs()), file)
+
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Logits (B, C) of one batch."""
+        result = self._session.run(None, inputs_of(batch, self._names))[0]
+        return np.array(result, dtype=np.float32)
+
+    def padded(self, tokens: int) -> int:
+        return tokens
+
 
 SMALLEST_STEP = 16
 """Tokens; shorter texts are padded to a multiple of it."""
@@ -154,3 +203,65 @@ def powers_of_two(count: int) -> Iterator[slice]:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+_turn = Lock()
+"""One for all models, since the setting is the process's."""
+_is_forked = False
+
+
+def _after_fork_in_child() -> None:
+    global _is_forked, _turn
+    _is_forked = True
+    _turn = Lock()  # the parent's may have been taken
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class TorchRuntime:
+    """The simulated model of a folder.
+
+    Raises:
+        UsageError: several threads in a process that was forked from one that had a torch model.
+    """
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        if _is_forked and threads > 1:
+            raise UsageError(
+                f"{folder} runs in torch, which in a forked process can use 1 thread only, asked "
+                f"for {threads}; load it with threads=1, or start processes with the method spawn "
+                '(multiprocessing.get_context("spawn"))'
+            )
+        from attar.models.simulated.quantized import load_simulated
+
+        self._threads = threads
+        self._model = load_simulated(folder).model
+
+    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Logits (B, C) of one batch."""
+        import torch
+
+        with _turn, _threads(self._threads), torch.inference_mode():
+            tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
+            return np.array(self._model(**tensors).logits.float().numpy())
+
+    def padded(self, tokens: int) -> int:
+        return tokens
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads, and as many as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
