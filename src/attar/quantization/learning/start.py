@@ -27,20 +27,11 @@ from attar.quantization.config import (
     StepSizeStep,
     TokenWiseClippingStep,
 )
-<<<<<<< HEAD
 from attar.quantization.method import ChosenRanges, Problem, RangeFinder, no_search
 from attar.quantization.ranges.auto import auto_passes, auto_ranges
-from attar.quantization.ranges.extremes import mean_3sigma
-from attar.quantization.ranges.extremes import minmax
+from attar.quantization.ranges.extremes import mean_3sigma, minmax
 from attar.quantization.ranges.omse import omse, omse_passes
 from attar.quantization.ranges.token_wise_clipping import clipping_passes, token_wise_clipping
-=======
-from attar.quantization.method import ChosenRanges, Problem, RangeFinder
-from attar.quantization.ranges.auto import auto_ranges
-from attar.quantization.ranges.extremes import mean_3sigma, minmax
-from attar.quantization.ranges.omse import omse
-from attar.quantization.ranges.token_wise_clipping import token_wise_clipping
->>>>>>> 89b0bff (Halves of one idea are one file; no two files share a name for different things)
 
 
 def _as_step(config: QuantizeSettings, step: type[QuantizeSettings]) -> QuantizeSettings:
