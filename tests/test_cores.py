@@ -1,8 +1,10 @@
-"""Threads for as many cores as this process may use, wherever they are counted."""
+"""Threads for as many cores as this process may use, and a way of waiting that fits the machine."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,91 @@ def test_odd_files_of_the_kernel_limit_nothing(
     assert cores.usable_cores() == 8
     monkeypatch.setattr(control_groups, "SYSTEM", tmp_path / "none")  # no Linux
     assert cores.usable_cores() == 8
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed", "busy", "spins"),
+    [
+        (2, 2, 0.0, True),
+        (2, 2, 0.4, True),
+        (2, 2, 1.0, False),
+        (2, 2, 6.0, False),
+        (16, 16, 1.0, True),
+        (2, 16, 13.0, True),  # a quota of two cores, and three are free
+        (2, 16, 15.0, False),
+        (1.5, 16, 0.0, False),  # spinning would use up the quota
+        (2, 2, None, True),
+    ],
+)
+def test_threads_spin_only_where_cores_are_free(
+    limit: float, allowed: int, busy: float | None, spins: bool
+) -> None:
+    assert cores._decided(limit, allowed, busy).spins is spins
+
+
+def test_busy_cores_are_those_that_the_affinity_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = """cpu  900 0 0 900 0 0 0 0 0 0
+cpu0 10 20 30 400 500 1 2 3 7 7
+cpu1 100 0 0 0 0 0 0 0 0 0
+cpu12 1000 0 0 0 0 0 0 0 0 0
+intr 5
+cpufreq 1"""
+    system(tmp_path, monkeypatch, "", "", {})
+    (tmp_path / "proc" / "stat").write_text(stat)
+    assert cores._ticks({0}) == (66, 966)
+    assert cores._ticks({0, 1}) == (166, 1066)
+    assert cores._ticks({5}) == (0, 0)
+    assert cores._busy_cores() is None  # it stands still
+    (tmp_path / "proc" / "stat").write_text("cpu0 odd\ncpu1\ncpu 1 2 3 4 5 6 7 8")
+    assert cores._ticks({0, 1}) == (0, 0)
+    monkeypatch.setattr(control_groups, "SYSTEM", tmp_path / "none")
+    assert cores._busy_cores() is None
+
+
+def test_a_busy_neighbour_is_seen() -> None:
+    if cores._busy_cores() is None:
+        pytest.skip("this system does not say how busy its cores are")
+    wait = "import sys; print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", wait], stdout=subprocess.PIPE) as neighbour:
+        try:
+            assert neighbour.stdout and neighbour.stdout.readline()
+            found = [cores._busy_cores() or 0.0 for _ in range(5)]
+        finally:
+            neighbour.kill()
+    assert max(found) > 0.5
+
+
+CHOOSE = """
+import os, sys
+from attar import cores
+cores._busy_cores = lambda: float({busy!r})
+{first}
+told = cores.prepare_torch()
+print(os.environ.get("OMP_WAIT_POLICY"), told.spins, told.reason, sep="|")
+"""
+
+
+def chosen(busy: float, first: str = "", **environment: str) -> list[str]:
+    """Policy of OpenMP, whether threads spin, and the reason, in a process of its own."""
+    plain = {name: value for name, value in os.environ.items() if name not in cores.SET_BY_USER}
+    code = CHOOSE.format(busy=busy, first=first)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**plain, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip().split("|")
+
+
+def test_torch_is_told_before_it_is_loaded_unless_the_user_has_said_it() -> None:
+    assert chosen(0)[:2] == ["None", "True"]
+    assert chosen(99)[:2] == ["PASSIVE", "False"]
+    assert chosen(99, OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", "True", "OMP_WAIT_POLICY=ACTIVE"]
+    assert chosen(0, OMP_WAIT_POLICY="passive")[1] == "False"
+    assert chosen(99, GOMP_SPINCOUNT="5") == ["None", "False", "GOMP_SPINCOUNT=5"]
+    late = chosen(99, first="sys.modules['torch'] = sys")
+    assert late == ["None", "True", "torch was loaded before attar could choose"]

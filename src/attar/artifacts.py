@@ -54,13 +54,15 @@ class Result:
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     made_from: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the key is a hash of: settings, seed, keys of inputs and of data."""
+    machine: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Cores that could be used, and how threads waited for each other."""
     sha256: str = ""
     """Of all other fields; "" in a result that was written before there was one."""
 
 
 FORM: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("step", "run", "key", "sha256"), str),
-    **dict.fromkeys(("inputs", "metrics", "files", "versions", "made_from"), dict),
+    **dict.fromkeys(("inputs", "metrics", "files", "versions", "made_from", "machine"), dict),
     **dict.fromkeys(("seconds", "peak_rss_mib"), (int, float)),
 }
 """Field of a result → its type in JSON."""

@@ -116,12 +116,14 @@ def plan(
     recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False, debug: Debug = False
 ) -> None:
     """Say what a recipe will cost: parameters, FLOPs, memory, disk and time."""
+    from attar.cores import prepare_torch
     from attar.progress import Progress
     from attar.recipe.load import load_recipe
     from attar.recipe.outcome.sweep import expand
     from attar.recipe.plan import plan_recipe
     from attar.recipe.running.available_memory import require_memory
 
+    prepare_torch()  # whose speed is measured here
     # With every copy of a sweep: that is what will run.
     checked = expand(load_recipe(recipe, overrides or ())).recipe
     planned = plan_recipe(checked, recipe.resolve().parent)

@@ -1,19 +1,23 @@
 """Row 32: cores shared with others, a quota of the control group: no thread more than the process
-may use, wherever threads are counted. Shares of time are measured by the benchmarks, not here.
+may use, and none that keeps a core while it waits. Shares of time are measured by benchmarks.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from attar import control_groups
+from attar import control_groups, cores
+from attar.artifacts import read_result
 from attar.evaluation.machine import describe_machine
 from attar.export.deployed import Deployed
 from deployments import Deployments
+from training_runs import prepare
 
 THREADS_OF = {
     "openvino": lambda runtime: runtime.compiled.get_property("INFERENCE_NUM_THREADS"),
@@ -46,6 +50,64 @@ def test_a_runtime_gets_the_threads_that_the_control_group_allows(
     source = "int4" if form == "safetensors" else "float"
     runtime: Any = Deployed(deployments.export(source, form)[0])._runtime._runtime  # pyright: ignore
     assert THREADS_OF[form](runtime) == 1
+
+
+CROWDED = """
+import os, sys
+from attar import cores
+cores._busy_cores = lambda: 99.0
+{work}
+assert "torch" in sys.modules, "the work loads torch"
+assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+"""
+RUN = """
+import attar.recipe.run
+attar.recipe.run.run_recipe({recipe!r}, out={out!r}, quiet=True)
+"""
+PREDICT = "import attar; attar.load({folder!r}).predict(['a film'])"
+
+
+def in_a_crowd(work: str) -> None:
+    """Work in a process that sees busy neighbours, and that torch is told before it is loaded."""
+    plain = {name: value for name, value in os.environ.items() if name not in cores.SET_BY_USER}
+    code = CROWDED.format(work=work)
+    done = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_torch_does_not_spin_in_a_crowd(tmp_path: Path, deployments: Deployments) -> None:
+    in_a_crowd(PREDICT.format(folder=str(deployments.export("int4", "safetensors")[0])))
+    recipe = prepare(tmp_path) / "recipe.toml"
+    recipe.write_text(
+        'name = "crowd"\n[data.films]\nsource = "files"\npath = "films"\n'
+        '[steps.model]\nrun = "train"\nmodel = "bert"\ndata = "films"\nmax_steps = 1\n'
+        "max_length = 24\n"
+    )
+    in_a_crowd(RUN.format(recipe=str(recipe), out=str(tmp_path / "runs")))
+    machine = read_result(tmp_path / "runs" / "crowd" / "model").machine
+    assert machine["threads"].startswith("sleep while they wait (other programs use 99.0 of ")
+
+
+@pytest.mark.parametrize(("busy", "spins"), [(0.0, True), (99.0, False)])
+def test_the_pools_of_the_runtimes_do_not_spin_in_a_crowd(
+    deployments: Deployments, monkeypatch: pytest.MonkeyPatch, busy: float, spins: bool
+) -> None:
+    for name in cores.SET_BY_USER:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cores, "_busy_cores", lambda: busy)
+    monkeypatch.setattr(cores, "_limit", lambda: 2.0)
+    cores.waiting.cache_clear()
+    try:
+        runtimes: dict[str, Any] = {
+            form: Deployed(deployments.export("float", form)[0])._runtime._runtime  # pyright: ignore
+            for form in ("openvino", "onnxruntime")
+        }
+    finally:
+        cores.waiting.cache_clear()
+    options = runtimes["onnxruntime"]._session.get_session_options()
+    entry = options.get_session_config_entry("session.intra_op.allow_spinning")
+    assert entry == str(int(spins))
+    assert runtimes["openvino"].compiled.get_property("ENABLE_CPU_PINNING") is spins
 
 
 @pytest.mark.usefixtures("one_core_of_eight")

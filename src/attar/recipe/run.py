@@ -155,6 +155,8 @@ def run_resolved(
             require_unchanged(as_before, engine)
         save(place, replace(saved, keys=engine.keys, made_from=engine.made_from))
         engine.find_reusable()
+        if engine.missing:
+            engine.choose_threads()
         if estimates is None and engine.works:
             # Quiet runs too: the plan finds mistakes that a later step would only then make.
             estimates = planned_seconds(expanded, source.recipe_folder, progress, engine.missing)

@@ -31,6 +31,7 @@ from attar.artifacts import (
     seal,
     verify,
 )
+from attar.cores import prepare_torch, usable_cores
 from attar.errors import ArtifactError, StoppedError
 from attar.progress import Progress, human_seconds
 from attar.recipe.graph import in_order, inputs_of, upstream
@@ -92,6 +93,13 @@ class Engine:
         self.reusable: dict[str, Result] = {}
         self.time_left = TimeLeft({})
         self.hashes = KnownHashes(folder)
+        self.machine: Mapping[str, Any] = {}
+
+    def choose_threads(self) -> None:
+        """Before torch is loaded: how many threads, and how they wait for each other."""
+        threads = prepare_torch()
+        self.machine = {"cores": usable_cores(), "threads": str(threads)}
+        self.progress.say(f"cores: {usable_cores()}; threads {threads}")
 
     def find_keys(self, fingerprints: Fingerprints | None) -> None:
         """Compute the key of every step; reads data and models outside the recipe."""
@@ -296,6 +304,7 @@ class Engine:
             metrics=metrics,
             versions=versions(),
             made_from=self.made_from.get(name, {}),
+            machine=self.machine,
         )
         with disk_errors_explained(self.folder):
             seal(staging, result, self.hashes.sha256)
