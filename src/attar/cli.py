@@ -134,10 +134,7 @@ def plan(
 @app.command()
 def status(
     folder: RunFolder,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Read every byte of the finished steps; exit 3 if damaged."),
-    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of it.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
