@@ -113,3 +113,27 @@ def test_calibration_reads_packed_blocks_of_documents_in_a_seeded_order(tmp_path
 def test_too_little_running_text_is_told_in_blocks(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"needs 500 examples, .* blocks of 16 tokens; lower"):
         quantized(tmp_path, "gpt2", examples=500)
+
+
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [
+        ("llama", "lsq_plus"),
+        ("gpt2", "pact"),
+        pytest.param("t5", "lsq", marks=pytest.mark.slow),
+        pytest.param("bart", "lsq_plus", marks=pytest.mark.slow),
+    ],
+)
+def test_training_through_the_grids_lowers_the_loss(
+    family: str, method: str, tmp_path: Path
+) -> None:
+    bits = {"weight_bits": 4, "activation_bits": 6}
+    learning = {"epochs": 6, "batch_size": 4, "learning_rate": 2e-3, "start": "minmax"}
+    metrics = quantized(tmp_path, family, method=method, **bits, **learning)
+    lines = (tmp_path / "out" / "history.jsonl").read_text().splitlines()
+    history = [json.loads(line) for line in lines]
+    losses = [line["loss"] for line in history if "loss" in line]
+    assert sum(losses[-4:]) < 0.95 * sum(losses[:4])
+    assert metrics["training"]["last_losses"].keys() == {"forward_kl", "cross_entropy"}
+    assert metrics["training"]["validation"].keys() >= {"nll"}
+    assert open_form(tmp_path / "out" / "model").form == "simulated"

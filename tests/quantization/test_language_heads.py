@@ -29,12 +29,10 @@ TASKS: dict[str, dict[str, Any]] = {
     "words": language_runs.WORDED,
     "running": {"objective": "causal_lm"},
 }
-TRAINED = {"method": "lsq_plus", "start": "minmax"}
 DROP: dict[str, Any] = {"method": "minmax", "budget": {"max_accuracy_drop": 0.01}}
 ON_DEV = {"method": "percentile", "choose_by": "validation"}
 WORDS = r"names classes by words \(poor, great film\); use"
 REFUSED = [
-    ("words", TRAINED, f"quantization-aware training knows .*{WORDS} a method without training"),
     ("words", ON_DEV, f'choose_by = "validation" is for models with a head .* {WORDS[:-5]}'),
     ("words", DROP, f"budget max_accuracy_drop .*{WORDS} average_bits"),
     ("running", DROP, "budget max_accuracy_drop .*is made for causal_lm; use average_bits"),
@@ -89,7 +87,7 @@ def test_calibration_reads_the_template_and_the_words_in_turn(family: str, tmp_p
     assert written == [[start, *tokens(words[row % 2])[:-1]] for row in range(4)]
 
 
-@pytest.mark.parametrize("method", ["outlier_suppression", "auto"])
+@pytest.mark.parametrize("method", ["outlier_suppression", "auto", "lsq_plus"])
 def test_a_model_that_names_classes_goes_to_few_bits_and_still_answers(
     method: str, tmp_path: Path
 ) -> None:

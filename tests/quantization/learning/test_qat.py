@@ -27,6 +27,7 @@ from attar.errors import ModelError, StoppedError, UsageError
 from attar.models.simulated.packing import read_integers
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import load_simulated
+from attar.models.structure.ports import use_attar_attention_
 from attar.quantization.learning import job, qat
 from attar.quantization.learning.qat import LEARNERS
 from attar.tasks.task import Task
@@ -134,6 +135,24 @@ def test_dropout_is_on_attention_probabilities_alone() -> None:
                 assert rate == (0.1 if is_attention else 0.0), name
                 rates.add(rate)
         assert rates == {0.0, 0.1}
+
+
+@pytest.mark.parametrize("family", ["bert", "bart", "t5", "gpt2", "llama"])
+def test_attentions_are_given_that_dropout_and_nothing_else_is(family, monkeypatch) -> None:
+    model = tiny.tiny_model(family)
+    use_attar_attention_(model)
+    qat._set_dropout_(model)
+    found = []
+    dropout = torch.nn.functional.dropout
+
+    def counted(x, p=0.5, training=True, inplace=False):
+        found.append((x.ndim == 4, p))
+        return dropout(x, p, training, inplace)
+
+    monkeypatch.setattr(torch.nn.functional, "dropout", counted)
+    model.train()(**tiny.tiny_batch())
+    assert {p for is_of_probabilities, p in found if is_of_probabilities} == {0.1}
+    assert {p for is_of_probabilities, p in found if not is_of_probabilities} <= {0.0}
 
 
 @pytest.mark.parametrize("poll", [9, 14])

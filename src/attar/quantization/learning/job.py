@@ -2,7 +2,8 @@
 
 The teacher is the float model itself, after the transform, so classes and tokens agree by
 construction. Classes of the data are matched by name with the model's, whose order its head keeps.
-Training rows without a label teach through the teacher alone.
+Training rows without a label teach through the teacher alone. A language model learns from running
+text, from pairs of texts or from the words of classes, as it did in its own training.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 
 from attar.data.load import data_of
 from attar.data.tables import UNLABELLED, TextData
-from attar.errors import ModelError, UsageError
+from attar.errors import UsageError
 from attar.losses.total import TotalLoss
 from attar.models.labels import match_classes, why_not_matched
 from attar.models.load import LoadedModel
@@ -38,7 +39,7 @@ def check_qat(config: QatStep, loaded: LoadedModel, context: StepContext) -> Non
     """
     data, task = _data_and_task(config, loaded.task, context)
     require_positions(loaded.model, task.max_length, f"{context.name}: the model")
-    for name, labelled in _splits(config):
+    for name, labelled in _splits(config, task):
         some_rows(data, name, context.name, labelled=labelled)
 
 
@@ -53,7 +54,7 @@ def qat_job(
 
     Raises:
         UsageError: data for another objective, or with other classes, than the model's.
-        ModelError: a model that writes text, or that lacks positions or embeddings for the texts.
+        ModelError: a model that lacks positions or embeddings for the texts.
         DataError: a split without rows.
     """
     config, context = problem.config, problem.context
@@ -62,7 +63,7 @@ def qat_job(
     reader, readers = LoadedModel(student, problem.folder, task), {"the model": student}
     train, validation = (
         ready(task, data, name, reader, readers, task.input_names, context, labelled=labelled)
-        for name, labelled in _splits(config)
+        for name, labelled in _splits(config, task)
     )
     teacher = replace(reader, model=problem.model)
     loss = TotalLoss(settings.effective_losses, data.objective)
@@ -76,7 +77,7 @@ def qat_job(
         loss=loss,
         train=train,
         validation=validation,
-        metrics=data.metrics,
+        metrics=task.validated_by,
         penalty=penalty,
         rates=rates,
     )
@@ -89,16 +90,8 @@ def _data_and_task(
     cut where the step says."""
     data = data_of(context, config.data or config.calibration.data)
     assert task is not None, "a model without a task is refused when it is loaded"
-    if task.has_language_head:
-        raise ModelError(
-            f"{context.name}: quantization-aware training knows models with a head for classes or "
-            f"a number, this one {task.answers}; use a method without training, such as "
-            "outlier_suppression"
-        )
-    max_length = config.max_length or task.max_length
-    return in_model_order(data, task, context.name), task.model_copy(
-        update={"max_length": max_length}
-    )
+    changes = {"max_length": config.max_length or task.max_length, "metrics": data.metrics}
+    return in_model_order(data, task, context.name), task.model_copy(update=changes)
 
 
 def in_model_order(data: TextData, task: Task, step: str) -> TextData:
@@ -122,9 +115,11 @@ def in_model_order(data: TextData, task: Task, step: str) -> TextData:
     return data
 
 
-def _splits(config: QatStep) -> tuple[tuple[str, bool], ...]:
+def _splits(config: QatStep, task: Task) -> tuple[tuple[str, bool], ...]:
     """Each split that is read, and whether all its rows need a label."""
-    return ("train", not config.distil), ("validation", True)
+    has_gold = task.kind.has_gold
+    learns_labels = not config.distil or bool(task.label_words)  # a word is written
+    return ("train", has_gold and learns_labels), ("validation", has_gold)
 
 
 def _settings(config: QatStep, data_name: str, max_length: int) -> TrainStep:

@@ -19,7 +19,7 @@ uninterrupted one, bit for bit. What is written is what was validated: the state
 validation, its weights as integers, its zero points whole.
 
 *Differs from the paper*: what a site's quantizer learns moves in the measure of its own step.
-Left out: bf16 (a grid of 15 points between numbers of 8 bits), and objectives that write text.
+Left out: bf16 (a grid of 15 points between numbers of 8 bits).
 Source: Outlier Suppression (Wei et al. 2022), section 5.3 and table 16.
 """
 
@@ -65,6 +65,8 @@ from attar.training.update.accelerator import open_accelerator
 
 ATTENTION_DROPOUT = 0.1
 """Outlier Suppression, table 16's setup."""
+BEHIND_ATTENTION = ("resid_dropout", "out_drop")
+"""Names of dropouts on what an attention's last map gives, where its module holds them too."""
 SITE_RATE = 20.0
 """Learning rate of a site's step and ends, in steps of its grid, over that of the weights: at 5e-5
 a thousandth of a step an update."""
@@ -120,7 +122,6 @@ def train_quantized(problem: Problem, start: Solution) -> Solution:
     Raises:
         UsageError: data for another objective than the model's.
         DataError: a split without rows.
-        ModelError: a model whose objective cannot be trained.
         NonFiniteError: a loss or gradient is no number.
         StoppedError: the process was asked to stop; its state is a checkpoint.
     """
@@ -158,9 +159,10 @@ def _set_dropout_(model: PreTrainedModel) -> None:
     attentions = {site.fqn for site in sites_of(model) if site.port == "probabilities"}
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout):
-            is_attention = name.rpartition(".")[0] in attentions
+            owner, _, own = name.rpartition(".")
+            is_attention = owner in attentions and own not in BEHIND_ATTENTION
             module.p = ATTENTION_DROPOUT if is_attention else 0.0
-        for attribute in ("dropout", "activation_dropout", "layerdrop"):
+        for attribute in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
             if isinstance(getattr(module, attribute, None), float):
                 rate = ATTENTION_DROPOUT if name in attentions else 0.0
                 setattr(module, attribute, rate)
