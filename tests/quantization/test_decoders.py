@@ -111,7 +111,9 @@ def test_calibration_reads_packed_blocks_of_documents_in_a_seeded_order(tmp_path
 
 
 def test_too_little_running_text_is_told_in_blocks(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"needs 500 examples, .* blocks of 16 tokens; lower"):
+    with pytest.raises(
+        DataError, match=r"needs 500 examples, .* training blocks of 16 tokens; lower"
+    ):
         quantized(tmp_path, "gpt2", examples=500)
 
 

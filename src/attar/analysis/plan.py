@@ -18,8 +18,8 @@ from attar.analysis.config import (
 )
 from attar.analysis.studies.leave_one_kind import num_judgements
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
-from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE
+from attar.quantization.plan import calibrating_tokens
 from attar.step import StepPlan
 
 
@@ -35,9 +35,7 @@ def plan_analyze(config: AnalyzeSettings, context: PlanContext) -> StepPlan:
     flops, batch, text_mib = 0, 1, 0.0
     if watched and isinstance(config, TextStudy | HistogramsStep) and config.data is not None:
         wanted = config.calibration
-        available = len(texts.loaded(config.data).split("train"))
-        choose_examples(available, wanted.examples, context.seed, config.data)
-        _, tokens = texts.count(config.data, "train", model)
+        tokens = calibrating_tokens(texts, config.data, wanted.examples, model)
         flops += watched * wanted.examples * model.cost.flops(1, tokens)
         batch = wanted.batch_size or BATCH_SIZE
         text_mib = model.activation_mib(tokens)

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext
-from attar.quantization.calibration.calibrate import choose_examples
+from attar.models.structure.sites import quantized_weights
+from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext, PlannedTexts
+from attar.quantization.calibration.calibrate import require_examples
+from attar.quantization.calibration.texts import blocks_of
 from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
 from attar.quantization.method import Passes
 from attar.quantization.methods import METHODS
@@ -38,15 +40,14 @@ def plan_quantize(config: QuantizeSettings, context: PlanContext) -> StepPlan:
     """Plan a quantize step.
 
     Raises:
-        DataError: fewer training rows than calibration examples.
+        DataError: fewer training rows, or blocks of running text, than calibration examples.
     """
     texts, source = context.texts, context.model(config.model, None, 128)
     bytes_per_param = mean_weight_bits(config, source.cost.model) / 8
     model = ModelPlan(source.cost, source.tokenizer_folder, bytes_per_param, source.max_length)
     context.models[context.name] = model
     data, wanted = config.calibration.data, config.calibration.examples
-    choose_examples(len(texts.loaded(data).split("train")), wanted, context.seed, data)
-    _, tokens = texts.count(data, "train", model)
+    tokens = calibrating_tokens(texts, data, wanted, model)
     passes = passes_of(config, model.cost.model)
     flops = round(passes.texts * wanted * model.cost.flops(1, tokens))
     training, counts = 0, {"calibration.examples": wanted}
@@ -69,6 +70,18 @@ def plan_quantize(config: QuantizeSettings, context: PlanContext) -> StepPlan:
         texts_at_once=batch,
         text_mib=text_mib,
     )
+
+
+def calibrating_tokens(texts: PlannedTexts, data: str, wanted: int, model: ModelPlan) -> int:
+    """Mean tokens of the rows, or blocks of running text, that calibrate.
+
+    Raises:
+        DataError: there are fewer than wanted.
+    """
+    rows, tokens = texts.count(data, "train", model)
+    is_running = texts.loaded(data).kind.is_running
+    require_examples(rows, wanted, data, *[blocks_of(model.max_length)] * is_running)
+    return tokens
 
 
 def passes_of(config: QuantizeSettings, model: nn.Module) -> Passes:
@@ -103,7 +116,7 @@ def _budget_passes(config: QuantizeSettings, model: nn.Module) -> float:
         return 0
     search = METHODS[name_of(config)].range_passes(config)
     part = min(1.0, EXAMPLES / config.calibration.examples)
-    tensors = sum(isinstance(module, nn.Linear | nn.Embedding) for module in model.modules())
+    tensors = len(quantized_weights(model))
     widths = sorted(config.budget.widths)
     if config.budget.max_latency_ms is not None:  # weights and sites at one width
         return part * (SKIPPED_SHARE * 2 * tensors + MEASURED_PLANS * (1 + search))

@@ -52,17 +52,28 @@ Watcher = Callable[[Tensor], None]
 """Is shown the real values of a site, batch by batch: (N, D), (N, H) for probabilities."""
 
 
+def require_examples(
+    available: int, wanted: int, data_name: str, unit: str = "training rows after filtering"
+) -> None:
+    """Refuse data with fewer rows, or blocks of running text, than are to calibrate.
+
+    Raises:
+        DataError: there are fewer than wanted.
+    """
+    if available < wanted:
+        raise DataError(
+            f"calibration needs {wanted} examples, data {data_name!r} has {available} {unit}; "
+            "lower calibration.examples or add data"
+        )
+
+
 def choose_examples(available: int, wanted: int, seed: int, data_name: str) -> np.ndarray:
     """Which training rows calibrate: a seeded choice that keeps its rows when more are wanted.
 
     Raises:
         DataError: there are fewer rows than wanted.
     """
-    if available < wanted:
-        raise DataError(
-            f"calibration needs {wanted} examples, data {data_name!r} has {available} training "
-            "rows after filtering; lower calibration.examples or add data"
-        )
+    require_examples(available, wanted, data_name)
     return generator(seed, "calibration").permutation(available)[:wanted]
 
 

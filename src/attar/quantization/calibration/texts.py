@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from attar.data.packing import token_blocks
 from attar.data.tables import TextData
 from attar.data.tokenize import Encoded, TextEncoder
-from attar.errors import DataError
 from attar.models.load import LoadedModel
 from attar.quantization.calibration import generations
 from attar.quantization.calibration.calibrate import (
     Batch,
     choose_examples,
     length_sorted,
+    require_examples,
     to_tensors,
 )
 from attar.quantization.calibration.words import with_label_words
@@ -93,6 +93,11 @@ def calibration_texts(
     return CalibrationTexts(list(batches), rows.tolist(), seed)
 
 
+def blocks_of(length: int) -> str:
+    """How a message names what is counted of running text."""
+    return f"training blocks of {length} tokens"
+
+
 def _blocks(
     loaded: LoadedModel, data: TextData, wanted: int, length: int, seed: int
 ) -> tuple[Encoded, list[int]]:
@@ -113,9 +118,5 @@ def _blocks(
         if len(blocks) >= wanted:
             return blocks, documents.tolist()
         if count == len(order):
-            raise DataError(
-                f"calibration needs {wanted} examples, the training text of data {data.name!r} "
-                f"is {len(blocks)} blocks of {length} tokens; lower calibration.examples or add "
-                "data"
-            )
+            require_examples(len(blocks), wanted, data.name, blocks_of(length))
         count = min(2 * count, len(order))
