@@ -14,8 +14,7 @@ import language_runs
 import simulated
 import tiny
 from attar.analysis.config import DisablingStep
-from attar.analysis.judges.choice import ChoiceJudge
-from attar.analysis.judges.open import open_judge
+from attar.analysis.judging import open_judge
 from attar.analysis.run import analyze
 from attar.analysis.studies import disabling as module
 from attar.analysis.studies.disabling import choose, stream_means
@@ -131,21 +130,21 @@ def test_more_dimensions_than_are_found_is_said(root: Path) -> None:
     context = context_below(root)
     context.progress.warn = warned.append
     config = disabling_step(count=5)
-    chosen = choose(config, open_judge(config, context), context)
+    chosen = choose(config, open_judge(config, context)[0], context)
     assert sorted(chosen.outliers["encoder"]) == list(PLANTED)
     assert warned == [
         "count is 5, gamma_3sigma recognises 2 outlier dimensions in the encoder; all of them are "
         "disabled"
     ]
     one = disabling_step(count=1)
-    chosen = choose(one, open_judge(one, context), context)
+    chosen = choose(one, open_judge(one, context)[0], context)
     assert len(chosen.outliers["encoder"]) == 1
     assert [len(other["encoder"]) for other in chosen.others] == [1] * one.null_seeds
 
 
 def test_an_outlier_that_is_left_alone_is_none_of_the_others_either(root: Path) -> None:
     config, context = disabling_step(count=1, null_seeds=200), context_below(root)
-    chosen = choose(config, open_judge(config, context), context)
+    chosen = choose(config, open_judge(config, context)[0], context)
     drawn = {dimension for other in chosen.others for dimension in other["encoder"]}
     assert drawn == set(range(32)) - set(PLANTED)
 
@@ -161,7 +160,7 @@ def test_a_dimension_is_set_to_zero_or_to_its_own_means(
 
     monkeypatch.setattr(module, "disabled", noted)
     run_study(root, "disabling", **SMALL)
-    means = stream_means(open_judge(disabling_step(), context_below(root)).subject)
+    means = stream_means(open_judge(disabling_step(), context_below(root))[0])
     half = len(given) // 2
     assert given[:half] == [None] * half
     for values in given[half:]:
@@ -176,7 +175,7 @@ def disabling_step(**settings: Any) -> DisablingStep:
 
 @torch.no_grad()
 def test_means_are_those_of_real_tokens_at_every_place(root: Path) -> None:
-    subject = open_judge(disabling_step(), context_below(root)).subject
+    subject = open_judge(disabling_step(), context_below(root))[0]
     means = stream_means(subject)["encoder"]
     states: list[list[torch.Tensor]] = [[], [], []]
     for batch in subject.batches:
@@ -321,17 +320,16 @@ def test_a_choice_is_the_likeliest_word_of_the_row_in_its_template(languages: Pa
         {"model": "bare", "data": "classes", "template": "read {0} as", "label_words": words}
         | {"batch_size": 5, "calibration": {"examples": 8}}
     )
-    judge = open_judge(config, language_context(languages))
-    assert judge.answers("as it is").tolist() == answers
-    assert isinstance(judge, ChoiceJudge)
+    subject, judge = open_judge(config, language_context(languages))
+    assert judge.answers(subject.model, "as it is").tolist() == answers
     with torch.no_grad():
-        judge.subject.model.get_input_embeddings().weight.fill_(torch.nan)
+        subject.model.get_input_embeddings().weight.fill_(torch.nan)
     with pytest.raises(NonFiniteError, match=f"for {len(rows)} of {len(rows)} rows"):
-        judge.answers("with broken weights")
-    read = next(iter(judge.subject.batches))["input_ids"]
+        judge.answers(subject.model, "with broken weights")
+    read = next(iter(subject.batches))["input_ids"]
     before = tokenizer("read").input_ids[:-1]
     assert read[:, : len(before)].tolist() == [before] * len(read)
-    assert judge.against.tolist() == [LABELS.index(row["label"]) for row in rows]
+    assert judge.labels.tolist() == [LABELS.index(row["label"]) for row in rows]
 
 
 def _evenness(split: torch.Tensor) -> int:

@@ -40,13 +40,15 @@ def accuracy(folder: Path, root: Path) -> float:
 
     from attar.data.config import FilesData
     from attar.data.load import load_data
-    from attar.evaluation.predictions import logits_over
     from attar.scoring.forms import open_form
+    from attar.scoring.rows import longest_first, score_rows
 
     data = load_data(FilesData(path=str(root / "texts")), root, name="texts", seed=0)
     split = data.split("validation")
     form = open_form(folder)
-    logits = logits_over("model", form, split, 8, lambda rows: None)
+    encoded = form.encode(split.texts)
+    batches = longest_first(encoded.lengths, 8)
+    logits = score_rows(form.logits, encoded, batches, "model")
     columns = [form.task.label_names.index(name) for name in data.label_names]
     return float(np.mean(logits[:, columns].argmax(1) == split.labels))
 
@@ -68,7 +70,7 @@ def test_nothing_quantized_is_float_and_everything_is_the_quantize_step(root: Pa
 
 def test_left_out_kinds_are_in_float_and_a_kind_alone_is_the_only_one_in_bits(root: Path) -> None:
     from attar.analysis.config import LeaveOneKindStep
-    from attar.analysis.judging import open_judge
+    from attar.analysis.judging import open_head_judge
     from attar.analysis.studies.leave_one_kind import partly_quantized
     from attar.analysis.subject import open_subject
     from studied import context_below
@@ -80,7 +82,7 @@ def test_left_out_kinds_are_in_float_and_a_kind_alone_is_the_only_one_in_bits(ro
     )
     context = context_below(root)
     subject = open_subject(config, context, shows_probabilities=True)
-    partly = partly_quantized(config, subject, open_judge(config, subject, context), context)
+    partly = partly_quantized(config, subject, open_head_judge(config, subject), context)
     batch = subject.batches[0]
 
     def logits(*kinds: str):

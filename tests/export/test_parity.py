@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attar.data.tokenize import TextEncoder
 from attar.errors import GateMissedError
 from attar.export.config import Parity
 from attar.export.parity import (
     FLOAT_TOLERANCE,
     ParityResult,
-    batches_of,
     check_parity,
     compare,
+    encoded_texts,
     measure_parity,
 )
 from attar.models.deployed.runtimes import open_runtime
@@ -43,8 +42,8 @@ class Altered:
 def measured(deployments: Deployments, **change: float) -> ParityResult:
     folder = deployments.int8() / "model"
     task = Task.read(folder)
-    batches = batches_of(TEXTS, folder, folder, task, "deploy")
-    return measure_parity(folder, Altered(deployments, **change), batches, task, Parity())
+    encoded = encoded_texts(TEXTS, folder, folder, task, "deploy")
+    return measure_parity(folder, Altered(deployments, **change), encoded, task, Parity())
 
 
 def test_a_faithful_runtime_differs_by_a_part_of_the_quantization_error(
@@ -111,8 +110,8 @@ def test_a_runtime_with_every_quantizer_has_no_error_over_all_sites(
 ) -> None:
     form = open_form(deployments.int8(), 1)
     folder = form.folder
-    batches = batches_of(TEXTS, folder, folder, form.task, "deploy")
-    result = measure_parity(folder, form, batches, form.task, Parity())
+    encoded = encoded_texts(TEXTS, folder, folder, form.task, "deploy")
+    result = measure_parity(folder, form, encoded, form.task, Parity())
     assert result.all_sites_error == pytest.approx(0, abs=1e-4)
     assert result.relative_error > 1e-2  # the sites that are left in float
 
@@ -139,8 +138,8 @@ def test_a_float_export_is_held_to_the_float_tolerance(deployments: Deployments)
     assert metrics["parity"]["max_relative_error"] == FLOAT_TOLERANCE
     model_folder = deployments.float() / "model"
     task = Task.read(model_folder)
-    batches = batches_of(TEXTS, model_folder, folder, task, "deploy")
-    result = measure_parity(model_folder, Altered(deployments), batches, task, Parity())
+    encoded = encoded_texts(TEXTS, model_folder, folder, task, "deploy")
+    result = measure_parity(model_folder, Altered(deployments), encoded, task, Parity())
     with pytest.raises(GateMissedError, match=r"differs from its float model"):
         check_parity(result, "an int8 model instead of the float one")
 
@@ -148,22 +147,26 @@ def test_a_float_export_is_held_to_the_float_tolerance(deployments: Deployments)
 def test_a_score_has_no_label_to_flip(deployments: Deployments) -> None:
     folder = deployments.int8() / "model"
     task = Task.read(folder)
-    batches = batches_of(TEXTS, folder, folder, task, "deploy")
+    encoded = encoded_texts(TEXTS, folder, folder, task, "deploy")
     score = task.model_copy(update={"objective": "regression", "label_names": ()})
     runtime = Altered(deployments, factor=-1.0)
-    assert measure_parity(folder, runtime, batches, score, Parity()).label_flips == 0
+    assert measure_parity(folder, runtime, encoded, score, Parity()).label_flips == 0
 
 
-def test_batches_hold_every_text_once_in_order(deployments: Deployments) -> None:
-    form = open_form(deployments.float(), 1)
-    batches = batches_of(TEXTS, form.folder, form.folder, form.task, "deploy")
-    assert [len(batch["input_ids"]) for batch in batches] == [16, 4]
-    encoder = TextEncoder.from_folder(form.folder, form.task.max_length, form.task.input_names)
-    rows = [
-        ids[mask.astype(bool)].tolist()
-        for batch in batches
-        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
-    ]
-    assert rows == [
-        encoder.encode([text]).batch(range(1))["input_ids"][0].tolist() for text in TEXTS
-    ]
+def test_texts_meet_neighbours_of_other_lengths_in_the_given_order(
+    deployments: Deployments,
+) -> None:
+    folder = deployments.int8() / "model"
+    task = Task.read(folder)
+    seen: list[np.ndarray] = []
+
+    class Watched(Altered):
+        def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+            seen.append(batch["attention_mask"].sum(axis=1))
+            return super().logits(batch)
+
+    encoded = encoded_texts(TEXTS, folder, folder, task, "deploy")
+    measure_parity(folder, Watched(deployments), encoded, task, Parity())
+    assert [len(lengths) for lengths in seen] == [16, 4]
+    assert np.concatenate(seen).tolist() == encoded.lengths.tolist()
+    assert len(set(seen[0].tolist())) > 1

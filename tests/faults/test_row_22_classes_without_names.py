@@ -13,8 +13,8 @@ import tiny
 from attar.data.config import FilesData, GlueData
 from attar.data.load import load_data
 from attar.errors import ModelError
-from attar.evaluation.glue import output_columns
 from attar.models.foreign import task_of
+from attar.scoring.matching import output_columns
 from training_runs import prepare, read_history, run_training
 
 NAMES = ("good", "bad")

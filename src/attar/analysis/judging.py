@@ -1,93 +1,212 @@
-"""What a model in memory, with whatever is done to it, is worth on validation rows.
+"""The rows that judge a study's model, and how it answers them.
 
-The same way from texts to a metric as the step `evaluate` goes (length-sorted rows, columns matched
-by class names), for models that are on no disk: a float model with quantizers at some sites, say.
+    a classifier's or regressor's head      the logits        → the data's first metric
+    a language head, data with classes      zero-shot choice  → the data's first metric
+    a causal language head, running text    nats of tokens    → nll
+
+In zero-shot choice the answer is the class whose word is likeliest, after a template that the
+model's task or the study says. What cannot be judged is refused before anything is computed.
+Letters: N rows · C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel
 
-from attar.analysis.config import JudgedStudy
-from attar.analysis.subject import Subject, require_classes_or_numbers
-from attar.artifacts import MIB
+from attar.analysis.config import DisablingStep, JudgedStudy
+from attar.analysis.subject import (
+    UNTUNED_MAX_LENGTH,
+    Subject,
+    open_subject,
+    require_classes_or_numbers,
+)
+from attar.data.prompts import fitting_template
 from attar.data.tables import Split
-from attar.evaluation.glue import known_metrics, labelled_split, output_columns, predictions_from
-from attar.evaluation.predictions import logits_over
-from attar.models.cost import flops, num_params
-from attar.models.load import LoadedModel
-from attar.numerics.metrics import METRICS
-from attar.scoring.forms import Form
+from attar.errors import ModelError, UsageError
+from attar.models.structure.anatomy import anatomy_of
+from attar.scoring.in_memory import label_word_scores, token_nats
+from attar.scoring.judging import Judge
+from attar.scoring.label_words import LabelWords
+from attar.scoring.matching import known_metrics, labelled_split, output_columns
+from attar.scoring.running_text import Stream, read_stream, score_stream
 from attar.seeds import generator
 from attar.step import StepContext
-from attar.tasks.task import Task
-
-
-class MemoryForm(Form):
-    """A model that is on no disk."""
-
-    def __init__(self, loaded: LoadedModel, task: Task, model: PreTrainedModel) -> None:
-        self.form, self.folder, self.task, self._model = "simulated", loaded.folder, task, model
-        self.num_params = num_params(model)
-        self.size_mib = 4 * self.num_params / MIB
-
-    def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        with torch.inference_mode():
-            inputs = {name: torch.from_numpy(batch[name]) for name in self.task.input_names}
-            return self._model(**inputs).logits.float().numpy()
-
-    def flops(self, batch: int, tokens: int) -> int:
-        return flops(self._model, batch, tokens)
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Rows with labels, and the data's first metric."""
+class TextJudge:
+    """Running text, and the nats of its tokens, passage by passage."""
 
-    subject: Subject
-    split: Split
-    columns: np.ndarray
-    metric: str
+    stream: Stream
+    window: int
     batch_size: int
+    context: StepContext
+    metric: str = field(default="nll", init=False)
 
-    def value(self, model: PreTrainedModel, name: str) -> float:
-        """The metric of a model that has the subject's task.
+    @property
+    def labels(self) -> np.ndarray:
+        """Predicted tokens of each passage, (N,)."""
+        return self.stream.predicted
+
+    def answers(self, model: PreTrainedModel, name: str) -> np.ndarray:
+        """Nats of each passage, (N,).
 
         Raises:
-            NonFiniteError: a logit is NaN or infinite.
+            NonFiniteError: a token's nats are NaN or infinite.
         """
-        task, context = self.subject.loaded.task, self.subject.context
-        assert task is not None
-        form = MemoryForm(self.subject.loaded, task, model)
-        with context.progress.task(f"{context.name}: {name}", len(self.split)) as bar:
+        tokens = len(self.stream.ids) - 1
+        with self.context.progress.task(f"{self.context.name}: {name}", tokens) as bar:
 
-            def after_batch(rows: int) -> None:
-                context.stop_if_asked("a study")
-                bar.advance(rows)
+            def after_tokens(tokens: int) -> None:
+                self.context.stop_if_asked("a study")
+                bar.advance(tokens)
 
-            logits = logits_over(name, form, self.split, self.batch_size, after_batch)
-        predictions = predictions_from(logits[:, self.columns], self.subject.data)
-        return METRICS[self.metric](predictions, self.split.labels)
+            return score_stream(
+                self.stream,
+                partial(token_nats, model),
+                context=self.window,
+                stride=self.window,
+                batch_size=self.batch_size,
+                after_tokens=after_tokens,
+                model=name,
+            )
 
 
-def open_judge(config: JudgedStudy, subject: Subject, context: StepContext) -> Judge:
-    """The rows and the metric of a study.
+def open_head_judge(config: JudgedStudy, subject: Subject) -> Judge:
+    """The rows and the metric of a study of a classifier or regressor.
 
     Raises:
         ModelError: the model is not fine-tuned, writes text, or is for other classes than the data.
         DataError: no labelled validation rows.
     """
     require_classes_or_numbers(config, subject.loaded)
+    return _head_judge(config, subject, _some_rows(subject, config.num_rows))
+
+
+def open_judge(config: DisablingStep, context: StepContext) -> tuple[Subject, Judge | TextJudge]:
+    """The model, and the rows and the way to judge it.
+
+    Raises:
+        ModelError: a model without a head, for other classes than the data's, or with a head that
+            cannot answer them.
+        UsageError: settings of zero-shot choice, where it is judged otherwise.
+        DataError: no labelled validation rows.
+    """
+    subject = open_subject(config, context)
     task, data = subject.loaded.task, subject.data
-    assert task is not None
-    columns = output_columns(config.model, task, data, context.progress.warn)
-    split = labelled_split(data, "validation")
-    if len(split) > config.num_rows:
-        drawn = generator(context.seed, "analysis rows").permutation(len(split))
-        split = split.rows(np.sort(drawn[: config.num_rows]))
-    return Judge(subject, split, columns, known_metrics(data)[0], config.batch_size)
+    split = _some_rows(subject, config.num_rows)
+    has_head = task is not None and not task.has_language_head
+    if has_head and not data.kind.is_running:
+        _refuse_settings_of_choice(config, "by its classifier's head")
+        return subject, _head_judge(config, subject, split)
+    _require_language_head(config, subject)
+    if data.kind.is_running:
+        _refuse_settings_of_choice(config, "by the nats of running text")
+        stream = read_stream(subject.loaded.folder, split.texts, f"data {data.name!r}")
+        return subject, TextJudge(stream, _max_tokens(subject), config.batch_size, context)
+    return _by_words(config, subject, split)
+
+
+def _some_rows(subject: Subject, num_rows: int) -> Split:
+    split = labelled_split(subject.data, "validation")
+    if len(split) <= num_rows:
+        return split
+    drawn = generator(subject.context.seed, "analysis rows").permutation(len(split))
+    return split.rows(np.sort(drawn[:num_rows]))
+
+
+def _head_judge(config: JudgedStudy, subject: Subject, split: Split) -> Judge:
+    loaded, data, context = subject.loaded, subject.data, subject.context
+    assert loaded.task is not None
+    return Judge.of_head(
+        config.model, loaded.folder, loaded.task, split, data, context, config.batch_size
+    )
+
+
+def _by_words(config: DisablingStep, subject: Subject, split: Split) -> tuple[Subject, Judge]:
+    """Judged by zero-shot choice; the texts that calibrate are read in the same template."""
+    words, template = _words(config, subject)
+    template = fitting_template(template, subject.data, subject.context.name)
+    model, folder = subject.model, subject.loaded.folder
+    named = LabelWords.of(model, folder, template, words)
+    judge = Judge(
+        named.encode(model, folder, split.texts, _max_tokens(subject)),
+        split.labels,
+        np.arange(len(words)),
+        known_metrics(subject.data)[0],
+        config.batch_size,
+        subject.context,
+        partial(label_word_scores, candidates=named.candidates, per_token=config.per_token),
+    )
+    return replace(subject, named=named), judge
+
+
+def _words(config: DisablingStep, subject: Subject) -> tuple[Sequence[str], str]:
+    """The words of the data's classes, in the data's order, and the template."""
+    task, data = subject.loaded.task, subject.data
+    if not data.kind.has_classes:
+        raise ModelError(
+            f"a language model answers data with classes, or running text; data {data.name!r} are "
+            f"for {data.objective}: name others"
+        )
+    trained = task if task is not None and task.label_words else None
+    words = config.label_words
+    if words is None and trained is not None:
+        order = output_columns(config.model, trained, data, subject.context.progress.warn)
+        words = tuple(trained.label_words[i] for i in order)
+    words = words or data.label_names
+    if len(words) != len(data.label_names):
+        raise ModelError(
+            f"label_words has {len(words)} words, data {data.name!r} have the "
+            f"{len(data.label_names)} classes {list(data.label_names)}; give one word for each"
+        )
+    template = config.template or (trained.template if trained is not None else None)
+    if template is None:
+        raise ModelError(
+            f"model {config.model!r} answers data {data.name!r} with words, and nothing says what "
+            'it reads; set template, such as "Review: {0} Sentiment:"'
+        )
+    return words, template
+
+
+def _max_tokens(subject: Subject) -> int:
+    """Tokens the model reads at most."""
+    task, most = subject.loaded.task, anatomy_of(subject.model).max_tokens
+    if task is not None:
+        return task.max_length
+    return UNTUNED_MAX_LENGTH if most is None else min(most, UNTUNED_MAX_LENGTH)
+
+
+def _refuse_settings_of_choice(config: DisablingStep, judged: str) -> None:
+    given = {
+        "template": config.template is not None,
+        "label_words": config.label_words is not None,
+        "per_token": config.per_token,
+    }
+    unused = [name for name, is_given in given.items() if is_given]
+    if unused:
+        raise UsageError(
+            f"model {config.model!r} is judged {judged} on data {config.data!r}, where "
+            f"{' and '.join(unused)} would change nothing: they belong to zero-shot choice, a "
+            "language model on data with classes; remove them, or name such a model and data"
+        )
+
+
+def _require_language_head(config: DisablingStep, subject: Subject) -> None:
+    model, data = subject.model, subject.data
+    head = model.get_output_embeddings()
+    is_causal = anatomy_of(model).stacks[-1].row.is_causal
+    is_running = data.kind.is_running
+    if head is None or not is_causal or (is_running and model.config.is_encoder_decoder):
+        task = subject.loaded.task
+        made = f"made for {task.objective}" if task else f"a bare {type(model).__name__}"
+        raise ModelError(
+            f"model {config.model!r} is {made} and cannot be judged by data {data.name!r} "
+            f"({data.objective}): classes need a classifier's head or a language head, running "
+            "text a causal language model; fine-tune it with a train step, or name other data"
+        )

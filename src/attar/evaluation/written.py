@@ -1,4 +1,4 @@
-"""What models are worth that write text: they write to every row, and are judged by ROUGE.
+"""A text for each row, scored by ROUGE, and the table it is kept in.
 
 The problem: there are no logits to compare with a label, and how fast a model writes depends on how
 much it writes. The idea: the models take turns, batch by batch, so that a busy moment hits all of
@@ -18,21 +18,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attar.artifacts import disk_errors_explained
-from attar.data.tables import Split, TextData
-from attar.data.tokenize import TextEncoder
-from attar.evaluation.glue import known_metrics
-from attar.evaluation.predictions import warn_of_cut
+from attar.evaluation.compared import Compared, Judged
 from attar.numerics.rouge import rouge_scores
-from attar.numerics.statistics import Bootstrapped, bootstrap
-
-if TYPE_CHECKING:
-    from attar.scoring.forms import Form
+from attar.scoring.rows import longest_first
 
 
 @dataclass
@@ -52,78 +43,47 @@ class Written:
         return self.tokens / self.seconds if self.seconds else None
 
 
-def write_all(
-    forms: Mapping[str, Form],
-    split: Split,
-    batch_size: int,
-    after_batch: Callable[[int, str], None],
-    warn: Callable[[str], None],
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Written]:
-    """Model → what it wrote; the models take turns.
+def judge_written(compared: Compared, clock: Callable[[], float] = time.perf_counter) -> Judged:
+    """Let the models write, keep it, and measure the data's metrics; and how fast they write.
 
     Args:
-        after_batch: called with the rows just done and the model's name.
-        warn: told of rows that are longer than a model reads.
         clock: seconds; a test passes its own.
     """
-    encoders = {
-        name: TextEncoder.from_folder(form.folder, form.task.max_length, form.task.input_names)
-        for name, form in forms.items()
-    }
-    encoded = {
-        name: encoder.encode(forms[name].task.texts_read(split.texts))
-        for name, encoder in encoders.items()
-    }
-    for name, form in forms.items():
-        warn_of_cut(name, form, encoded[name], warn)
+    forms, split = compared.forms, compared.split
+    encoded = {name: compared.encode(name) for name in forms}
     found = {name: Written([""] * len(split)) for name in forms}
-    by_length = np.argsort([-sum(map(len, texts)) for texts in split.texts], kind="stable")
-    for start in range(0, len(split), batch_size):
-        rows = by_length[start : start + batch_size]
-        for name, form in forms.items():
-            batch = encoded[name].batch(rows)
-            began = clock()
-            written = form.generate(batch)
-            found[name].seconds += clock() - began
-            found[name].tokens += written.num_tokens
-            for row, text in zip(rows, encoders[name].decode(written.ids), strict=True):
-                found[name].texts[row] = text
-            after_batch(len(rows), name)
+    characters = np.array([sum(map(len, texts)) for texts in split.texts])  # the same for all
+    with compared.progress("rows", len(forms) * len(split)) as after_batch:
+        for rows in longest_first(characters, compared.config.batch_size):
+            for name, form in forms.items():
+                batch = encoded[name].batch(rows)
+                began = clock()
+                written = form.generate(batch)
+                found[name].seconds += clock() - began
+                found[name].tokens += written.num_tokens
+                for row, text in zip(rows, form.encoder.decode(written.ids), strict=True):
+                    found[name].texts[row] = text
+                after_batch(len(rows), name)
     for one in found.values():
         one.scores = rouge_scores(one.texts, split.targets or ())
-    return found
+    _write(compared, found)
+    unused_labels, metrics = np.zeros(len(split)), {}
+    for metric in compared.data.metrics:
+        by_row = {name: one.scores[metric] for name, one in found.items()}
+        metrics[metric] = compared.bootstrap(metric, by_row, unused_labels)
+    return metrics, {name: {"tokens_per_s": one.tokens_per_s} for name, one in found.items()}
 
 
-def bootstrapped_scores(
-    written: Mapping[str, Written], data: TextData, *, resamples: int, seed: int
-) -> dict[str, dict[str, Bootstrapped]]:
-    """Metric → model → its mean over the rows, and over every resample; models share the draws."""
-    return {
-        metric: bootstrap(
-            metric,
-            {name: one.scores[metric] for name, one in written.items()},
-            np.zeros(len(next(iter(written.values())).texts)),
-            resamples=resamples,
-            seed=seed,
-        )
-        for metric in known_metrics(data)
-    }
-
-
-def write_texts(file: Path, data: TextData, split: Split, written: Mapping[str, Written]) -> None:
+def _write(compared: Compared, written: Mapping[str, Written]) -> None:
     """One row a row of the split, in its order."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     columns: dict[str, pa.Array] = {
-        "row": pa.array(np.arange(len(split), dtype=np.int32)),
-        "target": pa.array(split.targets),
+        "row": pa.array(np.arange(len(compared.split), dtype=np.int32)),
+        "target": pa.array(compared.split.targets),
     }
     for name, one in written.items():
         columns[f"{name}.prediction"] = pa.array(one.texts)
         for metric, values in one.scores.items():
             columns[f"{name}.{metric}"] = pa.array(values.astype(np.float32))
-    table = pa.table(columns).replace_schema_metadata({"data": data.name})
-    with disk_errors_explained(file.parent):
-        pq.write_table(table, file, compression="zstd")
+    compared.write(columns)

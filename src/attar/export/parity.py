@@ -29,8 +29,7 @@ Shapes: B texts, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,24 +39,23 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from attar.data.tokenize import Encoded, TextEncoder
-from attar.errors import GateMissedError
+from attar.errors import GateMissedError, NonFiniteError
 from attar.export.config import Parity
 from attar.export.lowering import FLOAT_SITES, is_quantized
 from attar.models.deployed.runtimes import Runtime
 from attar.models.load import quiet_transformers
-from attar.models.simulated.qparams import ModelQParams, SiteQParams
-from attar.models.simulated.quantized import Quantizer, load_simulated, site_of
+from attar.models.simulated.qparams import ModelQParams
+from attar.models.simulated.quantized import load_simulated, quantizing
 from attar.models.sources.safe_files import read_model_files
-from attar.models.structure.ports import inserted
 from attar.models.structure.site_kinds import SITE_KINDS
+from attar.scoring.in_memory import head_logits
+from attar.scoring.rows import Scorer, score_rows
 from attar.special_tokens import open_tokenizer, padding_id
 from attar.tasks.task import Task
 
 FLOAT_TOLERANCE = 1e-4
 """Largest difference of a float export's logits: float32 sums in another order, with room."""
 BATCH_SIZE = 16
-
-Batch = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,10 @@ class ParityResult:
         return asdict(self)
 
 
-def batches_of(
+def encoded_texts(
     texts: Sequence[tuple[str, ...]], model_folder: Path, folder: Path, task: Task, what: str
-) -> list[Batch]:
-    """The texts as the exported folder reads them, in padded batches of neighbours in the given
-    order: lengths of all kinds meet.
+) -> Encoded:
+    """The texts as the exported folder reads them.
 
     Args:
         model_folder: what was exported.
@@ -98,8 +95,7 @@ def batches_of(
     """
     encoded = TextEncoder.from_folder(folder, task.max_length, task.input_names).encode(texts)
     _require_same_tokens(texts, encoded, model_folder, task, what)
-    starts = range(0, len(encoded), BATCH_SIZE)
-    return [encoded.batch(range(i, min(i + BATCH_SIZE, len(encoded)))) for i in starts]
+    return encoded
 
 
 def _require_same_tokens(
@@ -126,7 +122,7 @@ def _require_same_tokens(
 def measure_parity(
     model_folder: Path,
     runtime: Runtime,
-    batches: Sequence[Batch],
+    encoded: Encoded,
     task: Task,
     limits: Parity,
     float_sites: Collection[str] = FLOAT_SITES,
@@ -135,21 +131,26 @@ def measure_parity(
 
     Args:
         float_sites: kinds of sites that the runtime was not given.
+    Raises:
+        GateMissedError: a logit of the runtime is NaN or infinite.
     """
-    deployed = np.concatenate([runtime.logits(batch) for batch in batches])
+    try:
+        deployed = _logits(runtime.logits, encoded, "the exported model")
+    except NonFiniteError as error:
+        raise GateMissedError(f"{error}; nothing was published") from error
     if not is_quantized(model_folder):
-        expected = _torch_logits(_of_transformers(model_folder), batches)
+        expected = _logits(head_logits(_of_transformers(model_folder)), encoded)
         return _without_grids("float", expected, deployed, task, limits)
     model = load_simulated(model_folder, skip_kinds=SITE_KINDS).model
     sites = ModelQParams.read(model_folder).sites
-    unquantized = _torch_logits(model, batches)
+    unquantized = _logits(head_logits(model), encoded)
     given = [site for site in sites if site.kind not in float_sites]
     if not given:  # weights alone, or a budget that leaves every Linear in float
         return _without_grids("simulated", unquantized, deployed, task, limits)
-    with _quantizers(model, given):
-        simulated = _torch_logits(model, batches)
-    with _quantizers(model, sites):
-        complete = _torch_logits(model, batches)
+    with quantizing(model, given):
+        simulated = _logits(head_logits(model), encoded)
+    with quantizing(model, sites):
+        complete = _logits(head_logits(model), encoded)
     return compare(deployed, simulated, unquantized, complete, task, limits)
 
 
@@ -240,19 +241,10 @@ def _without_grids(
     )
 
 
-def _quantizers(
-    model: PreTrainedModel, sites: Sequence[SiteQParams]
-) -> AbstractContextManager[None]:
-    return inserted(model, {site_of(site): Quantizer.of(site) for site in sites})
-
-
-def _torch_logits(model: PreTrainedModel, batches: Sequence[Batch]) -> np.ndarray:
-    with torch.inference_mode():
-        found = [
-            model(**{name: torch.from_numpy(values) for name, values in batch.items()}).logits
-            for batch in batches
-        ]
-        return torch.cat(found).float().numpy()
+def _logits(scorer: Scorer, encoded: Encoded, model: str = "the torch model") -> np.ndarray:
+    """(B, C), in batches of neighbours in the given order: lengths of all kinds meet."""
+    batches = np.split(np.arange(len(encoded)), range(BATCH_SIZE, len(encoded), BATCH_SIZE))
+    return score_rows(scorer, encoded, batches, model)
 
 
 def _rms(values: np.ndarray) -> float:

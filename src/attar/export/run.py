@@ -24,7 +24,7 @@ from attar.export.model_card import write_model_card
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.export.packed import storage_notes, write_packed
-from attar.export.parity import batches_of, check_parity, measure_parity
+from attar.export.parity import check_parity, encoded_texts, measure_parity
 from attar.models.cost import cost_from_config
 from attar.models.deployed.cpu import int8_flags, needs_unsigned_weights
 from attar.models.deployed.runtimes import Deployment, model_size_mib, open_runtime
@@ -67,10 +67,10 @@ def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
         deployment = _seal(config, model_folder, folder, task)
         bar.advance(note="sealed")
         what = f"{context.name} ({config.format})"
-        batches = batches_of(texts, model_folder, folder, task, what)
+        encoded = encoded_texts(texts, model_folder, folder, task, what)
         runtime = open_runtime(folder)
         left_float = deployment.float_sites
-        parity = measure_parity(model_folder, runtime, batches, task, config.parity, left_float)
+        parity = measure_parity(model_folder, runtime, encoded, task, config.parity, left_float)
         write_json(folder / "parity.json", parity.as_json())
         check_parity(parity, what)
         bar.advance(note="parity holds")

@@ -38,7 +38,7 @@ from attar.quantization.config import PercentileStep, QatStep, QuantizeSettings
 from attar.quantization.learning.job import check_qat
 from attar.quantization.method import Problem, Solution
 from attar.quantization.precision.allocate import check_budget, plan_bits
-from attar.quantization.ranges.percentile import validation_rows
+from attar.quantization.ranges.percentile import validation_judge
 from attar.quantization.solve import name_of, prepare_, simulated, solve
 from attar.quantization.weights.nearest import QuantizedWeights
 from attar.step import StepContext
@@ -112,7 +112,8 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
     _require_known_answers(config, loaded.task)
     sites_of(loaded.model)  # refuses a model without sites before a text is read
     if isinstance(config, PercentileStep) and config.choose_by == "validation":
-        validation_rows(config, loaded.task, loaded.folder, context)  # refuses what it cannot judge
+        # refuses what it cannot judge
+        validation_judge(config, loaded.task, loaded.folder, context)
     for note in loaded.notes:
         context.progress.warn(note)
     use_linears_(loaded.model)

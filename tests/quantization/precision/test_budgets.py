@@ -27,8 +27,8 @@ from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.sites import quantized_weights, sites_of
 from attar.progress import Progress
 from attar.quantization.config import Budget, QuantizeStep
-from attar.quantization.labelled_rows import LabelledRows
-from attar.quantization.precision.together import held_out_rows
+from attar.quantization.precision.together import held_out_judge
+from attar.scoring.judging import Judge
 from attar.step import StepContext
 
 AVERAGE = 5.0
@@ -179,15 +179,15 @@ def test_rows_are_held_out_by_the_seed_that_calibration_has_also_when_it_is_0(ro
             *({"texts": FilesData(path="texts")}, root, Progress(quiet=True)),
             seed=seed_of_step,
         )
-        found = held_out_rows(config, loaded, context)
-        return [row for batch in found.batches for row in batch["input_ids"].tolist()]
+        found = held_out_judge(config, loaded, context)
+        return [found.encoded.batch([i])["input_ids"][0].tolist() for i in range(len(found.labels))]
 
     assert rows(0, 7) == rows(None, 0) != rows(None, 7)
 
 
 def test_the_first_plan_within_the_limit_is_taken_and_none_before_it(root, monkeypatch):
     scores = [1.0, 0.85, 0.899, 0.9, 0.95]
-    monkeypatch.setattr(LabelledRows, "score", lambda *_: scores.pop(0))
+    monkeypatch.setattr(Judge, "value", lambda *_: scores.pop(0))
     budget = simulated.run_quantize(root, budget={"max_accuracy_drop": 0.1}).metrics["budget"]
     drops = [(point["drop"], point["is_chosen"]) for point in budget["points"][:4]]
     assert drops == [
@@ -201,7 +201,7 @@ def test_the_first_plan_within_the_limit_is_taken_and_none_before_it(root, monke
 
 def test_an_impossible_drop_is_refused_with_what_is_possible(root, monkeypatch):
     scores = iter([1.0, *([0.5] * 100)])
-    monkeypatch.setattr(LabelledRows, "score", lambda *_: next(scores))
+    monkeypatch.setattr(Judge, "value", lambda *_: next(scores))
     with pytest.raises(UsageError, match=r"within 0\.1 of .* 1\.0000 on 24 .* loses 0\.5000"):
         simulated.run_quantize(root, budget={"max_accuracy_drop": 0.1})
 

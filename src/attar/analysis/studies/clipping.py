@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.analysis.config import ClippingStep
-from attar.analysis.judging import open_judge
+from attar.analysis.judging import open_head_judge
 from attar.analysis.study import Finding
 from attar.analysis.subject import Subject, open_subject
 from attar.errors import UsageError, did_you_mean
@@ -63,7 +63,7 @@ def clipping(config: ClippingStep, context: StepContext) -> Finding:
     """
     subject = open_subject(config, context, shows_probabilities=True)
     of_kind = {kind: _sites_of_kind(subject, kind) for kind in config.kinds}
-    judge = open_judge(config, subject, context)
+    judge = open_head_judge(config, subject)
     peaks = {site: _Peaks() for sites in of_kind.values() for site in sites}
     subject.watch({site: each.see for site, each in peaks.items()}, "largest values of tokens")
     plain = judge.value(subject.model, "float")
@@ -90,7 +90,7 @@ def clipping(config: ClippingStep, context: StepContext) -> Finding:
     facts = {
         "metric": judge.metric,
         "float": plain,
-        "num_rows": len(judge.split),
+        "num_rows": len(judge.labels),
         "examples": subject.num_examples,
         "tokens": subject.num_tokens,
     }

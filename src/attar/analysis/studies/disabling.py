@@ -30,20 +30,20 @@ from torch import Tensor
 
 from attar.analysis.config import MOST_DIMENSIONS, DisablingStep
 from attar.analysis.damage_words import sentence
-from attar.analysis.judges.judge import RowJudge
-from attar.analysis.judges.open import open_judge
+from attar.analysis.judging import TextJudge, open_judge
 from attar.analysis.outlying.criteria import recognise
 from attar.analysis.outlying.hidden import run_with_states
 from attar.analysis.studies.outliers import shared_dimensions
 from attar.analysis.study import Finding
-from attar.analysis.subject import Watched
+from attar.analysis.subject import Subject, Watched
 from attar.errors import ModelError
 from attar.models.capture import capture
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.residual import disabled
 from attar.numerics.damage import Damage, damage_of, damages, standard_error
-from attar.numerics.statistics import Bootstrapped
+from attar.numerics.statistics import Bootstrapped, bootstrap
 from attar.quantization.calibration.real_tokens import RealTokens
+from attar.scoring.judging import Judge
 from attar.seeds import derive_seed, generator
 from attar.step import StepContext
 
@@ -77,8 +77,8 @@ def disabling(config: DisablingStep, context: StepContext) -> Finding:
         DataError: no labelled validation rows.
         NonFiniteError: a logit is NaN or infinite.
     """
-    judge = open_judge(config, context)
-    chosen = choose(config, judge, context)
+    subject, judge = open_judge(config, context)
+    chosen = choose(config, subject, context)
     facts = _facts(config, judge, chosen)
     if not any(chosen.outliers.values()):
         facts["found"] = (
@@ -87,9 +87,11 @@ def disabling(config: DisablingStep, context: StepContext) -> Finding:
         )
         context.progress.say(f"{context.name}: {facts['found']}")
         return Finding(facts, {"rows": [], "summary": []}, {"damage": {}})
-    answers = _runs(config, judge, chosen)
+    answers = _runs(config, subject, judge, chosen)
     rows_seed = derive_seed(context.seed, "bootstrap")
-    scores = judge.bootstrapped(answers, config.bootstrap, rows_seed)
+    scores = bootstrap(
+        judge.metric, answers, judge.labels, resamples=config.bootstrap, seed=rows_seed
+    )
     seed = derive_seed(context.seed, "bootstrap of choices")
     found = {
         word: damages(scores[FULL], scores[f"{word} {OUTLIER}"], _nulls(scores, word), seed=seed)
@@ -106,17 +108,17 @@ def disabling(config: DisablingStep, context: StepContext) -> Finding:
     return Finding(facts, {"rows": rows, "summary": summary}, {"damage": damage})
 
 
-def choose(config: DisablingStep, judge: RowJudge, context: StepContext) -> Chosen:
+def choose(config: DisablingStep, subject: Subject, context: StepContext) -> Chosen:
     """The outlier dimensions of each stack, and random choices of others.
 
     Raises:
         ModelError: no such stack, or fewer other dimensions than outliers.
     """
-    anatomy = anatomy_of(judge.subject.model)
+    anatomy = anatomy_of(subject.model)
     stacks = config.stacks or tuple(stack.name for stack in anatomy.stacks)
     for name in stacks:
         anatomy.stack(name)
-    shared = shared_dimensions(recognise(config, judge.subject))
+    shared = shared_dimensions(recognise(config, subject))
     every, first = {}, {}
     for name in stacks:
         own = [row for row in shared if row["stack"] == name]
@@ -128,7 +130,7 @@ def choose(config: DisablingStep, judge: RowJudge, context: StepContext) -> Chos
                 f"count is {config.count}, {config.criterion} recognises {len(every[name])} "
                 f"outlier dimensions in the {name}; all of them are disabled"
             )
-    width = int(judge.subject.model.config.hidden_size)
+    width = int(subject.model.config.hidden_size)
     others = tuple(
         {
             name: _others(width, every[name], len(first[name]), context.seed, name, choice)
@@ -177,14 +179,17 @@ def stream_means(subject: Watched) -> dict[str, Tensor]:
     return {stack: (total / counts[stack]).float() for stack, total in sums.items()}
 
 
-def _runs(config: DisablingStep, judge: RowJudge, chosen: Chosen) -> dict[str, np.ndarray]:
+def _runs(
+    config: DisablingStep, subject: Subject, judge: Judge | TextJudge, chosen: Chosen
+) -> dict[str, np.ndarray]:
     """Name of a run → its answers, (N,)."""
-    found = {FULL: judge.answers("nothing disabled")}
+    model = subject.model
+    found = {FULL: judge.answers(model, "nothing disabled")}
     for word in config.replacement:
-        values = stream_means(judge.subject) if word == "mean" else None
+        values = stream_means(subject) if word == "mean" else None
         for name, dimensions in _sets(chosen):
-            with disabled(judge.subject.model, dimensions, values):
-                found[f"{word} {name}"] = judge.answers(f"{name} set to {word}")
+            with disabled(model, dimensions, values):
+                found[f"{word} {name}"] = judge.answers(model, f"{name} set to {word}")
     return found
 
 
@@ -244,7 +249,7 @@ def _summary(word: str, damage: Damage, metric: str, chosen: Chosen) -> dict[str
     }
 
 
-def _facts(config: DisablingStep, judge: RowJudge, chosen: Chosen) -> dict[str, Any]:
+def _facts(config: DisablingStep, judge: Judge | TextJudge, chosen: Chosen) -> dict[str, Any]:
     said = "; ".join(
         f"{stack} {', '.join(map(str, each))}" for stack, each in chosen.outliers.items() if each
     )
@@ -252,6 +257,6 @@ def _facts(config: DisablingStep, judge: RowJudge, chosen: Chosen) -> dict[str, 
         "criterion": config.criterion,
         "disabled": said or "none",
         "metric": judge.metric,
-        f"num_{judge.unit}s": len(judge.against),
+        "num_rows" if isinstance(judge, Judge) else "num_passages": len(judge.labels),
         "null_seeds": config.null_seeds,
     }

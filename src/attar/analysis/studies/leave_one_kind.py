@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from attar.analysis.config import LeaveOneKindStep
-from attar.analysis.judging import Judge, open_judge
+from attar.analysis.judging import open_head_judge
 from attar.analysis.study import Finding
 from attar.analysis.subject import Subject, open_subject
 from attar.models.simulated.qparams import Bits, SiteQParams
@@ -25,6 +25,7 @@ from attar.models.structure.sites import Site, sites_of
 from attar.quantization.calibration.calibrate import calibrate, grids_of
 from attar.quantization.solve import simulated
 from attar.quantization.weights.nearest import quantize_weights
+from attar.scoring.judging import Judge
 from attar.step import StepContext
 
 WEIGHTS = "weights"
@@ -89,7 +90,7 @@ def partly_quantized(
 def leave_one_kind(config: LeaveOneKindStep, context: StepContext) -> Finding:
     """The metric with each kind left in float, and with each kind alone quantized."""
     subject = open_subject(config, context, shows_probabilities=True)
-    judge = open_judge(config, subject, context)
+    judge = open_head_judge(config, subject)
     partly = partly_quantized(config, subject, judge, context)
     all_kinds = partly.kinds
     quantized, plain = partly.value(all_kinds, "all quantized"), partly.value((), "float")
@@ -113,7 +114,7 @@ def leave_one_kind(config: LeaveOneKindStep, context: StepContext) -> Finding:
         "metric": judge.metric,
         "float": plain,
         "quantized": quantized,
-        "num_rows": len(judge.split),
+        "num_rows": len(judge.labels),
         "examples": subject.num_examples,
     }
     return Finding(facts, {"rows": rows}, {"kinds": {row["kind"]: row for row in rows}})

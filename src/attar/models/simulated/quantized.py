@@ -10,7 +10,8 @@ scales.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,7 @@ from attar.models.simulated.qparams import ModelQParams, SiteQParams
 from attar.models.sources.safe_files import read_config
 from attar.models.structure.channel_factors import insert_factors_
 from attar.models.structure.plain_linears import use_linears_
-from attar.models.structure.ports import insert_, use_attar_attention_
+from attar.models.structure.ports import insert_, inserted, use_attar_attention_
 from attar.models.structure.shortcuts import insert_restores_
 from attar.models.structure.site_kinds import SITE_KINDS
 from attar.models.structure.sites import Site, quantized_weights, sites_of
@@ -82,6 +83,13 @@ def attach_quantizers_(
             )
     chosen = [site for site in qparams.sites if site.kind not in skip_kinds]
     insert_(model, {site_of(site): Quantizer.of(site) for site in chosen})
+
+
+def quantizing(
+    model: PreTrainedModel, grids: Sequence[SiteQParams]
+) -> AbstractContextManager[None]:
+    """For a while: the model with a `Quantizer` for each grid."""
+    return inserted(model, {site_of(grid): Quantizer.of(grid) for grid in grids})
 
 
 def load_simulated(

@@ -32,9 +32,9 @@ from typing import Any
 from attar.errors import ModelError, UsageError
 from attar.extras import require
 from attar.models.load import LoadedModel
+from attar.models.simulated.quantized import quantizing
 from attar.quantization.calibration.calibrate import Calibration
 from attar.quantization.config import Budget, QuantizeSettings
-from attar.quantization.labelled_rows import LabelledRows
 from attar.quantization.method import BitPlan, Method, Problem
 from attar.quantization.precision.cost import Weight, average_bits, planned_mib, weights_of
 from attar.quantization.precision.kept_plan import keep_plan, kept_plan
@@ -46,7 +46,8 @@ from attar.quantization.precision.tensor_errors import (
     site_sensitivities,
     weight_sensitivities,
 )
-from attar.quantization.precision.together import held_out_rows, quantize_together
+from attar.quantization.precision.together import held_out_judge, quantize_together
+from attar.scoring.judging import Judge
 from attar.step import StepContext
 
 MEASURED_POINTS = 5
@@ -55,7 +56,7 @@ MEASURED_POINTS = 5
 
 def check_budget(
     config: QuantizeSettings, loaded: LoadedModel, context: StepContext
-) -> LabelledRows | None:
+) -> Judge | None:
     """Refuse a budget that could not be measured, before minutes are spent on it.
 
     Returns: the rows that a limit on the drop is measured on.
@@ -77,7 +78,7 @@ def check_budget(
     if budget.max_latency_ms is not None:
         require("openvino", "export")
         return None
-    return held_out_rows(config, loaded, context)
+    return held_out_judge(config, loaded, context)
 
 
 def plan_bits(
@@ -86,7 +87,7 @@ def plan_bits(
     loaded: LoadedModel,
     calibration: Calibration,
     plan: BitPlan,
-    held_out: LabelledRows | None,
+    held_out: Judge | None,
     context: StepContext,
 ) -> tuple[BitPlan, dict[str, Any]]:
     """The best plan that `config.budget` allows; the one a killed run had chosen, if there is one.
@@ -161,7 +162,7 @@ class _Widths:
 
 
 def _plan_widths(
-    probe: Probe, budget: Budget, held_out: LabelledRows | None
+    probe: Probe, budget: Budget, held_out: Judge | None
 ) -> tuple[list[Point], dict[str, Any]]:
     config, plan = probe.problem.config, probe.problem.plan
     weights = weights_of(probe.model)
@@ -237,14 +238,16 @@ def _measured(probe: Probe, points: Sequence[Point]) -> list[Point]:
     ]
 
 
-def _within_drop(table: _Widths, limit: float, held_out: LabelledRows) -> list[Point]:
+def _within_drop(table: _Widths, limit: float, held_out: Judge) -> list[Point]:
     """The front walked from its cheapest plan up to the first within the limit."""
-    reference = held_out.score(table.probe.model)
+    reference = held_out.value(table.probe.model, "float")
     points = [table.point(options) for options in front(table.choices)]
     with table.probe.problem.context.progress.task("plans on held-out rows", len(points)) as task:
         for place, point in enumerate(points):
             made = quantize_together(table.probe, point.plan)
-            drop = reference - held_out.score(made.model, made.grids)
+            with quantizing(made.model, made.grids):
+                value = held_out.value(made.model, f"{point.average_bits:.2f} bits")
+            drop = reference - value
             points[place] = replace(
                 point,
                 output_error=made.output_error,

@@ -26,10 +26,10 @@ from attar.models.load import LoadedModel
 from attar.models.simulated.qparams import SiteQParams
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE, QuantizeSettings
-from attar.quantization.labelled_rows import LabelledRows
 from attar.quantization.method import BitPlan
 from attar.quantization.precision.tensor_errors import Probe
 from attar.quantization.weights.nearest import put_on_grid_
+from attar.scoring.judging import Judge
 from attar.step import StepContext
 
 ROWS = 512
@@ -62,9 +62,7 @@ def quantize_together(probe: Probe, plan: BitPlan) -> Together:
     return Together(model, grids, error)
 
 
-def held_out_rows(
-    config: QuantizeSettings, loaded: LoadedModel, context: StepContext
-) -> LabelledRows:
+def held_out_judge(config: QuantizeSettings, loaded: LoadedModel, context: StepContext) -> Judge:
     """Training rows that did not calibrate: those that follow in the calibration's seeded order.
 
     Raises:
@@ -85,12 +83,6 @@ def held_out_rows(
             f"that did not calibrate, data {settings.data!r} has {len(rows)} left of "
             f"{len(train)}; lower calibration.examples, add data, or allow a larger drop"
         )
-    return LabelledRows.of(
-        train.rows(rows),
-        data,
-        task,
-        loaded.folder,
-        context,
-        batch_size=settings.batch_size or BATCH_SIZE,
-        asker="max_accuracy_drop",
-    )
+    batch_size = settings.batch_size or BATCH_SIZE
+    held_out = train.rows(rows)
+    return Judge.of_head(config.model, loaded.folder, task, held_out, data, context, batch_size)

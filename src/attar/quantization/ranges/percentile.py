@@ -15,10 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attar.data.load import data_of
+from attar.errors import ModelError
+from attar.models.simulated.quantized import quantizing
 from attar.quantization.calibration.calibrate import Calibration, Ranges
 from attar.quantization.config import BATCH_SIZE, PercentileStep
-from attar.quantization.labelled_rows import LabelledRows
 from attar.quantization.method import ChosenRanges, Problem
+from attar.scoring.judging import Judge
+from attar.scoring.matching import labelled_split
 from attar.step import StepContext
 from attar.tasks.task import Task
 
@@ -58,9 +61,9 @@ def percentile_passes(config: PercentileStep) -> float:
     return len(SHARES) if config.percentile is None else 0
 
 
-def validation_rows(
+def validation_judge(
     config: PercentileStep, task: Task, folder: Path, context: StepContext
-) -> LabelledRows:
+) -> Judge:
     """What `choose_by = "validation"` judges by: the validation split of the calibration's data.
 
     Args:
@@ -69,24 +72,23 @@ def validation_rows(
         DataError: no labelled validation rows, or a metric that is not known.
         ModelError: a model with a language head, or with other classes than the data's.
     """
+    if task.has_language_head:
+        raise ModelError(
+            f'{context.name}: choose_by = "validation" is for models with a head for classes or a '
+            f"number, this one {task.answers}; leave it out"
+        )
     wanted = config.calibration
     data = data_of(context, wanted.data, is_said=True)
-    return LabelledRows.of(
-        data.split("validation", labelled=True),
-        data,
-        task,
-        folder,
-        context,
-        batch_size=wanted.batch_size or BATCH_SIZE,
-        asker='choose_by = "validation"',
-    )
+    split, batch_size = labelled_split(data, "validation"), wanted.batch_size or BATCH_SIZE
+    return Judge.of_head(config.model, folder, task, split, data, context, batch_size)
 
 
 def _scores(problem: Problem, candidates: Mapping[float, Ranges]) -> dict[float, float]:
     """The data's first metric for each share."""
     assert problem.task is not None, "a model without a task is refused when it is loaded"
-    rows = validation_rows(problem.config, problem.task, problem.folder, problem.context)
-    return {
-        share: rows.score(problem.on_grid, problem.grids(ranges))
-        for share, ranges in candidates.items()
-    }
+    judge = validation_judge(problem.config, problem.task, problem.folder, problem.context)
+    found = {}
+    for share, ranges in candidates.items():
+        with quantizing(problem.on_grid, problem.grids(ranges)):
+            found[share] = judge.value(problem.on_grid, f"percentile {share:g}")
+    return found

@@ -15,13 +15,13 @@ import torch
 
 import tiny
 from attar.errors import DataError, ModelError, NonFiniteError, UsageError
-from attar.evaluation import language_modelling
 from attar.evaluation.compare import sentence
 from attar.evaluation.config import EvaluateStep
-from attar.evaluation.language_modelling import check_window, foresee, read_stream, windows
 from attar.evaluation.run import evaluate
 from attar.numerics.statistics import Difference
 from attar.progress import Progress
+from attar.scoring import running_text
+from attar.scoring.running_text import check_window, read_stream, score_stream, windows
 from attar.step import StepContext
 from attar.tasks.task import Task
 from language_runs import TEXT, write_running_text, write_tokenizer
@@ -148,7 +148,7 @@ def test_windows_predict_every_token_once(tokens: int, context: int, stride: int
 def test_passages_are_runs_of_characters_of_one_document(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(language_modelling, "PASSAGE", 9)
+    monkeypatch.setattr(running_text, "PASSAGE", 9)
     stream = read_stream(root / "a", [("open the file",), ("",), ("list äö",)], "text")
     assert stream.num_bytes.tolist() == [9, 4, 0, 9]
     assert stream.passages.tolist() == [0, 0, 1, 1, 2, *[3] * (len(stream.ids) - 5)]
@@ -164,8 +164,8 @@ def test_passages_never_step_back_where_offsets_do(monkeypatch: pytest.MonkeyPat
             offsets = [(2, 5), (4, 5), (3, 4), (5, 8)]
             return [SimpleNamespace(ids=[5, 6, 7, 8], offsets=offsets) for _ in texts]
 
-    monkeypatch.setattr(language_modelling, "PASSAGE", 4)
-    monkeypatch.setattr(language_modelling, "document_tokenizer", lambda _: (SplitsALetter(), 3))
+    monkeypatch.setattr(running_text, "PASSAGE", 4)
+    monkeypatch.setattr(running_text, "document_tokenizer", lambda _: (SplitsALetter(), 3))
     stream = read_stream(Path("unread"), [("eight ch",)], "text")
     assert stream.passages.tolist() == [0, 1, 1, 1, 1]
 
@@ -190,10 +190,10 @@ def test_what_cannot_be_measured_is_refused_with_numbers(root: Path, tmp_path: P
     stream = read_stream(root / "a", [("open the file",)], "text")
     for broken in (np.nan, np.inf, -np.inf):
         with pytest.raises(NonFiniteError, match=r"3 of 3 tokens.*first: token 1"):
-            foresee(
+            score_stream(
                 stream,
                 lambda ids, broken=broken: np.full((len(ids), ids.shape[1] - 1), broken),
-                **{"context": 4, "stride": 4, "batch_size": 2, "where": "a"},
+                **{"context": 4, "stride": 4, "batch_size": 2, "model": "a"},
                 after_tokens=lambda tokens: None,
             )
     tiny.write_tokenizer(tmp_path)

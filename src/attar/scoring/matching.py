@@ -1,4 +1,4 @@
-"""Which metrics judge a data set, and how a model's outputs become comparable with its labels.
+"""How a model's outputs become comparable with the labels of a data set.
 
 The problem: logit 0 of a model is "its" class 0, and nothing promises that the data number their
 classes alike. A model trained on (negative, positive) and data read as (positive, negative) give an
@@ -13,7 +13,7 @@ Left out: guessing ("pos" for "positive"): a wrong guess is the very fault.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from attar.data.tables import Split, TextData
 from attar.errors import DataError, ModelError, did_you_mean
 from attar.models.labels import match_classes, why_not_matched
 from attar.numerics.metrics import METRICS_OF_COUNTS, predicted_classes
-from attar.numerics.statistics import Bootstrapped, bootstrap
 from attar.tasks.task import Task
 
 MISMATCHED = ("validation_mismatched", "test_mismatched")
@@ -119,18 +118,3 @@ def predictions_from(logits: np.ndarray, data: TextData) -> np.ndarray:
     if data.kind.is_score:
         return logits[:, 0].astype(np.float64)
     return predicted_classes(logits, "the model")
-
-
-def bootstrapped_metrics(
-    predictions: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    data: TextData,
-    *,
-    resamples: int,
-    seed: int,
-) -> dict[str, dict[str, Bootstrapped]]:
-    """Metric → model → its value on the data and on every resample; all models share the draws."""
-    return {
-        metric: bootstrap(metric, predictions, labels, resamples=resamples, seed=seed)
-        for metric in known_metrics(data)
-    }

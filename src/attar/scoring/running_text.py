@@ -1,7 +1,4 @@
-"""How well language models foresee running text, with intervals, whatever tokens they cut it into.
-
-    nll = Σ −log p(token | its context) / tokens       nats a token
-    perplexity = exp(nll)                bits_per_byte = Σ −log₂ p / bytes of the text
+"""The next token of running text: −log p of every token, passage by passage.
 
 The text is one stream: document after document, each followed by the end token, as in training.
 Every token but the very first is predicted exactly once. A window of `context` tokens is read at a
@@ -11,41 +8,30 @@ what was not predicted yet counts:
     stride = context       windows side by side: cheap, and contexts of 1 … context tokens
     stride < context       at least context − stride + 1 tokens of context (but at the beginning)
 
-Neighbouring tokens share their fate, so single tokens must not be resampled, and blocks of tokens
-are different texts to different tokenizers. What is resampled are *passages*: runs of at most
+Neighbouring tokens depend on each other, so single tokens must not be resampled, and blocks of
+tokens are different texts to different tokenizers. What is counted are *passages*: runs of at most
 2,000 characters of one document. They are the same for every model, so models with different
 tokenizers can be paired; a token belongs to the passage it begins in, an end token to the last one
-of its document. Only bits_per_byte compares models with different tokenizers fairly.
-Letters: N tokens · P passages.
+of its document. Imports no torch.
+Letters: N tokens · P passages · B windows · T tokens of a window.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attar.artifacts import disk_errors_explained
 from attar.data.packing import document_tokenizer
-from attar.data.tables import Split, TextData
 from attar.data.tokenize import TEXTS_AT_ONCE
 from attar.errors import DataError, NonFiniteError, UsageError
-from attar.evaluation.glue import known_metrics
-from attar.evaluation.inputs import room_of
-from attar.numerics.statistics import Bootstrapped, bootstrap
-
-if TYPE_CHECKING:
-    from attar.scoring.forms import Form
 
 PASSAGE = 2000
 """Characters: some hundred tokens, beyond which little is shared, and few enough for hundreds of
 passages in a small validation text."""
-LEAST_PASSAGES = 2
 
 
 @dataclass(frozen=True)
@@ -59,62 +45,11 @@ class Stream:
     num_bytes: np.ndarray
     """Of each passage in UTF-8, (P,)."""
 
-
-@dataclass(frozen=True)
-class Foreseen:
-    """What one model made of a stream, passage by passage; (P,) each."""
-
-    nats: np.ndarray
-    tokens: np.ndarray
-    """Predicted ones."""
-    num_bytes: np.ndarray
-    how: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Its window, and how fast it read."""
-
-
-def foresee_all(
-    forms: Mapping[str, Form],
-    streams: Mapping[str, Stream],
-    context: int | None,
-    stride: int | None,
-    batch_size: int,
-    after_tokens: Callable[[int, str], None],
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Foreseen]:
-    """Model → what it made of its stream.
-
-    Args:
-        context: None: each model's own `max_length`.
-        stride: None: the context.
-        after_tokens: called with the number of tokens just predicted and the model's name.
-        clock: seconds; a test passes its own.
-    """
-    found: dict[str, Foreseen] = {}
-    for name, form in forms.items():
-        length = context or form.task.max_length
-        step = check_window(length, stride, room_of(form.folder), name)
-        began = clock()
-        one = foresee(
-            streams[name],
-            form.nats,
-            context=length,
-            stride=step,
-            batch_size=batch_size,
-            after_tokens=lambda tokens, name=name: after_tokens(tokens, name),
-            where=name,
-        )
-        rate = one.tokens.sum() / (clock() - began)
-        how = {"tokens_per_s": float(rate), "context": length, "stride": step}
-        found[name] = replace(one, how=how)
-    return found
-
-
-def read_streams(forms: Mapping[str, Form], split: Split, where: str) -> dict[str, Stream]:
-    """Model → the split's texts as its tokens.
-
-    Raises: as `read_stream`.
-    """
-    return {name: read_stream(form.folder, split.texts, where) for name, form in forms.items()}
+    @property
+    def predicted(self) -> np.ndarray:
+        """Tokens that are predicted in each passage: all but the stream's first; float64 (P,)."""
+        counts = np.bincount(self.passages[1:], minlength=len(self.num_bytes))
+        return counts.astype(np.float64)
 
 
 def read_stream(model_folder: Path, texts: Sequence[tuple[str, ...]], where: str) -> Stream:
@@ -177,7 +112,7 @@ def windows(tokens: int, context: int, stride: int) -> Iterator[tuple[int, int, 
         yield max(0, end - 1 - context), end, end - done
 
 
-def foresee(
+def score_stream(
     stream: Stream,
     nats_of: Callable[[np.ndarray], np.ndarray],
     *,
@@ -185,14 +120,14 @@ def foresee(
     stride: int,
     batch_size: int,
     after_tokens: Callable[[int], None],
-    where: str,
-) -> Foreseen:
-    """Predict every token of a stream but the first, once.
+    model: str,
+) -> np.ndarray:
+    """Nats of each passage, float64 (P,): every token of the stream but the first, once.
 
     Args:
         nats_of: ids (B, T) → nats (B, T − 1) of all tokens but the first.
         after_tokens: called with the number of tokens just predicted.
-        where: names the model in a message.
+        model: its name, for a message.
     Raises:
         NonFiniteError: a token's nats are NaN or infinite.
     """
@@ -205,15 +140,10 @@ def foresee(
     broken = np.flatnonzero(~np.isfinite(nats))
     if len(broken):
         raise NonFiniteError(
-            f"model {where!r} gives {len(broken):,} of {len(nats) - 1:,} tokens a likelihood that "
+            f"model {model!r} gives {len(broken):,} of {len(nats) - 1:,} tokens a likelihood that "
             f"is NaN or infinite (first: token {broken[0]:,}); its weights are broken"
         )
-    count = len(stream.num_bytes)
-    return Foreseen(
-        nats=np.bincount(stream.passages, weights=nats, minlength=count),
-        tokens=np.bincount(stream.passages[1:], minlength=count).astype(np.float64),
-        num_bytes=stream.num_bytes.astype(np.float64),
-    )
+    return np.bincount(stream.passages, weights=nats, minlength=len(stream.num_bytes))
 
 
 def _batches(
@@ -229,47 +159,3 @@ def _batches(
         batch.append(window)
     if batch:
         yield batch
-
-
-def bootstrapped_language_metrics(
-    foreseen: Mapping[str, Foreseen], data: TextData, *, resamples: int, seed: int
-) -> dict[str, dict[str, Bootstrapped]]:
-    """Metric → model → its value on all passages and on every resample of them; models share the
-    draws.
-
-    Raises:
-        DataError: a single passage, which has no spread.
-    """
-    passages = len(next(iter(foreseen.values())).nats)
-    if passages < LEAST_PASSAGES:
-        raise DataError(
-            f"data {data.name!r} has {passages} passage of up to {PASSAGE:,} characters, and an "
-            f"interval needs at least {LEAST_PASSAGES}; evaluate on more text"
-        )
-    found: dict[str, dict[str, Bootstrapped]] = {}
-    for metric in known_metrics(data):
-        found[metric] = {}
-        for name, one in foreseen.items():
-            under = one.num_bytes if metric == "bits_per_byte" else one.tokens
-            found[metric] |= bootstrap(
-                metric, {name: one.nats}, under, resamples=resamples, seed=seed
-            )
-    return found
-
-
-def write_passages(file: Path, data: TextData, foreseen: Mapping[str, Foreseen]) -> None:
-    """One row a passage, with the nats and the tokens of each model."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    num_bytes = next(iter(foreseen.values())).num_bytes
-    columns: dict[str, pa.Array] = {
-        "passage": pa.array(np.arange(len(num_bytes), dtype=np.int32)),
-        "bytes": pa.array(num_bytes.astype(np.int32)),
-    }
-    for name, one in foreseen.items():
-        columns[f"{name}.nats"] = pa.array(one.nats)
-        columns[f"{name}.tokens"] = pa.array(one.tokens.astype(np.int32))
-    table = pa.table(columns).replace_schema_metadata({"data": data.name})
-    with disk_errors_explained(file.parent):
-        pq.write_table(table, file, compression="zstd")

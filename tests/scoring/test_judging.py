@@ -1,19 +1,13 @@
-"""Labelled rows are scored as a loop over single texts would score them, and refuse answers that
-mean nothing."""
+"""A judge scores as a loop over single texts would, and refuses answers that mean nothing."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
-import deployments
 import simulated
 from attar.data.config import FilesData
 from attar.data.load import load_data
@@ -22,32 +16,8 @@ from attar.errors import NonFiniteError
 from attar.models.load import load_model
 from attar.progress import Progress
 from attar.quantization.calibration.calibrate import to_tensors
-from attar.quantization.labelled_rows import LabelledRows
+from attar.scoring.judging import Judge
 from attar.step import StepContext
-
-
-class Answers(nn.Module):
-    """A model that answers what it is given."""
-
-    def forward(self, given: torch.Tensor) -> Any:
-        return SimpleNamespace(logits=given)
-
-
-@pytest.mark.parametrize(("kind", "metric"), [(np.int64, "accuracy"), (np.float32, "pearson")])
-def test_answers_that_are_not_finite_are_no_score(
-    tmp_path: Path, kind: type[np.generic], metric: str
-) -> None:
-    width = 2 if kind is np.int64 else 1
-    logits = torch.tensor([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.9, 0.1]])[:, -width:]
-    labels = logits.argmax(1).numpy() if width == 2 else logits[:, 0].numpy()
-    context = deployments.context_for(tmp_path, "int8", {})
-    batches: Any = [{"given": logits[:2]}, {"given": logits[2:]}]
-    rows = LabelledRows(batches, labels.astype(kind), metric, np.arange(width), context)
-    model: Any = Answers()
-    assert rows.score(model) == pytest.approx(1.0, abs=1e-6)
-    logits[3] = torch.nan
-    with pytest.raises(NonFiniteError, match=r"for 1 of 4 rows \(rows 3\)"):
-        rows.score(model)
 
 
 def test_answers_are_compared_by_the_names_of_classes_text_by_text(tmp_path: Path) -> None:
@@ -62,9 +32,7 @@ def test_answers_are_compared_by_the_names_of_classes_text_by_text(tmp_path: Pat
     assert list(data.label_names) != list(names)
     context = StepContext("s", tmp_path, tmp_path, {}, {}, tmp_path, Progress(quiet=True))
     split = data.split("train", labelled=True)
-    rows = LabelledRows.of(
-        split, data, loaded.task, loaded.folder, context, batch_size=5, asker="a test"
-    )
+    judge = Judge.of_head("float", loaded.folder, loaded.task, split, data, context, 5)
     encoder = TextEncoder.from_folder(loaded.folder, 32, loaded.task.input_names)
     alone = [to_tensors(encoder.encode([text]).batch([0])) for text in split.texts]
     with torch.no_grad():
@@ -75,5 +43,10 @@ def test_answers_are_compared_by_the_names_of_classes_text_by_text(tmp_path: Pat
     wanted = [json.loads(line)["label"] for line in lines]
     right = [answer == label for answer, label in zip(answers, wanted, strict=True)]
     assert len(set(answers)) == 3
-    assert [len(batch["input_ids"]) for batch in rows.batches] == [5] * 9 + [3]
-    assert rows.score(model) == pytest.approx(sum(right) / len(right))
+    found = judge.answers(model, "float")
+    assert [data.label_names[i] for i in found.tolist()] == answers
+    assert judge.value(model, "float") == pytest.approx(sum(right) / len(right))
+    with torch.no_grad():
+        model.classifier.bias[0] = torch.nan
+    with pytest.raises(NonFiniteError, match=r"model 'broken' gave NaN .* for 48 of 48 rows"):
+        judge.value(model, "broken")

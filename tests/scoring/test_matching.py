@@ -7,8 +7,7 @@ import pytest
 
 from attar.data.tables import SetAside, Split, TextData
 from attar.errors import DataError, ModelError
-from attar.evaluation.glue import (
-    bootstrapped_metrics,
+from attar.scoring.matching import (
     known_metrics,
     labelled_split,
     output_columns,
@@ -131,18 +130,3 @@ def test_negative_numbers_are_labels_in_a_regression() -> None:
 def test_metrics_nobody_can_compute_are_refused(metrics: tuple[str, ...]) -> None:
     with pytest.raises(DataError, match=r"known are \['accuracy', 'matthews'"):
         known_metrics(data_with([0], metrics=metrics))
-
-
-def test_every_metric_of_the_data_is_computed_for_every_model_on_shared_draws() -> None:
-    data = data_with([0, 1, 2, 1], metrics=("accuracy", "matthews"))
-    labels = data.splits["validation"].labels
-    found = bootstrapped_metrics(
-        {"a": labels, "b": np.zeros(4, np.int64)}, labels, data, resamples=100, seed=4
-    )
-    assert {metric: set(models) for metric, models in found.items()} == {
-        "accuracy": {"a", "b"},
-        "matthews": {"a", "b"},
-    }
-    assert found["accuracy"]["a"].value == 1.0
-    assert found["accuracy"]["b"].value == 0.25
-    assert found["accuracy"]["a"].draw == found["accuracy"]["b"].draw

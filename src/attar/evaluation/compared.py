@@ -1,0 +1,88 @@
+"""The models of an `evaluate` step and the rows they are compared on: what judging any shape of
+answer needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from attar.artifacts import disk_errors_explained
+from attar.data.tables import Split, TextData
+from attar.data.tokenize import Encoded
+from attar.evaluation.config import EvaluateStep
+from attar.numerics.statistics import Bootstrapped, bootstrap
+from attar.seeds import derive_seed
+from attar.step import StepContext
+
+if TYPE_CHECKING:
+    from attar.scoring.forms import Form
+
+Metrics = Mapping[str, Mapping[str, Bootstrapped]]
+"""Metric → model → value and resamples."""
+Judged = tuple[Metrics, Mapping[str, dict[str, Any]]]
+"""The metrics, and model → how fast it answered, where that is known."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Open models and the rows of one split."""
+
+    config: EvaluateStep
+    context: StepContext
+    forms: Mapping[str, Form]
+    columns: Mapping[str, np.ndarray]
+    """Model → column of its scores for each of the data's classes."""
+    data: TextData
+    split: Split
+
+    def encode(self, name: str) -> Encoded:
+        """The rows as a model reads them; warns of those it does not read to their end."""
+        form = self.forms[name]
+        encoded = form.encode(self.split.texts)
+        if count := int(encoded.is_cut.sum()):
+            self.context.progress.warn(
+                f"model {name!r} reads {form.task.max_length} tokens; {count} of {len(encoded)} "
+                "rows have more, and the rest of them was not read"
+            )
+        return encoded
+
+    @contextmanager
+    def progress(self, unit: str, total: int) -> Iterator[Callable[[int, str], None]]:
+        """A bar, and what to call after each batch: with the units just done and the model."""
+        with self.context.progress.task(f"{self.context.name}: {unit}", total) as bar:
+
+            def after_batch(units: int, name: str) -> None:
+                self.context.stop_if_asked("measuring models")
+                bar.advance(units, name)
+
+            yield after_batch
+
+    def bootstrap(
+        self, metric: str, answers: Mapping[str, ArrayLike], labels: ArrayLike
+    ) -> dict[str, Bootstrapped]:
+        """The metric of each model on the rows, and on resamples of them that all models share."""
+        seed = self.context.seed if self.config.seed is None else self.config.seed
+        return bootstrap(
+            metric,
+            answers,
+            labels,
+            resamples=self.config.bootstrap,
+            seed=derive_seed(seed, "bootstrap"),
+        )
+
+    def write(self, columns: Mapping[str, Any], **metadata: str) -> None:
+        """Columns by name → `predictions.parquet`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table(dict(columns))
+        table = table.replace_schema_metadata({"data": self.data.name, **metadata})
+        with disk_errors_explained(self.context.folder):
+            file = self.context.folder / "predictions.parquet"
+            pq.write_table(table, file, compression="zstd")

@@ -1,0 +1,92 @@
+"""A metric of models in memory that all read the same labelled rows as the same tokens.
+
+The rows are encoded once; then any variant of the model (quantized at some sites, with dimensions
+disabled) is scored on them. The studies and the choices of quantization judge this way, and give
+the metric that `evaluate` gives for the same model and rows.
+Shapes: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from attar.data.tables import Split, TextData
+from attar.data.tokenize import Encoded, TextEncoder
+from attar.numerics.metrics import METRICS, predicted_classes
+from attar.scoring.in_memory import head_logits
+from attar.scoring.matching import known_metrics, output_columns
+from attar.scoring.rows import Scorer, longest_first, score_rows
+from attar.step import StepContext
+from attar.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Labelled rows, and the metric of a model's answers to them."""
+
+    encoded: Encoded
+    labels: np.ndarray
+    """(N,)."""
+    columns: np.ndarray
+    """Column of the scores for each of the data's classes."""
+    metric: str
+    batch_size: int
+    context: StepContext
+    scorer_of: Callable[[PreTrainedModel], Scorer] = head_logits
+
+    @classmethod
+    def of_head(
+        cls,
+        name: str,
+        folder: Path,
+        task: Task,
+        split: Split,
+        data: TextData,
+        context: StepContext,
+        batch_size: int,
+    ) -> Judge:
+        """Of models with a head for classes or a number.
+
+        Args:
+            name: the model's, for messages.
+            folder: where its tokenizer is.
+            split: labelled rows of `data`.
+        Raises:
+            ModelError: the model is for another task or other classes than the data.
+            DataError: a metric of the data is not known.
+        """
+        columns = output_columns(name, task, data, context.progress.warn)
+        encoder = TextEncoder.from_folder(folder, task.max_length, task.input_names)
+        encoded = encoder.encode(split.texts)
+        return cls(encoded, split.labels, columns, known_metrics(data)[0], batch_size, context)
+
+    def answers(self, model: PreTrainedModel, name: str) -> np.ndarray:
+        """What the model answers to each row now: classes or numbers, (N,).
+
+        Args:
+            name: of this variant of the model, for progress and messages.
+        Raises:
+            NonFiniteError: a score is NaN or infinite.
+            StoppedError: the process was asked to stop.
+        """
+        batches = longest_first(self.encoded.lengths, self.batch_size)
+        with self.context.progress.task(f"{self.context.name}: {name}", len(self.labels)) as bar:
+
+            def after_batch(rows: int) -> None:
+                self.context.stop_if_asked("judging a model")
+                bar.advance(rows)
+
+            scorer = self.scorer_of(model)
+            scores = score_rows(scorer, self.encoded, batches, f"model {name!r}", after_batch)
+        if self.labels.dtype.kind == "f":
+            return scores[:, 0].astype(np.float64)
+        return predicted_classes(scores[:, self.columns], f"model {name!r}")
+
+    def value(self, model: PreTrainedModel, name: str) -> float:
+        """The metric of the model's answers. Raises: as `answers`."""
+        return METRICS[self.metric](self.answers(model, name), self.labels)
