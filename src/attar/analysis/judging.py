@@ -120,7 +120,7 @@ def _some_rows(subject: Subject, num_rows: int) -> Split:
     return split.rows(np.sort(drawn[:num_rows]))
 
 
-def _head_judge(config: JudgedStudy, subject: Subject, split: Split) -> Judge:
+def _head_judge(config: JudgedStudy | DisablingStep, subject: Subject, split: Split) -> Judge:
     loaded, data, context = subject.loaded, subject.data, subject.context
     assert loaded.task is not None
     return Judge.of_head(

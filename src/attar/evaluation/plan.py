@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from attar.artifacts import MIB
 from attar.evaluation.config import EvaluateStep
-from attar.scoring.matching import labelled_split
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
+from attar.scoring.matching import labelled_split
 from attar.step import StepPlan
 
 
