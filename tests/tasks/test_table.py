@@ -6,10 +6,13 @@ import ast
 from pathlib import Path
 
 import pytest
+import transformers
+from transformers import CONFIG_MAPPING
 
 from attar.data.files import GOLD
 from attar.export.deployed import ANSWERS
 from attar.models.foreign import TASK_OF
+from attar.models.structure.families import FAMILIES
 from attar.numerics.metric_names import METRIC_NAMES
 from attar.tasks.kind import Kind
 from attar.tasks.table import KINDS
@@ -50,3 +53,15 @@ def test_whatever_hangs_on_a_word_of_a_row_has_an_entry_for_it(kind: Kind) -> No
 @EVERY_KIND
 def test_a_row_measures_what_has_a_name(kind: Kind) -> None:
     assert set(kind.metrics) | {kind.selects or kind.metrics[0]} <= set(METRIC_NAMES)
+
+
+@EVERY_KIND
+def test_a_built_model_is_known_by_the_head_of_its_row(kind: Kind) -> None:
+    """Or a saved folder without a task.json would not say what it is for."""
+    built = [
+        getattr(transformers, kind.classes)[CONFIG_MAPPING[name]].__name__
+        for name in FAMILIES
+        if CONFIG_MAPPING[name] in getattr(transformers, kind.classes)
+    ]
+    assert built
+    assert all(name.endswith(kind.heads) for name in built)

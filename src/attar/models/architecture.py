@@ -19,8 +19,6 @@ from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
     PreTrainedModel,
 )
@@ -36,7 +34,9 @@ from attar.errors import AttarError, ModelError, ResourceError, ran_out_of_memor
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
 from attar.models.structure.families import FAMILIES, unsupported
 from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id, require_rows
+from attar.tasks.causal_lm import CAUSAL_LM
 from attar.tasks.task import Task
+from attar.tasks.text_to_text import TEXT_TO_TEXT
 from attar.untrusted import MIB, has_entry
 from attar.usable_memory import usable_memory_mib
 
@@ -202,11 +202,11 @@ def _reads_forwards(config: ModelConfig) -> bool:
     return is_causal and not config.is_encoder_decoder
 
 
-def _require_direction(config: ModelConfig, where: str, *, reads_first: bool) -> None:
+def _require_causal(config: ModelConfig, where: str) -> None:
     """A model that sees the next token cannot be asked for it."""
     family = FAMILIES.get(config.model_type)
     is_causal = _reads_forwards(config) if family is None else family.stacks[-1].is_causal
-    if not reads_first and not is_causal:
+    if not is_causal:
         causal = [name for name, row in FAMILIES.items() if len(row.stacks) == 1]
         causal = [name for name in causal if FAMILIES[name].stacks[0].is_causal]
         raise ModelError(
@@ -216,22 +216,20 @@ def _require_direction(config: ModelConfig, where: str, *, reads_first: bool) ->
 
 
 def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[PreTrainedModel]:
-    """The class to build: for a task a sequence classifier or a model with a language head;
-    without one what `architectures` names, or the bare model.
+    """The class to build: for a task the one with its head; without one what `architectures`
+    names, or the bare model.
 
     Raises:
         ModelError: transformers has no such class.
     """
-    if task is not None and task.has_language_head:
-        reads_first = task.kind.graph == "encoder_decoder" or config.is_encoder_decoder
-        seq2seq, causal = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
-        found = (seq2seq if reads_first else causal).get(type(config), None)
-        _require_direction(config, where, reads_first=reads_first)
-        kind = "encoder-decoder" if reads_first else "decoder"
-        what = f"{kind} with a language head for model_type {config.model_type!r}"
-    elif task is not None:
-        found = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
-        what = f"sequence classifier for model_type {config.model_type!r}"
+    if task is not None:
+        kind = task.kind
+        if task.label_words or kind.graph == "causal":
+            kind = TEXT_TO_TEXT if config.is_encoder_decoder else CAUSAL_LM
+        if kind.graph == "causal":
+            _require_causal(config, where)
+        found = getattr(transformers, kind.classes).get(type(config), None)
+        what = f"class with a head {kind.heads[0]} for model_type {config.model_type!r}"
     elif config.architectures:
         found = getattr(transformers, config.architectures[0], None)
         what = f"architecture {config.architectures[0]!r}"

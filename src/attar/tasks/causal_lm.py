@@ -12,6 +12,7 @@ CAUSAL_LM = Kind(
     answer="next",
     graph="causal",
     heads=("ForCausalLM", "LMHeadModel"),
+    classes="MODEL_FOR_CAUSAL_LM_MAPPING",
     metrics=LANGUAGE,
     problem_type=None,
     num_labels=(0, 0),

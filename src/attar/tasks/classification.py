@@ -12,6 +12,7 @@ CLASSIFICATION = Kind(
     answer="row",
     graph="one_pass",
     heads=("ForSequenceClassification",),
+    classes="MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
     metrics=CLASSES[:1],
     problem_type="single_label_classification",
     num_labels=(2, None),

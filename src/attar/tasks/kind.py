@@ -49,6 +49,8 @@ class Kind:
     graph: Graph
     heads: tuple[str, ...]
     """Ends of the names of transformers' classes with its head; the first is for new models."""
+    classes: str
+    """transformers' table from configs to these classes."""
     metrics: tuple[str, ...]
     """What is measured where the data does not say it; the first one is the default."""
     problem_type: str | None

@@ -12,6 +12,7 @@ REGRESSION = Kind(
     answer="row",
     graph="one_pass",
     heads=("ForSequenceClassification",),
+    classes="MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
     metrics=SCORES,
     problem_type="regression",
     num_labels=(0, 1),

@@ -13,6 +13,7 @@ TEXT_TO_TEXT = Kind(
     answer="text",
     graph="encoder_decoder",
     heads=("ForConditionalGeneration",),
+    classes="MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
     metrics=ROUGE,
     selects=LANGUAGE[0],
     problem_type=None,
