@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import T5ForConditionalGeneration
 
 import summaries
 import tiny
 from attar.errors import ModelError
 from attar.models.foreign import task_of
-from attar.models.generation import generate
+from attar.models.generation import generate, start_of
 from attar.models.load import load_model
 from attar.scoring.forms import open_form
 from attar.tasks.task import Generation, Task
@@ -45,6 +46,16 @@ def test_a_task_of_texts_survives_its_file(tmp_path: Path) -> None:
     task = summaries.generation_task()
     task.write(tmp_path)
     assert task_of(tmp_path) == task
+
+
+def test_a_decoder_needs_a_token_to_begin_with() -> None:
+    config = tiny.tiny_config("t5")
+    model = T5ForConditionalGeneration(config)
+    model.config.decoder_start_token_id, model.config.bos_token_id = None, 2
+    assert start_of(model) == 2
+    model.config.bos_token_id = None
+    with pytest.raises(ModelError, match=r"models/t5 names no decoder_start_token_id.*add it"):
+        start_of(model, "models/t5")
 
 
 def test_generation_belongs_to_texts_and_to_nothing_else() -> None:

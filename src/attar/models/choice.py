@@ -30,6 +30,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.models.generation import start_of
 
 
 @dataclass(frozen=True)
@@ -164,18 +165,6 @@ def _after_prompt(
     ).logits.float()
     at = (spread - first)[..., None].expand(-1, -1, logits.shape[-1])
     return logits.gather(1, at).log_softmax(dim=-1).unflatten(0, (texts, inputs))
-
-
-def start_of(model: PreTrainedModel) -> int:
-    config = model.config
-    start = getattr(config, "decoder_start_token_id", None)
-    start = config.bos_token_id if start is None else start
-    if not isinstance(start, int):
-        raise ModelError(
-            f"the config of {type(model).__name__} names no decoder_start_token_id, so its decoder "
-            "has nothing to begin with; add it"
-        )
-    return start
 
 
 def _ids(tokenizer: Tokenizer, text: str, *, special: bool) -> tuple[int, ...]:

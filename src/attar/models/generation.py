@@ -11,7 +11,6 @@ Shapes: B texts, T tokens read, S tokens written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +46,7 @@ def generate(
         pad_token_id=config.pad_token_id,
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
-        decoder_start_token_id=_start_of(config),
+        decoder_start_token_id=start_of(model),
     )
     with torch.inference_mode():
         return model.generate(  # pyright: ignore[reportCallIssue]
@@ -72,6 +71,20 @@ def tokens_read(written: Tensor, eos: int | Sequence[int]) -> Tensor:
     return (is_end.cumsum(dim=1) == 0).to(torch.int64)
 
 
-def _start_of(config: Any) -> int | None:
+def start_of(model: PreTrainedModel, where: str | None = None) -> int:
+    """The token that the decoder reads first.
+
+    Args:
+        where: the model, for the message.
+    Raises:
+        ModelError: the config names none.
+    """
+    config = model.config
     start = getattr(config, "decoder_start_token_id", None)
-    return config.bos_token_id if start is None else start
+    start = config.bos_token_id if start is None else start
+    if not isinstance(start, int):
+        raise ModelError(
+            f"the config of {where or type(model).__name__} names no decoder_start_token_id, with "
+            "which a decoder begins; add it (T5 uses its pad_token_id)"
+        )
+    return start

@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.errors import NonFiniteError
+from attar.models.generation import start_of
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.sites import Site, StackName, norm_sites_of
 from attar.models.structure.views import NormView
@@ -85,7 +86,7 @@ def decoder_ids(model: PreTrainedModel, batch: Batch) -> Tensor:
     if "decoder_input_ids" in batch:
         return batch["decoder_input_ids"]
     ids = batch["input_ids"]
-    start = torch.full_like(ids[:, :1], model.config.decoder_start_token_id)
+    start = torch.full_like(ids[:, :1], start_of(model))
     return torch.cat([start, ids[:, :-1]], dim=1)
 
 

@@ -32,6 +32,7 @@ from attar.analysis.subject import (
     reading,
 )
 from attar.errors import ModelError
+from attar.models.generation import start_of
 from attar.models.load import LoadedModel
 from attar.numerics.magnitudes import Magnitudes
 from attar.quantization.calibration.calibrate import right_padded, to_tensors
@@ -122,7 +123,7 @@ def _watched(config: HistogramsStep, loaded: LoadedModel, context: StepContext) 
     batch = to_tensors(encoder.encode([(QUESTION,)]).batch([0]))
     if loaded.model.config.is_encoder_decoder:
         answer = to_tensors(encoder.encode([(ANSWER,)]).batch([0]))["input_ids"]
-        start = torch.full_like(answer[:, :1], loaded.model.config.decoder_start_token_id)
+        start = torch.full_like(answer[:, :1], start_of(loaded.model))
         batch["decoder_input_ids"] = torch.cat([start, answer[:, :-1]], dim=1)
         batch[DECODER_MASK] = torch.ones_like(answer)
     return Given(loaded, context, [right_padded(batch)])

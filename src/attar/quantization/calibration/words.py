@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.models.choice import start_of
+from attar.models.generation import start_of
 from attar.quantization.calibration.real_tokens import DECODER_MASK
 from attar.scoring.label_words import LabelWords
 

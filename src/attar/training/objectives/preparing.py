@@ -19,6 +19,7 @@ from attar.data.tokenize import TextEncoder
 from attar.errors import DataError, ModelError, UsageError
 from attar.models.architecture import input_names_of
 from attar.models.foreign import says_its_task, task_of
+from attar.models.generation import start_of
 from attar.models.load import LoadedModel
 from attar.step import StepContext
 from attar.tasks.kind import Answer, Gold
@@ -170,17 +171,12 @@ def _documents(
 def _text_pairs(
     task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
 ) -> Examples:
-    model: Any = student.model.config
-    start = model.decoder_start_token_id
-    if start is None:
-        raise ModelError(
-            f"the config of {student.folder} names no decoder_start_token_id, with which a decoder "
-            "begins; add it (T5 uses its pad_token_id)"
-        )
     encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
     longest = task.max_target_length or task.max_length
     target_encoder = TextEncoder.from_folder(student.folder, longest, input_names[:2])
-    return TextPairs.of(split, task, encoder, target_encoder, int(start))
+    return TextPairs.of(
+        split, task, encoder, target_encoder, start_of(student.model, str(student.folder))
+    )
 
 
 Maker = Callable[[Task, Split, str, LoadedModel, tuple[str, ...]], Examples]
