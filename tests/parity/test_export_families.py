@@ -1,0 +1,100 @@
+"""Every encoder of the table of families, in eight bits and in float, runs in both runtimes and
+answers as torch does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import deployments
+import simulated
+import tiny
+import training_runs
+from attar.artifacts import read_result
+from attar.export.config import Parity
+from attar.models.structure.families import FAMILIES
+from attar.recipe.run import run_recipe
+
+RUN_ELSEWHERE = ("bert", "roberta")
+LIKE_ANOTHER = ("xlm-roberta", "electra")
+"""Their graphs are those of RoBERTa and of BERT."""
+ENCODERS = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_ANOTHER else [])
+    for name in tiny.FAMILIES
+    if [stack.is_causal for stack in FAMILIES[tiny.tiny_config(name).model_type].stacks] == [False]
+    and name not in RUN_ELSEWHERE
+]
+FLOAT = Parity(examples=24)
+"""As a user's export is judged."""
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def quantized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    return simulated.run_quantize(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.mark.parametrize("form", ["openvino", "onnxruntime"])
+def test_an_encoder_in_eight_bits_answers_as_its_simulation(
+    form: str, quantized: simulated.QuantizedRun, tmp_path: Path
+) -> None:
+    _, metrics = deployments.exported(tmp_path, form, quantized.artifact, form)
+    assert metrics["parity"]["error_ratio"] == pytest.approx(1, abs=0.5)
+    assert metrics["fusion"]["num_matmuls"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["openvino", "onnxruntime"])
+def test_an_encoder_in_float_answers_as_torch(
+    form: str, quantized: simulated.QuantizedRun, tmp_path: Path
+) -> None:
+    _, metrics = deployments.exported(tmp_path, form, quantized.float_folder, form, FLOAT)
+    assert metrics["parity"]["max_difference"] < 1e-4
+
+
+RECIPE = """
+name = "r"
+[data.films]
+source = "files"
+path = "films"
+text = "text"
+[steps.teacher]
+run = "train"
+model = { from = "distilbert", new_head = true }
+data = "films"
+SETTINGS
+[steps.student]
+run = "train"
+model = { from = "teacher", keep_blocks = [1], intermediate_size = 32 }
+teacher = "teacher"
+data = "films"
+SETTINGS
+losses = [{ kind = "forward_kl" }, { kind = "attention_mse" }, { kind = "relation_kl" }]
+[steps.int8]
+run = "quantize"
+method = "minmax"
+model = "student"
+calibration = { data = "films", examples = 16 }
+[steps.deploy]
+run = "export"
+model = "int8"
+format = "openvino"
+parity = { examples = 16, max_relative_error = 100.0, max_label_flips = 1.0 }
+[steps.scores]
+run = "evaluate"
+models = ["teacher", "student", "int8", "deploy"]
+data = "films"
+bootstrap = 100
+memory = false
+speed = { batch_sizes = [1], tokens = 16, threads = 1, rounds = 3, calls = 1 }
+"""
+
+
+def test_a_distilbert_goes_the_whole_way(tmp_path: Path) -> None:
+    settings = "max_steps = 2\nbatch_size = 8\nmax_length = 24\nevaluations = 1"
+    training_runs.write_films(tmp_path / "films")
+    simulated.write_float_model(tmp_path / "distilbert", "distilbert")
+    (tmp_path / "r.toml").write_text(RECIPE.replace("SETTINGS", settings))
+    run_recipe(tmp_path / "r.toml", out=tmp_path / "runs", quiet=True)
+    scores = read_result(tmp_path / "runs" / "r" / "scores").metrics
+    assert set(scores["models"]) == {"teacher", "student", "int8", "deploy"}
