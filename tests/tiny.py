@@ -91,14 +91,15 @@ def write_tiny_masked_lm(folder: Path, *, seed: int = 0) -> Path:
 
 FAMILIES = (
     *("bert", "roberta", "xlm-roberta", "distilbert", "electra", "electra_narrow", "mpnet"),
+    "modernbert",
     *("bart", "t5", "t5_gated", "gpt2", "llama", "qwen2", "qwen3", "gemma"),
 )
 """Every kind of architecture the anatomy knows; T5 comes with two kinds of feed-forward, ELECTRA
 also with embeddings narrower than its hidden states."""
 LLAMA_LIKE = ("llama", "qwen2", "qwen3", "gemma")
 """Decoders with gated feed-forwards and RMS norms, whose config says the size of a head."""
-GATED = ("t5_gated", *LLAMA_LIKE)
-WITHOUT_SHIFT = ("t5", "t5_gated", *LLAMA_LIKE)
+GATED = ("t5_gated", "modernbert", *LLAMA_LIKE)
+WITHOUT_SHIFT = ("t5", "t5_gated", "modernbert", *LLAMA_LIKE)
 """No bias in norms: nothing there can take a shift."""
 VOCABULARY = 60
 EOS = 2
@@ -134,6 +135,10 @@ def tiny_config(family: str, *, blocks: int = 2, **changes: Any) -> PretrainedCo
         "electra": (hf.ElectraConfig, {**encoder, "embedding_size": 32}),
         "electra_narrow": (hf.ElectraConfig, {**encoder, "embedding_size": 24}),
         "mpnet": (hf.MPNetConfig, encoder),
+        "modernbert": (
+            hf.ModernBertConfig,
+            {**encoder, "local_attention": 4, "cls_token_id": 0, "sep_token_id": 2},
+        ),
         "bart": (hf.BartConfig, {**bart, **shift}),
         "t5": (hf.T5Config, {**t5, **shift, "feed_forward_proj": "relu"}),
         "t5_gated": (hf.T5Config, {**t5, **shift, "feed_forward_proj": "gated-gelu"}),

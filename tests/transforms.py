@@ -41,13 +41,14 @@ def settings(**changes: Any) -> Any:
 
 
 def random_transforms(model: PreTrainedModel, seed: int = 0) -> dict[str, Any]:
-    """Scales from e⁻² to e², some negative, and shifts where there is somewhere for them to go."""
+    """Scales from e⁻² to e², some negative, and shifts where there is somewhere for them to go; at
+    every norm whose readers are all known."""
     from attar.models.structure.anatomy import anatomy_of
     from attar.quantization.transforms.equivalent import EquivalentTransform
 
     generator = torch.Generator().manual_seed(seed)
     made = {}
-    for site in anatomy_of(model).norm_sites:
+    for site in (site for site in anatomy_of(model).norm_sites if site.is_closed):
         draws = torch.randn(3, site.norm.weight.numel(), generator=generator, dtype=torch.float64)
         scale = draws[0].clamp(-2, 2).exp() * draws[1].sign()
         made[site.norm.fqn] = EquivalentTransform(scale, draws[2] * site.can_shift)
@@ -60,9 +61,10 @@ def with_odd_gammas(model: PreTrainedModel) -> PreTrainedModel:
 
     with torch.no_grad():
         for site in anatomy_of(model).norm_sites:
-            gamma = site.norm.weight
+            gamma = site.norm.weight.clone()
             gamma[SILENT[0]], gamma[SILENT[1]] = 0.0, 1e-9
             gamma[list(FLIPPED)] = -gamma[list(FLIPPED)].abs()
+            site.norm.set_weight_(gamma)
     return model
 
 

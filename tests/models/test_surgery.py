@@ -47,12 +47,24 @@ def _make_identity_(block: torch.nn.Module) -> None:
     block.forward = forward  # type: ignore[method-assign]
 
 
+def with_first(model: Any, kept: list[int]) -> list[int]:
+    """ModernBERT needs its first block, whose attention reads the embeddings' norm."""
+    has_own = anatomy_of(model).stacks[0].row.first_norm is None
+    return kept if has_own else sorted({0, *kept})
+
+
+def test_a_first_block_that_is_unlike_the_others_has_to_stay() -> None:
+    with pytest.raises(ModelError, match=r"\[1\] leaves block 0 out.*keep it: \[0, 1\]"):
+        keep_blocks(tiny.tiny_model("modernbert"), [1])
+
+
 def test_keeping_all_blocks_changes_nothing(model: Any) -> None:
     assert torch.equal(logits(keep_blocks(model, range(BLOCKS))), logits(model))
 
 
 @pytest.mark.parametrize("kept", [[0, 2], [1, 3], [3]])
 def test_kept_blocks_compute_what_they_did(model: Any, kept: list[int]) -> None:
+    kept = with_first(model, kept)
     smaller = keep_blocks(model, kept)
     assert len(anatomy_of(smaller).stacks[0].blocks) == len(kept)
     torch.testing.assert_close(logits(smaller), skipping(model, kept), rtol=1e-6, atol=1e-6)
@@ -61,7 +73,7 @@ def test_kept_blocks_compute_what_they_did(model: Any, kept: list[int]) -> None:
 def test_the_bigger_model_stays_as_it_is(model: Any) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     config = model.config.to_dict()
-    smaller = keep_blocks(model, [1, 3])
+    smaller = keep_blocks(model, with_first(model, [1, 3]))
     with torch.no_grad():
         for parameter in smaller.parameters():
             parameter.add_(1)
@@ -72,7 +84,7 @@ def test_the_bigger_model_stays_as_it_is(model: Any) -> None:
 
 
 def test_a_smaller_model_survives_saving_and_loading(model: Any, tmp_path: Path) -> None:
-    smaller = keep_blocks(model, [1, 3])
+    smaller = keep_blocks(model, with_first(model, [1, 3]))
     smaller.save_pretrained(tmp_path)
     loaded, info = AutoModelForSequenceClassification.from_pretrained(
         tmp_path, output_loading_info=True, attn_implementation="eager"

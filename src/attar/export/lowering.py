@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,13 +62,21 @@ class SequenceClassifier(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        has_windows = "sliding_attention" in (getattr(model.config, "layer_types", None) or ())
+        self.window = model.config.sliding_window if has_windows else None
+        """Tokens on each side that a block with local attention sees."""
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        hidden = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * LARGEST
+        mask: Any = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * LARGEST
+        if self.window is not None:
+            places = torch.arange(input_ids.shape[1], device=input_ids.device)
+            is_far = (places[:, None] - places).abs() > self.window
+            near = torch.where(is_far, torch.full_like(mask, LARGEST), mask)
+            mask = {"full_attention": mask, "sliding_attention": near}
         rest = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        return self.model(input_ids=input_ids, attention_mask=hidden, **rest).logits
+        return self.model(input_ids=input_ids, attention_mask=mask, **rest).logits
 
 
 LARGEST = torch.finfo(torch.float32).min

@@ -24,6 +24,8 @@ from attar.tasks.task import Task
 HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(weight|bias)")
 """Names of a sequence classifier's last Linear, in all families that the anatomy knows."""
 HEAD = re.compile(r"(pre_classifier|classifier|score|classification_head)\.")
+SHARED_HEAD = re.compile(r"head\.")
+"""Maps before a classifier that a masked language model has too, and so may have trained."""
 
 
 class OtherClassesError(ModelError):

@@ -38,7 +38,7 @@ from attar.models.architecture import (
 )
 from attar.models.config import FromConfig, ModelReference
 from attar.models.foreign import says_its_task, task_of
-from attar.models.heads import HEAD, OtherClassesError, reconciled_head, without_head
+from attar.models.heads import HEAD, SHARED_HEAD, OtherClassesError, reconciled_head, without_head
 from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import VOCABULARY_FILES, ModelFiles, read_model_files
 from attar.models.structure.families import FAMILIES, max_tokens_of
@@ -269,7 +269,7 @@ def _check_fit(
     known = {_pattern(name, prefix) for name in model.state_dict()}
 
     def may_be_new(name: str) -> bool:
-        is_head = HEAD.match(name) is not None
+        is_head = bool(HEAD.match(name) or SHARED_HEAD.match(name))
         return (is_head and not head_is_due) or re.search(r"(^|\.)pooler\.", name) is not None
 
     wrong = [

@@ -53,6 +53,7 @@ def keep_blocks(model: PreTrainedModel, blocks: Sequence[int]) -> PreTrainedMode
     anatomy = anatomy_of(model)
     for stack in anatomy.stacks:
         _check_blocks(stack, blocks)
+        _check_first(stack, blocks)
     _check_scaling(model, blocks)
     dropped = [block for block in anatomy.blocks if block.index not in blocks]
     # deepcopy takes what the memo holds for a copy already made: dropped blocks are never copied
@@ -73,6 +74,15 @@ def _check_blocks(stack: Stack, blocks: Sequence[int]) -> None:
         raise ModelError(
             f"keep_blocks {list(blocks)} names {strangers}, but the model's {stack.name} has "
             f"{count} blocks, 0 to {count - 1}; choose among those"
+        )
+
+
+def _check_first(stack: Stack, blocks: Sequence[int]) -> None:
+    """ModernBERT's first block has no norm before its attention, and only the first."""
+    if stack.row.first_norm is not None and blocks[0] != 0:
+        raise ModelError(
+            f"keep_blocks {list(blocks)} leaves block 0 out, the only one of this family that "
+            f"reads the embeddings' norm; keep it: {[0, *blocks]}"
         )
 
 

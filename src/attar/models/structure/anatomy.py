@@ -213,6 +213,12 @@ class _Finder:
             shared_bias=self.table(self.fqn(row.shared_bias)) if row.shared_bias else None,
         )
 
+    def norm_of_sublayer(self, row: StackRow, block: str, name: str) -> NormView:
+        fqn = f"{block}.{name}"
+        if row.first_norm is not None and isinstance(self.module(fqn), nn.Identity):
+            fqn = self.fqn(row.first_norm)
+        return self.norm(row, fqn)
+
     def norm_of_stack(self, row: StackRow, name: str | None) -> NormView | None:
         return None if name is None else self.norm(row, self.fqn(name))
 
@@ -220,10 +226,10 @@ class _Finder:
         heads = getattr(self.model.config, row.heads)
         attention = self.attention(fqn, row, row.attention, heads)
         cross = self.attention(fqn, row, row.cross, heads) if row.cross else None
-        kinds = [ffn for ffn in row.ffns if self.has(f"{fqn}.{ffn.up}")]
+        kinds = [ffn for ffn in row.ffns if self.has(f"{fqn}.{ffn.up.partition('[')[0]}")]
         ffn_row = kinds[0] if kinds else row.ffns[0]
         rows = (row.attention, *((row.cross,) if row.cross else ()), ffn_row)
-        norms = tuple(self.norm(row, f"{fqn}.{sublayer.norm}") for sublayer in rows)
+        norms = tuple(self.norm_of_sublayer(row, fqn, sublayer.norm) for sublayer in rows)
         adders = tuple(self.adder(fqn, sublayer) for sublayer in rows)
         module = self.module(fqn)
         ffn = self.ffn(fqn, ffn_row)
@@ -331,7 +337,10 @@ def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[Nor
 
     if stack.row.is_pre_norm:
         for index, inputs, shortcut in sublayers:
-            yield site(shortcut.norm, index, inputs, None)
+            found = site(shortcut.norm, index, inputs, None)
+            # a norm outside the blocks starts the stream, which therefore reads it too
+            is_inside = found.name.startswith(stack.blocks_fqn)
+            yield found if is_inside else replace(found, is_closed=False)
         if stack.final_norm is not None:
             yield site(stack.final_norm, None, after, None)
         return

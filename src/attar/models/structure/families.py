@@ -162,6 +162,25 @@ _QWEN3_STACK = replace(
     attention=replace(_LLAMA_STACK.attention, q_norm="self_attn.q_norm", k_norm="self_attn.k_norm"),
 )
 
+_MODERNBERT_STACK = StackRow(
+    name="encoder",
+    blocks="layers",
+    attention=AttentionRow(
+        core="attn",
+        q="attn.Wqkv[0/3]",
+        k="attn.Wqkv[1/3]",
+        v="attn.Wqkv[2/3]",
+        out="attn.Wo",
+        norm="attn_norm",
+    ),
+    ffns=(
+        FfnRow(gate="mlp.Wi[0/2]", up="mlp.Wi[1/2]", down="mlp.Wo", act="mlp.act", norm="mlp_norm"),
+    ),
+    first_norm="embeddings.norm",
+    final_norm="final_norm",
+    is_pre_norm=True,
+)
+
 _CLASSIFICATION_HEAD = HeadSpace("classification_head.dense", ("classification_head.out_proj",))
 
 _BART_CROSS = _qkv(
@@ -247,6 +266,11 @@ FAMILIES = {
         # positions are counted from 2, whatever the padding token is
         max_tokens=lambda config: config.max_position_embeddings - 2,
         prepare_=_with_attention_function_,
+    ),
+    "modernbert": Family(
+        stacks=(_MODERNBERT_STACK,),
+        heads=("head.dense",),
+        head_spaces=(HeadSpace("head.dense", ("classifier", "decoder"), norm="head.norm"),),
     ),
     "bart": Family(
         stacks=(_bart_stack("encoder", None), _bart_stack("decoder", _BART_CROSS)),

@@ -58,6 +58,8 @@ class StackRow:
     """Map behind `embedding_norm` to the hidden size, in models whose embeddings are narrower."""
     embedding_size: str | None = None
     """Field of the config, where embeddings can be narrower than hidden states."""
+    first_norm: str | None = None
+    """Norm that block 0 reads, where its attention's own is an Identity."""
     final_norm: str | None = None
     is_pre_norm: bool = False
     is_causal: bool = False

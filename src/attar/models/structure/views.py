@@ -158,7 +158,7 @@ class NormView:
 
     @property
     def bias(self) -> Tensor | None:
-        """β, (D,); None in an RMSNorm."""
+        """β, (D,); None in an RMSNorm, and in a LayerNorm built without one."""
         stored: Any = getattr(self.module, "bias", None)
         return stored
 
