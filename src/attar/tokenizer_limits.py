@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from attar.errors import AttarError, ModelError
+from attar.untrusted import named_values
 
 MAX_TOKENIZER_BYTES = 64 * 2**20
 """The largest tokenizer.json that we know of, with 262,144 entries, has 33 MB."""
@@ -88,7 +89,9 @@ def tokenizer_faults(content: Any) -> Iterator[str]:
             f"its normalizer can make a text {expansion:.3g} times longer, at most "
             f"{MAX_EXPANSION} times is allowed"
         )
-    for pattern in _patterns(plain):
+    for name, pattern in named_values(plain, apart_from=("vocab", "merges", "added_tokens")):
+        if name != "Regex" or not isinstance(pattern, str):
+            continue
         if len(pattern) > MAX_PATTERN or _can_explode(pattern):
             yield f"the regular expression {pattern[:80]!r} can take exponential time"
     yield from _template_faults(plain.get("post_processor"))
@@ -137,19 +140,6 @@ def _longest_replacement(charsmap: Any) -> int:
         return 1  # not a table; the library says so
     texts = raw[4 + int.from_bytes(raw[:4], "little") :].split(b"\0")
     return max(1, *(len(text.decode("utf-8", "replace")) for text in texts))
-
-
-def _patterns(part: Any) -> Iterator[str]:
-    if isinstance(part, dict):
-        for name, value in cast("dict[str, Any]", part).items():
-            if name in ("vocab", "merges", "added_tokens"):
-                continue
-            if name == "Regex" and isinstance(value, str):
-                yield value
-            yield from _patterns(value)
-    elif isinstance(part, list):
-        for value in cast("list[Any]", part):
-            yield from _patterns(value)
 
 
 _TOKEN = re.compile(

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -121,6 +122,22 @@ def parse_json(raw: bytes, file: Path) -> Any:
             "that made it again"
         ) from error
     return content
+
+
+def named_values(content: Any, *, apart_from: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
+    """Every (name, value) of the JSON objects in `content`, at any depth.
+
+    Args:
+        apart_from: names that are left out, and what is below them.
+    """
+    if isinstance(content, Mapping):
+        for name, value in cast("Mapping[str, Any]", content).items():
+            if name not in apart_from:
+                yield str(name), value
+                yield from named_values(value, apart_from=apart_from)
+    elif isinstance(content, list):
+        for value in cast("list[Any]", content):
+            yield from named_values(value, apart_from=apart_from)
 
 
 def _target(file: Path) -> Path:

@@ -12,8 +12,7 @@ import tiny
 from attar.artifacts import read_json
 from attar.errors import ArtifactError, GateMissedError, UsageError
 from attar.export.config import ExportStep, Parity
-from attar.export.lineage import lineage_of
-from attar.export.model_card import _cpu_limit
+from attar.export.model_card import _cpu_limit, lineage_of
 from attar.export.packed import storage_notes
 from attar.export.run import data_of_model, export
 from attar.models.deployed.runtimes import Deployment, Flops

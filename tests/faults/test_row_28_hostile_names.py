@@ -23,7 +23,7 @@ from attar.escaping import for_yaml
 from attar.export.bundle import write_snippet
 from attar.export.config import Parity
 from attar.export.deployed import Deployed, Prediction
-from attar.export.lineage import base_model_of, lineage_of
+from attar.export.model_card import base_model_of, lineage_of
 from attar.export.run import export
 from attar.models.foreign import task_of
 from attar.progress import Progress

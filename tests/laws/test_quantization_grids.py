@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attar.numerics.affine import QParams, choose_qparams, fake_quantize
+from attar.numerics.affine import QParams, choose_qparams, fake_quantize, per_channel_range
 from attar.numerics.agreement import sqnr_db
-from attar.numerics.granularity import per_channel_range, per_tensor_range
 
 ROUNDING = 1e-5
 """Relative slack for float32 arithmetic of the grid itself."""
@@ -22,7 +21,7 @@ def some_values(seed: int, outlier: float) -> torch.Tensor:
 
 
 def grid_of(x: torch.Tensor, bits: int, symmetric: bool) -> QParams:
-    return choose_qparams(*per_tensor_range(x), bits, symmetric)
+    return choose_qparams(*x.aminmax(), bits, symmetric)
 
 
 @settings(max_examples=80, deadline=None)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attar.numerics.metric_names import LANGUAGE
-from attar.numerics.statistics import Bootstrapped, Difference, most_unseen, paired_bootstrap
+from attar.numerics.statistics import Bootstrapped, Difference, none_seen, paired_bootstrap
 
 LANGUAGE_UNITS = {
     "nll": "nats a token",
@@ -73,19 +73,11 @@ def sentence(model: str, against: str, metric: str, difference: Difference) -> s
         side = "above" if value > 0 else "below"
         claim = f"{model} is {size} {unit}{of_metric} {side} {against}"
     if low == value == high == 0:
-        return f"{claim} ({_no_row_differs(difference.n)}): inside the noise."
+        unseen = f"no difference on n = {difference.n:,} rows; {none_seen(difference.n)}"
+        return f"{claim} ({unseen}): inside the noise."
     interval = f"{_signed(low, decimals)} … {_signed(high, decimals)}"
     verdict = "inside the noise" if difference.within_noise else "outside the noise"
     return f"{claim} (95 % interval {interval}, n = {difference.n:,}): {verdict}."
-
-
-def _no_row_differs(rows: int) -> str:
-    """What was not seen in n rows may still happen: the bootstrap's [0, 0] would hide that."""
-    most = 100 * most_unseen(rows)
-    return (
-        f"no difference on n = {rows:,} rows; with 95 % confidence, fewer than {most:.2g} % of all "
-        "rows differ"
-    )
 
 
 def _language_sentence(model: str, against: str, metric: str, difference: Difference) -> str:

@@ -18,9 +18,8 @@ from attar.errors import ModelError, UsageError, did_you_mean
 from attar.export.bundle import seal, write_bundle, write_snippet
 from attar.export.config import ExportStep
 from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino, audit_simulated
-from attar.export.lineage import base_model_of, datasets_of, lineage_of
 from attar.export.lowering import FLOAT_SITES, is_quantized
-from attar.export.model_card import write_model_card
+from attar.export.model_card import base_model_of, datasets_of, lineage_of, write_model_card
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.export.packed import storage_notes, write_packed

@@ -145,3 +145,19 @@ def fake_quantize(x: Tensor, qparams: QParams, axis: int | None = None) -> Tenso
     """
     on_grid = _on_grid(x, qparams, axis) - _along(qparams.zero_point, x, axis)
     return on_grid * _along(qparams.scale, x, axis)
+
+
+def per_channel_range(x: Tensor, axis: int = 0) -> tuple[Tensor, Tensor]:
+    """(minimum, maximum) for each index along `axis`, each of shape (C,).
+
+    For a Linear weight (O, I) and an embedding table (V, D) that axis is 0: an output channel, or a
+    row. A product with per-channel weights needs one multiplication per output, so finer weights
+    are free; finer activations are not, since their scale would vary along the summed axis.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if x.numel() == 0:
+        raise ValueError(f"a range needs at least one value, got shape {tuple(x.shape)}")
+    low, high = x.movedim(axis, 0).flatten(1).aminmax(dim=1)
+    return low, high

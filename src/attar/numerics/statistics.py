@@ -169,6 +169,17 @@ def most_unseen(rows: int, level: float = LEVEL) -> float:
     return float(1.0 - (1.0 - level) ** (1.0 / rows))
 
 
+def none_seen(rows: int, what: str = "rows") -> str:
+    """What was not seen in n rows may still happen: the bootstrap's [0, 0] would hide that.
+
+    Example:
+        >>> none_seen(120)
+        'with 95 % confidence, fewer than 2.5 % of all rows differ'
+    """
+    most = 100 * most_unseen(rows)
+    return f"with {100 * LEVEL:.0f} % confidence, fewer than {most:.2g} % of all {what} differ"
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Mean, sample standard deviation, maximum and number of runs that differ in their seed alone.
 

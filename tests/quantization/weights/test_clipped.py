@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attar.numerics.affine import QParams, choose_qparams, dequantize
-from attar.numerics.granularity import per_channel_range
+from attar.numerics.affine import QParams, choose_qparams, dequantize, per_channel_range
 from attar.quantization.weights.clipped import clipped, clipped_scale
 from attar.quantization.weights.nearest import nearest
 

@@ -10,8 +10,7 @@ import torch
 
 import tiny
 from attar.models.simulated.qparams import Bits
-from attar.numerics.affine import QParams, choose_qparams, dequantize, quantize
-from attar.numerics.granularity import per_channel_range
+from attar.numerics.affine import QParams, choose_qparams, dequantize, per_channel_range, quantize
 from attar.progress import Progress
 from attar.quantization.weights.gptq import gptq, gptq_rule, seen_inputs
 from attar.quantization.weights.nearest import quantize_weights

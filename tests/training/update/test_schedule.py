@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from attar.training.update.schedule import Schedule, ScheduleKind
+from attar.training.update.optimizer import Schedule, ScheduleKind
 
 THEIRS = {"constant": "constant_with_warmup"}
 

@@ -75,10 +75,7 @@ def check_onnx(file: Path, named: Collection[str]) -> None:
                 f"cannot open {file}: it is not an ONNX file ({error}); export the model again"
             ) from error
     if fault:
-        raise ArtifactError(
-            f"{file} {fault}, which no export of attar writes, so it is refused; export the "
-            "model again"
-        )
+        raise _refused(file, fault)
 
 
 def check_openvino(file: Path) -> None:
@@ -91,10 +88,7 @@ def check_openvino(file: Path) -> None:
     depth = 0
 
     def refuse(what: str) -> None:
-        raise ArtifactError(
-            f"{file} {what}, which no export of attar writes, so it is refused; export the model "
-            "again"
-        )
+        raise _refused(file, what)
 
     def begin(name: str, _: object) -> None:
         nonlocal depth
@@ -120,6 +114,12 @@ def check_openvino(file: Path) -> None:
             f"cannot open {file}: it is not the XML of an OpenVINO model ({error}); export the "
             "model again"
         ) from error
+
+
+def _refused(file: Path, what: str) -> ArtifactError:
+    return ArtifactError(
+        f"{file} {what}, which no export of attar writes, so it is refused; export the model again"
+    )
 
 
 def require_one_output(count: int, file: Path) -> None:

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from attar.errors import ModelError
 from attar.escaping import shortened
+from attar.untrusted import named_values
 
 OWN_CODE = (
     "the model brings its own Python code, and attar runs no code of a model folder; such models "
@@ -74,7 +75,7 @@ def refuse_code_fields(settings: Mapping[str, Any], where: str | Path) -> None:
     Raises:
         ModelError: naming the field and what it says.
     """
-    for name, value in _fields(settings):
+    for name, value in named_values(settings):
         reason = CODE_FIELDS.get(name)
         harmless = reason is KERNEL and value in BUILT_IN
         if reason and value and not harmless:
@@ -119,14 +120,3 @@ def check_sizes(config: Mapping[str, Any], where: str | Path, *, is_known: bool 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _fields(settings: Any) -> Iterator[tuple[str, Any]]:
-    """Every named value at any depth; JSON's own depth is bounded when it is read."""
-    if isinstance(settings, Mapping):
-        for name, value in settings.items():
-            yield str(name), value
-            yield from _fields(value)
-    elif isinstance(settings, list):
-        for value in settings:
-            yield from _fields(value)

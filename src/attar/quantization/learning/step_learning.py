@@ -44,7 +44,7 @@ from attar.quantization.learning.quantizers import (
 )
 from attar.quantization.method import Passes, Problem, Refinement, Solution
 from attar.seeds import generator
-from attar.training.update.schedule import Schedule
+from attar.training.update.optimizer import Schedule
 
 HELD_OUT = 1 / 4
 """Share of the calibration batches that judges what the others taught."""

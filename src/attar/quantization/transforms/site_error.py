@@ -23,8 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attar.numerics.affine import choose_qparams, fake_quantize
-from attar.numerics.granularity import per_channel_range
+from attar.numerics.affine import choose_qparams, fake_quantize, per_channel_range
 from attar.quantization.transforms.equivalent import EquivalentTransform, TransformSite
 
 CLIPPED_TOKENS = 0.01

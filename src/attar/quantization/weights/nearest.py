@@ -19,8 +19,7 @@ from transformers import PreTrainedModel
 from attar.errors import ModelError
 from attar.models.simulated.qparams import Bits, WeightQParams
 from attar.models.structure.sites import quantized_weights
-from attar.numerics.affine import QParams, choose_qparams, dequantize, quantize
-from attar.numerics.granularity import per_channel_range
+from attar.numerics.affine import QParams, choose_qparams, dequantize, per_channel_range, quantize
 
 
 @dataclass(frozen=True)

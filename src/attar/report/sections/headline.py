@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attar.numerics.statistics import most_unseen
+from attar.numerics.statistics import none_seen
 from attar.report.quantities import (
     NBSP,
     change_text,
@@ -127,11 +127,7 @@ def _verdict(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> s
     ]
     alike = [difference.no_difference_on for difference in differences]
     if rows := min(filter(None, alike), default=0) if all(alike) else 0:
-        most = 100 * most_unseen(rows)
-        return (
-            f" (no difference on {rows:,} texts; with 95 % confidence, fewer than {most:.2g} % of "
-            "all texts differ)"
-        )
+        return f" (no difference on {rows:,} texts; {none_seen(rows, 'texts')})"
     verdicts = [bool(difference.within_noise) for difference in differences]
     inside = sum(verdicts)
     if not verdicts:

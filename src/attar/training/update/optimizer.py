@@ -1,17 +1,29 @@
-"""AdamW with weight decay on matrices only.
+"""AdamW with weight decay on matrices only, and its learning rate as a pure function of the step.
 
 Decay pulls weights towards 0, which is a prior for matrices; a bias is an offset and a norm's scale
 has its neutral place at 1, so neither is decayed. Both are vectors, matrices and embeddings are
-not: the number of dimensions tells them apart in every family, without a list of names.
+not: the number of dimensions tells them apart in every family, without a list of names. The fused
+kernel reads each weight, gradient and moment once; it is as exact as the others from run to run.
 
-The fused kernel reads each weight, gradient and moment once; it is as exact as the others from run
-to run.
+A resumed run has no schedule to restore:
+
+    warm-up      peak · s / W                          s < W
+    linear       peak · (S − s) / (S − W)
+    cosine       peak · ½(1 + cos(π (s − W)/(S − W)))
+    inverse_sqrt peak / √((s − W + τ)/τ)               τ = W, or 10,000 without warm-up
+    constant     peak
+
+s counts optimizer steps from 0, S is their number, W the warm-up's. The same values as
+transformers' schedulers, whose first step therefore has a learning rate of 0 when there is a
+warm-up.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -52,3 +64,46 @@ def set_learning_rate_(optimizer: torch.optim.Optimizer, learning_rate: float) -
     """Give every group the learning rate, times its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["rate"]
+
+
+ScheduleKind = Literal["linear", "cosine", "inverse_sqrt", "constant"]
+
+TIMESCALE_WITHOUT_WARMUP = 10_000
+"""transformers' default for the inverse square root when there is no warm-up to take it from."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning rate for every optimizer step of a run."""
+
+    kind: ScheduleKind
+    peak: float
+    total_steps: int
+    warmup_steps: int
+
+    @classmethod
+    def of(cls, kind: ScheduleKind, peak: float, total_steps: int, warmup_ratio: float) -> Schedule:
+        """Warm-up as a share of all steps, rounded up."""
+        return cls(kind, peak, total_steps, math.ceil(total_steps * warmup_ratio))
+
+    def __call__(self, step: int) -> float:
+        """The learning rate of step `step`, counted from 0.
+
+        Example:
+            >>> rate = Schedule("linear", peak=1.0, total_steps=10, warmup_steps=2)
+            >>> [rate(0), rate(1), rate(2), rate(6), rate(10)]
+            [0.0, 0.5, 1.0, 0.5, 0.0]
+        """
+        if step < self.warmup_steps:
+            return self.peak * step / self.warmup_steps
+        return self.peak * self._after_warmup(step)
+
+    def _after_warmup(self, step: int) -> float:
+        since = step - self.warmup_steps
+        if self.kind == "constant":
+            return 1.0
+        if self.kind == "inverse_sqrt":
+            timescale = self.warmup_steps or TIMESCALE_WITHOUT_WARMUP
+            return 1 / math.sqrt((since + timescale) / timescale)
+        progress = min(since / max(1, self.total_steps - self.warmup_steps), 1.0)
+        return 1 - progress if self.kind == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
