@@ -84,6 +84,15 @@ def test_all_mistakes_of_a_recipe_come_at_once_and_debug_adds_the_traceback(
     assert debugged.stderr.endswith(said)
 
 
+def test_check_looks_whether_the_data_that_is_read_is_there(tmp_path: Path) -> None:
+    recipe = write(tmp_path)
+    assert "fine" in attar("check", recipe).stdout
+    said = error_of(attar("check", recipe, "--set", "data.films.path=elsewhere"), 3)
+    assert "elsewhere" in said
+    recipe.write_text(recipe.read_text() + '[data.unused]\nsource = "files"\npath = "elsewhere"\n')
+    assert "fine" in attar("check", recipe).stdout
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

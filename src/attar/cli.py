@@ -102,9 +102,13 @@ def check(
     recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False, debug: Debug = False
 ) -> None:
     """Find every mistake in a recipe before anything runs."""
+    from attar.data.fingerprint import data_files
     from attar.recipe.load import load_recipe
+    from attar.recipe.steps import read_data
 
     checked = load_recipe(recipe, overrides or ())
+    for name in read_data(checked.steps, checked.data):
+        data_files(checked.data[name], recipe.resolve().parent)  # raises if a path leads nowhere
     order = list(checked.order)
     steps = "1 step" if len(order) == 1 else f"{len(order)} steps"
     text = f"{recipe}: fine; {steps}: {' → '.join(order)}"

@@ -90,7 +90,7 @@ class ModelPlan:
         hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
         wide = config.get("intermediate_size") or config.get("d_ff") or 4 * hidden
         names = ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_head")
-        heads = next(config[name] for name in names if config.get(name))
+        heads = next((config[name] for name in names if config.get(name)), 0)
         blocks = self.cost.model.config.num_hidden_layers
         return 4 * tokens * blocks * (16 * hidden + 4 * wide + 2 * heads * tokens) / MIB
 

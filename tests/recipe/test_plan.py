@@ -13,10 +13,11 @@ import language_runs
 import tiny
 import training_runs
 from attar import cli
-from attar.artifacts import read_result
+from attar.artifacts import read_json, read_result
 from attar.data.packing import token_blocks
-from attar.errors import DataError, ModelError
+from attar.errors import DataError, ModelError, RecipeError, UsageError
 from attar.models.cost import cost_of
+from attar.models.structure.families import positions_of
 from attar.planning import measured_flops_per_s
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.recipe.load import load_recipe
@@ -41,6 +42,13 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def planned(recipe: Path, *overrides: str) -> Plan:
     return plan_recipe(load_recipe(recipe, overrides), recipe.parent)
+
+
+def without(recipe: Path, line: str) -> Path:
+    """The recipe with this line left out wherever it stands, so that a default is taken."""
+    other = recipe.with_name("other.toml")
+    other.write_text(recipe.read_text().replace(line, ""))
+    return other
 
 
 def flops(recipe: Path, step: str, *overrides: str) -> int:
@@ -322,8 +330,10 @@ def test_a_plan_says_which_rows_its_data_leaves_out(tmp_path: Path) -> None:
 def test_texts_longer_than_the_models_positions_stop_the_plan_as_they_stop_the_run(
     recipe: Path,
 ) -> None:
-    with pytest.raises(ModelError, match=r"teacher: the model has \d+ positions, max_length is"):
+    with pytest.raises(RecipeError, match=r"teacher.max_length.*is 4096, and 'bert' has 64 pos"):
         planned(recipe, "steps.teacher.max_length=4096")
+    with pytest.raises(ModelError, match=r"teacher: the model has 64 positions, max_length is 128"):
+        planned(without(recipe, "max_length = 24\n"))
 
 
 def test_an_export_compares_no_more_texts_than_there_are(recipe: Path) -> None:
@@ -333,3 +343,19 @@ def test_an_export_compares_no_more_texts_than_there_are(recipe: Path) -> None:
     )
     assert more == 2 * some
     assert all_there < 1000 * some
+
+
+def test_texts_that_a_model_cannot_be_timed_with_are_refused_before_the_run(
+    tmp_path: Path,
+) -> None:
+    """RoBERTa counts its positions from 2, so a table of 66 has room for 64 tokens."""
+    recipe = write(tmp_path)
+    tiny.tiny_config("roberta").save_pretrained(tmp_path / "roberta")
+    longest = positions_of(read_json(tmp_path / "roberta" / "config.json"))
+    assert longest is not None
+    one_more = f"steps.scores.speed.tokens={longest + 1}"
+    models = "steps.scores.models=['roberta']"
+    with pytest.raises(RecipeError, match=rf"speed.tokens.*'roberta' has {longest} positions"):
+        planned(recipe, models, one_more)
+    with pytest.raises(UsageError, match=r"speed.tokens is 128, the model 'teacher' has 64 pos"):
+        planned(recipe, "steps.scores.speed={}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import key_of, sha256_of
-from attar.data.config import DataConfig, GlueData, StdlibDocsData, SummarizationData
+from attar.data.config import DataConfig, FilesData, GlueData, StdlibDocsData
 from attar.data.reading.locate import SplitFiles, glue_files, own_files, summarization_files
 from attar.data.stdlib_areas import AREAS, stdlib_sources
 
@@ -49,15 +49,25 @@ def _content(config: DataConfig, recipe_folder: Path, sha256: Callable[[Path], s
             "sources": [[str(file.relative_to(root)), file.stat().st_size] for file in sources],
             "areas": {area: list(modules) for area, modules in AREAS.items()},
         }
-    if isinstance(config, GlueData):
-        if config.path is None:
-            return {"hub": "nyu-mll/glue", "task": config.task, "revision": config.revision}
-        return _hashes(glue_files(config, recipe_folder), sha256)
-    if isinstance(config, SummarizationData):
-        if config.path is None:
-            return {"hub": "summarization", "task": config.task, "revision": config.revision}
-        return _hashes(summarization_files(config, recipe_folder), sha256)
-    return _hashes(own_files(config, recipe_folder), sha256)
+    files = data_files(config, recipe_folder)
+    if files is not None or isinstance(config, FilesData):
+        return _hashes(files or {}, sha256)
+    hub = "nyu-mll/glue" if isinstance(config, GlueData) else "summarization"
+    return {"hub": hub, "task": config.task, "revision": config.revision}
+
+
+def data_files(config: DataConfig, recipe_folder: Path) -> SplitFiles | None:
+    """The files that hold the data; None: it is on the hub, or Python's own.
+
+    Raises:
+        DataError: they are not there.
+    """
+    if isinstance(config, FilesData):
+        return own_files(config, recipe_folder)
+    if isinstance(config, StdlibDocsData) or config.path is None:
+        return None
+    find = glue_files if isinstance(config, GlueData) else summarization_files
+    return find(config, recipe_folder)  # pyright: ignore[reportArgumentType]
 
 
 def _hashes(files: SplitFiles, sha256: Callable[[Path], str]) -> dict[str, list[list[str]]]:

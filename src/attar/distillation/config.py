@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
 from pydantic import Field
 
 from attar.config import Config
 from attar.models.config import ModelReference
+
+
+class AugmentMetrics(TypedDict):
+    """What the step writes to its result; a gate may name nothing else."""
+
+    data: dict[str, Any]
+    rows_in: int
+    rows_out: int
+    copies: int
+    has_labels: bool
+    words_replaced_ratio: float
+    words_asked: float
+    forwards: float
+    words_per_forward: float
+    augment_seconds: float
+    precision: str
 
 
 class AugmentStep(Config):

@@ -13,14 +13,13 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from attar.artifacts import disk_errors_explained, read_json, write_json
 from attar.data.augmented import ROWS_FILE, row_line, write_source
 from attar.data.load import data_of
 from attar.data.tables import Split, TextData
 from attar.distillation.augmentation import Augmenter, Made
-from attar.distillation.config import AugmentStep
+from attar.distillation.config import AugmentMetrics, AugmentStep
 from attar.distillation.masked_lm import MaskedLm
 from attar.distillation.words import WordReader
 from attar.errors import DataError, ModelError, StoppedError, UsageError
@@ -36,7 +35,7 @@ a small CPU."""
 COUNTS = ("words", "replaced", "questions", "forwards")
 
 
-def augment(config: AugmentStep, context: StepContext) -> dict[str, Any]:
+def augment(config: AugmentStep, context: StepContext) -> AugmentMetrics:
     """Make `copies` rows of each training row.
 
     Raises:

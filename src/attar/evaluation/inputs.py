@@ -9,8 +9,9 @@ tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def exact_batch(folder: Path, task: Task, texts: Texts, tokens: int) -> dict[str
     Raises:
         UsageError: the model has no room for so many tokens.
     """
-    _check_room(folder, tokens)
+    check_room(room_of(folder), tokens, f"in {folder}")
     encoder = TextEncoder.from_folder(folder, task.max_length, task.input_names)
     encoded = encoder.encode(texts)
     rows = [encoded.batch([i]) for i in range(len(encoded))]
@@ -48,15 +49,23 @@ def exact_batch(folder: Path, task: Task, texts: Texts, tokens: int) -> dict[str
 def room_of(folder: Path) -> int | None:
     """Tokens of the longest text a model was made for, by its config; None: it says nothing."""
     config_file = folder / "config.json"
-    config = read_json(config_file) if config_file.is_file() else {}
+    return room_in(read_json(config_file) if config_file.is_file() else {})
+
+
+def room_in(config: Mapping[str, Any]) -> int | None:
+    """The same, by the content of its `config.json`."""
     room = positions_of(config) or config.get("max_position_embeddings")
     return room if isinstance(room, int) else None
 
 
-def _check_room(folder: Path, tokens: int) -> None:
-    room = room_of(folder)
+def check_room(room: int | None, tokens: int, model: str) -> None:
+    """Refuse more tokens than a model has room for.
+
+    Raises:
+        UsageError: with both numbers.
+    """
     if room is not None and tokens > room:
         raise UsageError(
-            f"speed.tokens is {tokens}, the model in {folder} has {room} positions; "
+            f"speed.tokens is {tokens}, the model {model} has {room} positions; "
             f"set speed.tokens to {room} or less"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attar.artifacts import MIB
 from attar.evaluation.config import EvaluateStep
+from attar.evaluation.inputs import check_room, room_in
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
 from attar.scoring.matching import labelled_split
 from attar.step import StepPlan
@@ -14,19 +15,22 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
 
     Raises:
         DataError: there is no such split, or rows lack their label.
+        UsageError: a model has no room for texts of the length that is timed.
     """
     texts = context.texts
     models = [context.model(word, texts.head(config.data), 128) for word in config.models]
     split = labelled_split(texts.loaded(config.data), config.split)
     flops = 0
-    for model in models:
+    # models that write are timed while they write
+    speed = None if texts.head(config.data).predicts_words else config.speed
+    for word, model in zip(config.models, models, strict=True):
+        if speed is not None:
+            check_room(room_in(model.cost.model.config.to_dict()), speed.tokens, repr(word))
         rows, tokens = texts.count(config.data, config.split, model)
         flops += rows * model.cost.flops(1, tokens)
-        if config.speed is not None:
-            calls = (config.speed.rounds + 1) * config.speed.calls
-            flops += calls * sum(
-                model.cost.flops(batch, config.speed.tokens) for batch in config.speed.batch_sizes
-            )
+        if speed is not None:
+            calls = (speed.rounds + 1) * speed.calls
+            flops += calls * sum(model.cost.flops(b, speed.tokens) for b in speed.batch_sizes)
     return StepPlan(
         name=context.name,
         run=config.run,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
 from pydantic import Field
 
@@ -23,6 +23,16 @@ class Parity(Config):
     differ by √2 of it; what lies above computes something else."""
     max_label_flips: float = Field(default=0.02, ge=0, le=1)
     """Share of texts whose predicted label may differ from the simulated model's."""
+
+
+class ExportMetrics(TypedDict):
+    """What the step writes to its result; a gate may name nothing else."""
+
+    format: str
+    parity: dict[str, Any]
+    fusion: dict[str, Any]
+    size_mib: float
+    num_params: int
 
 
 class ExportStep(Config):

@@ -16,7 +16,7 @@ from attar.artifacts import write_json
 from attar.data.load import data_of
 from attar.errors import ModelError, UsageError, did_you_mean
 from attar.export.bundle import seal, write_bundle, write_snippet
-from attar.export.config import ExportStep
+from attar.export.config import ExportMetrics, ExportStep
 from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino, audit_simulated
 from attar.export.lowering import FLOAT_SITES, is_quantized
 from attar.export.model_card import base_model_of, datasets_of, lineage_of, write_model_card
@@ -37,7 +37,7 @@ from attar.tasks.task import Task
 STAGES = 5
 
 
-def export(config: ExportStep, context: StepContext) -> dict[str, Any]:
+def export(config: ExportStep, context: StepContext) -> ExportMetrics:
     """Write the exported folder; see the contract for its files and these metrics.
 
     Raises:

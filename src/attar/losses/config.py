@@ -51,6 +51,8 @@ class LossSettings(Config):
     """What every term has."""
 
     needs_teacher: ClassVar[bool] = True
+    not_cached: ClassVar[str] = ""
+    """What it compares that no cache keeps; "": nothing."""
     weight: Weight = 1.0
 
 
@@ -149,6 +151,7 @@ class SensitivityMse(LossSettings):
 class AttentionMse(LossSettings):
     """Mean squared error between attention scores before the softmax, pairs of real tokens only."""
 
+    not_cached = "attention scores"
     kind: Literal["attention_mse"] = "attention_mse"
     layer_map: LayerMap = "uniform"
     """Student attention → teacher attention; 0 is that of the first block. `uniform`: i → k·i +
@@ -161,6 +164,7 @@ class RelationKl(LossSettings):
     """KL(teacher‖student) between distributions over tokens in one block: attentions, and
     products of queries, of keys or of values."""
 
+    not_cached = "queries, keys and values"
     kind: Literal["relation_kl"] = "relation_kl"
     relations: tuple[Literal["attention", "query", "key", "value"], ...] = Field(
         default=("attention", "value"), min_length=1

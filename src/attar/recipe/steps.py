@@ -8,12 +8,14 @@ that step changes, and what was made before is made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from attar.config import Config
+from attar.distillation.config import AugmentMetrics
+from attar.export.config import ExportMetrics
 from attar.recipe.checking.references import (
     ModelPlace,
     ModelWord,
@@ -22,6 +24,8 @@ from attar.recipe.checking.references import (
     model_references,
 )
 from attar.step import StepContext, StepPlan
+from attar.training.cache_config import CacheMetrics
+from attar.training.config import TrainMetrics
 
 StepFunction = Callable[[Any, StepContext], Mapping[str, Any]]
 PlanFunction = Callable[[Any, Any], StepPlan]
@@ -40,6 +44,11 @@ class StepKind:
     data: tuple[str, ...] = ()
     """Places that name a data table, or a step that makes rows."""
     version: int = 1
+    metrics: type | None = None
+    """The names of what the step writes to its result, a TypedDict; None: they depend on its
+    settings."""
+    length: str = ""
+    """The setting that says how many tokens every model it names must have positions for."""
     rows: str = ""
     """"module:function" that reads the rows the step made, (MadeRows, StepContext) → TextData: such
     a step may stand wherever a recipe names data. "": it makes none."""
@@ -73,6 +82,8 @@ STEPS: Mapping[str, StepKind] = {
     "train": StepKind(
         "attar.training.run:train",
         "attar.training.plan:plan_train",
+        metrics=TrainMetrics,
+        length="max_length",
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
@@ -84,6 +95,8 @@ STEPS: Mapping[str, StepKind] = {
     "augment": StepKind(
         "attar.distillation.run:augment",
         "attar.distillation.plan:plan_augment",
+        metrics=AugmentMetrics,
+        length="max_length",
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
@@ -95,6 +108,8 @@ STEPS: Mapping[str, StepKind] = {
     "cache": StepKind(
         "attar.training.teaching.cache:cache",
         "attar.training.plan:plan_cache",
+        metrics=CacheMetrics,
+        length="max_length",
         models=(ModelPlace("teacher", FLOAT),),
         data=("data",),
     ),
@@ -116,6 +131,7 @@ STEPS: Mapping[str, StepKind] = {
     "export": StepKind(
         "attar.export.run:export",
         "attar.export.plan:plan_export",
+        metrics=ExportMetrics,
         models=(ModelPlace("model", ("train", "quantize"), needs_task=True),),
         data=("data",),
         names_matter=True,
@@ -124,6 +140,7 @@ STEPS: Mapping[str, StepKind] = {
     "evaluate": StepKind(
         "attar.evaluation.run:evaluate",
         "attar.evaluation.plan:plan_evaluate",
+        length="speed.tokens",
         models=(ModelPlace("models.*", needs_task=True),),
         data=("data",),
         names_matter=True,
@@ -164,6 +181,14 @@ def steps_read(
         reference for reference in kind.data_in(step) if makes_rows(reference.word, steps, kinds)
     )
     return (*models, *rows)
+
+
+def read_data(
+    steps: Mapping[str, Config], tables: Collection[str], kinds: Mapping[str, StepKind] = STEPS
+) -> list[str]:
+    """The data tables that some step reads, in the order of the steps."""
+    words = (reference.word for s in steps.values() for reference in kind_of(s, kinds).data_in(s))
+    return [word for word in dict.fromkeys(words) if word in tables]
 
 
 def run_of(step: Config) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -31,6 +31,22 @@ def _sensible(states: tuple[int, ...] | str) -> tuple[int, ...] | str:
 
 
 States = Annotated[tuple[int, ...] | str, AfterValidator(_sensible)]
+
+
+class CacheMetrics(TypedDict):
+    """What the step writes to its result; a gate may name nothing else."""
+
+    objective: str
+    rows: int
+    predictions: int
+    logits: int | None
+    hidden_states: dict[str, list[int]]
+    tokens: dict[str, int]
+    dtype: str
+    precision: str
+    precision_reason: str
+    size_mib: float
+    rows_per_s: float | None
 
 
 class CacheStep(Config):

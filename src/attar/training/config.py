@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,25 @@ from attar.models.config import ModelReference
 from attar.tasks.table import Objective
 
 DEFAULT_EPOCHS = 3.0
+
+
+class TrainMetrics(TypedDict):
+    """What the step writes to its result; a gate may name nothing else."""
+
+    objective: str
+    num_params: int
+    steps: int
+    micro_batch_size: int
+    epochs: float
+    best_step: int | None
+    kept_step: int | None
+    precision: str
+    precision_reason: str
+    train_seconds: float
+    examples_per_s: float | None
+    validation: dict[str, float]
+    data: dict[str, Any]
+    losses: list[dict[str, Any]]
 
 
 class TrainStep(Config):

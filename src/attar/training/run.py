@@ -7,8 +7,6 @@ pass.
 
 from __future__ import annotations
 
-from typing import Any
-
 from attar.artifacts import read_json
 from attar.data.load import data_of
 from attar.data.tables import TextData
@@ -16,7 +14,7 @@ from attar.models.config import FromConfig, referenced_model
 from attar.models.load import LoadedModel, build_model, config_of, save_model
 from attar.models.sources.references import resolve_model
 from attar.step import StepContext
-from attar.training.config import TrainStep
+from attar.training.config import TrainMetrics, TrainStep
 from attar.training.first_look import first_look
 from attar.training.job import Job
 from attar.training.loop import Loop
@@ -31,7 +29,7 @@ from attar.training.update.accelerator import open_accelerator
 from attar.training.update.precision import Precision
 
 
-def train(config: TrainStep, context: StepContext) -> dict[str, Any]:
+def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     """Fit a model to data, alone or with a teacher; see the contract for files and metrics.
 
     Raises:
@@ -130,7 +128,7 @@ def _job(
     )
 
 
-def _metrics(job: Job, data: TextData, place: Place, precision: Precision) -> dict[str, Any]:
+def _metrics(job: Job, data: TextData, place: Place, precision: Precision) -> TrainMetrics:
     kept_step = place.best_step if job.config.keep == "best" else place.step
     kept = next(
         line["validation"]

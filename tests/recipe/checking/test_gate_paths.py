@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from attar.errors import RecipeError
-from attar.numerics.metrics import METRICS
-from attar.recipe.checking.gate_paths import MODEL_METRICS, gate_mistakes
+from attar.recipe.checking.gate_paths import gate_mistakes
 from attar.recipe.load import parse_recipe
+from attar.recipe.steps import STEPS
 from engine_steps import RECIPE
 
 
@@ -45,6 +45,11 @@ def gate_on(metric: str) -> str:
         ("scores.int8.acuracy", "'acuracy' is no metric of a model (did you mean 'accuracy'?); "),
         ("scores.models.int8.latency", "'latency' is no metric of a model (did you mean 'latency_"),
         ("scores.int8", "names no metric of 'int8'; write 'scores.int8.accuracy'"),
+        (
+            "teacher.accuracy",
+            "runs 'train' has no metric 'accuracy'; an evaluate step measures",
+        ),
+        ("teacher.validaton.f1", "has no metric 'validaton' (did you mean 'validation'?); it has "),
     ],
 )
 def test_a_slip_in_a_gates_model_or_metric_is_found_before_the_run(metric: str, said: str) -> None:
@@ -70,6 +75,7 @@ def test_only_an_evaluation_has_models_to_name() -> None:
     [
         *("scores.int8.accuracy", "scores.models.int8.accuracy.value", "scores.int8.accuracy.n"),
         *("scores.student.latency_ms.p50", "scores.int8.size_mib", "scores.data.rows"),
+        *("scores.int8.nll", "scores.int8.perplexity", "scores.int8.bits_per_byte"),
         *("scores.int8.spearman", "scores.machine.cores", "int8.mean_sqnr_db"),
         *("scores.teacher.peak_memory_mib", "teacher.validation.accuracy", "int8.sites.x.scale"),
     ],
@@ -78,5 +84,17 @@ def test_a_gate_may_name_any_number_that_a_step_measures(metric: str) -> None:
     assert parse_recipe(gate_on(metric)).gates[0].metric == metric
 
 
-def test_the_metrics_that_a_gate_may_name_are_those_an_evaluation_measures() -> None:
-    assert set(METRICS) < set(MODEL_METRICS)
+def test_a_gate_on_what_an_export_does_not_measure_is_found_before_the_run() -> None:
+    deploy = '[steps.deploy]\nrun = "export"\nmodel = "int8"\n'
+    for metric in ("parity.examples", "size_mib"):
+        parse_recipe(gate_on(f"deploy.{metric}").replace("[[gates]]", deploy + "[[gates]]"))
+    gates = gate_on("deploy.accuracy")
+    said = "a step that runs 'export' has no metric 'accuracy'; an evaluate step measures it"
+    assert said in mistakes_in(gates.replace("[[gates]]", deploy + "[[gates]]"))
+
+
+@pytest.mark.parametrize("run", [run for run, kind in STEPS.items() if kind.metrics is not None])
+def test_the_names_of_a_result_are_the_type_that_its_step_returns(run: str) -> None:
+    kind = STEPS[run]
+    assert kind.metrics is not None
+    assert kind.resolve().__annotations__["return"] == kind.metrics.__name__

@@ -1,6 +1,7 @@
 """Whether a gate's dotted path can lead to a number, as far as a recipe tells before it runs.
 
     step . model . metric      for an `evaluate` step: each word is compared with what there is
+    step . name . anything     for steps whose row in the table names what they measure
     step . anything            for other steps, and for `data` and `machine` of an evaluation
 
 A slip found here costs a second; found by the gate itself, it costs the run. Whether data has the
@@ -13,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from attar.errors import did_you_mean
+from attar.numerics.metric_names import METRIC_NAMES
 from attar.recipe.checking.mistakes import Mistake, NearName, listed, near_names
 from attar.recipe.checking.references import table_of
+from attar.recipe.steps import STEPS
 
 MODEL_METRICS = (
-    *("accuracy", "f1", "matthews", "pearson", "spearman", "rouge1", "rouge2", "rougeL"),
-    "tokens_per_s",
-    *("latency_ms", "size_mib", "num_params", "flops", "peak_memory_mib", "model_memory_mib"),
+    *METRIC_NAMES,
+    *("tokens_per_s", "latency_ms", "size_mib", "num_params", "flops"),
+    *("peak_memory_mib", "model_memory_mib"),
 )
 """Numbers an evaluation measures of each model."""
 OTHER_METRICS = ("data", "machine")
@@ -46,11 +49,25 @@ def _problem(path: str, steps: Mapping[str, Mapping[str, Any]], near_step: NearN
         return f"{path!r} begins with no step{hint}"
     if not dot:
         return f"{path!r} names no metric; write step.model.metric or step.metric"
-    models = steps[step].get("models")
-    if steps[step].get("run") != "evaluate" or not isinstance(models, list):
+    run, models = str(steps[step].get("run")), steps[step].get("models")
+    if run != "evaluate":
+        return _metric_problem(path, run, rest.partition(".")[0])
+    if not isinstance(models, list):
         return None
     words = rest.removeprefix("models.").split(".")
     return _evaluation_problem(path, step, [str(m) for m in cast("list[Any]", models)], words)
+
+
+def _metric_problem(path: str, run: str, metric: str) -> str | None:
+    kind = STEPS.get(run)
+    known = [] if kind is None or kind.metrics is None else list(kind.metrics.__annotations__)
+    if not known or metric in known:
+        return None
+    scores = "; an evaluate step measures it" if metric in MODEL_METRICS else ""
+    return (
+        f"{path!r}: a step that runs {run!r} has no metric {metric!r}{did_you_mean(metric, known)}"
+        f"{scores}; it has {', '.join(known)}"
+    )
 
 
 def _evaluation_problem(

@@ -25,8 +25,6 @@ SHARED = (
     "max_length",
     "max_target_length",
 )
-NOT_KEPT = {"attention_mse": "attention scores", "relation_kl": "queries, keys and values"}
-"""Kinds of losses that compare what no cache keeps."""
 
 
 def check_lessons(recipe: Recipe) -> list[Mistake]:
@@ -69,10 +67,10 @@ def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterato
                 "the rows its teacher was asked about, so give both the same",
             )
     for index, loss in enumerate(step.losses):
-        if loss.kind in NOT_KEPT:
+        if loss.not_cached:
             yield Mistake(
                 ("steps", name, "losses", index),
-                f"{loss.kind} compares {NOT_KEPT[loss.kind]}, which a cache does not keep; name "
+                f"{loss.kind} compares {loss.not_cached}, which a cache does not keep; name "
                 f"teacher = {cache.teacher!r} to ask it live, or leave this loss out",
             )
     yield from _other_rows(recipe, name, step)

@@ -52,6 +52,8 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
             problem = _model_problem(reference, name, steps, recipe_folder, near_step)
             if problem is None and not reference.place.endswith("tokenizer"):  # only that is read
                 problem = families.problem(reference.word, step)
+                if too_long := _length_problem(reference.word, step, kind.length, families):
+                    mistakes.append(Mistake(_place(name, kind.length), too_long))
             if problem:
                 mistakes.append(Mistake(_place(name, reference.place), problem))
             elif reference.word in steps:
@@ -103,6 +105,19 @@ def _model_problem(
     if word.startswith((".", "/", "~")) or word.count("/") > 1:
         return f"folder {word!r} does not exist (relative paths start at {recipe_folder})"
     return None
+
+
+def _length_problem(
+    word: str, step: Mapping[str, Any], setting: str, families: ModelFamilies
+) -> str | None:
+    """Why a model cannot read texts of the length that a step has written down."""
+    length: Any = step
+    for name in setting.split("."):
+        length = table_of(length).get(name)
+    longest = families.positions(word) if isinstance(length, int) else None
+    if longest is None or length <= longest:
+        return None
+    return f"is {length}, and {word!r} has {longest} positions; set {setting} = {longest} or less"
 
 
 def _data_problem(word: str, steps: Tables, near_data: NearName, known: list[str]) -> str:

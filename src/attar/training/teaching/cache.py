@@ -21,7 +21,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -35,7 +34,7 @@ from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import read_config
 from attar.models.structure.families import FAMILIES
 from attar.step import StepContext
-from attar.training.cache_config import UNIFORM, CacheStep, States
+from attar.training.cache_config import UNIFORM, CacheMetrics, CacheStep, States
 from attar.training.config import TrainStep
 from attar.training.forward import shape_of
 from attar.training.objectives.examples import Examples
@@ -60,7 +59,7 @@ class Asked:
     objective: str
 
 
-def cache(config: CacheStep, context: StepContext) -> dict[str, Any]:
+def cache(config: CacheStep, context: StepContext) -> CacheMetrics:
     """Keep a teacher's answers on the train split; see the contract for files and metrics.
 
     Raises:
