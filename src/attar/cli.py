@@ -102,13 +102,10 @@ def check(
     recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False, debug: Debug = False
 ) -> None:
     """Find every mistake in a recipe before anything runs."""
-    from attar.data.fingerprint import data_files
-    from attar.recipe.load import load_recipe
-    from attar.recipe.steps import read_data
+    from attar.recipe.load import load_recipe, require_data
 
     checked = load_recipe(recipe, overrides or ())
-    for name in read_data(checked.steps, checked.data):
-        data_files(checked.data[name], recipe.resolve().parent)  # raises if a path leads nowhere
+    require_data(checked, recipe.resolve().parent)
     order = list(checked.order)
     steps = "1 step" if len(order) == 1 else f"{len(order)} steps"
     text = f"{recipe}: fine; {steps}: {' → '.join(order)}"
@@ -128,8 +125,7 @@ def plan(
     from attar.recipe.running.available_memory import require_memory
 
     prepare_torch()  # whose speed is measured here
-    # With every copy of a sweep: that is what will run.
-    checked = expand(load_recipe(recipe, overrides or ())).recipe
+    checked = expand(load_recipe(recipe, overrides or ())).recipe  # every copy of a sweep
     planned = plan_recipe(checked, recipe.resolve().parent)
     _print(planned.as_json(), planned.text(), as_json)
     require_memory(planned, Progress(), [step.name for step in planned.steps])

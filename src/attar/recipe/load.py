@@ -26,6 +26,7 @@ from attar.recipe.checking.places import MAX_DEPTH, TOO_DEEP, line_of, written_p
 from attar.recipe.checking.relations import check_relations
 from attar.recipe.outcome.sweep import check_sweep
 from attar.recipe.schema import Recipe
+from attar.recipe.steps import kind_of
 
 MIB = 2**20
 MAX_BYTES = MIB
@@ -112,6 +113,20 @@ def parse_recipe(
     if recipe is None or mistakes:
         raise RecipeError(_sentences(mistakes, text, overrides), source)
     return recipe
+
+
+def require_data(recipe: Recipe, recipe_folder: Path) -> None:
+    """Refuse a recipe whose steps read data that is not there.
+
+    Raises:
+        DataError: as the step that reads it.
+    """
+    from attar.data.fingerprint import data_files
+
+    words = (r.word for step in recipe.steps.values() for r in kind_of(step).data_in(step))
+    for word in dict.fromkeys(words):
+        if word in recipe.data:
+            data_files(recipe.data[word], recipe_folder)
 
 
 def _validated(content: Mapping[str, Any], mistakes: list[Mistake]) -> Recipe | None:

@@ -8,7 +8,7 @@ that step changes, and what was made before is made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -181,14 +181,6 @@ def steps_read(
         reference for reference in kind.data_in(step) if makes_rows(reference.word, steps, kinds)
     )
     return (*models, *rows)
-
-
-def read_data(
-    steps: Mapping[str, Config], tables: Collection[str], kinds: Mapping[str, StepKind] = STEPS
-) -> list[str]:
-    """The data tables that some step reads, in the order of the steps."""
-    words = (reference.word for s in steps.values() for reference in kind_of(s, kinds).data_in(s))
-    return [word for word in dict.fromkeys(words) if word in tables]
 
 
 def run_of(step: Config) -> str:
