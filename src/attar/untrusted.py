@@ -60,8 +60,8 @@ def open_file(file: Path, max_bytes: int | None = None) -> BinaryIO:
     Args:
         max_bytes: None: of any size; for files that are read in parts.
     Raises:
-        ArtifactError: there is none, it is no regular file, a link leads out of its folder, it is
-            too large, or this user may not read it.
+        ArtifactError: it does not exist or is not a regular file, a link leads out of its folder,
+            it is too large, or this user may not read it.
     """
     target = _target(file)
     try:

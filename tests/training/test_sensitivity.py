@@ -154,7 +154,9 @@ def test_a_classifier_does_not_say_what_each_token_s_answer_depends_on(tmp_path:
     write_tokenizer(place / "teacher")
     classes.save_pretrained(place / "teacher")
     losses = [{"kind": "sensitivity_mse"}]
-    with pytest.raises(ModelError, match=r"once a text, the student once a token.*hidden_mse"):
+    with pytest.raises(
+        ModelError, match=r"one answer per text, the student one per token.*hidden_mse"
+    ):
         run_training(place, model="t5", teacher="teacher", losses=losses, **words)
 
 

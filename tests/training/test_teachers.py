@@ -58,7 +58,7 @@ def test_a_t5_that_writes_is_refused_as_teacher_of_a_classifier(tmp_path: Path) 
     """It would stop in its first forward pass: nothing was written that its decoder could read."""
     folder = language_runs.write_random(tmp_path / "t5", "t5", **language_runs.WORDED)
     inside = Needs(hidden=True)
-    with pytest.raises(ModelError, match=r"T5ForCondit\w+, whose decoder goes on with a text"):
+    with pytest.raises(ModelError, match=r"T5ForCondit\w+, whose decoder continues a text"):
         load_live(folder, TASK, needs=inside, seed=0)
     classifier = simulated.write_float_model(tmp_path / "classifier", "t5")
     outputs = load_live(classifier, TASK, needs=inside, seed=0)(INPUTS)

@@ -69,7 +69,7 @@ class JudgedStudy(TextStudy):
     """What the studies share that measure the data's first metric on validation rows."""
 
     num_rows: int = Field(default=1000, gt=0)
-    """A seeded choice of so many rows; all, where there are fewer."""
+    """Validation rows that are used, a seeded choice; all of them if there are fewer."""
     batch_size: int = Field(default=32, gt=0)
 
 
@@ -186,14 +186,14 @@ MOST_DIMENSIONS = 8
 
 
 class DisablingStep(OutlierCriterion):
-    """What a model loses without its outlier dimensions, against random ones as many."""
+    """What a model loses without its outlier dimensions, compared with random ones."""
 
     study: Literal["disabling"] = "disabling"
     count: int | None = Field(default=None, gt=0)
     """Outlier dimensions disabled in each stack, those of most places first; None: all that are
     found, at most 8."""
     null_seeds: int = Field(default=10, ge=1)
-    """Random choices of as many other dimensions."""
+    """Random choices of the same number of other dimensions."""
     replacement: Distinct[Literal["zero", "mean"]] = Field(default=("zero", "mean"), min_length=1)
     """What a disabled dimension is set to: 0, or its mean over the calibration tokens there."""
     stacks: Distinct[Literal["encoder", "decoder"]] | None = Field(default=None, min_length=1)
@@ -205,11 +205,11 @@ class DisablingStep(OutlierCriterion):
     """Of zero-shot choice: a word for each class, in the order of the data's label_names; None:
     those it was trained with, or the names themselves."""
     per_token: bool = False
-    """Of zero-shot choice: compare log-likelihoods a token, so that long words are not worse
-    off."""
+    """Of zero-shot choice: compare log-likelihoods per token, so that long words are not at a
+    disadvantage."""
     num_rows: int = Field(default=1000, gt=0)
-    """A seeded choice of so many validation rows (documents, of running text); all, where there
-    are fewer."""
+    """Validation rows that are used (documents, of running text), a seeded choice; all of them if
+    there are fewer."""
     batch_size: int = Field(default=32, gt=0)
     bootstrap: int = Field(default=2000, ge=100)
     """Resamples behind every interval."""

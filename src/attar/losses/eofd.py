@@ -1,7 +1,8 @@
 """Outlier-focused weights: dimensions in which the teacher's hidden states vary most count most.
 
 The problem: a few hidden dimensions carry values far beyond the others, and disabling them hurts a
-model far more than disabling as many others; a plain mean over dimensions lets a student miss them.
+model far more than disabling the same number of others; a plain mean over dimensions lets a student
+miss them.
 The idea: each dimension is weighted by its spread in the teacher, in units of the mean spread,
 raised to a power p:
 

@@ -3,7 +3,7 @@
 The problem: a plain hidden loss spends the student's little capacity on every dimension of every
 token alike, and one that weighs by spread (`eofd`) on those that vary most, whether or not the
 answer depends on them. The idea: to first order a change δ of a hidden state changes the answer by
-J δ, so a squared difference is worth what the squared Jacobian says:
+J δ, so a squared difference is weighted by the squared Jacobian:
 
     s_(c,d) = mean over texts, tokens of class c and directions v of ( ∂(v·z) / ∂h_(t,d) )²
     w = ( s / mean(s) )^power,  scaled to a mean of 1 over real tokens and dimensions

@@ -116,7 +116,7 @@ def cosine_distance(
     Computed as half the squared distance of the two directions, which is the same and leaves
     nothing to cancel where they agree.
 
-    Law: 0 where one is a positive multiple of the other, never negative, at most 2 a token, and
+    Law: 0 where one is a positive multiple of the other, never negative, at most 2 per token, and
     blind to lengths and to the padding. Gradient reaches the student only.
     Source: Sanh et al., "DistilBERT" (2019), section 3.
     """

@@ -9,7 +9,7 @@ pass:
     loss = Σ_terms weight · ( Σ_examples sum_B ) / count(unit, whole batch)
 
 A model is one stack of blocks ("encoder" or "decoder") or both; what is known of tokens is known by
-stack. A classifier predicts once an example, a language model once a token.
+stack. A classifier predicts once per example, a language model once per token.
 
 Shapes: B examples, T tokens of a stack, S predictions, C classes or words (1 for a score), D hidden
 size, H heads, E = heads · head size.

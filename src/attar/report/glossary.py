@@ -7,8 +7,8 @@ WORDS: dict[str, str] = {
     "teacher, student": "the big model, and the smaller one that learns from its answers",
     "accuracy": "share of texts whose predicted label is the right one",
     "point": "a hundredth of a metric: 83.1 % is 0.4 points below 83.5 %",
-    "interval": "95 % interval: where the figure would land in 95 of 100 draws of as many texts, "
-    "by resampling the measured ones",
+    "interval": "95 % interval: where the figure would land in 95 of 100 draws of the same "
+    "number of texts, by resampling the measured ones",
     "inside the noise": "the 95 % interval of a paired difference contains zero: "
     "these texts cannot tell the two models apart",
     "pairs": "two runs that differ in their method and share their seed; "

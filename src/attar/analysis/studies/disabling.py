@@ -1,8 +1,8 @@
-"""`disabling`: what the outlier dimensions of a model are worth.
+"""`disabling`: what a model loses without its outlier dimensions.
 
 A few hidden dimensions carry far larger values than the rest. Are they needed, or only large? The
 residual stream is run without them (`models.structure.residual`: they are overwritten behind the
-embeddings and behind every block), and without as many random others, again and again:
+embeddings and behind every block), and without the same number of random others, again and again:
 
     damage = score with everything − score without
     ratio  = damage(outliers) / mean damage(others)
@@ -144,7 +144,7 @@ def choose(config: DisablingStep, subject: Subject, context: StepContext) -> Cho
 def _others(
     width: int, outliers: Sequence[int], count: int, seed: int, stack: str, choice: int
 ) -> list[int]:
-    """So many dimensions that are no outliers anywhere in the stack."""
+    """This many dimensions that are not outliers anywhere in the stack."""
     left = np.setdiff1d(np.arange(width), outliers)
     if len(left) < count:
         raise ModelError(

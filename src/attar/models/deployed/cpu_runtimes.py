@@ -38,7 +38,7 @@ from attar.extras import require
 from attar.models.deployed.graph_files import inputs_of, require_one_output
 
 ERRORS_ONLY = 3
-"""Log level: warnings about its own optimizer are no concern of a user's."""
+"""Log level: hides the warnings of its own optimizer."""
 
 
 class OnnxRuntime:
@@ -165,7 +165,7 @@ class OpenVinoRuntime:
 
 
 def _require_length(model: Any, tokens: int, file: Path) -> None:
-    """Refuse a graph that cannot take texts of so many tokens.
+    """Refuse a graph that cannot take texts of this length.
 
     When a tensor of T rows meets a table of fewer, compiled kernels check nothing: they answer with
     an empty result and write where they should not, and the process dies at some later call. With

@@ -123,7 +123,7 @@ def _refused(file: Path, what: str) -> ArtifactError:
 
 
 def require_one_output(count: int, file: Path) -> None:
-    """A graph with another number of outputs is none of ours: which one are the logits?"""
+    """Refuse a graph with another number of outputs: which one are the logits?"""
     if count != 1:
         raise ArtifactError(f"{file} has {count} outputs, expected 1; export the model again")
 

@@ -128,8 +128,8 @@ class Deployment(Config):
         """Compare every file with its sha256, and refuse links and FIFOs among those beside them.
 
         Raises:
-            ArtifactError: a file is missing, one of its bytes changed, or it is no regular file of
-                its folder.
+            ArtifactError: a file is missing, one of its bytes changed, or it is not a regular file
+                of its folder.
         """
         absent = [name for name in MODEL_FILES[self.format] if name not in self.files]
         odd = [name for name in self.files if Path(name).name != name]
@@ -171,8 +171,8 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     Args:
         threads: cores one call may use; None: all that this process may use.
     Raises:
-        ArtifactError: the folder is no exported model, a file is missing or damaged, or two of them
-            differ about classes or lengths.
+        ArtifactError: the folder is not an exported model, a file is missing or damaged, or two of
+            them differ about classes or lengths.
         UsageError: the runtime is not installed, or `threads` is not a number of threads.
     Warns:
         UserWarning: made for a CPU with exact 8-bit products, and this one saturates.

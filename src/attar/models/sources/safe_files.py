@@ -109,13 +109,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     run, or has sizes that no model has.
 
     Raises:
-        ModelError: there is none, it names no `model_type`, or says what `config_checks` refuses.
+        ModelError: there is none, it has no `model_type`, or says what `config_checks` refuses.
         ArtifactError: damaged, or a link that points outside the folder.
     """
     file = folder / CONFIG_FILE
     if not has_entry(file):
         raise ModelError(
-            f"{folder} has no {CONFIG_FILE}, so it is no model folder; name a folder in the "
+            f"{folder} has no {CONFIG_FILE}, so it is not a model folder; name a folder in the "
             "Hugging Face layout"
         )
     config = read_settings(file)
@@ -172,7 +172,7 @@ def _indexed_files(index: Path) -> tuple[Path, ...]:
     content = read_json(index)
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ArtifactError(f"{index} has no weight_map, so it names no weights; get it again")
+        raise ArtifactError(f"{index} has no weight_map, so the weights are unknown; get it again")
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
         if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):

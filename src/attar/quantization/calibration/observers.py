@@ -9,7 +9,7 @@ and several texts packed in one row all give the same statistics.
 Kept for each site, all of it small beside one batch of activations:
 
     batch extremes     two numbers a batch, in the order of the batches
-    token extremes     max_j x_j and min_j x_j over the embedding, two numbers a token
+    token extremes     max_j x_j and min_j x_j over the embedding, two numbers per token
     sums               Σx and Σx² of each batch, in float64
     histogram          of all values, exact under merging
 

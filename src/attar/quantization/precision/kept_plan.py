@@ -42,7 +42,7 @@ def keep_plan(planned: Planned, config: QuantizeSettings, context: StepContext) 
 
 
 def kept_plan(config: QuantizeSettings, context: StepContext) -> Planned | None:
-    """The plan that a killed run of the same step had chosen; None where there is none.
+    """The plan that a killed run of the same step had chosen; None if there is none.
 
     Raises:
         ArtifactError: the file is damaged.

@@ -74,8 +74,8 @@ def plan_within_latency(
         fastest = latencies.rest_ms + choices.cheapest
         raise UsageError(
             f"max_latency_ms is {limit_ms:g}, and the fastest possible here is {fastest:.2f} ms "
-            f"(float {latencies.model_ms:.2f} ms, of which {latencies.rest_ms:.2f} ms are no "
-            "matter of bits); allow more, or take a smaller model"
+            f"(float {latencies.model_ms:.2f} ms; {latencies.rest_ms:.2f} ms of it does not "
+            "depend on the bit width); allow more, or take a smaller model"
         )
     best = choices.within(left)
     options = front(choices, extra=[left])

@@ -1,4 +1,4 @@
-"""How much the model's answers suffer when one tensor alone is quantized.
+"""The error of the model's outputs when one tensor alone is quantized.
 
 The problem: a plan of bits needs to know what each bit buys, for each tensor. The idea: ask the
 model itself, one tensor at a time, everything else in float:

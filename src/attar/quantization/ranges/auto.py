@@ -38,7 +38,7 @@ FINER_SHARES = (0.99, 0.995)
 NUM_RIVALS = 3
 """Rules, beside the winner, that may replace it at one kind of site: the best of the rest."""
 HOPELESS = 4.0
-"""A rule whose error is known to be so many times the best one's is not measured to the end."""
+"""A rule is given up once its error is known to be this many times the best one's."""
 
 
 def auto_ranges(problem: Problem) -> ChosenRanges:

@@ -1,4 +1,4 @@
-"""Ranges that lose least where the outputs listen.
+"""Ranges of the least gradient-weighted squared error.
 
 The problem: the range with the least squared error of a tensor (`omse`) treats all its values
 alike, but a model hardly reads most outliers and lives from a few. The idea: weigh each value's

@@ -6,7 +6,7 @@ the tensor: some ranges may be halved without harm, others not at all. The idea:
 by its two extremes, clip a share of *tokens* instead of a share of values (a share of values moves
 slowly through the many values of few tokens), and let the final outputs decide how large a share.
 
-    o^u = {max_j X_tj : t},  o^l = {min_j X_tj : t}                   two numbers a token
+    o^u = {max_j X_tj : t},  o^l = {min_j X_tj : t}                   two numbers per token
     c^u(α) = quantile(o^u, α),  c^l(α) = quantile(o^l, 1 − α)         at every site the same α
     α = 1 − 0.01·k for k = 0 … K−1;  the one with the least ‖f̂(x) − f(x)‖² of the final outputs wins
 
@@ -54,7 +54,7 @@ NUM_CANDIDATES = {8: 10, 7: 20, 6: 30, 5: 60, 4: 90}
 MOST_CANDIDATES = 90
 """At 3 and 2 bits."""
 STRIDES = (8, 4, 2, 1)
-"""Candidates are tried in steps of so many."""
+"""Step widths in which candidates are tried."""
 MOVES = (8, 4, 2, 1)
 """Hundredths by which the α of one kind is moved."""
 

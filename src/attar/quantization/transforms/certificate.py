@@ -31,7 +31,7 @@ NUM_BATCHES = 2
 MOST_TEXTS = 8
 """Of each batch: rounding errors do not wait for the ninth text."""
 MOST_ROWS = 512
-"""Of each batch's outputs: a language model has one row a token."""
+"""Of each batch's outputs: a language model has one row per token."""
 
 
 def relative_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:

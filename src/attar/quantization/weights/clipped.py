@@ -1,6 +1,6 @@
 """`clipped`: a narrower range for each row when that loses less than it gains.
 
-The problem: one scale a row reaches to the row's largest value, so at 4 bits one odd value makes
+The problem: one scale per row reaches to the row's largest value, so at 4 bits one odd value makes
 the grid coarse for all the others. The idea: try narrower ranges and keep, row by row, the one with
 the least squared error. What lies outside goes to the end of the grid.
 

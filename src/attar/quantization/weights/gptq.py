@@ -65,7 +65,7 @@ def gptq(weight: Tensor, grid: QParams, moment: Tensor) -> Tensor:
 
     Args:
         weight: (O, I).
-        grid: symmetric, one scale a row.
+        grid: symmetric, one scale per row.
         moment: (I, I), XᵀX of the inputs.
     Returns: int32 (O, I).
     """

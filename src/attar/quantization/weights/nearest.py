@@ -1,4 +1,4 @@
-"""Embedding tables and Linear weights to integers: symmetric, one scale a row or output channel.
+"""Embedding tables and Linear weights to integers: symmetric, one scale per row or output channel.
 
     scale_o = max_i |W_oi| / (2^(bits−1) − 1),   q_oi = round(W_oi / scale_o)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from attar.numerics.statistics import spread
 from attar.recipe.checking.references import table_of
-from attar.recipe.outcome.sweep import base_name
+from attar.report.reading import base_name
 
 
 def aggregated(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

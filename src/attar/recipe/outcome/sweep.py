@@ -31,8 +31,8 @@ from attar.recipe.checking.references import with_value, with_words
 from attar.recipe.graph import in_order, inputs_of
 from attar.recipe.schema import Recipe, StepConfig, Sweep
 from attar.recipe.steps import STEPS, StepKind, kind_of, makes_rows, run_of, steps_read
+from attar.report.reading import VARIANT_MARK
 
-MARK = "@"
 MAX_LABEL, MAX_VALUE_LABEL = 100, 40
 """Characters of a copy's label and of a value in it; a longer one is cut and gets a hash, because
 it names a folder."""
@@ -64,16 +64,6 @@ class Expanded:
             if name != origin:
                 copies.setdefault(origin, []).append(name)
         return copies
-
-
-def base_name(name: str) -> str:
-    """The written name of a step or of a copy.
-
-    Example:
-        >>> base_name("student@seed=0")
-        'student'
-    """
-    return name.partition(MARK)[0]
 
 
 def expand(recipe: Recipe, kinds: Mapping[str, StepKind] = STEPS) -> Expanded:
@@ -232,9 +222,11 @@ def _label(sweep: Sweep, choice: Choice) -> str:
     others = [pair for pair in choice if pair[0].rpartition(".")[2] not in UNCUT]
     said = ",".join(words[setting] for setting, _ in others)
     if len(said) <= MAX_LABEL:
-        return MARK + ",".join(words.values())
+        return VARIANT_MARK + ",".join(words.values())
     cut = f"{said[:MAX_LABEL]}-{key_of(others)[:6]}"
-    return MARK + ",".join([cut, *(words[pair[0]] for pair in choice if pair not in others)])
+    return VARIANT_MARK + ",".join(
+        [cut, *(words[pair[0]] for pair in choice if pair not in others)]
+    )
 
 
 def _word(sweep: Sweep, setting: str, value: Any) -> str:

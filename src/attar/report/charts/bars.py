@@ -62,7 +62,7 @@ def bars_svg(
     """Bars from zero.
 
     Args:
-        colours: one a series.
+        colours: one per series.
         border: a value marked by a line across all rows.
     """
     alt = require("altair", "report")

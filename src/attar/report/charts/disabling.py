@@ -47,7 +47,7 @@ def damage_pictures(study: Study) -> tuple[Picture, ...]:
     draw = partial(_drawn, dots, title)
     keys = (
         Key("outlier dimensions, with 95 % interval", OUTLIER, "circle"),
-        Key("as many random others", OTHERS, "circle"),
+        Key("the same number of random ones", OTHERS, "circle"),
     )
     sentences = [str(row.get("sentence", "")) for row in rows_of(study.content, "summary")]
     note = " ".join([f"{sentence[:1].upper()}{sentence[1:]}" for sentence in sentences])

@@ -46,7 +46,7 @@ class Provenance:
     recipe: Mapping[str, Any]
     seconds: float
     unsealed: tuple[str, ...] = ()
-    """Steps whose `result.json` has no hash of its own: an edit of their numbers is not seen."""
+    """Steps whose `result.json` has no hash of its own: an edit of their numbers is not noticed."""
 
     @property
     def rests_on(self) -> str:

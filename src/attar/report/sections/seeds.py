@@ -11,7 +11,7 @@ and for the lines at the end of a run alike.
 
 A seed is found in a copy's name: `student@seed=1` is seed 1 of `student`, and in a sweep over data
 `student@data=sst2,seed=1` is the same method on sst2. Models without a seed (a teacher that all
-share) are no part of it.
+share) are not part of it.
 """
 
 from __future__ import annotations

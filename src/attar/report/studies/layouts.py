@@ -131,7 +131,7 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "disabling": (
         Layout(
             "summary",
-            "Damage of the outlier dimensions, and of as many random others on average",
+            "Damage of the outlier dimensions, and of the same number of random ones on average",
             (Column("place", "disabled dimensions", "text"),),
             with_damage_summary,
         ),

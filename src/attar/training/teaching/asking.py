@@ -25,7 +25,7 @@ from attar.training.teaching.tensor_file import TensorWriter
 
 PROGRESS_FILE = "progress.json"
 SAVE_EVERY_S = 5.0
-"""At most so many seconds of work are done again after a kill."""
+"""Seconds of work that are done again after a kill, at most."""
 SHOWN = 5
 
 
@@ -126,7 +126,7 @@ def ask(
 
     Raises:
         StoppedError: the process was asked to stop; what is written is kept.
-        NonFiniteError: an answer is no number.
+        NonFiniteError: an answer is NaN or infinite.
         ResourceError: the disk is full.
     """
     batches = batches_in_order(examples, batch_size)
@@ -156,7 +156,7 @@ def ask(
 def _require_finite(
     outputs: Outputs, targets: Targets, rows: np.ndarray, header: CacheHeader
 ) -> None:
-    """Refuse an answer that is no number, before it is written."""
+    """Refuse an answer that is NaN or infinite, before it is written."""
     for key in header.specs:
         if key is None:
             name, answers, counts = "logits", outputs.logits, targets.predicted

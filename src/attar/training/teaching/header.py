@@ -132,7 +132,7 @@ class CacheHeader(Config):
             return cls.model_validate(read_json(folder / CACHE_FILE))
         except ValidationError as error:
             raise ArtifactError(
-                f"{folder / CACHE_FILE} is no cache of this version of attar "
+                f"{folder / CACHE_FILE} is not a cache of this version of attar "
                 f"({error.errors()[0]['msg']}); remove its folder and run the cache step again"
             ) from error
 

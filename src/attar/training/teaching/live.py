@@ -36,7 +36,7 @@ class LiveTeacher:
     """Asked for every batch anew.
 
     Args:
-        columns: of its logits, the first so many are given; None: all.
+        columns: how many of its logits are given, from the first; None: all.
     """
 
     def __init__(self, loaded: LoadedModel, needs: Needs, columns: int | None = None) -> None:
@@ -95,8 +95,8 @@ def require_decoder_texts(model: PreTrainedModel, teacher: str, *, student_write
     classifies = type(model).__name__.endswith("ForSequenceClassification")
     if model.config.model_type == "t5" and not classifies and not student_writes:
         raise ModelError(
-            f"teacher {teacher} is a {type(model).__name__}, whose decoder goes on with a "
-            "text, and the student's rows have none for it; train the student to name classes by "
+            f"teacher {teacher} is a {type(model).__name__}, whose decoder continues a "
+            "text, and the student's rows contain none; train the student to name classes by "
             'words (objective = "text_to_text"), or name a teacher with a classification head'
         )
 
@@ -106,7 +106,7 @@ def require_answer(folder: Path, needs: Needs) -> None:
     they depend on.
 
     Raises:
-        ModelError: the folder names no head.
+        ModelError: the model has no head.
     """
     if says_its_task(folder):
         return
@@ -139,9 +139,9 @@ def _fits(folder: Path, task: Task, needs: Needs) -> bool:
     own = task_of(folder)
     if needs.sensitivity and task.has_language_head and not own.has_language_head:
         raise ModelError(
-            f"teacher {folder} answers once a text, the student once a token, so sensitivity_mse "
-            "cannot ask what each token's answer depends on; use hidden_mse instead, or name a "
-            "teacher with a language head"
+            f"teacher {folder} gives one answer per text, the student one per token, so "
+            "sensitivity_mse cannot ask what each token's answer depends on; use hidden_mse "
+            "instead, or name a teacher with a language head"
         )
     is_ours = (folder / TASK_FILE).is_file()
     differences = _differences(own, task, is_ours=is_ours)

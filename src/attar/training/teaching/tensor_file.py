@@ -28,7 +28,7 @@ DTYPES: dict[str, tuple[str, torch.dtype, int]] = {
 }
 """Our word → safetensors' word, torch's type, bytes a value."""
 ALIGNED = 64
-"""The values begin at a multiple of so many bytes: a memory map of them is then aligned."""
+"""Bytes; the values begin at a multiple of it, so that a memory map of them is aligned."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class TensorWriter:
     """Appends rows to the file of a matrix.
 
     Args:
-        rows_done: go on after so many rows; 0: begin anew.
+        rows_done: rows that are already written; 0: start a new file.
     """
 
     def __init__(self, spec: TensorSpec, folder: Path, rows_done: int = 0) -> None:
@@ -103,7 +103,7 @@ def read_tensor(file: Path) -> Tensor:
     """The matrix as a memory map: only the rows that are asked for are ever read.
 
     Raises:
-        ArtifactError: the file is missing, truncated or none of ours.
+        ArtifactError: the file is missing, truncated or not one of ours.
     """
     try:
         with safe_open(file, "pt") as stored:
