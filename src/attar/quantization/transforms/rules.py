@@ -165,6 +165,23 @@ def at_norms(rule: NormRule) -> Transform:
     return partial(_move_, rule, lambda anatomy: anatomy.norm_sites)  # pyright: ignore[reportArgumentType]
 
 
+def _os_plus_at_norms(
+    model: PreTrainedModel,
+    batches: Sequence[Batch],
+    config: QuantizeSettings,
+    context: StepContext,
+) -> Mapping[str, Any]:
+    """Says where there is no bias that could take a shift: half of the method is left out there."""
+    sites = anatomy_of(model).norm_sites
+    fixed = sum(not site.can_shift for site in sites)
+    if fixed:
+        context.progress.warn(
+            f"{context.name}: os_plus moves no shift at {fixed} of {len(sites)} norms, because they "
+            "or the maps that read them have no bias; it searches scales alone there"
+        )
+    return at_norms(_os_plus)(model, batches, config, context)
+
+
 def _weight_bits(config: QuantizeSettings) -> int:
     """The width that most weights will have. A transform comes before sensitivities, so a budget is
     known by its mean alone; one that says nothing of bits leaves the recipe's width."""
@@ -203,6 +220,6 @@ TRANSFORMS: Mapping[TransformRule, Transform] = {
     "none": _none,
     "gamma": at_norms(_gamma),
     "smoothquant": at_norms(_smoothquant),
-    "os_plus": at_norms(_os_plus),
+    "os_plus": _os_plus_at_norms,
     "auto": partial(_move_, _auto, transform_sites),
 }
