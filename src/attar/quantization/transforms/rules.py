@@ -176,8 +176,8 @@ def _os_plus_at_norms(
     fixed = sum(not site.can_shift for site in sites)
     if fixed:
         context.progress.warn(
-            f"{context.name}: os_plus moves no shift at {fixed} of {len(sites)} norms, because they "
-            "or the maps that read them have no bias; it searches scales alone there"
+            f"{context.name}: os_plus moves no shift at {fixed} of {len(sites)} norms, because "
+            "they or the maps that read them have no bias; it searches scales alone there"
         )
     return at_norms(_os_plus)(model, batches, config, context)
 
