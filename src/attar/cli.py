@@ -122,7 +122,7 @@ def plan(
     from attar.recipe.load import load_recipe
     from attar.recipe.outcome.sweep import expand
     from attar.recipe.plan import plan_recipe
-    from attar.recipe.running.available_memory import require_memory
+    from attar.recipe.running.memory import require_memory
 
     prepare_torch()  # whose speed is measured here
     checked = expand(load_recipe(recipe, overrides or ())).recipe  # every copy of a sweep

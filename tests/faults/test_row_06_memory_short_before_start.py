@@ -17,7 +17,7 @@ from attar import control_groups
 from attar.errors import ResourceError
 from attar.progress import Progress
 from attar.recipe.plan import Plan
-from attar.recipe.running.available_memory import require_memory
+from attar.recipe.running.memory import require_memory
 from attar.step import StepPlan
 from attar.usable_memory import MIB, usable_memory_mib
 

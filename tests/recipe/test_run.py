@@ -12,7 +12,7 @@ import torch
 
 from attar.artifacts import read_result, verify
 from attar.errors import ArtifactError, GateMissedError, ResourceError, UsageError
-from attar.recipe.running.out_of_memory import memory_explained
+from attar.recipe.running.memory import memory_explained
 from engine_steps import RECIPE, run_small, start_small
 
 GATE = '[[gates]]\nmetric = "scores.int8.accuracy"\nat_least = {}\n'

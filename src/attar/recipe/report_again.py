@@ -13,8 +13,9 @@ from attar.artifacts import RESULT_FILE, key_of, verify
 from attar.config import Config
 from attar.errors import UsageError
 from attar.progress import Progress
+from attar.recipe.outcome.aggregate import write_sweep
 from attar.recipe.outcome.sweep import expand
-from attar.recipe.run import running_in, write_sweep
+from attar.recipe.run import running_in
 from attar.recipe.running.engine import Engine
 from attar.recipe.running.saved import Saved, read_saved
 from attar.recipe.running.signals import stop_requests

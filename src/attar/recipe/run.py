@@ -11,20 +11,19 @@ import sys
 import traceback
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from attar.artifacts import RESULT_FILE, read_result, write_json, write_text
+from attar.artifacts import write_text
 from attar.errors import AttarError, StoppedError, UsageError
 from attar.escaping import for_terminal
 from attar.progress import Progress
 from attar.recipe.keys import Fingerprints
 from attar.recipe.load import parse_recipe, read_text
-from attar.recipe.outcome.aggregate import aggregated, means
+from attar.recipe.outcome.aggregate import write_sweep
 from attar.recipe.outcome.gates import check_gates
 from attar.recipe.outcome.summary import RunSummary
-from attar.recipe.outcome.sweep import Expanded, expand
+from attar.recipe.outcome.sweep import expand
 from attar.recipe.running.changes import THE_REST, recipe_changes
 from attar.recipe.running.engine import Engine, require_own_folders
 from attar.recipe.running.lock import refusals_explained, run_lock
@@ -40,11 +39,9 @@ from attar.recipe.running.signals import stop_requests
 from attar.recipe.running.time_left import TimeLeft, planned_seconds
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import STEPS, StepKind, run_of
-from attar.report.sections.seeds import seed_comparisons
+from attar.recipe.steps import STEPS, StepKind
 
 CRASH_FILE = "crash.txt"
-SWEEP_FILE = "sweep.json"
 
 
 def run_recipe(
@@ -237,24 +234,3 @@ def _keep_traceback(folder: Path) -> None:
     except (OSError, AttarError) as error:
         # The crash itself matters more than that its traceback could not be kept.
         print(for_terminal(f"warning: no {CRASH_FILE} could be written ({error})"), file=sys.stderr)
-
-
-def write_sweep(expanded: Expanded, folder: Path) -> dict[str, Any]:
-    """Write the statistics of every multiplied step that is published, and its methods held
-    against each other over seeds; return the means."""
-    if expanded.recipe.sweep is None:
-        (folder / SWEEP_FILE).unlink(missing_ok=True)
-        return {}
-    statistics: dict[str, Any] = {}
-    for origin, copies in expanded.multiplied.items():
-        made = [name for name in copies if (folder / name / RESULT_FILE).is_file()]
-        metrics = aggregated([read_result(folder / name).metrics for name in made])
-        statistics[origin] = {"runs": made, "metrics": metrics}
-    evaluations = {
-        name: read_result(folder / name).metrics
-        for name, step in expanded.recipe.steps.items()
-        if run_of(step) == "evaluate" and (folder / name / RESULT_FILE).is_file()
-    }
-    comparisons = [asdict(comparison) for comparison in seed_comparisons(evaluations)]
-    write_json(folder / SWEEP_FILE, {"steps": statistics, "comparisons": comparisons})
-    return {origin: means(found["metrics"]) for origin, found in statistics.items()}

@@ -43,6 +43,8 @@ class StepKind:
     models: tuple[ModelPlace, ...] = ()
     data: tuple[str, ...] = ()
     """Places that name a data table, or a step that makes rows."""
+    needs_views: bool = False
+    """The step looks into a model, so its family needs a row."""
     version: int = 1
     metrics: type | None = None
     """The names of what the step writes to its result, a TypedDict; None: they depend on its
@@ -116,6 +118,7 @@ STEPS: Mapping[str, StepKind] = {
     "analyze": StepKind(
         "attar.analysis.run:analyze",
         "attar.analysis.plan:plan_analyze",
+        needs_views=True,
         models=(ModelPlace("model", FLOAT), ModelPlace("compare_with", FLOAT)),
         data=("data",),
         names_matter=True,
@@ -124,6 +127,7 @@ STEPS: Mapping[str, StepKind] = {
     "quantize": StepKind(
         "attar.quantization.run:quantize",
         "attar.quantization.plan:plan_quantize",
+        needs_views=True,
         models=(ModelPlace("model", FLOAT, needs_task=True),),
         data=("calibration.data", "data"),
         version=3,
@@ -131,6 +135,7 @@ STEPS: Mapping[str, StepKind] = {
     "export": StepKind(
         "attar.export.run:export",
         "attar.export.plan:plan_export",
+        needs_views=True,
         metrics=ExportMetrics,
         models=(ModelPlace("model", ("train", "quantize"), needs_task=True),),
         data=("data",),

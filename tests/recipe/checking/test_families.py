@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from attar.errors import RecipeError
-from attar.recipe.checking.families import ModelFamilies
+from attar.recipe.checking.relations import ModelFamilies
 from attar.recipe.load import parse_recipe
 
 REFUSED = r"attar knows no parts of models of type 'albert', .*but not cut, .*works for: bert, "

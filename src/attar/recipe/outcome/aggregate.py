@@ -10,11 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from attar.artifacts import RESULT_FILE, read_result, write_json
 from attar.numerics.statistics import spread
 from attar.recipe.checking.references import table_of
+from attar.recipe.outcome.sweep import Expanded
+from attar.recipe.steps import run_of
 from attar.report.reading import base_name
+from attar.report.sections.seeds import seed_comparisons
+
+SWEEP_FILE = "sweep.json"
 
 
 def aggregated(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -47,6 +54,27 @@ def means(statistics_tree: Mapping[str, Any]) -> dict[str, Any]:
         name: inner["mean"] if set(inner) == {"mean", "sd", "max", "n"} else means(inner)
         for name, inner in statistics_tree.items()
     }
+
+
+def write_sweep(expanded: Expanded, folder: Path) -> dict[str, Any]:
+    """Write the statistics of every multiplied step that is published, and its methods held
+    against each other over seeds; return the means."""
+    if expanded.recipe.sweep is None:
+        (folder / SWEEP_FILE).unlink(missing_ok=True)
+        return {}
+    statistics: dict[str, Any] = {}
+    for origin, copies in expanded.multiplied.items():
+        made = [name for name in copies if (folder / name / RESULT_FILE).is_file()]
+        metrics = aggregated([read_result(folder / name).metrics for name in made])
+        statistics[origin] = {"runs": made, "metrics": metrics}
+    evaluations = {
+        name: read_result(folder / name).metrics
+        for name, step in expanded.recipe.steps.items()
+        if run_of(step) == "evaluate" and (folder / name / RESULT_FILE).is_file()
+    }
+    comparisons = [asdict(comparison) for comparison in seed_comparisons(evaluations)]
+    write_json(folder / SWEEP_FILE, {"steps": statistics, "comparisons": comparisons})
+    return {origin: means(found["metrics"]) for origin, found in statistics.items()}
 
 
 def _renamed(run: Mapping[str, Any]) -> dict[str, Any]:

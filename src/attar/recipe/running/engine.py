@@ -39,8 +39,7 @@ from attar.recipe.keys import Fingerprints, keys_of, room_fingerprints, step_see
 from attar.recipe.outcome.summary import StepSummary
 from attar.recipe.running.changes import step_changes
 from attar.recipe.running.known_hashes import KnownHashes
-from attar.recipe.running.out_of_memory import memory_explained
-from attar.recipe.running.peak_memory import peak_memory
+from attar.recipe.running.memory import memory_explained, peak_memory
 from attar.recipe.running.sessions import SUFFIX, session
 from attar.recipe.running.time_left import TimeLeft
 from attar.recipe.running.versions import versions

@@ -15,7 +15,7 @@ from pathlib import Path
 from attar.errors import ArtifactError, DataError, ModelError, UsageError
 from attar.progress import Progress
 from attar.recipe.outcome.sweep import Expanded
-from attar.recipe.running.available_memory import require_memory
+from attar.recipe.running.memory import require_memory
 
 
 class TimeLeft:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from attar.recipe.running import peak_memory as module
-from attar.recipe.running.peak_memory import peak_memory
+from attar.recipe.running import memory as module
+from attar.recipe.running.memory import peak_memory
 
 MIB = 2**20
 
