@@ -38,8 +38,7 @@ from attar.models.config import ChangedModel, FromConfig, ModelReference, refere
 from attar.models.cost import Cost, cost_from_config, cost_of
 from attar.models.sources.references import resolve_model
 from attar.models.surgery import changed
-from attar.tasks.kind import Kind
-from attar.tasks.table import KINDS
+from attar.tasks.table import KINDS, Kind
 from attar.tasks.task import Generation, Task
 
 RUNTIME_MIB = 450

@@ -7,9 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from attar.config import Config
-from attar.tasks.classification import CLASSIFICATION
-from attar.tasks.kind import Kind
-from attar.tasks.table import KINDS, Objective
+from attar.tasks.table import CLASSIFICATION, KINDS, Kind, Objective
 
 GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
 SummarizationTask = Literal["cnn_dailymail", "xsum"]

@@ -33,7 +33,7 @@ from attar.data.reading.rows import (
 from attar.data.reading.targets import settle_targets
 from attar.data.tables import SetAside, Split, TextData
 from attar.errors import DataError
-from attar.tasks.kind import Gold
+from attar.tasks.table import Gold
 
 ROWS_LOOKED_AT = 100
 """Rows from which columns are guessed."""

@@ -26,8 +26,7 @@ from attar.data.reading.rows import Columns, check_set_aside, settle_labels, tak
 from attar.data.tables import UNLABELLED, SetAside, Split, TextData
 from attar.errors import DataError
 from attar.extras import require
-from attar.tasks.classification import CLASSIFICATION
-from attar.tasks.regression import REGRESSION
+from attar.tasks.table import CLASSIFICATION, REGRESSION
 
 ROWS_LOOKED_AT = 100
 """Rows among which one that can be read is looked for, to see the columns."""

@@ -32,7 +32,7 @@ from attar.data.config import StdlibDocsData
 from attar.data.stdlib_areas import AREAS, area_of, stdlib_sources
 from attar.data.tables import SetAside, Split, TextData
 from attar.errors import DataError
-from attar.tasks.classification import CLASSIFICATION
+from attar.tasks.table import CLASSIFICATION
 
 MIN_CHARACTERS, MAX_CHARACTERS = 20, 400
 """Shorter is a word or two ("See above."), longer is a page; 94 % of the 8,281 first

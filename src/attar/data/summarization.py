@@ -24,7 +24,7 @@ from attar.data.reading.targets import settle_targets
 from attar.data.tables import SetAside, Split, TextData
 from attar.errors import DataError
 from attar.extras import require
-from attar.tasks.text_to_text import TEXT_TO_TEXT
+from attar.tasks.table import TEXT_TO_TEXT
 
 ROWS_LOOKED_AT = 100
 """Rows among which one that can be read is looked for, to see the columns."""

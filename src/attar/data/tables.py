@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attar.errors import DataError, did_you_mean
-from attar.tasks.kind import Kind
-from attar.tasks.table import KINDS
+from attar.tasks.table import KINDS, Kind
 
 UNLABELLED = -1
 """The class of a row without a label (a hidden test set); GLUE's own convention. In a regression it

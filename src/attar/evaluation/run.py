@@ -33,7 +33,7 @@ from attar.numerics.metrics import constant_score
 from attar.numerics.statistics import bootstrap_interval
 from attar.scoring.matching import known_metrics, labelled_split, output_columns
 from attar.step import StepContext
-from attar.tasks.kind import Answer
+from attar.tasks.table import Answer
 
 if TYPE_CHECKING:
     from attar.scoring.forms import Form

@@ -21,7 +21,7 @@ from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import NonFiniteError, UsageError
 from attar.escaping import for_terminal
 from attar.models.deployed.runtimes import open_runtime
-from attar.tasks.kind import Gold
+from attar.tasks.table import Gold
 from attar.tasks.task import Task
 
 BATCH_SIZE = 32

@@ -34,9 +34,8 @@ from attar.errors import AttarError, ModelError, ResourceError, ran_out_of_memor
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
 from attar.models.structure.families import FAMILIES, unsupported
 from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id, require_rows
-from attar.tasks.causal_lm import CAUSAL_LM
+from attar.tasks.table import CAUSAL_LM, TEXT_TO_TEXT
 from attar.tasks.task import Task
-from attar.tasks.text_to_text import TEXT_TO_TEXT
 from attar.untrusted import MIB, has_entry
 from attar.usable_memory import usable_memory_mib
 

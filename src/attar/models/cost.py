@@ -29,8 +29,7 @@ from attar.models.architecture import class_of, config_of
 from attar.models.structure.anatomy import Anatomy, Block, anatomy_of
 from attar.models.structure.families import FAMILIES
 from attar.models.structure.views import LinearView
-from attar.tasks.classification import CLASSIFICATION
-from attar.tasks.regression import REGRESSION
+from attar.tasks.table import CLASSIFICATION, REGRESSION
 from attar.tasks.task import Task
 
 PARTS = ("embedding", "attention", "ffn", "norm", "head")

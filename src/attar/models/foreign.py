@@ -31,13 +31,14 @@ from attar.errors import ArtifactError, ModelError
 from attar.models.sources.safe_files import GENERATION_FILE, read_config, read_settings
 from attar.models.structure.families import max_tokens_of
 from attar.special_tokens import TOKENIZER_FILE, takes_segments
-from attar.tasks.causal_lm import CAUSAL_LM
-from attar.tasks.classification import CLASSIFICATION
-from attar.tasks.kind import Answer, Kind
-from attar.tasks.regression import REGRESSION
-from attar.tasks.table import KINDS
+from attar.tasks.table import (
+    CAUSAL_LM,
+    KINDS,
+    TEXT_TO_TEXT,
+    Graph,
+    Kind,
+)
 from attar.tasks.task import MAX_TOKENS, TASK_FILE, Generation, Task
-from attar.tasks.text_to_text import TEXT_TO_TEXT
 from attar.untrusted import has_entry, read_json
 
 MAX_LENGTH = 512
@@ -53,7 +54,7 @@ def says_its_task(folder: Path) -> bool:
     file = folder / "config.json"
     plain = read_json(file) if has_entry(file) else {}
     names = plain.get("architectures") if isinstance(plain, dict) else None
-    return isinstance(names, list) and bool(names) and _kind_of_head(str(names[0])) is not None
+    return isinstance(names, list) and bool(names) and bool(_kinds_of_head(str(names[0])))
 
 
 def task_of(folder: Path) -> Task:
@@ -69,37 +70,37 @@ def task_of(folder: Path) -> Task:
 
     plain = read_config(folder)
     made_for = str((plain.get("architectures") or ["model"])[0])
-    kind = _kind_of_head(made_for)
-    if kind is None:
+    kinds = _kinds_of_head(made_for)
+    if not kinds:
         raise ArtifactError(
             f"{folder} has no task.json, and its {made_for} has no classification head and none "
             "that generates text; fine-tune it with a train step first"
         )
     config = config_of(plain, str(folder))
-    return TASK_OF[kind.answer](folder, plain, config, input_names_of(config))
+    return TASK_OF[kinds[0].graph](folder, plain, config, input_names_of(config))
 
 
-def _kind_of_head(architecture: str) -> Kind | None:
-    """The first kind of task that has this head."""
-    return next((kind for kind in KINDS.values() if architecture.endswith(kind.heads)), None)
+def _kinds_of_head(architecture: str) -> list[Kind]:
+    """The kinds of task that have this head."""
+    return [kind for kind in KINDS.values() if architecture.endswith(kind.heads)]
 
 
 def _labelled_task(
     folder: Path, plain: Mapping[str, Any], config: Any, names: tuple[str, ...]
 ) -> Task:
-    """The task of a classifier, or of a regressor."""
+    """The task of a model with a head for classes, or for a number."""
     count = config.num_labels
-    by_problem = {kind.problem_type: kind for kind in (REGRESSION, CLASSIFICATION)}
-    usual = REGRESSION if count == 1 else CLASSIFICATION
-    kind = by_problem.get(config.problem_type or usual.problem_type)
-    if kind is None:
+    problem = config.problem_type
+    kinds = _kinds_of_head(plain["architectures"][0])
+    fitting = [k for k in kinds if (k.problem_type == problem if problem else k.allows(count))]
+    if not fitting:
         raise ModelError(
             f"{folder} gives a text several labels at once (problem_type {config.problem_type!r}); "
             "attar knows one of several labels, and one number"
         )
     try:
         return Task(
-            objective=kind.name,
+            objective=fitting[0].name,
             label_names=tuple(str(config.id2label[i]) for i in range(count)),
             max_length=_max_length(folder, max_tokens_of(config)),
             input_names=_input_names(folder, names),
@@ -156,12 +157,12 @@ def _causal_task(
     )
 
 
-TASK_OF: Mapping[Answer, Callable[[Path, Mapping[str, Any], Any, tuple[str, ...]], Task]] = {
-    "row": _labelled_task,
-    "next": _causal_task,
-    "text": _text_task,
+TASK_OF: Mapping[Graph, Callable[[Path, Mapping[str, Any], Any, tuple[str, ...]], Task]] = {
+    "one_pass": _labelled_task,
+    "causal": _causal_task,
+    "encoder_decoder": _text_task,
 }
-"""Shape of the answer → what makes the task of (folder, its plain config, transformers' config,
+"""How the model runs → what makes the task of (folder, its plain config, transformers' config,
 the model's inputs)."""
 
 

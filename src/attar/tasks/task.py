@@ -19,8 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from attar.artifacts import read_json, write_json
 from attar.config import Config
 from attar.errors import ArtifactError, DataError, ModelError
-from attar.tasks.kind import Answer, Gold, Kind, Shown
-from attar.tasks.table import KINDS, Objective
+from attar.tasks.table import KINDS, Answer, Gold, Kind, Objective, Shown
 
 TASK_FILE = "task.json"
 MAX_TOKENS = 2**20
@@ -106,10 +105,9 @@ class Task(Config):
         if len(set(self.label_names)) != count:
             raise ValueError(f"label_names must be distinct, got {list(self.label_names)}")
         fewest, most = self.kind.num_labels
-        if count < fewest:
-            raise ValueError(f"{self.objective} needs at least {fewest} label_names, got {count}")
-        if most is not None and count > most:
-            raise ValueError(f"{self.objective} allows at most {most} label_names, got {count}")
+        if not self.kind.allows(count):
+            limit = f"at least {fewest}" if most is None else f"at most {most}"
+            raise ValueError(f"{self.objective} needs {limit} label_names, got {count}")
         return self
 
     @property
@@ -136,6 +134,14 @@ class Task(Config):
         """What is known of a row, and the shape in which it is learned; a class that is named by a
         word is learned as a text."""
         return self.kind.gold, "text" if self.label_words else self.kind.answer
+
+    def needs_gold(self, *, taught: bool) -> bool:
+        """Whether every training row needs its answer.
+
+        Args:
+            taught: a teacher answers; only a class that is written as a word is still needed.
+        """
+        return self.kind.has_gold and (not taught or bool(self.label_words))
 
     @property
     def validated_by(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def first_look(
     """Model → batches of the inputs that training will feed it, from up to 256 seeded rows."""
 
     def batches(loaded: LoadedModel) -> Iterator[dict[str, Tensor]]:
-        train = data.split("train", labelled=bool(task.label_words))
+        train = data.split("train", labelled=task.needs_gold(taught=True))
         chosen = generator(seed, "first look").permutation(len(train))[:ROWS]
         examples: Any = examples_for(
             task, train.rows(np.sort(chosen)), "train", loaded, task.input_names

@@ -108,11 +108,12 @@ def _job(
     loss = loss_of(
         config.effective_losses, data.objective, student.model, readers.get("the teacher"), seed
     )
-    has_gold = task.kind.has_gold
-    needs_gold = has_gold and (teacher is None or bool(task.label_words))  # a word is written
     train, validation = (
         ready(task, data, name, student, readers, names, context, labelled=labelled)
-        for name, labelled in (("train", needs_gold), ("validation", has_gold))
+        for name, labelled in (
+            ("train", task.needs_gold(taught=teacher is not None)),
+            ("validation", task.kind.has_gold),
+        )
     )
     return Job(
         name=context.name,

@@ -117,9 +117,8 @@ def in_model_order(data: TextData, task: Task, step: str) -> TextData:
 
 def _splits(config: QatStep, task: Task) -> tuple[tuple[str, bool], ...]:
     """Each split that is read, and whether all its rows need a label."""
-    has_gold = task.kind.has_gold
-    learns_labels = not config.distil or bool(task.label_words)  # a word is written
-    return ("train", has_gold and learns_labels), ("validation", has_gold)
+    needs_gold = task.needs_gold(taught=config.distil)
+    return ("train", needs_gold), ("validation", task.kind.has_gold)
 
 
 def _settings(config: QatStep, data_name: str, max_length: int) -> TrainStep:

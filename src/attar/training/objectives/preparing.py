@@ -22,8 +22,7 @@ from attar.models.foreign import says_its_task, task_of
 from attar.models.generation import start_of
 from attar.models.load import LoadedModel
 from attar.step import StepContext
-from attar.tasks.kind import Answer, Gold
-from attar.tasks.table import KINDS
+from attar.tasks.table import KINDS, Answer, Gold
 from attar.tasks.task import Generation, Task
 from attar.training.config import TrainStep
 from attar.training.forward import stacks_of

@@ -111,7 +111,7 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
         {"the teacher": teacher.model},
         teacher.input_names,
         context,
-        labelled=bool(task.label_words),
+        labelled=task.needs_gold(taught=True),
     )
     rows = survey(examples, config.batch_size, teacher.input_names)
     return Asked(teacher, examples, rows, task.objective)
