@@ -79,7 +79,7 @@ def measured(
         ),
         FP32: lambda i: ours(loaded, reader, rows(texts, i, arguments.sentences), bf16=False),
     }
-    if choose_precision("auto", torch.device("cpu")).name == "bf16":
+    if not choose_precision("bf16", torch.device("cpu")).is_emulated:
         ways[BF16] = lambda i: ours(loaded, reader, rows(texts, i, arguments.sentences), bf16=True)
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(-1, arguments.rounds):  # round -1 warms up and is not counted

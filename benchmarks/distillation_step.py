@@ -49,7 +49,7 @@ from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.teachers import Teacher, load_teacher
 from attar.training.teaching.cache import cache
 from attar.training.teaching.teacher_inputs import TeacherInputs
-from attar.training.update.accelerator import open_accelerator
+from attar.training.update.precision import open_accelerator
 from record import table, write_page
 
 BATCH = 32

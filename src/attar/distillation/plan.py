@@ -7,8 +7,7 @@ from attar.data.augmented import with_copies
 from attar.distillation.config import AugmentStep
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
 from attar.step import StepPlan
-from attar.training.update.accelerator import device_here
-from attar.training.update.precision import choose_precision
+from attar.training.update.precision import choose_precision, device_here
 
 BYTES_A_TOKEN = 4 / 3
 """Of a made row: about four bytes of text, a third when packed."""

@@ -8,11 +8,17 @@ is a whole gzip file, and gzip files one after the other are one gzip file.
 
 from __future__ import annotations
 
+import copy
 import gzip
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
 
 from attar.artifacts import disk_errors_explained, read_json, write_json
 from attar.data.augmented import ROWS_FILE, row_line, write_source
@@ -27,11 +33,13 @@ from attar.models.load import LoadedModel, build_model
 from attar.progress import Task
 from attar.step import StepContext
 from attar.training.limits import require_positions
-from attar.training.update.accelerator import open_accelerator
+from attar.training.update.precision import Precision, open_accelerator
 
 CHUNK_ROWS = 512
 """Rows worked on together: enough for full batches of like length, and a minute's work at most on
 a small CPU."""
+TIMED_TOKENS = 32
+"""Length of a text in the batch that the number formats are timed with."""
 COUNTS = ("words", "replaced", "questions", "forwards")
 
 
@@ -65,7 +73,8 @@ def augment(config: AugmentStep, context: StepContext) -> AugmentMetrics:
         "forwards": totals["forwards"],
         "words_per_forward": round(totals["questions"] / max(totals["forwards"], 1), 2),
         "augment_seconds": round(totals["seconds"], 3),
-        "precision": precision,
+        "precision": precision.name,
+        "precision_reason": precision.reason,
     }
 
 
@@ -103,10 +112,28 @@ def _masked_lm(config: AugmentStep, context: StepContext) -> LoadedModel:
     return loaded
 
 
-def _augmenter(config: AugmentStep, context: StepContext) -> tuple[Augmenter, str]:
-    """What makes copies, on the device there is, and the name of the number format."""
+def _first_batch(model: PreTrainedModel, batch_tokens: int) -> Callable[[bool], None]:
+    """A batch of the model's blocks, in bf16 or in float32, for its time."""
+    ids = torch.zeros(max(1, batch_tokens // TIMED_TOKENS), TIMED_TOKENS, dtype=torch.int64)
+
+    @cache
+    def in_format(is_bf16: bool) -> nn.Module:
+        body = model.base_model
+        return (copy.deepcopy(body).to(torch.bfloat16) if is_bf16 else body).eval()
+
+    @torch.inference_mode()
+    def answer(is_bf16: bool) -> None:
+        in_format(is_bf16)(input_ids=ids.to(model.device))
+
+    return answer
+
+
+def _augmenter(config: AugmentStep, context: StepContext) -> tuple[Augmenter, Precision]:
+    """What makes copies, on the device there is, and the number format."""
     loaded = _masked_lm(config, context)
-    accelerator, precision = open_accelerator(config.precision, context)
+    accelerator, precision = open_accelerator(
+        config.precision, context, _first_batch(loaded.model, config.batch_tokens)
+    )
     loaded.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
     reader = WordReader(loaded.folder, config.max_length)
     tokens, fits_2V = reader.whole_words(int(loaded.model.config.vocab_size))
@@ -129,7 +156,7 @@ def _augmenter(config: AugmentStep, context: StepContext) -> tuple[Augmenter, st
         top=config.top,
         after_forward=lambda: _stop_if_asked(context),
     )
-    return augmenter, precision.name
+    return augmenter, precision
 
 
 def _stop_if_asked(context: StepContext) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -13,6 +16,7 @@ from attar.data.batches import LengthGroupedBatches
 from attar.losses.total import TotalLoss
 from attar.seeds import derive_seed
 from attar.training.config import TrainStep
+from attar.training.forward import fed, forward
 from attar.training.objectives.examples import Examples
 from attar.training.teachers import Teacher
 
@@ -75,6 +79,30 @@ class Job:
         """Work done after `step` steps and the evaluations up to `evaluated_step`, in steps."""
         evaluations = sum(due <= evaluated_step for due in self.evaluation_steps)
         return step + evaluations * self.evaluation_units
+
+
+def first_batch(job: Job) -> Callable[[bool], None]:
+    """Forward and backward of the student's first batch, in bf16 or in float32, for its time.
+
+    Works on a copy of the model, made at the first call.
+    """
+
+    @cache
+    def prepared() -> tuple[PreTrainedModel, dict[str, Tensor], list[nn.Parameter]]:
+        model = cast(PreTrainedModel, copy.deepcopy(job.model).train())
+        rows = job.batches.epoch(0)[0][: job.evaluation_batch_size]
+        inputs, _ = job.train.batch(rows, model.device)
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return model, fed(inputs, job.input_names), learned
+
+    def step(is_bf16: bool) -> None:
+        model, inputs, learned = prepared()
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=is_bf16):
+            given = forward(model, inputs, job.loss.needs)
+        last_states = [states[-1].sum() for states in given.hidden.values()]
+        torch.autograd.grad(given.logits.sum() + sum(last_states), learned, allow_unused=True)
+
+    return step
 
 
 def evenly_spread(total_steps: int, evaluations: int) -> frozenset[int]:

@@ -44,8 +44,7 @@ from attar.training.teaching.live import (
 )
 from attar.training.teaching.teacher_inputs import loss_of
 from attar.training.teaching.tokens import require_same_tokens, require_same_words
-from attar.training.update.accelerator import device_here
-from attar.training.update.precision import choose_precision
+from attar.training.update.precision import choose_precision, device_here
 
 WORD_TOKENS = 4
 """Of a word that names a class, end token included: as a rule the longest has no more."""

@@ -16,7 +16,7 @@ from attar.models.sources.references import resolve_model
 from attar.step import StepContext
 from attar.training.config import TrainMetrics, TrainStep
 from attar.training.first_look import first_look
-from attar.training.job import Job
+from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
 from attar.training.objectives.preparing import ready, task_for
 from attar.training.saving.checkpoint import CheckpointStore
@@ -25,8 +25,7 @@ from attar.training.saving.state import Place
 from attar.training.sensitivity import learn_sensitivities
 from attar.training.teachers import Teacher, open_teacher
 from attar.training.teaching.teacher_inputs import TeacherInputs, loss_of
-from attar.training.update.accelerator import open_accelerator
-from attar.training.update.precision import Precision
+from attar.training.update.precision import Precision, open_accelerator
 
 
 def train(config: TrainStep, context: StepContext) -> TrainMetrics:
@@ -40,7 +39,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     student = _student(config, context, data, seed)
     teacher = open_teacher(config, context, student, seed)
     job = _job(config, context, data, student, teacher, seed)
-    accelerator, precision = open_accelerator(config.precision, context)
+    accelerator, precision = open_accelerator(config.precision, context, first_batch(job))
     job.learned.to(accelerator.device)
     if teacher is not None:
         teacher.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]

@@ -61,7 +61,7 @@ from attar.training.loop import Loop
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
-from attar.training.update.accelerator import open_accelerator
+from attar.training.update.precision import open_accelerator
 
 ATTENTION_DROPOUT = 0.1
 """Outlier Suppression, table 16's setup."""

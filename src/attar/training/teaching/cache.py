@@ -19,9 +19,11 @@ Left out: attention scores and relations, which grow with the square of a text's
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from attar.artifacts import MIB
@@ -42,8 +44,8 @@ from attar.training.objectives.preparing import ready, task_for
 from attar.training.teaching.asking import ask, require_disk
 from attar.training.teaching.header import CacheHeader, KeptStates, link_model, weights_hash
 from attar.training.teaching.live import LiveTeacher, load_live, num_columns
-from attar.training.teaching.rows import AskedRows, survey
-from attar.training.update.accelerator import open_accelerator
+from attar.training.teaching.rows import AskedRows, batches_in_order, survey
+from attar.training.update.precision import open_accelerator
 
 SHARED = {"objective", "template", "label_words", "max_length", "max_target_length"}
 """Settings that decide what a row is, for the teacher as for its students."""
@@ -68,7 +70,9 @@ def cache(config: CacheStep, context: StepContext) -> CacheMetrics:
     """
     folder = resolve_model(config.teacher, context.inputs, context.recipe_folder)
     asked = _asked(config, context, folder)
-    accelerator, precision = open_accelerator(config.precision, context)
+    accelerator, precision = open_accelerator(
+        config.precision, context, _first_batch(asked, config.batch_size)
+    )
     header = _header(config, context, asked, precision.name)
     require_disk(header, context)
     asked.teacher.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
@@ -115,6 +119,19 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
     )
     rows = survey(examples, config.batch_size, teacher.input_names)
     return Asked(teacher, examples, rows, task.objective)
+
+
+def _first_batch(asked: Asked, batch_size: int) -> Callable[[bool], None]:
+    """The teacher's answers to the first batch, in bf16 or in float32, for their time."""
+    rows = batches_in_order(asked.examples, batch_size)[0]
+    device = asked.teacher.model.device
+    inputs, _ = asked.examples.batch(rows, device)
+
+    def answer(is_bf16: bool) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
+            asked.teacher(inputs, rows)
+
+    return answer
 
 
 def _header(config: CacheStep, context: StepContext, asked: Asked, precision: str) -> CacheHeader:
