@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import tiny
 import transforms
 from attar.errors import ModelError
 from attar.models.structure.anatomy import anatomy_of
+from attar.progress import Progress
 from attar.quantization.transforms import certificate
 from attar.quantization.transforms.certificate import certify_
 from attar.quantization.transforms.equivalent import (
@@ -195,3 +198,11 @@ def test_outputs_that_are_not_numbers_have_no_certificate():
         model.classifier.bias.fill_(torch.nan)
     with pytest.raises(ModelError, match="by nan"):
         certify_(model, transforms.random_transforms(model), BATCHES)
+
+
+@pytest.mark.parametrize(("family", "is_told"), [("bert", False), ("llama", True)])
+def test_os_plus_says_where_no_shift_can_go(family, is_told, tmp_path):
+    log = io.StringIO()
+    context = replace(transforms.context(tmp_path), progress=Progress(log))
+    TRANSFORMS["os_plus"](tiny.tiny_model(family), BATCHES, transforms.settings(), context)
+    assert ("os_plus moves no shift at 5 of 5 norms" in log.getvalue()) == is_told

@@ -10,7 +10,7 @@ import pytest
 
 import language_runs
 import tiny_recipe
-from attar.errors import ModelError
+from attar.errors import DataError, ModelError
 from attar.export.lowering import load_float
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import plan_recipe
@@ -134,8 +134,12 @@ def test_export_refuses_it_with_what_it_knows(run: Path, family: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_plan_knows_the_steps(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_counts_what_calibrates(run: Path) -> None:
     recipe = run.parent.parent / "decoders.toml"
     plan = plan_recipe(load_recipe(recipe), recipe.parent)
     work = {step.name: step.flops for step in plan.steps}
     assert work["llama_int8"] > 0 and work["t5_int8"] > 0
+    with pytest.raises(DataError, match=r"needs 500 examples, .* training blocks of 16 tokens"):
+        plan_recipe(
+            load_recipe(recipe, ["steps.llama_int8.calibration.examples=500"]), recipe.parent
+        )

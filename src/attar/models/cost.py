@@ -28,6 +28,7 @@ from attar.errors import ModelError
 from attar.models.architecture import class_of, config_of
 from attar.models.structure.anatomy import Anatomy, Block, anatomy_of
 from attar.models.structure.families import FAMILIES
+from attar.models.structure.sites import reads_one_token
 from attar.models.structure.views import LinearView
 from attar.tasks.table import CLASSIFICATION, REGRESSION
 from attar.tasks.task import Task
@@ -168,15 +169,11 @@ def _block_flops(block: Block, batch: int, tokens: int) -> int:
 
 
 def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: int) -> int:
-    """Linear maps after the last norm: a decoder's `score` and a language head run on every token,
-    other heads on one.
-    """
+    """Linear maps after the last norm."""
     before = {id(view.module) for block in anatomy.blocks for view in block.linears}
     before |= {id(view.module) for view in _widening_maps(anatomy)}
     heads = [m for m in model.modules() if isinstance(m, nn.Linear) and id(m) not in before]
-    is_decoder = len(anatomy.stacks) == 1 and anatomy.stacks[0].row.is_causal
-    per_token = is_decoder or model.get_output_embeddings() is not None
-    rows = batch * tokens if per_token else batch
+    rows = batch if reads_one_token(model, anatomy) else batch * tokens
     return sum(2 * rows * head.in_features * head.out_features for head in heads)
 
 

@@ -171,13 +171,19 @@ def _attention_ports(view: AttentionView, *, is_rotary: bool) -> list[tuple[str,
     ]
 
 
+def reads_one_token(model: PreTrainedModel, anatomy: Anatomy) -> bool:
+    """Whether the head runs on one token of each text; a decoder's `score` and a language head run
+    on every token."""
+    is_decoder_alone = anatomy.stacks[-1].row.is_causal and len(anatomy.stacks) == 1
+    return not is_decoder_alone and model.get_output_embeddings() is None
+
+
 def _pooled_sites(model: PreTrainedModel, anatomy: Anatomy) -> Iterator[Site]:
     """What a head reads of one token of each text, and what its second map reads."""
-    head, last = anatomy.head, anatomy.stacks[-1]
-    is_decoder_alone = last.row.is_causal and len(anatomy.stacks) == 1
-    if head is None or is_decoder_alone or model.get_output_embeddings() is not None:
+    head = anatomy.head
+    if head is None or not reads_one_token(model, anatomy):
         return
-    stack: Any = last.name
+    stack: Any = anatomy.stacks[-1].name
     yield Site(head.fqn, "input", "pooler_input", None, stack)
     modules = dict(model.named_modules())
     for space in FAMILIES[anatomy.family].head_spaces:
