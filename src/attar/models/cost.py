@@ -112,7 +112,7 @@ def flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
         ModelError: the family has no row, and torch cannot count its operations.
     """
     if model.config.model_type not in FAMILIES:
-        return batch * counted_flops(model, tokens)
+        return counted_flops(model, batch, tokens)
     anatomy = anatomy_of(model)
     blocks = sum(
         _block_flops(block, batch, tokens) for stack in anatomy.stacks for block in stack.blocks
@@ -124,27 +124,36 @@ def flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
     return blocks + widening + _head_flops(model, anatomy, batch, tokens)
 
 
-_counted: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
-"""Model → tokens → operations: a plan asks for the same ones many times."""
+_counted: WeakKeyDictionary[nn.Module, dict[tuple[int, int], int]] = WeakKeyDictionary()
+"""Model → (texts, tokens) → operations: a plan asks for the same ones many times."""
 
 
-def counted_flops(model: PreTrainedModel, tokens: int) -> int:
-    """Operations of one text by torch's own counter, on a copy of the model without weights.
+def counted_flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
+    """Operations of one forward pass by torch's own counter, on a copy of the model without
+    weights. What one more text adds is always the same; DeBERTa also maps its table of positions
+    once a batch.
 
     Raises:
         ModelError: its code asks for values, which tensors without memory do not have.
     """
     known = _counted.setdefault(model, {})
-    if tokens not in known:
-        known[tokens] = _count(type(model), copy.deepcopy(model.config), tokens)
-    return known[tokens]
+    for texts in (1, 2):
+        if (texts, tokens) not in known:
+            config = copy.deepcopy(model.config)
+            known[texts, tokens] = _count(type(model), config, texts, tokens)
+    one, two = known[1, tokens], known[2, tokens]
+    return one + (batch - 1) * (two - one)
 
 
-def _count(model_class: Any, copied: Any, tokens: int) -> int:
+def _count(model_class: Any, copied: Any, texts: int, tokens: int) -> int:
     try:
         with torch.device("meta"), no_init_weights():
             model = model_class._from_config(copied, attn_implementation="eager").eval()
-            ids = torch.zeros(1, tokens, dtype=torch.int64)
+            ids = torch.zeros(texts, tokens, dtype=torch.int64)
+        parts: Iterator[Any] = model.modules()
+        for part in parts:
+            if isinstance(part, PreTrainedModel):  # it would look for padding among the ids
+                part.warn_if_padding_and_no_attention_mask = lambda *_: None
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             target = {"decoder_input_ids": ids} if copied.is_encoder_decoder else {}
             model(input_ids=ids, **target)
