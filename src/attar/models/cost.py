@@ -150,10 +150,10 @@ def _count(model_class: Any, copied: Any, texts: int, tokens: int) -> int:
         with torch.device("meta"), no_init_weights():
             model = model_class._from_config(copied, attn_implementation="eager").eval()
             ids = torch.zeros(texts, tokens, dtype=torch.int64)
-        parts: Iterator[Any] = model.modules()
-        for part in parts:
+        for part in model.modules():
             if isinstance(part, PreTrainedModel):  # it would look for padding among the ids
-                part.warn_if_padding_and_no_attention_mask = lambda *_: None
+                quiet: Any = part
+                quiet.warn_if_padding_and_no_attention_mask = lambda *_: None
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             target = {"decoder_input_ids": ids} if copied.is_encoder_decoder else {}
             model(input_ids=ids, **target)
