@@ -11,20 +11,17 @@ from transformers import PreTrainedModel
 
 from attar.data.tokenize import Encoded
 from attar.errors import ModelError
+from attar.models.structure.families import max_tokens_of
 
 
 def require_positions(model: PreTrainedModel, max_length: int, who: str) -> None:
-    """Refuse texts longer than a model with learned positions can number.
+    """Refuse texts longer than a model can number, or than it says it was made for.
 
     Raises:
         ModelError: with both lengths.
     """
-    limit = getattr(model.config, "max_position_embeddings", None)
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa numbers its positions from the padding id on, which uses up the first rows.
-            used_up = 0 if module.padding_idx is None else module.padding_idx + 1
-            limit = module.num_embeddings - used_up
+    config = model.config
+    limit = max_tokens_of(config) or getattr(config, "max_position_embeddings", None)
     if limit is not None and max_length > limit:
         raise ModelError(
             f"{who} has {limit} positions, max_length is {max_length}; "

@@ -38,6 +38,7 @@ from attar.extras import require
 from attar.models.deployed.cpu_runtimes import cpu_settings, the_core
 from attar.models.deployed.silent_conversion import nothing_reported
 from attar.models.load import quiet_transformers
+from attar.models.structure.families import max_tokens_of
 from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site
 from attar.step import StepContext
@@ -149,9 +150,7 @@ def _is_same(x: Tensor, y: Tensor) -> bool:
 
 def one_text(model: PreTrainedModel, input_names: Sequence[str]) -> dict[str, Tensor]:
     """One text of `TOKENS` tokens, or as many as the model reads."""
-    limit = int(getattr(model.config, "max_position_embeddings", TOKENS))
-    # RoBERTa counts positions from its padding id on
-    tokens = min(TOKENS, limit - int(model.config.pad_token_id or 0) - 1)
+    tokens = min(TOKENS, max_tokens_of(model.config) or TOKENS)
     every = {
         "input_ids": torch.arange(tokens)[None] % (model.config.vocab_size - 5) + 4,
         "attention_mask": torch.ones(1, tokens, dtype=torch.int64),
