@@ -87,39 +87,8 @@ Transform = Callable[
 """Changes the model in place without changing what it computes; returns details for the metrics,
 the certificate among them."""
 Choice = tuple[str, EquivalentTransform | None]
-NormRule = Callable[[NormSite, ReadRows, SiteError, QuantizeSettings], Choice]
-"""(norm, what its readers are given, their error, settings) → the rule's name and the transform."""
-Rule = Callable[[TransformSite, ReadRows, SiteError, QuantizeSettings], Choice]
-"""The same of any tensor that can be transformed."""
-
-
-def _gamma(site: NormSite, rows: ReadRows, error: SiteError, config: QuantizeSettings) -> Choice:
-    return "gamma", gamma_transform(site)
-
-
-def _smoothquant(
-    site: NormSite, rows: ReadRows, error: SiteError, config: QuantizeSettings
-) -> Choice:
-    return "smoothquant", smoothquant_transform(site, rows, config.smoothquant_alpha)
-
-
-def _os_plus(site: NormSite, rows: ReadRows, error: SiteError, config: QuantizeSettings) -> Choice:
-    return "os_plus", os_plus_transform(site, rows, error)
-
-
-def _auto(
-    site: TransformSite, rows: ReadRows, error: SiteError, config: QuantizeSettings
-) -> Choice:
-    return choose(site, rows, error)
-
-
-def _none(
-    model: PreTrainedModel,
-    batches: Sequence[Batch],
-    config: QuantizeSettings,
-    context: StepContext,
-) -> Mapping[str, Any]:
-    return {}
+Rule = Callable[[Any, ReadRows, SiteError, QuantizeSettings], Choice]
+"""(site, what its readers are given, their error, settings) → the rule's name and the transform."""
 
 
 def _move_(
@@ -160,9 +129,9 @@ def _move_(
     return {**details, "certificate": certify_(model, transforms, batches)}
 
 
-def at_norms(rule: NormRule) -> Transform:
+def at_norms(rule: Rule) -> Transform:
     """A rule that is asked about norms alone, as the published ones are."""
-    return partial(_move_, rule, lambda anatomy: anatomy.norm_sites)  # pyright: ignore[reportArgumentType]
+    return partial(_move_, rule, lambda anatomy: anatomy.norm_sites)
 
 
 def _os_plus_at_norms(
@@ -179,7 +148,8 @@ def _os_plus_at_norms(
             f"{context.name}: os_plus moves no shift at {fixed} of {len(sites)} norms, because "
             "they or the maps that read them have no bias; it searches scales alone there"
         )
-    return at_norms(_os_plus)(model, batches, config, context)
+    rule = at_norms(lambda site, rows, error, _: ("os_plus", os_plus_transform(site, rows, error)))
+    return rule(model, batches, config, context)
 
 
 def _weight_bits(config: QuantizeSettings) -> int:
@@ -217,9 +187,16 @@ def _cosine(x: Tensor) -> float:
 
 
 TRANSFORMS: Mapping[TransformRule, Transform] = {
-    "none": _none,
-    "gamma": at_norms(_gamma),
-    "smoothquant": at_norms(_smoothquant),
+    "none": lambda model, batches, config, context: {},
+    "gamma": at_norms(lambda site, *_: ("gamma", gamma_transform(site))),
+    "smoothquant": at_norms(
+        lambda site, rows, _, config: (
+            "smoothquant",
+            smoothquant_transform(site, rows, config.smoothquant_alpha),
+        )
+    ),
     "os_plus": _os_plus_at_norms,
-    "auto": partial(_move_, _auto, transform_sites),
+    "auto": partial(
+        _move_, lambda site, rows, error, _: choose(site, rows, error), transform_sites
+    ),
 }
