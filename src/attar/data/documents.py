@@ -1,0 +1,122 @@
+"""A data table as a stream of documents, for corpora that no memory holds.
+
+The rows are those of the table's train split, in their order, read once and kept by nobody. A row
+that cannot be used is passed on with its reason, so that the reader writes it down. Where a table
+of files has no validation split, the tenth that `load_data` would hold out is left out here too:
+what a model is judged on never enters a corpus. Finding that tenth takes a pass of its own over the
+texts, and 8 bytes of memory a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from attar.data.config import DataConfig, FilesData, StdlibTextData
+from attar.data.files import HELD_OUT, find_columns, text_hash
+from attar.data.load import load_data
+from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.locate import own_files
+from attar.data.reading.records import Record, read_records
+from attar.data.reading.rows import text_of
+from attar.data.stdlib_docs import split_of
+from attar.data.stdlib_text import stdlib_documents
+from attar.data.tables import SetAside
+from attar.errors import DataError
+from attar.tasks.causal_lm import CAUSAL_LM
+
+BETWEEN_TEXTS = "\n"
+"""Of a row with two texts."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One row of running text."""
+
+    row: int
+    """Its place in the table, from 0; rows that are set aside count."""
+    source: str
+    """What it is packed with; "" where the table tells no sources apart."""
+    texts: tuple[str, ...]
+    """Of its columns."""
+
+    @property
+    def text(self) -> str:
+        return BETWEEN_TEXTS.join(self.texts)
+
+
+Documents = Iterator[Document | SetAside]
+
+
+def documents(
+    config: DataConfig, recipe_folder: Path, name: str, source_column: str | None = None
+) -> Documents:
+    """The documents of a table's train split, and the rows that are none.
+
+    Args:
+        source_column: column of a file that names each row's source.
+    Raises:
+        DataError: the data is missing or damaged, or has no such column.
+    """
+    if isinstance(config, FilesData):
+        return _of_files(config, recipe_folder, name, source_column)
+    if source_column is not None:
+        raise DataError(
+            f"data {name!r} comes from source = {config.source!r}, which has no columns; remove "
+            f"source_column = {source_column!r}"
+        )
+    if isinstance(config, StdlibTextData):
+        trained = (found for found in stdlib_documents() if split_of(found[1]) == "train")
+        return (Document(row, source, (text,)) for row, (source, text) in enumerate(trained))
+    train = load_data(config, recipe_folder, name=name).split("train")
+    return (Document(row, "", texts) for row, texts in enumerate(train.texts))
+
+
+def _of_files(
+    config: FilesData, recipe_folder: Path, name: str, source_column: str | None
+) -> Documents:
+    files = own_files(config, recipe_folder)
+    if "train" not in files:
+        raise DataError(
+            f"data {name!r} has no train file ({', '.join(files)} only); name its stem with train ="
+        )
+    running = config.model_copy(update={"objective": CAUSAL_LM.name})  # no answer is looked for
+    columns = find_columns(running, {"train": files["train"]}, name)["train"].text
+
+    def read() -> Documents:
+        rows = chain.from_iterable(map(read_records, files["train"]))
+        for row, record in enumerate(rows):
+            found = record if isinstance(record, Unreadable) else document(row, record)
+            yield SetAside("train", row, found.reason) if isinstance(found, Unreadable) else found
+
+    def document(row: int, record: Record) -> Document | Unreadable:
+        texts = [text_of(column, record.get(column)) for column in columns]
+        if fault := next((text for text in texts if isinstance(text, Unreadable)), None):
+            return fault
+        if source_column is not None and source_column not in record:
+            return Unreadable(f"no {source_column}")
+        source = "" if source_column is None else str(record[source_column])
+        return Document(row, source, tuple(text for text in texts if isinstance(text, str)))
+
+    return read() if "validation" in files else _without_held_out(read)
+
+
+def _without_held_out(read: Callable[[], Documents]) -> Documents:
+    """Leave out the tenth with the smallest hashes of their texts, as `files` chooses it."""
+
+    def place(document: Document) -> int:
+        return int(text_hash(document.texts)[:16], 16)
+
+    hashes = np.fromiter(
+        (place(found) for found in read() if isinstance(found, Document)), np.uint64
+    )
+    if not len(hashes):
+        yield from read()
+        return
+    last = max(1, round(len(hashes) * HELD_OUT)) - 1
+    limit = int(np.partition(hashes, last)[last])
+    yield from (found for found in read() if isinstance(found, SetAside) or place(found) > limit)

@@ -1,0 +1,81 @@
+"""The k largest of very many numbers, exactly, in constant memory.
+
+The problem: 10⁸ scores lie in files, and sorting them takes gigabytes. The idea: read as an
+unsigned integer with its sign handled, a float32 orders as the number does. One pass counts the
+upper sixteen bits of all, which finds the 65,536 neighbours among which the k-th largest lies; a
+second pass counts their lower sixteen bits, which finds it. Equal numbers are told apart by their
+index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+HALF = 16
+BUCKETS = 2**HALF
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where the k largest end."""
+
+    key: int
+    """Ordered form of the k-th largest (`ordered`); everything above it is kept."""
+    ties: int
+    """How many of those equal to it are kept: the first ones."""
+
+    def keeps(self, scores: NDArray[np.float32], ties_before: int) -> NDArray[np.bool_]:
+        """Which of some scores are kept.
+
+        Args:
+            ties_before: scores equal to the cut in the parts before this one.
+        """
+        keys = ordered(scores)
+        is_tie = keys == self.key
+        return (keys > self.key) | (is_tie & (ties_before + np.cumsum(is_tie) <= self.ties))
+
+
+def ordered(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Integers that order as the numbers do; 0.0 and −0.0 are equal.
+
+    Example:
+        >>> np.argsort(ordered(np.array([0.5, -2, 3, -0.5], np.float32))).tolist()
+        [1, 3, 0, 2]
+    """
+    bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.uint32)
+    is_negative = bits >> np.uint32(31) == 1
+    return np.where(is_negative, ~bits, bits | np.uint32(2**31)).astype(np.int64)
+
+
+def cut_of(parts: Callable[[], Iterable[NDArray[np.float32]]], count: int) -> Cut:
+    """The cut below the `count` largest.
+
+    Args:
+        parts: gives the scores, part by part; asked twice. None of them is NaN.
+        count: at least 1, at most the number of scores.
+    """
+    upper = _counts(ordered(part) >> HALF for part in parts())
+    bucket, above = _place(upper, count)
+    in_bucket = (ordered(part) for part in parts())
+    lower = _counts(keys[keys >> HALF == bucket] & (BUCKETS - 1) for keys in in_bucket)
+    low, above = _place(lower, count, above)
+    return Cut(key=(bucket << HALF) | low, ties=count - above)
+
+
+def _counts(parts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+    counts = np.zeros(BUCKETS, np.int64)
+    for part in parts:
+        counts += np.bincount(part, minlength=BUCKETS)
+    return counts
+
+
+def _place(counts: NDArray[np.int64], count: int, above: int = 0) -> tuple[int, int]:
+    """The bucket of the `count`-th largest, and how many lie above that bucket."""
+    from_the_top = above + np.cumsum(counts[::-1])
+    reached = int(np.searchsorted(from_the_top, count))
+    bucket = BUCKETS - 1 - reached
+    return bucket, int(from_the_top[reached] - counts[bucket])

@@ -1,0 +1,264 @@
+"""`run = "select"`: a corpus and two models' scores of it in; the chunks that teach most out.
+
+Difference sampling (MiniPLM, arXiv 2410.17215): a chunk's score is the mean log-probability a token
+that the teacher gives it, less the reference's,
+
+    r(x) = (log p_T(x) − log p_ref(x)) / |x|,
+
+and the ⌊αN⌋ chunks with the highest scores are kept, in corpus order; of equal scores the earlier
+chunk goes first. `gumbel` adds Gumbel noise of a temperature to the scores before the cut, which
+draws without replacement in proportion to exp(r / temperature); `random` keeps chunks by chance.
+
+What can be wrong with a high score: a chunk that repeats itself, which the teacher copies and the
+reference cannot (`trim` sets the very highest aside), and a near duplicate, which has its
+original's score (`near_duplicates`). N counts what is set aside too, so that filters change what is
+kept and not how much.
+
+The selection is a view: row numbers of the corpus, from 0 over all its shards.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from attar.artifacts import disk_errors_explained
+from attar.data.corpus.token_store import Corpus
+from attar.errors import ArtifactError, DataError, UsageError
+from attar.numerics.selection import Cut, cut_of
+from attar.selection.config import SelectStep
+from attar.selection.near_duplicates import near_duplicates
+from attar.selection.score import ShardScores, corpus_of, read_scores, score_file
+from attar.step import StepContext
+
+KEPT_FILE = "kept.safetensors"
+REJECTED_FILE = "rejected.parquet"
+KEPT, BELOW, TRIMMED, SHORT, DUPLICATE = range(5)
+REASONS = ("kept", "below the cut", "among the highest", "too short", "near duplicate")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is known of each scored chunk; arrays (N,) over all shards, in corpus order."""
+
+    row: NDArray[np.int64]
+    source: NDArray[np.uint16]
+    tokens: NDArray[np.int64]
+    teacher: NDArray[np.float32]
+    """Mean log-probability a token, in nats."""
+    reference: NDArray[np.float32]
+
+    @property
+    def score(self) -> NDArray[np.float32]:
+        """r(x)."""
+        return self.teacher - self.reference
+
+
+def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
+    """Write the rows that are kept, and the others with their scores and reasons.
+
+    Raises:
+        AttarError: whatever a user can mend.
+    """
+    corpus = corpus_of(context, config.data)
+    scored = read_scored(
+        corpus, context.inputs[config.teacher], context.inputs[config.reference], context.name
+    )
+    seed = context.seed if config.seed is None else config.seed
+    fate = _set_aside(config, corpus, scored)
+    keys = _keys(config, scored, seed)
+    for source, share in _shares(config, corpus.about["sources"], context.name):
+        members = np.flatnonzero(np.isin(scored.source, source))
+        _keep(fate, keys, members, share)
+    _write(context.folder, scored, fate)
+    return _metrics(config, corpus, scored, fate)
+
+
+def read_scored(corpus: Corpus, teacher: Path, reference: Path, step: str) -> Scored:
+    """Both models' scores, checked to be of these very chunks.
+
+    Raises:
+        ArtifactError: scores are missing, damaged, or of another corpus.
+    """
+    parts: list[tuple[NDArray[Any], ...]] = []
+    begin = 0
+    for number, shard in enumerate(corpus.shards):
+        by_teacher, by_reference = (
+            read_scores(score_file(folder, number)) for folder in (teacher, reference)
+        )
+        for scores in (by_teacher, by_reference):
+            _require_same(scores, by_teacher, shard.digest, step)
+        rows = by_teacher.row.astype(np.int64)
+        tokens = np.maximum(by_teacher.tokens.astype(np.int64), 1)
+        means = (
+            (scores.log_p / tokens).astype(np.float32) for scores in (by_teacher, by_reference)
+        )
+        parts.append((begin + rows, np.asarray(shard.source)[rows], by_teacher.tokens, *means))
+        begin += len(shard)
+    row, source, tokens, teacher_mean, reference_mean = map(
+        np.concatenate, zip(*parts, strict=True)
+    )
+    return Scored(row, source, tokens.astype(np.int64), teacher_mean, reference_mean)
+
+
+def _require_same(
+    scores: ShardScores, others: ShardScores, digests: NDArray[np.uint64], step: str
+) -> None:
+    rows = scores.row.astype(np.int64)
+    is_same = (
+        np.array_equal(scores.row, others.row)
+        and (not len(rows) or rows.max() < len(digests))
+        and np.array_equal(np.asarray(digests)[rows], scores.digest)
+    )
+    if not is_same:
+        raise ArtifactError(
+            f"{step}: the scores are not of this corpus's chunks, or not of the same ones; teacher "
+            "and reference must have scored the same part of the same tokenize step"
+        )
+
+
+def _set_aside(config: SelectStep, corpus: Corpus, scored: Scored) -> NDArray[np.uint8]:
+    """Which chunks cannot be kept, whatever their score relative to the others'."""
+    fate = np.full(len(scored.row), BELOW, np.uint8)
+    fate[scored.tokens < config.minimum_tokens] = SHORT
+    if config.near_duplicates is not None:
+        repeats = near_duplicates(_texts(corpus, scored.row), config.near_duplicates)
+        is_repeat = np.fromiter((found is not None for found in repeats), np.bool_)
+        fate[is_repeat & (fate == BELOW)] = DUPLICATE
+    highest = int(config.trim * len(fate))
+    if highest:
+        cut = cut_of(lambda: iter([scored.score]), highest)
+        fate[cut.keeps(scored.score, 0) & (fate == BELOW)] = TRIMMED
+    return fate
+
+
+def _texts(corpus: Corpus, rows: NDArray[np.int64]) -> Iterator[str]:
+    """The texts of some chunks, whose rows rise."""
+    begin = 0
+    for shard in corpus.shards:
+        inside = rows[(rows >= begin) & (rows < begin + len(shard))] - begin
+        pieces = shard.texts().column("pieces").take(pa.array(inside))
+        yield from ("\n".join(piece.as_py()) for piece in pieces)
+        begin += len(shard)
+
+
+def _keys(config: SelectStep, scored: Scored, seed: int) -> NDArray[np.float32]:
+    """What the cut is made by."""
+    draw = np.random.default_rng(np.random.SeedSequence((seed, len(scored.row))))
+    if config.method == "random":
+        return draw.random(len(scored.row), np.float32)
+    if config.method == "gumbel":
+        noise = draw.gumbel(size=len(scored.row))
+        return (scored.score + config.temperature * noise).astype(np.float32)
+    return scored.score
+
+
+def _shares(config: SelectStep, sources: list[str], step: str) -> Iterator[tuple[list[int], float]]:
+    """Groups of sources, by number, each with the share that is kept of it.
+
+    Raises:
+        UsageError: a source that the corpus does not have.
+    """
+    if strange := sorted(set(config.keep_by_source) - set(sources)):
+        raise UsageError(
+            f"{step}: keep_by_source names {', '.join(map(repr, strange))}; the corpus has the "
+            f"sources {', '.join(map(repr, sources))}"
+        )
+    for source, share in config.keep_by_source.items():
+        yield [sources.index(source)], share
+    rest = [n for n, source in enumerate(sources) if source not in config.keep_by_source]
+    if rest:
+        yield rest, config.keep
+
+
+def _keep(
+    fate: NDArray[np.uint8], keys: NDArray[np.float32], members: NDArray[np.int64], share: float
+) -> None:
+    """Keep the ⌊share · N⌋ best of N members, as far as they may be kept."""
+    free = members[fate[members] == BELOW]
+    count = min(int(share * len(members)), len(free))
+    if count:
+        cut: Cut = cut_of(lambda: iter([keys[free]]), count)
+        fate[free[cut.keeps(keys[free], 0)]] = KEPT
+
+
+def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
+    is_kept = fate == KEPT
+    with disk_errors_explained(folder):
+        save_file(
+            {
+                "row": scored.row[is_kept],
+                "teacher": scored.teacher[is_kept],
+                "reference": scored.reference[is_kept],
+            },
+            folder / KEPT_FILE,
+        )
+        table = pa.table(
+            {
+                "row": scored.row[~is_kept],
+                "teacher": scored.teacher[~is_kept],
+                "reference": scored.reference[~is_kept],
+                "reason": pa.DictionaryArray.from_arrays(
+                    pa.array(fate[~is_kept], pa.int8()), pa.array(REASONS)
+                ),
+            }
+        )
+        pq.write_table(table, folder / REJECTED_FILE, compression="zstd")
+
+
+def _metrics(
+    config: SelectStep, corpus: Corpus, scored: Scored, fate: NDArray[np.uint8]
+) -> dict[str, Any]:
+    is_kept = fate == KEPT
+    if not is_kept.any():
+        raise DataError(
+            f"nothing is kept of {len(fate)} chunks with keep = {config.keep}; raise it"
+        )
+    counts = Counter(fate.tolist())
+    sources: list[str] = corpus.about["sources"]
+    by_source = {
+        name: {
+            "chunks": int((scored.source == number).sum()),
+            "kept": int((is_kept & (scored.source == number)).sum()),
+        }
+        for number, name in enumerate(sources)
+    }
+    return {
+        "data": config.data,
+        "method": config.method,
+        "chunks": len(fate),
+        "kept": int(is_kept.sum()),
+        "kept_tokens": int(scored.tokens[is_kept].sum()),
+        "tokens": int(scored.tokens.sum()),
+        "fates": {REASONS[number]: counts[number] for number in sorted(counts)},
+        "sources": by_source,
+        "cut": float(scored.score[is_kept].min()),
+        "mean_score": {
+            "kept": float(scored.score[is_kept].mean()),
+            "all": float(scored.score.mean()),
+        },
+    }
+
+
+def kept_rows(folder: Path) -> NDArray[np.int64]:
+    """Rows of the corpus that a select step kept, rising.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    try:
+        return load_file(folder / KEPT_FILE)["row"]
+    except (OSError, KeyError) as error:
+        raise ArtifactError(
+            f"{folder / KEPT_FILE} cannot be read ({error}); remove the step's folder and run it "
+            "again"
+        ) from error

@@ -1,0 +1,78 @@
+"""A head in chunks gives what the whole tensor of logits gives, and its gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import attar.models.head_chunks as head_chunks
+import tiny
+from attar.models.head_chunks import divergences, head_of, last_hidden_states, log_probabilities
+
+TOKENS, HIDDEN, VOCABULARY = 37, 16, 50
+
+
+@pytest.fixture(params=[1, 7, 1000], ids=lambda tokens: f"{tokens} tokens a chunk")
+def _chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_chunks, "CHUNK_BYTES", request.param * 4 * VOCABULARY)
+
+
+def _drawn(seed: int) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    head = nn.Linear(HIDDEN, VOCABULARY).double()
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    hidden = torch.randn(TOKENS, HIDDEN, generator=generator, dtype=torch.float64)
+    targets = torch.randint(VOCABULARY, (TOKENS,), generator=generator)
+    return head, hidden.requires_grad_(), targets
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_log_probabilities_and_gradients_are_those_of_all_logits() -> None:
+    head, hidden, targets = _drawn(0)
+    weights = torch.arange(1.0, TOKENS + 1)
+    made = []
+    for chunked in (True, False):
+        hidden.grad = head.weight.grad = None
+        if chunked:
+            found = log_probabilities(head, hidden, targets, VOCABULARY)
+        else:
+            found = torch.log_softmax(head(hidden).float(), -1).gather(1, targets[:, None])[:, 0]
+        (found * weights).sum().backward()
+        made.append((found.detach(), hidden.grad, head.weight.grad))
+    for chunked, plain in zip(*made, strict=True):
+        torch.testing.assert_close(chunked, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("_chunk")
+def test_divergences_and_gradients_are_those_of_all_logits() -> None:
+    head, hidden, _ = _drawn(0)
+    teacher, wanted, _ = _drawn(1)
+    made = []
+    for chunked in (True, False):
+        hidden.grad = None
+        if chunked:
+            found = divergences(head, hidden, teacher, wanted, VOCABULARY)
+        else:
+            with torch.no_grad():
+                log_p = torch.log_softmax(teacher(wanted).float(), -1)
+            log_q = torch.log_softmax(head(hidden).float(), -1)
+            found = (log_p.exp() * (log_p - log_q)).sum(-1)
+        found.sum().backward()
+        made.append((found.detach(), hidden.grad))
+    for chunked, plain in zip(*made, strict=True):
+        torch.testing.assert_close(chunked, plain, rtol=1e-4, atol=1e-5)
+    assert teacher.weight.grad is None and wanted.grad is None
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
+def test_hidden_states_through_the_head_are_the_models_logits(family: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(tiny.tiny_config(family)).eval()
+    batch = tiny.tiny_batch()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        found = head_of(model)(last_hidden_states(model, inputs))
+        torch.testing.assert_close(found, model(**inputs).logits)

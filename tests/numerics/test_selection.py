@@ -1,0 +1,43 @@
+"""The cut keeps what a stable sort would keep, in whatever parts the scores come."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attar.numerics.selection import cut_of, ordered
+
+NUMBERS = st.lists(
+    st.floats(width=32, allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, -1.0]),
+    min_size=1,
+    max_size=60,
+)
+
+
+@settings(deadline=None)
+@given(NUMBERS, st.data())
+def test_the_largest_are_kept_and_of_equals_the_first(
+    numbers: list[float], data: st.DataObject
+) -> None:
+    scores = np.array(numbers, np.float32)
+    count = data.draw(st.integers(1, len(scores)))
+    split = data.draw(st.integers(0, len(scores)))
+    parts = [scores[:split], scores[split:]]
+    cut = cut_of(lambda: iter(parts), count)
+    kept, ties = [], 0
+    for part in parts:
+        kept.append(cut.keeps(part, ties))
+        ties += int((ordered(part) == cut.key).sum())
+    wanted = np.zeros(len(scores), np.bool_)
+    wanted[np.argsort(-scores.astype(np.float64), kind="stable")[:count]] = True
+    assert np.concatenate(kept).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("count", [1, 500, 9_999, 10_000])
+def test_many_scores_with_many_ties(count: int) -> None:
+    scores = np.random.default_rng(0).integers(-50, 50, 10_000).astype(np.float32) / 8
+    kept = cut_of(lambda: iter([scores]), count).keeps(scores, 0)
+    order = np.argsort(-scores, kind="stable")[:count]
+    assert np.array_equal(np.flatnonzero(kept), np.sort(order))

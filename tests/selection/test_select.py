@@ -1,0 +1,128 @@
+"""What is kept is what the formula says, whatever the shards; what is not has its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import corpora
+from attar.data.corpus.token_store import Corpus
+from attar.errors import ArtifactError, UsageError
+from attar.selection.config import SelectStep
+from attar.selection.select import Scored, kept_rows, read_scored, select
+from attar.step import MadeRows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("selected")
+    corpora.write_documents(folder / "texts")
+    corpora.write_model(folder / "model", seed=0)
+    corpora.write_model(folder / "other", seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path) -> MadeRows:
+    made, _ = corpora.tokenized(folder)
+    corpora.scored(folder, made, "teacher")
+    corpora.scored(folder, made, "reference", "other")
+    return made
+
+
+@pytest.fixture(scope="module")
+def scored(folder: Path, made: MadeRows) -> Scored:
+    return read_scored(Corpus.open(made.folder), folder / "teacher", folder / "reference", "select")
+
+
+def _select(folder: Path, made: MadeRows, name: str, **settings: Any) -> dict[str, Any]:
+    step = SelectStep(data="corpus", teacher="teacher", reference="reference", **settings)
+    inputs = {each: folder / each for each in ("teacher", "reference")}
+    return select(step, corpora.context(folder, name, {"corpus": made}, inputs=inputs))
+
+
+@pytest.mark.parametrize("keep", [0.05, 0.5, 0.8, 1.0])
+def test_the_highest_scores_are_kept_in_corpus_order(
+    folder: Path, made: MadeRows, scored: Scored, keep: float
+) -> None:
+    _select(folder, made, f"top_{keep}", keep=keep)
+    count = int(keep * len(scored.row))
+    best = np.argsort(-scored.score, kind="stable")[:count]
+    assert kept_rows(folder / f"top_{keep}").tolist() == np.sort(scored.row[best]).tolist()
+
+
+def test_the_score_is_the_mean_log_ratio_a_token(
+    folder: Path, made: MadeRows, scored: Scored
+) -> None:
+    from attar.selection.score import read_scores, score_file
+
+    row, begin = int(scored.row[-1]), 0
+    for number, shard in enumerate(Corpus.open(made.folder).shards):
+        if row < begin + len(shard):
+            files = (score_file(folder / name, number) for name in ("teacher", "reference"))
+            teacher, reference = map(read_scores, files)
+            place = int(np.flatnonzero(teacher.row == row - begin)[0])
+            ratio = (teacher.log_p[place] - reference.log_p[place]) / teacher.tokens[place]
+            assert scored.score[-1] == pytest.approx(float(ratio), abs=1e-5)
+            return
+        begin += len(shard)
+    raise AssertionError("the last scored row is in no shard")
+
+
+def test_kept_and_rejected_together_are_all_that_was_scored(
+    folder: Path, made: MadeRows, scored: Scored
+) -> None:
+    settings = {"keep": 0.4, "trim": 0.05, "minimum_tokens": 20, "near_duplicates": 0.5}
+    metrics = _select(folder, made, "filtered", **settings)
+    rejected = pq.read_table(folder / "filtered" / "rejected.parquet").to_pydict()
+    rows = [*kept_rows(folder / "filtered").tolist(), *rejected["row"]]
+    assert sorted(rows) == scored.row.tolist()
+    short = set(scored.row[scored.tokens < 20].tolist())
+    reasons = dict(zip(rejected["row"], rejected["reason"], strict=True))
+    assert {row for row, reason in reasons.items() if reason == "too short"} == short != set()
+    highest = scored.row[np.argsort(-scored.score, kind="stable")[: int(0.05 * len(rows))]]
+    assert not set(highest.tolist()) & set(kept_rows(folder / "filtered").tolist())
+    assert sum(metrics["fates"].values()) == metrics["chunks"] == len(rows)
+    assert metrics["kept"] == int(0.4 * len(rows))
+
+
+def test_a_source_has_its_own_share(folder: Path, made: MadeRows, scored: Scored) -> None:
+    metrics = _select(folder, made, "by_source", keep=0.5, keep_by_source={"sea": 0.2})
+    assert set(metrics["sources"]) == {"sea", "land"}
+    for source, share in (("sea", 0.2), ("land", 0.5)):
+        counts = metrics["sources"][source]
+        assert counts["kept"] == int(share * counts["chunks"])
+
+
+def test_a_source_that_is_not_there_is_refused(folder: Path, made: MadeRows) -> None:
+    with pytest.raises(UsageError, match=r"'air'.*'land'"):
+        _select(folder, made, "none", keep_by_source={"air": 0.2})
+
+
+@pytest.mark.parametrize("method", ["random", "gumbel"])
+def test_drawn_selections_depend_on_the_seed_alone(
+    folder: Path, made: MadeRows, method: str
+) -> None:
+    for name, seed in (("one", 1), ("same", 1), ("two", 2)):
+        _select(folder, made, f"{method}_{name}", method=method, seed=seed)
+    one, same, two = (kept_rows(folder / f"{method}_{n}").tolist() for n in ("one", "same", "two"))
+    assert one == same != two
+    assert len(one) == len(two)
+
+
+def test_gumbel_of_a_small_temperature_is_difference_sampling(folder: Path, made: MadeRows) -> None:
+    _select(folder, made, "cold", method="gumbel", temperature=1e-9)
+    _select(folder, made, "plain")
+    assert kept_rows(folder / "cold").tolist() == kept_rows(folder / "plain").tolist()
+
+
+def test_scores_of_another_corpus_are_refused(folder: Path, made: MadeRows, tmp_path: Path) -> None:
+    corpora.write_documents(folder / "more", 70)
+    other, _ = corpora.tokenized(folder, "other_corpus", path="more")
+    corpora.scored(folder, other, "of_other")
+    with pytest.raises(ArtifactError, match="not of this corpus"):
+        read_scored(Corpus.open(made.folder), folder / "of_other", folder / "reference", "select")

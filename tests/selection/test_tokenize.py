@@ -1,0 +1,155 @@
+"""A corpus holds every document once, packed by source; a stopped run ends with the same bytes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import corpora
+from attar.data.corpus.token_store import PARTS, Corpus
+from attar.errors import DataError, ModelError, StoppedError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    corpora.write_documents(folder / "texts")
+    corpora.write_tokenizer(folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(folder: Path) -> Corpus:
+    made, _ = corpora.tokenized(folder)
+    return Corpus.open(made.folder)
+
+
+def _texts(corpus: Corpus, *parts: str) -> list[str]:
+    """Every document, from the pieces of its part and source; all parts if none is named."""
+    found, open_ones = [], dict[tuple[int, int], str]()
+    for shard in corpus.shards:
+        for row, text in enumerate(shard.texts().to_pylist()):
+            key = (int(shard.part[row]), int(shard.source[row]))
+            for place, piece in enumerate(text["pieces"]):
+                open_ones[key] = open_ones.get(key, "") + piece
+                if place < len(text["pieces"]) - 1 or text["ends_document"]:
+                    found.append((key[0], open_ones.pop(key)))
+    assert not open_ones
+    return [text for part, text in found if not parts or PARTS[part] in parts]
+
+
+def test_every_document_is_in_it_once(corpus: Corpus) -> None:
+    assert sorted(_texts(corpus)) == sorted(corpora.texts(60))
+
+
+def test_the_reserved_part_goes_by_a_hash_of_the_text(folder: Path, corpus: Corpus) -> None:
+    is_reserved = [shard.part == PARTS.index("reserved") for shard in corpus.shards]
+    share = np.concatenate(is_reserved).mean()
+    assert 0.1 < share < 0.4
+    rows = (folder / "texts" / "train.jsonl").read_text().splitlines()
+    (folder / "turned").mkdir(exist_ok=True)
+    (folder / "turned" / "train.jsonl").write_text("\n".join(reversed(rows)) + "\n")
+    (folder / "turned" / "validation.jsonl").write_text(rows[0] + "\n")
+    made, _ = corpora.tokenized(folder, "turned_corpus", path="turned")
+    reserved, turned = (_texts(each, "reserved") for each in (corpus, Corpus.open(made.folder)))
+    assert sorted(reserved) == sorted(turned) != []
+
+
+def test_counts_are_those_of_the_files(folder: Path, corpus: Corpus) -> None:
+    _, metrics = corpora.tokenized(folder, "again")
+    assert metrics["documents"] == 60
+    assert metrics["bytes"] == sum(len(text.encode()) for text in corpora.texts(60))
+    assert metrics["tokens"] == sum(len(shard.ids) for shard in corpus.shards)
+    assert metrics["chunks"] == sum(metrics["chunks_by_part"].values())
+    assert metrics["chunks"] == sum(metrics["chunks_by_source"].values())
+    assert metrics["shards"] == len(corpus.shards) > 2
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("documents", [1, 13, 40, 59])
+def test_a_stopped_run_ends_with_the_same_bytes(
+    folder: Path, corpus: Corpus, documents: int
+) -> None:
+    name, seen = f"stopped_{documents}", [0]
+
+    def should_stop() -> bool:
+        seen[0] += 1
+        return seen[0] > documents
+
+    with pytest.raises(StoppedError):
+        corpora.tokenized(folder, name, should_stop=should_stop)
+    corpora.tokenized(folder, name)
+    assert _bytes(folder / name) == _bytes(corpus.folder)
+
+
+def test_the_size_of_shards_changes_no_chunk(folder: Path, corpus: Corpus) -> None:
+    made, _ = corpora.tokenized(folder, "one_shard", settings={"shard_tokens": 2**20})
+    (whole,) = Corpus.open(made.folder).shards
+    parts = corpus.shards
+    assert np.array_equal(whole.digest, np.concatenate([shard.digest for shard in parts]))
+    assert np.array_equal(whole.ids, np.concatenate([shard.ids for shard in parts]))
+
+
+def test_unusable_rows_are_listed_with_their_reasons(folder: Path) -> None:
+    rows = [*(folder / "texts" / "train.jsonl").read_text().splitlines(), "{}", "no json"]
+    (folder / "faulty").mkdir()
+    (folder / "faulty" / "train.jsonl").write_text("\n".join(rows) + "\n")
+    (folder / "faulty" / "validation.jsonl").write_text(rows[0] + "\n")
+    with pytest.raises(DataError, match="2 of 62 rows cannot be used"):
+        corpora.tokenized(folder, "refused", path="faulty")
+    made, _ = corpora.tokenized(
+        folder, "faulty_corpus", path="faulty", settings={"max_set_aside": 0.1}
+    )
+    lines = gzip.decompress((made.folder / "rejected.jsonl.gz").read_bytes()).splitlines()
+    assert [json.loads(line)["row"] for line in lines] == [60, 61]
+    assert all(json.loads(line)["reason"] for line in lines)
+
+
+def test_documents_held_out_for_validation_never_enter(folder: Path) -> None:
+    from attar.data.config import FilesData
+    from attar.data.load import load_data
+
+    (folder / "unsplit").mkdir()
+    rows = (folder / "texts" / "train.jsonl").read_bytes()
+    (folder / "unsplit" / "train.jsonl").write_bytes(rows)
+    made, _ = corpora.tokenized(folder, "unsplit_corpus", path="unsplit")
+    data = load_data(FilesData(path="unsplit", text="text", objective="causal_lm"), folder)
+    trained = [texts[0] for texts in data.split("train").texts]
+    assert len(trained) < 60
+    assert sorted(_texts(Corpus.open(made.folder))) == sorted(trained)
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(folder: Path) -> None:
+    corpora.write_tokenizer(folder / "endless")
+    settings = folder / "endless" / "tokenizer_config.json"
+    settings.write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    with pytest.raises(ModelError, match="no end token"):
+        corpora.tokenized(folder, "none", settings={"tokenizer": "endless"})
+
+
+def test_a_column_that_rows_lack_is_said(folder: Path) -> None:
+    with pytest.raises(DataError, match="60 × no origin"):
+        corpora.tokenized(folder, "none", settings={"source_column": "origin"})
+
+
+@pytest.mark.parametrize("damage", ["cut", "header", "gone"])
+def test_a_damaged_shard_is_refused(folder: Path, damage: str, tmp_path: Path) -> None:
+    from attar.errors import ArtifactError
+
+    made, _ = corpora.tokenized(folder, f"damaged_{damage}")
+    file: Any = made.folder / "00001.tokens.safetensors"
+    raw = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(raw[: len(raw) // 2] if damage == "cut" else b"\xff" * 8 + raw[8:])
+    with pytest.raises(ArtifactError, match="run it again"):
+        _ = Corpus.open(made.folder).shards[1].ids[-1]
