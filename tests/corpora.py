@@ -119,3 +119,71 @@ def scored(folder: Path, made: Any, name: str, model: str = "model", **extra: An
     settings = {"batch_tokens": 128, **extra.pop("settings", {})}
     step = ScoreStep(model=model, data="corpus", **settings)
     return score(step, context(folder, name, {"corpus": made}, **extra))
+
+
+RECIPE = """
+name = "selected"
+seed = 3
+
+[data.texts]
+source = "files"
+path = "texts"
+text = "text"
+objective = "causal_lm"
+
+[steps.corpus]
+run = "tokenize"
+data = "texts"
+tokenizer = "model"
+max_length = 24
+source_column = "source"
+reserve = 0.25
+shard_tokens = 1024
+
+[steps.by_teacher]
+run = "score"
+model = "model"
+data = "corpus"
+
+[steps.by_reference]
+run = "score"
+model = "other"
+data = "corpus"
+
+[steps.kept]
+run = "select"
+data = "corpus"
+teacher = "by_teacher"
+reference = "by_reference"
+
+[steps.student]
+run = "train"
+model = "model"
+data = "kept"
+max_steps = 3
+batch_size = 4
+max_length = 24
+evaluations = 1
+precision = "fp32"
+
+[steps.scores]
+run = "evaluate"
+models = ["student"]
+data = "texts"
+bootstrap = 100
+memory = false
+speed = { batch_sizes = [1], tokens = 16, threads = 1, rounds = 3, calls = 1 }
+
+[steps.report]
+run = "report"
+"""
+
+
+def write_recipe(folder: Path, text: str = RECIPE) -> Path:
+    """The recipe file, with the data and the models it names beside it."""
+    write_documents(folder / "texts")
+    write_model(folder / "model")
+    write_model(folder / "other", seed=1)
+    recipe = folder / "selected.toml"
+    recipe.write_text(text)
+    return recipe

@@ -139,13 +139,23 @@ class PlannedTexts:
         rows = texts.splits[split].texts
         sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
         if texts.kind.is_running:
-            blocks = token_blocks(model.tokenizer_folder, sampled, ONE_BLOCK, f"split {split!r}")
-            total = round(len(blocks.encoded.ids) * len(rows) / len(sampled))
+            total = self.running_tokens(data, split, model.tokenizer_folder)
             # a last block of one token predicts nothing and is left out
             return math.ceil((total - 1) / model.max_length), min(total, model.max_length)
         names = input_names_of(model.cost.model.config)
         encoder = TextEncoder.from_folder(model.tokenizer_folder, model.max_length, names)
         return len(rows), max(1, round(float(encoder.encode(sampled).lengths.mean())))
+
+    def running_tokens(self, data: str, split: str, tokenizer_folder: Path) -> int:
+        """Tokens of a split as running text, an end token behind each row.
+
+        Raises:
+            DataError, ModelError: text that a step could not read either.
+        """
+        rows = self.loaded(data).splits[split].texts
+        sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
+        blocks = token_blocks(tokenizer_folder, sampled, ONE_BLOCK, f"split {split!r}")
+        return round(len(blocks.encoded.ids) * len(rows) / len(sampled))
 
     def has_classes(self, data: str) -> bool:
         """Whether each row has one of some classes."""
@@ -183,7 +193,7 @@ class PlanContext:
         """A model with the head that is asked for; None: with its own."""
         word = referenced_model(reference)
         if isinstance(reference, FromConfig):
-            folder = self._tokenizer_folder(reference.tokenizer or "")
+            folder = self.tokenizer_folder(reference.tokenizer or "")
             return ModelPlan(cost_under(head, reference.config), folder, 4.0, max_length)
         if word in self.models:
             plan = self.models[word]
@@ -196,7 +206,7 @@ class PlanContext:
             return ModelPlan(smaller, plan.tokenizer_folder, 4.0, max_length)
         return plan
 
-    def _tokenizer_folder(self, word: str) -> Path:
+    def tokenizer_folder(self, word: str) -> Path:
         """Where a tokenizer lies now; that of a step is the one which the step itself was given."""
         if word in self.models:
             return self.models[word].tokenizer_folder

@@ -20,6 +20,7 @@ from attar.export.config import ExportStep
 from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.quantization.config import QuantizeStep
 from attar.report.config import ReportStep
+from attar.selection.config import ScoreStep, SelectStep, TokenizeStep
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 
@@ -27,6 +28,9 @@ StepConfig = Annotated[
     TrainStep
     | CacheStep
     | AugmentStep
+    | TokenizeStep
+    | ScoreStep
+    | SelectStep
     | AnalyzeStep
     | QuantizeStep
     | ExportStep

@@ -115,6 +115,31 @@ STEPS: Mapping[str, StepKind] = {
         models=(ModelPlace("teacher", FLOAT),),
         data=("data",),
     ),
+    "tokenize": StepKind(
+        "attar.selection.tokenize:tokenize",
+        "attar.selection.plan:plan_tokenize",
+        models=(ModelPlace("tokenizer", FLOAT),),
+        data=("data",),
+        rows="attar.selection.rows:corpus_rows",
+    ),
+    "score": StepKind(
+        "attar.selection.score:score",
+        "attar.selection.plan:plan_score",
+        models=(
+            ModelPlace("model", FLOAT),
+            ModelPlace("data", ("tokenize",), steps_only=True),
+        ),
+    ),
+    "select": StepKind(
+        "attar.selection.select:select",
+        "attar.selection.plan:plan_select",
+        models=(
+            ModelPlace("data", ("tokenize",), steps_only=True),
+            ModelPlace("teacher", ("score",), steps_only=True),
+            ModelPlace("reference", ("score",), steps_only=True),
+        ),
+        rows="attar.selection.rows:selected_rows",
+    ),
     "analyze": StepKind(
         "attar.analysis.run:analyze",
         "attar.analysis.plan:plan_analyze",

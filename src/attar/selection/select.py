@@ -131,7 +131,7 @@ def _set_aside(config: SelectStep, corpus: Corpus, scored: Scored) -> NDArray[np
     fate = np.full(len(scored.row), BELOW, np.uint8)
     fate[scored.tokens < config.minimum_tokens] = SHORT
     if config.near_duplicates is not None:
-        repeats = near_duplicates(_texts(corpus, scored.row), config.near_duplicates)
+        repeats = near_duplicates(corpus.texts(scored.row), config.near_duplicates)
         is_repeat = np.fromiter((found is not None for found in repeats), np.bool_)
         fate[is_repeat & (fate == BELOW)] = DUPLICATE
     highest = int(config.trim * len(fate))
@@ -139,16 +139,6 @@ def _set_aside(config: SelectStep, corpus: Corpus, scored: Scored) -> NDArray[np
         cut = cut_of(lambda: iter([scored.score]), highest)
         fate[cut.keeps(scored.score, 0) & (fate == BELOW)] = TRIMMED
     return fate
-
-
-def _texts(corpus: Corpus, rows: NDArray[np.int64]) -> Iterator[str]:
-    """The texts of some chunks, whose rows rise."""
-    begin = 0
-    for shard in corpus.shards:
-        inside = rows[(rows >= begin) & (rows < begin + len(shard))] - begin
-        pieces = shard.texts().column("pieces").take(pa.array(inside))
-        yield from ("\n".join(piece.as_py()) for piece in pieces)
-        begin += len(shard)
 
 
 def _keys(config: SelectStep, scored: Scored, seed: int) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,8 @@ PARTS = ("scored", "reserved")
 """What a chunk is for, by its place here: to be scored and selected, or to train the reference."""
 NUMPY = {"U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8", "U8": "|u1"}
 """safetensors' names of types."""
-WIDEST = {1: 2**8, 2: 2**16, 4: 2**32}
+BETWEEN_DOCUMENTS = "\n\n"
+"""In the text of a chunk."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def write_shard(
         sources: name → its number in `corpus.json`.
         vocabulary: every id is below it.
     """
-    narrow = np.dtype("<u2") if vocabulary <= WIDEST[2] else np.dtype("<u4")
+    narrow = np.dtype("<u2") if vocabulary <= 2**16 else np.dtype("<u4")
     lengths = [len(chunk.ids) for chunk in chunks]
     tensors = {
         "ids": np.concatenate([chunk.ids for chunk in chunks]).astype(narrow),
@@ -175,6 +176,16 @@ class Corpus:
         return tuple(
             Shard(ShardFiles(self.folder, number)) for number in range(len(self.about["shards"]))
         )
+
+    def texts(self, rows: NDArray[np.int64] | None = None) -> Iterator[str]:
+        """The texts of some chunks, whose rows over all shards rise; None: of all."""
+        begin = 0
+        for shard in self.shards:
+            end = begin + len(shard)
+            inside = np.arange(begin, end) if rows is None else rows[(rows >= begin) & (rows < end)]
+            pieces = shard.texts().column("pieces").take(pa.array(inside - begin))
+            yield from (BETWEEN_DOCUMENTS.join(piece.as_py()) for piece in pieces)
+            begin = end
 
     def counts(self) -> dict[str, Any]:
         """Chunks, tokens, and the chunks of each part and source."""

@@ -23,6 +23,8 @@ class ModelPlace:
     """Kinds of steps whose artifact fits here."""
     needs_task: bool = False
     """The model must know its labels; bare pretrained weights do not."""
+    steps_only: bool = False
+    """The word names a step, and what it makes is no model."""
 
 
 @dataclass(frozen=True)

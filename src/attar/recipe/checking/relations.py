@@ -52,7 +52,8 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
         inputs[name] = []
         for reference in kind.models_in(step):
             problem = _model_problem(reference, name, steps, recipe_folder, near_step)
-            if problem is None and not reference.place.endswith("tokenizer"):  # only that is read
+            is_built = not reference.wanted.steps_only and not reference.place.endswith("tokenizer")
+            if problem is None and is_built:
                 problem = families.problem(reference.word, step)
                 if too_long := _length_problem(reference.word, step, kind.length, families):
                     mistakes.append(Mistake(_place(name, kind.length), too_long))
@@ -96,6 +97,9 @@ def _model_problem(
             fit = " or ".join(map(repr, wanted.makers))
             return f"step {word!r} runs {run!r}; this place needs a step that runs {fit}"
         return None
+    if wanted.steps_only:
+        fit = " or ".join(map(repr, wanted.makers))
+        return f"no step {word!r}{near_step(word, 0.6)}; this place needs a step that runs {fit}"
     if word.startswith("demo:"):
         return _demo_problem(word, wanted.needs_task)
     # Unlike Path's, it leaves the home of an unknown user as it is written.

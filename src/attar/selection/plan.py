@@ -1,0 +1,77 @@
+"""What a corpus, its scores and a selection will cost. Tokens are counted in some documents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from attar.artifacts import MIB
+from attar.planning import OPEN_SECONDS, RUNTIME_MIB, Head, PlanContext
+from attar.selection.config import ScoreStep, SelectStep, TokenizeStep
+from attar.step import StepPlan
+from attar.tasks.causal_lm import CAUSAL_LM
+
+TOKENS_A_SECOND = 250_000
+"""Tokenized, packed and written, on two cores."""
+BYTES_A_TOKEN = 3.5
+"""On disk: two or four bytes of the id, and the text, packed."""
+SHARD_BYTES_A_TOKEN = 24
+"""In memory, of the shard that is being written."""
+CHUNK_BYTES = 32
+"""In memory and on disk, of the scores of a chunk."""
+
+
+def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
+    """Plan a corpus; steps that read it will find the rows of its table."""
+    rows = context.texts.loaded(config.data)
+    running = replace(rows, objective=CAUSAL_LM.name, label_names=(), metrics=CAUSAL_LM.metrics)
+    context.texts.add(context.name, running)
+    folder = context.tokenizer_folder(config.tokenizer)
+    tokens = context.texts.running_tokens(context.name, "train", folder)
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=None,
+        flops=0,
+        memory_mib=RUNTIME_MIB + min(tokens, config.shard_tokens) * SHARD_BYTES_A_TOKEN / MIB,
+        disk_mib=tokens * BYTES_A_TOKEN / MIB,
+        seconds=OPEN_SECONDS + tokens / TOKENS_A_SECOND,
+        counts={"documents": len(rows.split("train"))},
+    )
+
+
+def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
+    """Plan a forward pass over the scored or the reserved part."""
+    corpus = context.recipe["steps"][config.data]
+    reserve, length = corpus.get("reserve", 0.0), corpus.get("max_length", 1024)
+    model = replace(context.model(config.model, Head(None, CAUSAL_LM), length), max_length=length)
+    chunks, tokens = context.texts.count(config.data, "train", model)
+    chunks = round(chunks * (reserve if config.part == "reserved" else 1 - reserve))
+    flops = chunks * model.cost.flops(1, tokens)
+    text_mib = model.activation_mib(tokens)
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=None,
+        flops=flops,
+        memory_mib=RUNTIME_MIB + model.size_mib + config.batch_tokens / tokens * text_mib,
+        disk_mib=chunks * CHUNK_BYTES / MIB,
+        seconds=OPEN_SECONDS + context.seconds(forward=flops),
+        passes=1,
+    )
+
+
+def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
+    """Plan a selection; steps that read it will find a share of the corpus's rows."""
+    corpus = context.texts.loaded(config.data)
+    train = corpus.split("train")
+    kept = train.rows(range(max(1, int(config.keep * len(train)))))
+    context.texts.add(context.name, replace(corpus, splits={**corpus.splits, "train": kept}))
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=None,
+        flops=0,
+        memory_mib=RUNTIME_MIB + len(train) * CHUNK_BYTES / MIB,
+        disk_mib=len(train) * CHUNK_BYTES / MIB,
+        seconds=OPEN_SECONDS,
+    )
