@@ -66,6 +66,8 @@ class MadeRows:
     """The step's settings."""
     seed: int
     """What the step ran with."""
+    part: str = "all"
+    """Of the rows, where the step made several parts."""
 
 
 @dataclass(frozen=True)

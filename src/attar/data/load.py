@@ -55,20 +55,23 @@ def load_data(
     return replace(data, splits=splits)
 
 
-def data_of(context: StepContext, name: str, *, is_said: bool = False) -> TextData:
+def data_of(
+    context: StepContext, name: str, *, part: str = "all", is_said: bool = False
+) -> TextData:
     """The data of a step's recipe by name, from outside or made by a step; what was left out of it
     is said.
 
     Rows that are missing from what models are judged by change every score, so that is a warning.
 
     Args:
+        part: of rows that a step made in several parts.
         is_said: the step has read it before.
     Raises:
         DataError: as `load_data`.
     """
     config = context.data[name]
     if isinstance(config, MadeRows):
-        return _resolved(config.reader)(config, context)
+        return _resolved(config.reader)(replace(config, part=part), context)
     data = load_data(config, context.recipe_folder, name=name, seed=context.seed)
     if is_said:
         return data

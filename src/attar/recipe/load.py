@@ -24,6 +24,7 @@ from attar.recipe.checking.old_spellings import renew
 from attar.recipe.checking.overrides import apply_overrides
 from attar.recipe.checking.places import MAX_DEPTH, TOO_DEEP, line_of, written_places
 from attar.recipe.checking.relations import check_relations
+from attar.recipe.checking.selections import check_selections
 from attar.recipe.outcome.sweep import check_sweep
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import kind_of
@@ -109,7 +110,7 @@ def parse_recipe(
     if is_shallow(content):
         mistakes += check_relations(content, path.resolve().parent)
     if recipe is not None and not mistakes:
-        mistakes += check_sweep(recipe) + check_lessons(recipe)
+        mistakes += check_sweep(recipe) + check_lessons(recipe) + check_selections(recipe)
     if recipe is None or mistakes:
         raise RecipeError(_sentences(mistakes, text, overrides), source)
     return recipe

@@ -20,12 +20,13 @@ from attar.tasks.causal_lm import CAUSAL_LM
 
 
 def corpus_rows(made: MadeRows, context: StepContext) -> TextData:
-    """The chunks of a tokenize step, of its scored part and its reserved part alike.
+    """The chunks of a tokenize step, all or those of one part.
 
     Raises:
         DataError, ArtifactError: the table of the validation split, or a shard, cannot be read.
     """
-    return _with_chunks(made, context, None)
+    rows = None if made.part == "all" else Corpus.open(made.folder).rows_of(made.part)
+    return _with_chunks(made, context, rows)
 
 
 def selected_rows(made: MadeRows, context: StepContext) -> TextData:

@@ -40,6 +40,8 @@ class TrainStep(Config):
     model: ModelReference
     data: str
     """Name of a `[data.<name>]` table, or of a step that makes rows."""
+    part: Literal["all", "scored", "reserved"] = "all"
+    """Of a corpus: the chunks to train on; a reference is trained on the reserved ones."""
     objective: Objective | None = None
     """None: what the data is for. text_to_text on data with classes: an encoder-decoder writes the
     class's word."""

@@ -34,7 +34,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     Raises:
         AttarError: whatever a user can mend, before training where it can be known then.
     """
-    data = data_of(context, config.data)
+    data = data_of(context, config.data, part=config.part)
     seed = context.seed if config.seed is None else config.seed
     student = _student(config, context, data, seed)
     teacher = open_teacher(config, context, student, seed)

@@ -177,6 +177,11 @@ class Corpus:
             Shard(ShardFiles(self.folder, number)) for number in range(len(self.about["shards"]))
         )
 
+    def rows_of(self, part: str) -> NDArray[np.int64]:
+        """Rows over all shards of the chunks of a part."""
+        parts = np.concatenate([np.asarray(shard.part) for shard in self.shards])
+        return np.flatnonzero(parts == PARTS.index(part))
+
     def texts(self, rows: NDArray[np.int64] | None = None) -> Iterator[str]:
         """The texts of some chunks, whose rows over all shards rise; None: of all."""
         begin = 0
