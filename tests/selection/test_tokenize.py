@@ -127,6 +127,21 @@ def test_documents_held_out_for_validation_never_enter(folder: Path) -> None:
     assert sorted(_texts(Corpus.open(made.folder))) == sorted(trained)
 
 
+def test_a_limited_corpus_is_the_beginning_of_the_whole_one(folder: Path) -> None:
+    made, metrics = corpora.tokenized(folder, "limited", settings={"max_documents": 7})
+    assert metrics["documents"] == 7
+    assert sorted(_texts(Corpus.open(made.folder))) == sorted(corpora.texts(60)[:7])
+
+
+def test_rows_drawn_in_memory_are_refused(folder: Path) -> None:
+    from attar.data.config import FilesData
+    from attar.data.documents import documents
+
+    data = FilesData(path="texts", text="text", train_rows=5)
+    with pytest.raises(DataError, match="max_documents = 5"):
+        documents(data, folder, "texts")
+
+
 def test_a_tokenizer_without_an_end_token_is_refused(folder: Path) -> None:
     corpora.write_tokenizer(folder / "endless")
     settings = folder / "endless" / "tokenizer_config.json"

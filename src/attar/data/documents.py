@@ -62,6 +62,12 @@ def documents(
     Raises:
         DataError: the data is missing or damaged, or has no such column.
     """
+    if config.train_rows is not None:
+        raise DataError(
+            f"data {name!r} has train_rows = {config.train_rows}, which are drawn from rows in "
+            "memory; a corpus is read as a stream: remove train_rows, or limit the corpus with "
+            f"max_documents = {config.train_rows}"
+        )
     if isinstance(config, FilesData):
         return _of_files(config, recipe_folder, name, source_column)
     if source_column is not None:

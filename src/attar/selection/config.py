@@ -26,6 +26,8 @@ class TokenizeStep(Config):
     reserve: float = Field(default=0.0, ge=0, lt=1)
     """Share of the documents, by a hash of their text, that is never scored: what the reference is
     trained on."""
+    max_documents: int | None = Field(default=None, gt=0)
+    """Read only the first so many documents; None: all."""
     shard_tokens: int = Field(default=2**24, ge=2**10, le=2**25)
     """Tokens after which a shard is written. One shard is held in memory."""
     max_set_aside: float = Field(default=0.01, ge=0, le=1)

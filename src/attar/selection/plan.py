@@ -23,6 +23,10 @@ CHUNK_BYTES = 32
 def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
     """Plan a corpus; steps that read it will find the rows of its table."""
     rows = context.texts.loaded(config.data)
+    if config.max_documents is not None:
+        train = rows.split("train")
+        limited = train.rows(range(min(config.max_documents, len(train))))
+        rows = replace(rows, splits={**rows.splits, "train": limited})
     running = replace(rows, objective=CAUSAL_LM.name, label_names=(), metrics=CAUSAL_LM.metrics)
     context.texts.add(context.name, running)
     folder = context.tokenizer_folder(config.tokenizer)

@@ -116,6 +116,8 @@ class _Stream:
         table = context.data[config.data]
         for found in documents(table, context.recipe_folder, config.data, config.source_column):
             context.stop_if_asked("a shard")
+            if self.counts["documents"] == config.max_documents:
+                return
             if isinstance(found, SetAside):
                 self._reject(found)
                 continue
