@@ -51,13 +51,13 @@ def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
     chunks, tokens = context.texts.count(config.data, "train", model)
     chunks = round(chunks * (reserve if config.part == "reserved" else 1 - reserve))
     flops = chunks * model.cost.flops(1, tokens)
-    text_mib = model.activation_mib(tokens)
+    block_mib = model.activation_mib(tokens) / model.cost.model.config.num_hidden_layers
     return StepPlan(
         name=context.name,
         run=config.run,
         num_params=None,
         flops=flops,
-        memory_mib=RUNTIME_MIB + model.size_mib + config.batch_tokens / tokens * text_mib,
+        memory_mib=RUNTIME_MIB + model.size_mib + config.batch_tokens / tokens * block_mib,
         disk_mib=chunks * CHUNK_BYTES / MIB,
         seconds=OPEN_SECONDS + context.seconds(forward=flops),
         passes=1,

@@ -39,7 +39,7 @@ def test_the_converted_model_reads_english() -> None:
         logits = loaded.model(ids).logits[0]
     assert tokenizer.id_to_token(int(logits[-1].argmax())) == "ĠParis"
     nll = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:])
-    assert nll < 2.5  # query and key rows in llama.cpp's order: above 8
+    assert nll < 4.2  # 3.7; with query and key rows in the order of llama.cpp 4.7
 
 
 def test_without_the_library_the_message_says_how_to_install_it(tmp_path: Path) -> None:
