@@ -105,7 +105,7 @@ def tokenized(folder: Path, name: str = "corpus", **extra: Any):
     from attar.step import MadeRows
 
     settings = {**SETTINGS, **extra.pop("settings", {})}
-    texts = FilesData(path=extra.pop("path", "texts"), text="text")
+    texts = FilesData(path=extra.pop("path", "texts"), text="text", label_names=None)
     step = TokenizeStep(**settings)
     metrics = tokenize(step, context(folder, name, {"texts": texts}, **extra))
     return MadeRows("", folder / name, step, 0), metrics

@@ -8,8 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import corpora
 import pytest
+
+import corpora
 import tiny_recipe
 
 CORPUS_STEPS = ("corpus", "by_teacher", "by_reference", "kept")

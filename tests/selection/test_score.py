@@ -129,7 +129,7 @@ def test_data_that_is_no_corpus_is_refused(folder: Path) -> None:
     from attar.data.config import FilesData
 
     with pytest.raises(UsageError, match="not a corpus"):
-        corpora.scored(folder, FilesData(path="texts", text="text"), "none")
+        corpora.scored(folder, FilesData(path="texts", text="text", label_names=None), "none")
 
 
 def test_damaged_scores_are_refused(scores: Path, tmp_path: Path) -> None:

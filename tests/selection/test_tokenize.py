@@ -121,7 +121,9 @@ def test_documents_held_out_for_validation_never_enter(folder: Path) -> None:
     rows = (folder / "texts" / "train.jsonl").read_bytes()
     (folder / "unsplit" / "train.jsonl").write_bytes(rows)
     made, _ = corpora.tokenized(folder, "unsplit_corpus", path="unsplit")
-    data = load_data(FilesData(path="unsplit", text="text", objective="causal_lm"), folder)
+    data = load_data(
+        FilesData(path="unsplit", text="text", objective="causal_lm", label_names=None), folder
+    )
     trained = [texts[0] for texts in data.split("train").texts]
     assert len(trained) < 60
     assert sorted(_texts(Corpus.open(made.folder))) == sorted(trained)
@@ -137,7 +139,7 @@ def test_rows_drawn_in_memory_are_refused(folder: Path) -> None:
     from attar.data.config import FilesData
     from attar.data.documents import documents
 
-    data = FilesData(path="texts", text="text", train_rows=5)
+    data = FilesData(path="texts", text="text", train_rows=5, label_names=None)
     with pytest.raises(DataError, match="max_documents = 5"):
         documents(data, folder, "texts")
 

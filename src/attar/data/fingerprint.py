@@ -64,7 +64,7 @@ def data_files(config: DataConfig, recipe_folder: Path) -> SplitFiles | None:
     """
     if isinstance(config, FilesData):
         return own_files(config, recipe_folder)
-    if isinstance(config, StdlibDocsData) or config.path is None:
+    if isinstance(config, StdlibDocsData | StdlibTextData) or config.path is None:
         return None
     find = glue_files if isinstance(config, GlueData) else summarization_files
     return find(config, recipe_folder)  # pyright: ignore[reportArgumentType]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from attar.models.sources.demo import DEMO_MODELS, demo_folder
 
 SENTENCE = "The quick brown fox jumps over the lazy dog. The capital of France is"
@@ -26,6 +27,7 @@ def _is_installed() -> bool:
 @pytest.mark.skipif(not _is_installed(), reason="its package is not installed")
 def test_the_converted_model_reads_english() -> None:
     import torch
+
     from attar.data.packing import document_tokenizer
     from attar.models.load import load_model
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import corpora
 import pytest
+
+import corpora
 from attar.errors import RecipeError
 from attar.recipe.load import load_recipe
 

@@ -32,7 +32,8 @@ def shuffled(places: NDArray[np.integer], size: int, seed: int, epoch: int) -> N
         [0, 1, 2, 3, 4]
     """
     half_bits = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
-    keys = np.random.SeedSequence((seed, epoch)).generate_state(ROUNDS, np.uint64)
+    words = np.random.SeedSequence((seed, epoch)).generate_state(ROUNDS, np.uint64)
+    keys = words.astype(np.uint64)  # which they are, but for their type
     items = np.asarray(places).astype(np.uint64)
     outside = np.ones(items.shape, np.bool_)
     while outside.any():
