@@ -47,7 +47,10 @@ def test_all_mistakes_are_reported_at_once_each_with_its_place_and_line() -> Non
         .replace('teacher = "teacher"', 'teacher = "techer"\nlearning_rat = 1')
         .replace('run = "report"', 'run = "reprot"')
     )
-    runs = "train, cache, augment, tokenize, score, select, analyze, quantize, export, evaluate, report"
+    runs = (
+        "train, cache, augment, tokenize, score, select, analyze, quantize, export, evaluate, "
+        "report"
+    )
     methods = (
         "minmax, ema_minmax, percentile, omse, token_wise_clipping, outlier_suppression, "
         "step_size, smoothquant, os_plus, auto, lsq, lsq_plus, pact"
