@@ -27,7 +27,7 @@ from attar.data.stdlib_docs import split_of
 from attar.data.stdlib_text import stdlib_documents
 from attar.data.tables import SetAside
 from attar.errors import DataError
-from attar.tasks.causal_lm import CAUSAL_LM
+from attar.tasks.table import CAUSAL_LM
 
 BETWEEN_TEXTS = "\n"
 """Of a row with two texts."""

@@ -18,7 +18,7 @@ from attar.data.config import StdlibTextData
 from attar.data.stdlib_areas import area_of, stdlib_sources
 from attar.data.stdlib_docs import split_of
 from attar.data.tables import UNLABELLED, Split, TextData
-from attar.tasks.causal_lm import CAUSAL_LM
+from attar.tasks.table import CAUSAL_LM
 
 REFERENCE = "language reference"
 """Source of the topics of Python's help."""

@@ -8,7 +8,7 @@ from attar.artifacts import MIB
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, Head, PlanContext
 from attar.selection.config import ScoreStep, SelectStep, TokenizeStep
 from attar.step import StepPlan
-from attar.tasks.causal_lm import CAUSAL_LM
+from attar.tasks.table import CAUSAL_LM
 
 TOKENS_A_SECOND = 250_000
 """Tokenized, packed and written, on two cores."""

@@ -16,7 +16,7 @@ from attar.data.load import load_data
 from attar.data.tables import UNLABELLED, Split, TextData
 from attar.selection.select import kept_rows
 from attar.step import MadeRows, StepContext
-from attar.tasks.causal_lm import CAUSAL_LM
+from attar.tasks.table import CAUSAL_LM
 
 
 def corpus_rows(made: MadeRows, context: StepContext) -> TextData:
