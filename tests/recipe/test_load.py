@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import AttarError, RecipeError, UsageError
+from attar.quantization.config import QuantizeStep
+from attar.recipe.checking.mistakes import leaves
 from attar.recipe.checking.places import MAX_DEPTH
 from attar.recipe.load import MAX_BYTES, is_shallow, load_recipe, parse_recipe
+from attar.recipe.schema import StepConfig
 from engine_steps import RECIPE
 
 
@@ -47,13 +51,9 @@ def test_all_mistakes_are_reported_at_once_each_with_its_place_and_line() -> Non
         .replace('teacher = "teacher"', 'teacher = "techer"\nlearning_rat = 1')
         .replace('run = "report"', 'run = "reprot"')
     )
-    runs = (
-        "train, cache, augment, tokenize, score, select, analyze, quantize, export, evaluate, "
-        "report"
-    )
-    methods = (
-        "minmax, ema_minmax, percentile, omse, token_wise_clipping, outlier_suppression, "
-        "step_size, smoothquant, os_plus, auto, lsq, lsq_plus, pact"
+    runs, methods = (
+        ", ".join(dict.fromkeys(leaf.model_fields[name].default for leaf in leaves(union)))
+        for name, union in (("run", get_args(StepConfig)[0]), ("method", QuantizeStep))
     )
     assert mistakes_in(text) == (
         "name (line 2): 'a/b' is no name: use letters, digits, _ and -, beginning with a letter or "

@@ -50,6 +50,8 @@ def weight_at(weight: float | WeightSchedule, progress: float) -> float:
 class LossSettings(Config):
     """What every term has."""
 
+    term: ClassVar[str]
+    """ "module:class" of its `Term`, imported when a model is trained."""
     needs_teacher: ClassVar[bool] = True
     not_cached: ClassVar[str] = ""
     """What it compares that no cache keeps; "": nothing."""
@@ -60,6 +62,7 @@ class CrossEntropy(LossSettings):
     """Against the gold label: cross-entropy for classes, squared error for a score."""
 
     needs_teacher = False
+    term = "attar.losses.predictions:CrossEntropyTerm"
     kind: Literal["cross_entropy"] = "cross_entropy"
 
 
@@ -73,6 +76,7 @@ class ForwardKl(Softened):
     """KL(teacher‖student) of the softened class distributions, times temperature². Squared
     error for a score."""
 
+    term = "attar.losses.predictions:DivergenceTerm"
     kind: Literal["forward_kl"] = "forward_kl"
 
 
@@ -80,6 +84,7 @@ class ReverseKl(Softened):
     """KL(student‖teacher) of the softened class distributions, times temperature². Squared error
     for a score."""
 
+    term = "attar.losses.predictions:DivergenceTerm"
     kind: Literal["reverse_kl"] = "reverse_kl"
 
 
@@ -87,6 +92,7 @@ class Jsd(Softened):
     """Jensen–Shannon divergence of the softened class distributions, times temperature². Squared
     error for a score."""
 
+    term = "attar.losses.predictions:DivergenceTerm"
     kind: Literal["jsd"] = "jsd"
 
 
@@ -94,6 +100,7 @@ class SoftCrossEntropy(Softened):
     """Cross-entropy against the teacher's softened distribution, summed over the classes, times
     temperature². Squared error for a score."""
 
+    term = "attar.losses.predictions:DivergenceTerm"
     kind: Literal["soft_cross_entropy"] = "soft_cross_entropy"
     score: Literal["teacher", "gold"] = "teacher"
     """What a student of regression is compared with; classes are always the teacher's."""
@@ -107,6 +114,7 @@ i·L_teacher/L_student; `last`: the last one only. Of attentions, 0 is the first
 class HiddenMse(LossSettings):
     """Mean squared error between mapped hidden states, real tokens only."""
 
+    term = "attar.losses.states:StatesTerm"
     kind: Literal["hidden_mse"] = "hidden_mse"
     layer_map: LayerMap = "uniform"
 
@@ -114,6 +122,7 @@ class HiddenMse(LossSettings):
 class HiddenCosine(LossSettings):
     """1 − cosine between mapped hidden states, real tokens only."""
 
+    term = "attar.losses.states:HiddenCosineTerm"
     kind: Literal["hidden_cosine"] = "hidden_cosine"
     layer_map: LayerMap = "uniform"
 
@@ -121,6 +130,7 @@ class HiddenCosine(LossSettings):
 class EmbeddingMse(LossSettings):
     """Mean squared error between the embedding outputs, real tokens only."""
 
+    term = "attar.losses.states:StatesTerm"
     kind: Literal["embedding_mse"] = "embedding_mse"
 
 
@@ -128,6 +138,7 @@ class Eofd(LossSettings):
     """Mean squared error between mapped hidden states, each dimension weighted by its spread in
     the teacher: w = (std / mean std)^power."""
 
+    term = "attar.losses.eofd:EofdTerm"
     kind: Literal["eofd"] = "eofd"
     power: float = Field(default=0.5, ge=0)
     """0: hidden_mse; the paper uses 0.5 and 1."""
@@ -142,6 +153,7 @@ class SensitivityMse(LossSettings):
     """Mean squared error of mapped hidden states, weighted by how much the teacher's answer depends
     on each dimension, of a text's first token and of the others; measured before the first step."""
 
+    term = "attar.losses.sensitivity_mse:SensitivityMseTerm"
     kind: Literal["sensitivity_mse"] = "sensitivity_mse"
     power: float = Field(default=0.5, ge=0, le=2)
     """0: hidden_mse."""
@@ -152,6 +164,7 @@ class AttentionMse(LossSettings):
     """Mean squared error between attention scores before the softmax, pairs of real tokens only."""
 
     not_cached = "attention scores"
+    term = "attar.losses.attentions:AttentionMseTerm"
     kind: Literal["attention_mse"] = "attention_mse"
     layer_map: LayerMap = "uniform"
     """Student attention → teacher attention; 0 is that of the first block. `uniform`: i → k·i +
@@ -165,6 +178,7 @@ class RelationKl(LossSettings):
     products of queries, of keys or of values."""
 
     not_cached = "queries, keys and values"
+    term = "attar.losses.attentions:RelationKlTerm"
     kind: Literal["relation_kl"] = "relation_kl"
     relations: tuple[Literal["attention", "query", "key", "value"], ...] = Field(
         default=("attention", "value"), min_length=1

@@ -4,7 +4,7 @@ unit it counts.
 A term is a module, because some learn (a projection between widths) or remember (running
 statistics); what it holds is trained, saved and resumed with the student and left out of the
 artifact. To add one: its file in `losses/` with its mathematics, a member of the union in
-`losses/config`, a row of `TERMS` in `losses/total`, its card in docs/methods, its laws in tests.
+`losses/config` that names it, its card in docs/methods, its laws in tests.
 """
 
 from __future__ import annotations

@@ -12,32 +12,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from importlib import import_module
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.losses.attentions import AttentionMseTerm, RelationKlTerm
-from attar.losses.config import LossConfig, WeightSchedule, weight_at
-from attar.losses.eofd import EofdTerm
-from attar.losses.predictions import CrossEntropyTerm, DivergenceTerm
+from attar.losses.config import LossConfig, LossSettings, WeightSchedule, weight_at
 from attar.losses.sensitivity_mse import Sensitivity, SensitivityMseTerm
-from attar.losses.states import HiddenCosineTerm, StatesTerm
 from attar.losses.targets import Counts, Outputs, Targets
 from attar.losses.term import Needs, Pair, Term
 
-TERMS: Mapping[str, type[Any]] = {
-    "cross_entropy": CrossEntropyTerm,
-    **dict.fromkeys(("forward_kl", "reverse_kl", "jsd", "soft_cross_entropy"), DivergenceTerm),
-    **dict.fromkeys(("hidden_mse", "embedding_mse"), StatesTerm),
-    "hidden_cosine": HiddenCosineTerm,
-    "eofd": EofdTerm,
-    "sensitivity_mse": SensitivityMseTerm,
-    "attention_mse": AttentionMseTerm,
-    "relation_kl": RelationKlTerm,
-}
-"""Kind → its `Term`, made of (config, objective, the two models' shapes if there is a teacher)."""
+
+def term_class(config: LossSettings | type[LossSettings]) -> type[Any]:
+    """The `Term` of a loss, made of (config, objective, the two models' shapes if there is a
+    teacher)."""
+    module, _, name = config.term.partition(":")
+    return getattr(import_module(module), name)
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ class LossValues:
 
 def needs_of(terms: Sequence[LossConfig]) -> Needs:
     """What these terms together must be shown."""
-    return reduce(Needs.__or__, (TERMS[term.kind].needs_for(term) for term in terms), Needs())
+    return reduce(Needs.__or__, (term_class(term).needs_for(term) for term in terms), Needs())
 
 
 class TotalLoss(nn.Module):
@@ -76,7 +68,7 @@ class TotalLoss(nn.Module):
         self.objective = objective
         self.terms = dict(zip(_distinct_names(terms), terms, strict=True))
         self.made = nn.ModuleDict(
-            {name: TERMS[term.kind](term, objective, pair) for name, term in self.terms.items()}
+            {name: term_class(term)(term, objective, pair) for name, term in self.terms.items()}
         )
 
     @property
