@@ -8,10 +8,10 @@ import torch
 import tiny
 import transforms
 from attar.errors import ModelError
-from attar.models.structure.activation_sites import activation_sites
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.channel_factors import (
     ChannelFactor,
+    activation_sites,
     factored_activations,
     insert_factors_,
 )

@@ -1,17 +1,25 @@
-"""A factor for each channel behind an activation function.
+"""What a feed-forward's last map reads, and a factor for each of its channels.
 
 What stands between two linear maps can be scaled channel by channel without a trace, if the map
-that reads it takes the scale back. Between a GELU and the map behind it no weight is left that
-could do the scaling, so a module does: `ChannelFactor`, stored on the activation's module and
-called by a hook, like a quantizer (`ports`), and saved, copied and traced like every other part of
-the model. A runtime multiplies where it applies the activation.
+that reads it takes the scale back.
 
-A gated feed-forward needs none: the rows of its `up` take the factor.
+    ffn          h = act(x W_upᵀ + b),                        y = h W_downᵀ + b
+    gated ffn    h = act(x W_gateᵀ) ⊙ (x W_upᵀ + b),          y = h W_downᵀ + b
+
+A gated product is linear in what `up` gives, so the rows of W_up (and its bias) take a factor for
+nothing. Between an activation function and the map behind it no weight is left that could do the
+scaling, so a module does: `ChannelFactor`, stored on the activation's module and called by a hook,
+like a quantizer (`ports`), and saved, copied and traced like every other part of the model. A
+runtime multiplies where it applies the activation. Nothing before h could take a shift.
+
+Left out: values, whose map could take scale and shift for nothing: tried and worse
+(docs/decisions/0008).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,10 +27,50 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.structure.activation_sites import ActivationSite, activation_sites
-from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.anatomy import Anatomy, anatomy_of
+from attar.models.structure.views import LinearView, Shortcut
 
 ATTRIBUTE = "at_channels"
+
+
+@dataclass(frozen=True)
+class ActivationSite:
+    """The tensor that a feed-forward's last map reads."""
+
+    name: str
+    """Of the activation function's module."""
+    maker: LinearView | None
+    """The map whose rows can take a factor: `up` of a gated feed-forward; None: no map can."""
+    reader: LinearView
+    stack: str
+    block: int
+
+    @property
+    def consumers(self) -> tuple[LinearView, ...]:
+        return (self.reader,)
+
+    @property
+    def shortcuts(self) -> tuple[Shortcut, ...]:
+        """None: no sum reads it."""
+        return ()
+
+    @property
+    def num_channels(self) -> int:
+        return self.reader.in_features
+
+    @property
+    def can_shift(self) -> bool:
+        """Nothing before it could take a shift."""
+        return False
+
+
+def activation_sites(anatomy: Anatomy) -> Iterator[ActivationSite]:
+    """Every such tensor of a model, in the order of the forward pass."""
+    for stack in anatomy.stacks:
+        for block in stack.blocks:
+            ffn = block.ffn
+            maker = ffn.up if ffn.is_gated else None
+            yield ActivationSite(ffn.act_fqn, maker, ffn.down, stack.name, block.index)
 
 
 class ChannelFactor(nn.Module):

@@ -9,7 +9,7 @@ is left to compute:
     reader      y Wᵀ + b           becomes   X' W'ᵀ + b':        W' = W diag(s),  b' = b + W z
     shortcut    y                  becomes   s ⊙ X' + z          (`Restore`)
 
-The same in a feed-forward, of what its last map reads (`activation_sites`):
+The same in a feed-forward, of what its last map reads (`channel_factors`):
 
     activation  h                  becomes   h ⊙ (1/s), z = 0   (`ChannelFactor`)
     gated       act(g) ⊙ u         becomes   act(g) ⊙ u', u' = u / s:  rows of W_up / s, b_up / s
@@ -38,9 +38,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.structure.activation_sites import ActivationSite, activation_sites
 from attar.models.structure.anatomy import Anatomy
-from attar.models.structure.channel_factors import insert_factor_
+from attar.models.structure.channel_factors import (
+    ActivationSite,
+    activation_sites,
+    insert_factor_,
+)
 from attar.models.structure.shortcuts import insert_restore_
 from attar.models.structure.views import LinearView, NormSite
 
