@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import language_runs
 from attar.errors import ArtifactError
 from attar.scoring.forms import Form, open_form
+from attar.special_tokens import open_tokenizer
 from deployments import Deployments
 
 FORMS = ("float", "simulated", "openvino", "onnxruntime")
@@ -81,6 +83,19 @@ def test_threads_are_honoured_by_torch_again_after_another_model_changed_them(
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_decoder_that_names_classes_reads_the_end_of_its_prompt_and_nothing_after_it(
+    tmp_path: Path,
+) -> None:
+    """Its tokenizer would end a text with [SEP], and a cut would take away the question."""
+    task = {**language_runs.WORDED, "template": "{0} is", "max_length": 6}
+    form = open_form(language_runs.write_random(tmp_path / "gpt2", "gpt2", **task), 1)
+    encoded = form.encode([("the film",), ("the film and the list and the bad file",)])
+    tokenizer = open_tokenizer(form.folder)
+    read = [tokenizer.decode(encoded.batch([row])["input_ids"][0].tolist()) for row in (0, 1)]
+    assert read == ["the film is", "the bad file is"]
+    assert tokenizer.token_to_id("[SEP]") not in encoded.ids
 
 
 def test_a_folder_without_a_model_is_refused_with_what_would_be_one(tmp_path: Path) -> None:

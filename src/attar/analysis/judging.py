@@ -29,9 +29,9 @@ from attar.data.prompts import fitting_template
 from attar.data.tables import Split
 from attar.errors import ModelError, UsageError
 from attar.models.structure.anatomy import anatomy_of
-from attar.scoring.in_memory import label_word_scores, token_nats
+from attar.scoring.in_memory import token_nats
 from attar.scoring.judging import Judge
-from attar.scoring.label_words import LabelWords
+from attar.scoring.label_words import LabelWords, label_word_scores
 from attar.scoring.matching import known_metrics, labelled_split, output_columns
 from attar.scoring.running_text import Stream, read_stream, score_stream
 from attar.seeds import generator

@@ -149,7 +149,8 @@ class TorchForm(Form):
 
     @cached_property
     def _answer(self) -> Scorer:
-        from attar.scoring.in_memory import head_logits, label_word_scores
+        from attar.scoring.in_memory import head_logits
+        from attar.scoring.label_words import label_word_scores
 
         if self._words is None:
             return head_logits(self._model)

@@ -1,8 +1,8 @@
-"""What a torch model in memory answers to a batch: logits, label words' scores, nats of tokens.
+"""What a torch model in memory answers to a batch: logits, or nats of tokens.
 
-Each function returns an `Scorer`. The model may be float, simulated or in training; it runs in eval
-mode, where it is, without gradients, and its train mode is put back.
-Shapes: B rows, T tokens, C classes.
+The model may be float, simulated or in training. It runs on its device, in eval mode and without
+gradients; its train mode is put back. `attar.scoring.label_words` has a third way to answer.
+Shapes: B rows, T tokens, C classes, V words.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from attar.models.choice import Candidates, word_scores
-from attar.models.next_token import next_token_nats
 from attar.scoring.rows import Batch, Scorer
 
 
@@ -46,23 +45,16 @@ def head_logits(model: PreTrainedModel) -> Scorer:
     return answer
 
 
-def label_word_scores(
-    model: PreTrainedModel, candidates: Candidates, *, per_token: bool = False
-) -> Scorer:
-    """Log-likelihood of each class's words after each row, float32 (B, C)."""
-
-    def answer(batch: Batch) -> np.ndarray:
-        with evaluating(model):
-            ids, mask = (
-                torch.from_numpy(batch[name]).to(model.device)
-                for name in ("input_ids", "attention_mask")
-            )
-            return word_scores(model, candidates, ids, mask, per_token=per_token).cpu().numpy()
-
-    return answer
-
-
 def token_nats(model: PreTrainedModel, ids: np.ndarray) -> np.ndarray:
-    """−log p of every token but the first of each row, float32 (B, T − 1), of int64 ids (B, T)."""
+    """−log p of every token but the first of each row, float32 (B, T − 1).
+
+    Args:
+        ids: int64 (B, T) with T ≥ 2, without padding; the last token of a row is not fed.
+    """
+    given = torch.from_numpy(ids).to(model.device)
     with evaluating(model):
-        return next_token_nats(model, torch.from_numpy(ids).to(model.device)).cpu().numpy()
+        logits = model(input_ids=given[:, :-1], use_cache=False).logits
+        # row by row: the log-softmax of all (B, T, V) would take the memory of the logits again
+        rows = zip(logits, given[:, 1:], strict=True)
+        nats = [cross_entropy(row.float(), after, reduction="none") for row, after in rows]
+        return torch.stack(nats).cpu().numpy()

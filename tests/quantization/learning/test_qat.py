@@ -23,7 +23,7 @@ import tiny
 from attar.data.config import FilesData
 from attar.data.load import load_data
 from attar.data.tokenize import TextEncoder
-from attar.errors import ModelError, StoppedError, UsageError
+from attar.errors import ModelError, StoppedError
 from attar.models.simulated.packing import read_integers
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import load_simulated
@@ -191,7 +191,7 @@ def test_data_of_other_classes_are_refused_by_name(place: Path) -> None:
     for name in ("train", "validation"):
         file = place / "texts" / f"{name}.jsonl"
         file.write_text(file.read_text().replace('"docs"', '"books"'))
-    with pytest.raises(UsageError, match="'books'"):
+    with pytest.raises(ModelError, match="'books'"):
         run_qat(place)
 
 
@@ -201,7 +201,10 @@ def test_classes_are_matched_by_name_not_by_order(place: Path) -> None:
     data = load_data(FilesData(path=str(place / "texts")), place, name="texts", seed=0)
     assert set(task.label_names) == set(data.label_names)
     assert task.label_names != data.label_names, "the test needs two orders"
-    ours, theirs = job.in_model_order(data, task, "int4").split("train"), data.split("train")
+    ours, theirs = (
+        job.in_model_order(data, task, "float", pytest.fail).split("train"),
+        data.split("train"),
+    )
     assert [task.label_names[i] for i in ours.labels] == [
         data.label_names[i] for i in theirs.labels
     ]
@@ -220,6 +223,6 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_calibrated(place, 
         file = place / "texts" / f"{split}.jsonl"
         file.write_text(file.read_text().replace('"docs"', '"books"'))
     with pytest.raises(
-        UsageError, match=r"only the model has \['docs'\].*only the data have \['books'\]"
+        ModelError, match=r"only the model has \['docs'\].*only the data have \['books'\]"
     ):
         run_qat(place)

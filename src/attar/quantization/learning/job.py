@@ -17,12 +17,11 @@ from transformers import PreTrainedModel
 
 from attar.data.load import data_of
 from attar.data.tables import UNLABELLED, TextData
-from attar.errors import UsageError
 from attar.losses.total import TotalLoss
-from attar.models.labels import match_classes, why_not_matched
 from attar.models.load import LoadedModel
 from attar.quantization.config import QatStep
 from attar.quantization.method import Problem
+from attar.scoring.matching import output_columns
 from attar.step import StepContext
 from attar.tasks.task import Task
 from attar.training.config import TrainStep
@@ -53,8 +52,8 @@ def qat_job(
     distilled.
 
     Raises:
-        UsageError: data for another objective, or with other classes, than the model's.
-        ModelError: a model that lacks positions or embeddings for the texts.
+        ModelError: data for another objective, or with other classes, than the model's; or a model
+            that lacks positions or embeddings for the texts.
         DataError: a split without rows.
     """
     config, context = problem.config, problem.context
@@ -91,28 +90,21 @@ def _data_and_task(
     data = data_of(context, config.data or config.calibration.data)
     assert task is not None, "a model without a task is refused when it is loaded"
     changes = {"max_length": config.max_length or task.max_length, "metrics": data.metrics}
-    return in_model_order(data, task, context.name), task.model_copy(update=changes)
+    data = in_model_order(data, task, config.model, context.progress.warn)
+    return data, task.model_copy(update=changes)
 
 
-def in_model_order(data: TextData, task: Task, step: str) -> TextData:
+def in_model_order(data: TextData, task: Task, model: str, warn: Callable[[str], None]) -> TextData:
     """The data with its classes numbered as the model numbers them.
 
-    Raises:
-        UsageError: the model is for another objective, or for other classes.
+    Raises: as `output_columns`.
     """
-    given = () if task.kind.is_score else task.label_names
-    match = match_classes(given, data.label_names, order_is_given=data.order_is_given)
-    if task.objective != data.objective or match is None:
-        raise UsageError(
-            f"{step}: the model is for {task.objective} of {list(task.label_names)}, data "
-            f"{data.name!r} for {data.objective} of {list(data.label_names)}: "
-            + why_not_matched(task.label_names, data.label_names, "the model's config.json")
-        )
-    if data.kind.has_classes:
-        numbers = np.array([*match.order, UNLABELLED])  # UNLABELLED is −1: the last place
-        splits = {n: replace(s, labels=numbers[s.labels]) for n, s in data.splits.items()}
-        data = replace(data, splits=splits)
-    return data
+    columns = output_columns(model, task, data, warn)
+    if not data.kind.has_classes:
+        return data
+    numbers = np.array([*columns, UNLABELLED])  # UNLABELLED is −1: the last place
+    splits = {n: replace(s, labels=numbers[s.labels]) for n, s in data.splits.items()}
+    return replace(data, splits=splits)
 
 
 def _splits(config: QatStep, task: Task) -> tuple[tuple[str, bool], ...]:

@@ -20,9 +20,8 @@ from attar.data.tables import Split
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import DataError
 from attar.losses.targets import UNLABELLED, Counts, Targets
-from attar.models.choice import Candidates
 from attar.numerics.metrics import METRICS, predicted_classes
-from attar.scoring.in_memory import label_word_scores
+from attar.scoring.label_words import Candidates, label_word_scores
 from attar.scoring.rows import AfterBatch, longest_first, score_rows
 from attar.tasks.task import Task
 from attar.training.objectives.next_tokens import language_metrics, nats_of_rows

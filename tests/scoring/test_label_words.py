@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, normalizers
 
 import tiny
 from attar.errors import ModelError
-from attar.models.choice import (
+from attar.scoring.label_words import (
     Candidates,
     following_candidates,
     target_candidates,
