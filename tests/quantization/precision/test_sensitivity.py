@@ -20,7 +20,7 @@ from attar.models.structure.sites import sites_of
 from attar.progress import Progress
 from attar.quantization.calibration.calibrate import Calibration, calibrate
 from attar.quantization.calibration.outputs import real_logits
-from attar.quantization.method import BitPlan, Method, Problem
+from attar.quantization.method import BitPlan, Method, Problem, no_search
 from attar.quantization.precision.allocate import _site_widths
 from attar.quantization.precision.cost import average_bits, planned_mib, weight_bytes, weights_of
 from attar.quantization.precision.latency import Group, assembled, groups_of
@@ -52,7 +52,7 @@ def probe_of(family: str = "bert", should_stop=lambda: False) -> Probe:
     calibration = calibrate(model, sites_of(model), batches, context)
     config = SimpleNamespace(transform=None, weights=None)
     problem = Problem(config, context, None, PLAN, model, model, calibration, here)
-    probe = Probe.of(problem, Method(minmax))
+    probe = Probe.of(problem, Method(minmax, no_search))
     object.__setattr__(probe.problem.context, "should_stop", should_stop)
     return probe
 
