@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from attar.artifacts import key_of, read_json, write_json
-from attar.models.simulated.qparams import Bits
 from attar.quantization.config import QuantizeSettings
 from attar.quantization.method import BitPlan
 from attar.step import StepContext
 
 PLAN_FILE = "plan.json"
+PLAN = TypeAdapter(BitPlan)
 
 Planned = tuple[BitPlan, dict[str, Any]]
 """A plan, and `budget` for the step's metrics."""
@@ -30,12 +32,7 @@ def keep_plan(planned: Planned, config: QuantizeSettings, context: StepContext) 
     context.scratch.mkdir(parents=True, exist_ok=True)
     content = {
         "key": _key(config, context),
-        "plan": {
-            "bits": plan.bits.model_dump(),
-            "of_sites": dict(plan.of_sites),
-            "of_weights": dict(plan.of_weights),
-            "float_tensors": sorted(plan.float_tensors),
-        },
+        "plan": PLAN.dump_python(plan, mode="json"),
         "metrics": metrics,
     }
     write_json(context.scratch / PLAN_FILE, content)
@@ -53,14 +50,7 @@ def kept_plan(config: QuantizeSettings, context: StepContext) -> Planned | None:
     content = read_json(file)
     if content["key"] != _key(config, context):
         return None
-    plan = content["plan"]
-    found = BitPlan(
-        Bits.model_validate(plan["bits"]),
-        plan["of_sites"],
-        plan["of_weights"],
-        frozenset(plan["float_tensors"]),
-    )
-    return found, content["metrics"]
+    return PLAN.validate_python(content["plan"]), content["metrics"]
 
 
 def _key(config: QuantizeSettings, context: StepContext) -> str:

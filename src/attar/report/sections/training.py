@@ -97,8 +97,8 @@ def _training(name: str, runs: Sequence[Made]) -> Training:
 def _facts(trained: Mapping[str, Any], loss: Curve) -> tuple[tuple[str, Any], ...]:
     known = [(words, trained[fact]) for fact, words in FACTS if trained.get(fact) is not None]
     if loss.points:
-        first, last = (number_text(y) for _, y in (loss.points[0], smoothed(loss).points[-1]))
-        known.append(("loss", f"{first} → {last}"))
+        heights = [y for _, y in smoothed(loss).points]
+        known.append(("loss", f"{number_text(heights[0])} → {number_text(heights[-1])}"))
     return tuple(known)
 
 
