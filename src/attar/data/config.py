@@ -83,7 +83,7 @@ class FilesData(DataSettings):
                 f"label_names: {', '.join(map(repr, twice))} stands there twice; each class needs "
                 "a name of its own"
             )
-        if names and not self.kind.has_classes:
+        if names and not self.kind.allows(len(names)):
             raise ValueError(
                 f"label_names names {len(names)} classes, but {self.objective} has none; remove "
                 f'label_names, or objective = "{self.objective}"'

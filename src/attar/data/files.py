@@ -12,11 +12,11 @@ Left out: labels spread over several columns, more than two texts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from attar.data.config import FilesData
 from attar.data.reading.byte_lines import Unreadable
@@ -73,7 +73,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
     except DataError:  # too few classes, perhaps because rows were lost for their texts
         check_set_aside(name, "train", train.num_read, train.set_aside, config.max_set_aside)
         raise
-    classes = _classes(config, label_names)
+    classes = Classes(label_names, may_be_indices=config.label_names is not None)
     splits: dict[str, Split] = {}
     set_aside: list[SetAside] = []
     for split, rows in taken.items():
@@ -94,28 +94,27 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
     )
 
 
-def _classes(config: FilesData, label_names: tuple[str, ...]) -> Classes | None:
-    """How labels are read; None: as numbers."""
-    if config.kind.is_score:
-        return None
-    return Classes(label_names, may_be_indices=config.label_names is not None)
-
-
 def _settle(
-    config: FilesData, rows: Taken, columns: Columns, classes: Classes | None
+    config: FilesData, rows: Taken, columns: Columns, classes: Classes
 ) -> tuple[Split, list[SetAside]]:
     may_lack = rows.split == "test" or columns.label is None
     return GOLD[config.kind.gold].settle(rows, columns.label, classes, may_lack)
 
 
 def _labels(
-    rows: Taken, column: str | None, classes: Classes | None, may_lack: bool
+    rows: Taken, column: str | None, classes: Classes, may_lack: bool
 ) -> tuple[Split, list[SetAside]]:
     return settle_labels(rows, classes, may_lack_labels=may_lack)
 
 
+def _numbers(
+    rows: Taken, column: str | None, classes: Classes, may_lack: bool
+) -> tuple[Split, list[SetAside]]:
+    return settle_labels(rows, None, may_lack_labels=may_lack)
+
+
 def _targets(
-    rows: Taken, column: str | None, classes: Classes | None, may_lack: bool
+    rows: Taken, column: str | None, classes: Classes, may_lack: bool
 ) -> tuple[Split, list[SetAside]]:
     return settle_targets(rows, column, may_lack_targets=may_lack)
 
@@ -126,13 +125,15 @@ class GoldColumn:
 
     setting: Literal["label", "target"]
     """The setting that names their column."""
-    settle: Callable[[Taken, str | None, Classes | None, bool], tuple[Split, list[SetAside]]]
+    settle: Callable[[Taken, str | None, Classes, bool], tuple[Split, list[SetAside]]]
     """(rows, column, classes, may rows lack an answer) → the rows that are kept, and the others."""
+    find: Callable[[Iterable[Any], str], tuple[tuple[str, ...], tuple[str, ...]]] | None = None
+    """(labels of train, column) → the classes, and notes for the user; None: there are none."""
 
 
 GOLD: Mapping[Gold, GoldColumn] = {
-    "class": GoldColumn("label", _labels),
-    "number": GoldColumn("label", _labels),
+    "class": GoldColumn("label", _labels, find_classes),
+    "number": GoldColumn("label", _numbers),
     "itself": GoldColumn("label", _labels),  # not read, and not taken for the text either
     "text": GoldColumn("target", _targets),
 }
@@ -148,9 +149,10 @@ def _label_names(
     """The classes, and notes for the user."""
     if config.label_names is not None:
         return config.label_names, ()
-    if not config.kind.has_classes or columns.label is None or not train.texts:
+    find = GOLD[config.kind.gold].find
+    if find is None or columns.label is None or not train.texts:
         return (), ()
-    return find_classes(train.labels, columns.label)
+    return find(train.labels, columns.label)
 
 
 def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str, Columns]:

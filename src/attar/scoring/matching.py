@@ -95,7 +95,7 @@ def output_columns(
             f"model {model!r} reads {task.num_texts} texts a row, data {data.name!r} has "
             f"{data.num_texts}; name the columns it was trained on with text ="
         )
-    if not data.kind.has_classes:
+    if not data.label_names:
         return np.zeros(1, dtype=np.int64)
     match = match_classes(task.label_names, data.label_names, order_is_given=data.order_is_given)
     if match is None:
