@@ -40,6 +40,8 @@ class Made:
     """Transformer blocks of the model in the folder, where it says so."""
     study: Mapping[str, Any] = field(default_factory=dict)
     """study.json of an analyze step."""
+    examples: tuple[Mapping[str, Any], ...] = ()
+    """examples.json of a select step: chunks to read."""
 
     @property
     def run(self) -> str:
@@ -103,7 +105,13 @@ def _read_one(name: str, folder: Path, steps: Mapping[str, Any]) -> Made:
         history=_read_history(folder / "history.jsonl"),
         blocks=_read_blocks(folder),
         study=_read_study(folder / "study.json"),
+        examples=_read_examples(folder / "examples.json"),
     )
+
+
+def _read_examples(file: Path) -> tuple[Mapping[str, Any], ...]:
+    content = read_json(file) if file.is_file() else []
+    return tuple(map(table, content)) if isinstance(content, list) else ()
 
 
 def _read_study(file: Path) -> Mapping[str, Any]:

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from attar.artifacts import disk_errors_explained
+from attar.artifacts import disk_errors_explained, write_json
 from attar.data.corpus.token_store import Corpus
 from attar.errors import ArtifactError, DataError, UsageError
 from attar.numerics.selection import Cut, cut_of
@@ -42,6 +42,9 @@ from attar.step import StepContext
 
 KEPT_FILE = "kept.safetensors"
 REJECTED_FILE = "rejected.parquet"
+EXAMPLES_FILE = "examples.json"
+EXAMPLES, EXAMPLE_CHARACTERS = 5, 600
+"""Chunks shown of each place, and the beginning of each that is."""
 KEPT, BELOW, TRIMMED, SHORT, DUPLICATE = range(5)
 REASONS = ("kept", "below the cut", "among the highest", "too short", "near duplicate")
 
@@ -80,6 +83,7 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
         members = np.flatnonzero(np.isin(scored.source, source))
         _keep(fate, keys, members, share)
     _write(context.folder, scored, fate)
+    write_json(context.folder / EXAMPLES_FILE, _examples(corpus, scored, fate))
     return _metrics(config, corpus, scored, fate)
 
 
@@ -203,6 +207,32 @@ def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
             }
         )
         pq.write_table(table, folder / REJECTED_FILE, compression="zstd")
+
+
+def _examples(corpus: Corpus, scored: Scored, fate: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """Chunks to read: the best and the worst, and the kept and rejected ones nearest to the cut."""
+    order = np.argsort(-scored.score, kind="stable")
+    kept, below = order[fate[order] == KEPT], order[fate[order] == BELOW]
+    groups = {
+        "trimmed": order[fate[order] == TRIMMED][:EXAMPLES],
+        "best kept": kept[:EXAMPLES],
+        "kept, at the cut": kept[-EXAMPLES:],
+        "rejected, at the cut": below[:EXAMPLES],
+        "worst": below[-EXAMPLES:],
+    }
+    shown = [(place, int(index)) for place, group in groups.items() for index in group]
+    rows = sorted({int(scored.row[index]) for _, index in shown})
+    texts = dict(zip(rows, corpus.texts(np.array(rows, np.int64)), strict=True))
+    return [
+        {
+            "place": place,
+            "row": int(scored.row[index]),
+            "teacher": float(scored.teacher[index]),
+            "reference": float(scored.reference[index]),
+            "text": texts[int(scored.row[index])][:EXAMPLE_CHARACTERS],
+        }
+        for place, index in shown
+    ]
 
 
 def _metrics(

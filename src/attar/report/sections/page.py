@@ -16,6 +16,7 @@ from attar.report.sections.lineage import Node, lineage
 from attar.report.sections.mixed_precision import Budgeted, budgets
 from attar.report.sections.provenance import Provenance, provenance
 from attar.report.sections.seeds import SeedComparison, comparisons_of
+from attar.report.sections.selection import Selected, selections
 from attar.report.sections.studies import Study, studies
 from attar.report.sections.sweep import Sweep, sweeps
 from attar.report.sections.training import Training, trainings
@@ -29,6 +30,7 @@ class Page:
     headline: Headline
     lineage: tuple[Node, ...]
     comparisons: tuple[Comparison, ...]
+    selections: tuple[Selected, ...]
     trainings: tuple[Training, ...]
     studies: tuple[Study, ...]
     quantizations: tuple[Quantized, ...]
@@ -55,6 +57,7 @@ def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None =
         headline=headline(made, compared, judged),
         lineage=lineage(made),
         comparisons=compared,
+        selections=selections(made),
         trainings=trainings(made),
         studies=studies(made),
         quantizations=quantizations(made),
