@@ -18,8 +18,8 @@ from attar.analysis.run import analyze
 from attar.data.prompts import prompts
 from attar.errors import ModelError
 from attar.models.load import load_model
+from attar.quantization.calibration.decoder_texts import with_label_words
 from attar.quantization.calibration.real_tokens import DECODER_MASK
-from attar.quantization.calibration.words import with_label_words
 from attar.scoring.label_words import LabelWords
 
 WATCHING = ("outliers", "outlier_tokens", "site_cosine", "gamma_cosine", "histograms")

@@ -17,7 +17,7 @@ from attar.models.generation import generate
 from attar.models.load import LoadedModel, load_model
 from attar.progress import Progress
 from attar.quantization.calibration.calibrate import choose_examples
-from attar.quantization.calibration.generations import decoder_inputs
+from attar.quantization.calibration.decoder_texts import decoder_inputs
 from attar.quantization.calibration.texts import CalibrationTexts, calibration_texts
 from attar.step import StepContext
 

@@ -4,8 +4,8 @@ step `quantize` or a study, looks at the same ones.
     seeded choice of training rows → tokens → batches of like length → what a decoder would write
     seeded choice of documents → blocks of max_length tokens, documents end to end
 
-The last arrow is for models with a decoder only: what it would write (`generations`), or the words
-by which it names classes (`words`). Without it their decoders would read the article itself,
+The last arrow is for models with a decoder only: what it would write, or the words by which it
+names classes (`decoder_texts`). Without it their decoders would read the article itself,
 shifted by one, which no summariser ever does. The second line is for models that continue text and
 data that is running text: they read blocks that are packed as in training.
 """
@@ -18,7 +18,6 @@ from attar.data.packing import token_blocks
 from attar.data.tables import TextData
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.models.load import LoadedModel
-from attar.quantization.calibration import generations
 from attar.quantization.calibration.calibrate import (
     Batch,
     choose_examples,
@@ -26,7 +25,11 @@ from attar.quantization.calibration.calibrate import (
     require_examples,
     to_tensors,
 )
-from attar.quantization.calibration.words import with_label_words
+from attar.quantization.calibration.decoder_texts import (
+    WRITERS_BATCH_SIZE,
+    with_generations,
+    with_label_words,
+)
 from attar.quantization.config import BATCH_SIZE
 from attar.scoring.label_words import LabelWords
 from attar.seeds import generator
@@ -71,7 +74,7 @@ def calibration_texts(
     named = named or LabelWords.of_task(loaded.model, loaded.folder, loaded.task)
     is_language_model = loaded.model.get_output_embeddings() is not None and named is None
     writes_text = is_language_model and loaded.model.config.is_encoder_decoder
-    batch_size = batch_size or (generations.BATCH_SIZE if is_language_model else BATCH_SIZE)
+    batch_size = batch_size or (WRITERS_BATCH_SIZE if is_language_model else BATCH_SIZE)
     if is_language_model and not writes_text and data.kind.is_running:
         blocks, documents = _blocks(loaded, data, examples, encoder.max_length, seed)
         numbers = length_sorted(blocks.lengths[:examples], batch_size)
@@ -89,7 +92,7 @@ def calibration_texts(
     if named is not None:
         batches = with_label_words(named, loaded.model, batches)
     elif writes_text and loaded.task is not None:
-        batches = generations.with_generations(loaded, batches, context)
+        batches = with_generations(loaded, batches, context)
     return CalibrationTexts(list(batches), rows.tolist(), seed)
 
 

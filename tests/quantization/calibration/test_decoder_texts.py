@@ -24,7 +24,7 @@ from attar.models.structure.ports import use_attar_attention_
 from attar.models.structure.sites import sites_of
 from attar.progress import Progress
 from attar.quantization.calibration.calibrate import Batch, calibrate
-from attar.quantization.calibration.generations import decoder_inputs, with_generations
+from attar.quantization.calibration.decoder_texts import decoder_inputs, with_generations
 from attar.quantization.calibration.outputs import real_logits
 from attar.step import StepContext
 
