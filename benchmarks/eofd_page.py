@@ -27,7 +27,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cells", type=Path)
     question = "Does minding a teacher's outlier dimensions help its student?"
-    write_page("eofd", question, page(parser.parse_args().cells))
+    file = parser.parse_args().cells
+    write_page("eofd", question, page(file), read_cells(file))
 
 
 def page(file: Path) -> str:

@@ -40,6 +40,7 @@ from attar.training.config import TrainStep
 from attar.training.run import train
 from attar.training.teaching.cache import cache
 from ptq_table import METHOD_SETTINGS, TASKS, Bench, read_cells
+from record import append_cell
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "eofd_minilm.toml"
 TEACHER, DATA = "teacher", "text"
@@ -81,7 +82,7 @@ def main() -> None:
     benches = {task: Task(task, arguments) for task in arguments.tasks}
     if arguments.scales:
         for task in benches.values():
-            append(arguments.cells, task.scales())
+            append_cell(arguments.cells, task.scales())
         return
     methods = arguments.methods or [TEACHER, *methods_of(load_recipe(RECIPE))]
     # seed by seed: stopped early, the table has fewer seeds and no empty rows
@@ -92,7 +93,7 @@ def main() -> None:
         )
     ]
     for missing in waiting(cells, arguments.cells):
-        append(arguments.cells, missing | benches[missing["task"]].measure(**missing))
+        append_cell(arguments.cells, missing | benches[missing["task"]].measure(**missing))
 
 
 def methods_of(recipe: Recipe) -> list[str]:
@@ -129,12 +130,6 @@ def expected_seconds(task: str, done: Sequence[Mapping[str, Any]]) -> float:
         if same
         else ROWS[task] * EPOCHS[task] * TOKENS[task] * (SECONDS_A_TOKEN)
     )
-
-
-def append(file: Path, cell: Mapping[str, Any]) -> None:
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(cell) + "\n")
-    print(cell, flush=True)
 
 
 def key_of(cell: Mapping[str, Any]) -> tuple[Any, ...]:

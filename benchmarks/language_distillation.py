@@ -33,7 +33,7 @@ from attar.progress import Progress
 from attar.step import StepContext
 from attar.training.config import TrainStep
 from attar.training.run import train
-from record import table, write_page
+from record import append_cell, table, write_page
 
 VOCABULARY = 4000
 END, PAD, GAP = "<end>", "<pad>", "<gap>"
@@ -68,11 +68,9 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work = arguments.work.resolve()
     if arguments.render:
-        write_page(
-            "language-distillation",
-            "Does minding outliers help language models?",
-            page(read_cells(arguments.work / CELLS)),
-        )
+        cells = read_cells(arguments.work / CELLS)
+        question = "Does minding outliers help language models?"
+        write_page("language-distillation", question, page(cells), cells)
         return
     if arguments.kind is None:
         parser.error("--kind says which models are made: gpt2 or t5")
@@ -83,9 +81,7 @@ def main() -> None:
     for seed, name in product(arguments.seeds, arguments.methods):
         if (arguments.kind, name, seed, arguments.steps) not in done:
             cell = bench.student(name, seed)
-            with (arguments.work / CELLS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(cell) + "\n")
-            print(cell, flush=True)
+            append_cell(arguments.work / CELLS, cell)
 
 
 class Bench:

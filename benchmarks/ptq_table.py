@@ -46,7 +46,7 @@ from attar.quantization.config import QuantizeStep
 from attar.quantization.ranges.token_wise_clipping import NUM_CANDIDATES
 from attar.quantization.solve import prepare_, simulated, solve
 from attar.step import StepContext
-from record import table, write_page
+from record import append_cell, table, write_page
 
 TASKS = {"sst2": "accuracy", "mrpc": "accuracy", "cola": "matthews", "stsb": "spearman"}
 """Task → the metric of its column, shown × 100."""
@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="write the page and stop")
     arguments = parser.parse_args()
     if arguments.render:
-        write_page("ptq", "Which method keeps an encoder's quality?", page(arguments.cells))
+        cells = read_cells(arguments.cells)
+        question = "Which method keeps an encoder's quality?"
+        write_page("ptq", question, page(arguments.cells), cells)
         return
     done = {key_of(cell) for cell in read_cells(arguments.cells)}
     models = {task: arguments.models / task / "model" for task in arguments.tasks}
@@ -94,9 +96,7 @@ def main() -> None:
         if key_of(key) in done:
             continue
         cell = key | benches[task].measure(METHOD_SETTINGS[name], width, seed)
-        with arguments.cells.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(cell) + "\n")
-        print(cell, flush=True)
+        append_cell(arguments.cells, cell)
 
 
 class Bench:

@@ -14,7 +14,6 @@ on.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -30,7 +29,7 @@ from attar.quantization.config import QuantizeStep
 from attar.quantization.run import quantize
 from attar.step import StepContext
 from ptq_table import TASKS, Bench, read_cells
-from record import table, write_page
+from record import append_cell, table, write_page
 
 VERSION = 2
 """Raised when what a row computes changes. 2: values are clipped before they are rounded, weights
@@ -90,7 +89,8 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="write the page and stop")
     arguments = parser.parse_args()
     if arguments.render:
-        write_page("qat", "What does training through the grids save?", page(arguments.cells))
+        question = "What does training through the grids save?"
+        write_page("qat", question, page(arguments.cells), _cells(arguments.cells))
         return
     done = {_key(cell) for cell in _cells(arguments.cells)}
     for seed in arguments.seeds:
@@ -105,9 +105,7 @@ def main() -> None:
                         | {"version": VERSION}
                         | run(arguments, task, METHODS[name], widths, seed)
                     )
-                    with arguments.cells.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(cell) + "\n")
-                    print(cell, flush=True)
+                    append_cell(arguments.cells, cell)
 
 
 def run(

@@ -3,9 +3,10 @@ one page."""
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,10 +24,34 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def write_page(what: str, question: str, body: str) -> Path:
-    """Write `results/<what>_<yyyy-mm>.md` and print its body."""
-    now = datetime.now(UTC)
+def measured_here() -> dict[str, str]:
+    """What a cell keeps of where it was measured: its page may be written on another machine."""
     machine = describe_machine(usable_cores())
+    return {
+        "machine": ", ".join(f"{k} {_words(value)}" for k, value in machine.items()),
+        "versions": ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
+        + f", Python {platform.python_version()}",
+    }
+
+
+def append_cell(file: Path, cell: Mapping[str, object]) -> None:
+    """Keep what was measured, and where, as a line of a file; print it."""
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({**cell, **measured_here()}) + "\n")
+    print(cell, flush=True)
+
+
+def write_page(
+    what: str, question: str, body: str, cells: Sequence[Mapping[str, object]] | None = None
+) -> Path:
+    """Write `results/<what>_<yyyy-mm>.md` and print its body.
+
+    Args:
+        cells: what the page is written from, each with `measured_here` of its time; None: it was
+            measured now.
+    """
+    now = datetime.now(UTC)
+    where = [measured_here()] if cells is None else cells
     words = ["FOLDER" if Path(word).is_absolute() else word for word in sys.argv[1:]]
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
     page = "\n\n".join(
@@ -34,16 +59,19 @@ def write_page(what: str, question: str, body: str) -> Path:
             f"# {question}",
             f"Command: `{command}`, {now:%Y-%m-%d}.",
             body,
-            "Machine: " + ", ".join(f"{k} {_words(value)}" for k, value in machine.items()) + ".",
-            "Versions: "
-            + ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
-            + f", Python {platform.python_version()}.",
+            f"Machine: {_distinct(where, 'machine')}.",
+            f"Versions: {_distinct(where, 'versions')}.",
         ]
     )
     file = RESULTS / f"{what}_{now:%Y-%m}.md"
     file.write_text(page + "\n", encoding="utf-8")
     print(body, f"\nwritten: {file}", sep="\n")
     return file
+
+
+def _distinct(cells: Sequence[Mapping[str, object]], name: str) -> str:
+    """Cells of an earlier version did not keep it."""
+    return "; ".join(dict.fromkeys(str(cell.get(name, "not recorded")) for cell in cells))
 
 
 def _words(value: object) -> str:
