@@ -238,7 +238,15 @@ def page(found: dict[int, dict[tuple[str, str], tuple[str, list[float]]]], round
             times = [f"{value:.1f}" for value in (median, min(ms), max(ms))]
             rows.append([job, way, *times, f"{alone[job] / median / share:.2f}", told])
         parts.append(f"## Beside {level} busy processes (fair share {share:.2f})")
-        head = ("job", "threads are", "ms", "min", "max", "kept of the fair share", "they say: they …")
+        head = (
+            "job",
+            "threads are",
+            "ms",
+            "min",
+            "max",
+            "kept of the fair share",
+            "they say: they …",
+        )
         parts.append(table(head, rows))
     lost = [f"{job} {_lost(found[0], job, CHOSEN):+.1%}" for job in JOBS]
     never = [f"{job} {_lost(found[0], job, SLEEPING):+.1%}" for job in JOBS]

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from attar.errors import StoppedError, ran_out_of_memory
-from attar.training.update.fitting import halving
+from attar.training.update.guard import halving
 from training_runs import prepare, read_history, read_weights, run_training, write_films
 
 ROWS = 4096

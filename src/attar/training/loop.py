@@ -34,8 +34,12 @@ from attar.training.job import Job
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import log_evaluation, log_step
 from attar.training.saving.state import Place, fill_moments_, fill_weights_, moments_of, weights_of
-from attar.training.update.fitting import halving
-from attar.training.update.guard import is_finite, require_finite_gradient, require_finite_loss
+from attar.training.update.guard import (
+    halving,
+    is_finite,
+    require_finite_gradient,
+    require_finite_loss,
+)
 from attar.training.update.optimizer import Schedule, build_optimizer, set_learning_rate_
 
 T = TypeVar("T")

@@ -1,14 +1,20 @@
-"""Stop before what is no number reaches the weights or the artifact; say where it came from."""
+"""What can go wrong in a step: a loss, gradient or prediction that is NaN or infinite stops
+training before it reaches the weights; memory that runs out halves the micro-batch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from attar.errors import NonFiniteError
+from attar.errors import NonFiniteError, ran_out_of_memory
 
+T = TypeVar("T")
+MAX_REASON = 120
+"""Characters of an allocator's message that are repeated."""
 SHOWN = 8
 """Rows or tensors named in a message."""
 REMEDIES = 'lower learning_rate, lower max_grad_norm, set precision = "fp32", or look at these rows'
@@ -61,3 +67,27 @@ def require_finite_gradient(norm: Tensor, model: nn.Module, rows: Sequence[int],
 def is_finite(model: nn.Module) -> bool:
     """True if every weight is a number."""
     return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
+def halving(work: Callable[[int], T], size: int, halved: Callable[[int, str], None]) -> T:
+    """`work(size)`; while memory runs out, with half the size, down to 1.
+
+    Args:
+        work: must leave nothing behind that a second attempt would see.
+        halved: called with the new size and the reason before each further attempt.
+    Raises:
+        MemoryError, RuntimeError: memory ran out at size 1; any other error passes at once.
+    """
+    while True:
+        try:
+            return work(size)
+        except (MemoryError, RuntimeError) as error:
+            if size == 1 or not ran_out_of_memory(error):
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0][:MAX_REASON]
+        # Outside of the handler, whose traceback holds the tensors of the attempt.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        size = -(-size // 2)
+        halved(size, reason)
