@@ -83,5 +83,5 @@ def test_nothing_but_the_task_has_a_say_in_what_is_written(tmp_path: Path) -> No
 
 def test_a_classifier_writes_no_text(tmp_path: Path) -> None:
     form = open_form(tiny.write_tiny_bert(tmp_path), threads=1)
-    with pytest.raises(ModelError, match="writes no text"):
+    with pytest.raises(ModelError, match="does not generate text"):
         form.generate({})

@@ -35,7 +35,10 @@ def judge_rows(compared: Compared) -> Judged:
                 form.padded,
             )
             logits[name] = own_order[:, compared.columns[name]]
-    predictions = {name: predictions_from(values, data) for name, values in logits.items()}
+    predictions = {
+        name: predictions_from(values, f"model {name!r}", is_score=data.kind.is_score)
+        for name, values in logits.items()
+    }
     _write(compared, predictions, logits)
     metrics = {m: compared.bootstrap(m, predictions, split.labels) for m in data.metrics}
     return metrics, {}

@@ -1,4 +1,4 @@
-"""A model in whatever form it has on disk, through one door: float, simulated, or deployed.
+"""Model folders, opened and scored alike whatever their form: float, simulated or deployed.
 
     float        a model folder with model.safetensors      torch, eager mode, float32
     simulated    a model folder with qparams.json           torch, fake-quantized, float32
@@ -7,8 +7,8 @@
 
 An exported folder of packed integers (format safetensors) is simulated too.
 
-Whoever measures models asks a `Form` for logits, size and cost and never for its kind. torch is
-imported for the first two only, so that the memory of a deployed model is its own.
+Code that measures models asks a `Form` for logits, size and cost and never checks which one it is.
+torch is imported for the first two only, so that the memory of a deployed model is its own.
 Shapes: B texts, T tokens, C classes.
 """
 
@@ -43,12 +43,12 @@ FormName = Literal["float", "simulated", "openvino", "onnxruntime"]
 
 @dataclass(frozen=True)
 class WrittenTokens:
-    """What a model wrote to the texts of a batch."""
+    """Generated texts of a batch."""
 
     ids: np.ndarray
     """int64 (B, S), padded; special tokens included."""
     num_tokens: int
-    """Words and end tokens that were chosen; padding is not counted."""
+    """Generated ones, end tokens included; padding is not counted."""
 
 
 class Form(ABC):
@@ -73,7 +73,7 @@ class Form(ABC):
     @abstractmethod
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits (B, C), float32, of int64 inputs (B, T); of a model that answers with words, the
-        log-likelihoods of its classes' words; of one that goes on with a text, (B, T, V).
+        log-likelihoods of its classes' words; of a causal language model, (B, T, V).
         """
 
     def padded(self, tokens: int) -> int:
@@ -81,25 +81,25 @@ class Form(ABC):
         return tokens
 
     def generate(self, batch: Mapping[str, np.ndarray]) -> WrittenTokens:
-        """What the model writes to int64 inputs (B, T).
+        """The texts that the model generates from int64 inputs (B, T).
 
         Raises:
-            ModelError: it is none that writes text.
+            ModelError: the model does not generate text.
         """
         raise ModelError(
-            f"{self.folder} ({self.form}) writes no text; models of text_to_text run in torch, "
-            "float or simulated: name the step that trained or quantized one"
+            f"{self.folder} ({self.form}) does not generate text; models of text_to_text run in "
+            "torch, float or simulated: name the step that trained or quantized one"
         )
 
     def nats(self, ids: np.ndarray) -> np.ndarray:
         """−log p of every token but the first of each row, float32 (B, T − 1), of int64 ids (B, T).
 
         Raises:
-            ModelError: it is none that predicts the next token.
+            ModelError: the model does not predict the next token.
         """
         raise ModelError(
-            f"{self.folder} ({self.form}) predicts no next token; causal language models run in "
-            "torch, float or simulated: name the step that trained or quantized one"
+            f"{self.folder} ({self.form}) does not predict the next token; causal language models "
+            "run in torch, float or simulated: name the step that trained or quantized one"
         )
 
     @abstractmethod
@@ -220,7 +220,7 @@ def open_form(path: Path, threads: int | None = None) -> Form:
     Args:
         threads: cores one call may use; None: the runtime's own choice.
     Raises:
-        ArtifactError: none of the four forms, or damaged.
+        ArtifactError: the folder is none of the four forms, or damaged.
     """
     if has_entry(path / DEPLOY_FILE):
         return DeployedForm(path, threads)

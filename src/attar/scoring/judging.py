@@ -17,9 +17,9 @@ from transformers import PreTrainedModel
 
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import Encoded, TextEncoder
-from attar.numerics.metrics import METRICS, predicted_classes
+from attar.numerics.metrics import METRICS
 from attar.scoring.in_memory import head_logits
-from attar.scoring.matching import known_metrics, output_columns
+from attar.scoring.matching import known_metrics, output_columns, predictions_from
 from attar.scoring.rows import Scorer, longest_first, score_rows
 from attar.step import StepContext
 from attar.tasks.task import Task
@@ -83,9 +83,8 @@ class Judge:
 
             scorer = self.scorer_of(model)
             scores = score_rows(scorer, self.encoded, batches, f"model {name!r}", after_batch)
-        if self.labels.dtype.kind == "f":
-            return scores[:, 0].astype(np.float64)
-        return predicted_classes(scores[:, self.columns], f"model {name!r}")
+        is_score = self.labels.dtype.kind == "f"
+        return predictions_from(scores[:, self.columns], f"model {name!r}", is_score=is_score)
 
     def value(self, model: PreTrainedModel, name: str) -> float:
         """The metric of the model's answers. Raises: as `answers`."""

@@ -1,14 +1,14 @@
 """How a model's outputs become comparable with the labels of a data set.
 
-The problem: logit 0 of a model is "its" class 0, and nothing promises that the data number their
-classes alike. A model trained on (negative, positive) and data read as (positive, negative) give an
-accuracy of 1 − a: garbage without an error. The idea: classes are matched by *name*, before
-anything is computed, and a model whose names cannot be matched is refused. Names match as they do
-where a head or a teacher is read (`models.labels`): whatever can be trained can be judged.
+The problem: logit 0 belongs to the model's class 0, and the data may number their classes
+differently. A model trained on (negative, positive) and data read as (positive, negative) give an
+accuracy of 1 − a, without an error. The idea: classes are matched by *name*, before anything is
+computed, and a model whose names cannot be matched is refused. Names match as they do where a head
+or a teacher is read (`models.labels`): every model that can be trained can be judged.
 
     column of the logits for the data's class i = position of label_names[i] in the model's names
 
-Left out: guessing ("pos" for "positive"): a wrong guess is the very fault.
+Left out: guessing ("pos" for "positive"), because a wrong guess would swap classes again.
 """
 
 from __future__ import annotations
@@ -109,12 +109,13 @@ def output_columns(
     return np.array(match.order, dtype=np.int64)
 
 
-def predictions_from(logits: np.ndarray, data: TextData) -> np.ndarray:
+def predictions_from(scores: np.ndarray, model: str, *, is_score: bool) -> np.ndarray:
     """Classes (N,) int64, the first of equals, or numbers (N,) float64 in a regression.
 
     Args:
-        logits: (N, C), columns in the data's order.
+        scores: (N, C), columns in the data's order.
+        model: its name, for the message.
+    Raises:
+        NonFiniteError: a score of a class is NaN or infinite.
     """
-    if data.kind.is_score:
-        return logits[:, 0].astype(np.float64)
-    return predicted_classes(logits, "the model")
+    return scores[:, 0].astype(np.float64) if is_score else predicted_classes(scores, model)

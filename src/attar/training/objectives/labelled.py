@@ -19,6 +19,7 @@ from attar.losses.predictions import cross_entropy, squared_error
 from attar.losses.targets import Counts, Targets, count_units
 from attar.numerics.metrics import METRICS
 from attar.scoring.in_memory import head_logits
+from attar.scoring.matching import predictions_from
 from attar.scoring.rows import AfterBatch, longest_first, score_rows
 
 
@@ -76,6 +77,6 @@ class LabelledTexts:
         is_score = self.labels.dtype.kind == "f"
         against_gold = squared_error if is_score else cross_entropy
         loss_N = against_gold(torch.from_numpy(logits_NC), torch.from_numpy(self.labels))
-        predictions = logits_NC[:, 0] if is_score else logits_NC.argmax(axis=1)
+        predictions = predictions_from(logits_NC, "the model", is_score=is_score)
         values = {name: float(METRICS[name](predictions, self.labels)) for name in metrics}
         return {**values, "loss": float(loss_N.numpy().mean(dtype=np.float64))}
