@@ -64,8 +64,17 @@ ARGUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "qwen2": lambda: bytes_and_merges("Ġ", ("<|endoftext|>",)),
     "llama": lambda: bytes_and_merges("▁", ("<unk>", "<s>", "</s>")),
     "t5": lambda: unigram() | {"extra_ids": 2},
+    "distilbert": lambda: {"vocab": word_pieces()},
+    "electra": lambda: {"vocab": word_pieces()},
+    "mpnet": lambda: {"vocab": word_pieces() | {t: 90 + i for i, t in enumerate(ROBERTA)}},
+    "xlm-roberta": lambda: {"vocab": [*((t, 0.0) for t in ROBERTA), *unigram()["vocab"][3:]]},
+    "qwen3": lambda: bytes_and_merges("Ġ", ("<|endoftext|>",)),
+    "gemma": lambda: bytes_and_merges("▁", ("<pad>", "<eos>", "<bos>", "<unk>")),
 }
-CLASSES = {"bert": "Bert", "gpt2": "GPT2", "qwen2": "Qwen2", "t5": "T5"}
+CLASSES = {
+    **{"bert": "Bert", "gpt2": "GPT2", "qwen2": "Qwen2", "t5": "T5", "distilbert": "Bert"},
+    **{"electra": "Bert", "mpnet": "MPNet", "xlm-roberta": "XLMRoberta", "qwen3": "Qwen2"},
+}
 
 
 def write_family(folder: Path, family: str) -> Path:
