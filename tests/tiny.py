@@ -96,6 +96,8 @@ FAMILIES = (
 )
 """Every kind of architecture the anatomy knows; T5 comes with two kinds of feed-forward, ELECTRA
 also with embeddings narrower than its hidden states."""
+LINEARS_ONLY = ("deberta-v2",)
+"""Families of whose attention only the maps are known."""
 LLAMA_LIKE = ("llama", "qwen2", "qwen3", "gemma")
 """Decoders with gated feed-forwards and RMS norms, whose config says the size of a head."""
 GATED = ("t5_gated", "modernbert", *LLAMA_LIKE)
@@ -138,6 +140,14 @@ def tiny_config(family: str, *, blocks: int = 2, **changes: Any) -> PretrainedCo
         "modernbert": (
             hf.ModernBertConfig,
             {**encoder, "local_attention": 4, "cls_token_id": 0, "sep_token_id": 2},
+        ),
+        "deberta-v2": (
+            hf.DebertaV2Config,
+            {
+                **{**encoder, "type_vocab_size": 0, "position_biased_input": False},
+                **{"relative_attention": True, "pos_att_type": "p2c|c2p", "share_att_key": True},
+                **{"position_buckets": 8, "norm_rel_ebd": "layer_norm"},
+            },
         ),
         "bart": (hf.BartConfig, {**bart, **shift}),
         "t5": (hf.T5Config, {**t5, **shift, "feed_forward_proj": "relu"}),

@@ -106,13 +106,10 @@ def run(folder: Path, text: str) -> dict[str, Any]:
     return dict(read_result(folder / "runs" / "r" / "scores").metrics)
 
 
-@pytest.mark.parametrize("kind", ["albert", "deberta"])
-def test_a_classifier_is_trained_judged_and_a_teacher_of_predictions(
-    kind: str, tmp_path: Path
-) -> None:
+def test_a_classifier_is_trained_judged_and_a_teacher_of_predictions(tmp_path: Path) -> None:
     training_runs.write_films(tmp_path / "films")
     tiny.write_tiny_bert(tmp_path / "bert")
-    save({"albert": albert, "deberta": deberta}[kind](), tmp_path / "big_model")
+    save(albert(), tmp_path / "big_model")
     metrics = run(tmp_path, CLASSES)
     assert set(metrics["models"]) == {"big", "small"}
 
@@ -125,17 +122,7 @@ def test_a_state_space_model_is_trained_and_scored(kind: str, tmp_path: Path) ->
     assert perplexity["value"] > 1
 
 
-def deberta() -> Any:
-    config = hf.DebertaV2Config(
-        **{**SIZES, **IDS, "num_attention_heads": 2, "intermediate_size": 24},
-        **{"relative_attention": True, "pos_att_type": "p2c|c2p", "share_att_key": True},
-        **{"position_buckets": 8, "norm_rel_ebd": "layer_norm", "position_biased_input": False},
-        **{"max_position_embeddings": 32, "type_vocab_size": 0, "id2label": {0: "bad", 1: "good"}},
-    )
-    return hf.DebertaV2ForSequenceClassification(config).eval()
-
-
-@pytest.mark.parametrize("make", [albert, deberta, lambda: mamba("mamba"), lambda: mamba("mamba2")])
+@pytest.mark.parametrize("make", [albert, lambda: mamba("mamba"), lambda: mamba("mamba2")])
 def test_its_operations_are_those_that_torch_counts_on_the_model_itself(make: Any) -> None:
     model = make()
     ids = torch.full((3, 11), 5)

@@ -122,14 +122,18 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
 def flops_formula(cost: Cost) -> Flops:
     """The exact polynomial behind the FLOPs of a forward pass, from three lengths.
 
-    Every operation that is counted grows with texts, with tokens, or with pairs of tokens, so three
-    values determine it and a fourth checks it.
+    Every operation that is counted grows with texts, with tokens, or with pairs of tokens, or comes
+    once a batch, so four values determine it and a fifth checks it.
     """
+    once = 2 * cost.flops(1, 1) - cost.flops(2, 1)
     at_1, at_2, at_3 = (cost.flops(1, tokens) for tokens in (1, 2, 3))
     per_pair = (at_3 - 2 * at_2 + at_1) // 2
     per_token = at_2 - at_1 - 3 * per_pair
     found = Flops(
-        per_text=at_1 - per_token - per_pair, per_token=per_token, per_token_pair=per_pair
+        per_text=at_1 - once - per_token - per_pair,
+        per_token=per_token,
+        per_token_pair=per_pair,
+        per_batch=once,
     )
     assert found.of(3, 7) == cost.flops(3, 7), "FLOPs are no polynomial of the length"
     return found

@@ -42,6 +42,7 @@ from attar.models.simulated.packing import read_integers
 from attar.models.simulated.qparams import QPARAMS_FILE, ModelQParams, SiteQParams
 from attar.models.simulated.quantized import load_simulated, site_of
 from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.families import FAMILIES
 from attar.models.structure.ports import insert_
 from attar.models.structure.site_kinds import SITE_KINDS
 from attar.untrusted import has_entry
@@ -65,16 +66,23 @@ class SequenceClassifier(nn.Module):
         has_windows = "sliding_attention" in (getattr(model.config, "layer_types", None) or ())
         self.window = model.config.sliding_window if has_windows else None
         """Tokens on each side that a block with local attention sees."""
+        self.adds_mask = FAMILIES[model.config.model_type].stacks[0].attention.is_plain
+        """Whether the mask is added to scores; DeBERTa fills them in by itself."""
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
+        if not self.adds_mask:
+            return self._logits(input_ids, attention_mask, token_type_ids)
         mask: Any = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * LARGEST
         if self.window is not None:
             places = torch.arange(input_ids.shape[1], device=input_ids.device)
             is_far = (places[:, None] - places).abs() > self.window
             near = torch.where(is_far, torch.full_like(mask, LARGEST), mask)
             mask = {"full_attention": mask, "sliding_attention": near}
+        return self._logits(input_ids, mask, token_type_ids)
+
+    def _logits(self, input_ids: Tensor, mask: Any, token_type_ids: Tensor | None) -> Tensor:
         rest = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         return self.model(input_ids=input_ids, attention_mask=mask, **rest).logits
 
@@ -143,6 +151,11 @@ class IntegerEmbedding(nn.Module):
         super().__init__()
         self.register_buffer("integers", integers)
         self.register_buffer("scale", scale[:, None].clone())
+
+    @property
+    def weight(self) -> Tensor:
+        """The whole table, which DeBERTa reads at once for its positions."""
+        return self.get_buffer("integers").to(torch.float32) * self.get_buffer("scale")
 
     def forward(self, ids: Tensor) -> Tensor:
         rows = nn.functional.embedding(ids, self.get_buffer("integers")).to(torch.float32)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.artifacts import disk_errors_explained
+from attar.errors import ModelError
 from attar.export.config import WeightStorage
 from attar.export.four_bit import OpenVinoEmbedding, OpenVinoLinear, fits
 from attar.export.lowering import (
@@ -91,6 +92,7 @@ def write_openvino(
     """Write `openvino_model.xml` and `.bin`, batch and length left open.
 
     Raises:
+        ModelError: OpenVINO cannot read a trace of the model.
         ResourceError: the disk is full.
     """
     openvino = require("openvino", "export")
@@ -99,6 +101,11 @@ def write_openvino(
         module = lower(model_folder, make_weight, ByteQuantizer, factor_behind_sum_)
     else:
         module = SequenceClassifier(load_float(model_folder).model)
+    if not module.adds_mask:
+        raise ModelError(
+            f"OpenVINO cannot read the attention of a {type(module.model).__name__}; export it "
+            'with format = "onnxruntime"'
+        )
     # The trace touches every property, also those transformers warns about when they are read.
     with (
         warnings.catch_warnings(),

@@ -106,6 +106,13 @@ def _watch_hidden(stack: Stack, seen: Captured, undo: ExitStack) -> None:
 def _watch_attention(
     stack: Stack, seen: Captured, undo: ExitStack, *, scores: bool, qkv: bool
 ) -> None:
+    if not all(block.attention.is_plain for block in stack.blocks):
+        raise ModelError(
+            "the attention of this family computes more than products of queries and keys, so its "
+            "scores cannot be captured; use losses on predictions or hidden states, and studies "
+            "that need no attention"
+        )
+
     def watch(module: nn.Module, recorder: _Recorder) -> None:
         if module in _recorders:
             raise ModelError(

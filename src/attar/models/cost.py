@@ -114,6 +114,8 @@ def flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
     if model.config.model_type not in FAMILIES:
         return counted_flops(model, batch, tokens)
     anatomy = anatomy_of(model)
+    if not all(a.is_plain for block in anatomy.blocks for a in block.attentions):
+        return counted_flops(model, batch, tokens)
     blocks = sum(
         _block_flops(block, batch, tokens) for stack in anatomy.stacks for block in stack.blocks
     )

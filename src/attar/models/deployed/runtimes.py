@@ -50,11 +50,13 @@ RuntimeName = Literal["openvino", "onnxruntime", "safetensors"]
 
 
 class Flops(Config):
-    """FLOPs of a forward pass: B · (per_text + per_token · T + per_token_pair · T²)."""
+    """FLOPs of a forward pass: per_batch + B · (per_text + per_token · T + per_token_pair · T²)."""
 
     per_text: int = Field(ge=0)
     per_token: int = Field(ge=0)
     per_token_pair: int = Field(ge=0)
+    per_batch: int = Field(default=0, ge=0)
+    """Of DeBERTa, which maps its table of positions once for all texts."""
 
     def of(self, batch: int, tokens: int) -> int:
         """One multiply-add counts 2.
@@ -63,7 +65,8 @@ class Flops(Config):
             >>> Flops(per_text=1, per_token=2, per_token_pair=3).of(2, 10)
             642
         """
-        return batch * (self.per_text + self.per_token * tokens + self.per_token_pair * tokens**2)
+        text = self.per_text + self.per_token * tokens + self.per_token_pair * tokens**2
+        return self.per_batch + batch * text
 
 
 class Deployment(Config):

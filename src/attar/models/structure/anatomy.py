@@ -259,6 +259,7 @@ class _Finder:
             is_causal=stack.is_causal and not is_cross,
             q_norm=self.norm(stack, f"{block}.{row.q_norm}") if row.q_norm else None,
             k_norm=self.norm(stack, f"{block}.{row.k_norm}") if row.k_norm else None,
+            is_plain=row.is_plain,
         )
 
     def ffn(self, block: str, row: FfnRow) -> FfnView:
@@ -323,6 +324,9 @@ def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[Nor
         )
     ]
 
+    # DeBERTa maps its positions by the same queries and keys
+    read_more = {a.q.fqn for b in stack.blocks for a in b.attentions if not a.is_plain}
+
     def site(
         norm: NormView, block: int | None, readers: Sequence[LinearView], shortcut: Shortcut | None
     ) -> NormSite:
@@ -330,7 +334,8 @@ def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[Nor
             norm=norm,
             consumers=tuple(readers),
             shortcuts=() if shortcut is None else (shortcut,),
-            is_closed=bool(readers) and not any(reader.is_tied for reader in readers),
+            is_closed=bool(readers)
+            and not any(reader.is_tied or reader.fqn in read_more for reader in readers),
             stack=stack.name,
             block=block,
         )

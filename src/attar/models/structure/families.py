@@ -51,6 +51,18 @@ _ELECTRA_STACK = replace(
     _BERT_STACK, embedding_map="embeddings_project", embedding_size="embedding_size"
 )
 
+_DEBERTA_STACK = replace(
+    _BERT_STACK,
+    attention=replace(
+        _BERT_STACK.attention,
+        q="attention.self.query_proj",
+        k="attention.self.key_proj",
+        v="attention.self.value_proj",
+        is_plain=False,
+    ),
+    tables=("embeddings.word_embeddings",),
+)
+
 _DISTILBERT_STACK = StackRow(
     name="encoder",
     blocks="transformer.layer",
@@ -271,6 +283,14 @@ FAMILIES = {
         stacks=(_MODERNBERT_STACK,),
         heads=("head.dense",),
         head_spaces=(HeadSpace("head.dense", ("classifier", "decoder"), norm="head.norm"),),
+    ),
+    "deberta-v2": Family(
+        stacks=(_DEBERTA_STACK,),
+        heads=("pooler.dense", "cls.predictions.transform.dense"),
+        head_spaces=(HeadSpace("pooler.dense", ("classifier",)),),
+        max_tokens=lambda config: (
+            config.max_position_embeddings if config.position_biased_input else None
+        ),
     ),
     "bart": Family(
         stacks=(_bart_stack("encoder", None), _bart_stack("decoder", _BART_CROSS)),

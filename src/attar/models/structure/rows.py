@@ -26,6 +26,9 @@ class AttentionRow:
     """Norm over each head's queries, before rotary positions; it has no readers among the maps."""
     k_norm: str | None = None
     """As `q_norm`, of keys."""
+    is_plain: bool = True
+    """Scores are q·k, scaled, plus a bias, by transformers' attention function. False: something
+    else is computed of the maps' outputs, so only the maps are known."""
 
 
 @dataclass(frozen=True)

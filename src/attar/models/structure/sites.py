@@ -162,12 +162,15 @@ def _attention_ports(view: AttentionView, *, is_rotary: bool) -> list[tuple[str,
             return f"{prefix}{port}", view.fqn, port
         return f"{prefix}{port}", made_by.fqn, "output"
 
+    context: tuple[str, str, Port] = (f"{prefix}context", view.out.fqn, "input")
+    if not view.is_plain:
+        return [context]
     return [
         operand("query", view.q, is_moved=is_moved),
         operand("key", view.k, is_moved=is_moved),
         operand("value", view.v, is_moved=False),
         ("cross_probs" if view.is_cross else "attention_probs", view.fqn, "probabilities"),
-        (f"{prefix}context", view.out.fqn, "input"),
+        context,
     ]
 
 

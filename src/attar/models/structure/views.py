@@ -122,6 +122,8 @@ class AttentionView:
     q_norm: NormView | None = None
     """Over each head's queries, (K,)."""
     k_norm: NormView | None = None
+    is_plain: bool = True
+    """False: only the maps are known, not what is computed between them."""
 
     @property
     def head_norms(self) -> tuple[NormView, ...]:
