@@ -86,7 +86,7 @@ def test_every_method_quantizes_it_and_proves_its_transform(
     check_answers(tmp_path, metrics, family)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "qwen2", "t5", "bart"])
+@pytest.mark.parametrize("family", ["gpt2", "qwen2", "qwen3", "gemma", "t5", "bart"])
 def test_every_family_is_quantized_at_every_site(family: str, tmp_path: Path) -> None:
     metrics = quantized(tmp_path, family, method="smoothquant", weights="gptq")
     sites = {site.name for site in sites_of(load_model(tmp_path / "model").model)}
