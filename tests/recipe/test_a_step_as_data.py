@@ -9,6 +9,7 @@ import pytest
 
 import tiny
 import training_runs
+from attar.distillation.config import AugmentMetrics
 from attar.errors import DataError, RecipeError
 from attar.recipe.keys import keys_of
 from attar.recipe.load import parse_recipe
@@ -133,6 +134,7 @@ def metrics(run: Path, step: str) -> dict[str, object]:
 
 def test_every_reader_reads_the_source_rows_and_the_made_rows(run: Path) -> None:
     assert metrics(run, "more")["rows_out"] == 40 * COPIES
+    assert set(metrics(run, "more")) == set(AugmentMetrics.__annotations__)
     learned = metrics(run, "learn")["data"]
     assert isinstance(learned, dict)
     assert (learned["name"], learned["train_rows"]) == ("films", 40 * (1 + COPIES))

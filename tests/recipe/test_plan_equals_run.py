@@ -52,6 +52,9 @@ def require_equal(plan: Plan, run: Path) -> None:
         for count, expected in step.counts.items()
     }
     assert {name: pair for name, pair in found.items() if pair[0] != pair[1]} == {}
+    for step in plan.steps:
+        if names := STEPS[step.run].metrics:
+            assert set(metrics[step.name]) == set(names.__annotations__)
     counted = {step.run for step in plan.steps if step.counts}
     assert counted == {step.run for step in plan.steps} - {"report", "analyze"}
 

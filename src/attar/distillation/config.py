@@ -8,6 +8,7 @@ from pydantic import Field
 
 from attar.config import Config
 from attar.models.config import ModelReference
+from attar.tasks.table import Kind
 
 
 class AugmentMetrics(TypedDict):
@@ -24,6 +25,7 @@ class AugmentMetrics(TypedDict):
     words_per_forward: float
     augment_seconds: float
     precision: str
+    precision_reason: str
 
 
 class AugmentStep(Config):
@@ -52,3 +54,17 @@ class AugmentStep(Config):
     """As in training. bf16 may order words of nearly equal probability otherwise."""
     seed: int | None = None
     """None: the recipe's."""
+
+    def misfit(self, kind: Kind, data: str) -> str | None:
+        """Why rows of data of a kind cannot be copied; None: they can."""
+        if kind.answer != "row":
+            return (
+                f"data {data!r} is for {kind.name}; words are replaced in texts of a "
+                "classification or a regression only; name such data"
+            )
+        if self.keep_labels and kind.is_score:
+            return (
+                f"data {data!r} has scores, and a sentence with other words has another score; "
+                "remove keep_labels and let a teacher judge the made rows"
+            )
+        return None

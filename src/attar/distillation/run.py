@@ -79,16 +79,8 @@ def augment(config: AugmentStep, context: StepContext) -> AugmentMetrics:
 
 
 def _train_rows(config: AugmentStep, context: StepContext, data: TextData) -> Split:
-    if data.kind.answer != "row":
-        raise UsageError(
-            f"{context.name}: data {data.name!r} is for {data.objective}; words are replaced in "
-            "texts of a classification or a regression only; name such data"
-        )
-    if config.keep_labels and data.kind.is_score:
-        raise UsageError(
-            f"{context.name}: data {data.name!r} has scores, and a sentence with other words has "
-            "another score; remove keep_labels and let a teacher judge the made rows"
-        )
+    if problem := config.misfit(data.kind, data.name):
+        raise UsageError(f"{context.name}: {problem}")
     train = data.split("train", labelled=config.keep_labels)
     if len(train) == 0:
         raise DataError(f"data {data.name!r}: split 'train' has no rows to make others of")

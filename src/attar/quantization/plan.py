@@ -24,13 +24,13 @@ from attar.quantization.method import Passes
 from attar.quantization.methods import METHODS
 from attar.quantization.precision.tensor_errors import EXAMPLES
 from attar.quantization.solve import name_of
+from attar.quantization.weights.rules import WEIGHT_PASSES
 from attar.step import StepPlan
 
 ALWAYS = 3
 """Calibration; the loss at each site; the loss at the end."""
 MOVED = 2
 """A transform's: what can be transformed, and the certificate."""
-GPTQ = 1
 SKIPPED_SHARE = 0.5
 """Of a pass for a sensitivity: blocks in front of the tensor are not computed again."""
 MEASURED_PLANS = 9
@@ -93,7 +93,7 @@ def passes_of(config: QuantizeSettings, model: nn.Module) -> Passes:
     method = METHODS[name_of(config)]
     texts = ALWAYS + method.range_passes(config) + _budget_passes(config, model)
     texts += MOVED * (method.transform_of(config) != "none")
-    texts += GPTQ * (method.weights_of(config) == "gptq")
+    texts += WEIGHT_PASSES[method.weights_of(config)]
     learned = Passes()
     if method.refine is not None and config.refine:
         learned = method.refine.passes(config)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from attar.config import Config
 from attar.losses.config import CrossEntropy, ForwardKl, LossConfig
 from attar.models.config import ModelReference
-from attar.tasks.table import Objective
+from attar.tasks.table import KINDS, Kind, Objective
 
 DEFAULT_EPOCHS = 3.0
 
@@ -110,6 +110,23 @@ class TrainStep(Config):
                 f"{self.micro_batch_size} of {self.batch_size} would change the loss; leave one out"
             )
         return self
+
+    def misfit(self, kind: Kind, data: str) -> str | None:
+        """Why the step's objective and words do not fit data of a kind; None: they do."""
+        asked = KINDS[self.objective or kind.name]
+        learns_words = kind.has_classes and asked.writes
+        if asked is not kind and not learns_words:
+            return (
+                f"objective is {asked.name!r}, but data {data!r} is for {kind.name}; leave "
+                "objective out, or name other data"
+            )
+        if (self.template and not asked.writes) or (self.label_words and not learns_words):
+            return (
+                "template and label_words name classes by words, which needs data with classes "
+                f'and objective = "text_to_text"; data {data!r} is for {kind.name} and the '
+                f"objective is {asked.name}"
+            )
+        return None
 
     def num_steps(self, rows: int) -> int:
         """Optimizer steps over so many training rows."""

@@ -122,3 +122,25 @@ def test_made_rows_without_labels_are_a_mistake_where_labels_are_needed(step: st
 def test_a_cache_is_no_model() -> None:
     with pytest.raises(RecipeError, match="'answers' runs 'cache'"):
         parse_recipe(RECIPE, ["steps.student.model='answers'"])
+
+
+FILES = 'source = "files"\npath = "somewhere"\nobjective = '
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "said"),
+    [
+        ("causal_lm", [], r"steps\.more\.data.*'docs' is for causal_lm; words are replaced"),
+        ("regression", ["steps.more.keep_labels=true"], r"steps\.more\.data.*has scores"),
+        (
+            "regression",
+            ["steps.teacher.objective='classification'"],
+            r"steps\.teacher\.data.*objective is 'classification', but data 'docs' is for regress",
+        ),
+        ("regression", ["steps.teacher.template='{0}'"], r"steps\.teacher.*name classes by words"),
+    ],
+)
+def test_data_for_something_else_is_a_mistake(kind: str, changes: list[str], said: str) -> None:
+    recipe = (RECIPE + MORE).replace('source = "stdlib_docs"', f'{FILES}"{kind}"', 1)
+    with pytest.raises(RecipeError, match=said):
+        parse_recipe(recipe, changes)

@@ -28,3 +28,5 @@ WEIGHT_RULES: Mapping[WeightRule, RuleMaker] = {
     "clipped": _without_data(clipped),
     "gptq": gptq_rule,
 }
+WEIGHT_PASSES: Mapping[WeightRule, int] = {"nearest": 0, "clipped": 0, "gptq": 1}
+"""Forward passes over the calibration texts that a rule takes, for the plan."""

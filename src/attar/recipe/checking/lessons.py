@@ -30,11 +30,22 @@ SHARED = (
 def check_lessons(recipe: Recipe) -> list[Mistake]:
     """Every step whose teacher is a cache that it cannot learn from, or whose rows lack the labels
     it needs."""
-    return [
+    return _of_objectives(recipe) + [
         mistake
         for name, step in recipe.steps.items()
         if isinstance(step, TrainStep | CacheStep)
         for mistake in (*_of_cache(recipe, name, step), *_of_labels(recipe, name, step))
+    ]
+
+
+def _of_objectives(recipe: Recipe) -> list[Mistake]:
+    """Steps that read data of another kind than they need, where the data says what it is for."""
+    return [
+        Mistake(("steps", name, "data"), problem)
+        for name, step in recipe.steps.items()
+        if isinstance(step, TrainStep | AugmentStep)
+        and (kind := getattr(recipe.data.get(step.data), "kind", None)) is not None
+        and (problem := step.misfit(kind, step.data))
     ]
 
 

@@ -47,17 +47,8 @@ def task_for(
     """
     asked = KINDS[config.objective or data.objective]
     learns_words = data.kind.has_classes and asked.writes
-    if asked is not data.kind and not learns_words:
-        raise UsageError(
-            f"{step}: objective is {asked.name!r}, but data {data.name!r} is for "
-            f"{data.objective}; leave objective out, or name other data"
-        )
-    if (config.template and not asked.writes) or (config.label_words and not learns_words):
-        raise UsageError(
-            f"{step}: template and label_words name classes by words, which needs data with "
-            f'classes and objective = "text_to_text"; data {data.name!r} is for {data.objective} '
-            f"and the objective is {asked.name}"
-        )
+    if problem := config.misfit(data.kind, data.name):
+        raise UsageError(f"{step}: {problem}")
     if asked.graph == "encoder_decoder" and not model.is_encoder_decoder:
         raise ModelError(
             f"{step}: a model of type {model.model_type!r} has no decoder that reads an encoder's "
