@@ -107,7 +107,8 @@ def test_the_pools_of_the_runtimes_do_not_spin_in_a_crowd(
     options = runtimes["onnxruntime"]._session.get_session_options()
     entry = options.get_session_config_entry("session.intra_op.allow_spinning")
     assert entry == str(int(spins))
-    assert runtimes["openvino"].compiled.get_property("ENABLE_CPU_PINNING") is spins
+    if not spins:  # else as OpenVINO thinks best
+        assert not runtimes["openvino"].compiled.get_property("ENABLE_CPU_PINNING")
 
 
 @pytest.mark.usefixtures("one_core_of_eight")

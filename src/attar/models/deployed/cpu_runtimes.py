@@ -107,14 +107,15 @@ def _core() -> Any:
 def cpu_settings(threads: int) -> dict[str, Any]:
     """Float stays float32; one call at a time gets all the threads.
 
-    By default each thread is pinned to a core, where it waits behind whatever else runs there.
+    Where cores are shared, no thread is pinned to a core: it would wait behind whatever else runs
+    there.
     """
     return {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": waiting().spins,
+        **({} if waiting().spins else {"ENABLE_CPU_PINNING": False}),
     }
 
 
