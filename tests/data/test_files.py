@@ -159,7 +159,9 @@ def test_plain_text_columns_are_guessed(tmp_path: Path, columns: tuple[str, ...]
 def test_columns_that_are_not_plain_are_asked_for_by_name(tmp_path: Path) -> None:
     rows = [{"title": f"t{i}", "body": f"b{i}", "label": i % 2} for i in range(20)]
     write(tmp_path / "mine" / "train.jsonl", rows)
-    with pytest.raises(DataError, match=r"cannot be guessed.*'title', 'body', 'label'.*text = "):
+    with pytest.raises(
+        DataError, match=r"cannot guess the text column.*'title', 'body', 'label'.*text = "
+    ):
         load(tmp_path)
     assert load(tmp_path, text=("title", "body")).split("train").texts[0] == ("t0", "b0")
 

@@ -17,7 +17,7 @@ class DataSettings(Config):
     """What every source shares."""
 
     train_rows: int | None = Field(default=None, gt=0)
-    """Use only so many training rows, a seeded choice that grows by adding rows; None: all."""
+    """Number of training rows to use, a seeded choice; a larger number adds rows. None: all."""
     rows_seed: int | None = Field(default=None, ge=0)
     """Draws train_rows; None: the seed of the step that reads, so that each seed of a sweep reads
     other rows."""

@@ -1,7 +1,7 @@
 """Your own files as data: a folder with one file a split, a glob, or one file.
 
-The problem: everyone's columns are named differently, and files hold faults. The idea: guess what
-is plain, say what was found when it is not, read every row once as a stream, and let `rows` decide
+The problem: columns have any names, and files have faulty rows. The idea: guess a column where only
+one fits, list the columns where several do, read every row once as a stream, and let `rows` decide
 what is kept. Without a validation file, a tenth of train is held out, chosen by a hash of the
 texts: equal texts stay on one side, the choice does not depend on the order of rows, and it is the
 same for every step and seed, so that no step trains on what another measures.
@@ -224,8 +224,8 @@ def _guess_text(sample: list[Record], config: FilesData, name: str) -> tuple[str
         if candidates:
             break
     raise DataError(
-        f"data {name!r}: which column is the text cannot be guessed; its columns are "
-        f"{', '.join(map(repr, names))}; name it with text = "
+        f"data {name!r}: cannot guess the text column; its columns are "
+        f"{', '.join(map(repr, names))}; choose one with text = "
         '"…", or two for pairs with text = ["…", "…"]'
     )
 

@@ -1,8 +1,8 @@
 """From a `[data.<name>]` table to texts and labels: the one door to all sources.
 
 The problem: a source may need a library that others do not (the hub's, Arrow), and a subset must
-mean the same everywhere. The idea: a literal table from source to function, imported when it is
-asked for, and one place where rows are limited. `train_rows` takes the first so many of one seeded
+mean the same everywhere. The idea: a literal table from source to function, imported when a source
+is read, and one place where rows are limited. `train_rows` takes the beginning of one seeded
 permutation, so a larger number contains a smaller one; what is measured on (`validation_rows`) is
 chosen with a fixed seed, so that all steps of a sweep measure on the same rows.
 """

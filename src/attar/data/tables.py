@@ -1,11 +1,11 @@
 """What every data source becomes: texts with labels in named splits, and the rows that were left
 out with the reason.
 
-The problem: sources differ in columns, label forms and faults, and nothing behind them should have
-to know. The idea: one small immutable table. A text is a tuple of one or two strings (a sentence or
-a pair), a label an integer class or, in a regression, a number; an answer that is a text is its
-row's target; what could not be used is kept
-beside the table, so that kept + set aside = what was read.
+The problem: sources differ in columns, label forms and faults, and the code that uses rows should
+not depend on that. The idea: one small immutable table. A text is a tuple of one or two strings (a
+sentence or a pair), a label an integer class or, in a regression, a number; an answer that is a
+text is its row's target. Rows that cannot be used are kept beside the table, so that
+kept + set aside = what was read.
 
 Left out: tensors and token ids. A table knows no model; `tokenize` and `batches` follow.
 """

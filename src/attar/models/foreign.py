@@ -1,8 +1,8 @@
 """The task of any model folder: its `task.json`, or what the config of a model that was fine-tuned
 elsewhere says.
 
-The problem: a folder that `save_pretrained` wrote has no `task.json`, and yet its `config.json`
-says most of what a task is. The idea: take only what it says without doubt.
+The problem: a folder that `save_pretrained` wrote has no `task.json`, but its `config.json` says
+most of what a task is. The idea: take only what it says unambiguously.
 
     label_names  id2label            objective  problem_type, or regression for one label
     input_names  the tokenizer       max_length the tokenizer's limit, at most the positions
@@ -31,20 +31,14 @@ from attar.errors import ArtifactError, ModelError
 from attar.models.sources.safe_files import GENERATION_FILE, read_config, read_settings
 from attar.models.structure.families import max_tokens_of
 from attar.special_tokens import TOKENIZER_FILE, takes_segments
-from attar.tasks.table import (
-    CAUSAL_LM,
-    KINDS,
-    TEXT_TO_TEXT,
-    Graph,
-    Kind,
-)
+from attar.tasks.table import CAUSAL_LM, KINDS, TEXT_TO_TEXT, Graph, Kind
 from attar.tasks.task import MAX_TOKENS, TASK_FILE, Generation, Task
 from attar.untrusted import has_entry, read_json
 
 MAX_LENGTH = 512
 """Tokens, where neither tokenizer nor positions limit them."""
 MAX_NEW_TOKENS = 128
-"""Tokens written, where nothing is said: transformers' own 20 is no summary."""
+"""Tokens written, where neither file says it: transformers' own 20 are too few for a summary."""
 
 
 def says_its_task(folder: Path) -> bool:

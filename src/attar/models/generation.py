@@ -1,9 +1,9 @@
 """Text from an encoder-decoder: one way to generate, for calibration and for evaluation alike.
 
-The problem: what a model writes depends on its weights and on how the next word is chosen, and the
-second hides in config files with defaults that differ from version to version. The idea: how to
-choose is written out in the task (`Generation`), only the ids of special tokens are taken from the
-model, and nothing else has a say. Always deterministic: beams or the best word, never a draw.
+The problem: the text depends on the weights and on how each token is chosen, and the second is
+spread over config files whose defaults differ from version to version. The idea: the task
+(`Generation`) has all of its settings, and only the ids of special tokens are taken from the model.
+Always deterministic: beam search or greedy, never sampled.
 
 Shapes: B texts, T tokens read, S tokens written.
 """

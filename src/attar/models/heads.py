@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from attar.errors import ModelError
-from attar.models.labels import match_classes, why_not_matched
+from attar.tasks.labels import match_classes, why_not_matched
 from attar.tasks.task import Task
 
 HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(weight|bias)")

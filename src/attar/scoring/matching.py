@@ -4,7 +4,7 @@ The problem: logit 0 belongs to the model's class 0, and the data may number the
 differently. A model trained on (negative, positive) and data read as (positive, negative) give an
 accuracy of 1 − a, without an error. The idea: classes are matched by *name*, before anything is
 computed, and a model whose names cannot be matched is refused. Names match as they do where a head
-or a teacher is read (`models.labels`): every model that can be trained can be judged.
+or a teacher is read (`tasks.labels`): every model that can be trained can be judged.
 
     column of the logits for the data's class i = position of label_names[i] in the model's names
 
@@ -19,8 +19,8 @@ import numpy as np
 
 from attar.data.tables import Split, TextData
 from attar.errors import DataError, ModelError, did_you_mean
-from attar.models.labels import match_classes, why_not_matched
 from attar.numerics.metrics import METRICS_OF_COUNTS, predicted_classes
+from attar.tasks.labels import match_classes, why_not_matched
 from attar.tasks.task import Task
 
 MISMATCHED = ("validation_mismatched", "test_mismatched")

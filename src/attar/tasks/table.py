@@ -65,7 +65,7 @@ class Kind:
     """None: an exported model cannot answer it yet."""
 
     def allows(self, num_labels: int) -> bool:
-        """Whether its head may have so many names of classes."""
+        """Whether its head may have this number of classes."""
         fewest, most = self.num_labels
         return num_labels >= fewest and (most is None or num_labels <= most)
 

@@ -37,7 +37,7 @@ class Generation(Config):
     length_penalty: float = 1.0
     """Of beams: a score is divided by length ** length_penalty."""
     no_repeat_ngram_size: int = Field(default=0, ge=0)
-    """Runs of so many tokens occur once at most; 0: no limit."""
+    """No run of this many tokens occurs twice; 0: no limit."""
     early_stopping: bool = False
     """Of beams: stop as soon as num_beams texts are complete."""
     forced_bos_token_id: int | None = None
@@ -68,17 +68,17 @@ class Task(Config):
     max_length: int = Field(gt=0, le=MAX_TOKENS)
     """Tokens; longer texts are cut."""
     input_names: tuple[str, ...]
-    """Model inputs made from a text, such as input_ids and attention_mask."""
+    """Inputs of the model that are made from a text, such as input_ids and attention_mask."""
     num_texts: Literal[1, 2] | None = None
-    """Texts of a row: 2 for a model of pairs. Written from the columns of its data; None: not said
-    (a folder of an older attar, or a model that was fine-tuned elsewhere and is not exported)."""
+    """Texts of a row: 2 for a model of pairs. Taken from the columns of its data; None: unknown (a
+    folder of an older attar, or a model that was fine-tuned elsewhere and is not exported)."""
     metrics: tuple[str, ...] = ()
     """The first one selects the best model."""
     label_words: tuple[str, ...] = ()
     """What a model with a language head writes for each class, in the order of label_names; empty:
     a classifier's head answers."""
     template: str = "{0}"
-    """The text such a model reads, with {0} and {1} for a row's texts."""
+    """The text that such a model reads, with {0} and {1} for a row's texts."""
     max_target_length: int | None = Field(default=None, gt=0, le=MAX_TOKENS)
     """Tokens of a target text, for a task that writes."""
     generation: Generation | None = None

@@ -1,8 +1,8 @@
 """What the loop asks of the rows it learns from, whatever there is to predict.
 
-labelled     a class or a score for a text      classification, regression
-documents    the next token of running text     causal_lm
-text_pairs   a text for a text                  text_to_text, and classes by their names' words
+labelled     a class or a score for each row
+documents    the next token of running text
+text_pairs   a text for each row, or the word of its class
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a step's settings and its data to a task, and from a split to examples.
 
-Data say what they are for. A step may ask for another objective where that makes sense: classes can
-be learned as words (`objective = "text_to_text"`).
+The data says what it is for. A step may set another objective where the two fit: classes can be
+learned as words (`objective = "text_to_text"`).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def ready(
     *,
     labelled: bool,
 ) -> Examples:
-    """A split of the data that every reader can read, and what is cut of it is said.
+    """A split of the data that every reader can read; reports its rows and how many are cut.
 
     Args:
         name: of the split.

@@ -24,9 +24,9 @@ from attar.errors import ModelError
 from attar.losses.targets import Outputs
 from attar.losses.term import Needs
 from attar.models.foreign import says_its_task, task_of
-from attar.models.labels import match_classes
 from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.models.sources.safe_files import read_config
+from attar.tasks.labels import match_classes
 from attar.tasks.task import TASK_FILE, Task
 from attar.training.forward import fed, forward
 from attar.training.teaching.teacher_inputs import TeacherInputs

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from attar.models.labels import match_classes, why_not_matched
+from attar.tasks.labels import match_classes, why_not_matched
 
 MNLI = ("entailment", "neutral", "contradiction")
 
