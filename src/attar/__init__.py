@@ -9,12 +9,17 @@ Nothing heavy is imported until one of the two is called.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attar.export.deployed import Deployed
     from attar.recipe.run import RunSummary
+
+# transformers would fetch compiled code from the hub for some families (Mamba), if the package
+# `kernels` is installed; it reads this once, when it is imported
+os.environ.setdefault("USE_HUB_KERNELS", "NO")
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "run"]

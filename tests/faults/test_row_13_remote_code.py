@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,14 @@ def test_code_that_nothing_names_is_left_alone(folder: Path, tmp_path: Path) -> 
     (folder / "config.json").write_text(json.dumps(config))
     load_model(folder)
     assert not (tmp_path / "the-code-ran").exists()
+
+
+def test_no_compiled_code_is_fetched_from_the_hub() -> None:
+    code = (
+        "import attar; from transformers.integrations import hub_kernels;"
+        "print(hub_kernels._kernels_enabled)"
+    )
+    environment = {n: v for n, v in os.environ.items() if n != "USE_HUB_KERNELS"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "False"
