@@ -52,7 +52,7 @@ def run_cache(folder: Path, **settings: Any) -> dict[str, Any]:
     from attar.training.cache_config import CacheStep
     from attar.training.teaching.cache import cache
 
-    for_context = ("should_stop", "inputs", "recipe_folder", "data_config", "seed")
+    for_context = ("should_stop", "inputs", "recipe_folder", "data_config", "seed", "made")
     surroundings = {k: settings.pop(k) for k in for_context if k in settings}
     context = training_runs.context_for(folder, **surroundings)
     (folder / "cached").mkdir(exist_ok=True)

@@ -50,8 +50,12 @@ def test_softmax_of_the_scores_is_the_model_s_own_attention(model: Any) -> None:
         is_decoder_of_two = stack.name == "decoder" and model.config.is_encoder_decoder
         is_pair = model.config.is_encoder_decoder
         own = theirs[f"{stack.name}_attentions" if is_pair else "attentions"]
-        for scores, expected in zip(seen.scores[stack.name], own, strict=True):
+        for block, scores, expected in zip(stack.blocks, seen.scores[stack.name], own, strict=True):
             visible = torch.ones_like(scores, dtype=torch.bool)
+            window = getattr(block.attention.module, "sliding_window", None)
+            if window is not None:  # ModernBERT's local blocks
+                place = torch.arange(scores.shape[-1])
+                visible &= (place[:, None] - place).abs() < window
             if stack.row.is_causal:
                 visible = visible.tril()
             if not is_decoder_of_two:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from attar.numerics.damage import Ratio, damage_of, damages, standard_error
-from attar.numerics.metrics import LANGUAGE, METRICS_OF_COUNTS
+from attar.numerics.metric_names import LANGUAGE
+from attar.numerics.metrics import METRICS_OF_COUNTS
 from attar.numerics.statistics import Bootstrapped, bootstrap
 
 RNG = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from transformers import BertForSequenceClassification
 import language_runs
 import tiny
 import training_runs
-from attar.errors import ModelError
+from attar.errors import ModelError, RecipeError
 from attar.recipe.load import load_recipe
 from attar.recipe.outcome.sweep import expand
 from attar.recipe.plan import plan_recipe
@@ -90,7 +90,7 @@ def test_the_plan_says_what_the_step_would_say(
 
 def test_a_layer_map_of_states_that_are_not_there_is_refused(recipe: Path) -> None:
     losses = "steps.student.losses=[{ kind = 'hidden_mse', layer_map = { 0 = 0, 1 = 5 } }]"
-    assert "1 → 5; student states are 0..1, the teacher's 0..2" in refused(recipe, losses)
+    assert "(0: embedding output) are 0..1, the teacher's 0..2" in refused(recipe, losses)
 
 
 def test_a_run_stops_before_the_teacher_is_trained(recipe: Path, tmp_path: Path) -> None:
@@ -129,7 +129,8 @@ def test_a_teacher_that_is_there_must_answer_where_it_is_asked(recipe: Path) -> 
 def test_a_teacher_without_positions_for_the_texts_is_refused(recipe: Path) -> None:
     tiny.write_tiny_bert(recipe.parent / "long", positions=128)
     long = ["steps.student.model='long'", "steps.student.max_length=65"]
-    assert refused(recipe, *long).startswith("student: the teacher has 64 positions")
+    with pytest.raises(RecipeError, match="is 65, and 'teacher' has 64 positions"):
+        load_recipe(recipe, long)
 
 
 WRITERS = """
