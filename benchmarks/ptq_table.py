@@ -79,11 +79,12 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHOD_SETTINGS))
     parser.add_argument("--render", action="store_true", help="write the page and stop")
+    parser.add_argument("--page", default="ptq", help="name of the page")
     arguments = parser.parse_args()
     if arguments.render:
         cells = read_cells(arguments.cells)
         question = "Which method keeps an encoder's quality?"
-        write_page("ptq", question, page(arguments.cells), cells)
+        write_page(arguments.page, question, page(arguments.cells), cells)
         return
     done = {key_of(cell) for cell in read_cells(arguments.cells)}
     models = {task: arguments.models / task / "model" for task in arguments.tasks}
