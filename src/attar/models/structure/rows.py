@@ -60,7 +60,8 @@ class StackRow:
     embedding_map: str | None = None
     """Map behind `embedding_norm` to the hidden size, in models whose embeddings are narrower."""
     embedding_size: str | None = None
-    """Field of the config, where embeddings can be narrower than hidden states."""
+    """Field of the config that has the width of the embeddings, where it is not that of the hidden
+    states by definition; narrowing changes both."""
     first_norm: str | None = None
     """Norm that block 0 reads, where its attention's own is an Identity."""
     final_norm: str | None = None
