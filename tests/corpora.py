@@ -105,7 +105,10 @@ def tokenized(folder: Path, name: str = "corpus", **extra: Any):
     from attar.step import MadeRows
 
     settings = {**SETTINGS, **extra.pop("settings", {})}
-    texts = FilesData(path=extra.pop("path", "texts"), text="text", label_names=None)
+    path, limit = extra.pop("path", "texts"), extra.pop("max_set_aside", 0.01)
+    texts = FilesData(
+        path=path, text="text", objective="causal_lm", label_names=None, max_set_aside=limit
+    )
     step = TokenizeStep(**settings)
     metrics = tokenize(step, context(folder, name, {"texts": texts}, **extra))
     return MadeRows("", folder / name, step, 0), metrics

@@ -256,6 +256,18 @@ def put_in_place(sealed: Path, final: Path, kept: Path | None = None) -> None:
         shutil.rmtree(outdated, ignore_errors=True)
 
 
+def put_beside(file: Path, folder: Path) -> None:
+    """Give a file of the scratch folder a second name in the artifact's, so that a kill before the
+    artifact is sealed loses nothing; copied where the file system has no second names."""
+    with disk_errors_explained(folder, file.stat().st_size):
+        try:
+            (folder / file.name).hardlink_to(file)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            shutil.copyfile(file, folder / file.name)
+
+
 def remove_outdated(folder: Path) -> None:
     """Remove replaced artifacts that a kill kept from being removed."""
     for outdated in folder.glob(f"{OUTDATED}*"):

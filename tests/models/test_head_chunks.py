@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import attar.models.head_chunks as head_chunks
 import tiny
-from attar.models.head_chunks import divergences, head_of, last_hidden_states, log_probabilities
+from attar.errors import ModelError
+from attar.models.head_chunks import (
+    divergences,
+    head_of,
+    last_hidden_states,
+    log_probabilities,
+    require_own_logits,
+)
 
 TOKENS, HIDDEN, VOCABULARY = 37, 16, 50
 
@@ -66,13 +75,44 @@ def test_divergences_and_gradients_are_those_of_all_logits() -> None:
     assert teacher.weight.grad is None and wanted.grad is None
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
-def test_hidden_states_through_the_head_are_the_models_logits(family: str) -> None:
-    from transformers import AutoModelForCausalLM
+SCALED = {
+    "granite": {"logits_scaling": 8.0},
+    "cohere": {"logit_scale": 0.0625},
+    "gemma2": {"final_logit_softcapping": 5.0, "head_dim": 8},
+}
+"""Families that change what their head gives."""
 
-    model = AutoModelForCausalLM.from_config(tiny.tiny_config(family)).eval()
+
+def _language_model(family: str) -> Any:
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    config: Any = tiny.tiny_config("llama" if family in SCALED else family)
+    if family in SCALED:
+        plain = {k: v for k, v in config.to_dict().items() if k not in ("model_type", "head_dim")}
+        config = CONFIG_MAPPING[family](**(plain | SCALED[family]))
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", *SCALED])
+def test_hidden_states_through_the_head_are_the_models_logits(family: str) -> None:
+    model = _language_model(family)
     batch = tiny.tiny_batch()
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    require_own_logits(model, inputs["input_ids"][:1])
     with torch.no_grad():
         found = head_of(model)(last_hidden_states(model, inputs))
         torch.testing.assert_close(found, model(**inputs).logits)
+
+
+def test_a_model_with_another_way_to_its_logits_is_refused() -> None:
+    model = _language_model("llama")
+    plain = model.forward
+
+    def doubled(*given: Any, **more: Any) -> Any:
+        answer = plain(*given, **more)
+        answer.logits = 2 * answer.logits
+        return answer
+
+    model.forward = doubled
+    with pytest.raises(ModelError, match="not known here"):
+        require_own_logits(model, tiny.tiny_batch()["input_ids"][:1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,7 @@ def test_unusable_rows_are_listed_with_their_reasons(folder: Path) -> None:
     (folder / "faulty" / "validation.jsonl").write_text(rows[0] + "\n")
     with pytest.raises(DataError, match="2 of 62 rows cannot be used"):
         corpora.tokenized(folder, "refused", path="faulty")
-    made, _ = corpora.tokenized(
-        folder, "faulty_corpus", path="faulty", settings={"max_set_aside": 0.1}
-    )
+    made, _ = corpora.tokenized(folder, "faulty_corpus", path="faulty", max_set_aside=0.1)
     lines = gzip.decompress((made.folder / "rejected.jsonl.gz").read_bytes()).splitlines()
     assert [json.loads(line)["row"] for line in lines] == [60, 61]
     assert all(json.loads(line)["reason"] for line in lines)
@@ -142,6 +141,24 @@ def test_rows_drawn_in_memory_are_refused(folder: Path) -> None:
     data = FilesData(path="texts", text="text", train_rows=5, label_names=None)
     with pytest.raises(DataError, match="max_documents = 5"):
         documents(data, folder, "texts")
+
+
+def test_a_run_that_stopped_while_it_published_goes_on(folder: Path) -> None:
+    corpora.tokenized(folder, "published")
+    shutil.rmtree(folder / "published")  # as the engine does before it calls the step again
+    corpora.tokenized(folder, "published")
+    assert _bytes(folder / "published") == _bytes(folder / "corpus")
+
+
+def test_a_source_is_a_short_text(folder: Path) -> None:
+    rows = [{"text": "a b.", "source": source} for source in ("sea", "", None, "\ud800", "x" * 300)]
+    (folder / "odd").mkdir()
+    for split in ("train", "validation"):
+        (folder / "odd" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    made, metrics = corpora.tokenized(folder, "odd_corpus", path="odd", max_set_aside=1.0)
+    assert set(metrics["chunks_by_source"]) == {"sea", ""}
+    assert metrics["documents"] == 3
+    assert len(gzip.decompress((made.folder / "rejected.jsonl.gz").read_bytes()).splitlines()) == 2
 
 
 def test_a_tokenizer_without_an_end_token_is_refused(folder: Path) -> None:

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from attar.data.config import DataConfig, FilesData, StdlibTextData
-from attar.data.files import HELD_OUT, find_columns, text_hash
+from attar.data.files import find_columns, load_files, text_hash
 from attar.data.load import load_data
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.locate import own_files
@@ -27,10 +26,10 @@ from attar.data.stdlib_docs import split_of
 from attar.data.stdlib_text import stdlib_documents
 from attar.data.tables import SetAside
 from attar.errors import DataError
-from attar.tasks.table import CAUSAL_LM
 
 BETWEEN_TEXTS = "\n"
 """Of a row with two texts."""
+MAX_SOURCE_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ def _of_files(
         raise DataError(
             f"data {name!r} has no train file ({', '.join(files)} only); name its stem with train ="
         )
-    running = config.model_copy(update={"objective": CAUSAL_LM.name})  # no answer is looked for
-    columns = find_columns(running, {"train": files["train"]}, name)["train"].text
+    columns = find_columns(config, {"train": files["train"]}, name)["train"].text
 
     def read() -> Documents:
         rows = chain.from_iterable(map(read_records, files["train"]))
@@ -105,24 +103,31 @@ def _of_files(
             return fault
         if source_column is not None and source_column not in record:
             return Unreadable(f"no {source_column}")
-        source = "" if source_column is None else str(record[source_column])
+        source = "" if source_column is None else _source(source_column, record[source_column])
+        if isinstance(source, Unreadable):
+            return source
         return Document(row, source, tuple(text for text in texts if isinstance(text, str)))
 
-    return read() if "validation" in files else _without_held_out(read)
+    if "validation" in files:
+        return read()
+    return _without_held_out(read, config, recipe_folder, name)
 
 
-def _without_held_out(read: Callable[[], Documents]) -> Documents:
-    """Leave out the tenth with the smallest hashes of their texts, as `files` chooses it."""
+def _source(column: str, value: Any) -> str | Unreadable:
+    """A source's name; an empty cell is a source without one."""
+    name = "" if value in ("", None) else text_of(column, value)
+    if isinstance(name, str) and len(name) > MAX_SOURCE_NAME:
+        return Unreadable(f"{column} longer than {MAX_SOURCE_NAME} characters")
+    return name
 
-    def place(document: Document) -> int:
-        return int(text_hash(document.texts)[:16], 16)
 
-    hashes = np.fromiter(
-        (place(found) for found in read() if isinstance(found, Document)), np.uint64
+def _without_held_out(
+    read: Callable[[], Documents], config: FilesData, recipe_folder: Path, name: str
+) -> Documents:
+    judged = load_files(config, recipe_folder, name).split("validation").texts
+    held_out = {text_hash(texts) for texts in judged}
+    yield from (
+        found
+        for found in read()
+        if isinstance(found, SetAside) or text_hash(found.texts) not in held_out
     )
-    if not len(hashes):
-        yield from read()
-        return
-    last = max(1, round(len(hashes) * HELD_OUT)) - 1
-    limit = int(np.partition(hashes, last)[last])
-    yield from (found for found in read() if isinstance(found, SetAside) or place(found) > limit)

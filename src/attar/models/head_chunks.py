@@ -13,6 +13,7 @@ step costs h/3 more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,10 +36,36 @@ def head_of(model: PreTrainedModel) -> Head:
     linear = model.get_output_embeddings()
     if linear is None:
         raise ModelError(f"{type(model).__name__} has no language head; name a causal LM")
-    cap: float | None = getattr(model.config, "final_logit_softcapping", None)
-    if cap is None:
+    config: Any = model.config
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (
+        getattr(config, "logits_scaling", None) or 1.0
+    )  # Cohere's and Granite's
+    cap: float | None = getattr(config, "final_logit_softcapping", None)  # Gemma 2's
+    if scale == 1.0 and cap is None:
         return linear
-    return lambda hidden: cap * torch.tanh(linear(hidden) / cap)
+    if cap is None:
+        return lambda hidden: scale * linear(hidden)
+    return lambda hidden: cap * torch.tanh(scale * linear(hidden) / cap)
+
+
+def require_own_logits(model: PreTrainedModel, ids: Tensor) -> None:
+    """Refuse a model whose code makes its logits in yet another way.
+
+    Args:
+        ids: (1, T), some tokens to try.
+    Raises:
+        ModelError: `head_of` of its hidden states gives other logits than the model.
+    """
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with torch.inference_mode():
+        found = head_of(model)(last_hidden_states(model, inputs))
+        own = model(**inputs, use_cache=False).logits
+    if not torch.allclose(found, own, rtol=1e-4, atol=1e-4, equal_nan=True):
+        raise ModelError(
+            f"{type(model).__name__} changes the output of its head in a way that is not known "
+            f"here (its logits differ by {float((found - own).abs().max()):.3g}), so its "
+            "log-probabilities would be wrong; name a model of another family"
+        )
 
 
 def last_hidden_states(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:

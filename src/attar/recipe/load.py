@@ -25,7 +25,7 @@ from attar.recipe.checking.overrides import apply_overrides
 from attar.recipe.checking.places import MAX_DEPTH, TOO_DEEP, line_of, written_places
 from attar.recipe.checking.relations import check_relations
 from attar.recipe.checking.selections import check_selections
-from attar.recipe.outcome.sweep import check_sweep
+from attar.recipe.outcome.sweep import check_sweep, expand
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import kind_of
 
@@ -110,7 +110,8 @@ def parse_recipe(
     if is_shallow(content):
         mistakes += check_relations(content, path.resolve().parent)
     if recipe is not None and not mistakes:
-        mistakes += check_sweep(recipe) + check_lessons(recipe) + check_selections(recipe)
+        mistakes += check_sweep(recipe) + check_lessons(recipe)
+        mistakes += [] if mistakes else check_selections(expand(recipe).recipe)
     if recipe is None or mistakes:
         raise RecipeError(_sentences(mistakes, text, overrides), source)
     return recipe

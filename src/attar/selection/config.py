@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -30,9 +30,6 @@ class TokenizeStep(Config):
     """Read only the first so many documents; None: all."""
     shard_tokens: int = Field(default=2**24, ge=2**10, le=2**25)
     """Tokens after which a shard is written. One shard is held in memory."""
-    max_set_aside: float = Field(default=0.01, ge=0, le=1)
-    """Share of unusable rows above which the step stops; below it they are listed in
-    rejected.jsonl.gz."""
 
 
 class ScoreStep(Config):
@@ -60,8 +57,8 @@ class SelectStep(Config):
     """Name of a score step of the same corpus."""
     method: Literal["difference_sampling", "gumbel", "random"] = "difference_sampling"
     keep: float = Field(default=0.5, gt=0, le=1)
-    """Share of the chunks that is kept."""
-    keep_by_source: dict[str, float] = Field(default_factory=dict)
+    """Share of the chunks that is kept, rounded down."""
+    keep_by_source: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """Source → its own share; the others have `keep`, among themselves."""
     temperature: float = Field(default=0.1, gt=0)
     """Of `gumbel`, in nats a token: noise of this size is added to the scores."""

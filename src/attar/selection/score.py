@@ -25,10 +25,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from transformers import PreTrainedModel
 
-from attar.artifacts import disk_errors_explained, sha256_of
+from attar.artifacts import disk_errors_explained, put_beside, sha256_of
 from attar.data.corpus.token_store import PARTS, Corpus, Shard
 from attar.errors import ArtifactError, ModelError, NonFiniteError, UsageError
-from attar.models.head_chunks import head_of, last_hidden_states, log_probabilities
+from attar.models.head_chunks import (
+    head_of,
+    last_hidden_states,
+    log_probabilities,
+    require_own_logits,
+)
 from attar.models.load import build_model
 from attar.selection.batches import token_batches
 from attar.selection.config import ScoreStep
@@ -66,6 +71,8 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
     loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
     _require_fit(loaded.model, loaded.folder, corpus, context.name)
     scorer = _Scorer(loaded.model.eval(), config)
+    if corpus.shards and len(corpus.shards[0]):
+        require_own_logits(loaded.model, torch.from_numpy(corpus.shards[0].chunk(0)[None, :16]))
     folder = context.scratch / "scores"
     folder.mkdir(parents=True, exist_ok=True)
     shards = range(len(corpus.shards))
@@ -81,16 +88,17 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
             return file
 
         files = work(shards, do)
-    total, predicted = 0.0, 0
+    total, predicted, chunks = 0.0, 0, 0
     for file in files:
         scores = read_scores(file)
         total += float(scores.log_p.astype(np.float64).sum())
         predicted += int(scores.tokens.sum(dtype=np.int64))
-        file.replace(context.folder / file.name)
+        chunks += len(scores.row)
+        put_beside(file, context.folder)
     return {
         "data": config.data,
         "part": config.part,
-        "chunks": scorer.chunks,
+        "chunks": chunks,
         "tokens": predicted,
         "nll": -total / predicted if predicted else None,
     }
@@ -117,7 +125,6 @@ class _Scorer:
         self._model, self._config = model, config
         self._head = head_of(model)
         self._vocabulary = int(model.config.get_text_config().vocab_size)
-        self.chunks = 0
 
     def scores(self, shard: Shard) -> ShardScores:
         rows = np.flatnonzero(np.asarray(shard.part) == PARTS.index(self._config.part))
@@ -125,7 +132,6 @@ class _Scorer:
         log_p = np.zeros(len(rows), np.float32)
         for batch in token_batches(lengths, self._config.batch_tokens):
             log_p[batch] = self._batch([shard.chunk(int(row)) for row in rows[batch]])
-        self.chunks += len(rows)
         if not np.isfinite(log_p).all():
             row = int(rows[np.flatnonzero(~np.isfinite(log_p))[0]])
             raise NonFiniteError(

@@ -19,6 +19,7 @@ The selection is a view: row numbers of the corpus, from 0 over all its shards.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from attar.artifacts import disk_errors_explained, write_json
@@ -138,7 +140,7 @@ def _set_aside(config: SelectStep, corpus: Corpus, scored: Scored) -> NDArray[np
         repeats = near_duplicates(corpus.texts(scored.row), config.near_duplicates)
         is_repeat = np.fromiter((found is not None for found in repeats), np.bool_)
         fate[is_repeat & (fate == BELOW)] = DUPLICATE
-    highest = int(config.trim * len(fate))
+    highest = _floor(config.trim * len(fate))
     if highest:
         cut = cut_of(lambda: iter([scored.score]), highest)
         fate[cut.keeps(scored.score, 0) & (fate == BELOW)] = TRIMMED
@@ -179,10 +181,15 @@ def _keep(
 ) -> None:
     """Keep the ⌊share · N⌋ best of N members, as far as they may be kept."""
     free = members[fate[members] == BELOW]
-    count = min(int(share * len(members)), len(free))
+    count = min(_floor(share * len(members)), len(free))
     if count:
         cut: Cut = cut_of(lambda: iter([keys[free]]), count)
         fate[free[cut.keeps(keys[free], 0)]] = KEPT
+
+
+def _floor(count: float) -> int:
+    """⌊count⌋, where 0.29 · 100 is 29."""
+    return math.floor(round(count, 9))
 
 
 def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
@@ -229,21 +236,29 @@ def _examples(corpus: Corpus, scored: Scored, fate: NDArray[np.uint8]) -> list[d
             "row": int(scored.row[index]),
             "teacher": float(scored.teacher[index]),
             "reference": float(scored.reference[index]),
-            "text": texts[int(scored.row[index])][:EXAMPLE_CHARACTERS],
+            "text": _shown(texts[int(scored.row[index])]),
         }
         for place, index in shown
     ]
+
+
+def _shown(text: str) -> str:
+    """The beginning of a text, control characters made visible as one sign."""
+    beginning = text[:EXAMPLE_CHARACTERS]
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in beginning)
 
 
 def _metrics(
     config: SelectStep, corpus: Corpus, scored: Scored, fate: NDArray[np.uint8]
 ) -> dict[str, Any]:
     is_kept = fate == KEPT
-    if not is_kept.any():
-        raise DataError(
-            f"nothing is kept of {len(fate)} chunks with keep = {config.keep}; raise it"
-        )
     counts = Counter(fate.tolist())
+    if not is_kept.any():
+        fates = ", ".join(f"{counts[number]} {REASONS[number]}" for number in sorted(counts))
+        raise DataError(
+            f"nothing is kept of {len(fate)} scored chunks ({fates or 'none was scored'}); raise "
+            "keep, loosen the filters, or score more of the corpus"
+        )
     sources: list[str] = corpus.about["sources"]
     by_source = {
         name: {
@@ -277,7 +292,7 @@ def kept_rows(folder: Path) -> NDArray[np.int64]:
     """
     try:
         return load_file(folder / KEPT_FILE)["row"]
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, SafetensorError) as error:
         raise ArtifactError(
             f"{folder / KEPT_FILE} cannot be read ({error}); remove the step's folder and run it "
             "again"

@@ -16,7 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import disk_errors_explained, read_json, sha256_of, write_json
+from attar.artifacts import (
+    disk_errors_explained,
+    put_beside,
+    read_json,
+    sha256_of,
+    write_json,
+)
 from attar.data.corpus.packing import Chunk, Packer, Pending, TokenizedDocument
 from attar.data.corpus.sentence_ends import sentence_ends
 from attar.data.corpus.token_store import FORMAT, PARTS, Corpus, ShardFiles, write_shard
@@ -35,6 +41,8 @@ from attar.step import StepContext
 STATE_FILE = "state.json"
 REJECTED_FILE = "rejected.jsonl.gz"
 SCORED, RESERVED = PARTS
+MAX_SOURCES = 2**16
+"""Their numbers have two bytes in a shard."""
 SECOND_HASH = "reserved"
 """The validation split is chosen by a hash of the text alone; the reserved part by another one."""
 
@@ -94,7 +102,7 @@ def tokenize(config: TokenizeStep, context: StepContext) -> dict[str, Any]:
         "shards": list(position.shards),
     }
     for file in sorted(shards.glob("*.tokens.safetensors")) + sorted(shards.glob("*.parquet")):
-        file.replace(context.folder / file.name)
+        put_beside(file, context.folder)
     corpus = Corpus(context.folder, about)
     corpus.write_about()
     stream.write_rejected(context.folder / REJECTED_FILE)
@@ -148,7 +156,8 @@ class _Stream:
         """
         config = self._config
         read = self.counts["documents"] + len(self._rejected)
-        check_set_aside(config.data, "train", read, self._rejected, config.max_set_aside)
+        limit = self._context.data[config.data].max_set_aside
+        check_set_aside(config.data, "train", read, self._rejected, limit)
 
     def write_rejected(self, file: Path) -> None:
         """One line of JSON a row: its number and the reason."""
@@ -178,22 +187,26 @@ def _write_shards(
     vocabulary: int,
 ) -> Position:
     folder = context.scratch / "shards"
-    sources, shards = list(position.sources), list(position.shards)
+    shards = list(position.shards)
+    numbers = {source: number for number, source in enumerate(position.sources)}
     gathered: list[Chunk] = []
     next_row = position.next_row
 
     def write() -> Position:
         for chunk in gathered:
-            if chunk.source not in sources:
-                sources.append(chunk.source)
-        numbers = {source: number for number, source in enumerate(sources)}
+            numbers.setdefault(chunk.source, len(numbers))
+        if len(numbers) > MAX_SOURCES:
+            raise DataError(
+                f"{context.name}: source_column = {config.source_column!r} names more than "
+                f"{MAX_SOURCES:,} sources; choose a column with fewer values"
+            )
         shards.append(write_shard(ShardFiles(folder, len(shards)), gathered, numbers, vocabulary))
         gathered.clear()
         pending = tuple(
             (tuple(document.row for document in each.documents), each.begin)
             for each in packer.pending()
         )
-        reached = Position(next_row, pending, tuple(shards), tuple(sources))
+        reached = Position(next_row, pending, tuple(shards), tuple(numbers))
         write_json(folder / STATE_FILE, asdict(reached))
         return reached
 

@@ -56,13 +56,15 @@ def test_a_reference_trained_on_the_reserved_part_is_fine(folder: Path) -> None:
         (
             'data = "corpus"\npart = "reserved"\n',
             'data = "texts"\n',
-            "reads 'texts', which the corpus is made of",
+            "reads 'texts', whose texts are those of the corpus",
         ),
         ("reserve = 0.25\n", "", "no part of 'corpus' is reserved"),
         ('teacher = "by_teacher"', 'teacher = "by_nobody"', "needs a step that runs 'score'"),
         ('teacher = "by_teacher"', 'teacher = "corpus"', "needs a step that runs 'score'"),
         ('data = "kept"\n', 'data = "kept"\npart = "reserved"\n', "data 'kept' is none"),
         ('data = "kept"\n', 'data = "by_teacher"\n', "makes no rows"),
+        ('reference = "by_reference"', 'reference = "by_teacher"', "every score would be 0"),
+        ("shard_tokens = 1024\n", "shard_tokens = 1024\nmax_set_aside = 0.5\n", "max_set_aside"),
     ],
 )
 def test_a_mistake_is_named(folder: Path, old: str, new: str, wanted: str) -> None:
@@ -75,6 +77,37 @@ def test_a_reference_that_goes_on_from_one_that_saw_the_text_is_refused(folder: 
         'model = "other"\ndata = "corpus"\npart', 'model = "first"\ndata = "corpus"\npart'
     )
     assert "step 'first' reads 'texts'" in _mistakes(folder, text=later + seen)
+
+
+OTHER_CORPUS = """
+[steps.second]
+run = "tokenize"
+data = "again"
+tokenizer = "model"
+max_length = 24
+
+[data.again]
+source = "files"
+path = "texts"
+text = "text"
+objective = "causal_lm"
+"""
+
+
+@pytest.mark.parametrize("read", ["second", "again"])
+def test_the_same_texts_under_another_name_are_seen(folder: Path, read: str) -> None:
+    text = GOOD.replace('data = "corpus"\npart = "reserved"\n', f'data = "{read}"\n') + OTHER_CORPUS
+    assert f"reads '{read}', whose texts are those of the corpus" in _mistakes(folder, text=text)
+
+
+def test_every_copy_of_a_sweep_is_checked(folder: Path) -> None:
+    sweep = '\n[sweep]\nsteps = ["reference"]\npart = ["reserved", "all"]\n'
+    assert "'reference@part=all' reads the part" in _mistakes(folder, text=GOOD + sweep)
+
+
+def test_a_corpus_of_rows_that_a_step_made_is_refused(folder: Path) -> None:
+    second = OTHER_CORPUS.replace('data = "again"', 'data = "kept"', 1)
+    assert "makes rows of its own" in _mistakes(folder, text=GOOD + second)
 
 
 def test_scores_of_two_parts_are_refused(folder: Path) -> None:

@@ -223,7 +223,7 @@ def _memory_maps(file: Path) -> dict[str, NDArray[Any]]:
             for name, about in header.items()
             if name != "__metadata__"
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(file, error) from error
 
 

@@ -11,19 +11,34 @@ from collections.abc import Iterator
 from attar.models.config import referenced_model
 from attar.recipe.checking.mistakes import Mistake
 from attar.recipe.schema import Recipe
+from attar.report.reading import base_name
 from attar.selection.config import ScoreStep, SelectStep, TokenizeStep
 from attar.training.config import TrainStep
 
 
 def check_selections(recipe: Recipe) -> list[Mistake]:
-    """Every selection whose scores cannot be compared, and every part that is not there."""
-    found: list[Mistake] = []
+    """Every selection whose scores cannot be compared, and every part that is not there.
+
+    Args:
+        recipe: with the copies of its sweep, whose settings count too.
+    """
+    found: dict[tuple[object, ...], Mistake] = {}
     for name, step in recipe.steps.items():
+        mistakes: Iterator[Mistake] = iter(())
         if isinstance(step, SelectStep):
-            found += _of_scores(recipe, name, step)
+            mistakes = _of_scores(recipe, name, step)
         elif isinstance(step, TrainStep):
-            found += _of_part(recipe, name, step)
-    return found
+            mistakes = _of_part(recipe, name, step)
+        elif isinstance(step, TokenizeStep) and step.data in recipe.steps:
+            text = (
+                f"step {step.data!r} makes rows of its own; name the [data.<name>] table of texts"
+            )
+            mistakes = iter([Mistake(("steps", name, "data"), text)])
+        for mistake in mistakes:  # copies of a step make the same mistake: it is said of the first
+            _, copy, *inside = mistake.place
+            place = ("steps", base_name(str(copy)), *inside)
+            found.setdefault(place, Mistake(place, mistake.text))
+    return list(found.values())
 
 
 def _of_part(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
@@ -54,6 +69,12 @@ def _of_scores(recipe: Recipe, name: str, step: SelectStep) -> Iterator[Mistake]
                 f"{getattr(step, place)!r} scores the corpus {scores.data!r}, this step selects "
                 f"from {step.data!r}; name scores of the same tokenize step",
             )
+    if step.teacher == step.reference:
+        yield Mistake(
+            ("steps", name, "reference"),
+            f"is the teacher's {step.teacher!r}, so every score would be 0; name the scores of a "
+            "smaller model",
+        )
     if teacher.part != reference.part:
         yield Mistake(
             ("steps", name, "reference"),
@@ -87,11 +108,31 @@ def _scored_text_it_saw(recipe: Recipe, step: object, corpus: str, scored: str) 
     read = recipe.steps.get(step.data)
     if step.data == corpus and step.part != _other(scored):
         return f'the part "{step.part}" of {corpus!r}'
-    if isinstance(read, SelectStep) and read.data == corpus:
-        return f"{step.data!r}, which is selected from it"
-    if isinstance(tokenize, TokenizeStep) and step.data == tokenize.data:
-        return f"{step.data!r}, which the corpus is made of"
+    if isinstance(read, SelectStep):
+        selected_from = read.data
+        if selected_from == corpus:
+            return f"{step.data!r}, which is selected from it"
+        read = recipe.steps.get(selected_from)
+    if not isinstance(tokenize, TokenizeStep):
+        return None
+    table = read.data if isinstance(read, TokenizeStep) and step.data != corpus else step.data
+    if _same_texts(recipe, table, tokenize.data):
+        return f"{step.data!r}, whose texts are those of the corpus"
     return None
+
+
+def _same_texts(recipe: Recipe, one: str, other: str) -> bool:
+    """Whether two data tables have the same texts: limits and answers do not count."""
+    tables = [recipe.data.get(name) for name in (one, other)]
+    if one == other:
+        return True
+    if None in tables:
+        return False
+    first, second = (
+        {name: getattr(table, name, None) for name in ("source", "path", "task", "train")}
+        for table in tables
+    )
+    return first == second
 
 
 def _other(part: str) -> str:
