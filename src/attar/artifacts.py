@@ -161,8 +161,12 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file in one atomic replacement: a reader sees the old one or the new one."""
-    content = text.encode("utf-8")
+    """Write a text file in one atomic replacement."""
+    write_bytes(file, text.encode("utf-8"))
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file in one atomic replacement: a reader sees the old one or the new one."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     with disk_errors_explained(file.parent, len(content)):
         try:

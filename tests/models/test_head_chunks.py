@@ -12,7 +12,6 @@ import attar.models.head_chunks as head_chunks
 import tiny
 from attar.errors import ModelError
 from attar.models.head_chunks import (
-    divergences,
     head_of,
     last_hidden_states,
     log_probabilities,
@@ -52,27 +51,6 @@ def test_log_probabilities_and_gradients_are_those_of_all_logits() -> None:
         made.append((found.detach(), hidden.grad, head.weight.grad))
     for chunked, plain in zip(*made, strict=True):
         torch.testing.assert_close(chunked, plain, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.usefixtures("_chunk")
-def test_divergences_and_gradients_are_those_of_all_logits() -> None:
-    head, hidden, _ = _drawn(0)
-    teacher, wanted, _ = _drawn(1)
-    made = []
-    for chunked in (True, False):
-        hidden.grad = None
-        if chunked:
-            found = divergences(head, hidden, teacher, wanted, VOCABULARY)
-        else:
-            with torch.no_grad():
-                log_p = torch.log_softmax(teacher(wanted).float(), -1)
-            log_q = torch.log_softmax(head(hidden).float(), -1)
-            found = (log_p.exp() * (log_p - log_q)).sum(-1)
-        found.sum().backward()
-        made.append((found.detach(), hidden.grad))
-    for chunked, plain in zip(*made, strict=True):
-        torch.testing.assert_close(chunked, plain, rtol=1e-4, atol=1e-5)
-    assert teacher.weight.grad is None and wanted.grad is None
 
 
 SCALED = {

@@ -111,23 +111,3 @@ def log_probabilities(head: Head, hidden: Tensor, targets: Tensor, vocabulary: i
         return -torch.nn.functional.cross_entropy(logits, targets[places], reduction="none")
 
     return in_chunks(head, hidden, of_targets, vocabulary)
-
-
-def divergences(
-    head: Head, hidden: Tensor, teacher_head: Head, teacher_hidden: Tensor, vocabulary: int
-) -> Tensor:
-    """KL(teacher ‖ student) at each token, float32 (N,).
-
-    Args:
-        hidden: (N, D) of the student.
-        teacher_hidden: (N, D′); no gradient goes there.
-    """
-
-    def of_both(logits: Tensor, places: slice) -> Tensor:
-        with torch.no_grad():
-            wanted = torch.log_softmax(teacher_head(teacher_hidden[places]).float(), -1)
-        return torch.nn.functional.kl_div(
-            torch.log_softmax(logits, -1), wanted, reduction="none", log_target=True
-        ).sum(-1)
-
-    return in_chunks(head, hidden, of_both, vocabulary)

@@ -12,7 +12,6 @@ it calls knows nothing of the others.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from transformers import PreTrainedModel
 
-from attar.artifacts import disk_errors_explained, put_beside, sha256_of
+from attar.artifacts import put_beside, sha256_of, write_bytes
 from attar.data.corpus.token_store import PARTS, Corpus, Shard
 from attar.errors import ArtifactError, ModelError, NonFiniteError, UsageError
 from attar.models.head_chunks import (
@@ -83,7 +82,7 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
             file = score_file(folder, number)
             if not file.exists():
                 context.stop_if_asked("a shard")
-                _write(file, scorer.scores(corpus.shards[number]))
+                write_bytes(file, save(vars(scorer.scores(corpus.shards[number]))))
             task.advance(1)
             return file
 
@@ -175,16 +174,6 @@ def read_scores(file: Path) -> ShardScores:
         raise ArtifactError(
             f"{file} cannot be read ({error}); remove the step's folder and run it again"
         ) from error
-
-
-def _write(file: Path, scores: ShardScores) -> None:
-    aside = file.with_name(f".{file.name}")
-    with disk_errors_explained(file.parent):
-        with aside.open("wb") as stream:
-            stream.write(save(vars(scores)))
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(file)
 
 
 def _require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str) -> None:

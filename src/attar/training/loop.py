@@ -91,7 +91,7 @@ class Loop:
         """Train to the end, going on from the newest checkpoint if there is one.
 
         Raises:
-            NonFiniteError: a loss or gradient is no number; the last good state is a checkpoint.
+            NonFiniteError: a loss or gradient is NaN or infinite; the last good state is kept.
             StoppedError: the process was asked to stop; its state is a checkpoint.
         """
         self._resume()

@@ -42,9 +42,9 @@ def test_a_path_leads_to_its_number(path: str, value: float) -> None:
     [
         ("scores.int4.accuracy", "no 'int4' here, there is models"),
         ("scores.int8.acuracy", "no 'acuracy' here, there is accuracy, size_mib"),
-        ("int8.method", "is no number but minmax"),
-        ("scores.int8", "is no number"),
-        ("int8.is_symmetric", "is no number but True"),
+        ("int8.method", "must be a number, got minmax"),
+        ("scores.int8", "must be a number"),
+        ("int8.is_symmetric", "must be a number, got True"),
     ],
 )
 def test_a_path_that_leads_nowhere_says_what_is_there(path: str, said: str) -> None:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from attar.artifacts import disk_errors_explained, read_json, write_json
+from attar.artifacts import read_json, write_bytes, write_json
 from attar.data.corpus.packing import Chunk
 from attar.errors import ArtifactError
 
@@ -92,23 +92,11 @@ def write_shard(
             "ends_document": pa.array([chunk.ends_document for chunk in chunks], pa.bool_()),
         }
     )
-    with disk_errors_explained(files.folder):
-        aside = files.texts.with_name(f".{files.texts.name}")
-        pq.write_table(texts, aside, compression="zstd")
-        _put(aside, files.texts)
-        aside = files.tokens.with_name(f".{files.tokens.name}")
-        aside.write_bytes(save(tensors))
-        _put(aside, files.tokens)
+    packed = BytesIO()
+    pq.write_table(texts, packed, compression="zstd")
+    write_bytes(files.texts, packed.getvalue())
+    write_bytes(files.tokens, save(tensors))
     return {"chunks": len(chunks), "tokens": int(sum(lengths))}
-
-
-def _put(aside: Path, final: Path) -> None:
-    descriptor = os.open(aside, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    aside.replace(final)
 
 
 class Shard:

@@ -122,7 +122,7 @@ def train_quantized(problem: Problem, start: Solution) -> Solution:
     Raises:
         UsageError: data for another objective than the model's.
         DataError: a split without rows.
-        NonFiniteError: a loss or gradient is no number.
+        NonFiniteError: a loss or gradient is NaN or infinite.
         StoppedError: the process was asked to stop; its state is a checkpoint.
     """
     config, context = problem.config, problem.context

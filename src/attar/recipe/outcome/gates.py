@@ -101,7 +101,7 @@ def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float:
             raise RecipeError([f"metric {path!r}: no {part!r} here, there is {known}"], "gates")
     here = table_of(here).get("value", here)
     if isinstance(here, bool) or not isinstance(here, (int, float)):
-        raise RecipeError([f"metric {path!r} is no number but {str(here)[:60]}"], "gates")
+        raise RecipeError([f"metric {path!r} must be a number, got {str(here)[:60]}"], "gates")
     return float(here)
 
 

@@ -43,7 +43,7 @@ def task_for(
         folder: the student's, whose own way of generating text is kept; None: it has none.
     Raises:
         UsageError: the objective does not fit the data, or the words do not fit the classes.
-        ModelError: the model cannot write a text for a text.
+        ModelError: the model cannot generate a target text.
     """
     asked = KINDS[config.objective or data.objective]
     learns_words = data.kind.has_classes and asked.writes
@@ -52,7 +52,7 @@ def task_for(
     if asked.graph == "encoder_decoder" and not model.is_encoder_decoder:
         raise ModelError(
             f"{step}: a model of type {model.model_type!r} has no decoder that reads an encoder's "
-            "output, so it cannot write a text for a text; use an encoder-decoder such as t5 or "
+            "output, so it cannot generate a target text; use an encoder-decoder such as t5 or "
             'bart, or objective = "classification"'
         )
     settings: dict[str, Any] = {
