@@ -1,0 +1,95 @@
+"""The command line: each verb imports its work only when it is called.
+
+stdout carries the result (`--json` for machines), stderr the progress and the errors. A user's
+mistake is one message and an exit code of the contract; a bug of ours is exit code 1 with the
+traceback kept. Nothing heavy is imported at the top: `attar --help` must answer at once.
+
+    runs         verbs of a recipe and of its run folder
+    steps        one step without a recipe
+    artifacts    verbs that read one folder and answer
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from attar import __version__
+from attar.cli.artifacts import predict
+from attar.cli.flags import wants_tracebacks
+from attar.cli.output import escape_what_the_terminal_cannot_show, print_traceback
+from attar.cli.runs import check, plan, report, resume, run, status
+from attar.cli.steps import analyze, evaluate, export, quantize, train
+from attar.errors import AttarError
+from attar.escaping import for_terminal
+
+BUG_EXIT_CODE = 1
+INTERRUPTED_EXIT_CODE = 130
+"""What typer makes of a KeyboardInterrupt."""
+VERBS: tuple[Callable[..., None], ...] = (
+    *(run, check, plan, status, resume, predict),
+    *(train, analyze, quantize, export, evaluate, report),
+)
+"""In the order of `attar --help`."""
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"attar {__version__}")
+        raise typer.Exit
+
+
+def _attar(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        help="Make small language models out of big ones, and prove what they are worth.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_attar)
+    for verb in VERBS:
+        app.command()(verb)
+    return app
+
+
+app = _app()
+
+
+def main() -> None:
+    """The `attar` command: run a verb, and turn what it raises into a message and an exit code."""
+    escape_what_the_terminal_cannot_show()
+    try:
+        app()
+    except AttarError as error:
+        if wants_tracebacks():
+            print_traceback()
+        print("error: " + "\n".join(map(for_terminal, error.lines)), file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED_EXIT_CODE:
+            print(
+                "interrupted at once; what was published is intact, and the same command goes on",
+                file=sys.stderr,
+            )
+        raise
+    except Exception as bug:
+        print_traceback()
+        print(
+            f"\nerror: this is a bug of attar, not of yours ({type(bug).__name__}); "
+            "please report it with the lines above",
+            file=sys.stderr,
+        )
+        raise SystemExit(BUG_EXIT_CODE) from None

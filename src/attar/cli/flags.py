@@ -1,0 +1,38 @@
+"""Flags and arguments that several verbs have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_debug = False
+
+
+def _remember_debug(value: bool) -> bool:
+    global _debug
+    _debug = _debug or value
+    return value
+
+
+def wants_tracebacks() -> bool:
+    """Whether `--debug` was given."""
+    return _debug
+
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.toml", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder: runs/<name>.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="K=V", help="Override a setting; repeatable, TOML values."),
+]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Where runs go; default: ./runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=_remember_debug, help="Show tracebacks of mistakes too.")
+]
+Model = Annotated[str, typer.Option(metavar="MODEL", help="A folder, a hub id, or demo:minilm-l6.")]
+DATA_WORDS = "stdlib_docs, stdlib_text, glue:TASK[@FOLDER], or files."
+Data = Annotated[str, typer.Option(metavar="DATA", help=DATA_WORDS)]

@@ -1,0 +1,103 @@
+"""Verbs of a recipe, and of the folder of its run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from attar.cli.flags import Debug, Json, Out, Overrides, Quiet, RecipeFile, RunFolder
+from attar.cli.output import conclude, print_result
+from attar.escaping import for_terminal
+
+
+def run(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run a recipe; what is already there and still fits is reused."""
+    from attar.recipe.run import run_recipe
+
+    summary = run_recipe(
+        recipe, overrides=overrides or (), out=out, quiet=quiet, enforce_gates=False
+    )
+    conclude(summary, as_json)
+
+
+def check(
+    recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False, debug: Debug = False
+) -> None:
+    """Find every mistake in a recipe before anything runs."""
+    from attar.recipe.load import load_recipe, require_data
+
+    checked = load_recipe(recipe, overrides or ())
+    require_data(checked, recipe.resolve().parent)
+    order = list(checked.order)
+    steps = "1 step" if len(order) == 1 else f"{len(order)} steps"
+    text = f"{recipe}: fine; {steps}: {' → '.join(order)}"
+    print_result({"name": checked.name, "steps": order}, for_terminal(text), as_json)
+
+
+def plan(
+    recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False, debug: Debug = False
+) -> None:
+    """Say what a recipe will cost: parameters, FLOPs, memory, disk and time."""
+    from attar.cores import prepare_torch
+    from attar.progress import Progress
+    from attar.recipe.load import load_recipe
+    from attar.recipe.outcome.sweep import expand
+    from attar.recipe.plan import plan_recipe
+    from attar.recipe.running.memory import require_memory
+
+    prepare_torch()  # whose speed is measured here
+    checked = expand(load_recipe(recipe, overrides or ())).recipe  # every copy of a sweep
+    planned = plan_recipe(checked, recipe.resolve().parent)
+    print_result(planned.as_json(), planned.text(), as_json)
+    require_memory(planned, Progress(), [step.name for step in planned.steps])
+
+
+def status(
+    folder: RunFolder,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of it.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say which steps of a run are there, which are being made, and what they measured."""
+    from attar.recipe.outcome.status import status_of
+
+    found = status_of(folder, every_byte=verify)
+    print_result(found.as_json(), found.text(), as_json)
+    if verify:
+        found.require_whole()
+
+
+def resume(
+    folder: RunFolder,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Start the steps anew whose data, model or code has changed since.",
+        ),
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Go on with a run that was stopped, from its folder alone."""
+    from attar.recipe.run import resume_run
+
+    summary = resume_run(folder, accept_changes=accept_changes, quiet=quiet, enforce_gates=False)
+    conclude(summary, as_json)
+
+
+def report(folder: RunFolder, as_json: Json = False, debug: Debug = False) -> None:
+    """Write a run's report again from what its steps left on disk."""
+    from attar.recipe.report_again import report_again
+
+    page = report_again(folder)
+    print_result({"report": str(page)}, for_terminal(page, most=None), as_json)

@@ -1,0 +1,133 @@
+"""One step without a recipe: the flags that matter, and `--set` for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attar.cli.flags import Data, Debug, Json, Model, Out, Overrides, Quiet
+from attar.cli.output import conclude
+
+
+def train(
+    model: Model,
+    data: Data,
+    teacher: Annotated[str | None, typer.Option(metavar="MODEL", help="Distil from it.")] = None,
+    epochs: Annotated[float | None, typer.Option()] = None,
+    learning_rate: Annotated[float | None, typer.Option()] = None,
+    batch_size: Annotated[int | None, typer.Option()] = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fit a model to data, alone or with a teacher."""
+    settings = {
+        "model": model,
+        "data": data,
+        "teacher": teacher,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+    }
+    _run_one_step("train", settings, overrides, out, as_json, quiet)
+
+
+def analyze(
+    model: Model,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="As for the other verbs; the studies gamma and histograms need none.",
+        ),
+    ] = None,
+    study: Annotated[
+        str,
+        typer.Option(
+            help="outliers, outlier_tokens, gamma, histograms, disabling, site_cosine, "
+            "leave_one_kind, gamma_cosine or clipping."
+        ),
+    ] = "outliers",
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find out why a model is hard to quantize: one study."""
+    settings = {"model": model, "data": data, "study": study}
+    _run_one_step("analyze", settings, overrides, out, as_json, quiet)
+
+
+def quantize(
+    model: Model,
+    data: Data,
+    method: Annotated[str, typer.Option(help="minmax or percentile.")] = "percentile",
+    weight_bits: Annotated[int, typer.Option(min=2, max=8)] = 8,
+    activation_bits: Annotated[int, typer.Option(min=2, max=8)] = 8,
+    examples: Annotated[int, typer.Option(min=1, help="Calibration texts.")] = 256,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Round a fine-tuned model to few bits, its ranges set by texts of DATA."""
+    settings = {
+        "model": model,
+        "method": method,
+        "weight_bits": weight_bits,
+        "activation_bits": activation_bits,
+        "calibration": {"data": data, "examples": examples},
+    }
+    _run_one_step("quantize", settings, overrides, out, as_json, quiet)
+
+
+def export(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Option(metavar="DATA", help="Texts of the parity check: as for the other verbs."),
+    ],
+    format: Annotated[str, typer.Option(help="openvino, onnxruntime or safetensors.")] = "openvino",
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a quantized or trained model into a folder that a CPU runtime opens."""
+    _run_one_step(
+        "export", {"model": model, "data": data, "format": format}, overrides, out, as_json, quiet
+    )
+
+
+def evaluate(
+    model: Annotated[list[str], typer.Option(metavar="MODEL", help="Repeat to compare models.")],
+    data: Data,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measure models of any form on the same data: quality with intervals, speed, size, memory."""
+    _run_one_step("evaluate", {"models": model, "data": data}, overrides, out, as_json, quiet)
+
+
+def _run_one_step(
+    verb: str,
+    settings: Mapping[str, Any],
+    overrides: Sequence[str] | None,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from attar.recipe.one_step import run_one_step
+
+    conclude(run_one_step(verb, settings, overrides or (), out, quiet=quiet), as_json)
