@@ -27,7 +27,7 @@ from attar.models.load import load_model
 from attar.models.sources.references import resolve_model
 from attar.progress import Progress
 from attar.selection.config import ScoreStep, TokenizeStep
-from attar.selection.score import _Scorer
+from attar.selection.score import LanguageScorer, shard_scores
 from attar.selection.tokenize import tokenize
 from attar.step import StepContext
 from record import table, write_page
@@ -44,12 +44,14 @@ def main() -> None:
     model = load_model(resolve_model(arguments.model, {}, Path()), task=None, seed=0).model.eval()
     with tempfile.TemporaryDirectory() as scratch:
         shard = _shard(Path(scratch), arguments.model, arguments.chunks)
-        scorer = _Scorer(model, ScoreStep(model=arguments.model, data="corpus"))
+        scorer = LanguageScorer(model)
         tokens = int(shard.lengths.sum())
-        ours, padded = scorer.scores(shard).log_p, _padded(model, shard)
+        rows = np.arange(len(shard))
+        budget = ScoreStep(model=arguments.model, data="corpus").batch_tokens
+        ours, padded = shard_scores(scorer, shard, rows, budget).log_p, _padded(model, shard)
         difference = float(np.abs(ours - padded).max() / np.abs(padded).max())
         jobs: dict[str, Callable[[], object]] = {
-            "attar": lambda: scorer.scores(shard),
+            "attar": lambda: shard_scores(scorer, shard, rows, budget),
             "padded batches": lambda: _padded(model, shard),
             "products only": lambda: _products(model, tokens),
         }

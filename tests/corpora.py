@@ -62,7 +62,8 @@ def write_model(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
     import tiny
 
     words = write_tokenizer(folder).get_vocab_size()
-    config = tiny.tiny_config("llama", vocab_size=words, bos_token_id=0, eos_token_id=0, **changes)
+    settings = {"vocab_size": words, "bos_token_id": 0, "eos_token_id": 0, **changes}
+    config = tiny.tiny_config("llama", **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)

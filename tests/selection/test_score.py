@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 import corpora
 from attar.data.corpus.token_store import PARTS, Corpus
-from attar.errors import ArtifactError, ModelError, StoppedError, UsageError
-from attar.selection.score import read_scores, score_file
+from attar.errors import ArtifactError, ModelError, NonFiniteError, StoppedError, UsageError
+from attar.models.cost import flops
+from attar.models.load import load_model
+from attar.selection.scores import read_scores, score_file
 from attar.step import MadeRows
 
 
@@ -111,18 +118,99 @@ def test_a_model_with_too_few_positions_is_refused(folder: Path, made: MadeRows)
         corpora.scored(folder, made, "none", "short")
 
 
-def test_a_model_whose_answers_are_not_finite_is_refused(folder: Path, made: MadeRows) -> None:
-    from safetensors.torch import load_file, save_file
+def _rare_token(made: MadeRows) -> int:
+    """A token that is in some chunks of the scored part, but in few."""
+    counts = np.zeros(320, np.int64)
+    for shard in Corpus.open(made.folder).shards:
+        for row in np.flatnonzero(shard.part == PARTS.index("scored")):
+            counts[np.unique(shard.chunk(int(row)))] += 1
+    return int(np.where(counts > 2, counts, counts.max()).argmin())
 
-    from attar.errors import NonFiniteError
 
-    corpora.write_model(folder / "broken")
-    file = folder / "broken" / "model.safetensors"
+def _spoiled(folder: Path, name: str, token: int | slice) -> None:
+    """The model with NaN for embeddings of some tokens."""
+    corpora.write_model(folder / name)
+    file = folder / name / "model.safetensors"
     weights = load_file(file)
-    weights["model.norm.weight"][:] = 1e38
+    weights["model.embed_tokens.weight"][token] = float("nan")
     save_file(weights, file, {"format": "pt"})
-    with pytest.raises(NonFiniteError, match="not finite"):
+
+
+def test_a_chunk_that_breaks_the_model_is_set_aside_and_leaves_the_others_alone(
+    folder: Path, made: MadeRows, scores: Path
+) -> None:
+    token = _rare_token(made)
+    _spoiled(folder, "spoiled", token)
+    metrics = corpora.scored(folder, made, "part", "spoiled", settings={"max_set_aside": 0.5})
+    lines = gzip.decompress((folder / "part" / "set_aside.jsonl.gz").read_bytes()).splitlines()
+    faults = {fault["row"]: fault["reason"] for fault in map(json.loads, lines)}
+    begin = 0
+    for number, shard in enumerate(Corpus.open(made.folder).shards):
+        found, whole = (read_scores(score_file(each, number)) for each in (folder / "part", scores))
+        assert np.array_equal(found.row, whole.row)
+        has_token = np.array([token in shard.chunk(int(row))[:-1] for row in found.row])
+        assert np.array_equal(np.isnan(found.log_p), has_token)
+        np.testing.assert_allclose(
+            found.log_p[~has_token], whole.log_p[~has_token], rtol=2e-5, atol=1e-4
+        )
+        assert {begin + int(row) for row in found.row[has_token]} == {
+            row for row in faults if begin <= row < begin + len(shard)
+        }
+        begin += len(shard)
+    assert metrics["set_aside"] == {"the model's answer is NaN or infinite": len(faults)}
+    assert 0 < len(faults) < metrics["chunks"] / 2
+    assert np.isfinite(metrics["nll"])
+
+
+def test_a_token_without_an_embedding_sets_its_chunk_aside(
+    folder: Path, made: MadeRows, tmp_path: Path
+) -> None:
+    """The model's own tokenizer has none: it is a damaged shard."""
+    shutil.copytree(made.folder, tmp_path / "corpus")
+    file = tmp_path / "corpus" / "00000.tokens.safetensors"
+    tensors = load_file(file)
+    row = int(np.flatnonzero(tensors["part"] == PARTS.index("scored"))[1])
+    tensors["ids"][tensors["starts"][row]] = 60_000
+    save_file(tensors, file)
+    damaged = replace(made, folder=tmp_path / "corpus")
+    metrics = corpora.scored(folder, damaged, "outside")
+    assert list(metrics["set_aside"].values()) == [1]
+    [line] = gzip.decompress((folder / "outside" / "set_aside.jsonl.gz").read_bytes()).splitlines()
+    reason = "a token id is not below 320, the number of the model's embeddings"
+    assert json.loads(line) == {"row": row, "reason": reason}
+    with pytest.raises(ModelError, match=r"max_set_aside allows 0\.0%"):
+        corpora.scored(folder, damaged, "none", settings={"max_set_aside": 0.0})
+
+
+def test_a_model_whose_answers_are_not_finite_is_refused(folder: Path, made: MadeRows) -> None:
+    _spoiled(folder, "broken", slice(None))
+    with pytest.raises(NonFiniteError, match=r"have no score, max_set_aside allows 1\.0%: .* NaN"):
         corpora.scored(folder, made, "none", "broken")
+    assert not list((folder / "none.scratch" / "scores").iterdir())
+
+
+def test_two_models_score_the_same_sample(folder: Path, made: MadeRows, scores: Path) -> None:
+    corpora.write_model(folder / "other", seed=1)
+    for name, model in (("few", "model"), ("few_by_other", "other")):
+        metrics = corpora.scored(folder, made, name, model, settings={"chunks": 20})
+        assert metrics["chunks"] == 20
+    for file in sorted(scores.glob("*.scores.safetensors")):
+        few, other = (read_scores(folder / name / file.name) for name in ("few", "few_by_other"))
+        assert np.array_equal(few.row, other.row)
+        whole = read_scores(file)
+        log_p = dict(zip(whole.row.tolist(), whole.log_p.tolist(), strict=True))
+        wanted = [log_p[row] for row in few.row.tolist()]
+        np.testing.assert_allclose(few.log_p, wanted, rtol=2e-5, atol=1e-4)
+
+
+def test_operations_are_those_of_each_chunk_alone(
+    folder: Path, made: MadeRows, scores: Path
+) -> None:
+    metrics = corpora.scored(folder, made, "counted")
+    model = load_model(folder / "model").model
+    lengths = [read_scores(file).tokens for file in sorted(scores.glob("*.scores.safetensors"))]
+    wanted = sum(flops(model, 1, int(tokens)) for tokens in np.concatenate(lengths))
+    assert metrics["flops"] == wanted
 
 
 def test_data_that_is_no_corpus_is_refused(folder: Path) -> None:

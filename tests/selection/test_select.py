@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import corpora
 from attar.data.corpus.token_store import Corpus
 from attar.errors import ArtifactError, UsageError
 from attar.selection.config import SelectStep
-from attar.selection.select import Scored, kept_rows, read_scored, select
+from attar.selection.scores import Scored, read_scored, read_scores, score_file
+from attar.selection.select import kept_rows, select
 from attar.step import MadeRows
 
 
@@ -37,7 +40,8 @@ def made(folder: Path) -> MadeRows:
 
 @pytest.fixture(scope="module")
 def scored(folder: Path, made: MadeRows) -> Scored:
-    return read_scored(Corpus.open(made.folder), folder / "teacher", folder / "reference", "select")
+    folders = {name: folder / name for name in ("teacher", "reference")}
+    return read_scored(Corpus.open(made.folder), folders, "select")
 
 
 def _select(folder: Path, made: MadeRows, name: str, **settings: Any) -> dict[str, Any]:
@@ -59,8 +63,6 @@ def test_the_highest_scores_are_kept_in_corpus_order(
 def test_the_score_is_the_mean_log_ratio_a_token(
     folder: Path, made: MadeRows, scored: Scored
 ) -> None:
-    from attar.selection.score import read_scores, score_file
-
     row, begin = int(scored.row[-1]), 0
     for number, shard in enumerate(Corpus.open(made.folder).shards):
         if row < begin + len(shard):
@@ -126,4 +128,37 @@ def test_scores_of_another_corpus_are_refused(folder: Path, made: MadeRows, tmp_
     other, _ = corpora.tokenized(folder, "other_corpus", path="more")
     corpora.scored(folder, other, "of_other")
     with pytest.raises(ArtifactError, match="not of this corpus"):
-        read_scored(Corpus.open(made.folder), folder / "of_other", folder / "reference", "select")
+        folders = {"teacher": folder / "of_other", "reference": folder / "reference"}
+        read_scored(Corpus.open(made.folder), folders, "select")
+
+
+def test_scores_of_a_sample_are_refused(folder: Path, made: MadeRows) -> None:
+    for name, model in (("few_teacher", "model"), ("few_reference", "other")):
+        corpora.scored(folder, made, name, model, settings={"chunks": 20})
+    step = SelectStep(data="corpus", teacher="few_teacher", reference="few_reference")
+    inputs = {each: folder / each for each in ("few_teacher", "few_reference")}
+    with pytest.raises(UsageError, match=r"20 of \d+ chunks.*run = \"proxy\""):
+        select(step, corpora.context(folder, "none", {"corpus": made}, inputs=inputs))
+
+
+def test_a_chunk_without_a_score_is_rejected_and_says_so(
+    folder: Path, made: MadeRows, scored: Scored
+) -> None:
+    shutil.copytree(folder / "teacher", folder / "spoiled")
+    file = score_file(folder / "spoiled", 0)
+    scores = read_scores(file)
+    log_p = scores.log_p.copy()
+    log_p[:3] = np.nan
+    replace(scores, log_p=log_p).write(file)
+    step = SelectStep(data="corpus", teacher="spoiled", reference="reference", trim=0.1, keep=1.0)
+    inputs = {each: folder / each for each in ("spoiled", "reference")}
+    metrics = select(step, corpora.context(folder, "part", {"corpus": made}, inputs=inputs))
+    assert metrics["fates"]["could not be scored"] == 3
+    rejected = pq.read_table(folder / "part" / "rejected.parquet").to_pydict()
+    reasons = dict(zip(rejected["row"], rejected["reason"], strict=True))
+    assert [reasons[row] for row in scored.row[:3]] == ["could not be scored"] * 3
+    rest = scored.score[3:]
+    highest = 3 + np.argsort(-rest, kind="stable")[: int(0.1 * len(scored.row))]
+    trimmed = {row for row, reason in reasons.items() if reason == "among the highest"}
+    assert trimmed == set(scored.row[highest].tolist())
+    assert metrics["mean_score"]["all"] == pytest.approx(float(rest.mean()))

@@ -137,6 +137,7 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("data", ("tokenize",), steps_only=True),
             ModelPlace("teacher", ("score",), steps_only=True),
             ModelPlace("reference", ("score",), steps_only=True),
+            ModelPlace("scores", ("score",), steps_only=True),
         ),
         rows="attar.selection.rows:selected_rows",
     ),

@@ -7,10 +7,12 @@ makes the same batches and, on the same machine, the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 def token_batches(lengths: NDArray[np.integer], budget: int) -> Iterator[NDArray[np.int64]]:
@@ -32,3 +34,14 @@ def token_batches(lengths: NDArray[np.integer], budget: int) -> Iterator[NDArray
             begin = place
     if begin < len(order):
         yield order[begin:]
+
+
+def padded(chunks: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+    """Ids and mask (B, T) of some chunks, padding behind the tokens."""
+    length = max(map(len, chunks))
+    ids = torch.zeros((len(chunks), length), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for place, chunk in enumerate(chunks):
+        ids[place, : len(chunk)] = torch.from_numpy(chunk)
+        mask[place, : len(chunk)] = 1
+    return ids, mask

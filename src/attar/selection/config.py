@@ -1,12 +1,14 @@
-"""Settings of `run = "tokenize"`, `"score"` and `"select"`. Imports no torch."""
+"""Settings of `run = "tokenize"`, `"score"`, `"proxy"` and `"select"`. Imports no torch."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 
 from attar.config import Config
+from attar.models.config import ModelReference
+from attar.training.config import TrainStep
 
 Part = Literal["scored", "reserved"]
 
@@ -33,16 +35,85 @@ class TokenizeStep(Config):
 
 
 class ScoreStep(Config):
-    """log p of every chunk of a corpus under a language model."""
+    """A number for every chunk of a corpus: log p under a language model, or a proxy's
+    prediction."""
 
     run: Literal["score"] = "score"
     model: str
-    """A causal LM with the corpus's tokenizer: a step, folder, hub id or demo model."""
+    """A causal LM with the corpus's tokenizer (a step, folder, hub id or demo model), or a proxy
+    step."""
     data: str
     """Name of a tokenize step."""
     part: Part = "scored"
+    chunks: int | None = Field(default=None, ge=1)
+    """Score a random sample of this many chunks; None: all. A proxy learns from a sample; a
+    selection needs all."""
     batch_tokens: int = Field(default=4096, ge=1)
     """Tokens in one forward pass, padding included."""
+    max_set_aside: float = Field(default=0.01, ge=0, le=1)
+    """Share of the chunks that the model may fail to score, such as by NaN; above it the step
+    stops."""
+    seed: int | None = None
+    """Of the sample. None: the recipe's. Equal seeds and sizes give the same chunks, and a larger
+    sample contains a smaller one."""
+
+
+LOOP_SETTINGS = (
+    *("model", "data", "epochs", "max_steps", "batch_size", "micro_batch_size", "learning_rate"),
+    *("evaluations", "precision", "checkpoint_every"),
+)
+"""Settings of a proxy that are those of a train step."""
+
+
+class ProxyStep(Config):
+    """A small model that learns to predict the scores of a sample of chunks."""
+
+    run: Literal["proxy"] = "proxy"
+    model: ModelReference
+    """What it starts from, with the corpus's tokenizer; the reference is a good choice."""
+    data: str
+    """Name of the tokenize step."""
+    teacher: str
+    """Name of a score step, of all chunks or of a sample."""
+    reference: str
+    """Name of a score step of the same chunks."""
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the chunks it is not trained on: half of them choose the best state, the other half
+    are for its Spearman correlation."""
+    epochs: float = Field(default=3.0, gt=0)
+    max_steps: int | None = Field(default=None, gt=0)
+    """Optimizer steps; wins over epochs."""
+    batch_size: int = Field(default=32, gt=0)
+    """Chunks per optimizer step."""
+    micro_batch_size: int | None = Field(default=None, gt=0)
+    """Chunks per forward pass; None: batch_size. The gradient is that of the whole batch either
+    way."""
+    learning_rate: float = Field(default=3e-4, gt=0)
+    evaluations: int = Field(default=6, ge=1)
+    """How often the held-out loss is measured, evenly spread; the state with the lowest is kept."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    checkpoint_every: int | None = Field(default=None, gt=0)
+    """Optimizer steps between checkpoints; None: about once a minute."""
+    seed: int | None = None
+    """None: the recipe's."""
+
+    @model_validator(mode="after")
+    def _the_loop_takes_these_settings(self) -> ProxyStep:
+        try:
+            _ = self.training
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+        return self
+
+    @property
+    def scored_by(self) -> dict[str, str]:
+        """Whose scores are read → the score step."""
+        return {"teacher": self.teacher, "reference": self.reference}
+
+    @property
+    def training(self) -> TrainStep:
+        """The settings of its training loop."""
+        return TrainStep(**{name: getattr(self, name) for name in LOOP_SETTINGS})
 
 
 class SelectStep(Config):
@@ -51,11 +122,13 @@ class SelectStep(Config):
     run: Literal["select"] = "select"
     data: str
     """Name of the tokenize step whose chunks were scored."""
-    teacher: str
+    teacher: str | None = None
     """Name of a score step."""
-    reference: str
+    reference: str | None = None
     """Name of a score step of the same corpus."""
-    method: Literal["difference_sampling", "gumbel", "random"] = "difference_sampling"
+    scores: str | None = None
+    """For method = "proxy", in their place: name of a score step whose model is a proxy."""
+    method: Literal["difference_sampling", "gumbel", "random", "proxy"] = "difference_sampling"
     keep: float = Field(default=0.5, gt=0, le=1)
     """Share of the chunks that is kept, rounded down."""
     keep_by_source: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
@@ -71,3 +144,23 @@ class SelectStep(Config):
     and set aside; None: none is looked for."""
     seed: int | None = None
     """None: the recipe's."""
+
+    @model_validator(mode="after")
+    def _scores_fit_the_method(self) -> SelectStep:
+        needed = ("scores",) if self.method == "proxy" else ("teacher", "reference")
+        given = [name for name in ("teacher", "reference", "scores") if getattr(self, name)]
+        if given != list(needed):
+            raise ValueError(
+                f'method = "{self.method}" needs {" and ".join(needed)}, got '
+                f"{' and '.join(given) or 'none of them'}"
+            )
+        return self
+
+    @property
+    def scored_by(self) -> dict[str, str]:
+        """Whose scores are read → the score step."""
+        if self.scores is not None:
+            return {"predicted": self.scores}
+        assert self.teacher is not None
+        assert self.reference is not None
+        return {"teacher": self.teacher, "reference": self.reference}

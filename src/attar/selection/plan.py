@@ -50,6 +50,7 @@ def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
     model = replace(context.model(config.model, Head(None, CAUSAL_LM), length), max_length=length)
     chunks, tokens = context.texts.count(config.data, "train", model)
     chunks = round(chunks * (reserve if config.part == "reserved" else 1 - reserve))
+    chunks = min(chunks, config.chunks or chunks)
     flops = chunks * model.cost.flops(1, tokens)
     block_mib = model.activation_mib(tokens) / model.cost.model.config.num_hidden_layers
     return StepPlan(

@@ -1,32 +1,35 @@
-"""`run = "score"`: a language model and a corpus in; log p of every chunk out.
+"""`run = "score"`: a corpus and a model in; a number for each chunk out.
 
-Of a chunk of n tokens, n − 1 are predicted: its score is the sum of their log-probabilities in
-nats, and their number. A teacher's and a reference's scores of one corpus are two steps, so that
-another reference costs one pass and not two (MiniPLM, arXiv 2410.17215).
+A language model gives log p. Of a chunk of n tokens, n − 1 are predicted: its score is the sum of
+their log-probabilities in nats, and their number. A teacher's and a reference's scores of one
+corpus are two steps, so that another reference costs one pass and not two (MiniPLM,
+arXiv 2410.17215). A proxy gives its prediction of the difference between the two.
 
 Everything is computed in float32: two passes in bf16 differ by about 1e-2 nats a token, and what
 `select` looks at is a difference. A shard is scored whole, put in place, and not touched again; a
 killed run goes on with the first one that is missing. `work` is the only loop over shards, and what
 it calls knows nothing of the others.
+
+A chunk that a model cannot score is set aside: its score is NaN, and a file has the reason.
+Memory: one batch, the logits of some hundred tokens, and the row numbers and scores of one shard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 from transformers import PreTrainedModel
 
-from attar.artifacts import put_beside, sha256_of, write_bytes
-from attar.data.corpus.token_store import PARTS, Corpus, Shard
-from attar.errors import ArtifactError, ModelError, NonFiniteError, UsageError
+from attar.artifacts import put_beside, sha256_of
+from attar.data.corpus.token_store import Corpus, Shard
+from attar.data.tables import SetAside
+from attar.errors import ModelError, NonFiniteError, UsageError
 from attar.models.head_chunks import (
     head_of,
     last_hidden_states,
@@ -34,47 +37,53 @@ from attar.models.head_chunks import (
     require_own_logits,
 )
 from attar.models.load import build_model
-from attar.selection.batches import token_batches
+from attar.selection.batches import padded, token_batches
 from attar.selection.config import ScoreStep
+from attar.selection.flops import forward_flops
+from attar.selection.sample import rows_to_score
+from attar.selection.scores import ShardScores, read_scores, score_file
+from attar.selection.set_aside import write_set_aside
 from attar.special_tokens import TOKENIZER_FILE
 from attar.step import MadeRows, StepContext
 
-
-@dataclass(frozen=True)
-class ShardScores:
-    """Scores of the chunks of one shard, those of the wanted part, in their order."""
-
-    row: NDArray[np.uint64]
-    """Row in the shard, (N,)."""
-    log_p: NDArray[np.float32]
-    """Sum of log-probabilities in nats, (N,)."""
-    tokens: NDArray[np.uint32]
-    """How many were predicted, (N,)."""
-    digest: NDArray[np.uint64]
-    """The chunks' own, so that scores never meet another corpus, (N,)."""
+SET_ASIDE_FILE = "set_aside.jsonl.gz"
+NOT_FINITE = "the model's answer is NaN or infinite"
+ROWS_NAMED = 5
+"""In a message, of each reason."""
 
 
-def score_file(folder: Path, shard: int) -> Path:
-    """Where the scores of a shard lie."""
-    return folder / f"{shard:05}.scores.safetensors"
+class Scorer(Protocol):
+    """A model that gives chunks numbers."""
+
+    quantity: ClassVar[str]
+    """The field of `ShardScores` that they are."""
+    model: PreTrainedModel
+    vocabulary: int
+    """Token ids that the model has embeddings for."""
+
+    def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """A number for each chunk of one batch."""
+        ...
 
 
 def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
-    """Score every chunk of a part of the corpus.
+    """Score the chunks of a part of the corpus, or a sample of them.
 
     Raises:
         AttarError: whatever a user can mend.
         StoppedError: asked to stop; whole shards are kept.
     """
     corpus = corpus_of(context, config.data)
-    loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
-    _require_fit(loaded.model, loaded.folder, corpus, context.name)
-    scorer = _Scorer(loaded.model.eval(), config)
-    if corpus.shards and len(corpus.shards[0]):
-        require_own_logits(loaded.model, torch.from_numpy(corpus.shards[0].chunk(0)[None, :16]))
+    scorer = _open_scorer(config, context, corpus)
+    rows_of = rows_to_score(corpus, config.part, config.chunks, context.seed)
     folder = context.scratch / "scores"
     folder.mkdir(parents=True, exist_ok=True)
     shards = range(len(corpus.shards))
+    chunks = sum(len(rows_of(number)) for number in shards)
+    begins = np.cumsum([0, *map(len, corpus.shards)])
+
+    def set_aside(number: int, scores: ShardScores) -> list[SetAside]:
+        return _set_aside(scores, corpus.shards[number], int(begins[number]), scorer.vocabulary)
 
     with context.progress.task(f"  {context.name}", len(shards)) as task:
 
@@ -82,24 +91,34 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
             file = score_file(folder, number)
             if not file.exists():
                 context.stop_if_asked("a shard")
-                write_bytes(file, save(vars(scorer.scores(corpus.shards[number]))))
+                scores = shard_scores(
+                    scorer, corpus.shards[number], rows_of(number), config.batch_tokens
+                )
+                _require_few(set_aside(number, scores), chunks, config, context.name)
+                scores.write(file)
             task.advance(1)
             return file
 
         files = work(shards, do)
-    total, predicted, chunks = 0.0, 0, 0
-    for file in files:
+    counts = {"chunks": chunks, "tokens": 0, "flops": 0}
+    total, faults = 0.0, list[SetAside]()
+    for number, file in enumerate(files):
         scores = read_scores(file)
-        total += float(scores.log_p.astype(np.float64).sum())
-        predicted += int(scores.tokens.sum(dtype=np.int64))
-        chunks += len(scores.row)
+        faults += set_aside(number, scores)
+        values, is_scored = scores.values, np.isfinite(scores.values)
+        total += float(values.sum(dtype=np.float64, where=is_scored))
+        counts["tokens"] += int(scores.tokens.sum(dtype=np.int64, where=is_scored))
+        counts["flops"] += forward_flops(scorer.model, scores.tokens)
+    _require_few(faults, chunks, config, context.name)
+    for file in files:
         put_beside(file, context.folder)
+    write_set_aside(context.folder / SET_ASIDE_FILE, faults)
     return {
         "data": config.data,
         "part": config.part,
-        "chunks": chunks,
-        "tokens": predicted,
-        "nll": -total / predicted if predicted else None,
+        **counts,
+        **scorer.summary(total, chunks - len(faults), counts["tokens"]),
+        "set_aside": dict(Counter(fault.reason for fault in faults)),
     }
 
 
@@ -119,65 +138,83 @@ def corpus_of(context: StepContext, name: str) -> Corpus:
     return Corpus.open(made.folder)
 
 
-class _Scorer:
-    def __init__(self, model: PreTrainedModel, config: ScoreStep) -> None:
-        self._model, self._config = model, config
-        self._head = head_of(model)
-        self._vocabulary = int(model.config.get_text_config().vocab_size)
+def shard_scores(
+    scorer: Scorer, shard: Shard, rows: NDArray[np.int64], batch_tokens: int
+) -> ShardScores:
+    """Scores of some rows of a shard; NaN where the model has no answer.
 
-    def scores(self, shard: Shard) -> ShardScores:
-        rows = np.flatnonzero(np.asarray(shard.part) == PARTS.index(self._config.part))
-        lengths = shard.lengths[rows]
-        log_p = np.zeros(len(rows), np.float32)
-        for batch in token_batches(lengths, self._config.batch_tokens):
-            log_p[batch] = self._batch([shard.chunk(int(row)) for row in rows[batch]])
-        if not np.isfinite(log_p).all():
-            row = int(rows[np.flatnonzero(~np.isfinite(log_p))[0]])
-            raise NonFiniteError(
-                f"the log-probability of chunk {row} of {shard.files.tokens} is not finite; look "
-                "at the model, whose weights may have diverged"
-            )
-        return ShardScores(
-            rows.astype("<u8"),
-            log_p,
-            np.maximum(lengths - 1, 0).astype("<u4"),
-            np.asarray(shard.digest)[rows],
-        )
+    Args:
+        batch_tokens: of one forward pass, padding included.
+    """
+    lengths = shard.lengths[rows]
+    values = np.full(len(rows), np.nan, np.float32)
+    for batch in token_batches(lengths, batch_tokens):
+        chunks = [shard.chunk(int(row)) for row in rows[batch]]
+        is_readable = [int(chunk.max()) < scorer.vocabulary for chunk in chunks]
+        read = [chunk for chunk, fits in zip(chunks, is_readable, strict=True) if fits]
+        if read:
+            values[batch[is_readable]] = scorer(read)
+    values[~np.isfinite(values)] = np.nan
+    return ShardScores(
+        row=rows.astype("<u8"),
+        tokens=np.maximum(lengths - 1, 0).astype("<u4"),
+        digest=np.asarray(shard.digest)[rows],
+        **{scorer.quantity: values},
+    )
+
+
+def _open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Scorer:
+    loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
+    require_fit(loaded.model, loaded.folder, corpus, context.name)
+    scorer = LanguageScorer(loaded.model)
+    if corpus.shards and len(corpus.shards[0]):
+        some = corpus.shards[0].chunk(0)[None, :16].clip(max=scorer.vocabulary - 1)
+        require_own_logits(loaded.model, torch.from_numpy(some))
+    return scorer
+
+
+class LanguageScorer:
+    """log p of a chunk: the sum over its tokens but the first."""
+
+    quantity = "log_p"
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model.eval()
+        self._head = head_of(model)
+        self._columns = int(model.config.get_text_config().vocab_size)
+        self.vocabulary = min(self._columns, embeddings_of(model))
 
     @torch.inference_mode()
-    def _batch(self, chunks: list[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Sum of log-probabilities of each chunk, summed in float32 over at most its tokens."""
-        length = max(map(len, chunks))
-        ids = torch.zeros((len(chunks), length), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for place, chunk in enumerate(chunks):
-            ids[place, : len(chunk)] = torch.from_numpy(chunk)
-            mask[place, : len(chunk)] = 1
-        if length < 2:
+    def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Each chunk's sum, in float32 over at most its tokens."""
+        ids, mask = padded(chunks)
+        if ids.shape[1] < 2:
             return np.zeros(len(chunks), np.float32)
         # the last token is predicted and never read; padding is behind what is read
         inputs = {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1]}
         is_predicted = mask[:, 1:].bool()
-        hidden = last_hidden_states(self._model, inputs)[is_predicted]
-        found = log_probabilities(self._head, hidden, ids[:, 1:][is_predicted], self._vocabulary)
+        hidden = last_hidden_states(self.model, inputs)[is_predicted]
+        found = log_probabilities(self._head, hidden, ids[:, 1:][is_predicted], self._columns)
         sums = torch.zeros(len(chunks)).index_add_(0, is_predicted.nonzero()[:, 0], found)
         return sums.numpy()
 
+    @staticmethod
+    def summary(total: float, chunks: int, tokens: int) -> dict[str, Any]:
+        return {"nll": -total / tokens if tokens else None}
 
-def read_scores(file: Path) -> ShardScores:
-    """Raises:
-    ArtifactError: the file is missing, damaged, or holds something else.
+
+def embeddings_of(model: PreTrainedModel) -> int:
+    """How many token ids a model can read."""
+    table: Any = model.get_input_embeddings()
+    return int(table.weight.shape[0])
+
+
+def require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str) -> None:
+    """Refuse a model that does not read the corpus's tokens as they were made, or whole chunks.
+
+    Raises:
+        ModelError: another tokenizer, or too few positions.
     """
-    try:
-        return ShardScores(**load_file(file))
-    except (OSError, SafetensorError, TypeError) as error:
-        raise ArtifactError(
-            f"{file} cannot be read ({error}); remove the step's folder and run it again"
-        ) from error
-
-
-def _require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str) -> None:
-    """The model must read the corpus's tokens as they were made, and chunks of its length."""
     found = sha256_of(folder / TOKENIZER_FILE)
     if found != corpus.about["tokenizer"]:
         raise ModelError(
@@ -191,3 +228,39 @@ def _require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str
             f"{step}: the corpus has chunks of {corpus.about['max_length']} tokens, the model has "
             f"{positions} positions; tokenize with max_length = {positions} or less"
         )
+
+
+def _set_aside(scores: ShardScores, shard: Shard, begin: int, vocabulary: int) -> list[SetAside]:
+    """The chunks without a score, and why; rows are counted over all shards from `begin`."""
+    rows = scores.row[~np.isfinite(scores.values)]
+    return [
+        SetAside("train", begin + int(row), _reason(shard.chunk(int(row)), vocabulary))
+        for row in rows
+    ]
+
+
+def _reason(chunk: NDArray[np.int64], vocabulary: int) -> str:
+    if int(chunk.max()) >= vocabulary:
+        return f"a token id is not below {vocabulary:,}, the number of the model's embeddings"
+    return NOT_FINITE
+
+
+def _require_few(faults: Sequence[SetAside], chunks: int, config: ScoreStep, step: str) -> None:
+    """Raises:
+    NonFiniteError, ModelError: more chunks have no score than `max_set_aside` allows.
+    """
+    if len(faults) <= config.max_set_aside * chunks:
+        return
+    counts = Counter(fault.reason for fault in faults)
+    reasons = "; ".join(
+        f"{count:,} × {reason} (chunk "
+        + ", ".join(str(f.row) for f in [f for f in faults if f.reason == reason][:ROWS_NAMED])
+        + (", …)" if count > ROWS_NAMED else ")")
+        for reason, count in counts.most_common(ROWS_NAMED)
+    )
+    error = NonFiniteError if NOT_FINITE in counts else ModelError
+    raise error(
+        f"{step}: {len(faults):,} of {chunks:,} chunks have no score, max_set_aside allows "
+        f"{config.max_set_aside:.1%}: {reasons}; look at the model, whose weights may have "
+        "diverged, or raise max_set_aside"
+    )

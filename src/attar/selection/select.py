@@ -1,4 +1,4 @@
-"""`run = "select"`: a corpus and two models' scores of it in; the chunks that teach most out.
+"""`run = "select"`: a corpus and the scores of its chunks in; the chunks that teach most out.
 
 Difference sampling (MiniPLM, arXiv 2410.17215): a chunk's score is the mean log-probability a token
 that the teacher gives it, less the reference's,
@@ -7,7 +7,8 @@ that the teacher gives it, less the reference's,
 
 and the ⌊αN⌋ chunks with the highest scores are kept, in corpus order; of equal scores the earlier
 chunk goes first. `gumbel` adds Gumbel noise of a temperature to the scores before the cut, which
-draws without replacement in proportion to exp(r / temperature); `random` keeps chunks by chance.
+draws without replacement in proportion to exp(r / temperature); `random` keeps chunks by chance;
+`proxy` takes the scores that a small model predicts (`attar.selection.proxy`).
 
 What can be wrong with a high score: a chunk that repeats itself, which the teacher copies and the
 reference cannot (`trim` sets the very highest aside), and a near duplicate, which has its
@@ -22,7 +23,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ from attar.errors import ArtifactError, DataError, UsageError
 from attar.numerics.selection import Cut, cut_of
 from attar.selection.config import SelectStep
 from attar.selection.near_duplicates import near_duplicates
-from attar.selection.score import ShardScores, corpus_of, read_scores, score_file
+from attar.selection.score import corpus_of
+from attar.selection.scores import Scored, read_scored
 from attar.step import StepContext
 
 KEPT_FILE = "kept.safetensors"
@@ -47,25 +48,11 @@ REJECTED_FILE = "rejected.parquet"
 EXAMPLES_FILE = "examples.json"
 EXAMPLES, EXAMPLE_CHARACTERS = 5, 600
 """Chunks shown of each place, and the beginning of each that is."""
-KEPT, BELOW, TRIMMED, SHORT, DUPLICATE = range(5)
-REASONS = ("kept", "below the cut", "among the highest", "too short", "near duplicate")
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What is known of each scored chunk; arrays (N,) over all shards, in corpus order."""
-
-    row: NDArray[np.int64]
-    source: NDArray[np.uint16]
-    tokens: NDArray[np.int64]
-    teacher: NDArray[np.float32]
-    """Mean log-probability a token, in nats."""
-    reference: NDArray[np.float32]
-
-    @property
-    def score(self) -> NDArray[np.float32]:
-        """r(x)."""
-        return self.teacher - self.reference
+KEPT, BELOW, TRIMMED, SHORT, DUPLICATE, UNSCORED = range(6)
+REASONS = (
+    *("kept", "below the cut", "among the highest", "too short", "near duplicate"),
+    "could not be scored",
+)
 
 
 def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
@@ -75,9 +62,8 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
         AttarError: whatever a user can mend.
     """
     corpus = corpus_of(context, config.data)
-    scored = read_scored(
-        corpus, context.inputs[config.teacher], context.inputs[config.reference], context.name
-    )
+    folders = {name: context.inputs[step] for name, step in config.scored_by.items()}
+    scored = read_scored(corpus, folders, context.name)
     seed = context.seed if config.seed is None else config.seed
     fate = _set_aside(config, corpus, scored)
     keys = _keys(config, scored, seed)
@@ -89,49 +75,6 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
     return _metrics(config, corpus, scored, fate)
 
 
-def read_scored(corpus: Corpus, teacher: Path, reference: Path, step: str) -> Scored:
-    """Both models' scores, checked to be of these very chunks.
-
-    Raises:
-        ArtifactError: scores are missing, damaged, or of another corpus.
-    """
-    parts: list[tuple[NDArray[Any], ...]] = []
-    begin = 0
-    for number, shard in enumerate(corpus.shards):
-        by_teacher, by_reference = (
-            read_scores(score_file(folder, number)) for folder in (teacher, reference)
-        )
-        for scores in (by_teacher, by_reference):
-            _require_same(scores, by_teacher, shard.digest, step)
-        rows = by_teacher.row.astype(np.int64)
-        tokens = np.maximum(by_teacher.tokens.astype(np.int64), 1)
-        means = (
-            (scores.log_p / tokens).astype(np.float32) for scores in (by_teacher, by_reference)
-        )
-        parts.append((begin + rows, np.asarray(shard.source)[rows], by_teacher.tokens, *means))
-        begin += len(shard)
-    row, source, tokens, teacher_mean, reference_mean = map(
-        np.concatenate, zip(*parts, strict=True)
-    )
-    return Scored(row, source, tokens.astype(np.int64), teacher_mean, reference_mean)
-
-
-def _require_same(
-    scores: ShardScores, others: ShardScores, digests: NDArray[np.uint64], step: str
-) -> None:
-    rows = scores.row.astype(np.int64)
-    is_same = (
-        np.array_equal(scores.row, others.row)
-        and (not len(rows) or rows.max() < len(digests))
-        and np.array_equal(np.asarray(digests)[rows], scores.digest)
-    )
-    if not is_same:
-        raise ArtifactError(
-            f"{step}: the scores are not of this corpus's chunks, or not of the same ones; teacher "
-            "and reference must have scored the same part of the same tokenize step"
-        )
-
-
 def _set_aside(config: SelectStep, corpus: Corpus, scored: Scored) -> NDArray[np.uint8]:
     """Which chunks cannot be kept, whatever their score relative to the others'."""
     fate = np.full(len(scored.row), BELOW, np.uint8)
@@ -140,10 +83,13 @@ def _set_aside(config: SelectStep, corpus: Corpus, scored: Scored) -> NDArray[np
         repeats = near_duplicates(corpus.texts(scored.row), config.near_duplicates)
         is_repeat = np.fromiter((found is not None for found in repeats), np.bool_)
         fate[is_repeat & (fate == BELOW)] = DUPLICATE
-    highest = _floor(config.trim * len(fate))
+    is_scored = np.isfinite(scored.score)
+    fate[~is_scored] = UNSCORED
+    highest = min(_floor(config.trim * len(fate)), int(is_scored.sum()))
     if highest:
-        cut = cut_of(lambda: iter([scored.score]), highest)
-        fate[cut.keeps(scored.score, 0) & (fate == BELOW)] = TRIMMED
+        scores = np.where(is_scored, scored.score, -np.inf).astype(np.float32)
+        cut = cut_of(lambda: iter([scores]), highest)
+        fate[cut.keeps(scores, 0) & (fate == BELOW)] = TRIMMED
     return fate
 
 
@@ -198,16 +144,14 @@ def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
         save_file(
             {
                 "row": scored.row[is_kept],
-                "teacher": scored.teacher[is_kept],
-                "reference": scored.reference[is_kept],
+                **{name: values[is_kept] for name, values in scored.by.items()},
             },
             folder / KEPT_FILE,
         )
         table = pa.table(
             {
                 "row": scored.row[~is_kept],
-                "teacher": scored.teacher[~is_kept],
-                "reference": scored.reference[~is_kept],
+                **{name: values[~is_kept] for name, values in scored.by.items()},
                 "reason": pa.DictionaryArray.from_arrays(
                     pa.array(fate[~is_kept], pa.int8()), pa.array(REASONS)
                 ),
@@ -234,8 +178,7 @@ def _examples(corpus: Corpus, scored: Scored, fate: NDArray[np.uint8]) -> list[d
         {
             "place": place,
             "row": int(scored.row[index]),
-            "teacher": float(scored.teacher[index]),
-            "reference": float(scored.reference[index]),
+            **{name: float(values[index]) for name, values in scored.by.items()},
             "text": _shown(texts[int(scored.row[index])]),
         }
         for place, index in shown
@@ -279,7 +222,7 @@ def _metrics(
         "cut": float(scored.score[is_kept].min()),
         "mean_score": {
             "kept": float(scored.score[is_kept].mean()),
-            "all": float(scored.score.mean()),
+            "all": float(np.nanmean(scored.score)),
         },
     }
 

@@ -8,8 +8,6 @@ those, and goes on with the next shard; its files are the same, byte for byte.
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -17,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import (
-    disk_errors_explained,
     put_beside,
     read_json,
     sha256_of,
@@ -35,6 +32,7 @@ from attar.data.tables import SetAside
 from attar.errors import DataError
 from attar.models.sources.references import resolve_model
 from attar.selection.config import TokenizeStep
+from attar.selection.set_aside import write_set_aside
 from attar.special_tokens import TOKENIZER_FILE
 from attar.step import StepContext
 
@@ -105,7 +103,7 @@ def tokenize(config: TokenizeStep, context: StepContext) -> dict[str, Any]:
         put_beside(file, context.folder)
     corpus = Corpus(context.folder, about)
     corpus.write_about()
-    stream.write_rejected(context.folder / REJECTED_FILE)
+    write_set_aside(context.folder / REJECTED_FILE, stream.rejected)
     return {"data": config.data, **stream.counts, **corpus.counts()}
 
 
@@ -114,7 +112,7 @@ class _Stream:
 
     def __init__(self, config: TokenizeStep, context: StepContext) -> None:
         self._config, self._context = config, context
-        self._rejected: list[SetAside] = []
+        self.rejected: list[SetAside] = []
         self.counts = {"documents": 0, "reserved_documents": 0, "bytes": 0}
 
     def documents(self, position: Position) -> Iterator[tuple[str, Document]]:
@@ -141,8 +139,8 @@ class _Stream:
         return RESERVED if place < self._config.reserve * 2**64 else SCORED
 
     def _reject(self, row: SetAside) -> None:
-        self._rejected.append(row)
-        if len(self._rejected) > MAX_FAULTS:
+        self.rejected.append(row)
+        if len(self.rejected) > MAX_FAULTS:
             raise DataError(
                 f"data {self._config.data!r}: more than {MAX_FAULTS:,} rows cannot be used (the "
                 f"last one: {row.reason}); look at the files"
@@ -155,20 +153,9 @@ class _Stream:
             DataError: with the counts by reason.
         """
         config = self._config
-        read = self.counts["documents"] + len(self._rejected)
+        read = self.counts["documents"] + len(self.rejected)
         limit = self._context.data[config.data].max_set_aside
-        check_set_aside(config.data, "train", read, self._rejected, limit)
-
-    def write_rejected(self, file: Path) -> None:
-        """One line of JSON a row: its number and the reason."""
-        with (
-            disk_errors_explained(file.parent),
-            file.open("wb") as raw,
-            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,  # no name, no time: same bytes
-        ):
-            for fault in self._rejected:
-                line = json.dumps({"row": fault.row, "reason": fault.reason}, ensure_ascii=False)
-                packed.write(f"{line}\n".encode())
+        check_set_aside(config.data, "train", read, self.rejected, limit)
 
 
 def _pending(position: Position, read: Iterator[TokenizedDocument]) -> list[Pending]:

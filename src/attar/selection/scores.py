@@ -1,0 +1,169 @@
+"""Scores of a corpus's chunks: one file a shard, and what is read of them.
+
+    00000.scores.safetensors    row, tokens, digest, and log_p or predicted, of shard 0
+
+A language model gives the sum of a chunk's log-probabilities, a proxy a predicted score. A chunk
+that could not be scored holds NaN, so the files of two models always have the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from attar.artifacts import write_bytes
+from attar.data.corpus.token_store import PARTS, Corpus
+from attar.errors import ArtifactError, UsageError
+
+PREDICTED = "predicted"
+
+
+@dataclass(frozen=True)
+class ShardScores:
+    """Scores of some chunks of one shard, in their order; NaN: it could not be scored."""
+
+    row: NDArray[np.uint64]
+    """Row in the shard, (N,)."""
+    tokens: NDArray[np.uint32]
+    """How many are predicted: all but the first, (N,)."""
+    digest: NDArray[np.uint64]
+    """The chunks' own, so that scores never meet another corpus, (N,)."""
+    log_p: NDArray[np.float32] | None = None
+    """Of a language model: sum of log-probabilities in nats, (N,)."""
+    predicted: NDArray[np.float32] | None = None
+    """Of a proxy: the predicted score in nats a token, (N,)."""
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """As they are stored."""
+        found = self.predicted if self.log_p is None else self.log_p
+        assert found is not None
+        return found
+
+    @property
+    def per_token(self) -> NDArray[np.float32]:
+        """Nats a token, (N,)."""
+        if self.log_p is None:
+            return self.values
+        return (self.log_p / np.maximum(self.tokens, 1)).astype(np.float32)
+
+    def write(self, file: Path) -> None:
+        """Raises:
+        ResourceError: the disk is full.
+        """
+        write_bytes(file, save({name: x for name, x in vars(self).items() if x is not None}))
+
+
+def score_file(folder: Path, shard: int) -> Path:
+    """Where the scores of a shard lie."""
+    return folder / f"{shard:05}.scores.safetensors"
+
+
+def read_scores(file: Path) -> ShardScores:
+    """Raises:
+    ArtifactError: the file is missing, damaged, or holds something else.
+    """
+    try:
+        scores = ShardScores(**load_file(file))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise ArtifactError(
+            f"{file} cannot be read ({error}); remove the step's folder and run it again"
+        ) from error
+    if (scores.log_p is None) == (scores.predicted is None):
+        raise ArtifactError(
+            f"{file} must hold either log_p or predicted; remove the step's folder and run it again"
+        )
+    return scores
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is known of each scored chunk; arrays (N,) over all shards, in corpus order."""
+
+    row: NDArray[np.int64]
+    source: NDArray[np.uint16]
+    tokens: NDArray[np.int64]
+    by: Mapping[str, NDArray[np.float32]]
+    """"teacher" and "reference" → mean log-probability a token in nats; or "predicted" → the
+    proxy's score. NaN: it could not be scored."""
+
+    @property
+    def score(self) -> NDArray[np.float32]:
+        """r(x), or what the proxy predicts for it."""
+        if PREDICTED in self.by:
+            return self.by[PREDICTED]
+        return self.by["teacher"] - self.by["reference"]
+
+
+def read_scored(
+    corpus: Corpus, folders: Mapping[str, Path], step: str, *, may_be_sample: bool = False
+) -> Scored:
+    """The scores of one corpus, checked to be of these very chunks.
+
+    Args:
+        folders: "teacher" and "reference", or "predicted" → folder of a score step.
+        may_be_sample: False: every chunk of the part must have been scored.
+    Raises:
+        ArtifactError: scores are missing, damaged, of another corpus, or of another kind.
+        UsageError: only a sample was scored.
+    """
+    parts: list[tuple[NDArray[Any], ...]] = []
+    chunks_by_part = np.zeros(len(PARTS), np.int64)
+    scored_by_part = np.zeros(len(PARTS), np.int64)
+    begin = 0
+    for number, shard in enumerate(corpus.shards):
+        found = {name: read_scores(score_file(folder, number)) for name, folder in folders.items()}
+        first = next(iter(found.values()))
+        for name, scores in found.items():
+            _require_kind(scores, name, folders[name], step)
+            _require_same(scores, first, shard.digest, step)
+        rows = first.row.astype(np.int64)
+        part_of_chunk = np.asarray(shard.part)
+        chunks_by_part += np.bincount(part_of_chunk, minlength=len(PARTS))
+        scored_by_part += np.bincount(part_of_chunk[rows], minlength=len(PARTS))
+        means = (scores.per_token for scores in found.values())
+        parts.append((begin + rows, np.asarray(shard.source)[rows], first.tokens, *means))
+        begin += len(shard)
+    row, source, tokens, *means = map(np.concatenate, zip(*parts, strict=True))
+    chunks = int(chunks_by_part[scored_by_part > 0].sum())
+    if len(row) < chunks and not may_be_sample:
+        raise UsageError(
+            f"{step}: only a sample is scored, {len(row):,} of {chunks:,} chunks, and a selection "
+            "compares all of them; leave chunks out of the score steps, or train a proxy on the "
+            'sample (run = "proxy") and select by its predictions'
+        )
+    return Scored(row, source, tokens.astype(np.int64), dict(zip(folders, means, strict=True)))
+
+
+def _require_kind(scores: ShardScores, name: str, folder: Path, step: str) -> None:
+    is_predicted = scores.predicted is not None
+    if is_predicted != (name == PREDICTED):
+        found = ("log-probabilities", "scores predicted by a proxy")
+        raise ArtifactError(
+            f"{step}: {folder} holds {found[is_predicted]}, and {found[not is_predicted]} are "
+            "needed here; name another score step"
+        )
+
+
+def _require_same(
+    scores: ShardScores, others: ShardScores, digests: NDArray[np.uint64], step: str
+) -> None:
+    rows = scores.row.astype(np.int64)
+    is_same = (
+        np.array_equal(scores.row, others.row)
+        and (not len(rows) or rows.max() < len(digests))
+        and np.array_equal(np.asarray(digests)[rows], scores.digest)
+    )
+    if not is_same:
+        raise ArtifactError(
+            f"{step}: the scores are not of this corpus's chunks, or not of the same ones; teacher "
+            "and reference must have scored the same part of the same tokenize step, with the same "
+            "chunks and seed"
+        )
