@@ -9,7 +9,7 @@ index.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 
 HALF = 16
 BUCKETS = 2**HALF
+AT_ONCE = 2**18
+"""Numbers looked at together: what is made of them fits into a core's cache."""
+Parts = Callable[[], Iterable[NDArray[np.float32]]]
+"""Gives the numbers, part by part, as often as it is called. None of them is NaN."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Cut:
         return (keys > self.key) | (is_tie & (ties_before + np.cumsum(is_tie) <= self.ties))
 
 
-def ordered(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+def ordered(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
     """Integers that order as the numbers do; 0.0 and −0.0 are equal.
 
     Example:
@@ -47,26 +51,30 @@ def ordered(scores: NDArray[np.float32]) -> NDArray[np.int64]:
         [1, 3, 0, 2]
     """
     bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.uint32)
-    is_negative = bits >> np.uint32(31) == 1
-    return np.where(is_negative, ~bits, bits | np.uint32(2**31)).astype(np.int64)
+    negative = (bits.view(np.int32) >> 31).view(np.uint32)  # every bit of a negative number's
+    return bits ^ (negative | np.uint32(2**31))
 
 
-def cut_of(parts: Callable[[], Iterable[NDArray[np.float32]]], count: int) -> Cut:
+def cut_of(parts: Parts, count: int) -> Cut:
     """The cut below the `count` largest.
 
     Args:
-        parts: gives the scores, part by part; asked twice. None of them is NaN.
         count: at least 1, at most the number of scores.
     """
-    upper = _counts(ordered(part) >> HALF for part in parts())
+    upper = _counts(keys >> HALF for keys in _keys(parts))
     bucket, above = _place(upper, count)
-    in_bucket = (ordered(part) for part in parts())
-    lower = _counts(keys[keys >> HALF == bucket] & (BUCKETS - 1) for keys in in_bucket)
-    low, above = _place(lower, count, above)
+    in_bucket = (keys[keys >> HALF == bucket] for keys in _keys(parts))
+    low, above = _place(_counts(keys & (BUCKETS - 1) for keys in in_bucket), count, above)
     return Cut(key=(bucket << HALF) | low, ties=count - above)
 
 
-def _counts(parts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+def _keys(parts: Parts) -> Iterator[NDArray[np.uint32]]:
+    for part in parts():
+        for begin in range(0, len(part), AT_ONCE):
+            yield ordered(part[begin : begin + AT_ONCE])
+
+
+def _counts(parts: Iterable[NDArray[np.uint32]]) -> NDArray[np.int64]:
     counts = np.zeros(BUCKETS, np.int64)
     for part in parts:
         counts += np.bincount(part, minlength=BUCKETS)

@@ -22,7 +22,7 @@ from attar.artifacts import (
 )
 from attar.data.corpus.packing import Chunk, Packer, Pending, TokenizedDocument
 from attar.data.corpus.sentence_ends import sentence_ends
-from attar.data.corpus.token_store import FORMAT, PARTS, Corpus, ShardFiles, write_shard
+from attar.data.corpus.token_store import FORMAT, PARTS, Corpus, ShardFiles, ShardWriter
 from attar.data.corpus.tokenizing import DocumentTokenizer
 from attar.data.documents import Document, documents
 from attar.data.files import text_hash
@@ -99,8 +99,10 @@ def tokenize(config: TokenizeStep, context: StepContext) -> dict[str, Any]:
         "sources": list(position.sources),
         "shards": list(position.shards),
     }
-    for file in sorted(shards.glob("*.tokens.safetensors")) + sorted(shards.glob("*.parquet")):
-        put_beside(file, context.folder)
+    for number in range(len(position.shards)):
+        files = ShardFiles(shards, number)
+        put_beside(files.tokens, context.folder)
+        put_beside(files.texts, context.folder)
     corpus = Corpus(context.folder, about)
     corpus.write_about()
     write_set_aside(context.folder / REJECTED_FILE, stream.rejected)
@@ -176,19 +178,19 @@ def _write_shards(
     folder = context.scratch / "shards"
     shards = list(position.shards)
     numbers = {source: number for number, source in enumerate(position.sources)}
-    gathered: list[Chunk] = []
     next_row = position.next_row
 
-    def write() -> Position:
-        for chunk in gathered:
-            numbers.setdefault(chunk.source, len(numbers))
-        if len(numbers) > MAX_SOURCES:
+    def number_of(source: str) -> int:
+        number = numbers.setdefault(source, len(numbers))
+        if number >= MAX_SOURCES:
             raise DataError(
                 f"{context.name}: source_column = {config.source_column!r} names more than "
                 f"{MAX_SOURCES:,} sources; choose a column with fewer values"
             )
-        shards.append(write_shard(ShardFiles(folder, len(shards)), gathered, numbers, vocabulary))
-        gathered.clear()
+        return number
+
+    def write(shard: ShardWriter) -> Position:
+        shards.append(shard.write(ShardFiles(folder, len(shards))))
         pending = tuple(
             (tuple(document.row for document in each.documents), each.begin)
             for each in packer.pending()
@@ -205,14 +207,13 @@ def _write_shards(
             yield from packer.add(document)
         yield from packer.flush()
 
-    tokens = 0
+    shard = ShardWriter(vocabulary)
     for chunk in chunks():
-        gathered.append(chunk)
-        tokens += len(chunk.ids)
-        if tokens >= config.shard_tokens:
-            position, tokens = write(), 0
+        shard.add(chunk, number_of(chunk.source))
+        if shard.tokens >= config.shard_tokens:
+            position, shard = write(shard), ShardWriter(vocabulary)
             context.progress.say(
                 f"  {context.name}: {len(shards)} shards, "
                 f"{sum(shard['tokens'] for shard in shards):,} tokens"
             )
-    return write() if gathered else position
+    return write(shard) if len(shard) else position

@@ -51,11 +51,11 @@ class SentenceEnds:
 
 def sentence_ends(tokenizer: Tokenizer, end_id: int) -> SentenceEnds:
     """The tables of a tokenizer, whose documents end with `end_id`."""
-    size = tokenizer.get_vocab_size(with_added_tokens=True)
-    highest = max(tokenizer.get_vocab().values(), default=-1) + 1
-    always, before_space, begins_word = np.zeros((3, max(size, highest)), np.bool_)
-    is_word_piece = any(token.startswith(CONTINUES) for token in tokenizer.get_vocab())
-    for token, token_id in tokenizer.get_vocab().items():
+    vocabulary = tokenizer.get_vocab()
+    size = max(len(vocabulary), max(vocabulary.values(), default=-1) + 1)
+    always, before_space, begins_word = np.zeros((3, size), np.bool_)
+    is_word_piece = any(token.startswith(CONTINUES) for token in vocabulary)
+    for token, token_id in vocabulary.items():
         text = token.translate(SPACES)
         always[token_id] = "\n" in text
         before_space[token_id] = not MARKS.isdisjoint(text) and _is_balanced(text)

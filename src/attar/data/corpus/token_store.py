@@ -8,7 +8,8 @@ Row i of a shard is one chunk: its tokens are `ids[starts[i]:starts[i + 1]]`. Bo
 common formats, so that any tool opens them. A shard is put in place when it is whole: a file under
 its final name is complete, which is all that a resumed step must know.
 
-Memory: one shard while writing; while reading, the pages that are touched.
+Memory: while writing, the ids of one shard at the width they are stored in, and its texts packed;
+while reading, the pages that are touched of the shards that are held.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -34,10 +34,21 @@ from attar.errors import ArtifactError
 
 CORPUS_FILE = "corpus.json"
 FORMAT = 1
+FORM: Mapping[str, type] = {
+    **dict.fromkeys(("data", "tokenizer"), str),
+    **dict.fromkeys(("max_length", "end_id", "vocabulary"), int),
+    **dict.fromkeys(("sources", "shards"), list),
+}
+"""What `corpus.json` says → its type."""
 PARTS = ("scored", "reserved")
 """What a chunk is for, by its place here: to be scored and selected, or to train the reference."""
 NUMPY = {"U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8", "U8": "|u1"}
 """safetensors' names of types."""
+ARRAYS = ("source", "part", "document", "digest")
+"""Of a shard, a value a chunk."""
+TEXTS = pa.schema([("pieces", pa.list_(pa.string())), ("ends_document", pa.bool_())])
+CHUNKS_AT_ONCE = 1024
+"""Whose texts are packed together, as a row group."""
 BETWEEN_DOCUMENTS = "\n\n"
 """In the text of a chunk."""
 
@@ -64,43 +75,65 @@ def chunk_digest(ids: NDArray[np.integer]) -> int:
     return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little")
 
 
-def write_shard(
-    files: ShardFiles,
-    chunks: Sequence[Chunk],
-    sources: Mapping[str, int],
-    vocabulary: int,
-) -> dict[str, int]:
-    """Write a shard; its counts.
+class ShardWriter:
+    """Gathers the chunks of a shard, then writes it.
 
     Args:
-        sources: name → its number in `corpus.json`.
         vocabulary: every id is below it.
     """
-    narrow = np.dtype("<u2") if vocabulary <= 2**16 else np.dtype("<u4")
-    lengths = [len(chunk.ids) for chunk in chunks]
-    tensors = {
-        "ids": np.concatenate([chunk.ids for chunk in chunks]).astype(narrow),
-        "starts": np.concatenate([[0], np.cumsum(lengths)]).astype("<i8"),
-        "source": np.array([sources[chunk.source] for chunk in chunks], "<u2"),
-        "part": np.array([PARTS.index(chunk.part) for chunk in chunks], "|u1"),
-        "document": np.array([chunk.document for chunk in chunks], "<u8"),
-        "digest": np.array([chunk_digest(chunk.ids) for chunk in chunks], "<u8"),
-    }
-    texts = pa.table(
-        {
-            "pieces": pa.array([list(chunk.pieces) for chunk in chunks], pa.list_(pa.string())),
-            "ends_document": pa.array([chunk.ends_document for chunk in chunks], pa.bool_()),
+
+    def __init__(self, vocabulary: int) -> None:
+        self._narrow = np.dtype("<u2") if vocabulary <= 2**16 else np.dtype("<u4")
+        self._ids: list[NDArray[Any]] = []
+        self._rows: list[tuple[int, int, int, int]] = []
+        self._texts: list[tuple[tuple[str, ...], bool]] = []
+        self._packed = BytesIO()
+        self._parquet = pq.ParquetWriter(
+            *(self._packed, TEXTS), compression="zstd", use_dictionary=False, write_statistics=False
+        )
+        self.tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, chunk: Chunk, source: int) -> None:
+        """Add a chunk, whose source has this number in `corpus.json`."""
+        self._ids.append(chunk.ids.astype(self._narrow))
+        part, digest = PARTS.index(chunk.part), chunk_digest(chunk.ids)
+        self._rows.append((source, part, chunk.document, digest))
+        self._texts.append((chunk.pieces, chunk.ends_document))
+        self.tokens += len(chunk.ids)
+        if len(self._texts) == CHUNKS_AT_ONCE:
+            self._pack_texts()
+
+    def write(self, files: ShardFiles) -> dict[str, int]:
+        """Write the shard; its counts."""
+        source, part, document, digest = zip(*self._rows, strict=True)
+        lengths = [len(ids) for ids in self._ids]
+        self._pack_texts()
+        self._parquet.close()
+        write_bytes(files.texts, self._packed.getvalue())
+        tensors = {
+            "ids": np.concatenate(self._ids),
+            "starts": np.concatenate([[0], np.cumsum(lengths)]).astype("<i8"),
+            "source": np.array(source, "<u2"),
+            "part": np.array(part, "|u1"),
+            "document": np.array(document, "<u8"),
+            "digest": np.array(digest, "<u8"),
         }
-    )
-    packed = BytesIO()
-    pq.write_table(texts, packed, compression="zstd")
-    write_bytes(files.texts, packed.getvalue())
-    write_bytes(files.tokens, save(tensors))
-    return {"chunks": len(chunks), "tokens": int(sum(lengths))}
+        write_bytes(files.tokens, save(tensors))
+        return {"chunks": len(self), "tokens": self.tokens}
+
+    def _pack_texts(self) -> None:
+        if self._texts:
+            pieces, ends = zip(*self._texts, strict=True)
+            columns = [pa.array(map(list, pieces), TEXTS[0].type), pa.array(ends, TEXTS[1].type)]
+            self._parquet.write_table(pa.Table.from_arrays(columns, schema=TEXTS))
+            self._texts.clear()
 
 
 class Shard:
-    """A shard as memory maps; arrays are read-only.
+    """A shard as a memory map; arrays are read-only. The file is open while the shard is held.
 
     Raises:
         ArtifactError: a file is missing, truncated, or not a shard of ours.
@@ -108,16 +141,15 @@ class Shard:
 
     def __init__(self, files: ShardFiles) -> None:
         self.files = files
-        self._tensors = _memory_maps(files.tokens)
-        names = ("ids", "starts", "source", "part", "document", "digest")
-        if missing := [name for name in names if name not in self._tensors]:
-            raise ArtifactError(
-                f"{files.tokens} is not a shard of a corpus: it has no {', '.join(missing)}; "
-                "remove the step's folder and run it again"
-            )
-        self.ids, self.starts = self._tensors["ids"], self._tensors["starts"]
-        self.source, self.part = self._tensors["source"], self._tensors["part"]
-        self.document, self.digest = self._tensors["document"], self._tensors["digest"]
+        tensors = _memory_map(files.tokens)
+        names = ("ids", "starts", *ARRAYS)
+        if missing := [name for name in names if name not in tensors]:
+            raise _not_a_shard(files.tokens, f"it has no {', '.join(missing)}")
+        self.ids, self.starts = tensors["ids"], tensors["starts"]
+        self.source, self.part = tensors["source"], tensors["part"]
+        self.document, self.digest = tensors["document"], tensors["digest"]
+        if not self._is_whole():
+            raise _not_a_shard(files.tokens, "its arrays do not fit each other")
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -134,9 +166,57 @@ class Shard:
     def texts(self) -> Any:
         """An Arrow table with the columns pieces and ends_document, a row a chunk; read whole."""
         try:
-            return pq.read_table(self.files.texts)
+            table = pq.read_table(self.files.texts, schema=TEXTS)
         except (OSError, pa.ArrowException) as error:
             raise _damaged(self.files.texts, error) from error
+        if len(table) != len(self):
+            raise _damaged(self.files.texts, f"{len(table)} texts of {len(self)} chunks")
+        return table
+
+    def _is_whole(self) -> bool:
+        starts, arrays = self.starts, [getattr(self, name) for name in ARRAYS]
+        return bool(
+            all(array.ndim == 1 for array in (self.ids, starts, *arrays))
+            and len(starts)
+            and starts[0] == 0
+            and starts[-1] == len(self.ids)
+            and (np.diff(starts) > 0).all()
+            and all(len(array) == len(self) for array in arrays)
+            and self.part.max(initial=0) < len(PARTS)
+        )
+
+
+@dataclass(frozen=True)
+class Shards(Sequence[Shard]):
+    """The shards of a corpus, each opened when it is asked for. Nothing here holds one: what has
+    been read of a file counts as this process's memory while it is open, and the number of open
+    files is limited."""
+
+    folder: Path
+    about: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.about["shards"])
+
+    @overload
+    def __getitem__(self, index: int) -> Shard: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Shard]: ...
+    def __getitem__(self, index: int | slice) -> Shard | Sequence[Shard]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        number = range(len(self))[index]
+        shard = Shard(ShardFiles(self.folder, number))
+        said, sources = self.about["shards"][number], len(self.about["sources"])
+        highest = int(shard.source.max(initial=0))
+        if said != {"chunks": len(shard), "tokens": len(shard.ids)} or highest >= sources:
+            raise ArtifactError(
+                f"{self.folder / CORPUS_FILE} says {said} of shard {number} and names {sources} "
+                f"sources, {shard.files.tokens.name} has {len(shard)} chunks of {len(shard.ids)} "
+                f"tokens and sources up to number {highest}; one of the files was changed: remove "
+                "the step's folder and run it again"
+            )
+        return shard
 
 
 @dataclass(frozen=True)
@@ -151,33 +231,56 @@ class Corpus:
         """Raises:
         ArtifactError: the folder holds no corpus.
         """
-        about = read_json(folder / CORPUS_FILE)
+        file = folder / CORPUS_FILE
+        about = read_json(file)
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise ArtifactError(
-                f"{folder / CORPUS_FILE} is not of format {FORMAT}, the one this attar reads; run "
-                "the tokenize step again"
+                f"{file} is not of format {FORMAT}, the one this attar reads; run the tokenize "
+                "step again"
+            )
+        wrong = [name for name, kind in FORM.items() if not isinstance(about.get(name), kind)]
+        if wrong:
+            raise ArtifactError(
+                f"{file} does not have the form of a corpus ({', '.join(wrong)} missing or of "
+                "another type); remove the step's folder and run it again"
             )
         return cls(folder, about)
 
-    @cached_property
-    def shards(self) -> tuple[Shard, ...]:
-        return tuple(
-            Shard(ShardFiles(self.folder, number)) for number in range(len(self.about["shards"]))
-        )
+    @property
+    def shards(self) -> Shards:
+        return Shards(self.folder, self.about)
+
+    def __len__(self) -> int:
+        """Chunks of all shards."""
+        return sum(shard["chunks"] for shard in self.about["shards"])
 
     def rows_of(self, part: str) -> NDArray[np.int64]:
         """Rows over all shards of the chunks of a part."""
-        parts = np.concatenate([np.asarray(shard.part) for shard in self.shards])
+        parts = np.concatenate([shard.part for shard in self.shards])
         return np.flatnonzero(parts == PARTS.index(part))
 
     def texts(self, rows: NDArray[np.int64] | None = None) -> Iterator[str]:
-        """The texts of some chunks, whose rows over all shards rise; None: of all."""
-        begin = 0
-        for shard in self.shards:
-            end = begin + len(shard)
-            inside = np.arange(begin, end) if rows is None else rows[(rows >= begin) & (rows < end)]
-            pieces = shard.texts().column("pieces").take(pa.array(inside - begin))
-            yield from (BETWEEN_DOCUMENTS.join(piece.as_py()) for piece in pieces)
+        """The texts of some chunks, whose rows over all shards rise; None: of all.
+
+        Raises:
+            ArtifactError: a row is beyond the corpus, or a shard is damaged.
+        """
+        if rows is not None and len(rows) and rows[-1] >= len(self):
+            raise ArtifactError(
+                f"chunk {rows[-1]} of {len(self)} was asked for in {self.folder}; the selection is "
+                "of another corpus: run the select step again"
+            )
+        begin = done = 0
+        for number, shard in enumerate(self.about["shards"]):
+            end = begin + shard["chunks"]
+            if rows is None:
+                inside = np.arange(end - begin)
+            else:
+                until = int(np.searchsorted(rows, end))
+                inside, done = rows[done:until] - begin, until
+            if len(inside):
+                pieces = self.shards[number].texts().column("pieces").take(pa.array(inside))
+                yield from (BETWEEN_DOCUMENTS.join(piece.as_py()) for piece in pieces)
             begin = end
 
     def counts(self) -> dict[str, Any]:
@@ -185,11 +288,11 @@ class Corpus:
         sources: Sequence[str] = self.about["sources"]
         table = np.zeros((len(PARTS), len(sources)), np.int64)
         for shard in self.shards:
-            np.add.at(table, (np.asarray(shard.part), np.asarray(shard.source)), 1)
+            np.add.at(table, (shard.part, shard.source), 1)
         return {
             "chunks": int(table.sum()),
             "tokens": sum(shard["tokens"] for shard in self.about["shards"]),
-            "shards": len(self.about["shards"]),
+            "shards": len(self.shards),
             "chunks_by_part": dict(zip(PARTS, table.sum(1).tolist(), strict=True)),
             "chunks_by_source": dict(zip(sources, table.sum(0).tolist(), strict=True)),
         }
@@ -198,16 +301,16 @@ class Corpus:
         write_json(self.folder / CORPUS_FILE, dict(self.about))
 
 
-def _memory_maps(file: Path) -> dict[str, NDArray[Any]]:
+def _memory_map(file: Path) -> dict[str, NDArray[Any]]:
     """The tensors of a safetensors file, none of them read yet."""
     try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > file.stat().st_size:
-                raise ValueError(f"a header of {length} bytes in a file of {file.stat().st_size}")
-            header: dict[str, Any] = json.loads(stream.read(length))
+        whole = np.asarray(np.memmap(file, np.uint8, "r"))
+        begin = 8 + int.from_bytes(whole[:8].tobytes(), "little")
+        if begin > len(whole):
+            raise ValueError(f"a header up to byte {begin} in a file of {len(whole)}")
+        header: dict[str, Any] = json.loads(whole[8:begin].tobytes())
         return {
-            name: _memory_map(file, 8 + length, about)
+            name: _tensor(whole[begin:], about)
             for name, about in header.items()
             if name != "__metadata__"
         }
@@ -215,17 +318,20 @@ def _memory_maps(file: Path) -> dict[str, NDArray[Any]]:
         raise _damaged(file, error) from error
 
 
-def _memory_map(file: Path, begin: int, about: Mapping[str, Any]) -> NDArray[Any]:
-    dtype, shape = np.dtype(NUMPY[about["dtype"]]), tuple(about["shape"])
+def _tensor(data: NDArray[np.uint8], about: Mapping[str, Any]) -> NDArray[Any]:
     first, last = about["data_offsets"]
-    if last - first != dtype.itemsize * int(np.prod(shape)):
-        raise ValueError(f"{last - first} bytes for a tensor of shape {shape}")
-    if last == first:
-        return np.zeros(shape, dtype)
-    return np.memmap(file, dtype, "r", begin + first, shape)
+    if not 0 <= first <= last <= len(data):
+        raise ValueError(f"bytes {first} to {last} of {len(data)}")
+    return data[first:last].view(NUMPY[about["dtype"]]).reshape(about["shape"])
 
 
-def _damaged(file: Path, error: BaseException) -> ArtifactError:
+def _not_a_shard(file: Path, why: str) -> ArtifactError:
     return ArtifactError(
-        f"{file} cannot be read ({error}); remove the step's folder and run it again"
+        f"{file} is not a shard of a corpus: {why}; remove the step's folder and run it again"
+    )
+
+
+def _damaged(file: Path, why: object) -> ArtifactError:
+    return ArtifactError(
+        f"{file} cannot be read ({why}); remove the step's folder and run it again"
     )

@@ -3,24 +3,30 @@
 The problem: a chunk's text must be kept beside its tokens, and a tokenizer that reports where each
 token came from is slower than one that does not. The idea: a byte-level tokenizer spells every byte
 as one letter of its tokens, so the lengths of the tokens' spellings, summed up, are the places.
-They are believed for a document when they sum to its size; where they do not (another kind of
-tokenizer, or one that normalizes), the tokenizer is asked for the places of that document.
+They are believed for a document when they sum to its size; where they do not (it was normalized),
+the tokenizer is asked for the places of that document. One of another kind is asked for all.
+
+The tokenizer's threads work on one group of documents while the group before it is packed.
+
+Memory: two groups, each of one document or about a million characters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
+from tokenizers.decoders import ByteLevel
 
 from attar.data.corpus.packing import TokenizedDocument
 from attar.data.documents import Document
 
-DOCUMENTS_AT_ONCE = 256
+CHARACTERS_AT_ONCE = 2**20
 """Handed to the tokenizer's threads together."""
+Group = list[tuple[str, Document]]
 
 
 class DocumentTokenizer:
@@ -32,30 +38,63 @@ class DocumentTokenizer:
         self._spelled = np.zeros(max(vocabulary.values(), default=-1) + 1, np.int64)
         for token, token_id in vocabulary.items():
             self._spelled[token_id] = len(token)
+        spells_bytes = isinstance(tokenizer.decoder, ByteLevel)
+        self._encode = tokenizer.encode_batch_fast if spells_bytes else tokenizer.encode_batch
+        self._reports_places = not spells_bytes
 
     def tokenized(self, documents: Iterable[tuple[str, Document]]) -> Iterator[TokenizedDocument]:
         """(part, document) pairs in order, tokenized."""
-        remaining = iter(documents)
-        while group := list(islice(remaining, DOCUMENTS_AT_ONCE)):
-            texts = [document.text for _, document in group]
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            for (part, document), encoding in zip(group, encodings, strict=True):
-                yield self._one(part, document, encoding)
+        with ThreadPoolExecutor(1) as thread:
+            before: tuple[Group, Future[list[Encoding]]] | None = None
+            for group in _groups(documents):
+                texts = [document.text for _, document in group]
+                now = group, thread.submit(self._encode, texts, add_special_tokens=False)
+                if before is not None:
+                    yield from self._those(*before)
+                before = now
+            if before is not None:
+                yield from self._those(*before)
+
+    def _those(
+        self, group: Group, encodings: Future[list[Encoding]]
+    ) -> Iterator[TokenizedDocument]:
+        for (part, document), encoding in zip(group, encodings.result(), strict=True):
+            yield self._one(part, document, encoding)
 
     def _one(self, part: str, document: Document, encoding: Encoding) -> TokenizedDocument:
         text = document.text.encode()
         ids = np.array([*encoding.ids, self._end_id], np.int32)
-        byte_ends = np.cumsum(self._spelled[ids])
-        byte_ends[-1] = len(text)
-        if len(ids) == 1 or byte_ends[-2] != len(text):
-            byte_ends = self._asked(document.text, ids)
+        if self._reports_places:
+            byte_ends = _reported(document.text, encoding)
+        else:
+            byte_ends = np.cumsum(self._spelled[ids])
+            byte_ends[-1] = len(text)
+            if len(ids) == 1 or byte_ends[-2] != len(text):
+                again = self._tokenizer.encode(document.text, add_special_tokens=False)
+                byte_ends = _reported(document.text, again)
         return TokenizedDocument(part, document.source, document.row, text, ids, byte_ends)
 
-    def _asked(self, text: str, ids: NDArray[np.int32]) -> NDArray[np.int64]:
-        """A token ends where the next one begins, so that what no token covers (a space) has a
-        place too."""
-        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
-        letters = np.array([begin for begin, _ in offsets[1:]] + [len(text)] * 2, np.int64)
-        letters = np.maximum.accumulate(letters)[-len(ids) :]
-        bytes_before = np.concatenate([[0], np.cumsum([len(letter.encode()) for letter in text])])
-        return bytes_before[letters].astype(np.int64)
+
+def _groups(documents: Iterable[tuple[str, Document]]) -> Iterator[Group]:
+    group: Group = []
+    size = 0
+    for part, document in documents:
+        group.append((part, document))
+        size += len(document.text)
+        if size >= CHARACTERS_AT_ONCE:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _reported(text: str, encoding: Encoding) -> NDArray[np.int64]:
+    """(T + 1,): bytes of the text up to each token and the end token, by the tokenizer's places.
+
+    A token ends where the next one begins, so that what no token covers (a space) has a place too.
+    """
+    begins = [begin for begin, _ in encoding.offsets[1:]]
+    letters = np.array([*begins, len(text), len(text)], np.int64)[-len(encoding.ids) - 1 :]
+    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    sizes = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000)
+    return np.concatenate([[0], np.cumsum(sizes)])[np.maximum.accumulate(letters)]
