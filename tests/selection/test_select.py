@@ -14,10 +14,11 @@ import pytest
 
 import corpora
 from attar.data.corpus.token_store import Corpus
+from attar.data.corpus.view import kept_rows
 from attar.errors import ArtifactError, UsageError
 from attar.selection.config import SelectStep
 from attar.selection.scores import Scored, read_scored, read_scores, score_file
-from attar.selection.select import kept_rows, select
+from attar.selection.select import select
 from attar.step import MadeRows
 
 

@@ -106,7 +106,7 @@ def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
 
 def joined(first: Split, second: Split) -> Split:
     """The rows of both, those of the first one first."""
-    return Split(first.texts + second.texts, np.concatenate([first.labels, second.labels]))
+    return Split((*first.texts, *second.texts), np.concatenate([first.labels, second.labels]))
 
 
 def with_copies(data: TextData, copies: int, keep_labels: bool) -> TextData:
@@ -114,7 +114,7 @@ def with_copies(data: TextData, copies: int, keep_labels: bool) -> TextData:
     train = data.split("train")
     none = math.nan if train.labels.dtype.kind == "f" else UNLABELLED
     labels = train.labels if keep_labels else np.full_like(train.labels, none)
-    made = Split(train.texts * copies, np.tile(labels, copies))
+    made = Split(tuple(train.texts) * copies, np.tile(labels, copies))
     return replace(data, splits={**data.splits, "train": joined(train, made)})
 
 

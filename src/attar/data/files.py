@@ -94,6 +94,30 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
     )
 
 
+def load_judged(config: FilesData, recipe_folder: Path, name: str) -> TextData:
+    """As `load_files`; the train split is left unread unless classes, or a tenth to hold out, must
+    be found in it.
+
+    Raises:
+        DataError: as `load_files`.
+    """
+    files = own_files(config, recipe_folder)
+    if config.kind.has_classes or "validation" not in files:
+        return load_files(config, recipe_folder, name)
+    columns = find_columns(config, files, name)["validation"]
+    rows = take_texts(_records(files["validation"]), columns, "validation")
+    split, faults = _settle(config, rows, columns, Classes((), may_be_indices=False))
+    check_set_aside(name, "validation", rows.num_read, faults, config.max_set_aside)
+    return TextData(
+        name=name,
+        objective=config.objective,
+        label_names=(),
+        metrics=config.kind.metrics,
+        splits={"validation": split},
+        set_aside=tuple(faults),
+    )
+
+
 def _settle(
     config: FilesData, rows: Taken, columns: Columns, classes: Classes
 ) -> tuple[Split, list[SetAside]]:

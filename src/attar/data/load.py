@@ -29,22 +29,31 @@ SOURCES = {
     "stdlib_text": "attar.data.stdlib_text:load_stdlib_text",
 }
 """Source → its function (config, recipe_folder, name) → TextData."""
+WITHOUT_TRAIN = {"files": "attar.data.files:load_judged"}
+"""Source → its function where the train split is not wanted, and can be left unread."""
 VALIDATION_SEED = 0
 MAX_REASONS_SAID = 6
 
 
 def load_data(
-    config: DataConfig, recipe_folder: Path, *, name: str = "data", seed: int = 0
+    config: DataConfig,
+    recipe_folder: Path,
+    *,
+    name: str = "data",
+    seed: int = 0,
+    train: bool = True,
 ) -> TextData:
     """Read a data set and limit its rows.
 
     Args:
         recipe_folder: relative paths in `config` start here.
         seed: which rows `train_rows` keeps, unless `rows_seed` says it; nothing else depends on it.
+        train: whether the train split is wanted; it may be there even so.
     Raises:
         DataError: the data is missing, damaged, or not what the config says it is.
     """
-    data = _resolved(SOURCES[config.source])(config, recipe_folder, name)
+    readers = SOURCES if train else SOURCES | WITHOUT_TRAIN
+    data = _resolved(readers[config.source])(config, recipe_folder, name)
     splits = dict(data.splits)
     if config.train_rows is not None and "train" in splits:
         drawn_with = seed if config.rows_seed is None else config.rows_seed

@@ -15,11 +15,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attar.errors import DataError, did_you_mean
 from attar.tasks.table import KINDS, Kind
+
+if TYPE_CHECKING:
+    from attar.data.corpus.view import CorpusView
 
 UNLABELLED = -1
 """The class of a row without a label (a hidden test set); GLUE's own convention. In a regression it
@@ -32,10 +36,12 @@ class Split:
     the answer is a text, `targets` has it and no row has a class; running text has neither.
     """
 
-    texts: tuple[tuple[str, ...], ...]
+    texts: Sequence[tuple[str, ...]]
     labels: np.ndarray
     targets: tuple[str, ...] | None = None
     """Where the answer is a text; "": the row lacks its target."""
+    chunks: CorpusView | None = None
+    """What the rows are chunks of, where they come from a corpus."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -56,9 +62,16 @@ class Split:
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The same table with these rows only, in the order given."""
+        numbers = np.asarray(indices, dtype=np.int64)
+        if self.chunks is not None:
+            if (np.diff(numbers) > 0).all():
+                return self.chunks.take(numbers).split()
+            texts = tuple((text,) for text in self.chunks.texts(numbers))
+        else:
+            texts = tuple(self.texts[i] for i in indices)
         return Split(
-            tuple(self.texts[i] for i in indices),
-            self.labels[np.asarray(indices, dtype=np.int64)],
+            texts,
+            self.labels[numbers],
             None if self.targets is None else tuple(self.targets[i] for i in indices),
         )
 

@@ -1,20 +1,17 @@
 """A corpus, and what was selected of it, where a recipe names data.
 
-The chunks' texts are the training rows, in corpus order; the validation split is that of the table
-which the corpus was made of. Rows are held in memory, as those of every table are.
+The chunks are the training rows, in corpus order; none of them is read before it is asked for. The
+validation split is that of the table which the corpus was made of.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from attar.data.corpus.token_store import Corpus
+from attar.data.corpus.view import CorpusView
 from attar.data.load import load_data
-from attar.data.tables import UNLABELLED, Split, TextData
-from attar.selection.select import kept_rows
+from attar.data.tables import TextData
 from attar.step import MadeRows, StepContext
 from attar.tasks.table import CAUSAL_LM
 
@@ -25,8 +22,7 @@ def corpus_rows(made: MadeRows, context: StepContext) -> TextData:
     Raises:
         DataError, ArtifactError: the table of the validation split, or a shard, cannot be read.
     """
-    rows = None if made.part == "all" else Corpus.open(made.folder).rows_of(made.part)
-    return _with_chunks(made, context, rows)
+    return _with_chunks(made, context, CorpusView(Corpus.open(made.folder), made.part))
 
 
 def selected_rows(made: MadeRows, context: StepContext) -> TextData:
@@ -35,21 +31,18 @@ def selected_rows(made: MadeRows, context: StepContext) -> TextData:
     Raises:
         DataError, ArtifactError: as `corpus_rows`.
     """
-    return _with_chunks(context.data[made.step.data], context, kept_rows(made.folder))
+    corpus = context.data[made.step.data]
+    view = CorpusView.of_selection(Corpus.open(corpus.folder), made.folder)
+    return _with_chunks(corpus, context, view)
 
 
-def _with_chunks(
-    corpus: MadeRows, context: StepContext, rows: NDArray[np.int64] | None
-) -> TextData:
-    table = context.data[corpus.step.data]
-    data = load_data(table, context.recipe_folder, name=corpus.step.data, seed=corpus.seed)
-    texts = tuple((text,) for text in Corpus.open(corpus.folder).texts(rows))
-    train = Split(texts, np.full(len(texts), UNLABELLED, np.int64))
-    validation = data.split("validation")
+def _with_chunks(corpus: MadeRows, context: StepContext, view: CorpusView) -> TextData:
+    table, name = context.data[corpus.step.data], corpus.step.data
+    data = load_data(table, context.recipe_folder, name=name, seed=corpus.seed, train=False)
     return replace(
         data,
         objective=CAUSAL_LM.name,
         label_names=(),
         metrics=CAUSAL_LM.metrics,
-        splits={"train": train, "validation": validation},
+        splits={"train": view.split(), "validation": data.split("validation")},
     )

@@ -30,12 +30,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from attar.artifacts import disk_errors_explained, write_json
 from attar.data.corpus.token_store import Corpus
-from attar.errors import ArtifactError, DataError, UsageError
+from attar.data.corpus.view import KEPT_FILE, CorpusView
+from attar.errors import DataError, UsageError
 from attar.numerics.selection import Cut, cut_of
 from attar.selection.config import SelectStep
 from attar.selection.near_duplicates import near_duplicates
@@ -43,7 +43,6 @@ from attar.selection.score import corpus_of
 from attar.selection.scores import Scored, read_scored
 from attar.step import StepContext
 
-KEPT_FILE = "kept.safetensors"
 REJECTED_FILE = "rejected.parquet"
 EXAMPLES_FILE = "examples.json"
 EXAMPLES, EXAMPLE_CHARACTERS = 5, 600
@@ -80,7 +79,8 @@ def _set_aside(config: SelectStep, corpus: Corpus, scored: Scored) -> NDArray[np
     fate = np.full(len(scored.row), BELOW, np.uint8)
     fate[scored.tokens < config.minimum_tokens] = SHORT
     if config.near_duplicates is not None:
-        repeats = near_duplicates(corpus.texts(scored.row), config.near_duplicates)
+        texts = CorpusView(corpus, kept=scored.row).all_texts()
+        repeats = near_duplicates(texts, config.near_duplicates)
         is_repeat = np.fromiter((found is not None for found in repeats), np.bool_)
         fate[is_repeat & (fate == BELOW)] = DUPLICATE
     is_scored = np.isfinite(scored.score)
@@ -173,7 +173,8 @@ def _examples(corpus: Corpus, scored: Scored, fate: NDArray[np.uint8]) -> list[d
     }
     shown = [(place, int(index)) for place, group in groups.items() for index in group]
     rows = sorted({int(scored.row[index]) for _, index in shown})
-    texts = dict(zip(rows, corpus.texts(np.array(rows, np.int64)), strict=True))
+    view = CorpusView(corpus, kept=np.array(rows, np.int64))
+    texts = dict(zip(rows, view.all_texts(), strict=True))
     return [
         {
             "place": place,
@@ -225,18 +226,3 @@ def _metrics(
             "all": float(np.nanmean(scored.score)),
         },
     }
-
-
-def kept_rows(folder: Path) -> NDArray[np.int64]:
-    """Rows of the corpus that a select step kept, rising.
-
-    Raises:
-        ArtifactError: the file is missing or damaged.
-    """
-    try:
-        return load_file(folder / KEPT_FILE)["row"]
-    except (OSError, KeyError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{folder / KEPT_FILE} cannot be read ({error}); remove the step's folder and run it "
-            "again"
-        ) from error

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -42,7 +42,7 @@ FORM: Mapping[str, type] = {
 """What `corpus.json` says → its type."""
 PARTS = ("scored", "reserved")
 """What a chunk is for, by its place here: to be scored and selected, or to train the reference."""
-NUMPY = {"U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8", "U8": "|u1"}
+NUMPY = {"U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8", "F32": "<f4"}
 """safetensors' names of types."""
 ARRAYS = ("source", "part", "document", "digest")
 """Of a shard, a value a chunk."""
@@ -141,7 +141,7 @@ class Shard:
 
     def __init__(self, files: ShardFiles) -> None:
         self.files = files
-        tensors = _memory_map(files.tokens)
+        tensors = memory_map(files.tokens)
         names = ("ids", "starts", *ARRAYS)
         if missing := [name for name in names if name not in tensors]:
             raise _not_a_shard(files.tokens, f"it has no {', '.join(missing)}")
@@ -254,35 +254,6 @@ class Corpus:
         """Chunks of all shards."""
         return sum(shard["chunks"] for shard in self.about["shards"])
 
-    def rows_of(self, part: str) -> NDArray[np.int64]:
-        """Rows over all shards of the chunks of a part."""
-        parts = np.concatenate([shard.part for shard in self.shards])
-        return np.flatnonzero(parts == PARTS.index(part))
-
-    def texts(self, rows: NDArray[np.int64] | None = None) -> Iterator[str]:
-        """The texts of some chunks, whose rows over all shards rise; None: of all.
-
-        Raises:
-            ArtifactError: a row is beyond the corpus, or a shard is damaged.
-        """
-        if rows is not None and len(rows) and rows[-1] >= len(self):
-            raise ArtifactError(
-                f"chunk {rows[-1]} of {len(self)} was asked for in {self.folder}; the selection is "
-                "of another corpus: run the select step again"
-            )
-        begin = done = 0
-        for number, shard in enumerate(self.about["shards"]):
-            end = begin + shard["chunks"]
-            if rows is None:
-                inside = np.arange(end - begin)
-            else:
-                until = int(np.searchsorted(rows, end))
-                inside, done = rows[done:until] - begin, until
-            if len(inside):
-                pieces = self.shards[number].texts().column("pieces").take(pa.array(inside))
-                yield from (BETWEEN_DOCUMENTS.join(piece.as_py()) for piece in pieces)
-            begin = end
-
     def counts(self) -> dict[str, Any]:
         """Chunks, tokens, and the chunks of each part and source."""
         sources: Sequence[str] = self.about["sources"]
@@ -301,8 +272,12 @@ class Corpus:
         write_json(self.folder / CORPUS_FILE, dict(self.about))
 
 
-def _memory_map(file: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a safetensors file, none of them read yet."""
+def memory_map(file: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a safetensors file, none of them read yet.
+
+    Raises:
+        ArtifactError: it is missing, truncated, or not such a file.
+    """
     try:
         whole = np.asarray(np.memmap(file, np.uint8, "r"))
         begin = 8 + int.from_bytes(whole[:8].tobytes(), "little")

@@ -1,0 +1,220 @@
+"""A corpus, or some of its chunks, in corpus order: what is trained on, scored, selected and read.
+
+A view holds no tokens. It knows how many of its chunks each shard has; which ones they are is read
+from the shard when they are asked for: all, those of a part, or the rows that a selection kept.
+Chunk i of a view is its i-th in corpus order, and *places* are such numbers; a *row* is a chunk's
+number in the corpus, over all shards.
+
+Memory: three numbers a shard. Tokens, and the rows of a selection, are memory maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from attar.data.corpus.token_store import (
+    BETWEEN_DOCUMENTS,
+    PARTS,
+    Corpus,
+    Shard,
+    memory_map,
+)
+from attar.data.tables import UNLABELLED, Split
+from attar.errors import ArtifactError
+
+ALL = "all"
+KEPT_FILE = "kept.safetensors"
+"""Of a selection: row int64, rising, and the scores of those rows."""
+
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusView:
+    """Some chunks of a corpus."""
+
+    corpus: Corpus
+    part: str = ALL
+    """Only the chunks of this part."""
+    kept: NDArray[np.int64] | None = None
+    """Only these rows, rising; None: every row of the part."""
+    name: str = ""
+    """Of what says which chunks these are, for messages; "": the corpus itself."""
+
+    @classmethod
+    def of_selection(cls, corpus: Corpus, folder: Path) -> CorpusView:
+        """What the select step that wrote `folder` kept of a corpus.
+
+        Raises:
+            ArtifactError: the file is missing or damaged, or has rows of another corpus.
+        """
+        kept = kept_rows(folder)
+        if len(kept) and not 0 <= kept[0] <= kept[-1] < len(corpus):
+            raise ArtifactError(
+                f"{folder / KEPT_FILE} has rows up to {kept[-1]:,}, the corpus {corpus.folder} has "
+                f"{len(corpus):,} chunks; it was selected from "
+                "another corpus: run the select step again"
+            )
+        return cls(corpus, kept=kept, name=folder.name)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def shards(self) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
+        """Every shard, and the view's rows in it, numbered inside the shard."""
+        for number, shard in enumerate(self.corpus.shards):
+            yield shard, self._inside(number, shard)
+
+    def take(self, places: Places) -> CorpusView:
+        """The view of some places, which rise."""
+        return CorpusView(self.corpus, kept=self.rows(places), name=self.name)
+
+    def rows(self, places: Places) -> NDArray[np.int64]:
+        """Rows in the corpus."""
+        found = np.zeros(len(places), np.int64)
+        for number, members, inside in self._by_shard(places):
+            found[members] = self._first_rows[number] + inside
+        return found
+
+    def lengths(self, places: Places) -> NDArray[np.int64]:
+        """Tokens of each chunk."""
+        found = np.zeros(len(places), np.int64)
+        for number, members, inside in self._by_shard(places):
+            starts = self.corpus.shards[number].starts
+            found[members] = starts[inside + 1] - starts[inside]
+        return found
+
+    def digests(self, places: Places) -> NDArray[np.uint64]:
+        """The chunks' own digests."""
+        found = np.zeros(len(places), np.uint64)
+        for number, members, inside in self._by_shard(places):
+            found[members] = self.corpus.shards[number].digest[inside]
+        return found
+
+    def ids(self, places: Places) -> list[NDArray[np.int64]]:
+        """Token ids of each chunk."""
+        found: list[Any] = [None] * len(places)
+        for number, members, inside in self._by_shard(places):
+            shard = self.corpus.shards[number]
+            for member, row in zip(members, inside, strict=True):
+                found[member] = shard.chunk(int(row))
+        return found
+
+    def texts(self, places: Places) -> list[str]:
+        """The text of each chunk, its documents a blank line apart."""
+        found = [""] * len(places)
+        for number, members, inside in self._by_shard(places):
+            read = _texts(self.corpus.shards[number], inside)
+            for member, text in zip(members, read, strict=True):
+                found[member] = text
+        return found
+
+    def all_texts(self) -> Iterator[str]:
+        """The text of every chunk, one shard in memory at a time."""
+        for shard, rows in self.shards():
+            if len(rows):
+                yield from _texts(shard, rows)
+
+    @cached_property
+    def tokens(self) -> int:
+        """Of all its chunks together."""
+        return sum(int(shard.lengths[rows].sum()) for shard, rows in self.shards())
+
+    def split(self) -> Split:
+        """Its chunks as the rows of a data table, which are read when they are asked for."""
+        none = np.broadcast_to(np.int64(UNLABELLED), len(self))
+        return Split(ChunkTexts(self), none, chunks=self)
+
+    @cached_property
+    def _first_rows(self) -> NDArray[np.int64]:
+        """Row of each shard's first chunk, and behind the last one the number of all, (S + 1,)."""
+        counts = (shard["chunks"] for shard in self.corpus.about["shards"])
+        return np.cumsum([0, *counts], dtype=np.int64)
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """Chunks of the view before the end of each shard; a 0 in front, (S + 1,)."""
+        if self.kept is not None:
+            return np.searchsorted(self.kept, self._first_rows).astype(np.int64)
+        if self.part == ALL:
+            return self._first_rows
+        counts = [int((shard.part == self._part).sum()) for shard in self.corpus.shards]
+        return np.cumsum([0, *counts], dtype=np.int64)
+
+    @property
+    def _part(self) -> int:
+        return PARTS.index(self.part)
+
+    def _inside(self, number: int, shard: Shard | None = None) -> NDArray[np.int64]:
+        """The view's rows in a shard, which is opened if it must be read for it."""
+        if self.kept is not None:
+            begin, end = self._ends[number : number + 2]
+            return np.asarray(self.kept[begin:end], np.int64) - self._first_rows[number]
+        if self.part == ALL:
+            return np.arange(self.corpus.about["shards"][number]["chunks"])
+        shard = self.corpus.shards[number] if shard is None else shard
+        return np.flatnonzero(shard.part == self._part)
+
+    def _by_shard(
+        self, places: Places
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """Of each shard with some of the places: its number, which of the places they are, and
+        their rows in it."""
+        numbers = np.searchsorted(self._ends, places, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            members = np.flatnonzero(numbers == number)
+            yield number, members, self._inside(number)[places[members] - self._ends[number]]
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkTexts(Sequence[tuple[str, ...]]):
+    """The texts of a view as a column of a data table."""
+
+    view: CorpusView
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[str, ...]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[tuple[str, ...], ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            places = np.arange(*place.indices(len(self)))
+            return tuple((text,) for text in self.view.texts(places))
+        (text,) = self.view.texts(np.array([range(len(self))[place]]))
+        return (text,)
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        return ((text,) for text in self.view.all_texts())
+
+
+def kept_rows(folder: Path) -> NDArray[np.int64]:
+    """Rows of the corpus that a select step kept, rising; a memory map.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    file = folder / KEPT_FILE
+    tensors = memory_map(file)
+    if "row" not in tensors:
+        raise ArtifactError(
+            f"{file} is not a selection: it has no row; remove the step's folder and run it again"
+        )
+    return tensors["row"]
+
+
+def _texts(shard: Shard, rows: NDArray[np.int64]) -> Iterator[str]:
+    pieces = shard.texts().column("pieces").take(pa.array(rows))
+    return (BETWEEN_DOCUMENTS.join(piece.as_py()) for piece in pieces)
