@@ -54,13 +54,13 @@ run = "export"
 model = "int8"
 format = "openvino"
 data = "docs"
-parity = {{ examples = 16 }}
+parity = {{ examples = 16, max_label_flips = 0.25 }}
 [steps.onnxruntime]
 run = "export"
 model = "int8"
 format = "onnxruntime"
 data = "docs"
-parity = {{ examples = 16 }}
+parity = {{ examples = 16, max_label_flips = 0.25 }}
 """
 EXAMPLES = 32
 JOBS = ("training", "calibration", "openvino", "onnxruntime")

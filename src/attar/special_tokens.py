@@ -17,6 +17,8 @@ into it what transformers made of the model folder.
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from operator import itemgetter
@@ -116,6 +118,15 @@ def require_rows(tokenizer: Tokenizer, config: Mapping[str, Any], where: str) ->
             f"model has {types} segments (0 to {types - 1}); save it with the tokenizer it was "
             "trained with"
         )
+
+
+def tokenizer_digest(tokenizer: Tokenizer) -> str:
+    """A hash of what turns plain text into ids. Where texts are cut, how they are padded and which
+    special tokens enclose them is not part of it: a trained model's file differs in these."""
+    settings = json.loads(tokenizer.to_str())
+    for name in ("version", "truncation", "padding", "post_processor"):
+        settings.pop(name, None)
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def is_exported(model_folder: Path) -> bool:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 import corpora
 from attar.data.corpus.token_store import PARTS, Corpus
@@ -100,6 +102,19 @@ def test_the_reserved_part_is_scored_when_it_is_asked_for(folder: Path, made: Ma
     for number, shard in enumerate(Corpus.open(made.folder).shards):
         found = read_scores(score_file(folder / "reserved", number))
         assert found.row.tolist() == np.flatnonzero(shard.part == PARTS.index("reserved")).tolist()
+
+
+def test_a_model_whose_tokenizer_file_only_cuts_and_encloses_texts_is_accepted(
+    folder: Path, made: MadeRows
+) -> None:
+    """As attar and transformers write it when a model is saved."""
+    corpora.write_model(folder / "saved")
+    file = folder / "saved" / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.enable_truncation(16)
+    tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[])
+    tokenizer.save(str(file), pretty=False)
+    assert corpora.scored(folder, made, "by_saved", model="saved")["chunks"] > 0
 
 
 def test_another_tokenizer_is_refused(folder: Path, made: MadeRows) -> None:

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from attar.artifacts import put_beside, sha256_of
+from attar.artifacts import put_beside
 from attar.data.corpus.token_store import Corpus, Shard
 from attar.data.tables import SetAside
 from attar.errors import ModelError, NonFiniteError, UsageError
@@ -43,7 +43,7 @@ from attar.selection.flops import forward_flops
 from attar.selection.sample import rows_to_score
 from attar.selection.scores import ShardScores, read_scores, score_file
 from attar.selection.set_aside import write_set_aside
-from attar.special_tokens import TOKENIZER_FILE
+from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import MadeRows, StepContext
 
 SET_ASIDE_FILE = "set_aside.jsonl.gz"
@@ -215,8 +215,7 @@ def require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str)
     Raises:
         ModelError: another tokenizer, or too few positions.
     """
-    found = sha256_of(folder / TOKENIZER_FILE)
-    if found != corpus.about["tokenizer"]:
+    if tokenizer_digest(open_tokenizer(folder)) != corpus.about["tokenizer"]:
         raise ModelError(
             f"{step}: the tokenizer of {folder} is not the one the corpus was made with, so its "
             "tokens mean something else to this model; tokenize the data with this model's "

@@ -17,7 +17,6 @@ from typing import Any
 from attar.artifacts import (
     put_beside,
     read_json,
-    sha256_of,
     write_json,
 )
 from attar.data.corpus.packing import Chunk, Packer, Pending, TokenizedDocument
@@ -33,7 +32,7 @@ from attar.errors import DataError
 from attar.models.sources.references import resolve_model
 from attar.selection.config import TokenizeStep
 from attar.selection.set_aside import write_set_aside
-from attar.special_tokens import TOKENIZER_FILE
+from attar.special_tokens import tokenizer_digest
 from attar.step import StepContext
 
 STATE_FILE = "state.json"
@@ -94,7 +93,7 @@ def tokenize(config: TokenizeStep, context: StepContext) -> dict[str, Any]:
         "max_length": config.max_length,
         "end_id": end_id,
         "vocabulary": vocabulary,
-        "tokenizer": sha256_of(folder / TOKENIZER_FILE),
+        "tokenizer": tokenizer_digest(tokenizer),
         "parts": list(PARTS),
         "sources": list(position.sources),
         "shards": list(position.shards),
