@@ -23,6 +23,13 @@ from attar.data.corpus.token_store import PARTS, Corpus
 from attar.errors import ArtifactError, UsageError
 
 PREDICTED = "predicted"
+TYPES = {
+    "row": "uint64",
+    "tokens": "uint32",
+    "digest": "uint64",
+    "log_p": "float32",
+    PREDICTED: "float32",
+}
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,13 @@ def read_scores(file: Path) -> ShardScores:
     ArtifactError: the file is missing, damaged, or holds something else.
     """
     try:
-        scores = ShardScores(**load_file(file))
-    except (OSError, SafetensorError, TypeError) as error:
+        arrays = load_file(file)
+        scores = ShardScores(**arrays)
+        if any(array.shape != (len(scores.row),) for array in arrays.values()):
+            raise ValueError("its arrays have different lengths")
+        if any(array.dtype.name != TYPES[name] for name, array in arrays.items()):
+            raise ValueError("its arrays are of other types")
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{file} cannot be read ({error}); remove the step's folder and run it again"
         ) from error

@@ -47,6 +47,12 @@ NUMPY = {"U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8", "F
 ARRAYS = ("source", "part", "document", "digest")
 """Of a shard, a value a chunk."""
 TEXTS = pa.schema([("pieces", pa.list_(pa.string())), ("ends_document", pa.bool_())])
+PACKED: Mapping[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": False,
+    "write_statistics": False,
+    "write_page_checksum": True,
+}
 CHUNKS_AT_ONCE = 1024
 """Whose texts are packed together, as a row group."""
 BETWEEN_DOCUMENTS = "\n\n"
@@ -88,9 +94,7 @@ class ShardWriter:
         self._rows: list[tuple[int, int, int, int]] = []
         self._texts: list[tuple[tuple[str, ...], bool]] = []
         self._packed = BytesIO()
-        self._parquet = pq.ParquetWriter(
-            *(self._packed, TEXTS), compression="zstd", use_dictionary=False, write_statistics=False
-        )
+        self._parquet = pq.ParquetWriter(self._packed, TEXTS, **PACKED)
         self.tokens = 0
 
     def __len__(self) -> int:
@@ -160,13 +164,20 @@ class Shard:
         return np.diff(self.starts)
 
     def chunk(self, row: int) -> NDArray[np.int64]:
-        """The ids of one chunk."""
-        return np.asarray(self.ids[self.starts[row] : self.starts[row + 1]], np.int64)
+        """The ids of one chunk.
+
+        Raises:
+            ArtifactError: they are not those that were written.
+        """
+        ids = self.ids[self.starts[row] : self.starts[row + 1]]
+        if chunk_digest(ids) != self.digest[row]:
+            raise _damaged(self.files.tokens, f"the tokens of chunk {row} do not fit their digest")
+        return ids.astype(np.int64)
 
     def texts(self) -> Any:
         """An Arrow table with the columns pieces and ends_document, a row a chunk; read whole."""
         try:
-            table = pq.read_table(self.files.texts, schema=TEXTS)
+            table = pq.read_table(self.files.texts, schema=TEXTS, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             raise _damaged(self.files.texts, error) from error
         if len(table) != len(self):
