@@ -315,7 +315,7 @@ def interval(clean: NDArray[Any], noise: NDArray[Any], resamples: int = 500) -> 
 
 
 def kept_by_kind(run: Path, step: str, sources: list[str]) -> Counter[str]:
-    rows = load_file(run / step / "kept.safetensors")["rows"]
+    rows = load_file(run / step / "kept.safetensors")["row"]
     files = sorted((run / "corpus").glob("*.tokens.safetensors"))
     numbers = np.concatenate([load_file(file)["source"] for file in files])
     return Counter(np.array(sources)[numbers[rows]].tolist())
@@ -324,9 +324,9 @@ def kept_by_kind(run: Path, step: str, sources: list[str]) -> Counter[str]:
 def students(run: Path, seeds: int) -> list[str]:
     bits: dict[str, list[float]] = {arm: [] for arm in ARMS}
     for seed in range(seeds):
-        found = json.loads((run / f"judged{seed}" / "result.json").read_text())["metrics"]["scores"]
+        found = json.loads((run / f"judged{seed}" / "result.json").read_text())["metrics"]["models"]
         for arm in ARMS:
-            bits[arm].append(found[f"{arm}{seed}"]["bits_per_byte"])
+            bits[arm].append(found[f"{arm}{seed}"]["bits_per_byte"]["value"])
     rows = [
         [arm, *[f"{value:.4f}" for value in bits[arm]], f"{statistics.mean(bits[arm]):.4f}"]
         for arm in ARMS
