@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from attar.config import Config
-from attar.tasks.table import CLASSIFICATION, KINDS, Kind, Objective
+from attar.tasks.table import CAUSAL_LM, CLASSIFICATION, KINDS, Kind, Objective
 
 GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
 SummarizationTask = Literal["cnn_dailymail", "xsum"]
@@ -101,6 +102,57 @@ class FilesData(DataSettings):
         return KINDS[self.objective]
 
 
+class HubData(DataSettings):
+    """Running text of a data set on the Hugging Face hub, read as a stream; needs `datasets`."""
+
+    source: Literal["hub"] = "hub"
+    name: str
+    """owner/name."""
+    config: str | None = None
+    """Which of its configurations; None: the default one."""
+    split: str = "train"
+    revision: str
+    """The commit to read. A branch moves, and a stopped run would go on with other rows."""
+    text: str = "text"
+    """The column of the text."""
+    validation: str | None = None
+    """The split that models are judged by; None: a hundredth of `split`, chosen by a hash of the
+    text, which then never enters a corpus."""
+    validation_rows: int | None = Field(default=1000, gt=0)
+    """Read only the first so many of them; None: all."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_an_id(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+            raise ValueError(f"must be owner/name, got {name!r}")
+        return name
+
+    @field_validator("revision")
+    @classmethod
+    def _revision_is_a_commit(cls, revision: str) -> str:
+        if not re.fullmatch(r"[0-9a-f]{40}", revision):
+            raise ValueError(
+                f"must be a commit of 40 hexadecimal digits, got {revision!r}; copy it from the "
+                "data set's page, Files, History"
+            )
+        return revision
+
+    @model_validator(mode="after")
+    def _rows_are_not_drawn(self) -> Self:
+        if self.train_rows is not None:
+            raise ValueError(
+                "train_rows are drawn from rows in memory, and this source is read as a stream; "
+                f"set max_documents = {self.train_rows} in the tokenize step"
+            )
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """The row of running text in the table of tasks."""
+        return CAUSAL_LM
+
+
 class StdlibDocsData(DataSettings):
     """Sentences of the docstrings of the running Python's standard library, labelled by area.
     Needs nothing but Python."""
@@ -116,6 +168,6 @@ class StdlibTextData(DataSettings):
 
 
 DataConfig = Annotated[
-    GlueData | SummarizationData | FilesData | StdlibDocsData | StdlibTextData,
+    GlueData | SummarizationData | FilesData | HubData | StdlibDocsData | StdlibTextData,
     Field(discriminator="source"),
 ]

@@ -9,14 +9,15 @@ texts, and 8 bytes of memory a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from attar.data.config import DataConfig, FilesData, StdlibTextData
+from attar.data.config import DataConfig, FilesData, HubData, StdlibTextData
 from attar.data.files import find_columns, load_files, text_hash
+from attar.data.hub import hub_records, is_held_out
 from attar.data.load import load_data
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.locate import own_files
@@ -69,6 +70,8 @@ def documents(
         )
     if isinstance(config, FilesData):
         return _of_files(config, recipe_folder, name, source_column)
+    if isinstance(config, HubData):
+        return _of_hub(config, name, source_column)
     if source_column is not None:
         raise DataError(
             f"data {name!r} comes from source = {config.source!r}, which has no columns; remove "
@@ -92,25 +95,43 @@ def _of_files(
     columns = find_columns(config, {"train": files["train"]}, name)["train"].text
 
     def read() -> Documents:
-        rows = chain.from_iterable(map(read_records, files["train"]))
-        for row, record in enumerate(rows):
-            found = record if isinstance(record, Unreadable) else document(row, record)
-            yield SetAside("train", row, found.reason) if isinstance(found, Unreadable) else found
-
-    def document(row: int, record: Record) -> Document | Unreadable:
-        texts = [text_of(column, record.get(column)) for column in columns]
-        if fault := next((text for text in texts if isinstance(text, Unreadable)), None):
-            return fault
-        if source_column is not None and source_column not in record:
-            return Unreadable(f"no {source_column}")
-        source = "" if source_column is None else _source(source_column, record[source_column])
-        if isinstance(source, Unreadable):
-            return source
-        return Document(row, source, tuple(text for text in texts if isinstance(text, str)))
+        records = chain.from_iterable(map(read_records, files["train"]))
+        return _documents(records, columns, source_column)
 
     if "validation" in files:
         return read()
     return _without_held_out(read, config, recipe_folder, name)
+
+
+def _of_hub(config: HubData, name: str, source_column: str | None) -> Documents:
+    columns = (config.text,) if source_column is None else (config.text, source_column)
+    records = hub_records(config, config.split, name, *columns)
+    for found in _documents(records, (config.text,), source_column):
+        if isinstance(found, SetAside) or not is_held_out(config, found.text):
+            yield found
+
+
+def _documents(
+    records: Iterable[Record | Unreadable], columns: Sequence[str], source_column: str | None
+) -> Documents:
+    for row, record in enumerate(records):
+        is_row = not isinstance(record, Unreadable)
+        found = _document(row, record, columns, source_column) if is_row else record
+        yield SetAside("train", row, found.reason) if isinstance(found, Unreadable) else found
+
+
+def _document(
+    row: int, record: Record, columns: Sequence[str], source_column: str | None
+) -> Document | Unreadable:
+    texts = [text_of(column, record.get(column)) for column in columns]
+    if fault := next((text for text in texts if isinstance(text, Unreadable)), None):
+        return fault
+    if source_column is not None and source_column not in record:
+        return Unreadable(f"no {source_column}")
+    source = "" if source_column is None else _source(source_column, record[source_column])
+    if isinstance(source, Unreadable):
+        return source
+    return Document(row, source, tuple(text for text in texts if isinstance(text, str)))
 
 
 def _source(column: str, value: Any) -> str | Unreadable:

@@ -7,7 +7,8 @@ files; for the docstrings, the Python they come from with the names and sizes of
 table of areas; for the hub (with its revision, if one is pinned), the data set and the task. A
 later attar may read the same bytes otherwise, so the version of the readers is hashed with them.
 
-Left out: the hub's newest revision, which is unknown until it is asked; pin one to be safe.
+Left out: the hub's newest revision, which is unknown until it is asked; pin one to be safe. A hub
+data set that is read as a stream always has one.
 Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
 """
 
@@ -19,7 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import key_of, sha256_of
-from attar.data.config import DataConfig, FilesData, GlueData, StdlibDocsData, StdlibTextData
+from attar.data.config import (
+    DataConfig,
+    FilesData,
+    GlueData,
+    HubData,
+    StdlibDocsData,
+    StdlibTextData,
+)
 from attar.data.reading.locate import SplitFiles, glue_files, own_files, summarization_files
 from attar.data.stdlib_areas import AREAS, stdlib_sources
 
@@ -52,6 +60,8 @@ def _content(config: DataConfig, recipe_folder: Path, sha256: Callable[[Path], s
     files = data_files(config, recipe_folder)
     if files is not None or isinstance(config, FilesData):
         return _hashes(files or {}, sha256)
+    if isinstance(config, HubData):
+        return {"hub": config.name, "config": config.config, "revision": config.revision}
     hub = "nyu-mll/glue" if isinstance(config, GlueData) else "summarization"
     return {"hub": hub, "task": config.task, "revision": config.revision}
 
@@ -64,7 +74,7 @@ def data_files(config: DataConfig, recipe_folder: Path) -> SplitFiles | None:
     """
     if isinstance(config, FilesData):
         return own_files(config, recipe_folder)
-    if isinstance(config, StdlibDocsData | StdlibTextData) or config.path is None:
+    if isinstance(config, StdlibDocsData | StdlibTextData | HubData) or config.path is None:
         return None
     find = glue_files if isinstance(config, GlueData) else summarization_files
     return find(config, recipe_folder)  # pyright: ignore[reportArgumentType]

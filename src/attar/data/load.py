@@ -25,6 +25,7 @@ SOURCES = {
     "glue": "attar.data.glue:load_glue",
     "summarization": "attar.data.summarization:load_summarization",
     "files": "attar.data.files:load_files",
+    "hub": "attar.data.hub:load_hub",
     "stdlib_docs": "attar.data.stdlib_docs:load_stdlib_docs",
     "stdlib_text": "attar.data.stdlib_text:load_stdlib_text",
 }

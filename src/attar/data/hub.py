@@ -1,0 +1,104 @@
+"""Running text of a data set on the hub, streamed by `datasets`, which only reads rows here.
+
+The problem: a corpus of terabytes is not downloaded first, and a stopped run must go on where it
+was. `datasets` keeps a state of its streams, which has gone wrong after a second resume. The idea:
+`datasets` is only asked for the rows of a pinned commit, in their order, and a place in the stream
+is a number of rows that we count. The price: a run that goes on reads the rows before it again.
+
+No code of a repository is run: `datasets` reads Parquet, JSON, CSV and text only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attar.data.config import HubData
+from attar.data.files import text_hash
+from attar.data.reading.records import Record
+from attar.data.reading.rows import text_of
+from attar.data.tables import UNLABELLED, Split, TextData
+from attar.errors import AttarError, DataError, did_you_mean
+from attar.extras import require
+from attar.tasks.table import CAUSAL_LM
+
+HELD_OUT = 0.01
+"""Share of the rows that is held out where no split is named for validation."""
+
+
+def hub_records(config: HubData, split: str, name: str, *columns: str) -> Iterator[Record]:
+    """Some columns of every row of a split, in order.
+
+    Args:
+        name: of the data table, for messages.
+    Raises:
+        UsageError: `datasets` is not installed.
+        DataError: the data set or a column is not there, or the hub cannot be reached.
+    """
+    datasets: Any = require("datasets", "hub")
+    where = f"data {name!r}: split {split!r} of {config.name!r} on the hub"
+    if Path(config.name).exists():  # `datasets` would read it in the place of the hub's
+        raise DataError(
+            f"{where} has the name of the folder {Path(config.name).resolve()}; start attar in "
+            'another folder, or read the folder with source = "files"'
+        )
+    done = 0
+    try:
+        stream = datasets.load_dataset(
+            config.name, config.config, split=split, revision=config.revision, streaming=True
+        )
+        _require_columns(where, columns, list(stream.column_names or columns))
+        for record in stream.select_columns(list(columns)):
+            done += 1
+            yield record
+    except AttarError:
+        raise
+    except Exception as error:  # every kind of network error of several libraries
+        reason = (str(error).splitlines() or [""])[0]
+        raise DataError(
+            f"{where} cannot be read after row {done:,} ({type(error).__name__}: {reason}); check "
+            f"name, config, split, revision ({config.revision[:12]}…) and the network, then run "
+            "again: what was written is kept"
+        ) from error
+
+
+def _require_columns(where: str, columns: tuple[str, ...], known: list[str]) -> None:
+    for column in columns:
+        if column not in known:
+            raise DataError(
+                f"{where} has no column {column!r}{did_you_mean(column, known)}; its columns are "
+                f"{', '.join(map(repr, known))}"
+            )
+
+
+def is_held_out(config: HubData, text: str) -> bool:
+    """Whether a text of `config.split` belongs to the validation split."""
+    return config.validation is None and int(text_hash((text,))[:16], 16) < HELD_OUT * 2**64
+
+
+def load_hub(config: HubData, recipe_folder: Path, name: str) -> TextData:
+    """What models are judged by; the rest is read as a stream (`documents`).
+
+    Raises:
+        UsageError, DataError: as `hub_records`; or no row is held out.
+    """
+    split = config.validation or config.split
+    texts = (
+        text
+        for record in hub_records(config, split, name, config.text)
+        if isinstance(text := text_of(config.text, record[config.text]), str)
+        and (config.validation is not None or is_held_out(config, text))
+    )
+    found = tuple((text,) for text in islice(texts, config.validation_rows))
+    none = np.full(len(found), UNLABELLED, np.int64)
+    return TextData(
+        name=name,
+        objective=CAUSAL_LM.name,
+        label_names=(),
+        metrics=CAUSAL_LM.metrics,
+        splits={"validation": Split(found, none)},
+    )
