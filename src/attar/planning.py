@@ -38,6 +38,7 @@ from attar.models.config import ChangedModel, FromConfig, ModelReference, refere
 from attar.models.cost import Cost, cost_from_config, cost_of
 from attar.models.sources.references import resolve_model
 from attar.models.surgery import changed
+from attar.special_tokens import vocabulary_of
 from attar.tasks.table import KINDS, Kind
 from attar.tasks.task import Generation, Task
 
@@ -92,6 +93,16 @@ class ModelPlan:
         heads = next((config[name] for name in names if config.get(name)), 0)
         blocks = self.cost.model.config.num_hidden_layers
         return 4 * tokens * blocks * (16 * hidden + 4 * wide + 2 * heads * tokens) / MIB
+
+
+@dataclass(frozen=True)
+class PlannedTokenizer:
+    """A tokenizer to count with."""
+
+    folder: Path
+    vocab_size: int
+    """Of the tokenizer that it stands for: one that is yet to be learned is learned for the plan
+    from a little text, which may not have as many tokens."""
 
 
 class PlannedTexts:
@@ -187,14 +198,19 @@ class PlanContext:
     """Step → the model it will make, filled by the plans of such steps."""
     caches: dict[str, Any] = field(default_factory=dict[str, Any])
     """Step → the teacher whose answers it will hold."""
+    tokenizers: dict[str, PlannedTokenizer] = field(default_factory=dict[str, PlannedTokenizer])
+    """Step → the tokenizer its folder will have."""
+    scratch: Path = Path()
+    """An empty folder that is removed after the plan."""
     speeds: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
     def model(self, reference: ModelReference, head: Head | None, max_length: int) -> ModelPlan:
         """A model with the head that is asked for; None: with its own."""
         word = referenced_model(reference)
         if isinstance(reference, FromConfig):
-            folder = self.tokenizer_folder(reference.tokenizer or "")
-            return ModelPlan(cost_under(head, reference.config), folder, 4.0, max_length)
+            tokenizer = self.tokenizer(reference.tokenizer or "")
+            plain = reference.plain(tokenizer.vocab_size)
+            return ModelPlan(cost_under(head, plain), tokenizer.folder, 4.0, max_length)
         if word in self.models:
             plan = self.models[word]
         else:
@@ -206,11 +222,15 @@ class PlanContext:
             return ModelPlan(smaller, plan.tokenizer_folder, 4.0, max_length)
         return plan
 
-    def tokenizer_folder(self, word: str) -> Path:
-        """Where a tokenizer lies now; that of a step is the one which the step itself was given."""
+    def tokenizer(self, word: str) -> PlannedTokenizer:
+        """A tokenizer; that of a step is the one which the step itself was given."""
+        if word in self.tokenizers:
+            return self.tokenizers[word]
         if word in self.models:
-            return self.models[word].tokenizer_folder
-        return resolve_model(word, {}, self.recipe_folder)
+            folder = self.models[word].tokenizer_folder
+        else:
+            folder = resolve_model(word, {}, self.recipe_folder)
+        return PlannedTokenizer(folder, vocabulary_of(folder)[0])
 
     def seconds(
         self,

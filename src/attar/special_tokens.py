@@ -62,6 +62,17 @@ def open_tokenizer(model_folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def vocabulary_of(model_folder: Path) -> tuple[int, int | None]:
+    """How many embeddings a model needs for a folder's tokenizer, and the id of the end token.
+
+    Raises:
+        ModelError: as `open_tokenizer`.
+    """
+    tokenizer = open_tokenizer(model_folder)
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    return highest + 1, special_token_id(model_folder, tokenizer, "eos_token")
+
+
 @lru_cache(maxsize=4)
 def _require_harmless(raw: bytes, file: Path) -> None:
     """Refuse a `tokenizer.json` that must not be built, or cannot be; the same one is looked at

@@ -8,15 +8,19 @@ A reference is a word or a small table:
     { from = "teacher", keep_blocks = [1, 3] }  another model with fewer blocks, narrower, or with a
                                                 new head: `ChangedModel`
     { config = { model_type = "bert", … } }     random weights from a Hugging Face config
+    { size = "nano", family = "llama" }         random weights of a size in `named_sizes`
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from attar.config import Config
+from attar.errors import did_you_mean
+from attar.models.named_sizes import FAMILIES_OF_SIZES, SIZES, config_of_size
 
 
 class ChangedModel(Config):
@@ -63,20 +67,75 @@ class ChangedModel(Config):
 
 
 class FromConfig(Config):
-    """Random weights in the shape of a Hugging Face config."""
+    """Random weights in the shape of a Hugging Face config or of a named size."""
 
-    config: dict[str, Any]
-    """`model_type` and the fields of its transformers config class."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """`model_type` and the fields of its transformers config class; with `size`, what differs from
+    it. Without `vocab_size` the model has an embedding for each token of the tokenizer."""
+    size: str | None = None
+    """A name in `named_sizes`; needs `family`."""
+    family: str | None = None
+    """The model_type that takes this size."""
     tokenizer: str | None = None
-    """Folder, hub id or demo model whose tokenizer is used; needed to train on text."""
+    """A step, folder, hub id or demo model whose tokenizer is used; needed to train on text."""
+
+    @field_validator("size", "family")
+    @classmethod
+    def _is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
+        known = list(SIZES if info.field_name == "size" else FAMILIES_OF_SIZES)
+        if name is not None and name not in known:
+            raise ValueError(
+                f"{info.field_name} must be one of {', '.join(known)}, got {name!r}"
+                f"{did_you_mean(name, known)}"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _size_and_family_come_together(self) -> Self:
+        if self.size is not None and self.family is None:
+            raise ValueError(
+                f'size = "{self.size}" needs a family; add family = "llama" '
+                f"(or one of {', '.join(FAMILIES_OF_SIZES)})"
+            )
+        if self.family is not None and self.size is None:
+            raise ValueError(
+                f'family = "{self.family}" needs a size; add size = "nano" '
+                f"(or one of {', '.join(SIZES)})"
+            )
+        if self.size is not None and "model_type" in self.config:
+            raise ValueError(
+                "a named size has its model_type from family; remove config.model_type"
+            )
+        return self
+
+    def plain(self, vocab_size: int | None = None, end_id: int | None = None) -> dict[str, Any]:
+        """The whole config.
+
+        Args:
+            vocab_size, end_id: of the tokenizer; None: unknown, and left to the config class.
+        """
+        of_tokenizer = {"vocab_size": vocab_size}
+        if self.size is not None:
+            of_tokenizer |= {"bos_token_id": end_id, "eos_token_id": end_id}
+        known = {name: value for name, value in of_tokenizer.items() if value is not None}
+        return known | written_config(self.model_dump())
+
+
+def written_config(reference: Mapping[str, Any]) -> dict[str, Any]:
+    """The config that a table of a model spells out, which need not be sound; empty: none."""
+    size, family, config = (reference.get(name) for name in ("size", "family", "config"))
+    is_named = isinstance(size, str) and isinstance(family, str)
+    is_known = is_named and size in SIZES and family in FAMILIES_OF_SIZES
+    shape = config_of_size(str(size), str(family)) if is_known else {}
+    return shape | (dict(config) if isinstance(config, Mapping) else {})
 
 
 def _form_of(reference: object) -> str:
-    if isinstance(reference, (ChangedModel, dict)) and not (
-        isinstance(reference, dict) and "config" in reference
-    ):
+    if isinstance(reference, dict):
+        return "config" if reference.keys() & {"config", "size", "family"} else "from"
+    if isinstance(reference, ChangedModel):
         return "from"
-    return "config" if isinstance(reference, (FromConfig, dict)) else "word"
+    return "config" if isinstance(reference, FromConfig) else "word"
 
 
 ModelReference = Annotated[

@@ -44,7 +44,7 @@ from attar.models.sources.safe_files import VOCABULARY_FILES, ModelFiles, read_m
 from attar.models.structure.families import FAMILIES, max_tokens_of
 from attar.models.surgery import changed
 from attar.seeds import derive_seed
-from attar.special_tokens import TOKENIZER_FILE, write_tokenizer
+from attar.special_tokens import TOKENIZER_FILE, vocabulary_of, write_tokenizer
 from attar.tasks.task import TASK_FILE, Task
 from attar.untrusted import has_entry
 
@@ -310,7 +310,8 @@ def _random_model(
             'tokenizer = "<step, folder, hub id or demo model>"'
         )
     folder = resolve_model(reference.tokenizer, inputs, recipe_folder)
-    config = config_of(reference.config, "model.config", task, folder)
+    plain = reference.plain(*vocabulary_of(folder))
+    config = config_of(plain, "model.config", task, folder)
     check_length(config, task and task.max_length, "model.config")
     model_class: Any = class_of(config, "model.config", task)
     require_memory(model_class, config, "model.config")

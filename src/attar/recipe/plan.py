@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from attar.escaping import for_terminal
@@ -87,12 +88,13 @@ def plan_recipe(recipe: Recipe, recipe_folder: Path, kinds: Mapping[str, StepKin
 
     texts = PlannedTexts(recipe.data, recipe_folder, recipe.seed)
     plain = recipe.model_dump(mode="json", by_alias=True)
-    shared = PlanContext("", recipe.seed, plain, recipe_folder, texts)
     steps: list[StepPlan] = []
-    for name in recipe.order:
-        step = recipe.steps[name]
-        context = replace(shared, name=name, seed=step_seed(step, recipe.seed))
-        steps.append(kind_of(step, kinds).resolve_plan()(step, context))
+    with TemporaryDirectory(prefix="attar-plan-") as scratch:
+        shared = PlanContext("", recipe.seed, plain, recipe_folder, texts, scratch=Path(scratch))
+        for name in recipe.order:
+            step = recipe.steps[name]
+            context = replace(shared, name=name, seed=step_seed(step, recipe.seed))
+            steps.append(kind_of(step, kinds).resolve_plan()(step, context))
     return Plan(recipe.name, tuple(steps), texts.notes)
 
 

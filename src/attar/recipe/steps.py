@@ -79,6 +79,8 @@ class StepKind:
 
 FLOAT = ("train",)
 """Steps that make a model with float weights, fit to start from."""
+TOKENIZERS = (*FLOAT, "tokenize")
+"""Steps whose folder has a tokenizer."""
 
 STEPS: Mapping[str, StepKind] = {
     "train": StepKind(
@@ -89,7 +91,7 @@ STEPS: Mapping[str, StepKind] = {
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
-            ModelPlace("model.tokenizer", FLOAT),
+            ModelPlace("model.tokenizer", TOKENIZERS),
             ModelPlace("teacher", (*FLOAT, "cache")),
         ),
         data=("data",),
@@ -102,7 +104,7 @@ STEPS: Mapping[str, StepKind] = {
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
-            ModelPlace("model.tokenizer", FLOAT),
+            ModelPlace("model.tokenizer", TOKENIZERS),
         ),
         data=("data",),
         rows="attar.data.augmented:augmented_data",
@@ -118,9 +120,10 @@ STEPS: Mapping[str, StepKind] = {
     "tokenize": StepKind(
         "attar.selection.tokenize:tokenize",
         "attar.selection.plan:plan_tokenize",
-        models=(ModelPlace("tokenizer", FLOAT),),
-        data=("data",),
+        models=(ModelPlace("tokenizer", TOKENIZERS),),
+        data=("data", "tokenizer.train_on"),
         rows="attar.selection.rows:corpus_rows",
+        version=2,
     ),
     "score": StepKind(
         "attar.selection.score:score",

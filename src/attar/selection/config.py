@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from attar.config import Config
+from attar.data.corpus.config import LearnedTokenizer
 from attar.models.config import ModelReference
 from attar.training.config import TrainStep
 
 Part = Literal["scored", "reserved"]
+
+
+def _form_of(tokenizer: object) -> str:
+    return "learned" if isinstance(tokenizer, (dict, LearnedTokenizer)) else "word"
 
 
 class TokenizeStep(Config):
@@ -19,8 +24,11 @@ class TokenizeStep(Config):
     run: Literal["tokenize"] = "tokenize"
     data: str
     """Name of a `[data.<name>]` table; its train split is read as a stream."""
-    tokenizer: str
-    """A step, folder, hub id or demo model whose tokenizer is used."""
+    tokenizer: Annotated[
+        Annotated[str, Tag("word")] | Annotated[LearnedTokenizer, Tag("learned")],
+        Discriminator(_form_of),
+    ]
+    """A step, folder, hub id or demo model whose tokenizer is used; or a table: one is learned."""
     max_length: int = Field(default=1024, ge=8, le=2**20)
     """Tokens a model will read of a chunk; a chunk has one more, which is predicted last."""
     source_column: str | None = None
@@ -28,6 +36,8 @@ class TokenizeStep(Config):
     reserve: float = Field(default=0.0, ge=0, lt=1)
     """Share of the documents, by a hash of their text, that is never scored: what the reference is
     trained on."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the documents, by a hash of their text, that is read."""
     max_documents: int | None = Field(default=None, gt=0)
     """Read only the first so many documents; None: all."""
     shard_tokens: int = Field(default=2**24, ge=2**10, le=2**25)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attar.artifacts import MIB
-from attar.planning import OPEN_SECONDS, RUNTIME_MIB, Head, PlanContext
+from attar.data.corpus.learned_tokenizer import learn_tokenizer, write_learned
+from attar.planning import OPEN_SECONDS, RUNTIME_MIB, Head, PlanContext, PlannedTokenizer
 from attar.selection.config import ScoreStep, SelectStep, TokenizeStep
+from attar.selection.tokenize import is_read
 from attar.step import StepPlan
 from attar.tasks.table import CAUSAL_LM
 
 TOKENS_A_SECOND = 250_000
 """Tokenized, packed and written, on two cores."""
+LEARNED_BYTES_A_SECOND = 5e6
+"""Read, counted and merged to a tokenizer, on two cores."""
+LEARNED_BYTES = 2**21
+"""Text that a plan learns a tokenizer from; a second's work."""
 BYTES_A_TOKEN = 3.5
 """On disk: two or four bytes of the id, and the text, packed."""
 SHARD_BYTES_A_TOKEN = 24
@@ -23,14 +29,20 @@ CHUNK_BYTES = 32
 def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
     """Plan a corpus; steps that read it will find the rows of its table."""
     rows = context.texts.loaded(config.data)
-    if config.max_documents is not None:
-        train = rows.split("train")
-        limited = train.rows(range(min(config.max_documents, len(train))))
-        rows = replace(rows, splits={**rows.splits, "train": limited})
-    running = replace(rows, objective=CAUSAL_LM.name, label_names=(), metrics=CAUSAL_LM.metrics)
+    train = rows.split("train")
+    shared = [row for row, texts in enumerate(train.texts) if is_read(texts, config.share)]
+    limited = train.rows(shared[: config.max_documents])
+    running = replace(
+        rows,
+        objective=CAUSAL_LM.name,
+        label_names=(),
+        metrics=CAUSAL_LM.metrics,
+        splits={**rows.splits, "train": limited},
+    )
     context.texts.add(context.name, running)
-    folder = context.tokenizer_folder(config.tokenizer)
-    tokens = context.texts.running_tokens(context.name, "train", folder)
+    tokenizer, learning = _tokenizer(config, context)
+    context.tokenizers[context.name] = tokenizer
+    tokens = context.texts.running_tokens(context.name, "train", tokenizer.folder)
     return StepPlan(
         name=context.name,
         run=config.run,
@@ -38,9 +50,24 @@ def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
         flops=0,
         memory_mib=RUNTIME_MIB + min(tokens, config.shard_tokens) * SHARD_BYTES_A_TOKEN / MIB,
         disk_mib=tokens * BYTES_A_TOKEN / MIB,
-        seconds=OPEN_SECONDS + tokens / TOKENS_A_SECOND,
-        counts={"documents": len(rows.split("train"))},
+        seconds=OPEN_SECONDS + learning + tokens / TOKENS_A_SECOND,
+        counts={"documents": len(limited)},
     )
+
+
+def _tokenizer(config: TokenizeStep, context: PlanContext) -> tuple[PlannedTokenizer, float]:
+    """The tokenizer, and the seconds to learn it. One that the step will learn is learned here from
+    a little text of the same data."""
+    wanted = config.tokenizer
+    if isinstance(wanted, str):
+        return context.tokenizer(wanted), 0.0
+    texts = [" ".join(row) for row in context.texts.loaded(wanted.train_on).split("train").texts]
+    num_bytes = sum(map(len, texts))
+    sample = texts[:: max(1, num_bytes // LEARNED_BYTES)]
+    folder = context.scratch / context.name
+    write_learned(learn_tokenizer(sample, wanted), folder)
+    seconds = min(num_bytes, wanted.max_bytes) / LEARNED_BYTES_A_SECOND
+    return PlannedTokenizer(folder, wanted.vocab_size), seconds
 
 
 def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:

@@ -4,6 +4,9 @@ Documents stream through: tokenized in groups, packed by source (`packing`), wri
 Each shard goes to the scratch folder with the position it leaves the stream at: which document
 comes next, and which ones are not used up. A killed run reads the stream again, tokenizes only
 those, and goes on with the next shard; its files are the same, byte for byte.
+
+A corpus carries its tokenizer, so its folder may be named wherever a tokenizer is. One that is to
+be learned (`learned_tokenizer`) is learned before the first shard.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import (
-    put_beside,
-    read_json,
-    write_json,
+from attar.artifacts import put_beside, read_json, write_json
+from attar.data.corpus.learned_tokenizer import (
+    learn_tokenizer,
+    require_size,
+    sampled,
+    write_learned,
 )
 from attar.data.corpus.packing import Chunk, Packer, Pending, TokenizedDocument
 from attar.data.corpus.sentence_ends import sentence_ends
@@ -25,23 +30,24 @@ from attar.data.corpus.token_store import FORMAT, PARTS, Corpus, ShardFiles, Sha
 from attar.data.corpus.tokenizing import DocumentTokenizer
 from attar.data.documents import Document, documents
 from attar.data.files import text_hash
-from attar.data.packing import document_tokenizer
+from attar.data.packing import INPUTS, document_tokenizer
 from attar.data.reading.rows import MAX_FAULTS, check_set_aside
 from attar.data.tables import SetAside
 from attar.errors import DataError
 from attar.models.sources.references import resolve_model
 from attar.selection.config import TokenizeStep
 from attar.selection.set_aside import write_set_aside
-from attar.special_tokens import tokenizer_digest
+from attar.special_tokens import TOKENIZER_FILE, tokenizer_digest, write_tokenizer
 from attar.step import StepContext
+from attar.transformers_tokenizer import SETTINGS_FILE
 
 STATE_FILE = "state.json"
 REJECTED_FILE = "rejected.jsonl.gz"
 SCORED, RESERVED = PARTS
 MAX_SOURCES = 2**16
 """Their numbers have two bytes in a shard."""
-SECOND_HASH = "reserved"
-"""The validation split is chosen by a hash of the text alone; the reserved part by another one."""
+RESERVED_HASH, SHARE_HASH = "reserved", "share"
+"""The validation split is chosen by a hash of the text alone; these go by others."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def tokenize(config: TokenizeStep, context: StepContext) -> dict[str, Any]:
         AttarError: whatever a user can mend.
         StoppedError: asked to stop; whole shards are kept.
     """
-    folder = resolve_model(config.tokenizer, context.inputs, context.recipe_folder)
+    folder = _tokenizer_folder(config, context)
     tokenizer, end_id = document_tokenizer(folder)
     shards = context.scratch / "shards"
     shards.mkdir(parents=True, exist_ok=True)
@@ -105,7 +111,37 @@ def tokenize(config: TokenizeStep, context: StepContext) -> dict[str, Any]:
     corpus = Corpus(context.folder, about)
     corpus.write_about()
     write_set_aside(context.folder / REJECTED_FILE, stream.rejected)
+    write_tokenizer(folder, context.folder, None, INPUTS)
+    settings = read_json(context.folder / SETTINGS_FILE)
+    end = tokenizer.id_to_token(end_id)  # which only config.json may have named
+    write_json(context.folder / SETTINGS_FILE, settings | {"eos_token": end})
     return {"data": config.data, **stream.counts, **corpus.counts()}
+
+
+def _tokenizer_folder(config: TokenizeStep, context: StepContext) -> Path:
+    """Where the tokenizer lies, or is put when it has been learned."""
+    wanted = config.tokenizer
+    if isinstance(wanted, str):
+        return resolve_model(wanted, context.inputs, context.recipe_folder)
+    folder = context.scratch / "tokenizer"
+    if (folder / TOKENIZER_FILE).exists():
+        return folder
+    table = context.data[wanted.train_on]
+
+    def read() -> Iterator[Document]:
+        for found in documents(table, context.recipe_folder, wanted.train_on):
+            context.stop_if_asked("learning a tokenizer")
+            if isinstance(found, Document):
+                yield found
+
+    context.progress.say(
+        f"  {context.name}: learning a tokenizer of {wanted.vocab_size:,} tokens from data "
+        f"{wanted.train_on!r}"
+    )
+    tokenizer = learn_tokenizer(sampled(read, wanted.max_bytes), wanted)
+    require_size(tokenizer, wanted, context.name)
+    write_learned(tokenizer, folder)
+    return folder
 
 
 class _Stream:
@@ -128,16 +164,14 @@ class _Stream:
             if isinstance(found, SetAside):
                 self._reject(found)
                 continue
-            part = self._part_of(found)
+            if not is_read(found.texts, config.share):
+                continue
+            part = RESERVED if _is_in(found.texts, RESERVED_HASH, config.reserve) else SCORED
             self.counts["documents"] += 1
             self.counts["reserved_documents"] += part == RESERVED
             self.counts["bytes"] += len(found.text.encode())
             if found.row >= position.next_row or found.row in pending:
                 yield part, found
-
-    def _part_of(self, document: Document) -> str:
-        place = int(text_hash((SECOND_HASH, *document.texts))[:16], 16)
-        return RESERVED if place < self._config.reserve * 2**64 else SCORED
 
     def _reject(self, row: SetAside) -> None:
         self.rejected.append(row)
@@ -157,6 +191,15 @@ class _Stream:
         read = self.counts["documents"] + len(self.rejected)
         limit = self._context.data[config.data].max_set_aside
         check_set_aside(config.data, "train", read, self.rejected, limit)
+
+
+def is_read(texts: tuple[str, ...], share: float) -> bool:
+    """Whether a document is in the share of all that a corpus reads."""
+    return share == 1 or _is_in(texts, SHARE_HASH, share)
+
+
+def _is_in(texts: tuple[str, ...], purpose: str, share: float) -> bool:
+    return int(text_hash((purpose, *texts))[:16], 16) < share * 2**64
 
 
 def _pending(position: Position, read: Iterator[TokenizedDocument]) -> list[Pending]:

@@ -69,7 +69,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
 def _student(config: TrainStep, context: StepContext, data: TextData, seed: int) -> LoadedModel:
     folder = None
     if isinstance(config.model, FromConfig):
-        plain, where = config.model.config, "model.config"
+        plain, where = config.model.plain(), "model.config"
     else:
         folder = resolve_model(
             referenced_model(config.model) or "", context.inputs, context.recipe_folder

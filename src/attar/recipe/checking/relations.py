@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import AttarError
+from attar.models.config import written_config
 from attar.models.sources.references import find_model_folder
 from attar.models.sources.safe_files import CONFIG_FILE, read_config
 from attar.models.structure.families import FAMILIES, positions_of, without_views
@@ -187,7 +188,7 @@ class ModelFamilies:
             passed.append(word)
             self._configs[word] = None  # where the steps go in a circle
             model = self._steps[word].get("model")
-            written = table_of(table_of(model).get("config"))
+            written = written_config(table_of(model))
             word = str(table_of(model).get("from", "") if isinstance(model, Mapping) else model)
         if isinstance(written.get("model_type"), str):
             found = written

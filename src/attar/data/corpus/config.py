@@ -1,0 +1,54 @@
+"""Settings of a tokenizer that is learned from documents. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from attar.config import Config
+
+END = "<|endoftext|>"
+"""Ends a document."""
+NUM_BYTES = 256
+
+
+class LearnedTokenizer(Config):
+    """A byte-level BPE tokenizer, learned from documents before they are tokenized."""
+
+    train_on: str
+    """Name of a `[data.<name>]` table; its train split is read, as a corpus reads it."""
+    vocab_size: int = Field(le=2**20)
+    """Tokens in all: the end token, special_tokens, 256 bytes, merges and sentinels."""
+    special_tokens: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+    """Beside `<|endoftext|>`, which ends a document."""
+    sentinels: int = Field(default=0, ge=0, le=1000)
+    """Number of tokens `<extra_id_0>`, `<extra_id_1>`, … for span corruption."""
+    max_bytes: int = Field(default=2**28, gt=0)
+    """Of text that is read; of more text, a sample of the documents by a hash of each."""
+
+    @property
+    def first_tokens(self) -> list[str]:
+        """In the order of their ids, from 0."""
+        return [END, *self.special_tokens]
+
+    @property
+    def last_tokens(self) -> list[str]:
+        """The sentinels in the order of their ids, as in T5's vocabulary: the first one is last."""
+        return [f"<extra_id_{number}>" for number in reversed(range(self.sentinels))]
+
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> Self:
+        named = self.first_tokens + self.last_tokens
+        least = len(named) + NUM_BYTES
+        if self.vocab_size < least:
+            raise ValueError(
+                f"vocab_size must be at least {least} ({NUM_BYTES} bytes and {len(named)} special "
+                f"tokens), got {self.vocab_size}"
+            )
+        if twice := sorted({token for token in named if named.count(token) > 1}):
+            raise ValueError(
+                f"special_tokens has {', '.join(map(repr, twice))} twice, or it is there already; "
+                "each token needs a text of its own"
+            )
+        return self

@@ -1,0 +1,115 @@
+"""A tokenizer learned from documents: byte-level BPE, by the `tokenizers` library.
+
+The alphabet is the 256 bytes, so every text has tokens and none is unknown. Ids, in this order:
+
+    <|endoftext|>, special tokens, 256 bytes, merges, <extra_id_S-1> … <extra_id_0>
+
+The same documents give the same file, byte for byte, in any order and with any number of threads:
+words are counted before the first merge, and of two pairs that are equally frequent the one with
+the lower ids is merged. Where there is more text than `max_bytes`, the documents with the lowest
+hashes are read, which is a random sample that depends on the texts alone. Finding them takes a pass
+of its own.
+
+Memory: the distinct words of the sample with their counts, and about 130 bytes a sampled document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from attar.artifacts import write_bytes, write_json
+from attar.data.corpus.config import END, LearnedTokenizer
+from attar.data.documents import Document
+from attar.data.files import text_hash
+from attar.errors import DataError
+from attar.special_tokens import TOKENIZER_FILE
+from attar.transformers_tokenizer import OLD_BACKEND_CLASS, SETTINGS_FILE
+
+LEAST_COUNT = 2
+"""A pair that occurs once is not merged."""
+HASH = "tokenizer"
+"""The sample goes by another hash than the validation split and the reserved part."""
+
+
+def sampled(read: Callable[[], Iterable[Document]], max_bytes: int) -> Iterator[str]:
+    """The texts with the lowest hashes, as many as have `max_bytes` bytes together, in the order
+    they are read.
+
+    Args:
+        read: begins a new pass over the documents.
+    """
+    below = _hash_limit(read(), max_bytes)
+    return (document.text for document in read() if _hash_of(document) < below)
+
+
+def _hash_limit(documents: Iterable[Document], max_bytes: int) -> int:
+    below, total = 2**64, 0
+    kept: list[tuple[int, int]] = []  # (-hash, bytes): the highest hash comes first
+    for document in documents:
+        if (place := _hash_of(document)) >= below:
+            continue
+        size = len(document.text.encode())
+        heappush(kept, (-place, size))
+        total += size
+        while total > max_bytes:
+            highest, size = heappop(kept)
+            below = min(below, -highest)
+            total -= size
+    return below
+
+
+def _hash_of(document: Document) -> int:
+    return int(text_hash((HASH, *document.texts))[:16], 16)
+
+
+def learn_tokenizer(texts: Iterable[str], settings: LearnedTokenizer) -> Tokenizer:
+    """Learn a tokenizer. It has fewer tokens than `vocab_size` if no pair of tokens is left that
+    occurs twice."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.vocab_size - settings.sentinels,
+        min_frequency=LEAST_COUNT,
+        special_tokens=settings.first_tokens,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True) for token in settings.last_tokens]
+    )
+    return tokenizer
+
+
+def require_size(tokenizer: Tokenizer, settings: LearnedTokenizer, step: str) -> None:
+    """Refuse a tokenizer for which the text was too short.
+
+    Raises:
+        DataError: with the size that it has.
+    """
+    found = tokenizer.get_vocab_size(with_added_tokens=True)
+    if found < settings.vocab_size:
+        raise DataError(
+            f"{step}: tokenizer.vocab_size is {settings.vocab_size:,}, but data "
+            f"{settings.train_on!r} gives only {found:,} tokens (no other pair of tokens occurs "
+            f"{LEAST_COUNT} times); set tokenizer.vocab_size = {found} or less, add text, or raise "
+            "tokenizer.max_bytes"
+        )
+
+
+def write_learned(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write it as the tokenizer of a model folder, the settings first: with its `tokenizer.json`
+    the folder is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "tokenizer_class": OLD_BACKEND_CLASS,
+        "eos_token": END,
+        "clean_up_tokenization_spaces": False,
+    }
+    write_json(folder / SETTINGS_FILE, settings)
+    write_bytes(folder / TOKENIZER_FILE, tokenizer.to_str(pretty=True).encode())
