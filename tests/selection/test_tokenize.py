@@ -187,3 +187,71 @@ def test_a_damaged_shard_is_refused(folder: Path, damage: str, tmp_path: Path) -
         file.write_bytes(raw[: len(raw) // 2] if damage == "cut" else b"\xff" * 8 + raw[8:])
     with pytest.raises(ArtifactError, match="run it again"):
         _ = Corpus.open(made.folder).shards[1].ids[-1]
+
+
+LEARNED = {"train_on": "texts", "vocab_size": 300}
+
+
+def test_a_corpus_carries_its_tokenizer(folder: Path, corpus: Corpus) -> None:
+    from attar.data.packing import document_tokenizer
+    from attar.special_tokens import open_tokenizer, tokenizer_digest
+
+    for each in (corpus.folder, folder / "model"):
+        assert tokenizer_digest(open_tokenizer(each)) == corpus.about["tokenizer"]
+    assert document_tokenizer(corpus.folder)[1] == corpus.about["end_id"]
+    again, _ = corpora.tokenized(folder, "by_itself", settings={"tokenizer": "corpus"})
+    assert _bytes(again.folder) == _bytes(corpus.folder)
+
+
+def test_an_end_token_that_only_the_model_names_is_carried(folder: Path) -> None:
+    from attar.data.packing import document_tokenizer
+
+    corpora.write_tokenizer(folder / "by_model")
+    settings = folder / "by_model" / "tokenizer_config.json"
+    settings.write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    (folder / "by_model" / "config.json").write_text('{"model_type": "llama", "eos_token_id": 0}')
+    made, _ = corpora.tokenized(folder, "ended", settings={"tokenizer": "by_model"})
+    assert document_tokenizer(made.folder)[1] == 0
+
+
+def test_a_tokenizer_is_learned_from_the_documents_that_may_enter(folder: Path) -> None:
+    made, metrics = corpora.tokenized(folder, "learned", settings={"tokenizer": LEARNED})
+    found = Corpus.open(made.folder)
+    assert found.about["vocabulary"] == 300
+    assert sorted(_texts(found)) == sorted(corpora.texts(60))
+    _, fewer = corpora.tokenized(
+        folder, "bytes", settings={"tokenizer": {**LEARNED, "vocab_size": 257}}
+    )
+    assert fewer["tokens"] == fewer["bytes"] + 60  # a byte a token, and the end tokens
+    assert metrics["tokens"] < fewer["tokens"]
+
+
+@pytest.mark.parametrize("calls", [30, 90, 150])
+def test_a_run_that_stopped_while_it_learned_ends_with_the_same_bytes(
+    folder: Path, calls: int
+) -> None:
+    """60 documents are read for the sample's limit, 60 for its words, then 60 are tokenized."""
+    settings = {"tokenizer": LEARNED}
+    name, seen = f"stopped_learning_{calls}", [0]
+
+    def should_stop() -> bool:
+        seen[0] += 1
+        return seen[0] > calls
+
+    with pytest.raises(StoppedError):
+        corpora.tokenized(folder, name, should_stop=should_stop, settings=settings)
+    assert (folder / f"{name}.scratch" / "tokenizer" / "tokenizer.json").exists() == (calls > 120)
+    corpora.tokenized(folder, name, settings=settings)
+    corpora.tokenized(folder, f"undisturbed_{calls}", settings=settings)
+    assert _bytes(folder / name) == _bytes(folder / f"undisturbed_{calls}")
+
+
+def test_a_share_is_drawn_by_the_texts_and_grows(folder: Path, corpus: Corpus) -> None:
+    found = [
+        sorted(
+            _texts(Corpus.open(corpora.tokenized(folder, f"s{n}", settings={"share": n})[0].folder))
+        )
+        for n in (0.3, 0.6, 1.0)
+    ]
+    assert 5 < len(found[0]) < len(found[1]) < len(found[2]) == 60
+    assert set(found[0]) < set(found[1])

@@ -1,0 +1,88 @@
+"""A named size has the parameters its name says, in every family."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+import corpora
+from attar.models.config import FromConfig, ModelReference
+from attar.models.cost import cost_from_config
+from attar.models.load import build_model
+from attar.models.named_sizes import FAMILIES_OF_SIZES, SIZES, config_of_size
+from attar.planning import Head, cost_under
+from attar.tasks.table import CAUSAL_LM
+
+MILLIONS = {
+    **{"pico": 0.8, "nano": 2.65, "micro": 7.43},
+    **{"104M": 25.7, "200M": 86.7, "300M": 130, "500M": 308, "1.2B": 694},
+}
+"""Outside the embeddings."""
+QWEN_TOTALS = {"104M": 103.5, "200M": 203, "300M": 247, "500M": 464, "1.2B": 1160}
+QWEN_VOCABULARY = 151_936
+
+
+@pytest.mark.parametrize("family", FAMILIES_OF_SIZES)
+@pytest.mark.parametrize("size", ["pico", "nano", "micro", "104M"])
+def test_families_of_a_size_have_as_many_parameters(size: str, family: str) -> None:
+    params = cost_from_config({**config_of_size(size, family), "vocab_size": 300}).params
+    inside = sum(count for part, count in params.items() if part not in ("embedding", "head"))
+    assert inside / 1e6 == pytest.approx(MILLIONS[size], rel=0.02)
+
+
+def test_every_size_is_as_large_as_its_comment_says() -> None:
+    for name, size in SIZES.items():
+        width, ffn = size.hidden_size, size.intermediate_size
+        inside = size.num_hidden_layers * (4 * width**2 + 3 * width * ffn)
+        assert inside / 1e6 == pytest.approx(MILLIONS[name], rel=0.01)
+        assert width % size.num_attention_heads == 0
+        if name in QWEN_TOTALS:
+            tables = 1 if size.tie_word_embeddings else 2
+            total = inside + tables * QWEN_VOCABULARY * width
+            assert total / 1e6 == pytest.approx(QWEN_TOTALS[name], rel=0.005)
+
+
+def test_a_head_is_tied_where_the_size_says_so() -> None:
+    for size in ("nano", "1.2B"):
+        plain = FromConfig(size=size, family="qwen2").plain(1000)
+        cost = cost_under(Head(None, CAUSAL_LM), plain)
+        assert (cost.params["head"] == 0) == SIZES[size].tie_word_embeddings
+
+
+def test_a_model_has_the_tokenizers_tokens_and_its_end(tmp_path: Path) -> None:
+    words = corpora.write_tokenizer(tmp_path / "words").get_vocab_size()
+    small = {"n_embd": 16, "n_inner": 24, "n_layer": 1, "n_head": 2}
+    reference = FromConfig(size="pico", family="gpt2", config=small, tokenizer="words")
+    config = build_model(reference, {}, tmp_path, None, 0).model.config
+    assert (config.vocab_size, config.eos_token_id, config.bos_token_id) == (words, 0, 0)
+    assert (config.n_embd, config.n_positions) == (16, 1024)
+    wider = FromConfig(size="pico", family="gpt2", config={**small, "vocab_size": words + 8})
+    assert wider.plain(words)["vocab_size"] == words + 8
+
+
+def test_a_config_without_a_vocabulary_takes_the_tokenizers(tmp_path: Path) -> None:
+    words = corpora.write_tokenizer(tmp_path / "words").get_vocab_size()
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    reference = FromConfig(
+        config={"model_type": "llama", **shape, "num_attention_heads": 2}, tokenizer="words"
+    )
+    assert build_model(reference, {}, tmp_path, None, 0).model.config.vocab_size == words
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"size": "nanno", "family": "llama"}, "did you mean 'nano'"),
+        ({"size": "nano", "family": "lama"}, "did you mean 'llama'"),
+        ({"size": "nano"}, "needs a family"),
+        ({"family": "llama"}, "needs a size"),
+        ({"size": "nano", "family": "llama", "config": {"model_type": "t5"}}, "remove config.mod"),
+        ({"size": "nano", "family": "llama", "tokeniser": "a"}, "Extra inputs"),
+    ],
+)
+def test_mistakes_in_a_named_size_are_told_apart(table: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(ModelReference).validate_json(json.dumps(table))
