@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from attar.models.config import referenced_model
 from attar.recipe.checking.mistakes import Mistake
 from attar.recipe.schema import Recipe
+from attar.recipe.steps import STEPS
 from attar.report.reading import base_name
 from attar.selection.config import ScoreStep, SelectStep, TokenizeStep
 from attar.training.config import TrainStep
@@ -29,16 +30,23 @@ def check_selections(recipe: Recipe) -> list[Mistake]:
             mistakes = _of_scores(recipe, name, step)
         elif isinstance(step, TrainStep):
             mistakes = _of_part(recipe, name, step)
-        elif isinstance(step, TokenizeStep) and step.data in recipe.steps:
-            text = (
-                f"step {step.data!r} makes rows of its own; name the [data.<name>] table of texts"
-            )
-            mistakes = iter([Mistake(("steps", name, "data"), text)])
+        elif isinstance(step, TokenizeStep):
+            mistakes = _of_tables(recipe, name, step)
         for mistake in mistakes:  # copies of a step make the same mistake: it is said of the first
             _, copy, *inside = mistake.place
             place = ("steps", base_name(str(copy)), *inside)
             found.setdefault(place, Mistake(place, mistake.text))
     return list(found.values())
+
+
+def _of_tables(recipe: Recipe, name: str, step: TokenizeStep) -> Iterator[Mistake]:
+    """Documents are read from tables as a stream; a step's rows are no documents."""
+    for table in STEPS["tokenize"].data_in(step):
+        if table.word in recipe.steps:
+            yield Mistake(
+                ("steps", name, *table.place.split(".")),
+                f"step {table.word!r} makes rows of its own; name the [data.<name>] table of texts",
+            )
 
 
 def _of_part(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
