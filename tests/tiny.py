@@ -201,6 +201,18 @@ def tiny_model(
     return model.eval()
 
 
+def tiny_language_model(family: str, *, seed: int = 0, **changes: Any) -> Any:
+    """A random model of any family with a language head, in eval mode."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    config: Any = tiny_config(family, **changes)
+    builder = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return builder.from_config(config).eval()
+
+
 def tiny_batch(*, batch: int = 3, tokens: int = 9, seed: int = 0) -> dict[str, Tensor]:
     """Random ids that end in EOS, the first row full, the others right-padded."""
     import torch

@@ -1,4 +1,5 @@
-"""Laws of the terms on predictions: which rows count, and that chunks of them leave no trace."""
+"""Laws of the terms on predictions: which rows count, and that it leaves no trace how their logits
+come about."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from attar.losses import chunked_sum
+import attar.numerics.logits
 from attar.losses.config import (
     CrossEntropy,
     ForwardKl,
@@ -18,10 +19,11 @@ from attar.losses.config import (
 )
 from attar.losses.targets import Outputs, Targets, count_units
 from attar.losses.total import TotalLoss
+from attar.numerics.logits import Head, HeadLogits, LazyLogits
 
 ROUNDING = 1e-12
 """Relative: float64 sums in another order."""
-B, S, V = 3, 5, 11
+B, S, V, D = 3, 5, 11, 4
 LABELS = torch.tensor([[4, 2, -1, -1, 7], [-1] * 5, [1, 1, 1, 10, 0]])
 TARGETS = Targets(LABELS, {"decoder": torch.ones(B, S, dtype=torch.int64)})
 KINDS: tuple[LossConfig, ...] = (
@@ -67,68 +69,55 @@ def test_of_tokens_the_labelled_count_and_each_example_has_its_own_sum(config: L
     assert gradient[~counted].abs().max() == 0 and gradient[counted].abs().min() > 0
 
 
-@every_kind
-@pytest.mark.parametrize("rows_of_a_chunk", [1, 3])
-def test_chunks_of_any_size_give_the_value_and_gradient_of_all_rows_at_once(
-    config: LossConfig, rows_of_a_chunk: int, monkeypatch: pytest.MonkeyPatch
+class OneAtATime(LazyLogits):
+    """Logits that are given only where they are asked for, at most one block of them."""
+
+    def __init__(self, logits: torch.Tensor, most: int) -> None:
+        self._logits, self._most = logits, most
+        self.shape, self.dtype = logits.shape, logits.dtype
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        assert len(index[0]) <= self._most
+        return self._logits[index]
+
+
+@pytest.mark.parametrize("rows_of_a_block", [1, 3, 100])
+def test_terms_together_over_a_head_have_the_values_and_gradients_of_whole_logits(
+    rows_of_a_block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, gradient = evaluate(config)
-    monkeypatch.setattr(chunked_sum, "LEAST_VALUES", rows_of_a_chunk * V)
-    chunked: list[int] = []
-    inner = chunked_sum._ByChunks.apply
-    monkeypatch.setattr(
-        chunked_sum._ByChunks, "apply", lambda *args: chunked.append(len(args[2])) or inner(*args)
+    g = torch.Generator().manual_seed(2)
+    hidden, weight = (torch.randn(*size, D, generator=g).double() for size in ((B, S), (V,)))
+    loss = TotalLoss(
+        [config.model_copy(update={"weight": 0.3 + i}) for i, config in enumerate(KINDS)],
+        "causal_lm",
     )
-    cut, cut_gradient = evaluate(config)
-    assert chunked == [-(-8 // rows_of_a_chunk)]
-    torch.testing.assert_close(cut.examples, whole.examples, rtol=ROUNDING, atol=ROUNDING)
-    torch.testing.assert_close(cut_gradient, gradient, rtol=ROUNDING, atol=ROUNDING)
+    found: list[tuple[torch.Tensor, ...]] = []
+    for in_blocks in (False, True):
+        leaves = [x.clone().requires_grad_() for x in (hidden, weight)]
+        if in_blocks:
+            monkeypatch.setattr(attar.numerics.logits, "BLOCK_BYTES", 4 * V * rows_of_a_block)
+            student = Outputs(HeadLogits(Head(leaves[1]), leaves[0]))
+            teacher = Outputs(OneAtATime(logits(1), rows_of_a_block))
+        else:
+            student, teacher = Outputs(leaves[0] @ leaves[1].t()), Outputs(logits(1))
+        values = loss(student, teacher, TARGETS, count_units(LABELS, {"decoder": B * S}))
+        values.total.backward()
+        grads = [leaf.grad for leaf in leaves if leaf.grad is not None]
+        found.append((values.examples, *values.terms.values(), *grads))
+    assert len(found[0]) == 1 + len(KINDS) + 2
+    for whole, blocks in zip(*found, strict=True):
+        torch.testing.assert_close(blocks, whole, rtol=ROUNDING, atol=ROUNDING)
 
 
-def test_chunks_are_few_and_cover_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunked_sum, "LEAST_VALUES", 1)
-    monkeypatch.setattr(chunked_sum, "MOST_CHUNKS", 3)
-    seen: list[int] = []
-
-    def first_word(own: torch.Tensor) -> torch.Tensor:
-        seen.append(len(own))
-        return own[:, 0]
-
-    given, counted = logits(0).requires_grad_(), LABELS != -1
-    found = chunked_sum.sum_by_example(first_word, counted, given)
-    assert seen == [3, 3, 2]
-    expected = (given[..., 0] * counted).sum(dim=1)
-    torch.testing.assert_close(found, expected, rtol=ROUNDING, atol=ROUNDING)
-
-
-@pytest.mark.parametrize("learns", [True, False])
-def test_chunks_find_no_gradient_where_none_is_asked_for(
-    learns: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chunked_sum, "LEAST_VALUES", V)
-    seen: list[bool] = []
-
-    def first_word(own: torch.Tensor) -> torch.Tensor:
-        seen.append(own.requires_grad)
-        return own[:, 0]
-
-    found = chunked_sum.sum_by_example(first_word, LABELS != -1, logits(0).requires_grad_(learns))
-    assert set(seen) == {learns} and found.requires_grad == learns
-
-
-def test_chunks_share_the_logits_gradient_with_other_terms(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gradient() -> torch.Tensor:
-        student = logits(0).requires_grad_()
-        loss = TotalLoss([CrossEntropy(weight=0.3), ForwardKl(weight=2.0)], "causal_lm")
-        loss(
-            Outputs(student), Outputs(logits(1)), TARGETS, count_units(LABELS, {})
-        ).total.backward()
-        assert student.grad is not None
-        return student.grad
-
-    whole = gradient()
-    monkeypatch.setattr(chunked_sum, "LEAST_VALUES", V)
-    torch.testing.assert_close(gradient(), whole, rtol=ROUNDING, atol=ROUNDING)
+def test_a_batch_without_any_label_has_a_loss_and_a_gradient_of_zero() -> None:
+    weight = torch.ones(V, 2, requires_grad=True)
+    student = Outputs(HeadLogits(Head(weight), torch.ones(1, 2, 2)))
+    targets = Targets(torch.full((1, 2), -1), {"decoder": torch.ones(1, 2, dtype=torch.int64)})
+    values = TotalLoss([CrossEntropy()], "causal_lm")(
+        student, None, targets, count_units(targets.labels, {"decoder": 2})
+    )
+    values.total.backward()
+    assert values.total == 0 and weight.grad is not None and weight.grad.abs().max() == 0
 
 
 def regression(config: LossConfig) -> tuple[list[float], torch.Tensor]:

@@ -1,4 +1,4 @@
-"""A head in chunks gives what the whole tensor of logits gives, and its gradients."""
+"""A model run up to its head gives the logits that it gives by itself, some rows at a time."""
 
 from __future__ import annotations
 
@@ -6,52 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-import attar.models.head_chunks as head_chunks
 import tiny
-from attar.errors import ModelError
-from attar.models.head_chunks import (
-    head_of,
-    last_hidden_states,
-    log_probabilities,
-    require_own_logits,
-)
-
-TOKENS, HIDDEN, VOCABULARY = 37, 16, 50
-
-
-@pytest.fixture(params=[1, 7, 1000], ids=lambda tokens: f"{tokens} tokens a chunk")
-def _chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_chunks, "CHUNK_BYTES", request.param * 4 * VOCABULARY)
-
-
-def _drawn(seed: int) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    head = nn.Linear(HIDDEN, VOCABULARY).double()
-    for parameter in head.parameters():
-        nn.init.normal_(parameter, generator=generator)
-    hidden = torch.randn(TOKENS, HIDDEN, generator=generator, dtype=torch.float64)
-    targets = torch.randint(VOCABULARY, (TOKENS,), generator=generator)
-    return head, hidden.requires_grad_(), targets
-
-
-@pytest.mark.usefixtures("_chunk")
-def test_log_probabilities_and_gradients_are_those_of_all_logits() -> None:
-    head, hidden, targets = _drawn(0)
-    weights = torch.arange(1.0, TOKENS + 1)
-    made = []
-    for chunked in (True, False):
-        hidden.grad = head.weight.grad = None
-        if chunked:
-            found = log_probabilities(head, hidden, targets, VOCABULARY)
-        else:
-            found = torch.log_softmax(head(hidden).float(), -1).gather(1, targets[:, None])[:, 0]
-        (found * weights).sum().backward()
-        made.append((found.detach(), hidden.grad, head.weight.grad))
-    for chunked, plain in zip(*made, strict=True):
-        torch.testing.assert_close(chunked, plain, rtol=1e-5, atol=1e-5)
-
+from attar.models.head_chunks import has_plain_head, run_to_logits
+from attar.numerics.logits import HeadLogits
 
 SCALED = {
     "granite": {"logits_scaling": 8.0},
@@ -64,26 +22,40 @@ SCALED = {
 def _language_model(family: str) -> Any:
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    config: Any = tiny.tiny_config("llama" if family in SCALED else family)
-    if family in SCALED:
-        plain = {k: v for k, v in config.to_dict().items() if k not in ("model_type", "head_dim")}
-        config = CONFIG_MAPPING[family](**(plain | SCALED[family]))
+    if family not in SCALED:
+        return tiny.tiny_language_model(family)
+    drop = ("model_type", "head_dim")
+    plain = {k: v for k, v in tiny.tiny_config("llama").to_dict().items() if k not in drop}
+    config = CONFIG_MAPPING[family](**(plain | SCALED[family]))
     return AutoModelForCausalLM.from_config(config).eval()
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", *SCALED])
-def test_hidden_states_through_the_head_are_the_models_logits(family: str) -> None:
-    model = _language_model(family)
+def _inputs(model: Any) -> dict[str, torch.Tensor]:
     batch = tiny.tiny_batch()
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    require_own_logits(model, inputs["input_ids"][:1])
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = batch["input_ids"][:, :5]
+    return inputs
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "bart", "t5", *SCALED])
+def test_lazy_logits_are_the_models_own(family: str) -> None:
+    model = _language_model(family)
+    if family == "bart":
+        model.final_logits_bias.normal_()
+    inputs = _inputs(model)
     with torch.no_grad():
-        found = head_of(model)(last_hidden_states(model, inputs))
-        torch.testing.assert_close(found, model(**inputs).logits)
+        raw, logits = run_to_logits(model, inputs, output_hidden_states=True)
+        plain = model(**inputs, output_hidden_states=True)
+    assert isinstance(logits, HeadLogits) and logits.shape == plain.logits.shape
+    every = torch.nonzero(torch.ones(logits.shape[:2]), as_tuple=True)
+    torch.testing.assert_close(logits[every].view_as(plain.logits), plain.logits)
+    name = "decoder_hidden_states" if model.config.is_encoder_decoder else "hidden_states"
+    for own, theirs in zip(raw[name], plain[name], strict=True):
+        assert torch.equal(own, theirs)
 
 
-def test_a_model_with_another_way_to_its_logits_is_refused() -> None:
-    model = _language_model("llama")
+def _doubled(model: Any) -> Any:
     plain = model.forward
 
     def doubled(*given: Any, **more: Any) -> Any:
@@ -92,5 +64,49 @@ def test_a_model_with_another_way_to_its_logits_is_refused() -> None:
         return answer
 
     model.forward = doubled
-    with pytest.raises(ModelError, match="not known here"):
-        require_own_logits(model, tiny.tiny_batch()["input_ids"][:1])
+    return model
+
+
+def _hooked(model: Any) -> Any:
+    model.lm_head.register_forward_hook(lambda _, __, made: made.round())
+    return model
+
+
+def _parametrized(model: Any) -> Any:
+    torch.nn.utils.parametrizations.weight_norm(model.lm_head)
+    return model
+
+
+@pytest.mark.parametrize("changed", [_doubled, _hooked, _parametrized])
+def test_a_head_with_another_way_to_its_logits_gives_them_all(changed: Any) -> None:
+    model = changed(_language_model("llama"))
+    assert not has_plain_head(model)
+    inputs = _inputs(model)
+    with torch.no_grad():
+        _, logits = run_to_logits(model, inputs)
+        assert isinstance(logits, torch.Tensor)
+        assert torch.equal(logits, model(**inputs).logits)
+
+
+def test_the_trial_leaves_no_trace() -> None:
+    model = _language_model("gpt2").train()
+    state = torch.get_rng_state()
+    assert has_plain_head(model) and model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not model.lm_head._forward_pre_hooks
+
+
+def test_under_autocast_products_are_made_in_its_precision() -> None:
+    model = _language_model("llama")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        _, logits = run_to_logits(model, _inputs(model))
+        plain = model(**_inputs(model)).logits
+    assert isinstance(logits, HeadLogits) and logits.precision == torch.bfloat16
+    every = torch.nonzero(torch.ones(logits.shape[:2]), as_tuple=True)
+    torch.testing.assert_close(logits[every].view_as(plain), plain.float(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_classifier_has_its_logits_and_a_model_without_head_has_none() -> None:
+    classifier = tiny.tiny_model("bert")
+    assert isinstance(run_to_logits(classifier, _inputs(classifier))[1], torch.Tensor)
+    assert run_to_logits(classifier.base_model, _inputs(classifier))[1].shape == (3, 0)

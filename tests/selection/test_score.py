@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 import corpora
+import tiny
 from attar.data.corpus.token_store import PARTS, Corpus, chunk_digest
 from attar.errors import ArtifactError, ModelError, NonFiniteError, StoppedError, UsageError
 from attar.models.cost import flops
@@ -131,6 +132,16 @@ def test_a_model_with_too_few_positions_is_refused(folder: Path, made: MadeRows)
     corpora.write_model(folder / "short", max_position_embeddings=16)
     with pytest.raises(ModelError, match="chunks of 24 tokens, the model has 16 positions"):
         corpora.scored(folder, made, "none", "short")
+
+
+def test_a_model_that_predicts_masked_words_is_refused(folder: Path, made: MadeRows) -> None:
+    from transformers import BertForMaskedLM
+
+    corpora.write_tokenizer(folder / "masked")
+    config = tiny.tiny_config("bert", vocab_size=320)
+    BertForMaskedLM(config).save_pretrained(folder / "masked")
+    with pytest.raises(ModelError, match="BertForMaskedLM, which does not predict the next token"):
+        corpora.scored(folder, made, "none", "masked")
 
 
 def _rare_token(made: MadeRows) -> int:

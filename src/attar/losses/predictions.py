@@ -19,14 +19,14 @@ The factor τ² keeps the gradient's size independent of τ (it shrinks as 1/τ�
 the same at every temperature. A score is compared by its square, whatever the term is called.
 
 A classifier predicts once per example. A language model predicts once per token: only tokens with a
-label count, they are picked before anything of size S · C is computed, and an example's sum runs
-over its own.
+label count. Every loss is one formula over rows; which rows there are, and how many of their logits
+exist at a time, is the business of `attar.numerics.logits`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -35,10 +35,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from attar.losses.chunked_sum import Rowwise, sum_by_example
 from attar.losses.config import ForwardKl, Jsd, ReverseKl, SoftCrossEntropy
-from attar.losses.targets import UNLABELLED, Outputs, Targets, is_labelled
-from attar.losses.term import Needs, Pair, Share, Term
+from attar.losses.targets import UNLABELLED, is_labelled
+from attar.losses.term import Needs, Pair, PredictionTerm
 from attar.tasks.table import KINDS
 
 
@@ -182,23 +181,20 @@ DIVERGENCES: Mapping[str, Callable[..., Tensor]] = {
 """Kind → (student logits, teacher logits, temperature) → (N,)."""
 
 
-class CrossEntropyTerm(Term):
+class CrossEntropyTerm(PredictionTerm):
     """Against the gold label."""
+
+    unit = "labelled"
 
     def __init__(self, config: Any, objective: str, pair: Pair | None) -> None:
         super().__init__()
-        self._is_score = KINDS[objective].is_score
+        self._compared = squared_error if KINDS[objective].is_score else cross_entropy
 
-    def forward(
-        self, student: Outputs, teacher: Outputs | None, targets: Targets
-    ) -> Sequence[Share]:
-        if self._is_score:
-            return [Share("labelled", squared_error(student.logits, targets.labels))]
-        sums = per_example(targets, cross_entropy, student.logits, targets.labels)
-        return [Share("labelled", sums)]
+    def rows(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Tensor:
+        return self._compared(student, labels)
 
 
-class DivergenceTerm(Term):
+class DivergenceTerm(PredictionTerm):
     """Between the student's and the teacher's predictions; a score by its square, against the
     teacher's or (soft_cross_entropy with score = "gold") the gold one."""
 
@@ -211,31 +207,15 @@ class DivergenceTerm(Term):
         pair: Pair | None,
     ) -> None:
         super().__init__()
-        self._is_score = KINDS[objective].is_score
-        self._against_gold = getattr(config, "score", "teacher") == "gold"
-        self._between = partial(DIVERGENCES[config.kind], temperature=config.temperature)
+        is_score = KINDS[objective].is_score
+        self._against_gold = is_score and getattr(config, "score", "teacher") == "gold"
+        if self._against_gold:
+            self.unit = "labelled"
+        divergence = partial(DIVERGENCES[config.kind], temperature=config.temperature)
+        self._between = score_difference if is_score else divergence
 
-    def forward(
-        self, student: Outputs, teacher: Outputs | None, targets: Targets
-    ) -> Sequence[Share]:
+    def rows(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Tensor:
         assert teacher is not None
-        if self._is_score and self._against_gold:
-            return [Share("labelled", squared_error(student.logits, targets.labels))]
-        if self._is_score:
-            return [Share("prediction", score_difference(student.logits, teacher.logits))]
-        sums = per_example(targets, self._between, student.logits, teacher.logits)
-        return [Share("prediction", sums)]
-
-
-def per_example(
-    targets: Targets, function: Rowwise, student_logits: Tensor, other: Tensor
-) -> Tensor:
-    """Σ over each example's counting predictions of function(logits, other), (B,).
-
-    Args:
-        function: of rows (N, …) → (N,).
-        student_logits, other: (B, …), or (B, S, …) where every token predicts.
-    """
-    if targets.labels.ndim == 1:
-        return function(student_logits, other)
-    return sum_by_example(function, targets.predicted, student_logits, other)
+        if self._against_gold:
+            return squared_error(student, labels)
+        return self._between(student, teacher)

@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from attar.numerics.logits import LazyLogits
+
 Unit = str
 """What a term is a mean over: "prediction" (all), "labelled" (those with a gold label), or a
 stack's name (its real tokens)."""
@@ -42,7 +44,8 @@ Qkv = tuple[Tensor, Tensor, Tensor]
 class Outputs:
     """What a forward pass gave; what no term asked for is left empty."""
 
-    logits: Float[Tensor, "B C"] | Float[Tensor, "B S C"]
+    logits: Float[Tensor, "B C"] | Float[Tensor, "B S C"] | LazyLogits
+    """Of words, as a rule computed only when and where a term needs them."""
     hidden: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
     """Stack → (B, T, D) for the embedding output, then for each block; behind the last block as
     the next part of the model reads it, after a final norm."""

@@ -139,3 +139,18 @@ class Term(nn.Module):
     def facts(self) -> Mapping[str, float]:
         """Figures for the log, as of the last batch, such as an effective number of dimensions."""
         return {}
+
+
+class PredictionTerm(Term):
+    """A term on predictions, row by row, so that some rows' logits at a time are enough."""
+
+    unit: Unit = "prediction"
+
+    def rows(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Float[Tensor, " N"]:
+        """Of each prediction, with gradient.
+
+        Args:
+            student, teacher: logits (N, C); the teacher's are None if `needs` asks nothing of it.
+            labels: (N,).
+        """
+        raise NotImplementedError

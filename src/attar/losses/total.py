@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from attar.losses.config import LossConfig, LossSettings, WeightSchedule, weight_at
 from attar.losses.sensitivity_mse import Sensitivity, SensitivityMseTerm
 from attar.losses.targets import Counts, Outputs, Targets
-from attar.losses.term import Needs, Pair, Term
+from attar.losses.term import Needs, Pair, PredictionTerm, Term
+from attar.numerics.logits import Gradients, row_values, with_gradients
 
 
 def term_class(config: LossSettings | type[LossSettings]) -> type[Any]:
@@ -114,21 +115,57 @@ class TotalLoss(nn.Module):
             counts: of the whole batch (`count_units`).
             progress: share of all steps that is done, for weights that follow a schedule.
         """
-        values: dict[str, Tensor] = {}
+        shares_B, gradients = self._shares(student, teacher, targets, counts, progress)
+        examples = torch.zeros(len(targets.labels), device=targets.labels.device)
         facts: dict[str, float] = {}
-        logits = student.logits
-        examples = torch.zeros(len(logits), dtype=logits.dtype, device=logits.device)
         for name, term in self._named():
-            shares = [s.sums / counts[s.unit] for s in term(student, teacher, targets)]
-            share_B = torch.stack(shares).sum(dim=0)
-            values[name] = share_B.detach().sum()
-            asked = self.terms[name].weight
-            weight = weight_at(asked, progress)
-            examples = examples + weight * share_B
-            if isinstance(asked, WeightSchedule):
+            weight = weight_at(self.terms[name].weight, progress)
+            examples = examples + weight * shares_B[name]
+            if isinstance(self.terms[name].weight, WeightSchedule):
                 facts[f"{name}.weight"] = weight
             facts |= {f"{name}.{figure}": value for figure, value in term.facts().items()}
-        return LossValues(examples.sum(), values, examples.detach(), facts)
+        values = {name: share_B.detach().sum() for name, share_B in shares_B.items()}
+        total = with_gradients(examples.sum(), gradients)
+        return LossValues(total, values, examples.detach(), facts)
+
+    def _shares(
+        self,
+        student: Outputs,
+        teacher: Outputs | None,
+        targets: Targets,
+        counts: Counts,
+        progress: float,
+    ) -> tuple[dict[str, Tensor], Gradients]:
+        """Each term's unweighted share of each example, (B,); and the gradients of the weighted
+        total of those on predictions, whose shares carry none: they are all evaluated together."""
+        shares: dict[str, Tensor] = {}
+        predictions: dict[str, PredictionTerm] = {}
+        for name, term in self._named():
+            if isinstance(term, PredictionTerm):
+                predictions[name] = term
+            else:
+                own = [s.sums / counts[s.unit] for s in term(student, teacher, targets)]
+                shares[name] = torch.stack(own).sum(dim=0)
+        if not predictions:
+            return shares, []
+        # of one number type with the values, so that a weight rounds as they do
+        one = torch.ones((), dtype=student.logits.dtype)
+        index = torch.nonzero(targets.predicted, as_tuple=True)
+        values, gradients = row_values(
+            [term.rows for term in predictions.values()],
+            index,
+            student.logits,
+            targets.labels[index],
+            teacher=teacher.logits if self.needs.teacher_logits and teacher else None,
+            factors=[
+                float(one * weight_at(self.terms[name].weight, progress) / counts[term.unit])
+                for name, term in predictions.items()
+            ],
+        )
+        for (name, term), value in zip(predictions.items(), values, strict=True):
+            sums = value.new_zeros(len(targets.labels)).index_add(0, index[0], value)
+            shares[name] = sums / counts[term.unit]
+        return shares, gradients
 
     def _named(self) -> list[tuple[str, Term]]:
         return [(name, cast("Term", self.made[name])) for name in self.terms]

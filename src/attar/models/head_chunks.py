@@ -1,113 +1,117 @@
-"""A language head over many tokens without their logits: a chunk of tokens at a time.
+"""A language model up to its head: hidden states, and the head as numbers.
 
-The problem: B texts of T tokens over a vocabulary of V make a B × T × V tensor, 1.6 GB in float32
-for 8 × 1,024 × 49,152, of which a loss or a score wants one number a token. The idea: keep the
-hidden states, and let the head and what is computed from its logits run over some hundred tokens at
-a time. In training the logits of a chunk are computed again on the way back (activation
-checkpointing), so that they are never kept either; gradients are those of the whole tensor.
+The logits of B texts of T tokens are B × T × V numbers; `attar.numerics.logits` computes what is
+wanted of them some rows at a time, if it is given what the head reads. The model is run by its own
+code, whatever its family: only the Linear that makes logits is watched, and given no row of what it
+would read. What the family's code does to its output (a scale, a soft cap) is read from the config.
 
-The head is one product more on the way back: for a head of share h of a forward pass, a training
-step costs h/3 more.
+A head whose logits are made in yet another way is recognized by a trial on a few tokens: it then
+gives whole logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.errors import ModelError
+from attar.numerics.logits import Head, HeadLogits, Logits
 
-CHUNK_BYTES = 64 * 2**20
-"""Of the float32 logits that are held at once."""
-Head = Callable[[Tensor], Tensor]
+TRIED = 8
+"""Tokens of the trial."""
+SAME = 1e-4
+"""Largest difference of logits, absolute and relative: float32 sums in another order."""
+
+_tried: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+"""Whether a model's logits are those of `_head_of`."""
 
 
-def head_of(model: PreTrainedModel) -> Head:
-    """What turns last hidden states (N, D) into logits (N, V), in the model's own way.
+def has_plain_head(model: PreTrainedModel) -> bool:
+    """Whether a model's logits can be computed some rows at a time."""
+    return _head_of(model) is not None and _is_own(model)
 
-    Raises:
-        ModelError: the model has no language head.
+
+def run_to_logits(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], **settings: Any
+) -> tuple[Any, Logits]:
+    """What the model gives for a batch, and its logits: lazy ones where its head allows it, and of
+    shape (B, 0) where it has none.
+
+    Args:
+        settings: of the model's call, beside its inputs.
     """
-    linear = model.get_output_embeddings()
-    if linear is None:
-        raise ModelError(f"{type(model).__name__} has no language head; name a causal LM")
+    if has_plain_head(model):
+        return _run_to_head(model, inputs, **settings)
+    raw = model(**inputs, **settings)
+    logits = getattr(raw, "logits", None)
+    if logits is None:
+        first = next(iter(inputs.values()))
+        logits = torch.zeros(len(first), 0, device=first.device)
+    return raw, logits
+
+
+def _head_of(model: PreTrainedModel) -> Head | None:
+    """The head, if it is a Linear that nothing was added to."""
+    linear: Any = model.get_output_embeddings()
+    if type(linear) is not nn.Linear or linear._forward_hooks or linear._forward_pre_hooks:
+        return None
     config: Any = model.config
     scale = (getattr(config, "logit_scale", None) or 1.0) / (
         getattr(config, "logits_scaling", None) or 1.0
     )  # Cohere's and Granite's
-    cap: float | None = getattr(config, "final_logit_softcapping", None)  # Gemma 2's
-    if scale == 1.0 and cap is None:
-        return linear
-    if cap is None:
-        return lambda hidden: scale * linear(hidden)
-    return lambda hidden: cap * torch.tanh(scale * linear(hidden) / cap)
+    bias: Tensor | None = linear.bias
+    added: Tensor | None = getattr(model, "final_logits_bias", None)  # BART's
+    if added is not None:
+        bias = added[0] if bias is None else bias + added[0]
+    return Head(linear.weight, bias, scale, getattr(config, "final_logit_softcapping", None))
 
 
-def require_own_logits(model: PreTrainedModel, ids: Tensor) -> None:
-    """Refuse a model whose code makes its logits in yet another way.
+def _run_to_head(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], **settings: Any
+) -> tuple[Any, HeadLogits]:
+    head, linear = _head_of(model), model.get_output_embeddings()
+    assert head is not None and isinstance(linear, nn.Linear)
+    seen: list[Tensor] = []
 
-    Args:
-        ids: (1, T), some tokens to try.
-    Raises:
-        ModelError: `head_of` of its hidden states gives other logits than the model.
-    """
+    def read(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
+        seen.append(given[0])
+        return (given[0][:, :0],)
+
+    hook = linear.register_forward_pre_hook(read)
+    try:
+        raw = model(**inputs, **settings)
+    finally:
+        hook.remove()
+    (hidden,) = seen
+    device = hidden.device.type
+    is_cast = torch.is_autocast_enabled(device) and hidden.dtype != torch.float64
+    precision = torch.get_autocast_dtype(device) if is_cast else None
+    return raw, HeadLogits(head, hidden, precision)
+
+
+def _is_own(model: PreTrainedModel) -> bool:
+    """Whether the logits of `_head_of` are the model's own, found out at the first call."""
+    if model not in _tried:
+        was_training = model.training
+        model.eval()
+        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+            _tried[model] = _agrees(model)
+        model.train(was_training)
+    return _tried[model]
+
+
+def _agrees(model: PreTrainedModel) -> bool:
+    ids = torch.arange(TRIED, device=model.device)[None] % model.config.get_text_config().vocab_size
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    with torch.inference_mode():
-        found = head_of(model)(last_hidden_states(model, inputs))
-        own = model(**inputs, use_cache=False).logits
-    if not torch.allclose(found, own, rtol=1e-4, atol=1e-4, equal_nan=True):
-        raise ModelError(
-            f"{type(model).__name__} changes the output of its head in a way that is not known "
-            f"here (its logits differ by {float((found - own).abs().max()):.3g}), so its "
-            "log-probabilities would be wrong; name a model of another family"
-        )
-
-
-def last_hidden_states(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
-    """(B, T, D), as the head reads them."""
-    return model.base_model(**inputs, use_cache=False).last_hidden_state
-
-
-def in_chunks(
-    head: Head, hidden: Tensor, reduce: Callable[[Tensor, slice], Tensor], vocabulary: int
-) -> Tensor:
-    """What `reduce` makes of the logits of some tokens at a time, joined.
-
-    Args:
-        hidden: (N, D).
-        reduce: (float32 logits (n, V), which tokens of N they are) → (n, …).
-        vocabulary: V, by which the size of a chunk is chosen.
-    """
-    tokens = max(1, CHUNK_BYTES // (4 * vocabulary))
-
-    def of(part: Tensor, places: slice) -> Tensor:
-        return reduce(head(part).float(), places)
-
-    made: list[Tensor] = []
-    for begin in range(0, len(hidden), tokens):
-        places = slice(begin, min(begin + tokens, len(hidden)))
-        part = hidden[places]
-        if torch.is_grad_enabled():
-            made.append(checkpoint(of, part, places, use_reentrant=False))
-        else:
-            made.append(of(part, places))
-    return torch.cat(made)
-
-
-def log_probabilities(head: Head, hidden: Tensor, targets: Tensor, vocabulary: int) -> Tensor:
-    """log p of each target, float32 (N,).
-
-    Args:
-        hidden: (N, D), the states that predict the targets.
-        targets: (N,) token ids.
-    """
-
-    def of_targets(logits: Tensor, places: slice) -> Tensor:
-        return -torch.nn.functional.cross_entropy(logits, targets[places], reduction="none")
-
-    return in_chunks(head, hidden, of_targets, vocabulary)
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids
+    own = model(**inputs).logits
+    _, logits = _run_to_head(model, inputs)
+    if own.shape != logits.shape:
+        return False
+    found = logits[torch.ones_like(ids).nonzero(as_tuple=True)].view_as(own)
+    return torch.allclose(found, own.to(found.dtype), rtol=SAME, atol=SAME, equal_nan=True)

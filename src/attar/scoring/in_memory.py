@@ -13,9 +13,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from attar.models.head_chunks import run_to_logits
+from attar.numerics.logits import log_probabilities
 from attar.scoring.rows import Batch, Scorer
 
 
@@ -53,8 +54,8 @@ def token_nats(model: PreTrainedModel, ids: np.ndarray) -> np.ndarray:
     """
     given = torch.from_numpy(ids).to(model.device)
     with evaluating(model):
-        logits = model(input_ids=given[:, :-1], use_cache=False).logits
-        # row by row: the log-softmax of all (B, T, V) would take the memory of the logits again
-        rows = zip(logits, given[:, 1:], strict=True)
-        nats = [cross_entropy(row.float(), after, reduction="none") for row, after in rows]
-        return torch.stack(nats).cpu().numpy()
+        _, logits = run_to_logits(model, {"input_ids": given[:, :-1]}, use_cache=False)
+        targets = given[:, 1:]
+        index = torch.nonzero(torch.ones_like(targets), as_tuple=True)
+        nats = -log_probabilities(logits, index, targets.flatten())
+        return nats.view_as(targets).cpu().numpy()

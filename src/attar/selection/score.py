@@ -30,13 +30,9 @@ from attar.artifacts import put_beside
 from attar.data.corpus.token_store import Corpus, Shard
 from attar.data.tables import SetAside
 from attar.errors import ModelError, NonFiniteError, UsageError
-from attar.models.head_chunks import (
-    head_of,
-    last_hidden_states,
-    log_probabilities,
-    require_own_logits,
-)
+from attar.models.head_chunks import run_to_logits
 from attar.models.load import build_model
+from attar.numerics.logits import log_probabilities
 from attar.selection.batches import padded, token_batches
 from attar.selection.config import ScoreStep
 from attar.selection.flops import forward_flops
@@ -45,6 +41,7 @@ from attar.selection.scores import ShardScores, read_scores, score_file
 from attar.selection.set_aside import write_set_aside
 from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import MadeRows, StepContext
+from attar.tasks.table import CAUSAL_LM
 
 SET_ASIDE_FILE = "set_aside.jsonl.gz"
 NOT_FINITE = "the model's answer is NaN or infinite"
@@ -166,11 +163,12 @@ def shard_scores(
 def _open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Scorer:
     loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
     require_fit(loaded.model, loaded.folder, corpus, context.name)
-    scorer = LanguageScorer(loaded.model)
-    if corpus.shards and len(corpus.shards[0]):
-        some = corpus.shards[0].chunk(0)[None, :16].clip(max=scorer.vocabulary - 1)
-        require_own_logits(loaded.model, torch.from_numpy(some))
-    return scorer
+    if not type(loaded.model).__name__.endswith(CAUSAL_LM.heads):
+        raise ModelError(
+            f"{context.name}: {config.model} is a {type(loaded.model).__name__}, which does not "
+            "predict the next token; name a causal language model"
+        )
+    return LanguageScorer(loaded.model)
 
 
 class LanguageScorer:
@@ -180,9 +178,8 @@ class LanguageScorer:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model.eval()
-        self._head = head_of(model)
-        self._columns = int(model.config.get_text_config().vocab_size)
-        self.vocabulary = min(self._columns, embeddings_of(model))
+        columns = int(model.config.get_text_config().vocab_size)
+        self.vocabulary = min(columns, embeddings_of(model))
 
     @torch.inference_mode()
     def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
@@ -193,9 +190,10 @@ class LanguageScorer:
         # the last token is predicted and never read; padding is behind what is read
         inputs = {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1]}
         is_predicted = mask[:, 1:].bool()
-        hidden = last_hidden_states(self.model, inputs)[is_predicted]
-        found = log_probabilities(self._head, hidden, ids[:, 1:][is_predicted], self._columns)
-        sums = torch.zeros(len(chunks)).index_add_(0, is_predicted.nonzero()[:, 0], found)
+        _, logits = run_to_logits(self.model, inputs, use_cache=False)
+        index = is_predicted.nonzero(as_tuple=True)
+        found = log_probabilities(logits, index, ids[:, 1:][index])
+        sums = torch.zeros(len(chunks)).index_add_(0, index[0], found)
         return sums.numpy()
 
     @staticmethod

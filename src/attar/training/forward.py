@@ -13,13 +13,14 @@ from transformers import PreTrainedModel
 from attar.losses.targets import Outputs
 from attar.losses.term import Needs, Shape, StackShape
 from attar.models.capture import Captured, capture
+from attar.models.head_chunks import run_to_logits
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.families import FAMILIES
 
 
 def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) -> Outputs:
     """Logits, and whatever else the losses need, in float32 or wider: a loss in bf16 would lose its
-    digits.
+    digits. The logits of words are computed when a term asks for them.
 
     Args:
         inputs: the model's inputs by name, shape (B, T).
@@ -33,13 +34,11 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) 
             seen = watching.enter_context(
                 capture(model, hidden=False, scores=needs.scores, qkv=needs.qkv)
             )
-        raw = model(**inputs, output_hidden_states=needs.hidden, return_dict=True)
-    logits = getattr(raw, "logits", None)
-    if logits is None:
-        first = next(iter(inputs.values()))
-        logits = torch.zeros(len(first), 0, device=first.device)
+        raw, logits = run_to_logits(
+            model, inputs, output_hidden_states=needs.hidden, return_dict=True
+        )
     return Outputs(
-        _wide(logits),
+        _wide(logits) if isinstance(logits, Tensor) else logits,
         hidden=_hidden_states(model, raw) if needs.hidden else {},
         scores=seen.scores,
         qkv=seen.qkv,

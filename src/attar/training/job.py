@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.data.batches import LengthGroupedBatches
+from attar.losses.config import CrossEntropy
+from attar.losses.targets import Targets
 from attar.losses.total import TotalLoss
 from attar.seeds import derive_seed
 from attar.training.config import TrainStep
@@ -87,20 +89,23 @@ def first_batch(job: Job) -> Callable[[bool], None]:
     Works on a copy of the model, made at the first call.
     """
 
+    loss = TotalLoss([CrossEntropy()], job.loss.objective)
+    rows = job.batches.epoch(0)[0][: job.evaluation_batch_size]
+
     @cache
-    def prepared() -> tuple[PreTrainedModel, dict[str, Tensor], list[nn.Parameter]]:
+    def prepared() -> tuple[PreTrainedModel, dict[str, Tensor], Targets, list[nn.Parameter]]:
         model = cast(PreTrainedModel, copy.deepcopy(job.model).train())
-        rows = job.batches.epoch(0)[0][: job.evaluation_batch_size]
-        inputs, _ = job.train.batch(rows, model.device)
+        inputs, targets = job.train.batch(rows, model.device)
         learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return model, fed(inputs, job.input_names), learned
+        return model, fed(inputs, job.input_names), targets, learned
 
     def step(is_bf16: bool) -> None:
-        model, inputs, learned = prepared()
+        model, inputs, targets, learned = prepared()
         with torch.autocast(model.device.type, torch.bfloat16, enabled=is_bf16):
             given = forward(model, inputs, job.loss.needs)
+        total = loss(given, None, targets, job.train.counts(rows)).total
         last_states = [states[-1].sum() for states in given.hidden.values()]
-        torch.autograd.grad(given.logits.sum() + sum(last_states), learned, allow_unused=True)
+        torch.autograd.grad(total + sum(last_states), learned, allow_unused=True)
 
     return step
 

@@ -11,6 +11,7 @@ from attar.artifacts import read_json
 from attar.data.load import data_of
 from attar.data.tables import TextData
 from attar.models.config import FromConfig, referenced_model
+from attar.models.head_chunks import has_plain_head
 from attar.models.load import LoadedModel, build_model, config_of, save_model
 from attar.models.sources.references import resolve_model
 from attar.step import StepContext
@@ -104,6 +105,13 @@ def _job(
     if teacher is not None:
         readers["the teacher"] = teacher.model
         names = tuple(dict.fromkeys([*names, *teacher.input_names]))
+    for who, model in readers.items():
+        if task.has_language_head and not has_plain_head(model):
+            context.progress.warn(
+                f"{context.name}: the language head of {who} ({type(model).__name__}) works in a "
+                "way that is not known here, so all logits of a micro-batch are in memory at once; "
+                "lower micro_batch_size if they do not fit"
+            )
     loss = loss_of(
         config.effective_losses, data.objective, student.model, readers.get("the teacher"), seed
     )

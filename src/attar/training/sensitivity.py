@@ -76,7 +76,7 @@ def _add_batch_(
     teacher.model.eval()
     with torch.enable_grad():
         outputs = forward(teacher.model, fed(inputs, teacher.input_names), Needs(hidden=True))
-        logits = outputs.logits[targets.predicted]
+        logits = outputs.logits[torch.nonzero(targets.predicted, as_tuple=True)]
         centred = logits - logits.mean(dim=-1, keepdim=True) if logits.shape[-1] > 1 else logits
         signs = torch.randint(0, 2, centred.shape, generator=generator).to(centred) * 2 - 1
         states = [(stack, state) for stack, own in outputs.hidden.items() for state in own]

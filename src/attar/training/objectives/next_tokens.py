@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from attar.losses.predictions import cross_entropy, per_example
 from attar.losses.term import Needs
+from attar.numerics.logits import log_probabilities
 from attar.numerics.metrics import LARGEST_EXPONENT
 from attar.scoring.in_memory import evaluating
 from attar.scoring.rows import AfterBatch, longest_first, score_batches
@@ -34,7 +34,9 @@ def nats_of_rows(
         inputs, targets = examples.batch(rows, model.device)
         with evaluating(model):
             logits = forward(model, inputs, Needs()).logits
-            sums = per_example(targets, cross_entropy, logits, targets.labels)
+            index = torch.nonzero(targets.predicted, as_tuple=True)
+            nats = -log_probabilities(logits, index, targets.labels[index])
+            sums = nats.new_zeros(len(rows)).index_add(0, index[0], nats)
         return sums.cpu().to(torch.float64).numpy()
 
     batches = longest_first(examples.lengths, batch_size)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from attar.artifacts import MIB, disk_errors_explained, read_json, write_json
 from attar.errors import NonFiniteError, ResourceError, StoppedError
 from attar.losses.targets import Outputs, Targets
+from attar.numerics.logits import blocks
 from attar.step import StepContext
 from attar.training.objectives.examples import Examples
 from attar.training.teaching.header import CacheHeader, link_or_copy
@@ -70,14 +74,21 @@ class _Writing:
         for writer in self._writers.values():
             writer.close()
 
-    def append(self, outputs: Outputs, targets: Targets) -> None:
-        """Add the answers of the next batch."""
+    def append(self, outputs: Outputs, targets: Targets, rows: np.ndarray) -> None:
+        """Add the answers of the next batch.
+
+        Args:
+            rows: their numbers.
+        Raises:
+            NonFiniteError: one is NaN or infinite; nothing of the batch counts as written.
+        """
         for key, writer in self._writers.items():
-            if key is None:
-                writer.append(outputs.logits[targets.predicted])
-            else:
-                stack, state = key
-                writer.append(outputs.hidden[stack][state][targets.masks[stack].bool()])
+            bad: set[int] = set()
+            for owners, answers in _answers(key, outputs, targets):
+                finite = answers.isfinite().all(dim=-1)
+                bad.update(rows[owners[~finite].cpu().numpy()].tolist())
+                writer.append(answers)
+            _require_none(bad, key)
         self.batches += 1
         if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
             self.save()
@@ -147,28 +158,40 @@ def ask(
             inputs, targets = examples.batch(rows, accelerator.device)
             with accelerator.autocast():
                 outputs = teacher(inputs, rows)
-            _require_finite(outputs, targets, rows, header)
-            writing.append(outputs, targets)
+            writing.append(outputs, targets, rows)
             task.advance()
         writing.finish(context.folder)
 
 
-def _require_finite(
-    outputs: Outputs, targets: Targets, rows: np.ndarray, header: CacheHeader
-) -> None:
-    """Refuse an answer that is NaN or infinite, before it is written."""
-    for key in header.specs:
-        if key is None:
-            name, answers, counts = "logits", outputs.logits, targets.predicted
-        else:
-            stack, state = key
-            name, counts = f"hidden state {state} of the {stack}", targets.masks[stack].bool()
-            answers = outputs.hidden[stack][state]
-        finite = answers.isfinite().all(dim=-1) | ~counts
-        if not bool(finite.all()):
-            bad = rows[~finite.view(len(rows), -1).all(dim=1).cpu().numpy()]
-            raise NonFiniteError(
-                f"the teacher's {name} of {len(bad)} rows are not finite, train rows "
-                f"{', '.join(map(str, bad[:SHOWN]))}; nothing can be learned from them: leave "
-                'these rows out, or set precision = "fp32"'
-            )
+def _answers(
+    key: tuple[str, int] | None, outputs: Outputs, targets: Targets
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What a file keeps of a batch, some rows at a time: which example each belongs to, and (n, …).
+
+    Args:
+        key: (stack, hidden state), or None for the logits.
+    """
+    if key is None:
+        given, counts = outputs.logits, targets.predicted
+    else:
+        stack, state = key
+        given, counts = outputs.hidden[stack][state], targets.masks[stack]
+    index = torch.nonzero(counts, as_tuple=True)
+    for part in blocks(len(index[0]), given.shape[-1]):
+        places = tuple(axis[part] for axis in index)
+        yield places[0], given[places]
+
+
+def _require_none(bad: Collection[int], key: tuple[str, int] | None) -> None:
+    """Refuse answers that are NaN or infinite.
+
+    Args:
+        bad: rows with such answers.
+    """
+    if bad:
+        name = "logits" if key is None else f"hidden state {key[1]} of the {key[0]}"
+        raise NonFiniteError(
+            f"the teacher's {name} of {len(bad)} rows are not finite, train rows "
+            f"{', '.join(map(str, sorted(bad)[:SHOWN]))}; nothing can be learned from them: leave "
+            'these rows out, or set precision = "fp32"'
+        )

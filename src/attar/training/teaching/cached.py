@@ -32,6 +32,7 @@ from attar.errors import ArtifactError, DataError, ModelError
 from attar.losses.targets import Outputs
 from attar.losses.term import Needs
 from attar.models.load import LoadedModel
+from attar.numerics.logits import Index, LazyLogits, Logits
 from attar.seeds import generator
 from attar.tasks.task import Task
 from attar.training.teaching.header import CacheHeader, weights_hash
@@ -121,17 +122,13 @@ class CachedTeacher:
             found[state] = picked.view(*places.shape, kept.hidden_size)
         return tuple(found)
 
-    def _logits(self, rows: np.ndarray, width: int, device: torch.device) -> Tensor:
-        ragged, file = self._rows.predictions, self._files[None]
+    def _logits(self, rows: np.ndarray, width: int, device: torch.device) -> Logits:
+        file = self._files[None]
         if not self.header.per_token:
-            return file.index_select(0, torch.from_numpy(ragged.starts[rows])).to(device)
+            starts = torch.from_numpy(self._rows.predictions.starts[rows])
+            return file.index_select(0, starts).to(device)
         columns = file.shape[1] if self.columns is None else self.columns
-        logits = torch.zeros(len(rows), width, columns, device=device)
-        for b, row in enumerate(rows):
-            part = slice(int(ragged.starts[row]), int(ragged.starts[row] + ragged.counts[row]))
-            positions = torch.from_numpy(self._rows.positions[part]).long()
-            logits[b, positions] = file[part, :columns].to(device)
-        return logits
+        return _StoredLogits(file, self._rows, rows, (len(rows), width, columns), device)
 
     def _require_rows(self, wanted: TeacherInputs) -> None:
         """Refuse rows the teacher was not asked about."""
@@ -176,6 +173,33 @@ def load_cached(folder: Path, task: Task, *, needs: Needs, seed: int) -> CachedT
         )
     header = CacheHeader.read(folder)
     return CachedTeacher(folder, header, load_live(folder / "model", task, needs=needs, seed=seed))
+
+
+class _StoredLogits(LazyLogits):
+    """Logits of tokens, read from a cache's file when they are asked for."""
+
+    dtype = torch.float32
+
+    def __init__(
+        self,
+        file: Tensor,
+        asked: AskedRows,
+        rows: np.ndarray,
+        shape: tuple[int, int, int],
+        device: torch.device,
+    ) -> None:
+        self._file, self._device, self.shape = file, device, shape
+        self._stored = torch.full(shape[:2], -1)
+        """Of each token, its row in the file."""
+        for b, row in enumerate(rows):
+            start = int(asked.predictions.starts[row])
+            count = int(asked.predictions.counts[row])
+            positions = torch.from_numpy(asked.positions[start : start + count]).long()
+            self._stored[b, positions] = torch.arange(start, start + count)
+
+    def __getitem__(self, index: Index) -> Tensor:
+        places = self._stored[tuple(axis.cpu() for axis in index)]
+        return self._file.index_select(0, places)[:, : self.shape[-1]].to(self._device)
 
 
 def _places(ragged: Ragged, rows: np.ndarray) -> Tensor:
@@ -250,7 +274,7 @@ def require_same_answers(
 
 
 def _require_near(
-    rows: np.ndarray, name: str, live: Tensor, stored: Tensor, counts: Tensor, limit: float
+    rows: np.ndarray, name: str, live: Logits, stored: Logits, counts: Tensor, limit: float
 ) -> None:
     for row, difference in _differences(rows, live, stored, counts):
         if not difference <= limit:  # NaN is no small difference
@@ -262,11 +286,20 @@ def _require_near(
 
 
 def _differences(
-    rows: np.ndarray, live: Tensor, stored: Tensor, counts: Tensor
+    rows: np.ndarray, live: Logits, stored: Logits, counts: Tensor
 ) -> Iterator[tuple[int, float]]:
     """Relative difference of each row; of an answer near zero relative to the usual one."""
-    usual = float(live[counts].norm(dim=-1).median()) if bool(counts.any()) else 0.0
-    for b, row in enumerate(rows):
-        one, other = live[b][counts[b]], stored[b][counts[b]]
-        size = max(float(one.norm()), usual, torch.finfo(torch.float32).tiny)
-        yield int(row), float((one - other).norm()) / size
+    index = torch.nonzero(counts, as_tuple=True)
+    apart: list[float] = []
+    sizes: list[float] = []
+    of_tokens: list[Tensor] = []
+    for b in range(len(rows)):  # a row at a time: whole logits would not fit
+        places = tuple(axis[index[0] == b] for axis in index)
+        one, other = live[places], stored[places]
+        apart.append(float((one - other).norm()))
+        sizes.append(float(one.norm()))
+        of_tokens.append(one.norm(dim=-1))
+    norms = torch.cat(of_tokens)
+    usual = float(norms.median()) if len(norms) else 0.0
+    for row, difference, size in zip(rows, apart, sizes, strict=True):
+        yield int(row), difference / max(size, usual, torch.finfo(torch.float32).tiny)

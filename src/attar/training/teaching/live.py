@@ -26,6 +26,7 @@ from attar.losses.term import Needs
 from attar.models.foreign import says_its_task, task_of
 from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.models.sources.safe_files import read_config
+from attar.numerics.logits import HeadLogits
 from attar.tasks.labels import match_classes
 from attar.tasks.task import TASK_FILE, Task
 from attar.training.forward import fed, forward
@@ -63,7 +64,11 @@ class LiveTeacher:
         outputs = forward(self.model, fed(inputs, self.input_names), self.needs)
         if self.columns is None:
             return outputs
-        return replace(outputs, logits=outputs.logits[..., : self.columns])
+        logits = outputs.logits
+        if isinstance(logits, HeadLogits):
+            return replace(outputs, logits=logits.first(self.columns))
+        assert isinstance(logits, Tensor)
+        return replace(outputs, logits=logits[..., : self.columns])
 
 
 def load_live(folder: Path, task: Task, *, needs: Needs, seed: int) -> LiveTeacher:

@@ -1,0 +1,288 @@
+"""Row-wise functions of a language model's logits, without the logits of all rows.
+
+The problem: N predictions over a vocabulary of V make N × V logits, 1.6 GB in float32 for 8,192
+tokens and 49,152 words. A loss or a score needs one number per row, and the gradient of a
+divergence makes half a dozen tensors of that size. The idea: keep the hidden states (N, D), and
+take the head a block of rows at a time:
+
+    z = h Wᵀ                                     one product per block
+    f_k(z), dz = Σ_k factor_k · ∂f_k/∂z          a few rows at a time, in the processor's cache
+    dh = dz W,  dW += dzᵀ h                      two products per block; dz has replaced z
+
+Values and gradients cost the three products they cost with whole logits; nothing is computed twice.
+Memory is dW and one block (two with a teacher), whatever N is. The price: the weight of each
+function in what is differentiated must be known beforehand. Left out: second derivatives.
+
+Letters: N rows · n rows of a block · D hidden size · V vocabulary · K functions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK_BYTES = 64 * 2**20
+"""Of a block's logits in float32: enough rows for the products to run at full speed."""
+CACHED_VALUES = 2**20
+"""Logits that the functions see at once on a CPU. 4 MiB in float32: the half dozen tensors of that
+size which a gradient makes stay in the cache. An accelerator gets the whole block instead, because
+there each operation costs a launch."""
+
+Index = tuple[Tensor, ...]
+"""Where the rows lie along the leading axes of logits: (N,) per axis."""
+RowFunction = Callable[[Tensor, Tensor | None, Tensor], Tensor]
+"""(logits (n, V), those of a teacher or None, labels (n,)) → (n,), row by row."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What turns hidden states (N, D) into logits (N, V):
+
+    cap · tanh(scale · (h Wᵀ + b) / cap), or without a cap scale · (h Wᵀ + b)
+    """
+
+    weight: Tensor
+    """(V, D)."""
+    bias: Tensor | None = None
+    """(V,)."""
+    scale: float = 1.0
+    cap: float | None = None
+
+    def to(self, dtype: torch.dtype) -> Head:
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return replace(self, weight=self.weight.to(dtype), bias=bias)
+
+    def finish(self, products: Tensor) -> Tensor:
+        """Logits out of h Wᵀ + b, in float32 or wider."""
+        logits = products.to(torch.promote_types(products.dtype, torch.float32))
+        if self.scale != 1.0:
+            logits = self.scale * logits
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+
+class LazyLogits(ABC):
+    """Logits (…, V) that are computed or read for the rows that are asked for, as an index into a
+    tensor gives them."""
+
+    shape: Sequence[int]
+    dtype: torch.dtype
+
+    @abstractmethod
+    def __getitem__(self, index: Index) -> Tensor:
+        """(N, V)."""
+
+
+Logits = Tensor | LazyLogits
+
+
+class HeadLogits(LazyLogits):
+    """The logits that a head makes of hidden states.
+
+    Args:
+        hidden: (…, D), as the head reads them.
+        precision: what the products are computed in; None: what the weight is stored in.
+    """
+
+    def __init__(self, head: Head, hidden: Tensor, precision: torch.dtype | None = None) -> None:
+        self.head, self.hidden = head, hidden
+        self.precision = precision or head.weight.dtype
+        self.shape = (*hidden.shape[:-1], len(head.weight))
+        self.dtype = torch.promote_types(self.precision, torch.float32)
+
+    def __getitem__(self, index: Index) -> Tensor:
+        head, hidden = self.head.to(self.precision), self.hidden[index].to(self.precision)
+        return head.finish(functional.linear(hidden, head.weight, head.bias))
+
+    def first(self, columns: int) -> HeadLogits:
+        """The logits of the first `columns` words."""
+        bias = None if self.head.bias is None else self.head.bias[:columns]
+        fewer = replace(self.head, weight=self.head.weight[:columns], bias=bias)
+        return HeadLogits(fewer, self.hidden, self.precision)
+
+
+Gradients = list[tuple[Tensor, Tensor]]
+"""Tensors, each with the gradient of one scalar in it."""
+
+
+def row_values(
+    functions: Sequence[RowFunction],
+    index: Index,
+    logits: Logits,
+    labels: Tensor,
+    *,
+    teacher: Logits | None = None,
+    factors: Sequence[float] = (),
+) -> tuple[Tensor, Gradients]:
+    """The functions' values, (K, N) without gradient; and the gradients of
+    Σ_k factor_k · Σ_N value_kN in whatever the logits are made of.
+
+    Law: whatever the size of a block, values and gradients are those of all rows at once, to
+    rounding.
+
+    Args:
+        labels: (N,), of these rows.
+        factors: one per function; none: no gradient is needed.
+    """
+    wanted = bool(factors) and torch.is_grad_enabled()
+    own = _rows_of(logits, index, wanted)
+    taught = None if teacher is None else _rows_of(teacher, index, wanted=False)
+    values = torch.empty(len(functions), len(labels), dtype=logits.dtype, device=labels.device)
+    with torch.no_grad():
+        for block in blocks(len(labels), logits.shape[-1]):
+            z = own.products(block)
+            z_taught = None if taught is None else taught.products(block)
+            for rows in _cut(block.start, block.stop, _rows_at_once(z)):
+                part = slice(rows.start - block.start, rows.stop - block.start)
+                given = None if taught is None else taught.finish(z_taught[part])  # pyright: ignore
+                leaf = z[part].detach().requires_grad_(own.learns)
+                with torch.set_grad_enabled(own.learns):
+                    made = own.finish(leaf)
+                    found = [function(made, given, labels[rows]) for function in functions]
+                values[:, rows] = torch.stack(found).detach()
+                if own.learns:
+                    weights = map(torch.full_like, found, factors)
+                    (z[part],) = torch.autograd.grad(found, leaf, list(weights))
+            if own.learns:
+                own.learn(block, z)
+    return values, own.gradients
+
+
+def blocks(count: int, columns: int) -> Iterator[slice]:
+    """Cuts of `count` rows of so many logits each."""
+    return _cut(0, count, max(1, BLOCK_BYTES // (4 * columns)))
+
+
+def _cut(begin: int, end: int, size: int) -> Iterator[slice]:
+    return (slice(at, min(at + size, end)) for at in range(begin, end, size))
+
+
+def log_probabilities(logits: Logits, index: Index, targets: Tensor) -> Tensor:
+    """log p of each row's target, (N,), without gradient."""
+
+    def nats(made: Tensor, _: Tensor | None, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(made, labels, reduction="none")
+
+    return -row_values([nats], index, logits, targets)[0][0]
+
+
+def with_gradients(value: Tensor, gradients: Gradients) -> Tensor:
+    """The same scalar, whose backward pass brings these gradients, once."""
+    if not gradients:
+        return value
+    tensors, found = zip(*gradients, strict=True)
+    return _Known.apply(value, list(found), *tensors)  # pyright: ignore
+
+
+class _Known(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *tensors: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+        gradients, ctx.gradients = ctx.gradients, None
+        assert gradients is not None, "a second backward pass through the same loss"
+        if float(given[0]) != 1.0:
+            for gradient in gradients:  # in place: a copy would be as large as the weight
+                gradient.mul_(given[0])
+        return given[0], None, *gradients
+
+
+class _Rows:
+    """Rows of logits that are in memory or on disk; and their gradient."""
+
+    learns: bool
+    gradients: Gradients
+
+    def __init__(self, logits: Logits, index: Index, wanted: bool) -> None:
+        self._logits, self._index = logits, index
+        self.gradients = []
+        if wanted and isinstance(logits, Tensor) and logits.requires_grad:
+            self.gradients.append((logits, torch.zeros_like(logits)))
+        self.learns = bool(self.gradients)
+
+    def products(self, rows: slice) -> Tensor:
+        """(n, V), to be finished, and to be overwritten."""
+        return self._logits[self._places(rows)].detach()
+
+    def finish(self, products: Tensor) -> Tensor:
+        """The logits."""
+        return products
+
+    def learn(self, rows: slice, dz: Tensor) -> None:
+        """Take the gradient in the products of these rows."""
+        self.gradients[0][1][self._places(rows)] = dz
+
+    def _places(self, rows: slice) -> Index:
+        return tuple(axis[rows] for axis in self._index)
+
+
+class _HeadRows(_Rows):
+    """The same of rows that a head makes of hidden states."""
+
+    def __init__(self, logits: HeadLogits, index: Index, wanted: bool) -> None:
+        given, hidden = logits.head, logits.hidden[index]
+        with torch.no_grad():
+            self._head = given.to(logits.precision)
+            self._hidden = hidden.detach().to(logits.precision)
+
+        def gradient(tensor: Tensor | None) -> Tensor | None:
+            if not wanted or tensor is None or not tensor.requires_grad:
+                return None
+            self.gradients.append((tensor, torch.zeros_like(tensor)))
+            return self.gradients[-1][1]
+
+        self.gradients = []
+        self._d_hidden, self._d_weight, self._d_bias = map(
+            gradient, (hidden, given.weight, given.bias)
+        )
+        self.learns = bool(self.gradients)
+        self._buffer = hidden.new_empty(0)
+
+    def products(self, rows: slice) -> Tensor:
+        weight, bias = self._head.weight, self._head.bias
+        hidden = self._hidden[rows]
+        if len(self._buffer) < len(hidden):  # once: fresh pages for each block would cost time
+            self._buffer = hidden.new_empty(len(hidden), len(weight))
+        z = self._buffer[: len(hidden)]
+        if bias is None:
+            return torch.mm(hidden, weight.t(), out=z)
+        return torch.addmm(bias, hidden, weight.t(), out=z)
+
+    def finish(self, products: Tensor) -> Tensor:
+        return self._head.finish(products)
+
+    def learn(self, rows: slice, dz: Tensor) -> None:
+        if self._d_hidden is not None:
+            self._d_hidden[rows] = dz @ self._head.weight
+        if self._d_weight is not None:
+            _add_product_(self._d_weight, dz.t(), self._hidden[rows])
+        if self._d_bias is not None:
+            self._d_bias += dz.sum(dim=0, dtype=self._d_bias.dtype)
+
+
+def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:  # products in bf16 are summed in float32
+        total += left @ right
+
+
+def _rows_of(logits: Logits, index: Index, wanted: bool) -> _Rows:
+    made = _HeadRows if isinstance(logits, HeadLogits) else _Rows
+    return made(logits, index, wanted)  # pyright: ignore[reportArgumentType]
+
+
+def _rows_at_once(z: Tensor) -> int:
+    """How many of a block's rows the functions see; at least one per thread, which work row by
+    row."""
+    if z.device.type != "cpu":
+        return max(len(z), 1)
+    return max(CACHED_VALUES // z.shape[-1], torch.get_num_threads())

@@ -1,0 +1,88 @@
+"""A training step of language models makes no tensor of all logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import attar.numerics.logits
+import tiny
+from attar.losses.config import CrossEntropy, ForwardKl, HiddenMse, LossConfig, ReverseKl
+from attar.losses.targets import Targets, count_units
+from attar.losses.term import Pair
+from attar.losses.total import TotalLoss
+from attar.models.head_chunks import has_plain_head
+from attar.training.forward import forward, shape_of, stacks_of
+
+B, T, V = 6, 30, 3000
+BLOCK = 8
+"""Rows: 24,000 logits of 540,000."""
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that any operation gave."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for each in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(each, Tensor):
+                self.numbers = max(self.numbers, each.numel())
+        return made
+
+
+@pytest.fixture
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(attar.numerics.logits, "BLOCK_BYTES", BLOCK * 4 * V)
+    yield
+
+
+def gradients(family: str, losses: list[LossConfig], *, lazy: bool) -> tuple[int, list[Tensor]]:
+    """The largest tensor of a step, and the gradients of the student's parameters."""
+    student, teacher = (
+        tiny.tiny_language_model(family, seed=seed, vocab_size=V).double() for seed in (0, 1)
+    )
+    for model in (student, teacher):
+        assert has_plain_head(model)
+        if not lazy:
+            model.get_output_embeddings().register_forward_hook(lambda *_: None)
+    ids = torch.randint(3, V, (B, T), generator=torch.Generator().manual_seed(0))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if student.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids
+    targets = Targets(ids, dict.fromkeys(stacks_of(student), torch.ones_like(ids)))
+    pair = Pair(shape_of(student), shape_of(teacher))
+    loss = TotalLoss(losses, "causal_lm", pair).double()
+    counts = count_units(ids, dict.fromkeys(pair.student, ids.numel()))
+    with Largest() as seen:
+        with torch.no_grad():
+            taught = forward(teacher, inputs, loss.needs)
+        loss(forward(student, inputs, loss.needs), taught, targets, counts).total.backward()
+    return seen.numbers, [p.grad for p in student.parameters() if p.grad is not None]
+
+
+LOSSES: list[LossConfig] = [
+    CrossEntropy(weight=0.5),
+    ForwardKl(temperature=2),
+    ReverseKl(),
+    HiddenMse(weight=3),
+]
+
+
+@pytest.mark.usefixtures("_small_blocks")
+@pytest.mark.parametrize("family", ["gpt2", "qwen3", "t5", "bart"])
+def test_a_step_holds_no_more_than_a_block_and_has_the_gradients_of_whole_logits(
+    family: str,
+) -> None:
+    most, found = gradients(family, LOSSES, lazy=True)
+    whole, wanted = gradients(family, LOSSES, lazy=False)
+    assert most <= V * 32 < B * T * V <= whole, "the head's weight and its gradient are the largest"
+    assert len(found) == len(wanted) > 0
+    for own, plain in zip(found, wanted, strict=True):
+        torch.testing.assert_close(own, plain, rtol=1e-11, atol=1e-14)
