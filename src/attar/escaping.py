@@ -60,6 +60,17 @@ def for_terminal(text: object, most: int | None = MOST_CHARACTERS) -> str:
     return _visible(words if most is None else shortened(words, most))
 
 
+def for_reading(text: str) -> str:
+    """A text over several lines for a page that escapes tags: harmful characters but tabs and line
+    ends shown as one sign.
+
+    Example:
+        >>> for_reading("a\\x00b\\u202ec\\n")
+        'a\ufffdb\ufffdc\\n'
+    """
+    return "".join("\ufffd" if _is_harmful(c) and c not in "\n\t" else c for c in text)
+
+
 def for_markdown(text: object, most: int = MOST_CHARACTERS) -> str:
     """One line that Markdown shows as it is: no tag, link, table cell, heading or formula.
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 import made_up_run
+import made_up_selection
+from attar.selection.fates import BELOW, KEPT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -19,6 +23,7 @@ QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
 )
+SELECTION = made_up_selection.selection(20_000)
 DESKTOP, PHONE = (1280, 900), (390, 844)
 LARGE_LETTERS_PX = 24
 LEAST_CONTRAST, LEAST_CONTRAST_LARGE = 4.5, 3.0
@@ -72,7 +77,9 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")
-    return made_up_run.make_report(out / "report", made_up_run.write_run(out / "run"))
+    steps = made_up_run.write_run(out / "run")
+    steps["kept"] = made_up_selection.write_selection(out / "run", SELECTION, "a calm sea. " * 60)
+    return made_up_run.make_report(out / "report", steps)
 
 
 class Visit:
@@ -206,4 +213,93 @@ def test_a_hostile_name_runs_nothing(browser: Any, tmp_path: Path) -> None:
     assert len(visit.requests) - sum(url.startswith("data:") for url in visit.requests) == 1
     assert visit.page.locator("h1").inner_text().startswith("<script>")
     assert visit.page.title().startswith("<script>")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+
+
+def _figures(page: Any) -> dict[str, str]:
+    shown = page.locator("#selection [data-of]").evaluate_all(
+        "all => all.map((e) => [e.dataset.of + (e.dataset.source ?? ''), e.textContent])"
+    )
+    return dict(shown)
+
+
+def _counted(share: float, edges: list[float]) -> dict[str, str]:
+    """What the page must say at a share, counted anew from every score at the nearest edge."""
+    scored, free = SELECTION.scored, (SELECTION.fate == KEPT) | (SELECTION.fate == BELOW)
+    kept = [free & (SELECTION.keys >= np.float32(edge)) for edge in edges]
+    nearest = min(range(len(edges)), key=lambda k: abs(kept[k].mean() - share))
+    is_kept, edge = kept[nearest], edges[nearest]
+    assert abs(is_kept.mean() - share) <= 0.001
+    tokens = scored.tokens * is_kept
+
+    def percent(part: float, whole: float) -> str:
+        return f"{100 * part / whole:.1f}\u00a0%"
+
+    figures = {
+        "kept": percent(is_kept.sum(), len(is_kept)),
+        "below": percent(free.sum() - is_kept.sum(), len(is_kept)),
+        "chunks": f"{is_kept.sum():,}, {percent(is_kept.sum(), len(is_kept))}",
+        "tokens": f"{tokens.sum():,}, {percent(tokens.sum(), scored.tokens.sum())}",
+        "cut": f"{edge:.3f}".replace("-", "\u2212"),
+    }
+    for number in range(len(made_up_selection.SOURCES)):
+        own = scored.source == number
+        figures[f"source_chunks{number}"] = f"{is_kept[own].sum():,}"
+        figures[f"source_share{number}"] = percent(is_kept[own].sum(), own.sum())
+        figures[f"source_after{number}"] = percent(tokens[own].sum(), tokens.sum())
+    return figures
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_the_slider_counts_what_numpy_counts(
+    browser: Any, page_file: Path, size: tuple[int, int]
+) -> None:
+    page = Visit(browser, page_file, size).page
+    own, slider = _figures(page), page.locator("#selection input[type=range]")
+    assert slider.input_value() == "500"
+    heights = {page.locator("#selection").bounding_box()["height"]}
+    edges = json.loads(page.locator(".explorer script").text_content())["edges"]
+    for share in (0.1, 0.337, 0.5004, 0.9):
+        slider.fill(str(round(1000 * share)))
+        assert _figures(page) == (own if share == 0.5004 else _counted(share, edges))
+        heights.add(page.locator("#selection").bounding_box()["height"])
+    assert len(heights) == 1  # nothing jumps
+    page.locator("#selection button").click()
+    assert _figures(page) == own
+
+
+def test_a_keyboard_moves_the_cut_and_says_where_it_is(browser: Any, page_file: Path) -> None:
+    page = Visit(browser, page_file, DESKTOP).page
+    slider, line = page.locator("#selection input[type=range]"), page.locator("#selection .cut")
+    before = float(line.get_attribute("x1"))
+    slider.focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowLeft")
+    assert slider.input_value() == "470"
+    assert float(line.get_attribute("x1")) > before  # fewer are kept: a higher cut
+    assert line.get_attribute("x1") == page.locator("#selection clipPath rect").get_attribute("x")
+    assert slider.get_attribute("aria-valuetext").startswith("47.0 percent")
+    assert page.get_by_label("Share to keep (α)").count() == 1
+
+
+def test_without_scripts_the_recipes_own_figures_stand(browser: Any, page_file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    assert not page.locator("#selection input").is_visible()
+    text = page.locator("#selection").inner_text()
+    assert "10,000, 50.0\u00a0%" in text
+    assert "Figures follow the slider" not in text
+
+
+def test_hostile_chunks_run_nothing(browser: Any, tmp_path: Path) -> None:
+    folder = made_up_selection.write_selection(
+        tmp_path, made_up_selection.selection(2000), made_up_selection.HOSTILE
+    )
+    file = made_up_run.make_report(tmp_path / "report", {"kept": folder}, {"name": "hostile"})
+    visit = Visit(browser, file, PHONE)
+    visit.page.locator("details").evaluate_all("all => all.forEach((d) => { d.open = true; })")
+    assert visit.complaints == []
+    assert visit.page.title() == "hostile · attar report"
+    assert "</script><script>" in visit.page.locator(".texts").first.inner_text()
     assert visit.page.evaluate("document.documentElement.scrollWidth") == PHONE[0]

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import corpora
+import made_up_run
+import made_up_selection
 import tiny_recipe
+from attar.report.sections.selection import MOST_EXPLORED
 
 RECIPE = corpora.RECIPE.partition("[steps.student]")[0] + '[steps.report]\nrun = "report"\n'
+MOST_BYTES = 3 * 2**20
+LEAST_APART = 10
+"""In lightness (CIE L*, 0 to 100): what differs by less looks alike in grey."""
+
+
+def _page(folder: Path, steps: dict[str, Path]) -> str:
+    recipe = {"name": "demo", "steps": {name: {"run": "select"} for name in steps}}
+    return made_up_run.make_report(folder / "report", steps, recipe).read_text()
 
 
 @pytest.mark.slow
 def test_a_selection_is_on_the_page(tmp_path: Path) -> None:
     recipe = corpora.write_recipe(tmp_path, RECIPE)
-    texts = tmp_path / "texts" / "train.jsonl"
-    texts.write_text(texts.read_text().replace("sea was", "<b>sea</b> was"))
     done = tiny_recipe.attar("run", recipe, "--out", tmp_path / "runs")
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "selected"
@@ -26,16 +37,67 @@ def test_a_selection_is_on_the_page(tmp_path: Path) -> None:
     assert {s["name"]: s["kept"] for s in selected["sources"]} == {
         name: counts["kept"] for name, counts in metrics["sources"].items()
     }
-    places = [chunk["place"] for chunk in selected["chunks"]]
-    assert {"best kept", "kept, at the cut", "rejected, at the cut", "worst"} == set(places)
-    by_place = {place: [] for place in places}
-    for chunk in selected["chunks"]:
-        assert chunk["score"] == pytest.approx(chunk["teacher"] - chunk["reference"])
-        by_place[chunk["place"]].append(chunk["score"])
-    assert min(by_place["kept, at the cut"]) == pytest.approx(metrics["cut"], abs=1e-6)
-    assert min(by_place["best kept"]) >= max(by_place["kept, at the cut"])
-    assert metrics["cut"] >= max(by_place["rejected, at the cut"])
-    assert min(by_place["rejected, at the cut"]) >= max(by_place["worst"])
+    titles = [place["title"].partition(":")[0] for place in selected["places"]]
+    assert titles == ["Best kept", "Just kept", "Just rejected", "Middle", "Worst"]
+    scores = [[chunk["score"] for chunk in place["chunks"]] for place in selected["places"]]
+    assert min(scores[1]) == pytest.approx(metrics["cut"], abs=1e-6)
+    assert min(scores[0]) >= max(scores[1]) >= min(scores[1]) >= max(scores[2])
     page = (run / "report" / "index.html").read_text()
+    assert 'type="range"' in page
     assert "Chunks to read" in page
-    assert "<b>sea</b>" not in page  # texts of strangers are escaped
+
+
+def test_the_markdown_twin_has_the_static_figures_and_no_texts(tmp_path: Path) -> None:
+    made = made_up_selection.selection(5000)
+    step = made_up_selection.write_selection(tmp_path / "run", made, "a secret sea")
+    _page(tmp_path, {"kept": step})
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "chunks kept 2,500, 50.0 %" in text
+    assert re.search(r"\| books \([\d,]+ chunks\) \| [\d,]+ \([\d.]+ %\) \| [\d.]+ % \|", text)
+    assert "a secret sea" not in text
+
+
+@pytest.mark.slow
+def test_a_page_stays_below_3_mib_whatever_the_corpus(tmp_path: Path) -> None:
+    made = made_up_selection.selection(1_000_000, sources=40)
+    steps = {}
+    for number in range(MOST_EXPLORED + 2):
+        folder = tmp_path / str(number)
+        text = 50 * ("<&\"'" * 9 + "\x00𝒳" * 9)
+        steps[f"kept{number}"] = made_up_selection.write_selection(folder, made, text)
+    page = _page(tmp_path, steps)
+    assert len(page.encode()) < MOST_BYTES
+    assert page.count('type="range"') == MOST_EXPLORED
+    assert "These are samples" in page
+
+
+def test_texts_of_strangers_are_inert(tmp_path: Path) -> None:
+    made = made_up_selection.selection(5000)
+    hostile = made_up_selection.HOSTILE
+    page = _page(
+        tmp_path, {"kept": made_up_selection.write_selection(tmp_path / "run", made, hostile)}
+    )
+    assert "<script>document" not in page
+    assert "<img" not in page
+    assert not set(page) & {"\x00", "\x1b", "\u202e", "\u2028"}
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_the_colours_of_fates_differ_in_grey(scheme: int) -> None:
+    import attar.report.html
+
+    style = attar.report.html.HERE.joinpath("style.css").read_text()
+    colours = [
+        re.findall(r"#[0-9a-f]{6}", re.search(rf"--{name}: light-dark\((.*?)\)", style)[1])[scheme]
+        for name in ("kept", "below", "trimmed", "short", "duplicate")
+    ]
+    light = sorted(_lightness(colour) for colour in colours)
+    assert min(high - low for low, high in pairwise(light)) >= LEAST_APART
+
+
+def _lightness(colour: str) -> float:
+    """CIE L* of an sRGB colour."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    grey = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return 116 * grey ** (1 / 3) - 16

@@ -55,6 +55,18 @@ def ordered(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
     return bits ^ (negative | np.uint32(2**31))
 
 
+def unordered(keys: NDArray[np.integer]) -> NDArray[np.float32]:
+    """The numbers whose `ordered` form these are.
+
+    Example:
+        >>> unordered(ordered(np.array([0.5, -2, 0], np.float32))).tolist()
+        [0.5, -2.0, 0.0]
+    """
+    bits = np.asarray(keys).astype(np.uint32)
+    is_negative = bits < np.uint32(2**31)
+    return np.where(is_negative, ~bits, bits ^ np.uint32(2**31)).view(np.float32)
+
+
 def cut_of(parts: Parts, count: int) -> Cut:
     """The cut below the `count` largest.
 

@@ -141,8 +141,10 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("teacher", ("score",), steps_only=True),
             ModelPlace("reference", ("score",), steps_only=True),
             ModelPlace("scores", ("score",), steps_only=True),
+            ModelPlace("diversity.model", FLOAT),
         ),
         rows="attar.selection.rows:selected_rows",
+        version=2,
     ),
     "analyze": StepKind(
         "attar.analysis.run:analyze",

@@ -32,6 +32,11 @@ WORDS: dict[str, str] = {
     "fusion audit": "which matrix multiplications the runtime really runs in integers, "
     "and why not the others",
     "gate": "a promise of the recipe about a metric; when missed, the run ends with exit code 6",
+    "score": "how much likelier a chunk is to the teacher than to the reference: "
+    "the difference of their mean log-probabilities, in nats a token",
+    "Vendi score": "effective number of distinct items in a sample: the exponential of the entropy "
+    "of the eigenvalues of its similarity matrix",
+    "near duplicate": "a chunk that shares most of its word 5-grams with an earlier one",
     "key": "hash of a step's settings, inputs and code: the same key is the same work, "
     "and is reused",
 }

@@ -19,6 +19,7 @@ from attar.progress import human_seconds
 from attar.report import quantities
 from attar.report.charts.front import budget_pictures
 from attar.report.charts.pictures import comparison_pictures, training_pictures
+from attar.report.charts.scores import scores_of
 from attar.report.charts.seeds import seed_picture
 from attar.report.charts.studies import study_pictures
 from attar.report.glossary import WORDS, word_id
@@ -55,15 +56,20 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         "seconds": human_seconds,
         "json": lambda content: json.dumps(content, indent=2, ensure_ascii=False),
     }
-    style, script = (
-        (HERE / name).read_text(encoding="utf-8") for name in ("style.css", "theme.js")
+    style, theme, explorer = (
+        (HERE / name).read_text(encoding="utf-8")
+        for name in ("style.css", "theme.js", "explorer.js")
     )
+    script = theme + explorer
+    by_name = {step.name: step for step in made}
     html: str = environment.get_template("template.html").render(
         page=page,
         comparison_pictures=[comparison_pictures(each, made) for each in page.comparisons],
         study_pictures=[study_pictures(study) for study in page.studies],
         budget_pictures=[budget_pictures(budget) for budget in page.budgets],
         seed_pictures=[[seed_picture(each)] for each in page.over_seeds],
+        score_charts=[scores_of(each, by_name[each.name]) for each in page.selections],
+        share=quantities.share_text,
         signed=signed,
         training_pictures=[training_pictures(training) for training in page.trainings],
         forms=FORM_WORDS,

@@ -19,7 +19,7 @@ MOST_ROWS, FOLDED_ROWS = 24, 8
 SKIPPED = ("head", "header", "figure", "button", "script", "style", "pre", "footer")
 SKIPPED_CLASSES, SKIPPED_SECTIONS = {"skip", "tiles", "screen-only"}, ("words",)
 BLOCKS = ("h1", "h2", "h3", "p", "li", "caption", "summary", "dt", "dd", "th", "td")
-VOID = ("meta", "link")
+VOID = ("meta", "link", "input")
 ASIDE = " ("
 HEADINGS = {"h2": "## ", "h3": "### "}
 

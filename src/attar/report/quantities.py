@@ -92,6 +92,16 @@ def metric_text(metric: str, value: float | None) -> str:
     return (f"{value:.3f}" if abs(value) < 10 else number_text(value)).replace("-", MINUS)
 
 
+def share_text(part: float, whole: float) -> str:
+    """A part of a whole, in percent.
+
+    Example:
+        >>> share_text(1, 3).replace(NBSP, " "), share_text(0, 0)
+        ('33.3 %', '–')
+    """
+    return metric_text("accuracy", part / whole if whole else None)
+
+
 def interval_text(metric: str, low: float | None, high: float | None) -> str:
     """An interval in the metric's own scale, without the unit.
 

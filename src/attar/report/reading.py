@@ -40,8 +40,8 @@ class Made:
     """Transformer blocks of the model in the folder, where it says so."""
     study: Mapping[str, Any] = field(default_factory=dict)
     """study.json of an analyze step."""
-    examples: tuple[Mapping[str, Any], ...] = ()
-    """examples.json of a select step: chunks to read."""
+    explored: Mapping[str, Any] = field(default_factory=dict)
+    """explored.json of a select step."""
 
     @property
     def run(self) -> str:
@@ -104,17 +104,12 @@ def _read_one(name: str, folder: Path, steps: Mapping[str, Any]) -> Made:
         settings=settings,
         history=_read_history(folder / "history.jsonl"),
         blocks=_read_blocks(folder),
-        study=_read_study(folder / "study.json"),
-        examples=_read_examples(folder / "examples.json"),
+        study=_read_table(folder / "study.json"),
+        explored=_read_table(folder / "explored.json"),
     )
 
 
-def _read_examples(file: Path) -> tuple[Mapping[str, Any], ...]:
-    content = read_json(file) if file.is_file() else []
-    return tuple(map(table, content)) if isinstance(content, list) else ()
-
-
-def _read_study(file: Path) -> Mapping[str, Any]:
+def _read_table(file: Path) -> Mapping[str, Any]:
     return table(read_json(file)) if file.is_file() else {}
 
 

@@ -126,6 +126,26 @@ class ProxyStep(Config):
         return TrainStep(**{name: getattr(self, name) for name in LOOP_SETTINGS})
 
 
+class NearDuplicates(Config):
+    """Chunks that nearly repeat an earlier one."""
+
+    threshold: float = Field(default=0.8, gt=0, le=1)
+    """Jaccard similarity of word 5-grams from which a chunk is a near duplicate."""
+    filter: bool = True
+    """Set them aside; false: count them only."""
+
+
+class Diversity(Config):
+    """The Vendi score of a sample of chunks, before and after the selection."""
+
+    model: str = "demo:minilm-l6"
+    """Encoder whose mean-pooled last states are compared: a step, folder, hub id or demo model."""
+    chunks: int = Field(default=2000, ge=50)
+    """Size of each sample."""
+    max_length: int = Field(default=256, ge=8)
+    """Tokens that the encoder reads of a chunk."""
+
+
 class SelectStep(Config):
     """The chunks of a corpus that teach most."""
 
@@ -149,9 +169,10 @@ class SelectStep(Config):
     """Share of the highest scores that is set aside: repetition inside a chunk scores highest."""
     minimum_tokens: int = Field(default=1, ge=1)
     """Predicted tokens of a chunk; shorter ones are set aside."""
-    near_duplicates: float | None = Field(default=None, gt=0, le=1)
-    """Jaccard similarity of word 5-grams from which a chunk is a near duplicate of an earlier one
-    and set aside; None: none is looked for."""
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] | NearDuplicates | None = None
+    """A table, or its threshold alone; None: none is looked for."""
+    diversity: Diversity | None = None
+    """None: it is not measured."""
     seed: int | None = None
     """None: the recipe's."""
 
@@ -174,3 +195,9 @@ class SelectStep(Config):
         assert self.teacher is not None
         assert self.reference is not None
         return {"teacher": self.teacher, "reference": self.reference}
+
+    @property
+    def duplicates(self) -> NearDuplicates | None:
+        """`near_duplicates` as a table."""
+        found = self.near_duplicates
+        return NearDuplicates(threshold=found) if isinstance(found, float | int) else found

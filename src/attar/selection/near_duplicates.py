@@ -49,3 +49,14 @@ def grams(text: str) -> list[str]:
             " ".join(words[begin : begin + GRAM]) for begin in range(max(1, len(words) - GRAM + 1))
         )
     )
+
+
+def similarity(left: str, right: str) -> float:
+    """Jaccard similarity of two texts' word 5-grams, exactly.
+
+    Example:
+        >>> similarity("a b c d e f", "A b c d e g")
+        0.3333333333333333
+    """
+    one, two = set(grams(left)), set(grams(right))
+    return len(one & two) / len(one | two)

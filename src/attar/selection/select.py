@@ -21,7 +21,6 @@ The selection is a view: row numbers of the corpus, from 0 over all its shards.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,26 +31,30 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from attar.artifacts import disk_errors_explained, write_json
+from attar.artifacts import disk_errors_explained
 from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import KEPT_FILE, CorpusView
 from attar.errors import DataError, UsageError
 from attar.numerics.selection import Cut, cut_of
-from attar.selection.config import SelectStep
+from attar.selection.config import NearDuplicates, SelectStep
+from attar.selection.diversity import diversity
+from attar.selection.explored import write_explored
+from attar.selection.fates import (
+    BELOW,
+    DUPLICATE,
+    KEPT,
+    REASONS,
+    SHORT,
+    TRIMMED,
+    UNSCORED,
+    Selection,
+)
 from attar.selection.near_duplicates import near_duplicates
 from attar.selection.score import corpus_of
 from attar.selection.scores import Scored, read_scored
 from attar.step import StepContext
 
 REJECTED_FILE = "rejected.parquet"
-EXAMPLES_FILE = "examples.json"
-EXAMPLES, EXAMPLE_CHARACTERS = 5, 600
-"""Chunks shown of each place, and the beginning of each that is."""
-KEPT, BELOW, TRIMMED, SHORT, DUPLICATE, UNSCORED = range(6)
-REASONS = (
-    *("kept", "below the cut", "among the highest", "too short", "near duplicate"),
-    "could not be scored",
-)
 
 
 def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
@@ -61,28 +64,49 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
         AttarError: whatever a user can mend.
     """
     corpus = corpus_of(context, config.data)
+    sources: list[str] = corpus.about["sources"]
     folders = {name: context.inputs[step] for name, step in config.scored_by.items()}
     scored = read_scored(corpus, folders, context.name)
     seed = context.seed if config.seed is None else config.seed
-    fate = _set_aside(config, corpus, scored)
+    repeats = _repeats(config.duplicates, corpus, scored)
+    fate = _set_aside(config, scored, repeats)
     keys = _keys(config, scored, seed)
-    for source, share in _shares(config, corpus.about["sources"], context.name):
+    for source, share in _shares(config, sources, context.name):
         members = np.flatnonzero(np.isin(scored.source, source))
         _keep(fate, keys, members, share)
+    common = [n for n, source in enumerate(sources) if source not in config.keep_by_source]
+    is_by_score = config.method in ("difference_sampling", "proxy")
+    selection = Selection(scored, fate, keys, repeats, tuple(common), is_by_score)
+    metrics = selection_metrics(config, sources, selection)
+    if config.diversity is not None:
+        metrics["diversity"] = diversity(config.diversity, context, corpus, selection, seed)
     _write(context.folder, scored, fate)
-    write_json(context.folder / EXAMPLES_FILE, _examples(corpus, scored, fate))
-    return _metrics(config, corpus, scored, fate)
+
+    def read(rows: NDArray[np.int64]) -> Iterator[str]:
+        return CorpusView(corpus, kept=rows).all_texts()
+
+    write_explored(context.folder, sources, selection, read, seed)
+    return metrics
 
 
-def _set_aside(config: SelectStep, corpus: Corpus, scored: Scored) -> NDArray[np.uint8]:
+def _repeats(
+    config: NearDuplicates | None, corpus: Corpus, scored: Scored
+) -> NDArray[np.int64] | None:
+    """Which of the scored chunks each one nearly repeats, −1 for none; None: it is not asked."""
+    if config is None:
+        return None
+    found = near_duplicates(CorpusView(corpus, kept=scored.row).all_texts(), config.threshold)
+    return np.fromiter((-1 if first is None else first for first in found), np.int64)
+
+
+def _set_aside(
+    config: SelectStep, scored: Scored, repeats: NDArray[np.int64] | None
+) -> NDArray[np.uint8]:
     """Which chunks cannot be kept, whatever their score relative to the others'."""
     fate = np.full(len(scored.row), BELOW, np.uint8)
     fate[scored.tokens < config.minimum_tokens] = SHORT
-    if config.near_duplicates is not None:
-        texts = CorpusView(corpus, kept=scored.row).all_texts()
-        repeats = near_duplicates(texts, config.near_duplicates)
-        is_repeat = np.fromiter((found is not None for found in repeats), np.bool_)
-        fate[is_repeat & (fate == BELOW)] = DUPLICATE
+    if repeats is not None and config.duplicates is not None and config.duplicates.filter:
+        fate[(repeats >= 0) & (fate == BELOW)] = DUPLICATE
     is_scored = np.isfinite(scored.score)
     fate[~is_scored] = UNSCORED
     highest = min(_floor(config.trim * len(fate)), int(is_scored.sum()))
@@ -160,69 +184,53 @@ def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
         pq.write_table(table, folder / REJECTED_FILE, compression="zstd")
 
 
-def _examples(corpus: Corpus, scored: Scored, fate: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """Chunks to read: the best and the worst, and the kept and rejected ones nearest to the cut."""
-    order = np.argsort(-scored.score, kind="stable")
-    kept, below = order[fate[order] == KEPT], order[fate[order] == BELOW]
-    groups = {
-        "trimmed": order[fate[order] == TRIMMED][:EXAMPLES],
-        "best kept": kept[:EXAMPLES],
-        "kept, at the cut": kept[-EXAMPLES:],
-        "rejected, at the cut": below[:EXAMPLES],
-        "worst": below[-EXAMPLES:],
-    }
-    shown = [(place, int(index)) for place, group in groups.items() for index in group]
-    rows = sorted({int(scored.row[index]) for _, index in shown})
-    view = CorpusView(corpus, kept=np.array(rows, np.int64))
-    texts = dict(zip(rows, view.all_texts(), strict=True))
-    return [
-        {
-            "place": place,
-            "row": int(scored.row[index]),
-            **{name: float(values[index]) for name, values in scored.by.items()},
-            "text": _shown(texts[int(scored.row[index])]),
-        }
-        for place, index in shown
-    ]
-
-
-def _shown(text: str) -> str:
-    """The beginning of a text, control characters made visible as one sign."""
-    beginning = text[:EXAMPLE_CHARACTERS]
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in beginning)
-
-
-def _metrics(
-    config: SelectStep, corpus: Corpus, scored: Scored, fate: NDArray[np.uint8]
+def selection_metrics(
+    config: SelectStep, sources: list[str], selection: Selection
 ) -> dict[str, Any]:
+    """What the step says of its selection.
+
+    Raises:
+        DataError: nothing is kept.
+    """
+    scored, fate = selection.scored, selection.fate
     is_kept = fate == KEPT
-    counts = Counter(fate.tolist())
+    counts = zip(REASONS, np.bincount(fate, minlength=len(REASONS)).tolist(), strict=True)
+    fates = {reason: count for reason, count in counts if count}
     if not is_kept.any():
-        fates = ", ".join(f"{counts[number]} {REASONS[number]}" for number in sorted(counts))
+        listed = ", ".join(f"{count} {reason}" for reason, count in fates.items())
         raise DataError(
-            f"nothing is kept of {len(fate)} scored chunks ({fates or 'none was scored'}); raise "
+            f"nothing is kept of {len(fate)} scored chunks ({listed or 'none was scored'}); raise "
             "keep, loosen the filters, or score more of the corpus"
         )
-    sources: list[str] = corpus.about["sources"]
-    by_source = {
-        name: {
-            "chunks": int((scored.source == number).sum()),
-            "kept": int((is_kept & (scored.source == number)).sum()),
-        }
-        for number, name in enumerate(sources)
-    }
-    return {
+    metrics = {
         "data": config.data,
         "method": config.method,
+        "keep": config.keep,
         "chunks": len(fate),
         "kept": int(is_kept.sum()),
         "kept_tokens": int(scored.tokens[is_kept].sum()),
         "tokens": int(scored.tokens.sum()),
-        "fates": {REASONS[number]: counts[number] for number in sorted(counts)},
-        "sources": by_source,
+        "fates": fates,
+        "sources": _by_source(sources, scored, is_kept),
         "cut": float(scored.score[is_kept].min()),
         "mean_score": {
             "kept": float(scored.score[is_kept].mean()),
             "all": float(np.nanmean(scored.score)),
         },
+    }
+    if selection.repeats is not None:
+        found = selection.repeats >= 0
+        metrics["near_duplicates"] = {"all": int(found.sum()), "kept": int(found[is_kept].sum())}
+    return metrics
+
+
+def _by_source(
+    sources: list[str], scored: Scored, is_kept: NDArray[np.bool_]
+) -> dict[str, dict[str, int]]:
+    weights = (None, is_kept, scored.tokens, scored.tokens * is_kept)
+    counts = [np.bincount(scored.source, of, len(sources)).astype(np.int64) for of in weights]
+    names = ("chunks", "kept", "tokens", "kept_tokens")
+    return {
+        source: dict(zip(names, row, strict=True))
+        for source, row in zip(sources, np.transpose(counts).tolist(), strict=True)
     }

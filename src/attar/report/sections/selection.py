@@ -1,37 +1,101 @@
-"""What was selected from a corpus, and chunks to read: the best, those at the cut, the worst."""
+"""What was selected from a corpus: how scores are distributed, what each source lost, how diverse
+the rest is, and chunks to read.
+
+Everything on the page has a bound, whatever the corpus: counts come in bins, texts are samples,
+small sources are counted together, and only the first selections have texts and a slider.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attar.report.quantities import metric_text
+from attar.escaping import for_reading
+from attar.report.quantities import number_text, share_text
 from attar.report.reading import Made, number, table
+
+MOST_EXPLORED = 8
+"""Selections with a slider and texts; a page of them stays below 3 MiB."""
+OTHERS = "other sources"
+FACTS = (
+    ("method", "method"),
+    ("chunks", "chunks scored"),
+    ("tokens", "tokens scored"),
+)
+UNSCORED = "could not be scored"
+PLACES = {
+    "best kept": "Best kept: from the highest 1 %",
+    "kept, at the cut": "Just kept: next to the cut",
+    "rejected, at the cut": "Just rejected: next to the cut",
+    "middle": "Middle: the 1 % around the median",
+    "worst": "Worst: from the lowest 1 % of the rejected",
+    "among the highest": "Trimmed: among the highest scores",
+    "near duplicate": "Near duplicates, each with the earlier chunk that it repeats",
+}
+"""Place of a chunk to read → how the page calls it."""
+SAMPLES = {
+    "all": "all scored chunks",
+    "kept": "kept chunks",
+    "random": "as many scored chunks, drawn at random",
+}
 
 
 @dataclass(frozen=True)
 class SourceRow:
-    """One source of the corpus."""
+    """One source of the corpus, or several together."""
 
     name: str
     chunks: int
     kept: int
+    tokens: int
+    kept_tokens: int
 
-    @property
-    def share(self) -> str:
-        return metric_text("accuracy", self.kept / self.chunks) if self.chunks else "–"
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What one model says of a chunk."""
+
+    model: str
+    log_p: float
+    """Mean log-probability a token, in nats."""
+    nats_per_byte: float
+    """−log p over the bytes of the chunk."""
 
 
 @dataclass(frozen=True)
 class ReadChunk:
-    """A chunk to read, with its mean log-probability a token under both models, in nats."""
+    """A chunk to read."""
 
-    place: str
+    source: str
+    tokens: int
     score: float
-    teacher: float
-    reference: float
+    by: tuple[Likelihood, ...]
+    """None where a proxy predicted the score."""
     text: str
+    repeats: str = ""
+    """Of a near duplicate, the text that it repeats."""
+    similarity: float | None = None
+
+
+@dataclass(frozen=True)
+class ReadPlace:
+    """Chunks drawn from one place."""
+
+    title: str
+    of: int
+    """Chunks that they were drawn from."""
+    chunks: tuple[ReadChunk, ...]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The Vendi score of one sample."""
+
+    sample: str
+    chunks: int
+    vendi: float
+    interval: str
 
 
 @dataclass(frozen=True)
@@ -39,47 +103,125 @@ class Selected:
     """One select step."""
 
     name: str
+    is_explored: bool
+    """It has a slider and texts."""
     facts: tuple[tuple[str, Any], ...]
+    keep: float
+    own_shares: bool
+    """Some sources have a share of their own."""
+    fates: Mapping[str, int]
+    cut: float | None
     sources: tuple[SourceRow, ...]
-    chunks: tuple[ReadChunk, ...]
+    places: tuple[ReadPlace, ...]
+    diversity: tuple[Sampled, ...]
+    encoder: str
+    """What the texts of `diversity` were compared by."""
 
-
-FACTS = (
-    ("method", "method"),
-    ("chunks", "chunks scored"),
-    ("kept", "chunks kept"),
-    ("kept_tokens", "tokens kept"),
-    ("cut", "lowest score kept"),
-)
+    @property
+    def total(self) -> SourceRow:
+        return _summed("all", self.sources)
 
 
 def selections(made: Sequence[Made]) -> tuple[Selected, ...]:
     """Every select step, in the recipe's order."""
-    return tuple(_selected(step) for step in made if step.run == "select")
+    steps = [step for step in made if step.run == "select"]
+    return tuple(_selected(step, place < MOST_EXPLORED) for place, step in enumerate(steps))
 
 
-def _selected(step: Made) -> Selected:
-    figures = step.metrics
+def _selected(step: Made, is_explored: bool) -> Selected:
+    figures, diversity = step.metrics, table(step.metrics.get("diversity"))
+    fates = {str(reason): int(count) for reason, count in table(figures.get("fates")).items()}
     facts = [(words, figures[fact]) for fact, words in FACTS if figures.get(fact) is not None]
-    facts += [(reason, count) for reason, count in table(figures.get("fates")).items()]
-    sources = [
-        SourceRow(name or "all", int(counts.get("chunks", 0)), int(counts.get("kept", 0)))
-        for name, counts in table(figures.get("sources")).items()
-    ]
+    facts += [(UNSCORED, count) for reason, count in fates.items() if reason == UNSCORED]
     return Selected(
         name=step.name,
-        facts=tuple(fact for fact in facts if fact[0] != "kept"),
-        sources=tuple(sorted(sources, key=lambda source: -source.chunks)),
-        chunks=tuple(_chunk(table(example)) for example in step.examples),
+        is_explored=is_explored,
+        facts=(*facts, *_duplicate_facts(figures)),
+        keep=number(figures.get("keep")) or 0.0,
+        own_shares=bool(step.settings.get("keep_by_source")),
+        fates=fates,
+        cut=number(figures.get("cut")),
+        sources=_sources(
+            table(figures.get("sources")),
+            [
+                table(source).get("name")
+                for source in table(step.explored.get("shares")).get("sources", ())
+            ],
+        ),
+        places=tuple(_places(step.explored)) if is_explored else (),
+        diversity=tuple(
+            _sampled(words, table(diversity[sample]))
+            for sample, words in SAMPLES.items()
+            if sample in diversity
+        ),
+        encoder=str(diversity.get("model", "")),
     )
 
 
+def _duplicate_facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    found = table(figures.get("near_duplicates"))
+    for which, chunks in (("all", "chunks"), ("kept", "kept")):
+        count, of = number(found.get(which)), number(figures.get(chunks))
+        if count is not None and of:
+            yield f"near duplicates among {which} chunks", share_text(count, of)
+
+
+def _sources(counts: Mapping[str, Any], shown: Sequence[str | None]) -> tuple[SourceRow, ...]:
+    """A row for each name that is shown; the one without a name has all other sources."""
+    names = ("chunks", "kept", "tokens", "kept_tokens")
+    rows = {
+        source: SourceRow(source or "all", *(int(table(of).get(name, 0)) for name in names))
+        for source, of in counts.items()
+    }
+    others = _summed(OTHERS, [row for source, row in rows.items() if source not in shown])
+    return tuple(others if name is None else rows[name] for name in shown)
+
+
+def _summed(name: str, rows: Sequence[SourceRow]) -> SourceRow:
+    return SourceRow(
+        name,
+        sum(row.chunks for row in rows),
+        sum(row.kept for row in rows),
+        sum(row.tokens for row in rows),
+        sum(row.kept_tokens for row in rows),
+    )
+
+
+def _places(explored: Mapping[str, Any]) -> Iterator[ReadPlace]:
+    examples = [table(example) for example in explored.get("examples") or ()]
+    for place, title in PLACES.items():
+        found = [example for example in examples if example.get("place") == place]
+        if found:
+            yield ReadPlace(title, int(found[0].get("of", 0)), tuple(map(_chunk, found)))
+
+
 def _chunk(example: Mapping[str, Any]) -> ReadChunk:
-    teacher, reference = (number(example.get(name)) or 0.0 for name in ("teacher", "reference"))
+    tokens, size = int(example.get("tokens", 0)), int(example.get("bytes", 0)) or 1
+    repeated, predicted = table(example.get("repeats")), number(example.get("predicted"))
+    means = {model: number(example.get(model)) or 0.0 for model in ("teacher", "reference")}
     return ReadChunk(
-        place=str(example.get("place", "")),
-        score=teacher - reference,
-        teacher=teacher,
-        reference=reference,
-        text=str(example.get("text", "")),
+        source=str(example.get("source", "")),
+        tokens=tokens,
+        score=means["teacher"] - means["reference"] if predicted is None else predicted,
+        by=tuple(Likelihood(m, p, -p * tokens / size) for m, p in means.items())
+        if predicted is None
+        else (),
+        text=_text(example),
+        repeats=_text(repeated) if repeated else "",
+        similarity=number(repeated.get("similarity")),
+    )
+
+
+def _text(example: Mapping[str, Any]) -> str:
+    text, length = str(example.get("text", "")), int(example.get("characters", 0))
+    return for_reading(text) + (f"… ({length:,} characters)" if length > len(text) else "")
+
+
+def _sampled(words: str, found: Mapping[str, Any]) -> Sampled:
+    ends = found.get("ci95") or (None, None)
+    return Sampled(
+        sample=words,
+        chunks=int(found.get("chunks", 0)),
+        vendi=number(found.get("vendi")) or 0.0,
+        interval=" to ".join(number_text(number(end)) for end in ends),
     )
