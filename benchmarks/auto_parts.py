@@ -26,7 +26,8 @@ from attar.models.structure.ports import inserted
 from attar.progress import Progress
 from attar.quantization.calibration.calibrate import Batch, choose_examples
 from attar.quantization.config import QuantizeStep
-from attar.quantization.solve import Prepared, prepare_, simulated, solve
+from attar.quantization.method import Problem
+from attar.quantization.solve import prepare_, simulated, solve
 from attar.quantization.transforms.rules import TRANSFORMS, at_norms, choose
 from attar.quantization.weights.rules import WEIGHT_RULES
 from attar.step import StepContext
@@ -73,7 +74,7 @@ class Parts:
         model = bench.load().model
         self.floats = [logits(model, batches) for batches in self.judges]
 
-    def prepared(self, width: int, **settings: Any) -> Prepared:
+    def prepared(self, width: int, **settings: Any) -> Problem:
         """A float model, transformed and calibrated."""
         task = self.bench.task
         config = TypeAdapter(QuantizeStep).validate_python(
@@ -90,12 +91,12 @@ class Parts:
         context = StepContext(
             "parts", HERE, HERE, {}, data, HERE, Progress(quiet=True), seed=self.seed
         )
-        return prepare_(config, self.bench.load(), self.calibration, context)
+        return prepare_(config, self.bench.load(), self.calibration, context)[0]
 
     def weights(self, width: int) -> Iterator[tuple[str, list[float]]]:
         """Weights alone, activations in float, nothing transformed."""
         prepared = self.prepared(width, transform="none")
-        model = prepared.loaded.model
+        model = prepared.model
         gptq = WEIGHT_RULES["gptq"](model, self.calibration, prepared.context)
         rounders = {
             "weights alone, nearest": WEIGHT_RULES["nearest"](model, [], prepared.context),

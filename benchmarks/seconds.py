@@ -33,7 +33,8 @@ from attar.models.structure.ports import use_attar_attention_
 from attar.progress import Progress
 from attar.quantization.calibration.texts import calibration_texts
 from attar.quantization.config import QuantizeStep
-from attar.quantization.solve import prepare_, problem_of
+from attar.quantization.methods import method_of
+from attar.quantization.solve import prepare_, simulated
 from attar.quantization.weights.nearest import quantize_weights
 from attar.recipe.one_step import data_table
 from attar.step import StepContext
@@ -78,12 +79,16 @@ def measured(arguments: argparse.Namespace, folder: Path) -> str:
                 | {"calibration": {"data": "texts", "examples": arguments.examples}}
             )
             copied = replace(loaded, model=copy.deepcopy(loaded.model))
-            ready = prepare_(config, copied, batches, context)
-            problem = problem_of(ready, quantize_weights(copied.model, ready.plan.weight))
             started = time.perf_counter()
-            ready.method.ranges(problem)
+            problem, _ = prepare_(config, copied, batches, context)
+            calibration = problem.calibration.seconds
+            transform = time.perf_counter() - started - calibration
+            weights = quantize_weights(copied.model, problem.plan.weight)
+            problem = replace(problem, on_grid=simulated(copied.model, weights))
+            started = time.perf_counter()
+            method_of(config).ranges(problem)
             search = time.perf_counter() - started
-            seen.append((ready.transform_seconds, ready.calibration.seconds, search))
+            seen.append((transform, calibration, search))
     rows = []
     for name, rounds in timed.items():
         parts = [median(part) for part in zip(*rounds, strict=True)]

@@ -31,13 +31,10 @@ def test_every_value_is_counted_once_whatever_its_size() -> None:
     assert seen(odd).coarse(1) == {-64: 3, 15: 1, 16: 1, 63: 2}
 
 
-def test_merged_halves_are_the_whole() -> None:
-    first, second = drawn().split([1234, 3766])
-    merged = seen(first)
-    merged.merge(seen(second))
-    whole = seen(drawn())
-    assert merged.counts.tolist() == whole.counts.tolist()
-    assert merged.largest == whole.largest
+def test_pieces_are_the_whole() -> None:
+    pieces, whole = seen(*drawn().split([1234, 3766])), seen(drawn())
+    assert pieces.counts.tolist() == whole.counts.tolist()
+    assert pieces.largest == whole.largest
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.999])

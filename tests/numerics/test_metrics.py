@@ -18,11 +18,7 @@ from attar.numerics.metrics import (
     METRICS,
     METRICS_OF_COUNTS,
     constant_score,
-    f1,
-    matthews,
-    pearson,
     predicted_classes,
-    spearman,
 )
 from attar.numerics.statistics import bootstrap
 
@@ -30,6 +26,7 @@ EXACT = 1e-12
 """The same closed formula in float64, summed in another order."""
 SHIFTED = 1e-9
 """A shift of 1e3 on values scaled by 1e-3 leaves 1e6 × the float64 epsilon of each, 2e-10."""
+matthews, f1, pearson, spearman = (METRICS[m] for m in ("matthews", "f1", "pearson", "spearman"))
 CLASS_METRICS = ("accuracy", "matthews", "f1")
 NUMBER_METRICS = ("pearson", "spearman")
 

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from attar.data.tables import Split
 from attar.data.tokenize import TextEncoder
 from attar.models.load import LoadedModel, input_names_of, load_model
-from attar.numerics.metrics import matthews
+from attar.numerics.metrics import METRICS
 from attar.training.objectives.labelled import LabelledTexts
 
 TEXTS = tuple((f"a good film {'and great ' * (i % 5)} {chr(97 + i)}",) for i in range(23))
@@ -51,7 +51,7 @@ def test_metrics_and_loss_are_those_of_one_row_at_a_time(loaded: LoadedModel) ->
             inputs, _ = examples.batch(np.array([row]), torch.device("cpu"))
             logits.append(loaded.model(**inputs).logits[0])
     logits_NC = torch.stack(logits)
-    expected = matthews(logits_NC.argmax(-1).numpy(), LABELS)
+    expected = METRICS["matthews"](logits_NC.argmax(-1).numpy(), LABELS)
     assert expected != 0, "the test needs predictions that vary"
     loss = torch.nn.functional.cross_entropy(logits_NC, torch.from_numpy(LABELS)).item()
     assert found == {"matthews": pytest.approx(expected), "loss": pytest.approx(loss, rel=1e-5)}

@@ -1,20 +1,18 @@
-"""How much more one intervention harms than others of the same size: a ratio, told honestly.
+"""How much more one intervention harms than others of the same size.
 
-The problem: "ten times the damage" divides two differences, each of them noisy, and the lower one
-is near zero whenever the comparison is a good one (random dimensions should not matter). Its ratio
-has then no finite upper end, and a bootstrap that drops the awkward resamples would invent one. The
-idea: rows and random choices are drawn anew together, and a resample in which the null does no
-damage counts as an infinite ratio.
+"Ten times the damage" divides two differences, each of them noisy, and the lower one is near zero
+whenever the comparison is a good one (random dimensions should not matter): the ratio then has no
+finite upper end. So rows and random choices are drawn anew together, and a resample in which the
+null does no damage counts as an infinite ratio.
 
     damage(x) = full − disabled(x)         (the other way round where lower is better)
     ratio_r   = damage_r(outlier) / mean_s damage_r(null_s)
                                             rows and choices s drawn with replacement
     ratio_r   = +∞ if the null's mean damage is ≤ 0 and the outliers' is > 0, −∞ if both are ≤ 0
 
-`excess`, the difference of the two damages, has an
-interval whatever the null does. The p-value is that of a permutation test, with the choice itself
-counted among the choices: (1 + choices that damage at least as much) / (1 + choices); S choices can
-never give less than 1 / (S + 1).
+`excess`, the difference of the two damages, has an interval whatever the null does. The p-value is
+that of a permutation test, with the choice itself counted among the choices: (1 + choices that
+damage at least as much) / (1 + choices); S choices can never give less than 1 / (S + 1).
 
 Left out: Fieller's interval, which assumes that the damages are normal.
 Letters: R resamples · S random choices.
@@ -28,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attar.numerics.metric_names import LOWER_IS_BETTER
-from attar.numerics.statistics import LEVEL, Bootstrapped, Difference, Floats
+from attar.numerics.statistics import LEVEL, Bootstrapped, Difference, Floats, percentiles
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,9 @@ def damages(
     null = float(np.mean([value for value, _ in each]))
     null_R = _mean_of_drawn(np.stack([resampled for _, resampled in each], axis=1), seed)
     return Damage(
-        outlier=_difference(harm, harm_R, rows),
-        null=_difference(null, null_R, rows),
-        excess=_difference(harm - null, harm_R - null_R, rows),
+        outlier=Difference(harm, *percentiles(harm_R), rows),
+        null=Difference(null, *percentiles(null_R), rows),
+        excess=Difference(harm - null, *percentiles(harm_R - null_R), rows),
         ratio=_ratio(harm, null, harm_R, null_R),
         as_bad=sum(value >= harm for value, _ in each),
         choices=len(nulls),
@@ -93,7 +91,7 @@ def damages(
 def damage_of(full: Bootstrapped, disabled: Bootstrapped) -> Difference:
     """What one intervention costs on the same rows; above 0, it harms."""
     value, resampled = _harm(full, disabled)
-    return _difference(value, resampled, full.draw[1])
+    return Difference(value, *percentiles(resampled), full.draw[1])
 
 
 def standard_error(one: Bootstrapped) -> float:
@@ -112,11 +110,6 @@ def _mean_of_drawn(null_RS: Floats, seed: int) -> Floats:
     resamples, choices = null_RS.shape
     drawn = np.random.default_rng(seed).integers(0, choices, size=(resamples, choices))
     return np.take_along_axis(null_RS, drawn, axis=1).mean(axis=1)
-
-
-def _difference(value: float, resampled: Floats, rows: int) -> Difference:
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(value, float(low), float(high), rows)
 
 
 def _ratio(harm: float, null: float, harm_R: Floats, null_R: Floats) -> Ratio:

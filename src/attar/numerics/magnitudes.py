@@ -1,13 +1,11 @@
 """How large numbers are: counts of |x| in bins that are the same for every tensor of every model.
 
-The problem: histograms of two models, or of the first and the last layer, can only be laid side by
-side if their bins agree, and the largest values are not known before the last batch. The idea: bins
-fixed once and for all on a logarithmic scale, wide enough for anything in float32,
+Bins are fixed on a logarithmic scale wide enough for anything in float32, so that histograms of two
+models, or of the first and the last layer, can be laid side by side:
 
     bin(x) = ⌊32 · (log2 |x| + 64)⌋,   clamped to 0 … 4095     (each 2.2 % wide, 2⁻⁶⁴ to 2⁶⁴)
 
-so that a stream is one row of counts, and merging two is adding. Zero is in bin 0. A quantile is
-known to a bin's width. Left out: signs.
+Zero is in bin 0. A quantile is known to a bin's width. Left out: signs.
 """
 
 from __future__ import annotations
@@ -39,11 +37,6 @@ class Magnitudes:
         places = ((sizes.log2() - LOWEST) * PER_OCTAVE).clamp_(0, BINS - 1).long()
         self.counts += torch.bincount(places, minlength=BINS)
         self.largest = max(self.largest, float(sizes.max()))
-
-    def merge(self, other: Magnitudes) -> None:
-        """Count what `other` has seen too."""
-        self.counts += other.counts
-        self.largest = max(self.largest, other.largest)
 
     @property
     def total(self) -> int:

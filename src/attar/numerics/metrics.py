@@ -1,35 +1,33 @@
 """How good predictions are, as one number, and as thousands of numbers at once for the bootstrap.
 
-The problem: an interval around a metric asks for its value on thousands of resamples of the same
-rows, and a Python call for each takes minutes. The idea: a resample is a row of counts (how often
-each data row was drawn), and every metric here is a closed formula of *sums over counts*. So one
+Every metric is a closed formula of *sums over counts* (how often each data row was drawn), so one
 matrix product serves all resamples:
 
     counts (R, N) @ features (N, K) = sums from which R values follow
     N rows, R resamples, K features
 
 Spearman needs the ranks inside each resample; with the rows sorted once, they are running sums of
-counts, so nothing is sorted again. The value on the data itself is the same formula with every
-count 1: one source of truth.
+counts. The value on the data itself is the same formula with every count 1.
 
 What is undefined is defined here, because a report cannot print NaN: where one side does not vary
 (one class, a constant prediction), `matthews`, `pearson` and `spearman` are 0, as is `f1` where
 class 1 is neither present nor predicted. A prediction that is NaN or infinite is refused: it would
 count as merely wrong (`argmax` of NaN is class 0, and NaN has the highest rank). ROUGE is computed
-text by text elsewhere (`rouge`); what is left of it here is the mean over rows. Left out: averages
-of F1 over classes, because no task here asks for them.
+text by text elsewhere (`rouge`); here it is the mean over rows. Left out: averages of F1 over
+classes, because no task here asks for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attar.errors import NonFiniteError
-from attar.numerics.metric_names import ROUGE
+from attar.numerics.metric_names import CLASSES, ROUGE, SCORES
 
 Floats = NDArray[np.float64]
 Metric = Callable[[ArrayLike, ArrayLike], float]
@@ -79,70 +77,22 @@ def predicted_classes(scores: ArrayLike, whose: str) -> NDArray[np.int64]:
     return np.asarray(scores).argmax(axis=1)
 
 
-def accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
-    """Share of rows whose predicted class is the label's, 0..1.
-
-    Example:
-        >>> accuracy([1, 0, 1, 1], [1, 0, 0, 1])
-        0.75
-    """
-    return _on_all_rows(accuracy_of_counts, predictions, labels)
+def accuracy_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
+    """Share of rows whose predicted class is the label's, 0..1, in each resample."""
+    right = (predictions == labels).astype(np.float64)
+    return counts @ right / counts.sum(axis=1)
 
 
-def matthews(predictions: ArrayLike, labels: ArrayLike) -> float:
-    """Matthews' correlation of two classifications, −1..1; 0 is chance, and a single class on
-    either side.
+def matthews_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
+    """Matthews' correlation of two classifications, −1..1, in each resample; 0 is chance, and a
+    single class on either side.
 
     (c·s − Σ p_k t_k) / √((s² − Σ p_k²)(s² − Σ t_k²)): s rows, c of them right, p_k predicted and
     t_k labelled as class k.
 
     Source: Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient
     (2004), equation 8.
-    Example:
-        >>> round(matthews([1, 0, 1, 1], [1, 0, 0, 1]), 3)
-        0.577
     """
-    return _on_all_rows(matthews_of_counts, predictions, labels)
-
-
-def f1(predictions: ArrayLike, labels: ArrayLike) -> float:
-    """F1 of class 1 against all others, 0..1: 2·tp / (2·tp + fp + fn).
-
-    Example:
-        >>> f1([1, 0, 1, 1], [1, 0, 0, 1])
-        0.8
-    """
-    return _on_all_rows(f1_of_counts, predictions, labels)
-
-
-def pearson(predictions: ArrayLike, labels: ArrayLike) -> float:
-    """Linear correlation, −1..1; 0 when one side is constant.
-
-    Example:
-        >>> pearson([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
-        1.0
-    """
-    return _on_all_rows(pearson_of_counts, predictions, labels)
-
-
-def spearman(predictions: ArrayLike, labels: ArrayLike) -> float:
-    """Linear correlation of ranks, −1..1, ties given their mean rank; 0 when one side is constant.
-
-    Example:
-        >>> spearman([1.0, 2.0, 30.0], [2.0, 4.0, 6.0])
-        1.0
-    """
-    return _on_all_rows(spearman_of_counts, predictions, labels)
-
-
-def accuracy_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """`accuracy` of each resample."""
-    right = (predictions == labels).astype(np.float64)
-    return counts @ right / counts.sum(axis=1)
-
-
-def matthews_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """`matthews` of each resample."""
     classes = np.unique(np.concatenate([predictions, labels]))
     rows = counts.sum(axis=1)
     right = counts @ (predictions == labels).astype(np.float64)
@@ -154,7 +104,7 @@ def matthews_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: 
 
 
 def f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """`f1` of each resample."""
+    """F1 of class 1 against all others, 0..1, in each resample: 2·tp / (2·tp + fp + fn)."""
     true_positives = counts @ ((predictions == 1) & (labels == 1)).astype(np.float64)
     predicted_and_labelled = counts @ ((predictions == 1) * 1.0 + (labels == 1) * 1.0)
     return _ratio(2 * true_positives, predicted_and_labelled)
@@ -181,14 +131,16 @@ def bits_per_byte_of_counts(nats: NDArray[Any], size: NDArray[Any], counts: Floa
 
 
 def pearson_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """`pearson` of each resample."""
+    """Linear correlation, −1..1, in each resample; 0 when one side is constant."""
     x, y = _centred(predictions), _centred(labels)
     sums = counts @ np.stack([x, y, x * x, y * y, x * y], axis=1)
     return _correlation(sums, counts.sum(axis=1))
 
 
 def spearman_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """`spearman` of each resample, each with ranks of its own."""
+    """Linear correlation of the ranks inside each resample, −1..1, ties given their mean rank; 0
+    when one side is constant.
+    """
     x, y = _ranks_of_counts(predictions, counts), _ranks_of_counts(labels, counts)
     weighted_x, weighted_y = counts * x, counts * y
     sums = [
@@ -251,7 +203,7 @@ def constant_score(metric: str, labels: ArrayLike) -> float | None:
     if metric == "accuracy":
         return float(np.unique(known, return_counts=True)[1].max() / len(known))
     if metric == "f1":
-        return f1(np.ones_like(known), known)
+        return METRICS["f1"](np.ones_like(known), known)
     return 0.0 if metric in METRICS else None
 
 
@@ -267,13 +219,6 @@ def _on_all_rows(metric: CountsMetric, predictions: ArrayLike, labels: ArrayLike
     return float(metric(predicted, labelled, np.ones((1, len(predicted))))[0])
 
 
-METRICS: Mapping[str, Metric] = {
-    "accuracy": accuracy,
-    "matthews": matthews,
-    "f1": f1,
-    "pearson": pearson,
-    "spearman": spearman,
-}
 METRICS_OF_COUNTS: Mapping[str, CountsMetric] = {
     "accuracy": accuracy_of_counts,
     "matthews": matthews_of_counts,
@@ -288,3 +233,12 @@ METRICS_OF_COUNTS: Mapping[str, CountsMetric] = {
 """Every name of `metric_names` in its form for resamples. The "predictions" of ROUGE are the scores
 of the rows; those of running text are the nats that a row cost, and its "labels" are its tokens, or
 its bytes for bits_per_byte."""
+METRICS: Mapping[str, Metric] = {
+    name: partial(_on_all_rows, METRICS_OF_COUNTS[name]) for name in (*CLASSES, *SCORES)
+}
+"""Metrics of predictions as they are.
+
+Example:
+    >>> METRICS["accuracy"]([1, 0, 1, 1], [1, 0, 0, 1]), METRICS["f1"]([1, 0, 1, 1], [1, 0, 0, 1])
+    (0.75, 0.8)
+"""

@@ -1,9 +1,9 @@
 """The first four moments of columns of numbers that come in pieces.
 
-The problem: kurtosis over a million tokens, none of which is kept; summing fourth powers loses all
-digits where the mean is far from zero. The idea: every piece is summed around its own mean, and two
-pieces are merged exactly, so that any cutting of the stream gives the same figures. With δ the
-difference of the means of A and B, n = n_A + n_B and M_k = Σ (x − mean)^k:
+Every piece is summed around its own mean (summing fourth powers would lose all digits where the
+mean is far from zero), and two pieces are merged exactly, so that any cutting of the stream gives
+the same figures. With δ the difference of the means of A and B, n = n_A + n_B and
+M_k = Σ (x − mean)^k:
 
     M2 = M2_A + M2_B + δ² n_A n_B / n
     M3 = M3_A + M3_B + δ³ n_A n_B (n_A − n_B) / n² + 3δ (n_A M2_B − n_B M2_A) / n

@@ -1,9 +1,7 @@
 """Is one method better than another, or did it draw the luckier seeds?
 
-The problem: a training run is a draw. Two means of three runs each that lie 0.3 points apart say
-nothing as long as one does not know by how much runs of one method differ among themselves. The
-idea: give both methods the same seeds (the same order of texts, the same new weights), and look at
-the difference *within* a seed: what a seed does to both cancels.
+Both methods get the same seeds (the same order of texts, the same new weights), and the difference
+is looked at *within* a seed: what a seed does to both cancels.
 
     d_s = score_s(A) − score_s(B)     mean d ± t(95 %, n − 1) · sd(d) / √n
 
@@ -15,9 +13,9 @@ fall below 2 / 2ⁿ: three seeds never give less than 0.25, and six are the fewe
 With one or two differences nothing is claimed: one has no spread at all, and the interval of two is
 12.7 standard errors wide. A difference is inside the noise when its interval holds 0.
 
-Left out: corrections for many methods held against one (of twenty true ties, one leaves its 95 %
-interval); Wilcoxon's test, whose ranks throw away the sizes and which has the same floor.
-`scipy.stats` is the reference in the tests; at run time it is an optional dependency.
+Left out: corrections for many methods held against one; Wilcoxon's test, whose ranks throw away the
+sizes and which has the same floor. `scipy.stats` is the reference in the tests; at run time it is
+an optional dependency.
 
 Sources: Student, Biometrika 6 (1908); Fisher, The Design of Experiments (1935), section 21, for the
 signs; Abramowitz & Stegun (1964), 26.7.3 and 26.7.4, for the finite sums of Student's t.

@@ -1,7 +1,6 @@
 """Is a difference between two models real, or inside the noise of a finite test set?
 
-The problem: 1,104 rows are a sample; another sample would have given another accuracy. The idea
-(the bootstrap): draw N of the N rows with replacement, again and again, and see how the metric
+The bootstrap draws N of the N rows with replacement, again and again, and looks at how the metric
 moves. Two models are compared on the *same* draws: a row that is hard for both moves both, and
 cancels in the difference, so that a paired interval is much narrower than the two single ones
 suggest.
@@ -10,10 +9,9 @@ suggest.
 
 Percentile intervals, not BCa: for two models with equal predictions the difference is always 0 and
 the interval must be [0, 0], where BCa divides 0 by 0; and its correction of skew, of order 1/√N, is
-far below what is reported here for the N ≥ several hundred of a test set. Known limit: a model
-without a single error has the interval [1, 1], which is too sure of itself. `scipy.stats.bootstrap`
-serves as the reference in the tests: it gathers every resample of every metric anew, which is
-slower, and it is an optional dependency, while training needs none.
+far below what is reported here. Known limit: a model without a single error has the interval
+[1, 1], which is too sure of itself. `scipy.stats.bootstrap` serves as the reference in the tests;
+at run time it is slower, and an optional dependency.
 
 Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 """
@@ -134,8 +132,7 @@ def bootstrap(
 
 def bootstrap_interval(one: Bootstrapped, level: float = LEVEL) -> Interval:
     """The percentile interval of one model's metric."""
-    low, high = _quantiles(one.resampled, level)
-    return Interval(one.value, low, high, one.draw[1])
+    return Interval(one.value, *percentiles(one.resampled, level), one.draw[1])
 
 
 def paired_bootstrap(
@@ -152,8 +149,8 @@ def paired_bootstrap(
             "a paired difference needs the same draws on both sides; "
             f"got {model.draw} and {against.draw}"
         )
-    low, high = _quantiles(model.resampled - against.resampled, level)
-    return Difference(model.value - against.value, low, high, model.draw[1])
+    ends = percentiles(model.resampled - against.resampled, level)
+    return Difference(model.value - against.value, *ends, model.draw[1])
 
 
 def most_unseen(rows: int, level: float = LEVEL) -> float:
@@ -194,7 +191,8 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(array.mean()), sd, float(array.max()), len(array))
 
 
-def _quantiles(values: Floats, level: float) -> tuple[float, float]:
+def percentiles(values: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """The ends between which this share of the values lies, as many below as above."""
     tail = (1.0 - level) / 2
     low, high = np.quantile(values, [tail, 1.0 - tail])
     return float(low), float(high)

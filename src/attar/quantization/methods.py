@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from attar.quantization.config import QuantizeSettings
 from attar.quantization.learning.qat import QAT
 from attar.quantization.learning.start import chosen_start, start_passes
 from attar.quantization.learning.step_learning import STEP_LEARNING
@@ -35,3 +36,13 @@ METHODS: Mapping[str, Method] = {
     "lsq_plus": Method(chosen_start, start_passes, weights="clipped", refine=QAT, full_range=True),
     "pact": Method(chosen_start, start_passes, refine=QAT),
 }
+
+
+def name_of(config: QuantizeSettings) -> str:
+    """The method's name, which every member of the union has."""
+    return getattr(config, "method")  # noqa: B009
+
+
+def method_of(config: QuantizeSettings) -> Method:
+    """The row of a step's method."""
+    return METHODS[name_of(config)]

@@ -1,14 +1,13 @@
 """What a quantize step will do, in forward passes over its calibration texts and training rows.
 
-The problem: one method reads the texts three times, another a hundred times, a third trains for
-epochs. The idea: a method is a sum of parts, and each part says its passes in its own file:
+A method is a sum of parts, and each part says its passes in its own file:
 
     calibration and what was lost    3
     + transform  + weight rule  + ranges  + what is learned  + sensitivities of a budget
 
 A backward pass counts as two forward ones. Ranges are searched with candidates that are given up
 early, so a search's share is what was counted on small models (the tests count again), not an
-upper bound. Left out: work that is no pass, such as the Hessians of `gptq`.
+upper bound. Left out: work that is not a pass, such as the Hessians of `gptq`.
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ from attar.quantization.calibration.calibrate import require_examples
 from attar.quantization.calibration.texts import blocks_of
 from attar.quantization.config import BATCH_SIZE, QatStep, QuantizeSettings
 from attar.quantization.method import Passes
-from attar.quantization.methods import METHODS
+from attar.quantization.methods import method_of
 from attar.quantization.precision.tensor_errors import EXAMPLES
-from attar.quantization.solve import name_of
 from attar.quantization.weights.rules import WEIGHT_PASSES
 from attar.step import StepPlan
 
@@ -90,7 +88,7 @@ def passes_of(config: QuantizeSettings, model: nn.Module) -> Passes:
     Args:
         model: of the step's architecture; weights are not read.
     """
-    method = METHODS[name_of(config)]
+    method = method_of(config)
     texts = ALWAYS + method.range_passes(config) + _budget_passes(config, model)
     texts += MOVED * (method.transform_of(config) != "none")
     texts += WEIGHT_PASSES[method.weights_of(config)]
@@ -114,7 +112,7 @@ def _budget_passes(config: QuantizeSettings, model: nn.Module) -> float:
     """Every tensor at every width on a part of the texts, and the plans that are carried out."""
     if config.budget is None:
         return 0
-    search = METHODS[name_of(config)].range_passes(config)
+    search = method_of(config).range_passes(config)
     part = min(1.0, EXAMPLES / config.calibration.examples)
     tensors = len(quantized_weights(model))
     widths = sorted(config.budget.widths)

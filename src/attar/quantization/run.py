@@ -37,9 +37,10 @@ from attar.quantization.calibration.texts import calibration_texts
 from attar.quantization.config import PercentileStep, QatStep, QuantizeSettings
 from attar.quantization.learning.job import check_qat
 from attar.quantization.method import Problem, Solution
+from attar.quantization.methods import method_of, name_of
 from attar.quantization.precision.allocate import check_budget, plan_bits
 from attar.quantization.ranges.percentile import validation_judge
-from attar.quantization.solve import name_of, prepare_, simulated, solve
+from attar.quantization.solve import prepare_, simulated, solve
 from attar.quantization.weights.nearest import QuantizedWeights
 from attar.step import StepContext
 from attar.tasks.task import Task
@@ -59,16 +60,13 @@ def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
     if isinstance(config, QatStep) and config.refine:
         check_qat(config, loaded, context)
     batches = _calibration_batches(config, loaded, context)
-    prepared = prepare_(config, loaded, batches, context)
+    problem, moved = prepare_(config, loaded, batches, context)
     planned: dict[str, Any] = {}
     if config.budget is not None:
-        method, calibration, plan = prepared.method, prepared.calibration, prepared.plan
-        plan, planned["budget"] = plan_bits(
-            config, method, loaded, calibration, plan, held_out, context
-        )
-        prepared = replace(prepared, plan=plan)
-    problem, solution = solve(prepared)
-    plan, calibration = prepared.plan, prepared.calibration
+        plan, planned["budget"] = plan_bits(problem, held_out)
+        problem = replace(problem, plan=plan)
+    problem, solution = solve(problem)
+    plan, calibration = problem.plan, problem.calibration
     qparams = ModelQParams(
         family=loaded.model.config.model_type,
         method=name_of(config),
@@ -86,8 +84,8 @@ def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
         "method": name_of(config),
         **{f"{sort}_bits": bits for sort, bits in qparams.mean_bits.items()},
         "num_sites": len(solution.grids),
-        "transform": prepared.moved,
-        "weight_rule": prepared.method.weights_of(config),
+        "transform": moved,
+        "weight_rule": method_of(config).weights_of(config),
         **solution.details,
         **planned,
         "calibration": {

@@ -307,7 +307,7 @@ def test_floats_and_widths_of_sites_survive_the_kill(tmp_path):
     from attar.progress import Progress
     from attar.quantization.config import Calibration, MinmaxStep
     from attar.quantization.method import BitPlan
-    from attar.quantization.precision.kept_plan import keep_plan, kept_plan
+    from attar.quantization.precision.allocate import keep_plan, kept_plan
     from attar.step import StepContext
 
     config = MinmaxStep(model="m", calibration=Calibration(data="d"))

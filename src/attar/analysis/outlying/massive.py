@@ -51,12 +51,6 @@ class LayerFigures:
         if len(values):
             self.peaks = torch.maximum(self.peaks, values.abs().amax(dim=0))
 
-    def merge(self, other: LayerFigures) -> None:
-        """Count what `other` has seen too."""
-        self.moments = self.moments.merged(other.moments)
-        self.magnitudes.merge(other.magnitudes)
-        self.peaks = torch.maximum(self.peaks, other.peaks)
-
     def row(self) -> dict[str, Any]:
         """The figures, for a table."""
         kurtosis, median = self.moments.kurtosis, self.magnitudes.median

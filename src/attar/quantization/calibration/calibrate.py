@@ -1,9 +1,8 @@
-"""Calibration: a few texts show a model's activations, and one pass over them is enough.
+"""Calibration: one pass of the float model over a few texts, and what methods ask of it afterwards.
 
-The problem: static grids must be chosen before the first real input. The idea: a seeded choice of
-training examples, one pass of the float model with an `Observer` at every site, and everything a
-method may want afterwards is a function of what was stored: ranges, quantiles, and the float
-outputs a candidate is judged by, in one quantized pass each.
+A seeded choice of training examples is run once with a watcher at every site. Everything a method
+may want is then a function of what was stored: ranges, quantiles, and the float outputs by which a
+candidate is judged, in one quantized pass each.
 
     output_error(ranges) = mean over examples and classes of (quantized logit − float logit)²
 
@@ -14,8 +13,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -30,7 +31,7 @@ from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site
 from attar.numerics.affine import choose_qparams
 from attar.numerics.agreement import SqnrSum
-from attar.quantization.calibration.observers import Observer, SiteStatistics
+from attar.quantization.calibration.observers import SiteStatistics
 from attar.quantization.calibration.outputs import KeptOutputs, final_states, logits_of
 from attar.quantization.calibration.real_tokens import (
     DECODER_MASK,
@@ -164,13 +165,19 @@ class Calibration:
             latest_model, latest_key, outputs = self._latest
             if latest_model is model and latest_key == key:
                 return outputs
-        self.num_quantized_passes += 1
-        roundings = {site_of(grid): Rounding(grid) for grid in key}
-        title = f"quantized pass {self.num_quantized_passes}"
-        with inserted(model, roundings):
+        with self._quantized_pass(model, key) as title:
             outputs = _outputs(model, self.batches, None, self.context, title)
         self._latest = (model, key, outputs)
         return outputs
+
+    @contextmanager
+    def _quantized_pass(
+        self, model: PreTrainedModel, grids: Sequence[SiteQParams]
+    ) -> Iterator[str]:
+        """For a while the model with every grid in place, one pass more counted; its title."""
+        self.num_quantized_passes += 1
+        with inserted(model, {site_of(grid): Rounding(grid) for grid in grids}):
+            yield f"quantized pass {self.num_quantized_passes}"
 
     def output_error(
         self, model: PreTrainedModel, grids: Sequence[SiteQParams], loss: str = "mse"
@@ -219,10 +226,8 @@ class Calibration:
             parts.append(_error_sum(logits, self.logits[number], loss)[0])
             return not math.fsum(parts) / num_terms > limit
 
-        self.num_quantized_passes += 1
-        title = f"quantized pass {self.num_quantized_passes}"
         batches = [self.batches[number] for number in numbers]
-        with inserted(model, {site_of(grid): Rounding(grid) for grid in grids}):
+        with self._quantized_pass(model, grids) as title:
             _run(model, batches, None, self.context, title, goes_on)
         is_whole = len(parts) == len(batches)
         return OutputError(math.fsum(parts) / num_terms, is_whole)
@@ -239,19 +244,10 @@ class Calibration:
         with inserted(model, modules):
             _outputs(model, self.batches, real, self.context, title)
 
-    def error_of(
-        self, outputs: Iterable[Tensor], loss: str = "mse", numbers: Sequence[int] | None = None
-    ) -> float:
-        """`output_error` of outputs at hand, batch by batch.
-
-        Args:
-            numbers: of the batches the outputs are of; None: all, in order.
-        """
-        given = range(len(self.batches)) if numbers is None else numbers
-        parts = [
-            _error_sum(found, self.logits[number], loss)
-            for found, number in zip(outputs, given, strict=True)
-        ]
+    def error_of(self, outputs: Iterable[Tensor], loss: str = "mse") -> float:
+        """`output_error` of outputs at hand, batch by batch."""
+        pairs = zip(outputs, self.logits, strict=True)
+        parts = [_error_sum(found, wanted, loss) for found, wanted in pairs]
         # summed exactly: the same in any order of the batches
         return math.fsum(total for total, _ in parts) / sum(count for _, count in parts)
 
@@ -284,8 +280,12 @@ def calibrate(
     batches = [right_padded(batch) for batch in batches]
     real = RealTokens()
     statistics = {site: SiteStatistics() for site in sites}
-    observers = {site: Observer(real.of(site), statistics[site]) for site in sites}
-    with inserted(model, observers):
+    watching = {
+        # no row of probabilities is a token's embedding
+        site: Watching(real.of(site), partial(seen.add, by_token=site.port != "probabilities"))
+        for site, seen in statistics.items()
+    }
+    with inserted(model, watching):
         logits = _outputs(model, batches, real, context, "calibration")
     broken = [site.name for site, found in statistics.items() if not found.is_finite]
     if broken:

@@ -1,18 +1,16 @@
 """What a decoder reads in calibration: what the model writes itself, or the words of classes.
 
-The problem: half of an encoder-decoder reads no calibration text at all, it reads its own earlier
-words. Gold summaries would show it words it would never write. The idea: let the float model write
+Gold summaries would show a decoder words that it would never write. So the float model writes
 first, with the settings it is used with; then every later pass, float or quantized, reads those
 words at once (teacher forcing) and visits exactly the activations that writing them visited.
 
     decoder reads   start, w₁ … wₙ      its mask is 1 there; the end token is written, never read
 
-Of several beams only the chosen text is read again. Left out: gold texts in place of generations.
+Of several beams only the chosen text is read again.
 
-A language model that names classes by words never reads a plain row. Its encoder reads the row in a
-template, and its decoder the words of the classes, all of them, because the likeliest one is the
-answer. So every text is read in the template, and the decoder reads one class's word per text, in
-turn through all batches: C texts show all words, and a pass costs no more than the texts.
+A language model that names classes by words reads the row in a template, and its decoder the words
+of the classes, all of them, because the likeliest one is the answer: one class's word per text, in
+turn through all batches.
 
     decoder of text i reads   start, w₁ … wₙ₋₁      of class i mod C; its mask is 1 there
 

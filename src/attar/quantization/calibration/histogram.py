@@ -1,9 +1,8 @@
-"""A histogram of a stream whose range nobody knows beforehand, exact under merging.
+"""A histogram of a stream whose range nobody knows beforehand.
 
-The problem: a percentile needs the distribution of all values at a site, millions a batch, in one
-pass. The idea: bins whose width is a power of two and whose edges are its multiples. When the range
-outgrows the bins the width doubles, and two neighbours become one: no count is ever split. So the
-histogram of a stream is the same in any order and any chunking, and two of them merge by adding.
+Bins have a width that is a power of two and edges that are its multiples. When the range outgrows
+the bins the width doubles, and two neighbours become one: no count is ever split, so the histogram
+of a stream is the same in any order and any chunking, and two of them merge by adding.
 
     bin of x at width 2^e = ⌊x / 2^e⌋,  e the smallest for which the whole range fits MAX_BINS bins
 """

@@ -1,42 +1,35 @@
 """What one pass over the calibration texts leaves behind, for each site.
 
-The problem: a batch is padded, and what a model computes at padding is noise that never reaches an
-output; one such value can stretch a range. The idea: an observer sees the tensor at its site, takes
-the values of real tokens only, and adds them to statistics that merge exactly. Which values are
-real is said by the attention mask, never by lengths (`real_tokens`), so left padding, right padding
-and several texts packed in one row all give the same statistics.
-
-Kept for each site, all of it small beside one batch of activations:
+Padding is noise that never reaches an output, and one such value can stretch a range: only values
+of real tokens are counted, told by the attention mask and never by lengths (`real_tokens`). Kept
+for each site, all of it small beside one batch of activations:
 
     batch extremes     two numbers a batch, in the order of the batches
     token extremes     max_j x_j and min_j x_j over the embedding, two numbers per token
     sums               Σx and Σx² of each batch, in float64
-    histogram          of all values, exact under merging
+    histogram          of all values, the same in any order and chunking
 
 Probabilities have no token extremes: nothing that clips by token ever clips them.
-
 Left out: the activations themselves; a method that needs them passes over the texts again.
-Shape letters: `B` batch, `T` tokens, `D` hidden, `H` heads, `N` values that count.
+Shape letters: `D` hidden, `N` values that count.
 Source of the token extremes: Outlier Suppression (Wei et al. 2022), equation 6.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attar.quantization.calibration.histogram import Histogram
-from attar.quantization.calibration.real_tokens import RealTokens, TokensAt
 
 
 @dataclass
 class SiteStatistics:
-    """What a stream of batches leaves behind. Merging is adding: two halves make the whole, bit for
-    bit, in any order; only `ema_low` and `ema_high` ask for the batches in their order.
+    """What a stream of batches leaves behind, the same in any order; only `ema_low` and `ema_high`
+    depend on the order of the batches.
     """
 
     batch_lows: list[float] = field(default_factory=list)
@@ -74,16 +67,6 @@ class SiteStatistics:
             self.sums.append(float(exact.sum()))
             self.squares.append(float(exact @ exact))
             self.histogram.add(values)
-
-    def merge(self, other: SiteStatistics) -> None:
-        """Add what another worker saw, its batches behind ours."""
-        self.batch_lows += other.batch_lows
-        self.batch_highs += other.batch_highs
-        self.token_lows += other.token_lows
-        self.token_highs += other.token_highs
-        self.sums += other.sums
-        self.squares += other.squares
-        self.histogram.merge(other.histogram)
 
     @property
     def is_finite(self) -> bool:
@@ -138,24 +121,3 @@ def _moving_average(values: list[float], momentum: float) -> float:
     for value in values[1:]:
         average = momentum * average + (1 - momentum) * value
     return average
-
-
-class Observer(nn.Module):
-    """Hands every tensor on as it is, and counts its real values."""
-
-    def __init__(self, real: RealTokens | TokensAt, statistics: SiteStatistics) -> None:
-        super().__init__()
-        self.real, self.statistics = real, statistics
-
-    def forward(self, x: Tensor) -> Tensor:
-        # (B, H, T, S) are probabilities: no row of theirs is a token's embedding
-        self.statistics.add(self.real.values_of(x), by_token=x.ndim != 4)
-        return x
-
-
-def merged(parts: Iterable[SiteStatistics]) -> SiteStatistics:
-    """The statistics of several workers as those of one."""
-    total = SiteStatistics()
-    for part in parts:
-        total.merge(part)
-    return total

@@ -1,24 +1,23 @@
 """What a model finally says of a batch, at real tokens only, and a way to keep it that fits memory.
 
-The problem: a candidate is judged by the model's final outputs. A classifier's are a handful of
-numbers a text; a language model's are V logits at every token: 256 summaries of BART are 20,000
-rows of 50,265 numbers, 4 GB. The idea: a language head is one linear map, so its *inputs*
-(20,000 × 768, 61 MB) say the same, and the logits of one batch are computed from them whenever they
-are asked for. Nothing is approximated.
+A classifier's outputs are a handful of numbers a text; a language model's are V logits at every
+token: 256 summaries of BART are 20,000 rows of 50,265 numbers, 4 GB. A language head is one linear
+map, so its *inputs* (20,000 × 768, 61 MB) say the same, and the logits of a batch are computed from
+them whenever they are asked for. Nothing is approximated.
 
     classifier       states = logits (B, C)
     language model   states (N, D) of the N real tokens;   logits = states · Wᵀ + bias  (N, V)
 
-The states are taken from the head's own input, so whatever stands before the head (a last norm,
-T5's scaling) is in them. Left out: keeping only the largest logits, which would be smaller still
-and no longer the published loss.
+The states are the head's own input, so whatever stands before the head (a last norm, T5's scaling)
+is in them.
 Shape letters: `B` texts, `N` real tokens that the last stack reads, `D` hidden, `C` classes, `V`
 words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -79,6 +78,19 @@ class KeptOutputs(Sequence[Tensor]):
             return [self[i] for i in range(*index.indices(len(self)))]
         with torch.no_grad():
             return logits_of(self._model, self._states[index])
+
+
+@contextmanager
+def frozen(model: PreTrainedModel) -> Iterator[None]:
+    """For a while the model's own parameters have no gradient."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def real_logits(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:

@@ -1,17 +1,16 @@
 """Which values of a tensor count: those of real tokens, on the side of the model they belong to.
 
-The problem: a batch is padded, and an encoder-decoder is padded on both sides, each with a mask of
-its own. The idea: whoever runs a batch sets both masks once (`RealTokens`); whoever looks at a site
-asks for the values that count there, and the site itself says whose tokens they are (`Site.tokens`,
-`Site.keys`).
+A batch is padded, and an encoder-decoder is padded on both sides, each with a mask of its own.
+Whoever runs a batch sets both masks once (`RealTokens`); whoever looks at a site asks for the
+values that count there, and the site says whose tokens they are (`Site.tokens`, `Site.keys`).
 
     tokens (B, T, D)            rows whose mask is not 0
     probabilities (B, H, T, S)  pairs (query, key) that are both real and of the same text; in a
                                 decoder's own attention only keys that are not later than the query
     pooled (B, D)               every row: one an example
 
-Left out: lengths. Masks alone say what is real, so that left padding, right padding and several
-texts packed in one row all give the same values.
+Masks alone say what is real, never lengths, so that left padding, right padding and several texts
+packed in one row all give the same values.
 Shape letters: `B` batch, `T` tokens (of queries), `S` tokens of keys, `D` hidden, `H` heads, `N`
 values that count.
 """
@@ -63,10 +62,6 @@ class RealTokens:
         is_decoder = name == "decoder" and self.decoder_texts is not None
         return self.decoder_texts if is_decoder else self.texts  # pyright: ignore[reportReturnType]
 
-    def values_of(self, x: Tensor) -> Tensor:
-        """As `TokensAt.values_of`, for a site of the encoder."""
-        return TokensAt(self, "encoder", "encoder", False).values_of(x)
-
 
 @dataclass(frozen=True)
 class TokensAt:
@@ -75,18 +70,13 @@ class TokensAt:
     real: RealTokens
     tokens: StackName
     keys: StackName
-    is_causal: bool
-
-    @property
-    def texts(self) -> Tensor:
-        """Of the site's rows, (B, T)."""
-        return self.real.side(self.tokens)
+    is_causal: bool = False
 
     def values_of(self, x: Tensor) -> Tensor:
         """The values of `x` that belong to real tokens: (N, D), (N, H) for probabilities."""
         if x.ndim == 2:
             return x
-        texts = self.texts
+        texts = self.real.side(self.tokens)
         if x.ndim == 3 and x.shape[:2] == texts.shape:
             return x[texts > 0]
         keys = self.real.side(self.keys)

@@ -1,13 +1,11 @@
-"""The texts a model is calibrated on, ready to be run: whoever looks at a model's activations, the
-step `quantize` or a study, looks at the same ones.
+"""The texts a model is calibrated on, ready to be run: by the step `quantize`, and by the studies.
 
     seeded choice of training rows → tokens → batches of like length → what a decoder would write
     seeded choice of documents → blocks of max_length tokens, documents end to end
 
 The last arrow is for models with a decoder only: what it would write, or the words by which it
-names classes (`decoder_texts`). Without it their decoders would read the article itself,
-shifted by one, which no summariser ever does. The second line is for models that continue text and
-data that is running text: they read blocks that are packed as in training.
+names classes (`decoder_texts`). The second line is for models that continue text and data that is
+running text: they read blocks that are packed as in training.
 """
 
 from __future__ import annotations

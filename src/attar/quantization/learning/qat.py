@@ -1,8 +1,7 @@
 """Quantization-aware training: weights and grids learn together, through the one training loop.
 
-The problem: at 4 bits no grid is good enough for weights that were trained without it. The idea:
-train on with the quantizers in place, so that weights, norms and biases move to where their grids
-can say them. The float model teaches: its class distributions say more than the labels do.
+Training goes on with the quantizers in place, so that weights, norms and biases move to where their
+grids can represent them. The float model teaches.
 
     loss = ½·cross-entropy + ½·KL(float ‖ quantized)    distil = true; for a score, squared errors
            cross-entropy                                distil = false
@@ -13,8 +12,7 @@ can say them. The float model teaches: its class distributions say more than the
     pact       clipping values, L2 on them  max|w| as it is now
 
 The setup is the paper's: AdamW without weight decay, a tenth of the steps for warm-up, then linear
-to zero, dropout 0 but 0.1 on attention probabilities. Dropout, data order and learning rate depend
-on the step's number only, the start on the seed only, so a killed and resumed run equals an
+to zero, dropout 0 but 0.1 on attention probabilities. A killed and resumed run equals an
 uninterrupted one, bit for bit. What is written is what was validated: the state with the best
 validation, its weights as integers, its zero points whole.
 

@@ -1,30 +1,26 @@
 """Grids that learn: fake-quantization with a gradient for what makes the grid.
 
-The problem: rounding has no slope, so a grid chosen once cannot feel what it costs at the output.
-The idea: in the backward pass rounding counts as the identity (straight-through), and a value
-outside the grid, which stands at the grid's end, moves with that end. What is learned is
+In the backward pass rounding counts as the identity (straight-through), and a value outside the
+grid, which stands at the grid's end, moves with that end. What is learned is
 
     LSQ     the step s;                      y = ⌊clamp(x/s + z)⌉·s − z·s
             ∂y/∂x = 1 inside, 0 outside      ∂y/∂s = ⌊x/s⌉ − x/s inside, quant_end − z outside
     LSQ+    s and the grid's low end o, z = ⌊−o/s⌉;   ∂y/∂o = 0 inside, 1 outside
     PACT    the clipping values (low, high); ∂y/∂high = 1 above, ∂y/∂low = 1 below, 0 elsewhere
 
-*Inside* is asked of x itself, before rounding, as the papers do: clamping first or rounding first
-gives the same y, but half a step beyond an end is outside. (torch's learnable fake-quantize asks
-after rounding. At 2 bits that misses four of ten clipped values.) A value exactly at an end counts
-as inside, where the papers' strict inequality says outside: else the zeros of masked probabilities,
-which lie at the low end, would push it.
+*Inside* is asked of x itself, before rounding, as the papers do (torch's learnable fake-quantize
+asks after rounding; at 2 bits that misses four of ten clipped values). A value exactly at an end
+counts as inside, where the papers' strict inequality says outside: else the zeros of masked
+probabilities, which lie at the low end, would push it.
 
-The fine stage of token-wise clipping (Outlier Suppression, Eq. 6) learns as LSQ+ does. Each
-gradient of LSQ and LSQ+ is divided by √(values · largest integer), which brings its size to that of
-a weight's gradient. In the forward pass all of them are `numerics.affine.fake_quantize` of the grid
-that is stored at the end, zero point rounded, bit for bit.
+Each gradient of LSQ and LSQ+ is divided by √(values · largest integer), which brings its size to
+that of a weight's gradient. In the forward pass all of them are `numerics.affine.fake_quantize` of
+the grid that is stored at the end, zero point rounded, bit for bit.
 
-*A step stays positive*: the parameter may cross zero, but the step is its absolute value and never
-below SMALLEST_SCALE; where it is positive, as it starts, that changes no gradient. *Zero stays on
-the grid*: ends on the wrong side of zero are moved to zero.
+*A step stays positive*: the step is the parameter's absolute value, never below SMALLEST_SCALE.
+*Zero stays on the grid*: ends on the wrong side of zero are moved to zero.
 
-Left out: bit widths that learn, and steps per token. Shape letters: `C` channels.
+Left out: bit widths that learn, and steps per token.
 Source: Esser et al., "Learned Step Size Quantization" (2020), section 2; Bhalgat et al., "LSQ+"
 (2020), section 3; Choi et al., "PACT" (2018), section 3.
 """

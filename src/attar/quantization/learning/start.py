@@ -1,8 +1,5 @@
 """Where learning begins: the ranges that grids are first made of.
 
-A step that starts ten times too coarse is not found again in a few epochs, so learning starts where
-a calibrator ends.
-
 *Quantization-aware training* (`lsq`, `lsq_plus`, `pact`): the paper starts LSQ+ from the coarse
 stage of token-wise clipping and leaves the fine stage out, because steps are learned anyway. LSQ+
 itself starts activations from their least squared error (`omse`). `minmax` and `mean_3sigma` are

@@ -1,20 +1,16 @@
 """The fine stage: grids learned by gradient from the error of the final outputs.
 
-The problem: a calibrator chooses each site's grid by a rule that cannot see what the other grids
-do. The idea: hold the weights on their grids, let the gradient of the outputs' error move every
-step and zero point together, and trust the result only where it helps texts that it did not learn
-from. A quarter of the calibration batches is held out; of the epochs that do not make the error of
-all texts worse, the best by the held-out error is kept, and where none beats the start, the start
-is. Held-out batches alone are too few to judge by: with six batches, two of them, epochs were kept
-that made the error of all texts 15 % worse.
+The weights are held on their grids, and the gradient of the outputs' error moves every step and
+zero point together. A quarter of the calibration batches is held out; of the epochs that do not
+make the error of all texts worse, the best by the held-out error is kept, and where none beats the
+start, the start is. (Held-out batches alone are too few to judge by: with six batches, epochs were
+kept that made the error of all texts 15 % worse.)
 
     min over all (s, z) of  ‖f̂(x; s, z) − f(x)‖²      (Eq. 9; f̂ quantized with Eq. 6, f float)
 
 Adam, the learning rate falling along a cosine to zero. Attention probabilities are not learned:
-they are never clipped. The published rate is absolute, 1e-5: with 256 texts in batches of 32, six
-to learn from, three epochs are 18 updates and move no step further than 1.8e-4. A step of 4 bits is
-a thousand times that, so at these settings the stage seldom changes an answer; `largest_move` says
-how far it came.
+they are never clipped. At the published rate, an absolute 1e-5, the stage seldom changes an answer
+(docs/methods/token_wise_clipping.md); `largest_move` says how far it came.
 Left out: learning the weights too, which is quantization-aware training (`qat`).
 Source: Outlier Suppression (Wei et al. 2022), section 4.2 and Algorithm 1, fine-grained stage.
 *Differs from the paper:* the held-out quarter, and the roll-back.
@@ -24,18 +20,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from attar.errors import StoppedError
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import site_of
 from attar.models.structure.ports import inserted
-from attar.quantization.calibration.outputs import real_logits
+from attar.quantization.calibration.outputs import frozen, real_logits
 from attar.quantization.config import Clipping, StepSizeStep
 from attar.quantization.learning.quantizers import (
     FixedQuantizer,
@@ -68,7 +61,7 @@ def learn_steps(problem: Problem, start: Solution) -> Solution:
     if not held_out:
         return start
     quantizers = {site_of(grid): _learning_quantizer(grid) for grid in start.grids}
-    with _frozen(problem.on_grid), inserted(problem.on_grid, quantizers):
+    with frozen(problem.on_grid), inserted(problem.on_grid, quantizers):
         stage = _FineStage(problem, list(quantizers.values()))
         before = after = stage.errors(learned, held_out)
         kept, grids = 0, start.grids
@@ -145,12 +138,8 @@ class _FineStage:
 
     def _error(self, number: int) -> tuple[Tensor, int]:
         """A batch's error, summed, and its number of terms, as in `Calibration.error_of`."""
-        context, calibration = self._problem.context, self._problem.calibration
-        if context.should_stop():
-            raise StoppedError(
-                f"stopped during step {context.name!r}; learning step sizes keeps no checkpoint "
-                "and starts again on resume"
-            )
+        calibration = self._problem.calibration
+        self._problem.context.stop_if_asked("learning step sizes")
         found = real_logits(self._problem.on_grid, calibration.batches[number])
         wanted = calibration.logits[number].clone()  # made in inference mode, of no use to autograd
         if self.loss == "kl":
@@ -175,41 +164,22 @@ def largest_move(start: Sequence[SiteQParams], found: Sequence[SiteQParams]) -> 
 
 
 def _hold_out(problem: Problem) -> tuple[list[int], list[int]]:
-    """Numbers of the batches to learn from, and of those that judge what was learned; none of the
-    latter, and a warning, if there is only one batch.
+    """Numbers of the batches to learn from, and of those held out to judge what was learned: a
+    seeded quarter, at least one; none, and a warning, if there is only one batch.
     """
     calibration, context = problem.calibration, problem.context
-    learned, held_out = _split(len(calibration.batches), context.seed)
-    if not held_out:
+    count = len(calibration.batches)
+    if count < 2:
         context.progress.warn(
             f"{context.name}: the {calibration.num_examples} calibration texts are one batch, so "
             "none can be held out and step sizes are not learned; lower calibration.batch_size"
         )
-    return learned, held_out
-
-
-def _split(num_batches: int, seed: int) -> tuple[list[int], list[int]]:
-    """Numbers of the batches to learn from, and of those held out: a seeded quarter, at least one,
-    none if there is only one batch.
-    """
-    order = generator(seed, "held out").permutation(num_batches).tolist()
-    num_held_out = 0 if num_batches < 2 else max(1, round(num_batches * HELD_OUT))
+        return list(range(count)), []
+    order = generator(context.seed, "held out").permutation(count).tolist()
+    num_held_out = max(1, round(count * HELD_OUT))
     return sorted(order[num_held_out:]), sorted(order[:num_held_out])
 
 
 def _learning_quantizer(grid: SiteQParams) -> SiteQuantizer:
     """LSQ+ where values may be clipped; attention probabilities keep their grid."""
     return FixedQuantizer(grid) if grid.port == NEVER_CLIPPED else LsqPlusQuantizer(grid)
-
-
-@contextmanager
-def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """The model's own parameters learn nothing for a while."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)

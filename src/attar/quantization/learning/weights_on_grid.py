@@ -1,10 +1,9 @@
 """Linear layers and embeddings whose weights learn on their grids.
 
-The problem: training must see the weight that will be stored, and move the float weight behind it.
-The idea: the module computes with the fake-quantized weight; the parameter keeps its name and its
-value, and the gradient reaches it straight through. A module's class is changed in place, so hooks,
-names and tied parameters are as they were. An embedding quantizes only the rows it looks up: a row
-has its own step, so that is the same, and the table is tens of times larger than a batch.
+The module computes with the fake-quantized weight; the parameter keeps its name and its value, and
+the gradient reaches it straight through. A module's class is changed in place, so hooks, names and
+tied parameters are as they were. An embedding quantizes only the rows it looks up: a row has its
+own step, so that is the same, and the table is tens of times larger than a batch.
 
     LSQ        the step of each row learns, gradient divided by √(values in a row · quant_max)
     min-max    the step of each row is max|w| / quant_max of the row as it is now (with PACT)

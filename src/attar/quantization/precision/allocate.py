@@ -7,42 +7,41 @@
                         is within the budget; the others stay float
 
 *What a budget covers.* Embedding tables are weights like the others, unless the recipe sets
-`embedding_bits`: then they keep those and are not counted. Activations cost neither size nor time
-below 8 bits, so no budget is spent on them; but where `activation_bits` lies inside `widths`, it is
-read as their mean, and the sites share it out by the same law, each counted by its values on the
-calibration texts. At 8 bits nothing can be shared and every site has 8.
+`embedding_bits`. Activations cost neither size nor time below 8 bits, so no budget is spent on
+them; but where `activation_bits` lies inside `widths`, it is read as their mean, and the sites
+share it out by the same law, each counted by its values on the calibration texts.
 
-*Latency.* Any width up to 8 runs at the speed of 8, so widths stay those of the recipe. A site and
-the Linears that read it are int8 together or float together. A site that no Linear reads (queries,
-keys, values, probabilities) would lose accuracy and win no time, so it stays float; embedding
-tables stay quantized for their size.
+*Latency.* A site and the Linears that read it are int8 together or float together. A site that no
+Linear reads stays float, since rounding it would win no time; embedding tables stay quantized for
+their size.
 
-*Trust, then measure.* Errors add up on paper. So for `average_bits` the plan, the uniform plan it
-replaces and their crosses (mixed weights with uniform sites and the other way round) are each
-carried out on the calibration texts, and the one whose outputs stay nearest to float is taken.
+*Trust, then measure.* For `average_bits` the plan, the uniform plan it replaces and their crosses
+(mixed weights with uniform sites and the other way round) are each carried out on the calibration
+texts, and the one whose outputs stay nearest to float is taken.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from attar.artifacts import key_of, read_json, write_json
 from attar.errors import ModelError, UsageError
 from attar.extras import require
 from attar.models.load import LoadedModel
 from attar.models.simulated.quantized import quantizing
-from attar.quantization.calibration.calibrate import Calibration
 from attar.quantization.config import Budget, QuantizeSettings
-from attar.quantization.method import BitPlan, Method, Problem
+from attar.quantization.method import BitPlan, Problem
+from attar.quantization.methods import method_of
 from attar.quantization.precision.cost import Weight, average_bits, planned_mib, weights_of
-from attar.quantization.precision.kept_plan import keep_plan, kept_plan
 from attar.quantization.precision.knapsack import Choices, Point, front, solve_choices, spread
 from attar.quantization.precision.latency_plan import plan_within_latency
 from attar.quantization.precision.tensor_errors import (
     Probe,
-    Sensitivities,
     site_sensitivities,
     weight_sensitivities,
 )
@@ -52,6 +51,12 @@ from attar.step import StepContext
 
 MEASURED_POINTS = 5
 """Points of the front whose plan is carried out, beside the chosen one."""
+PLAN_FILE = "plan.json"
+"""In the scratch folder: the chosen plan, for a resumed run of the same step. Milliseconds measured
+again may end in another plan, and training would then meet a checkpoint of other tensors."""
+PLAN = TypeAdapter(BitPlan)
+Planned = tuple[BitPlan, dict[str, Any]]
+"""A plan, and `budget` for the step's metrics."""
 
 
 def check_budget(
@@ -81,35 +86,49 @@ def check_budget(
     return held_out_judge(config, loaded, context)
 
 
-def plan_bits(
-    config: QuantizeSettings,
-    method: Method,
-    loaded: LoadedModel,
-    calibration: Calibration,
-    plan: BitPlan,
-    held_out: Judge | None,
-    context: StepContext,
-) -> tuple[BitPlan, dict[str, Any]]:
-    """The best plan that `config.budget` allows; the one a killed run had chosen, if there is one.
+def keep_plan(planned: Planned, config: QuantizeSettings, context: StepContext) -> None:
+    """Write a plan down for a resumed run of the same step."""
+    plan, metrics = planned
+    context.scratch.mkdir(parents=True, exist_ok=True)
+    content = {"key": _key(config, context), "plan": PLAN.dump_python(plan, mode="json")}
+    write_json(context.scratch / PLAN_FILE, {**content, "metrics": metrics})
+
+
+def kept_plan(config: QuantizeSettings, context: StepContext) -> Planned | None:
+    """The plan that a killed run of the same step had chosen; None if there is none.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    file = context.scratch / PLAN_FILE
+    content = read_json(file) if file.is_file() else {"key": None}
+    if content["key"] != _key(config, context):
+        return None
+    return PLAN.validate_python(content["plan"]), content["metrics"]
+
+
+def _key(config: QuantizeSettings, context: StepContext) -> str:
+    return key_of({"settings": config.model_dump(mode="json"), "seed": context.seed})
+
+
+def plan_bits(problem: Problem, held_out: Judge | None) -> Planned:
+    """The best plan that the budget allows; the one a killed run had chosen, if there is one.
 
     Args:
-        plan: of the recipe's bits, the same everywhere.
+        problem: with float weights, and the same bits everywhere.
         held_out: what `check_budget` gave.
     Returns: the plan, and `budget` for the step's metrics: the limit, what was chosen, and the
         Pareto front.
     Raises:
         UsageError: no plan keeps the budget; the message says how near one comes.
     """
+    config, context = problem.config, problem.context
     kept = kept_plan(config, context)
     if kept is not None:
         return kept
     started = time.perf_counter()
     budget = config.budget
-    assert budget is not None
-    problem = Problem(
-        config, context, loaded.task, plan, loaded.model, loaded.model, calibration, loaded.folder
-    )
-    probe = Probe.of(problem, method)
+    probe = Probe.of(problem, method_of(config))
     if budget.max_latency_ms is not None:
         points, more = plan_within_latency(probe, budget.max_latency_ms, MEASURED_POINTS)
     else:
@@ -181,7 +200,12 @@ def _plan_widths(
     else:
         assert budget.max_accuracy_drop is not None and held_out is not None
         points = _within_drop(table, budget.max_accuracy_drop, held_out)
-    return points, {"sensitivities": _plain(of_weights)}
+    return points, {
+        "sensitivities": {
+            name: {str(bits): loss for bits, loss in by_width.items()}
+            for name, by_width in of_weights.items()
+        }
+    }
 
 
 def _site_widths(probe: Probe, widths: Sequence[int]) -> dict[str, int]:
@@ -264,10 +288,3 @@ def _within_drop(table: _Widths, limit: float, held_out: Judge) -> list[Point]:
         f"{best.average_bits:.2f} bits on average; allow a larger drop, raise activation_bits "
         f"(now {table.base.bits.activation}) or choose another method"
     )
-
-
-def _plain(sensitivities: Sensitivities) -> Mapping[str, Mapping[str, float]]:
-    return {
-        name: {str(bits): loss for bits, loss in by_width.items()}
-        for name, by_width in sensitivities.items()
-    }

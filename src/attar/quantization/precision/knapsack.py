@@ -1,8 +1,7 @@
 """One option for every item, the cheapest loss that a budget allows: exactly.
 
-The problem: forty weights may each get one of six widths, which is more plans than could ever be
-tried. The idea: when losses add up, a plan is a multiple-choice knapsack, and its table has the
-answer for *every* budget at once: how little is lost when the first items may cost c cells.
+When losses add up, a plan of widths is a multiple-choice knapsack, and its table has the answer for
+*every* budget at once: how little is lost when the first items may cost c cells.
 
     best_i(c) = min over options o of  loss_i(o) + best_{i−1}(c − cost_i(o))
 
@@ -12,8 +11,7 @@ same, and at most one cell an item, items/262,144 of the dearest plan, goes unus
 lower left edge of the table, so that a larger budget never loses more.
 
 Left out: the Lagrangian relaxation of the literature (HAWQ-V2, 2020), whose convex front misses
-plans between its corners. One embedding table may hold half of a model's values, and beside such
-an item the corners lie far apart.
+plans between its corners.
 Shape letters: N items, O options of an item, C cells.
 """
 
@@ -163,16 +161,15 @@ class Point:
         }
 
 
-def budgets(choices: Choices, extra: Iterable[float] = ()) -> list[float]:
-    """Budgets from the cheapest to the dearest plan, and those asked for, in order."""
-    even = np.linspace(choices.cheapest, choices.dearest, POINTS).tolist()
-    return sorted({*even, *extra})
-
-
 def front(choices: Choices, extra: Iterable[float] = ()) -> list[list[int]]:
-    """Plans along the front, the cheapest first, each once."""
+    """Plans along the front, the cheapest first, each once.
+
+    Args:
+        extra: budgets to try beside those spread evenly from the cheapest to the dearest plan.
+    """
+    even = np.linspace(choices.cheapest, choices.dearest, POINTS).tolist()
     plans: list[list[int]] = []
-    for budget in budgets(choices, extra):
+    for budget in sorted({*even, *extra}):
         plan = choices.within(budget)
         if plan not in plans:
             plans.append(plan)

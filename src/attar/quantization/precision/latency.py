@@ -1,9 +1,8 @@
 """What a Linear costs on this CPU, measured: in float, and in int8.
 
-The problem: fewer bits are not less time. Both runtimes multiply int8 or float and nothing between:
-any width up to 8 lies on the 8-bit grid, so 4 bits are as fast as 8. What costs or saves time is
-one thing only, whether a Linear's input and weight are both quantized. The idea: time every
-distinct shape of a Linear both ways in OpenVINO, in turns, and the whole float model beside them:
+Both runtimes multiply int8 or float and nothing between: any width up to 8 lies on the 8-bit grid,
+so time depends only on whether a Linear's input and weight are both quantized. Every distinct shape
+of a Linear is timed both ways in OpenVINO, in turns, and the whole float model beside them:
 
     predicted(plan) = rest + Σ over Linears of its int8 or float milliseconds
     rest            = whole float model − Σ over Linears of their float milliseconds
@@ -13,8 +12,7 @@ weight alone would stay in the cache, which it does not in a model, and the cost
 counted for each. All graphs take turns, and the median of each over `ROUNDS` rounds is taken.
 
 What the prediction cannot know: rounding that does not fuse into its neighbour, and the caches of
-the whole. benchmarks/latency_budget.py sets predicted beside real milliseconds.
-
+the whole (benchmarks/latency_budget.py compares).
 Left out: batches above one text, and ONNX Runtime; the order of shapes is the same there.
 Shape letters: T tokens, O and I out and in features.
 """

@@ -1,7 +1,4 @@
-"""The error of the model's outputs when one tensor alone is quantized.
-
-The problem: a plan of bits needs to know what each bit buys, for each tensor. The idea: ask the
-model itself, one tensor at a time, everything else in float:
+"""The error of the model's outputs when one tensor alone is quantized, everything else in float:
 
     sensitivity(tensor, bits) = error of the final outputs when only this tensor has `bits` bits
 
@@ -9,17 +6,13 @@ as `Calibration.output_error` measures it (mean squared difference of the logits
 distributions where the method's own loss is KL). A weight is rounded by the method's weight rule, a
 site gets the range that the method finds for that width. No label is needed.
 
-One forward pass for each tensor and width: on `EXAMPLES` texts only. Rounding noise may make a
-wider grid look worse by chance; then the narrower one is charged as much (the smallest
-non-increasing majorant), so that no width is taken to be better than one above it.
+One forward pass for each tensor and width, on `EXAMPLES` texts only; what runs before the changed
+tensor is not computed again (`Prefix`). Rounding noise may make a wider grid look worse by chance;
+then the narrower one is charged as much (the smallest non-increasing majorant).
 
-Left out: second derivatives (HAWQ), which ask the same question around a point the model leaves at
-3 bits, and the joint effect of two tensors: that errors add up is the assumption of all of this,
-and `pareto` measures how well it holds. Nor is it seen that summed tables make each other's errors
-good: alone, a table is charged for all of its own.
-
-What runs before the changed tensor is not computed again: `Prefix` keeps the outputs of the blocks
-in front of it, and replays them.
+Left out: second derivatives (HAWQ), and the joint effect of two tensors: that errors add up is an
+assumption, and `pareto` measures how well it holds. Nor is it seen that summed tables make each
+other's errors good: alone, a table is charged for all of its own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A plan of bits carried out: all its tensors quantized together, and what that does to answers.
 
-Sensitivities add up only on paper: errors of neighbours may cancel or grow. So before a plan is
-taken, the model is quantized by it as the step will do it (weights, then ranges; what is learned
-afterwards is left out, since it would have to be learned for each plan), and its outputs are
+Sensitivities add up only on paper. So before a plan is taken, the model is quantized by it as the
+step will do it (weights, then ranges, without what is learned afterwards), and its outputs are
 compared with the float ones: on the calibration texts without labels, or, for a limit on accuracy,
 on labelled rows that did not calibrate.
 
@@ -14,7 +13,6 @@ the limit.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +26,7 @@ from attar.quantization.calibration.calibrate import choose_examples
 from attar.quantization.config import BATCH_SIZE, QuantizeSettings
 from attar.quantization.method import BitPlan
 from attar.quantization.precision.tensor_errors import Probe
-from attar.quantization.weights.nearest import put_on_grid_
+from attar.quantization.solve import simulated
 from attar.scoring.judging import Judge
 from attar.step import StepContext
 
@@ -54,8 +52,7 @@ def quantize_together(probe: Probe, plan: BitPlan) -> Together:
         left_float=plan.float_tensors,
         full_range=probe.method.full_range,
     )
-    model = copy.deepcopy(probe.model)
-    put_on_grid_(model, weights)
+    model = simulated(probe.model, weights)
     problem = replace(probe.problem, plan=plan, on_grid=model)
     grids = problem.grids(probe.method.ranges(problem).ranges)
     error = problem.calibration.output_error(model, grids, probe.loss)

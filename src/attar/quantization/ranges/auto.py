@@ -1,16 +1,15 @@
 """`auto`: each range by what it measurably saves at the outputs.
 
-The problem: every rule for ranges is right for some tensor. Percentiles know nothing of tokens,
-token quantiles clip where one token matters, and the least error of a tensor is not the least error
-of the model. The idea: let all rules propose, and let the final outputs decide, twice:
+Every rule for ranges is right for some tensor, so all of them propose, and the final outputs
+decide, twice:
 
     1  every rule everywhere; the one with the least ‖f̂(x) − f(x)‖² becomes the start
     2  kind by kind, the most hurtful first: keep the proposal that brings the outputs nearest
 
-Weights are on their grids meanwhile, so errors that cancel are seen to cancel. By construction the
-answer is no worse on the calibration texts than any rule alone. A rule or an exchange is given up
-once part of the texts shows it to be worse, so a try costs a fraction of a pass; beside them stands
-one backward pass, which also says which kinds hurt.
+Weights are on their grids meanwhile, so errors that cancel are seen to cancel. The answer is never
+worse on the calibration texts than any rule alone. A rule or an exchange is given up once part of
+the texts shows it to be worse, so a try costs a fraction of a pass; beside them stands one backward
+pass, which also says which kinds hurt.
 
 Left out: pairs of exchanges; a choice for each single site, which fits 256 texts too well.
 """
@@ -26,8 +25,8 @@ from attar.quantization.calibration.calibrate import Ranges
 from attar.quantization.config import AutoStep
 from attar.quantization.method import ChosenRanges, Problem
 from attar.quantization.ranges.extremes import minmax
-from attar.quantization.ranges.gradient_weighted import OutputSensitivity, gradient_weighted
-from attar.quantization.ranges.omse import range_of_histogram
+from attar.quantization.ranges.gradient_weighted import OutputSensitivity
+from attar.quantization.ranges.omse import ranges_of_histograms
 from attar.quantization.ranges.percentile import SHARES, ranges_at
 from attar.quantization.ranges.token_wise_clipping import TokenRanges, alpha_of
 
@@ -85,11 +84,10 @@ def _proposals(problem: Problem, sensitivity: OutputSensitivity) -> Mapping[str,
         found[f"percentile {share:g}"] = ranges_at(share, calibration)
     for number in TOKEN_NUMBERS:
         found[f"token quantile {alpha_of(number):g}"] = tokens.at(number)
-    found["omse"] = {
-        site: range_of_histogram(seen.histogram, problem.plan.site(site), "golden_section")
-        for site, seen in calibration.statistics.items()
+    found["omse"] = ranges_of_histograms(problem, "golden_section")
+    found["gradient_weighted"] = {
+        site: sensitivity.best_range(site, problem.plan.site(site)) for site in sensitivity.meters
     }
-    found["gradient_weighted"] = gradient_weighted(problem, sensitivity)
     return found
 
 

@@ -1,25 +1,20 @@
 """Ranges from the extremes and moments of what was seen, without a search.
 
-`minmax`: the mean, over calibration batches, of the batch's minimum and of its maximum. The mean
-forgives one odd batch a little; nothing else is clipped, so one outlier decides how coarse the grid
-is for everything else: the problem that every other method is about.
+`minmax`: the mean, over calibration batches, of the batch's minimum and of its maximum. Nothing
+else is clipped, so one outlier decides how coarse the grid is for everything else.
 
-`ema_minmax`: a moving average of the same extremes, in which later batches count more. It is how
-quantization-aware training follows activations that change. Batches are sorted by length here, the
-longest first, so the shortest texts count most (`calibrate.length_sorted`).
+`ema_minmax`: a moving average of the same extremes, in which later batches count more. Batches are
+sorted by length, the longest first, so the shortest texts count most (`calibrate.length_sorted`).
 
     low₁ = min x₁,  lowₙ = momentum · lowₙ₋₁ + (1 − momentum) · min xₙ,  and the same for high
 
-`mean_3sigma`: mean ± 3 standard deviations, a start for learned step sizes. Of a normal
-distribution three values in a thousand lie outside, so a long tail does not decide the step.
+`mean_3sigma`: mean ± 3 standard deviations, a start for learned step sizes.
 
     low = max(μ − 3σ, min x),  high = min(μ + 3σ, max x)
 
 *Differs from LSQ+*, which takes the larger of |μ ± 3σ|, for weights; here both ends are used, for
-activations, and the range never reaches beyond the values themselves. Probabilities have
-μ − 3σ < 0, where nothing lies, and half of their grid would be lost. Nor are probabilities cut at
-μ + 3σ: with twenty tokens that is near 0.35, the tokens attended to most are those above it, and a
-learning rate fit for steps does not bring them back.
+activations, and the range never reaches beyond the values themselves. Attention probabilities are
+not cut: with twenty tokens μ + 3σ is near 0.35, and the tokens attended to most are those above it.
 Source: Jacob et al. 2018, section 3.1 (moving average); Bhalgat et al. 2020 (LSQ+), section 3.2.
 """
 

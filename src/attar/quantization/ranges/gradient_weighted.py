@@ -1,15 +1,14 @@
 """Ranges of the least gradient-weighted squared error.
 
-The problem: the range with the least squared error of a tensor (`omse`) treats all its values
-alike, but a model hardly reads most outliers and lives from a few. The idea: weigh each value's
-error with the square of what the outputs change when that value does, from one backward pass:
+`omse` treats all values of a tensor alike, but a model hardly reads most outliers and lives from a
+few. So each value's error is weighed with the square of what the outputs change when that value
+does, from one backward pass:
 
     lost(range) = Σ g² (x − Q(x))²,   E[g²] = Σ_c (∂logit_c/∂x)²,   g = ∂(v·logits)/∂x,  v_c = ±1
 
 This is the diagonal of a Gauss-Newton expansion of the output error: errors of different values are
 taken as unrelated, which rounding is and clipping is not, so the answer is a candidate to be
 measured, not a verdict. Sums are kept in bins between the extremes that calibration saw.
-Shape letters: `N` values.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from torch import Tensor, nn
 from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site
 from attar.numerics.affine import choose_qparams
-from attar.quantization.calibration.calibrate import Ranges
-from attar.quantization.calibration.outputs import real_logits
+from attar.quantization.calibration.outputs import frozen, real_logits
 from attar.quantization.calibration.real_tokens import RealTokens, TokensAt
 from attar.quantization.method import Problem
 from attar.seeds import generator
@@ -52,21 +50,14 @@ class OutputSensitivity:
             site: _Meter(real.of(site), seen.low, seen.high)
             for site, seen in calibration.statistics.items()
         }
-        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         signs = generator(problem.context.seed, "signs of outputs")
-        try:
-            for parameter in learning:
-                parameter.requires_grad_(False)
-            with inserted(model, meters), torch.enable_grad():
-                for batch in calibration.batches:
-                    problem.context.stop_if_asked("calibration")
-                    real.read(batch)
-                    logits = real_logits(model, batch)
-                    v = torch.from_numpy(signs.choice([-1.0, 1.0], size=tuple(logits.shape)))
-                    (logits * v.to(logits.dtype)).sum().backward()
-        finally:
-            for parameter in learning:
-                parameter.requires_grad_(True)
+        with frozen(model), inserted(model, meters), torch.enable_grad():
+            for batch in calibration.batches:
+                problem.context.stop_if_asked("calibration")
+                real.read(batch)
+                logits = real_logits(model, batch)
+                v = torch.from_numpy(signs.choice([-1.0, 1.0], size=tuple(logits.shape)))
+                (logits * v.to(logits.dtype)).sum().backward()
         return cls(meters)
 
     def lost(self, site: Site, low: float, high: float, bits: int) -> float:
@@ -92,13 +83,6 @@ class OutputSensitivity:
             lost = [self.lost(site, end, high, bits) for end in lows]
             low = lows[int(np.argmin(lost))]
         return low, high
-
-
-def gradient_weighted(problem: Problem, sensitivity: OutputSensitivity) -> Ranges:
-    """The range of every site whose rounding and clipping the outputs feel least."""
-    return {
-        site: sensitivity.best_range(site, problem.plan.site(site)) for site in sensitivity.meters
-    }
 
 
 class _Meter(nn.Module):

@@ -1,20 +1,17 @@
 """Which grid of 2^bits points is nearest to given values, in squared error: two searches.
 
-A grid that holds zero is a scale s and a zero point z. The problem: the squared error
-‖X − Q(X; s, z)‖² has no closed form, and for values on both sides of zero two numbers are searched.
-The ideas:
+The squared error ‖X − Q(X; s, z)‖² of a grid that holds zero has no closed form, so the scale s and
+the zero point z are searched:
 
     grid              100 widths, k/100 of the range of all values, each with every zero point
     golden_section    the width by golden section to a hundredth of that range, and for each width
                       the zero point by golden section over the integers
 
 A zero point is tried only when no point of its grid lies wholly outside the values: moving such a
-grid one point inwards never makes an error larger, so the minimum is not lost. Values that are all
-on one side of zero then have one zero point, and nothing of a two-sided search is left.
-
-Golden section finds the least of a function that falls and then rises. The error does nearly that;
-where rounding makes it wavy it may end in a neighbouring dent. The range of all values is always
-tried too, so that neither search is ever worse than not clipping.
+grid one point inwards never makes an error larger, so the minimum is not lost. Golden section finds
+the least of a function that falls and then rises, which the error nearly does; where rounding makes
+it wavy the search may end in a neighbouring dent. The range of all values is always tried too, so
+that neither search is ever worse than not clipping.
 
 Source: Choukroun et al. 2019 (OMSE); Outlier Suppression (Wei et al. 2022), table 15.
 """

@@ -1,14 +1,10 @@
 """`omse`: the range whose grid is nearest to the tensor itself.
 
-The problem: a wide range is coarse, a narrow one clips. The idea: weigh both in the tensor's own
-squared error, and take the least (`nearest_grid` says how it is searched).
-
-    (low, high) = argmin ‖X − Q(X)‖²
+    (low, high) = argmin ‖X − Q(X)‖²         (`nearest_grid` says how it is searched)
 
 *values*, as published: each batch's real values are searched by themselves, in a pass of the float
 model over the texts of its own, and the ranges are averaged over batches. Each of a hundred to some
-thousand candidates reads every value again: this is the slow method that others are measured
-against.
+thousand candidates reads every value again.
 
 *histogram* (ours): the values of all batches are one distribution, the histogram that the
 calibration pass left, each value at the middle of its bin (a bin is at most 1/16 of a step of an
@@ -16,15 +12,14 @@ calibration pass left, each value at the middle of its bin (a bin is at most 1/1
 a candidate then needs 2^bits differences of them and no pass over the values. The two differ by the
 mean of optima against the optimum of the mean, and by half a bin.
 
-Attention probabilities are treated like all others. That the tensor's own error says little about
-the model's outputs is why `token_wise_clipping` exists.
+Attention probabilities are treated like all others.
 Source: Choukroun et al. 2019; Outlier Suppression (Wei et al. 2022), appendix D.3.
 """
 
 from __future__ import annotations
 
-import math
 import time
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -42,7 +37,10 @@ def omse(problem: Problem) -> ChosenRanges:
     """The range of least squared error of each site's own tensor."""
     started = time.perf_counter()
     config = problem.config
-    ranges = _on_values(problem) if config.on == "values" else _on_histograms(problem)
+    if config.on == "values":
+        ranges = _on_values(problem)
+    else:
+        ranges = ranges_of_histograms(problem, config.search)
     seconds = time.perf_counter() - started
     found = {"search": config.search, "on": config.on, "seconds": seconds}
     return ChosenRanges(ranges, {"omse": found})
@@ -53,9 +51,10 @@ def omse_passes(config: OmseStep) -> float:
     return 4 if config.on == "values" else 0
 
 
-def _on_histograms(problem: Problem) -> Ranges:
+def ranges_of_histograms(problem: Problem, search: Search) -> Ranges:
+    """The range of every site that is nearest to its histogram."""
     return {
-        site: range_of_histogram(seen.histogram, problem.plan.site(site), problem.config.search)
+        site: range_of_histogram(seen.histogram, problem.plan.site(site), search)
         for site, seen in problem.calibration.statistics.items()
     }
 
@@ -72,13 +71,9 @@ def _on_values(problem: Problem) -> Ranges:
     watchers = {site: searcher(site) for site in found}
     problem.calibration.watch(problem.model, watchers, "search of ranges")
     return {
-        site: (_mean([low for low, _ in ends]), _mean([high for _, high in ends]))
+        site: (fmean(low for low, _ in ends), fmean(high for _, high in ends))
         for site, ends in found.items()
     }
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def range_of_values(values: Tensor, bits: int, search: Search) -> tuple[float, float]:

@@ -1,10 +1,9 @@
 """`percentile`: leave a small share of the values outside the range.
 
 The range of a site ends where a share of its histogram lies below it, on both sides: at 0.999 one
-value in a thousand is clipped above and one below. What is lost on outliers is gained as a finer
-grid for all the rest. The share is given, or the best of three: by the error of the final outputs
-on the calibration texts, which needs no labels, or by the metric on the labelled validation split.
-A share of 1 is the range of all values.
+value in a thousand is clipped above and one below; 1 is the range of all values. The share is
+given, or the best of three: by the error of the final outputs on the calibration texts, or by the
+metric on the labelled validation split.
 Source: Outlier Suppression (Wei et al. 2022), appendix, "Percentile"; there the choice is by the
 development set.
 """

@@ -1,28 +1,22 @@
 """`token_wise_clipping`: cut the tokens that stretch the range, as far as the outputs allow.
 
-The problem: in a tensor with outliers a handful of tokens ([SEP], commas) carry all the largest
-values. Their cost is felt by every value, but how much they matter to the model cannot be read off
-the tensor: some ranges may be halved without harm, others not at all. The idea: describe each token
-by its two extremes, clip a share of *tokens* instead of a share of values (a share of values moves
-slowly through the many values of few tokens), and let the final outputs decide how large a share.
+In a tensor with outliers a handful of tokens carry all the largest values. Each token is described
+by its two extremes, a share of *tokens* is clipped, and the final outputs decide how large a share:
 
     o^u = {max_j X_tj : t},  o^l = {min_j X_tj : t}                   two numbers per token
     c^u(α) = quantile(o^u, α),  c^l(α) = quantile(o^l, 1 − α)         at every site the same α
     α = 1 − 0.01·k for k = 0 … K−1;  the one with the least ‖f̂(x) − f(x)‖² of the final outputs wins
 
-No pass is spent on collecting ranges: the extremes of every token were stored in the one float
-pass, and each α is a quantile of stored numbers. All α are tried, as in the paper: the error is not
+The extremes were stored in the one float pass. All α are tried, as in the paper: the error is not
 convex in α. But an α is given up as soon as a part of the texts shows it to be worse than the best
 so far, which changes nothing about which one wins; so that a good one is met early, every eighth is
 tried first, then those halfway between. K quantized passes are the most it costs.
 
 At α = 1 the range holds every value seen: it is wider than `minmax`, which averages the batches'
-extremes. Attention probabilities are never clipped, at no α: their range is that of all values.
+extremes. Attention probabilities are never clipped.
 
-With `alpha = "per_kind"` (ours) the search goes on from the best global α: kinds of sites differ in
-what they can spare, so each kind is moved alone by 8, 4, 2 and 1 hundredths up and down, and a move
-is kept when the outputs come nearer to float. That is at most 8 passes a kind more; 80 for a
-classifier's ten kinds that can be clipped.
+With `alpha = "per_kind"` (ours) each kind of site is then moved alone by 8, 4, 2 and 1 hundredths
+up and down, and a move is kept when the outputs come nearer to float: at most 8 passes a kind more.
 
 *Differs from the paper*: Algorithm 1 writes quantile(o^l, α) for the lower end, with o^l taken as
 distances below zero; with signed minima that is 1 − α. The weights are quantized already while α is

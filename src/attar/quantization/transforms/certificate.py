@@ -1,14 +1,11 @@
 """The certificate of a transformed model: it computes what it computed before, to 1e-9.
 
-Whether a transform is equivalent is a claim about mathematics, and float32 cannot show it: folding
-alone moves an output by 1e-7. So a copy of the model is taken to float64, run on real texts,
-transformed there, and run again:
+Float32 cannot show that a transform is equivalent: folding alone moves an output by 1e-7. So a copy
+of the model is taken to float64, run on real texts, transformed there, and run again:
 
     change = max |outputs after − outputs before| / max |outputs before|
 
-The same figure of the float32 model is written beside it, for information: what the fold itself
-costs.
-Shape letters: `B` texts.
+The same figure of the float32 model stands beside it: what the fold itself costs.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """An equivalent transform: a tensor made easier to round, and the model left as it was.
 
-The problem: one grid for a tensor whose channels differ a hundredfold spends its points on a few of
-them. The idea: give every channel a scale s and a shift z of its own, and move both into whatever
-reads the tensor. A norm ends with an affine map and its readers begin with a linear one, so nothing
-is left to compute:
+Every channel gets a scale s and a shift z of its own, and both move into whatever reads the tensor.
+A norm ends with an affine map and its readers begin with a linear one, so nothing is left to
+compute:
 
     norm        y = γ ⊙ x̂ + β     becomes   X' = (y − z) / s:   γ' = γ / s,  β' = (β − z) / s
     reader      y Wᵀ + b           becomes   X' W'ᵀ + b':        W' = W diag(s),  b' = b + W z
@@ -19,8 +18,7 @@ the first. Everything is computed in float64 and rounded to the parameter's type
 
 A tensor is left alone where a reader is unknown, or where a weight of its maker or of a reader also
 stands somewhere else (tied to an embedding, shared by two maps): scaling it there would change what
-is computed, and scaling it once for each of its names would do so twice. z is 0 where the maker or
-one of the readers has no bias to take it in.
+is computed. z is 0 where the maker or one of the readers has no bias to take it in.
 
 Left out: queries and keys, whose product no weight stands behind; values, which got worse
 (docs/decisions/0008).

@@ -1,13 +1,13 @@
 """Gamma migration: a norm stops scaling its channels, and its readers do it.
 
-A norm's γ differs from channel to channel, and where it is large the output has a channel outlier
-that the normalised tensor did not have. Taking γ out gives back the milder tensor:
+Where a norm's γ is large its output has a channel outlier that the normalised tensor did not have.
+Taking γ out gives back the milder tensor:
 
     s = γ,  z = 0:      X' = x̂ + β / γ
 
-γ ≈ 0 needs care. Such a channel is silent but for β, and β/γ would make it the largest of all: a
-channel whose |γ| is below a hundredth of the median keeps s = 1. At a hundredth an ordinary β, a
-tenth of an ordinary γ, already becomes 10, the size of the outliers migration is to remove.
+A channel whose |γ| is below a hundredth of the median keeps s = 1: it is silent but for β, and β/γ
+would make it the largest of all. (At a hundredth an ordinary β, a tenth of an ordinary γ, already
+becomes 10, the size of the outliers that migration is to remove.)
 
 Source: Outlier Suppression (Wei et al. 2022), section 4.1 and equation 5.
 *Differs from the paper:* the factor 1 where γ ≈ 0 (the last norm of MiniLM-L6 has γ ≈ 1e-9).

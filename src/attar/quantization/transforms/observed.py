@@ -4,7 +4,7 @@ Rules that look at data need, of every tensor that may be transformed, the extre
 over all real tokens, and a bounded sample of tokens to try candidates on. One pass of the float
 model gives both for all of them: a transform at one does not change what another one gives.
 
-    low_j, high_j    over every real token; two streams merge by min and max
+    low_j, high_j    over every real token
     rows             a uniform sample without replacement: each token draws a number, and those with
                      the smallest are kept
 
@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.errors import ModelError, StoppedError
+from attar.errors import ModelError
 from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site
+from attar.quantization.calibration.calibrate import Watching
 from attar.quantization.calibration.outputs import final_states
 from attar.quantization.calibration.real_tokens import RealTokens, TokensAt
 from attar.quantization.transforms.equivalent import TransformSite
@@ -48,35 +49,17 @@ class ReadRows:
 
     def add(self, values: Tensor) -> None:
         """Count more tokens, (N, D)."""
-        if values.shape[0] == 0:
+        if not (count := values.shape[0]):
             return
-        draws = torch.rand(values.shape[0], generator=self._generator, dtype=torch.float64)
+        draws = torch.rand(count, generator=self._generator, dtype=torch.float64)
         low, high = values.aminmax(dim=0)
-        self._merge(low, high, values, draws, values.shape[0])
-
-    def merge(self, other: ReadRows) -> None:
-        """Add what another worker saw; its draws come from a seed of its own."""
-        if other.num_tokens:
-            self._merge(other.low, other.high, other.rows, other._draws, other.num_tokens)
-
-    def _merge(self, low: Tensor, high: Tensor, rows: Tensor, draws: Tensor, count: int) -> None:
         if self.num_tokens:
             low, high = torch.minimum(self.low, low), torch.maximum(self.high, high)
-            rows, draws = torch.cat([self.rows, rows]), torch.cat([self._draws, draws])
+            values, draws = torch.cat([self.rows, values]), torch.cat([self._draws, draws])
         kept = draws.argsort()[:MOST_ROWS]
         self.low, self.high = low, high
-        self.rows, self._draws = rows[kept], draws[kept]
+        self.rows, self._draws = values[kept], draws[kept]
         self.num_tokens += count
-
-
-class _Watcher(nn.Module):
-    def __init__(self, real: TokensAt, rows: ReadRows) -> None:
-        super().__init__()
-        self.real, self.rows = real, rows
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.rows.add(self.real.values_of(x))
-        return x
 
 
 def observe(
@@ -98,18 +81,14 @@ def observe(
     for site in sites:
         stack = "decoder" if site.stack == "decoder" else "encoder"
         place = Site(site.consumers[0].fqn, "input", "transformed", site.block, stack)
-        watchers[place] = _Watcher(TokensAt(real, stack, stack, False), found[site.name])
+        watchers[place] = Watching(TokensAt(real, stack, stack), found[site.name].add)
     with (
         torch.no_grad(),
         inserted(model, watchers),
         context.progress.task("what can be transformed", len(batches)) as task,
     ):
         for batch in batches:
-            if context.should_stop():
-                raise StoppedError(
-                    f"stopped during step {context.name!r} before anything was changed; it starts "
-                    "again on resume"
-                )
+            context.stop_if_asked("looking at what can be transformed")
             real.read(batch)
             final_states(model, batch)
             task.advance()

@@ -1,7 +1,7 @@
 """Outlier Suppression+: every channel is centred, then the widest are narrowed to one threshold.
 
-Outlier channels are not only wide, they lie off centre: much of their range is a constant. Taking
-the middle away is free, and one number then says how far a channel may reach:
+Outlier channels lie off centre: much of their range is a constant. Taking the middle away is free,
+and one number then says how far a channel may reach:
 
     z_j = (max_j + min_j) / 2
     s_j = max(1, (max_j − z_j) / t, (min_j − z_j) / −t)

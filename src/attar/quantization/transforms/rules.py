@@ -5,17 +5,12 @@ norms only, `auto` about the outputs of activation functions too. What they shar
 shows the tensors, the rule is asked one by one, what it chose is measured, proven equivalent
 (`certificate`) and folded into the model.
 
-`auto`: no rule is right for every norm. On MiniLM-L6 gamma migration helps behind attention and
-harms behind the feed-forward. All rules only differ in (s, z), so they can be tried on the spot:
-each candidate is folded on paper, rounded as it will be rounded, and compared (`site_error`).
+`auto` tries the rules on the spot, because none is right for every norm: each candidate is folded
+on paper, rounded as it will be rounded, and compared (`site_error`).
 
     candidates   nothing · gamma (norms) · smoothquant at three α · os_plus at every threshold
     chosen       of those that are worse than nothing under neither range, the one with the largest
                  mean of decibels; nothing wins a tie
-
-Behind activation functions the same candidates serve: the output of a GELU is the worst tensor of
-MiniLM-L6. One channel of 1,536 reaches 24 on a special token where the next reaches 6, and 64
-points cannot represent both.
 
 Left out: what sites do to each other. Transforms of different sites share no number before
 rounding, and a search over their combinations would cost a quantized pass for each.
@@ -23,7 +18,7 @@ rounding, and a search over their combinations would cost a quantized pass for e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,7 +30,7 @@ from attar.models.structure.anatomy import Anatomy, anatomy_of
 from attar.models.structure.views import NormSite
 from attar.numerics.affine import choose_qparams, fake_quantize
 from attar.numerics.agreement import cosine, finite_or_none
-from attar.quantization.calibration.calibrate import right_padded
+from attar.quantization.calibration.calibrate import Batch, right_padded
 from attar.quantization.config import QuantizeSettings, TransformRule
 from attar.quantization.transforms.certificate import certify_
 from attar.quantization.transforms.equivalent import (
@@ -68,19 +63,18 @@ def choose(
     return name, chosen
 
 
-def _candidates(site: TransformSite, rows: ReadRows) -> list[tuple[str, EquivalentTransform]]:
-    gamma = [("gamma", gamma_transform(site))] if isinstance(site, NormSite) else []
-    return [
-        *gamma,
-        *(("smoothquant", smoothquant_transform(site, rows, alpha)) for alpha in ALPHAS),
-        *(("os_plus", candidate) for candidate in os_plus_candidates(site, rows)),
-    ]
+def _candidates(site: TransformSite, rows: ReadRows) -> Iterator[tuple[str, EquivalentTransform]]:
+    if isinstance(site, NormSite):
+        yield "gamma", gamma_transform(site)
+    for alpha in ALPHAS:
+        yield "smoothquant", smoothquant_transform(site, rows, alpha)
+    for candidate in os_plus_candidates(site, rows):
+        yield "os_plus", candidate
 
 
 COSINE_BITS = 6
 """The width at which the literature compares a norm's output with its rounded self."""
 
-Batch = Mapping[str, Tensor]
 Transform = Callable[
     [PreTrainedModel, Sequence[Batch], QuantizeSettings, StepContext], Mapping[str, Any]
 ]
@@ -104,28 +98,23 @@ def _move_(
     sites = list(sites_in(anatomy_of(model)))
     left = reasons_to_leave(model, sites)
     observed = observe(model, [site for site in sites if site.name not in left], batches, context)
+    widths = {"weight_bits": _weight_bits(config), "activation_bits": config.activation_bits}
     transforms: dict[str, EquivalentTransform] = {}
     details: dict[str, list[dict[str, Any]]] = {"norms": [], "activations": []}
     with torch.no_grad():
         for site in sites:
-            is_norm = isinstance(site, NormSite)
-            sort = "norms" if is_norm else "activations"
-            name_of = "norm" if is_norm else "activation"
-            where = {name_of: site.name, "stack": site.stack, "block": site.block}
+            sort = "norm" if isinstance(site, NormSite) else "activation"
+            row: dict[str, Any] = {sort: site.name, "stack": site.stack, "block": site.block}
+            details[f"{sort}s"].append(row)
             if site.name in left:
-                details[sort].append({**where, "rule": "none", "left": left[site.name]})
+                row |= {"rule": "none", "left": left[site.name]}
                 continue
             rows = observed[site.name]
-            error = SiteError(
-                site,
-                rows.rows,
-                weight_bits=_weight_bits(config),
-                activation_bits=config.activation_bits,
-            )
+            error = SiteError(site, rows.rows, **widths)
             name, transform = rule(site, rows, error, config)
             if transform is not None:
                 transforms[site.name] = transform
-            details[sort].append({**where, "rule": name, **_measured(error, transform)})
+            row |= {"rule": name, **_measured(error, transform)}
     return {**details, "certificate": certify_(model, transforms, batches)}
 
 

@@ -1,17 +1,16 @@
 """How much of what the readers of a tensor compute survives rounding, with and without a transform.
 
-A transform is judged by its readers and not by the tensor: a channel that no weight looks at may be
-coarse, and a scale moved into the weights makes *them* harder to round. So the rows X' are put on a
-grid, the weights W' on theirs, and every reader is compared with its float self:
+A transform is judged by its readers: a channel that no weight looks at may be coarse, and a scale
+moved into the weights makes *them* harder to round. So the rows X' are put on a grid, the weights
+W' on theirs, and every reader is compared with its float self:
 
     map        ‖X'_q W'_qᵀ + W z − Y Wᵀ‖² / ‖Y Wᵀ − mean over tokens‖²
     shortcut   ‖s ⊙ X'_q + z − Y‖² / ‖Y − mean over tokens‖²
 
 The signal is what differs between tokens: channel outliers are mostly a constant, which no error
-should hide behind. A site's error is the mean over its readers, one map or shortcut counting like
-another, told in decibels for two ranges, since both will meet it: all values, and the values left
-when one token in a hundred may be clipped on either side.
-
+should hide behind. A site's error is the mean over its readers, in decibels for two ranges, since
+both will meet it: all values, and the values left when one token in a hundred may be clipped on
+either side.
 Shape letters: `N` tokens, `D` hidden, `O` out features of all maps together.
 """
 

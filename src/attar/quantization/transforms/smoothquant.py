@@ -1,7 +1,6 @@
 """SmoothQuant: the difficulty of rounding is shared between a tensor and the weights that read it.
 
-A channel of large activations is hard to round, a column of large weights is too. The scale puts a
-share α of the difficulty on the weights and leaves the rest:
+The scale puts a share α of the difficulty on the weights and leaves the rest:
 
     s_j = max |X_j|^α / max_i |W_ij|^(1−α),   z = 0
 

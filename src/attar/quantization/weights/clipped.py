@@ -1,14 +1,13 @@
 """`clipped`: a narrower range for each row when that loses less than it gains.
 
-The problem: one scale per row reaches to the row's largest value, so at 4 bits one odd value makes
-the grid coarse for all the others. The idea: try narrower ranges and keep, row by row, the one with
-the least squared error. What lies outside goes to the end of the grid.
+One scale per row reaches to the row's largest value. Narrower ranges are tried, and row by row the
+one with the least squared error is kept; what lies outside goes to the end of the grid.
 
     scale_o = argmin_s Σ_i h_i (W_oi − s·clamp(round(W_oi/s)))²,   s = r·max_i|W_oi|/quant_max
 
 `importance` h_i says how much an error at input i weighs: 1, or the mean square of that input on
 the calibration texts, for then the sum is the error of the layer's output where inputs are
-independent. Needs no data with h = 1. Left out: ranges wider than the values.
+independent. Left out: ranges wider than the values.
 Shape letters: `O` rows, `I` inputs.
 """
 

@@ -1,9 +1,8 @@
 """`gptq`: weights rounded one input at a time, each error made good by the inputs still to come.
 
-The problem: rounding every weight to its nearest point ignores that inputs are correlated, so
-errors of one input add up with those of its likes. The idea: round column i, and let the columns
-not yet rounded take up what it cost at the layer's output. How is read off H = XᵀX, the inputs'
-second moments on the calibration texts:
+Inputs are correlated, so rounding errors of one add up with those of its likes. Column i is
+rounded, and the columns not yet rounded take up what it cost at the layer's output, which is read
+off H = XᵀX, the inputs' second moments on the calibration texts:
 
     e = (w_i − q_i) / U_ii,   w_j ← w_j − e·U_ij  for j > i,   U = cholesky(H⁻¹), upper
 
@@ -14,7 +13,7 @@ make each other's errors good (`summed_tables`).
 Source: GPTQ (Frantar et al. 2023), with its "act-order" and 1 % dampening.
 *Differs from the paper*: all layers read the float model's inputs, in one pass, instead of those of
 the layers quantized before them; scales are clipped.
-Shape letters: `O` rows, `I` inputs, `N` real tokens.
+Shape letters: `O` rows, `I` inputs.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ def seen_inputs(
         side, name = sides[fqn], f"{fqn}.weight"
 
         def add(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            values = TokensAt(real, side, side, False).values_of(args[0]).to(torch.float32)
+            values = TokensAt(real, side, side).values_of(args[0]).to(torch.float32)
             moments[name] = moments.get(name, 0) + (values.T @ values).to(torch.float64)
 
         return module.register_forward_pre_hook(add)

@@ -1,18 +1,17 @@
 """Embedding tables that are summed: what one costs a token, the next makes good.
 
-The problem: every token of a text reads the same row of a table of token types, so the rounding
-error of that one row stands in all tokens at once and nothing averages it out. On MiniLM-L6 at 8
-bits it is half of the error of all weights. The idea: tables are one linear map whose input says
-which rows are read, so GPTQ's thought holds. Round the table with the fewest rows; let each row of
-the next move against the error that its readers were left with, and round it; and so on.
+Every token of a text reads the same row of a table of token types, so the rounding error of that
+one row stands in all tokens at once and nothing averages it out (on MiniLM-L6 at 8 bits it is half
+of the error of all weights). Tables are one linear map whose input says which rows are read, so
+GPTQ's thought holds: round the table with the fewest rows; let each row of the next move against
+the error that its readers were left with, and round it; and so on.
 
     x_t = Σ_k E_k[i_k(t)]                                  the sum over the tables, token t
     e_t = Σ_{m<k} (E_m − Ê_m)[i_m(t)]                      the error that tables before k left
     Ê_k = round(E_k + c_k),   c_k[i] = (Σ_{t: i_k(t)=i} e_t + n₀·mean(e)) / (#{t: i_k(t)=i} + n₀)
 
-A row that was never read moves by the mean error of all tokens (n₀ tokens' worth of it).
-Costs nothing when the model runs. A tied table is a head's weight too and never moves: it comes
-first, whatever its size, and the others make its errors good.
+A row that was never read moves by the mean error of all tokens (n₀ tokens' worth of it). A tied
+table is a head's weight too and never moves: it comes first, whatever its size.
 
 Left out: BART, whose words may be scaled on their way to the sum, and GPT-2: not measured.
 Shape letters: `K` tables of a stack, `N` real tokens, `D` hidden, `V` rows of a table.
