@@ -62,7 +62,8 @@ def write_model(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
     import tiny
 
     words = write_tokenizer(folder).get_vocab_size()
-    settings = {"vocab_size": words, "bos_token_id": 0, "eos_token_id": 0, **changes}
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0)
+    settings = {"vocab_size": words, **special, **changes}
     config = tiny.tiny_config("llama", **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -39,6 +39,7 @@ from attar.models.cost import Cost, cost_from_config, cost_of
 from attar.models.sources.references import resolve_model
 from attar.models.surgery import changed
 from attar.special_tokens import vocabulary_of
+from attar.step import StepPlan
 from attar.tasks.table import KINDS, Kind
 from attar.tasks.task import Generation, Task
 
@@ -202,6 +203,8 @@ class PlanContext:
     """Step → the tokenizer its folder will have."""
     scratch: Path = Path()
     """An empty folder that is removed after the plan."""
+    plans: dict[str, StepPlan] = field(default_factory=dict[str, StepPlan])
+    """Step → its plan, of the steps before this one."""
     speeds: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
     def model(self, reference: ModelReference, head: Head | None, max_length: int) -> ModelPlan:

@@ -47,6 +47,8 @@ class StepPlan:
     """What each of them adds."""
     lowered_by: str = ""
     """The step's setting that takes fewer of them at once and leaves the batch as it is."""
+    note: str = ""
+    """A sentence below the table; "": none."""
 
     @property
     def least_mib(self) -> float:

@@ -88,14 +88,14 @@ def plan_recipe(recipe: Recipe, recipe_folder: Path, kinds: Mapping[str, StepKin
 
     texts = PlannedTexts(recipe.data, recipe_folder, recipe.seed)
     plain = recipe.model_dump(mode="json", by_alias=True)
-    steps: list[StepPlan] = []
     with TemporaryDirectory(prefix="attar-plan-") as scratch:
         shared = PlanContext("", recipe.seed, plain, recipe_folder, texts, scratch=Path(scratch))
         for name in recipe.order:
             step = recipe.steps[name]
             context = replace(shared, name=name, seed=step_seed(step, recipe.seed))
-            steps.append(kind_of(step, kinds).resolve_plan()(step, context))
-    return Plan(recipe.name, tuple(steps), texts.notes)
+            shared.plans[name] = kind_of(step, kinds).resolve_plan()(step, context)
+    notes = (f"{plan.name}: {plan.note}" for plan in shared.plans.values() if plan.note)
+    return Plan(recipe.name, tuple(shared.plans.values()), (*texts.notes, *notes))
 
 
 def expected_seconds(plan: Plan) -> Mapping[str, float]:

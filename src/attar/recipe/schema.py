@@ -20,7 +20,7 @@ from attar.export.config import ExportStep
 from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.quantization.config import QuantizeStep
 from attar.report.config import ReportStep
-from attar.selection.config import ScoreStep, SelectStep, TokenizeStep
+from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 
@@ -30,6 +30,7 @@ StepConfig = Annotated[
     | AugmentStep
     | TokenizeStep
     | ScoreStep
+    | ProxyStep
     | SelectStep
     | AnalyzeStep
     | QuantizeStep

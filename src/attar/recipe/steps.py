@@ -23,6 +23,7 @@ from attar.recipe.checking.references import (
     data_references,
     model_references,
 )
+from attar.selection.config import ProxyMetrics
 from attar.step import StepContext, StepPlan
 from attar.training.cache_config import CacheMetrics
 from attar.training.config import TrainMetrics
@@ -129,8 +130,21 @@ STEPS: Mapping[str, StepKind] = {
         "attar.selection.score:score",
         "attar.selection.plan:plan_score",
         models=(
-            ModelPlace("model", FLOAT),
+            ModelPlace("model", (*FLOAT, "proxy")),
             ModelPlace("data", ("tokenize",), steps_only=True),
+        ),
+    ),
+    "proxy": StepKind(
+        "attar.selection.proxy:proxy",
+        "attar.selection.plan:plan_proxy",
+        metrics=ProxyMetrics,
+        models=(
+            ModelPlace("model", FLOAT),
+            ModelPlace("model.from", FLOAT),
+            ModelPlace("model.tokenizer", FLOAT),
+            ModelPlace("data", ("tokenize",), steps_only=True),
+            ModelPlace("teacher", ("score",), steps_only=True),
+            ModelPlace("reference", ("score",), steps_only=True),
         ),
     ),
     "select": StepKind(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
@@ -66,6 +66,31 @@ class ScoreStep(Config):
     seed: int | None = None
     """Of the sample. None: the recipe's. Equal seeds and sizes give the same chunks, and a larger
     sample contains a smaller one."""
+
+
+class ProxyMetrics(TypedDict):
+    """What a proxy step writes to its result; a gate may name nothing else."""
+
+    chunks: int
+    """Of the sample, those with a score."""
+    left_out: int
+    """Those without."""
+    train_chunks: int
+    spearman: dict[str, float]
+    """Of the chunks that neither trained nor chose the proxy: value, low, high, n; and that of the
+    untrained one."""
+    rmse: float
+    """Of the same, in nats a token."""
+    scale: dict[str, float]
+    num_params: int
+    steps: int
+    epochs: float
+    kept_step: int
+    precision: str
+    train_seconds: float
+    sample_tokens: int
+    flops: dict[str, int]
+    """Of the teacher and the reference on the sample, and of training the proxy."""
 
 
 LOOP_SETTINGS = (

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from attar.artifacts import MIB
 from attar.data.corpus.learned_tokenizer import learn_tokenizer, write_learned
-from attar.planning import OPEN_SECONDS, RUNTIME_MIB, Head, PlanContext, PlannedTokenizer
-from attar.selection.config import ScoreStep, SelectStep, TokenizeStep
+from attar.models.cost import cost_of
+from attar.planning import (
+    OPEN_SECONDS,
+    RUNTIME_MIB,
+    Head,
+    ModelPlan,
+    PlanContext,
+    PlannedTokenizer,
+)
+from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
+from attar.selection.flops import OfflineFlops
 from attar.selection.tokenize import is_read
 from attar.step import StepPlan
 from attar.tasks.table import CAUSAL_LM
@@ -71,12 +81,10 @@ def _tokenizer(config: TokenizeStep, context: PlanContext) -> tuple[PlannedToken
 
 
 def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
-    """Plan a forward pass over the scored or the reserved part."""
-    corpus = context.recipe["steps"][config.data]
-    reserve, length = corpus.get("reserve", 0.0), corpus.get("max_length", 1024)
+    """Plan a forward pass over a part of the corpus or a sample of it."""
+    length = _length(config.data, context)
     model = replace(context.model(config.model, Head(None, CAUSAL_LM), length), max_length=length)
-    chunks, tokens = context.texts.count(config.data, "train", model)
-    chunks = round(chunks * (reserve if config.part == "reserved" else 1 - reserve))
+    chunks, tokens = _chunks(config.data, config.part, model, context)
     chunks = min(chunks, config.chunks or chunks)
     flops = chunks * model.cost.flops(1, tokens)
     block_mib = model.activation_mib(tokens) / model.cost.model.config.num_hidden_layers
@@ -89,7 +97,74 @@ def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
         disk_mib=chunks * CHUNK_BYTES / MIB,
         seconds=OPEN_SECONDS + context.seconds(forward=flops),
         passes=1,
+        note=_saved_by_proxy(config, chunks, flops, context),
     )
+
+
+def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
+    """Plan the training of a proxy; score steps that name it will find its body."""
+    length = _length(config.data, context)
+    model = context.model(config.model, None, length)
+    body: Any = model.cost.model.base_model
+    model = replace(model, cost=cost_of(body), max_length=length)
+    context.models[context.name] = model
+    sample = context.recipe["steps"][config.teacher]
+    chunks, tokens = _chunks(config.data, sample["part"], model, context)
+    chunks = min(chunks, sample["chunks"] or chunks)
+    held_out = config.held_out * chunks
+    training, forward = config.training, model.cost.flops(1, tokens)
+    rows = max(1, round(chunks - held_out))
+    read = training.rows_read(rows)
+    flops = round(
+        forward
+        * (3 * read + held_out / 2 * (2 + min(config.evaluations, training.num_steps(rows))))
+    )
+    text_mib = model.activation_mib(tokens)
+    micro_batch = config.micro_batch_size or config.batch_size
+    params = model.cost.num_params
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=params,
+        flops=flops,
+        memory_mib=RUNTIME_MIB + 16 * params / MIB + micro_batch * text_mib,
+        disk_mib=model.size_mib + 2 * 12 * params / MIB,
+        seconds=OPEN_SECONDS + context.seconds(training=flops),
+        passes=3 * read / rows,
+        texts_at_once=micro_batch,
+        text_mib=text_mib,
+        lowered_by="micro_batch_size",
+    )
+
+
+def _length(corpus: str, context: PlanContext) -> int:
+    """Tokens that a model reads of the longest chunk."""
+    return context.recipe["steps"][corpus]["max_length"]
+
+
+def _chunks(corpus: str, part: str, model: ModelPlan, context: PlanContext) -> tuple[int, int]:
+    """Chunks of a part, and the mean number of tokens of each."""
+    reserve = context.recipe["steps"][corpus]["reserve"]
+    chunks, tokens = context.texts.count(corpus, "train", model)
+    return round(chunks * (reserve if part == "reserved" else 1 - reserve)), tokens
+
+
+def _saved_by_proxy(config: ScoreStep, chunks: int, flops: int, context: PlanContext) -> str:
+    """What all of scoring by a proxy takes, beside the teacher alone; "": the model is none."""
+    made = context.recipe["steps"].get(config.model, {})
+    if made.get("run") != "proxy":
+        return ""
+    teacher, reference, proxy = (
+        context.plans[name] for name in (made["teacher"], made["reference"], config.model)
+    )
+    sample = context.recipe["steps"][made["teacher"]]["chunks"] or chunks
+    return OfflineFlops(
+        teacher=teacher.flops,
+        reference=reference.flops,
+        training=proxy.flops,
+        predicting=flops,
+        sampled=min(sample, chunks) / max(chunks, 1),
+    ).sentence()
 
 
 def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:

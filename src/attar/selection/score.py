@@ -26,16 +26,18 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from attar.artifacts import put_beside
+from attar.artifacts import put_beside, read_result
 from attar.data.corpus.token_store import Corpus, Shard
 from attar.data.tables import SetAside
 from attar.errors import ModelError, NonFiniteError, UsageError
 from attar.models.head_chunks import run_to_logits
 from attar.models.load import build_model
+from attar.models.sources.references import find_model_folder, resolve_model
 from attar.numerics.logits import log_probabilities
 from attar.selection.batches import padded, token_batches
 from attar.selection.config import ScoreStep
-from attar.selection.flops import forward_flops
+from attar.selection.flops import OfflineFlops, forward_flops
+from attar.selection.proxy_model import ProxyScorer, is_proxy, load_proxy
 from attar.selection.sample import rows_to_score
 from attar.selection.scores import ShardScores, read_scores, score_file
 from attar.selection.set_aside import write_set_aside
@@ -62,6 +64,10 @@ class Scorer(Protocol):
         """A number for each chunk of one batch."""
         ...
 
+    def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:
+        """For the result: a mean, of the numbers of chunks with so many predicted tokens."""
+        ...
+
 
 def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
     """Score the chunks of a part of the corpus, or a sample of them.
@@ -77,7 +83,7 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     shards = range(len(corpus.shards))
     chunks = sum(len(rows_of(number)) for number in shards)
-    begins = np.cumsum([0, *map(len, corpus.shards)])
+    begins = np.cumsum([0, *(shard["chunks"] for shard in corpus.about["shards"])])
 
     def set_aside(number: int, scores: ShardScores) -> list[SetAside]:
         return _set_aside(scores, corpus.shards[number], int(begins[number]), scorer.vocabulary)
@@ -115,6 +121,7 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
         "part": config.part,
         **counts,
         **scorer.summary(total, chunks - len(faults), counts["tokens"]),
+        **_offline(config, context, counts),
         "set_aside": dict(Counter(fault.reason for fault in faults)),
     }
 
@@ -161,6 +168,11 @@ def shard_scores(
 
 
 def _open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Scorer:
+    folder = resolve_model(config.model, context.inputs, context.recipe_folder)
+    if is_proxy(folder):
+        proxy = load_proxy(folder)
+        require_fit(proxy.body, folder, corpus, context.name)
+        return ProxyScorer(proxy)
     loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
     require_fit(loaded.model, loaded.folder, corpus, context.name)
     if not type(loaded.model).__name__.endswith(CAUSAL_LM.heads):
@@ -171,10 +183,26 @@ def _open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Sco
     return LanguageScorer(loaded.model)
 
 
+def _offline(
+    config: ScoreStep, context: StepContext, counts: dict[str, int]
+) -> dict[str, dict[str, float]]:
+    """What scoring by a proxy of this recipe took in all, beside the teacher alone."""
+    folder = context.inputs.get(config.model)
+    if folder is None or not is_proxy(find_model_folder(folder)):
+        return {}
+    made = read_result(folder).metrics
+    sampled = made["sample_tokens"] / max(counts["tokens"], 1)
+    return {
+        "offline": OfflineFlops(
+            **made["flops"], predicting=counts["flops"], sampled=sampled
+        ).as_json()
+    }
+
+
 class LanguageScorer:
     """log p of a chunk: the sum over its tokens but the first."""
 
-    quantity = "log_p"
+    quantity: ClassVar[str] = "log_p"
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model.eval()
@@ -196,8 +224,7 @@ class LanguageScorer:
         sums = torch.zeros(len(chunks)).index_add_(0, index[0], found)
         return sums.numpy()
 
-    @staticmethod
-    def summary(total: float, chunks: int, tokens: int) -> dict[str, Any]:
+    def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:
         return {"nll": -total / tokens if tokens else None}
 
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from attar.data.batches import shortest_first
-from attar.data.corpus.order import shuffled
 from attar.data.tables import TextData
 from attar.models.load import LoadedModel
-from attar.seeds import derive_seed, generator
+from attar.seeds import generator
 from attar.tasks.task import Task
 from attar.training.objectives.preparing import examples_for
 
@@ -30,11 +29,7 @@ def first_look(
 
     def batches(loaded: LoadedModel) -> Iterator[dict[str, Tensor]]:
         train = data.split("train", labelled=task.needs_gold(taught=True))
-        if train.chunks is None:
-            chosen = generator(seed, "first look").permutation(len(train))[:ROWS]
-        else:
-            places = np.arange(min(ROWS, len(train)))
-            chosen = shuffled(places, len(train), derive_seed(seed, "first look"), epoch=0)
+        chosen = generator(seed, "first look").permutation(len(train))[:ROWS]
         examples: Any = examples_for(
             task, train.rows(np.sort(chosen)), "train", loaded, task.input_names
         )

@@ -113,3 +113,84 @@ def test_a_corpus_of_rows_that_a_step_made_is_refused(folder: Path) -> None:
 def test_scores_of_two_parts_are_refused(folder: Path) -> None:
     other = 'model = "model"\ndata = "corpus"\n'
     assert "give both the same" in _mistakes(folder, other, f'{other}part = "reserved"\n')
+
+
+PROXY = (
+    corpora.RECIPE.partition("[steps.kept]")[0].replace(
+        'data = "corpus"', 'data = "corpus"\nchunks = 40'
+    )
+    + """
+[steps.proxy]
+run = "proxy"
+model = "other"
+data = "corpus"
+teacher = "by_teacher"
+reference = "by_reference"
+
+[steps.predicted]
+run = "score"
+model = "proxy"
+data = "corpus"
+
+[steps.kept]
+run = "select"
+method = "proxy"
+data = "corpus"
+scores = "predicted"
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wanted"),
+    [
+        ("", "", ""),
+        ('model = "proxy"', 'model = "other"', "has log-probabilities of 'other'"),
+        ('teacher = "by_teacher"', 'teacher = "predicted"', "the steps go in a circle"),
+        ('scores = "predicted"', 'scores = "proxy"', "needs a step that runs 'score'"),
+        ('scores = "predicted"\n', "", 'method = "proxy" needs scores, got none of them'),
+        (
+            'method = "proxy"\n',
+            "",
+            'method = "difference_sampling" needs teacher and reference, got scores',
+        ),
+        (
+            'method = "proxy"\ndata = "corpus"\nscores = "predicted"',
+            'data = "corpus"\nteacher = "by_teacher"\nreference = "by_reference"',
+            "'by_teacher' scores 40 chunks, and a selection compares all of them",
+        ),
+        (
+            'method = "proxy"\ndata = "corpus"\nscores = "predicted"',
+            'data = "corpus"\nteacher = "predicted"\nreference = "by_reference"',
+            "'predicted' has scores that the proxy 'proxy' predicts",
+        ),
+        ("chunks = 40", "chunks = 41", "score different samples; give both the same chunks and"),
+        ("chunks = 40", "chunks = 40\nseed = 1", "score different samples"),
+        ('reference = "by_reference"', 'reference = "by_teacher"', "every score would be 0"),
+        (
+            'model = "proxy"\ndata = "corpus"',
+            'model = "proxy"\ndata = "second"',
+            "learned from scores of the corpus 'corpus', this step scores 'second'",
+        ),
+        ('model = "proxy"\n', 'model = "proxy"\nchunks = 9\n', "'predicted' scores 9 chunks"),
+        ('run = "proxy"\n', 'run = "proxy"\nmicro_batch_size = 64\n', "larger than batch_size 32"),
+        (
+            'model = "other"\ndata = "corpus"\nteacher',
+            'model = "proxy"\ndata = "corpus"\nteacher',
+            "reads itself",
+        ),
+    ],
+)
+def test_a_proxy_learns_and_scores_the_same_chunks(
+    folder: Path, old: str, new: str, wanted: str
+) -> None:
+    found = _mistakes(folder, old, new, text=PROXY + OTHER_CORPUS)
+    assert wanted in found
+    assert bool(found) == bool(wanted)
+
+
+def test_a_proxy_of_a_reference_that_saw_the_text_is_refused(folder: Path) -> None:
+    text = PROXY.replace('model = "other"\ndata', 'model = "reference"\ndata', 1)
+    reference = REFERENCE.partition("[steps.by_reference]")[0].replace("reserved", "all")
+    assert "steps.proxy.reference" in (found := _mistakes(folder, text=text + reference))
+    assert "is trained on what it scores" in found

@@ -42,6 +42,8 @@ MADE_FILES = (
 """What quantized and exported models have in place of `model.safetensors`."""
 CACHE_FILES = ("cache.json", "rows.safetensors")
 """Beside the `model/` of a cache of its answers: which answers, and about which rows."""
+PROXY_FILE = "proxy.safetensors"
+"""Beside the weights of a proxy's body: its head."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -80,7 +82,7 @@ def model_fingerprint(
     made_here = [folder / name for name in MADE_FILES if has_entry(folder / name)]
     beside = [folder.parent / name for name in CACHE_FILES if has_entry(folder.parent / name)]
     files = read_model_files(folder, weights=not made_here)
-    names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, *TOKENIZER_FILES)
+    names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, PROXY_FILE, *TOKENIZER_FILES)
     others = [folder / name for name in names if has_entry(folder / name)]
     read = (*files.weights, *made_here, *others, *beside)
     return key_of({path.name: sha256(checked(path)) for path in read})

@@ -13,7 +13,7 @@ from attar.recipe.checking.mistakes import Mistake
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS
 from attar.report.reading import base_name
-from attar.selection.config import ScoreStep, SelectStep, TokenizeStep
+from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
 from attar.training.config import TrainStep
 
 
@@ -26,8 +26,10 @@ def check_selections(recipe: Recipe) -> list[Mistake]:
     found: dict[tuple[object, ...], Mistake] = {}
     for name, step in recipe.steps.items():
         mistakes: Iterator[Mistake] = iter(())
-        if isinstance(step, SelectStep):
+        if isinstance(step, SelectStep | ProxyStep):
             mistakes = _of_scores(recipe, name, step)
+        elif isinstance(step, ScoreStep):
+            mistakes = _of_proxy(recipe, name, step)
         elif isinstance(step, TrainStep):
             mistakes = _of_part(recipe, name, step)
         elif isinstance(step, TokenizeStep):
@@ -66,17 +68,63 @@ def _of_part(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
         )
 
 
-def _of_scores(recipe: Recipe, name: str, step: SelectStep) -> Iterator[Mistake]:
-    teacher, reference = (recipe.steps.get(word) for word in (step.teacher, step.reference))
-    if not isinstance(teacher, ScoreStep) or not isinstance(reference, ScoreStep):
-        return
-    for place, scores in (("teacher", teacher), ("reference", reference)):
-        if scores.data != step.data:
-            yield Mistake(
-                ("steps", name, place),
-                f"{getattr(step, place)!r} scores the corpus {scores.data!r}, this step selects "
-                f"from {step.data!r}; name scores of the same tokenize step",
-            )
+def _of_proxy(recipe: Recipe, name: str, step: ScoreStep) -> Iterator[Mistake]:
+    proxy = recipe.steps.get(step.model)
+    if isinstance(proxy, ProxyStep) and proxy.data != step.data:
+        yield Mistake(
+            ("steps", name, "model"),
+            f"the proxy {step.model!r} learned from scores of the corpus {proxy.data!r}, this step "
+            f"scores {step.data!r}; train a proxy on a sample of that corpus",
+        )
+
+
+def _of_scores(recipe: Recipe, name: str, step: SelectStep | ProxyStep) -> Iterator[Mistake]:
+    found = {place: recipe.steps.get(word) for place, word in step.scored_by.items()}
+    read = {place: scores for place, scores in found.items() if isinstance(scores, ScoreStep)}
+    if len(read) < len(found):
+        return  # said elsewhere
+    places = {place: "scores" if place == "predicted" else place for place in read}
+    for place, scores in read.items():
+        for problem in _of_step(recipe, step, place, scores):
+            yield Mistake(("steps", name, places[place]), problem)
+    if "reference" in read:
+        yield from _of_pair(recipe, name, step, read["teacher"], read["reference"])
+
+
+def _of_step(
+    recipe: Recipe, step: SelectStep | ProxyStep, place: str, scores: ScoreStep
+) -> Iterator[str]:
+    word = step.scored_by[place]
+    if scores.data != step.data:
+        yield (
+            f"{word!r} scores the corpus {scores.data!r}, this step reads {step.data!r}; name "
+            "scores of the same tokenize step"
+        )
+    is_predicted = isinstance(recipe.steps.get(scores.model), ProxyStep)
+    if is_predicted and place != "predicted":
+        yield (
+            f"{word!r} has scores that the proxy {scores.model!r} predicts; name a score step of a "
+            'language model, or select with method = "proxy" and scores'
+        )
+    if not is_predicted and place == "predicted":
+        yield (
+            f"{word!r} has log-probabilities of {scores.model!r}; name a score step whose model is "
+            'a step with run = "proxy"'
+        )
+    if isinstance(step, SelectStep) and scores.chunks is not None:
+        yield (
+            f"{word!r} scores {scores.chunks:,} chunks, and a selection compares all of "
+            'them; leave chunks out there, or train a step with run = "proxy" on the sample'
+        )
+
+
+def _of_pair(
+    recipe: Recipe,
+    name: str,
+    step: SelectStep | ProxyStep,
+    teacher: ScoreStep,
+    reference: ScoreStep,
+) -> Iterator[Mistake]:
     if step.teacher == step.reference:
         yield Mistake(
             ("steps", name, "reference"),
@@ -88,6 +136,13 @@ def _of_scores(recipe: Recipe, name: str, step: SelectStep) -> Iterator[Mistake]
             ("steps", name, "reference"),
             f'{step.reference!r} scores the part "{reference.part}", {step.teacher!r} the part '
             f'"{teacher.part}"; give both the same',
+        )
+    sizes = ((each.chunks, each.seed if each.chunks else None) for each in (teacher, reference))
+    if len(set(sizes)) > 1:
+        yield Mistake(
+            ("steps", name, "reference"),
+            f"{step.teacher!r} and {step.reference!r} score different samples; give both the same "
+            "chunks and seed",
         )
     for learner in _training_of(recipe, reference.model):
         seen = _scored_text_it_saw(recipe, recipe.steps[learner], step.data, reference.part)

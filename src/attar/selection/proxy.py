@@ -1,0 +1,265 @@
+"""`run = "proxy"`: scores of a sample of chunks in; a small model that predicts the score out.
+
+The problem: difference sampling asks a large teacher about every chunk of a corpus. The idea
+(MiniPLM_prx, arXiv 2410.17215): teacher and reference score a sample; a small model, such as the
+reference itself, learns to predict r(x) from the chunk (`attar.selection.proxy_model`), by mean
+squared error on standardised scores; then it alone scores the whole corpus.
+
+A share of the sample is held out. Half of it is looked at while training, and the state with the
+lowest loss on it is kept (early stopping). The other half is seen once, by the kept state: its
+Spearman correlation says how well chunks are ranked, with a bootstrap interval, beside that of the
+untrained head. Training is the loop of `run = "train"`, and so are its checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.artifacts import read_result, write_bytes
+from attar.data.corpus.token_store import Corpus
+from attar.data.corpus.view import CorpusView
+from attar.data.tokenize import Encoded
+from attar.errors import DataError
+from attar.losses.config import CrossEntropy
+from attar.losses.targets import Counts, Targets, count_units
+from attar.losses.total import TotalLoss
+from attar.models.load import build_model
+from attar.numerics.metrics import spearman
+from attar.numerics.statistics import bootstrap, bootstrap_interval
+from attar.scoring.in_memory import evaluating
+from attar.scoring.rows import AfterBatch, longest_first, score_batches
+from attar.seeds import generator
+from attar.selection.batches import padded
+from attar.selection.config import ProxyMetrics, ProxyStep
+from attar.selection.flops import forward_flops
+from attar.selection.proxy_model import Proxy, Scale, read_of, save_proxy
+from attar.selection.score import corpus_of, require_fit
+from attar.selection.scores import Scored, read_scored
+from attar.step import StepContext
+from attar.tasks.table import REGRESSION
+from attar.training.job import Job, first_batch
+from attar.training.loop import Loop
+from attar.training.saving.checkpoint import CheckpointStore
+from attar.training.saving.history import write_history
+from attar.training.saving.state import Place
+from attar.training.update.precision import open_accelerator
+
+FEWEST = 20
+"""Chunks of a sample: below, a correlation of the held-out ones says nothing."""
+HELD_OUT_FILE = "held_out.safetensors"
+EPSILON = 1e-6
+"""Nats a token; scores that differ by less are rounding."""
+
+
+@dataclass(frozen=True)
+class ScoredChunks:
+    """Chunks of a corpus with the scores they are to have, as the training loop reads them."""
+
+    chunks: CorpusView
+    targets: NDArray[np.float32]
+    """Standardised scores, (N,)."""
+    lengths: np.ndarray
+    """Tokens that are read of each, (N,)."""
+
+    @classmethod
+    def of(
+        cls, corpus: Corpus, rows: NDArray[np.int64], targets: NDArray[np.float32]
+    ) -> ScoredChunks:
+        """
+        Args:
+            rows: of the corpus, rising.
+        """
+        chunks = CorpusView(corpus, kept=rows)
+        lengths = chunks.lengths(np.arange(len(rows)))
+        return cls(chunks, targets, np.maximum(lengths - 1, 1))
+
+    @property
+    def texts(self) -> Sequence[Encoded]:
+        return ()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def counts(self, rows: np.ndarray) -> Counts:
+        return count_units(torch.from_numpy(self.targets[rows]), {})
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
+        ids, mask = padded([read_of(chunk) for chunk in self.chunks.ids(rows)])
+        inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        return inputs, Targets(torch.from_numpy(self.targets[rows]).to(device), {})
+
+    def validate(
+        self,
+        model: PreTrainedModel,
+        metrics: Sequence[str],
+        batch_size: int,
+        after_batch: AfterBatch,
+    ) -> dict[str, float]:
+        predicted = self.predictions(model, batch_size, after_batch)
+        errors = (predicted - self.targets).astype(np.float64)
+        return {"loss": float((errors**2).mean()), "spearman": spearman(predicted, self.targets)}
+
+    def predictions(
+        self, model: Any, batch_size: int, after_batch: AfterBatch = lambda rows: None
+    ) -> NDArray[np.float32]:
+        """Standardised, (N,), in float32.
+
+        Raises:
+            NonFiniteError: a prediction is NaN or infinite.
+        """
+
+        def answer(rows: np.ndarray) -> np.ndarray:
+            inputs, _ = self.batch(rows, model.device)
+            with evaluating(model):
+                return model(**inputs).logits[:, 0].float().cpu().numpy()
+
+        batches = longest_first(self.lengths, batch_size)
+        return score_batches(answer, batches, "the proxy", after_batch)
+
+
+def proxy(config: ProxyStep, context: StepContext) -> ProxyMetrics:
+    """Train a proxy on the scores of a sample.
+
+    Raises:
+        AttarError: whatever a user can mend.
+        StoppedError: asked to stop; a checkpoint is kept.
+    """
+    corpus = corpus_of(context, config.data)
+    folders = {name: context.inputs[step] for name, step in config.scored_by.items()}
+    sample = read_scored(corpus, folders, context.name, may_be_sample=True)
+    rows, scores = usable(sample, context.name)
+    parts = split_of(len(rows), config.held_out, context.seed)
+    scale = Scale.of(scores[parts[0]])
+    targets = scale.standardised(scores)
+    training, choosing, judging = (
+        ScoredChunks.of(corpus, rows[part], targets[part]) for part in parts
+    )
+
+    source = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
+    require_fit(source.model, source.folder, corpus, context.name)
+    model = Proxy(cast("PreTrainedModel", source.model.base_model), scale, context.seed)
+    job = _job(config, context, model, training, choosing)
+    accelerator, precision = open_accelerator(config.precision, context, first_batch(job))
+    job.learned.to(accelerator.device)
+    untrained = judging.predictions(model, job.evaluation_batch_size)
+    context.progress.say(
+        f"  {context.name}: {len(training)} chunks to learn from, {len(choosing)} to choose the "
+        f"best state by, {len(judging)} to judge it"
+    )
+    context.scratch.mkdir(parents=True, exist_ok=True)
+    store = CheckpointStore(context.scratch, context.progress)
+    place = Loop(job, accelerator, store, context.progress, context.should_stop).run()
+
+    trained = judging.predictions(model, job.evaluation_batch_size)
+    save_proxy(cast("Proxy", model.to("cpu")), source, context.folder / "model")
+    write_history(context.folder, place)
+    in_nats = {"score": scores[parts[2]], "predicted": scale.in_nats(trained)}
+    write_bytes(context.folder / HELD_OUT_FILE, save({"row": rows[parts[2]], **in_nats}))
+    errors = (in_nats["predicted"] - in_nats["score"]).astype(np.float64)
+    return {
+        "chunks": len(rows),
+        "left_out": len(sample.row) - len(rows),
+        "train_chunks": len(training),
+        "spearman": _correlations(untrained, trained, judging.targets, context.seed),
+        "rmse": float(np.sqrt((errors**2).mean())),
+        "scale": asdict(scale),
+        "num_params": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": place.step,
+        "epochs": round(place.step / len(job.batches), 4),
+        "kept_step": cast("int", place.best_step),
+        "precision": precision.name,
+        "train_seconds": round(place.seconds, 3),
+        "sample_tokens": int(sample.tokens.sum()),
+        "flops": {
+            **{name: _flops_of(folders[name]) for name in folders},
+            "training": _training_flops(job, judging, model.body, place),
+        },
+    }
+
+
+def usable(sample: Scored, step: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows and scores of the chunks that have one.
+
+    Raises:
+        DataError: too few, or all scores are equal.
+    """
+    is_usable = np.isfinite(sample.score) & (sample.tokens > 0)
+    rows, scores = sample.row[is_usable], sample.score[is_usable]
+    if len(rows) < FEWEST:
+        raise DataError(
+            f"{step}: {len(rows)} of {len(sample.row)} chunks of the sample have a score; a proxy "
+            f"needs at least {FEWEST}, and some thousands to be worth anything: raise chunks in "
+            "the score steps"
+        )
+    spread = float(scores.max() - scores.min())
+    if spread < EPSILON:
+        raise DataError(
+            f"{step}: all {len(rows):,} scores of the sample are {scores[0]:.4g} nats a token, so "
+            "there is nothing to learn; teacher and reference must be different models"
+        )
+    return rows, scores
+
+
+def split_of(count: int, held_out: float, seed: int) -> list[NDArray[np.int64]]:
+    """Places to learn from, to choose the best state by, and to judge it by; each rising, none
+    empty, together all of `count`."""
+    drawn = generator(seed, "held out").permutation(count)
+    held = min(max(2, round(held_out * count)), count - 1)
+    cuts = [held // 2, held]
+    choosing, judging, training = np.split(drawn, cuts)
+    return [np.sort(part) for part in (training, choosing, judging)]
+
+
+def _job(
+    config: ProxyStep,
+    context: StepContext,
+    model: Proxy,
+    training: ScoredChunks,
+    choosing: ScoredChunks,
+) -> Job:
+    return Job(
+        name=context.name,
+        config=config.training,
+        seed=context.seed,
+        model=cast("PreTrainedModel", model),  # the loop only calls it and asks for its device
+        input_names=("input_ids", "attention_mask"),
+        teacher=None,
+        loss=TotalLoss((CrossEntropy(),), REGRESSION.name),
+        train=training,
+        validation=choosing,
+        metrics=("loss",),
+    )
+
+
+def _correlations(
+    untrained: NDArray[np.float32],
+    trained: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    seed: int,
+) -> dict[str, float]:
+    predictions = {"untrained": untrained, "trained": trained}
+    drawn = bootstrap("spearman", predictions, scores, seed=seed)
+    interval = bootstrap_interval(drawn["trained"])
+    return {**asdict(interval), "untrained": drawn["untrained"].value}
+
+
+def _flops_of(scores: Any) -> int:
+    return int(read_result(scores).metrics["flops"])
+
+
+def _training_flops(job: Job, judging: ScoredChunks, body: PreTrainedModel, place: Place) -> int:
+    """A backward pass counts as two forward ones; the head is left out."""
+    once, chosen, judged = (
+        forward_flops(body, chunks.lengths) for chunks in (job.train, job.validation, judging)
+    )
+    share = job.config.rows_read(len(job.train)) / len(job.train)
+    return round(3 * share * once) + len(job.evaluation_steps) * chosen + 2 * judged
