@@ -176,3 +176,11 @@ def test_labels_are_whole_numbers_and_scores_are_single_precision() -> None:
     taken = taken_with([1, 0])
     assert settle_labels(taken, Classes(("0", "1")))[0].labels.dtype == np.int64
     assert settle_labels(taken, None)[0].labels.dtype == np.float32
+
+
+def test_more_texts_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAX_CHARACTERS", 10)
+    records = [{"text": "abcde"}, {"text": "fghij"}, {"text": "k"}]
+    assert len(take_texts(records[:2], Columns(("text",), None), "train").texts) == 2
+    with pytest.raises(DataError, match=r"first 3 rows have more than 10 characters.*tokenize"):
+        take_texts(records, Columns(("text",), None), "train")

@@ -46,6 +46,8 @@ KINDS = {bool: "a truth value", list: "a list", dict: "an object"}
 MAX_FAULTS = 1_000_000
 """More unusable rows than this are not even counted: a gigabyte of empty objects must not fill
 memory."""
+MAX_CHARACTERS = 16 * 2**30
+"""Of the texts of a split, which are held in memory: no machine that we know of can hold more."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: 
     """First pass: keep what has a text, with its label unread."""
     taken = Taken(split)
     ids: set[str] = set()
+    characters = 0
     for row, record in enumerate(records):
         taken.num_read += 1
         read = record if isinstance(record, Unreadable) else _read_row(record, columns, ids)
@@ -87,6 +90,13 @@ def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: 
                 )
         else:
             texts, label = read
+            characters += sum(map(len, texts))
+            if characters > MAX_CHARACTERS:
+                raise DataError(
+                    f"split {split!r}: its first {row + 1:,} rows have more than "
+                    f"{MAX_CHARACTERS:,} characters, and its texts are held in memory; give it "
+                    'fewer rows, or read it as a corpus (run = "tokenize")'
+                )
             taken.texts.append(texts)
             taken.labels.append(label)
             taken.rows.append(row)

@@ -1,0 +1,134 @@
+"""Row 19: SIGKILL twenty times at random in `tokenize` and in `score`: what comes out in the end is
+what an undisturbed run gives, byte for byte.
+
+Moments are drawn by work and not by time: a run is killed at the n-th call (of Python or of C) that
+its main thread makes inside the step, so any line may be the last one, and a slow machine is killed
+at the same places. Every run is a fork of one process that has loaded everything and done nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import corpora
+
+KILLS = 20
+PIECES = 6
+"""A run is killed within this part of the calls that an undisturbed run makes."""
+RECIPE = corpora.RECIPE.partition("[steps.by_reference]")[0]
+DEADLINE_S = 280
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["corpus", "by_teacher"])
+def test_killed_twenty_times_at_random_the_bytes_are_the_same(tmp_path: Path, step: str) -> None:
+    recipe = corpora.write_recipe(tmp_path, RECIPE)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(corpora.__file__).parent),
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    driver = subprocess.run(
+        [sys.executable, __file__, recipe, step],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert driver.returncode == 0, driver.stderr
+    killed = json.loads(driver.stdout)
+    assert sum(killed.values()) == KILLS
+    whole = _contents(tmp_path / "whole" / "selected" / step)
+    assert len(whole) > 3
+    for out in killed:
+        assert _contents(tmp_path / out / "selected" / step) == whole
+        assert not list((tmp_path / out / "selected" / ".scratch").iterdir())
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in folder.iterdir() if f.name != "result.json"}
+
+
+class _Calls:
+    """Counts the calls inside one step, and ends the process at one of them."""
+
+    def __init__(self, step: str, last: int | None) -> None:
+        self._step, self._last = step, last
+        self._is_inside = False
+        self.count = 0
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        if frame.f_code.co_qualname == "Engine.make" and frame.f_locals["name"] == self._step:
+            self._is_inside = event == "call" or (self._is_inside and event != "return")
+        if self._is_inside and event in ("call", "c_call"):
+            self.count += 1
+            if self.count == self._last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fork(recipe: Path, out: str, step: str, last: int | None) -> tuple[int, dict[str, Any]]:
+    """Run the recipe in a process of its own; the signal that ended it, and what it did."""
+    from attar.recipe.run import run_recipe
+
+    read, write = os.pipe()
+    if child := os.fork():
+        os.close(write)
+        with os.fdopen(read) as stream:
+            said = stream.read()
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, json.loads(said or "{}")
+    calls = _Calls(step, last)
+    sys.setprofile(calls)
+    try:
+        run_recipe(recipe, out=recipe.parent / out, quiet=True, estimates={})
+        sys.setprofile(None)
+        with os.fdopen(write, "w") as stream:
+            json.dump({"calls": calls.count, "modules": list(sys.modules)}, stream)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _drive(recipe: Path, step: str) -> dict[str, int]:
+    """Folder of runs → how often the run in it was killed before it ended well."""
+    from attar.recipe.steps import STEPS
+
+    for run in ("tokenize", "score"):
+        STEPS[run].resolve()
+    draw = random.Random(step)
+    _, whole = _fork(recipe, "whole", step, None)
+    for module in whole["modules"]:
+        with suppress(Exception):  # made at run time, or another spelling of __main__
+            importlib.import_module(module)
+    killed: dict[str, int] = {}
+    while sum(killed.values()) < KILLS:
+        out, is_done = f"killed_{len(killed)}", False
+        killed[out] = 0
+        while not is_done:
+            last = (
+                draw.randint(1, whole["calls"] // PIECES) if sum(killed.values()) < KILLS else None
+            )
+            ended_by, _ = _fork(recipe, out, step, last)
+            assert ended_by in (0, signal.SIGKILL)
+            is_done = ended_by == 0
+            killed[out] += not is_done
+    return killed
+
+
+if __name__ == "__main__":
+    print(json.dumps(_drive(Path(sys.argv[1]), sys.argv[2])))
