@@ -6,9 +6,6 @@ A real one: a small tmpfs, mounted for the test and filled up.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,32 +14,13 @@ import pytest
 from attar.artifacts import verify, write_json
 from attar.errors import ResourceError
 from engine_steps import RECIPE, run_small
-
-SIZE_KIB = 512
+from small_disks import fill, small_disk_of
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of half a mebibyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_KIB}k", "tmpfs", str(disk)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk_of(512, tmp_path / "disk") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
-def fill(disk: Path, but_kib: int) -> Path:
-    """Fill the disk up to `but_kib` KiB."""
-    filler = disk / "filler"
-    filler.write_bytes(b"x" * (shutil.disk_usage(disk).free - but_kib * 1024))
-    return filler
 
 
 @pytest.mark.parametrize("free_kib", [0, 4, 12, 16, 24, 40])

@@ -5,10 +5,8 @@ OpenVINO's streams say only "basic_ios::clear: iostream error".
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.models.deployed.runtimes import MODEL_FILES
 from deployments import Deployments
+from small_disks import small_disk_of
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 WRITERS = {"openvino": write_openvino, "onnxruntime": write_onnx}
@@ -26,19 +25,8 @@ WRITERS = {"openvino": write_openvino, "onnxruntime": write_onnx}
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a mebibyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk_of(1024, tmp_path / "disk") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.parametrize(("form", "shares"), [("openvino", (0, 0.3, 0.9)), ("onnxruntime", (0.5,))])
