@@ -1,10 +1,10 @@
-# make setup · make demo · make test · make lint · make bench · make mutants — each creates .venv when it is missing.
+# make setup · demo · demo-corpus · test · lint · bench · mutants — each creates .venv when it is missing.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test lint bench mutants clean
+.PHONY: setup demo demo-corpus test lint bench mutants clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/attar run recipes/demo.toml --out runs
+
+# text → corpus → scores → selection → two students, in about ten minutes
+demo-corpus: $(STAMP)
+	$(BIN)/attar run recipes/demo_corpus.toml --out runs
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
