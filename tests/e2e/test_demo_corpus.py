@@ -1,4 +1,4 @@
-"""`make demo-corpus`, on a fiftieth of its text and for two steps of each model."""
+"""`make demo-corpus`, on little of its text and for two steps of small models."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from attar.artifacts import read_result
 from attar.recipe.load import load_recipe
 
 TRAINED = ("teacher", "reference", "selected", "random")
+SMALL = (
+    "{ hidden_size = 32, intermediate_size = 32, num_hidden_layers = 1, "
+    "num_attention_heads = 2, num_key_value_heads = 2 }"
+)
 SHRUNK = {
     "data.library.validation_rows": 2,
     "steps.corpus.tokenizer.vocab_size": 300,
     "steps.corpus.tokenizer.max_bytes": 200_000,
     "steps.corpus.share": 0.015,
     "steps.corpus.max_length": 64,
-    **{f"steps.{name}.model.size": '"pico"' for name in TRAINED},
+    **{f"steps.{name}.model.config": SMALL for name in TRAINED},
     **{f"steps.{name}.max_length": 64 for name in TRAINED},
     **{f"steps.{name}.max_steps": 2 for name in TRAINED},
 }
