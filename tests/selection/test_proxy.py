@@ -18,7 +18,7 @@ from attar.artifacts import RESULT_FILE
 from attar.data.corpus.token_store import Corpus
 from attar.errors import ArtifactError, DataError, ModelError, StoppedError
 from attar.models.load import load_model
-from attar.numerics.metrics import spearman
+from attar.numerics.metrics import METRICS
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep
 from attar.selection.proxy import proxy, split_of
 from attar.selection.proxy_model import Proxy, Scale, load_proxy, mean_over_tokens
@@ -155,7 +155,7 @@ def test_a_proxy_overfits_a_few_chunks(folder: Path, made: MadeRows) -> None:
     _predicted(folder, made, "by_long", "long")
     everything = read_scored(corpus, {"predicted": folder / "by_long"}, "x")
     is_sampled = np.isin(everything.row, sample.row)
-    assert spearman(everything.score[is_sampled], sample.score) > 0.8
+    assert METRICS["spearman"](everything.score[is_sampled], sample.score) > 0.8
     assert scorer.scale.std == pytest.approx(float(sample.score.std()), rel=0.1)
 
 

@@ -33,7 +33,7 @@ from attar.losses.config import CrossEntropy
 from attar.losses.targets import Counts, Targets, count_units
 from attar.losses.total import TotalLoss
 from attar.models.load import build_model
-from attar.numerics.metrics import spearman
+from attar.numerics.metrics import METRICS
 from attar.numerics.statistics import bootstrap, bootstrap_interval
 from attar.scoring.in_memory import evaluating
 from attar.scoring.rows import AfterBatch, longest_first, score_batches
@@ -106,7 +106,10 @@ class ScoredChunks:
     ) -> dict[str, float]:
         predicted = self.predictions(model, batch_size, after_batch)
         errors = (predicted - self.targets).astype(np.float64)
-        return {"loss": float((errors**2).mean()), "spearman": spearman(predicted, self.targets)}
+        return {
+            "loss": float((errors**2).mean()),
+            "spearman": METRICS["spearman"](predicted, self.targets),
+        }
 
     def predictions(
         self, model: Any, batch_size: int, after_batch: AfterBatch = lambda rows: None
