@@ -161,8 +161,10 @@ def score_difference(
 
 def _softened(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """log q with gradient, log p without."""
-    log_q_BC = functional.log_softmax(student / temperature, dim=-1)
-    return log_q_BC, functional.log_softmax(teacher.detach() / temperature, dim=-1)
+    if temperature != 1.0:  # two passes over all words less
+        student, teacher = student / temperature, teacher / temperature
+    log_q_BC = functional.log_softmax(student, dim=-1)
+    return log_q_BC, functional.log_softmax(teacher.detach(), dim=-1)
 
 
 def _divergence(log_first_BC: Tensor, log_second_BC: Tensor) -> Tensor:

@@ -154,8 +154,9 @@ def row_values(
 
 
 def blocks(count: int, columns: int) -> Iterator[slice]:
-    """Cuts of `count` rows of so many logits each."""
-    return _cut(0, count, max(1, BLOCK_BYTES // (4 * columns)))
+    """`count` rows of so many logits each, cut into the fewest blocks, of equal size."""
+    most = max(1, BLOCK_BYTES // (4 * columns))
+    return _cut(0, count, max(1, -(-count // max(1, -(-count // most)))))
 
 
 def _cut(begin: int, end: int, size: int) -> Iterator[slice]:
@@ -236,8 +237,9 @@ class _HeadRows(_Rows):
         def gradient(tensor: Tensor | None) -> Tensor | None:
             if not wanted or tensor is None or not tensor.requires_grad:
                 return None
-            self.gradients.append((tensor, torch.zeros_like(tensor)))
-            return self.gradients[-1][1]
+            made = torch.empty_like(tensor) if len(index[0]) else torch.zeros_like(tensor)
+            self.gradients.append((tensor, made))
+            return made
 
         self.gradients = []
         self._d_hidden, self._d_weight, self._d_bias = map(
@@ -260,19 +262,21 @@ class _HeadRows(_Rows):
         return self._head.finish(products)
 
     def learn(self, rows: slice, dz: Tensor) -> None:
+        beta = 0 if rows.start == 0 else 1  # with 0 a sum begins, whatever was in memory
         if self._d_hidden is not None:
             self._d_hidden[rows] = dz @ self._head.weight
         if self._d_weight is not None:
-            _add_product_(self._d_weight, dz.t(), self._hidden[rows])
+            hidden = self._hidden[rows]
+            if self._d_weight.dtype == dz.dtype:
+                self._d_weight.addmm_(dz.t(), hidden, beta=beta)
+            else:  # products in bf16 are summed in float32
+                _add_(self._d_weight, dz.t() @ hidden, beta)
         if self._d_bias is not None:
-            self._d_bias += dz.sum(dim=0, dtype=self._d_bias.dtype)
+            _add_(self._d_bias, dz.sum(dim=0, dtype=self._d_bias.dtype), beta)
 
 
-def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    else:  # products in bf16 are summed in float32
-        total += left @ right
+def _add_(total: Tensor, more: Tensor, beta: int) -> None:
+    total.copy_(more) if beta == 0 else total.add_(more)
 
 
 def _rows_of(logits: Logits, index: Index, wanted: bool) -> _Rows:
