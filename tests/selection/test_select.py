@@ -163,3 +163,25 @@ def test_a_chunk_without_a_score_is_rejected_and_says_so(
     trimmed = {row for row, reason in reasons.items() if reason == "among the highest"}
     assert trimmed == set(scored.row[highest].tolist())
     assert metrics["mean_score"]["all"] == pytest.approx(float(rest.mean()))
+
+
+def test_near_duplicates_are_counted_and_kept_where_they_are_not_filtered(tmp_path: Path) -> None:
+    texts = corpora.write_documents(tmp_path / "texts") / "train.jsonl"
+    texts.write_text(texts.read_text() * 3)
+    for name, seed in (("model", 0), ("other", 1)):
+        corpora.write_model(tmp_path / name, seed=seed)
+    made, _ = corpora.tokenized(tmp_path, settings={"reserve": 0.0})
+    corpora.scored(tmp_path, made, "teacher")
+    corpora.scored(tmp_path, made, "reference", "other")
+    counting = {"threshold": 0.5, "filter": False}
+    counted = _select(tmp_path, made, "counted", near_duplicates=counting)
+    filtered = _select(tmp_path, made, "filtered", near_duplicates=0.5)
+    plain = _select(tmp_path, made, "plain")
+    found = counted["near_duplicates"]
+    assert found["all"] == filtered["near_duplicates"]["all"] == filtered["fates"]["near duplicate"]
+    assert found["all"] > 10
+    assert found["kept"] > 0 == filtered["near_duplicates"]["kept"]
+    assert "near duplicate" not in counted["fates"]
+    assert "near_duplicates" not in plain
+    kept = [kept_rows(tmp_path / name).tolist() for name in ("counted", "plain")]
+    assert kept[0] == kept[1]
