@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,11 @@ BYTES_A_TOKEN = 3.5
 SHARD_BYTES_A_TOKEN = 24
 """In memory, of the shard that is being written."""
 CHUNK_BYTES = 32
-"""In memory and on disk, of the scores of a chunk."""
+"""On disk, of the scores of a chunk."""
+SELECTED_BYTES = 64
+"""In memory, of what a selection knows of a chunk."""
+MINHASH_BYTES, MINHASH_TOKENS_A_SECOND = 4100, 3e6
+"""In memory, of a chunk's signature and its place in the index; tokens signed on one core."""
 
 
 def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
@@ -173,12 +178,26 @@ def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
     train = corpus.split("train")
     kept = train.rows(range(max(1, int(config.keep * len(train)))))
     context.texts.add(context.name, replace(corpus, splits={**corpus.splits, "train": kept}))
+    folder = context.tokenizer(config.data).folder
+    tokens = context.texts.running_tokens(config.data, "train", folder)
+    length = _length(config.data, context)
+    chunks = math.ceil(tokens / length)
+    memory, seconds, flops = RUNTIME_MIB + chunks * SELECTED_BYTES / MIB, OPEN_SECONDS, 0
+    if config.duplicates is not None:
+        memory += chunks * MINHASH_BYTES / MIB
+        seconds += tokens / MINHASH_TOKENS_A_SECOND
+    if config.diversity is not None:
+        encoder = context.model(config.diversity.model, None, config.diversity.max_length)
+        read = min(length, config.diversity.max_length)
+        flops = 3 * min(chunks, config.diversity.chunks) * encoder.cost.flops(1, read)
+        memory += encoder.size_mib
+        seconds += OPEN_SECONDS + context.seconds(forward=flops)
     return StepPlan(
         name=context.name,
         run=config.run,
         num_params=None,
-        flops=0,
-        memory_mib=RUNTIME_MIB + len(train) * CHUNK_BYTES / MIB,
-        disk_mib=len(train) * CHUNK_BYTES / MIB,
-        seconds=OPEN_SECONDS,
+        flops=flops,
+        memory_mib=memory,
+        disk_mib=chunks * CHUNK_BYTES / MIB,
+        seconds=seconds,
     )
