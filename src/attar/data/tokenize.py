@@ -51,6 +51,16 @@ class Encoded:
         return len(self.starts) - 1
 
     @property
+    def largest_id(self) -> int:
+        """Of all rows and of their padding."""
+        return int(self.ids.max(initial=self.pad_id))
+
+    @property
+    def num_cut(self) -> int:
+        """Rows that had more tokens than max_length."""
+        return int(self.is_cut.sum())
+
+    @property
     def lengths(self) -> np.ndarray:
         """Tokens of each row, special tokens included."""
         return np.diff(self.starts)

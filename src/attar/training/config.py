@@ -42,6 +42,8 @@ class TrainStep(Config):
     """Name of a `[data.<name>]` table, or of a step that makes rows."""
     part: Literal["all", "scored", "reserved"] = "all"
     """Of a corpus: the chunks to train on; a reference is trained on the reserved ones."""
+    order: Literal["shuffled", "corpus"] = "shuffled"
+    """Of the chunks of a corpus in an epoch; every epoch shuffles them anew."""
     objective: Objective | None = None
     """None: what the data is for. text_to_text on data with classes: an encoder-decoder writes the
     class's word."""

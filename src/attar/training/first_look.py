@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from attar.data.batches import shortest_first
+from attar.data.corpus.order import shuffled
 from attar.data.tables import TextData
 from attar.models.load import LoadedModel
-from attar.seeds import generator
+from attar.seeds import derive_seed, generator
 from attar.tasks.task import Task
 from attar.training.objectives.preparing import examples_for
 
@@ -29,7 +30,11 @@ def first_look(
 
     def batches(loaded: LoadedModel) -> Iterator[dict[str, Tensor]]:
         train = data.split("train", labelled=task.needs_gold(taught=True))
-        chosen = generator(seed, "first look").permutation(len(train))[:ROWS]
+        if train.chunks is None:
+            chosen = generator(seed, "first look").permutation(len(train))[:ROWS]
+        else:
+            places = np.arange(min(ROWS, len(train)))
+            chosen = shuffled(places, len(train), derive_seed(seed, "first look"), epoch=0)
         examples: Any = examples_for(
             task, train.rows(np.sort(chosen)), "train", loaded, task.input_names
         )

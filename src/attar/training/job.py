@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.data.batches import LengthGroupedBatches
+from attar.data.batches import Batches, LengthGroupedBatches
+from attar.data.corpus.order import ChunkBatches
 from attar.losses.config import CrossEntropy
 from attar.losses.targets import Targets
 from attar.losses.total import TotalLoss
@@ -20,6 +21,7 @@ from attar.seeds import derive_seed
 from attar.training.config import TrainStep
 from attar.training.forward import fed, forward
 from attar.training.objectives.examples import Examples
+from attar.training.objectives.shards import Shards
 from attar.training.teachers import Teacher
 
 EVALUATION_BATCH_COST = 1 / 3
@@ -54,10 +56,12 @@ class Job:
         return nn.ModuleDict({"model": self.model, "loss": self.loss})
 
     @cached_property
-    def batches(self) -> LengthGroupedBatches:
-        return LengthGroupedBatches(
-            self.train.lengths, self.config.batch_size, derive_seed(self.seed, "order")
-        )
+    def batches(self) -> Batches:
+        config, seed = self.config, derive_seed(self.seed, "order")
+        if isinstance(self.train, Shards):
+            is_shuffled = config.order == "shuffled"
+            return ChunkBatches(len(self.train), config.batch_size, seed, is_shuffled)
+        return LengthGroupedBatches(self.train.lengths, config.batch_size, seed)
 
     @cached_property
     def total_steps(self) -> int:
@@ -90,7 +94,7 @@ def first_batch(job: Job) -> Callable[[bool], None]:
     """
 
     loss = TotalLoss([CrossEntropy()], job.loss.objective)
-    rows = job.batches.epoch(0)[0][: job.evaluation_batch_size]
+    rows = job.batches.at(0)[: job.evaluation_batch_size]
 
     @cache
     def prepared() -> tuple[PreTrainedModel, dict[str, Tensor], Targets, list[nn.Parameter]]:

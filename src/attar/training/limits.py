@@ -4,12 +4,9 @@ tables would be read from outside them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 from transformers import PreTrainedModel
 
-from attar.data.tokenize import Encoded
 from attar.errors import ModelError
 from attar.models.structure.families import max_tokens_of
 
@@ -29,7 +26,7 @@ def require_positions(model: PreTrainedModel, max_length: int, who: str) -> None
         )
 
 
-def require_embeddings(model: PreTrainedModel, texts: Sequence[Encoded], who: str) -> None:
+def require_embeddings(model: PreTrainedModel, largest_id: int, who: str) -> None:
     """Refuse token ids that a model has no embedding for.
 
     Raises:
@@ -38,9 +35,8 @@ def require_embeddings(model: PreTrainedModel, texts: Sequence[Encoded], who: st
     embeddings = model.get_input_embeddings()
     if not isinstance(embeddings, nn.Embedding):
         return
-    largest = max(int(encoded.ids.max(initial=encoded.pad_id)) for encoded in texts)
-    if largest >= embeddings.num_embeddings:
+    if largest_id >= embeddings.num_embeddings:
         raise ModelError(
-            f"{who}: the tokenizer gives token ids up to {largest}, {type(model).__name__} has "
+            f"{who}: the tokenizer gives token ids up to {largest_id}, {type(model).__name__} has "
             f"{embeddings.num_embeddings} embeddings; use the tokenizer that belongs to the model"
         )

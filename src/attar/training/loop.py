@@ -82,7 +82,6 @@ class Loop:
         self._learning_rate = Schedule.of(
             config.schedule, config.learning_rate, self._total, config.warmup_ratio
         )
-        self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
         self._checkpoint_seconds = 0.0
         self._saved_at = self._counted_to = time.monotonic()
         self.place = Place()
@@ -114,7 +113,7 @@ class Loop:
     def _step(self) -> None:
         """One optimizer step, or an error with weights and moments as they were."""
         job, step = self._job, self.place.step
-        rows = self._rows(step)
+        rows = job.batches.at(step)
         counts = job.train.counts(rows)
         try:
             remembered = [buffer.clone() for buffer in job.loss.buffers()]
@@ -200,12 +199,6 @@ class Loop:
         require_finite_loss(values.examples, part.rows.tolist(), step)
         self._accelerator.backward(values.total)
         return values
-
-    def _rows(self, step: int) -> np.ndarray:
-        epoch, position = divmod(step, len(self._job.batches))
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._job.batches.epoch(epoch))
-        return self._epoch[1][position]
 
     def _evaluate_if_due(self, task: Task) -> None:
         job, place = self._job, self.place

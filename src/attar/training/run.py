@@ -10,6 +10,7 @@ from __future__ import annotations
 from attar.artifacts import read_json
 from attar.data.load import data_of
 from attar.data.tables import TextData
+from attar.errors import UsageError
 from attar.models.config import FromConfig, referenced_model
 from attar.models.head_chunks import has_plain_head
 from attar.models.load import LoadedModel, build_model, config_of, save_model
@@ -20,6 +21,7 @@ from attar.training.first_look import first_look
 from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
 from attar.training.objectives.preparing import ready, task_for
+from attar.training.objectives.shards import Shards
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
@@ -122,6 +124,11 @@ def _job(
             ("validation", task.kind.has_gold),
         )
     )
+    if config.order == "corpus" and not isinstance(train, Shards):
+        raise UsageError(
+            f'{context.name}: order = "corpus" is the order of a corpus\'s chunks, and data '
+            f"{config.data!r} is none; leave order out"
+        )
     return Job(
         name=context.name,
         config=config,

@@ -31,7 +31,8 @@ def learn_sensitivities(job: Job) -> None:
     if job.teacher is None or not job.loss.needs.sensitivity:
         return
     size = job.config.micro_batch_size or job.config.batch_size
-    first = np.concatenate(job.batches.epoch(0))[:NUM_ROWS]
+    steps = range(min(len(job.batches), -(-NUM_ROWS // job.config.batch_size) + 1))
+    first = np.concatenate([job.batches.at(step) for step in steps])[:NUM_ROWS]
     parts = (first[begin : begin + size] for begin in range(0, len(first), size))
     made = (job.train.batch(rows, job.model.device) for rows in parts)
     job.loss.learn(sensitivities_of(job.teacher, made, derive_seed(job.seed, "signs")))

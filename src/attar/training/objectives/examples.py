@@ -2,6 +2,7 @@
 
 labelled     a class or a score for each row
 documents    the next token of running text
+shards       the next token of a corpus's chunks
 text_pairs   a text for each row, or the word of its class
 """
 
@@ -15,9 +16,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.data.tokenize import Encoded
 from attar.losses.targets import Counts, Targets
 from attar.scoring.rows import AfterBatch
+
+
+class TokenIds(Protocol):
+    """What is known of many rows of token ids."""
+
+    @property
+    def largest_id(self) -> int:
+        """No id is above it."""
+        ...
+
+    @property
+    def num_cut(self) -> int:
+        """Rows that were longer than allowed and are cut."""
+        ...
 
 
 class Examples(Protocol):
@@ -29,8 +43,8 @@ class Examples(Protocol):
         ...
 
     @property
-    def texts(self) -> Sequence[Encoded]:
-        """All token ids that a model will be fed."""
+    def texts(self) -> Sequence[TokenIds]:
+        """All token ids that a model will be fed: those it reads, then those it writes."""
         ...
 
     def __len__(self) -> int: ...

@@ -30,6 +30,7 @@ from attar.training.limits import require_embeddings, require_positions
 from attar.training.objectives.documents import Documents
 from attar.training.objectives.examples import Examples
 from attar.training.objectives.labelled import LabelledTexts
+from attar.training.objectives.shards import Shards
 from attar.training.objectives.text_pairs import TextPairs
 
 
@@ -106,11 +107,12 @@ def ready(
         require_positions(model, task.max_length, f"{context.name}: {who}")
     examples = examples_for(task, split, name, student, input_names)
     for model in readers.values():
-        require_embeddings(model, examples.texts, context.name)
+        largest = max(ids.largest_id for ids in examples.texts)
+        require_embeddings(model, largest, context.name)
     cut = ""
-    for limit, encoded in zip(("max_length", "max_target_length"), examples.texts, strict=False):
-        if count := int(encoded.is_cut.sum()):
-            cut += f", {count} are longer than {limit} and are cut"
+    for limit, ids in zip(("max_length", "max_target_length"), examples.texts, strict=False):
+        if ids.num_cut:
+            cut += f", {ids.num_cut} are longer than {limit} and are cut"
     context.progress.say(f"  {context.name}: {len(split)} {name} rows{cut}")
     return examples
 
@@ -155,6 +157,8 @@ def _labelled(
 def _documents(
     task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
 ) -> Examples:
+    if split.chunks is not None:
+        return Shards.of(split.chunks, student.folder, task.max_length)
     return Documents.of(split, student.folder, task.max_length, f"split {name!r}")
 
 

@@ -1,0 +1,120 @@
+"""Chunks of a corpus, read from its shards as they were packed: nothing is tokenized again.
+
+Of a chunk of n tokens, n − 1 are read and n − 1 predicted. The mask hides padding by length; the
+end token, which pads, is predicted where it ends a document. Memory: one batch, whatever the size
+of the corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.data.corpus.view import CorpusView
+from attar.errors import ModelError, UsageError
+from attar.losses.targets import UNLABELLED, Counts, Targets
+from attar.scoring.rows import AfterBatch
+from attar.special_tokens import open_tokenizer, tokenizer_digest
+from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """The chunks of a view, ready for a causal language model; a row is a chunk."""
+
+    view: CorpusView
+
+    @classmethod
+    def of(cls, view: CorpusView, model_folder: Path, max_length: int) -> Shards:
+        """The chunks as a model with this tokenizer reads them.
+
+        Raises:
+            ModelError: the corpus was made with another tokenizer.
+            UsageError: chunks are longer than `max_length`.
+        """
+        about, name = view.corpus.about, view.name or view.corpus.folder.name
+        limit = about["max_length"]
+        if tokenizer_digest(open_tokenizer(model_folder)) != about["tokenizer"]:
+            raise ModelError(
+                f"{name!r} has tokens of another tokenizer than that of {model_folder}; set "
+                f'data = {{ from = "{name}", retokenize = true, max_length = {max_length} }} to '
+                "pack its texts again, or use a model with the tokenizer of the corpus"
+            )
+        if limit > max_length:
+            raise UsageError(
+                f"{name!r} has chunks of up to {limit} tokens, max_length is {max_length}; set "
+                f"max_length = {limit}, or pack the texts again with "
+                f'data = {{ from = "{name}", retokenize = true, max_length = {max_length} }}'
+            )
+        return cls(view)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """8 bytes a chunk: for small views, and for work that asks about every chunk at once."""
+        return self._read(np.arange(len(self)))
+
+    @property
+    def largest_id(self) -> int:
+        return int(self.view.corpus.about["vocabulary"]) - 1
+
+    @property
+    def num_cut(self) -> int:
+        return 0
+
+    @property
+    def texts(self) -> Sequence[Shards]:
+        return (self,)
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def counts(self, rows: np.ndarray) -> Counts:
+        predicted = max(int((self.view.lengths(rows) - 1).sum()), 1)
+        read = int(self._read(rows).sum())
+        return {"prediction": predicted, "labelled": predicted, "decoder": read}
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
+        chunks = self.view.ids(rows)
+        lengths = self._read(rows)
+        shape = len(rows), int(lengths.max())
+        ids = np.full(shape, self.view.corpus.about["end_id"], np.int64)
+        labels = np.full(shape, UNLABELLED, np.int64)
+        for place, (chunk, length) in enumerate(zip(chunks, lengths, strict=True)):
+            ids[place, :length] = chunk[:length]
+            labels[place, : len(chunk) - 1] = chunk[1:]
+        mask = np.arange(shape[1]) < lengths[:, None]
+        inputs = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+        tensors = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
+        masks = {"decoder": tensors["attention_mask"]}
+        return tensors, Targets(torch.from_numpy(labels).to(device), masks)
+
+    def validate(
+        self,
+        model: PreTrainedModel,
+        metrics: Sequence[str],
+        batch_size: int,
+        after_batch: AfterBatch,
+    ) -> dict[str, float]:
+        """Those of nll, perplexity and bits_per_byte that are asked for, and "loss", the nll.
+
+        Raises:
+            NonFiniteError: a prediction is NaN or infinite.
+        """
+        nats_N = nats_of_rows(model, self, batch_size, after_batch)
+        tokens = self.view.tokens
+        predicted = tokens - len(self)
+        # a chunk's first token is not predicted, so its bytes do not count either
+        num_bytes = sum(len(text.encode()) for text in self.view.all_texts()) * predicted / tokens
+        found = language_metrics(float(nats_N.sum()), predicted, num_bytes)
+        return {name: found[name] for name in metrics} | {"loss": found["nll"]}
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """Tokens that a model is fed of each chunk; one of a single token is read, and nothing is
+        predicted."""
+        return np.maximum(self.view.lengths(rows) - 1, 1)
