@@ -73,6 +73,11 @@ class Targets:
         return torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
 
 
+def tokens_read(counts: Counts) -> int:
+    """Tokens that a model reads of a batch, in all its stacks."""
+    return sum(n for unit, n in counts.items() if unit not in ("prediction", "labelled"))
+
+
 def is_labelled(labels: Labels) -> Bool[Tensor, " B"] | Bool[Tensor, "B S"]:
     """Which predictions have a gold label."""
     return ~labels.isnan() if labels.is_floating_point() else labels != UNLABELLED

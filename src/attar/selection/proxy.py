@@ -264,5 +264,5 @@ def _training_flops(job: Job, judging: ScoredChunks, body: PreTrainedModel, plac
     once, chosen, judged = (
         forward_flops(body, chunks.lengths) for chunks in (job.train, job.validation, judging)
     )
-    share = job.config.rows_read(len(job.train)) / len(job.train)
+    share = job.rows_read(place.step) / len(job.train)
     return round(3 * share * once) + len(job.evaluation_steps) * chosen + 2 * judged

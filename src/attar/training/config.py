@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+import math
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import Field, model_validator
 
@@ -28,6 +29,10 @@ class TrainMetrics(TypedDict):
     precision_reason: str
     train_seconds: float
     examples_per_s: float | None
+    tokens: int
+    tokens_per_s: float | None
+    flops: int
+    matmul_share: float | None
     validation: dict[str, float]
     data: dict[str, Any]
     losses: list[dict[str, Any]]
@@ -61,8 +66,13 @@ class TrainStep(Config):
     """None and no max_steps: 3 epochs."""
     max_steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; wins over epochs."""
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Tokens the model reads in all, to the nearest step; wins over epochs."""
     batch_size: int = Field(default=32, gt=0)
     """Examples per optimizer step."""
+    batch_tokens: int | None = Field(default=None, gt=0)
+    """Tokens per optimizer step: batch_tokens / max_length examples, rounded down; wins over
+    batch_size."""
     micro_batch_size: int | None = Field(default=None, gt=0)
     """Examples per forward pass; None: batch_size. The gradient is that of the whole batch
     either way."""
@@ -74,6 +84,10 @@ class TrainStep(Config):
     schedule: Literal["linear", "cosine", "inverse_sqrt", "constant"] = "linear"
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     """Share of the steps in which the learning rate rises linearly from 0."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Their number; wins over warmup_ratio."""
+    minimum_ratio: float = Field(default=0.0, ge=0, lt=1)
+    """Share of learning_rate at which a linear or cosine schedule ends."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Not applied to biases and norms."""
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -87,6 +101,9 @@ class TrainStep(Config):
     """Which state becomes the artifact; best is by the data's first metric on validation."""
     evaluations: int = Field(default=3, ge=1)
     """How often validation is looked at, evenly spread, the last time at the end."""
+    evaluate_at_tokens: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    """Validation is also looked at after the model has read this many tokens, to the nearest
+    step."""
     checkpoint_every: int | None = Field(default=None, gt=0)
     """Optimizer steps between checkpoints; None: about once a minute."""
     seed: int | None = None
@@ -100,16 +117,35 @@ class TrainStep(Config):
                 f"losses {needy} compare with a teacher, but no teacher is named; "
                 'add teacher = "<step>"'
             )
-        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_rows:
             raise ValueError(
                 f"micro_batch_size {self.micro_batch_size} is larger than "
-                f"batch_size {self.batch_size}"
+                f"batch_size {self.batch_rows}"
             )
-        is_cut = self.micro_batch_size not in (None, self.batch_size)
+        is_cut = self.micro_batch_size not in (None, self.batch_rows)
         if is_cut and not self.can_be_cut:
             raise ValueError(
                 f"count_padding = true counts the padding of each micro-batch, so micro_batch_size "
-                f"{self.micro_batch_size} of {self.batch_size} would change the loss; leave one out"
+                f"{self.micro_batch_size} of {self.batch_rows} would change the loss; leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_and_schedule_fit(self) -> TrainStep:
+        if self.max_steps is not None and self.max_tokens is not None:
+            raise ValueError(
+                f"max_steps = {self.max_steps} and max_tokens = {self.max_tokens} both say how "
+                "long to train; leave one out"
+            )
+        if self.batch_tokens is not None and self.batch_tokens < self.max_length:
+            raise ValueError(
+                f"batch_tokens = {self.batch_tokens} holds no example of max_length = "
+                f"{self.max_length} tokens; raise it to a multiple of max_length"
+            )
+        if self.minimum_ratio and self.schedule not in ("linear", "cosine"):
+            raise ValueError(
+                f'minimum_ratio = {self.minimum_ratio} is where schedule = "linear" or "cosine" '
+                f'ends; "{self.schedule}" does not fall to an end, so leave minimum_ratio out'
             )
         return self
 
@@ -130,17 +166,36 @@ class TrainStep(Config):
             )
         return None
 
-    def num_steps(self, rows: int) -> int:
-        """Optimizer steps over so many training rows."""
+    @property
+    def batch_rows(self) -> int:
+        """Examples per optimizer step."""
+        if self.batch_tokens is None:
+            return self.batch_size
+        return self.batch_tokens // self.max_length
+
+    def num_steps(self, rows: int, tokens: int) -> int:
+        """Optimizer steps over so many training rows, which have so many tokens in all."""
         if self.max_steps is not None:
             return self.max_steps
-        return max(1, round((self.epochs or DEFAULT_EPOCHS) * -(-rows // self.batch_size)))
+        if self.max_tokens is not None:
+            return max(1, self.steps_for(self.max_tokens, rows, tokens))
+        return max(1, round((self.epochs or DEFAULT_EPOCHS) * -(-rows // self.batch_rows)))
 
-    def rows_read(self, rows: int) -> int:
-        """Rows in those steps, each counted as often as it is read; of an unfinished epoch, whole
+    def steps_for(self, budget: int, rows: int, tokens: int) -> int:
+        """Optimizer steps in which a model reads about `budget` tokens."""
+        return round(budget * rows / (self.batch_rows * max(tokens, 1)))
+
+    def rows_read(self, rows: int, tokens: int) -> int:
+        """Rows in all steps, each counted as often as it is read; of an unfinished epoch, whole
         batches."""
-        epochs, rest = divmod(self.num_steps(rows), max(1, -(-rows // self.batch_size)))
-        return epochs * rows + rest * self.batch_size
+        epochs, rest = divmod(self.num_steps(rows, tokens), max(1, -(-rows // self.batch_rows)))
+        return epochs * rows + rest * self.batch_rows
+
+    def warmup(self, total_steps: int) -> int:
+        """Steps of the warm-up; a share is rounded up."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        return math.ceil(total_steps * self.warmup_ratio)
 
     @property
     def can_be_cut(self) -> bool:

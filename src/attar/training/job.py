@@ -60,20 +60,35 @@ class Job:
         config, seed = self.config, derive_seed(self.seed, "order")
         if isinstance(self.train, Shards):
             is_shuffled = config.order == "shuffled"
-            return ChunkBatches(len(self.train), config.batch_size, seed, is_shuffled)
-        return LengthGroupedBatches(self.train.lengths, config.batch_size, seed)
+            return ChunkBatches(len(self.train), config.batch_rows, seed, is_shuffled)
+        return LengthGroupedBatches(self.train.lengths, config.batch_rows, seed)
 
     @cached_property
     def total_steps(self) -> int:
-        return self.config.num_steps(len(self.train))
+        return self.config.num_steps(len(self.train), self.train_tokens)
+
+    @cached_property
+    def train_tokens(self) -> int:
+        """Tokens the model reads in an epoch."""
+        return (
+            self.train.tokens if isinstance(self.train, Shards) else int(self.train.lengths.sum())
+        )
 
     @cached_property
     def evaluation_steps(self) -> frozenset[int]:
-        return evenly_spread(self.total_steps, self.config.evaluations)
+        config, rows, tokens = self.config, len(self.train), self.train_tokens
+        asked = (config.steps_for(budget, rows, tokens) for budget in config.evaluate_at_tokens)
+        reached = {step for step in asked if 0 < step < self.total_steps}
+        return evenly_spread(self.total_steps, config.evaluations) | reached
+
+    def rows_read(self, steps: int) -> int:
+        """Training rows in so many steps, each counted as often as it is read."""
+        epochs, rest = divmod(steps, len(self.batches))
+        return epochs * len(self.train) + rest * self.config.batch_rows
 
     @property
     def evaluation_batch_size(self) -> int:
-        return self.config.micro_batch_size or self.config.batch_size
+        return self.config.micro_batch_size or self.config.batch_rows
 
     @property
     def evaluation_units(self) -> int:

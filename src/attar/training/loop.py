@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from attar.errors import ArtifactError, NonFiniteError, StoppedError
-from attar.losses.targets import Counts, Outputs, Targets
+from attar.losses.targets import Counts, Outputs, Targets, tokens_read
 from attar.losses.total import LossValues
 from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.progress import Progress, Task
@@ -79,8 +79,12 @@ class Loop:
         self._optimizer = build_optimizer(
             self._learned, config, {f"model.{name}": rate for name, rate in job.rates.items()}
         )
-        self._learning_rate = Schedule.of(
-            config.schedule, config.learning_rate, self._total, config.warmup_ratio
+        self._learning_rate = Schedule(
+            config.schedule,
+            config.learning_rate,
+            self._total,
+            config.warmup(self._total),
+            config.minimum_ratio,
         )
         self._checkpoint_seconds = 0.0
         self._saved_at = self._counted_to = time.monotonic()
@@ -131,6 +135,7 @@ class Loop:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.place.step += 1
+        self.place.tokens += tokens_read(counts)
         log_step(
             self.place,
             parts,
@@ -168,7 +173,7 @@ class Loop:
         self.place.micro_batch_size = size
         self._progress.warn(
             f"{self._job.name}: memory ran out ({reason}); continuing with micro_batch_size = "
-            f"{size}; loss and gradient stay those of the whole batch of {self._config.batch_size}"
+            f"{size}; loss and gradient stay those of the whole batch of {self._config.batch_rows}"
         )
 
     def _taught(self, rows: np.ndarray, size: int) -> Iterator[_Taught]:

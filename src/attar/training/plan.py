@@ -45,6 +45,7 @@ from attar.training.teaching.live import (
 from attar.training.teaching.teacher_inputs import loss_of
 from attar.training.teaching.tokens import require_same_tokens, require_same_words
 from attar.training.update.precision import choose_precision, device_here
+from attar.training.work import training_flops
 
 WORD_TOKENS = 4
 """Of a word that names a class, end token included: as a rule the longest has no more."""
@@ -79,12 +80,12 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     context.models[context.name] = model
     rows, tokens = texts.count(config.data, "train", model)
     validation_rows, _ = texts.count(config.data, "validation", model)
-    steps, rows_read = config.num_steps(rows), config.rows_read(rows)
+    steps, rows_read = config.num_steps(rows, rows * tokens), config.rows_read(rows, rows * tokens)
     teacher = _teacher(config, context, model)
-    forward = model.cost.flops(1, tokens)
-    flops = rows_read * (3 * forward + (0 if teacher is None else teacher.flops(1, tokens)))
-    flops += min(config.evaluations, steps) * validation_rows * forward
-    micro_batch = config.micro_batch_size or config.batch_size
+    flops = training_flops(model.cost, teacher, rows_read, tokens)
+    evaluations = min(config.evaluations + len(config.evaluate_at_tokens), steps)
+    flops += evaluations * validation_rows * model.cost.flops(1, tokens)
+    micro_batch = config.micro_batch_size or config.batch_rows
     memory = 16 * model.cost.num_params + (0 if teacher is None else 4 * teacher.num_params)
     text_mib = model.activation_mib(config.max_length)
     device = device_here()

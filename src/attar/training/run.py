@@ -7,11 +7,15 @@ pass.
 
 from __future__ import annotations
 
+import torch
+
 from attar.artifacts import read_json
 from attar.data.load import data_of
 from attar.data.tables import TextData
 from attar.errors import UsageError
+from attar.losses.targets import tokens_read
 from attar.models.config import FromConfig, referenced_model
+from attar.models.cost import cost_of
 from attar.models.head_chunks import has_plain_head
 from attar.models.load import LoadedModel, build_model, config_of, save_model
 from attar.models.sources.references import resolve_model
@@ -27,8 +31,10 @@ from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
 from attar.training.sensitivity import learn_sensitivities
 from attar.training.teachers import Teacher, open_teacher
+from attar.training.teaching.live import LiveTeacher
 from attar.training.teaching.teacher_inputs import TeacherInputs, loss_of
 from attar.training.update.precision import Precision, open_accelerator
+from attar.training.work import matmul_seconds, training_flops
 
 
 def train(config: TrainStep, context: StepContext) -> TrainMetrics:
@@ -59,6 +65,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
         )
         learn_sensitivities(job)
 
+    floor = _seconds_of_products(job, teacher, precision)
     context.scratch.mkdir(parents=True, exist_ok=True)
     store = CheckpointStore(context.scratch, context.progress)
     place = Loop(job, accelerator, store, context.progress, context.should_stop).run()
@@ -66,7 +73,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     student.model.to("cpu")  # pyright: ignore[reportArgumentType]
     save_model(student, context.folder / "model")
     write_history(context.folder, place)
-    return _metrics(job, data, place, precision)
+    return _metrics(job, data, place, precision, floor)
 
 
 def _student(config: TrainStep, context: StepContext, data: TextData, seed: int) -> LoadedModel:
@@ -143,14 +150,37 @@ def _job(
     )
 
 
-def _metrics(job: Job, data: TextData, place: Place, precision: Precision) -> TrainMetrics:
+def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision) -> float | None:
+    """Seconds a token of the matrix products alone, on the first micro-batch; None: not measured,
+    because rows of a table are too short to tell."""
+    if not isinstance(job.train, Shards):
+        return None
+    first = job.batches.at(0)[: job.evaluation_batch_size]
+    tokens = tokens_read(job.train.counts(first))
+    dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
+    seconds = matmul_seconds(job.model, tokens, dtype=dtype)
+    if isinstance(teacher, LiveTeacher):
+        seconds += matmul_seconds(teacher.model, tokens, products=1, dtype=dtype)
+    return seconds / tokens
+
+
+def _metrics(
+    job: Job, data: TextData, place: Place, precision: Precision, floor: float | None
+) -> TrainMetrics:
+    """What the result says.
+
+    Args:
+        floor: seconds a token of the matrix products alone.
+    """
     kept_step = place.best_step if job.config.keep == "best" else place.step
     kept = next(
         line["validation"]
         for line in place.history
         if "validation" in line and line["step"] == kept_step
     )
-    examples = place.step * job.config.batch_size
+    examples, seconds = place.step * job.config.batch_rows, place.seconds
+    taught_by = cost_of(job.teacher.model) if isinstance(job.teacher, LiveTeacher) else None
+    row_tokens = round(job.train_tokens / len(job.train))
     return {
         "objective": job.config.objective or data.objective,
         "num_params": sum(parameter.numel() for parameter in job.model.parameters()),
@@ -162,7 +192,13 @@ def _metrics(job: Job, data: TextData, place: Place, precision: Precision) -> Tr
         "precision": precision.name,
         "precision_reason": precision.reason,
         "train_seconds": round(place.seconds, 3),
-        "examples_per_s": round(examples / place.seconds, 2) if place.seconds else None,
+        "examples_per_s": round(examples / seconds, 2) if seconds else None,
+        "tokens": place.tokens,
+        "tokens_per_s": round(place.tokens / seconds, 2) if seconds else None,
+        "flops": training_flops(
+            cost_of(job.model), taught_by, job.rows_read(place.step), row_tokens
+        ),
+        "matmul_share": round(floor * place.tokens / seconds, 4) if floor and seconds else None,
         "validation": kept,
         "data": {
             "name": data.name,

@@ -30,8 +30,8 @@ def learn_sensitivities(job: Job) -> None:
     """Measure what the teacher's answer depends on, on the first rows, if a loss asks for it."""
     if job.teacher is None or not job.loss.needs.sensitivity:
         return
-    size = job.config.micro_batch_size or job.config.batch_size
-    steps = range(min(len(job.batches), -(-NUM_ROWS // job.config.batch_size) + 1))
+    size = job.evaluation_batch_size
+    steps = range(min(len(job.batches), -(-NUM_ROWS // job.config.batch_rows) + 1))
     first = np.concatenate([job.batches.at(step) for step in steps])[:NUM_ROWS]
     parts = (first[begin : begin + size] for begin in range(0, len(first), size))
     made = (job.train.batch(rows, job.model.device) for rows in parts)

@@ -20,11 +20,14 @@ from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import CorpusView
 from attar.errors import ModelError, StoppedError, UsageError
 from attar.losses.targets import UNLABELLED
+from attar.models.cost import flops
 from attar.models.load import load_model
 from attar.step import MadeRows
+from attar.training import work
 from attar.training.config import TrainStep
 from attar.training.objectives.shards import Shards
 from attar.training.run import train
+from attar.training.work import matmul_seconds
 
 CPU = torch.device("cpu")
 
@@ -224,3 +227,33 @@ def test_batches_are_a_function_of_the_step() -> None:
     assert sorted(seen.tolist()) == list(range(100))
     assert batches.at(20).tolist() == ChunkBatches(100, 8, seed=3).at(20).tolist()
     assert batches.at(20).tolist() != batches.at(7).tolist()
+
+
+def test_budgets_are_in_tokens_of_the_chunks(folder: Path, made: MadeRows, shards: Shards) -> None:
+    settings = {"max_steps": None, "batch_tokens": 100, "evaluate_at_tokens": [200, 10**9]}
+    metrics = _train(folder, made, "budget", **settings, max_tokens=500)
+    lines = map(json.loads, (folder / "budget" / "history.jsonl").read_text().splitlines())
+    history = list(lines)
+    a_step = 4 * shards.tokens / len(shards)  # 100 tokens hold 4 chunks of 24
+    assert metrics["steps"] == round(500 / a_step)
+    assert abs(metrics["tokens"] - 500) < a_step
+    assert metrics["tokens"] == history[-1]["tokens"]
+    evaluated = [line["step"] for line in history if "validation" in line]
+    assert evaluated == [round(200 / a_step), metrics["steps"]]
+
+
+def test_the_result_has_the_work_of_training(folder: Path, made: MadeRows, shards: Shards) -> None:
+    metrics = _train(folder, made, "worked", epochs=1, max_steps=None)
+    assert metrics["tokens"] == shards.tokens
+    model = load_model(folder / "model", task=None, seed=0).model
+    forward = flops(model, 1, round(shards.tokens / len(shards)))
+    assert metrics["flops"] == 3 * forward * len(shards)
+    assert metrics["tokens_per_s"] > 0
+    assert metrics["matmul_share"] > 0
+
+
+def test_only_products_of_weights_with_tokens_are_timed(folder: Path) -> None:
+    model = load_model(folder / "model", task=None, seed=0).model
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    assert sorted(work._shapes(model)) == sorted((m.in_features, m.out_features) for m in linear)
+    assert matmul_seconds(model, 64, dtype=torch.float32) > 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import get_scheduler
 
+from attar.training.config import TrainStep
 from attar.training.update.optimizer import Schedule, ScheduleKind
 
 THEIRS = {"constant": "constant_with_warmup"}
@@ -23,6 +24,18 @@ def test_schedules_equal_transformers(kind: ScheduleKind, warmup: int) -> None:
         theirs.step()
 
 
-def test_warmup_is_a_share_of_the_steps_rounded_up() -> None:
-    assert Schedule.of("linear", 1.0, 25, 0.1).warmup_steps == 3
-    assert Schedule.of("linear", 1.0, 25, 0.0)(0) == 1.0
+def test_warmup_is_a_share_of_the_steps_rounded_up_or_their_number() -> None:
+    step = TrainStep(model="m", data="d", warmup_ratio=0.1)
+    assert step.warmup(25) == 3
+    assert step.model_copy(update={"warmup_steps": 7}).warmup(25) == 7
+    assert step.model_copy(update={"warmup_steps": 0}).warmup(25) == 0
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_a_schedule_ends_at_its_minimum(kind: ScheduleKind) -> None:
+    plain, floored = (Schedule(kind, 0.3, 40, 7, minimum) for minimum in (0.0, 0.1))
+    assert floored(7) == pytest.approx(0.3)
+    assert floored(40) == pytest.approx(0.03)
+    for step in range(7, 41):
+        assert floored(step) == pytest.approx(0.03 + 0.9 * plain(step))
+    assert [floored(step) for step in range(7)] == [plain(step) for step in range(7)]

@@ -126,6 +126,8 @@ class CorpusView:
     @cached_property
     def tokens(self) -> int:
         """Of all its chunks together."""
+        if self.kept is None and self.part == ALL:
+            return sum(shard["tokens"] for shard in self.corpus.about["shards"])
         return sum(int(shard.lengths[rows].sum()) for shard, rows in self.shards())
 
     def split(self) -> Split:

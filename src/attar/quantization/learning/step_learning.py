@@ -106,7 +106,7 @@ class _FineStage:
         context = self._problem.context
         learning = [p for q in self._quantizers for p in q.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(learning, lr=learning_rate)
-        rate = Schedule.of("cosine", learning_rate, epochs * len(batches), warmup_ratio=0)
+        rate = Schedule("cosine", learning_rate, epochs * len(batches), warmup_steps=0)
         step = 0
         with context.progress.task("step sizes", epochs * len(batches)) as task:
             for epoch in range(epochs):

@@ -56,6 +56,9 @@ FACTS = (
     ("precision", "precision"),
     ("train_seconds", "training seconds"),
     ("examples_per_s", "examples per second"),
+    ("tokens_per_s", "tokens per second"),
+    ("flops", "floating-point operations"),
+    ("matmul_share", "share of the time that the matrix products alone take"),
 )
 
 

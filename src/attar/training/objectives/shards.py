@@ -71,6 +71,11 @@ class Shards:
     def texts(self) -> Sequence[Shards]:
         return (self,)
 
+    @property
+    def tokens(self) -> int:
+        """Of all chunks, as a model is fed them."""
+        return max(self.view.tokens - len(self), len(self))
+
     def __len__(self) -> int:
         return len(self.view)
 

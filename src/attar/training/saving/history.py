@@ -46,6 +46,7 @@ def log_step(
         {
             "step": place.step,
             "epoch": epoch,
+            "tokens": place.tokens,
             "loss": fmean(step["loss"] for step in steps),
             "learning_rate": learning_rate,
             "grad_norm": fmean(step["grad_norm"] for step in steps),
@@ -68,7 +69,14 @@ def log_evaluation(place: Place, values: Mapping[str, float], merit: float, epoc
     Returns: True if it is the best so far; of equals, the earliest is kept.
     """
     place.evaluated_step = place.step
-    place.history.append({"step": place.step, "epoch": epoch, "validation": dict(values)})
+    place.history.append(
+        {
+            "step": place.step,
+            "epoch": epoch,
+            "tokens": place.tokens,
+            "validation": dict(values),
+        }
+    )
     if place.best_value is not None and merit <= place.best_value:
         return False
     place.best_step, place.best_value = place.step, merit

@@ -28,6 +28,8 @@ class Place:
 
     step: int = 0
     """Optimizer steps done."""
+    tokens: int = 0
+    """Tokens the model has read in them."""
     evaluated_step: int = 0
     """The step of the newest evaluation."""
     best_step: int | None = None

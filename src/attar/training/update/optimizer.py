@@ -8,14 +8,14 @@ kernel reads each weight, gradient and moment once; it is as exact as the others
 A resumed run has no schedule to restore:
 
     warm-up      peak · s / W                          s < W
-    linear       peak · (S − s) / (S − W)
-    cosine       peak · ½(1 + cos(π (s − W)/(S − W)))
+    linear       peak · (r + (1 − r) (S − s) / (S − W))
+    cosine       peak · (r + (1 − r) ½(1 + cos(π (s − W)/(S − W))))
     inverse_sqrt peak / √((s − W + τ)/τ)               τ = W, or 10,000 without warm-up
     constant     peak
 
-s counts optimizer steps from 0, S is their number, W the warm-up's. The same values as
-transformers' schedulers, whose first step therefore has a learning rate of 0 when there is a
-warm-up.
+s counts optimizer steps from 0, S is their number, W the warm-up's, r is `minimum_ratio`. With
+r = 0 the same values as transformers' schedulers, whose first step therefore has a learning rate of
+0 when there is a warm-up.
 """
 
 from __future__ import annotations
@@ -80,11 +80,8 @@ class Schedule:
     peak: float
     total_steps: int
     warmup_steps: int
-
-    @classmethod
-    def of(cls, kind: ScheduleKind, peak: float, total_steps: int, warmup_ratio: float) -> Schedule:
-        """Warm-up as a share of all steps, rounded up."""
-        return cls(kind, peak, total_steps, math.ceil(total_steps * warmup_ratio))
+    minimum_ratio: float = 0.0
+    """Of `peak`, where linear and cosine end."""
 
     def __call__(self, step: int) -> float:
         """The learning rate of step `step`, counted from 0.
@@ -106,4 +103,5 @@ class Schedule:
             timescale = self.warmup_steps or TIMESCALE_WITHOUT_WARMUP
             return 1 / math.sqrt((since + timescale) / timescale)
         progress = min(since / max(1, self.total_steps - self.warmup_steps), 1.0)
-        return 1 - progress if self.kind == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+        left = 1 - progress if self.kind == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+        return self.minimum_ratio + (1 - self.minimum_ratio) * left
