@@ -12,7 +12,7 @@ import made_up_run
 from attar.selection.config import SelectStep
 from attar.selection.explored import write_explored
 from attar.selection.fates import BELOW, DUPLICATE, KEPT, SHORT, TRIMMED, Selection
-from attar.selection.scores import Scored
+from attar.selection.scores import Details, Scored
 from attar.selection.select import selection_metrics
 
 SOURCES = ["books", "code", "web", "talk"]
@@ -29,8 +29,12 @@ def selection(count: int, seed: int = 0, keep: float = 0.5, sources: int = 4) ->
     teacher = draw.normal(-2.5, 0.5, count).astype(np.float32)
     score = draw.normal(0.1 * source - 0.2, 0.3).astype(np.float32)
     tokens = draw.integers(20, 1025, count)
-    by = {"teacher": teacher, "reference": teacher - score}
-    scored = Scored(np.arange(count), source.astype(np.uint16), tokens, by)
+    details = Details(np.arange(count), {"teacher": teacher, "reference": teacher - score})
+    ends = np.array([count])
+    scored = Scored(
+        *(teacher - (teacher - score), source.astype(np.uint16), tokens, ends),
+        read=lambda _: details,
+    )
     fate = np.full(count, BELOW, np.uint8)
     fate[tokens < 40] = SHORT
     repeats = np.where(draw.random(count) < 0.05, np.arange(count) // 2, -1)

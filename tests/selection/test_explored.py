@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import made_up_selection
+from attar.numerics import selection as selection_numerics
 from attar.selection import explored
 from attar.selection.explored import BINS, EXAMPLES, EXPLORED_FILE
 from attar.selection.fates import BELOW, KEPT, REASONS, Selection
@@ -78,7 +79,7 @@ def test_parts_do_not_change_what_is_counted(
     tmp_path: Path, selection: Selection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = _written(tmp_path / "whole", selection)
-    monkeypatch.setattr(explored, "PART", 777)
+    monkeypatch.setattr(selection_numerics, "AT_ONCE", 777)
     assert _written(tmp_path / "parts", selection) == whole
 
 

@@ -122,10 +122,10 @@ def test_the_correlation_is_scipys_on_chunks_that_taught_nothing(
     assert trained["rmse"] == pytest.approx(float(np.sqrt((errors**2).mean())), rel=1e-5)
     folders = {name: folder / f"few_{name}" for name in ("teacher", "reference")}
     sample = read_scored(Corpus.open(made.folder), folders, "proxy", may_be_sample=True)
-    score_of = dict(zip(sample.row.tolist(), sample.score.tolist(), strict=True))
+    score_of = dict(zip(sample.rows().tolist(), sample.score.tolist(), strict=True))
     assert held_out["score"].tolist() == [score_of[row] for row in held_out["row"].tolist()]
     training = split_of(SAMPLE, 0.2, 0)[0]
-    assert not set(held_out["row"].tolist()) & set(sample.row[training].tolist())
+    assert not set(held_out["row"].tolist()) & set(sample.rows()[training].tolist())
 
 
 def test_the_loss_is_the_mean_squared_error_of_standardised_scores(
@@ -154,7 +154,7 @@ def test_a_proxy_overfits_a_few_chunks(folder: Path, made: MadeRows) -> None:
     sample = read_scored(corpus, folders, "proxy", may_be_sample=True)
     _predicted(folder, made, "by_long", "long")
     everything = read_scored(corpus, {"predicted": folder / "by_long"}, "x")
-    is_sampled = np.isin(everything.row, sample.row)
+    is_sampled = np.isin(everything.rows(), sample.rows())
     assert METRICS["spearman"](everything.score[is_sampled], sample.score) > 0.8
     assert scorer.scale.std == pytest.approx(float(sample.score.std()), rel=0.1)
 

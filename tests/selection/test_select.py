@@ -56,15 +56,15 @@ def test_the_highest_scores_are_kept_in_corpus_order(
     folder: Path, made: MadeRows, scored: Scored, keep: float
 ) -> None:
     _select(folder, made, f"top_{keep}", keep=keep)
-    count = int(Fraction(str(keep)) * len(scored.row))  # 0.29 · 100 is 29
+    count = int(Fraction(str(keep)) * len(scored.rows()))  # 0.29 · 100 is 29
     best = np.argsort(-scored.score, kind="stable")[:count]
-    assert kept_rows(folder / f"top_{keep}").tolist() == np.sort(scored.row[best]).tolist()
+    assert kept_rows(folder / f"top_{keep}").tolist() == np.sort(scored.rows()[best]).tolist()
 
 
 def test_the_score_is_the_mean_log_ratio_a_token(
     folder: Path, made: MadeRows, scored: Scored
 ) -> None:
-    row, begin = int(scored.row[-1]), 0
+    row, begin = int(scored.rows()[-1]), 0
     for number, shard in enumerate(Corpus.open(made.folder).shards):
         if row < begin + len(shard):
             files = (score_file(folder / name, number) for name in ("teacher", "reference"))
@@ -84,11 +84,11 @@ def test_kept_and_rejected_together_are_all_that_was_scored(
     metrics = _select(folder, made, "filtered", **settings)
     rejected = pq.read_table(folder / "filtered" / "rejected.parquet").to_pydict()
     rows = [*kept_rows(folder / "filtered").tolist(), *rejected["row"]]
-    assert sorted(rows) == scored.row.tolist()
-    short = set(scored.row[scored.tokens < 20].tolist())
+    assert sorted(rows) == scored.rows().tolist()
+    short = set(scored.rows()[scored.tokens < 20].tolist())
     reasons = dict(zip(rejected["row"], rejected["reason"], strict=True))
     assert {row for row, reason in reasons.items() if reason == "too short"} == short != set()
-    highest = scored.row[np.argsort(-scored.score, kind="stable")[: int(0.05 * len(rows))]]
+    highest = scored.rows()[np.argsort(-scored.score, kind="stable")[: int(0.05 * len(rows))]]
     assert not set(highest.tolist()) & set(kept_rows(folder / "filtered").tolist())
     assert sum(metrics["fates"].values()) == metrics["chunks"] == len(rows)
     assert metrics["kept"] == int(0.4 * len(rows))
@@ -157,11 +157,11 @@ def test_a_chunk_without_a_score_is_rejected_and_says_so(
     assert metrics["fates"]["could not be scored"] == 3
     rejected = pq.read_table(folder / "part" / "rejected.parquet").to_pydict()
     reasons = dict(zip(rejected["row"], rejected["reason"], strict=True))
-    assert [reasons[row] for row in scored.row[:3]] == ["could not be scored"] * 3
+    assert [reasons[row] for row in scored.rows()[:3]] == ["could not be scored"] * 3
     rest = scored.score[3:]
-    highest = 3 + np.argsort(-rest, kind="stable")[: int(0.1 * len(scored.row))]
+    highest = 3 + np.argsort(-rest, kind="stable")[: int(0.1 * len(scored.rows()))]
     trimmed = {row for row, reason in reasons.items() if reason == "among the highest"}
-    assert trimmed == set(scored.row[highest].tolist())
+    assert trimmed == set(scored.rows()[highest].tolist())
     assert metrics["mean_score"]["all"] == pytest.approx(float(rest.mean()))
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 HALF = 16
 BUCKETS = 2**HALF
 AT_ONCE = 2**18
-"""Numbers looked at together: what is made of them fits into a core's cache."""
+"""Numbers looked at together."""
 Parts = Callable[[], Iterable[NDArray[np.float32]]]
 """Gives the numbers, part by part, as often as it is called. None of them is NaN."""
 
@@ -41,6 +41,43 @@ class Cut:
         keys = ordered(scores)
         is_tie = keys == self.key
         return (keys > self.key) | (is_tie & (ties_before + np.cumsum(is_tie) <= self.ties))
+
+
+def spans(count: int) -> Iterator[slice]:
+    """Very many numbers part by part: what is made of a part fits into a core's cache."""
+    return (slice(at, min(at + AT_ONCE, count)) for at in range(0, count, AT_ONCE))
+
+
+def highest(
+    size: int,
+    keys: Callable[[slice], NDArray[np.float32]],
+    members: Callable[[slice], NDArray[np.bool_]],
+    count: int,
+) -> Iterator[NDArray[np.int64]]:
+    """Indices of the members with the highest keys, part by part, rising; of equals the first.
+
+    Args:
+        size: of all numbers.
+        keys: part → its numbers. No member's is NaN.
+        members: part → which of its numbers are members; asked again and again, for the last time
+            when the indices of that part are given.
+        count: at most the number of members.
+
+    Example:
+        >>> keys = np.array([1, 3, 2, 3], np.float32)
+        >>> found = highest(4, lambda part: keys[part], lambda part: keys[part] > 1, 2)
+        >>> [indices.tolist() for indices in found]
+        [[1, 3]]
+    """
+    if not count:
+        return
+    cut = cut_of(lambda: (keys(span)[members(span)] for span in spans(size)), count)
+    ties = 0
+    for span in spans(size):
+        inside = np.flatnonzero(members(span))
+        found = keys(span)[inside]
+        yield span.start + inside[cut.keeps(found, ties)]
+        ties += int(np.count_nonzero(ordered(found) == cut.key))
 
 
 def ordered(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
@@ -81,9 +118,7 @@ def cut_of(parts: Parts, count: int) -> Cut:
 
 
 def _keys(parts: Parts) -> Iterator[NDArray[np.uint32]]:
-    for part in parts():
-        for begin in range(0, len(part), AT_ONCE):
-            yield ordered(part[begin : begin + AT_ONCE])
+    return (ordered(part[span]) for part in parts() for span in spans(len(part)))
 
 
 def _counts(parts: Iterable[NDArray[np.uint32]]) -> NDArray[np.int64]:

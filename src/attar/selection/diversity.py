@@ -48,8 +48,8 @@ def diversity(
     """
     samples = _samples(config.chunks, selection.fate == KEPT, seed)
     wanted = np.unique(np.concatenate(list(samples.values())))
-    view = CorpusView(corpus, kept=selection.scored.row)
-    embeddings = _embeddings(config, context, view.texts(wanted))
+    sampled = CorpusView(corpus, kept=selection.scored.details(wanted).row)
+    embeddings = _embeddings(config, context, list(sampled.all_texts()))
     scores = {
         name: scored_with_interval(embeddings[np.searchsorted(wanted, sample)])
         for name, sample in samples.items()

@@ -21,15 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.artifacts import write_text
-from attar.numerics.selection import ordered, unordered
+from attar.numerics.selection import cut_of, highest, ordered, spans, unordered
 from attar.seeds import generator
 from attar.selection.fates import BELOW, DUPLICATE, KEPT, REASONS, TRIMMED, UNSCORED, Selection
 from attar.selection.near_duplicates import similarity
-from attar.selection.scores import Scored
+from attar.selection.scores import Details, Scored
 
 EXPLORED_FILE = "explored.json"
-PART = 2**20
-"""Chunks looked at together."""
 LEFT_OUT = 12
 """Bits of a key that the bins do not tell apart: a relative width of 2⁻¹¹ or less."""
 BINS, BARS = 1000, 72
@@ -54,6 +52,8 @@ PLACES = (
 
 ReadTexts = Callable[[NDArray[np.int64]], Iterable[str]]
 """Rows of the corpus, rising → their texts."""
+Members = Callable[[slice], NDArray[np.bool_]]
+"""A part of the scored chunks → which of them are meant."""
 
 
 def write_explored(
@@ -71,15 +71,16 @@ def write_explored(
 def _histogram(selection: Selection) -> dict[str, Any]:
     """Bars of equal width; what lies beyond the first or the last is counted in it."""
     scores, is_scored = selection.scored.score, selection.fate != UNSCORED
-    counts = _fine_counts(scores[part][is_scored[part]] for part in _parts(selection))
+    counts = _fine_counts(scores[part][is_scored[part]] for part in spans(len(scores)))
     below = np.cumsum(counts)
     ends = np.searchsorted(below, [OUTSIDE * below[-1], (1 - OUTSIDE) * below[-1]])
     low, high = (float(unordered(end << LEFT_OUT)) for end in (ends[0], ends[1] + 1))
-    trimmed = scores[selection.fate == TRIMMED]
-    trim = float(trimmed.min()) if len(trimmed) else None
+    trim = min(
+        (score.min() for score in _of(selection, scores, TRIMMED) if len(score)), default=None
+    )
     width = max(high - low, 1e-3) / (BARS - 4)
     low, bars = low - 2 * width, np.zeros((len(REASONS), BARS), np.int64)
-    for part in _parts(selection):
+    for part in spans(len(scores)):
         found, fates = scores[part][is_scored[part]], selection.fate[part][is_scored[part]]
         place = np.clip((found - low) / width, 0, BARS - 1).astype(np.int64)
         counted = np.bincount(fates.astype(np.int64) * BARS + place, minlength=bars.size)
@@ -87,13 +88,16 @@ def _histogram(selection: Selection) -> dict[str, Any]:
     return {
         "low": low,
         "width": width,
-        "trim": trim,
+        "trim": None if trim is None else float(trim),
         "counts": dict(zip(REASONS, bars.tolist(), strict=True)),
     }
 
 
-def _parts(selection: Selection) -> Iterator[slice]:
-    return (slice(at, at + PART) for at in range(0, len(selection.fate), PART))
+def _of(
+    selection: Selection, values: NDArray[np.float32], fate: int
+) -> Iterator[NDArray[np.float32]]:
+    """The values of the chunks of a fate, part by part."""
+    return (values[part][selection.fate[part] == fate] for part in spans(len(values)))
 
 
 def _fine_counts(parts: Iterator[NDArray[np.float32]]) -> NDArray[np.int64]:
@@ -108,33 +112,38 @@ def _shares(selection: Selection, names: Sequence[str]) -> dict[str, Any]:
     tokens in bins of the keys. A source without a name is all the smaller ones together."""
     scored, fate = selection.scored, selection.fate
     slots, sources = _slots(scored, names)
-    is_common = np.isin(scored.source, selection.common)
-    is_free = is_common & ((fate == KEPT) | (fate == BELOW))
-    counts = _fine_counts(selection.keys[part][is_free[part]] for part in _parts(selection))
-    edges, bin_of = _bins(counts)
+    is_common = np.isin(np.arange(len(names)), selection.common)
+
+    def free(part: slice) -> NDArray[np.bool_]:
+        return is_common[scored.source[part]] & ((fate[part] == KEPT) | (fate[part] == BELOW))
+
+    parts = list(spans(len(fate)))
+    edges, bin_of = _bins(_fine_counts(selection.keys[part][free(part)] for part in parts))
     shape = (len(sources), len(edges))
-    chunks, tokens = np.zeros(shape, np.int64), np.zeros(shape)
-    for part in _parts(selection):
-        free = is_free[part]
-        bins = bin_of[ordered(selection.keys[part][free]) >> LEFT_OUT]
-        place = slots[scored.source[part][free]] * len(edges) + bins
+    chunks, tokens = np.zeros(shape), np.zeros(shape)  # float64 is exact to 2⁵³
+    fixed, members, lowest = np.zeros((len(sources), 2)), 0, np.float32(np.inf)
+    for part in parts:
+        source, of_common = slots[scored.source[part]], is_common[scored.source[part]]
+        is_free, is_kept = free(part), fate[part] == KEPT
+        bins = bin_of[ordered(selection.keys[part][is_free]) >> LEFT_OUT]
+        place = source[is_free] * len(edges) + bins
         chunks += np.bincount(place, minlength=chunks.size).reshape(shape)
-        tokens += np.bincount(place, scored.tokens[part][free], tokens.size).reshape(shape)
-    lowest = selection.keys[is_common & (fate == KEPT)]
-    fixed = np.flatnonzero(~is_common & (fate == KEPT))
+        tokens += np.bincount(place, scored.tokens[part][is_free], tokens.size).reshape(shape)
+        members += int(np.count_nonzero(of_common))
+        lowest = min(lowest, selection.keys[part][of_common & is_kept].min(initial=np.inf))
+        others = ~of_common & is_kept
+        for column, weights in enumerate((None, scored.tokens[part][others])):
+            fixed[:, column] += np.bincount(source[others], weights, len(sources))
     return {
         "edges": [float(str(edge)) for edge in edges],
-        "members": int(is_common.sum()),
-        "cut": float(lowest.min()) if selection.is_by_score and len(lowest) else None,
+        "members": members,
+        "cut": float(lowest) if selection.is_by_score and np.isfinite(lowest) else None,
         "sources": [
             {
                 "name": name,
-                "chunks": chunks[slot].tolist(),
+                "chunks": chunks[slot].astype(np.int64).tolist(),
                 "tokens": tokens[slot].astype(np.int64).tolist(),
-                "fixed": [
-                    int((slots[scored.source[fixed]] == slot).sum()),
-                    int(scored.tokens[fixed][slots[scored.source[fixed]] == slot].sum()),
-                ],
+                "fixed": fixed[slot].astype(np.int64).tolist(),
             }
             for slot, name in enumerate(sources)
         ],
@@ -143,7 +152,9 @@ def _shares(selection: Selection, names: Sequence[str]) -> dict[str, Any]:
 
 def _slots(scored: Scored, names: Sequence[str]) -> tuple[NDArray[np.int64], list[str | None]]:
     """The row of each source in a table of the largest ones, and their names."""
-    counts = np.bincount(scored.source, minlength=len(names))
+    counts = np.zeros(len(names), np.int64)
+    for part in spans(len(scored)):
+        counts += np.bincount(scored.source[part], minlength=len(names))
     order = [int(source) for source in np.argsort(-counts, kind="stable") if counts[source]]
     shown = order if len(order) <= MOST_SOURCES else order[: MOST_SOURCES - 1]
     slots = np.full(len(names), len(shown), np.int64)
@@ -166,27 +177,29 @@ def _examples(
     sources: Sequence[str], selection: Selection, read: ReadTexts, seed: int
 ) -> list[dict[str, Any]]:
     """Chunks to read, from the best to the worst."""
-    scored = selection.scored
+    scored, repeats = selection.scored, selection.repeats
     shown = [
         (place, int(index), len(members))
         for place, members in _places(selection).items()
         for index in _drawn(members, scored.score, generator(seed, "examples", place))
     ]
-    repeats = selection.repeats
     wanted = {index for _, index, _ in shown}
     if repeats is not None:
         wanted |= {int(repeats[index]) for place, index, _ in shown if place == REASONS[DUPLICATE]}
     indices = np.array(sorted(wanted), np.int64)
-    texts = dict(zip(indices.tolist(), read(scored.row[indices]), strict=True))
+    details = scored.details(indices)
+    texts = dict(zip(indices.tolist(), read(details.row), strict=True))
+    told = {
+        index: _example(sources, scored, index, details, place, texts[index])
+        for place, index in enumerate(indices.tolist())
+    }
     examples: list[dict[str, Any]] = []
     for place, index, members in shown:
-        example = {"place": place, "of": members, **_example(sources, scored, index, texts[index])}
+        example = {"place": place, "of": members, **told[index]}
         if place == REASONS[DUPLICATE] and repeats is not None:
             other = int(repeats[index])
-            example["repeats"] = {
-                **_example(sources, scored, other, texts[other]),
-                "similarity": similarity(texts[index], texts[other]),
-            }
+            alike = similarity(texts[index], texts[other])
+            example["repeats"] = {**told[other], "similarity": alike}
         examples.append(example)
     return examples
 
@@ -194,33 +207,45 @@ def _examples(
 def _places(selection: Selection) -> Mapping[str, NDArray[np.int64]]:
     """Where chunks are drawn, and which ones those are."""
     scores, fate, keys = selection.scored.score, selection.fate, selection.keys
-    kept, below = np.flatnonzero(fate == KEPT), np.flatnonzero(fate == BELOW)
-    free = np.flatnonzero((fate == KEPT) | (fate == BELOW))
+    source, repeats = selection.scored.source, selection.repeats
+    is_common = np.isin(np.arange(int(source.max(initial=0)) + 1), selection.common)
+
+    def of(*fates: int, common: bool = False) -> Members:
+        is_one = np.isin(np.arange(len(REASONS)), fates)
+        if common:
+            return lambda part: is_one[fate[part]] & is_common[source[part]]
+        return lambda part: is_one[fate[part]]
+
+    free = of(KEPT, BELOW)
+    count = sum(np.count_nonzero(free(part)) for part in spans(len(fate)))
+    cut = cut_of(lambda: (scores[part][free(part)] for part in spans(len(fate))), (count + 1) // 2)
+    median = unordered(np.array([cut.key]))[0]
     places = {
         REASONS[TRIMMED]: np.flatnonzero(fate == TRIMMED),
-        "best kept": _highest(scores, kept, EXTREME),
-        "middle": _highest(-abs(scores - np.median(scores[free])), free, EXTREME),
-        "worst": _highest(-scores, below, EXTREME),
+        "best kept": _highest(selection, lambda part: scores[part], of(KEPT), EXTREME),
+        "middle": _highest(selection, lambda part: -abs(scores[part] - median), free, EXTREME),
+        "worst": _highest(selection, lambda part: -scores[part], of(BELOW), EXTREME),
     }
     if selection.is_by_score:
-        is_common = np.isin(selection.scored.source, selection.common)
-        places["kept, at the cut"] = _highest(-keys, kept[is_common[kept]], 0.0)
-        places["rejected, at the cut"] = _highest(keys, below[is_common[below]], 0.0)
-    if selection.repeats is not None:
-        places[REASONS[DUPLICATE]] = np.flatnonzero(selection.repeats >= 0)
+        kept, below = of(KEPT, common=True), of(BELOW, common=True)
+        places["kept, at the cut"] = _highest(selection, lambda part: -keys[part], kept)
+        places["rejected, at the cut"] = _highest(selection, lambda part: keys[part], below)
+    if repeats is not None:
+        places[REASONS[DUPLICATE]] = np.flatnonzero(repeats >= 0)
     return {place: places[place] for place in PLACES if len(places.get(place, ()))}
 
 
 def _highest(
-    values: NDArray[np.float32], members: NDArray[np.int64], share: float
+    selection: Selection,
+    values: Callable[[slice], NDArray[np.float32]],
+    members: Members,
+    share: float = 0.0,
 ) -> NDArray[np.int64]:
     """Those members that have the highest values, as many as are shown or a share of all."""
-    count = max(EXAMPLES, round(share * len(members)))
-    if count >= len(members):
-        return members
-    lowest = np.partition(values[members], -count)[-count]
-    found = members[values[members] >= lowest]
-    return found[np.argsort(-values[found], kind="stable")[:count]]
+    size = len(selection.fate)
+    of_all = sum(np.count_nonzero(members(part)) for part in spans(size))
+    count = min(max(EXAMPLES, round(share * of_all)), of_all)
+    return np.concatenate([np.zeros(0, np.int64), *highest(size, values, members, count)])
 
 
 def _drawn(
@@ -232,13 +257,15 @@ def _drawn(
     return found[np.argsort(-scores[found], kind="stable")].tolist()
 
 
-def _example(sources: Sequence[str], scored: Scored, index: int, text: str) -> dict[str, Any]:
+def _example(
+    sources: Sequence[str], scored: Scored, index: int, details: Details, place: int, text: str
+) -> dict[str, Any]:
     return {
-        "row": int(scored.row[index]),
+        "row": int(details.row[place]),
         "source": sources[scored.source[index]],
         "tokens": int(scored.tokens[index]),
         "bytes": len(text.encode()),
-        **{name: float(values[index]) for name, values in scored.by.items()},
+        **{name: float(values[place]) for name, values in details.by.items()},
         "text": text[:EXAMPLE_CHARACTERS],
         "characters": len(text),
     }

@@ -170,7 +170,7 @@ def proxy(config: ProxyStep, context: StepContext) -> ProxyMetrics:
     errors = (in_nats["predicted"] - in_nats["score"]).astype(np.float64)
     return {
         "chunks": len(rows),
-        "left_out": len(sample.row) - len(rows),
+        "left_out": len(sample) - len(rows),
         "train_chunks": len(training),
         "spearman": _correlations(untrained, trained, judging.targets, context.seed),
         "rmse": float(np.sqrt((errors**2).mean())),
@@ -196,10 +196,10 @@ def usable(sample: Scored, step: str) -> tuple[NDArray[np.int64], NDArray[np.flo
         DataError: too few, or all scores are equal.
     """
     is_usable = np.isfinite(sample.score) & (sample.tokens > 0)
-    rows, scores = sample.row[is_usable], sample.score[is_usable]
+    rows, scores = sample.rows()[is_usable], sample.score[is_usable]
     if len(rows) < FEWEST:
         raise DataError(
-            f"{step}: {len(rows)} of {len(sample.row)} chunks of the sample have a score; a proxy "
+            f"{step}: {len(rows)} of {len(sample)} chunks of the sample have a score; a proxy "
             f"needs at least {FEWEST}, and some thousands to be worth anything: raise chunks in "
             "the score steps"
         )

@@ -8,10 +8,9 @@ that could not be scored holds NaN, so the files of two models always have the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,22 +95,57 @@ def read_scores(file: Path) -> ShardScores:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What is known of each scored chunk; arrays (N,) over all shards, in corpus order."""
+class Details:
+    """What is read again of scored chunks when it is needed; arrays (N,)."""
 
     row: NDArray[np.int64]
-    source: NDArray[np.uint16]
-    tokens: NDArray[np.int64]
+    """In the corpus, over all shards."""
     by: Mapping[str, NDArray[np.float32]]
     """"teacher" and "reference" → mean log-probability a token in nats; or "predicted" → the
     proxy's score. NaN: it could not be scored."""
 
-    @property
-    def score(self) -> NDArray[np.float32]:
-        """r(x), or what the proxy predicts for it."""
-        if PREDICTED in self.by:
-            return self.by[PREDICTED]
-        return self.by["teacher"] - self.by["reference"]
+
+@dataclass(frozen=True)
+class Scored:
+    """What is known of each scored chunk; arrays (N,) over all shards, in corpus order.
+
+    Memory: 10 bytes a chunk; the rest is read shard by shard.
+    """
+
+    score: NDArray[np.float32]
+    """r(x), or what the proxy predicts for it. NaN: it could not be scored."""
+    source: NDArray[np.uint16]
+    tokens: NDArray[np.uint32]
+    ends: NDArray[np.int64]
+    """Scored chunks up to the end of each shard, (S,)."""
+    read: Callable[[int], Details]
+    """Number of a shard → what else is known of its scored chunks."""
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def parts(self) -> Iterator[tuple[slice, Details]]:
+        """Each shard's chunks, and what else is known of them."""
+        begins = [0, *self.ends[:-1].tolist()]
+        for number, (begin, end) in enumerate(zip(begins, self.ends.tolist(), strict=True)):
+            if begin < end:
+                yield slice(begin, end), self.read(number)
+
+    def details(self, indices: NDArray[np.int64]) -> Details:
+        """What else is known of some chunks, in their order; only their shards are read."""
+        numbers = np.searchsorted(self.ends, indices, side="right")
+        row, by = np.zeros(len(indices), np.int64), dict[str, NDArray[np.float32]]()
+        for number in np.unique(numbers).tolist():
+            wanted, found = np.flatnonzero(numbers == number), self.read(number)
+            inside = indices[wanted] - self.ends[number] + len(found.row)
+            row[wanted] = found.row[inside]
+            for name, values in found.by.items():
+                by.setdefault(name, np.zeros(len(indices), np.float32))[wanted] = values[inside]
+        return Details(row, by)
+
+    def rows(self) -> NDArray[np.int64]:
+        """Of all chunks, in the corpus: 8 bytes a chunk more."""
+        return np.concatenate([details.row for _, details in self.parts()])
 
 
 def read_scored(
@@ -126,32 +160,49 @@ def read_scored(
         ArtifactError: scores are missing, damaged, of another corpus, or of another kind.
         UsageError: only a sample was scored.
     """
-    parts: list[tuple[NDArray[Any], ...]] = []
+    score = np.empty(len(corpus), np.float32)  # memory that is not written to is not taken
+    source, tokens = np.empty(len(corpus), np.uint16), np.empty(len(corpus), np.uint32)
     chunks_by_part = np.zeros(len(PARTS), np.int64)
     scored_by_part = np.zeros(len(PARTS), np.int64)
-    begin = 0
+    ends: list[int] = []
+    count = 0
     for number, shard in enumerate(corpus.shards):
-        found = {name: read_scores(score_file(folder, number)) for name, folder in folders.items()}
+        found = _of_shard(folders, number)
         first = next(iter(found.values()))
         for name, scores in found.items():
             _require_kind(scores, name, folders[name], step)
             _require_same(scores, first, shard.digest, step)
         rows = first.row.astype(np.int64)
-        part_of_chunk = np.asarray(shard.part)
-        chunks_by_part += np.bincount(part_of_chunk, minlength=len(PARTS))
-        scored_by_part += np.bincount(part_of_chunk[rows], minlength=len(PARTS))
-        means = (scores.per_token for scores in found.values())
-        parts.append((begin + rows, np.asarray(shard.source)[rows], first.tokens, *means))
-        begin += len(shard)
-    row, source, tokens, *means = map(np.concatenate, zip(*parts, strict=True))
+        chunks_by_part += np.bincount(shard.part, minlength=len(PARTS))
+        scored_by_part += np.bincount(shard.part[rows], minlength=len(PARTS))
+        span = slice(count, count + len(rows))
+        score[span] = _score({name: scores.per_token for name, scores in found.items()})
+        source[span], tokens[span] = shard.source[rows], first.tokens
+        count += len(rows)
+        ends.append(count)
     chunks = int(chunks_by_part[scored_by_part > 0].sum())
-    if len(row) < chunks and not may_be_sample:
+    if count < chunks and not may_be_sample:
         raise UsageError(
-            f"{step}: only a sample is scored, {len(row):,} of {chunks:,} chunks, and a selection "
+            f"{step}: only a sample is scored, {count:,} of {chunks:,} chunks, and a selection "
             "compares all of them; leave chunks out of the score steps, or train a proxy on the "
             'sample (run = "proxy") and select by its predictions'
         )
-    return Scored(row, source, tokens.astype(np.int64), dict(zip(folders, means, strict=True)))
+    begins = np.cumsum([0, *(shard["chunks"] for shard in corpus.about["shards"])])
+
+    def read(number: int) -> Details:
+        found = _of_shard(folders, number)
+        row = begins[number] + next(iter(found.values())).row.astype(np.int64)
+        return Details(row, {name: scores.per_token for name, scores in found.items()})
+
+    return Scored(score[:count], source[:count], tokens[:count], np.array(ends, np.int64), read)
+
+
+def _of_shard(folders: Mapping[str, Path], number: int) -> dict[str, ShardScores]:
+    return {name: read_scores(score_file(folder, number)) for name, folder in folders.items()}
+
+
+def _score(by: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    return by[PREDICTED] if PREDICTED in by else by["teacher"] - by["reference"]
 
 
 def _require_kind(scores: ShardScores, name: str, folder: Path, step: str) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from attar.artifacts import disk_errors_explained
+from attar.data.corpus.tensor_writer import TensorWriter
 from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import KEPT_FILE, CorpusView
 from attar.errors import DataError, UsageError
-from attar.numerics.selection import Cut, cut_of
+from attar.numerics.selection import highest, spans
 from attar.selection.config import NearDuplicates, SelectStep
 from attar.selection.diversity import diversity
 from attar.selection.explored import write_explored
@@ -55,6 +56,7 @@ from attar.selection.scores import Scored, read_scored
 from attar.step import StepContext
 
 REJECTED_FILE = "rejected.parquet"
+COUNTED = ("chunks", "kept", "tokens", "kept_tokens")
 
 
 def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
@@ -71,9 +73,8 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
     repeats = _repeats(config.duplicates, corpus, scored)
     fate = _set_aside(config, scored, repeats)
     keys = _keys(config, scored, seed)
-    for source, share in _shares(config, sources, context.name):
-        members = np.flatnonzero(np.isin(scored.source, source))
-        _keep(fate, keys, members, share)
+    for group, share in _shares(config, sources, context.name):
+        _keep(fate, keys, np.isin(np.arange(len(sources)), group)[scored.source], share)
     common = [n for n, source in enumerate(sources) if source not in config.keep_by_source]
     is_by_score = config.method in ("difference_sampling", "proxy")
     selection = Selection(scored, fate, keys, repeats, tuple(common), is_by_score)
@@ -95,7 +96,7 @@ def _repeats(
     """Which of the scored chunks each one nearly repeats, −1 for none; None: it is not asked."""
     if config is None:
         return None
-    found = near_duplicates(CorpusView(corpus, kept=scored.row).all_texts(), config.threshold)
+    found = near_duplicates(CorpusView(corpus, kept=scored.rows()).all_texts(), config.threshold)
     return np.fromiter((-1 if first is None else first for first in found), np.int64)
 
 
@@ -103,28 +104,33 @@ def _set_aside(
     config: SelectStep, scored: Scored, repeats: NDArray[np.int64] | None
 ) -> NDArray[np.uint8]:
     """Which chunks cannot be kept, whatever their score relative to the others'."""
-    fate = np.full(len(scored.row), BELOW, np.uint8)
-    fate[scored.tokens < config.minimum_tokens] = SHORT
-    if repeats is not None and config.duplicates is not None and config.duplicates.filter:
-        fate[(repeats >= 0) & (fate == BELOW)] = DUPLICATE
-    is_scored = np.isfinite(scored.score)
-    fate[~is_scored] = UNSCORED
-    highest = min(_floor(config.trim * len(fate)), int(is_scored.sum()))
-    if highest:
-        scores = np.where(is_scored, scored.score, -np.inf).astype(np.float32)
-        cut = cut_of(lambda: iter([scores]), highest)
-        fate[cut.keeps(scores, 0) & (fate == BELOW)] = TRIMMED
+    fate = np.full(len(scored), BELOW, np.uint8)
+    is_filter = config.duplicates is not None and config.duplicates.filter
+    for span in spans(len(fate)):
+        part = fate[span]
+        part[scored.tokens[span] < config.minimum_tokens] = SHORT
+        if repeats is not None and is_filter:
+            part[(repeats[span] >= 0) & (part == BELOW)] = DUPLICATE
+        part[~np.isfinite(scored.score[span])] = UNSCORED
+    is_scored = fate != UNSCORED
+    count = min(_floor(config.trim * len(fate)), int(np.count_nonzero(is_scored)))
+    scores = scored.score
+    for found in highest(len(fate), lambda part: scores[part], lambda part: is_scored[part], count):
+        fate[found[fate[found] == BELOW]] = TRIMMED
     return fate
 
 
 def _keys(config: SelectStep, scored: Scored, seed: int) -> NDArray[np.float32]:
     """What the cut is made by."""
-    draw = np.random.default_rng(np.random.SeedSequence((seed, len(scored.row))))
+    draw = np.random.default_rng(np.random.SeedSequence((seed, len(scored))))
     if config.method == "random":
-        return draw.random(len(scored.row), np.float32)
+        return draw.random(len(scored), np.float32)
     if config.method == "gumbel":
-        noise = draw.gumbel(size=len(scored.row))
-        return (scored.score + config.temperature * noise).astype(np.float32)
+        keys = scored.score.copy()
+        for span in spans(len(keys)):
+            noise = draw.gumbel(size=span.stop - span.start)
+            keys[span] = keys[span] + config.temperature * noise
+        return keys
     return scored.score
 
 
@@ -147,14 +153,17 @@ def _shares(config: SelectStep, sources: list[str], step: str) -> Iterator[tuple
 
 
 def _keep(
-    fate: NDArray[np.uint8], keys: NDArray[np.float32], members: NDArray[np.int64], share: float
+    fate: NDArray[np.uint8], keys: NDArray[np.float32], is_member: NDArray[np.bool_], share: float
 ) -> None:
     """Keep the ⌊share · N⌋ best of N members, as far as they may be kept."""
-    free = members[fate[members] == BELOW]
-    count = min(_floor(share * len(members)), len(free))
-    if count:
-        cut: Cut = cut_of(lambda: iter([keys[free]]), count)
-        fate[free[cut.keeps(keys[free], 0)]] = KEPT
+
+    def is_free(span: slice) -> NDArray[np.bool_]:
+        return is_member[span] & (fate[span] == BELOW)
+
+    free = sum(np.count_nonzero(is_free(span)) for span in spans(len(fate)))
+    count = min(_floor(share * np.count_nonzero(is_member)), free)
+    for found in highest(len(fate), lambda part: keys[part], is_free, count):
+        fate[found] = KEPT
 
 
 def _floor(count: float) -> int:
@@ -163,25 +172,32 @@ def _floor(count: float) -> int:
 
 
 def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
-    is_kept = fate == KEPT
-    with disk_errors_explained(folder):
-        save_file(
-            {
-                "row": scored.row[is_kept],
-                **{name: values[is_kept] for name, values in scored.by.items()},
-            },
-            folder / KEPT_FILE,
-        )
-        table = pa.table(
-            {
-                "row": scored.row[~is_kept],
-                **{name: values[~is_kept] for name, values in scored.by.items()},
-                "reason": pa.DictionaryArray.from_arrays(
-                    pa.array(fate[~is_kept], pa.int8()), pa.array(REASONS)
-                ),
-            }
-        )
-        pq.write_table(table, folder / REJECTED_FILE, compression="zstd")
+    """Both files shard by shard, as many rows at a time as a shard has."""
+    reasons = pa.dictionary(pa.int8(), pa.string())
+    with disk_errors_explained(folder), ExitStack() as files:
+        kept = rejected = None
+        for span, details in scored.parts():
+            is_kept, columns = fate[span] == KEPT, {"row": details.row, **details.by}
+            if kept is None or rejected is None:
+                types = {name: values.dtype for name, values in columns.items()}
+                count = int(np.count_nonzero(fate == KEPT))
+                kept = files.enter_context(TensorWriter(folder / KEPT_FILE, types, count))
+                schema = [(name, pa.from_numpy_dtype(kind)) for name, kind in types.items()]
+                rejected = files.enter_context(
+                    pq.ParquetWriter(
+                        folder / REJECTED_FILE,
+                        pa.schema([*schema, ("reason", reasons)]),
+                        compression="zstd",
+                        use_dictionary=["reason"],  # numbers that hardly repeat
+                    )
+                )
+            kept.write({name: values[is_kept] for name, values in columns.items()})
+            if not is_kept.all():
+                reason = pa.DictionaryArray.from_arrays(
+                    pa.array(fate[span][~is_kept], pa.int8()), pa.array(REASONS)
+                )
+                others = {name: values[~is_kept] for name, values in columns.items()}
+                rejected.write_table(pa.table({**others, "reason": reason}))
 
 
 def selection_metrics(
@@ -193,44 +209,53 @@ def selection_metrics(
         DataError: nothing is kept.
     """
     scored, fate = selection.scored, selection.fate
-    is_kept = fate == KEPT
     counts = zip(REASONS, np.bincount(fate, minlength=len(REASONS)).tolist(), strict=True)
     fates = {reason: count for reason, count in counts if count}
-    if not is_kept.any():
+    if not fates.get(REASONS[KEPT]):
         listed = ", ".join(f"{count} {reason}" for reason, count in fates.items())
         raise DataError(
             f"nothing is kept of {len(fate)} scored chunks ({listed or 'none was scored'}); raise "
             "keep, loosen the filters, or score more of the corpus"
         )
+    by_source, lowest, sums = _counted(sources, scored, fate)
+    totals = {name: sum(row[name] for row in by_source.values()) for name in COUNTED}
     metrics = {
         "data": config.data,
         "method": config.method,
         "keep": config.keep,
-        "chunks": len(fate),
-        "kept": int(is_kept.sum()),
-        "kept_tokens": int(scored.tokens[is_kept].sum()),
-        "tokens": int(scored.tokens.sum()),
+        **totals,
         "fates": fates,
-        "sources": _by_source(sources, scored, is_kept),
-        "cut": float(scored.score[is_kept].min()),
+        "sources": by_source,
+        "cut": lowest,
         "mean_score": {
-            "kept": float(scored.score[is_kept].mean()),
-            "all": float(np.nanmean(scored.score)),
+            "kept": sums["kept"] / totals["kept"],
+            "all": sums["all"] / (len(fate) - fates.get(REASONS[UNSCORED], 0)),
         },
     }
     if selection.repeats is not None:
         found = selection.repeats >= 0
-        metrics["near_duplicates"] = {"all": int(found.sum()), "kept": int(found[is_kept].sum())}
+        kept = found[fate == KEPT]
+        metrics["near_duplicates"] = {"all": int(found.sum()), "kept": int(kept.sum())}
     return metrics
 
 
-def _by_source(
-    sources: list[str], scored: Scored, is_kept: NDArray[np.bool_]
-) -> dict[str, dict[str, int]]:
-    weights = (None, is_kept, scored.tokens, scored.tokens * is_kept)
-    counts = [np.bincount(scored.source, of, len(sources)).astype(np.int64) for of in weights]
-    names = ("chunks", "kept", "tokens", "kept_tokens")
-    return {
-        source: dict(zip(names, row, strict=True))
-        for source, row in zip(sources, np.transpose(counts).tolist(), strict=True)
+def _counted(
+    sources: list[str], scored: Scored, fate: NDArray[np.uint8]
+) -> tuple[dict[str, dict[str, int]], float, dict[str, float]]:
+    """Chunks and tokens of each source; the lowest score that is kept; sums of scores."""
+    counts = np.zeros((len(COUNTED), len(sources)))  # float64 is exact to 2⁵³ tokens
+    lowest, sums = math.inf, {"kept": 0.0, "all": 0.0}
+    for span in spans(len(fate)):
+        source, tokens, score = scored.source[span], scored.tokens[span], scored.score[span]
+        is_kept = fate[span] == KEPT
+        for row, weights in zip(counts, (None, is_kept, tokens, tokens * is_kept), strict=True):
+            row += np.bincount(source, weights, len(sources))
+        lowest = min(lowest, float(score[is_kept].min(initial=math.inf)))
+        sums["kept"] += float(score[is_kept].sum(dtype=np.float64))
+        sums["all"] += float(np.nansum(score, dtype=np.float64))
+    rows = counts.T.astype(np.int64).tolist()
+    by_source = {
+        source: dict(zip(COUNTED, row, strict=True))
+        for source, row in zip(sources, rows, strict=True)
     }
+    return by_source, lowest, sums
