@@ -204,7 +204,7 @@ def test_the_highest_predictions_are_kept(
     for source, share in (("sea", 0.2), ("land", 0.4)):
         members = np.flatnonzero(scored.source == sources.index(source))
         best = members[np.argsort(-scored.score[members], kind="stable")]
-        wanted += scored.row[best[: int(share * len(members))]].tolist()
+        wanted += scored.rows()[best[: int(share * len(members))]].tolist()
     assert kept["row"].tolist() == sorted(wanted)
     assert set(kept) == {"row", "predicted"}
     assert metrics["kept"] == len(wanted)
