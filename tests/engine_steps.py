@@ -30,7 +30,9 @@ from attar.step import StepContext
 
 KINDS = {name: replace(kind, function=f"engine_steps:{name}") for name, kind in STEPS.items()}
 FINGERPRINTS = Fingerprints(
-    model=lambda word, folder: f"model {word}", data=lambda config, folder: f"data {config.source}"
+    model=lambda word, folder: f"model {word}",
+    tokenizer=lambda word, folder: f"tokenizer {word}",
+    data=lambda config, folder: f"data {config.source}",
 )
 RECIPE = """
 name = "small"

@@ -211,7 +211,7 @@ class PlanContext:
         """A model with the head that is asked for; None: with its own."""
         word = referenced_model(reference)
         if isinstance(reference, FromConfig):
-            tokenizer = self.tokenizer(reference.tokenizer or "")
+            tokenizer = self.tokenizer(reference.tokenizer)
             plain = reference.plain(tokenizer.vocab_size)
             return ModelPlan(cost_under(head, plain), tokenizer.folder, 4.0, max_length)
         if word in self.models:

@@ -56,7 +56,11 @@ def test_what_changed_is_said(
 def test_other_content_of_data_or_model_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = Fingerprints(lambda word, folder: "other weights", lambda config, folder: "other rows")
+    other = Fingerprints(
+        model=lambda word, folder: "other weights",
+        tokenizer=FINGERPRINTS.tokenizer,
+        data=lambda config, folder: "other rows",
+    )
     run_small(folder, quiet=False, fingerprints=other)
     said = capsys.readouterr().err
     assert (

@@ -47,7 +47,7 @@ def test_every_size_is_as_large_as_its_comment_says() -> None:
 
 def test_a_head_is_tied_where_the_size_says_so() -> None:
     for size in ("nano", "1.2B"):
-        plain = FromConfig(size=size, family="qwen2").plain(1000)
+        plain = FromConfig(size=size, family="qwen2", tokenizer="words").plain(1000)
         cost = cost_under(Head(None, CAUSAL_LM), plain)
         assert (cost.params["head"] == 0) == SIZES[size].tie_word_embeddings
 
@@ -59,7 +59,8 @@ def test_a_model_has_the_tokenizers_tokens_and_its_end(tmp_path: Path) -> None:
     config = build_model(reference, {}, tmp_path, None, 0).model.config
     assert (config.vocab_size, config.eos_token_id, config.bos_token_id) == (words, 0, 0)
     assert (config.n_embd, config.n_positions) == (16, 1024)
-    wider = FromConfig(size="pico", family="gpt2", config={**small, "vocab_size": words + 8})
+    own = {**small, "vocab_size": words + 8}
+    wider = FromConfig(size="pico", family="gpt2", config=own, tokenizer="words")
     assert wider.plain(words)["vocab_size"] == words + 8
 
 
@@ -85,4 +86,4 @@ def test_a_config_without_a_vocabulary_takes_the_tokenizers(tmp_path: Path) -> N
 )
 def test_mistakes_in_a_named_size_are_told_apart(table: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        TypeAdapter(ModelReference).validate_json(json.dumps(table))
+        TypeAdapter(ModelReference).validate_json(json.dumps({"tokenizer": "words", **table}))

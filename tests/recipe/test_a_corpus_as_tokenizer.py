@@ -122,6 +122,45 @@ def test_text_that_is_too_short_is_refused(recipe: Path) -> None:
         )
 
 
+def test_a_folder_that_holds_a_tokenizer_alone_is_one(recipe: Path) -> None:
+    folder = recipe.parent / "words"
+    corpora.write_tokenizer(folder)
+
+    def keys() -> dict[str, str]:
+        loaded = load_recipe(
+            recipe,
+            ["steps.corpus.tokenizer=words", "steps.model.model.tokenizer=words"],
+        )
+        return {n: s.key for n, s in keys_of(loaded, loaded.order, recipe.parent).items()}
+
+    before = keys()
+    (folder / "model.safetensors").write_bytes(b"weights that nobody reads")
+    assert keys() == before
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(settings.read_text().replace("{", '{"padding_side": "left", ', 1))
+    assert all(before[name] != key for name, key in keys().items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["steps.corpus.reserve=1e-9"], r"corpus: reserve = 1e-09 puts none of 60 documents"),
+        (["steps.corpus.reserve=0.999999"], r"puts all 60 documents into the reserved part"),
+        (["steps.corpus.share=1e-9"], r"none of the documents of data 'texts' is read"),
+    ],
+)
+def test_a_part_without_documents_is_refused_by_plan_and_step(
+    recipe: Path, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        plan_recipe(load_recipe(recipe, overrides), recipe.parent)
+    setting, value = overrides[0].removeprefix("steps.corpus.").split("=")
+    corpora.write_tokenizer(tmp_path / "model")
+    corpora.write_documents(tmp_path / "texts")
+    with pytest.raises(DataError, match=message):
+        corpora.tokenized(tmp_path, settings={setting: float(value)})
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -132,8 +171,11 @@ def test_text_that_is_too_short_is_refused(recipe: Path) -> None:
         ("steps.corpus.tokenizer.vocab_size=200", "vocab_size must be at least 257"),
         ("steps.corpus.tokenizer.size=300", "unknown name; known: train_on, vocab_size"),
         ("steps.model.model.size=nanno", r"model.size .*did you mean 'nano'"),
+        ("steps.model.model.tokenizer=corpsu", "did you mean 'corpus'"),
+        ("steps.model.model.tokenizer=prose", r"\[data.prose\] is text"),
+        ("steps.model.model={ size = 'nano', family = 'llama' }", "tokenizer .*missing"),
     ],
 )
 def test_mistakes_are_named(recipe: Path, override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        load_recipe(recipe, [override])
+        load_recipe(recipe, ["data.prose={ source = 'stdlib_text' }", override])

@@ -104,7 +104,7 @@ def test_the_order_of_compared_models_counts() -> None:
 
 
 def test_content_of_data_counts_and_its_place_does_not() -> None:
-    prints = Fingerprints(FINGERPRINTS.model, lambda config, folder: "other rows")
+    prints = replace(FINGERPRINTS, data=lambda config, folder: "other rows")
     assert differing(fingerprints=prints) == ALL
     files = '[data.docs]\nsource = "files"\npath = "here"'
     here = keys(RECIPE.replace('[data.docs]\nsource = "stdlib_docs"', files))
@@ -115,7 +115,7 @@ def test_content_of_data_counts_and_its_place_does_not() -> None:
 
 
 def test_a_model_outside_the_recipe_counts_by_its_content() -> None:
-    prints = Fingerprints(lambda word, folder: "other weights", FINGERPRINTS.data)
+    prints = replace(FINGERPRINTS, model=lambda word, folder: "other weights")
     assert differing(fingerprints=prints) == ALL
 
 
@@ -134,7 +134,7 @@ def test_data_that_cannot_be_read_is_found_before_anything_runs() -> None:
         raise DataError("data 'docs' is not there")
 
     with pytest.raises(DataError):
-        keys(fingerprints=Fingerprints(FINGERPRINTS.model, missing))
+        keys(fingerprints=replace(FINGERPRINTS, data=missing))
 
 
 def test_a_new_version_of_a_steps_code_changes_its_key_and_those_after_it() -> None:

@@ -155,7 +155,9 @@ def test_a_source_is_a_short_text(folder: Path) -> None:
     (folder / "odd").mkdir()
     for split in ("train", "validation"):
         (folder / "odd" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    made, metrics = corpora.tokenized(folder, "odd_corpus", path="odd", max_set_aside=1.0)
+    made, metrics = corpora.tokenized(
+        folder, "odd_corpus", path="odd", max_set_aside=1.0, settings={"reserve": 0.0}
+    )
     assert set(metrics["chunks_by_source"]) == {"sea", ""}
     assert metrics["documents"] == 3
     assert len(gzip.decompress((made.folder / "rejected.jsonl.gz").read_bytes()).splitlines()) == 2

@@ -76,8 +76,8 @@ class FromConfig(Config):
     """A name in `named_sizes`; needs `family`."""
     family: str | None = None
     """The model_type that takes this size."""
-    tokenizer: str | None = None
-    """A step, folder, hub id or demo model whose tokenizer is used; needed to train on text."""
+    tokenizer: str
+    """A step, folder, hub id or demo model whose tokenizer is used."""
 
     @field_validator("size", "family")
     @classmethod

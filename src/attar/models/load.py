@@ -304,11 +304,6 @@ def _random_model(
     seed: int,
     attention: Attention,
 ) -> LoadedModel:
-    if reference.tokenizer is None:
-        raise ModelError(
-            "a model made from a config needs a tokenizer to read text; add "
-            'tokenizer = "<step, folder, hub id or demo model>"'
-        )
     folder = resolve_model(reference.tokenizer, inputs, recipe_folder)
     plain = reference.plain(*vocabulary_of(folder))
     config = config_of(plain, "model.config", task, folder)

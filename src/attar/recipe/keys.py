@@ -32,16 +32,18 @@ class Fingerprints:
     """How to fingerprint what lies outside the recipe: functions of the rooms that know."""
 
     model: Callable[[str, Path], str]
+    tokenizer: Callable[[str, Path], str]
     data: Callable[[Any, Path], str]
 
 
 def room_fingerprints(sha256: Callable[[Path], str] = sha256_of) -> Fingerprints:
     """The functions of `data` and `models`; neither loads torch."""
     from attar.data.fingerprint import data_fingerprint
-    from attar.models.sources.references import model_fingerprint
+    from attar.models.sources.references import model_fingerprint, tokenizer_fingerprint
 
     return Fingerprints(
         model=partial(model_fingerprint, sha256=sha256),
+        tokenizer=partial(tokenizer_fingerprint, sha256=sha256),
         data=partial(data_fingerprint, sha256=sha256),
     )
 
@@ -75,7 +77,7 @@ def keys_of(
         AttarError: data or a model outside the recipe does not exist or cannot be read.
     """
     prints = fingerprints or room_fingerprints()
-    outside: dict[str, str] = {}
+    outside: dict[tuple[str, bool], str] = {}
     data: dict[str, Any] = {}
     keys: dict[str, str] = {}
     found: dict[str, Keyed] = {}
@@ -84,9 +86,10 @@ def keys_of(
         kind = kind_of(step, kinds)
         models, names_of_data = kind.models_in(step), kind.data_in(step)
         for reference in models:
-            word = reference.word
-            if word not in keys and word not in outside:
-                outside[word] = prints.model(word, recipe_folder)
+            if reference.word not in keys and reference.read not in outside:
+                is_small = reference.wanted.tokenizer_only
+                fingerprint = prints.tokenizer if is_small else prints.model
+                outside[reference.read] = fingerprint(reference.word, recipe_folder)
         made = [r for r in names_of_data if makes_rows(r.word, recipe.steps, kinds)]
         for reference in names_of_data:
             if reference not in made and reference.word not in data:
@@ -96,7 +99,7 @@ def keys_of(
             "version": kind.version,
             "settings": _settings(step, () if kind.names_matter else (*models, *made)),
             "seed": step_seed(step, recipe.seed),
-            "models": {r.place: keys.get(r.word) or outside[r.word] for r in models},
+            "models": {r.place: keys.get(r.word) or outside[r.read] for r in models},
             "data": {r.place: keys[r.word] if r in made else data[r.word] for r in names_of_data},
         }
         everything = {}

@@ -92,7 +92,7 @@ STEPS: Mapping[str, StepKind] = {
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
-            ModelPlace("model.tokenizer", TOKENIZERS),
+            ModelPlace("model.tokenizer", TOKENIZERS, tokenizer_only=True),
             ModelPlace("teacher", (*FLOAT, "cache")),
         ),
         data=("data",),
@@ -105,7 +105,7 @@ STEPS: Mapping[str, StepKind] = {
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
-            ModelPlace("model.tokenizer", TOKENIZERS),
+            ModelPlace("model.tokenizer", TOKENIZERS, tokenizer_only=True),
         ),
         data=("data",),
         rows="attar.data.augmented:augmented_data",
@@ -121,7 +121,7 @@ STEPS: Mapping[str, StepKind] = {
     "tokenize": StepKind(
         "attar.selection.tokenize:tokenize",
         "attar.selection.plan:plan_tokenize",
-        models=(ModelPlace("tokenizer", TOKENIZERS),),
+        models=(ModelPlace("tokenizer", TOKENIZERS, tokenizer_only=True),),
         data=("data", "tokenizer.train_on"),
         rows="attar.selection.rows:corpus_rows",
         version=2,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from attar.artifacts import MIB
-from attar.data.corpus.learned_tokenizer import learn_tokenizer, write_learned
+from attar.data.corpus.learned_tokenizer import learn_tokenizer, require_size, write_learned
 from attar.models.cost import cost_of
 from attar.planning import (
     OPEN_SECONDS,
@@ -19,7 +19,7 @@ from attar.planning import (
 )
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
 from attar.selection.flops import OfflineFlops
-from attar.selection.tokenize import is_read
+from attar.selection.tokenize import RESERVED, is_read, part_of, require_parts
 from attar.step import StepPlan
 from attar.tasks.table import CAUSAL_LM
 
@@ -29,6 +29,8 @@ LEARNED_BYTES_A_SECOND = 5e6
 """Read, counted and merged to a tokenizer, on two cores."""
 LEARNED_BYTES = 2**21
 """Text that a plan learns a tokenizer from; a second's work."""
+LONGEST_LETTER = 4
+"""Bytes in UTF-8."""
 BYTES_A_TOKEN = 3.5
 """On disk: two or four bytes of the id, and the text, packed."""
 SHARD_BYTES_A_TOKEN = 24
@@ -54,6 +56,8 @@ def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
         metrics=CAUSAL_LM.metrics,
         splits={**rows.splits, "train": limited},
     )
+    reserved = sum(part_of(texts, config.reserve) == RESERVED for texts in limited.texts)
+    require_parts(config, len(limited), reserved, context.name)
     context.texts.add(context.name, running)
     tokenizer, learning = _tokenizer(config, context)
     context.tokenizers[context.name] = tokenizer
@@ -79,8 +83,11 @@ def _tokenizer(config: TokenizeStep, context: PlanContext) -> tuple[PlannedToken
     texts = [" ".join(row) for row in context.texts.loaded(wanted.train_on).split("train").texts]
     num_bytes = sum(map(len, texts))
     sample = texts[:: max(1, num_bytes // LEARNED_BYTES)]
+    learned = learn_tokenizer(sample, wanted)
+    if len(sample) == len(texts) and num_bytes * LONGEST_LETTER <= wanted.max_bytes:
+        require_size(learned, wanted, context.name)  # the step will learn the same one
     folder = context.scratch / context.name
-    write_learned(learn_tokenizer(sample, wanted), folder)
+    write_learned(learned, folder)
     seconds = min(num_bytes, wanted.max_bytes) / LEARNED_BYTES_A_SECOND
     return PlannedTokenizer(folder, wanted.vocab_size), seconds
 

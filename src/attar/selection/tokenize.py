@@ -149,6 +149,7 @@ class _Stream:
 
     def __init__(self, config: TokenizeStep, context: StepContext) -> None:
         self._config, self._context = config, context
+        self._rows = 0
         self.rejected: list[SetAside] = []
         self.counts = {"documents": 0, "reserved_documents": 0, "bytes": 0}
 
@@ -161,12 +162,13 @@ class _Stream:
             context.stop_if_asked("a shard")
             if self.counts["documents"] == config.max_documents:
                 return
+            self._rows += 1
             if isinstance(found, SetAside):
                 self._reject(found)
                 continue
             if not is_read(found.texts, config.share):
                 continue
-            part = RESERVED if _is_in(found.texts, RESERVED_HASH, config.reserve) else SCORED
+            part = part_of(found.texts, config.reserve)
             self.counts["documents"] += 1
             self.counts["reserved_documents"] += part == RESERVED
             self.counts["bytes"] += len(found.text.encode())
@@ -182,20 +184,50 @@ class _Stream:
             )
 
     def finish(self) -> None:
-        """Stop if too many rows could not be used.
+        """Stop if too many rows could not be used, or a part is empty.
 
         Raises:
-            DataError: with the counts by reason.
+            DataError: with the counts.
         """
         config = self._config
-        read = self.counts["documents"] + len(self.rejected)
         limit = self._context.data[config.data].max_set_aside
-        check_set_aside(config.data, "train", read, self.rejected, limit)
+        check_set_aside(config.data, "train", self._rows, self.rejected, limit)
+        documents, reserved = self.counts["documents"], self.counts["reserved_documents"]
+        require_parts(config, documents, reserved, self._context.name)
 
 
 def is_read(texts: tuple[str, ...], share: float) -> bool:
     """Whether a document is in the share of all that a corpus reads."""
     return share == 1 or _is_in(texts, SHARE_HASH, share)
+
+
+def part_of(texts: tuple[str, ...], reserve: float) -> str:
+    """What a document is for."""
+    return RESERVED if _is_in(texts, RESERVED_HASH, reserve) else SCORED
+
+
+def require_parts(config: TokenizeStep, documents: int, reserved: int, step: str) -> None:
+    """Refuse a corpus without documents, or with all of them in one of its two parts.
+
+    Raises:
+        DataError: with the counts.
+    """
+    advice = "read more documents (max_documents, share), or change reserve"
+    if documents == 0:
+        raise DataError(
+            f"{step}: none of the documents of data {config.data!r} is read; raise share "
+            f"({config.share}), or add text"
+        )
+    if config.reserve > 0 and reserved == 0:
+        raise DataError(
+            f"{step}: reserve = {config.reserve} puts none of {documents} documents into the "
+            f"reserved part; {advice}"
+        )
+    if reserved == documents:
+        raise DataError(
+            f"{step}: reserve = {config.reserve} puts all {documents} documents into the reserved "
+            f"part, so nothing is left to score; {advice}"
+        )
 
 
 def _is_in(texts: tuple[str, ...], purpose: str, share: float) -> bool:

@@ -110,6 +110,11 @@ def test_a_corpus_of_rows_that_a_step_made_is_refused(folder: Path) -> None:
     assert "makes rows of its own" in _mistakes(folder, text=GOOD + second)
 
 
+def test_scores_of_one_model_twice_are_refused(folder: Path) -> None:
+    other = 'model = "reference"\n'
+    assert "are scores of one model" in _mistakes(folder, other, 'model = "model"\n')
+
+
 def test_scores_of_two_parts_are_refused(folder: Path) -> None:
     other = 'model = "model"\ndata = "corpus"\n'
     assert "give both the same" in _mistakes(folder, other, f'{other}part = "reserved"\n')

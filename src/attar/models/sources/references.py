@@ -25,9 +25,12 @@ from attar.models.sources.safe_files import (
     INDEX_FILE,
     TOKENIZER_FILES,
     WEIGHTS_FILE,
+    check_small_files,
+    read_config,
     read_model_files,
 )
 from attar.tasks.task import TASK_FILE
+from attar.transformers_tokenizer import TOKENIZER_FILE
 from attar.untrusted import checked, has_entry
 
 HUB_FILES = [
@@ -85,6 +88,30 @@ def model_fingerprint(
     names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, PROXY_FILE, *TOKENIZER_FILES)
     others = [folder / name for name in names if has_entry(folder / name)]
     read = (*files.weights, *made_here, *others, *beside)
+    return key_of({path.name: sha256(checked(path)) for path in read})
+
+
+def tokenizer_fingerprint(
+    word: str, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
+) -> str:
+    """A hash of the tokenizer of what a word stands for, if it is not a step; the folder need not
+    hold a model.
+
+    Args:
+        sha256: what hashes a file; the default reads every byte.
+    Raises:
+        ModelError, UsageError: as `resolve_model`; there is no tokenizer.
+        ArtifactError: damaged, or a link that leads away.
+    """
+    if word.startswith(DEMO_PREFIX):
+        return demo_model(word).sha256[:16]
+    folder = _outside_model(word, recipe_folder, steps=())
+    if not has_entry(folder / TOKENIZER_FILE):
+        raise ModelError(f"{folder} has no {TOKENIZER_FILE}; name a folder with a fast tokenizer")
+    check_small_files(folder)
+    if has_entry(folder / CONFIG_FILE):
+        read_config(folder)  # transformers chooses the tokenizer's class by it
+    read = [folder / name for name in (CONFIG_FILE, *TOKENIZER_FILES) if has_entry(folder / name)]
     return key_of({path.name: sha256(checked(path)) for path in read})
 
 

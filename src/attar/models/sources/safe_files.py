@@ -92,16 +92,26 @@ def read_model_files(folder: Path, *, weights: bool = True) -> ModelFiles:
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; name a folder with {CONFIG_FILE} in it")
     config = read_config(folder)
+    check_small_files(folder)
+    files = weight_files(folder) if weights else ()
+    for file in files:
+        read_header(file)
+    return ModelFiles(folder, config, files)
+
+
+def check_small_files(folder: Path) -> None:
+    """Look at what belongs to a tokenizer, and at how a model generates text.
+
+    Raises:
+        ModelError: a setting asks for code to be fetched or run.
+        ArtifactError: damaged, or pointing outside the folder.
+    """
     for name in (*TOKENIZER_FILES, GENERATION_FILE):
         if has_entry(folder / name):
             checked(folder / name, MAX_TOKENIZER_BYTES)
     for name in ("tokenizer_config.json", GENERATION_FILE):
         if has_entry(folder / name):
             refuse_code_fields(read_settings(folder / name), folder / name)
-    files = weight_files(folder) if weights else ()
-    for file in files:
-        read_header(file)
-    return ModelFiles(folder, config, files)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

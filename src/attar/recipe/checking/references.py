@@ -25,6 +25,8 @@ class ModelPlace:
     """The model must know its labels; bare pretrained weights do not."""
     steps_only: bool = False
     """The word names a step, and what it makes is no model."""
+    tokenizer_only: bool = False
+    """The tokenizer of what the word names is used, which need not have a model."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class ModelWord(Reference):
     """A word that is a step's name, a folder, a hub id or a demo model."""
 
     wanted: ModelPlace
+
+    @property
+    def read(self) -> tuple[str, bool]:
+        """What is read of a model outside the recipe: its word, and whether only its tokenizer."""
+        return self.word, self.wanted.tokenizer_only
 
 
 def model_references(

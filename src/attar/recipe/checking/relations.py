@@ -26,9 +26,9 @@ from attar.recipe.steps import STEPS
 Tables = Mapping[str, Mapping[str, Any]]
 ROW_MAKERS = tuple(run for run, kind in STEPS.items() if kind.rows)
 """Kinds of steps that may stand where a recipe names data."""
-SLIP = 0.85
-"""How like a step's name a model word must be to count as a slip of it: "studnt" (0.92) is one, the
-hub's "roberta-base" beside a step "roberta" (0.74) is not."""
+SLIP = 0.8
+"""How like a step's name a model word must be to count as a slip of it: "studnt" (0.92) and
+"corpsu" (0.83) are, the hub's "roberta-base" beside a step "roberta" (0.74) is not."""
 
 
 def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mistake]:
@@ -52,8 +52,9 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
             continue
         inputs[name] = []
         for reference in kind.models_in(step):
-            problem = _model_problem(reference, name, steps, recipe_folder, near_step)
-            is_built = not reference.wanted.steps_only and not reference.place.endswith("tokenizer")
+            problem = _model_problem(reference, name, steps, data, recipe_folder, near_step)
+            wanted = reference.wanted
+            is_built = not wanted.steps_only and not wanted.tokenizer_only
             if problem is None and is_built:
                 problem = families.problem(reference.word, step)
                 if too_long := _length_problem(reference.word, step, kind.length, families):
@@ -87,7 +88,12 @@ def _place(step: str, inside: str) -> Place:
 
 
 def _model_problem(
-    reference: ModelWord, owner: str, steps: Tables, recipe_folder: Path, near_step: NearName
+    reference: ModelWord,
+    owner: str,
+    steps: Tables,
+    data: Tables,
+    recipe_folder: Path,
+    near_step: NearName,
 ) -> str | None:
     word, wanted = reference.word, reference.wanted
     if word == owner:
@@ -106,6 +112,9 @@ def _model_problem(
     # Unlike Path's, it leaves the home of an unknown user as it is written.
     if (recipe_folder / os.path.expanduser(word)).is_dir():  # noqa: PTH111
         return None
+    if word in data:
+        fit = " or ".join(map(repr, wanted.makers))
+        return f"[data.{word}] is text, and this place needs a model or a step that runs {fit}"
     near = near_step(word, SLIP)
     if near:
         return f"{word!r} is neither a step nor a folder{near}"

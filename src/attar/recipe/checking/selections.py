@@ -125,11 +125,11 @@ def _of_pair(
     teacher: ScoreStep,
     reference: ScoreStep,
 ) -> Iterator[Mistake]:
-    if step.teacher == step.reference:
+    if step.teacher == step.reference or teacher.model == reference.model:
         yield Mistake(
             ("steps", name, "reference"),
-            f"is the teacher's {step.teacher!r}, so every score would be 0; name the scores of a "
-            "smaller model",
+            f"{step.reference!r} and the teacher's {step.teacher!r} are scores of one model, so "
+            "every score would be 0; name the scores of a smaller model",
         )
     if teacher.part != reference.part:
         yield Mistake(
