@@ -141,7 +141,7 @@ STEPS: Mapping[str, StepKind] = {
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
-            ModelPlace("model.tokenizer", FLOAT),
+            ModelPlace("model.tokenizer", TOKENIZERS),
             ModelPlace("data", ("tokenize",), steps_only=True),
             ModelPlace("teacher", ("score",), steps_only=True),
             ModelPlace("reference", ("score",), steps_only=True),

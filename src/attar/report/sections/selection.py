@@ -125,10 +125,14 @@ class Selected:
 def selections(made: Sequence[Made]) -> tuple[Selected, ...]:
     """Every select step, in the recipe's order."""
     steps = [step for step in made if step.run == "select"]
-    return tuple(_selected(step, place < MOST_EXPLORED) for place, step in enumerate(steps))
+    by_name = {step.name: step for step in made}
+    return tuple(
+        _selected(step, place < MOST_EXPLORED, tuple(_proxy_facts(step, by_name)))
+        for place, step in enumerate(steps)
+    )
 
 
-def _selected(step: Made, is_explored: bool) -> Selected:
+def _selected(step: Made, is_explored: bool, proxy_facts: tuple[tuple[str, Any], ...]) -> Selected:
     figures, diversity = step.metrics, table(step.metrics.get("diversity"))
     fates = {str(reason): int(count) for reason, count in table(figures.get("fates")).items()}
     facts = [(words, figures[fact]) for fact, words in FACTS if figures.get(fact) is not None]
@@ -136,7 +140,7 @@ def _selected(step: Made, is_explored: bool) -> Selected:
     return Selected(
         name=step.name,
         is_explored=is_explored,
-        facts=(*facts, *_duplicate_facts(figures)),
+        facts=(*facts, *_duplicate_facts(figures), *proxy_facts),
         keep=number(figures.get("keep")) or 0.0,
         own_shares=bool(step.settings.get("keep_by_source")),
         fates=fates,
@@ -156,6 +160,24 @@ def _selected(step: Made, is_explored: bool) -> Selected:
         ),
         encoder=str(diversity.get("model", "")),
     )
+
+
+def _proxy_facts(step: Made, by_name: Mapping[str, Made]) -> Iterator[tuple[str, str]]:
+    """How well the proxy ranks chunks it has not seen, and what it saved, where one made the
+    scores."""
+    scores = by_name.get(str(step.settings.get("scores")))
+    if scores is None:
+        return
+    if proxy := by_name.get(str(scores.settings.get("model"))):
+        found = table(proxy.metrics.get("spearman"))
+        value, low, high = (number_text(number(found.get(e))) for e in ("value", "low", "high"))
+        yield (
+            "Spearman correlation of predicted and true scores",
+            f"{value} ({low} to {high}) on {int(number(found.get('n')) or 0):,} held-out chunks",
+        )
+    if (share := number(table(scores.metrics.get("offline")).get("share_of_teacher"))) is not None:
+        words = "FLOPs of scoring with the proxy, of the teacher's on every chunk"
+        yield words, f"{100 * share:.3g} %"
 
 
 def _duplicate_facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
