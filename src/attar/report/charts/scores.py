@@ -25,7 +25,7 @@ LOOKS = {
 }
 """Fate of a chunk → its class in the style sheet, from the bottom of the picture to its top."""
 WORDS = {"among the highest": "trimmed", "below the cut": "rejected"}
-TICKS, LEAST_WITHIN = 5, 0.001
+TICKS, EDGE, LEAST_WITHIN = 5, 0.02, 0.001
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def scores_of(selected: Selected, made: Made) -> Scores | None:
         ticks=tuple(
             ((tick - low) / (bars * width), text)
             for tick, text in zip(axis.values, axis.labels, strict=True)
+            if EDGE < (tick - low) / (bars * width) < 1 - EDGE
         ),
         cut=cut,
         trim=place(histogram["trim"]),

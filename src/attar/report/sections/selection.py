@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.escaping import for_reading
-from attar.report.quantities import number_text, share_text
+from attar.report.quantities import DASH, share_text
 from attar.report.reading import Made, number, table
 
 MOST_EXPLORED = 8
@@ -94,7 +94,7 @@ class Sampled:
 
     sample: str
     chunks: int
-    vendi: float
+    vendi: str
     interval: str
 
 
@@ -192,7 +192,9 @@ def _sources(counts: Mapping[str, Any], shown: Sequence[str | None]) -> tuple[So
     """A row for each name that is shown; the one without a name has all other sources."""
     names = ("chunks", "kept", "tokens", "kept_tokens")
     rows = {
-        source: SourceRow(source or "all", *(int(table(of).get(name, 0)) for name in names))
+        source: SourceRow(
+            for_reading(source) or "all", *(int(table(of).get(name, 0)) for name in names)
+        )
         for source, of in counts.items()
     }
     others = _summed(OTHERS, [row for source, row in rows.items() if source not in shown])
@@ -222,7 +224,7 @@ def _chunk(example: Mapping[str, Any]) -> ReadChunk:
     repeated, predicted = table(example.get("repeats")), number(example.get("predicted"))
     means = {model: number(example.get(model)) or 0.0 for model in ("teacher", "reference")}
     return ReadChunk(
-        source=str(example.get("source", "")),
+        source=for_reading(str(example.get("source", ""))),
         tokens=tokens,
         score=means["teacher"] - means["reference"] if predicted is None else predicted,
         by=tuple(Likelihood(m, p, -p * tokens / size) for m, p in means.items())
@@ -244,6 +246,6 @@ def _sampled(words: str, found: Mapping[str, Any]) -> Sampled:
     return Sampled(
         sample=words,
         chunks=int(found.get("chunks", 0)),
-        vendi=number(found.get("vendi")) or 0.0,
-        interval=" to ".join(number_text(number(end)) for end in ends),
+        vendi=f"{number(found.get('vendi')) or 0:.1f}",
+        interval=" to ".join(DASH if end is None else f"{end:.1f}" for end in ends),
     )
