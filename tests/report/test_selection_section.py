@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import corpora
@@ -14,6 +16,7 @@ import made_up_run
 import made_up_selection
 import tiny_recipe
 from attar.report.sections.selection import MOST_EXPLORED
+from attar.selection.fates import UNSCORED
 
 RECIPE = corpora.RECIPE.partition("[steps.student]")[0] + '[steps.report]\nrun = "report"\n'
 MOST_BYTES = 3 * 2**20
@@ -55,6 +58,24 @@ def test_the_markdown_twin_has_the_static_figures_and_no_texts(tmp_path: Path) -
     assert "chunks kept 2,500, 50.0 %" in text
     assert re.search(r"\| books \([\d,]+ chunks\) \| [\d,]+ \([\d.]+ %\) \| [\d.]+ % \|", text)
     assert "a secret sea" not in text
+
+
+def test_scores_of_a_proxy_and_artifacts_without_samples_have_their_place(tmp_path: Path) -> None:
+    made = made_up_selection.selection(3000)
+    fate, score = made.fate.copy(), made.scored.score.copy()
+    fate[:7], score[:7] = UNSCORED, np.nan
+    scored = replace(made.scored, by={"predicted": score})
+    predicted = replace(made, scored=scored, keys=score, fate=fate)
+    folders = {"kept": tmp_path / "predicted", "older": tmp_path / "older"}
+    steps = {"kept": made_up_selection.write_selection(folders["kept"], predicted)}
+    steps["older"] = made_up_selection.write_selection(folders["older"], made)
+    (steps["older"] / "explored.json").unlink()
+    page = _page(tmp_path, steps)
+    assert "log p, teacher" not in page
+    assert re.search(r"could not be scored</dt><dd>7<", page)
+    assert page.count('type="range"') == 1
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "chunks kept 1,500, 50.0 %" in text.partition("### older")[2]
 
 
 @pytest.mark.slow

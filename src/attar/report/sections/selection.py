@@ -197,8 +197,9 @@ def _sources(counts: Mapping[str, Any], shown: Sequence[str | None]) -> tuple[So
         )
         for source, of in counts.items()
     }
-    others = _summed(OTHERS, [row for source, row in rows.items() if source not in shown])
-    return tuple(others if name is None else rows[name] for name in shown)
+    others = [row for source, row in rows.items() if source not in shown]
+    rest = _summed(OTHERS if shown else "all", others)
+    return tuple(rest if name is None else rows[name] for name in shown or [None])
 
 
 def _summed(name: str, rows: Sequence[SourceRow]) -> SourceRow:
