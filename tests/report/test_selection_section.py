@@ -17,6 +17,7 @@ import made_up_selection
 import tiny_recipe
 from attar.report.sections.selection import MOST_EXPLORED
 from attar.selection.fates import UNSCORED
+from attar.selection.scores import Details
 
 RECIPE = corpora.RECIPE.partition("[steps.student]")[0] + '[steps.report]\nrun = "report"\n'
 MOST_BYTES = 3 * 2**20
@@ -64,7 +65,8 @@ def test_scores_of_a_proxy_and_artifacts_without_samples_have_their_place(tmp_pa
     made = made_up_selection.selection(3000)
     fate, score = made.fate.copy(), made.scored.score.copy()
     fate[:7], score[:7] = UNSCORED, np.nan
-    scored = replace(made.scored, by={"predicted": score})
+    details = Details(np.arange(3000), {"predicted": score})
+    scored = replace(made.scored, score=score, read=lambda _: details)
     predicted = replace(made, scored=scored, keys=score, fate=fate)
     folders = {"kept": tmp_path / "predicted", "older": tmp_path / "older"}
     steps = {"kept": made_up_selection.write_selection(folders["kept"], predicted)}

@@ -37,7 +37,7 @@ SHARD_BYTES_A_TOKEN = 24
 """In memory, of the shard that is being written."""
 CHUNK_BYTES = 32
 """On disk, of the scores of a chunk."""
-SELECTED_BYTES = 64
+SELECTED_BYTES = 24
 """In memory, of what a selection knows of a chunk."""
 MINHASH_BYTES, MINHASH_TOKENS_A_SECOND = 4100, 3e6
 """In memory, of a chunk's signature and its place in the index; tokens signed on one core."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.escaping import for_reading
-from attar.report.quantities import DASH, share_text
+from attar.report.quantities import DASH, number_text, share_text
 from attar.report.reading import Made, number, table
 
 MOST_EXPLORED = 8
