@@ -95,7 +95,7 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("model.tokenizer", TOKENIZERS, tokenizer_only=True),
             ModelPlace("teacher", (*FLOAT, "cache")),
         ),
-        data=("data",),
+        data=("data", "data.from"),
     ),
     "augment": StepKind(
         "attar.distillation.run:augment",

@@ -1,9 +1,7 @@
 """`run = "tokenize"`: a data table in; a corpus out, as shards of token chunks with their texts.
 
-Documents stream through: tokenized in groups, packed by source (`packing`), written shard by shard.
-Each shard goes to the scratch folder with the position it leaves the stream at: which document
-comes next, and which ones are not used up. A killed run reads the stream again, tokenizes only
-those, and goes on with the next shard; its files are the same, byte for byte.
+Documents stream through into shards in the scratch folder (`writing`); a killed run goes on behind
+the last whole one.
 
 A corpus carries its tokenizer, so its folder may be named wherever a tokenizer is. One that is to
 be learned (`learned_tokenizer`) is learned before the first shard.
@@ -11,9 +9,7 @@ be learned (`learned_tokenizer`) is learned before the first shard.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +20,8 @@ from attar.data.corpus.learned_tokenizer import (
     sampled,
     write_learned,
 )
-from attar.data.corpus.packing import Chunk, Packer, Pending, TokenizedDocument
-from attar.data.corpus.sentence_ends import sentence_ends
-from attar.data.corpus.token_store import FORMAT, PARTS, Corpus, ShardFiles, ShardWriter
-from attar.data.corpus.tokenizing import DocumentTokenizer
+from attar.data.corpus.token_store import PARTS, Corpus, ShardFiles
+from attar.data.corpus.writing import Position, write_shards
 from attar.data.documents import Document, documents
 from attar.data.files import text_hash
 from attar.data.packing import INPUTS, document_tokenizer
@@ -37,40 +31,14 @@ from attar.errors import DataError
 from attar.models.sources.references import resolve_model
 from attar.selection.config import TokenizeStep
 from attar.selection.set_aside import write_set_aside
-from attar.special_tokens import TOKENIZER_FILE, tokenizer_digest, write_tokenizer
+from attar.special_tokens import TOKENIZER_FILE, write_tokenizer
 from attar.step import StepContext
 from attar.transformers_tokenizer import SETTINGS_FILE
 
-STATE_FILE = "state.json"
 REJECTED_FILE = "rejected.jsonl.gz"
 SCORED, RESERVED = PARTS
-MAX_SOURCES = 2**16
-"""Their numbers have two bytes in a shard."""
 RESERVED_HASH, SHARE_HASH = "reserved", "share"
 """The validation split is chosen by a hash of the text alone; these go by others."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where in the stream of documents the last shard ends."""
-
-    next_row: int = 0
-    """First row that the packer has not seen."""
-    pending: tuple[tuple[tuple[int, ...], int], ...] = ()
-    """Of each buffer: the rows in it, and how many tokens of the first one are in a chunk."""
-    shards: tuple[Mapping[str, Any], ...] = ()
-    """Counts of the shards that are written."""
-    sources: tuple[str, ...] = ()
-    """In the order of their numbers."""
-
-    @classmethod
-    def read(cls, folder: Path) -> Position:
-        """That of a run that was stopped; the beginning if there is none."""
-        if not (folder / STATE_FILE).exists():
-            return cls()
-        said = read_json(folder / STATE_FILE)
-        pending = tuple((tuple(rows), begin) for rows, begin in said["pending"])
-        return cls(said["next_row"], pending, tuple(said["shards"]), tuple(said["sources"]))
 
 
 def tokenize(config: TokenizeStep, context: StepContext) -> dict[str, Any]:
@@ -82,33 +50,22 @@ def tokenize(config: TokenizeStep, context: StepContext) -> dict[str, Any]:
     """
     folder = _tokenizer_folder(config, context)
     tokenizer, end_id = document_tokenizer(folder)
-    shards = context.scratch / "shards"
-    shards.mkdir(parents=True, exist_ok=True)
-    stream = _Stream(config, context)
-    position = Position.read(shards)
-    read = DocumentTokenizer(tokenizer, end_id).tokenized(stream.documents(position))
-    packer = Packer(
-        sentence_ends(tokenizer, end_id), config.max_length + 1, _pending(position, read)
+    shards, stream = context.scratch / "shards", _Stream(config, context)
+    written = write_shards(
+        shards,
+        stream.documents,
+        tokenizer,
+        end_id=end_id,
+        max_length=config.max_length,
+        shard_tokens=config.shard_tokens,
+        say=lambda what: context.progress.say(f"  {context.name}: {what}"),
     )
-    vocabulary = tokenizer.get_vocab_size(with_added_tokens=True)
-    position = _write_shards(config, context, packer, read, position, vocabulary)
     stream.finish()
-    about = {
-        "format": FORMAT,
-        "data": config.data,
-        "max_length": config.max_length,
-        "end_id": end_id,
-        "vocabulary": vocabulary,
-        "tokenizer": tokenizer_digest(tokenizer),
-        "parts": list(PARTS),
-        "sources": list(position.sources),
-        "shards": list(position.shards),
-    }
-    for number in range(len(position.shards)):
+    corpus = Corpus(context.folder, {"data": config.data, **written})
+    for number in range(len(corpus.shards)):
         files = ShardFiles(shards, number)
         put_beside(files.tokens, context.folder)
         put_beside(files.texts, context.folder)
-    corpus = Corpus(context.folder, about)
     corpus.write_about()
     write_set_aside(context.folder / REJECTED_FILE, stream.rejected)
     write_tokenizer(folder, context.folder, None, INPUTS)
@@ -232,62 +189,3 @@ def require_parts(config: TokenizeStep, documents: int, reserved: int, step: str
 
 def _is_in(texts: tuple[str, ...], purpose: str, share: float) -> bool:
     return int(text_hash((purpose, *texts))[:16], 16) < share * 2**64
-
-
-def _pending(position: Position, read: Iterator[TokenizedDocument]) -> list[Pending]:
-    """The buffers as they were at a position; their documents are the first ones in the stream."""
-    count = sum(len(rows) for rows, _ in position.pending)
-    by_row = {document.row: document for document in islice(read, count)}
-    return [Pending(tuple(by_row[row] for row in rows), begin) for rows, begin in position.pending]
-
-
-def _write_shards(
-    config: TokenizeStep,
-    context: StepContext,
-    packer: Packer,
-    read: Iterator[TokenizedDocument],
-    position: Position,
-    vocabulary: int,
-) -> Position:
-    folder = context.scratch / "shards"
-    shards = list(position.shards)
-    numbers = {source: number for number, source in enumerate(position.sources)}
-    next_row = position.next_row
-
-    def number_of(source: str) -> int:
-        number = numbers.setdefault(source, len(numbers))
-        if number >= MAX_SOURCES:
-            raise DataError(
-                f"{context.name}: source_column = {config.source_column!r} names more than "
-                f"{MAX_SOURCES:,} sources; choose a column with fewer values"
-            )
-        return number
-
-    def write(shard: ShardWriter) -> Position:
-        shards.append(shard.write(ShardFiles(folder, len(shards))))
-        pending = tuple(
-            (tuple(document.row for document in each.documents), each.begin)
-            for each in packer.pending()
-        )
-        reached = Position(next_row, pending, tuple(shards), tuple(numbers))
-        write_json(folder / STATE_FILE, asdict(reached))
-        return reached
-
-    def chunks() -> Iterator[Chunk]:
-        nonlocal next_row
-        yield from packer.go_on()
-        for document in read:
-            next_row = document.row + 1
-            yield from packer.add(document)
-        yield from packer.flush()
-
-    shard = ShardWriter(vocabulary)
-    for chunk in chunks():
-        shard.add(chunk, number_of(chunk.source))
-        if shard.tokens >= config.shard_tokens:
-            position, shard = write(shard), ShardWriter(vocabulary)
-            context.progress.say(
-                f"  {context.name}: {len(shards)} shards, "
-                f"{sum(shard['tokens'] for shard in shards):,} tokens"
-            )
-    return write(shard) if len(shard) else position

@@ -38,13 +38,25 @@ class TrainMetrics(TypedDict):
     losses: list[dict[str, Any]]
 
 
+class Retokenized(Config):
+    """The texts of a corpus or a selection, packed again for the model's own tokenizer."""
+
+    source: str = Field(alias="from")
+    """A tokenize or select step, or a `[data.<name>]` table of a corpus."""
+    retokenize: Literal[True]
+    max_length: int | None = Field(default=None, ge=8, le=2**20)
+    """Tokens a model reads of a new chunk; None: the step's max_length."""
+
+
 class TrainStep(Config):
     """Fit a model to data, alone or with a teacher."""
 
     run: Literal["train"] = "train"
     model: ModelReference
-    data: str
-    """Name of a `[data.<name>]` table, or of a step that makes rows."""
+    data: str | Retokenized
+    """Name of a `[data.<name>]` table, or of a step that makes rows. A corpus or a selection is
+    read as it was packed by the tokenizer of the model; for another one, write `{ from = "kept",
+    retokenize = true }`."""
     part: Literal["all", "scored", "reserved"] = "all"
     """Of a corpus: the chunks to train on; a reference is trained on the reserved ones."""
     order: Literal["shuffled", "corpus"] = "shuffled"
@@ -142,6 +154,12 @@ class TrainStep(Config):
                 f"batch_tokens = {self.batch_tokens} holds no example of max_length = "
                 f"{self.max_length} tokens; raise it to a multiple of max_length"
             )
+        longest = self.data.max_length if isinstance(self.data, Retokenized) else None
+        if longest is not None and longest > self.max_length:
+            raise ValueError(
+                f"data.max_length = {longest} makes chunks that are longer than max_length = "
+                f"{self.max_length}; set max_length = {longest}"
+            )
         if self.minimum_ratio and self.schedule not in ("linear", "cosine"):
             raise ValueError(
                 f'minimum_ratio = {self.minimum_ratio} is where schedule = "linear" or "cosine" '
@@ -165,6 +183,11 @@ class TrainStep(Config):
                 f"objective is {asked.name}"
             )
         return None
+
+    @property
+    def data_name(self) -> str:
+        """Of the table, or of the step that makes rows."""
+        return self.data if isinstance(self.data, str) else self.data.source
 
     @property
     def batch_rows(self) -> int:

@@ -72,14 +72,14 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
         ModelError: texts longer than the model reads, or a teacher that does not fit.
     """
     texts = context.texts
-    head = texts.head(config.data, config.objective)
+    head = texts.head(config.data_name, config.objective)
     model = context.model(config.model, head, config.max_length)
     # Going on with another step's model, this one may cut texts elsewhere.
     model = replace(model, max_length=config.max_length)
     check_length(model.cost.model.config, config.max_length, f"{context.name}: the model")
     context.models[context.name] = model
-    rows, tokens = texts.count(config.data, "train", model)
-    validation_rows, _ = texts.count(config.data, "validation", model)
+    rows, tokens = texts.count(config.data_name, "train", model)
+    validation_rows, _ = texts.count(config.data_name, "validation", model)
     steps, rows_read = config.num_steps(rows, rows * tokens), config.rows_read(rows, rows * tokens)
     teacher = _teacher(config, context, model)
     flops = training_flops(model.cost, teacher, rows_read, tokens)
@@ -193,7 +193,7 @@ def _compare(
     if teacher.folder is not None:
         require_answer(teacher.folder, needs)
     require_positions(other, config.max_length, "the teacher")
-    writes = texts.head(config.data, config.objective).predicts_words
+    writes = texts.head(config.data_name, config.objective).predicts_words
     if teacher.cache is None:
         require_decoder_texts(other, config.teacher or "", student_writes=writes)
     both_write = writes and other.get_output_embeddings() is not None
@@ -201,7 +201,7 @@ def _compare(
         require_same_words(num_columns(own), num_columns(other), *folders)
     # Projections are drawn, and thrown away here.
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-        objective = texts.loaded(config.data).objective
+        objective = texts.loaded(config.data_name).objective
         loss = loss_of(config.effective_losses, objective, own, other, seed=0)
     if teacher.kept is not None:
         teacher.kept.require(loss, repr(teacher.cache))

@@ -7,9 +7,12 @@ pass.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from attar.artifacts import read_json
+from attar.data.corpus.retokenizing import retokenized
 from attar.data.load import data_of
 from attar.data.tables import TextData
 from attar.errors import UsageError
@@ -20,7 +23,7 @@ from attar.models.head_chunks import has_plain_head
 from attar.models.load import LoadedModel, build_model, config_of, save_model
 from attar.models.sources.references import resolve_model
 from attar.step import StepContext
-from attar.training.config import TrainMetrics, TrainStep
+from attar.training.config import Retokenized, TrainMetrics, TrainStep
 from attar.training.first_look import first_look
 from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
@@ -43,7 +46,9 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     Raises:
         AttarError: whatever a user can mend, before training where it can be known then.
     """
-    data = data_of(context, config.data, part=config.part)
+    data = data_of(context, config.data_name, part=config.part)
+    if isinstance(config.data, Retokenized):
+        data = _retokenized(config, config.data, context, data)
     seed = context.seed if config.seed is None else config.seed
     student = _student(config, context, data, seed)
     teacher = open_teacher(config, context, student, seed)
@@ -74,6 +79,29 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     save_model(student, context.folder / "model")
     write_history(context.folder, place)
     return _metrics(job, data, place, precision, floor)
+
+
+def _retokenized(
+    config: TrainStep, wanted: Retokenized, context: StepContext, data: TextData
+) -> TextData:
+    """The data with the texts of its chunks in chunks of the model's own tokenizer."""
+    chunks = data.split("train").chunks
+    if chunks is None:
+        raise UsageError(
+            f"{context.name}: data {wanted.source!r} is no corpus and no selection, so its texts "
+            f"are always read by the model's tokenizer; write data = {wanted.source!r}"
+        )
+    model = config.model
+    word = model.tokenizer if isinstance(model, FromConfig) else referenced_model(model)
+    view = retokenized(
+        chunks,
+        resolve_model(word or "", context.inputs, context.recipe_folder),
+        wanted.max_length or config.max_length,
+        context.scratch / "retokenized",
+        stop_if_asked=lambda: context.stop_if_asked("a shard"),
+        say=lambda what: context.progress.say(f"  {context.name}: retokenized {what}"),
+    )
+    return replace(data, splits={**data.splits, "train": view.split()})
 
 
 def _student(config: TrainStep, context: StepContext, data: TextData, seed: int) -> LoadedModel:
@@ -134,7 +162,7 @@ def _job(
     if config.order == "corpus" and not isinstance(train, Shards):
         raise UsageError(
             f'{context.name}: order = "corpus" is the order of a corpus\'s chunks, and data '
-            f"{config.data!r} is none; leave order out"
+            f"{config.data_name!r} is none; leave order out"
         )
     return Job(
         name=context.name,

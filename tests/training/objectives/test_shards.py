@@ -257,3 +257,26 @@ def test_only_products_of_weights_with_tokens_are_timed(folder: Path) -> None:
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear)]
     assert sorted(work._shapes(model)) == sorted((m.in_features, m.out_features) for m in linear)
     assert matmul_seconds(model, 64, dtype=torch.float32) > 0
+
+
+def test_a_model_with_another_tokenizer_learns_from_the_texts_packed_again(
+    folder: Path, made: MadeRows
+) -> None:
+    other = corpora.write_model(folder / "other_pieces")
+    words = json.loads((other / "tokenizer.json").read_text())
+    del words["model"]["merges"][20:]
+    (other / "tokenizer.json").write_text(json.dumps(words))
+    data = {"from": "corpus", "retokenize": True, "max_length": 20}
+    metrics = _train(folder, made, "retokenized", model="other_pieces", data=data)
+    again = Corpus.open(folder / "retokenized.scratch" / "retokenized")
+    assert metrics["data"]["train_rows"] == len(again)
+    assert again.about["max_length"] == 20
+    of_scored = Corpus.open(made.folder)
+    texts = [sorted("".join(CorpusView(each, "scored").all_texts())) for each in (of_scored, again)]
+    assert "".join(texts[0]).strip() == "".join(texts[1]).strip()
+
+
+def test_a_table_is_never_retokenized(folder: Path, made: MadeRows) -> None:
+    data = {"from": "texts", "retokenize": True}
+    with pytest.raises(UsageError, match="write data = 'texts'"):
+        _train(folder, made, "refused", data=data, part="all")

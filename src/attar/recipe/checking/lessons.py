@@ -44,21 +44,22 @@ def _of_objectives(recipe: Recipe) -> list[Mistake]:
         Mistake(("steps", name, "data"), problem)
         for name, step in recipe.steps.items()
         if isinstance(step, TrainStep | AugmentStep)
-        and (kind := getattr(recipe.data.get(step.data), "kind", None)) is not None
-        and (problem := step.misfit(kind, step.data))
+        and (kind := getattr(recipe.data.get(_data_of(step)), "kind", None)) is not None
+        and (problem := step.misfit(kind, _data_of(step)))
     ]
 
 
 def _of_labels(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
     """Made rows without labels, where no teacher answers for them or a class is to be written."""
-    made = recipe.steps.get(step.data)
+    data = _data_of(step)
+    made = recipe.steps.get(data)
     writes = step.objective is not None and KINDS[step.objective].writes
     needs_labels = step.teacher is None or writes
     if needs_labels and isinstance(made, AugmentStep) and not made.keep_labels:
         yield Mistake(
             ("steps", name, "data"),
-            f"the rows that {step.data!r} makes have no labels, and this step needs one for every "
-            f"row; set steps.{step.data}.keep_labels = true, or let a teacher judge them for a "
+            f"the rows that {data!r} makes have no labels, and this step needs one for every "
+            f"row; set steps.{data}.keep_labels = true, or let a teacher judge them for a "
             "classifier's head",
         )
 
@@ -90,7 +91,8 @@ def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterato
 def _other_rows(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
     """Whether a cache draws its `train_rows` with other seeds than the step that learns from it."""
     other = str(step.teacher)
-    data = recipe.data.get(step.data)
+    word = step.data_name
+    data = recipe.data.get(word)
     if data is None or data.train_rows is None or data.rows_seed is not None:
         return
     (own_name, own_seeds), (other_name, other_seeds) = _seeds(recipe, name), _seeds(recipe, other)
@@ -99,9 +101,9 @@ def _other_rows(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]
     if own_seeds != other_seeds or are_crossed:
         yield Mistake(
             ("steps", name, "teacher"),
-            f"train_rows of data {step.data!r} are drawn with the seeds {_said(own_seeds)} here "
+            f"train_rows of data {word!r} are drawn with the seeds {_said(own_seeds)} here "
             f"and {_said(other_seeds)} in the cache {other!r}, which may be other rows; set "
-            f"data.{step.data}.rows_seed = {recipe.seed}, so that every seed reads the same rows",
+            f"data.{word}.rows_seed = {recipe.seed}, so that every seed reads the same rows",
         )
 
 
@@ -112,6 +114,10 @@ def _seeds(recipe: Recipe, name: str) -> tuple[str, tuple[int, ...]]:
         if swept is not None and name in swept.steps and setting in swept.settings:
             return setting, tuple(swept.settings[setting])
     return "", (step_seed(recipe.steps[name], recipe.seed),)
+
+
+def _data_of(step: TrainStep | CacheStep | AugmentStep) -> str:
+    return step.data_name if isinstance(step, TrainStep) else step.data
 
 
 def _said(value: object) -> str:

@@ -52,19 +52,20 @@ def _of_tables(recipe: Recipe, name: str, step: TokenizeStep) -> Iterator[Mistak
 
 
 def _of_part(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
-    corpus = recipe.steps.get(step.data)
+    word = step.data_name
+    corpus = recipe.steps.get(word)
     if step.part == "all":
         return
     if not isinstance(corpus, TokenizeStep):
         yield Mistake(
             ("steps", name, "part"),
-            f'part = "{step.part}" belongs to a corpus, and data {step.data!r} is none; name a '
+            f'part = "{step.part}" belongs to a corpus, and data {word!r} is none; name a '
             'step with run = "tokenize", or leave part out',
         )
     elif step.part == "reserved" and corpus.reserve == 0:
         yield Mistake(
             ("steps", name, "part"),
-            f"no part of {step.data!r} is reserved; set steps.{step.data}.reserve = 0.05",
+            f"no part of {word!r} is reserved; set steps.{word}.reserve = 0.05",
         )
 
 
@@ -168,19 +169,20 @@ def _scored_text_it_saw(recipe: Recipe, step: object, corpus: str, scored: str) 
     """What a train step reads of the scored part; None: nothing."""
     assert isinstance(step, TrainStep)
     tokenize = recipe.steps.get(corpus)
-    read = recipe.steps.get(step.data)
-    if step.data == corpus and step.part != _other(scored):
+    word = step.data_name
+    read = recipe.steps.get(word)
+    if word == corpus and step.part != _other(scored):
         return f'the part "{step.part}" of {corpus!r}'
     if isinstance(read, SelectStep):
         selected_from = read.data
         if selected_from == corpus:
-            return f"{step.data!r}, which is selected from it"
+            return f"{word!r}, which is selected from it"
         read = recipe.steps.get(selected_from)
     if not isinstance(tokenize, TokenizeStep):
         return None
-    table = read.data if isinstance(read, TokenizeStep) and step.data != corpus else step.data
+    table = read.data if isinstance(read, TokenizeStep) and word != corpus else word
     if _same_texts(recipe, table, tokenize.data):
-        return f"{step.data!r}, whose texts are those of the corpus"
+        return f"{word!r}, whose texts are those of the corpus"
     return None
 
 
