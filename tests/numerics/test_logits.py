@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import attar.numerics.logits as module
 from attar.losses.predictions import forward_kl
@@ -22,6 +21,7 @@ from attar.numerics.logits import (
     row_values,
     with_gradients,
 )
+from tensors_made import Largest
 
 ROUNDING = 1e-12
 """float64 sums in another order."""
@@ -161,19 +161,6 @@ def test_in_bf16_only_the_products_are_rounded() -> None:
         assert (own - plain).norm() < 0.01 * plain.norm()  # 8 bits, in another order
 
 
-class Largest(TorchDispatchMode):
-    """The most numbers that any operation gave."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for each in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(each, Tensor):
-                self.numbers = max(self.numbers, each.numel())
-        return made
-
-
 def _loss(made: HeadLogits) -> None:
     _, total = evaluated(made, HeadLogits(head("plain", 5), drawn(B, S, D, seed=6)))
     total.backward()
@@ -192,7 +179,7 @@ def test_no_tensor_is_larger_than_a_block_or_the_weight(
     leaves_(made)
     with Largest() as seen:
         work(made)
-    assert 5 * V <= seen.numbers <= max(V * D, B * S * D) < len(LABELS) * V
+    assert 5 * V * 8 <= seen.num_bytes <= max(V * D, B * S * D) * 8 < len(LABELS) * V * 8
 
 
 def test_log_probabilities_are_those_of_the_targets() -> None:

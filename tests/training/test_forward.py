@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import attar.numerics.logits
 import tiny
@@ -18,23 +16,11 @@ from attar.losses.term import Pair
 from attar.losses.total import TotalLoss
 from attar.models.head_chunks import has_plain_head
 from attar.training.forward import forward, shape_of, stacks_of
+from tensors_made import Largest
 
 B, T, V = 6, 30, 3000
 BLOCK = 8
 """Rows: 24,000 logits of 540,000."""
-
-
-class Largest(TorchDispatchMode):
-    """The most numbers that any operation gave."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for each in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(each, Tensor):
-                self.numbers = max(self.numbers, each.numel())
-        return made
 
 
 @pytest.fixture
@@ -64,7 +50,7 @@ def gradients(family: str, losses: list[LossConfig], *, lazy: bool) -> tuple[int
         with torch.no_grad():
             taught = forward(teacher, inputs, loss.needs)
         loss(forward(student, inputs, loss.needs), taught, targets, counts).total.backward()
-    return seen.numbers, [p.grad for p in student.parameters() if p.grad is not None]
+    return seen.num_bytes, [p.grad for p in student.parameters() if p.grad is not None]
 
 
 LOSSES: list[LossConfig] = [
@@ -82,7 +68,9 @@ def test_a_step_holds_no_more_than_a_block_and_has_the_gradients_of_whole_logits
 ) -> None:
     most, found = gradients(family, LOSSES, lazy=True)
     whole, wanted = gradients(family, LOSSES, lazy=False)
-    assert most <= V * 32 < B * T * V <= whole, "the head's weight and its gradient are the largest"
+    assert most <= V * 32 * 8 < B * T * V * 8 <= whole, (
+        "the head's weight and its gradient are the largest"
+    )
     assert len(found) == len(wanted) > 0
     for own, plain in zip(found, wanted, strict=True):
         torch.testing.assert_close(own, plain, rtol=1e-11, atol=1e-14)

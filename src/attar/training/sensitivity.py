@@ -16,6 +16,7 @@ from torch import Tensor
 from attar.losses.sensitivity_mse import Sensitivity
 from attar.losses.targets import Targets
 from attar.losses.term import Needs
+from attar.numerics.logits import row_values, with_gradients
 from attar.seeds import derive_seed
 from attar.training.forward import fed, forward
 from attar.training.job import Job
@@ -77,12 +78,21 @@ def _add_batch_(
     teacher.model.eval()
     with torch.enable_grad():
         outputs = forward(teacher.model, fed(inputs, teacher.input_names), Needs(hidden=True))
-        logits = outputs.logits[torch.nonzero(targets.predicted, as_tuple=True)]
-        centred = logits - logits.mean(dim=-1, keepdim=True) if logits.shape[-1] > 1 else logits
-        signs = torch.randint(0, 2, centred.shape, generator=generator).to(centred) * 2 - 1
+        counted = targets.predicted
+        if counted.ndim < len(outputs.logits.shape) - 1:  # of a masked language model, every token
+            counted = counted[:, None].expand(*outputs.logits.shape[:2])
+        index = torch.nonzero(counted, as_tuple=True)
+
+        def projected(logits: Tensor, *_: Tensor | None) -> Tensor:
+            centred = logits - logits.mean(dim=-1, keepdim=True) if logits.shape[-1] > 1 else logits
+            signs = torch.randint(0, 2, centred.shape, generator=generator).to(centred) * 2 - 1
+            return (signs * centred).sum(dim=-1)
+
+        values, found = row_values([projected], index, outputs.logits, index[0], factors=[1.0])
         states = [(stack, state) for stack, own in outputs.hidden.items() for state in own]
         # A state that the answer is not reached from is an error: zeros would weigh as if measured.
-        gradients = torch.autograd.grad((signs * centred).sum(), [state for _, state in states])
+        total = with_gradients(values.sum(), found)
+        gradients = torch.autograd.grad(total, [state for _, state in states])
     for stack, mask in targets.masks.items():
         first, real = torch.zeros_like(mask), mask.sum()
         first[:, 0] = mask[:, 0]

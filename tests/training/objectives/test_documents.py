@@ -115,3 +115,23 @@ def test_too_little_text_and_no_end_token_are_refused(place: Path) -> None:
     tiny.write_tokenizer(place / "endless")
     with pytest.raises(ModelError, match="no end token"):
         token_blocks(place / "endless", [("a",)], 8, "here")
+
+
+def test_a_head_of_an_unknown_kind_learns_the_same_and_is_told_to_hold_all_logits(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = model_config(place / "gpt2", "gpt2")
+    odd = {**known, "config": {**known["config"], "logit_scale": 0.5}}  # GPT-2 does not scale
+    made: list[dict[str, torch.Tensor]] = []
+    for model in (known, odd):
+        run_training(
+            place,
+            model=model,
+            data_config=TEXT.model_copy(update={"path": str(place / "text")}),
+            max_steps=2,
+            evaluations=1,
+        )
+        made.append(read_weights(place))
+        assert ("all logits of a micro-batch" in capsys.readouterr().err) == (model is odd)
+    for name, weight in made[0].items():
+        torch.testing.assert_close(made[1][name], weight, rtol=1e-5, atol=1e-6)

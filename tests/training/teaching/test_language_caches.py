@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+import attar.numerics.logits
+import tiny
 from caching import run_cache
-from language_runs import TEXT, model_config, write_running_text
+from language_runs import TEXT, model_config, write_random, write_running_text
+from tensors_made import Largest
 from training_runs import read_history, run_training, write_films
 
 ROUNDING = 1e-4
@@ -72,6 +75,23 @@ def test_only_labelled_tokens_have_logits(running: tuple[Path, dict[str, Any]]) 
     assert metrics["predictions"] == tokens - rows
     logits = load_file(place / "cached" / "logits.safetensors")["values"]
     assert logits.shape[0] == tokens - rows
+
+
+def test_a_cache_is_written_without_all_logits_of_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary, block = 3000, 8
+    monkeypatch.setattr(attar.numerics.logits, "BLOCK_BYTES", block * 4 * vocabulary)
+    write_running_text(tmp_path / "text")
+    folder = write_random(tmp_path / "made" / "model", "gpt2", objective="causal_lm")
+    wide = tiny.tiny_language_model("gpt2", vocab_size=vocabulary)
+    wide.save_pretrained(folder)
+    config = TEXT.model_copy(update={"path": str(tmp_path / "text")})
+    with Largest() as seen:
+        run_cache(tmp_path, teacher="made/model", data_config=config, batch_size=8)
+    stored = load_file(tmp_path / "cached" / "logits.safetensors")["values"]
+    assert seen.num_bytes <= 4 * vocabulary * 32, "the head's weight"
+    assert stored.shape[1] == vocabulary and stored.shape[0] > 8 * block
 
 
 def test_each_stack_keeps_the_states_it_is_asked_for(worded: tuple[Path, dict[str, Any]]) -> None:
