@@ -322,6 +322,15 @@ def _require_form(result: Result) -> None:
             raise TypeError("inputs, files or versions holds more than text")
 
 
+def published_fingerprint(folder: Path) -> str:
+    """The same for equal files of an artifact, by the hashes in its manifest.
+
+    Raises:
+        ArtifactError: as `read_result`.
+    """
+    return key_of(dict(read_result(folder).files))
+
+
 def _special(path: Path) -> str | None:
     """What a path is when it is no regular file and no folder; a link is not followed."""
     try:

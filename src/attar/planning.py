@@ -148,6 +148,9 @@ class PlannedTexts:
         texts = self.loaded(data)
         if split not in texts.splits:
             return 0, 1
+        chunks = texts.splits[split].chunks
+        if chunks is not None and len(chunks):
+            return len(chunks), round(chunks.tokens / len(chunks))
         rows = texts.splits[split].texts
         sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
         if texts.kind.is_running:

@@ -12,6 +12,39 @@ from attar.cli.flags import Debug, Json
 from attar.cli.output import print_result
 
 
+def peek(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", show_default=False, help="The folder of a tokenize or a select step."
+        ),
+    ],
+    random: Annotated[bool, typer.Option("--random", help="Drawn at random.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="The highest scores.")] = False,
+    worst: Annotated[bool, typer.Option("--worst", help="The lowest scores.")] = False,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many chunks.")] = 5,
+    source: Annotated[str | None, typer.Option(help="Only chunks of this source.")] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Of a selection: its corpus, if it was moved."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print chunks of a corpus or a selection, with their scores and why each was kept or not."""
+    from attar.errors import UsageError
+    from attar.selection import peek as peeking
+
+    flags: dict[peeking.Order, bool] = {"random": random, "best": best, "worst": worst}
+    asked: list[peeking.Order] = [order for order, is_asked in flags.items() if is_asked]
+    if len(asked) > 1:
+        raise UsageError(f"--{' and --'.join(asked)} exclude each other; give one of them")
+    order: peeking.Order = asked[0] if asked else "first"
+    chunks = peeking.peek(folder, order, count, source, corpus)
+    text = "\n\n".join(chunk.lines() for chunk in chunks) or "no chunk fits"
+    print_result([chunk.as_json() for chunk in chunks], text, as_json)
+
+
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An exported model.")],
     texts: Annotated[

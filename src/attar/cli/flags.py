@@ -34,5 +34,11 @@ Debug = Annotated[
     bool, typer.Option("--debug", callback=_remember_debug, help="Show tracebacks of mistakes too.")
 ]
 Model = Annotated[str, typer.Option(metavar="MODEL", help="A folder, a hub id, or demo:minilm-l6.")]
-DATA_WORDS = "stdlib_docs, stdlib_text, glue:TASK[@FOLDER], or files."
+DATA_WORDS = "stdlib_docs, stdlib_text, glue:TASK[@FOLDER], corpus:FOLDER, or files."
 Data = Annotated[str, typer.Option(metavar="DATA", help=DATA_WORDS)]
+CorpusFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CORPUS", show_default=False, help="The folder of a tokenize step: runs/…/tokenize."
+    ),
+]

@@ -8,8 +8,108 @@ from typing import Annotated, Any
 
 import typer
 
-from attar.cli.flags import Data, Debug, Json, Model, Out, Overrides, Quiet
+from attar.cli.flags import (
+    DATA_WORDS,
+    CorpusFolder,
+    Data,
+    Debug,
+    Json,
+    Model,
+    Out,
+    Overrides,
+    Quiet,
+)
 from attar.cli.output import conclude
+
+ScoresFolder = Annotated[
+    str | None, typer.Option(metavar="SCORES", help="The folder of a score step: runs/…/score.")
+]
+
+
+def tokenize(
+    data: Annotated[str, typer.Argument(metavar="DATA", show_default=False, help=DATA_WORDS)],
+    tokenizer: Annotated[
+        str, typer.Option(metavar="MODEL", help="A folder, hub id or demo model: its tokenizer.")
+    ],
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens that a model reads of a chunk.")
+    ] = None,
+    reserve: Annotated[
+        float | None, typer.Option(help="Share of the documents kept apart for a reference.")
+    ] = None,
+    source_column: Annotated[
+        str | None, typer.Option(help="Column that names each document's source.")
+    ] = None,
+    max_documents: Annotated[int | None, typer.Option(help="Read only the first so many.")] = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Turn documents into a corpus: token chunks on disk."""
+    settings = {
+        "data": data,
+        "tokenizer": tokenizer,
+        "max_length": max_length,
+        "reserve": reserve,
+        "source_column": source_column,
+        "max_documents": max_documents,
+    }
+    _run_one_step("tokenize", settings, overrides, out, as_json, quiet)
+
+
+def score(
+    corpus: CorpusFolder,
+    model: Model,
+    part: Annotated[str | None, typer.Option(help="scored or reserved.")] = None,
+    chunks: Annotated[int | None, typer.Option(help="Score a random sample.")] = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score every chunk of a corpus with a language model: its log-probability."""
+    settings = {"data": f"corpus:{corpus}", "model": model, "part": part, "chunks": chunks}
+    _run_one_step("score", settings, overrides, out, as_json, quiet)
+
+
+def select(
+    corpus: CorpusFolder,
+    teacher: ScoresFolder = None,
+    reference: ScoresFolder = None,
+    scores: Annotated[
+        str | None, typer.Option(metavar="SCORES", help="For --method proxy: its predictions.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="difference_sampling, gumbel, random or proxy.")
+    ] = None,
+    keep: Annotated[float | None, typer.Option(help="Share of the chunks that is kept.")] = None,
+    trim: Annotated[
+        float | None, typer.Option(help="Share of the highest scores that is set aside.")
+    ] = None,
+    near_duplicates: Annotated[
+        float | None, typer.Option(help="Jaccard similarity from which a chunk is set aside.")
+    ] = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Keep the chunks of a corpus that teach most, by two models' scores of them."""
+    settings = {
+        "data": f"corpus:{corpus}",
+        "teacher": teacher,
+        "reference": reference,
+        "scores": scores,
+        "method": method,
+        "keep": keep,
+        "trim": trim,
+        "near_duplicates": near_duplicates,
+    }
+    _run_one_step("select", settings, overrides, out, as_json, quiet)
 
 
 def train(

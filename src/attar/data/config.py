@@ -167,7 +167,49 @@ class StdlibTextData(DataSettings):
     source: Literal["stdlib_text"] = "stdlib_text"
 
 
-DataConfig = Annotated[
+TextConfig = Annotated[
     GlueData | SummarizationData | FilesData | HubData | StdlibDocsData | StdlibTextData,
+    Field(discriminator="source"),
+]
+"""A source of texts."""
+
+
+class CorpusData(DataSettings):
+    """Chunks that a run made before: what a tokenize or a select step published."""
+
+    source: Literal["corpus"] = "corpus"
+    path: str
+    """The step's folder: runs/<name>/<step>."""
+    corpus: str | None = None
+    """Of a selection: the folder of its corpus. None: where it was when the selection was made."""
+    validation: TextConfig | None = None
+    """Texts whose validation split judges models. None: the corpus can be scored, selected from and
+    exported, but nothing can be trained on it."""
+
+    @model_validator(mode="after")
+    def _chunks_are_not_limited(self) -> Self:
+        fields = DataSettings.model_fields.items()
+        given = [name for name, field in fields if getattr(self, name) != field.default]
+        if given:
+            raise ValueError(
+                f"{given[0]} is a setting of texts, and the chunks of a corpus are read as they "
+                "are; remove it, or select chunks with a select step"
+            )
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """The row of running text in the table of tasks."""
+        return CAUSAL_LM
+
+
+DataConfig = Annotated[
+    GlueData
+    | SummarizationData
+    | FilesData
+    | HubData
+    | StdlibDocsData
+    | StdlibTextData
+    | CorpusData,
     Field(discriminator="source"),
 ]

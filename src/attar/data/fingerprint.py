@@ -21,12 +21,14 @@ from typing import Any
 
 from attar.artifacts import key_of, sha256_of
 from attar.data.config import (
+    CorpusData,
     DataConfig,
     FilesData,
     GlueData,
     HubData,
     StdlibDocsData,
     StdlibTextData,
+    TextConfig,
 )
 from attar.data.reading.locate import SplitFiles, glue_files, own_files, summarization_files
 from attar.data.stdlib_areas import AREAS, stdlib_sources
@@ -45,11 +47,23 @@ def data_fingerprint(
     Raises:
         DataError: the data is not there.
     """
+    if isinstance(config, CorpusData):
+        return _of_chunks(config, recipe_folder, sha256)
     content = _content(config, recipe_folder, sha256)
     return key_of({"version": DATA_VERSION, "source": config.source, "content": content})
 
 
-def _content(config: DataConfig, recipe_folder: Path, sha256: Callable[[Path], str]) -> Any:
+def _of_chunks(config: CorpusData, recipe_folder: Path, sha256: Callable[[Path], str]) -> str:
+    """That of the chunks, by the hashes beside them, and that of the validation texts."""
+    from attar.data.corpus.published import open_published
+
+    chunks = open_published(config.path, recipe_folder, config.corpus).fingerprint
+    if config.validation is None:
+        return chunks
+    return f"{chunks}-{data_fingerprint(config.validation, recipe_folder, sha256)}"
+
+
+def _content(config: TextConfig, recipe_folder: Path, sha256: Callable[[Path], str]) -> Any:
     if isinstance(config, StdlibDocsData | StdlibTextData):
         root, sources = stdlib_sources()
         return {
@@ -66,8 +80,24 @@ def _content(config: DataConfig, recipe_folder: Path, sha256: Callable[[Path], s
     return {"hub": hub, "task": config.task, "revision": config.revision}
 
 
-def data_files(config: DataConfig, recipe_folder: Path) -> SplitFiles | None:
-    """The files that hold the data; None: it is on the hub, or Python's own.
+def require_there(config: DataConfig, recipe_folder: Path) -> None:
+    """Look whether the data that `config` names is there, without reading texts.
+
+    Raises:
+        DataError, ArtifactError: it is not, or it is no corpus, or a damaged one.
+    """
+    if isinstance(config, CorpusData):
+        from attar.data.corpus.published import open_published
+
+        open_published(config.path, recipe_folder, config.corpus)
+        if config.validation is not None:
+            data_files(config.validation, recipe_folder)
+    else:
+        data_files(config, recipe_folder)
+
+
+def data_files(config: TextConfig, recipe_folder: Path) -> SplitFiles | None:
+    """The files that hold texts; None: they are on the hub, or Python's own.
 
     Raises:
         DataError: they are not there.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attar.data.config import DataConfig
+from attar.data.config import CorpusData, DataConfig
 from attar.data.tables import Split, TextData
 from attar.seeds import generator
 from attar.step import MadeRows, StepContext
@@ -28,8 +28,9 @@ SOURCES = {
     "hub": "attar.data.hub:load_hub",
     "stdlib_docs": "attar.data.stdlib_docs:load_stdlib_docs",
     "stdlib_text": "attar.data.stdlib_text:load_stdlib_text",
+    "corpus": "attar.data.corpus.published:load_corpus",
 }
-"""Source → its function (config, recipe_folder, name) → TextData."""
+"""Source → its function (config, recipe_folder, name) → TextData; of a corpus, with a part too."""
 WITHOUT_TRAIN = {"files": "attar.data.files:load_judged"}
 """Source → its function where the train split is not wanted, and can be left unread."""
 VALIDATION_SEED = 0
@@ -43,6 +44,7 @@ def load_data(
     name: str = "data",
     seed: int = 0,
     train: bool = True,
+    part: str = "all",
 ) -> TextData:
     """Read a data set and limit its rows.
 
@@ -50,11 +52,13 @@ def load_data(
         recipe_folder: relative paths in `config` start here.
         seed: which rows `train_rows` keeps, unless `rows_seed` says it; nothing else depends on it.
         train: whether the train split is wanted; it may be there even so.
+        part: of a corpus.
     Raises:
         DataError: the data is missing, damaged, or not what the config says it is.
     """
     readers = SOURCES if train else SOURCES | WITHOUT_TRAIN
-    data = _resolved(readers[config.source])(config, recipe_folder, name)
+    parts = (part,) if isinstance(config, CorpusData) else ()
+    data = _resolved(readers[config.source])(config, recipe_folder, name, *parts)
     splits = dict(data.splits)
     if config.train_rows is not None and "train" in splits:
         drawn_with = seed if config.rows_seed is None else config.rows_seed
@@ -74,7 +78,7 @@ def data_of(
     Rows that are missing from what models are judged by change every score, so that is a warning.
 
     Args:
-        part: of rows that a step made in several parts.
+        part: of a corpus.
         is_said: the step has read it before.
     Raises:
         DataError: as `load_data`.
@@ -82,7 +86,7 @@ def data_of(
     config = context.data[name]
     if isinstance(config, MadeRows):
         return _resolved(config.reader)(replace(config, part=part), context)
-    data = load_data(config, context.recipe_folder, name=name, seed=context.seed)
+    data = load_data(config, context.recipe_folder, name=name, seed=context.seed, part=part)
     if is_said:
         return data
     for note in data.notes:

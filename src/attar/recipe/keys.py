@@ -17,13 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import key_of, sha256_of
+from attar.artifacts import key_of, published_fingerprint, sha256_of
 from attar.config import Config
-from attar.recipe.checking.references import Reference, with_words
+from attar.recipe.checking.references import (
+    ModelPlace,
+    Reference,
+    published_folder,
+    table_of,
+    with_words,
+)
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind, as_table, kind_of, makes_rows, run_of
 
-DATA_PLACES = frozenset({"path"})
+DATA_PLACES = frozenset({"path", "corpus"})
 """Settings of a data table that say where its files are; what they hold is in the fingerprint."""
 
 
@@ -34,6 +40,16 @@ class Fingerprints:
     model: Callable[[str, Path], str]
     tokenizer: Callable[[str, Path], str]
     data: Callable[[Any, Path], str]
+    published: Callable[[str, Path], str] = lambda word, recipe_folder: published_fingerprint(
+        published_folder(word, recipe_folder)
+    )
+    """Of what a step of another run made."""
+
+    def of(self, place: ModelPlace) -> Callable[[str, Path], str]:
+        """The one for what a place holds."""
+        if place.steps_only:
+            return self.published
+        return self.tokenizer if place.tokenizer_only else self.model
 
 
 def room_fingerprints(sha256: Callable[[Path], str] = sha256_of) -> Fingerprints:
@@ -87,8 +103,7 @@ def keys_of(
         models, names_of_data = kind.models_in(step), kind.data_in(step)
         for reference in models:
             if reference.word not in keys and reference.read not in outside:
-                is_small = reference.wanted.tokenizer_only
-                fingerprint = prints.tokenizer if is_small else prints.model
+                fingerprint = prints.of(reference.wanted)
                 outside[reference.read] = fingerprint(reference.word, recipe_folder)
         made = [r for r in names_of_data if makes_rows(r.word, recipe.steps, kinds)]
         for reference in names_of_data:
@@ -113,8 +128,17 @@ def keys_of(
 
 def _data_content(recipe: Recipe, name: str, recipe_folder: Path, prints: Fingerprints) -> Any:
     config = recipe.data[name]
-    settings = config.model_dump(mode="json", by_alias=True, exclude=set(DATA_PLACES))
-    return [settings, prints.data(config, recipe_folder)]
+    settings = config.model_dump(mode="json", by_alias=True)
+    return [_without_places(settings), prints.data(config, recipe_folder)]
+
+
+def _without_places(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A data table without what says where files are, also in the table of its validation texts."""
+    return {
+        name: _without_places(table_of(value)) if isinstance(value, dict) else value
+        for name, value in table.items()
+        if name not in DATA_PLACES
+    }
 
 
 def _settings(step: Config, anonymous: Sequence[Reference]) -> dict[str, Any]:

@@ -121,14 +121,14 @@ def require_data(recipe: Recipe, recipe_folder: Path) -> None:
     """Refuse a recipe whose steps read data that is not there.
 
     Raises:
-        DataError: as the step that reads it.
+        DataError, ArtifactError: as the step that reads it.
     """
-    from attar.data.fingerprint import data_files
+    from attar.data.fingerprint import require_there
 
     words = (r.word for step in recipe.steps.values() for r in kind_of(step).data_in(step))
     for word in dict.fromkeys(words):
         if word in recipe.data:
-            data_files(recipe.data[word], recipe_folder)
+            require_there(recipe.data[word], recipe_folder)
 
 
 def _validated(content: Mapping[str, Any], mistakes: list[Mistake]) -> Recipe | None:

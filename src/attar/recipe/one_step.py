@@ -23,6 +23,7 @@ from attar.recipe.outcome.summary import RunSummary
 from attar.recipe.run import run_resolved
 from attar.recipe.running.saved import Source
 from attar.recipe.schema import flattened
+from attar.tasks.table import CAUSAL_LM
 
 DATA_NAME = "texts"
 WHOLE_RECIPE = ("seed", "name", "steps.", "gates", "sweep")
@@ -43,7 +44,8 @@ def run_one_step(
     Args:
         verb: what the step runs, e.g. "quantize"; also the names of the run and of the step.
         settings: the step's settings; None means not given. `data`, here or in `calibration`,
-            is a data word: stdlib_docs, stdlib_text, glue:TASK[@FOLDER], or a folder of files.
+            is a data word: stdlib_docs, stdlib_text, glue:TASK[@FOLDER], corpus:FOLDER, or a folder
+            of files.
         overrides: `name=value` for the rest.
         out: folder for runs; None: `runs` in the current folder.
         quiet: no progress.
@@ -86,7 +88,7 @@ def recipe_text(verb: str, settings: Mapping[str, Any]) -> str:
     data_words = {name: given[name] for name in ("data", "calibration.data") if name in given}
     tables = [f"name = {json.dumps(verb)}\n"]
     for name, word in data_words.items():
-        tables.append(_table(f"data.{DATA_NAME}", data_table(word)))
+        tables.append(_table(f"data.{DATA_NAME}", data_table(word) | _meant_for(verb, word)))
         given[name] = DATA_NAME
     tables.append(_table(f"steps.{verb}", {"run": verb, **given}))
     return "\n".join(tables)
@@ -107,9 +109,15 @@ def data_table(word: str) -> dict[str, str]:
     if colon and source == "glue":
         task, at, folder = rest.partition("@")
         return {"source": "glue", "task": task, **({"path": folder} if at else {})}
-    if colon and source == "files":
-        return {"source": "files", "path": rest}
+    if colon and source in ("files", "corpus"):
+        return {"source": source, "path": rest}
     return {"source": "files", "path": word}
+
+
+def _meant_for(verb: str, word: str) -> dict[str, str]:
+    """What a verb that reads nothing but running text says of files."""
+    is_running = verb == "tokenize" and data_table(word)["source"] == "files"
+    return {"objective": CAUSAL_LM.name} if is_running else {}
 
 
 def _table(name: str, values: Mapping[str, Any]) -> str:

@@ -44,6 +44,8 @@ class StepKind:
     models: tuple[ModelPlace, ...] = ()
     data: tuple[str, ...] = ()
     """Places that name a data table, or a step that makes rows."""
+    corpora: tuple[str, ...] = ()
+    """Those of `data` that need a whole corpus."""
     needs_views: bool = False
     """The step looks into a model, so its family needs a row."""
     version: int = 1
@@ -129,10 +131,9 @@ STEPS: Mapping[str, StepKind] = {
     "score": StepKind(
         "attar.selection.score:score",
         "attar.selection.plan:plan_score",
-        models=(
-            ModelPlace("model", (*FLOAT, "proxy")),
-            ModelPlace("data", ("tokenize",), steps_only=True),
-        ),
+        models=(ModelPlace("model", (*FLOAT, "proxy")),),
+        data=("data",),
+        corpora=("data",),
     ),
     "proxy": StepKind(
         "attar.selection.proxy:proxy",
@@ -142,21 +143,23 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
             ModelPlace("model.tokenizer", TOKENIZERS),
-            ModelPlace("data", ("tokenize",), steps_only=True),
             ModelPlace("teacher", ("score",), steps_only=True),
             ModelPlace("reference", ("score",), steps_only=True),
         ),
+        data=("data",),
+        corpora=("data",),
     ),
     "select": StepKind(
         "attar.selection.select:select",
         "attar.selection.plan:plan_select",
         models=(
-            ModelPlace("data", ("tokenize",), steps_only=True),
             ModelPlace("teacher", ("score",), steps_only=True),
             ModelPlace("reference", ("score",), steps_only=True),
             ModelPlace("scores", ("score",), steps_only=True),
             ModelPlace("diversity.model", FLOAT),
         ),
+        data=("data",),
+        corpora=("data",),
         rows="attar.selection.rows:selected_rows",
         version=2,
     ),

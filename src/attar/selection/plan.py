@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from attar.artifacts import MIB
+from attar.artifacts import MIB, read_result
 from attar.data.corpus.learned_tokenizer import learn_tokenizer, require_size, write_learned
+from attar.data.corpus.published import open_published
+from attar.data.corpus.token_store import Corpus
+from attar.data.corpus.view import CorpusView
 from attar.models.cost import cost_of
 from attar.planning import (
     OPEN_SECONDS,
@@ -120,7 +124,7 @@ def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
     body: Any = model.cost.model.base_model
     model = replace(model, cost=cost_of(body), max_length=length)
     context.models[context.name] = model
-    sample = context.recipe["steps"][config.teacher]
+    sample = _settings_of_scores(config.teacher, context)
     chunks, tokens = _chunks(config.data, sample["part"], model, context)
     chunks = min(chunks, sample["chunks"] or chunks)
     held_out = config.held_out * chunks
@@ -147,22 +151,47 @@ def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
     )
 
 
+def _settings_of_scores(word: str, context: PlanContext) -> Mapping[str, Any]:
+    """`part` and `chunks` of a score step of this recipe, or of another run."""
+    step = context.recipe["steps"].get(word)
+    return read_result(context.recipe_folder / word).metrics if step is None else step
+
+
 def _length(corpus: str, context: PlanContext) -> int:
     """Tokens that a model reads of the longest chunk."""
-    return context.recipe["steps"][corpus]["max_length"]
+    if (step := context.recipe["steps"].get(corpus)) is not None:
+        return step["max_length"]
+    return _published(corpus, context).about["max_length"]
 
 
 def _chunks(corpus: str, part: str, model: ModelPlan, context: PlanContext) -> tuple[int, int]:
     """Chunks of a part, and the mean number of tokens of each."""
-    reserve = context.recipe["steps"][corpus]["reserve"]
     chunks, tokens = context.texts.count(corpus, "train", model)
+    if (step := context.recipe["steps"].get(corpus)) is None:
+        return len(CorpusView(_published(corpus, context), part)), tokens
+    reserve = step["reserve"]
     return round(chunks * (reserve if part == "reserved" else 1 - reserve)), tokens
+
+
+def _tokens(corpus: str, context: PlanContext) -> int:
+    """Of all its chunks."""
+    chunks = context.texts.loaded(corpus).split("train").chunks
+    if chunks is not None:
+        return chunks.tokens
+    folder = context.tokenizer(corpus).folder
+    return context.texts.running_tokens(corpus, "train", folder)
+
+
+def _published(table: str, context: PlanContext) -> Corpus:
+    """The corpus of another run."""
+    config = context.recipe["data"][table]
+    return open_published(config["path"], context.recipe_folder, config["corpus"]).corpus
 
 
 def _saved_by_proxy(config: ScoreStep, chunks: int, flops: int, context: PlanContext) -> str:
     """What all of scoring by a proxy takes, beside the teacher alone; "": the model is none."""
     made = context.recipe["steps"].get(config.model, {})
-    if made.get("run") != "proxy":
+    if made.get("run") != "proxy" or not {made["teacher"], made["reference"]} <= {*context.plans}:
         return ""
     teacher, reference, proxy = (
         context.plans[name] for name in (made["teacher"], made["reference"], config.model)
@@ -183,9 +212,7 @@ def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
     train = corpus.split("train")
     kept = train.rows(range(max(1, int(config.keep * len(train)))))
     context.texts.add(context.name, replace(corpus, splits={**corpus.splits, "train": kept}))
-    folder = context.tokenizer(config.data).folder
-    tokens = context.texts.running_tokens(config.data, "train", folder)
-    length = _length(config.data, context)
+    tokens, length = _tokens(config.data, context), _length(config.data, context)
     chunks = math.ceil(tokens / length)
     memory, seconds, flops = RUNTIME_MIB + chunks * SELECTED_BYTES / MIB, OPEN_SECONDS, 0
     if config.duplicates is not None:

@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.artifacts import read_result, write_bytes
+from attar.data.corpus.published import corpus_of
 from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import CorpusView
 from attar.data.tokenize import Encoded
@@ -42,7 +43,7 @@ from attar.selection.batches import padded
 from attar.selection.config import ProxyMetrics, ProxyStep
 from attar.selection.flops import forward_flops
 from attar.selection.proxy_model import Proxy, Scale, read_of, save_proxy
-from attar.selection.score import corpus_of, require_fit
+from attar.selection.score import require_fit
 from attar.selection.scores import Scored, read_scored
 from attar.step import StepContext
 from attar.tasks.table import REGRESSION

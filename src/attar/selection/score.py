@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from attar.artifacts import put_beside, read_result
+from attar.data.corpus.published import corpus_of
 from attar.data.corpus.token_store import Corpus, Shard
 from attar.data.tables import SetAside
-from attar.errors import ModelError, NonFiniteError, UsageError
+from attar.errors import ModelError, NonFiniteError
 from attar.models.head_chunks import run_to_logits
 from attar.models.load import build_model
 from attar.models.sources.references import find_model_folder, resolve_model
@@ -42,7 +43,7 @@ from attar.selection.sample import rows_to_score
 from attar.selection.scores import ShardScores, read_scores, score_file
 from attar.selection.set_aside import write_set_aside
 from attar.special_tokens import open_tokenizer, tokenizer_digest
-from attar.step import MadeRows, StepContext
+from attar.step import StepContext
 from attar.tasks.table import CAUSAL_LM
 
 SET_ASIDE_FILE = "set_aside.jsonl.gz"
@@ -130,16 +131,6 @@ def work(shards: Iterable[int], do: Callable[[int], Path]) -> list[Path]:
     """`do` for every shard; the files it made. `do` is idempotent and needs no other shard, so that
     another engine may call it in other processes and in any order."""
     return [do(shard) for shard in shards]
-
-
-def corpus_of(context: StepContext, name: str) -> Corpus:
-    """The corpus that a step named `name` made."""
-    made = context.data[name]
-    if not isinstance(made, MadeRows) or made.step.run != "tokenize":
-        raise UsageError(
-            f'{context.name}: data = {name!r} is not a corpus; name a step with run = "tokenize"'
-        )
-    return Corpus.open(made.folder)
 
 
 def shard_scores(

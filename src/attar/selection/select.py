@@ -32,9 +32,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from attar.artifacts import disk_errors_explained
+from attar.data.corpus.published import corpus_of
 from attar.data.corpus.tensor_writer import TensorWriter
 from attar.data.corpus.token_store import Corpus
-from attar.data.corpus.view import KEPT_FILE, CorpusView
+from attar.data.corpus.view import KEPT_FILE, REJECTED_FILE, CorpusView
 from attar.errors import DataError, UsageError
 from attar.numerics.selection import highest, spans
 from attar.selection.config import NearDuplicates, SelectStep
@@ -51,11 +52,9 @@ from attar.selection.fates import (
     Selection,
 )
 from attar.selection.near_duplicates import near_duplicates
-from attar.selection.score import corpus_of
 from attar.selection.scores import Scored, read_scored
 from attar.step import StepContext
 
-REJECTED_FILE = "rejected.parquet"
 COUNTED = ("chunks", "kept", "tokens", "kept_tokens")
 
 

@@ -33,6 +33,8 @@ from attar.errors import ArtifactError
 ALL = "all"
 KEPT_FILE = "kept.safetensors"
 """Of a selection: row int64, rising, and the scores of those rows."""
+REJECTED_FILE = "rejected.parquet"
+"""Of a selection: row, scores and reason of the scored chunks that it did not keep."""
 
 Places = NDArray[np.int64]
 

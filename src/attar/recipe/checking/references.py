@@ -7,8 +7,10 @@ mistake elsewhere still shows what it refers to.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 MODEL_MAKERS = ("train", "quantize", "export")
@@ -24,7 +26,8 @@ class ModelPlace:
     needs_task: bool = False
     """The model must know its labels; bare pretrained weights do not."""
     steps_only: bool = False
-    """The word names a step, and what it makes is no model."""
+    """What the word names is no model but what a step made: a step of this recipe, or the folder
+    that one published."""
     tokenizer_only: bool = False
     """The tokenizer of what the word names is used, which need not have a model."""
 
@@ -75,6 +78,12 @@ def data_references(table: Mapping[str, Any], places: Sequence[str]) -> tuple[Re
         for wanted in places
         for place, word in _words_at(table, wanted.split("."))
     )
+
+
+def published_folder(word: str, recipe_folder: Path) -> Path:
+    """The folder of a step of another run that a word names."""
+    # unlike Path's, it leaves the home of an unknown user as it is written
+    return recipe_folder / os.path.expanduser(word)  # noqa: PTH111
 
 
 def table_of(value: Any) -> Mapping[str, Any]:

@@ -8,10 +8,11 @@ reference elsewhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attar.artifacts import read_result
 from attar.errors import AttarError
 from attar.models.config import written_config
 from attar.models.sources.references import find_model_folder
@@ -19,13 +20,15 @@ from attar.models.sources.safe_files import CONFIG_FILE, read_config
 from attar.models.structure.families import FAMILIES, positions_of, without_views
 from attar.recipe.checking.gate_paths import gate_mistakes
 from attar.recipe.checking.mistakes import Mistake, NearName, Place, listed, near_names
-from attar.recipe.checking.references import ModelWord, table_of
+from attar.recipe.checking.references import ModelWord, published_folder, table_of
 from attar.recipe.graph import find_cycle
 from attar.recipe.steps import STEPS
 
 Tables = Mapping[str, Mapping[str, Any]]
 ROW_MAKERS = tuple(run for run, kind in STEPS.items() if kind.rows)
 """Kinds of steps that may stand where a recipe names data."""
+CORPUS_MAKERS = ("tokenize",)
+"""Those of them whose rows are a whole corpus."""
 SLIP = 0.8
 """How like a step's name a model word must be to count as a slip of it: "studnt" (0.92) and
 "corpsu" (0.83) are, the hub's "roberta-base" beside a step "roberta" (0.74) is not."""
@@ -64,10 +67,14 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
             elif reference.word in steps:
                 inputs[name].append(reference.word)
         for reference in kind.data_in(step):
+            problem = None
             if reference.word in makers:
                 inputs[name].append(reference.word)
             elif reference.word not in data:
                 problem = _data_problem(reference.word, steps, near_data, [*data, *makers])
+            if problem is None and reference.place in kind.corpora:
+                problem = _corpus_problem(reference.word, steps, data)
+            if problem:
                 mistakes.append(Mistake(_place(name, reference.place), problem))
     cycle = find_cycle(inputs)
     if cycle:
@@ -105,8 +112,7 @@ def _model_problem(
             return f"step {word!r} runs {run!r}; this place needs a step that runs {fit}"
         return None
     if wanted.steps_only:
-        fit = " or ".join(map(repr, wanted.makers))
-        return f"no step {word!r}{near_step(word, 0.6)}; this place needs a step that runs {fit}"
+        return _published_problem(word, wanted.makers, recipe_folder, near_step)
     if word.startswith("demo:"):
         return _demo_problem(word, wanted.needs_task)
     # Unlike Path's, it leaves the home of an unknown user as it is written.
@@ -121,6 +127,25 @@ def _model_problem(
     if word.startswith((".", "/", "~")) or word.count("/") > 1:
         return f"folder {word!r} does not exist (relative paths start at {recipe_folder})"
     return None
+
+
+def _published_problem(
+    word: str, makers: Sequence[str], recipe_folder: Path, near_step: NearName
+) -> str | None:
+    """Why a word that is no step of this recipe is not the folder of a fitting one either."""
+    fit = " or ".join(map(repr, makers))
+    folder = published_folder(word, recipe_folder)
+    if not folder.is_dir():
+        near = near_step(word, 0.6)
+        return (
+            f"no step {word!r}{near}; this place needs a step that runs {fit}, or its folder in "
+            "another run"
+        )
+    try:
+        run = read_result(folder).run
+    except AttarError as error:
+        return f"{word!r} is not the folder of a step: {error}"
+    return None if run in makers else f"{word!r} was made by a step that runs {run!r}, not {fit}"
 
 
 def _length_problem(
@@ -145,6 +170,22 @@ def _data_problem(word: str, steps: Tables, near_data: NearName, known: list[str
         )
     has = f"the recipe has {listed(known)}" if known else "the recipe has no data"
     return f"no [data.{word}]{near_data(word)}; {has}"
+
+
+def _corpus_problem(word: str, steps: Tables, data: Tables) -> str | None:
+    """Why a word that leads to rows does not lead to a corpus."""
+    if word in steps:
+        run = steps[word].get("run")
+        found = None if run in CORPUS_MAKERS else f"step {word!r} runs {run!r}"
+    else:
+        source = data[word].get("source")
+        found = None if source == "corpus" else f"data {word!r} has source = {source!r}"
+    if found is None:
+        return None
+    return (
+        f'{found}, and a corpus is needed; name a step with run = "tokenize", or a table with '
+        'source = "corpus"'
+    )
 
 
 def _demo_problem(word: str, needs_task: bool) -> str | None:

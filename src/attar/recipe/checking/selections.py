@@ -7,11 +7,15 @@ looks easy. The part of a corpus that is reserved for it is never scored.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
+from attar.config import Config
+from attar.data.config import CorpusData, HubData
+from attar.evaluation.config import EvaluateStep
 from attar.models.config import referenced_model
 from attar.recipe.checking.mistakes import Mistake
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import STEPS
+from attar.recipe.steps import STEPS, kind_of
 from attar.report.reading import base_name
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
 from attar.training.config import TrainStep
@@ -25,15 +29,15 @@ def check_selections(recipe: Recipe) -> list[Mistake]:
     """
     found: dict[tuple[object, ...], Mistake] = {}
     for name, step in recipe.steps.items():
-        mistakes: Iterator[Mistake] = iter(())
+        mistakes = _of_streams(recipe, name, step)
         if isinstance(step, SelectStep | ProxyStep):
-            mistakes = _of_scores(recipe, name, step)
+            mistakes = chain(mistakes, _of_scores(recipe, name, step))
         elif isinstance(step, ScoreStep):
-            mistakes = _of_proxy(recipe, name, step)
+            mistakes = chain(mistakes, _of_proxy(recipe, name, step))
         elif isinstance(step, TrainStep):
-            mistakes = _of_part(recipe, name, step)
+            mistakes = chain(mistakes, _of_part(recipe, name, step))
         elif isinstance(step, TokenizeStep):
-            mistakes = _of_tables(recipe, name, step)
+            mistakes = chain(mistakes, _of_tables(recipe, name, step))
         for mistake in mistakes:  # copies of a step make the same mistake: it is said of the first
             _, copy, *inside = mistake.place
             place = ("steps", base_name(str(copy)), *inside)
@@ -42,19 +46,40 @@ def check_selections(recipe: Recipe) -> list[Mistake]:
 
 
 def _of_tables(recipe: Recipe, name: str, step: TokenizeStep) -> Iterator[Mistake]:
-    """Documents are read from tables as a stream; a step's rows are no documents."""
+    """Documents are read from tables of texts as a stream; rows and chunks are no documents."""
     for table in STEPS["tokenize"].data_in(step):
+        place = ("steps", name, *table.place.split("."))
         if table.word in recipe.steps:
+            text = (
+                f"step {table.word!r} makes rows of its own; name the [data.<name>] table of texts"
+            )
+            yield Mistake(place, text)
+        elif isinstance(recipe.data.get(table.word), CorpusData):
+            yield Mistake(place, f"data {table.word!r} has chunks already; name a table of texts")
+
+
+def _of_streams(recipe: Recipe, name: str, step: Config) -> Iterator[Mistake]:
+    """Steps that need rows of a table which is only read as a stream."""
+    is_reader = isinstance(step, TokenizeStep | EvaluateStep)  # an evaluation reads validation rows
+    for reference in kind_of(step).data_in(step):
+        if isinstance(recipe.data.get(reference.word), HubData) and not is_reader:
             yield Mistake(
-                ("steps", name, *table.place.split(".")),
-                f"step {table.word!r} makes rows of its own; name the [data.<name>] table of texts",
+                ("steps", name, *reference.place.split(".")),
+                f"data {reference.word!r} on the hub is read as a stream; add a step with "
+                f'run = "tokenize" and data = "{reference.word}", and name that step here',
             )
 
 
 def _of_part(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
     word = step.data_name
-    corpus = recipe.steps.get(word)
-    if step.part == "all":
+    corpus, outside = recipe.steps.get(word), recipe.data.get(word)
+    if isinstance(outside, CorpusData) and outside.validation is None:
+        yield Mistake(
+            ("steps", name, "data"),
+            f"training looks at validation texts, and the corpus {word!r} has none; add a table "
+            f"[data.{word}.validation] with a source of texts",
+        )
+    if step.part == "all" or isinstance(outside, CorpusData):
         return
     if not isinstance(corpus, TokenizeStep):
         yield Mistake(

@@ -13,6 +13,13 @@ from attar.progress import human_seconds
 from attar.recipe.outcome.gates import GateOutcome, require_gates
 from attar.report.sections.seeds import SeedComparison, seed_comparisons
 
+FACTS: Mapping[str, tuple[str, ...]] = {
+    "tokenize": ("documents", "chunks", "tokens"),
+    "score": ("chunks", "tokens", "nll"),
+    "select": ("chunks", "kept", "kept_tokens", "cut"),
+}
+"""Kind of step → metrics that are said when a run ends."""
+
 
 @dataclass(frozen=True)
 class StepSummary:
@@ -26,6 +33,17 @@ class StepSummary:
     """Of the run that made the artifact, also when it was reused."""
     folder: Path
     metrics: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def facts(self) -> str:
+        """Its most telling counts, behind a space; "" for kinds of steps without any."""
+        found = ((name, self.metrics.get(name)) for name in FACTS.get(self.run, ()))
+        said = [
+            f"{name} {value:,.3f}" if isinstance(value, float) else f"{name} {value:,}"
+            for name, value in found
+            if isinstance(value, int | float)
+        ]
+        return f"  {', '.join(said)}" if said else ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ class RunSummary:
         width = max(len(step.name) for step in self.steps)
         lines = [
             f"{step.name:{width}}  {'reused' if step.reused else 'made  '}  "
-            f"{human_seconds(step.seconds)}"
+            f"{human_seconds(step.seconds)}{step.facts}"
             for step in self.steps
         ]
         lines += [line for comparison in self.comparisons for line in comparison.lines]

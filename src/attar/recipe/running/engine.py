@@ -34,6 +34,7 @@ from attar.artifacts import (
 from attar.cores import prepare_torch, usable_cores
 from attar.errors import ArtifactError, StoppedError
 from attar.progress import Progress, human_seconds
+from attar.recipe.checking.references import published_folder
 from attar.recipe.graph import in_order, inputs_of, upstream
 from attar.recipe.keys import Fingerprints, keys_of, room_fingerprints, step_seed
 from attar.recipe.outcome.summary import StepSummary
@@ -297,7 +298,7 @@ class Engine:
             step=name,
             run=run_of(step),
             key=key,
-            inputs={i: self._key_of_input(i) for i in context.inputs},
+            inputs={i: self._key_of_input(i, folder) for i, folder in context.inputs.items()},
             seconds=round(seconds(), 3),
             peak_rss_mib=memory.peak_rss_mib,
             metrics=metrics,
@@ -320,11 +321,16 @@ class Engine:
             if reader := kind_of(steps[read], self.kinds).rows:
                 seed = step_seed(steps[read], self.recipe.seed)
                 data[read] = MadeRows(reader, self.folder / read, steps[read], seed)
+        outside = {
+            reference.word: published_folder(reference.word, self.recipe_folder)
+            for reference in kind_of(steps[name], self.kinds).models_in(steps[name])
+            if reference.wanted.steps_only and reference.word not in steps
+        }
         return StepContext(
             name=name,
             folder=staging,
             scratch=scratch,
-            inputs={i: self.folder / i for i in self.inputs[name]},
+            inputs={i: self.folder / i for i in self.inputs[name]} | outside,
             data=data,
             recipe_folder=self.recipe_folder,
             progress=self.progress,
@@ -333,8 +339,8 @@ class Engine:
             should_stop=self.should_stop,
         )
 
-    def _key_of_input(self, name: str) -> str:
-        return self.keys.get(name) or read_result(self.folder / name).key
+    def _key_of_input(self, name: str, folder: Path) -> str:
+        return self.keys.get(name) or read_result(folder).key
 
     def _remove_scratch(self, name: str) -> None:
         """Scratch of this step under any key: it is published, nothing will come back for it."""

@@ -1,0 +1,218 @@
+"""A corpus or a selection that another run published, where a recipe or a verb names its folder.
+
+The folder is believed for what its `result.json` says: which step made it, and the sha256 of each
+file. What is looked at before anything runs is cheap: every file is there, every shard's header and
+footer fit its size and `corpus.json`, and the rows of a selection are of its corpus. The tokens
+themselves are held against their digests when they are read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from attar.artifacts import RESULT_FILE, Result, key_of, read_json, read_result
+from attar.data.config import CorpusData
+from attar.data.corpus.token_store import Corpus, ShardFiles, memory_map
+from attar.data.corpus.view import ALL, KEPT_FILE, CorpusView
+from attar.data.load import load_data
+from attar.data.tables import TextData
+from attar.errors import ArtifactError, DataError, UsageError
+from attar.step import MadeRows, StepContext
+from attar.tasks.table import CAUSAL_LM
+
+MADE_BY = ("tokenize", "select")
+RECIPE_FILE = "recipe.json"
+"""Of the run that a step's folder lies in."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a tokenize or a select step published."""
+
+    folder: Path
+    result: Result
+    corpus: Corpus
+    """What it is, or what it was selected from."""
+    corpus_result: Result
+
+    @property
+    def is_selection(self) -> bool:
+        return self.result.run == "select"
+
+    def view(self, part: str = ALL) -> CorpusView:
+        """Its chunks; of a corpus, those of a part.
+
+        Raises:
+            DataError: a part of a selection.
+        """
+        if not self.is_selection:
+            return CorpusView(self.corpus, part)
+        if part != ALL:
+            raise DataError(
+                f'{self.folder} is a selection, which has no part "{part}"; leave part out, or '
+                "name the corpus"
+            )
+        return CorpusView.of_selection(self.corpus, self.folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for equal chunks; from the hashes in the manifest, nothing is read."""
+        chunks = [_hashes(self.corpus_result)]
+        return key_of([*chunks, self.result.files[KEPT_FILE]] if self.is_selection else chunks)
+
+
+def open_published(path: str | Path, folder: Path, corpus: str | None = None) -> Published:
+    """What lies at a path.
+
+    Args:
+        folder: relative paths start here.
+        corpus: of a selection, where its corpus lies; None: where it was.
+    Raises:
+        ArtifactError, DataError: the folder is not there, is not that of such a step, is damaged,
+            or is a selection from another corpus.
+    """
+    place = _place(path, folder)
+    result = _result(place, MADE_BY)
+    if result.run == "tokenize":
+        return Published(place, result, _whole_corpus(place, result), result)
+    corpus_folder = _place(corpus, folder) if corpus else _corpus_folder(place, result)
+    corpus_result = _result(corpus_folder, MADE_BY[:1])
+    found = Published(place, result, _whole_corpus(corpus_folder, corpus_result), corpus_result)
+    _require_own_corpus(found)
+    _ = found.view()  # its rows are looked at
+    return found
+
+
+def load_corpus(config: CorpusData, recipe_folder: Path, name: str, part: str = ALL) -> TextData:
+    """The chunks as training rows, read when they are asked for, and the validation texts.
+
+    Raises:
+        ArtifactError, DataError: as `open_published`, and those of the validation texts.
+    """
+    chunks = open_published(config.path, recipe_folder, config.corpus).view(part)
+    splits = {"train": chunks.split()}
+    if config.validation is not None:
+        texts = load_data(config.validation, recipe_folder, name=name, train=False)
+        splits["validation"] = texts.split("validation")
+    return TextData(
+        name=name,
+        objective=CAUSAL_LM.name,
+        label_names=(),
+        metrics=CAUSAL_LM.metrics,
+        splits=splits,
+    )
+
+
+def corpus_of(context: StepContext, name: str) -> Corpus:
+    """The corpus of a step's recipe by name, made by a step or published by another run.
+
+    Raises:
+        UsageError: it is no corpus.
+        ArtifactError, DataError: as `open_published`.
+    """
+    config = context.data[name]
+    if isinstance(config, MadeRows) and config.step.run == "tokenize":
+        return Corpus.open(config.folder)
+    if isinstance(config, CorpusData):
+        found = open_published(config.path, context.recipe_folder, config.corpus)
+        if not found.is_selection:
+            return found.corpus
+    raise UsageError(
+        f'{context.name}: data = {name!r} is not a corpus; name a step with run = "tokenize", or a '
+        'table with source = "corpus" and the folder of such a step'
+    )
+
+
+def _place(path: str | Path, folder: Path) -> Path:
+    return folder / os.path.expanduser(path)  # noqa: PTH111 - unknown users stay
+
+
+def _result(folder: Path, made_by: tuple[str, ...]) -> Result:
+    """The result of a folder that one of some steps published, all its files there."""
+    wanted = f"the folder of a step that runs {' or '.join(map(repr, made_by))}"
+    if not (folder / RESULT_FILE).is_file():
+        inside = sorted(file.parent.name for file in folder.glob(f"*/{RESULT_FILE}"))
+        raise DataError(
+            f"{folder} "
+            + ("holds no published step" if folder.is_dir() else "does not exist")
+            + (f"; it is a run with the steps {', '.join(inside)}" if inside else "")
+            + f"; name {wanted}: runs/<name>/<step>"
+        )
+    result = read_result(folder)
+    if result.run not in made_by:
+        raise DataError(f"{folder} was made by a step that runs {result.run!r}; name {wanted}")
+    absent = [name for name in result.files if not (folder / name).is_file()]
+    if absent:
+        raise _damaged(folder, result, f"{', '.join(absent[:3])} missing")
+    return result
+
+
+def _whole_corpus(folder: Path, result: Result) -> Corpus:
+    """The corpus, each shard of which has the size that its header and `corpus.json` say."""
+    corpus = Corpus.open(folder)
+    for number, said in enumerate(corpus.about["shards"]):
+        files = ShardFiles(folder, number)
+        try:
+            chunks = len(memory_map(files.tokens)["starts"]) - 1
+            texts = pq.read_metadata(files.texts).num_rows
+        except (ArtifactError, KeyError, OSError, pa.ArrowException) as error:
+            raise _damaged(folder, result, f"shard {number} cannot be read: {error}") from error
+        if not chunks == texts == said["chunks"]:
+            counts = f"{chunks} chunks and {texts} texts, corpus.json says {said['chunks']}"
+            raise _damaged(folder, result, f"shard {number} has {counts}")
+    return corpus
+
+
+def _damaged(folder: Path, result: Result, why: str) -> ArtifactError:
+    return ArtifactError(
+        f"{folder} is damaged: {why}; copy the folder again, or remove it and run the step "
+        f"{result.step!r} of its recipe again"
+    )
+
+
+def _corpus_folder(folder: Path, result: Result) -> Path:
+    """Where the corpus of a selection was: a step of the same run, or a folder that its recipe
+    names."""
+    name = str(result.metrics.get("data"))
+    beside = folder.parent / name
+    if (beside / RESULT_FILE).is_file():
+        return beside
+    recipe: Any = {}
+    if (folder.parent / RECIPE_FILE).is_file():
+        recipe = read_json(folder.parent / RECIPE_FILE)
+    try:
+        return _place(recipe["recipe"]["data"][name]["path"], Path(recipe["recipe_folder"]))
+    except (KeyError, TypeError):
+        raise DataError(
+            f"{folder} is a selection from the corpus {name!r}, which does not lie beside it; name "
+            'its folder with corpus = "…"'
+        ) from None
+
+
+def _require_own_corpus(found: Published) -> None:
+    """The key of a selection has that of its corpus in it: of the step, or of its chunks."""
+    made_from: Any = found.result.made_from
+    match dict(made_from.get("data") or {}).get("data"):
+        case str(key):
+            is_own = key == found.corpus_result.key
+        case [_, str(fingerprint)]:  # with that of its validation texts
+            is_own = fingerprint.partition("-")[0] == key_of([_hashes(found.corpus_result)])
+        case _:
+            is_own = False
+    if not is_own:
+        raise DataError(
+            f"{found.folder} was selected from another corpus than {found.corpus.folder}, whose "
+            'rows are other chunks; name its own with corpus = "…", or select again'
+        )
+
+
+def _hashes(result: Result) -> dict[str, str]:
+    """Of the files of a corpus that say what its chunks are."""
+    ends = (".safetensors", ".parquet", "corpus.json")
+    return {name: sha256 for name, sha256 in result.files.items() if name.endswith(ends)}

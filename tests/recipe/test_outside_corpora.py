@@ -1,0 +1,324 @@
+"""A corpus and a selection of another run stand where those of this one may stand; a folder that is
+no such thing is found before anything runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import corpora
+from attar.artifacts import read_result
+from attar.data.corpus.published import open_published
+from attar.data.corpus.view import kept_rows
+from attar.errors import ArtifactError, AttarError, DataError, RecipeError, UsageError
+from attar.recipe.keys import keys_of
+from attar.recipe.load import parse_recipe, require_data
+from attar.recipe.one_step import run_one_step
+from attar.recipe.plan import plan_recipe
+from attar.recipe.run import run_recipe
+from attar.selection.peek import peek
+
+KEEP, TRIM = 0.4, 0.05
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with texts and models, and what four verbs made: corpus, scores, selection."""
+    place = tmp_path_factory.mktemp("outside")
+    corpora.write_documents(place / "texts")
+    for seed, name in enumerate(("model", "other")):
+        corpora.write_model(place / name, seed=seed)
+
+    def run(verb: str, name: str, **settings: Any) -> None:
+        summary = run_one_step(verb, settings, (), place / "runs", quiet=True)
+        shutil.move(summary.folder / verb, place / "made" / name)
+
+    (place / "made").mkdir()
+    settings = {**corpora.SETTINGS, "data": str(place / "texts"), "tokenizer": str(place / "model")}
+    run("tokenize", "corpus", **settings)
+    made = f"corpus:{place / 'made' / 'corpus'}"
+    run("score", "by_teacher", data=made, model=str(place / "model"), batch_tokens=128)
+    run("score", "by_reference", data=made, model=str(place / "other"), batch_tokens=128)
+    scores = {name: str(place / "made" / f"by_{name}") for name in ("teacher", "reference")}
+    run("select", "kept", data=made, **scores, keep=KEEP, trim=TRIM)
+    run("tokenize", "second", **{**settings, "max_length": 16})
+    return place
+
+
+@pytest.fixture
+def copy(place: Path, tmp_path: Path) -> Path:
+    """The made folders, to be damaged."""
+    shutil.copytree(place / "made", tmp_path / "made")
+    return tmp_path / "made"
+
+
+def test_verbs_make_what_the_steps_of_a_recipe_make(place: Path, tmp_path: Path) -> None:
+    corpora.write_recipe(tmp_path)
+    text = corpora.RECIPE.partition("[steps.student]")[0]
+    text = text.replace('data = "corpus"\n', 'data = "corpus"\nbatch_tokens = 128\n', 2)
+    text += f"keep = {KEEP}\ntrim = {TRIM}\n"
+    (tmp_path / "recipe.toml").write_text(text)
+    run = run_recipe(tmp_path / "recipe.toml", out=tmp_path / "runs", quiet=True).folder
+    for step in ("corpus", "by_teacher", "by_reference", "kept"):
+        files = sorted((run / step).iterdir())
+        assert sorted(file.name for file in (place / "made" / step).iterdir()) == [
+            file.name for file in files
+        ]
+        for file in files:
+            if file.suffix in (".safetensors", ".parquet"):
+                assert file.read_bytes() == (place / "made" / step / file.name).read_bytes()
+
+
+def _recipe(data: str = "", steps: str = "") -> str:
+    return f"""name = "outside"
+[data.mine]
+source = "corpus"
+path = "made/kept"
+corpus = "made/corpus"
+{data}
+[steps.student]
+run = "train"
+model = "model"
+data = "mine"
+max_steps = 1
+batch_size = 4
+max_length = 24
+evaluations = 1
+precision = "fp32"
+{steps}"""
+
+
+VALIDATION = """[data.mine.validation]
+source = "files"
+path = "texts"
+text = "text"
+objective = "causal_lm"
+"""
+SCORES = """[steps.scores]
+run = "evaluate"
+models = ["student"]
+data = "mine"
+bootstrap = 100
+memory = false
+speed = false
+"""
+
+
+def test_a_model_is_trained_on_it_and_judged_by_its_validation_texts(place: Path) -> None:
+    (place / "recipe.toml").write_text(_recipe(VALIDATION, SCORES))
+    summary = run_recipe(place / "recipe.toml", out=place / "runs", quiet=True)
+    kept = len(kept_rows(place / "made" / "kept"))
+    data = summary.metrics("student")["data"]
+    assert (data["train_rows"], data["validation_rows"] > 0) == (kept, True)
+    assert summary.metrics("scores")["data"]["rows"] == 5
+    planned = plan_recipe(parse_recipe(_recipe(VALIDATION)), place).steps[0].counts
+    assert planned["data.train_rows"] == kept
+
+
+def test_the_plan_of_a_score_knows_the_chunks_that_are_there(place: Path) -> None:
+    text = 'name = "a"\n[data.mine]\nsource = "corpus"\npath = "made/corpus"\n' + (
+        '[steps.s]\nrun = "score"\nmodel = "model"\ndata = "mine"\npart = "reserved"\n'
+    )
+    [planned] = plan_recipe(parse_recipe(text), place).steps
+    corpus = open_published("made/corpus", place).corpus
+    reserved = corpus.counts()["chunks_by_part"]["reserved"]
+    assert planned.disk_mib == pytest.approx(reserved * 32 / 2**20)
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _edit_result(folder: Path) -> None:
+    file = folder / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"run": "select"}))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gone": (lambda made: shutil.rmtree(made / "corpus"), "does not exist; name the folder"),
+    "a run": (lambda made: (made / "corpus" / "result.json").unlink(), "holds no published step"),
+    "file": (lambda made: (made / "corpus/00001.texts.parquet").unlink(), "00001.texts.parquet mi"),
+    "tokens": (lambda made: _cut(made / "corpus/00001.tokens.safetensors"), "run the step 'token"),
+    "texts": (lambda made: _cut(made / "corpus/00000.texts.parquet"), "shard 0 cannot be read"),
+    "another": (
+        lambda made: shutil.copy(
+            made / "corpus/00000.texts.parquet", made / "corpus/00002.texts.parquet"
+        ),
+        "shard 2 has",
+    ),
+    "result": (lambda made: _edit_result(made / "corpus"), "was changed after it was written"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("path", ["made/corpus", "made/kept"])
+def test_a_damaged_folder_is_one_error_of_check(copy: Path, name: str, path: str) -> None:
+    damage, said = DAMAGES[name]
+    damage(copy)
+    recipe = parse_recipe(_recipe(VALIDATION).replace("made/kept", path))
+    with pytest.raises((ArtifactError, DataError), match=said) as caught:
+        require_data(recipe, copy.parent)
+    assert caught.value.exit_code == 3
+
+
+def test_folders_that_are_none_say_what_is_there(copy: Path) -> None:
+    with pytest.raises(DataError, match="a run with the steps by_reference, by_teacher, corpus, k"):
+        open_published("made", copy.parent)
+    with pytest.raises(DataError, match="made by a step that runs 'score'; name the folder of a"):
+        open_published("made/by_teacher", copy.parent)
+    with pytest.raises(DataError, match="which does not lie beside it; name its folder with corp"):
+        open_published("made/kept", copy.parent)
+
+
+def test_a_selection_finds_its_corpus_and_refuses_another(place: Path, copy: Path) -> None:
+    made = open_published(place / "made" / "kept", Path(), str(copy / "corpus"))
+    assert len(made.view()) == len(kept_rows(copy / "kept"))
+    with pytest.raises(DataError, match=r"was selected from another corpus than .*second"):
+        open_published("made/kept", copy.parent, "made/second")
+    (copy / "corpus").rename(copy / "texts")  # what the selection's recipe called it
+    assert open_published("made/kept", copy.parent).corpus.folder == copy / "texts"
+
+
+def _keys(text: str, folder: Path) -> dict[str, str]:
+    recipe = parse_recipe(text, path=folder / "recipe.toml")
+    return {name: key.key for name, key in keys_of(recipe, recipe.order, folder).items()}
+
+
+def test_what_the_chunks_are_is_in_a_key_and_where_they_lie_is_not(place: Path, copy: Path) -> None:
+    shutil.copytree(place / "texts", copy.parent / "texts")
+    shutil.copytree(place / "model", copy.parent / "model")
+    text = _recipe(VALIDATION)
+    key = _keys(text, place)
+    assert _keys(text, copy.parent) == key
+    shutil.move(copy, copy.parent / "moved")
+    moved = text.replace('"made/', '"moved/')
+    assert _keys(moved, copy.parent) == key
+    assert _keys(moved.replace("moved/kept", "moved/corpus"), copy.parent) != key
+    (copy.parent / "texts" / "validation.jsonl").write_text('{"text": "another one."}\n')
+    assert _keys(moved, copy.parent) != key
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (
+            'run = "score"\nmodel = "model"\ndata = "texts"',
+            "data 'texts' has source = 'files', and",
+        ),
+        (
+            'run = "score"\nmodel = "model"\ndata = "kept"',
+            "step 'kept' runs 'select', and a corpus",
+        ),
+        ('run = "score"\nmodel = "model"\ndata = "mini"', "no .data.mini. .did you mean 'mine'"),
+        ('run = "tokenize"\ntokenizer = "model"\ndata = "mine"', "has chunks already"),
+        (
+            'run = "train"\nmodel = "model"\ndata = "mine"',
+            "and the corpus 'mine' has none; add a table",
+        ),
+        (
+            'run = "train"\nmodel = "model"\ndata = "web"',
+            "on the hub is read as a stream; add a st",
+        ),
+    ],
+)
+def test_a_step_names_what_it_can_read(place: Path, steps: str, said: str) -> None:
+    text = """name = "a"
+    [data.mine]
+    source = "corpus"
+    path = "made/corpus"
+    [data.texts]
+    source = "files"
+    path = "texts"
+    objective = "causal_lm"
+    [data.web]
+    source = "hub"
+    name = "some/texts"
+    revision = "1234567890abcdef1234567890abcdef12345678"
+    [steps.kept]
+    run = "select"
+    data = "mine"
+    teacher = "made/by_teacher"
+    reference = "made/by_reference"
+    """
+    parse_recipe(text, path=place / "a.toml")
+    with pytest.raises(RecipeError, match=said):
+        parse_recipe(f"{text}\n[steps.a]\n{steps}\n", path=place / "a.toml")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (
+            "made/by_nobody",
+            "no step 'made/by_nobody'; this place needs a step that runs 'score', o",
+        ),
+        ("made/corpus", "'made/corpus' was made by a step that runs 'tokenize', not 'score'"),
+        ("texts", "'texts' is not the folder of a step"),
+    ],
+)
+def test_scores_of_another_run_are_the_folder_of_a_score_step(
+    place: Path, word: str, said: str
+) -> None:
+    text = f"""name = "a"
+    [data.mine]
+    source = "corpus"
+    path = "made/corpus"
+    [steps.kept]
+    run = "select"
+    data = "mine"
+    teacher = "{word}"
+    reference = "made/by_reference"
+    """
+    with pytest.raises(RecipeError, match=said):
+        parse_recipe(text, path=place / "a.toml")
+
+
+@pytest.mark.parametrize(
+    "setting", ["train_rows = 5", "validation_rows = 5", "max_set_aside = 0.5"]
+)
+def test_chunks_are_not_limited_like_texts(setting: str) -> None:
+    with pytest.raises(RecipeError, match=f"{setting.split()[0]} is a setting of texts"):
+        parse_recipe(_recipe(setting))
+
+
+def test_a_selection_is_no_corpus_to_score(place: Path) -> None:
+    settings = {"data": f"corpus:{place / 'made/kept'}", "model": str(place / "model")}
+    with pytest.raises(AttarError, match="is not a corpus"):
+        run_one_step("score", settings, ["data.corpus=" + str(place / "made/corpus")], place / "no")
+
+
+def test_peek_shows_the_highest_and_the_lowest_with_their_fates(place: Path) -> None:
+    kept, corpus = place / "made" / "kept", str(place / "made" / "corpus")
+    every = peek(kept, "first", 10**6, corpus=corpus)
+    metrics = read_result(kept).metrics
+    assert [chunk.row for chunk in every] == sorted(chunk.row for chunk in every)
+    fates = [chunk.fate for chunk in every]
+    assert {fate: fates.count(fate) for fate in set(fates)} == metrics["fates"]
+    assert all(chunk.score is not None for chunk in every)
+    ranked = sorted(every, key=lambda chunk: -(chunk.score or 0))
+    assert peek(kept, "best", 3, corpus=corpus) == ranked[:3]
+    assert peek(kept, "worst", 2, corpus=corpus) == ranked[:-3:-1]
+    assert ranked[0].fate == "among the highest"
+    sea = peek(kept, "random", 10**6, "sea", corpus)
+    assert sea == [chunk for chunk in every if chunk.source == "sea"] != []
+
+
+def test_peek_shows_the_texts_of_a_corpus(place: Path) -> None:
+    folder = place / "made" / "corpus"
+    shown = peek(folder, count=10**6)
+    whole = open_published(folder, Path())
+    assert [chunk.text for chunk in shown] == list(whole.view().all_texts())
+    assert np.sum([chunk.tokens for chunk in shown]) == whole.corpus.counts()["tokens"]
+    assert {chunk.part for chunk in shown} == {"scored", "reserved"}
+    assert all(chunk.score is None and chunk.fate is None for chunk in shown)
+    assert len(peek(folder, "random", 7)) == 7
+    with pytest.raises(UsageError, match="no scores, so none is best"):
+        peek(folder, "best")
+    with pytest.raises(UsageError, match="did you mean 'sea'"):
+        peek(folder, source="sae")
