@@ -21,7 +21,8 @@ import typer.main
 import attar
 from attar import cli
 from attar.analysis.config import AnalyzeStep
-from attar.data.config import GlueTask
+from attar.data.config import FilesData, GlueTask
+from attar.data.documents import Document, documents
 from attar.errors import AttarError
 from attar.losses.config import LossConfig
 from attar.quantization.config import QuantizeStep
@@ -41,6 +42,7 @@ PAGES = (
     "docs/guides/distillation.md",
     "docs/guides/quantization.md",
     "docs/guides/data.md",
+    "docs/guides/corpora.md",
 )
 LINKED = (
     *("README.md", "CONTRIBUTING.md"),
@@ -129,12 +131,15 @@ def test_a_command_has_a_verb_flags_and_arguments_that_exist(words: list[str]) -
 
 
 def test_a_make_command_is_a_target() -> None:
-    targets = set(re.findall(r"^(\w+):", text_of("Makefile"), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", text_of("Makefile"), re.MULTILINE))
     asked = {line.split()[1] for line in commands() if line.startswith("make ")}
-    assert {"demo", "test"} <= asked <= targets
+    assert {"demo", "demo-corpus", "test"} <= asked <= targets
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.page)
+OF_ATTAR = [block for block in blocks("python") if "import attar" in block.text]
+
+
+@pytest.mark.parametrize("block", OF_ATTAR, ids=lambda block: block.page)
 def test_python_runs_and_answers(
     block: Block, tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +150,24 @@ def test_python_runs_and_answers(
     folders[0].value = str(tiny_run.folder / "deploy")
     exec(compile(tree, block.page, "exec"), {})
     assert "Prediction(label=" in capsys.readouterr().out
+
+
+def test_a_folder_of_texts_becomes_a_data_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the guide's own lines, and its own data table."""
+    [code] = [block for block in blocks("python") if block not in OF_ATTAR]
+    [table] = [b for b in blocks("toml") if b.page == code.page and "[data." in b.text]
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"sea/calm": "no wind\nat all", "land/far": "“a hill”"}.items():
+        (tmp_path / "my_folder" / name).parent.mkdir(parents=True)
+        (tmp_path / "my_folder" / f"{name}.txt").write_text(text, encoding="utf-8")
+    exec(compile(code.text, code.page, "exec"), {})
+    [settings] = tomllib.loads(table.text)["data"].values()
+    (tmp_path / "texts" / "validation.jsonl").write_text('{"text": "a cloud"}\n')
+    found = documents(FilesData(**settings), tmp_path, "library", "source")
+    rows = [(row.source, row.text) for row in found if isinstance(row, Document)]
+    assert rows == [("land", "“a hill”"), ("sea", "no wind\nat all")]
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block.text.split("\n")[0])
