@@ -27,7 +27,8 @@ from attar.models.load import load_model
 from attar.models.sources.references import resolve_model
 from attar.progress import Progress
 from attar.selection.config import ScoreStep, TokenizeStep
-from attar.selection.score import LanguageScorer, shard_scores
+from attar.selection.score import Begun, fill_
+from attar.selection.scorers import LanguageScorer
 from attar.selection.tokenize import tokenize
 from attar.step import StepContext
 from record import table, write_page
@@ -46,12 +47,10 @@ def main() -> None:
         shard = _shard(Path(scratch), arguments.model, arguments.chunks)
         scorer = LanguageScorer(model)
         tokens = int(shard.lengths.sum())
-        rows = np.arange(len(shard))
-        budget = ScoreStep(model=arguments.model, data="corpus").batch_tokens
-        ours, padded = shard_scores(scorer, shard, rows, budget).log_p, _padded(model, shard)
+        ours, padded = _ours(scorer, shard), _padded(model, shard)
         difference = float(np.abs(ours - padded).max() / np.abs(padded).max())
         jobs: dict[str, Callable[[], object]] = {
-            "attar": lambda: shard_scores(scorer, shard, rows, budget),
+            "attar": lambda: _ours(scorer, shard),
             "padded batches": lambda: _padded(model, shard),
             "products only": lambda: _products(model, tokens),
         }
@@ -77,6 +76,14 @@ def main() -> None:
         f"first two differ by at most {difference:.1e} of the largest."
     )
     write_page("scoring", "How fast is a corpus scored?", f"{words}\n\n{table(head, rows)}")
+
+
+def _ours(scorer: LanguageScorer, shard: Shard) -> np.ndarray:
+    budget = ScoreStep(model="", data="").batch_tokens
+    begun = Begun(np.full(len(shard), np.inf, np.float32))
+    for _ in fill_(begun, scorer, shard, np.arange(len(shard)), budget):
+        pass
+    return begun.values
 
 
 def _shard(scratch: Path, model: str, chunks: int) -> Shard:

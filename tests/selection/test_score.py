@@ -21,6 +21,7 @@ from attar.data.corpus.token_store import PARTS, Corpus, chunk_digest
 from attar.errors import ArtifactError, ModelError, NonFiniteError, StoppedError, UsageError
 from attar.models.cost import flops
 from attar.models.load import load_model
+from attar.selection.batches import token_batches
 from attar.selection.scores import read_scores, score_file
 from attar.step import MadeRows
 
@@ -83,19 +84,53 @@ def test_another_budget_changes_no_sum_beyond_rounding(
         np.testing.assert_allclose(other.log_p, read_scores(file).log_p, rtol=2e-5, atol=1e-4)
 
 
-def test_a_stopped_run_ends_with_the_same_bytes(folder: Path, made: MadeRows, scores: Path) -> None:
+@pytest.mark.parametrize("batches", [1, 5, 20])
+def test_a_stopped_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
+    folder: Path, made: MadeRows, scores: Path, batches: int
+) -> None:
     asked = [0]
 
     def should_stop() -> bool:
         asked[0] += 1
-        return asked[0] > 2
+        return asked[0] == batches
 
-    with pytest.raises(StoppedError):
-        corpora.scored(folder, made, "stopped", should_stop=should_stop)
-    assert len(list((folder / "stopped.scratch" / "scores").iterdir())) == 2
-    corpora.scored(folder, made, "stopped")
+    name = f"stopped_{batches}"
+    with pytest.raises(StoppedError, match="what is scored is saved"):
+        corpora.scored(folder, made, name, should_stop=should_stop)
+    asked[0] = -1000
+    corpora.scored(folder, made, name, should_stop=should_stop)
+    lengths = [
+        shard.lengths[shard.part == PARTS.index("scored")]
+        for shard in Corpus.open(made.folder).shards
+    ]
+    all_batches = sum(len(list(token_batches(each, 128))) for each in lengths)
+    assert asked[0] + 1000 == all_batches - batches  # none was done twice
+    assert not list((folder / f"{name}.scratch" / "scores").glob("*.part"))
     for file in scores.iterdir():
-        assert (folder / "stopped" / file.name).read_bytes() == file.read_bytes()
+        assert (folder / name / file.name).read_bytes() == file.read_bytes()
+
+
+def test_what_was_begun_is_kept_now_and_then_for_the_next_run(
+    folder: Path, made: MadeRows, scores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a kill leaves it: nothing is saved at the end."""
+    monkeypatch.setattr("attar.selection.score.KEEP_EVERY_S", 0.0)
+    calls = [0]
+
+    def dies() -> bool:
+        calls[0] += 1
+        if calls[0] == 4:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        corpora.scored(folder, made, "died", should_stop=dies)
+    [part] = (folder / "died.scratch" / "scores").glob("*.part")
+    assert load_file(part)["batches"].tolist() == [3]
+    part.write_bytes(part.read_bytes()[:-9])  # damaged: the shard begins again
+    corpora.scored(folder, made, "died")
+    for file in scores.iterdir():
+        assert (folder / "died" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_the_reserved_part_is_scored_when_it_is_asked_for(folder: Path, made: MadeRows) -> None:

@@ -43,7 +43,7 @@ from attar.selection.batches import padded
 from attar.selection.config import ProxyMetrics, ProxyStep
 from attar.selection.flops import forward_flops
 from attar.selection.proxy_model import Proxy, Scale, read_of, save_proxy
-from attar.selection.score import require_fit
+from attar.selection.scorers import require_fit
 from attar.selection.scores import Scored, read_scored
 from attar.step import StepContext
 from attar.tasks.table import REGRESSION

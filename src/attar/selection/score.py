@@ -5,69 +5,52 @@ their log-probabilities in nats, and their number. A teacher's and a reference's
 corpus are two steps, so that another reference costs one pass and not two (MiniPLM,
 arXiv 2410.17215). A proxy gives its prediction of the difference between the two.
 
-Everything is computed in float32: two passes in bf16 differ by about 1e-2 nats a token, and what
-`select` looks at is a difference. A shard is scored whole, put in place, and not touched again; a
-killed run goes on with the first one that is missing. `work` is the only loop over shards, and what
-it calls knows nothing of the others.
+The batches of a shard are a pure function of its lengths. A shard is put in place when it is whole,
+and not touched again; a stopped run goes on with the batch it was at, a killed one with a batch of
+the minute before. `work` is the only loop over shards, and what it calls knows nothing of the
+others.
 
 A chunk that a model cannot score is set aside: its score is NaN, and a file has the reason.
-Memory: one batch, the logits of some hundred tokens, and the row numbers and scores of one shard.
+Memory: that of `attar.selection.scorers`, and the row numbers and scores of one shard.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
-from attar.artifacts import put_beside, read_result
+from attar.artifacts import put_beside, read_result, write_bytes
 from attar.data.corpus.published import corpus_of
-from attar.data.corpus.token_store import Corpus, Shard
+from attar.data.corpus.token_store import Shard
 from attar.data.tables import SetAside
-from attar.errors import ModelError, NonFiniteError
-from attar.models.head_chunks import run_to_logits
-from attar.models.load import build_model
-from attar.models.sources.references import find_model_folder, resolve_model
-from attar.numerics.logits import log_probabilities
-from attar.selection.batches import padded, token_batches
+from attar.errors import ModelError, NonFiniteError, StoppedError
+from attar.models.sources.references import find_model_folder
+from attar.selection.batches import token_batches
 from attar.selection.config import ScoreStep
 from attar.selection.flops import OfflineFlops, forward_flops
-from attar.selection.proxy_model import ProxyScorer, is_proxy, load_proxy
+from attar.selection.proxy_model import is_proxy
 from attar.selection.sample import rows_to_score
+from attar.selection.scorers import Scorer, open_scorer
 from attar.selection.scores import ShardScores, read_scores, score_file
 from attar.selection.set_aside import write_set_aside
-from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepContext
-from attar.tasks.table import CAUSAL_LM
 
 SET_ASIDE_FILE = "set_aside.jsonl.gz"
 NOT_FINITE = "the model's answer is NaN or infinite"
+KEEP_EVERY_S = 60.0
 ROWS_NAMED = 5
 """In a message, of each reason."""
-
-
-class Scorer(Protocol):
-    """A model that gives chunks numbers."""
-
-    quantity: ClassVar[str]
-    """The field of `ShardScores` that they are."""
-    model: PreTrainedModel
-    vocabulary: int
-    """Token ids that the model has embeddings for."""
-
-    def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """A number for each chunk of one batch."""
-        ...
-
-    def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:
-        """For the result: a mean, of the numbers of chunks with so many predicted tokens."""
-        ...
 
 
 def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
@@ -75,10 +58,10 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
 
     Raises:
         AttarError: whatever a user can mend.
-        StoppedError: asked to stop; whole shards are kept.
+        StoppedError: asked to stop; what is scored so far is kept.
     """
     corpus = corpus_of(context, config.data)
-    scorer = _open_scorer(config, context, corpus)
+    scorer = open_scorer(config, context, corpus)
     rows_of = rows_to_score(corpus, config.part, config.chunks, context.seed)
     folder = context.scratch / "scores"
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,21 +69,27 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
     chunks = sum(len(rows_of(number)) for number in shards)
     begins = np.cumsum([0, *(shard["chunks"] for shard in corpus.about["shards"])])
 
-    def set_aside(number: int, scores: ShardScores) -> list[SetAside]:
-        return _set_aside(scores, corpus.shards[number], int(begins[number]), scorer.vocabulary)
+    def set_aside(number: int, shard: Shard, scores: ShardScores) -> list[SetAside]:
+        return _set_aside(scores, shard, int(begins[number]), scorer.vocabulary)
 
-    with context.progress.task(f"  {context.name}", len(shards)) as task:
+    with context.progress.task(f"  {context.name}", chunks) as task:
 
         def do(number: int) -> Path:
-            file = score_file(folder, number)
-            if not file.exists():
-                context.stop_if_asked("a shard")
-                scores = shard_scores(
-                    scorer, corpus.shards[number], rows_of(number), config.batch_tokens
-                )
-                _require_few(set_aside(number, scores), chunks, config, context.name)
-                scores.write(file)
-            task.advance(1)
+            file, rows = score_file(folder, number), rows_of(number)
+            if file.exists():
+                task.skip(len(rows))
+                return file
+            shard, part = corpus.shards[number], file.with_suffix(".part")
+            begun = Begun.read(part, len(rows))
+            task.skip(begun.chunks)
+            for size in fill_(begun, scorer, shard, rows, config.batch_tokens):
+                task.advance(size)
+                if np.isnan(begun.values).sum() > config.max_set_aside * chunks:
+                    found = begun.scores(scorer, shard, rows)
+                    _require_few(set_aside(number, shard, found), chunks, config, context.name)
+                begun.keep(part, context)
+            begun.scores(scorer, shard, rows).write(file)
+            part.unlink(missing_ok=True)
             return file
 
         files = work(shards, do)
@@ -108,7 +97,7 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
     total, faults = 0.0, list[SetAside]()
     for number, file in enumerate(files):
         scores = read_scores(file)
-        faults += set_aside(number, scores)
+        faults += set_aside(number, corpus.shards[number], scores)
         values, is_scored = scores.values, np.isfinite(scores.values)
         total += float(values.sum(dtype=np.float64, where=is_scored))
         counts["tokens"] += int(scores.tokens.sum(dtype=np.int64, where=is_scored))
@@ -133,45 +122,77 @@ def work(shards: Iterable[int], do: Callable[[int], Path]) -> list[Path]:
     return [do(shard) for shard in shards]
 
 
-def shard_scores(
-    scorer: Scorer, shard: Shard, rows: NDArray[np.int64], batch_tokens: int
-) -> ShardScores:
-    """Scores of some rows of a shard; NaN where the model has no answer.
+@dataclass
+class Begun:
+    """The scores of a shard while it is scored; on disk about once a minute, so that a shard which
+    takes hours is not begun again."""
+
+    values: NDArray[np.float32]
+    """Infinite where no batch has come yet; NaN where the model has no answer, (N,)."""
+    batches: int = 0
+    """Done."""
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def read(cls, file: Path, chunks: int) -> Begun:
+        """What a stopped or killed run left; else the beginning."""
+        with suppress(OSError, SafetensorError, KeyError):
+            found = load_file(file)
+            if len(found["values"]) == chunks:
+                return cls(found["values"].copy(), int(found["batches"][0]))
+        return cls(np.full(chunks, np.inf, np.float32))
+
+    @property
+    def chunks(self) -> int:
+        """Done."""
+        return int((~np.isinf(self.values)).sum())
+
+    def keep(self, file: Path, context: StepContext) -> None:
+        """Save it if it is time to.
+
+        Raises:
+            StoppedError: asked to stop.
+        """
+        is_stopping = context.should_stop()
+        if is_stopping or time.monotonic() - self.saved_at > KEEP_EVERY_S:
+            batches = np.array([self.batches], "<i8")
+            write_bytes(file, save({"values": self.values, "batches": batches}))
+            self.saved_at = time.monotonic()
+        if is_stopping:
+            raise StoppedError(
+                f"{context.name} stopped after {self.batches:,} batches of a shard; what is scored "
+                "is saved, and `attar resume` (or the same command again) goes on from there"
+            )
+
+    def scores(self, scorer: Scorer, shard: Shard, rows: NDArray[np.int64]) -> ShardScores:
+        return ShardScores(
+            row=rows.astype("<u8"),
+            tokens=np.maximum(shard.lengths[rows] - 1, 0).astype("<u4"),
+            digest=np.asarray(shard.digest)[rows],
+            **{scorer.quantity: self.values},
+        )
+
+
+def fill_(
+    begun: Begun, scorer: Scorer, shard: Shard, rows: NDArray[np.int64], batch_tokens: int
+) -> Iterator[int]:
+    """Score the batches that have not come yet; yields the chunks of each.
 
     Args:
+        rows: of the shard.
         batch_tokens: of one forward pass, padding included.
     """
-    lengths = shard.lengths[rows]
-    values = np.full(len(rows), np.nan, np.float32)
-    for batch in token_batches(lengths, batch_tokens):
+    batches = token_batches(shard.lengths[rows], batch_tokens)
+    for batch in islice(batches, begun.batches, None):
         chunks = [shard.chunk(int(row)) for row in rows[batch]]
         is_readable = [int(chunk.max()) < scorer.vocabulary for chunk in chunks]
         read = [chunk for chunk, fits in zip(chunks, is_readable, strict=True) if fits]
+        values = np.full(len(batch), np.nan, np.float32)
         if read:
-            values[batch[is_readable]] = scorer(read)
-    values[~np.isfinite(values)] = np.nan
-    return ShardScores(
-        row=rows.astype("<u8"),
-        tokens=np.maximum(lengths - 1, 0).astype("<u4"),
-        digest=np.asarray(shard.digest)[rows],
-        **{scorer.quantity: values},
-    )
-
-
-def _open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Scorer:
-    folder = resolve_model(config.model, context.inputs, context.recipe_folder)
-    if is_proxy(folder):
-        proxy = load_proxy(folder)
-        require_fit(proxy.body, folder, corpus, context.name)
-        return ProxyScorer(proxy)
-    loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
-    require_fit(loaded.model, loaded.folder, corpus, context.name)
-    if not type(loaded.model).__name__.endswith(CAUSAL_LM.heads):
-        raise ModelError(
-            f"{context.name}: {config.model} is a {type(loaded.model).__name__}, which does not "
-            "predict the next token; name a causal language model"
-        )
-    return LanguageScorer(loaded.model)
+            values[is_readable] = scorer(read)
+        begun.values[batch] = np.where(np.isfinite(values), values, np.nan)
+        begun.batches += 1
+        yield len(batch)
 
 
 def _offline(
@@ -190,64 +211,9 @@ def _offline(
     }
 
 
-class LanguageScorer:
-    """log p of a chunk: the sum over its tokens but the first."""
-
-    quantity: ClassVar[str] = "log_p"
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model.eval()
-        columns = int(model.config.get_text_config().vocab_size)
-        self.vocabulary = min(columns, embeddings_of(model))
-
-    @torch.inference_mode()
-    def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Each chunk's sum, in float32 over at most its tokens."""
-        ids, mask = padded(chunks)
-        if ids.shape[1] < 2:
-            return np.zeros(len(chunks), np.float32)
-        # the last token is predicted and never read; padding is behind what is read
-        inputs = {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1]}
-        is_predicted = mask[:, 1:].bool()
-        _, logits = run_to_logits(self.model, inputs, use_cache=False)
-        index = is_predicted.nonzero(as_tuple=True)
-        found = log_probabilities(logits, index, ids[:, 1:][index])
-        sums = torch.zeros(len(chunks)).index_add_(0, index[0], found)
-        return sums.numpy()
-
-    def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:
-        return {"nll": -total / tokens if tokens else None}
-
-
-def embeddings_of(model: PreTrainedModel) -> int:
-    """How many token ids a model can read."""
-    table: Any = model.get_input_embeddings()
-    return int(table.weight.shape[0])
-
-
-def require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str) -> None:
-    """Refuse a model that does not read the corpus's tokens as they were made, or whole chunks.
-
-    Raises:
-        ModelError: another tokenizer, or too few positions.
-    """
-    if tokenizer_digest(open_tokenizer(folder)) != corpus.about["tokenizer"]:
-        raise ModelError(
-            f"{step}: the tokenizer of {folder} is not the one the corpus was made with, so its "
-            "tokens mean something else to this model; tokenize the data with this model's "
-            "tokenizer, and compare scores of one corpus only"
-        )
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if isinstance(positions, int) and corpus.about["max_length"] > positions:
-        raise ModelError(
-            f"{step}: the corpus has chunks of {corpus.about['max_length']} tokens, the model has "
-            f"{positions} positions; tokenize with max_length = {positions} or less"
-        )
-
-
 def _set_aside(scores: ShardScores, shard: Shard, begin: int, vocabulary: int) -> list[SetAside]:
     """The chunks without a score, and why; rows are counted over all shards from `begin`."""
-    rows = scores.row[~np.isfinite(scores.values)]
+    rows = scores.row[np.isnan(scores.values)]
     return [
         SetAside("train", begin + int(row), _reason(shard.chunk(int(row)), vocabulary))
         for row in rows

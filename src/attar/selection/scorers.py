@@ -1,0 +1,123 @@
+"""What gives chunks their numbers: a language model's log p, or a proxy's prediction.
+
+Everything is computed in float32: two passes in bf16 differ by about 1e-2 nats a token, and what
+`select` looks at is a difference. Memory: one batch, and the logits of some hundred tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from attar.data.corpus.token_store import Corpus
+from attar.errors import ModelError
+from attar.models.head_chunks import run_to_logits
+from attar.models.load import build_model
+from attar.models.sources.references import resolve_model
+from attar.numerics.logits import log_probabilities
+from attar.selection.batches import padded
+from attar.selection.config import ScoreStep
+from attar.selection.proxy_model import ProxyScorer, is_proxy, load_proxy
+from attar.special_tokens import open_tokenizer, tokenizer_digest
+from attar.step import StepContext
+from attar.tasks.table import CAUSAL_LM
+
+
+class Scorer(Protocol):
+    """A model that gives chunks numbers."""
+
+    quantity: ClassVar[str]
+    """The field of `ShardScores` that they are."""
+    model: PreTrainedModel
+    vocabulary: int
+    """Token ids that the model has embeddings for."""
+
+    def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """A number for each chunk of one batch."""
+        ...
+
+    def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:
+        """For the result: a mean, of the numbers of chunks with so many predicted tokens."""
+        ...
+
+
+def open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Scorer:
+    """What a score step names as its model.
+
+    Raises:
+        ModelError: it cannot read this corpus, or predicts no tokens.
+    """
+    folder = resolve_model(config.model, context.inputs, context.recipe_folder)
+    if is_proxy(folder):
+        proxy = load_proxy(folder)
+        require_fit(proxy.body, folder, corpus, context.name)
+        return ProxyScorer(proxy)
+    loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
+    require_fit(loaded.model, loaded.folder, corpus, context.name)
+    if not type(loaded.model).__name__.endswith(CAUSAL_LM.heads):
+        raise ModelError(
+            f"{context.name}: {config.model} is a {type(loaded.model).__name__}, which does not "
+            "predict the next token; name a causal language model"
+        )
+    return LanguageScorer(loaded.model)
+
+
+class LanguageScorer:
+    """log p of a chunk: the sum over its tokens but the first."""
+
+    quantity: ClassVar[str] = "log_p"
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model.eval()
+        columns = int(model.config.get_text_config().vocab_size)
+        self.vocabulary = min(columns, embeddings_of(model))
+
+    @torch.inference_mode()
+    def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Each chunk's sum, in float32 over at most its tokens."""
+        ids, mask = padded(chunks)
+        if ids.shape[1] < 2:
+            return np.zeros(len(chunks), np.float32)
+        # the last token is predicted and never read; padding is behind what is read
+        inputs = {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1]}
+        is_predicted = mask[:, 1:].bool()
+        _, logits = run_to_logits(self.model, inputs, use_cache=False)
+        index = is_predicted.nonzero(as_tuple=True)
+        found = log_probabilities(logits, index, ids[:, 1:][index])
+        sums = torch.zeros(len(chunks)).index_add_(0, index[0], found)
+        return sums.numpy()
+
+    def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:
+        return {"nll": -total / tokens if tokens else None}
+
+
+def embeddings_of(model: PreTrainedModel) -> int:
+    """How many token ids a model can read."""
+    table: Any = model.get_input_embeddings()
+    return int(table.weight.shape[0])
+
+
+def require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str) -> None:
+    """Refuse a model that does not read the corpus's tokens as they were made, or whole chunks.
+
+    Raises:
+        ModelError: another tokenizer, or too few positions.
+    """
+    if tokenizer_digest(open_tokenizer(folder)) != corpus.about["tokenizer"]:
+        raise ModelError(
+            f"{step}: the tokenizer of {folder} is not the one the corpus was made with, so its "
+            "tokens mean something else to this model; tokenize the data with this model's "
+            "tokenizer, and compare scores of one corpus only"
+        )
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(positions, int) and corpus.about["max_length"] > positions:
+        raise ModelError(
+            f"{step}: the corpus has chunks of {corpus.about['max_length']} tokens, the model has "
+            f"{positions} positions; tokenize with max_length = {positions} or less"
+        )
