@@ -150,6 +150,11 @@ def number(content: Any) -> float | None:
     return float(content) if math.isfinite(content) else None
 
 
+def numbers(content: Mapping[str, Any], *names: str) -> dict[str, float | None]:
+    """Some figures of a table by their names, each as `number` has it."""
+    return {name: number(content.get(name)) for name in names}
+
+
 def table(content: Any) -> Mapping[str, Any]:
     """The mapping itself, or an empty one where an artifact has nothing."""
     return content if isinstance(content, Mapping) else {}

@@ -17,6 +17,7 @@ from attar.report.charts.labels import shortened, text_width
 from attar.report.charts.svg import (
     FONT_PX,
     Shape,
+    coloured,
     drawn_of,
     dressed,
     fitted_scale,
@@ -83,9 +84,7 @@ def bars_svg(
     encoding: dict[str, Any] = {
         "x": x,
         "y": name_axis(names),
-        "color": alt.Color(
-            "series:N", scale=alt.Scale(domain=series, range=list(colours)), legend=None
-        ),
+        "color": coloured("series", series, colours),
         "description": alt.Description("said:N"),
     }
     if len(colours) > 1:
@@ -124,9 +123,7 @@ def dumbbells_svg(
     ]
     values = [value for row in rows for value in row.values]
     scale = fitted_scale(values, AIR)
-    colour = alt.Color(
-        "way:N", scale=alt.Scale(domain=["up", "down"], range=list(colours)), legend=None
-    )
+    colour = coloured("way", ("up", "down"), colours)
     chart, y, axis = drawn_of(data), name_axis(names), value_axis(title, 4)
 
     def x(field: str) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attar.extras import require
-from attar.report.charts.svg import Shape, drawn_of, dressed, flat_title, svg_of
+from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, flat_title, svg_of
 from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT
 from attar.report.sections.training import Curve
@@ -57,10 +57,10 @@ def curves_svg(
             ticks=False,
         ),
     )
-    layers = [_lines(alt, behind, x, y, opacity=0.25, width=1.0)] if behind else []
-    layers.append(_lines(alt, curves, x, y, opacity=1.0, width=2.0))
+    layers = [_lines(behind, x, y, opacity=0.25, width=1.0)] if behind else []
+    layers.append(_lines(curves, x, y, opacity=1.0, width=2.0))
     if all(len(curve.points) <= MARKED_UP_TO for curve in curves):
-        layers.append(_lines(alt, curves, x, y, opacity=1.0, width=2.0, is_marked=True))
+        layers.append(_lines(curves, x, y, opacity=1.0, width=2.0, is_marked=True))
     return svg_of(dressed(alt.layer(*layers), shape), label)
 
 
@@ -73,7 +73,6 @@ def height_range(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 def _lines(
-    alt: Any,
     curves: Sequence[Curve],
     x: Any,
     y: Any,
@@ -89,7 +88,7 @@ def _lines(
     ]
     names = [str(number) for number in range(len(curves))]
     colours = [LINE_COLOURS[number % len(LINE_COLOURS)] for number in range(len(curves))]
-    colour = alt.Color("line:N", scale=alt.Scale(domain=names, range=colours), legend=None)
+    colour = coloured("line", names, colours)
     chart = drawn_of(rows)
     mark = (
         chart.mark_point(filled=True, size=36, opacity=1, aria=False)

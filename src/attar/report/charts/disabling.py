@@ -26,10 +26,10 @@ from attar.report.charts.svg import (
 from attar.report.quantities import QUALITIES, number_text
 from attar.report.reading import number, table
 from attar.report.sections.studies import Study, rows_of
+from attar.report.studies.disabling import PLACES
 
 ROW_PX = 38
 OUTLIER, OTHERS = "var(--bad)", "var(--muted)"
-NAMES = {"zero": "set to zero", "mean": "set to the mean"}
 Row = Mapping[str, Any]
 
 
@@ -81,7 +81,7 @@ def _dot(row: Row, factor: float) -> dict[str, Any]:
     )
     word = str(row.get("replacement"))
     return {
-        "name": NAMES.get(word, word),
+        "name": PLACES.get(word, word),
         "value": value,
         "low": low if is_outlier else value,
         "high": high if is_outlier else value,

@@ -14,7 +14,7 @@ from typing import Any
 
 from attar.extras import require
 from attar.report.charts.labels import shortened, text_width
-from attar.report.charts.svg import FONT_PX, Shape, drawn_of, dressed, svg_of
+from attar.report.charts.svg import FONT_PX, Shape, coloured, drawn_of, dressed, svg_of
 from attar.report.quantities import clipped, number_text
 
 PANEL_PX = 64
@@ -84,10 +84,10 @@ def panels_svg(
     )
     x = alt.X("x:Q", scale=alt.Scale(domain=[0, 1], nice=False), axis=axis)
     ends = {"x2": "x2:Q", "y2": "y2:Q", "description": alt.Description("said:N")}
-    scale = alt.Scale(domain=[str(k) for k in range(len(columns))], range=list(colours))
+    colour = coloured("column", (str(k) for k in range(len(columns))), colours)
     marks = drawn_of(bars).mark_rect(opacity=0.85)
     layers = [
-        marks.encode(x=x, y=y, color=alt.Color("column:N", scale=scale, legend=None), **ends),
+        marks.encode(x=x, y=y, color=colour, **ends),
         _floors(plane, len(lines), len(columns)),
         _texts(_largest(panels, plane), "right", FONT_PX - 1, "var(--muted)"),
     ]

@@ -15,7 +15,7 @@ from attar.report.charts.pictures import Key, Picture, drawn_twice
 from attar.report.quantities import number_text
 from attar.report.reading import number, table
 from attar.report.sections.studies import Study, rows_of
-from attar.report.studies.arranged import Row, norm_name
+from attar.report.studies.arranged import Row, by_stack, norm_name
 
 MOST_ROWS = 20
 """Dimensions or norms in one picture; the table has them all."""
@@ -33,14 +33,13 @@ def outlier_pictures(study: Study) -> tuple[Picture, ...]:
     shared, layers = rows_of(study.content, "shared"), rows_of(study.content, "layers")
     is_share = table(study.content.get("facts")).get("criterion") == "activation_magnitude"
     pictures: list[Picture] = []
-    for stack in dict.fromkeys(str(row.get("stack")) for row in (*shared, *layers)):
-        places = [row for row in study.rows if row.get("stack") == stack]
-        listed = [row for row in shared if row.get("stack") == stack][:MOST_ROWS]
-        if listed and places:
-            pictures.append(_heat_map(stack, places, listed, is_share))
-        states = [row for row in layers if row.get("stack") == stack]
-        if states:
-            pictures.append(_growth(stack, states))
+    places, listed, states = by_stack(study.rows), by_stack(shared), by_stack(layers)
+    for stack in listed | states:
+        if stack in listed and stack in places:
+            most = listed[stack][:MOST_ROWS]
+            pictures.append(_heat_map(stack, places[stack], most, is_share))
+        if stack in states:
+            pictures.append(_growth(stack, states[stack]))
     return tuple(pictures)
 
 
@@ -129,9 +128,8 @@ def state_name(row: Row) -> str:
 def gamma_pictures(study: Study) -> tuple[Picture, ...]:
     """For each stack, where the γ of each norm lie and which stand out."""
     pictures: list[Picture] = []
-    for stack in dict.fromkeys(str(row.get("stack")) for row in study.rows):
-        rows = [row for row in study.rows if row.get("stack") == stack][: 2 * MOST_ROWS]
-        lines = [_extent(row) for row in rows]
+    for stack, rows in by_stack(study.rows).items():
+        lines = [_extent(row) for row in rows[: 2 * MOST_ROWS]]
         said = "; ".join(f"{line.name} {len(line.dots)}" for line in lines)
         draw = partial(ranges_svg, lines, NORM_COLOURS, "γ")
         pictures.append(
@@ -185,10 +183,7 @@ def histogram_pictures(study: Study) -> tuple[Picture, ...]:
     high = max(number(row.get("largest")) or 0.0 for row in rows)
     span = (math.log10(low if 0 < low < high else high / 1e3), math.log10(high) + 0.15)
     return tuple(
-        _histograms(
-            stack, [row for row in rows if row.get("stack") == stack], models, span, per_octave
-        )
-        for stack in dict.fromkeys(str(row.get("stack")) for row in rows)
+        _histograms(stack, own, models, span, per_octave) for stack, own in by_stack(rows).items()
     )
 
 

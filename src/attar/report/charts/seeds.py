@@ -13,7 +13,7 @@ from attar.extras import require
 from attar.report.charts.bars import AIR, fitted, unique
 from attar.report.charts.curves import LINE_COLOURS
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape, drawn_of, dressed, name_axis, svg_of
+from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, name_axis, svg_of
 from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT, metric_text
 from attar.report.sections.seeds import MEAN, SeedComparison
@@ -76,11 +76,7 @@ def _drawn(comparison: SeedComparison, shape: Shape, label: str) -> str:
     )
     x = alt.X("value:Q", scale=scale, axis=axis)
     y = name_axis(names, grid=True)
-    colour = alt.Color(
-        "seed:N",
-        scale=alt.Scale(domain=list(colours), range=list(colours.values())),
-        legend=None,
-    )
+    colour = coloured("seed", colours, colours.values())
     ticks = drawn_of(means).mark_tick(
         size=ROW_PX * 0.6, thickness=2, color="var(--ink)", aria=False
     )

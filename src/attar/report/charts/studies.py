@@ -20,7 +20,7 @@ from attar.report.quantities import metric_text
 from attar.report.reading import number, table
 from attar.report.sections.studies import Study
 from attar.report.sections.training import Curve
-from attar.report.studies.arranged import Row
+from attar.report.studies.arranged import Row, by_stack
 
 MOST_DIMENSIONS = 3
 PROBLEMATIC_LOSS = 1.0
@@ -36,9 +36,8 @@ def study_pictures(study: Study) -> tuple[Picture, ...]:
 
 def _outlier_tokens(study: Study) -> tuple[Picture, ...]:
     pictures: list[Picture] = []
-    stacks = list(dict.fromkeys(str(row.get("stack", "")) for row in study.rows))
-    for stack in stacks:
-        own = [row for row in study.rows if str(row.get("stack", "")) == stack]
+    stacks = by_stack(study.rows)
+    for stack, own in stacks.items():
         of = f" of the {stack}" if len(stacks) > 1 else ""
         for dimension in list(dict.fromkeys(row.get("dimension") for row in own))[
             : 1 + MOST_DIMENSIONS

@@ -60,6 +60,13 @@ def name_axis(names: Sequence[str], *, grid: bool = False) -> Any:
     return alt.Y("name:N", sort=list(names), axis=axis)
 
 
+def coloured(field: str, names: Iterable[str], colours: Iterable[str]) -> Any:
+    """A colour for each name; the page has the legend."""
+    alt = require("altair", "report")
+    scale = alt.Scale(domain=list(names), range=list(colours))
+    return alt.Color(f"{field}:N", scale=scale, legend=None)
+
+
 def fitted_scale(values: Sequence[float], air: float) -> Any:
     """From the least to the largest value, with a share `air` of that on both sides."""
     margin = air * (max(values) - min(values)) or 1.0

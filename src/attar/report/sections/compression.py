@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attar.report.reading import Made, number, table
+from attar.report.reading import Made, number, numbers, table
 from attar.report.sections.lineage import bits_word
 
 
@@ -84,19 +84,15 @@ def _quantized(step: Made) -> Quantized:
     figures = step.metrics
     sites = [_site(name, table(site)) for name, site in table(figures.get("sites")).items()]
     weights = [
-        WeightRow(name, number(table(weight).get("bits")), number(table(weight).get("sqnr_db")))
+        WeightRow(name, **numbers(table(weight), "bits", "sqnr_db"))
         for name, weight in table(figures.get("weights")).items()
     ]
     return Quantized(
         name=step.name,
         method=str(figures.get("method", "")),
         bits=bits_word(step),
-        weight_bits=number(figures.get("weight_bits")),
-        activation_bits=number(figures.get("activation_bits")),
-        embedding_bits=number(figures.get("embedding_bits")),
-        mean_sqnr_db=number(figures.get("mean_sqnr_db")),
-        logits_sqnr_db=number(figures.get("logits_sqnr_db")),
-        size_mib=number(figures.get("size_mib")),
+        **numbers(figures, "weight_bits", "activation_bits", "embedding_bits"),
+        **numbers(figures, "mean_sqnr_db", "logits_sqnr_db", "size_mib"),
         calibration=table(figures.get("calibration")),
         sites=tuple(sorted(sites, key=_worst_first)),
         weights=tuple(sorted(weights, key=_worst_first)),
@@ -109,9 +105,7 @@ def _site(name: str, site: Mapping[str, Any]) -> SiteRow:
         name=name,
         kind=str(site.get("kind", "")),
         block=None if block is None else int(block),
-        sqnr_db=number(site.get("sqnr_db")),
-        low=number(site.get("low")),
-        high=number(site.get("high")),
+        **numbers(site, "sqnr_db", "low", "high"),
     )
 
 

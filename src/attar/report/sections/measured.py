@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attar.report.reading import number, table
+from attar.report.reading import number, numbers, table
 
 DEPLOYED = ("openvino", "onnxruntime")
 FORM_WORDS = {
@@ -105,10 +105,7 @@ def _row(name: str, figures: Mapping[str, Any]) -> ModelRow:
         form=str(figures.get("form", "float")),
         qualities=qualities,
         latencies=tuple(sorted(latencies, key=lambda latency: latency.batch)),
-        size_mib=number(figures.get("size_mib")),
-        num_params=number(figures.get("num_params")),
-        flops=number(figures.get("flops")),
-        peak_memory_mib=number(figures.get("peak_memory_mib")),
+        **numbers(figures, "size_mib", "num_params", "flops", "peak_memory_mib"),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.report.quantities import number_text
-from attar.report.reading import Made, number, table
+from attar.report.reading import Made, number, numbers, table
 
 IN_BLOCK = re.compile(r"^(?P<stack>.+?)\.(?P<block>\d+)\.(?P<role>.+)$")
 LIMIT_WORDS = {
@@ -111,12 +111,7 @@ def _facts(
 
 def _point(row: Mapping[str, Any]) -> FrontPoint:
     return FrontPoint(
-        average_bits=number(row.get("average_bits")),
-        size_mib=number(row.get("size_mib")),
-        latency_ms=number(row.get("latency_ms")),
-        loss=number(row.get("loss")),
-        output_error=number(row.get("output_error")),
-        drop=number(row.get("drop")),
+        **numbers(row, "average_bits", "size_mib", "latency_ms", "loss", "output_error", "drop"),
         is_chosen=row.get("is_chosen") is True,
         is_uniform=row.get("is_uniform") is True,
         is_on_front=number(row.get("loss")) is not None,

@@ -39,6 +39,14 @@ class Layout:
     """Makes further columns, and other rows, of what the study wrote; it is given the facts too."""
 
 
+def by_stack(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows of each stack, in the order of the first of each."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(str(row.get("stack", "")), []).append(row)
+    return found
+
+
 NORM_WORDS = {
     "embedding": "embedding",
     "mha_norm": "after attention",
