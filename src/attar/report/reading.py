@@ -150,7 +150,7 @@ def number(content: Any) -> float | None:
     return float(content) if math.isfinite(content) else None
 
 
-def numbers(content: Mapping[str, Any], *names: str) -> dict[str, float | None]:
+def numbers(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Some figures of a table by their names, each as `number` has it."""
     return {name: number(content.get(name)) for name in names}
 

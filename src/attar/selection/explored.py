@@ -217,7 +217,7 @@ def _places(selection: Selection) -> Mapping[str, NDArray[np.int64]]:
         return lambda part: is_one[fate[part]]
 
     free = of(KEPT, BELOW)
-    count = sum(np.count_nonzero(free(part)) for part in spans(len(fate)))
+    count = sum(int(np.count_nonzero(free(part))) for part in spans(len(fate)))
     cut = cut_of(lambda: (scores[part][free(part)] for part in spans(len(fate))), (count + 1) // 2)
     median = unordered(np.array([cut.key]))[0]
     places = {
@@ -243,7 +243,7 @@ def _highest(
 ) -> NDArray[np.int64]:
     """Those members that have the highest values, as many as are shown or a share of all."""
     size = len(selection.fate)
-    of_all = sum(np.count_nonzero(members(part)) for part in spans(size))
+    of_all = sum(int(np.count_nonzero(members(part))) for part in spans(size))
     count = min(max(EXAMPLES, round(share * of_all)), of_all)
     return np.concatenate([np.zeros(0, np.int64), *highest(size, values, members, count)])
 

@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -159,8 +159,8 @@ def _keep(
     def is_free(span: slice) -> NDArray[np.bool_]:
         return is_member[span] & (fate[span] == BELOW)
 
-    free = sum(np.count_nonzero(is_free(span)) for span in spans(len(fate)))
-    count = min(_floor(share * np.count_nonzero(is_member)), free)
+    free = sum(int(np.count_nonzero(is_free(span))) for span in spans(len(fate)))
+    count = min(_floor(share * int(np.count_nonzero(is_member))), free)
     for found in highest(len(fate), lambda part: keys[part], is_free, count):
         fate[found] = KEPT
 
@@ -187,7 +187,7 @@ def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
                         folder / REJECTED_FILE,
                         pa.schema([*schema, ("reason", reasons)]),
                         compression="zstd",
-                        use_dictionary=["reason"],  # numbers that hardly repeat
+                        use_dictionary=cast("Any", ["reason"]),  # numbers hardly repeat
                     )
                 )
             kept.write({name: values[is_kept] for name, values in columns.items()})
@@ -253,7 +253,7 @@ def _counted(
         sums["kept"] += float(score[is_kept].sum(dtype=np.float64))
         sums["all"] += float(np.nansum(score, dtype=np.float64))
     rows = counts.T.astype(np.int64).tolist()
-    by_source = {
+    by_source: dict[str, dict[str, int]] = {
         source: dict(zip(COUNTED, row, strict=True))
         for source, row in zip(sources, rows, strict=True)
     }
