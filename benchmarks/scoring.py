@@ -1,116 +1,239 @@
-"""How fast is a corpus scored, beside padded batches of transformers and its matrix products?
+"""How fast is a corpus scored, beside padded batches, lm-evaluation-harness and matrix products?
 
-    python benchmarks/scoring.py [--chunks 96] [--rounds 5] [--model demo:smollm2-135m]
+    python benchmarks/scoring.py [--chunks 96] [--documents 96] [--rounds 10]
+                                 [--model demo:smollm2-135m | --hidden 128]
 
-The first documents of the running Python's library are tokenized with chunks of at most 256 tokens.
-In turns, in one process: the scorer of `run = "score"` (sorted by length, a budget of 4,096 tokens,
-the head in chunks); batches of 16 in corpus order, padded, whole logits and their log-softmax, as
-an evaluation loop on transformers has it; and the products of every Linear of the model with as
-many tokens and nothing else, the floor of both. Sums are compared: the same is computed.
+In turns, in one process, on two kinds of text:
+
+    chunks      as `run = "tokenize"` packs them: nearly all of one length, so hardly any padding
+    documents   docstrings of the modules of Python's library, at most 1,500 characters of each: as
+                long as they happen to be, and each alone, as a corpus is scored without packing
+
+- attar: the scorer of `run = "score"` (sorted by length, a budget of 4,096 tokens, no whole logits)
+- padded batches: 16 texts in corpus order, padded to the longest, whole logits and log-softmax, as
+  an evaluation loop on transformers has it
+- lm-eval: its `loglikelihood_rolling` with a batch of 16 (of documents; it takes texts, not tokens,
+  and predicts the first token too, from a prefix token that the others are given as well)
+- products only: those of every Linear of the model with as many tokens, without padding, and
+  nothing else: the floor of all
+
+The sums are compared: the same is computed. `--hidden` takes a random Llama of that width with
+SmolLM2's tokenizer, whose head is most of the work.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from attar.data.config import StdlibTextData
-from attar.data.corpus.token_store import Corpus, Shard
+from attar.data.corpus.packing import Chunk, Packer
+from attar.data.corpus.sentence_ends import sentence_ends
+from attar.data.corpus.token_store import Shard, ShardFiles, ShardWriter
+from attar.data.corpus.tokenizing import DocumentTokenizer
+from attar.data.documents import Document
+from attar.data.packing import document_tokenizer
+from attar.data.stdlib_areas import stdlib_sources
+from attar.data.stdlib_text import stdlib_documents
 from attar.models.load import load_model
 from attar.models.sources.references import resolve_model
-from attar.progress import Progress
-from attar.selection.config import ScoreStep, TokenizeStep
 from attar.selection.score import Begun, fill_
 from attar.selection.scorers import LanguageScorer
-from attar.selection.tokenize import tokenize
-from attar.step import StepContext
 from record import table, write_page
 
 PADDED_BATCH = 16
+BUDGET = 4096
+CHARACTERS = 1500
+TOKENIZER = "demo:smollm2-135m"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", default="demo:smollm2-135m")
+    parser.add_argument("--documents", type=int, default=96)
+    parser.add_argument("--length", type=int, default=256, help="tokens of a chunk")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--model", default=TOKENIZER)
+    parser.add_argument("--hidden", type=int, help="width of a random model instead")
     arguments = parser.parse_args()
-    model = load_model(resolve_model(arguments.model, {}, Path()), task=None, seed=0).model.eval()
+    folder = resolve_model(arguments.model, {}, Path())
+    model = _random(arguments.hidden) if arguments.hidden else load_model(folder, task=None).model
+    model.eval()
+    harness = _harness(model, folder)
+    prefix = harness.prefix_token_id if harness else document_tokenizer(folder)[1]
+    texts = list(_docstrings(arguments.documents))
+    sections = []
     with tempfile.TemporaryDirectory() as scratch:
-        shard = _shard(Path(scratch), arguments.model, arguments.chunks)
-        scorer = LanguageScorer(model)
-        tokens = int(shard.lengths.sum())
-        ours, padded = _ours(scorer, shard), _padded(model, shard)
-        difference = float(np.abs(ours - padded).max() / np.abs(padded).max())
-        jobs: dict[str, Callable[[], object]] = {
-            "attar": lambda: _ours(scorer, shard),
-            "padded batches": lambda: _padded(model, shard),
-            "products only": lambda: _products(model, tokens),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in jobs}
-        for _ in range(arguments.rounds):
-            for name, job in jobs.items():
-                began = time.perf_counter()
-                job()
-                seconds[name].append(time.perf_counter() - began)
+        for name, shard in (
+            ("chunks", _packed(Path(scratch), folder, arguments.length, arguments.chunks)),
+            ("documents", _alone(Path(scratch), folder, prefix, texts)),
+        ):
+            rolling = harness if name == "documents" else None
+            sections.append(_section(name, model, shard, rolling, texts, arguments.rounds))
+    body = "\n\n".join(sections)
+    write_page("scoring", "How fast is a corpus scored?", body)
+
+
+def _section(
+    name: str,
+    model: Any,
+    shard: Shard,
+    harness: Any,
+    texts: Sequence[str],
+    rounds: int,
+) -> str:
+    scorer = LanguageScorer(model)
+    predicted = int(shard.lengths.sum()) - len(shard)
+    jobs: dict[str, Callable[[], Any]] = {
+        "attar": lambda: _ours(scorer, shard),
+        "padded batches": lambda: _padded(model, shard),
+    }
+    if harness is not None:
+        jobs["lm-eval"] = lambda: _rolling(harness, texts)
+    sums = {job: run() for job, run in jobs.items()}
+    jobs["products only"] = lambda: _products(model, predicted)
+    largest = np.abs(sums["attar"]).max()
+    differences = ", ".join(
+        f"{job} {np.abs(found - sums['attar']).max() / largest:.1e}"
+        for job, found in sums.items()
+        if job != "attar"
+    )
+    seconds: dict[str, list[float]] = {job: [] for job in jobs}
+    for _ in range(rounds):
+        for job, run in jobs.items():
+            began = time.perf_counter()
+            run()
+            seconds[job].append(time.perf_counter() - began)
     rows = [
         [
-            name,
-            round(tokens / statistics.median(found)),
-            _ratios(seconds["padded batches"], found),
-            _ratios(seconds["products only"], found),
+            job,
+            round(predicted / statistics.median(found)),
+            *(_ratios(seconds[other], found) for other in jobs if other != "attar"),
         ]
-        for name, found in seconds.items()
+        for job, found in seconds.items()
     ]
-    head = ["", "tokens/s", "speed beside padded batches", "share of products only"]
-    words = (
-        f"{len(shard)} chunks, {tokens} tokens, {torch.get_num_threads()} threads, "
-        f"{arguments.rounds} rounds in turns; median (min … max of the rounds). The sums of the "
-        f"first two differ by at most {difference:.1e} of the largest."
+    head = ["", "tokens/s", *(f"speed beside {other}" for other in jobs if other != "attar")]
+    lengths = np.sort(shard.lengths)
+    return (
+        f"## {name}\n\n{len(shard)} of {lengths[0]} to {lengths[-1]} tokens (median "
+        f"{lengths[len(lengths) // 2]}), {predicted} predicted; padding is "
+        f"{_padding(shard.lengths):.0%} of what padded batches compute. {type(model).__name__} of "
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {torch.get_num_threads()} "
+        f"threads, {rounds} rounds in turns; median (min … max of the rounds). Sums differ from "
+        f"attar's by, of the largest: {differences}.\n\n{table(head, rows)}"
     )
-    write_page("scoring", "How fast is a corpus scored?", f"{words}\n\n{table(head, rows)}")
 
 
-def _ours(scorer: LanguageScorer, shard: Shard) -> np.ndarray:
-    budget = ScoreStep(model="", data="").batch_tokens
+def _ours(scorer: LanguageScorer, shard: Shard) -> NDArray[np.float32]:
     begun = Begun(np.full(len(shard), np.inf, np.float32))
-    for _ in fill_(begun, scorer, shard, np.arange(len(shard)), budget):
+    for _ in fill_(begun, scorer, shard, np.arange(len(shard)), BUDGET):
         pass
     return begun.values
 
 
-def _shard(scratch: Path, model: str, chunks: int) -> Shard:
-    folder = scratch / "corpus"
-    folder.mkdir()
-    context = StepContext(
-        name="corpus",
-        folder=folder,
-        scratch=scratch / "scratch",
-        inputs={},
-        data={"library": StdlibTextData()},
-        recipe_folder=scratch,
-        progress=Progress(quiet=True),
+def _padding(lengths: NDArray[np.int64]) -> float:
+    batches = [lengths[at : at + PADDED_BATCH] for at in range(0, len(lengths), PADDED_BATCH)]
+    computed = sum(len(batch) * (batch.max() - 1) for batch in batches)
+    return 1 - (lengths.sum() - len(lengths)) / computed
+
+
+def _random(hidden: int) -> Any:
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(
+        LlamaConfig(
+            vocab_size=49152,
+            hidden_size=hidden,
+            intermediate_size=round(hidden * 8 / 3),
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=2048,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
     )
-    step = TokenizeStep(
-        data="library",
-        tokenizer=model,
-        max_length=256,
-        max_documents=8,
-        shard_tokens=max(1024, chunks * 240),
+
+
+def _harness(model: Any, folder: Path) -> Any:
+    """lm-evaluation-harness around the same model; None: it is not installed."""
+    try:
+        from lm_eval.models.huggingface import HFLM
+    except ImportError:
+        print("lm-eval is not installed, so it is left out (pip install 'attar[eval]')")
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=PADDED_BATCH, max_length=2048)
+
+
+def _rolling(harness: Any, texts: Sequence[str]) -> NDArray[np.float64]:
+    from lm_eval.api.instance import Instance
+
+    requests = [
+        Instance("loglikelihood_rolling", {}, (text,), number) for number, text in enumerate(texts)
+    ]
+    return np.array(harness.loglikelihood_rolling(requests, disable_tqdm=True))
+
+
+def _docstrings(count: int) -> Iterator[str]:
+    _, sources = stdlib_sources()
+    for file in sources:
+        try:
+            text = ast.get_docstring(ast.parse(file.read_bytes()))
+        except (SyntaxError, ValueError):
+            continue
+        if text and text[:CHARACTERS].strip():
+            yield text[:CHARACTERS]
+            count -= 1
+        if not count:
+            return
+
+
+def _packed(scratch: Path, folder: Path, length: int, count: int) -> Shard:
+    tokenizer, end = document_tokenizer(folder)
+    packer = Packer(sentence_ends(tokenizer, end), length + 1)
+    documents = (
+        ("scored", Document(row, "", (text,))) for row, (_, text) in enumerate(stdlib_documents())
     )
-    tokenize(step, context)
-    return Corpus.open(folder).shards[0]
+    tokenized = DocumentTokenizer(tokenizer, end).tokenized(documents)
+    chunks = (chunk for document in tokenized for chunk in packer.add(document))
+    return _shard(ShardFiles(scratch, 0), [next(chunks) for _ in range(count)])
+
+
+def _alone(scratch: Path, folder: Path, prefix: int, texts: Sequence[str]) -> Shard:
+    tokenizer, _ = document_tokenizer(folder)
+    encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    chunks = [
+        Chunk("scored", "", row, np.array([prefix, *encoding.ids], np.int32), (text,), True)
+        for row, (encoding, text) in enumerate(zip(encodings, texts, strict=True))
+    ]
+    return _shard(ShardFiles(scratch, 1), chunks)
+
+
+def _shard(files: ShardFiles, chunks: Sequence[Chunk]) -> Shard:
+    writer = ShardWriter(2**16)
+    for chunk in chunks:
+        writer.add(chunk, 0)
+    writer.write(files)
+    return Shard(files)
 
 
 @torch.inference_mode()
-def _padded(model: torch.nn.Module, shard: Shard) -> np.ndarray:
+def _padded(model: Any, shard: Shard) -> NDArray[np.float32]:
     found = []
     for begin in range(0, len(shard), PADDED_BATCH):
         rows = [
@@ -132,9 +255,9 @@ def _products(model: torch.nn.Module, tokens: int) -> None:
     inputs: dict[int, torch.Tensor] = {}
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
-            for begin in range(0, tokens, 4096):
-                size = min(4096, tokens - begin)
-                wide = inputs.setdefault(module.in_features, torch.ones(4096, module.in_features))
+            for begin in range(0, tokens, BUDGET):
+                size = min(BUDGET, tokens - begin)
+                wide = inputs.setdefault(module.in_features, torch.ones(BUDGET, module.in_features))
                 if module.out_features > 16_384:  # a head: as attar, some hundred at a time
                     for part in wide[:size].split(340):
                         module(part)
