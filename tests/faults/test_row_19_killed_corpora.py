@@ -27,7 +27,8 @@ import corpora
 KILLS = 20
 PIECES = 6
 """A run is killed within this part of the calls that an undisturbed run makes."""
-RECIPE = corpora.RECIPE.partition("[steps.by_reference]")[0]
+RECIPE = corpora.RECIPE.partition("[steps.by_reference]")[0] + "batch_tokens = 128\n"
+"""A shard is some batches, and kept after each of them."""
 DEADLINE_S = 280
 
 
@@ -107,7 +108,9 @@ def _fork(recipe: Path, out: str, step: str, last: int | None) -> tuple[int, dic
 def _drive(recipe: Path, step: str) -> dict[str, int]:
     """Folder of runs → how often the run in it was killed before it ended well."""
     from attar.recipe.steps import STEPS
+    from attar.selection import score
 
+    score.KEEP_EVERY_S = 0.0
     for run in ("tokenize", "score"):
         STEPS[run].resolve()
     draw = random.Random(step)
