@@ -88,6 +88,12 @@ def test_a_head_with_another_way_to_its_logits_gives_them_all(changed: Any) -> N
         assert torch.equal(logits, model(**inputs).logits)
 
 
+def test_a_soft_cap_is_noticed_before_any_logit_is_large() -> None:
+    model = tiny.tiny_language_model("gpt2", final_logit_softcapping=30.0)  # GPT-2 caps nothing
+    assert model(**_inputs(model)).logits.abs().max() < 1
+    assert not has_plain_head(model)
+
+
 def test_the_trial_leaves_no_trace() -> None:
     model = _language_model("gpt2").train()
     state = torch.get_rng_state()

@@ -11,7 +11,8 @@ gives whole logits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,8 @@ from attar.numerics.logits import Head, HeadLogits, Logits
 
 TRIED = 8
 """Tokens of the trial."""
+LARGE = 100.0
+"""To this the largest logit of the trial is brought."""
 SAME = 1e-4
 """Largest difference of logits, absolute and relative: float32 sums in another order."""
 
@@ -45,13 +48,42 @@ def run_to_logits(
         settings: of the model's call, beside its inputs.
     """
     if has_plain_head(model):
-        return _run_to_head(model, inputs, **settings)
+        return _run_to_lazy(model, inputs, **settings)
     raw = model(**inputs, **settings)
     logits = getattr(raw, "logits", None)
     if logits is None:
         first = next(iter(inputs.values()))
         logits = torch.zeros(len(first), 0, device=first.device)
     return raw, logits
+
+
+def run_to_head(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], **settings: Any
+) -> tuple[Any, Tensor]:
+    """What the model gives for a batch, with logits of no token, and what its language head would
+    have read, (B, T, D): whatever stands before the head (a last norm, T5's scaling) is in it."""
+    with _head_reads(model, lambda hidden: hidden[:, :0]) as seen:  # logits of no token
+        raw = model(**inputs, **settings)
+    return raw, seen[0]
+
+
+@contextmanager
+def _head_reads(
+    model: PreTrainedModel, change: Callable[[Tensor], Tensor]
+) -> Generator[list[Tensor]]:
+    """For a while the language head reads what `change` makes of its input, which is kept."""
+    seen: list[Tensor] = []
+
+    def read(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        seen.append(given[0])
+        return (change(given[0]), *given[1:])
+
+    head: Any = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(read)
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def _head_of(model: PreTrainedModel) -> Head | None:
@@ -70,23 +102,12 @@ def _head_of(model: PreTrainedModel) -> Head | None:
     return Head(linear.weight, bias, scale, getattr(config, "final_logit_softcapping", None))
 
 
-def _run_to_head(
+def _run_to_lazy(
     model: PreTrainedModel, inputs: Mapping[str, Tensor], **settings: Any
 ) -> tuple[Any, HeadLogits]:
-    head, linear = _head_of(model), model.get_output_embeddings()
-    assert head is not None and isinstance(linear, nn.Linear)
-    seen: list[Tensor] = []
-
-    def read(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
-        seen.append(given[0])
-        return (given[0][:, :0],)
-
-    hook = linear.register_forward_pre_hook(read)
-    try:
-        raw = model(**inputs, **settings)
-    finally:
-        hook.remove()
-    (hidden,) = seen
+    head = _head_of(model)
+    assert head is not None
+    raw, hidden = run_to_head(model, inputs, **settings)
     device = hidden.device.type
     is_cast = torch.is_autocast_enabled(device) and hidden.dtype != torch.float64
     precision = torch.get_autocast_dtype(device) if is_cast else None
@@ -109,9 +130,15 @@ def _agrees(model: PreTrainedModel) -> bool:
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
-    own = model(**inputs).logits
-    _, logits = _run_to_head(model, inputs)
-    if own.shape != logits.shape:
+    _, logits = _run_to_lazy(model, inputs)
+    every = torch.ones_like(ids).nonzero(as_tuple=True)
+    # large logits, as after training: a soft cap would not show in those of a new model
+    largest = float(logits[every].abs().max())
+    factor = LARGE / largest if 0 < largest < LARGE else 1.0
+    with _head_reads(model, lambda hidden: factor * hidden):
+        own = model(**inputs).logits
+    found = HeadLogits(logits.head, factor * logits.hidden)[every]
+    if own.numel() != found.numel():
         return False
-    found = logits[torch.ones_like(ids).nonzero(as_tuple=True)].view_as(own)
-    return torch.allclose(found, own.to(found.dtype), rtol=SAME, atol=SAME, equal_nan=True)
+    own = own.view_as(found).to(found.dtype)
+    return torch.allclose(found, own, rtol=SAME, atol=SAME, equal_nan=True)

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from attar.models.head_chunks import run_to_head
 from attar.quantization.calibration.real_tokens import DECODER_MASK, TEXTS_KEY, texts_of
 
 
@@ -32,23 +32,12 @@ def final_states(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
     makes logits.
     """
     inputs = {name: tensor for name, tensor in batch.items() if name != TEXTS_KEY}
-    head = model.get_output_embeddings()
-    if head is None:
+    if model.get_output_embeddings() is None:
         outputs = model(**inputs)
         return outputs.logits if hasattr(outputs, "logits") else outputs[0]
-    read: list[Tensor] = []
-
-    def take(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        read.append(args[0])
-        return (args[0][:, :0], *args[1:])  # logits of no token cost nothing
-
-    handle = head.register_forward_pre_hook(take)
-    try:
-        model(**inputs, use_cache=False)
-    finally:
-        handle.remove()
+    _, states = run_to_head(model, inputs, use_cache=False)
     texts = batch[DECODER_MASK] if DECODER_MASK in batch else texts_of(batch)
-    return read[0][texts > 0]
+    return states[texts > 0]
 
 
 def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
