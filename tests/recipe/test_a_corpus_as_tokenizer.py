@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import corpora
+from attar import cli
 from attar.artifacts import read_result
 from attar.data.corpus.token_store import Corpus
 from attar.errors import DataError, RecipeError
@@ -172,10 +174,30 @@ def test_a_part_without_documents_is_refused_by_plan_and_step(
         ("steps.corpus.tokenizer.size=300", "unknown name; known: train_on, vocab_size"),
         ("steps.model.model.size=nanno", r"model.size .*did you mean 'nano'"),
         ("steps.model.model.tokenizer=corpsu", "did you mean 'corpus'"),
-        ("steps.model.model.tokenizer=prose", r"\[data.prose\] is text"),
+        ("steps.model.model.tokenizer=prose", r"\[data.prose\] is data"),
         ("steps.model.model={ size = 'nano', family = 'llama' }", "tokenizer .*missing"),
     ],
 )
 def test_mistakes_are_named(recipe: Path, override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(recipe, ["data.prose={ source = 'stdlib_text' }", override])
+
+
+@pytest.mark.parametrize("flags", [[], ["--tokenizer", "words", "--vocab-size", "300"]])
+def test_the_verb_learns_a_tokenizer_or_is_given_one(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    corpora.write_documents(tmp_path / "texts")
+
+    def attar(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["attar", "tokenize", "texts", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    assert attar(*flags) == 2
+    assert "--vocab-size 4096 learns one" in capsys.readouterr().err
+    assert attar("--vocab-size", "300", "--max-length", "24", "--quiet") == 0
+    [folder] = (tmp_path / "runs").glob("tokenize-*/tokenize")
+    assert Corpus.open(folder).about["vocabulary"] == 300

@@ -29,8 +29,12 @@ ScoresFolder = Annotated[
 def tokenize(
     data: Annotated[str, typer.Argument(metavar="DATA", show_default=False, help=DATA_WORDS)],
     tokenizer: Annotated[
-        str, typer.Option(metavar="MODEL", help="A folder, hub id or demo model: its tokenizer.")
-    ],
+        str | None,
+        typer.Option(metavar="MODEL", help="A folder, hub id or demo model: its tokenizer."),
+    ] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Learn a tokenizer of so many tokens from the data.")
+    ] = None,
     max_length: Annotated[
         int | None, typer.Option(help="Tokens that a model reads of a chunk.")
     ] = None,
@@ -48,9 +52,19 @@ def tokenize(
     debug: Debug = False,
 ) -> None:
     """Turn documents into a corpus: token chunks on disk."""
+    from attar.errors import UsageError
+    from attar.recipe.one_step import DATA_NAME
+
+    if (tokenizer is None) == (vocab_size is None):
+        raise UsageError(
+            "a corpus needs one tokenizer: --tokenizer names one, or --vocab-size 4096 learns one "
+            "from the data"
+        )
     settings = {
         "data": data,
         "tokenizer": tokenizer,
+        "tokenizer.train_on": None if vocab_size is None else DATA_NAME,
+        "tokenizer.vocab_size": vocab_size,
         "max_length": max_length,
         "reserve": reserve,
         "source_column": source_column,

@@ -120,7 +120,7 @@ def _model_problem(
         return None
     if word in data:
         fit = " or ".join(map(repr, wanted.makers))
-        return f"[data.{word}] is text, and this place needs a model or a step that runs {fit}"
+        return f"[data.{word}] is data, and this place needs a model or a step that runs {fit}"
     near = near_step(word, SLIP)
     if near:
         return f"{word!r} is neither a step nor a folder{near}"
