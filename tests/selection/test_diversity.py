@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 import corpora
 from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import CorpusView, kept_rows
-from attar.errors import NonFiniteError
+from attar.errors import NonFiniteError, StoppedError
 from attar.models.load import load_model
 from attar.numerics.vendi import second_moments, vendi_score
 from attar.selection import diversity
@@ -101,3 +102,14 @@ def test_embeddings_that_are_not_finite_are_refused(folder: Path, made: MadeRows
     inputs = {each: folder / each for each in ("teacher", "reference")}
     with pytest.raises(NonFiniteError, match=r"diversity\.model"):
         select(step, corpora.context(folder, "none", {"corpus": made}, inputs=inputs))
+
+
+@pytest.mark.parametrize("asked", [{"near_duplicates": 0.8}, {"diversity": SETTINGS}])
+def test_a_selection_stops_where_it_takes_long(
+    folder: Path, made: MadeRows, asked: dict[str, Any]
+) -> None:
+    step = SelectStep(data="corpus", teacher="teacher", reference="reference", **asked)
+    inputs = {each: folder / each for each in ("teacher", "reference")}
+    asks = {"inputs": inputs, "should_stop": lambda: True}
+    with pytest.raises(StoppedError, match="starts again on resume"):
+        select(step, corpora.context(folder, "stopped", {"corpus": made}, **asks))

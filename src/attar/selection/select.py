@@ -56,6 +56,8 @@ from attar.selection.scores import Scored, read_scored
 from attar.step import StepContext
 
 COUNTED = ("chunks", "kept", "tokens", "kept_tokens")
+COMPARED = 1000
+"""Chunks compared with earlier ones before it is asked whether to stop: about 0.1 s."""
 
 
 def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
     folders = {name: context.inputs[step] for name, step in config.scored_by.items()}
     scored = read_scored(corpus, folders, context.name)
     seed = context.seed if config.seed is None else config.seed
-    repeats = _repeats(config.duplicates, corpus, scored)
+    repeats = _repeats(config.duplicates, context, corpus, scored)
     fate = _set_aside(config, scored, repeats)
     keys = _keys(config, scored, seed)
     for group, share in _shares(config, sources, context.name):
@@ -90,13 +92,20 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
 
 
 def _repeats(
-    config: NearDuplicates | None, corpus: Corpus, scored: Scored
+    config: NearDuplicates | None, context: StepContext, corpus: Corpus, scored: Scored
 ) -> NDArray[np.int64] | None:
     """Which of the scored chunks each one nearly repeats, −1 for none; None: it is not asked."""
     if config is None:
         return None
-    found = near_duplicates(CorpusView(corpus, kept=scored.rows()).all_texts(), config.threshold)
-    return np.fromiter((-1 if first is None else first for first in found), np.int64)
+    texts = CorpusView(corpus, kept=scored.rows()).all_texts()
+    repeats, title = np.full(len(scored), -1, np.int64), f"  {context.name}: near duplicates"
+    with context.progress.task(title, len(scored)) as task:
+        for number, first in enumerate(near_duplicates(texts, config.threshold)):
+            if number % COMPARED == 0:
+                context.stop_if_asked("a selection")
+                task.advance(min(COMPARED, len(scored) - number))
+            repeats[number] = -1 if first is None else first
+    return repeats
 
 
 def _set_aside(
