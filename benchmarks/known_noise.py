@@ -1,8 +1,8 @@
 """English novels with 30 % of known noise, for benchmarks that must know which text is bad.
 
 Each document is a few paragraphs of a novel, or noise of one kind that is made of such a document
-and has as many tokens. Its `source` says which kind it is. Sources never share a chunk, so the
-truth is known for each chunk too.
+and is as long. Its `source` says which kind it is. Sources never share a chunk, so the truth is known
+for each chunk too.
 """
 
 from __future__ import annotations
@@ -11,15 +11,10 @@ import gzip
 import json
 import random
 import string
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
 CLEAN, NEAR_DUPLICATE = "clean", "near duplicate"
-VOCABULARY, END = 4096, "<|endoftext|>"
 BOILERPLATE = (
     "We use cookies to improve your experience on our site.",
     "By continuing you accept our terms of use and our privacy policy.",
@@ -79,7 +74,7 @@ NOISE: dict[str, Callable[[str, random.Random], str]] = {
 }
 """Kind → (a clean text, draw) → noise."""
 EACH = 0.05
-"""Share of the tokens that each kind is."""
+"""Share of the characters that each kind is."""
 
 
 def novels(file: Path) -> list[str]:
@@ -88,52 +83,26 @@ def novels(file: Path) -> list[str]:
         return [json.loads(line)["text"] for line in lines]
 
 
-def write_tokenizer(folder: Path, texts: Sequence[str]) -> Tokenizer:
-    """A byte-level BPE of 4,096 tokens, trained on `texts`; its folder can stand for a model's."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[END],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "eos_token_id": 0}))
-    save_file({"none": np.zeros(1, np.float32)}, folder / "model.safetensors")
-    return tokenizer
-
-
-def mixture(
-    texts: Iterable[str], tokenizer: Tokenizer, tokens: int, draw: random.Random
-) -> list[dict[str, str]]:
-    """Documents of about so many tokens in all, in random order.
+def mixture(texts: Iterator[str], characters: int, draw: random.Random) -> list[dict[str, str]]:
+    """Documents of about so many characters in all, in random order; those of each kind have the
+    same lengths.
 
     Raises:
         StopIteration: the texts have fewer.
     """
-    left = iter(texts)
 
-    def documents(kind: str, texts: Iterator[str], share: float) -> Iterator[dict[str, str]]:
+    def documents(kind: str, originals: Iterator[str], share: float) -> Iterator[dict[str, str]]:
         written = 0
-        while written < share * tokens:
-            text = next(texts)
-            limit = len(tokenizer.encode(text).ids)
+        while written < share * characters:
+            text = next(originals)
+            written += len(text)
             made = text if kind == CLEAN else NOISE[kind](text, draw)
-            end = tokenizer.encode(made).offsets[:limit][-1][1]
-            written += limit
-            yield {"text": made[:end], "source": kind}
+            yield {"text": made[: len(text)], "source": kind}
 
-    rows = list(documents(CLEAN, left, 1 - EACH * len(NOISE)))
-    originals = iter(draw.sample([row["text"] for row in rows], len(rows)))
+    rows = list(documents(CLEAN, texts, 1 - EACH * len(NOISE)))
+    repeated = iter(draw.sample([row["text"] for row in rows], len(rows)))
     for kind in NOISE:
-        rows += documents(kind, originals if kind == NEAR_DUPLICATE else left, EACH)
+        rows += documents(kind, repeated if kind == NEAR_DUPLICATE else texts, EACH)
     draw.shuffle(rows)
     return rows
 

@@ -34,15 +34,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from scipy.stats import rankdata
 
-from known_noise import CLEAN, NOISE, VOCABULARY, mixture, novels, write_rows, write_tokenizer
+from known_noise import CLEAN, NOISE, mixture, novels, write_rows
 from record import table, write_page
 
 ARMS = ("selected", "random", "clean")
 FILTERS = {"kept": "none", "trimmed": "trim = 0.05", "filtered": "trim and near duplicates"}
 """Select step → what it sets aside."""
-STUDENT_SETTINGS = """objective = "causal_lm"
-max_length = 256
-batch_size = 16
+SETTINGS = """max_length = 256
+batch_tokens = 2048
 learning_rate = 1e-3
 schedule = "cosine"
 evaluations = 1
@@ -50,8 +49,8 @@ keep = "last"
 precision = "fp32"
 """
 HEAD = """
-name = "{name}"
-seed = {seed}
+name = "closed_world"
+seed = 0
 
 [data.mixture]
 source = "files"
@@ -70,7 +69,7 @@ max_set_aside = 0.05
 [steps.corpus]
 run = "tokenize"
 data = "mixture"
-tokenizer = "{folder}/tokenizer"
+tokenizer = {{ train_on = "teaching", vocab_size = 4096 }}
 max_length = 256
 source_column = "source"
 reserve = 0.33
@@ -78,16 +77,16 @@ reserve = 0.33
 SCORING = """
 [steps.teacher]
 run = "train"
-model = {teacher}
+model = {{ size = "micro", family = "llama", tokenizer = "corpus" }}
 data = "teaching"
-max_steps = {teacher_steps}
+max_tokens = {teacher_tokens}
 {settings}
 [steps.reference]
 run = "train"
-model = {reference}
+model = {{ size = "pico", family = "llama", tokenizer = "corpus" }}
 data = "corpus"
 part = "reserved"
-max_steps = {reference_steps}
+max_tokens = {reference_tokens}
 {settings}
 [steps.by_teacher]
 run = "score"
@@ -141,24 +140,24 @@ seed = {seed}
 
 [steps.selected{seed}]
 run = "train"
-model = {student}
+model = {{ size = "nano", family = "llama", tokenizer = "corpus" }}
 data = "kept"
 seed = {seed}
-max_steps = {student_steps}
+max_tokens = {student_tokens}
 {settings}
 [steps.random{seed}]
 run = "train"
-model = {student}
+model = {{ size = "nano", family = "llama", tokenizer = "corpus" }}
 data = "drawn{seed}"
 seed = {seed}
-max_steps = {student_steps}
+max_tokens = {student_tokens}
 {settings}
 [steps.clean{seed}]
 run = "train"
-model = {student}
+model = {{ size = "nano", family = "llama", tokenizer = "corpus" }}
 data = "only_clean{seed}"
 seed = {seed}
-max_steps = {student_steps}
+max_tokens = {student_tokens}
 {settings}
 [steps.judged{seed}]
 run = "evaluate"
@@ -198,59 +197,30 @@ def prepare(source: Path, folder: Path, shrink: float) -> None:
     draw = random.Random(0)
     texts = novels(source / "train.jsonl.gz")
     draw.shuffle(texts)
-    tokenizer = write_tokenizer(folder / "tokenizer", texts[:2000])
-    rest = iter(texts[2000:])
+    rest = iter(texts)
     judged = novels(source / "validation.jsonl.gz")
     held_out = [{"text": text} for text in draw.sample(judged, int(200 * max(shrink, 0.05)))]
-    for name, tokens in (("teaching", 2.5e6), ("mixture", 3.0e6)):
+    for name, characters in (("teaching", 9e6), ("mixture", 10e6)):
         (folder / name).mkdir(parents=True, exist_ok=True)
         write_rows(folder / name / "validation.jsonl", held_out)
-        rows = mixture(rest, tokenizer, int(tokens * shrink), draw)
-        write_rows(folder / name / "train.jsonl", rows)
+        write_rows(folder / name / "train.jsonl", mixture(rest, int(characters * shrink), draw))
 
 
 def written(folder: Path, seeds: int, shrink: float) -> str:
     """The recipe."""
-    batch = 16 * 256
-    settings = STUDENT_SETTINGS
-    parts = [
-        HEAD.format(name="closed_world", seed=0, folder=folder),
-        SCORING.format(
-            teacher=model(320, 6, folder),
-            reference=model(128, 4, folder),
-            teacher_steps=max(2, int(2.4e6 * shrink / batch)),
-            reference_steps=max(2, int(0.95e6 * shrink / batch)),
-            settings=settings,
-        ),
+
+    def tokens(millions: float) -> int:
+        return int(millions * 1e6 * shrink)
+
+    teaching = SCORING.format(
+        teacher_tokens=tokens(2.4), reference_tokens=tokens(0.9), settings=SETTINGS
+    )
+    learning = [
+        STUDENTS.format(seed=seed, student_tokens=tokens(0.75), settings=SETTINGS)
+        for seed in range(seeds)
     ]
-    for seed in range(seeds):
-        parts.append(
-            STUDENTS.format(
-                seed=seed,
-                student=model(192, 6, folder),
-                student_steps=max(2, int(0.75e6 * shrink / batch)),
-                settings=settings,
-            )
-        )
-    return "\n".join([*parts, '[steps.report]\nrun = "report"\n'])
-
-
-def model(width: int, blocks: int, folder: Path) -> str:
-    """A Llama of a width, as a recipe names it."""
-    config = {
-        "model_type": "llama",
-        "vocab_size": VOCABULARY,
-        "hidden_size": width,
-        "intermediate_size": 8 * width // 3 // 8 * 8,
-        "num_hidden_layers": blocks,
-        "num_attention_heads": width // 32,
-        "max_position_embeddings": 256,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "tie_word_embeddings": True,
-    }
-    words = ", ".join(f"{name} = {json.dumps(value)}" for name, value in config.items())
-    return f'{{ config = {{ {words} }}, tokenizer = "{folder}/tokenizer" }}'
+    head = HEAD.format(folder=folder)
+    return "\n".join([head, teaching, *learning, '[steps.report]\nrun = "report"\n'])
 
 
 def page(run: Path, seeds: int, shrink: float) -> str:
