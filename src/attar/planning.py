@@ -22,13 +22,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from attar.artifacts import MIB, read_json
+from attar.data.corpus.view import ALL, CorpusView
 from attar.data.load import left_out, load_data
 from attar.data.packing import token_blocks
 from attar.data.tables import TextData
@@ -106,6 +109,30 @@ class PlannedTokenizer:
     from a little text, which may not have as many tokens."""
 
 
+@dataclass(frozen=True)
+class PlannedChunks:
+    """Chunks of a corpus, or of a part or a selection of it."""
+
+    chunks: int
+    tokens: int
+    """That a model is fed of all of them."""
+    is_exact: bool
+    """False: estimated from some documents."""
+
+    @classmethod
+    def of(cls, view: CorpusView) -> PlannedChunks:
+        """Of chunks that are there."""
+        return cls(len(view), max(view.tokens - len(view), 1), is_exact=True)
+
+    @property
+    def mean_tokens(self) -> int:
+        return max(1, round(self.tokens / max(self.chunks, 1)))
+
+    def __add__(self, other: PlannedChunks) -> PlannedChunks:
+        is_exact = self.is_exact and other.is_exact
+        return PlannedChunks(self.chunks + other.chunks, self.tokens + other.tokens, is_exact)
+
+
 class PlannedTexts:
     """The data of a recipe, each read once.
 
@@ -117,10 +144,36 @@ class PlannedTexts:
         self._configs, self._recipe_folder, self._seed = data, recipe_folder, seed
         self._data: dict[str, TextData] = {}
         self._made: dict[str, TextData] = {}
+        self._chunks: dict[str, Mapping[str, PlannedChunks]] = {}
 
-    def add(self, step: str, data: TextData) -> None:
-        """What a step that makes rows will have made, with other texts in the place of those."""
+    def add(
+        self, step: str, data: TextData, chunks: Mapping[str, PlannedChunks] | None = None
+    ) -> None:
+        """What a step that makes rows will have made, with other texts in the place of those.
+
+        Args:
+            chunks: of a corpus or a selection, by part.
+        """
         self._made[step] = data
+        if chunks is not None:
+            self._chunks[step] = chunks
+
+    def chunks_of(self, data: str, part: str = ALL) -> PlannedChunks | None:
+        """The chunks that a step will read; None: the data is neither a corpus nor a selection."""
+        parts = self._chunks.get(data)
+        if parts is not None:
+            return parts[part] if part in parts else reduce(add, parts.values())
+        train = self.loaded(data).splits.get("train")
+        if train is None or train.chunks is None:
+            return None
+        is_selected = train.chunks.kept is not None
+        view = train.chunks if part == ALL or is_selected else replace(train.chunks, part=part)
+        return PlannedChunks.of(view)
+
+    def judged(self, name: str) -> TextData:
+        """A data set whose train split is not needed, and left unread where it can be."""
+        config, folder = self._configs[name], self._recipe_folder
+        return load_data(config, folder, name=name, seed=self._seed, train=False)
 
     def loaded(self, name: str) -> TextData:
         """One data set by its name in the recipe."""
@@ -204,6 +257,8 @@ class PlanContext:
     """Step → the teacher whose answers it will hold."""
     tokenizers: dict[str, PlannedTokenizer] = field(default_factory=dict[str, PlannedTokenizer])
     """Step → the tokenizer its folder will have."""
+    made: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """Step → its artifact, of the steps that are done."""
     scratch: Path = Path()
     """An empty folder that is removed after the plan."""
     plans: dict[str, StepPlan] = field(default_factory=dict[str, StepPlan])

@@ -47,6 +47,11 @@ class StepPlan:
     """What each of them adds."""
     lowered_by: str = ""
     """The step's setting that takes fewer of them at once and leaves the batch as it is."""
+    is_estimate: bool = False
+    """The rows are estimated from some of them, and so is what follows from them."""
+    flops_without_head: int | None = None
+    """Of training a language model: as papers count, without embeddings and head; None: not
+    told."""
     note: str = ""
     """A sentence below the table; "": none."""
 

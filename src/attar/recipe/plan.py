@@ -71,15 +71,23 @@ class Plan:
 
 def _row(step: StepPlan) -> tuple[str, ...]:
     params = "" if step.num_params is None else f"{step.num_params / 1e6:.1f} M"
-    rows = next((f"{rows:,}" for rows in step.counts.values()), "")
+    about = "≈ " if step.is_estimate else ""
+    rows = next((f"{about}{rows:,}" for rows in step.counts.values()), "")
     passes = "" if step.passes is None else f"{step.passes:.3g}"
     numbers = (f"{step.flops / 1e12:.2f}", f"{step.memory_mib:.0f}", f"{step.disk_mib:.0f}")
     return (step.name, step.run, params, rows, passes, *numbers, human_seconds(step.seconds))
 
 
-def plan_recipe(recipe: Recipe, recipe_folder: Path, kinds: Mapping[str, StepKind] = STEPS) -> Plan:
+def plan_recipe(
+    recipe: Recipe,
+    recipe_folder: Path,
+    kinds: Mapping[str, StepKind] = STEPS,
+    made: Mapping[str, Path] | None = None,
+) -> Plan:
     """Plan every step of a checked recipe; relative paths in it start at `recipe_folder`.
 
+    Args:
+        made: step → its artifact, of the steps that are done: their chunks are counted exactly.
     Raises:
         ModelError, DataError, UsageError: a model or data that a step could not use either, such
             as fewer texts than calibration needs, or a teacher that its student cannot learn from.
@@ -89,7 +97,9 @@ def plan_recipe(recipe: Recipe, recipe_folder: Path, kinds: Mapping[str, StepKin
     texts = PlannedTexts(recipe.data, recipe_folder, recipe.seed)
     plain = recipe.model_dump(mode="json", by_alias=True)
     with TemporaryDirectory(prefix="attar-plan-") as scratch:
-        shared = PlanContext("", recipe.seed, plain, recipe_folder, texts, scratch=Path(scratch))
+        shared = PlanContext(
+            "", recipe.seed, plain, recipe_folder, texts, scratch=Path(scratch), made=made or {}
+        )
         for name in recipe.order:
             step = recipe.steps[name]
             context = replace(shared, name=name, seed=step_seed(step, recipe.seed))

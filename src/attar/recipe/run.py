@@ -156,7 +156,10 @@ def run_resolved(
             engine.choose_threads()
         if estimates is None and engine.works:
             # Quiet runs too: the plan finds mistakes that a later step would only then make.
-            estimates = planned_seconds(expanded, source.recipe_folder, progress, engine.missing)
+            made = {name: place / name for name in engine.order if name not in engine.missing}
+            estimates = planned_seconds(
+                expanded, source.recipe_folder, progress, engine.missing, made
+            )
         engine.time_left = TimeLeft(estimates or {})
         steps = engine.run(lambda: write_sweep(expanded, place))
         metrics = {step.name: step.metrics for step in steps} | write_sweep(expanded, place)

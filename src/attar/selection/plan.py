@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from attar.artifacts import MIB, read_result
 from attar.data.corpus.learned_tokenizer import learn_tokenizer, require_size, write_learned
+from attar.data.corpus.packing import Packer
 from attar.data.corpus.published import open_published
-from attar.data.corpus.token_store import Corpus
-from attar.data.corpus.view import CorpusView
+from attar.data.corpus.sentence_ends import sentence_ends
+from attar.data.corpus.token_store import PARTS, Corpus
+from attar.data.corpus.tokenizing import DocumentTokenizer
+from attar.data.corpus.view import ALL, CorpusView
+from attar.data.documents import Document
+from attar.data.packing import document_tokenizer
 from attar.models.cost import cost_of
 from attar.planning import (
     OPEN_SECONDS,
     RUNTIME_MIB,
+    SAMPLED_TEXTS,
     Head,
-    ModelPlan,
     PlanContext,
+    PlannedChunks,
     PlannedTokenizer,
 )
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
 from attar.selection.flops import OfflineFlops
-from attar.selection.tokenize import RESERVED, is_read, part_of, require_parts
+from attar.selection.tokenize import RESERVED, SCORED, is_read, part_of, require_parts
 from attar.step import StepPlan
 from attar.tasks.table import CAUSAL_LM
 
@@ -48,7 +54,10 @@ MINHASH_BYTES, MINHASH_TOKENS_A_SECOND = 4100, 3e6
 
 
 def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
-    """Plan a corpus; steps that read it will find the rows of its table."""
+    """Plan a corpus; steps that read it will find the rows of its table, and the number of its
+    chunks."""
+    if folder := context.made.get(context.name):
+        return _plan_made_corpus(config, context, folder)
     rows = context.texts.loaded(config.data)
     train = rows.split("train")
     shared = [row for row, texts in enumerate(train.texts) if is_read(texts, config.share)]
@@ -60,12 +69,48 @@ def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
         metrics=CAUSAL_LM.metrics,
         splits={**rows.splits, "train": limited},
     )
-    reserved = sum(part_of(texts, config.reserve) == RESERVED for texts in limited.texts)
-    require_parts(config, len(limited), reserved, context.name)
-    context.texts.add(context.name, running)
+    texts: dict[str, list[tuple[str, ...]]] = {part: [] for part in PARTS}
+    for each in limited.texts:
+        texts[part_of(each, config.reserve)].append(each)
+    require_parts(config, len(limited), len(texts[RESERVED]), context.name)
     tokenizer, learning = _tokenizer(config, context)
     context.tokenizers[context.name] = tokenizer
-    tokens = context.texts.running_tokens(context.name, "train", tokenizer.folder)
+    chunks = {part: _packed(config, those, tokenizer.folder) for part, those in texts.items()}
+    context.texts.add(context.name, running, chunks)
+    return _corpus_plan(config, context, chunks, len(limited), learning)
+
+
+def _plan_made_corpus(config: TokenizeStep, context: PlanContext, folder: Path) -> StepPlan:
+    corpus = Corpus.open(folder)
+    whole = CorpusView(corpus).split()
+    judged = context.texts.judged(config.data)
+    running = replace(
+        judged,
+        objective=CAUSAL_LM.name,
+        label_names=(),
+        metrics=CAUSAL_LM.metrics,
+        splits={**judged.splits, "train": whole},
+    )
+    chunks = {part: PlannedChunks.of(CorpusView(corpus, part)) for part in PARTS}
+    context.texts.add(context.name, running, chunks)
+    context.tokenizers[context.name] = PlannedTokenizer(folder, corpus.about["vocabulary"])
+    documents = read_result(folder).metrics["documents"]
+    return _corpus_plan(config, context, chunks, documents, 0.0)
+
+
+def _corpus_plan(
+    config: TokenizeStep,
+    context: PlanContext,
+    chunks: Mapping[str, PlannedChunks],
+    documents: int,
+    learning: float,
+) -> StepPlan:
+    """The plan from what was counted.
+
+    Args:
+        learning: seconds to learn the tokenizer.
+    """
+    tokens = sum(part.tokens + part.chunks for part in chunks.values())
     return StepPlan(
         name=context.name,
         run=config.run,
@@ -74,7 +119,29 @@ def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
         memory_mib=RUNTIME_MIB + min(tokens, config.shard_tokens) * SHARD_BYTES_A_TOKEN / MIB,
         disk_mib=tokens * BYTES_A_TOKEN / MIB,
         seconds=OPEN_SECONDS + learning + tokens / TOKENS_A_SECOND,
-        counts={"documents": len(limited)},
+        counts={"documents": documents},
+    )
+
+
+def _packed(config: TokenizeStep, texts: Sequence[tuple[str, ...]], folder: Path) -> PlannedChunks:
+    """Chunks of these documents, counted in some of them; exact where all are looked at, and
+    neither sources nor a tokenizer that is yet to be learned make other chunks of them."""
+    sample = texts[:: max(1, len(texts) // SAMPLED_TEXTS)]
+    tokenizer, end_id = document_tokenizer(folder)
+    documents = ((SCORED, Document(row, "", each)) for row, each in enumerate(sample))
+    packer = Packer(sentence_ends(tokenizer, end_id), config.max_length + 1)
+    lengths = [
+        len(chunk.ids)
+        for document in DocumentTokenizer(tokenizer, end_id).tokenized(documents)
+        for chunk in packer.add(document)
+    ]
+    lengths += [len(chunk.ids) for chunk in packer.flush()]
+    scale = len(texts) / max(len(sample), 1)
+    is_one_source = config.source_column is None and isinstance(config.data, str)
+    return PlannedChunks(
+        round(len(lengths) * scale),
+        round((sum(lengths) - len(lengths)) * scale),
+        is_exact=len(sample) == len(texts) and is_one_source and isinstance(config.tokenizer, str),
     )
 
 
@@ -100,7 +167,7 @@ def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
     """Plan a forward pass over a part of the corpus or a sample of it."""
     length = _length(config.data, context)
     model = replace(context.model(config.model, Head(None, CAUSAL_LM), length), max_length=length)
-    chunks, tokens = _chunks(config.data, config.part, model, context)
+    chunks, tokens = _chunks(config.data, config.part, context)
     chunks = min(chunks, config.chunks or chunks)
     flops = chunks * model.cost.flops(1, tokens)
     block_mib = model.activation_mib(tokens) / model.cost.model.config.num_hidden_layers
@@ -125,7 +192,7 @@ def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
     model = replace(model, cost=cost_of(body), max_length=length)
     context.models[context.name] = model
     sample = _settings_of_scores(config.teacher, context)
-    chunks, tokens = _chunks(config.data, sample["part"], model, context)
+    chunks, tokens = _chunks(config.data, sample["part"], context)
     chunks = min(chunks, sample["chunks"] or chunks)
     held_out = config.held_out * chunks
     training, forward = config.training, model.cost.flops(1, tokens)
@@ -164,22 +231,11 @@ def _length(corpus: str, context: PlanContext) -> int:
     return _published(corpus, context).about["max_length"]
 
 
-def _chunks(corpus: str, part: str, model: ModelPlan, context: PlanContext) -> tuple[int, int]:
+def _chunks(corpus: str, part: str, context: PlanContext) -> tuple[int, int]:
     """Chunks of a part, and the mean number of tokens of each."""
-    chunks, tokens = context.texts.count(corpus, "train", model)
-    if (step := context.recipe["steps"].get(corpus)) is None:
-        return len(CorpusView(_published(corpus, context), part)), tokens
-    reserve = step["reserve"]
-    return round(chunks * (reserve if part == "reserved" else 1 - reserve)), tokens
-
-
-def _tokens(corpus: str, context: PlanContext) -> int:
-    """Of all its chunks."""
-    chunks = context.texts.loaded(corpus).split("train").chunks
-    if chunks is not None:
-        return chunks.tokens
-    folder = context.tokenizer(corpus).folder
-    return context.texts.running_tokens(corpus, "train", folder)
+    found = context.texts.chunks_of(corpus, part)
+    assert found is not None, "check refuses scores of anything but a corpus"
+    return found.chunks, found.mean_tokens
 
 
 def _published(table: str, context: PlanContext) -> Corpus:
@@ -210,10 +266,21 @@ def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
     """Plan a selection; steps that read it will find a share of the corpus's rows."""
     corpus = context.texts.loaded(config.data)
     train = corpus.split("train")
-    kept = train.rows(range(max(1, int(config.keep * len(train)))))
-    context.texts.add(context.name, replace(corpus, splits={**corpus.splits, "train": kept}))
-    tokens, length = _tokens(config.data, context), _length(config.data, context)
-    chunks = math.ceil(tokens / length)
+    scores = _settings_of_scores(config.teacher or config.scores or "", context)
+    scored = context.texts.chunks_of(config.data, scores["part"])
+    assert scored is not None, "check refuses to select from anything but a corpus"
+    made = [context.made.get(step) for step in (config.data, context.name)]
+    if made[0] is not None and made[1] is not None:
+        view = CorpusView.of_selection(Corpus.open(made[0]), made[1])
+        kept, chosen = view.split(), PlannedChunks.of(view)
+    else:
+        kept = train.rows(range(max(1, int(config.keep * len(train)))))
+        count, tokens = max(1, int(config.keep * scored.chunks)), round(config.keep * scored.tokens)
+        chosen = PlannedChunks(count, tokens, is_exact=False)
+    splits = {**corpus.splits, "train": kept}
+    context.texts.add(context.name, replace(corpus, splits=splits), {ALL: chosen})
+    length = _length(config.data, context)
+    chunks, tokens = scored.chunks, scored.tokens
     memory, seconds, flops = RUNTIME_MIB + chunks * SELECTED_BYTES / MIB, OPEN_SECONDS, 0
     if config.duplicates is not None:
         memory += chunks * MINHASH_BYTES / MIB

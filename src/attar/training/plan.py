@@ -33,7 +33,7 @@ from attar.models.load import check_length
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext, PlannedTexts
 from attar.step import StepPlan
 from attar.training.cache_config import UNIFORM, CacheStep, States
-from attar.training.config import TrainStep
+from attar.training.config import Retokenized, TrainStep
 from attar.training.limits import require_positions
 from attar.training.teaching.cache import cached_shape, kept_states
 from attar.training.teaching.header import Content
@@ -45,7 +45,7 @@ from attar.training.teaching.live import (
 from attar.training.teaching.teacher_inputs import loss_of
 from attar.training.teaching.tokens import require_same_tokens, require_same_words
 from attar.training.update.precision import choose_precision, device_here
-from attar.training.work import training_flops
+from attar.training.work import head_flops, training_flops
 
 WORD_TOKENS = 4
 """Of a word that names a class, end token included: as a rule the longest has no more."""
@@ -78,11 +78,14 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     model = replace(model, max_length=config.max_length)
     check_length(model.cost.model.config, config.max_length, f"{context.name}: the model")
     context.models[context.name] = model
-    rows, tokens = texts.count(config.data_name, "train", model)
+    total, rows, tokens, is_estimate = _read(config, texts, model)
     validation_rows, _ = texts.count(config.data_name, "validation", model)
-    steps, rows_read = config.num_steps(rows, rows * tokens), config.rows_read(rows, rows * tokens)
+    steps, rows_read = config.num_steps(rows, total), config.rows_read(rows, total)
     teacher = _teacher(config, context, model)
     flops = training_flops(model.cost, teacher, rows_read, tokens)
+    heads = 3 * head_flops(model.cost.model, tokens)
+    heads += 0 if teacher is None else head_flops(teacher.model, tokens)
+    headless = flops - rows_read * heads if heads else None
     evaluations = min(config.evaluations + len(config.evaluate_at_tokens), steps)
     flops += evaluations * validation_rows * model.cost.flops(1, tokens)
     micro_batch = config.micro_batch_size or config.batch_rows
@@ -108,7 +111,22 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
         texts_at_once=micro_batch,
         text_mib=text_mib,
         lowered_by="micro_batch_size" if config.can_be_cut else "",
+        is_estimate=is_estimate,
+        flops_without_head=headless,
+        note="" if headless is None else f"{headless / 1e12:.2f} TFLOP of training without heads",
     )
+
+
+def _read(config: TrainStep, texts: PlannedTexts, model: ModelPlan) -> tuple[int, int, int, bool]:
+    """Tokens of all training rows, the rows, the mean tokens of a row, and whether the rows are
+    estimated."""
+    chunks = texts.chunks_of(config.data_name, config.part)
+    if chunks is not None and isinstance(config.data, str):
+        return chunks.tokens, chunks.chunks, chunks.mean_tokens, not chunks.is_exact
+    length = config.data.max_length if isinstance(config.data, Retokenized) else None
+    model = replace(model, max_length=length or model.max_length)
+    rows, tokens = texts.count(config.data_name, "train", model)
+    return rows * tokens, rows, tokens, chunks is not None
 
 
 def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from attar.models.cost import Cost
 
@@ -38,6 +39,12 @@ def training_flops(student: Cost, teacher: Cost | None, rows: int, tokens: int) 
     """
     asked = 0 if teacher is None else teacher.flops(1, tokens)
     return rows * (3 * student.flops(1, tokens) + asked)
+
+
+def head_flops(model: PreTrainedModel, tokens: int) -> int:
+    """Operations of a language head on one text; 0 where there is none."""
+    head: Any = model.get_output_embeddings()
+    return 0 if head is None else 2 * tokens * head.weight.numel()
 
 
 def matmul_seconds(

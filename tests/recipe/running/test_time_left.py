@@ -73,7 +73,7 @@ def planned(model: object, folder: Path) -> tuple[dict[str, float], str]:
     said = io.StringIO()
     recipe = expand(parse_recipe(RECIPE.format(model=model)))
     return dict(
-        planned_seconds(recipe, folder, Progress(said, quiet=True), ["teacher"])
+        planned_seconds(recipe, folder, Progress(said, quiet=True), ["teacher"], {})
     ), said.getvalue()
 
 
@@ -88,7 +88,7 @@ def test_every_copy_of_a_sweep_is_expected_to_take_as_long(tiny_bert: Path, tmp_
 def test_a_mistake_that_the_plan_finds_stops_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bert: Path, kind: type[AttarError]
 ) -> None:
-    def mistaken(*_: object) -> None:
+    def mistaken(*_: object, **__: object) -> None:
         raise kind("a mistake")
 
     monkeypatch.setattr("attar.recipe.plan.plan_recipe", mistaken)
@@ -105,7 +105,7 @@ def test_a_model_that_does_not_exist_stops_the_run(tmp_path: Path) -> None:
 def test_a_plan_that_fails_otherwise_is_a_warning_and_no_reason_not_to_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bert: Path, failure: Exception
 ) -> None:
-    def failing(*_: object) -> None:
+    def failing(*_: object, **__: object) -> None:
         raise failure
 
     monkeypatch.setattr("attar.recipe.plan.plan_recipe", failing)

@@ -49,9 +49,17 @@ class TimeLeft:
 
 
 def planned_seconds(
-    expanded: Expanded, recipe_folder: Path, progress: Progress, names: Collection[str]
+    expanded: Expanded,
+    recipe_folder: Path,
+    progress: Progress,
+    names: Collection[str],
+    made: Mapping[str, Path],
 ) -> Mapping[str, float]:
     """Step → seconds as `attar plan` expects them, for every copy of a sweep.
+
+    Args:
+        names: of the steps that will run.
+        made: step → its artifact, of those that are done.
 
     A plan that fails is a warning: not knowing the time is no reason not to run.
 
@@ -63,7 +71,7 @@ def planned_seconds(
     from attar.recipe.plan import expected_seconds, plan_recipe
 
     try:
-        plan = plan_recipe(expanded.recipe, recipe_folder)
+        plan = plan_recipe(expanded.recipe, recipe_folder, made=made)
     except (ModelError, DataError, UsageError, ArtifactError):
         raise
     except Exception as error:
