@@ -1,8 +1,8 @@
 """English novels with 30 % of known noise, for benchmarks that must know which text is bad.
 
 Each document is a few paragraphs of a novel, or noise of one kind that is made of such a document
-and is as long. Its `source` says which kind it is. Sources never share a chunk, so the truth is known
-for each chunk too.
+and is as long. Its `source` says which kind it is. Sources never share a chunk, so the truth is
+known for each chunk too.
 """
 
 from __future__ import annotations
