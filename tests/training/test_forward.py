@@ -29,10 +29,15 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def gradients(family: str, losses: list[LossConfig], *, lazy: bool) -> tuple[int, list[Tensor]]:
+def gradients(
+    family: str, losses: list[LossConfig], *, lazy: bool, bf16: bool = False
+) -> tuple[int, list[Tensor]]:
     """The largest tensor of a step, and the gradients of the student's parameters."""
     student, teacher = (
-        tiny.tiny_language_model(family, seed=seed, vocab_size=V).double() for seed in (0, 1)
+        tiny.tiny_language_model(family, seed=seed, vocab_size=V).to(
+            torch.float32 if bf16 else torch.float64
+        )
+        for seed in (0, 1)
     )
     for model in (student, teacher):
         assert has_plain_head(model)
@@ -44,12 +49,14 @@ def gradients(family: str, losses: list[LossConfig], *, lazy: bool) -> tuple[int
         inputs["decoder_input_ids"] = ids
     targets = Targets(ids, dict.fromkeys(stacks_of(student), torch.ones_like(ids)))
     pair = Pair(shape_of(student), shape_of(teacher))
-    loss = TotalLoss(losses, "causal_lm", pair).double()
+    loss = TotalLoss(losses, "causal_lm", pair).to(student.dtype)
     counts = count_units(ids, dict.fromkeys(pair.student, ids.numel()))
     with Largest() as seen:
-        with torch.no_grad():
-            taught = forward(teacher, inputs, loss.needs)
-        loss(forward(student, inputs, loss.needs), taught, targets, counts).total.backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.no_grad():
+                taught = forward(teacher, inputs, loss.needs)
+            given = forward(student, inputs, loss.needs)
+        loss(given, taught, targets, counts).total.backward()
     return seen.num_bytes, [p.grad for p in student.parameters() if p.grad is not None]
 
 
@@ -74,3 +81,12 @@ def test_a_step_holds_no_more_than_a_block_and_has_the_gradients_of_whole_logits
     assert len(found) == len(wanted) > 0
     for own, plain in zip(found, wanted, strict=True):
         torch.testing.assert_close(own, plain, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.usefixtures("_small_blocks")
+def test_in_bf16_a_step_has_the_gradients_of_whole_logits_to_its_digits() -> None:
+    _, found = gradients("qwen3", LOSSES, lazy=True, bf16=True)
+    _, wanted = gradients("qwen3", LOSSES, lazy=False, bf16=True)
+    for own, plain in zip(found, wanted, strict=True):
+        assert own.dtype == torch.float32
+        assert (own - plain).norm() <= 0.01 * plain.norm()
