@@ -94,3 +94,10 @@ def test_a_score_is_compared_by_its_square() -> None:
         student, teacher, targets, count_units(targets.labels, {"encoder": 2})
     )
     assert values.terms == {"cross_entropy": pytest.approx(1.0), "forward_kl": pytest.approx(9.0)}
+
+
+def test_values_are_in_the_order_of_the_recipe() -> None:
+    for terms in ([HiddenMse(), CrossEntropy()], [CrossEntropy(), HiddenMse(), ForwardKl()]):
+        loss = TotalLoss(terms, "classification", PAIR)
+        values = loss(outputs(0), outputs(1), TARGETS, COUNTS)
+        assert list(values.terms) == [term.kind for term in terms]

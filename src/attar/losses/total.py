@@ -124,7 +124,7 @@ class TotalLoss(nn.Module):
             if isinstance(self.terms[name].weight, WeightSchedule):
                 facts[f"{name}.weight"] = weight
             facts |= {f"{name}.{figure}": value for figure, value in term.facts().items()}
-        values = {name: share_B.detach().sum() for name, share_B in shares_B.items()}
+        values = {name: shares_B[name].detach().sum() for name in self.terms}
         total = with_gradients(examples.sum(), gradients)
         return LossValues(total, values, examples.detach(), facts)
 
