@@ -1,4 +1,4 @@
-"""A corpus of any number of shards is read with one file open, and rows of any shards by one rule."""
+"""However many shards a corpus has, one file is open at a time."""
 
 from __future__ import annotations
 
