@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attar.numerics import selection
 from attar.numerics.selection import cut_of, ordered
 
 NUMBERS = st.lists(
@@ -41,3 +42,21 @@ def test_many_scores_with_many_ties(count: int) -> None:
     kept = cut_of(lambda: iter([scores]), count).keeps(scores, 0)
     order = np.argsort(-scores, kind="stable")[:count]
     assert np.array_equal(np.flatnonzero(kept), np.sort(order))
+
+
+@settings(deadline=None)
+@given(NUMBERS, st.integers(1, 9), st.data())
+def test_the_highest_members_are_found_part_by_part(
+    numbers: list[float], at_once: int, data: st.DataObject
+) -> None:
+    keys = np.array(numbers, np.float32)
+    size = len(keys)
+    is_member = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
+    members = np.flatnonzero(is_member)
+    count = data.draw(st.integers(0, len(members)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "AT_ONCE", at_once)
+        parts = selection.highest(size, lambda s: keys[s], lambda s: is_member[s], count)
+        found = [index for part in parts for index in part.tolist()]
+    best = members[np.argsort(-keys[members].astype(np.float64), kind="stable")[:count]]
+    assert found == sorted(best.tolist())
