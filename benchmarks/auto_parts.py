@@ -21,7 +21,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from attar.models.simulated.quantized import Quantizer, site_of
+from attar.models.simulated.quantized import Quantizer
 from attar.models.structure.ports import inserted
 from attar.progress import Progress
 from attar.quantization.calibration.calibrate import Batch, choose_examples
@@ -118,7 +118,7 @@ class Parts:
         for name, transform in transforms.items():
             with patch.dict(TRANSFORMS, {"auto": transform}):  # pyright: ignore[reportArgumentType]
                 problem, solution = solve(self.prepared(width))
-            quantizers = {site_of(grid): Quantizer.of(grid) for grid in solution.grids}
+            quantizers = {grid.site: Quantizer.of(grid) for grid in solution.grids}
             with inserted(problem.on_grid, quantizers):
                 yield f"all, {name}", self.errors(problem.on_grid)
 

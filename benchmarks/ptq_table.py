@@ -31,7 +31,7 @@ from attar.data.load import load_data
 from attar.data.tables import Split
 from attar.data.tokenize import TextEncoder
 from attar.models.load import LoadedModel, load_model
-from attar.models.simulated.quantized import Quantizer, site_of
+from attar.models.simulated.quantized import Quantizer
 from attar.models.structure.ports import inserted, use_attar_attention_
 from attar.numerics.metrics import METRICS
 from attar.numerics.statistics import spread
@@ -157,7 +157,7 @@ class Bench:
         problem, solution = solve(prepare_(config, loaded, batches, context))
         seconds = time.perf_counter() - began
         quantized = simulated(problem.model, solution.weights)
-        with inserted(quantized, {site_of(grid): Quantizer.of(grid) for grid in solution.grids}):
+        with inserted(quantized, {grid.site: Quantizer.of(grid) for grid in solution.grids}):
             score = self.score(quantized)
         details = solution.details
         return {

@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from attar.artifacts import Result, publish
+from attar.artifacts import Result, put_in_place, seal
 from attar.progress import Progress
 from attar.recipe.load import load_recipe
 from attar.recipe.running.engine import Engine
@@ -99,7 +99,8 @@ def prepared(folder: Path, size: int) -> Path:
         for number in range(FILES_A_STEP):
             fill(staging / f"part{number}", size // STEPS_MADE // FILES_A_STEP)
         result = Result(name, "train", engine.keys[name], made_from=engine.made_from[name])
-        publish(staging, place / name, result)
+        seal(staging, result)
+        put_in_place(staging, place / name)
     shutil.rmtree(place / ".staging")
     time.sleep(1)  # as after a run that took longer than a tick of the file system's clock
     return path

@@ -18,7 +18,6 @@ from attar.artifacts import (
     disk_errors_explained,
     files_below,
     key_of,
-    publish,
     put_in_place,
     read_json,
     read_result,
@@ -51,6 +50,12 @@ def made(folder: Path, text: str = "weights", **settings: object) -> Path:
 
 
 RESULT = Result("teacher", "train", "k" * 16, inputs={"a": "b"}, metrics={"accuracy": 0.5})
+
+
+def publish(staging: Path, final: Path, result: Result) -> Result:
+    sealed = seal(staging, result)
+    put_in_place(staging, final)
+    return sealed
 
 
 def test_a_published_artifact_is_verified_and_read_back(tmp_path: Path) -> None:
@@ -209,7 +214,7 @@ def test_numpy_numbers_are_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), np.float32("nan"), {1, 2}])
 def test_what_json_cannot_say_is_refused_with_its_place(tmp_path: Path, value: object) -> None:
-    with pytest.raises(ValueError, match=r"a\.json: models\.1\.accuracy is no plain data"):
+    with pytest.raises(ValueError, match=r"a\.json: models\.1\.accuracy is not plain data"):
         write_json(tmp_path / "a.json", {"models": [{}, {"accuracy": value}]})
     assert not (tmp_path / "a.json").exists()
 

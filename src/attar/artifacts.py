@@ -1,9 +1,9 @@
-"""A step's folder on disk: written aside, sealed with the sha256 of every file, put in place by
-one rename.
+"""A step's folder on disk: written aside, sealed with the sha256 of every file, put in place by one
+rename.
 
-The problem: a run can be killed between any two bytes. The idea: nothing under its final name is
-ever half-written. A step writes into a staging folder beside the final one; `publish` hashes and
-syncs every file, writes `result.json` last and renames. A folder without `result.json` is no
+A run can be killed between any two bytes, so nothing under its final name is ever half-written. A
+step writes into a staging folder beside the final one; `seal` syncs and hashes every file and
+writes `result.json` last, `put_in_place` renames. A folder without `result.json` is not an
 artifact, and a file whose bytes changed later no longer fits its hash. `result.json` holds a hash
 of its own content too. The hashes find damage and careless edits; someone who computes them anew
 can still forge a result.
@@ -146,7 +146,7 @@ def write_json(file: Path, content: Any) -> None:
     Numpy's scalars count as numbers. NaN and infinity are refused, as JSON has no word for them.
 
     Raises:
-        ValueError: something in `content` is no plain data; the message names its place.
+        ValueError: something in `content` is not plain data; the message names its place.
     """
     try:
         text = json.dumps(
@@ -155,7 +155,7 @@ def write_json(file: Path, content: Any) -> None:
     except (TypeError, ValueError) as error:
         place, value = _not_plain(content) or ("", content)
         raise ValueError(
-            f"{file.name}: {place or 'the content'} is no plain data but {value!r:.80} ({error})"
+            f"{file.name}: {place or 'the content'} is not plain data but {value!r:.80} ({error})"
         ) from error
     write_text(file, text + "\n")
 
@@ -184,7 +184,7 @@ def _plain_number(value: Any) -> Any:
     """A numpy scalar as Python's own number, without importing numpy."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
-    raise TypeError(f"{type(value).__name__} is no plain data")
+    raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 def _not_plain(content: Any, place: str = "") -> tuple[str, Any] | None:
@@ -204,23 +204,14 @@ def _not_plain(content: Any, place: str = "") -> tuple[str, Any] | None:
     return None
 
 
-def publish(staging: Path, final: Path, result: Result) -> Result:
-    """Seal `staging` with its manifest and put it in the place of `final`.
-
-    Returns: the result as written, with `files` filled in.
-    Raises:
-        ResourceError: the disk is full; `final` is as it was.
-    """
-    sealed = seal(staging, result)
-    put_in_place(staging, final)
-    return sealed
-
-
 def seal(staging: Path, result: Result, sha256: Callable[[Path], str] = sha256_of) -> Result:
     """Sync and hash every file, then write `result.json`, which makes the folder an artifact.
 
     Args:
         sha256: what hashes a file.
+    Returns: the result as written, with `files` filled in.
+    Raises:
+        ResourceError: the disk is full.
     """
     files = files_below(staging)
     with disk_errors_explained(staging):

@@ -6,11 +6,10 @@ Each step's plan stands in the `plan.py` beside it; this is what all of them rea
 is what all steps read. Parameters and FLOPs of a forward pass are exact: each model is built on
 torch's meta device, without weights. Texts are counted with the model's own tokenizer:
 
-    classes, a number      a row a text, as long as the tokenizer says        a classifier's head
-    classes as words       the same                                           a language head
-    a text for a text      the same                                           a language head
-    running text           ceil(tokens of all documents / max_length)         a language head
-                           blocks of max_length tokens
+    classification, regression    a row per text, as long as the tokenizer says    classifier's head
+    classes as words, seq2seq     the same                                         language head
+    language modelling            ceil(tokens of all documents / max_length)       language head
+                                  blocks of max_length tokens
 
 Lengths are those of some texts, evenly spread. Left out: what a template adds to a text, and how
 long the texts to be written are. Time is FLOPs over the speed of a matrix product measured here and
@@ -38,7 +37,7 @@ from attar.data.tables import TextData
 from attar.data.tokenize import TextEncoder
 from attar.models.architecture import class_of, config_of, input_names_of
 from attar.models.config import ChangedModel, FromConfig, ModelReference, referenced_model
-from attar.models.cost import Cost, cost_from_config, cost_of
+from attar.models.cost import Cost, cost_from_config
 from attar.models.sources.references import resolve_model
 from attar.models.surgery import changed
 from attar.special_tokens import vocabulary_of
@@ -279,7 +278,7 @@ class PlanContext:
             config = read_json(folder / "config.json")
             plan = ModelPlan(cost_under(head, config), folder, 4.0, max_length)
         if isinstance(reference, ChangedModel):
-            smaller = cost_of(changed(plan.cost.model, reference))
+            smaller = Cost(changed(plan.cost.model, reference))
             return ModelPlan(smaller, plan.tokenizer_folder, 4.0, max_length)
         return plan
 

@@ -1,13 +1,10 @@
 """What reads a folder's texts, which token pads, which one ends: by one rule for all.
 
-The problem: a decoder classifies at the last token that is not padding, so the model must know the
-very id that the text encoder pads with; if each finds it in its own way, the model reads a padding
-place, and an answer depends on the other rows of its batch. The idea: text encoder and model ask
-the same function here, below both. The tokenizer's padding token goes first, then the config's
-`pad_token_id`, then the end token, since GPT-2 and many decoders after it name no padding at all.
-
-An end token can pad because the mask hides it; a classifying decoder then reads the last token
-before the end, alone and in a batch alike.
+A decoder classifies at the last token that is not padding, so text encoder and model must agree on
+the padding id; both ask here. The tokenizer's padding token goes first, then the config's
+`pad_token_id`, then the end token, since GPT-2 and many decoders after it have no padding token. An
+end token can pad because the mask hides it; a classifying decoder then reads the last token before
+the end, alone and in a batch alike.
 
 A model folder is read as transformers reads it (`attar.transformers_tokenizer`). An exported
 folder, which must answer without transformers, is read from its `tokenizer.json` alone: attar wrote
@@ -42,7 +39,7 @@ def open_tokenizer(model_folder: Path) -> Tokenizer:
     Raises:
         ModelError: there is none, it is damaged, it could take endless time or memory, or it does
             not go with the settings beside it.
-        ArtifactError: it is no regular file of its folder, or too large.
+        ArtifactError: it is not a regular file of its folder, or too large.
     """
     file = model_folder / TOKENIZER_FILE
     if not has_entry(file):

@@ -2,7 +2,7 @@
 
 The `tokenizers` library runs what the file says: replacements that multiply a text, regular
 expressions that search for ever, a template that names tokens it does not define (a panic), ids
-that overflow. The idea: bound each from the file alone.
+that overflow. Each is bounded from the file alone.
 
     a normalizer may make a text at most the product of its steps' factors longer
     Replace "x" by content    max(1, len(content) / len("x"));  of a regular expression: 1 + content
@@ -53,7 +53,7 @@ Json = Mapping[str, Any]
 
 def is_of_the_library(error: BaseException) -> bool:
     """Whether it may come from `tokenizers`: a bare Exception, or for a panic in Rust an exception
-    that is no Exception. A KeyboardInterrupt does not.
+    that is not an Exception. A KeyboardInterrupt does not.
     """
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 

@@ -1,16 +1,11 @@
 """A model folder's tokenizer as transformers builds it; the only place that knows how it does.
 
-The problem: `tokenizer.json` alone does not say which token ids a model was trained with. From
-version 5 on, transformers takes only vocabulary and merges from it for classes such as
-BertTokenizer or RobertaTokenizer, and builds the rest from `tokenizer_config.json`: lower case,
-accents, Chinese characters, the space in front, the special tokens around a text. It adds tokens
-that `tokenizer_config.json`, `special_tokens_map.json` or `added_tokens.json` name, and chooses the
-class by `tokenizer_class` and `model_type`. A file that says `do_lower_case = false` beside a
-`tokenizer.json` that lower-cases is read without lower-casing.
-
-The idea: no second copy of these rules. transformers builds the tokenizer, and attar takes the
-result; whatever attar writes is that result, so that every reader of its folders agrees. An
-*exported* folder is read without transformers, from its `tokenizer.json` (`attar.special_tokens`).
+`tokenizer.json` alone does not say which token ids a model was trained with. From version 5 on,
+transformers takes only vocabulary and merges from it for classes such as BertTokenizer, and builds
+the rest (lower case, accents, the space in front, special tokens) from `tokenizer_config.json`,
+`special_tokens_map.json` and `added_tokens.json`. So transformers builds the tokenizer here, and
+whatever attar writes is the result: every reader of its folders agrees. An *exported* folder is
+read without transformers, from its `tokenizer.json` (`attar.special_tokens`).
 
 transformers sees a copy of the files named here and nothing else of the folder.
 """
@@ -44,7 +39,7 @@ READ_FILES = (
 REFUSED_SETTINGS = {
     "auto_map": "names Python code of the folder, and attar runs none",
     "gguf_file": "names another file to read",
-    "tokenizer_object": "is no setting of a file",
+    "tokenizer_object": "is not a setting that a file may hold",
     "init_inputs": "passes arguments without their names",
     "split_special_tokens": "reads special tokens in a text as plain text, which tokenizer.json "
     "cannot say to other readers",

@@ -1,8 +1,8 @@
 """The one door to a file that a stranger may have made: a model folder, an exported folder, a run.
 
-The problem: a name in such a folder can be a link to a file elsewhere, a FIFO that blocks for ever,
-a device without an end, a directory, or a file larger than memory. The idea: open first, without
-following a link and without waiting, then look at what was opened; nothing can change in between.
+A name in such a folder can be a link to a file elsewhere, a FIFO that blocks for ever, a device
+without an end, a directory, or a file larger than memory. So we open first, without following a
+link and without waiting, then look at what was opened; nothing can change in between.
 
     accepted    a regular file of its own folder, not larger than the caller's limit
     links       within the folder; in the hub's cache, from a snapshot to its repository's blobs

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from attar.analysis.studies import gamma_cosine as module
-from attar.analysis.studies.gamma_cosine import LargestByDimension
 from attar.numerics.agreement import CosineSum, cosine
+from attar.numerics.magnitudes import Peaks
 from simulated import run_quantize
 from studied import layer_norms, run_study
 
@@ -123,7 +123,7 @@ def test_of_many_dimensions_those_are_written_down_where_y_is_largest(
 
 def test_the_largest_of_a_stream_are_those_of_the_whole() -> None:
     values = torch.randn(90, 7, generator=torch.Generator().manual_seed(0))
-    found = LargestByDimension()
+    found = Peaks()
     for part in values.split(25):
         found.see(part)
     assert torch.equal(found.values, values.abs().amax(dim=0))

@@ -156,7 +156,7 @@ def test_a_share_at_its_limit_counts_and_every_stack_by_its_own_blocks() -> None
         }
     )
     criterion = RECOGNISERS["activation_magnitude"](config, tiny_model("t5"))
-    for place, see in criterion.watchers().items():
+    for place, see in criterion.watchers.items():
         values = torch.zeros(4, 32)
         if place.stack == "encoder":
             values[:1, 2], values[:2, 5], values[:3, 9] = 6.0, -7.0, 100.0

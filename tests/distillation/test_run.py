@@ -184,7 +184,7 @@ def test_a_damaged_file_is_named(place: Path, tmp_path: Path) -> None:
     same = Split(texts, np.zeros(ROWS, np.int64))
     file = tmp_path / "out" / ROWS_FILE
     file.write_bytes(gzip.compress(b'{"row": 0, "copy": 0}\n'))
-    with pytest.raises(ArtifactError, match="line 1, is no augmented row"):
+    with pytest.raises(ArtifactError, match="line 1, is not an augmented row"):
         read_augmented(tmp_path / "out", same, data="films")
 
 

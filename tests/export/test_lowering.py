@@ -17,9 +17,9 @@ from attar.export.lowering import (
     load_float,
     lower,
 )
+from attar.export.moved_shortcuts import factor_behind_sum_
 from attar.export.onnxruntime import IntegerMatMul
 from attar.export.openvino import ByteQuantizer, _integer_weight
-from attar.export.shortcuts import factor_behind_sum_
 from attar.models.load import load_model
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import load_simulated

@@ -13,8 +13,7 @@ from attar.artifacts import read_json
 from attar.errors import ArtifactError, GateMissedError, UsageError
 from attar.export.config import ExportStep, Parity
 from attar.export.model_card import _cpu_limit, lineage_of
-from attar.export.packed import storage_notes
-from attar.export.run import data_of_model, export
+from attar.export.run import data_of_model, export, storage_notes
 from attar.models.deployed.runtimes import Deployment, Flops
 from attar.models.simulated.packing import size_mib
 from attar.models.simulated.qparams import ModelQParams

@@ -51,7 +51,7 @@ def test_a_file_with_bytes_behind_its_end_is_told(folder: Path) -> None:
 
 def test_a_file_that_is_something_else_is_told(folder: Path) -> None:
     (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(ArtifactError, match="no safetensors file"):
+    with pytest.raises(ArtifactError, match="not a safetensors file"):
         load_model(folder)
 
 

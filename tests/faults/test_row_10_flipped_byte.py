@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attar.artifacts import Result, publish, verify
+from attar.artifacts import Result, put_in_place, seal, verify
 from attar.errors import ArtifactError
 from engine_steps import run_small
 
@@ -45,7 +45,8 @@ def test_a_flipped_byte_in_real_safetensors_is_found_wherever_it_is(
     tmp_path: Path, tiny_bert: Path
 ) -> None:
     shutil.copytree(tiny_bert, tmp_path / "staging" / "model")
-    publish(tmp_path / "staging", tmp_path / "teacher", Result("teacher", "train", "k"))
+    seal(tmp_path / "staging", Result("teacher", "train", "k"))
+    put_in_place(tmp_path / "staging", tmp_path / "teacher")
     weights = tmp_path / "teacher" / "model" / "model.safetensors"
     size = weights.stat().st_size
     for at in (0, 100, size // 2, size - 1):

@@ -17,7 +17,7 @@ import training_runs
 from attar.artifacts import read_result
 from attar.errors import ModelError
 from attar.models.capture import capture
-from attar.models.cost import counted_flops, flops, num_params, params_by_part
+from attar.models.cost import counted_flops, flops
 from attar.models.load import load_model
 from attar.models.surgery import keep_blocks
 from attar.recipe.run import run_recipe
@@ -129,7 +129,6 @@ def test_its_operations_are_those_that_torch_counts_on_the_model_itself(make: An
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(input_ids=ids)
     assert flops(model, 3, 11) == counter.get_total_flops()
-    assert sum(params_by_part(model).values()) == num_params(model)
 
 
 LOOK_FOR_A_TOKEN = {"bart", "t5", "t5_gated"}

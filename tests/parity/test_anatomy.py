@@ -185,7 +185,7 @@ def test_residual_consumers_of_a_norm_add_its_output(anatomy: Anatomy, seen: See
         branch_ends |= {norm.fqn: end.fqn for norm, end in zip(block.norms, ends, strict=True)}
     checked = 0
     for site in anatomy.norm_sites:
-        for next_norm in site.residual_consumers:
+        for next_norm in (shortcut.norm for shortcut in site.shortcuts):
             branch = first(seen.outputs[branch_ends[next_norm.fqn]])
             total = seen.outputs[site.norm.fqn] + branch
             torch.testing.assert_close(seen.inputs[next_norm.fqn], total, **EXACT)
@@ -240,7 +240,7 @@ def test_scaling_moved_through_the_views_leaves_the_model_unchanged(model: Any) 
     with torch.no_grad():
         before = moved(**batch).logits
         for site in anatomy.norm_sites:
-            if site.residual_consumers or not site.is_closed:
+            if site.shortcuts or not site.is_closed:
                 continue
             scale = torch.linspace(0.5, 2.0, site.norm.weight.numel(), dtype=torch.float64)
             site.norm.set_weight_(site.norm.weight / scale)

@@ -56,8 +56,8 @@ def test_all_mistakes_are_reported_at_once_each_with_its_place_and_line() -> Non
         for name, union in (("run", get_args(StepConfig)[0]), ("method", QuantizeStep))
     )
     assert mistakes_in(text) == (
-        "name (line 2): 'a/b' is no name: use letters, digits, _ and -, beginning with a letter or "
-        "digit",
+        "name (line 2): 'a/b' is not a valid name: use letters, digits, _ and -, beginning with a "
+        "letter or digit",
         "steps.student.teacher (line 13): 'techer' is neither a step nor a folder "
         "(did you mean 'teacher'?)",
         "steps.student.learning_rat (line 14): unknown name (did you mean 'learning_rate'?)",
@@ -74,7 +74,7 @@ def test_all_mistakes_are_reported_at_once_each_with_its_place_and_line() -> Non
         ("seed = 3", "seed = true", "seed (line 3): should be a valid integer, got true"),
         ("seed = 3", "seed = -1", "should be greater than or equal to 0, got -1"),
         ("seed = 3", "sead = 3", "sead (line 3): unknown name (did you mean 'seed'?)"),
-        ('method = "minmax"', "", "steps.int8 (line 15): says no 'method'"),
+        ('method = "minmax"', "", "steps.int8 (line 15): 'method' is missing"),
         ("keep_blocks = [1]", "keep_blocks = [2, 1]", "distinct block numbers from 0"),
         ("keep_blocks = [1]", "keep_block = [1]", "steps.student.model.keep_block (line 12): unk"),
         (", keep_blocks = [1]", "", "changes nothing; give keep_blocks, hidden_size"),
@@ -83,7 +83,11 @@ def test_all_mistakes_are_reported_at_once_each_with_its_place_and_line() -> Non
         ('name = "small"', "name = 2001-01-01", "name (line 2): 2001-01-01 is a date or time"),
         ("seed = 3", "seed = nan", "seed (line 3): nan is not a finite number"),
         ('source = "stdlib_docs"', 'source = "glue"', "data.docs.task (line 4): missing"),
-        ("[steps.report]", "[steps.'re.port']", "steps.re.port (line 24): 're.port' is no name"),
+        (
+            "[steps.report]",
+            "[steps.'re.port']",
+            "steps.re.port (line 24): 're.port' is not a valid",
+        ),
     ],
 )
 def test_a_mistake_says_place_got_and_allowed(old: str, new: str, said: str) -> None:

@@ -16,7 +16,7 @@ from attar import cli
 from attar.artifacts import read_json, read_result
 from attar.data.packing import token_blocks
 from attar.errors import DataError, ModelError, RecipeError, UsageError
-from attar.models.cost import cost_of
+from attar.models.cost import Cost
 from attar.models.structure.families import positions_of
 from attar.planning import measured_flops_per_s
 from attar.quantization.calibration.calibrate import choose_examples
@@ -298,7 +298,7 @@ def test_running_text_is_planned_in_blocks_under_a_language_head(tmp_path: Path)
     width = config["vocab_size"]
     assert steps["answers"].disk_mib * 2**20 == blocks * 16 * width * 4  # type: ignore[operator]
     config_of_it = transformers.GPT2Config(**config)  # type: ignore[arg-type]
-    cost = cost_of(transformers.GPT2LMHeadModel(config_of_it))
+    cost = Cost(transformers.GPT2LMHeadModel(config_of_it))
     assert steps["writer"].num_params == cost.num_params
     assert steps["answers"].flops == blocks * cost.flops(1, 16)
 
@@ -312,7 +312,7 @@ def test_classes_as_words_are_planned_under_a_language_head(tmp_path: Path) -> N
     steps = {step.name: step for step in planned(recipe).steps}
     config_of_it = transformers.T5Config(**config)  # type: ignore[arg-type]
     made = transformers.T5ForConditionalGeneration(config_of_it)
-    assert steps["writer"].num_params == cost_of(made).num_params
+    assert steps["writer"].num_params == Cost(made).num_params
     logits = 48 * 4 * config["vocab_size"] * 4  # type: ignore[operator]  # rows · tokens of a word
     assert steps["answers"].disk_mib * 2**20 == logits
 

@@ -78,7 +78,7 @@ def test_a_step_that_was_removed_is_made_again_and_those_after_it_are_reused(fol
 def test_a_folder_that_is_no_artifact_is_never_replaced(folder: Path) -> None:
     (folder / "student").mkdir(parents=True)
     (folder / "student" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ArtifactError, match=r"in the way of step 'student' and is no artifact"):
+    with pytest.raises(ArtifactError, match=r"in the way of step 'student' and is not an artifact"):
         run_small(folder)
     assert (folder / "student" / "thesis.txt").read_text() == "years of work"
 
@@ -147,7 +147,7 @@ def test_a_sealed_leftover_never_replaces_a_folder_that_is_no_artifact(folder: P
     (folder / "student").rename(folder / ".staging" / f"student-{key}")
     (folder / "student").mkdir()
     (folder / "student" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ArtifactError, match=r"in the way of step 'student' and is no artifact"):
+    with pytest.raises(ArtifactError, match=r"in the way of step 'student' and is not an artifact"):
         run_small(folder)
     assert (folder / "student" / "thesis.txt").read_text() == "years of work"
 

@@ -17,12 +17,11 @@ from attar.data.config import FilesData
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, StoppedError, UsageError
 from attar.models.config import ChangedModel
-from attar.models.load import build_model, input_names_of, load_model
+from attar.models.load import build_model, check_length, input_names_of, load_model
 from attar.progress import Progress
 from attar.tasks.task import Task
 from attar.training.config import TrainStep
 from attar.training.job import evenly_spread
-from attar.training.limits import require_positions
 from attar.training.run import train
 from training_runs import SETTINGS, context_for, prepare, read_history, read_weights, run_training
 
@@ -224,9 +223,9 @@ def test_positions_that_a_family_numbers_from_the_padding_id_on_are_not_counted(
         pad_token_id=1,
     )
     model = RobertaForSequenceClassification(config)
-    require_positions(model, 32, "the model")
+    check_length(model.config, 32, "the model", made_for=True)
     with pytest.raises(ModelError, match="32 positions, max_length is 33"):
-        require_positions(model, 33, "the model")
+        check_length(model.config, 33, "the model", made_for=True)
 
 
 def test_token_ids_without_an_embedding_are_refused_with_both_numbers(place: Path) -> None:

@@ -8,9 +8,8 @@ Shape letters: `N` values that count, `D` hidden.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -30,9 +29,15 @@ from attar.models.structure.plain_linears import use_linears_
 from attar.models.structure.ports import inserted, use_attar_attention_
 from attar.models.structure.site_kinds import StackName
 from attar.models.structure.sites import Site
-from attar.quantization.calibration.calibrate import Batch, Watcher, Watching, right_padded
+from attar.quantization.calibration.calibrate import (
+    Batch,
+    Watcher,
+    Watching,
+    num_tokens,
+    right_padded,
+)
 from attar.quantization.calibration.outputs import final_states
-from attar.quantization.calibration.real_tokens import DECODER_MASK, RealTokens
+from attar.quantization.calibration.real_tokens import RealTokens
 from attar.quantization.calibration.texts import calibration_texts
 from attar.scoring.label_words import LabelWords
 from attar.step import StepContext
@@ -64,10 +69,9 @@ class Watched:
         return sum(len(batch["input_ids"]) for batch in self.batches)
 
     @property
-    def num_tokens(self) -> int:
-        """Real tokens, what a decoder reads included; padding is not counted."""
-        masks = (b.get(name) for b in self.batches for name in ("attention_mask", DECODER_MASK))
-        return sum(int(mask.sum()) for mask in masks if mask is not None)
+    def reading(self) -> dict[str, int]:
+        """Texts and their real tokens, for the facts of a study."""
+        return {"examples": self.num_examples, "tokens": num_tokens(self.batches)}
 
     def watch(self, seers: Mapping[Place, Watcher], title: str) -> None:
         """One pass over the texts; the real values (N, D) of each place are shown to its seer,
@@ -79,23 +83,16 @@ class Watched:
         real, batches = RealTokens(), self.batches  # made before anyone watches
         states = {p: see for p, see in seers.items() if isinstance(p, HiddenState)}
         sites = {p: see for p, see in seers.items() if not isinstance(p, HiddenState)}
-        with inserted(self.model, {s: Watching(real.of(s), see) for s, see in sites.items()}):
-            self._read(batches, real, states, title)
-
-    def _read(
-        self,
-        batches: Sequence[Batch],
-        real: RealTokens,
-        seers: Mapping[HiddenState, Watcher],
-        title: str,
-    ) -> None:
-        progress = self.context.progress
-        with torch.inference_mode(), progress.task(title, len(batches)) as bar:
+        with (
+            inserted(self.model, {s: Watching(real.of(s), see) for s, see in sites.items()}),
+            torch.inference_mode(),
+            self.context.progress.task(title, len(batches)) as bar,
+        ):
             for batch in batches:
                 self.context.stop_if_asked("a study")
                 real.read(batch)
-                if seers:
-                    _show(run_with_states(self.model, batch), real, seers)
+                if states:
+                    _show(run_with_states(self.model, batch), real, states)
                 else:
                     final_states(self.model, batch)  # a language head's V logits are not looked at
                 bar.advance()
@@ -139,10 +136,6 @@ class Subject(Watched):
             named=self.named,
         )
         return [right_padded(batch) for batch in made.batches]
-
-    def fresh(self) -> LoadedModel:
-        """A copy of the model, for a method that changes it."""
-        return replace(self.loaded, model=copy.deepcopy(self.model))
 
 
 def _show(
@@ -188,17 +181,7 @@ def open_subject(
     loaded = open_model(config.model, context, shows_probabilities=shows_probabilities)
     if isinstance(config, JudgedStudy):
         require_classes_or_numbers(config, loaded)
-    return reading(loaded, config.data, config.calibration, context)
-
-
-def reading(loaded: LoadedModel, data: str, texts: Texts, context: StepContext) -> Subject:
-    """A model and some training texts of the data with a name.
-
-    Raises:
-        DataError: the data cannot be read.
-    """
-    found = data_of(context, data)
-    return Subject(loaded, context, found, texts)
+    return Subject(loaded, context, data_of(context, config.data), config.calibration)
 
 
 def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None:

@@ -96,8 +96,8 @@ def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
     for number, record in enumerate(read_records(folder / ROWS_FILE), start=1):
         if isinstance(record, Unreadable) or not _is_row(record):
             raise ArtifactError(
-                f"{folder / ROWS_FILE}, line {number}, is no augmented row; remove {folder} and "
-                "run again"
+                f"{folder / ROWS_FILE}, line {number}, is not an augmented row; remove "
+                f"{folder} and run again"
             )
         texts.append(tuple(record["texts"]))
         labels.append(record.get("label", none))

@@ -1,13 +1,10 @@
 """Batches of rows of like length, in an order that is a pure function of (seed, epoch).
 
-The problem: a batch is padded to its longest row, and rows in random order waste half of the
-computation on padding; but sorting all rows by length would show the model the same batches, short
-to long, in every epoch. The idea: shuffle the rows, cut the permutation into groups of many
-batches, sort by length inside a group, cut the groups into batches, and shuffle the batches. Rows
-still meet different neighbours in every epoch, and padding nearly vanishes.
-
-    padding efficiency = Σ lengths / Σ over batches (rows · longest row)        1 = no padding at
-        all
+A batch is padded to its longest row. Rows in random order waste half of the computation on padding;
+all rows sorted by length would give the same batches, short to long, in every epoch. So we shuffle
+the rows, cut the permutation into groups of many batches, sort by length inside a group, cut the
+groups into batches, and shuffle the batches: rows meet different neighbours in every epoch, and
+padding nearly vanishes.
 
 Left out: any state. A resumed run asks for the same epoch again and skips what it has done.
 """
@@ -94,16 +91,3 @@ def shortest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """All rows in batches of similar length."""
     order = np.argsort(lengths, kind="stable")
     return [order[begin : begin + batch_size] for begin in range(0, len(order), batch_size)]
-
-
-def padding_efficiency(lengths: Sequence[int] | np.ndarray, batches: Sequence[np.ndarray]) -> float:
-    """The share of computed tokens that are real: 1 means that no batch holds any padding.
-
-    Example:
-        >>> padding_efficiency([2, 4], [np.array([0, 1])])
-        0.75
-    """
-    lengths = np.asarray(lengths)
-    computed = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
-    real = sum(int(lengths[batch].sum()) for batch in batches)
-    return real / computed if computed else 1.0

@@ -1,9 +1,8 @@
-"""Sentences made of sentences: some words replaced by words that a masked language model expects.
+"""New training sentences, written by a masked language model.
 
-A student learns from its teacher's answers, and answers need no gold labels, only texts of the
-task's kind; small tasks have too few. So each sentence gives `copies` new ones: every word is
-replaced with probability p, by one of the `top` words that the masked language model finds most
-probable in its place (or, for a word of several pieces, the nearest in its table of embeddings).
+Each sentence gives `copies` new ones: every word is replaced with probability p, by one of the
+`top` words that the masked language model finds most probable in its place (or, for a word of
+several pieces, the nearest in its table of embeddings).
 
     for copy c of text t, word w:   u, v ~ U[0, 1) from (seed, row, which text)
         replaced if u < p;  by candidate ⌊v · top⌋ of (t, w)

@@ -1,10 +1,8 @@
 """A masked language model asked about thousands of words at once.
 
-The problem: "which words fit here?" is one forward pass a word when asked plainly, and most of it
-is waste: a batch of one text keeps no core busy, and the head scores the whole vocabulary for every
-token though one is asked about. The idea: every (text, masked word) is a row; rows of like length
-share a batch of about `batch_tokens` tokens; and between body and head all tokens but the masked
-one are dropped, so that the head runs once a row. The answers are those of one pass a word.
+Every (text, masked word) is a row; rows of like length share a batch of about `batch_tokens`
+tokens; and between body and head all tokens but the masked one are dropped, so that the head runs
+once a row. The answers are those of one pass a word.
 
 A word of several pieces has no single place to mask. Its neighbours in the table of embeddings are
 taken: by the cosine between a token's row and the mean of the word's rows.

@@ -24,15 +24,14 @@ from attar.artifacts import disk_errors_explained, read_json, write_json
 from attar.data.augmented import ROWS_FILE, row_line, write_source
 from attar.data.load import data_of
 from attar.data.tables import Split, TextData
-from attar.distillation.augmentation import Augmenter, Made
+from attar.distillation.augmentation import Augmenter
 from attar.distillation.config import AugmentMetrics, AugmentStep
 from attar.distillation.masked_lm import MaskedLm
 from attar.distillation.words import WordReader
 from attar.errors import DataError, ModelError, StoppedError, UsageError
-from attar.models.load import LoadedModel, build_model
+from attar.models.load import LoadedModel, build_model, check_length
 from attar.progress import Task
 from attar.step import StepContext
-from attar.training.limits import require_positions
 from attar.training.update.precision import Precision, open_accelerator
 
 CHUNK_ROWS = 512
@@ -100,7 +99,9 @@ def _masked_lm(config: AugmentStep, context: StepContext) -> LoadedModel:
             f"{context.name}: {loaded.folder} is a {architecture}, which predicts no masked words; "
             "name a model whose config.json says …ForMaskedLM, such as the hub's bert-base-uncased"
         )
-    require_positions(loaded.model, config.max_length, f"{context.name}: the model")
+    check_length(
+        loaded.model.config, config.max_length, f"{context.name}: the model", made_for=True
+    )
     return loaded
 
 
@@ -138,6 +139,14 @@ def _augmenter(config: AugmentStep, context: StepContext) -> tuple[Augmenter, Pr
         batch_tokens=config.batch_tokens,
         bf16=precision.name == "bf16",
     )
+
+    def stop_if_asked() -> None:
+        if context.should_stop():
+            raise StoppedError(
+                f"stopped during step {context.name!r}; the rows made so far are kept, and resume "
+                "goes on with the next"
+            )
+
     augmenter = Augmenter(
         reader.read,
         lm,
@@ -146,17 +155,9 @@ def _augmenter(config: AugmentStep, context: StepContext) -> tuple[Augmenter, Pr
         copies=config.copies,
         probability=config.probability,
         top=config.top,
-        after_forward=lambda: _stop_if_asked(context),
+        after_forward=stop_if_asked,
     )
     return augmenter, precision
-
-
-def _stop_if_asked(context: StepContext) -> None:
-    if context.should_stop():
-        raise StoppedError(
-            f"stopped during step {context.name!r}; the rows made so far are kept, and resume "
-            "goes on with the next"
-        )
 
 
 def _chunk(
@@ -184,11 +185,7 @@ def _chunk(
     seconds = time.perf_counter() - start
     # Written last and in one replacement: a part counts only with its counts.
     write_json(done, {**{name: getattr(made, name) for name in COUNTS}, "seconds": seconds})
-    task.advance(len(rows), _note(made))
-
-
-def _note(made: Made) -> str:
-    return f"{made.questions / max(made.forwards, 1):.0f} words a forward pass"
+    task.advance(len(rows), f"{made.questions / max(made.forwards, 1):.0f} words a forward pass")
 
 
 def _part_file(parts: Path, begin: int) -> Path:

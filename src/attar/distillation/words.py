@@ -1,9 +1,8 @@
 """Where the words of a text are, and which tokens are words by themselves.
 
-The problem: a language model knows tokens, a replacement is of words, and what is not replaced must
-stay as it is, to the last space. The idea: a word is a run of letters that the tokenizer does not
-join to its neighbours, known by the characters it spans; a new text is the old one with some spans
-exchanged, and never a text put together from tokens.
+A word is a run of letters that the tokenizer does not join to its neighbours, known by the
+characters it spans; a new text is the old one with some spans exchanged, so that what is not
+replaced stays as it is, to the last space.
 
 A token can stand for a word when it is written with letters alone and the tokenizer reads what is
 written as that one token again: so "##ing" cannot, whatever marks a piece in this vocabulary. Where

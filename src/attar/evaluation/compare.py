@@ -1,8 +1,7 @@
 """Differences between models, each with a sentence a person can read.
 
-The problem: "0.912 against 0.908" invites the wrong conclusion. The idea: every model is set
-against the first (what was lost in all) and against the one before it (what this step cost), on the
-same rows, and a difference whose interval holds 0 is *called* inside the noise.
+Every model is set against the first (what was lost in all) and against the one before it (what this
+step cost), on the same rows, and a difference whose interval holds 0 is *called* inside the noise.
 
     int8 is 0.4 points below student (95 % interval −1.1 … +0.3, n = 1,104): inside the noise.
 
@@ -75,26 +74,25 @@ def sentence(model: str, against: str, metric: str, difference: Difference) -> s
     if low == value == high == 0:
         unseen = f"no difference on n = {difference.n:,} rows; {none_seen(difference.n)}"
         return f"{claim} ({unseen}): inside the noise."
-    interval = f"{_signed(low, decimals)} … {_signed(high, decimals)}"
-    verdict = "inside the noise" if difference.within_noise else "outside the noise"
-    return f"{claim} (95 % interval {interval}, n = {difference.n:,}): {verdict}."
+    return _with_verdict(claim, low, high, decimals, f"n = {difference.n:,}")
 
 
 def _language_sentence(model: str, against: str, metric: str, difference: Difference) -> str:
     value, low, high = difference.value, difference.low, difference.high
     decimals = 4 if high - low < FINE else 3
-    size, unit = f"{abs(value):.{decimals}f}", LANGUAGE_UNITS[metric]
+    size = f"{abs(value):.{decimals}f}"
     side = "worse" if value > 0 else "better"
-    claim = (
-        f"{model} is level with {against} in {metric}"
-        if float(size) == 0
-        else f"{model} is {side} than {against} by {size} {unit}"
-    )
+    claim = f"{model} is {side} than {against} by {size} {LANGUAGE_UNITS[metric]}"
+    if float(size) == 0:
+        claim = f"{model} is level with {against} in {metric}"
+    rows = f"n = {difference.n:,} passages, + is worse"
+    return _with_verdict(claim, low, high, decimals, rows)
+
+
+def _with_verdict(claim: str, low: float, high: float, decimals: int, rows: str) -> str:
     interval = f"{_signed(low, decimals)} … {_signed(high, decimals)}"
-    verdict = "inside the noise" if difference.within_noise else "outside the noise"
-    return (
-        f"{claim} (95 % interval {interval}, n = {difference.n:,} passages, + is worse): {verdict}."
-    )
+    verdict = "inside the noise" if low <= 0 <= high else "outside the noise"
+    return f"{claim} (95 % interval {interval}, {rows}): {verdict}."
 
 
 def _signed(points: float, decimals: int) -> str:

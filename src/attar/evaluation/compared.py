@@ -76,8 +76,13 @@ class Compared:
             seed=derive_seed(seed, "bootstrap"),
         )
 
+    @staticmethod
+    def numbers(count: int) -> np.ndarray:
+        """The first column of `predictions.parquet`."""
+        return np.arange(count, dtype=np.int32)
+
     def write(self, columns: Mapping[str, Any], **metadata: str) -> None:
-        """Columns by name → `predictions.parquet`."""
+        """Columns by name, arrays or lists → `predictions.parquet`."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -1,10 +1,9 @@
 """Model inputs of an exact shape out of real text, for timing and for memory.
 
-The problem: latency is quoted for B × 128 tokens, and no batch of real rows is exactly 128 wide;
-padding would let a runtime that skips masked tokens look faster than it is, and random ids touch
-embeddings that no text does. The idea: the longest rows of the data, their real token ids repeated
-and cut to exactly T, with nothing masked. All models get the same texts, each through its own
-tokenizer.
+Latency is quoted for B × 128 tokens, and no batch of real rows is exactly 128 wide; padding would
+let a runtime that skips masked tokens look faster than it is, and random ids touch embeddings that
+no text does. So the longest rows of the data are taken, their real token ids repeated and cut to
+exactly T, with nothing masked. All models get the same texts, each through its own tokenizer.
 """
 
 from __future__ import annotations

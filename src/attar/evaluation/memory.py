@@ -1,8 +1,7 @@
 """How much memory a model takes in use, measured in a process that does nothing else.
 
-The problem: inside a run that has trained and opened five models, the memory of one cannot be told.
-The idea: a fresh interpreter opens the model, runs it once at each batch size, and reads the
-high-water mark that the kernel keeps of its resident memory.
+A fresh interpreter opens the model, runs it once at each batch size, and reads the high-water mark
+that the kernel keeps of its resident memory.
 
     peak_rss_mib = high-water mark at the end          what a machine must have free to serve it
     model_mib    = the same minus the mark after importing the runtime, before opening the model
@@ -11,7 +10,7 @@ high-water mark that the kernel keeps of its resident memory.
 
 Traps avoided: `ru_maxrss` of a child starts at its *parent's* peak on Linux, so VmHWM of
 /proc/self/status is read there; weights mapped from disk count only where they were touched, so the
-model is run on real token ids. A deployed model must not bring torch in; whether it did is told.
+model is run on real token ids.
 """
 
 from __future__ import annotations

@@ -78,14 +78,9 @@ def _write(
     compared: Compared, streams: Mapping[str, Stream], nats: Mapping[str, np.ndarray]
 ) -> None:
     """One row a passage, with the nats and the tokens of each model."""
-    import pyarrow as pa
-
-    num_bytes = next(iter(streams.values())).num_bytes
-    columns: dict[str, pa.Array] = {
-        "passage": pa.array(np.arange(len(num_bytes), dtype=np.int32)),
-        "bytes": pa.array(num_bytes.astype(np.int32)),
-    }
+    size = next(iter(streams.values())).num_bytes
+    columns = {"passage": compared.numbers(len(size)), "bytes": size.astype(np.int32)}
     for name, stream in streams.items():
-        columns[f"{name}.nats"] = pa.array(nats[name])
-        columns[f"{name}.tokens"] = pa.array(stream.predicted.astype(np.int32))
+        columns[f"{name}.nats"] = nats[name]
+        columns[f"{name}.tokens"] = stream.predicted.astype(np.int32)
     compared.write(columns)

@@ -7,6 +7,7 @@ predictions.parquet: row, label, and for each model <name>.prediction and <name>
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -51,13 +52,10 @@ def _write(
     import pyarrow as pa
 
     data, split = compared.data, compared.split
-    columns: dict[str, pa.Array] = {
-        "row": pa.array(np.arange(len(split), dtype=np.int32)),
-        "label": pa.array(split.labels),
-    }
+    columns: dict[str, Any] = {"row": compared.numbers(len(split)), "label": split.labels}
     for name, predicted in predictions.items():
-        narrow = predicted.astype(np.int32 if data.kind.has_classes else np.float32)
-        columns[f"{name}.prediction"] = pa.array(narrow)
+        narrow = np.int32 if data.kind.has_classes else np.float32
+        columns[f"{name}.prediction"] = predicted.astype(narrow)
         flat = pa.array(np.ascontiguousarray(logits[name], dtype=np.float32).ravel())
         columns[f"{name}.logits"] = pa.FixedSizeListArray.from_arrays(flat, logits[name].shape[1])
     compared.write(columns, label_names=json.dumps(data.label_names, ensure_ascii=False))

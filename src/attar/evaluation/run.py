@@ -9,10 +9,9 @@ Models that generate text or predict running text are timed while they do (`toke
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from attar.data.load import data_of
 from attar.data.tables import Split, TextData
@@ -140,7 +139,7 @@ def _time(
             name: exact_batch(form.folder, form.task, texts, speed.tokens)
             for name, form in forms.items()
         }
-        return {name: _forward(form, batches[name]) for name, form in forms.items()}
+        return {name: partial(form.logits, batches[name]) for name, form in forms.items()}
 
     against = first_float([(name, form.form) for name, form in forms.items()])
     with context.progress.task(f"{context.name}: turns timed", turns) as bar:
@@ -152,10 +151,6 @@ def _time(
         return measure_latency(speed, threads, against, calls_for, after_turn)
 
 
-def _forward(form: Form, batch: Mapping[str, np.ndarray]) -> Any:
-    return lambda: form.logits(batch)
-
-
 def _weigh(
     speed: Speed,
     context: StepContext,
@@ -165,25 +160,18 @@ def _weigh(
 ) -> dict[str, dict[str, Any]]:
     """Model → peak memory. A measurement that fails is said and left out: the rest stands."""
     texts: Sequence[tuple[str, ...]] = longest_texts(split.texts, max(speed.batch_sizes))
+    sizes: dict[str, Any] = {"tokens": speed.tokens, "batch_sizes": speed.batch_sizes}
     found: dict[str, dict[str, Any]] = {}
     with context.progress.task(f"{context.name}: memory", len(folders)) as bar:
         for name, folder in folders.items():
             context.stop_if_asked("measuring models")
             try:
-                peak = measure_memory(
-                    folder,
-                    texts,
-                    tokens=speed.tokens,
-                    batch_sizes=speed.batch_sizes,
-                    threads=threads,
-                )
-                found[name] = {
-                    "peak_memory_mib": peak.peak_rss_mib,
-                    "model_memory_mib": peak.model_mib,
-                }
+                peak = measure_memory(folder, texts, threads=threads, **sizes)
+                mib = peak.peak_rss_mib, peak.model_mib
             except ResourceError as error:
                 context.stop_if_asked("measuring models")  # a hole would be published for good
                 context.progress.warn(f"no peak memory for {name}: {error}")
-                found[name] = {"peak_memory_mib": None, "model_memory_mib": None}
+                mib = None, None
+            found[name] = {"peak_memory_mib": mib[0], "model_memory_mib": mib[1]}
             bar.advance(1, name)
     return found

@@ -1,8 +1,7 @@
 """How long one forward pass takes, measured so that models can be compared on a noisy machine.
 
-The problem: shared cores slow down and speed up by tens of percent within seconds; timing A for a
-minute and then B measures the minute, not the model. The idea: models take turns, A B C A B C …, so
-that a busy moment hits all of them alike, and models are compared *within* a round:
+Shared cores slow down and speed up by tens of percent within seconds. So models take turns,
+A B C A B C …, and are compared *within* a round:
 
     speedup of B in round r = median ms of the float model / median ms of B,  both in round r
     reported: the median over rounds, with the smallest and the largest
@@ -11,6 +10,7 @@ Each turn opens with one call that is not counted: it brings the model back into
 lets the worker threads of the model before, which spin for a moment after their last call, fall
 asleep. All runtimes get the same number of threads. A call is `Form.logits` on a ready batch:
 tokenizing is the same for all and left out.
+Shapes: R rounds, C calls.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,28 +29,6 @@ Call = Callable[[], object]
 NS_PER_MS = 1e6
 
 
-@dataclass(frozen=True)
-class Timed:
-    """Milliseconds of every counted call of one model: (rounds, calls)."""
-
-    milliseconds: np.ndarray
-
-    @property
-    def p50(self) -> float:
-        """Median over all calls, ms."""
-        return float(np.percentile(self.milliseconds, 50))
-
-    @property
-    def p95(self) -> float:
-        """What 19 of 20 calls stay below, ms."""
-        return float(np.percentile(self.milliseconds, 95))
-
-    def speedup_over(self, other: Timed) -> np.ndarray:
-        """How many times faster than `other`, in each round: (rounds,); 1 is equal."""
-        ours, theirs = np.median(self.milliseconds, axis=1), np.median(other.milliseconds, axis=1)
-        return theirs / ours
-
-
 def take_turns(
     calls: Mapping[str, Call],
     *,
@@ -59,8 +36,8 @@ def take_turns(
     calls_per_turn: int,
     clock: Callable[[], int] = time.perf_counter_ns,
     after_turn: Callable[[], None] = lambda: None,
-) -> dict[str, Timed]:
-    """Time every call in rounds of turns, after one whole round that is not counted.
+) -> dict[str, np.ndarray]:
+    """Milliseconds of every call (R, C), in rounds of turns after one whole round not counted.
 
     Args:
         clock: nanoseconds; a test passes its own.
@@ -76,25 +53,26 @@ def take_turns(
                 call()
                 times[name][turn, i] = (clock() - start) / NS_PER_MS
             after_turn()
-    return {name: Timed(values) for name, values in times.items()}
+    return times
 
 
 def latency_metrics(
-    timed: Mapping[str, Timed], against: str, *, batch: int, tokens: int, threads: int
+    timed: Mapping[str, np.ndarray], against: str, *, batch: int, tokens: int, threads: int
 ) -> dict[str, dict[str, Any]]:
     """What a result says about latency: p50, p95, the median of each round (to pair any two models
     by), and the speedup over one of the models."""
     metrics: dict[str, dict[str, Any]] = {}
-    for name, model in timed.items():
-        ratios = model.speedup_over(timed[against])
+    of_rounds = {name: np.median(milliseconds, axis=1) for name, milliseconds in timed.items()}
+    for name, milliseconds in timed.items():
+        ratios = of_rounds[against] / of_rounds[name]
         metrics[name] = {
-            "p50": model.p50,
-            "p95": model.p95,
+            "p50": float(np.percentile(milliseconds, 50)),
+            "p95": float(np.percentile(milliseconds, 95)),
             "batch": batch,
             "tokens": tokens,
             "threads": threads,
-            "calls": model.milliseconds.size,
-            "round_p50": np.median(model.milliseconds, axis=1).round(4).tolist(),
+            "calls": milliseconds.size,
+            "round_p50": of_rounds[name].round(4).tolist(),
             "speedup": {
                 "against": against,
                 "median": float(np.median(ratios)),

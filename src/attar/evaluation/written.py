@@ -1,9 +1,8 @@
 """A text for each row, scored by ROUGE, and the table it is kept in.
 
-The problem: there are no logits to compare with a label, and how fast a model writes depends on how
-much it writes. The idea: the models take turns, batch by batch, so that a busy moment hits all of
-them alike; each text is scored against its target row by row, and a metric is the mean of its rows,
-so that intervals and differences are the same paired bootstrap as everywhere else.
+How fast a model writes depends on how much it writes. So the models take turns, batch by batch;
+each text is scored against its target row by row, and a metric is the mean of its rows, so that
+intervals and differences are the same paired bootstrap as everywhere else.
 
     tokens_per_s = tokens written / seconds spent writing, batches of `batch_size` rows
 
@@ -18,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -76,14 +76,10 @@ def judge_written(compared: Compared, clock: Callable[[], float] = time.perf_cou
 
 def _write(compared: Compared, written: Mapping[str, Written]) -> None:
     """One row a row of the split, in its order."""
-    import pyarrow as pa
-
-    columns: dict[str, pa.Array] = {
-        "row": pa.array(np.arange(len(compared.split), dtype=np.int32)),
-        "target": pa.array(compared.split.targets),
-    }
+    split = compared.split
+    columns: dict[str, Any] = {"row": compared.numbers(len(split)), "target": split.targets}
     for name, one in written.items():
-        columns[f"{name}.prediction"] = pa.array(one.texts)
+        columns[f"{name}.prediction"] = one.texts
         for metric, values in one.scores.items():
-            columns[f"{name}.{metric}"] = pa.array(values.astype(np.float32))
+            columns[f"{name}.{metric}"] = values.astype(np.float32)
     compared.write(columns)

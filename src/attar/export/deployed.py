@@ -61,7 +61,7 @@ class Deployed:
     Args:
         threads: cores to use; None: all that this process may use.
     Raises:
-        ArtifactError: the folder is no exported model, or is damaged.
+        ArtifactError: the folder is not an exported model, or is damaged.
     """
 
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:

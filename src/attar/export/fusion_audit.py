@@ -1,9 +1,8 @@
-"""Which matrix products of an exported model really run in 8 bits on this machine, which do not,
-and why.
+"""Which matrix products of an exported model really run in 8 bits here, which do not, and why.
 
-The problem: a runtime that finds a quantizer in a place it does not know keeps computing in float
-without a word; the file is small, the answers are right, and the speed is gone. The idea: ask the
-runtime for the graph it executes, and find every product of the exported graph in it.
+A runtime that finds a quantizer in a place it does not know keeps computing in float without a
+word. So the runtime is asked for the graph it executes, and every product of the exported graph is
+looked up in it.
 
     OpenVINO      the executed node that contains the product: 8-bit inputs or not
     ONNX Runtime  the optimized graph: the operator that the product became

@@ -1,11 +1,8 @@
 """A quantized model rewritten so that a plain trace of it is already the graph a runtime wants.
 
-The problem: turning a simulated model into integer kernels usually means to export a float graph
-and then search it for places to insert quantizers, by names and patterns that change with every
-version of an exporter. The idea: do the replacing in torch, where modules have names. Every Linear
-and every embedding table becomes a module that holds the int8 integers and says in its own forward
-how the runtime spells "integers × scales"; every site gets the runtime's quantizer. The trace then
-has nothing left to find, and integers lie in the file as integers.
+The replacing is done in torch, where modules have names, instead of in an exported graph. Every
+Linear and every embedding table becomes a module that holds the int8 integers and says in its own
+forward how the runtime spells "integers × scales"; every site gets the runtime's quantizer.
 
     Linear       y = x · dequantize(W_int8, scale per row)ᵀ + bias
     Embedding    y = scale[id] · W_int8[id]          one row is dequantized, never the table
@@ -13,15 +10,12 @@ has nothing left to find, and integers lie in the file as integers.
 
 Fewer than 8 bits lie on a part of the 8-bit grid: integers of a 4-bit weight are int8 of at most
 ±7, and a 4-bit activation is clipped to its own range first, then put on the same points of a u8
-grid.
-
-The attention mask is made additive once, in front (`SequenceClassifier`), instead of by the
+grid. The attention mask is made additive once, in front (`SequenceClassifier`), instead of by the
 library's general code for masks, which is traced into dozens of small operations.
 
 *Which sites a runtime gets.* `FLOAT_SITES`: queries, keys, values and attention probabilities stay
-float. Measured on MiniLM (3 blocks, 2 cores): OpenVINO computes the attention products in float
-whenever an operand has a zero point, so that quantizing them only adds work (1 × 128: 3.23 ms
-without, 3.65 ms with; 8 × 128: 21.2 and 23.4 ms). See docs/decisions/0002-export-by-lowering.md.
+float, because OpenVINO computes the attention products in float whenever an operand has a zero
+point (docs/decisions/0002-export-by-lowering.md).
 Shape letters: B texts, T tokens, O rows of a weight, I columns.
 """
 
@@ -36,11 +30,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.export.shortcuts import Integers
+from attar.export.moved_shortcuts import Integers
 from attar.models.load import LoadedModel, load_model
 from attar.models.simulated.packing import read_integers
 from attar.models.simulated.qparams import QPARAMS_FILE, ModelQParams, SiteQParams
-from attar.models.simulated.quantized import load_simulated, site_of
+from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.families import FAMILIES
 from attar.models.structure.ports import insert_
@@ -140,7 +134,7 @@ def lower(
         lowered = make_weight(model.get_submodule(fqn), values.to(torch.int8), scale)
         model.set_submodule(fqn, lowered)
     chosen = [site for site in qparams.sites if site.kind not in FLOAT_SITES]
-    insert_(model, {site_of(site): make_site(site) for site in chosen})
+    insert_(model, {site.site: make_site(site) for site in chosen})
     return SequenceClassifier(model).eval()
 
 

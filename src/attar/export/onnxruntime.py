@@ -41,7 +41,7 @@ from attar.export.lowering import (
     load_float,
     lower,
 )
-from attar.export.shortcuts import shift_in_bias_
+from attar.export.moved_shortcuts import shift_in_bias_
 from attar.export.storage import pack_onnx_
 from attar.extras import require
 from attar.models.deployed.runtimes import ONNX_FILE

@@ -36,7 +36,7 @@ from attar.export.lowering import (
     load_float,
     lower,
 )
-from attar.export.shortcuts import factor_behind_sum_
+from attar.export.moved_shortcuts import factor_behind_sum_
 from attar.export.storage import pack_openvino_
 from attar.extras import require
 from attar.models.deployed.runtimes import OPENVINO_FILE

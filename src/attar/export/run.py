@@ -8,11 +8,12 @@ that misses the parity gate is not published.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import write_json
+from attar.artifacts import disk_errors_explained, write_json
 from attar.data.load import data_of
 from attar.errors import ModelError, UsageError, did_you_mean
 from attar.export.bundle import seal, write_bundle, write_snippet
@@ -22,11 +23,11 @@ from attar.export.lowering import FLOAT_SITES, is_quantized
 from attar.export.model_card import base_model_of, datasets_of, lineage_of, write_model_card
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
-from attar.export.packed import storage_notes, write_packed
 from attar.export.parity import check_parity, encoded_texts, measure_parity
+from attar.export.storage import OPENVINO_WIDTHS
 from attar.models.cost import cost_from_config
 from attar.models.deployed.cpu import int8_flags, needs_unsigned_weights
-from attar.models.deployed.runtimes import Deployment, model_size_mib, open_runtime
+from attar.models.deployed.runtimes import MODEL_FILES, Deployment, model_size_mib, open_runtime
 from attar.models.foreign import task_of
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.sources.references import find_model_folder, resolve_model
@@ -115,6 +116,55 @@ def _write_model(config: ExportStep, model_folder: Path, folder: Path, task: Tas
             signed_weights=not needs_unsigned_weights(),
             storage=config.weight_storage,
         )
+
+
+def write_packed(model_folder: Path, folder: Path) -> None:
+    """Publish the quantizer's own files: every weight at its 2 to 8 bits, the grids beside them.
+
+    Raises:
+        UsageError: the model holds floats.
+        ResourceError: the disk is full.
+    """
+    if not is_quantized(model_folder):
+        raise UsageError(
+            f'format = "safetensors" packs integers, and {model_folder} holds floats; quantize the '
+            'model first, or export it with format = "openvino" or "onnxruntime"'
+        )
+    with disk_errors_explained(folder):
+        for name in MODEL_FILES["safetensors"]:
+            shutil.copyfile(model_folder / name, folder / name)
+
+
+def storage_notes(config: ExportStep, model_folder: Path) -> list[str]:
+    """What a file will hold otherwise than its bits promise; empty when it is as they say."""
+    if config.format == "safetensors" or not is_quantized(model_folder):
+        return []
+    widths = sorted({weight.bits for weight in ModelQParams.read(model_folder).weights} - {8})
+    if not widths:
+        return []
+    if config.weight_storage == "int8":
+        return [
+            f"weights of {', '.join(map(str, widths))} bits are stored as bytes "
+            '(weight_storage = "int8"), so the file has the size of 8 bits; '
+            'weight_storage = "packed" keeps their own'
+        ]
+    notes: list[str] = []
+    wider = {
+        bits: next((width for width in OPENVINO_WIDTHS if width >= bits), 8) for bits in widths
+    }
+    odd = [f"{bits} bits in {width}" for bits, width in wider.items() if bits != width]
+    if config.format == "openvino" and odd:
+        notes.append(
+            f"OpenVINO has integers of {', '.join(map(str, OPENVINO_WIDTHS))} and 8 bits: it "
+            f'stores {", ".join(odd)}; format = "onnxruntime" or "safetensors" keeps their own'
+        )
+    more = [bits for bits in widths if bits > 4]
+    if config.weight_storage == "int4_kernel" and more:
+        notes.append(
+            f"a 4-bit kernel takes at most 4 bits: weights of {', '.join(map(str, more))} bits "
+            "are multiplied as bytes"
+        )
+    return notes
 
 
 def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> Deployment:

@@ -1,17 +1,15 @@
 """How the integers of a weight lie in an exported file: at their true size, and losslessly.
 
-The problem: the runtimes' smallest integer with a fast product is the byte, so a 4-bit model would
-take the disk of an 8-bit one. Their own 4-bit kernels keep 4 bits, and multiply in float: on MiniLM
-at 1 × 128, one thread, 2.7 times the time of bytes in OpenVINO and 2.6 times in ONNX Runtime. The
-idea: 4 bits in the file, bytes in the kernel. A runtime computes what depends on constants alone
-once, when it loads; so the file holds narrow integers and the graph says how they become bytes.
-What is loaded, and everything after it, is what the file of bytes would have given. OpenVINO has
-types of 2, 3, 4 and 6 bits; ONNX is given *planes* of 4, 2 and 1 bits:
+The runtimes' smallest integer with a fast product is the byte; their own 4-bit kernels multiply in
+float (on MiniLM at 1 × 128, one thread, 2.6 to 2.7 times the time of bytes). So: 4 bits in the
+file, bytes in the kernel. A runtime computes what depends on constants alone once, when it loads;
+the file holds narrow integers and the graph says how they become bytes. OpenVINO has types of 2, 3,
+4 and 6 bits; ONNX is given *planes* of 4, 2 and 1 bits:
 
     integers + 2^(n−1) = Σ_p plane_p · 2^shift_p       n = 6: a plane of 4 bits and one of 2
 
-`n` is not looked up: it is the bits that the values need, so tensors of mixed precision come out
-right by themselves. Left out: codes that use how often a value occurs, which no graph undoes.
+`n` is the bits that the values need, so tensors of mixed precision come out right by themselves.
+Left out: codes that use how often a value occurs, which no graph undoes.
 """
 
 from __future__ import annotations

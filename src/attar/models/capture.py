@@ -1,9 +1,9 @@
 """Seeing a model's hidden states and attention scores while it runs, changing nothing of it.
 
 Hidden states come from hooks around the blocks that the anatomy names. Scores are harder: a fused
-attention kernel never holds them, and how they come about (rotary positions, T5's bias, fewer key
-heads than query heads) differs by family. But all families hand their finished queries and keys to
-one pluggable attention function. Ours records, in float32 at least, before mask and softmax,
+attention kernel never holds them, and how they come about differs by family. But all families hand
+their finished queries and keys to one pluggable attention function. Ours records, in float32 at
+least, before mask and softmax,
 
     scores = q kᵀ · scaling + position bias        (B, H, T, S)
 

@@ -1,4 +1,4 @@
-"""What a model costs: its parameters by part, and the operations of one forward pass, both exact.
+"""What a model costs: its parameters, and the operations of one forward pass, both exact.
 
 A multiply-add counts as 2 operations. Only matrix products count, as in torch's own counter, with
 which the formulas agree to the last operation; norms, activations and softmax are left out in both.
@@ -13,7 +13,7 @@ without any weights. Where a family has no row, and so no formula, torch's count
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -33,21 +33,17 @@ from attar.models.structure.views import LinearView
 from attar.tasks.table import CLASSIFICATION, REGRESSION
 from attar.tasks.task import Task
 
-PARTS = ("embedding", "attention", "ffn", "norm", "head")
-
 
 @dataclass(frozen=True)
 class Cost:
     """Size of a model, and the work it does."""
 
-    params: Mapping[str, int]
-    """Part → parameters, see `params_by_part`; a tied weight counts once, as embedding."""
     model: PreTrainedModel
     """Its shapes; on the meta device when it was made from a config."""
 
     @property
     def num_params(self) -> int:
-        return sum(self.params.values())
+        return num_params(self.model)
 
     def flops(self, batch: int, tokens: int) -> int:
         """Operations of one forward pass; see `flops`."""
@@ -57,43 +53,6 @@ class Cost:
 def num_params(model: nn.Module) -> int:
     """Parameters of a model, each tied weight counted once."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def params_by_part(model: PreTrainedModel) -> dict[str, int]:
-    """Parameters of each part; their sum is `num_params`.
-
-    "embedding" holds every table (words, positions, T5's relative positions) and the map behind
-    narrower ones; "head" what comes after the last norm. Of a family without a row only the tables
-    are known, and "other".
-    """
-    part_of: dict[int, str] = {}
-    for module in model.modules():
-        if isinstance(module, nn.Embedding):
-            part_of |= {id(parameter): "embedding" for parameter in module.parameters()}
-    if model.config.model_type not in FAMILIES:
-        tables = sum(p.numel() for p in model.parameters() if id(p) in part_of)
-        return {"embedding": tables, "other": num_params(model) - tables}
-    anatomy = anatomy_of(model)
-    for view in _widening_maps(anatomy):
-        part_of |= {id(parameter): "embedding" for parameter in view.module.parameters()}
-    for part, module in _modules_by_part(anatomy):
-        for parameter in module.parameters():
-            part_of[id(parameter)] = part
-    counts: dict[str, int] = dict.fromkeys(PARTS, 0)
-    for parameter in model.parameters():
-        counts[part_of.get(id(parameter), "head")] += parameter.numel()
-    return counts
-
-
-def _modules_by_part(anatomy: Anatomy) -> Iterator[tuple[str, nn.Module]]:
-    for site in anatomy.norm_sites:
-        yield "norm", site.norm.module
-    for block in anatomy.blocks:
-        for attention in block.attentions:
-            for view in (attention.q, attention.k, attention.v, attention.out):
-                yield "attention", view.module
-        for view in (*block.ffn.inputs, block.ffn.down):
-            yield "ffn", view.module
 
 
 def _widening_maps(anatomy: Anatomy) -> list[LinearView]:
@@ -116,14 +75,13 @@ def flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
     anatomy = anatomy_of(model)
     if not all(a.is_plain for block in anatomy.blocks for a in block.attentions):
         return counted_flops(model, batch, tokens)
-    blocks = sum(
-        _block_flops(block, batch, tokens) for stack in anatomy.stacks for block in stack.blocks
-    )
-    widening = sum(
-        2 * batch * tokens * view.in_features * view.out_features
-        for view in _widening_maps(anatomy)
-    )
+    blocks = sum(_block_flops(block, batch, tokens) for block in anatomy.blocks)
+    widening = sum(_linear_flops(view, batch * tokens) for view in _widening_maps(anatomy))
     return blocks + widening + _head_flops(model, anatomy, batch, tokens)
+
+
+def _linear_flops(linear: LinearView | nn.Linear, rows: int) -> int:
+    return 2 * rows * linear.in_features * linear.out_features
 
 
 _counted: WeakKeyDictionary[nn.Module, dict[tuple[int, int], int]] = WeakKeyDictionary()
@@ -169,9 +127,7 @@ def _count(model_class: Any, copied: Any, texts: int, tokens: int) -> int:
 
 
 def _block_flops(block: Block, batch: int, tokens: int) -> int:
-    linear = sum(
-        2 * batch * tokens * view.in_features * view.out_features for view in block.linears
-    )
+    linear = sum(_linear_flops(view, batch * tokens) for view in block.linears)
     pairs = sum(
         2 * 2 * batch * attention.heads * tokens * tokens * attention.head_size
         for attention in block.attentions
@@ -185,7 +141,7 @@ def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: in
     before |= {id(view.module) for view in _widening_maps(anatomy)}
     heads = [m for m in model.modules() if isinstance(m, nn.Linear) and id(m) not in before]
     rows = batch if reads_one_token(model, anatomy) else batch * tokens
-    return sum(2 * rows * head.in_features * head.out_features for head in heads)
+    return sum(_linear_flops(head, rows) for head in heads)
 
 
 def cost_from_config(config: Mapping[str, Any], num_labels: int | None = None) -> Cost:
@@ -208,9 +164,4 @@ def cost_from_config(config: Mapping[str, Any], num_labels: int | None = None) -
     model_class: Any = class_of(hf_config, "config", task)
     with torch.device("meta"):
         model = model_class._from_config(hf_config)
-    return Cost(params_by_part(model), model)
-
-
-def cost_of(model: PreTrainedModel) -> Cost:
-    """Cost of a model in memory."""
-    return Cost(params_by_part(model), model)
+    return Cost(model)

@@ -1,8 +1,5 @@
 """The task of any model folder: its `task.json`, or what the config of a model that was fine-tuned
-elsewhere says.
-
-The problem: a folder that `save_pretrained` wrote has no `task.json`, but its `config.json` says
-most of what a task is. The idea: take only what it says unambiguously.
+elsewhere says without ambiguity.
 
     label_names  id2label            objective  problem_type, or regression for one label
     input_names  the tokenizer       max_length the tokenizer's limit, at most the positions
@@ -11,9 +8,9 @@ Many tokenizers have no limit, which transformers writes as 1e30: then a text ma
 positions. Where positions are relative or rotary they limit nothing either, and 512 tokens are
 read. How many texts were cut is said wherever a model answers.
 
-An encoder-decoder with a language head turns text to text. Its texts may fill all its positions,
-and how it chooses words is in `generation_config.json`, or, in older folders, in `config.json`
-itself; transformers counts the start token into a length, we do not.
+An encoder-decoder with a language head turns text to text. How it chooses words is in
+`generation_config.json`, or, in older folders, in `config.json` itself; transformers counts the
+start token into a length, we do not.
 
 Left out: several labels at once, and several numbers at once; both are refused. The metrics are
 not known, so the data's own are used.

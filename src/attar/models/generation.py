@@ -1,11 +1,10 @@
 """Text from an encoder-decoder: one way to generate, for calibration and for evaluation alike.
 
-The problem: the text depends on the weights and on how each token is chosen, and the second is
-spread over config files whose defaults differ from version to version. The idea: the task
-(`Generation`) has all of its settings, and only the ids of special tokens are taken from the model.
-Always deterministic: beam search or greedy, never sampled.
+The text depends on how each token is chosen, and defaults for that differ from version to version.
+So the task (`Generation`) has all of the settings, and only the ids of special tokens are taken
+from the model. Always deterministic: beam search or greedy, never sampled.
 
-Shapes: B texts, T tokens read, S tokens written.
+Shapes: B texts, S tokens written.
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 
 A head is a Linear whose row c scores class c, so a head trained with the same classes in another
 order is made right by reordering its rows; `labels` says when two names are one class. Classes that
-cannot be matched are refused: a new head drawn silently in their place would throw away what the
-user believes to have. Hugging Face's placeholder names (LABEL_0, …) say nothing, so they are
-refused too, unless the order of the task's classes is certain. A head of another kind of model (one
-that labels tokens) only shares the name, and is left out.
+cannot be matched are refused, as are Hugging Face's placeholder names (LABEL_0, …), unless the
+order of the task's classes is certain. A head of another kind of model (one that labels tokens)
+only shares the name, and is left out.
 """
 
 from __future__ import annotations

@@ -3,11 +3,8 @@
 The files are vetted first (`safe_files`) and their tensors are handed to transformers as a
 dictionary, so that nothing else in the folder (an adapter, a pickle, a Python file) can be picked
 up on the way. Every weight the architecture has must be in the file with the right shape; only a
-head, and a pooler in front of it, may be new: they are drawn from `seed` alone, and the caller's
-random numbers go on as if nothing had happened.
-
-A classifier whose head was trained for other classes is reconciled by the classes' names or
-refused, never guessed.
+head, and a pooler in front of it, may be new: they are drawn from `seed` alone. A classifier whose
+head was trained for other classes is reconciled by the classes' names or refused (`heads`).
 """
 
 from __future__ import annotations
@@ -47,16 +44,6 @@ from attar.seeds import derive_seed
 from attar.special_tokens import TOKENIZER_FILE, vocabulary_of, write_tokenizer
 from attar.tasks.task import TASK_FILE, Task
 from attar.untrusted import has_entry
-
-__all__ = [
-    "LoadedModel",
-    "build_model",
-    "config_of",
-    "input_names_of",
-    "load_model",
-    "save_model",
-    "write_reader",
-]
 
 Attention = Literal["sdpa", "eager"]
 
@@ -243,17 +230,23 @@ def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
     return tensors
 
 
-def check_length(config: PreTrainedConfig, max_length: int | None, where: str) -> None:
+def check_length(
+    config: PreTrainedConfig, max_length: int | None, who: str, *, made_for: bool = False
+) -> None:
     """Refuse texts longer than a learned table of positions, before one makes the model fail.
 
+    Args:
+        made_for: where no table limits them, refuse texts longer than those it was made for.
     Raises:
-        ModelError: `max_length` is above the number of positions.
+        ModelError: with both lengths.
     """
     longest = max_tokens_of(config)
+    if longest is None and made_for:
+        longest = getattr(config, "max_position_embeddings", None)
     if max_length is not None and longest is not None and max_length > longest:
         raise ModelError(
-            f"{where} has {longest} positions, max_length is {max_length}: longer texts would "
-            f"make it fail; set max_length = {longest} or less"
+            f"{who} has {longest} positions, max_length is {max_length}; "
+            f"set max_length = {longest} or less"
         )
 
 

@@ -1,12 +1,9 @@
 """A smaller model made of whole blocks of a bigger one.
 
-Everything but the blocks is copied: embeddings, final norm, head. Nothing is approximated, so
-keeping all blocks gives the same outputs, and what remains to be learned is only how to do with
-fewer. Three things hold on to a block's number and are put right: the count in the config,
-`layer_idx` (where a decoder's cache keeps the block's keys), and in T5 the table of relative
-positions, which block 0 owns and all blocks use.
-
-Encoder-decoder models: the same block numbers are kept in both stacks.
+Everything but the blocks is copied, so keeping all blocks gives the same outputs. Three things hold
+on to a block's number and are put right: the count in the config, `layer_idx` (where a decoder's
+cache keeps the block's keys), and in T5 the table of relative positions, which block 0 owns and all
+blocks use. Encoder-decoder models: the same block numbers are kept in both stacks.
 """
 
 from __future__ import annotations

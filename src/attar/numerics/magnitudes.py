@@ -23,6 +23,19 @@ BINS = PER_OCTAVE * (HIGHEST - LOWEST)
 
 
 @dataclass
+class Peaks:
+    """The largest magnitude in each column of a stream."""
+
+    values: Tensor = field(default_factory=lambda: torch.zeros(()))
+    """(D,); () before anything was seen."""
+
+    def see(self, values: Tensor) -> None:
+        """Look at values (N, D); N may be 0."""
+        if len(values):
+            self.values = torch.maximum(self.values, values.abs().amax(dim=0))
+
+
+@dataclass
 class Magnitudes:
     """Counts of a stream of finite numbers."""
 

@@ -70,7 +70,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"recipe {path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
-        raise UsageError(f"{str(path)!r} is no file name: {error}") from None
+        raise UsageError(f"{str(path)!r} is not a valid file name: {error}") from None
     if len(content) > MAX_BYTES:
         raise UsageError(
             f"{path} has {size / MIB:.1f} MiB, a recipe has at most {MAX_BYTES // MIB} MiB; "

@@ -7,11 +7,9 @@ from typing import Annotated, Literal, TypedDict
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from attar.config import Config
-from attar.data.corpus.config import LearnedTokenizer
+from attar.data.corpus.config import LearnedTokenizer, Part
 from attar.models.config import ModelReference
 from attar.training.config import TrainStep
-
-Part = Literal["scored", "reserved"]
 
 
 def _form_of(tokenizer: object) -> str:

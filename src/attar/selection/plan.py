@@ -17,7 +17,7 @@ from attar.data.corpus.tokenizing import DocumentTokenizer
 from attar.data.corpus.view import ALL, CorpusView
 from attar.data.documents import Document
 from attar.data.packing import document_tokenizer
-from attar.models.cost import cost_of
+from attar.models.cost import Cost
 from attar.planning import (
     OPEN_SECONDS,
     RUNTIME_MIB,
@@ -189,7 +189,7 @@ def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
     length = _length(config.data, context)
     model = context.model(config.model, None, length)
     body: Any = model.cost.model.base_model
-    model = replace(model, cost=cost_of(body), max_length=length)
+    model = replace(model, cost=Cost(body), max_length=length)
     context.models[context.name] = model
     sample = _settings_of_scores(config.teacher, context)
     chunks, tokens = _chunks(config.data, sample["part"], context)

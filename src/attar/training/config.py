@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from pydantic import Field, model_validator
 
 from attar.config import Config
+from attar.data.corpus.config import Part
 from attar.losses.config import CrossEntropy, ForwardKl, LossConfig
 from attar.models.config import ModelReference
 from attar.tasks.table import KINDS, Kind, Objective
@@ -57,7 +58,7 @@ class TrainStep(Config):
     """Name of a `[data.<name>]` table, or of a step that makes rows. A corpus or a selection is
     read as it was packed by the tokenizer of the model; for another one, write `{ from = "kept",
     retokenize = true }`."""
-    part: Literal["all", "scored", "reserved"] = "all"
+    part: Literal["all", Part] = "all"
     """Of a corpus: the chunks to train on; a reference is trained on the reserved ones."""
     order: Literal["shuffled", "corpus"] = "shuffled"
     """Of the chunks of a corpus in an epoch; every epoch shuffles them anew."""

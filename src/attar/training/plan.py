@@ -34,7 +34,6 @@ from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext, Pl
 from attar.step import StepPlan
 from attar.training.cache_config import UNIFORM, CacheStep, States
 from attar.training.config import Retokenized, TrainStep
-from attar.training.limits import require_positions
 from attar.training.teaching.cache import cached_shape, kept_states
 from attar.training.teaching.header import Content
 from attar.training.teaching.live import (
@@ -210,7 +209,7 @@ def _compare(
     require_same_tokens(*folders)
     if teacher.folder is not None:
         require_answer(teacher.folder, needs)
-    require_positions(other, config.max_length, "the teacher")
+    check_length(other.config, config.max_length, "the teacher", made_for=True)
     writes = texts.head(config.data_name, config.objective).predicts_words
     if teacher.cache is None:
         require_decoder_texts(other, config.teacher or "", student_writes=writes)

@@ -18,7 +18,7 @@ from attar.data.tables import TextData
 from attar.errors import UsageError
 from attar.losses.targets import tokens_read
 from attar.models.config import FromConfig, referenced_model
-from attar.models.cost import cost_of
+from attar.models.cost import Cost
 from attar.models.head_chunks import has_plain_head
 from attar.models.load import LoadedModel, build_model, config_of, save_model
 from attar.models.sources.references import resolve_model
@@ -207,7 +207,7 @@ def _metrics(
         if "validation" in line and line["step"] == kept_step
     )
     examples, seconds = place.step * job.config.batch_rows, place.seconds
-    taught_by = cost_of(job.teacher.model) if isinstance(job.teacher, LiveTeacher) else None
+    taught_by = Cost(job.teacher.model) if isinstance(job.teacher, LiveTeacher) else None
     row_tokens = round(job.train_tokens / len(job.train))
     return {
         "objective": job.config.objective or data.objective,
@@ -223,9 +223,7 @@ def _metrics(
         "examples_per_s": round(examples / seconds, 2) if seconds else None,
         "tokens": place.tokens,
         "tokens_per_s": round(place.tokens / seconds, 2) if seconds else None,
-        "flops": training_flops(
-            cost_of(job.model), taught_by, job.rows_read(place.step), row_tokens
-        ),
+        "flops": training_flops(Cost(job.model), taught_by, job.rows_read(place.step), row_tokens),
         "matmul_share": round(floor * place.tokens / seconds, 4) if floor and seconds else None,
         "validation": kept,
         "data": {

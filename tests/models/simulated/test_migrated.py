@@ -13,7 +13,7 @@ import tiny
 from attar.errors import ArtifactError
 from attar.models.load import load_model
 from attar.models.simulated.qparams import ModelQParams
-from attar.models.simulated.quantized import attach_quantizers_, load_simulated
+from attar.models.simulated.quantized import load_simulated, quantizing
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.channel_factors import ChannelFactor, factored_activations
 from attar.models.structure.shortcuts import Restore, restored_norms
@@ -43,10 +43,9 @@ def test_a_migrated_artifact_computes_what_was_computed_in_memory(made):
     artifact, model = made
     qparams = ModelQParams.read(artifact.folder)
     put_on_grid_(model, quantize_weights(model, qparams.bits))
-    attach_quantizers_(model, qparams)
     loaded = load_simulated(artifact.folder).model
     float_model = load_model(artifact.float_folder).model
-    with torch.no_grad():
+    with torch.no_grad(), quantizing(model, qparams.sites):
         in_memory, on_disk = model(**batch()).logits, loaded(**batch()).logits
         wanted = float_model(**batch()).logits
     assert torch.equal(in_memory, on_disk)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import simulated
 import tiny
-from attar.errors import ArtifactError, ModelError
+from attar.errors import ArtifactError
 from attar.models.load import load_model
 from attar.models.simulated.packing import read_integers
 from attar.models.simulated.qparams import ModelQParams
@@ -120,25 +120,6 @@ def test_kinds_that_are_skipped_get_no_quantizer(bert):
     names = [name for name, m in model.named_modules() if isinstance(m, Quantizer)]
     assert len(names) == bert.metrics["num_sites"] - 4
     assert not any("at_probabilities" in name for name in names)
-
-
-def test_sdpa_without_the_probabilities_computes_what_our_attention_does(bert):
-    skip = {"attention_probs"}
-    batch = batch_with_padding()
-    ours = logits_of(load_simulated(bert.folder, skip_kinds=skip).model, batch)
-    fused = logits_of(load_simulated(bert.folder, "sdpa", skip_kinds=skip).model, batch)
-    # rounding of the fused kernel may move a value across a grid point: a few steps, not an error
-    assert sqnr_db(ours, fused) > 40
-
-
-def test_sdpa_with_the_probabilities_quantized_is_refused(bert):
-    with pytest.raises(ModelError, match="attention_probs"):
-        load_simulated(bert.folder, "sdpa")
-
-
-def test_a_kind_that_does_not_exist_is_refused_with_a_near_name(bert):
-    with pytest.raises(ModelError, match="did you mean 'ffn_act'"):
-        load_simulated(bert.folder, skip_kinds={"ffn_atc"})
 
 
 def test_loading_does_not_disturb_the_random_state(bert):

@@ -12,23 +12,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from attar.errors import ArtifactError, ModelError
-from attar.models.sources.safe_files import read_config, read_header, read_model_files
+from attar.models.sources.safe_files import check_header, read_config, read_model_files
 
 
-def test_the_header_tells_every_tensor(tmp_path: Path) -> None:
+def test_whole_files_of_any_tensors_pass(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
-    save_file({"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.int8)}, file)
-    header = read_header(file)
-    assert {name: (entry.dtype, entry.shape) for name, entry in header.items()} == {
-        "a": ("F32", (2, 3)),
-        "b": ("I8", (4,)),
-    }
-    assert header["a"].num_elements == 6
-
-
-def test_a_file_of_no_tensors_is_whole(tmp_path: Path) -> None:
-    save_file({}, tmp_path / "empty.safetensors")
-    assert read_header(tmp_path / "empty.safetensors") == {}
+    for tensors in ({"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.int8)}, {}):
+        save_file(tensors, file)
+        check_header(file)
 
 
 @settings(max_examples=60, deadline=None)
@@ -39,7 +30,7 @@ def test_any_bytes_are_read_or_refused_never_worse(
     file = tmp_path_factory.mktemp("bytes") / "model.safetensors"
     file.write_bytes(length.to_bytes(8, "little") + content)
     try:
-        read_header(file)
+        check_header(file)
     except ArtifactError as error:
         assert str(file) in str(error)
 
@@ -52,7 +43,7 @@ def test_a_header_that_is_none_is_damaged(header: str, tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(len(header).to_bytes(8, "little") + header.encode())
     with pytest.raises(ArtifactError, match="damaged"):
-        read_header(file)
+        check_header(file)
 
 
 def test_a_folder_that_is_no_model_is_told_so(tmp_path: Path) -> None:

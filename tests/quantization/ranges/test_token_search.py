@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 import tiny
 from attar.models.simulated.qparams import Bits
-from attar.models.simulated.quantized import Quantizer, site_of
+from attar.models.simulated.quantized import Quantizer
 from attar.models.structure.ports import inserted, use_attar_attention_
 from attar.models.structure.sites import Site, sites_of
 from attar.progress import Progress
@@ -154,7 +154,7 @@ def test_outputs_are_those_of_the_quantizers():
     problem = make_problem(bits=6)
     grids = problem.grids(minmax(problem).ranges)
     found = problem.calibration.quantized_logits(problem.on_grid, grids)
-    quantizers = {site_of(grid): Quantizer.of(grid) for grid in grids}
+    quantizers = {grid.site: Quantizer.of(grid) for grid in grids}
     with torch.no_grad(), inserted(problem.on_grid, quantizers):
         for batch, logits in zip(problem.calibration.batches, found, strict=True):
             assert torch.equal(problem.on_grid(**batch).logits, logits)
@@ -164,7 +164,7 @@ def test_decibels_of_a_site_are_its_values_over_their_error():
     problem = make_problem(bits=3)
     grids = problem.grids(minmax(problem).ranges)
     found = site_sqnr(problem.model, grids, problem.calibration)
-    site, grid = site_of(grids[3]), grids[3]
+    site, grid = grids[3].site, grids[3]
     seen: list[torch.Tensor] = []
     problem.calibration.watch(problem.model, {site: seen.append}, "values")
     x = torch.cat(seen).double()

@@ -20,7 +20,7 @@ def mistakes_in(text: str) -> str:
 def test_gates_begin_with_a_step() -> None:
     gate = '[[gates]]\nmetric = "score.int8.accuracy"\nat_least = 0.5\n'
     assert (
-        "gates.0.metric (line 27): 'score.int8.accuracy' begins with no step (did"
+        "gates.0.metric (line 27): 'score.int8.accuracy' does not begin with a step (did"
         in mistakes_in(RECIPE + gate)
     )
     bare = '[[gates]]\nmetric = "scores"\nat_least = 0.5\n'
@@ -38,12 +38,18 @@ def gate_on(metric: str) -> str:
     [
         (
             "scores.int.accuracy",
-            "'scores.int.accuracy': step 'scores' evaluates no 'int' (did you mean 'int8'?); its "
-            "models: teacher, student, int8",
+            "'scores.int.accuracy': step 'scores' does not evaluate 'int' (did you mean 'int8'?); "
+            "its models: teacher, student, int8",
         ),
-        ("scores.models.studnt.f1.value", "evaluates no 'studnt' (did you mean 'student'?)"),
-        ("scores.int8.acuracy", "'acuracy' is no metric of a model (did you mean 'accuracy'?); "),
-        ("scores.models.int8.latency", "'latency' is no metric of a model (did you mean 'latency_"),
+        ("scores.models.studnt.f1.value", "does not evaluate 'studnt' (did you mean 'student'?)"),
+        (
+            "scores.int8.acuracy",
+            "'acuracy' is not a metric of a model (did you mean 'accuracy'?)",
+        ),
+        (
+            "scores.models.int8.latency",
+            "'latency' is not a metric of a model (did you mean 'latency",
+        ),
         ("scores.int8", "names no metric of 'int8'; write 'scores.int8.accuracy'"),
         (
             "teacher.accuracy",

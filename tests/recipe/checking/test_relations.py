@@ -96,7 +96,7 @@ def test_a_home_that_does_not_exist_is_a_folder_that_does_not_exist() -> None:
     for word in ("~nobody-at-all/model", "~nobody-at-all"):
         found = mistakes_in(RECIPE.replace('model = "student"', f'model = "{word}"'))
         assert f"folder '{word}' does not exist (relative paths start at" in found
-        with pytest.raises(ModelError, match="is nothing known"):
+        with pytest.raises(ModelError, match="was not found"):
             model_fingerprint(word, Path())
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -48,16 +47,14 @@ class Verdict:
     """The outliers, the strongest first."""
 
 
-class Recognises(Protocol):
+@dataclass(frozen=True)
+class Recogniser:
     """A criterion at work on one model."""
 
-    def watchers(self) -> Mapping[Place, Watcher]:
-        """What must be shown to it before it can say anything."""
-        ...
-
-    def verdicts(self) -> dict[Place, Verdict]:
-        """Of every place, in the order of the forward pass."""
-        ...
+    verdicts: Callable[[], dict[Place, Verdict]]
+    """Of every place, in the order of the forward pass."""
+    watchers: Mapping[Place, Watcher] = field(default_factory=dict)
+    """What must be shown to it before it can say anything."""
 
 
 def recognise(
@@ -72,7 +69,7 @@ def recognise(
         NonFiniteError: a hidden state holds NaN or infinity.
     """
     criterion = CRITERIA[config.criterion](config, subject.model)
-    seers = together(criterion.watchers(), also or {})
+    seers = together(criterion.watchers, also or {})
     if seers:
         subject.watch(seers, "spread of activations")
     return criterion.verdicts()
@@ -95,31 +92,25 @@ def together(*several: Mapping[Place, Watcher]) -> dict[Place, Watcher]:
     return {place: each(watchers) for place, watchers in found.items()}
 
 
-class _OfWeights:
+def _of_weights(config: OutlierCriterion, model: PreTrainedModel) -> Recogniser:
     """Norms whose γ, and β where it is asked for, stand out."""
+    norms = norms_of(model)
+    with_bias = config.criterion == "gamma_and_bias_3sigma"
+    bare = [norm.view.fqn for norm in norms if norm.beta is None]
+    if with_bias and bare:
+        raise ModelError(
+            f"criterion gamma_and_bias_3sigma compares γ and β of every norm; {len(bare)} of "
+            f"the {len(norms)} norms of model {config.model!r} have no bias, the first is "
+            f'{bare[0]}; use criterion = "gamma_3sigma"'
+        )
 
-    def __init__(self, config: OutlierCriterion, model: PreTrainedModel) -> None:
-        self.norms = norms_of(model)
-        self.with_bias = config.criterion == "gamma_and_bias_3sigma"
-        bare = [norm.view.fqn for norm in self.norms if norm.beta is None]
-        if self.with_bias and bare:
-            raise ModelError(
-                f"criterion gamma_and_bias_3sigma compares γ and β of every norm; {len(bare)} of "
-                f"the {len(self.norms)} norms of model {config.model!r} have no bias, the first is "
-                f'{bare[0]}; use criterion = "gamma_3sigma"'
-            )
-
-    def watchers(self) -> Mapping[Place, Watcher]:
-        return {}
-
-    def verdicts(self) -> dict[Place, Verdict]:
-        return {norm.site: by_deviation(self._deviation(norm)) for norm in self.norms}
-
-    def _deviation(self, norm: PlacedNorm) -> Tensor:
+    def deviation(norm: PlacedNorm) -> Tensor:
         of_gamma = standardised(norm.gamma).abs()
-        if not self.with_bias or norm.beta is None:
+        if not with_bias or norm.beta is None:
             return of_gamma
         return torch.minimum(of_gamma, standardised(norm.beta).abs())
+
+    return Recogniser(lambda: {norm.site: by_deviation(deviation(norm)) for norm in norms})
 
 
 @dataclass
@@ -130,17 +121,13 @@ class _Spread:
         self.moments = self.moments.merged(Moments.of(values))
 
 
-class _OfSpread:
+def _of_spread(config: OutlierCriterion, model: PreTrainedModel) -> Recogniser:
     """Places where a dimension's values vary more than the others' do."""
-
-    def __init__(self, config: OutlierCriterion, model: PreTrainedModel) -> None:
-        self.spreads: dict[Place, _Spread] = {p: _Spread() for p in places_of(config, model)}
-
-    def watchers(self) -> Mapping[Place, Watcher]:
-        return {place: spread.see for place, spread in self.spreads.items()}
-
-    def verdicts(self) -> dict[Place, Verdict]:
-        return {p: by_deviation(standardised(s.moments.std)) for p, s in self.spreads.items()}
+    spreads = {place: _Spread() for place in places_of(config, model)}
+    return Recogniser(
+        lambda: {p: by_deviation(standardised(s.moments.std)) for p, s in spreads.items()},
+        {place: spread.see for place, spread in spreads.items()},
+    )
 
 
 class LargeValues:
@@ -161,29 +148,23 @@ class LargeValues:
         return self.counts.double() / max(self.tokens, 1)
 
 
-class _OfMagnitude:
+def _of_magnitude(config: OutlierCriterion, model: PreTrainedModel) -> Recogniser:
     """Places where a dimension is large in many tokens, as it is in many blocks."""
+    seen = {place: LargeValues(config.magnitude) for place in places_of(config, model)}
 
-    def __init__(self, config: OutlierCriterion, model: PreTrainedModel) -> None:
-        self.config = config
-        self.seen: dict[Place, LargeValues] = {
-            place: LargeValues(config.magnitude) for place in places_of(config, model)
-        }
-
-    def watchers(self) -> Mapping[Place, Watcher]:
-        return {place: large.see for place, large in self.seen.items()}
-
-    def verdicts(self) -> dict[Place, Verdict]:
-        shares = {place: large.shares for place, large in self.seen.items()}
-        large = {place: share >= self.config.token_share for place, share in shares.items()}
+    def verdicts() -> dict[Place, Verdict]:
+        shares = {place: large.shares for place, large in seen.items()}
+        large = {place: share >= config.token_share for place, share in shares.items()}
         often = {
-            stack: _share_of_blocks(large, stack) >= self.config.layer_share
+            stack: _share_of_blocks(large, stack) >= config.layer_share
             for stack in dict.fromkeys(place.stack for place in shares)
         }
         return {
             place: Verdict(share, _strongest(share, large[place] & often[place.stack]))
             for place, share in shares.items()
         }
+
+    return Recogniser(verdicts, {place: large.see for place, large in seen.items()})
 
 
 def _share_of_blocks(large: Mapping[Place, Tensor], stack: str) -> Tensor:
@@ -198,11 +179,11 @@ def _share_of_blocks(large: Mapping[Place, Tensor], stack: str) -> Tensor:
     return torch.stack(anywhere).double().mean(dim=0)
 
 
-CRITERIA: Mapping[str, Callable[[OutlierCriterion, PreTrainedModel], Recognises]] = {
-    "gamma_3sigma": _OfWeights,
-    "gamma_and_bias_3sigma": _OfWeights,
-    "activation_std": _OfSpread,
-    "activation_magnitude": _OfMagnitude,
+CRITERIA: Mapping[str, Callable[[OutlierCriterion, PreTrainedModel], Recogniser]] = {
+    "gamma_3sigma": _of_weights,
+    "gamma_and_bias_3sigma": _of_weights,
+    "activation_std": _of_spread,
+    "activation_magnitude": _of_magnitude,
 }
 
 

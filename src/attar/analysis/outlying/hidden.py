@@ -1,14 +1,12 @@
 """Where hidden dimensions are looked at: a model's hidden states, and the outputs of its norms.
 
-Hidden states are taken as transformers gives them, so that figures can be compared with the
-literature's: number 0 is what enters the first block, number k what leaves block k − 1, and in a
-model with a final norm (T5, GPT-2, LLaMA) the last one has passed it, which makes its values much
-smaller than those before. The model computes in float32 here, as it was loaded: float16 ends at
-65504, and T5's largest values exceed 1e5.
+Hidden states are taken as transformers gives them: number 0 is what enters the first block, number
+k what leaves block k − 1, and in a model with a final norm (T5, GPT-2, LLaMA) the last one has
+passed it, which makes its values much smaller than those before. The model computes in float32:
+float16 ends at 65504, and T5's largest values exceed 1e5.
 
-A norm's output is the tensor whose outliers the literature speaks of, whether or not it is a site
-that is quantized, so any family with an anatomy can be looked at here.
-
+A norm's output is looked at whether or not it is a site that is quantized, so any family with an
+anatomy can be looked at here.
 Shape letters: `B` texts, `T` tokens, `N` real tokens of a stack, `D` hidden.
 """
 

@@ -4,18 +4,14 @@
     kurtosis, max   the same of each dimension by itself; the largest one
     max to median   largest |x| / median |x|
 
-These are continuous, and so tell two models apart whose outlier dimensions are equally many. One
-pass; merged over batches in float64.
-
-A massive activation is a single value of a single token, thousands of times larger than the rest:
+These are continuous, and so tell two models apart whose outlier dimensions are equally many. A
+massive activation is a single value of a single token, thousands of times larger than the rest:
 
     |h| > 100   and   |h| > 1000 × the median of |values| of the same text in the same hidden state
 
-They sit in few dimensions of few tokens (the first one, separators, full stops) and act as a bias
-for attention; a whole outlier dimension is another thing. Medians are those of one text's real
-tokens, as in the paper, so that neither the batch nor its padding changes what is found; they are
-only computed where a value is large enough. Occurrences are grouped by (hidden state, dimension,
-word).
+Medians are those of one text's real tokens, as in the paper, so that neither the batch nor its
+padding changes what is found; they are only computed where a value is large enough. Occurrences are
+grouped by (hidden state, dimension, word).
 Source: kurtosis as in Bondarenko et al. (2023) and Nrusimha et al. (2024); Sun et al. (2024),
 "Massive Activations in Large Language Models", section 2.
 """
@@ -26,12 +22,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from attar.analysis.outlying.hidden import HiddenState, Tokens
-from attar.numerics.magnitudes import Magnitudes
+from attar.numerics.magnitudes import Magnitudes, Peaks
 from attar.numerics.moments import Moments
 
 
@@ -41,15 +36,13 @@ class LayerFigures:
 
     moments: Moments = field(default_factory=Moments)
     magnitudes: Magnitudes = field(default_factory=Magnitudes)
-    peaks: Tensor = field(default_factory=lambda: torch.zeros(()))
-    """(D,): the largest magnitude in each dimension."""
+    peaks: Peaks = field(default_factory=Peaks)
 
     def see(self, values: Tensor) -> None:
         """Count values (N, D)."""
         self.moments = self.moments.merged(Moments.of(values))
         self.magnitudes.see(values)
-        if len(values):
-            self.peaks = torch.maximum(self.peaks, values.abs().amax(dim=0))
+        self.peaks.see(values)
 
     def row(self) -> dict[str, Any]:
         """The figures, for a table."""
@@ -62,7 +55,7 @@ class LayerFigures:
             "std": float(whole.std),
             "median": median,
             "largest": self.magnitudes.largest,
-            "largest_dimension": int(self.peaks.argmax()),
+            "largest_dimension": int(self.peaks.values.argmax()),
             "max_to_median": self.magnitudes.largest / median if median else None,
         }
 

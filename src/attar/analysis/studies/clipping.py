@@ -7,8 +7,7 @@ metric is measured. The clipping values are those that leave a share of the kind
 
 A token is clipped when one of its values is; of probabilities, a pair (query, key) stands for a
 token and its values are the heads'. One c for all blocks, so that the shares of clipped
-tokens differ from block to block: the sharpest outliers belong to few tokens, and cutting them
-costs little until the values that many tokens share are reached.
+tokens differ from block to block.
 Source: Outlier Suppression (Wei et al. 2022), table 13, whose clipping values are chosen by hand.
 """
 
@@ -91,8 +90,7 @@ def clipping(config: ClippingStep, context: StepContext) -> Finding:
         "metric": judge.metric,
         "float": plain,
         "num_rows": len(judge.labels),
-        "examples": subject.num_examples,
-        "tokens": subject.num_tokens,
+        **subject.reading,
     }
     cells = {f"{row['kind']}_{row['tokens_whole']:g}": row["value"] for row in rows}
     return Finding(facts, {"rows": rows}, {"values": cells})

@@ -1,18 +1,16 @@
 """`disabling`: what a model loses without its outlier dimensions.
 
-A few hidden dimensions carry far larger values than the rest. Are they needed, or only large? The
-residual stream is run without them (`models.structure.residual`: they are overwritten behind the
-embeddings and behind every block), and without the same number of random others, again and again:
+The residual stream is run without them (`models.structure.residual`: they are overwritten behind
+the embeddings and behind every block), and without the same number of random others, again and
+again:
 
     damage = score with everything − score without
     ratio  = damage(outliers) / mean damage(others)
 
 Zeroing takes away what a dimension says and how large it is on average; putting its mean in takes
 away only the first. Where zeroing harms and the mean does not, the dimension is a bias that the
-model has got used to, no carrier of information. The random others are drawn from the dimensions
-that are outliers nowhere in the stack.
-
-What is uncertain is resampled together: rows, and random choices (`numerics.damage`).
+model has got used to. The random others are drawn from the dimensions that are outliers nowhere in
+the stack. Rows and random choices are resampled together (`numerics.damage`).
 Source: Kovaleva et al. (2021), who zero LayerNorm weights; EOFD (NAACL 2025), table 5, which has
 one random choice, zeros, and no interval.
 """

@@ -2,10 +2,8 @@
 
     outlier: |γ_j − mean(γ)| > 3 · std(γ)
 
-A norm's γ is where an outlier dimension is written down: what the model amplifies there
-it amplifies in every token. A table of them needs no text and no time, and tells families apart: in
-T5 and LLaMA a norm has no bias. One odd dimension of a single norm is nothing; the same one in most
-norms is an emergent outlier.
+What a norm's γ amplifies it amplifies in every token. The table needs no text. One odd dimension of
+a single norm is nothing; the same one in most norms is an emergent outlier.
 Source: Outlier Suppression (Wei et al. 2022), section 3; EOFD (2025), appendix H.
 """
 

@@ -2,11 +2,11 @@
 
     y = γ ⊙ x̂ + β = γ ⊙ X',   X' = y / γ          gain = cos(X', q(X')) − cos(y, q(y))
 
-A scale γ_j larger than the others' makes y_j an outlier; X' has the milder distribution. `restored`
-says what is left of it behind the norm, where γ is multiplied on again: cos(y, γ ⊙ q(X')). A
-channel whose γ is nearly 0 has no X' and keeps the factor 1. Nothing is folded: y is observed, and
-divided. The largest |y_j| and |X'_j| over the tokens, dimension by dimension, show why: where X' is
-milder, the few dimensions that stand out of y do not stand out of it.
+`restored` says what is left of it behind the norm, where γ is multiplied on again:
+cos(y, γ ⊙ q(X')). A channel whose γ is nearly 0 has no X' and keeps the factor 1. Nothing is
+folded: y is observed, and divided. The largest |y_j| and |X'_j| over the tokens, dimension by
+dimension, show why: where X' is milder, the few dimensions that stand out of y do not stand out of
+it.
 Source: Outlier Suppression (Wei et al. 2022), equations 5 and 6, table 12, figures 11 and 12.
 Shape letters: `N` real tokens, `D` hidden.
 """
@@ -26,6 +26,8 @@ from attar.analysis.study import Finding
 from attar.analysis.subject import open_subject
 from attar.numerics.affine import QParams, choose_qparams, fake_quantize
 from attar.numerics.agreement import CosineSum
+from attar.numerics.magnitudes import Peaks
+from attar.quantization.calibration.calibrate import Watcher
 from attar.quantization.transforms.gamma import usable_gamma
 from attar.step import StepContext
 
@@ -50,24 +52,6 @@ class _Range:
         return choose_qparams(low, high, bits, symmetric=False)
 
 
-class LargestByDimension:
-    """The largest magnitude of each dimension over every token that was shown."""
-
-    def __init__(self) -> None:
-        self._largest: Tensor | None = None
-
-    def see(self, values: Tensor) -> None:
-        """Look at some tokens (N, D)."""
-        seen = values.abs().amax(dim=0)
-        self._largest = seen if self._largest is None else torch.maximum(self._largest, seen)
-
-    @property
-    def values(self) -> Tensor:
-        """(D,), all at least 0."""
-        assert self._largest is not None, "no token was shown"
-        return self._largest
-
-
 class _Comparison:
     """One norm's y and X', each with a grid of its own; ranges and the largest values in the first
     pass, cosines in the second.
@@ -76,8 +60,7 @@ class _Comparison:
     def __init__(self, norm: PlacedNorm) -> None:
         self.gamma = usable_gamma(norm.gamma).float()
         self.of_y, self.of_x = _Range(), _Range()
-        self.largest = LargestByDimension()
-        self.grids: tuple[QParams, QParams] | None = None
+        self.largest = Peaks()
         self.y, self.x, self.restored = CosineSum(), CosineSum(), CosineSum()
 
     def learn(self, y: Tensor) -> None:
@@ -85,16 +68,18 @@ class _Comparison:
         self.of_x.see(y / self.gamma)
         self.largest.see(y)
 
-    def close(self, bits: int) -> None:
-        self.grids = self.of_y.grid(bits), self.of_x.grid(bits)
+    def comparing(self, bits: int) -> Watcher:
+        """What compares tensors on the grids of the ranges that were learned."""
+        grid_y, grid_x = self.of_y.grid(bits), self.of_x.grid(bits)
 
-    def compare(self, y: Tensor) -> None:
-        assert self.grids is not None
-        x = y / self.gamma
-        rounded_y, rounded_x = fake_quantize(y, self.grids[0]), fake_quantize(x, self.grids[1])
-        self.y.add(y, rounded_y)
-        self.x.add(x, rounded_x)
-        self.restored.add(y, self.gamma * rounded_x)
+        def compare(y: Tensor) -> None:
+            x = y / self.gamma
+            rounded_x = fake_quantize(x, grid_x)
+            self.y.add(y, fake_quantize(y, grid_y))
+            self.x.add(x, rounded_x)
+            self.restored.add(y, self.gamma * rounded_x)
+
+        return compare
 
 
 def gamma_cosine(config: GammaCosineStep, context: StepContext) -> Finding:
@@ -103,25 +88,18 @@ def gamma_cosine(config: GammaCosineStep, context: StepContext) -> Finding:
     norms = norms_of(subject.model)
     comparisons = {norm.site: _Comparison(norm) for norm in norms}
     subject.watch({site: c.learn for site, c in comparisons.items()}, "ranges of norms")
-    for comparison in comparisons.values():
-        comparison.close(config.bits)
-    subject.watch({site: c.compare for site, c in comparisons.items()}, "cosine of norms")
+    subject.watch(
+        {site: c.comparing(config.bits) for site, c in comparisons.items()}, "cosine of norms"
+    )
     rows = [_row(norm, comparisons[norm.site]) for norm in norms]
-    gains = {kind: [r["gain"] for r in rows if r["kind"] == kind] for kind in _kinds(rows)}
-    facts = {
-        "bits": config.bits,
-        "examples": subject.num_examples,
-        "tokens": subject.num_tokens,
-    }
+    gains: dict[str, list[float]] = {}
+    for row in rows:
+        gains.setdefault(row["kind"], []).append(row["gain"])
     metrics = {
         "norms": {row["norm"]: row["gain"] for row in rows},
         "mean_gain": {kind: fmean(found) for kind, found in gains.items()},
     }
-    return Finding(facts, {"rows": rows}, metrics)
-
-
-def _kinds(rows: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["kind"] for row in rows))
+    return Finding({"bits": config.bits, **subject.reading}, {"rows": rows}, metrics)
 
 
 def _row(norm: PlacedNorm, found: _Comparison) -> dict[str, Any]:

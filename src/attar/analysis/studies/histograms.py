@@ -2,13 +2,10 @@
 
     counts of |h| in bins that double every four,   on a logarithmic scale both ways
 
-An outlier dimension is a handful of values far to the right of everything else, and invisible on a
-linear scale of counts. Bins are fixed for all layers, models and runs (`numerics.magnitudes`), so
-that two histograms differ only where the models do: the same model distilled with and without a
-loss, a teacher and its student, the first layer and the last.
-
-Of models of different depth, each hidden state of the shallower one is shown beside the one at the
-same share of the other's depth. Stacks are told apart.
+Bins are fixed for all layers, models and runs (`numerics.magnitudes`), so that two histograms
+differ only where the models do: the same model distilled with and without a loss, a teacher and its
+student, the first layer and the last. Of models of different depth, each hidden state of the
+shallower one is shown beside the one at the same share of the other's depth.
 Source: EOFD (2025), figures 5 to 11. *Differs from the paper*: magnitudes are on a logarithmic axis
 too (theirs is linear and fitted to each picture), and the text read by default is our own, in the
 same form (a question and its context, for T5).
@@ -16,7 +13,7 @@ same form (a question and its context, for T5).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,13 +21,8 @@ import torch
 from attar.analysis.config import HistogramsStep
 from attar.analysis.outlying.hidden import HiddenState, hidden_states_of
 from attar.analysis.study import Finding
-from attar.analysis.subject import (
-    Given,
-    Watched,
-    encoder_of,
-    open_model,
-    reading,
-)
+from attar.analysis.subject import Given, Subject, Watched, encoder_of, open_model
+from attar.data.load import data_of
 from attar.errors import ModelError
 from attar.models.generation import start_of
 from attar.models.load import LoadedModel
@@ -51,7 +43,6 @@ QUESTION = (
     "the dough, because yeast works slowly in the cold and dies in water that is too hot."
 )
 ANSWER = "carbon dioxide"
-Seen = Mapping[HiddenState, Magnitudes]
 
 
 def histograms(config: HistogramsStep, context: StepContext) -> Finding:
@@ -69,14 +60,17 @@ def histograms(config: HistogramsStep, context: StepContext) -> Finding:
     for number, (word, loaded) in enumerate(zip(words, opened, strict=True)):
         watched = _watched(config, loaded, context)
         # of its own tokenizer and stacks; the first model's is the study's
-        facts["tokens_of"][word] = watched.num_tokens
-        facts |= {} if number else {"examples": watched.num_examples, "tokens": watched.num_tokens}
+        facts["tokens_of"][word] = watched.reading["tokens"]
+        facts |= {} if number else watched.reading
         wanted = {
             (stack, layers[number]): line
             for stack in depths[number]
             for line, layers in enumerate(_shown(config, words, stack, depths))
         }
-        for state, seen in _look(watched, set(wanted)).items():
+        states = hidden_states_of(loaded.model)
+        looked_at = {s: Magnitudes() for s in states if (s.stack, s.index) in wanted}
+        watched.watch({state: seen.see for state, seen in looked_at.items()}, "magnitudes")
+        for state, seen in looked_at.items():
             line = wanted[state.stack, state.index]
             rows.append({"model": word, "line": line, **_row(state, seen)})
     facts["text"] = "a question and its context" if config.data is None else config.data
@@ -85,12 +79,8 @@ def histograms(config: HistogramsStep, context: StepContext) -> Finding:
 
 def _depths(loaded: LoadedModel) -> dict[str, int]:
     """Stack → number of its last hidden state."""
-    states = hidden_states_of(loaded.model)
-    return {stack: max(s.index for s in states if s.stack == stack) for stack in _stacks(states)}
-
-
-def _stacks(states: list[HiddenState]) -> list[str]:
-    return list(dict.fromkeys(state.stack for state in states))
+    # in the order of the forward pass: the last of a stack stays
+    return {state.stack: state.index for state in hidden_states_of(loaded.model)}
 
 
 def _shown(
@@ -118,7 +108,7 @@ def _shown(
 
 def _watched(config: HistogramsStep, loaded: LoadedModel, context: StepContext) -> Watched:
     if config.data is not None:
-        return reading(loaded, config.data, config.calibration, context)
+        return Subject(loaded, context, data_of(context, config.data), config.calibration)
     encoder = encoder_of(loaded)
     batch = to_tensors(encoder.encode([(QUESTION,)]).batch([0]))
     if loaded.model.config.is_encoder_decoder:
@@ -127,13 +117,6 @@ def _watched(config: HistogramsStep, loaded: LoadedModel, context: StepContext) 
         batch["decoder_input_ids"] = torch.cat([start, answer[:, :-1]], dim=1)
         batch[DECODER_MASK] = torch.ones_like(answer)
     return Given(loaded, context, [right_padded(batch)])
-
-
-def _look(watched: Watched, wanted: set[tuple[str, int]]) -> Seen:
-    states = hidden_states_of(watched.model)
-    seen = {s: Magnitudes() for s in states if (s.stack, s.index) in wanted}
-    watched.watch({state: each.see for state, each in seen.items()}, "magnitudes")
-    return seen
 
 
 def _row(state: HiddenState, seen: Magnitudes) -> dict[str, Any]:

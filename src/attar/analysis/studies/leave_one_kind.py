@@ -19,8 +19,7 @@ from attar.analysis.judging import open_head_judge
 from attar.analysis.study import Finding
 from attar.analysis.subject import Subject, open_subject
 from attar.models.simulated.qparams import Bits, SiteQParams
-from attar.models.simulated.quantized import Quantizer, site_of
-from attar.models.structure.ports import inserted
+from attar.models.simulated.quantized import quantizing
 from attar.models.structure.sites import Site, sites_of
 from attar.quantization.calibration.calibrate import calibrate, grids_of
 from attar.quantization.solve import simulated
@@ -66,8 +65,7 @@ class PartlyQuantized:
     def with_quantized(self, kinds: Collection[str]) -> Iterator[PreTrainedModel]:
         """For a while: the model with these kinds quantized."""
         model = self.on_grid if WEIGHTS in kinds else self.model
-        chosen = {site_of(g): Quantizer.of(g) for g in self.grids if g.kind in kinds}
-        with inserted(model, chosen):
+        with quantizing(model, [grid for grid in self.grids if grid.kind in kinds]):
             yield model
 
     def value(self, kinds: Collection[str], name: str) -> float:

@@ -1,9 +1,7 @@
 """`outlier_tokens`: which words carry the largest values of the outlier dimensions.
 
-An outlier dimension is large in nearly every token; far larger still it is in a few, and they are
-always of the same kind: separators, full stops, frequent words. That is why a share of tokens, not
-of values, can be clipped at little cost. At every place where a dimension is an outlier the
-`top_share` of tokens with the largest |y_j| is taken, and the words among them are counted:
+At every place where a dimension is an outlier the `top_share` of tokens with the largest |y_j| is
+taken, and the words among them are counted:
 
     share = carriers that are this word / all carriers      lift = share / (its share of all tokens)
 
@@ -81,8 +79,7 @@ def outlier_tokens(config: OutlierTokensStep, context: StepContext) -> Finding:
     facts = {
         "criterion": config.criterion,
         "top_share": config.top_share,
-        "examples": subject.num_examples,
-        "tokens": subject.num_tokens,
+        **subject.reading,
     }
     return Finding(facts, {"rows": rows}, _metrics(having, rows))
 

@@ -1,13 +1,9 @@
 """`outliers`: the hidden dimensions that stand out, through the depth of a model.
 
-A few dimensions carry far larger values than the rest, in the same position in block after block;
-one grid for the whole tensor is then as coarse as they demand. Dimensions are recognised at each
-place by a criterion (`criteria`), and counted: a dimension is *recognised k times* when it is an
-outlier of k blocks, at whichever of their norms. Stacks are told apart, because an encoder's and a
-decoder's outliers are different ones.
-
-Beside the dimensions, and from the same pass: how heavy the tails of the hidden states are
-(`figures`), and the single tokens with massive values (`massive`).
+Dimensions are recognised at each place by a criterion (`criteria`), and counted: a dimension is
+*recognised k times* when it is an outlier of k blocks, at whichever of their norms. Stacks are told
+apart, because an encoder's and a decoder's outliers are different ones. From the same pass: how
+heavy the tails of the hidden states are, and the single tokens with massive values (`massive`).
 Source: Outlier Suppression (Wei et al. 2022), figures 9 and 11; EOFD (2025), appendix H.
 """
 
@@ -50,7 +46,7 @@ def outliers(config: OutliersStep, context: StepContext) -> Finding:
     if config.criterion == "activation_magnitude":
         facts |= {"magnitude": config.magnitude, "layer_share": config.layer_share}
     if config.reads_texts or config.activations:
-        facts |= {"examples": subject.num_examples, "tokens": subject.num_tokens}
+        facts |= subject.reading
     tables = {
         "rows": _rows(verdicts, shared),
         "shared": shared,

@@ -18,7 +18,7 @@ from attar.analysis.config import SiteCosineStep
 from attar.analysis.study import Finding
 from attar.analysis.subject import open_subject
 from attar.models.simulated.qparams import SiteQParams
-from attar.models.simulated.quantized import Quantizer, site_of
+from attar.models.simulated.quantized import Quantizer
 from attar.models.structure.sites import sites_of
 from attar.numerics.agreement import CosineSum, SqnrSum, finite_or_none
 from attar.quantization.calibration.calibrate import calibrate, grids_of
@@ -45,7 +45,7 @@ def site_cosine(config: SiteCosineStep, context: StepContext) -> Finding:
     subject = open_subject(config, context, shows_probabilities=True)
     seen = calibrate(subject.model, sites_of(subject.model), subject.batches, context).statistics
     grids = grids_of({site: (s.mean_low, s.mean_high) for site, s in seen.items()}, config.bits)
-    meters = {site_of(grid): _Meter(grid) for grid in grids}
+    meters = {grid.site: _Meter(grid) for grid in grids}
     seers: dict[Any, Callable[[Tensor], None]] = {site: m.see for site, m in meters.items()}
     subject.watch(seers, "cosine of sites")
     rows = [
@@ -54,8 +54,8 @@ def site_cosine(config: SiteCosineStep, context: StepContext) -> Finding:
             "kind": grid.kind,
             "stack": grid.stack,
             "block": grid.block,
-            "cosine": meters[site_of(grid)].cosine.cosine,
-            "sqnr_db": finite_or_none(meters[site_of(grid)].sqnr.db),
+            "cosine": meters[grid.site].cosine.cosine,
+            "sqnr_db": finite_or_none(meters[grid.site].sqnr.db),
             "low": grid.low,
             "high": grid.high,
         }
@@ -67,7 +67,6 @@ def site_cosine(config: SiteCosineStep, context: StepContext) -> Finding:
         "num_sites": len(rows),
         "num_problematic": sum(row["cosine"] < PROBLEMATIC for row in rows),
         "lowest_cosine": rows[0]["cosine"],
-        "examples": subject.num_examples,
-        "tokens": subject.num_tokens,
+        **subject.reading,
     }
     return Finding(facts, {"rows": rows}, {"sites": {row["site"]: row["cosine"] for row in rows}})

@@ -1,8 +1,8 @@
-"""Settings of a tokenizer that is learned from documents. Imports no torch."""
+"""Settings of a corpus: its parts, and a tokenizer learned from documents. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ from attar.config import Config
 END = "<|endoftext|>"
 """Ends a document."""
 NUM_BYTES = 256
+Part = Literal["scored", "reserved"]
+"""What a chunk is for: to be scored and selected, or to train the reference."""
 
 
 class LearnedTokenizer(Config):

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from attar.artifacts import read_json, write_bytes, write_json
+from attar.data.corpus.config import Part
 from attar.data.corpus.packing import Chunk
 from attar.errors import ArtifactError
 
@@ -40,8 +41,8 @@ FORM: Mapping[str, type] = {
     **dict.fromkeys(("sources", "shards"), list),
 }
 """What `corpus.json` says → its type."""
-PARTS = ("scored", "reserved")
-"""What a chunk is for, by its place here: to be scored and selected, or to train the reference."""
+PARTS = get_args(Part)
+"""A chunk keeps the place of its part here."""
 NUMPY = {"U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8", "F32": "<f4"}
 """safetensors' names of types."""
 ARRAYS = ("source", "part", "document", "digest")

@@ -1,8 +1,9 @@
-"""Whether this CPU multiplies bytes four at a time, which decides how weights are best stored."""
+"""What Linux says of this CPU; byte products in hardware decide how weights are best stored."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -10,16 +11,25 @@ INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """Instruction sets with exact int8 dot products, as Linux spells them (x86, then Arm)."""
 
 
-def int8_flags(cpu_info: Path | None = None) -> list[str]:
-    """Those of `INT8_FLAGS` that this CPU has; empty too where the system does not tell."""
-    cpu_info = cpu_info or CPU_INFO
-    if not cpu_info.is_file():
-        return []
-    for line in cpu_info.read_text(errors="replace").splitlines():
+def cpu_field(*names: str) -> str:
+    """The first of these fields of the first core; "" where the system does not tell."""
+    content = CPU_INFO.read_text(errors="replace") if CPU_INFO.is_file() else ""
+    for line in content.splitlines():
         name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return [flag for flag in INT8_FLAGS if flag in value.split()]
-    return []
+        if name.strip() in names:
+            return value.strip()
+    return ""
+
+
+def flags_among(flags: Iterable[str]) -> list[str]:
+    """Those instruction sets of `flags` that this CPU has; empty too where it does not tell."""
+    has = set(cpu_field("flags", "Features").split())
+    return [flag for flag in flags if flag in has]
+
+
+def int8_flags() -> list[str]:
+    """Those of `INT8_FLAGS` that this CPU has."""
+    return flags_among(INT8_FLAGS)
 
 
 def needs_unsigned_weights() -> bool:

@@ -1,21 +1,16 @@
 """The three runtimes of an exported model on a CPU. Only the last of them imports torch.
 
-OpenVINO has one setting that must never be left to it: on CPUs with bf16 it rounds every float
-operation to bf16 unless told otherwise. What is float in our graphs (norms, softmax, a whole float
-model) is meant to be float32 and is compared with torch's float32, so the precision hint is pinned.
+*OpenVINO* rounds every float operation to bf16 on CPUs that have it, unless told otherwise: what is
+float in our graphs is compared with torch's float32, so the precision hint is pinned. Its CPU
+plugin compiles kernels for every shape it meets and keeps them: 600 lengths of text cost a tiny
+int8 model 1.7 GiB. So there are few shapes: lengths come in steps (`padded`), and rows in powers of
+two, which left 51 MiB of it. (With CPU_RUNTIME_CACHE_CAPACITY memory still grew by 250 MiB, and
+calls took three times as long.)
 
-Its CPU plugin compiles kernels for every shape it meets and keeps them: 600 lengths of text cost a
-tiny int8 model 1.7 GiB, and milliseconds for each new one. So there are few shapes: lengths come in
-steps (`padded`), and rows in powers of two. 574 shapes of short texts became 47, +1,497 MiB became
-+51, and no answer changed. The plugin's own limit (CPU_RUNTIME_CACHE_CAPACITY) was measured too:
-memory still grew by 250 MiB, and calls took three times as long, since kernels were thrown away and
-compiled again.
-
-Torch computes with packed integers, unpacked once to floats, exactly as they were measured: the
-smallest file, and slow. Its number of threads is a setting of the whole process. It is set for a
-call and put back after it, one call at a time, so that two models cannot change it under each other
-and the caller's own models keep theirs. torch's threads are not copied by `os.fork`, and a forked
-process waits for them for ever; with one thread there is nothing to wait for.
+*Torch* computes with packed integers, unpacked once to floats, exactly as they were measured. Its
+number of threads is a setting of the whole process: it is set for a call and put back after it, one
+call at a time. Its threads are not copied by `os.fork`, and a forked process would wait for them
+for ever; with one thread there is nothing to wait for.
 
 Shapes: B texts, T tokens, C classes.
 """

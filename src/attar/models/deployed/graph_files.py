@@ -1,8 +1,7 @@
 """What is refused in a stranger's graph before a runtime opens it. Imports no torch, and no `onnx`.
 
-A hash in `deploy.json` shows that a file is the one that was written, and whoever writes the graph
-writes the hash. So the graph itself is looked at, for what our exporters never write and what can
-make a runtime run for ever or read other files:
+Whoever writes a graph can also write its hash into `deploy.json`. So the graph itself is looked at,
+for what our exporters never write and what can make a runtime run for ever or read other files:
 
     a node that holds a graph (Loop, If, Scan)    may never end; without one a graph is finite
     functions of the model's own                  called by each other, a few make billions of nodes
@@ -11,7 +10,6 @@ make a runtime run for ever or read other files:
 
 An ONNX file is a protobuf message: fields of (number · 8 + type, value), nested. Only the few
 fields named below are followed, so weights are skipped and not read.
-
 Left out: how much memory the operators take, which a runtime knows only when it runs.
 """
 

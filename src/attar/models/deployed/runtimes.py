@@ -1,9 +1,8 @@
 """An exported model on the machine where it is used: integers in a CPU runtime, and no torch.
 
-The problem: what is deployed is a folder, and the folder must be enough. The idea: `deploy.json`
-says which runtime opens which files, what goes in and what comes out, and the sha256 of each file,
-so that a copy that went wrong is found before it answers. Two runtimes, one door; a third entry
-leads to torch, for packed integers that no runtime was asked to take.
+`deploy.json` says which runtime opens which files, what goes in and what comes out, and the sha256
+of each file, so that a copy that went wrong is found before it answers. A third entry beside the
+two runtimes leads to torch, for packed integers that no runtime was asked to take.
 
 Threads may share a `Runtime`: ONNX Runtime computes their calls side by side, OpenVINO and torch
 one after the other. A forked process may not: the runtime's own threads are not copied into it.

@@ -1,7 +1,7 @@
-"""OpenVINO converts a model without telling anyone.
+"""OpenVINO converts a model without reporting it.
 
-Its converter reports each use, and writes an identifier into the home folder; nothing of that is
-asked for here. The reporter is a name in three of its modules, and a stand-in comes with OpenVINO.
+Its converter sends a report of each use and writes an identifier into the home folder. The reporter
+is a name in three of its modules, and a stand-in comes with OpenVINO.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 transformers writes MPNet's attention out instead of calling the function that a model's config
 names, so nobody could see its scores, quantize its probabilities or let a fused kernel compute it.
-`use_attention_function_` changes that, in a model that is built already: same weights, same
-outputs to rounding.
+`use_attention_function_` changes that: same weights, same outputs to rounding.
 """
 
 from __future__ import annotations

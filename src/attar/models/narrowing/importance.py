@@ -1,6 +1,6 @@
 """How much each part of a model's width matters, on texts or by its weights alone.
 
-What a unit says times how loud it is heard, without a gradient:
+What a unit says times how loud it is heard, without gold labels and without a gradient:
 
     neuron j of a feed-forward      E|a_j| · ‖W_down[:, j]‖           a: what `down` reads
     head h of an attention          E‖c_h‖ · ‖W_out[:, h]‖            c: the context `out` reads
@@ -12,7 +12,6 @@ E runs over real tokens. Without texts the activation is replaced by the size of
 make it: ‖W_up[j]‖ (times ‖W_gate[j]‖) for a, ‖W_v‖ for c, and √(γ² + β²) for y, the root mean
 square of γ x̂ + β where x̂ has mean 0 and variance 1.
 
-Differs from importance by Taylor expansion: no gold labels and no backward pass are needed.
 Shapes: B texts, T tokens, D hidden, F neurons, H heads, K head size, E = H·K.
 """
 

@@ -6,7 +6,7 @@ rows of q, k and v and its columns of `out`; a hidden dimension is a column of e
 hidden state, a row of every writer, and an entry of every norm, in all stacks alike. What goes is
 decided by `importance`.
 
-Three constants hold on to a width and are put right.
+Four constants hold on to a width and are put right.
 
     norms     divide by a spread over D dimensions, now over d. With texts at hand γ is multiplied
               by E[spread over kept / over all], so that what passes keeps its size; a dimension

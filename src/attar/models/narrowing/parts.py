@@ -1,9 +1,9 @@
 """What a model can lose of its width: hidden dimensions, neurons, heads, and channels of heads.
 
 Beside the blocks a head can have a space of its own (BERT's pooler: a map of D to D and tanh, read
-by the classifier). It is as wide as a hidden state, because its config has no other number, but
-its dimensions are other ones and are chosen by themselves; only where a reader is the table of
-embeddings (a masked language model's head) are they the hidden dimensions again.
+by the classifier). It is as wide as a hidden state, but its dimensions are chosen by themselves;
+only where a reader is the table of embeddings (a masked language model's head) are they the hidden
+dimensions again.
 """
 
 from __future__ import annotations

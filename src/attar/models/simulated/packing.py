@@ -26,7 +26,7 @@ from torch import Tensor
 from attar.artifacts import MIB, disk_errors_explained
 from attar.errors import ArtifactError
 from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE, ModelQParams, WeightQParams
-from attar.models.sources.safe_files import read_header
+from attar.models.sources.safe_files import check_header
 from attar.numerics.affine import QParams, dequantize
 
 ROWS_AT_ONCE = 4096
@@ -159,7 +159,7 @@ def _integers_of(
 
 
 def _read_all(file: Path) -> dict[str, Tensor]:
-    read_header(file)
+    check_header(file)
     try:
         with safe_open(file, framework="pt") as reader:
             return {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118

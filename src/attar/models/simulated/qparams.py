@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from attar.artifacts import read_json, write_json
 from attar.config import Config
 from attar.errors import ArtifactError
-from attar.models.structure.site_kinds import Port, SiteKind, StackName
+from attar.models.structure.site_kinds import Port, Site, SiteKind, StackName
 
 QPARAMS_FILE = "qparams.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -54,9 +54,13 @@ class SiteQParams(Config):
     quant_max: int
 
     @property
+    def site(self) -> Site:
+        """The site it belongs to."""
+        return Site(self.fqn, self.port, self.kind, self.block, self.stack)
+
+    @property
     def name(self) -> str:
-        """The same name as `attar.models.structure.sites.Site` has."""
-        return f"{self.fqn}:{self.port}"
+        return self.site.name
 
     @property
     def low(self) -> float:

@@ -3,9 +3,6 @@
 Weights are put on their grids once, in place; a `Quantizer` at each site puts the activations on
 theirs in every forward pass. What comes out is what an integer runtime computes, up to the order of
 its float sums, on any device torch knows, and differentiable where torch's fake-quantize is.
-
-Left out: learned steps (a quantizer of its own for QAT, inserted by the same `insert_`), per-token
-scales.
 """
 
 from __future__ import annotations
@@ -13,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.errors import ArtifactError, ModelError, did_you_mean
+from attar.errors import ArtifactError, ModelError
 from attar.models.architecture import building, class_of, config_of, require_memory
 from attar.models.load import LoadedModel, prepare_
 from attar.models.simulated.packing import read_tensors
@@ -29,12 +25,9 @@ from attar.models.structure.channel_factors import insert_factors_
 from attar.models.structure.plain_linears import use_linears_
 from attar.models.structure.ports import insert_, inserted, use_attar_attention_
 from attar.models.structure.shortcuts import insert_restores_
-from attar.models.structure.site_kinds import SITE_KINDS
-from attar.models.structure.sites import Site, quantized_weights, sites_of
+from attar.models.structure.sites import quantized_weights, sites_of
 from attar.tasks.task import Task
 from attar.untrusted import has_entry
-
-Attention = Literal["eager", "sdpa"]
 
 
 class Quantizer(nn.Module):
@@ -62,48 +55,18 @@ class Quantizer(nn.Module):
         return f"scale={self.scale:.6g}, zero_point={self.zero_point}, integers={integers}"
 
 
-def site_of(site: SiteQParams) -> Site:
-    """The site a grid belongs to."""
-    return Site(site.fqn, site.port, site.kind, site.block, site.stack)
-
-
-def attach_quantizers_(
-    model: PreTrainedModel, qparams: ModelQParams, *, skip_kinds: Collection[str] = ()
-) -> None:
-    """Insert a `Quantizer` at every site of `qparams` whose kind is not skipped.
-
-    Raises:
-        ModelError: a kind that does not exist, or attention that hides the probabilities.
-    """
-    for kind in skip_kinds:
-        if kind not in SITE_KINDS:
-            raise ModelError(
-                f"{kind!r} is no kind of site{did_you_mean(kind, SITE_KINDS)}; kinds are "
-                f"{', '.join(SITE_KINDS)}"
-            )
-    chosen = [site for site in qparams.sites if site.kind not in skip_kinds]
-    insert_(model, {site_of(site): Quantizer.of(site) for site in chosen})
-
-
 def quantizing(
     model: PreTrainedModel, grids: Sequence[SiteQParams]
 ) -> AbstractContextManager[None]:
     """For a while: the model with a `Quantizer` for each grid."""
-    return inserted(model, {site_of(grid): Quantizer.of(grid) for grid in grids})
+    return inserted(model, {grid.site: Quantizer.of(grid) for grid in grids})
 
 
-def load_simulated(
-    model_folder: Path,
-    attention: Attention = "eager",
-    *,
-    skip_kinds: Collection[str] = (),
-) -> LoadedModel:
+def load_simulated(model_folder: Path, *, skip_kinds: Collection[str] = ()) -> LoadedModel:
     """The quantized model of `model_folder`, ready to run in torch: weights on their grids,
     quantizers at the sites.
 
     Args:
-        attention: "eager" shows the probabilities to their quantizers; "sdpa" needs
-            skip_kinds={"attention_probs"}.
         skip_kinds: kinds of sites left in float, such as a runtime cannot take.
     Raises:
         ArtifactError: a file is missing, damaged, or does not fit the model it says it is.
@@ -112,13 +75,10 @@ def load_simulated(
     model = _empty_model(model_folder)
     _insert_transforms_(model, qparams, model_folder)
     _check_fit(model, qparams, model_folder)
-    tensors = read_tensors(model_folder, qparams)
-    _load_state_(model, tensors, model_folder)
-    if attention == "eager":
-        use_attar_attention_(model)
-    else:
-        model.set_attn_implementation(attention)
-    attach_quantizers_(model, qparams, skip_kinds=skip_kinds)
+    _load_state_(model, read_tensors(model_folder, qparams), model_folder)
+    use_attar_attention_(model)
+    chosen = [site for site in qparams.sites if site.kind not in skip_kinds]
+    insert_(model, {site.site: Quantizer.of(site) for site in chosen})
     task = Task.read(model_folder) if has_entry(model_folder / "task.json") else None
     return LoadedModel(model.eval(), model_folder, task)
 
@@ -147,7 +107,7 @@ def _check_fit(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> N
     family = model.config.model_type
     if family != qparams.family:
         faults.append(f"family is {qparams.family!r}, the model's is {family!r}")
-    ours, theirs = set(sites_of(model)), {site_of(site) for site in qparams.sites}
+    ours, theirs = set(sites_of(model)), {site.site for site in qparams.sites}
     weights, left_float = set(quantized_weights(model)), set(qparams.float_tensors)
     known = weights | {site.name for site in ours}
     faults += [f"float tensor {name} is unknown" for name in left_float - known]

@@ -4,10 +4,8 @@ that no model has. Imports no torch.
 transformers sets every name of a `config.json` on its config object and asks for some of them while
 it builds a model: which compute kernel to fetch, which weights to open, which classes to patch. So
 the names are refused before it sees them, in `config.json`, `tokenizer_config.json` and
-`generation_config.json` alike, at any depth.
-
-Left out: whether the sizes fit each other, which transformers itself says when it builds the model,
-and whether they fit in memory (`architecture.require_memory`).
+`generation_config.json` alike, at any depth. Whether the sizes fit in memory is checked later
+(`architecture.require_memory`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Real pretrained weights on a machine without a hub: they come inside an ordinary Python package.
 
-`demo:minilm-l6` are the weights of all-MiniLM-L6-v2 as published, carried by a distribution of the
-extra `demo`. `demo:smollm2-135m` is SmolLM2-135M-Instruct rounded to 4 bits, which is made a folder
-of float32 weights when it is first used. A package is only looked at: its files are found through
-its installation record, none of its code runs, and the weights are believed only when their sha256
-is the published file's.
+`demo:minilm-l6` are the weights of all-MiniLM-L6-v2 as published. `demo:smollm2-135m` is
+SmolLM2-135M-Instruct rounded to 4 bits, which is made a folder of float32 weights when it is first
+used. A package's files are found through its installation record, none of its code runs, and the
+weights are believed only when their sha256 is the published file's.
 """
 
 from __future__ import annotations

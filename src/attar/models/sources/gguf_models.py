@@ -1,9 +1,8 @@
 """A demo model that a package carries as GGUF, llama.cpp's format, as a model folder of ours.
 
 transformers reads the file and undoes what llama.cpp changed (the order of query and key rows); the
-weights, which GGUF holds in 4 bits, become float32. That takes half a minute, so the folder is kept
-in the user's cache. It is written aside and put in place by one rename: a folder under its final
-name is whole.
+weights become float32. That takes half a minute, so the folder is kept in the user's cache, written
+aside and put in place by one rename.
 """
 
 from __future__ import annotations

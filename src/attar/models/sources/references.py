@@ -129,8 +129,8 @@ def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str,
     tried = [f"a step (there are: {', '.join(steps) or 'none'})", f"the folder {folder.resolve()}"]
     if HUB_ID.fullmatch(word) is None:
         raise ModelError(
-            f"model {word!r} is nothing known{did_you_mean(word, steps)}; tried: "
-            f"{'; '.join(tried)}; it is no hub id either (name or owner/name)"
+            f"model {word!r} was not found{did_you_mean(word, steps)}; tried: "
+            f"{'; '.join(tried)}; it is not a hub id either (name or owner/name)"
         )
     return _hub_snapshot(word, tried, did_you_mean(word, steps))
 

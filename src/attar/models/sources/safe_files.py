@@ -3,19 +3,16 @@
 A model folder comes from strangers. Three things in it can do harm: a pickle runs code when it is
 read, a setting such as `auto_map` names code to run (`config_checks`), and an index or a link can
 point at files elsewhere on this machine (`attar.untrusted`). All three are refused here. A
-truncated safetensors file is found from its header, with the number of bytes that is missing.
+truncated safetensors file is found from its header:
 
     file = 8 bytes (n, little endian) + n bytes of JSON header + the tensors, end to end
     size = 8 + n + max(end of data_offsets)
-
-Left out: fetching anything.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +56,6 @@ MAX_TENSORS = 20_000
 
 
 @dataclass(frozen=True)
-class TensorEntry:
-    """One tensor as the header of a safetensors file describes it."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def num_elements(self) -> int:
-        return prod(self.shape)
-
-
-@dataclass(frozen=True)
 class ModelFiles:
     """The files of a model folder that were looked at and found safe to read."""
 
@@ -95,7 +80,7 @@ def read_model_files(folder: Path, *, weights: bool = True) -> ModelFiles:
     check_small_files(folder)
     files = weight_files(folder) if weights else ()
     for file in files:
-        read_header(file)
+        check_header(file)
     return ModelFiles(folder, config, files)
 
 
@@ -197,8 +182,8 @@ def _indexed_files(index: Path) -> tuple[Path, ...]:
     return tuple(checked(index.parent / name) for name in names)
 
 
-def read_header(file: Path) -> dict[str, TensorEntry]:
-    """Names, types and shapes of the tensors in a safetensors file, its size checked against them.
+def check_header(file: Path) -> None:
+    """Refuse a safetensors file whose header is damaged or does not fit its size.
 
     Raises:
         ArtifactError: a pickle in disguise, or truncated, or no safetensors file; with the bytes
@@ -216,7 +201,7 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
             raise ArtifactError(
-                f"{file} is truncated or no safetensors file: it is {size} bytes long, and its "
+                f"{file} is truncated or not a safetensors file: it is {size} bytes long, and its "
                 "header alone would take "
                 f"{8 + length if len(start) == 8 else 8}; get it again"
             )
@@ -228,7 +213,6 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
             f"{expected} bytes, "
             f"the file has {size}; get it again, or run the step that made it again"
         )
-    return {n: TensorEntry(e["dtype"], tuple(e["shape"])) for n, e in header.items()}
 
 
 def _parse_header(file: Path, raw: bytes) -> dict[str, Any]:

@@ -9,8 +9,7 @@ that reads it takes the scale back.
 A gated product is linear in what `up` gives, so the rows of W_up (and its bias) take a factor for
 nothing. Between an activation function and the map behind it no weight is left that could do the
 scaling, so a module does: `ChannelFactor`, stored on the activation's module and called by a hook,
-like a quantizer (`ports`), and saved, copied and traced like every other part of the model. A
-runtime multiplies where it applies the activation. Nothing before h could take a shift.
+like a quantizer (`ports`). Nothing before h could take a shift.
 
 Left out: values, whose map could take scale and shift for nothing: tried and worse
 (docs/decisions/0008).
@@ -69,7 +68,7 @@ def activation_sites(anatomy: Anatomy) -> Iterator[ActivationSite]:
     for stack in anatomy.stacks:
         for block in stack.blocks:
             ffn = block.ffn
-            maker = ffn.up if ffn.is_gated else None
+            maker = None if ffn.gate is None else ffn.up
             yield ActivationSite(ffn.act_fqn, maker, ffn.down, stack.name, block.index)
 
 

@@ -1,9 +1,8 @@
 """A module at a site: watch or change one activation of a model without touching the model's code.
 
-The problem: calibration must *see* the tensor at a site, quantization must *replace* it, and
-tracing for export must find both in the graph. The idea: whatever does it is a module, stored on
-the module the tensor passes (`at_input`, `at_output`), and called by a hook that keeps no state of
-its own. So it is saved, copied, moved and traced like every other part of the model.
+Whatever sees or replaces the tensor at a site is a module, stored on the module the tensor passes
+(`at_input`, `at_output`), and called by a hook that keeps no state of its own. So it is saved,
+copied, moved and traced like every other part of the model.
 
 Attention probabilities pass no module, nor do queries and keys after a rotation. For them the model
 is given an attention function of ours, transformers' eager one with calls to `at_query`, `at_key`,

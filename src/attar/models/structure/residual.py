@@ -1,15 +1,14 @@
 """Dimensions of the residual stream, taken out of a running model and put back afterwards.
 
-The problem: to know what a hidden dimension is worth one must run the model without it, and zeroing
-a weight is not enough: embeddings, attention and feed-forward of every block write into the same
-dimension again. The idea: overwrite it wherever one block hands the stream to the next,
+Embeddings, attention and feed-forward of every block write into the same dimension again, so it is
+overwritten wherever one block hands the stream to the next,
 
     h_i[..., j] ← c_{i,j}      i = 0 (what enters block 0), 1 … L (what leaves each block)
 
 with c = 0, or with the dimension's mean over real tokens at that place, which takes away what the
 dimension *says* and leaves how large it is. These are the L + 1 tensors that `capture` shows; a
 final norm, if there is one, reads the last of them.
-Letters: B batch · T tokens · D hidden · L blocks.
+Letters: D hidden · L blocks.
 """
 
 from __future__ import annotations

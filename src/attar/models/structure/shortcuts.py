@@ -5,8 +5,8 @@ norm gives X' = (y − z) / s instead, so the shortcut, and only it, must be bro
 
     y = s ⊙ X' + z
 
-That is a `Restore` in the way of the shortcut, a module like every other part of the model: saved
-with the weights, copied, traced. Where it stands depends on who adds:
+That is a `Restore` in the way of the shortcut, a module saved with the weights. Where it stands
+depends on who adds:
 
     a module is given the shortcut as its second argument (BERT): Restore changes the argument
     the block adds by itself (BART): no hook sees the shortcut on its own, but the sublayer's first

@@ -2,8 +2,7 @@
 
 A *site* is one tensor, named by the module it passes and the port it passes there: a module's
 `input`, its `output`, or, inside an attention, `query`, `key`, `value` and `probabilities`. Sites
-are derived from the anatomy, so a family that has a row in `families` has its sites too. The rule:
-what a matrix product reads is quantized.
+are derived from the anatomy. The rule: what a matrix product reads is quantized.
 
     attention     query · key · value · attention_probs · context     cross-attention: cross_…
     feed-forward  ffn_act: what `down` reads, act(up(x)) or, gated, act(gate(x)) · up(x)
@@ -13,18 +12,16 @@ what a matrix product reads is quantized.
 
 A norm stands behind its sublayer in a post-LN block and before it in a pre-LN block. One tensor has
 one grid: in a post-LN block a norm's quantized output feeds the queries, keys, values or the FFN
-*and* the shortcut around them; the last norm of an encoder feeds the cross keys and values of every
-decoder block. Left in float: attention scores (their softmax follows), sums before a norm, so the
-whole residual stream of a pre-LN stack, tanh, and logits. The last norm is left alone when a head
-reads one of its tokens: the grid then belongs to what the head reads (`pooler_input`). A head that
-reads every token reads the norm's own grid.
+*and* the shortcut around them. Left in float: attention scores (their softmax follows), sums before
+a norm, so the whole residual stream of a pre-LN stack, tanh, and logits. The last norm is left
+alone when a head reads one of its tokens: the grid then belongs to what the head reads
+(`pooler_input`). A head that reads every token reads the norm's own grid.
 
 Queries, keys and values are quantized as their maps give them, before the scores are scaled by
 1/√K. That is the published site "after the scaling": for a > 0 the grid of a·x is a times the grid
-of x (same integers, scale a·s), so rounding and scaling may change places. Where rotary positions
-or norms on heads lie between a map and the scores, or one module makes several of the three, they
-are quantized where they enter the attention: after the rotation, which mixes channels. A cached key
-or value is on its grid, so that rounding it again changes nothing.
+of x. Where rotary positions or norms on heads lie between a map and the scores, or one module makes
+several of the three, they are quantized where they enter the attention: after the rotation, which
+mixes channels. A cached key or value is on its grid, so that rounding it again changes nothing.
 
 Source: Outlier Suppression (Wei et al. 2022), figure 8 and table 8.
 """
@@ -32,7 +29,6 @@ Source: Outlier Suppression (Wei et al. 2022), figure 8 and table 8.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
@@ -42,50 +38,11 @@ from transformers.pytorch_utils import Conv1D
 from attar.errors import ModelError
 from attar.models.structure.anatomy import Anatomy, Block, Stack, anatomy_of
 from attar.models.structure.families import FAMILIES
-from attar.models.structure.site_kinds import Port, StackName
+from attar.models.structure.site_kinds import Port, Site, StackName
 from attar.models.structure.views import AttentionView, LinearView, NormView
 
 POSITION_BIAS = "relative_attention_bias"
 """Last part of the name of a table of relative positions, T5's and MPNet's."""
-OF_THE_ENCODER = ("cross_key", "cross_value")
-"""Kinds that lie in a decoder block and whose tokens are the encoder's."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """One activation tensor that is quantized."""
-
-    fqn: str
-    """The module it passes."""
-    port: Port
-    kind: str
-    """One of `site_kinds.SITE_KINDS`."""
-    block: int | None
-    """Number of the block from 0 in its stack; None outside the blocks."""
-    stack: StackName = "encoder"
-    """Where it lies; a causal language model has a decoder only."""
-
-    @property
-    def name(self) -> str:
-        """Unique in a model, and the key of every table about sites."""
-        return f"{self.fqn}:{self.port}"
-
-    @property
-    def tokens(self) -> StackName:
-        """Whose texts its rows are tokens of: those of its stack, but for what cross-attention
-        makes of the encoder's output. Probabilities: whose queries.
-        """
-        return "encoder" if self.kind in OF_THE_ENCODER else self.stack
-
-    @property
-    def keys(self) -> StackName:
-        """Whose texts the last axis of probabilities runs over."""
-        return "encoder" if self.kind == "cross_probs" else self.stack
-
-    @property
-    def is_causal(self) -> bool:
-        """Probabilities whose pairs (query, later key) are masked: a decoder's own."""
-        return self.kind == "attention_probs" and self.stack == "decoder"
 
 
 def sites_of(model: PreTrainedModel) -> list[Site]:

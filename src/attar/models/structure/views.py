@@ -1,8 +1,8 @@
 """What methods see of a model, whatever its family: linear maps, feed-forwards, attentions, norms.
 
 A view holds no numbers of its own. `LinearView.weight` is the model's parameter seen as (O, I),
-whatever way it is stored: GPT-2 keeps it transposed, and query, key and value in one matrix. That
-is undone here, once, and writing into the view writes into the model.
+whatever way it is stored (GPT-2 keeps it transposed, and query, key and value in one matrix), and
+writing into the view writes into the model.
 
     ffn(x)       = down(act(up(x)))  or, gated,  down(act(gate(x)) · up(x))
     attention(x) = out(softmax(q(x) k(m)ᵀ · scaling + bias + mask) v(m))
@@ -81,10 +81,6 @@ class FfnView:
     act: Callable[[Tensor], Tensor]
     act_fqn: str
     """Where the activation is a module: its name."""
-
-    @property
-    def is_gated(self) -> bool:
-        return self.gate is not None
 
     @property
     def inputs(self) -> tuple[LinearView, ...]:
@@ -220,8 +216,3 @@ class NormSite:
         """A shift has somewhere to go: norm and readers all have a bias."""
         biases = (self.norm.bias, *(reader.bias for reader in self.consumers))
         return all(bias is not None for bias in biases)
-
-    @property
-    def residual_consumers(self) -> tuple[NormView, ...]:
-        """Norms whose input is a sum with the norm's output in it."""
-        return tuple(shortcut.norm for shortcut in self.shortcuts)

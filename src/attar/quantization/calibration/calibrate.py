@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -26,7 +26,6 @@ from transformers import PreTrainedModel
 
 from attar.errors import DataError, ModelError
 from attar.models.simulated.qparams import SiteQParams
-from attar.models.simulated.quantized import site_of
 from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site
 from attar.numerics.affine import choose_qparams
@@ -111,6 +110,12 @@ def right_padded(batch: Batch) -> Batch:
     return moved
 
 
+def num_tokens(batches: Sequence[Batch]) -> int:
+    """Real tokens, what a decoder reads included; padding is not counted."""
+    masks = (mask for batch in batches for mask in (texts_of(batch), batch.get(DECODER_MASK)))
+    return sum(int((mask > 0).sum()) for mask in masks if mask is not None)
+
+
 @dataclass(frozen=True)
 class OutputError:
     """How far outputs are from float."""
@@ -149,9 +154,7 @@ class Calibration:
 
     @property
     def num_tokens(self) -> int:
-        """Real tokens, what a decoder reads included; padding is not counted."""
-        masks = (m for b in self.batches for m in (texts_of(b), b.get(DECODER_MASK)))
-        return sum(int((mask > 0).sum()) for mask in masks if mask is not None)
+        return num_tokens(self.batches)
 
     def quantized_logits(
         self, model: PreTrainedModel, grids: Sequence[SiteQParams]
@@ -176,7 +179,7 @@ class Calibration:
     ) -> Iterator[str]:
         """For a while the model with every grid in place, one pass more counted; its title."""
         self.num_quantized_passes += 1
-        with inserted(model, {site_of(grid): Rounding(grid) for grid in grids}):
+        with inserted(model, {grid.site: Rounding(grid) for grid in grids}):
             yield f"quantized pass {self.num_quantized_passes}"
 
     def output_error(
@@ -304,11 +307,7 @@ def grids_of(ranges: Ranges, bits: int | Callable[[Site], int]) -> list[SiteQPar
         found = choose_qparams(torch.tensor(low), torch.tensor(high), width, symmetric=False)
         grids.append(
             SiteQParams(
-                fqn=site.fqn,
-                port=site.port,
-                kind=site.kind,  # pyright: ignore[reportArgumentType]
-                block=site.block,
-                stack=site.stack,
+                **asdict(site),
                 bits=width,
                 scale=float(found.scale),
                 zero_point=int(found.zero_point),
@@ -335,13 +334,13 @@ def site_sqnr(
     model: PreTrainedModel, grids: Sequence[SiteQParams], calibration: Calibration
 ) -> dict[str, float]:
     """Site name → decibels between its tensor in the float `model` and that tensor on its grid."""
-    totals = {site_of(grid): SqnrSum() for grid in grids}
+    totals = {grid.site: SqnrSum() for grid in grids}
 
     def meter(grid: SiteQParams) -> Watcher:
-        rounding, total = Rounding(grid), totals[site_of(grid)]
+        rounding, total = Rounding(grid), totals[grid.site]
         return lambda values: total.add(values, rounding(values))
 
-    calibration.watch(model, {site_of(grid): meter(grid) for grid in grids}, "error of sites")
+    calibration.watch(model, {grid.site: meter(grid) for grid in grids}, "error of sites")
     return {site.name: total.db for site, total in totals.items()}
 
 

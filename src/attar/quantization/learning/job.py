@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from attar.data.load import data_of
 from attar.data.tables import UNLABELLED, TextData
 from attar.losses.total import TotalLoss
-from attar.models.load import LoadedModel
+from attar.models.load import LoadedModel, check_length
 from attar.quantization.config import QatStep
 from attar.quantization.method import Problem
 from attar.scoring.matching import output_columns
@@ -26,7 +26,6 @@ from attar.step import StepContext
 from attar.tasks.task import Task
 from attar.training.config import TrainStep
 from attar.training.job import Job
-from attar.training.limits import require_positions
 from attar.training.objectives.preparing import ready, some_rows
 from attar.training.teaching.live import LiveTeacher
 
@@ -37,7 +36,7 @@ def check_qat(config: QatStep, loaded: LoadedModel, context: StepContext) -> Non
     Raises: as `qat_job`, but for embeddings, which need every text.
     """
     data, task = _data_and_task(config, loaded.task, context)
-    require_positions(loaded.model, task.max_length, f"{context.name}: the model")
+    check_length(loaded.model.config, task.max_length, f"{context.name}: the model", made_for=True)
     for name, labelled in _splits(config, task):
         some_rows(data, name, context.name, labelled=labelled)
 

@@ -33,7 +33,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.models.simulated.quantized import site_of
 from attar.models.structure.ports import insert_
 from attar.models.structure.sites import sites_of
 from attar.quantization.config import QatStep
@@ -100,7 +99,7 @@ class _Student:
         model = copy.deepcopy(problem.model)
         weights = put_weights_on_learned_grids_(model, start.weights, learners.weight)
         quantizers = [learners.site(grid) for grid in start.grids]
-        insert_(model, {site_of(q.start): q for q in quantizers})
+        insert_(model, {q.start.site: q for q in quantizers})
         _set_dropout_(model)
         return cls(model, quantizers, weights)
 

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 
 from attar.models.simulated.qparams import SiteQParams
-from attar.models.simulated.quantized import site_of
 from attar.models.structure.ports import inserted
 from attar.quantization.calibration.outputs import frozen, real_logits
 from attar.quantization.config import Clipping, StepSizeStep
@@ -60,7 +59,7 @@ def learn_steps(problem: Problem, start: Solution) -> Solution:
     learned, held_out = _hold_out(problem)
     if not held_out:
         return start
-    quantizers = {site_of(grid): _learning_quantizer(grid) for grid in start.grids}
+    quantizers = {grid.site: _learning_quantizer(grid) for grid in start.grids}
     with frozen(problem.on_grid), inserted(problem.on_grid, quantizers):
         stage = _FineStage(problem, list(quantizers.values()))
         before = after = stage.errors(learned, held_out)

@@ -101,7 +101,9 @@ def kept_plan(config: QuantizeSettings, context: StepContext) -> Planned | None:
         ArtifactError: the file is damaged.
     """
     file = context.scratch / PLAN_FILE
-    content = read_json(file) if file.is_file() else {"key": None}
+    if not file.is_file():
+        return None
+    content = read_json(file)
     if content["key"] != _key(config, context):
         return None
     return PLAN.validate_python(content["plan"]), content["metrics"]

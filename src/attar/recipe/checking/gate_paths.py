@@ -46,7 +46,7 @@ def _problem(path: str, steps: Mapping[str, Mapping[str, Any]], near_step: NearN
     step, dot, rest = path.partition(".")
     if step not in steps:
         hint = near_step(step) or f"; steps: {listed(steps)}"
-        return f"{path!r} begins with no step{hint}"
+        return f"{path!r} does not begin with a step{hint}"
     if not dot:
         return f"{path!r} names no metric; write step.model.metric or step.metric"
     run, models = str(steps[step].get("run")), steps[step].get("models")
@@ -78,7 +78,7 @@ def _evaluation_problem(
         return None
     if model not in models:
         return (
-            f"{path!r}: step {step!r} evaluates no {model!r}{did_you_mean(model, models)}; "
+            f"{path!r}: step {step!r} does not evaluate {model!r}{did_you_mean(model, models)}; "
             f"its models: {', '.join(models)}"
         )
     if metric is None:
@@ -86,7 +86,7 @@ def _evaluation_problem(
     if metric not in MODEL_METRICS:
         hint = did_you_mean(metric, MODEL_METRICS)
         return (
-            f"{path!r}: {metric!r} is no metric of a model{hint}; there are "
+            f"{path!r}: {metric!r} is not a metric of a model{hint}; there are "
             f"{', '.join(MODEL_METRICS)}"
         )
     return None

@@ -114,7 +114,7 @@ def _sentence(detail: ErrorDetails, spot: Spot) -> str:
         return "missing"
     if kind == "union_tag_not_found":
         field = _discriminator(context)
-        return f"says no {field!r}; it tells what the table is"
+        return f"{field!r} is missing; it says what kind of table this is"
     if kind == "union_tag_invalid":
         tag = str(context["tag"])
         known = [word.strip("' ") for word in str(context["expected_tags"]).split(",")]
@@ -127,8 +127,8 @@ def _sentence(detail: ErrorDetails, spot: Spot) -> str:
         return str(context["error"])
     if kind == "string_pattern_mismatch":
         return (
-            f"{shown(value)} is no name: use letters, digits, _ and -, beginning with a letter or "
-            "digit"
+            f"{shown(value)} is not a valid name: use letters, digits, _ and -, beginning with a "
+            "letter or digit"
         )
     expected = detail["msg"].removeprefix("Input ").replace("valid dictionary", "table")
     return f"{expected}, got {shown(value)}"

@@ -45,7 +45,7 @@ def _parsed(text: str) -> tuple[Any, str | None]:
     except (ValueError, RecursionError) as error:
         if PLAIN_WORD.fullmatch(text):
             return text, None
-        return None, f"{text!r} is no TOML value ({type(error).__name__}: {str(error)[:80]})"
+        return None, f"{text!r} is not a TOML value ({type(error).__name__}: {str(error)[:80]})"
     if set(parsed) != {"value"}:
         return None, f"{text!r} is more than one value"
     return parsed["value"], None
@@ -59,7 +59,7 @@ def _set(content: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | N
         if isinstance(here, list):
             items = cast("list[Any]", here)
             if not part.isdecimal() or int(part) >= len(items):
-                return f"{part!r} is no position in a list of {len(items)}; count from 0"
+                return f"{part!r} is not a position in a list of {len(items)}; count from 0"
             if is_last:
                 items[int(part)] = value
             here = items[int(part)]

@@ -34,7 +34,8 @@ def aggregated(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         >>> aggregated([{"loss": 1.0}, {"loss": 2.0}])
         {'loss': {'mean': 1.5, 'sd': 0.7071067811865476, 'max': 2.0, 'n': 2}}
     """
-    plain = [_renamed(run) for run in runs]
+    # copies' names inside metrics (models by name) as the names written in the recipe
+    plain = [{base_name(name): value for name, value in run.items()} for run in runs]
     names = dict.fromkeys(name for run in plain for name in run)
     found: dict[str, Any] = {}
     for name in names:
@@ -75,11 +76,6 @@ def write_sweep(expanded: Expanded, folder: Path) -> dict[str, Any]:
     comparisons = [asdict(comparison) for comparison in seed_comparisons(evaluations)]
     write_json(folder / SWEEP_FILE, {"steps": statistics, "comparisons": comparisons})
     return {origin: means(found["metrics"]) for origin, found in statistics.items()}
-
-
-def _renamed(run: Mapping[str, Any]) -> dict[str, Any]:
-    """The copies' names inside metrics (models by name) as the names written in the recipe."""
-    return {base_name(name): value for name, value in run.items()}
 
 
 def _number(value: Any) -> float | None:

@@ -222,8 +222,8 @@ class Engine:
             )
         if folder.exists() and not (folder / RESULT_FILE).is_file():
             raise ArtifactError(
-                f"{folder} is in the way of step {name!r} and is no artifact (no {RESULT_FILE}); "
-                "move it elsewhere, or choose another folder with --out"
+                f"{folder} is in the way of step {name!r} and is not an artifact (no "
+                f"{RESULT_FILE}); move it elsewhere, or choose another folder with --out"
             )
 
     def run(self, before_reading_everything: Callable[[], object]) -> list[StepSummary]:

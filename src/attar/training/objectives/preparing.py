@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from attar.data.prompts import fitting_template
@@ -20,13 +21,12 @@ from attar.errors import DataError, ModelError, UsageError
 from attar.models.architecture import input_names_of
 from attar.models.foreign import says_its_task, task_of
 from attar.models.generation import start_of
-from attar.models.load import LoadedModel
+from attar.models.load import LoadedModel, check_length
 from attar.step import StepContext
 from attar.tasks.table import KINDS, Answer, Gold
 from attar.tasks.task import Generation, Task
 from attar.training.config import TrainStep
 from attar.training.forward import stacks_of
-from attar.training.limits import require_embeddings, require_positions
 from attar.training.objectives.documents import Documents
 from attar.training.objectives.examples import Examples
 from attar.training.objectives.labelled import LabelledTexts
@@ -104,7 +104,7 @@ def ready(
     """
     split = some_rows(data, name, context.name, labelled=labelled)
     for who, model in readers.items():
-        require_positions(model, task.max_length, f"{context.name}: {who}")
+        check_length(model.config, task.max_length, f"{context.name}: {who}", made_for=True)
     examples = examples_for(task, split, name, student, input_names)
     for model in readers.values():
         largest = max(ids.largest_id for ids in examples.texts)
@@ -192,3 +192,19 @@ def _generation(folder: Path | None, max_target_length: int) -> Generation:
         if task.generation is not None:
             return task.generation
     return Generation(max_new_tokens=max_target_length)
+
+
+def require_embeddings(model: PreTrainedModel, largest_id: int, who: str) -> None:
+    """Refuse token ids that a model has no embedding for.
+
+    Raises:
+        ModelError: with the largest id and the number of embeddings.
+    """
+    embeddings = model.get_input_embeddings()
+    if not isinstance(embeddings, nn.Embedding):
+        return
+    if largest_id >= embeddings.num_embeddings:
+        raise ModelError(
+            f"{who}: the tokenizer gives token ids up to {largest_id}, {type(model).__name__} has "
+            f"{embeddings.num_embeddings} embeddings; use the tokenizer that belongs to the model"
+        )

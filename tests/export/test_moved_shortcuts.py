@@ -11,9 +11,9 @@ import torch
 
 import deployments as made
 from attar.export.lowering import FLOAT_SITES, example_inputs, lower
+from attar.export.moved_shortcuts import factor_behind_sum_, moved_shortcuts, shift_in_bias_
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import ByteQuantizer, _integer_weight, write_openvino
-from attar.export.shortcuts import factor_behind_sum_, moved_shortcuts, shift_in_bias_
 from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime
 from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.shortcuts import Restore
