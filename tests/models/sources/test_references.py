@@ -74,7 +74,7 @@ def test_an_unknown_word_is_answered_with_everything_that_was_tried(
 
 
 def test_a_word_that_is_no_hub_id_never_reaches_the_hub(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no hub id either"):
+    with pytest.raises(ModelError, match="not a hub id either"):
         resolve_model("./missing folder", {}, tmp_path)
 
 
