@@ -65,7 +65,9 @@ def test_a_slip_in_a_gates_model_or_metric_is_found_before_the_run(metric: str, 
 def test_what_a_gate_compares_with_is_checked_too() -> None:
     gate = 'metric = "scores.int8.accuracy"\nof = "scores.studnt.accuracy"\nmax_drop = 0.1\n'
     found = mistakes_in(f"{RECIPE}[[gates]]\n{gate}")
-    assert found.startswith("gates.0.of (line 28): 'scores.studnt.accuracy': step 'scores' eval")
+    assert found.startswith(
+        "gates.0.of (line 28): 'scores.studnt.accuracy': step 'scores' does not eval"
+    )
 
 
 def test_only_an_evaluation_has_models_to_name() -> None:
