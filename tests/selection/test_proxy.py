@@ -124,8 +124,8 @@ def test_the_correlation_is_scipys_on_chunks_that_taught_nothing(
     sample = read_scored(Corpus.open(made.folder), folders, "proxy", may_be_sample=True)
     score_of = dict(zip(sample.rows().tolist(), sample.score.tolist(), strict=True))
     assert held_out["score"].tolist() == [score_of[row] for row in held_out["row"].tolist()]
-    training = split_of(SAMPLE, 0.2, 0)[0]
-    assert not set(held_out["row"].tolist()) & set(sample.rows()[training].tolist())
+    judging = split_of(SAMPLE, 0.2, 0)[2]
+    assert held_out["row"].tolist() == sample.rows()[judging].tolist()
 
 
 def test_the_loss_is_the_mean_squared_error_of_standardised_scores(
@@ -175,6 +175,33 @@ def test_a_proxy_that_was_saved_predicts_as_it_did(folder: Path, predicted: dict
     wanted = [found[row] for row in held_out["row"].tolist()]
     np.testing.assert_allclose(held_out["predicted"], wanted, rtol=1e-4, atol=1e-6)
     assert predicted["mean_predicted"] == pytest.approx(float(np.mean(list(found.values()))))
+
+
+def test_a_prediction_is_the_formula_by_hand(folder: Path, predicted: dict[str, Any]) -> None:
+    """Of what a language model reads of a chunk: all tokens but the last."""
+    from transformers import AutoModel
+
+    body = AutoModel.from_pretrained(folder / "proxy" / "model").eval()
+    head = load_file(folder / "proxy" / "model" / "proxy.safetensors")
+    scores = read_scores(score_file(folder / "predicted", 0))
+    shard = Corpus.open(folder / "corpus").shards[0]
+    for row, found in list(zip(scores.row, scores.predicted, strict=True))[:5]:
+        ids = torch.from_numpy(shard.chunk(int(row))[None, :-1])
+        with torch.no_grad():
+            mean = body(input_ids=ids).last_hidden_state[0].mean(0).numpy()
+        raw = float(head["weight"][0] @ mean + head["bias"][0])
+        z = head["bound"] * np.tanh(raw / head["bound"])
+        assert found == pytest.approx(float(head["mean"] + head["std"] * z), rel=1e-4, abs=1e-6)
+
+
+def test_the_scale_is_that_of_the_chunks_it_was_trained_on(
+    folder: Path, made: MadeRows, trained: dict[str, Any]
+) -> None:
+    folders = {name: folder / f"few_{name}" for name in ("teacher", "reference")}
+    sample = read_scored(Corpus.open(made.folder), folders, "proxy", may_be_sample=True)
+    scores = sample.score[split_of(SAMPLE, 0.2, 0)[0]].astype(np.float64)
+    assert trained["scale"]["mean"] == pytest.approx(float(scores.mean()))
+    assert trained["scale"]["std"] == pytest.approx(float(scores.std()))
 
 
 def test_predictions_do_not_depend_on_the_batch(
