@@ -61,6 +61,18 @@ def test_the_markdown_twin_has_the_static_figures_and_no_texts(tmp_path: Path) -
     assert "a secret sea" not in text
 
 
+def test_vendi_scores_stand_beside_the_size_of_their_sample(tmp_path: Path) -> None:
+    made = made_up_selection.selection(3000)
+    step = made_up_selection.write_selection(tmp_path / "run", made)
+    result = json.loads((step / "result.json").read_text())
+    score = {"vendi": 31.26, "chunks": 2000, "ci95": [30.04, 32.5]}
+    result["metrics"]["diversity"] = {"model": "demo:minilm-l6", "all": score, "kept": score}
+    (step / "result.json").write_text(json.dumps(result))
+    _page(tmp_path, {"kept": step})
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| kept chunks (2,000 chunks) | 31.3 | 30.0 to 32.5 |" in text
+
+
 def test_scores_of_a_proxy_and_artifacts_without_samples_have_their_place(tmp_path: Path) -> None:
     made = made_up_selection.selection(3000)
     fate, score = made.fate.copy(), made.scored.score.copy()
