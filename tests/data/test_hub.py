@@ -38,8 +38,10 @@ def read(settings):
             is_kept = isinstance(each, Document)
             kept.append([each.row, each.source, each.text]) if is_kept else found[
                 "rejected"].append(each.reason)
-        judged = load_data(config, Path()).split("validation").texts
-        return found | {"kept": kept, "judged": [text for (text,) in judged]}
+        data = load_data(config, Path())
+        judged = [text for (text,) in data.split("validation").texts]
+        planned = len(data.split("train"))
+        return found | {"kept": kept, "judged": judged, "planned": planned}
     except DataError as error:
         return {"error": str(error)}
 
@@ -102,6 +104,7 @@ def test_rows_come_in_order_with_their_numbers_and_sources(read: dict[str, dict[
     assert [source for _, source, _ in found["kept"][148:152]] == ["land", "sea", "land", "sea"]
     assert found["rejected"] == ["no text", "empty text"]
     assert found["judged"] == ["judged by this."]
+    assert found["planned"] == 400
 
 
 def test_without_a_validation_split_a_hundredth_never_enters(
@@ -113,6 +116,7 @@ def test_without_a_validation_split_a_hundredth_never_enters(
     assert 0 < len(found["judged"]) < 20
     assert read["one row"]["judged"] == found["judged"][:1]
     assert read["one row"]["kept"] == found["kept"]
+    assert found["planned"] == len(kept)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ No code of a repository is run: `datasets` reads Parquet, JSON, CSV and text onl
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from attar.tasks.table import CAUSAL_LM
 
 HELD_OUT = 0.01
 """Share of the rows that is held out where no split is named for validation."""
+BEGINNING = 2000
+"""Documents that a plan counts."""
 
 
 def hub_records(config: HubData, split: str, name: str, *columns: str) -> Iterator[Record]:
@@ -80,25 +83,42 @@ def is_held_out(config: HubData, text: str) -> bool:
     return config.validation is None and int(text_hash((text,))[:16], 16) < HELD_OUT * 2**64
 
 
-def load_hub(config: HubData, recipe_folder: Path, name: str) -> TextData:
+def load_judged(config: HubData, recipe_folder: Path, name: str) -> TextData:
     """What models are judged by; the rest is read as a stream (`documents`).
 
     Raises:
-        UsageError, DataError: as `hub_records`; or no row is held out.
+        UsageError, DataError: as `hub_records`.
     """
-    split = config.validation or config.split
-    texts = (
-        text
-        for record in hub_records(config, split, name, config.text)
-        if isinstance(text := text_of(config.text, record[config.text]), str)
-        and (config.validation is not None or is_held_out(config, text))
-    )
-    found = tuple((text,) for text in islice(texts, config.validation_rows))
-    none = np.full(len(found), UNLABELLED, np.int64)
+    texts = _texts(config, config.validation or config.split, name)
+    judged = (text for text in texts if config.validation or is_held_out(config, text))
     return TextData(
         name=name,
         objective=CAUSAL_LM.name,
         label_names=(),
         metrics=CAUSAL_LM.metrics,
-        splits={"validation": Split(found, none)},
+        splits={"validation": _split(judged, config.validation_rows)},
     )
+
+
+def load_beginning(config: HubData, recipe_folder: Path, name: str) -> TextData:
+    """As `load_judged`, and the first rows of the train split, for a plan.
+
+    Raises:
+        UsageError, DataError: as `hub_records`.
+    """
+    judged = load_judged(config, recipe_folder, name)
+    texts = _texts(config, config.split, name)
+    train = _split((text for text in texts if not is_held_out(config, text)), BEGINNING)
+    note = f"is read as a stream; its first {len(train):,} documents stand for it in the plan"
+    return replace(judged, splits={"train": train, **judged.splits}, notes=(note,))
+
+
+def _texts(config: HubData, split: str, name: str) -> Iterator[str]:
+    for record in hub_records(config, split, name, config.text):
+        if isinstance(text := text_of(config.text, record[config.text]), str):
+            yield text
+
+
+def _split(texts: Iterator[str], most: int | None) -> Split:
+    found = tuple((text,) for text in islice(texts, most))
+    return Split(found, np.full(len(found), UNLABELLED, np.int64))

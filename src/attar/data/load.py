@@ -25,13 +25,13 @@ SOURCES = {
     "glue": "attar.data.glue:load_glue",
     "summarization": "attar.data.summarization:load_summarization",
     "files": "attar.data.files:load_files",
-    "hub": "attar.data.hub:load_hub",
+    "hub": "attar.data.hub:load_beginning",
     "stdlib_docs": "attar.data.stdlib_docs:load_stdlib_docs",
     "stdlib_text": "attar.data.stdlib_text:load_stdlib_text",
     "corpus": "attar.data.corpus.published:load_corpus",
 }
 """Source → its function (config, recipe_folder, name) → TextData; of a corpus, with a part too."""
-WITHOUT_TRAIN = {"files": "attar.data.files:load_judged"}
+WITHOUT_TRAIN = {"files": "attar.data.files:load_judged", "hub": "attar.data.hub:load_judged"}
 """Source → its function where the train split is not wanted, and can be left unread."""
 VALIDATION_SEED = 0
 MAX_REASONS_SAID = 6
