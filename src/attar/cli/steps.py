@@ -21,6 +21,8 @@ from attar.cli.flags import (
 )
 from attar.cli.output import conclude
 
+DATA_FORMATS = ("jsonl", "parquet", "dataset")
+"""Of `attar export` without a model."""
 ScoresFolder = Annotated[
     str | None, typer.Option(metavar="SCORES", help="The folder of a score step: runs/…/score.")
 ]
@@ -203,22 +205,34 @@ def quantize(
 
 
 def export(
-    model: Model,
     data: Annotated[
         str,
-        typer.Option(metavar="DATA", help="Texts of the parity check: as for the other verbs."),
+        typer.Option(
+            metavar="DATA",
+            help="Texts of the parity check, as for the other verbs; without a model, what is "
+            "exported: corpus:FOLDER.",
+        ),
     ],
-    format: Annotated[str, typer.Option(help="openvino, onnxruntime or safetensors.")] = "openvino",
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A folder, a hub id, or demo:minilm-l6.")
+    ] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            help="Of a model: openvino, onnxruntime or safetensors; of a corpus or a selection: "
+            "jsonl, parquet or dataset."
+        ),
+    ] = "openvino",
     overrides: Overrides = None,
     out: Out = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Turn a quantized or trained model into a folder that a CPU runtime opens."""
-    _run_one_step(
-        "export", {"model": model, "data": data, "format": format}, overrides, out, as_json, quiet
-    )
+    """Turn a model into a folder that a CPU runtime opens, or a corpus into files for trainers."""
+    verb = "export_data" if model is None and format in DATA_FORMATS else "export"
+    settings = {"model": model, "data": data, "format": format}
+    _run_one_step(verb, settings, overrides, out, as_json, quiet)
 
 
 def evaluate(

@@ -20,7 +20,13 @@ from attar.export.config import ExportStep
 from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.quantization.config import QuantizeStep
 from attar.report.config import ReportStep
-from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
+from attar.selection.config import (
+    ExportDataStep,
+    ProxyStep,
+    ScoreStep,
+    SelectStep,
+    TokenizeStep,
+)
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 
@@ -32,6 +38,7 @@ StepConfig = Annotated[
     | ScoreStep
     | ProxyStep
     | SelectStep
+    | ExportDataStep
     | AnalyzeStep
     | QuantizeStep
     | ExportStep

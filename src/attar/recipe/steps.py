@@ -23,7 +23,7 @@ from attar.recipe.checking.references import (
     data_references,
     model_references,
 )
-from attar.selection.config import ProxyMetrics
+from attar.selection.config import ExportDataMetrics, ProxyMetrics
 from attar.step import StepContext, StepPlan
 from attar.training.cache_config import CacheMetrics
 from attar.training.config import TrainMetrics
@@ -162,6 +162,12 @@ STEPS: Mapping[str, StepKind] = {
         corpora=("data",),
         rows="attar.selection.rows:selected_rows",
         version=2,
+    ),
+    "export_data": StepKind(
+        "attar.selection.export_data:export_data",
+        "attar.selection.plan:plan_export_data",
+        metrics=ExportDataMetrics,
+        data=("data",),
     ),
     "analyze": StepKind(
         "attar.analysis.run:analyze",

@@ -169,6 +169,30 @@ class Diversity(Config):
     """Tokens that the encoder reads of a chunk."""
 
 
+class ExportDataStep(Config):
+    """A corpus or a selection as files that other trainers read."""
+
+    run: Literal["export_data"] = "export_data"
+    data: str
+    """A tokenize step, a select step, or a table with source = "corpus"."""
+    part: Literal["all", "scored", "reserved"] = "all"
+    """Of a corpus."""
+    format: Literal["jsonl", "parquet", "dataset"] = "dataset"
+    """jsonl: packed by zstd. dataset: a folder of Parquet files that `datasets.load_dataset`, and
+    whoever calls it, opens by its path."""
+
+
+class ExportDataMetrics(TypedDict):
+    """What the step writes to its result; a gate may name nothing else."""
+
+    data: str
+    format: str
+    rows: int
+    tokens: int
+    files: int
+    columns: list[str]
+
+
 class SelectStep(Config):
     """The chunks of a corpus that teach most."""
 

@@ -27,7 +27,7 @@ from attar.planning import (
     PlannedChunks,
     PlannedTokenizer,
 )
-from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
+from attar.selection.config import ExportDataStep, ProxyStep, ScoreStep, SelectStep, TokenizeStep
 from attar.selection.flops import OfflineFlops
 from attar.selection.tokenize import RESERVED, SCORED, is_read, part_of, require_parts
 from attar.step import StepPlan
@@ -41,6 +41,8 @@ LEARNED_BYTES = 2**21
 """Text that a plan learns a tokenizer from; a second's work."""
 LONGEST_LETTER = 4
 """Bytes in UTF-8."""
+EXPORTED_TOKENS_A_SECOND = 2_000_000
+"""Read from a corpus and packed again, on one core."""
 BYTES_A_TOKEN = 3.5
 """On disk: two or four bytes of the id, and the text, packed."""
 SHARD_BYTES_A_TOKEN = 24
@@ -299,4 +301,19 @@ def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
         memory_mib=memory,
         disk_mib=chunks * CHUNK_BYTES / MIB,
         seconds=seconds,
+    )
+
+
+def plan_export_data(config: ExportDataStep, context: PlanContext) -> StepPlan:
+    """Plan an export: the texts are packed about as small as they are in the corpus."""
+    chunks = context.texts.chunks_of(config.data, config.part)
+    tokens = 0 if chunks is None else chunks.tokens  # of texts alone: the step refuses them
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=None,
+        flops=0,
+        memory_mib=RUNTIME_MIB,
+        disk_mib=tokens * BYTES_A_TOKEN / MIB,
+        seconds=tokens / EXPORTED_TOKENS_A_SECOND,
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from attar.data.config import CorpusData
+from attar.data.corpus.published import corpus_of, load_corpus
 from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import CorpusView
 from attar.data.load import load_data
@@ -31,12 +33,15 @@ def selected_rows(made: MadeRows, context: StepContext) -> TextData:
     Raises:
         DataError, ArtifactError: as `corpus_rows`.
     """
-    corpus = context.data[made.step.data]
-    view = CorpusView.of_selection(Corpus.open(corpus.folder), made.folder)
-    return _with_chunks(corpus, context, view)
+    corpus = corpus_of(context, made.step.data)
+    view = CorpusView.of_selection(corpus, made.folder)
+    return _with_chunks(context.data[made.step.data], context, view)
 
 
-def _with_chunks(corpus: MadeRows, context: StepContext, view: CorpusView) -> TextData:
+def _with_chunks(corpus: MadeRows | CorpusData, context: StepContext, view: CorpusView) -> TextData:
+    if isinstance(corpus, CorpusData):
+        data = load_corpus(corpus, context.recipe_folder, view.name)
+        return replace(data, splits={**data.splits, "train": view.split()})
     table, name = context.data[corpus.step.data], corpus.step.data
     data = load_data(table, context.recipe_folder, name=name, seed=corpus.seed, train=False)
     return replace(

@@ -129,6 +129,23 @@ def corpus_of(context: StepContext, name: str) -> Corpus:
     )
 
 
+def view_of(context: StepContext, name: str, part: str = ALL) -> tuple[CorpusView, Path | None]:
+    """The chunks that a step's recipe calls `name`, and the folder of the selection they are.
+
+    Raises:
+        UsageError: it is neither a corpus nor a selection, or has no such part.
+        ArtifactError, DataError: as `open_published`.
+    """
+    config = context.data[name]
+    if isinstance(config, CorpusData):
+        found = open_published(config.path, context.recipe_folder, config.corpus)
+        return found.view(part), found.folder if found.is_selection else None
+    if isinstance(config, MadeRows) and config.step.run == "select" and part == ALL:
+        corpus = corpus_of(context, config.step.data)
+        return CorpusView.of_selection(corpus, config.folder), config.folder
+    return CorpusView(corpus_of(context, name), part), None
+
+
 def _place(path: str | Path, folder: Path) -> Path:
     return folder / os.path.expanduser(path)  # noqa: PTH111 - unknown users stay
 

@@ -114,7 +114,7 @@ class CorpusView:
         """The text of each chunk, its documents a blank line apart."""
         found = [""] * len(places)
         for number, members, inside in self._by_shard(places):
-            read = _texts(self.corpus.shards[number], inside)
+            read = texts_of(self.corpus.shards[number], inside)
             for member, text in zip(members, read, strict=True):
                 found[member] = text
         return found
@@ -123,7 +123,7 @@ class CorpusView:
         """The text of every chunk, one shard in memory at a time."""
         for shard, rows in self.shards():
             if len(rows):
-                yield from _texts(shard, rows)
+                yield from texts_of(shard, rows)
 
     @cached_property
     def tokens(self) -> int:
@@ -219,6 +219,7 @@ def kept_rows(folder: Path) -> NDArray[np.int64]:
     return tensors["row"]
 
 
-def _texts(shard: Shard, rows: NDArray[np.int64]) -> Iterator[str]:
+def texts_of(shard: Shard, rows: NDArray[np.int64]) -> Iterator[str]:
+    """The texts of some chunks of a shard, whose texts are read whole."""
     pieces = shard.texts().column("pieces").take(pa.array(rows))
     return (BETWEEN_DOCUMENTS.join(piece.as_py()) for piece in pieces)

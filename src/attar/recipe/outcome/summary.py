@@ -16,6 +16,7 @@ from attar.report.sections.seeds import SeedComparison, seed_comparisons
 FACTS: Mapping[str, tuple[str, ...]] = {
     "tokenize": ("documents", "chunks", "tokens"),
     "score": ("chunks", "tokens", "nll"),
+    "export_data": ("rows", "tokens", "files"),
     "select": ("chunks", "kept", "kept_tokens", "cut"),
 }
 """Kind of step → metrics that are said when a run ends."""
