@@ -322,3 +322,64 @@ def test_peek_shows_the_texts_of_a_corpus(place: Path) -> None:
         peek(folder, "best")
     with pytest.raises(UsageError, match="did you mean 'sea'"):
         peek(folder, source="sae")
+
+
+SELECTED = """
+[data.mine]
+source = "corpus"
+path = "made/corpus"
+[data.mine.validation]
+source = "files"
+path = "texts"
+text = "text"
+objective = "causal_lm"
+[steps.again]
+run = "select"
+data = "mine"
+teacher = "made/by_teacher"
+reference = "made/by_reference"
+keep = 0.3
+[steps.student]
+run = "train"
+model = "model"
+data = "again"
+max_steps = 1
+batch_size = 4
+max_length = 24
+evaluations = 1
+precision = "fp32"
+[steps.files]
+run = "export_data"
+data = "again"
+format = "jsonl"
+"""
+
+
+def test_a_selection_from_it_is_trained_on_and_exported(place: Path) -> None:
+    (place / "selected.toml").write_text('name = "selected"\n' + SELECTED)
+    summary = run_recipe(place / "selected.toml", out=place / "runs", quiet=True)
+    kept = summary.metrics("again")["kept"]
+    assert summary.metrics("student")["data"]["train_rows"] == kept
+    assert summary.metrics("files")["rows"] == kept
+    planned = plan_recipe(parse_recipe('name = "s"\n' + SELECTED, path=place / "a.toml"), place)
+    assert planned.steps[1].counts["data.train_rows"] == kept
+    assert all(
+        step.reused for step in run_recipe(place / "selected.toml", out=place / "runs").steps
+    )
+
+
+def test_one_verb_exports_it(place: Path) -> None:
+    settings = {"data": f"corpus:{place / 'made/corpus'}", "format": "parquet"}
+    summary = run_one_step("export_data", settings, (), place / "runs", quiet=True)
+    assert summary.metrics("export_data")["rows"] == len(
+        open_published("made/corpus", place).view()
+    )
+    assert "rows" in summary.text()
+
+
+def test_a_selection_from_a_corpus_without_validation_texts_is_not_trained_on(place: Path) -> None:
+    text = 'name = "s"\n' + SELECTED.replace(
+        SELECTED[SELECTED.index("[data.mine.v") : SELECTED.index("[steps.again")], ""
+    )
+    with pytest.raises(RecipeError, match="the corpus 'mine' has none; add a table"):
+        parse_recipe(text, path=place / "a.toml")

@@ -73,11 +73,13 @@ def _of_streams(recipe: Recipe, name: str, step: Config) -> Iterator[Mistake]:
 def _of_part(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
     word = step.data_name
     corpus, outside = recipe.steps.get(word), recipe.data.get(word)
-    if isinstance(outside, CorpusData) and outside.validation is None:
+    origin = corpus.data if isinstance(corpus, SelectStep) else word
+    table = recipe.data.get(origin)
+    if isinstance(table, CorpusData) and table.validation is None:
         yield Mistake(
             ("steps", name, "data"),
-            f"training looks at validation texts, and the corpus {word!r} has none; add a table "
-            f"[data.{word}.validation] with a source of texts",
+            f"training looks at validation texts, and the corpus {origin!r} has none; add a table "
+            f"[data.{origin}.validation] with a source of texts",
         )
     if step.part == "all" or isinstance(outside, CorpusData):
         return
