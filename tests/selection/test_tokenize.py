@@ -172,7 +172,9 @@ def test_a_tokenizer_without_an_end_token_is_refused(folder: Path) -> None:
 
 
 def test_a_column_that_rows_lack_is_said(folder: Path) -> None:
-    with pytest.raises(DataError, match="60 × no origin"):
+    with pytest.raises(
+        DataError, match="no column 'origin' for source_column; its columns are 'text', 'source'"
+    ):
         corpora.tokenized(folder, "none", settings={"source_column": "origin"})
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.data.config import DataConfig, FilesData, HubData, StdlibTextData
-from attar.data.files import find_columns, load_files, text_hash
+from attar.data.files import column_names, find_columns, load_files, text_hash
 from attar.data.hub import hub_records, is_held_out
 from attar.data.load import load_data
 from attar.data.reading.byte_lines import Unreadable
@@ -26,7 +26,7 @@ from attar.data.reading.rows import text_of
 from attar.data.stdlib_docs import split_of
 from attar.data.stdlib_text import stdlib_documents
 from attar.data.tables import SetAside
-from attar.errors import DataError
+from attar.errors import DataError, did_you_mean
 
 BETWEEN_TEXTS = "\n"
 """Of a row with two texts."""
@@ -93,6 +93,7 @@ def _of_files(
             f"data {name!r} has no train file ({', '.join(files)} only); name its stem with train ="
         )
     columns = find_columns(config, {"train": files["train"]}, name)["train"].text
+    require_source_column(config, recipe_folder, name, source_column)
 
     def read() -> Documents:
         records = chain.from_iterable(map(read_records, files["train"]))
@@ -101,6 +102,23 @@ def _of_files(
     if "validation" in files:
         return read()
     return _without_held_out(read, config, recipe_folder, name)
+
+
+def require_source_column(
+    config: FilesData, recipe_folder: Path, name: str, column: str | None
+) -> None:
+    """Refuse a source column that none of the first rows has.
+
+    Raises:
+        DataError: with the columns that are there.
+    """
+    files = own_files(config, recipe_folder).get("train", ())
+    known = column_names(files) if column is not None else []
+    if column is not None and known and column not in known:
+        raise DataError(
+            f"data {name!r} ({files[0]}) has no column {column!r}{did_you_mean(column, known)} for "
+            f"source_column; its columns are {', '.join(map(repr, known))}"
+        )
 
 
 def _of_hub(config: HubData, name: str, source_column: str | None) -> Documents:

@@ -214,6 +214,12 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
     return found
 
 
+def column_names(paths: tuple[Path, ...]) -> list[str]:
+    """The columns of the first rows of some files; none where no row can be read."""
+    rows = (row for row in islice(_records(paths), ROWS_LOOKED_AT) if isinstance(row, dict))
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
 def _column_advice(path: Path, row: Record, setting: str) -> str:
     """What to do about a column that is not there. A lone column is often several that another
     character separates: spreadsheets write ";" in much of Europe, and tabs as "Unicode text"."""

@@ -18,6 +18,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from attar.errors import RecipeError, UsageError, did_you_mean
+from attar.recipe.checking.corpora import check_corpora
 from attar.recipe.checking.lessons import check_lessons
 from attar.recipe.checking.mistakes import MAX_MISTAKES, Mistake, Place, explain
 from attar.recipe.checking.old_spellings import renew
@@ -118,10 +119,11 @@ def parse_recipe(
 
 
 def require_data(recipe: Recipe, recipe_folder: Path) -> None:
-    """Refuse a recipe whose steps read data that is not there.
+    """Refuse a recipe whose steps read data that is not there, or a corpus that they cannot use.
 
     Raises:
         DataError, ArtifactError: as the step that reads it.
+        RecipeError: settings that do not fit a corpus.
     """
     from attar.data.fingerprint import require_there
 
@@ -129,6 +131,8 @@ def require_data(recipe: Recipe, recipe_folder: Path) -> None:
     for word in dict.fromkeys(words):
         if word in recipe.data:
             require_there(recipe.data[word], recipe_folder)
+    if mistakes := check_corpora(recipe, recipe_folder):
+        raise RecipeError([f"{'.'.join(map(str, m.place))}: {m.text}" for m in mistakes])
 
 
 def _validated(content: Mapping[str, Any], mistakes: list[Mistake]) -> Recipe | None:

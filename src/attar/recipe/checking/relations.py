@@ -220,18 +220,19 @@ class ModelFamilies:
     def problem(self, word: str, step: Mapping[str, Any]) -> str | None:
         """Why a step cannot use a model; None: it can, or nothing is known of it yet. Whether
         transformers has a type without a row, only the plan can say."""
-        model_type = table_of(self._config_of(word)).get("model_type")
+        model_type = table_of(self.config_of(word)).get("model_type")
         if model_type is None or model_type in FAMILIES or not _needs_views(step):
             return None
         return without_views(str(model_type))
 
     def positions(self, word: str) -> int | None:
         """Tokens of the longest text that a model can read; None: no limit, or unknown."""
-        config = self._config_of(word)
+        config = self.config_of(word)
         return None if config is None else positions_of(config)
 
-    def _config_of(self, word: str) -> Mapping[str, Any] | None:
-        """A step's model has the config of what it started from, but for its size."""
+    def config_of(self, word: str) -> Mapping[str, Any] | None:
+        """The config of a model; None: unknown. A step's model has that of what it started from,
+        but for its size."""
         passed: list[str] = []
         written: Mapping[str, Any] = {}
         while word in self._steps and word not in self._configs:

@@ -39,8 +39,8 @@ def check_selections(recipe: Recipe) -> list[Mistake]:
         elif isinstance(step, TokenizeStep):
             mistakes = chain(mistakes, _of_tables(recipe, name, step))
         for mistake in mistakes:  # copies of a step make the same mistake: it is said of the first
-            _, copy, *inside = mistake.place
-            place = ("steps", base_name(str(copy)), *inside)
+            kind, copy, *inside = mistake.place
+            place = (kind, base_name(str(copy)), *inside)
             found.setdefault(place, Mistake(place, mistake.text))
     return list(found.values())
 
@@ -56,6 +56,12 @@ def _of_tables(recipe: Recipe, name: str, step: TokenizeStep) -> Iterator[Mistak
             yield Mistake(place, text)
         elif isinstance(recipe.data.get(table.word), CorpusData):
             yield Mistake(place, f"data {table.word!r} has chunks already; name a table of texts")
+        elif (rows := getattr(recipe.data.get(table.word), "train_rows", None)) is not None:
+            yield Mistake(
+                ("data", table.word, "train_rows"),
+                f"is {rows}, and step {name!r} reads this table as a stream; remove it, or set "
+                f"max_documents = {rows} there",
+            )
 
 
 def _of_streams(recipe: Recipe, name: str, step: Config) -> Iterator[Mistake]:

@@ -1,0 +1,179 @@
+"""What the files that a recipe names tell of its corpora, before anything runs: columns, sources,
+lengths and tokenizers.
+
+Only what is certain is a mistake: a model that is not there yet, or a hub id, is left to the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from attar.data.config import CorpusData, FilesData, StdlibTextData
+from attar.errors import AttarError, did_you_mean
+from attar.models.config import FromConfig, referenced_model
+from attar.models.sources.references import find_model_folder
+from attar.recipe.checking.mistakes import Mistake
+from attar.recipe.checking.references import published_folder
+from attar.recipe.checking.relations import ModelFamilies
+from attar.recipe.schema import Recipe
+from attar.recipe.steps import as_table
+from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
+from attar.training.config import TrainStep
+
+
+def check_corpora(recipe: Recipe, recipe_folder: Path) -> list[Mistake]:
+    """Every setting that does not fit the corpus it is for.
+
+    Raises:
+        DataError: a source column that the files do not have.
+        AttarError: a corpus of another run that is not there, or damaged.
+    """
+    corpora = _Corpora(recipe, recipe_folder)
+    found: list[Mistake] = []
+    for name, step in recipe.steps.items():
+        if isinstance(step, TokenizeStep):
+            _look_at_columns(recipe, recipe_folder, step)
+        elif isinstance(step, SelectStep):
+            found += _of_sources(name, step, corpora.of(step.data))
+        elif isinstance(step, ScoreStep | ProxyStep | TrainStep):
+            # chunks that are packed again fit whatever reads them
+            corpus = corpora.of(step.data) if isinstance(step.data, str) else None
+            found += [] if corpus is None else _of_model(name, step, corpus, corpora)
+    return found
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """What is known of a corpus that is there or will be made."""
+
+    name: str
+    max_length: int
+    sources: tuple[str, ...] | None
+    """None: unknown."""
+    tokenizer: Callable[[], str | None]
+    """Its digest; None: unknown."""
+
+
+class _Corpora:
+    def __init__(self, recipe: Recipe, recipe_folder: Path) -> None:
+        self._recipe, self._folder = recipe, recipe_folder
+        tables = {name: as_table(step) for name, step in recipe.steps.items()}
+        self.families = ModelFamilies(tables, recipe_folder)
+        self._digest = cache(self._read_digest)
+
+    def of(self, word: str) -> _Corpus | None:
+        """The corpus that a data word leads to, through a selection too; None: it leads to none."""
+        step, table = self._recipe.steps.get(word), self._recipe.data.get(word)
+        if isinstance(step, SelectStep):
+            return self.of(step.data)
+        if isinstance(step, TokenizeStep):
+            sources = _sources(self._recipe.data.get(step.data), step.source_column)
+            return _Corpus(word, step.max_length, sources, lambda: self.digest(word))
+        if isinstance(table, CorpusData):
+            from attar.data.corpus.published import open_published
+
+            about = open_published(table.path, self._folder, table.corpus).corpus.about
+            sources = tuple(about["sources"])
+            return _Corpus(word, about["max_length"], sources, lambda: about["tokenizer"])
+        return None
+
+    def digest(self, word: str) -> str | None:
+        """Of the tokenizer that a word of a model leads to; None: unknown."""
+        passed: set[str] = set()
+        while (step := self._recipe.steps.get(word)) is not None and word not in passed:
+            passed.add(word)
+            if isinstance(step, TokenizeStep):
+                model: Any = step.tokenizer
+            elif isinstance(step, TrainStep | ProxyStep):
+                model = step.model
+            else:
+                return None
+            if isinstance(model, FromConfig):
+                word = model.tokenizer
+            elif isinstance(model, str):
+                word = model
+            else:
+                word = getattr(model, "source", "")  # a tokenizer to be learned has none
+        return None if word in passed or not word else self._digest(word)
+
+    def _read_digest(self, word: str) -> str | None:
+        from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, tokenizer_digest
+
+        try:
+            folder = find_model_folder(published_folder(word, self._folder))
+            if not (folder / TOKENIZER_FILE).is_file():
+                return None
+            return tokenizer_digest(open_tokenizer(folder))
+        except (AttarError, OSError, ValueError):
+            return None  # the step that reads it first says what is wrong with it
+
+
+def _look_at_columns(recipe: Recipe, recipe_folder: Path, step: TokenizeStep) -> None:
+    table = recipe.data.get(step.data)
+    if isinstance(table, FilesData) and step.source_column is not None:
+        from attar.data.documents import require_source_column
+
+        require_source_column(table, recipe_folder, step.data, step.source_column)
+
+
+def _sources(table: object, column: str | None) -> tuple[str, ...] | None:
+    """Of a corpus that will be made of a table; None: only reading all of it tells."""
+    if column is not None:
+        return None
+    if isinstance(table, StdlibTextData):
+        from attar.data.stdlib_areas import AREAS
+        from attar.data.stdlib_text import REFERENCE
+
+        return ("", *AREAS, REFERENCE)
+    return ("",)
+
+
+def _of_sources(name: str, step: SelectStep, corpus: _Corpus | None) -> Iterator[Mistake]:
+    if corpus is None or corpus.sources is None:
+        return
+    for source in step.keep_by_source:
+        if source not in corpus.sources:
+            known = [word for word in corpus.sources if word]
+            has = (
+                f"has the sources {', '.join(map(repr, known))}"
+                if known
+                else ("tells no sources apart; set source_column where it is tokenized")
+            )
+            yield Mistake(
+                ("steps", name, "keep_by_source", source),
+                f"no source {source!r}{did_you_mean(source, known)}; the corpus "
+                f"{corpus.name!r} {has}",
+            )
+
+
+def _of_model(
+    name: str, step: ScoreStep | ProxyStep | TrainStep, corpus: _Corpus, corpora: _Corpora
+) -> Iterator[Mistake]:
+    word = referenced_model(step.model) or name
+    length, positions = corpus.max_length, None
+    if isinstance(step, TrainStep) and length > step.max_length:
+        yield Mistake(
+            ("steps", name, "max_length"),
+            f"is {step.max_length}, and the corpus {corpus.name!r} has chunks of up to {length} "
+            f"tokens; set max_length = {length}, or pack its texts again with data = "
+            f'{{ from = "{step.data}", retokenize = true, max_length = {step.max_length} }}',
+        )
+    if not isinstance(step, TrainStep):  # as the step itself refuses
+        positions = (corpora.families.config_of(word) or {}).get("max_position_embeddings")
+    if isinstance(positions, int) and length > positions:
+        yield Mistake(
+            ("steps", name, "model"),
+            f"{word!r} has {positions} positions, and the corpus {corpus.name!r} has chunks of up "
+            f"to {length} tokens; tokenize with max_length = {positions} or less",
+        )
+    own, other = corpora.digest(word), corpus.tokenizer()
+    if None not in (own, other) and own != other:
+        yield Mistake(
+            ("steps", name, "model"),
+            f"{word!r} has another tokenizer than the corpus {corpus.name!r}, whose tokens mean "
+            "something else to it; tokenize with this model's tokenizer, or name another model",
+        )
