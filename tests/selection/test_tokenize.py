@@ -259,3 +259,16 @@ def test_a_share_is_drawn_by_the_texts_and_grows(folder: Path, corpus: Corpus) -
     ]
     assert 5 < len(found[0]) < len(found[1]) < len(found[2]) == 60
     assert set(found[0]) < set(found[1])
+
+
+def test_an_end_token_that_a_text_spells_ends_no_document(folder: Path) -> None:
+    spelled = [f"the sea {corpora.END} was calm.", f"{corpora.END}{corpora.END}", "still."]
+    (folder / "spelled").mkdir()
+    for split in ("train", "validation"):
+        rows = "\n".join(json.dumps({"text": text, "source": "sea"}) for text in spelled)
+        (folder / "spelled" / f"{split}.jsonl").write_text(rows + "\n")
+    made, _ = corpora.tokenized(folder, "spelled_corpus", path="spelled", settings={"reserve": 0.0})
+    found = Corpus.open(made.folder)
+    ids = np.concatenate([shard.ids for shard in found.shards])
+    assert (ids == found.about["end_id"]).sum() == len(spelled)
+    assert sorted(_texts(found)) == sorted(spelled)

@@ -30,9 +30,15 @@ Group = list[tuple[str, Document]]
 
 
 class DocumentTokenizer:
-    """A tokenizer that adds no special tokens but the end token behind each document."""
+    """A tokenizer that adds no special tokens but the end token behind each document. One that is
+    written in a document is plain text: no text can end a document but its own end.
+
+    Args:
+        tokenizer: is changed.
+    """
 
     def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
+        tokenizer.encode_special_tokens = True
         self._tokenizer, self._end_id = tokenizer, end_id
         vocabulary = tokenizer.get_vocab()
         self._spelled = np.zeros(max(vocabulary.values(), default=-1) + 1, np.int64)
