@@ -3,12 +3,14 @@ or all documents were looked at, and marked where not."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 import corpora
 from attar.artifacts import read_result
+from attar.errors import AttarError, ModelError, UsageError
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import Plan, plan_recipe
 from attar.recipe.run import run_recipe
@@ -77,6 +79,25 @@ def test_chunks_that_are_there_are_counted_exactly(ran: tuple[Path, Path]) -> No
     assert "≈" not in plan.text()
     worked = read_result(run / "reference").metrics["flops"]
     assert steps["reference"].flops > worked > steps["reference"].flops_without_head
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind", "said"),
+    [
+        ("steps.student.max_length=16", UsageError, "student: 'kept'.*set max_length = 24"),
+        ('steps.student.model="bytes"', ModelError, 'student: .* from = "kept", retokenize = true'),
+    ],
+)
+def test_chunks_that_the_step_would_refuse_are_refused_before_anything_runs(
+    ran: tuple[Path, Path], setting: str, kind: type[AttarError], said: str
+) -> None:
+    recipe, _ = ran
+    folder = corpora.write_model(recipe.parent / "bytes")
+    words = json.loads((folder / "tokenizer.json").read_text())
+    words["model"]["merges"].clear()
+    (folder / "tokenizer.json").write_text(json.dumps(words))
+    with pytest.raises(kind, match=said):
+        plan_recipe(load_recipe(recipe, [setting]), recipe.parent)
 
 
 def test_what_is_estimated_is_marked(ran: tuple[Path, Path], tmp_path: Path) -> None:

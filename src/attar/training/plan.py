@@ -26,14 +26,16 @@ from typing import Any
 import torch
 
 from attar.artifacts import MIB
-from attar.errors import ModelError
+from attar.errors import ModelError, UsageError
 from attar.losses.total import needs_of
 from attar.models.cost import Cost
 from attar.models.load import check_length
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext, PlannedTexts
+from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepPlan
 from attar.training.cache_config import UNIFORM, CacheStep, States
 from attar.training.config import Retokenized, TrainStep
+from attar.training.objectives.shards import require_fit
 from attar.training.teaching.cache import cached_shape, kept_states
 from attar.training.teaching.header import Content
 from attar.training.teaching.live import (
@@ -77,7 +79,7 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     model = replace(model, max_length=config.max_length)
     check_length(model.cost.model.config, config.max_length, f"{context.name}: the model")
     context.models[context.name] = model
-    total, rows, tokens, is_estimate = _read(config, texts, model)
+    total, rows, tokens, is_estimate = _read(config, context, model)
     validation_rows, _ = texts.count(config.data_name, "validation", model)
     steps, rows_read = config.num_steps(rows, total), config.rows_read(rows, total)
     teacher = _teacher(config, context, model)
@@ -116,16 +118,41 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     )
 
 
-def _read(config: TrainStep, texts: PlannedTexts, model: ModelPlan) -> tuple[int, int, int, bool]:
+def _read(config: TrainStep, context: PlanContext, model: ModelPlan) -> tuple[int, int, int, bool]:
     """Tokens of all training rows, the rows, the mean tokens of a row, and whether the rows are
-    estimated."""
+    estimated.
+
+    Raises:
+        ModelError, UsageError: chunks that the step would refuse.
+    """
+    texts = context.texts
     chunks = texts.chunks_of(config.data_name, config.part)
     if chunks is not None and isinstance(config.data, str):
+        digest, longest = _form_of_chunks(config.data, context)
+        folder = model.tokenizer_folder
+        try:
+            require_fit(config.data, digest, longest, folder, config.max_length)
+        except (ModelError, UsageError) as error:
+            raise type(error)(f"{context.name}: {error}") from error
         return chunks.tokens, chunks.chunks, chunks.mean_tokens, not chunks.is_exact
     length = config.data.max_length if isinstance(config.data, Retokenized) else None
     model = replace(model, max_length=length or model.max_length)
     rows, tokens = texts.count(config.data_name, "train", model)
     return rows * tokens, rows, tokens, chunks is not None
+
+
+def _form_of_chunks(data: str, context: PlanContext) -> tuple[str, int]:
+    """Digest of the tokenizer of a corpus or a selection, and what a model reads of its longest
+    chunk."""
+    steps = context.recipe["steps"]
+    while data in steps and steps[data]["run"] == "select":
+        data = steps[data]["data"]
+    if data in steps:
+        tokenizer = open_tokenizer(context.tokenizer(data).folder)
+        return tokenizer_digest(tokenizer), steps[data]["max_length"]
+    view = context.texts.loaded(data).split("train").chunks
+    assert view is not None, "it has chunks"
+    return view.corpus.about["tokenizer"], view.corpus.about["max_length"]
 
 
 def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
@@ -139,7 +166,11 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
     kept = Content(config.logits, kept_states(config, context.name, shape))
     context.caches[context.name] = replace(teacher, cache=context.name, kept=kept)
     model = replace(teacher.model, max_length=config.max_length)
-    rows, tokens = texts.count(config.data, "train", model)
+    chunks = texts.chunks_of(config.data)
+    if chunks is None:
+        rows, tokens = texts.count(config.data, "train", model)
+    else:
+        rows, tokens = chunks.chunks, chunks.mean_tokens
     flops = rows * model.cost.flops(1, tokens)
     head = texts.head(config.data, config.objective)
     written = WORD_TOKENS if texts.has_classes(config.data) and head.predicts_words else None
@@ -160,6 +191,7 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
         texts_at_once=config.batch_size,
         text_mib=text_mib,
         lowered_by="batch_size",
+        is_estimate=chunks is not None and not chunks.is_exact,
     )
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,27 @@ def test_a_table_is_never_retokenized(folder: Path, made: MadeRows) -> None:
     data = {"from": "texts", "retokenize": True}
     with pytest.raises(UsageError, match="write data = 'texts'"):
         _train(folder, made, "refused", data=data, part="all")
+
+
+def test_memory_does_not_grow_with_the_corpus(made: MadeRows, tmp_path: Path) -> None:
+    """The same shard under a hundred numbers is a larger corpus."""
+    corpus = Corpus.open(made.folder)
+    peaks = []
+    for count in (2, 200):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            for kind in ("tokens.safetensors", "texts.parquet"):
+                (folder / f"{number:05}.{kind}").hardlink_to(corpus.folder / f"00000.{kind}")
+        about = {**corpus.about, "shards": [corpus.about["shards"][0]] * count}
+        large = Shards(CorpusView(Corpus(folder, about), "scored"))
+        batches = ChunkBatches(len(large), 8, seed=0)
+        large.batch(batches.at(0), CPU)
+        tracemalloc.start()
+        for step in range(20):
+            large.counts(batches.at(step))
+            large.batch(batches.at(step), CPU)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(large) > 20 * count
+    assert peaks[1] < 1.5 * peaks[0] + 2**14, peaks

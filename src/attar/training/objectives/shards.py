@@ -39,19 +39,7 @@ class Shards:
             UsageError: chunks are longer than `max_length`.
         """
         about, name = view.corpus.about, view.name or view.corpus.folder.name
-        limit = about["max_length"]
-        if tokenizer_digest(open_tokenizer(model_folder)) != about["tokenizer"]:
-            raise ModelError(
-                f"{name!r} has tokens of another tokenizer than that of {model_folder}; set "
-                f'data = {{ from = "{name}", retokenize = true, max_length = {max_length} }} to '
-                "pack its texts again, or use a model with the tokenizer of the corpus"
-            )
-        if limit > max_length:
-            raise UsageError(
-                f"{name!r} has chunks of up to {limit} tokens, max_length is {max_length}; set "
-                f"max_length = {limit}, or pack the texts again with "
-                f'data = {{ from = "{name}", retokenize = true, max_length = {max_length} }}'
-            )
+        require_fit(name, about["tokenizer"], about["max_length"], model_folder, max_length)
         return cls(view)
 
     @property
@@ -123,3 +111,27 @@ class Shards:
         """Tokens that a model is fed of each chunk; one of a single token is read, and nothing is
         predicted."""
         return np.maximum(self.view.lengths(rows) - 1, 1)
+
+
+def require_fit(name: str, digest: str, longest: int, model_folder: Path, max_length: int) -> None:
+    """Refuse chunks that a model would read otherwise than they were packed.
+
+    Args:
+        name: of the corpus or the selection in the recipe.
+        digest: of its tokenizer.
+        longest: tokens that a model reads of its longest chunk.
+    Raises:
+        ModelError: the model has another tokenizer.
+        UsageError: chunks are longer than `max_length`.
+    """
+    again = f'data = {{ from = "{name}", retokenize = true, max_length = {max_length} }}'
+    if tokenizer_digest(open_tokenizer(model_folder)) != digest:
+        raise ModelError(
+            f"{name!r} has tokens of another tokenizer than that of {model_folder}; set {again} to "
+            "pack its texts again, or use a model with the tokenizer of the corpus"
+        )
+    if longest > max_length:
+        raise UsageError(
+            f"{name!r} has chunks of up to {longest} tokens, max_length is {max_length}; set "
+            f"max_length = {longest}, or pack the texts again with {again}"
+        )
