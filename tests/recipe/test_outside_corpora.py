@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -383,3 +385,25 @@ def test_a_selection_from_a_corpus_without_validation_texts_is_not_trained_on(pl
     )
     with pytest.raises(RecipeError, match="the corpus 'mine' has none; add a table"):
         parse_recipe(text, path=place / "a.toml")
+
+
+def test_the_peek_verb_prints_chunks_without_torch(place: Path) -> None:
+    kept, corpus = place / "made" / "kept", place / "made" / "corpus"
+    code = (
+        "import sys; from attar.cli import main\n"
+        "try: main()\nexcept SystemExit as end: code = end.code\n"
+        "assert not {'torch', 'transformers'} & {*sys.modules}; sys.exit(code)"
+    )
+    words = ["peek", str(kept), "--best", "-n", "2", "--corpus", str(corpus)]
+    printed, plain, wrong = (
+        subprocess.run(
+            [sys.executable, "-c", code, *words, *more], capture_output=True, text=True, check=False
+        )
+        for more in ([], ["--json"], ["--worst"])
+    )
+    shown = json.loads(plain.stdout)
+    assert [chunk["row"] for chunk in shown] == [
+        chunk.row for chunk in peek(kept, "best", 2, corpus=str(corpus))
+    ]
+    assert printed.stdout.count("nats a token) · ") == 2
+    assert (wrong.returncode, "--best and --worst exclude each other" in wrong.stderr) == (2, True)

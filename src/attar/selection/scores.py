@@ -85,11 +85,13 @@ def read_scores(file: Path) -> ShardScores:
             raise ValueError("its arrays are of other types")
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{file} cannot be read ({error}); remove the step's folder and run it again"
+            f"{file} cannot be read ({error}); remove the "
+            f"folder of step {file.parent.name!r} and run it again"
         ) from error
     if (scores.log_p is None) == (scores.predicted is None):
         raise ArtifactError(
-            f"{file} must hold either log_p or predicted; remove the step's folder and run it again"
+            f"{file} must hold either log_p or predicted; remove the "
+            f"folder of step {file.parent.name!r} and run it again"
         )
     return scores
 

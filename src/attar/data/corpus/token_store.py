@@ -254,7 +254,8 @@ class Corpus:
         if wrong:
             raise ArtifactError(
                 f"{file} does not have the form of a corpus ({', '.join(wrong)} missing or of "
-                "another type); remove the step's folder and run it again"
+                "another type); remove the "
+                f"folder of step {file.parent.name!r} and run it again"
             )
         return cls(folder, about)
 
@@ -314,11 +315,13 @@ def _tensor(data: NDArray[np.uint8], about: Mapping[str, Any]) -> NDArray[Any]:
 
 def _not_a_shard(file: Path, why: str) -> ArtifactError:
     return ArtifactError(
-        f"{file} is not a shard of a corpus: {why}; remove the step's folder and run it again"
+        f"{file} is not a shard of a corpus: {why}; remove the "
+        f"folder of step {file.parent.name!r} and run it again"
     )
 
 
 def _damaged(file: Path, why: object) -> ArtifactError:
     return ArtifactError(
-        f"{file} cannot be read ({why}); remove the step's folder and run it again"
+        f"{file} cannot be read ({why}); remove the "
+        f"folder of step {file.parent.name!r} and run it again"
     )

@@ -214,7 +214,8 @@ def kept_rows(folder: Path) -> NDArray[np.int64]:
     tensors = memory_map(file)
     if "row" not in tensors:
         raise ArtifactError(
-            f"{file} is not a selection: it has no row; remove the step's folder and run it again"
+            f"{file} is not a selection: it has no row; remove the "
+            f"folder of step {file.parent.name!r} and run it again"
         )
     return tensors["row"]
 
