@@ -305,3 +305,10 @@ def test_memory_does_not_grow_with_the_corpus(made: MadeRows, tmp_path: Path) ->
         tracemalloc.stop()
         assert len(large) > 20 * count
     assert peaks[1] < 1.5 * peaks[0] + 2**14, peaks
+
+
+def test_a_model_is_narrowed_by_what_it_makes_of_chunks(folder: Path, made: MadeRows) -> None:
+    narrower = {"from": "model", "intermediate_size": 8}
+    metrics = _train(folder, made, "narrowed", model=narrower, max_steps=1)
+    whole = sum(t.numel() for t in load_file(folder / "model" / "model.safetensors").values())
+    assert metrics["num_params"] < whole

@@ -45,7 +45,7 @@ class Shards:
     @property
     def lengths(self) -> np.ndarray:
         """8 bytes a chunk: for small views, and for work that asks about every chunk at once."""
-        return self._read(np.arange(len(self)))
+        return _read(self.view.lengths(np.arange(len(self))))
 
     @property
     def largest_id(self) -> int:
@@ -68,13 +68,14 @@ class Shards:
         return len(self.view)
 
     def counts(self, rows: np.ndarray) -> Counts:
-        predicted = max(int((self.view.lengths(rows) - 1).sum()), 1)
-        read = int(self._read(rows).sum())
+        lengths = self.view.lengths(rows)
+        predicted = max(int((lengths - 1).sum()), 1)
+        read = int(_read(lengths).sum())
         return {"prediction": predicted, "labelled": predicted, "decoder": read}
 
     def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
         chunks = self.view.ids(rows)
-        lengths = self._read(rows)
+        lengths = _read(np.array([len(chunk) for chunk in chunks]))
         shape = len(rows), int(lengths.max())
         ids = np.full(shape, self.view.corpus.about["end_id"], np.int64)
         labels = np.full(shape, UNLABELLED, np.int64)
@@ -107,10 +108,11 @@ class Shards:
         found = language_metrics(float(nats_N.sum()), predicted, num_bytes)
         return {name: found[name] for name in metrics} | {"loss": found["nll"]}
 
-    def _read(self, rows: np.ndarray) -> np.ndarray:
-        """Tokens that a model is fed of each chunk; one of a single token is read, and nothing is
-        predicted."""
-        return np.maximum(self.view.lengths(rows) - 1, 1)
+
+def _read(lengths: np.ndarray) -> np.ndarray:
+    """Tokens that a model is fed of chunks of these lengths; one of a single token is read, and
+    nothing is predicted."""
+    return np.maximum(lengths - 1, 1)
 
 
 def require_fit(name: str, digest: str, longest: int, model_folder: Path, max_length: int) -> None:
