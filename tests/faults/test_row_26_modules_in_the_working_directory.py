@@ -23,7 +23,7 @@ TRAPS = (
 )
 """Names that some process of ours imports, from the library and from Python itself."""
 STARTS_A_PROCESS = re.compile(
-    r"^\s*(import|from) (subprocess|multiprocessing|concurrent|pty|runpy)\b|sys\.executable"
+    r"^\s*(import|from) (subprocess|multiprocessing|pty|runpy)\b|ProcessPool|sys\.executable"
     r"|os\.(system|popen|fork|exec\w*|spawn\w*|posix_spawn\w*)\(|num_workers",
     re.MULTILINE,
 )
