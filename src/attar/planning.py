@@ -106,6 +106,7 @@ class PlannedTokenizer:
     vocab_size: int
     """Of the tokenizer that it stands for: one that is yet to be learned is learned for the plan
     from a little text, which may not have as many tokens."""
+    end_id: int | None
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,7 @@ class PlanContext:
         word = referenced_model(reference)
         if isinstance(reference, FromConfig):
             tokenizer = self.tokenizer(reference.tokenizer)
-            plain = reference.plain(tokenizer.vocab_size)
+            plain = reference.plain(tokenizer.vocab_size, tokenizer.end_id)
             return ModelPlan(cost_under(head, plain), tokenizer.folder, 4.0, max_length)
         if word in self.models:
             plan = self.models[word]
@@ -290,7 +291,7 @@ class PlanContext:
             folder = self.models[word].tokenizer_folder
         else:
             folder = resolve_model(word, {}, self.recipe_folder)
-        return PlannedTokenizer(folder, vocabulary_of(folder)[0])
+        return PlannedTokenizer(folder, *vocabulary_of(folder))
 
     def seconds(
         self,

@@ -13,6 +13,7 @@ from attar import cli
 from attar.artifacts import read_result
 from attar.data.corpus.token_store import Corpus
 from attar.errors import DataError, RecipeError
+from attar.models.named_sizes import FAMILIES_OF_SIZES
 from attar.recipe.keys import keys_of
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import plan_recipe
@@ -95,6 +96,17 @@ def test_what_is_planned_is_what_is_made_and_a_trained_model_scores(recipe: Path
     first, second = (Corpus.open(folder / name).about for name in ("corpus", "again"))
     assert first["tokenizer"] == second["tokenizer"]
     assert first["vocabulary"] == 300
+
+
+@pytest.mark.parametrize("family", FAMILIES_OF_SIZES)
+def test_every_family_is_planned_before_its_tokenizer_is_there(recipe: Path, family: str) -> None:
+    """Some take their own end token, which the vocabulary may not have, for padding."""
+    model = f"steps.model.model={{ size = 'pico', family = '{family}', tokenizer = 'corpus' }}"
+    found = plan_recipe(load_recipe(recipe, [model]), recipe.parent).steps
+    params = next(step.num_params for step in found if step.name == "model")
+    assert params is not None
+    positions = 1024 if family == "gpt2" else 0
+    assert params == pytest.approx(0.803e6 + (300 + positions) * 128, rel=0.01)
 
 
 def test_the_text_a_tokenizer_is_learned_from_is_part_of_the_key(recipe: Path) -> None:

@@ -71,7 +71,8 @@ class FromConfig(Config):
 
     config: dict[str, Any] = Field(default_factory=dict)
     """`model_type` and the fields of its transformers config class; with `size`, what differs from
-    it. Without `vocab_size` the model has an embedding for each token of the tokenizer."""
+    it. Without `vocab_size` the model has an embedding for each token of the tokenizer, and its end
+    token."""
     size: str | None = None
     """A name in `named_sizes`; needs `family`."""
     family: str | None = None
@@ -114,11 +115,11 @@ class FromConfig(Config):
         Args:
             vocab_size, end_id: of the tokenizer; None: unknown, and left to the config class.
         """
-        of_tokenizer = {"vocab_size": vocab_size}
-        if self.size is not None:
-            of_tokenizer |= {"bos_token_id": end_id, "eos_token_id": end_id}
-        known = {name: value for name, value in of_tokenizer.items() if value is not None}
-        return known | written_config(self.model_dump())
+        written = written_config(self.model_dump())
+        if self.size is None and "vocab_size" in written:
+            return written
+        of_tokenizer = {"vocab_size": vocab_size, "bos_token_id": end_id, "eos_token_id": end_id}
+        return {name: id for name, id in of_tokenizer.items() if id is not None} | written
 
 
 def written_config(reference: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import MIB, read_result
+from attar.data.corpus.config import END
 from attar.data.corpus.learned_tokenizer import learn_tokenizer, require_size, write_learned
 from attar.data.corpus.packing import Packer
 from attar.data.corpus.published import open_published
@@ -95,7 +96,9 @@ def _plan_made_corpus(config: TokenizeStep, context: PlanContext, folder: Path) 
     )
     chunks = {part: PlannedChunks.of(CorpusView(corpus, part)) for part in PARTS}
     context.texts.add(context.name, running, chunks)
-    context.tokenizers[context.name] = PlannedTokenizer(folder, corpus.about["vocabulary"])
+    context.tokenizers[context.name] = PlannedTokenizer(
+        folder, corpus.about["vocabulary"], corpus.about["end_id"]
+    )
     documents = read_result(folder).metrics["documents"]
     return _corpus_plan(config, context, chunks, documents, 0.0)
 
@@ -162,7 +165,7 @@ def _tokenizer(config: TokenizeStep, context: PlanContext) -> tuple[PlannedToken
     folder = context.scratch / context.name
     write_learned(learned, folder)
     seconds = min(num_bytes, wanted.max_bytes) / LEARNED_BYTES_A_SECOND
-    return PlannedTokenizer(folder, wanted.vocab_size), seconds
+    return PlannedTokenizer(folder, wanted.vocab_size, learned.token_to_id(END)), seconds
 
 
 def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
