@@ -109,7 +109,9 @@ def load_beginning(config: HubData, recipe_folder: Path, name: str) -> TextData:
     judged = load_judged(config, recipe_folder, name)
     texts = _texts(config, config.split, name)
     train = _split((text for text in texts if not is_held_out(config, text)), BEGINNING)
-    note = f"is read as a stream; its first {len(train):,} documents stand for it in the plan"
+    note = (
+        f"its train split is a stream; only its first {len(train):,} documents are looked at here"
+    )
     return replace(judged, splits={"train": train, **judged.splits}, notes=(note,))
 
 
