@@ -1,9 +1,10 @@
 """Row 19: SIGKILL twenty times at random in `tokenize` and in `score`: what comes out in the end is
 what an undisturbed run gives, byte for byte.
 
-Moments are drawn by work and not by time: a run is killed at the n-th call (of Python or of C) that
-its main thread makes inside the step, so any line may be the last one, and a slow machine is killed
-at the same places. Every run is a fork of one process that has loaded everything and done nothing.
+Moments are drawn by work and not by time: a run is killed at the n-th call that its main thread
+makes inside the step, so any line may be the last one, and a slow machine is killed at the same
+places. Every other time only calls count that change a file, of which there are few. Every run is a
+fork of one process that has loaded everything and done nothing.
 """
 
 from __future__ import annotations
@@ -25,10 +26,15 @@ import pytest
 import corpora
 
 KILLS = 20
-PIECES = 6
+PIECES = 3
 """A run is killed within this part of the calls that an undisturbed run makes."""
+WORK = {"corpus": "write_shards", "by_teacher": "fill_"}
+"""Where the work of a step begins; it ends when the step is published."""
 RECIPE = corpora.RECIPE.partition("[steps.by_reference]")[0] + "batch_tokens = 128\n"
 """A shard is some batches, and kept after each of them."""
+FILE_CALLS = frozenset(
+    "open write flush fsync replace rename unlink link mkdir rmdir close seek truncate".split()
+)
 DEADLINE_S = 280
 
 
@@ -67,21 +73,33 @@ def _contents(folder: Path) -> dict[str, bytes]:
 class _Calls:
     """Counts the calls inside one step, and ends the process at one of them."""
 
-    def __init__(self, step: str, last: int | None) -> None:
-        self._step, self._last = step, last
+    def __init__(self, step: str, last: int | None, of_files: bool) -> None:
+        self._step, self._last, self._of_files = step, last, of_files
         self._is_inside = False
         self.count = 0
+        self.count_of_files = 0
 
-    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
-        if frame.f_code.co_qualname == "Engine.make" and frame.f_locals["name"] == self._step:
-            self._is_inside = event == "call" or (self._is_inside and event != "return")
+    def __call__(self, frame: FrameType, event: str, function: Any) -> None:
+        name = frame.f_code.co_qualname
+        if event == "call" and name == WORK[self._step]:
+            self._is_inside = True  # tokenizer and model are loaded, which takes most of the calls
+        elif event == "return" and name == "Engine.make":
+            self._is_inside = False
         if self._is_inside and event in ("call", "c_call"):
+            is_of_file = event == "c_call" and function.__name__ in FILE_CALLS
             self.count += 1
-            if self.count == self._last:
+            self.count_of_files += is_of_file
+            if self._of_files:
+                is_last = is_of_file and self.count_of_files == self._last
+            else:
+                is_last = self.count == self._last
+            if is_last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _fork(recipe: Path, out: str, step: str, last: int | None) -> tuple[int, dict[str, Any]]:
+def _fork(
+    recipe: Path, out: str, step: str, last: int | None, of_files: bool = False
+) -> tuple[int, dict[str, Any]]:
     """Run the recipe in a process of its own; the signal that ended it, and what it did."""
     from attar.recipe.run import run_recipe
 
@@ -93,13 +111,14 @@ def _fork(recipe: Path, out: str, step: str, last: int | None) -> tuple[int, dic
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
         return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, json.loads(said or "{}")
-    calls = _Calls(step, last)
+    calls = _Calls(step, last, of_files)
     sys.setprofile(calls)
     try:
         run_recipe(recipe, out=recipe.parent / out, quiet=True, estimates={})
         sys.setprofile(None)
         with os.fdopen(write, "w") as stream:
-            json.dump({"calls": calls.count, "modules": list(sys.modules)}, stream)
+            found = {"calls": [calls.count, calls.count_of_files], "modules": list(sys.modules)}
+            json.dump(found, stream)
         os._exit(0)
     finally:
         os._exit(1)
@@ -118,15 +137,16 @@ def _drive(recipe: Path, step: str) -> dict[str, int]:
     for module in whole["modules"]:
         with suppress(Exception):  # made at run time, or another spelling of __main__
             importlib.import_module(module)
+    _, whole = _fork(recipe, "counted", step, None)  # without the calls of imports
     killed: dict[str, int] = {}
     while sum(killed.values()) < KILLS:
         out, is_done = f"killed_{len(killed)}", False
         killed[out] = 0
         while not is_done:
-            last = (
-                draw.randint(1, whole["calls"] // PIECES) if sum(killed.values()) < KILLS else None
-            )
-            ended_by, _ = _fork(recipe, out, step, last)
+            kills = sum(killed.values())
+            of_files = kills % 2 == 1
+            last = draw.randint(1, whole["calls"][of_files] // PIECES) if kills < KILLS else None
+            ended_by, _ = _fork(recipe, out, step, last, of_files)
             assert ended_by in (0, signal.SIGKILL)
             is_done = ended_by == 0
             killed[out] += not is_done
