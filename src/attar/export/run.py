@@ -236,7 +236,7 @@ def _parity_texts(
             f"{context.name}: parity.examples is {config.parity.examples}, data {name!r} has "
             f"{len(texts)} validation texts; all of them are used"
         )
-    return texts
+    return tuple(texts)
 
 
 def _with_num_texts(task: Task, num_texts: int, model_folder: Path) -> Task:

@@ -121,7 +121,7 @@ def _keys(parts: Parts) -> Iterator[NDArray[np.uint32]]:
     return (ordered(part[span]) for part in parts() for span in spans(len(part)))
 
 
-def _counts(parts: Iterable[NDArray[np.uint32]]) -> NDArray[np.int64]:
+def _counts(parts: Iterable[NDArray[np.integer]]) -> NDArray[np.int64]:
     counts = np.zeros(BUCKETS, np.int64)
     for part in parts:
         counts += np.bincount(part, minlength=BUCKETS)
