@@ -1,8 +1,8 @@
-"""Settings of `run = "evaluate"`. Imports no torch."""
+"""Settings of `run = "evaluate"` and `"extrapolate"`. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -69,4 +69,51 @@ class EvaluateStep(Config):
         twice = sorted({name for name in models if models.count(name) > 1})
         if twice:
             raise ValueError(f"{twice} named more than once; results are kept by name")
+        return models
+
+
+LEAST_POINTS = 5
+"""Evaluations a law is fitted to: its three constants leave two degrees of freedom."""
+
+
+class PowerLawFit(Config):
+    """How L(C) = A · C^(−α) + L∞ is fitted to a run's evaluations."""
+
+    bootstrap: int = Field(default=2000, ge=100)
+    """Resamples behind every interval."""
+    from_share: float = Field(default=0.2, ge=0, lt=1)
+    """Evaluations before this share of a run's tokens are left out: in the warm-up the loss falls
+    by another law."""
+
+
+class ExtrapolateStep(Config):
+    """Fit a power law to the validation losses of language models in training, and read it off at
+    budgets beyond them."""
+
+    run: Literal["extrapolate"] = "extrapolate"
+    models: tuple[str | Annotated[tuple[str, ...], Field(min_length=1)], ...] = Field(min_length=1)
+    """Train steps, or their folders in other runs; one law each. A list of them stands for runs of
+    one setting with other seeds: one law for all, and the seeds are in its interval."""
+    read_off_tokens: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1e12, 1e13), min_length=1
+    )
+    """Tokens of training at which the law is read."""
+    fit: PowerLawFit = PowerLawFit()
+    seed: int | None = None
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Name of a law → the runs it is fitted to."""
+        listed = ((each,) if isinstance(each, str) else each for each in self.models)
+        return {" + ".join(runs): runs for runs in listed}
+
+    @field_validator("models")
+    @classmethod
+    def _runs_are_distinct(
+        cls, models: tuple[str | tuple[str, ...], ...]
+    ) -> tuple[str | tuple[str, ...], ...]:
+        runs = [run for each in models for run in ((each,) if isinstance(each, str) else each)]
+        twice = sorted({run for run in runs if runs.count(run) > 1})
+        if twice:
+            raise ValueError(f"{twice} named more than once; a run belongs to one law")
         return models

@@ -1,13 +1,17 @@
-"""What an evaluation will cost: a forward pass over the split for each model, and the timing."""
+"""What an evaluation will cost: a forward pass over the split for each model, and the timing. An
+extrapolation reads a few hundred numbers and opens no model."""
 
 from __future__ import annotations
 
 from attar.artifacts import MIB
-from attar.evaluation.config import EvaluateStep
+from attar.evaluation.config import EvaluateStep, ExtrapolateStep
 from attar.evaluation.inputs import check_room, room_in
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
 from attar.scoring.matching import labelled_split
 from attar.step import StepPlan
+
+FIT_SECONDS = 0.002
+"""Of one resample of a law."""
 
 
 def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
@@ -41,3 +45,9 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
         seconds=2 * OPEN_SECONDS * len(models) + context.seconds(forward=flops),
         counts={"data.rows": len(split)},
     )
+
+
+def plan_extrapolate(config: ExtrapolateStep, context: PlanContext) -> StepPlan:
+    """Plan a fit."""
+    seconds = FIT_SECONDS * config.fit.bootstrap * len(config.models)
+    return StepPlan(context.name, config.run, None, 0, RUNTIME_MIB, 1, seconds)

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from attar.errors import RecipeError, UsageError, did_you_mean
 from attar.recipe.checking.corpora import check_corpora
+from attar.recipe.checking.extrapolations import check_extrapolations
 from attar.recipe.checking.lessons import check_lessons
 from attar.recipe.checking.mistakes import MAX_MISTAKES, Mistake, Place, explain
 from attar.recipe.checking.old_spellings import renew
@@ -111,7 +112,7 @@ def parse_recipe(
     if is_shallow(content):
         mistakes += check_relations(content, path.resolve().parent)
     if recipe is not None and not mistakes:
-        mistakes += check_sweep(recipe) + check_lessons(recipe)
+        mistakes += check_sweep(recipe) + check_lessons(recipe) + check_extrapolations(recipe)
         mistakes += [] if mistakes else check_selections(expand(recipe).recipe)
     if recipe is None or mistakes:
         raise RecipeError(_sentences(mistakes, text, overrides), source)

@@ -15,7 +15,7 @@ from attar.analysis.config import AnalyzeStep
 from attar.config import Config, as_tuples
 from attar.data.config import DataConfig
 from attar.distillation.config import AugmentStep
-from attar.evaluation.config import EvaluateStep
+from attar.evaluation.config import EvaluateStep, ExtrapolateStep
 from attar.export.config import ExportStep
 from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.quantization.config import QuantizeStep
@@ -43,6 +43,7 @@ StepConfig = Annotated[
     | QuantizeStep
     | ExportStep
     | EvaluateStep
+    | ExtrapolateStep
     | ReportStep,
     Field(discriminator="run"),
 ]

@@ -204,6 +204,15 @@ STEPS: Mapping[str, StepKind] = {
         data=("data",),
         names_matter=True,
     ),
+    "extrapolate": StepKind(
+        "attar.evaluation.extrapolation:extrapolate",
+        "attar.evaluation.plan:plan_extrapolate",
+        models=(
+            ModelPlace("models.*", ("train",), steps_only=True),
+            ModelPlace("models.*.*", ("train",), steps_only=True),
+        ),
+        names_matter=True,
+    ),
     "report": StepKind(
         "attar.report.run:report",
         "attar.report.plan:plan_report",

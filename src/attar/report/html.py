@@ -17,6 +17,7 @@ from typing import Any
 from attar.extras import require
 from attar.progress import human_seconds
 from attar.report import quantities
+from attar.report.charts.extrapolation import extrapolation_picture
 from attar.report.charts.front import budget_pictures
 from attar.report.charts.pictures import comparison_pictures, training_pictures
 from attar.report.charts.scores import scores_of
@@ -72,6 +73,7 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         share=quantities.share_text,
         signed=signed,
         training_pictures=[training_pictures(training) for training in page.trainings],
+        extrapolation_pictures=[[extrapolation_picture(each)] for each in page.extrapolations],
         forms=FORM_WORDS,
         interval=quantities.interval_text,
         words=WORDS,

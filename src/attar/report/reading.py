@@ -42,6 +42,8 @@ class Made:
     """study.json of an analyze step."""
     explored: Mapping[str, Any] = field(default_factory=dict)
     """explored.json of a select step."""
+    extrapolated: Mapping[str, Any] = field(default_factory=dict)
+    """extrapolation.json of an extrapolate step."""
 
     @property
     def run(self) -> str:
@@ -106,6 +108,7 @@ def _read_one(name: str, folder: Path, steps: Mapping[str, Any]) -> Made:
         blocks=_read_blocks(folder),
         study=_read_table(folder / "study.json"),
         explored=_read_table(folder / "explored.json"),
+        extrapolated=_read_table(folder / "extrapolation.json"),
     )
 
 

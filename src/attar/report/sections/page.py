@@ -10,6 +10,7 @@ from typing import Any
 from attar.report.reading import Made
 from attar.report.sections.comparison import Comparison, comparisons
 from attar.report.sections.compression import Exported, Quantized, exports, quantizations
+from attar.report.sections.extrapolation import Extrapolation, extrapolations
 from attar.report.sections.gates import Gate, gates
 from attar.report.sections.headline import Headline, headline
 from attar.report.sections.lineage import Node, lineage
@@ -32,6 +33,7 @@ class Page:
     comparisons: tuple[Comparison, ...]
     selections: tuple[Selected, ...]
     trainings: tuple[Training, ...]
+    extrapolations: tuple[Extrapolation, ...]
     studies: tuple[Study, ...]
     quantizations: tuple[Quantized, ...]
     budgets: tuple[Budgeted, ...]
@@ -59,6 +61,7 @@ def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None =
         comparisons=compared,
         selections=selections(made),
         trainings=trainings(made),
+        extrapolations=extrapolations(made),
         studies=studies(made),
         quantizations=quantizations(made),
         budgets=budgets(made),

@@ -1,0 +1,209 @@
+"""The step `extrapolate`: what a run's validation losses say of budgets that nobody has paid.
+
+    L(C) = A · C^(−α) + L∞          fitted to (FLOPs so far, validation nll) of each evaluation
+
+Reads `history.jsonl` and `result.json` of train steps; no model is opened. FLOPs are those of the
+run, a teacher's forward passes included, spread evenly over its tokens; a read-off at T tokens
+stands at T times that rate.
+
+    extrapolation.json    of each law: its points, and the curve with its band, for the report
+    metrics               constants and read-offs with their 95 % intervals
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attar.artifacts import read_result, write_json
+from attar.errors import ArtifactError, DataError, UsageError
+from attar.evaluation.config import LEAST_POINTS, ExtrapolateStep, PowerLawFit
+from attar.numerics.power_law import Fit, fit_power_law
+from attar.numerics.statistics import Interval
+from attar.seeds import derive_seed
+from attar.step import StepContext
+from attar.training.saving.history import HISTORY_FILE
+
+EXTRAPOLATION_FILE = "extrapolation.json"
+LOSS = "nll"
+FAR = 1000
+"""A read-off this many times beyond the last point says nothing of the model."""
+CURVE_POINTS = 60
+SAME_RATE = 0.01
+"""By how much the FLOPs a token of two seeds may differ."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The evaluations of one run."""
+
+    tokens: tuple[float, ...]
+    losses: tuple[float, ...]
+    total_tokens: int
+    flops_per_token: float
+
+    def since(self, share: float) -> Curve:
+        """Without the evaluations before a share of the run's tokens."""
+        kept = [i for i, read in enumerate(self.tokens) if read >= share * self.total_tokens]
+        tokens, losses = (tuple(each[i] for i in kept) for each in (self.tokens, self.losses))
+        return Curve(tokens, losses, self.total_tokens, self.flops_per_token)
+
+    def until(self, tokens: float) -> Curve:
+        """Only the evaluations up to so many tokens, as if training had been stopped there."""
+        kept = sum(read <= tokens for read in self.tokens)
+        last = int(min(tokens, self.total_tokens))
+        return Curve(self.tokens[:kept], self.losses[:kept], last, self.flops_per_token)
+
+    @property
+    def flops(self) -> list[float]:
+        return [self.flops_per_token * tokens for tokens in self.tokens]
+
+
+def extrapolate(config: ExtrapolateStep, context: StepContext) -> dict[str, Any]:
+    """Fit each law and read it off.
+
+    Raises:
+        UsageError: a run is not that of a language model, or runs of one law differ in their cost.
+        DataError: too few evaluations, or losses that no such law fits.
+    """
+    seed = derive_seed(context.seed if config.seed is None else config.seed, "extrapolate")
+    laws: dict[str, Any] = {}
+    drawn: dict[str, Any] = {}
+    for name, words in config.groups.items():
+        context.stop_if_asked("an extrapolation")
+        curves = [read_curve(context.inputs[word], word) for word in words]
+        fit = fit_curves(curves, config.fit, seed, name)
+        laws[name] = _law(fit, curves, config, words)
+        drawn[name] = _drawn(fit, curves, config)
+        for note in laws[name]["notes"]:
+            context.progress.warn(f"{context.name}: {name}: {note}")
+    write_json(context.folder / EXTRAPOLATION_FILE, drawn)
+    return {"models": laws}
+
+
+def read_curve(folder: Path, name: str) -> Curve:
+    """The validation losses of a train step.
+
+    Raises:
+        UsageError: it has none in nats a token.
+        ArtifactError: its history is damaged.
+    """
+    metrics = read_result(folder).metrics
+    file = folder / HISTORY_FILE
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        found = [line for line in lines if "validation" in line]
+        if not all(LOSS in line["validation"] for line in found):
+            raise UsageError(
+                f"{name} was trained for {metrics['objective']}, whose validation has no {LOSS}; "
+                "name train steps of causal language models"
+            )
+        tokens, losses = zip(
+            *((line["tokens"], line["validation"][LOSS]) for line in found), strict=True
+        )
+        rate = metrics["flops"] / metrics["tokens"]
+    except (OSError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ArtifactError(
+            f"{file} cannot be read ({error!r}); remove {folder} and run again"
+        ) from error
+    return Curve(tokens, losses, metrics["tokens"], rate)
+
+
+def fit_curves(curves: Sequence[Curve], config: PowerLawFit, seed: int, name: str) -> Fit:
+    """One law for the runs of one setting.
+
+    Raises:
+        UsageError: the runs differ in their FLOPs a token.
+        DataError: see `fit_power_law`.
+    """
+    rates = [curve.flops_per_token for curve in curves]
+    if max(rates) > (1 + SAME_RATE) * min(rates):
+        raise UsageError(
+            f"{name}: a token costs {min(rates):.4g} to {max(rates):.4g} FLOPs, so these are not "
+            "runs of one setting; give each a law of its own"
+        )
+    kept = [curve.since(config.from_share) for curve in curves]
+    fewest = min(len(curve.tokens) for curve in kept)
+    if fewest < LEAST_POINTS:
+        raise DataError(
+            f"{name}: {fewest} evaluations from {config.from_share:.0%} of the tokens on, and a "
+            f"power law needs {LEAST_POINTS}; raise `evaluations` of the train step, or lower "
+            "fit.from_share"
+        )
+    try:
+        return fit_power_law(
+            [(curve.flops, curve.losses) for curve in kept], bootstrap=config.bootstrap, seed=seed
+        )
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def _law(
+    fit: Fit, curves: Sequence[Curve], config: ExtrapolateStep, words: Sequence[str]
+) -> dict[str, Any]:
+    """What the result says of one law."""
+    rate, last = curves[0].flops_per_token, max(max(curve.tokens) for curve in curves)
+    read_offs = [
+        {
+            "tokens": tokens,
+            "flops": tokens * rate,
+            **_interval(fit.at(tokens * rate)),
+            "times_beyond": tokens / last,
+        }
+        for tokens in config.read_off_tokens
+    ]
+    return {
+        "runs": list(words),
+        "points": fit.points,
+        "left_out": sum(len(curve.tokens) for curve in curves) - fit.points,
+        "last_tokens": last,
+        "flops_per_token": rate,
+        "A": _interval(fit.scale),
+        "alpha": _interval(fit.alpha),
+        "floor": _interval(fit.floor),
+        "floor_identified": fit.is_identified,
+        "rms": fit.rms,
+        "read_offs": read_offs,
+        "notes": _notes(fit, last, config.read_off_tokens),
+    }
+
+
+def _notes(fit: Fit, last: float, read_off_tokens: Sequence[float]) -> list[str]:
+    notes: list[str] = []
+    if not fit.is_identified:
+        notes.append(
+            f"L∞ is not identified: these {fit.points} points fit floors from "
+            f"{max(fit.floor.low, 0.0):.3g} to {fit.floor.high:.3g} about as well; more "
+            "evaluations over a longer run would tell"
+        )
+    farthest = max(read_off_tokens)
+    if farthest > FAR * last:
+        notes.append(
+            f"{farthest:.3g} tokens are {farthest / last:.2g} times beyond the last point, "
+            f"{last:.3g}: that read-off shows how the fit works, and is not a claim about the model"
+        )
+    return notes
+
+
+def _interval(found: Interval) -> dict[str, float]:
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def _drawn(fit: Fit, curves: Sequence[Curve], config: ExtrapolateStep) -> Mapping[str, Any]:
+    """Points, and the curve to the farthest read-off, but at most `FAR` beyond the last point."""
+    rate, last = curves[0].flops_per_token, max(max(curve.tokens) for curve in curves)
+    kept = [curve.since(config.fit.from_share) for curve in curves]
+    first = min(curve.tokens[0] for curve in kept if curve.tokens)
+    end = max(last, min(max(config.read_off_tokens), FAR * last))
+    at = np.geomspace(first, end, CURVE_POINTS).tolist()
+    return {
+        "points": [
+            list(point) for curve in kept for point in zip(curve.tokens, curve.losses, strict=True)
+        ],
+        "curve": [{"tokens": tokens, **_interval(fit.at(tokens * rate))} for tokens in at],
+    }

@@ -1,0 +1,66 @@
+"""A power law needs enough evaluations of language models in training.
+
+How many a run will have is known from its settings, so a run of hours is not followed by a fit that
+has nothing to fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from attar.evaluation.config import LEAST_POINTS, ExtrapolateStep
+from attar.numerics.metric_names import LANGUAGE
+from attar.recipe.checking.mistakes import Mistake
+from attar.recipe.schema import Recipe
+from attar.tasks.table import KINDS
+from attar.training.config import TrainStep
+
+
+def check_extrapolations(recipe: Recipe) -> list[Mistake]:
+    """Every train step whose validation losses cannot be extrapolated."""
+    return [
+        mistake
+        for name, step in recipe.steps.items()
+        if isinstance(step, ExtrapolateStep)
+        for mistake in _of_models(recipe, name, step)
+    ]
+
+
+def _of_models(recipe: Recipe, name: str, step: ExtrapolateStep) -> Iterator[Mistake]:
+    for place, word in _words(step):
+        train = recipe.steps.get(word)
+        problem = _problem(recipe, word, train, step) if isinstance(train, TrainStep) else None
+        if problem:
+            yield Mistake(("steps", name, "models", *place), problem)
+
+
+def _words(step: ExtrapolateStep) -> Iterator[tuple[tuple[int, ...], str]]:
+    for index, each in enumerate(step.models):
+        if isinstance(each, str):
+            yield (index,), each
+        else:
+            yield from (((index, inner), word) for inner, word in enumerate(each))
+
+
+def _problem(recipe: Recipe, word: str, train: TrainStep, step: ExtrapolateStep) -> str | None:
+    """Why a train step's history is not enough; None: it is."""
+    known = getattr(recipe.data.get(train.data_name), "kind", None)
+    kind = KINDS[train.objective] if train.objective else known
+    if kind is not None and LANGUAGE[0] not in kind.metrics:
+        return (
+            f"step {word!r} is trained for {kind.name}; only the nll of causal language models is "
+            "extrapolated"
+        )
+    share = step.fit.from_share
+    # of those after 1/n, 2/n … of the run; one that falls on the share itself may lie before it
+    left = train.evaluations - math.floor(share * train.evaluations)
+    left += len(train.evaluate_at_tokens)
+    if left >= LEAST_POINTS:
+        return None
+    enough = math.ceil(LEAST_POINTS / (1 - share))
+    return (
+        f"step {word!r} has {left} evaluations from {share:.0%} of its tokens on, and a power law "
+        f"needs {LEAST_POINTS}; set steps.{word}.evaluations = {max(enough, 2 * LEAST_POINTS)} or "
+        "more"
+    )

@@ -1,0 +1,113 @@
+"""Fitted power laws on a logarithmic axis of tokens: measured points, the curve through them and
+beyond, and its 95 % band."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from attar.extras import require
+from attar.report.charts.curves import LINE_COLOURS
+from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
+from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, flat_title, svg_of
+from attar.report.charts.ticks import ticked
+from attar.report.quantities import count_text, metric_text
+from attar.report.sections.extrapolation import Extrapolation
+
+AIR = 0.06
+MOST_LABELS = 6
+"""Of the axis of tokens."""
+
+
+def extrapolation_picture(found: Extrapolation) -> Picture:
+    """The picture of one step."""
+    said = "; ".join(
+        f"{law.name} {metric_text('nll', law.points[-1][1])} measured at "
+        f"{count_text(law.points[-1][0])} tokens"
+        + "".join(f", {each.text} at {count_text(each.tokens)}" for each in law.read_offs)
+        for law in found.laws
+    )
+    keys = [Key(law.name, _colour(place)) for place, law in enumerate(found.laws)]
+    return drawn_twice(
+        "Validation loss against tokens",
+        f"Validation loss against tokens, with fitted power laws: {said}.",
+        partial(_drawn, found),
+        CURVE_SHAPES,
+        keys=tuple(keys[1:] and keys),
+        note="Points: measured. Line: A · C^(−α) + L∞. Area: 95 % interval of the fit.",
+    )
+
+
+def _colour(place: int) -> str:
+    return LINE_COLOURS[place % len(LINE_COLOURS)]
+
+
+def _drawn(found: Extrapolation, shape: Shape, label: str) -> str:
+    alt = require("altair", "report")
+    laws = list(enumerate(found.laws))
+    points = [{"x": x, "y": y, "law": str(i)} for i, law in laws for x, y in law.points]
+    low, high = _heights(found)
+    lines = [
+        {
+            "x": each.tokens,
+            "y": each.value,
+            "low": max(each.low, low),
+            "high": min(each.high, high),
+            "law": str(i),
+        }
+        for i, law in laws
+        for each in law.curve
+    ]
+    ticks = ticked(low, high, 5, "nll")
+    shape = ticks.fitted(shape)
+    first, last = min(line["x"] for line in lines), max(line["x"] for line in lines)
+    x = alt.X(
+        "x:Q",
+        scale=alt.Scale(type="log", domain=[first, last], nice=False),
+        axis=alt.Axis(
+            title="tokens of training", grid=False, labelFlush=False, **_powers(first, last)
+        ),
+    )
+    scale = alt.Scale(domain=[low, high], nice=False, zero=False)
+    axis = alt.Axis(title="validation nll", **ticks.axis, **flat_title(shape), ticks=False)
+    y = alt.Y("y:Q", scale=scale, axis=axis)
+    names = [str(i) for i, _ in laws]
+    colour = coloured("law", names, [_colour(i) for i, _ in laws])
+    band = drawn_of(lines).mark_area(opacity=0.18, aria=False, clip=True)
+    line = drawn_of(lines).mark_line(strokeWidth=2, aria=False, clip=True)
+    dots = drawn_of(points).mark_point(filled=True, size=30, opacity=0.9, aria=False)
+    layers = [
+        band.encode(
+            x=x,
+            y=alt.Y("low:Q", scale=scale, axis=axis),
+            y2="high:Q",
+            color=coloured("law", names, [_colour(i) for i, _ in laws]),
+        ),
+        line.encode(x=x, y=y, color=colour),
+        dots.encode(x=x, y=y, color=colour),
+    ]
+    return svg_of(dressed(alt.layer(*layers), shape), label)
+
+
+def _heights(found: Extrapolation) -> tuple[float, float]:
+    """All points and curves; a band that leaves this range twice over is cut off."""
+    heights = [y for law in found.laws for _, y in law.points]
+    heights += [each.value for law in found.laws for each in law.curve]
+    reach = max(heights) - min(heights) or 0.1
+    ends = [end for law in found.laws for each in law.curve for end in (each.low, each.high)]
+    low = max(min([*heights, *ends]), min(heights) - reach)
+    high = min(max([*heights, *ends]), max(heights) + reach)
+    air = AIR * (high - low)
+    return max(low - air, 0.0), high + air
+
+
+def _powers(first: float, last: float) -> dict[str, object]:
+    """Ticks at powers of ten; within one of them, at round numbers."""
+    powers = range(math.ceil(math.log10(first)), math.floor(math.log10(last)) + 1)
+    values = [10.0**power for power in powers]
+    if len(values) < 2:
+        values = ticked(first, last, 4).values
+    step = -(-len(values) // MOST_LABELS)
+    shown = [float(value) for value in values[::step]]
+    said = " : ".join(f"datum.value == {value!r} ? '{count_text(value)}'" for value in shown)
+    return {"values": shown, "labelExpr": f"{said} : ''"}
