@@ -22,6 +22,7 @@ of points and fit over model sizes too; here α alone is searched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -139,7 +140,7 @@ def fit_power_law(runs: Sequence[tuple[ArrayLike, ArrayLike]], *, bootstrap: int
     parts = (weights[at : at + CHUNK] for at in range(0, bootstrap, CHUNK))
     found = np.concatenate([_searched(log_x, y, part, RESAMPLED_ROUNDS) for part in parts])
     law = _law(a, alpha, floor, largest)
-    residuals = np.log(a * np.exp(-alpha * log_x) + floor) - y
+    residuals: Floats = np.log(a * np.exp(-alpha * log_x) + floor) - y
     return Fit(
         law=law,
         resampled=tuple(_law(a, alpha, floor, largest) for a, alpha, floor in found.tolist()),
@@ -170,15 +171,16 @@ def _law(a: float, alpha: float, floor: float, largest: float) -> PowerLaw:
 def _resampled(lengths: Sequence[int], bootstrap: int, seed: int) -> Floats:
     """How often each point is drawn, (R, N)."""
     generator = np.random.default_rng(seed)
-    ends = np.cumsum([0, *lengths])
-    counts = np.zeros((bootstrap, ends[-1]))
+    counts: Floats = np.zeros((bootstrap, sum(lengths)))
     for row in counts:
-        for run in generator.integers(len(lengths), size=len(lengths)):
-            length = lengths[run]
-            block = int(np.ceil(length ** (1 / 3)))
-            begins = generator.integers(length, size=-(-length // block))
-            drawn = (begins[:, None] + np.arange(block)).ravel()[:length] % length
-            np.add.at(row, ends[run] + drawn, 1.0)
+        for _ in lengths:
+            run = int(generator.integers(len(lengths)))
+            length, begin = lengths[run], sum(lengths[:run])
+            block = math.ceil(length ** (1 / 3))
+            begins = generator.integers(length, size=-(-length // block)).tolist()
+            drawn = [start + place for start in begins for place in range(block)][:length]
+            for point in drawn:
+                row[begin + point % length] += 1.0
     return counts
 
 
@@ -191,8 +193,9 @@ def _searched(log_x: Floats, y: Floats, weights: Floats, rounds: int) -> Floats:
         weights: of the points, (R, N).
         rounds: refinements of the grid.
     """
-    low, high = np.log(ALPHAS[0]), np.log(ALPHAS[1])
-    log_alphas: Floats = np.tile(np.linspace(low, high, GRID), (len(weights), 1))
+    low, high = math.log(ALPHAS[0]), math.log(ALPHAS[1])
+    whole: Floats = np.linspace(low, high, GRID)
+    log_alphas: Floats = np.tile(whole, (len(weights), 1))
     rows = np.arange(len(weights))
     for _ in range(rounds):
         _, _, objective = _solved(np.exp(log_alphas), log_x, y, weights)
@@ -246,6 +249,7 @@ def _least_squares(
     safe = np.where(is_flat, 1.0, determinant)
     a, floor = (one * bx - x1 * b1) / safe, (xx * b1 - x1 * bx) / safe
     no_slope, no_floor = is_flat | (a < 0), ~is_flat & (floor < 0)
-    a = np.where(no_slope, 0.0, np.where(no_floor, bx / xx, a))
+    no_floor_a: Floats = bx / xx
+    a = np.where(no_slope, 0.0, np.where(no_floor, no_floor_a, a))
     floor = np.where(no_slope, b1 / one, np.where(no_floor, 0.0, floor))
     return a, floor
