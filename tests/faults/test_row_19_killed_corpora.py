@@ -135,7 +135,7 @@ def _drive(recipe: Path, step: str) -> dict[str, int]:
     score.KEEP_EVERY_S = 0.0
     for run in ("tokenize", "score"):
         STEPS[run].resolve()
-    draw = random.Random(step)
+    draw = random.Random(f"{step} 1")  # sees a state file that is not replaced at once
     _, whole = _fork(recipe, "whole", step, None)
     for module in whole["modules"]:
         with suppress(Exception):  # made at run time, or another spelling of __main__
