@@ -10,7 +10,7 @@ from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
 from attar.scoring.matching import labelled_split
 from attar.step import StepPlan
 
-FIT_SECONDS = 0.002
+FIT_SECONDS = 0.0005
 """Of one resample of a law."""
 
 

@@ -177,7 +177,7 @@ def _resampled(lengths: Sequence[int], bootstrap: int, seed: int) -> Floats:
             run = int(generator.integers(len(lengths)))
             length, begin = lengths[run], sum(lengths[:run])
             block = math.ceil(length ** (1 / 3))
-            begins = generator.integers(length, size=-(-length // block)).tolist()
+            begins = [int(generator.integers(length)) for _ in range(-(-length // block))]
             drawn = [start + place for start in begins for place in range(block)][:length]
             for point in drawn:
                 row[begin + point % length] += 1.0
