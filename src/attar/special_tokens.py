@@ -66,8 +66,12 @@ def vocabulary_of(model_folder: Path) -> tuple[int, int | None]:
         ModelError: as `open_tokenizer`.
     """
     tokenizer = open_tokenizer(model_folder)
-    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-    return highest + 1, special_token_id(model_folder, tokenizer, "eos_token")
+    return num_ids(tokenizer), special_token_id(model_folder, tokenizer, "eos_token")
+
+
+def num_ids(tokenizer: Tokenizer) -> int:
+    """The highest id + 1: more than there are tokens where ids are left out."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
 
 @lru_cache(maxsize=4)

@@ -99,3 +99,13 @@ def test_the_settings_word_for_a_mask_goes_first(tmp_path: Path) -> None:
         json.dumps({"pad_token": "<pad>", "mask_token": "<unk>"})
     )
     assert WordReader(folder, 32).mask_id == SPECIAL.index("<unk>")
+
+
+def test_a_word_behind_ids_that_are_left_out_is_known(tmp_path: Path) -> None:
+    folder = write_byte_level(tmp_path / "tokens", trims=False)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    assert "Ġfilm" in content["model"]["vocab"]
+    content["model"]["vocab"]["Ġfilm"] = 499
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    words, fits = WordReader(folder, 32).whole_words(500)
+    assert (words[499], fits[1, 499]) == ("film", True)

@@ -272,3 +272,18 @@ def test_an_end_token_that_a_text_spells_ends_no_document(folder: Path) -> None:
     ids = np.concatenate([shard.ids for shard in found.shards])
     assert (ids == found.about["end_id"]).sum() == len(spelled)
     assert sorted(_texts(found)) == sorted(spelled)
+
+
+@pytest.mark.parametrize("highest", [5_000, 70_000])
+def test_ids_may_be_left_out(folder: Path, corpus: Corpus, highest: int) -> None:
+    model = shutil.copytree(folder / "model", folder / f"up_to_{highest}")
+    content = json.loads((model / "tokenizer.json").read_text())
+    moved = int(corpus.shards[0].ids[0])
+    vocabulary = content["model"]["vocab"]
+    vocabulary[{i: token for token, i in vocabulary.items()}[moved]] = highest
+    (model / "tokenizer.json").write_text(json.dumps(content))
+    settings = {"tokenizer": model.name}
+    found = Corpus.open(corpora.tokenized(folder, f"to_{highest}", settings=settings)[0].folder)
+    assert found.about["vocabulary"] == highest + 1
+    ids, plain = (np.concatenate([s.ids for s in each.shards]) for each in (found, corpus))
+    np.testing.assert_array_equal(np.where(plain == moved, highest, plain.astype(int)), ids)

@@ -24,7 +24,7 @@ from tokenizers import Encoding
 from attar.artifacts import read_json
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError
-from attar.special_tokens import open_tokenizer
+from attar.special_tokens import num_ids, open_tokenizer
 
 MASKS = ("[MASK]", "<mask>")
 """How BERT and its kin, RoBERTa and its kin write the token to fill in."""
@@ -120,7 +120,7 @@ class WordReader:
             size: of the model's vocabulary; ids that the tokenizer lacks can stand for nothing.
         Returns: `size` words, and bool (2, size): row 0 without, row 1 with white space before.
         """
-        known = min(size, self._tokenizer.get_vocab_size())
+        known = min(size, num_ids(self._tokenizer))
         written = self._tokenizer.decode_batch([[i] for i in range(known)])
         words = [word.strip() for word in written] + [""] * (size - known)
         fits = np.zeros((2, size), dtype=bool)

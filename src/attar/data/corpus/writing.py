@@ -24,7 +24,7 @@ from attar.data.corpus.token_store import FORMAT, PARTS, ShardFiles, ShardWriter
 from attar.data.corpus.tokenizing import DocumentTokenizer
 from attar.data.documents import Document
 from attar.errors import DataError
-from attar.special_tokens import tokenizer_digest
+from attar.special_tokens import num_ids, tokenizer_digest
 
 STATE_FILE = "state.json"
 MAX_SOURCES = 2**16
@@ -80,7 +80,7 @@ def write_shards(
     position = Position.read(folder)
     read = DocumentTokenizer(tokenizer, end_id).tokenized(documents(position))
     packer = Packer(sentence_ends(tokenizer, end_id), max_length + 1, _pending(position, read))
-    vocabulary = tokenizer.get_vocab_size(with_added_tokens=True)
+    vocabulary = num_ids(tokenizer)
     position = _written(folder, packer, read, position, vocabulary, shard_tokens, say)
     return {
         "format": FORMAT,
