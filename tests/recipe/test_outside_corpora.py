@@ -281,6 +281,13 @@ def test_scores_of_another_run_are_the_folder_of_a_score_step(
         parse_recipe(text, path=place / "a.toml")
 
 
+def test_the_same_scores_twice_are_refused_as_in_a_recipe(place: Path) -> None:
+    scores = str(place / "made" / "by_teacher")
+    settings = {"data": f"corpus:{place / 'made/corpus'}", "teacher": scores, "reference": scores}
+    with pytest.raises(RecipeError, match="are scores of one model, so every score would be 0"):
+        run_one_step("select", settings, (), place / "no")
+
+
 @pytest.mark.parametrize(
     "setting", ["train_rows = 5", "validation_rows = 5", "max_set_aside = 0.5"]
 )

@@ -61,6 +61,15 @@ def test_the_markdown_twin_has_the_static_figures_and_no_texts(tmp_path: Path) -
     assert "a secret sea" not in text
 
 
+def test_a_warning_of_the_step_is_on_the_page(tmp_path: Path) -> None:
+    step = made_up_selection.write_selection(tmp_path / "run", made_up_selection.selection(3000))
+    result = json.loads((step / "result.json").read_text())
+    result["metrics"]["warnings"] = ["are they swapped?"]
+    (step / "result.json").write_text(json.dumps(result))
+    assert "are they swapped?" in _page(tmp_path, {"kept": step})
+    assert "are they swapped?" in (tmp_path / "report" / "report.md").read_text()
+
+
 def test_vendi_scores_stand_beside_the_size_of_their_sample(tmp_path: Path) -> None:
     made = made_up_selection.selection(3000)
     step = made_up_selection.write_selection(tmp_path / "run", made)

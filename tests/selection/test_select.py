@@ -133,6 +133,36 @@ def test_scores_of_another_corpus_are_refused(folder: Path, made: MadeRows, tmp_
         read_scored(Corpus.open(made.folder), folders, "select")
 
 
+def test_a_teacher_that_predicts_the_text_worse_than_the_reference_is_warned_of(
+    folder: Path, made: MadeRows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {}
+    for teacher, reference in (("teacher", "reference"), ("reference", "teacher")):
+        step = SelectStep(data="corpus", teacher=teacher, reference=reference)
+        inputs = {each: folder / each for each in (teacher, reference)}
+        context = corpora.context(folder, f"of_{teacher}", {"corpus": made}, inputs=inputs)
+        found[teacher] = select(step, context)
+    nll = found["teacher"]["nll"]
+    for name, value in nll.items():
+        scores = [read_scores(file) for file in sorted((folder / name).glob("*.safetensors"))]
+        log_p = sum(float(each.log_p.sum(dtype=np.float64)) for each in scores)
+        assert value == pytest.approx(-log_p / sum(int(each.tokens.sum()) for each in scores))
+    worse, better = sorted(nll, key=lambda name: -nll[name])
+    assert "warnings" not in found[better]
+    [warning] = found[worse]["warnings"]
+    assert f"({nll[worse]:.2f} against {nll[better]:.2f} nats a token)" in warning
+    assert capsys.readouterr().err.count("are they swapped?") == 1
+
+
+def test_scores_of_one_model_are_nothing_to_select_by(
+    folder: Path, made: MadeRows, tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "teacher", tmp_path / "copy")
+    with pytest.raises(UsageError, match=r"equal for every chunk.*name the scores of a smaller"):
+        folders = {"teacher": folder / "teacher", "reference": tmp_path / "copy"}
+        read_scored(Corpus.open(made.folder), folders, "select")
+
+
 def test_scores_of_a_sample_are_refused(folder: Path, made: MadeRows) -> None:
     for name, model in (("few_teacher", "model"), ("few_reference", "other")):
         corpora.scored(folder, made, name, model, settings={"chunks": 20})

@@ -145,6 +145,18 @@ class Scored:
                 by.setdefault(name, np.zeros(len(indices), np.float32))[wanted] = values[inside]
         return Details(row, by)
 
+    def nll(self) -> dict[str, float]:
+        """Model → mean nats a predicted token, over the chunks that have a score."""
+        sums, tokens = dict[str, float](), 0
+        for span, details in self.parts():
+            is_scored = np.isfinite(self.score[span])
+            lengths = self.tokens[span][is_scored]
+            tokens += int(lengths.sum())
+            for name, values in details.by.items():
+                total = float(np.dot(values[is_scored].astype(np.float64), lengths))
+                sums[name] = sums.get(name, 0.0) - total
+        return {name: total / max(tokens, 1) for name, total in sums.items()}
+
     def rows(self) -> NDArray[np.int64]:
         """Of all chunks, in the corpus: 8 bytes a chunk more."""
         return np.concatenate([details.row for _, details in self.parts()])
@@ -160,7 +172,7 @@ def read_scored(
         may_be_sample: False: every chunk of the part must have been scored.
     Raises:
         ArtifactError: scores are missing, damaged, of another corpus, or of another kind.
-        UsageError: only a sample was scored.
+        UsageError: only a sample was scored; teacher and reference are one model.
     """
     score = np.empty(len(corpus), np.float32)  # memory that is not written to is not taken
     source, tokens = np.empty(len(corpus), np.uint16), np.empty(len(corpus), np.uint32)
@@ -188,6 +200,12 @@ def read_scored(
             f"{step}: only a sample is scored, {count:,} of {chunks:,} chunks, and a selection "
             "compares all of them; leave chunks out of the score steps, or train a proxy on the "
             'sample (run = "proxy") and select by its predictions'
+        )
+    if len(folders) > 1 and count and not score[:count].any():
+        raise UsageError(
+            f"{step}: the scores of teacher and reference are equal for every chunk, as those of "
+            "one model are, so there is nothing to select by; name the scores of a smaller model "
+            "as reference"
         )
     begins = np.cumsum([0, *(shard["chunks"] for shard in corpus.about["shards"])])
 

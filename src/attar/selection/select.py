@@ -21,7 +21,7 @@ The selection is a view: row numbers of the corpus, from 0 over all its shards.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -80,6 +80,11 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
     is_by_score = config.method in ("difference_sampling", "proxy")
     selection = Selection(scored, fate, keys, repeats, tuple(common), is_by_score)
     metrics = selection_metrics(config, sources, selection)
+    if "teacher" in folders:
+        metrics["nll"] = scored.nll()
+        if swapped := _looks_swapped(metrics["nll"]):
+            context.progress.warn(f"{context.name}: {swapped}")
+            metrics["warnings"] = [swapped]
     if config.diversity is not None:
         metrics["diversity"] = diversity(config.diversity, context, corpus, selection, seed)
     _write(context.folder, scored, fate)
@@ -89,6 +94,16 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
 
     write_explored(context.folder, sources, selection, read, seed)
     return metrics
+
+
+def _looks_swapped(nll: Mapping[str, float]) -> str | None:
+    """A warning where the teacher knows the text worse than the reference does."""
+    if nll["teacher"] <= nll["reference"]:
+        return None
+    return (
+        f"the teacher predicts this text worse than the reference ({nll['teacher']:.2f} against "
+        f"{nll['reference']:.2f} nats a token); are they swapped?"
+    )
 
 
 def _repeats(

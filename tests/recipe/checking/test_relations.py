@@ -56,6 +56,28 @@ def test_an_unknown_demo_model_and_one_without_a_task_are_mistakes() -> None:
     assert "is pretrained but not fine-tuned; add a train step" in found
 
 
+def test_a_misspelt_kind_of_step_is_one_mistake_and_not_one_for_each_reader() -> None:
+    readers = "".join(
+        f'[steps.by_{name}]\nrun = "score"\nmodel = "demo:smollm2-135m"\ndata = "corpus"\n'
+        for name in ("one", "other")
+    )
+    text = f"""name = "a"
+[data.texts]
+source = "stdlib_text"
+[steps.corpus]
+run = "tokenise"
+data = "texts"
+tokenizer = "demo:smollm2-135m"
+{readers}[steps.kept]
+run = "select"
+data = "corpus"
+teacher = "by_one"
+reference = "by_other"
+"""
+    assert mistakes_in(text).startswith("steps.corpus.run (line 5): 'tokenise' is unknown (did you")
+    assert "\n" not in mistakes_in(text)
+
+
 def test_a_step_that_makes_no_model_for_the_place_is_named_with_those_that_do() -> None:
     found = mistakes_in(RECIPE.replace('model = "student"', 'model = "scores"'))
     assert "step 'scores' runs 'evaluate'; this place needs a step that runs 'train'" in found

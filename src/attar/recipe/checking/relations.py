@@ -48,9 +48,9 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
         if name in data
     ]
     inputs: dict[str, list[str]] = {}
+    kinds = {name: STEPS.get(str(step.get("run"))) for name, step in steps.items()}
     for name, step in steps.items():
-        run = step.get("run")
-        kind = STEPS.get(run) if isinstance(run, str) else None
+        kind = kinds[name]
         if kind is None:
             continue
         inputs[name] = []
@@ -68,6 +68,8 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
                 inputs[name].append(reference.word)
         for reference in kind.data_in(step):
             problem = None
+            if kinds.get(reference.word, kind) is None:
+                continue  # what that step makes is unknown; its `run` is the mistake
             if reference.word in makers:
                 inputs[name].append(reference.word)
             elif reference.word not in data:

@@ -20,6 +20,11 @@ from attar.report.reading import base_name
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
 from attar.training.config import TrainStep
 
+ONE_MODEL = (
+    "{!r} and the teacher's {!r} are scores of one model, so every score would be 0; name the "
+    "scores of a smaller model"
+)
+
 
 def check_selections(recipe: Recipe) -> list[Mistake]:
     """Every selection whose scores cannot be compared, and every part that is not there.
@@ -115,6 +120,8 @@ def _of_proxy(recipe: Recipe, name: str, step: ScoreStep) -> Iterator[Mistake]:
 def _of_scores(recipe: Recipe, name: str, step: SelectStep | ProxyStep) -> Iterator[Mistake]:
     found = {place: recipe.steps.get(word) for place, word in step.scored_by.items()}
     read = {place: scores for place, scores in found.items() if isinstance(scores, ScoreStep)}
+    if len(found) > 1 and step.teacher == step.reference:
+        yield Mistake(("steps", name, "reference"), ONE_MODEL.format(step.reference, step.teacher))
     if len(read) < len(found):
         return  # said elsewhere
     places = {place: "scores" if place == "predicted" else place for place in read}
@@ -159,12 +166,8 @@ def _of_pair(
     teacher: ScoreStep,
     reference: ScoreStep,
 ) -> Iterator[Mistake]:
-    if step.teacher == step.reference or teacher.model == reference.model:
-        yield Mistake(
-            ("steps", name, "reference"),
-            f"{step.reference!r} and the teacher's {step.teacher!r} are scores of one model, so "
-            "every score would be 0; name the scores of a smaller model",
-        )
+    if step.teacher != step.reference and teacher.model == reference.model:
+        yield Mistake(("steps", name, "reference"), ONE_MODEL.format(step.reference, step.teacher))
     if teacher.part != reference.part:
         yield Mistake(
             ("steps", name, "reference"),

@@ -137,6 +137,7 @@ def _selected(step: Made, is_explored: bool, proxy_facts: tuple[tuple[str, Any],
     fates = {str(reason): int(count) for reason, count in table(figures.get("fates")).items()}
     facts = [(words, figures[fact]) for fact, words in FACTS if figures.get(fact) is not None]
     facts += [(UNSCORED, count) for reason, count in fates.items() if reason == UNSCORED]
+    facts += [("warning", str(warning)) for warning in figures.get("warnings") or ()]
     return Selected(
         name=step.name,
         is_explored=is_explored,
