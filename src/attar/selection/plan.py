@@ -202,8 +202,8 @@ def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
     held_out = config.held_out * chunks
     training, forward = config.training, model.cost.flops(1, tokens)
     rows = max(1, round(chunks - held_out))
-    read = training.rows_read(rows, rows * tokens)
     steps = training.num_steps(rows, rows * tokens)
+    read = training.rows_read(steps, rows)
     flops = round(forward * (3 * read + held_out / 2 * (2 + min(config.evaluations, steps))))
     text_mib = model.activation_mib(tokens)
     micro_batch = config.micro_batch_size or config.batch_size

@@ -80,7 +80,7 @@ class TrainStep(Config):
     max_steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; wins over epochs."""
     max_tokens: int | None = Field(default=None, gt=0)
-    """Tokens the model reads in all, to the nearest step; wins over epochs."""
+    """Tokens the model reads in all, rounded up to a whole batch; wins over epochs."""
     batch_size: int = Field(default=32, gt=0)
     """Examples per optimizer step."""
     batch_tokens: int | None = Field(default=None, gt=0)
@@ -115,8 +115,8 @@ class TrainStep(Config):
     evaluations: int = Field(default=3, ge=1)
     """How often validation is looked at, evenly spread, the last time at the end."""
     evaluate_at_tokens: tuple[Annotated[int, Field(gt=0)], ...] = ()
-    """Validation is also looked at after the model has read this many tokens, to the nearest
-    step."""
+    """Validation is also looked at after the model has read this many tokens, rounded up to a
+    whole batch."""
     checkpoint_every: int | None = Field(default=None, gt=0)
     """Optimizer steps between checkpoints; None: about once a minute."""
     seed: int | None = None
@@ -203,17 +203,22 @@ class TrainStep(Config):
             return self.max_steps
         if self.max_tokens is not None:
             return max(1, self.steps_for(self.max_tokens, rows, tokens))
-        return max(1, round((self.epochs or DEFAULT_EPOCHS) * -(-rows // self.batch_rows)))
+        return max(1, round((self.epochs or DEFAULT_EPOCHS) * self._epoch_steps(rows)))
 
     def steps_for(self, budget: int, rows: int, tokens: int) -> int:
-        """Optimizer steps in which a model reads about `budget` tokens."""
-        return round(budget * rows / (self.batch_rows * max(tokens, 1)))
+        """The fewest optimizer steps in which a model reads `budget` tokens, where rows have their
+        mean length. Every epoch ends with a batch of the rows that are left."""
+        epochs, rest = divmod(budget, max(tokens, 1))
+        partial = -(-rest * rows // (self.batch_rows * max(tokens, 1)))
+        return epochs * self._epoch_steps(rows) + partial
 
-    def rows_read(self, rows: int, tokens: int) -> int:
-        """Rows in all steps, each counted as often as it is read; of an unfinished epoch, whole
-        batches."""
-        epochs, rest = divmod(self.num_steps(rows, tokens), max(1, -(-rows // self.batch_rows)))
+    def rows_read(self, steps: int, rows: int) -> int:
+        """Rows in so many steps, each counted as often as it is read."""
+        epochs, rest = divmod(steps, max(1, self._epoch_steps(rows)))
         return epochs * rows + rest * self.batch_rows
+
+    def _epoch_steps(self, rows: int) -> int:
+        return -(-rows // self.batch_rows)
 
     def warmup(self, total_steps: int) -> int:
         """Steps of the warm-up; a share is rounded up."""

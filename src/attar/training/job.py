@@ -83,8 +83,7 @@ class Job:
 
     def rows_read(self, steps: int) -> int:
         """Training rows in so many steps, each counted as often as it is read."""
-        epochs, rest = divmod(steps, len(self.batches))
-        return epochs * len(self.train) + rest * self.config.batch_rows
+        return self.config.rows_read(steps, len(self.train))
 
     @property
     def evaluation_batch_size(self) -> int:

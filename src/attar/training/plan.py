@@ -81,7 +81,8 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     context.models[context.name] = model
     total, rows, tokens, is_estimate = _read(config, context, model)
     validation_rows, _ = texts.count(config.data_name, "validation", model)
-    steps, rows_read = config.num_steps(rows, total), config.rows_read(rows, total)
+    steps = config.num_steps(rows, total)
+    rows_read = config.rows_read(steps, rows)
     teacher = _teacher(config, context, model)
     flops = training_flops(model.cost, teacher, rows_read, tokens)
     heads = 3 * head_flops(model.cost.model, tokens)
