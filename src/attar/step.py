@@ -40,7 +40,8 @@ class StepPlan:
     """Metric of the step's result, by its dotted name → what it will be. The rows that the step
     reads come first."""
     passes: float | None = None
-    """Forward passes over its texts; a backward pass counts as two."""
+    """Of training, epochs; else forward passes over its texts, where a backward pass counts as
+    two."""
     texts_at_once: int = 1
     """That `memory_mib` is for."""
     text_mib: float = 0.0

@@ -53,6 +53,8 @@ def require_equal(plan: Plan, run: Path) -> None:
     }
     assert {name: pair for name, pair in found.items() if pair[0] != pair[1]} == {}
     for step in plan.steps:
+        if "epochs" in metrics[step.name]:
+            assert step.passes == pytest.approx(metrics[step.name]["epochs"], abs=1e-4)
         if names := STEPS[step.run].metrics:
             assert set(metrics[step.name]) == set(names.__annotations__)
     counted = {step.run for step in plan.steps if step.counts}

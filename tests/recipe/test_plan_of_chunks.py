@@ -55,6 +55,7 @@ def _require_equal(step: StepPlan, run: Path) -> None:
     assert step.counts["data.train_rows"] == metrics["data"]["train_rows"]
     assert step.counts["steps"] == metrics["steps"]
     assert step.counts["num_params"] == metrics["num_params"]
+    assert step.passes == pytest.approx(metrics["epochs"], abs=1e-4)
 
 
 def test_chunks_of_one_source_are_counted_before_there_are_any(ran: tuple[Path, Path]) -> None:

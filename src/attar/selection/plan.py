@@ -216,7 +216,7 @@ def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
         memory_mib=RUNTIME_MIB + 16 * params / MIB + micro_batch * text_mib,
         disk_mib=model.size_mib + 2 * 12 * params / MIB,
         seconds=OPEN_SECONDS + context.seconds(training=flops),
-        passes=3 * read / rows,
+        passes=steps / -(-rows // config.batch_size),
         texts_at_once=micro_batch,
         text_mib=text_mib,
         lowered_by="micro_batch_size",

@@ -109,7 +109,7 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
             "steps": steps,
             "num_params": model.cost.num_params,
         },
-        passes=3 * rows_read / max(rows, 1),
+        passes=steps / max(-(-rows // config.batch_rows), 1),
         texts_at_once=micro_batch,
         text_mib=text_mib,
         lowered_by="micro_batch_size" if config.can_be_cut else "",
