@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.numerics import selection
-from attar.numerics.selection import cut_of, ordered
+from attar.numerics.selection import cut_of, ordered, share_of
 
 NUMBERS = st.lists(
     st.floats(width=32, allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, -1.0]),
@@ -60,3 +60,8 @@ def test_the_highest_members_are_found_part_by_part(
         found = [index for part in parts for index in part.tolist()]
     best = members[np.argsort(-keys[members].astype(np.float64), kind="stable")[:count]]
     assert found == sorted(best.tolist())
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.29, 10**8), (0.57, 10**7), (0.58, 50), (1.0, 7)])
+def test_a_share_is_that_of_the_decimal_number(share: float, count: int) -> None:
+    assert share_of(share, count) == round(100 * share) * count // 100

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,16 @@ class Cut:
         keys = ordered(scores)
         is_tie = keys == self.key
         return (keys > self.key) | (is_tie & (ties_before + np.cumsum(is_tie) <= self.ties))
+
+
+def share_of(share: float, count: int) -> int:
+    """⌊share · count⌋ of the share as it is written: in floating point, 0.29 · 100 is below 29.
+
+    Example:
+        >>> share_of(0.29, 100), share_of(0.29, 10**8)
+        (29, 29000000)
+    """
+    return int(Fraction(str(share)) * count)
 
 
 def spans(count: int) -> Iterator[slice]:

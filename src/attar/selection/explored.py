@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.artifacts import write_text
-from attar.numerics.selection import cut_of, highest, ordered, spans, unordered
+from attar.numerics.selection import cut_of, highest, ordered, share_of, spans, unordered
 from attar.seeds import generator
 from attar.selection.fates import BELOW, DUPLICATE, KEPT, REASONS, TRIMMED, UNSCORED, Selection
 from attar.selection.near_duplicates import similarity
@@ -244,7 +244,7 @@ def _highest(
     """Those members that have the highest values, as many as are shown or a share of all."""
     size = len(selection.fate)
     of_all = sum(int(np.count_nonzero(members(part))) for part in spans(size))
-    count = min(max(EXAMPLES, round(share * of_all)), of_all)
+    count = min(max(EXAMPLES, share_of(share, of_all)), of_all)
     return np.concatenate([np.zeros(0, np.int64), *highest(size, values, members, count)])
 
 

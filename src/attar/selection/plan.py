@@ -19,6 +19,7 @@ from attar.data.corpus.view import ALL, CorpusView
 from attar.data.documents import Document
 from attar.data.packing import document_tokenizer
 from attar.models.cost import Cost
+from attar.numerics.selection import share_of
 from attar.planning import (
     OPEN_SECONDS,
     RUNTIME_MIB,
@@ -199,9 +200,9 @@ def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
     sample = _settings_of_scores(config.teacher, context)
     chunks, tokens = _chunks(config.data, sample["part"], context)
     chunks = min(chunks, sample["chunks"] or chunks)
-    held_out = config.held_out * chunks
+    held_out = share_of(config.held_out, chunks)
     training, forward = config.training, model.cost.flops(1, tokens)
-    rows = max(1, round(chunks - held_out))
+    rows = max(1, chunks - held_out)
     steps = training.num_steps(rows, rows * tokens)
     read = training.rows_read(steps, rows)
     flops = round(forward * (3 * read + held_out / 2 * (2 + min(config.evaluations, steps))))
@@ -279,9 +280,9 @@ def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
         view = CorpusView.of_selection(Corpus.open(made[0]), made[1])
         kept, chosen = view.split(), PlannedChunks.of(view)
     else:
-        kept = train.rows(range(max(1, int(config.keep * len(train)))))
-        count, tokens = max(1, int(config.keep * scored.chunks)), round(config.keep * scored.tokens)
-        chosen = PlannedChunks(count, tokens, is_exact=False)
+        kept = train.rows(range(max(1, share_of(config.keep, len(train)))))
+        count, tokens = share_of(config.keep, scored.chunks), round(config.keep * scored.tokens)
+        chosen = PlannedChunks(max(1, count), tokens, is_exact=False)
     splits = {**corpus.splits, "train": kept}
     context.texts.add(context.name, replace(corpus, splits=splits), {ALL: chosen})
     length = _length(config.data, context)

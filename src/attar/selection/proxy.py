@@ -35,6 +35,7 @@ from attar.losses.targets import Counts, Targets, count_units
 from attar.losses.total import TotalLoss
 from attar.models.load import build_model
 from attar.numerics.metrics import METRICS
+from attar.numerics.selection import share_of
 from attar.numerics.statistics import bootstrap, bootstrap_interval
 from attar.scoring.in_memory import evaluating
 from attar.scoring.rows import AfterBatch, longest_first, score_batches
@@ -217,7 +218,7 @@ def split_of(count: int, held_out: float, seed: int) -> list[NDArray[np.int64]]:
     """Places to learn from, to choose the best state by, and to judge it by; each rising, none
     empty, together all of `count`."""
     drawn = generator(seed, "held out").permutation(count)
-    held = min(max(2, round(held_out * count)), count - 1)
+    held = min(max(2, share_of(held_out, count)), count - 1)
     cuts = [held // 2, held]
     choosing, judging, training = np.split(drawn, cuts)
     return [np.sort(part) for part in (training, choosing, judging)]
