@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +19,8 @@ from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import kept_rows
 from attar.errors import ArtifactError, UsageError
 from attar.selection.config import SelectStep
-from attar.selection.scores import Scored, read_scored, read_scores, score_file
+from attar.selection.explored import EXPLORED_FILE
+from attar.selection.scores import Scored, ShardScores, read_scored, read_scores, score_file
 from attar.selection.select import select
 from attar.step import MadeRows
 
@@ -195,14 +198,19 @@ def test_a_chunk_without_a_score_is_rejected_and_says_so(
     assert metrics["mean_score"]["all"] == pytest.approx(float(rest.mean()))
 
 
-def test_near_duplicates_are_counted_and_kept_where_they_are_not_filtered(tmp_path: Path) -> None:
-    texts = corpora.write_documents(tmp_path / "texts") / "train.jsonl"
-    texts.write_text(texts.read_text() * 3)
+def _of_repeated_texts(folder: Path, times: int) -> MadeRows:
+    texts = corpora.write_documents(folder / "texts") / "train.jsonl"
+    texts.write_text(texts.read_text() * times)
     for name, seed in (("model", 0), ("other", 1)):
-        corpora.write_model(tmp_path / name, seed=seed)
-    made, _ = corpora.tokenized(tmp_path, settings={"reserve": 0.0})
-    corpora.scored(tmp_path, made, "teacher")
-    corpora.scored(tmp_path, made, "reference", "other")
+        corpora.write_model(folder / name, seed=seed)
+    made, _ = corpora.tokenized(folder, settings={"reserve": 0.0})
+    corpora.scored(folder, made, "teacher")
+    corpora.scored(folder, made, "reference", "other")
+    return made
+
+
+def test_near_duplicates_are_counted_and_kept_where_they_are_not_filtered(tmp_path: Path) -> None:
+    made = _of_repeated_texts(tmp_path, 3)
     counting = {"threshold": 0.5, "filter": False}
     counted = _select(tmp_path, made, "counted", near_duplicates=counting)
     filtered = _select(tmp_path, made, "filtered", near_duplicates=0.5)
@@ -215,3 +223,73 @@ def test_near_duplicates_are_counted_and_kept_where_they_are_not_filtered(tmp_pa
     assert "near_duplicates" not in plain
     kept = [kept_rows(tmp_path / name).tolist() for name in ("counted", "plain")]
     assert kept[0] == kept[1]
+
+
+FILTERED = {"near_duplicates": 0.5, "keep": 1.0}
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MadeRows]:
+    folder = tmp_path_factory.mktemp("twice")
+    made = _of_repeated_texts(folder, 2)
+    _select(folder, made, "whole", **FILTERED)
+    return folder, made
+
+
+def _changed(folder: Path, name: str, change: Callable[[ShardScores, int], ShardScores]) -> Path:
+    """A folder with the same scores, but for what a function of a shard's scores and its first row
+    makes of the teacher's. Nothing is reserved, so every chunk has its row."""
+    shutil.copytree(folder / "reference", folder / name / "reference")
+    (folder / name / "teacher").mkdir()
+    begin = 0
+    for file in sorted(folder.glob("teacher/*.scores.safetensors")):
+        scores = read_scores(file)
+        change(scores, begin).write(folder / name / "teacher" / file.name)
+        begin += len(scores.row)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("reason", "changes", "settings"),
+    [
+        ("could not be scored", {"log_p": np.nan}, {}),
+        ("too short", {"tokens": 1}, {"minimum_tokens": 2}),
+        ("among the highest", {"log_p": 0.0}, {"trim": 0.01}),
+    ],
+)
+def test_what_is_set_aside_is_no_original_of_a_near_duplicate(
+    twice: tuple[Path, MadeRows], reason: str, changes: dict[str, float], settings: dict[str, Any]
+) -> None:
+    folder, made = twice
+    explored = json.loads((folder / "whole" / EXPLORED_FILE).read_text())
+    pairs = [each for each in explored["examples"] if each["place"] == "near duplicate"]
+    original, repeat = pairs[0]["repeats"]["row"], pairs[0]["row"]
+
+    def change(scores: ShardScores, begin: int) -> ShardScores:
+        (name, value), is_it = next(iter(changes.items())), begin + scores.row == original
+        old = getattr(scores, name)
+        return replace(scores, **{name: np.where(is_it, value, old).astype(old.dtype)})
+
+    changed = _changed(folder, reason.replace(" ", "_"), change)
+    _select(changed, made, "select", **FILTERED, **settings)
+    rejected = pq.read_table(changed / "select" / "rejected.parquet").to_pydict()
+    reasons = dict(zip(rejected["row"], rejected["reason"], strict=True))
+    assert reasons[original] == reason
+    assert repeat in kept_rows(changed / "select")
+
+
+def test_counted_near_duplicates_of_chunks_without_a_score_are_not_shown(
+    twice: tuple[Path, MadeRows],
+) -> None:
+    folder, made = twice
+
+    def change(scores: ShardScores, begin: int) -> ShardScores:
+        log_p = np.where(scores.row % 3 < 2, np.nan, scores.log_p)
+        return replace(scores, log_p=log_p.astype(np.float32))
+
+    changed = _changed(folder, "most_unscored", change)
+    counting = {"threshold": 0.5, "filter": False}
+    metrics = _select(changed, made, "select", near_duplicates=counting)
+    explored = json.loads((changed / "select" / EXPLORED_FILE).read_text())
+    shown = [each for each in explored["examples"] if each["place"] == "near duplicate"]
+    assert len(shown) == min(5, metrics["near_duplicates"]["all"]) > 0

@@ -25,7 +25,8 @@ class Selection:
     keys: NDArray[np.float32]
     """What the cut is made by: the scores, or draws."""
     repeats: NDArray[np.int64] | None
-    """Which chunk of these each one nearly repeats, −1 for none; None: it was not asked."""
+    """Which chunk of these each one nearly repeats, −1 for none; None: it was not asked. Neither is
+    set aside for another reason, so both have a score."""
     common: tuple[int, ...]
     """Numbers of the sources that have no share of their own."""
     is_by_score: bool

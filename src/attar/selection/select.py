@@ -15,6 +15,10 @@ reference cannot (`trim` sets the very highest aside), and a near duplicate, whi
 original's score (`near_duplicates`). N counts what is set aside too, so that filters change what is
 kept and not how much.
 
+Filters go in this order: chunks without a score, chunks below `minimum_tokens`, the highest scores
+of all, near duplicates. Near duplicates are looked for among what the others leave, so a chunk is
+set aside only where the earlier one that it repeats may be kept.
+
 The selection is a view: row numbers of the corpus, from 0 over all its shards.
 """
 
@@ -37,7 +41,7 @@ from attar.data.corpus.tensor_writer import TensorWriter
 from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import KEPT_FILE, REJECTED_FILE, CorpusView
 from attar.errors import DataError, UsageError
-from attar.numerics.selection import highest, spans
+from attar.numerics.selection import highest, share_of, spans
 from attar.selection.config import NearDuplicates, SelectStep
 from attar.selection.diversity import diversity
 from attar.selection.explored import write_explored
@@ -71,8 +75,10 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
     folders = {name: context.inputs[step] for name, step in config.scored_by.items()}
     scored = read_scored(corpus, folders, context.name)
     seed = context.seed if config.seed is None else config.seed
-    repeats = _repeats(config.duplicates, context, corpus, scored)
-    fate = _set_aside(config, scored, repeats)
+    fate = _set_aside(config, scored)
+    repeats = _repeats(config.duplicates, context, corpus, scored, fate)
+    if repeats is not None and config.duplicates is not None and config.duplicates.filter:
+        fate[repeats >= 0] = DUPLICATE
     keys = _keys(config, scored, seed)
     for group, share in _shares(config, sources, context.name):
         _keep(fate, keys, np.isin(np.arange(len(sources)), group)[scored.source], share)
@@ -107,36 +113,40 @@ def _looks_swapped(nll: Mapping[str, float]) -> str | None:
 
 
 def _repeats(
-    config: NearDuplicates | None, context: StepContext, corpus: Corpus, scored: Scored
+    config: NearDuplicates | None,
+    context: StepContext,
+    corpus: Corpus,
+    scored: Scored,
+    fate: NDArray[np.uint8],
 ) -> NDArray[np.int64] | None:
-    """Which of the scored chunks each one nearly repeats, −1 for none; None: it is not asked."""
+    """Which of the scored chunks each one nearly repeats, −1 for none; None: it is not asked.
+
+    Only chunks that are not set aside yet are compared: the others are no originals.
+    """
     if config is None:
         return None
-    texts = CorpusView(corpus, kept=scored.rows()).all_texts()
+    compared = np.flatnonzero(fate == BELOW)
+    texts = CorpusView(corpus, kept=scored.rows()[compared]).all_texts()
     repeats, title = np.full(len(scored), -1, np.int64), f"  {context.name}: near duplicates"
-    with context.progress.task(title, len(scored)) as task:
+    with context.progress.task(title, len(compared)) as task:
         for number, first in enumerate(near_duplicates(texts, config.threshold)):
             if number % COMPARED == 0:
                 context.stop_if_asked("a selection")
-                task.advance(min(COMPARED, len(scored) - number))
-            repeats[number] = -1 if first is None else first
+                task.advance(min(COMPARED, len(compared) - number))
+            if first is not None:
+                repeats[compared[number]] = compared[first]
     return repeats
 
 
-def _set_aside(
-    config: SelectStep, scored: Scored, repeats: NDArray[np.int64] | None
-) -> NDArray[np.uint8]:
-    """Which chunks cannot be kept, whatever their score relative to the others'."""
+def _set_aside(config: SelectStep, scored: Scored) -> NDArray[np.uint8]:
+    """Which chunks cannot be kept, whatever they repeat."""
     fate = np.full(len(scored), BELOW, np.uint8)
-    is_filter = config.duplicates is not None and config.duplicates.filter
     for span in spans(len(fate)):
         part = fate[span]
         part[scored.tokens[span] < config.minimum_tokens] = SHORT
-        if repeats is not None and is_filter:
-            part[(repeats[span] >= 0) & (part == BELOW)] = DUPLICATE
         part[~np.isfinite(scored.score[span])] = UNSCORED
     is_scored = fate != UNSCORED
-    count = min(_floor(config.trim * len(fate)), int(np.count_nonzero(is_scored)))
+    count = min(share_of(config.trim, len(fate)), int(np.count_nonzero(is_scored)))
     scores = scored.score
     for found in highest(len(fate), lambda part: scores[part], lambda part: is_scored[part], count):
         fate[found[fate[found] == BELOW]] = TRIMMED
@@ -184,14 +194,9 @@ def _keep(
         return is_member[span] & (fate[span] == BELOW)
 
     free = sum(int(np.count_nonzero(is_free(span))) for span in spans(len(fate)))
-    count = min(_floor(share * int(np.count_nonzero(is_member))), free)
+    count = min(share_of(share, int(np.count_nonzero(is_member))), free)
     for found in highest(len(fate), lambda part: keys[part], is_free, count):
         fate[found] = KEPT
-
-
-def _floor(count: float) -> int:
-    """⌊count⌋, where 0.29 · 100 is 29."""
-    return math.floor(round(count, 9))
 
 
 def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
