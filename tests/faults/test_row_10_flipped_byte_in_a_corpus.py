@@ -63,6 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         "corpus/corpus.json",
         "by_teacher/00001.scores.safetensors",
         "kept/kept.safetensors",
+        "kept/kept.json",
         "kept/rejected.parquet",
     ],
 )

@@ -126,7 +126,7 @@ STEPS: Mapping[str, StepKind] = {
         models=(ModelPlace("tokenizer", TOKENIZERS, tokenizer_only=True),),
         data=("data", "tokenizer.train_on"),
         rows="attar.selection.rows:corpus_rows",
-        version=2,
+        version=3,
     ),
     "score": StepKind(
         "attar.selection.score:score",
@@ -161,7 +161,7 @@ STEPS: Mapping[str, StepKind] = {
         data=("data",),
         corpora=("data",),
         rows="attar.selection.rows:selected_rows",
-        version=2,
+        version=3,
     ),
     "export_data": StepKind(
         "attar.selection.export_data:export_data",

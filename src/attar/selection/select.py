@@ -35,11 +35,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from attar.artifacts import disk_errors_explained
+from attar.artifacts import disk_errors_explained, write_json
 from attar.data.corpus.published import corpus_of
 from attar.data.corpus.tensor_writer import TensorWriter
 from attar.data.corpus.token_store import Corpus
-from attar.data.corpus.view import KEPT_FILE, REJECTED_FILE, CorpusView
+from attar.data.corpus.view import DIGEST_FILE, KEPT_FILE, REJECTED_FILE, CorpusView, kept_rows
 from attar.errors import DataError, UsageError
 from attar.numerics.selection import highest, share_of, spans
 from attar.selection.config import NearDuplicates, SelectStep
@@ -94,6 +94,8 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
     if config.diversity is not None:
         metrics["diversity"] = diversity(config.diversity, context, corpus, selection, seed)
     _write(context.folder, scored, fate)
+    kept = CorpusView(corpus, kept=kept_rows(context.folder))
+    write_json(context.folder / DIGEST_FILE, kept.digest())
 
     def read(rows: NDArray[np.int64]) -> Iterator[str]:
         return CorpusView(corpus, kept=rows).all_texts()

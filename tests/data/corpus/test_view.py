@@ -10,9 +10,10 @@ import pytest
 from safetensors.numpy import save_file
 
 import corpora
+from attar.artifacts import write_json
 from attar.data.config import FilesData
 from attar.data.corpus.token_store import BETWEEN_DOCUMENTS, PARTS, Corpus
-from attar.data.corpus.view import KEPT_FILE, CorpusView, kept_rows
+from attar.data.corpus.view import DIGEST_FILE, KEPT_FILE, CorpusView, kept_rows
 from attar.data.load import load_data
 from attar.errors import ArtifactError, DataError
 
@@ -31,14 +32,16 @@ def corpus(folder: Path) -> Corpus:
     return Corpus.open(made.folder)
 
 
-def _select(folder: Path, rows: list[int]) -> Path:
+def _select(corpus: Corpus, folder: Path, rows: list[int]) -> Path:
     folder.mkdir(exist_ok=True)
     save_file({"row": np.array(rows, np.int64)}, folder / KEPT_FILE)
+    inside = np.array([row for row in rows if row < len(corpus)])
+    write_json(folder / DIGEST_FILE, CorpusView(corpus, kept=inside).digest())
     return folder
 
 
 def _views(corpus: Corpus, folder: Path) -> dict[str, CorpusView]:
-    kept = _select(folder, [0, 3, 17, len(CorpusView(corpus)) - 1])
+    kept = _select(corpus, folder, [0, 3, 17, len(CorpusView(corpus)) - 1])
     parts = {part: CorpusView(corpus, part) for part in PARTS}
     return {"all": CorpusView(corpus), **parts, "kept": CorpusView.of_selection(corpus, kept)}
 
@@ -106,9 +109,20 @@ def test_a_selection_that_does_not_fit_is_refused(
     corpus: Corpus, tmp_path: Path, rows: list[int] | None, said: str
 ) -> None:
     if rows is not None:
-        _select(tmp_path, rows)
+        _select(corpus, tmp_path, rows)
     with pytest.raises(ArtifactError, match=said):
         CorpusView.of_selection(corpus, tmp_path)
+
+
+def test_rows_that_are_other_chunks_now_are_refused(
+    folder: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    """As where the corpus was made again with another setting."""
+    made, _ = corpora.tokenized(folder, "again", settings={"max_length": 16})
+    kept = _select(corpus, tmp_path, [0, 3, 17])
+    assert len(CorpusView.of_selection(corpus, kept)) == 3
+    with pytest.raises(ArtifactError, match=r"other chunks in .*again than when"):
+        CorpusView.of_selection(Corpus.open(made.folder), kept)
 
 
 def test_a_validation_split_is_read_without_the_train_split(folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ Memory: three numbers a shard. Tokens, and the rows of a selection, are memory m
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from attar.artifacts import read_json
 from attar.data.corpus.token_store import (
     BETWEEN_DOCUMENTS,
     PARTS,
@@ -33,6 +35,8 @@ from attar.errors import ArtifactError
 ALL = "all"
 KEPT_FILE = "kept.safetensors"
 """Of a selection: row int64, rising, and the scores of those rows."""
+DIGEST_FILE = "kept.json"
+"""Of a selection: number and hash of the chunks that it kept, which its rows must still be."""
 REJECTED_FILE = "rejected.parquet"
 """Of a selection: row, scores and reason of the scored chunks that it did not keep."""
 
@@ -65,7 +69,14 @@ class CorpusView:
                 f"{len(corpus):,} chunks; it was selected from "
                 "another corpus: run the select step again"
             )
-        return cls(corpus, kept=kept, name=folder.name)
+        view = cls(corpus, kept=kept, name=folder.name)
+        if read_json(folder / DIGEST_FILE) != view.digest():
+            raise ArtifactError(
+                f"{folder / KEPT_FILE} has rows that are other chunks in {corpus.folder} than when "
+                "they were selected; name the corpus that they were selected from, or run the "
+                "select step again"
+            )
+        return view
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -100,6 +111,13 @@ class CorpusView:
         for number, members, inside in self._by_shard(places):
             found[members] = self.corpus.shards[number].digest[inside]
         return found
+
+    def digest(self) -> dict[str, Any]:
+        """How many chunks these are, and the hash of their digests."""
+        found = hashlib.sha256()
+        for shard, rows in self.shards():
+            found.update(shard.digest[rows].tobytes())
+        return {"chunks": len(self), "sha256": found.hexdigest()}
 
     def ids(self, places: Places) -> list[NDArray[np.int64]]:
         """Token ids of each chunk."""
