@@ -61,6 +61,17 @@ def test_the_markdown_twin_has_the_static_figures_and_no_texts(tmp_path: Path) -
     assert "a secret sea" not in text
 
 
+def test_a_source_without_a_name_beside_named_ones_is_not_called_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made_up_selection, "SOURCES", ["", "code", "web", "talk"])
+    step = made_up_selection.write_selection(tmp_path / "run", made_up_selection.selection(3000))
+    _page(tmp_path, {"kept": step})
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert re.search(r"\| \(no name\) \([\d,]+ chunks\) \|", text)
+    assert "| all (" not in text
+
+
 def test_a_warning_of_the_step_is_on_the_page(tmp_path: Path) -> None:
     step = made_up_selection.write_selection(tmp_path / "run", made_up_selection.selection(3000))
     result = json.loads((step / "result.json").read_text())

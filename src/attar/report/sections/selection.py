@@ -17,7 +17,7 @@ from attar.report.reading import Made, number, table
 
 MOST_EXPLORED = 8
 """Selections with a slider and texts; a page of them stays below 3 MiB."""
-OTHERS = "other sources"
+OTHERS, NO_NAME = "other sources", "(no name)"
 FACTS = (
     ("method", "method"),
     ("chunks", "chunks scored"),
@@ -190,11 +190,12 @@ def _duplicate_facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _sources(counts: Mapping[str, Any], shown: Sequence[str | None]) -> tuple[SourceRow, ...]:
-    """A row for each name that is shown; the one without a name has all other sources."""
+    """A row for each name that is shown; None stands for all other sources."""
+    unnamed = NO_NAME if len(counts) > 1 else "all"
     names = ("chunks", "kept", "tokens", "kept_tokens")
     rows = {
         source: SourceRow(
-            for_reading(source) or "all", *(int(table(of).get(name, 0)) for name in names)
+            for_reading(source) or unnamed, *(int(table(of).get(name, 0)) for name in names)
         )
         for source, of in counts.items()
     }
