@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -33,3 +35,12 @@ def test_neighbours_land_anywhere() -> None:
     assert abs(np.abs(np.diff(orders, axis=1)).mean() / size - 1 / 3) < 0.01
     assert abs(np.corrcoef(orders[:, :-1].ravel(), orders[:, 1:].ravel())[0, 1]) < 0.02
     assert abs(orders.mean(0) - size / 2).max() < 5 * size / np.sqrt(12 * epochs)
+
+
+def test_every_order_of_few_items_comes_about_equally_often() -> None:
+    places, orders = np.arange(5), 120
+    drawn = (tuple(shuffled(places, 5, 1, epoch).tolist()) for epoch in range(20 * orders))
+    counts = Counter(drawn)
+    # 20 are expected of each, ± 4.5
+    assert len(counts) == orders
+    assert 4 < min(counts.values()) <= max(counts.values()) < 42

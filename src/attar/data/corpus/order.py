@@ -6,7 +6,8 @@ must know where it was. The idea: a Feistel network is a permutation of 2²ᵇ n
 round function does, so four rounds of a hash keyed with (seed, epoch) shuffle them; places that
 fall outside 0 … N − 1 are sent through the network again until they fall inside (cycle walking), at
 most four times on average. The order is a pure function of (N, seed, epoch, place): no state,
-nothing to resume, O(1) memory.
+nothing to resume, O(1) memory. Fewer than `FEW` items have too few bits for the hash to mix, so
+some orders come more often than others; their permutation is drawn.
 
 It is shuffled enough for training, and no secret: the rounds are mixed by splitmix64's finalizer.
 Batches are not grouped by length, as those of a table are: most chunks are nearly full.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-ROUNDS = 4
+ROUNDS, FEW = 4, 64
 MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 """Constants of splitmix64's finalizer (Steele, Lea and Flood 2014)."""
 
@@ -64,6 +65,8 @@ def shuffled(places: NDArray[np.integer], size: int, seed: int, epoch: int) -> N
         >>> sorted(shuffled(np.arange(5), size=5, seed=1, epoch=0).tolist())
         [0, 1, 2, 3, 4]
     """
+    if size < FEW:
+        return np.random.default_rng((seed, epoch)).permutation(size)[places]
     half_bits = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
     words = np.random.SeedSequence((seed, epoch)).generate_state(ROUNDS, np.uint64)
     keys = words.astype(np.uint64)  # which they are, but for their type
