@@ -62,13 +62,14 @@ def for_terminal(text: object, most: int | None = MOST_CHARACTERS) -> str:
 
 def for_reading(text: str) -> str:
     """A text over several lines for a page that escapes tags: harmful characters but tabs and line
-    ends shown as one sign.
+    ends shown as one sign. A form feed or a carriage return ends a line too.
 
     Example:
         >>> for_reading("a\\x00b\\u202ec\\n")
         'a\ufffdb\ufffdc\\n'
     """
-    return "".join("\ufffd" if _is_harmful(c) and c not in "\n\t" else c for c in text)
+    lines = re.sub("\r\n|[\r\f\v]", "\n", text)
+    return "".join("\ufffd" if _is_harmful(c) and c not in "\n\t" else c for c in lines)
 
 
 def for_markdown(text: object, most: int = MOST_CHARACTERS) -> str:

@@ -193,6 +193,25 @@ def test_a_keyboard_reaches_the_content_first_and_every_wide_table(
     assert all(after <= before + 1 for before, after in pairwise(headings))
 
 
+def test_a_long_fact_is_readable_on_a_phone(browser: Any, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    spearman = {"value": 0.636, "low": 0.185, "high": 0.846, "n": 20}
+    figures = {"offline": {"share_of_teacher": 0.468}}
+    steps = {
+        "kept": made_up_selection.write_selection(out, made_up_selection.selection(3000)),
+        "predicted": made_up_run.write_step(out, "predicted", "score", figures),
+        "proxy": made_up_run.write_step(out, "proxy", "proxy", {"spearman": spearman}),
+    }
+    tables = {"kept": {"scores": "predicted"}, "predicted": {"model": "proxy"}, "proxy": {}}
+    file = made_up_run.make_report(tmp_path / "report", steps, {"name": "a", "steps": tables})
+    page = Visit(browser, file, PHONE).page
+    facts = page.locator("#selection .facts dt, #selection .facts dd")
+    boxes = [fact.bounding_box() for fact in facts.all()]
+    assert len(boxes) > 8
+    assert max(box["x"] + box["width"] for box in boxes) <= PHONE[0]
+    assert max(box["height"] for box in boxes) < 3 * min(box["height"] for box in boxes)
+
+
 def test_printing_unfolds_everything(browser: Any, page_file: Path) -> None:
     page = Visit(browser, page_file, DESKTOP).page
     assert page.pdf(format="A4").startswith(b"%PDF")

@@ -137,3 +137,29 @@ def test_a_gate_that_was_not_measured_is_not_told_as_missed(tmp_path: Path) -> N
     inputs = made_up_run.write_run(tmp_path)
     tile = headline_of(inputs, made_up_run.recipe(gates=gates)).tiles[-1]
     assert (tile.value, tile.detail) == ("1 of 2", "1 not measured")
+
+
+NEW = {"run": "train", "model": {"size": "pico", "family": "llama", "tokenizer": "corpus"}}
+
+
+def test_models_that_do_not_come_from_each_other_are_held_against_each_other(
+    tmp_path: Path,
+) -> None:
+    models = {name: made_up_run.MODELS[name] for name in ("teacher", "student")}
+    inputs = with_scores(tmp_path, made_up_run.evaluate_metrics(models))
+    inputs = {name: inputs[name] for name in ("teacher", "student", "scores")}
+    steps = made_up_run.STEPS | {"teacher": NEW, "student": NEW}
+    content = made_up_run.recipe(steps=steps)
+    assert sentence(inputs, content).startswith("3-block student against 6-block teacher: 2.0×")
+    context = headline_of(inputs, content).context.replace(NBSP, " ")
+    assert context.startswith("17.4 M parameters against 22.7 M. ")
+    taught = made_up_run.recipe(steps=steps | {"student": NEW | {"teacher": "teacher"}})
+    assert sentence(inputs, taught).startswith("6-block teacher → 3-block student: ")
+
+
+def test_models_of_one_size_are_said_to_be_so(tmp_path: Path) -> None:
+    metrics = made_up_run.evaluate_metrics()
+    for figures in metrics["models"].values():
+        figures["num_params"] = 935_040
+    context = headline_of(with_scores(tmp_path, metrics)).context.replace(NBSP, " ")
+    assert context.startswith("Both have 935 k parameters. ")

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 import made_up_run
 from attar.artifacts import read_json, result_hash, write_json
+from attar.report.charts.pictures import training_pictures
 from attar.report.html import html_of
 from attar.report.markdown import markdown_of
 from attar.report.reading import Made, read_made
 from attar.report.sections.compression import exports, quantizations
-from attar.report.sections.lineage import Node, described, lineage
+from attar.report.sections.lineage import Node, described, lineage, verb
 from attar.report.sections.page import page_of
+from attar.report.sections.provenance import provenance
 from attar.report.sections.training import MOST_POINTS, Curve, smoothed, thinned, trainings
 
 
@@ -145,3 +147,61 @@ def test_provenance_counts_what_was_set_aside_and_names_differing_versions(tmp_p
     assert origin.data[0].set_aside == {"longer than 400 characters": 212, "seen before": 341}
     assert origin.differing_versions == {"torch": ("2.12.0", "2.13.0")}
     assert origin.seconds == pytest.approx(sum(made_up_run.SECONDS.values()) + 61.0)
+
+
+def _train(folder: Path, name: str, settings: dict[str, object], **metrics: object) -> Made:
+    figures = made_up_run.train_metrics(name) | metrics
+    step = made_up_run.write_step(folder, name, "train", figures)
+    content = {"steps": {name: {"run": "train", **settings}}}
+    return read_made({name: step}, content)[0]
+
+
+def test_a_model_without_weights_to_start_from_is_not_fine_tuned(tmp_path: Path) -> None:
+    new = {"size": "pico", "family": "llama", "tokenizer": "corpus"}
+    made = [
+        _train(tmp_path / "a", "new", {"model": new}),
+        _train(tmp_path / "b", "cut", {"model": {"from": "new", "keep_blocks": [0]}}),
+        _train(tmp_path / "c", "unknown", {}),
+    ]
+    assert [verb(step) for step in made] == [
+        *("trained from random weights", "fine-tuned", "fine-tuned")
+    ]
+
+
+def test_provenance_says_what_is_counted(tmp_path: Path) -> None:
+    """The reserved part of a corpus has chunks; only its table has rows."""
+    counts = {"name": "library", "train_rows": 609, "validation_rows": 355, "set_aside": {}}
+    made = [
+        _train(
+            tmp_path / "a",
+            "teacher",
+            {"data": "corpus", "part": "reserved"},
+            objective="causal_lm",
+            data=counts,
+        ),
+        _train(
+            tmp_path / "b",
+            "student",
+            {"data": {"from": "kept", "retokenize": True}},
+            objective="causal_lm",
+            data=counts,
+        ),
+        _train(tmp_path / "c", "other", {"data": "library"}, data=counts),
+    ]
+    found = [(row.name, row.unit) for row in provenance(made, {}, {}).data]
+    assert found == [("corpus, reserved part", "chunks"), ("kept", "chunks"), ("library", "rows")]
+    page = page_of(made, {})
+    text = markdown_of(html_of(page, made), "t")
+    assert "| corpus, reserved part | 609 chunks | 355 chunks | none |" in text
+
+
+def test_what_was_looked_at_once_is_a_figure_and_no_chart(tmp_path: Path) -> None:
+    step = made_up_run.write_step(
+        tmp_path, "teacher", "train", made_up_run.train_metrics("teacher")
+    )
+    line = {"step": 9, "epoch": 1, "loss": 1.5, "validation": {"nll": 5.98}}
+    (step / "history.jsonl").write_text(json.dumps(line) + "\n")
+    [training] = trainings(read_made({"teacher": step}, {}))
+    assert training.validation == {}
+    assert ("validation nll", 5.98) in training.facts
+    assert training_pictures(training) == ()

@@ -15,6 +15,7 @@ import corpora
 import made_up_run
 import made_up_selection
 import tiny_recipe
+from attar.escaping import for_reading
 from attar.report.sections.selection import MOST_EXPLORED
 from attar.selection.fates import UNSCORED
 from attar.selection.scores import Details
@@ -135,6 +136,19 @@ def test_texts_of_strangers_are_inert(tmp_path: Path) -> None:
     assert "<script>document" not in page
     assert "<img" not in page
     assert not set(page) & {"\x00", "\x1b", "\u202e", "\u2028"}
+
+
+def test_log_probabilities_have_one_sign(tmp_path: Path) -> None:
+    made = made_up_selection.selection(3000)
+    _page(tmp_path, {"kept": made_up_selection.write_selection(tmp_path / "run", made)})
+    (selected,) = json.loads((tmp_path / "report" / "report.json").read_text())["selections"]
+    said = [by for place in selected["places"] for chunk in place["chunks"] for by in chunk["by"]]
+    assert said
+    assert all((by["log_p"] < 0) == (by["log_p_of_byte"] < 0) for by in said)
+
+
+def test_a_form_feed_ends_a_line() -> None:
+    assert for_reading("a\fb\r\nc\rd\x00") == "a\nb\nc\nd\ufffd"
 
 
 @pytest.mark.parametrize("scheme", [0, 1])

@@ -120,6 +120,14 @@ def test_chunks_to_read_come_from_where_they_say(tmp_path: Path, selection: Sele
             assert example["repeats"]["similarity"] == similarity(*texts)
 
 
+def test_a_chunk_that_is_repeated_often_is_shown_once(tmp_path: Path, selection: Selection) -> None:
+    repeats = np.where(selection.repeats < 0, -1, selection.repeats % 3)
+    examples = _written(tmp_path, replace(selection, repeats=repeats))["examples"]
+    pairs = [example for example in examples if example["place"] == "near duplicate"]
+    assert sorted(pair["repeats"]["row"] for pair in pairs) == [0, 1, 2]
+    assert {pair["of"] for pair in pairs} == {np.count_nonzero(repeats >= 0)}
+
+
 def test_samples_depend_on_the_seed_alone(tmp_path: Path, selection: Selection) -> None:
     one, same = (_written(tmp_path / name, selection) for name in ("one", "same"))
     assert one == same

@@ -181,7 +181,11 @@ def _examples(
     shown = [
         (place, int(index), len(members))
         for place, members in _places(selection).items()
-        for index in _drawn(members, scored.score, generator(seed, "examples", place))
+        for index in _drawn(
+            _of_other_originals(members, repeats) if place == REASONS[DUPLICATE] else members,
+            scored.score,
+            generator(seed, "examples", place),
+        )
     ]
     wanted = {index for _, index, _ in shown}
     if repeats is not None:
@@ -246,6 +250,14 @@ def _highest(
     of_all = sum(int(np.count_nonzero(members(part))) for part in spans(size))
     count = min(max(EXAMPLES, share_of(share, of_all)), of_all)
     return np.concatenate([np.zeros(0, np.int64), *highest(size, values, members, count)])
+
+
+def _of_other_originals(
+    members: NDArray[np.int64], repeats: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """The first near duplicate of each chunk that is repeated: one pair may stand there often."""
+    assert repeats is not None, "there are near duplicates"
+    return members[np.unique(repeats[members], return_index=True)[1]]
 
 
 def _drawn(

@@ -148,7 +148,7 @@ def _scatter(
 def training_pictures(training: Training) -> tuple[Picture, ...]:
     """The loss, its parts, and each metric of validation."""
     pictures = []
-    if training.loss:
+    if any(len(curve.points) > 1 for curve in training.loss) or training.loss[1:]:
         pictures.append(
             _curves(training, "Loss", training.smooth_loss, "training loss", behind=training.loss)
         )

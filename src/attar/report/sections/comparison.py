@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
+from attar.numerics.metric_names import LANGUAGE
 from attar.report.reading import VARIANT_MARK, Made, base_name, number, table, variant_of
 from attar.report.sections.measured import (
     Difference,
@@ -50,6 +51,19 @@ class Comparison:
     @property
     def metric(self) -> str:
         return self.metrics[0]
+
+    @property
+    def counted(self) -> str:
+        """How much was judged: texts, and of running text the passages that intervals are over;
+        "": not known."""
+        if not self.examples:
+            return ""
+        qualities = (row.qualities.get(self.metric) for row in self.rows)
+        passages = max((quality.examples or 0 for quality in qualities if quality), default=0)
+        texts = f"{self.examples:,} texts"
+        return (
+            f"{texts} in {passages:,} passages" if passages and self.metric in LANGUAGE else texts
+        )
 
     def family(self, name: str) -> ModelRow | None:
         return next((row for row in self.families if row.name == name), None)

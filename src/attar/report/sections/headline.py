@@ -24,7 +24,7 @@ from attar.report.quantities import (
 from attar.report.reading import Made, number, table
 from attar.report.sections.comparison import Comparison, family_name
 from attar.report.sections.gates import Gate
-from attar.report.sections.lineage import described
+from attar.report.sections.lineage import descends, described
 from attar.report.sections.measured import DEPLOYED, FORM_WORDS, ModelRow
 
 
@@ -62,7 +62,7 @@ def headline(
         return _of_one_model(made, comparison, product, gates)
     return Headline(
         sentence=_sentence(made, comparison, product, baseline),
-        context=_context(comparison, product, baseline),
+        context=_context(made, comparison, product, baseline),
         tiles=(*_tiles(comparison, product, baseline), *_gate_tile(gates)),
         product=product.name,
     )
@@ -87,7 +87,9 @@ def _sentence(
     parts.extend(_quality_change(comparison, product, baseline))
     parts = [part.replace(" ", NBSP, 1) for part in parts]
     before, after = described(baseline.name, made), described(product.name, made)
-    return f"{before} → {after}: {', '.join(parts) or 'measured'}"
+    is_made_of = descends(product.name, baseline.name, made)
+    pair = f"{before} → {after}" if is_made_of else f"{after} against {before}"
+    return f"{pair}: {', '.join(parts) or 'measured'}"
 
 
 def _quality_change(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> list[str]:
@@ -137,12 +139,18 @@ def _verdict(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> s
     return " (inside the noise)" if inside else " (outside the noise)"
 
 
-def _context(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> str:
+def _context(
+    made: Sequence[Made], comparison: Comparison, product: ModelRow, baseline: ModelRow
+) -> str:
     sentences = []
     if product.num_params and baseline.num_params:
-        sentences.append(
-            f"{count_text(baseline.num_params)} parameters became {count_text(product.num_params)}"
-        )
+        before, after = count_text(baseline.num_params), count_text(product.num_params)
+        if before == after:
+            sentences.append(f"Both have {after} parameters")
+        elif descends(product.name, baseline.name, made):
+            sentences.append(f"{before} parameters became {after}")
+        else:
+            sentences.append(f"{after} parameters against {before}")
     if product.form in DEPLOYED:
         sentences.append(f"{product.name} runs in {FORM_WORDS[product.form]}")
     sentences.append(measured_on(comparison))
@@ -151,7 +159,7 @@ def _context(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> s
 
 def measured_on(comparison: Comparison) -> str:
     """Which texts the figures come from."""
-    texts = f", {comparison.examples:,} texts" if comparison.examples else ""
+    texts = f", {comparison.counted}" if comparison.counted else ""
     split = f" ({comparison.split}{texts})" if comparison.split else ""
     return f"Measured on {comparison.data or 'its data'}{split}"
 

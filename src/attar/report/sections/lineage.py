@@ -27,8 +27,8 @@ class Node:
 
     name: str
     verb: str
-    """What its step did: "fine-tuned", "distilled from teacher", "int8, percentile", "OpenVINO";
-    "start" for a root."""
+    """What its step did: "fine-tuned", "trained from random weights", "distilled from teacher",
+    "int8, percentile", "OpenVINO"; "start" for a root."""
     facts: str
     """Depth and runs, where known."""
     children: tuple[Node, ...] = ()
@@ -62,7 +62,10 @@ def verb(step: Made) -> str:
     """What a step did to its model, in one or two words."""
     if step.run == "train":
         teacher = step.settings.get("teacher")
-        return f"distilled from {teacher}" if isinstance(teacher, str) else "fine-tuned"
+        if isinstance(teacher, str):
+            return f"distilled from {teacher}"
+        is_new = isinstance(step.settings.get("model"), Mapping) and step.parent is None
+        return "trained from random weights" if is_new else "fine-tuned"
     if step.run == "quantize":
         return f"{bits_word(step)}, {step.metrics.get('method', 'quantized')}"
     form = str(step.metrics.get("format", "exported"))
@@ -105,6 +108,23 @@ def ancestors(name: str, made: Sequence[Made]) -> list[Made]:
         chain.append(step)
         step = by_name.get(step.parent or "")
     return chain
+
+
+def descends(name: str, ancestor: str, made: Sequence[Made]) -> bool:
+    """Whether a model was made from another one: from its weights, or with it as a teacher."""
+    by_name = {base_name(step.name): step for step in made} | {step.name: step for step in made}
+    waiting, seen = [name], set[str]()
+    while waiting:
+        word = waiting.pop()
+        if base_name(word) == base_name(ancestor) and word != name:
+            return True
+        step = by_name.get(word, by_name.get(base_name(word)))
+        if step is None or word in seen:
+            continue
+        seen.add(word)
+        behind = (step.parent, step.settings.get("teacher"))
+        waiting += [each for each in behind if isinstance(each, str)]
+    return False
 
 
 def described(name: str, made: Sequence[Made]) -> str:

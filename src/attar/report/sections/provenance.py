@@ -9,6 +9,9 @@ from typing import Any
 
 from attar.report.reading import Made, number, table
 
+RUNNING_TEXT = "causal_lm"
+"""Objective of a train step that cuts texts into chunks of one length."""
+
 
 @dataclass(frozen=True)
 class StepRow:
@@ -27,6 +30,9 @@ class DataRow:
     """One named data as a step saw it that trained on it, or else judged by it."""
 
     name: str
+    """Of the table, or of the corpus or selection, and its part."""
+    unit: str
+    """What was counted: rows of a table, or chunks of running text."""
     train_rows: int | None
     validation_rows: int | None
     set_aside: Mapping[str, int]
@@ -94,18 +100,31 @@ def provenance(
     )
 
 
+def _name_of(step: Made, table_name: str) -> str:
+    """What a step read, by the word of its recipe; a train step may read a part of a corpus."""
+    word = step.settings.get("data", table_name)
+    word = word.get("from", table_name) if isinstance(word, Mapping) else word
+    part = step.settings.get("part", "all")
+    return f"{word}, {part} part" if part != "all" else str(word)
+
+
 def _data(made: Sequence[Made]) -> tuple[DataRow, ...]:
     rows: dict[str, DataRow] = {}
     for step in sorted(made, key=lambda step: step.run != "train"):  # training counts more splits
         data = table(step.metrics.get("data"))
         if step.run not in ("train", "evaluate") or not data:
             continue
-        name = str(data.get("name", ""))
-        train, validation = (number(data.get(split)) for split in ("train_rows", "validation_rows"))
+        name, is_train = _name_of(step, str(data.get("name", ""))), step.run == "train"
+        is_cut = is_train and step.metrics.get("objective") == RUNNING_TEXT
+        counts = data if is_train else {f"{data.get('split')}_rows": data.get("rows")}
+        train, validation = (
+            number(counts.get(split)) for split in ("train_rows", "validation_rows")
+        )
         rows.setdefault(
             name,
             DataRow(
                 name=name,
+                unit="chunks" if is_cut else "rows",
                 train_rows=None if train is None else int(train),
                 validation_rows=None if validation is None else int(validation),
                 set_aside={

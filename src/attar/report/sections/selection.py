@@ -59,8 +59,8 @@ class Likelihood:
     model: str
     log_p: float
     """Mean log-probability a token, in nats."""
-    nats_per_byte: float
-    """−log p over the bytes of the chunk."""
+    log_p_of_byte: float
+    """Mean log-probability a byte of the chunk, in nats."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _chunk(example: Mapping[str, Any]) -> ReadChunk:
         source=for_reading(str(example.get("source", ""))),
         tokens=tokens,
         score=means["teacher"] - means["reference"] if predicted is None else predicted,
-        by=tuple(Likelihood(m, p, -p * tokens / size) for m, p in means.items())
+        by=tuple(Likelihood(m, p, p * tokens / size) for m, p in means.items())
         if predicted is None
         else (),
         text=_text(example),

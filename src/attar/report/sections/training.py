@@ -45,7 +45,7 @@ class Training:
     parts: tuple[Curve, ...]
     """Each term of the loss; empty when there is only one."""
     validation: Mapping[str, tuple[Curve, ...]]
-    """Metric → one curve a run."""
+    """Metric → one curve a run. Of one run that looked once, `facts` has the figures instead."""
 
 
 FACTS = (
@@ -57,7 +57,7 @@ FACTS = (
     ("train_seconds", "training seconds"),
     ("examples_per_s", "examples per second"),
     ("tokens_per_s", "tokens per second"),
-    ("flops", "floating-point operations"),
+    ("flops", "floating-point operations of training"),
     ("matmul_share", "share of the time that the matrix products alone take"),
 )
 
@@ -86,14 +86,20 @@ def _training(name: str, runs: Sequence[Made]) -> Training:
         for line in run.history
         for metric in table(line.get("validation"))
     }
+    validation = {metric: _validation(runs, metric) for metric in validated}
+    once = {
+        f"validation {metric}": curves[0].points[0][1]
+        for metric, curves in validation.items()
+        if len(runs) == 1 and [len(curve.points) for curve in curves] == [1]
+    }
     return Training(
         name=name,
         runs=tuple(run.name for run in runs),
-        facts=_facts(trained, loss[0]),
+        facts=(*_facts(trained, loss[0]), *once.items()),
         loss=tuple(curve for curve in loss if curve.points),
         smooth_loss=tuple(smoothed(curve) for curve in loss if curve.points),
         parts=_parts(first, kinds) if len(kinds) > 1 else (),
-        validation={metric: _validation(runs, metric) for metric in validated},
+        validation={m: curves for m, curves in validation.items() if f"validation {m}" not in once},
     )
 
 
