@@ -189,7 +189,7 @@ def test_a_damaged_shard_is_refused(folder: Path, damage: str, tmp_path: Path) -
         file.unlink()
     else:
         file.write_bytes(raw[: len(raw) // 2] if damage == "cut" else b"\xff" * 8 + raw[8:])
-    with pytest.raises(ArtifactError, match="run it again"):
+    with pytest.raises(ArtifactError, match=r"does not exist|run it again"):
         _ = Corpus.open(made.folder).shards[1].ids[-1]
 
 

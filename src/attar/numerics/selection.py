@@ -59,6 +59,14 @@ def spans(count: int) -> Iterator[slice]:
     return (slice(at, min(at + AT_ONCE, count)) for at in range(0, count, AT_ONCE))
 
 
+def are_rows(rows: NDArray[np.integer], count: int) -> bool:
+    """Whether they are numbers from 0 to below `count`, each above the one before."""
+    parts = (rows[span.start : span.stop + 1] for span in spans(len(rows)))
+    return not len(rows) or bool(
+        rows[0] >= 0 and rows[-1] < count and all((part[1:] > part[:-1]).all() for part in parts)
+    )
+
+
 def highest(
     size: int,
     keys: Callable[[slice], NDArray[np.float32]],

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from attar.artifacts import disk_errors_explained, write_text
 from attar.data.corpus.published import view_of
-from attar.data.corpus.token_store import Shard, memory_map
-from attar.data.corpus.view import KEPT_FILE, CorpusView, texts_of
+from attar.data.corpus.token_store import Shard
+from attar.data.corpus.view import CorpusView, kept_columns, texts_of
 from attar.errors import DataError
 from attar.escaping import for_markdown
 from attar.selection.config import ExportDataMetrics, ExportDataStep
@@ -90,7 +90,7 @@ def _scores(selection: Path | None) -> Mapping[str, Any]:
     """Name outside → the numbers of the kept chunks, as memory maps."""
     if selection is None:
         return {}
-    kept = memory_map(selection / KEPT_FILE)
+    kept = kept_columns(selection)
     return {SCORES[name]: kept[name] for name in SCORES if name in kept}
 
 

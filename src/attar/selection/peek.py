@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from attar.data.corpus.published import Published, open_published
-from attar.data.corpus.token_store import PARTS, Corpus, memory_map
-from attar.data.corpus.view import KEPT_FILE, REJECTED_FILE, CorpusView
+from attar.data.corpus.token_store import PARTS, Corpus
+from attar.data.corpus.view import REJECTED_FILE, CorpusView, kept_columns
 from attar.errors import ArtifactError, UsageError, did_you_mean
 from attar.escaping import for_terminal
+from attar.numerics.selection import are_rows
+from attar.untrusted import checked
 
 Order = Literal["first", "random", "best", "worst"]
 KEPT = "kept"
@@ -158,18 +160,22 @@ def score_of(by: Mapping[str, Any]) -> Any:
 
 def _scored(found: Published) -> _Chunks:
     """Every chunk that a selection decided on, in corpus order."""
-    kept = memory_map(found.folder / KEPT_FILE)
+    kept = kept_columns(found.folder)
     file = found.folder / REJECTED_FILE
     try:
-        rejected = pq.read_table(file)
-        others = {name: rejected[name].to_numpy() for name in kept}
+        types = {name: pa.from_numpy_dtype(kept[name].dtype) for name in kept}
+        schema = pa.schema({**types, "reason": pa.string()})
+        rejected = pq.read_table(checked(file), schema=schema)
+        rejected.validate(full=True)
+        joined = {name: np.concatenate([kept[name], rejected[name].to_numpy()]) for name in kept}
         reasons = rejected["reason"].to_numpy()
-    except (OSError, KeyError, pa.ArrowException) as error:
+        if not are_rows(np.sort(joined["row"]), len(found.corpus)):
+            raise ValueError("its rows and the kept ones are not rows of the corpus")
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise ArtifactError(
             f"{file} cannot be read ({error}); remove {found.folder} and run the step "
             f"{found.result.step!r} again"
         ) from error
-    joined = {name: np.concatenate([kept[name], others[name]]) for name in kept}
     fate = np.concatenate([np.full(len(kept["row"]), KEPT, object), reasons])
     by = {name: joined[name] for name in SCORES if name in joined}
     return _Chunks(joined["row"], by, fate).take(np.argsort(joined["row"]))

@@ -20,6 +20,8 @@ from safetensors.numpy import load_file, save
 from attar.artifacts import write_bytes
 from attar.data.corpus.token_store import PARTS, Corpus
 from attar.errors import ArtifactError, UsageError
+from attar.numerics.selection import are_rows
+from attar.untrusted import checked
 
 PREDICTED = "predicted"
 TYPES = {
@@ -77,7 +79,7 @@ def read_scores(file: Path) -> ShardScores:
     ArtifactError: the file is missing, damaged, or holds something else.
     """
     try:
-        arrays = load_file(file)
+        arrays = load_file(checked(file))
         scores = ShardScores(**arrays)
         if any(array.shape != (len(scores.row),) for array in arrays.values()):
             raise ValueError("its arrays have different lengths")
@@ -241,7 +243,7 @@ def _require_same(
     rows = scores.row.astype(np.int64)
     is_same = (
         np.array_equal(scores.row, others.row)
-        and (not len(rows) or rows.max() < len(digests))
+        and are_rows(scores.row, len(digests))
         and np.array_equal(np.asarray(digests)[rows], scores.digest)
     )
     if not is_same:

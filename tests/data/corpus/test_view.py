@@ -32,10 +32,10 @@ def corpus(folder: Path) -> Corpus:
     return Corpus.open(made.folder)
 
 
-def _select(corpus: Corpus, folder: Path, rows: list[int]) -> Path:
+def _select(corpus: Corpus, folder: Path, rows: list) -> Path:
     folder.mkdir(exist_ok=True)
     save_file({"row": np.array(rows, np.int64)}, folder / KEPT_FILE)
-    inside = np.array([row for row in rows if row < len(corpus)])
+    inside = np.unique(np.clip(rows, 0, len(corpus) - 1))
     write_json(folder / DIGEST_FILE, CorpusView(corpus, kept=inside).digest())
     return folder
 
@@ -98,15 +98,24 @@ def test_no_text_is_read_before_it_is_asked_for(corpus: Corpus, tmp_path: Path) 
     split = CorpusView(Corpus.open(tmp_path / "bare"), "scored").split()
     assert split.chunks is not None
     assert len(split) == len(split.chunks.lengths(np.arange(len(split))))
-    with pytest.raises(ArtifactError, match="run it again"):
+    with pytest.raises(ArtifactError, match="does not exist"):
         _ = split.texts[0]
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"), [([0, 10**6], "another corpus"), (None, "cannot be read")]
+    ("rows", "said"),
+    [
+        (None, "does not exist"),
+        ([0, 10**6], "another corpus"),
+        *(
+            (rows, "expected rising rows")
+            for rows in ([1, 10**6, 3], [2, -5, 3], [5, 3, 7], [2, 2])
+        ),
+        ([[0, 1]], "its columns must be"),
+    ],
 )
 def test_a_selection_that_does_not_fit_is_refused(
-    corpus: Corpus, tmp_path: Path, rows: list[int] | None, said: str
+    corpus: Corpus, tmp_path: Path, rows: list | None, said: str
 ) -> None:
     if rows is not None:
         _select(corpus, tmp_path, rows)

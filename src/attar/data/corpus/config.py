@@ -1,10 +1,11 @@
-"""Settings of a corpus: its parts, and a tokenizer learned from documents. Imports no torch."""
+"""Settings of a corpus: its parts, a tokenizer learned from documents, and the form of its file.
+Imports no torch."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from attar.config import Config
 
@@ -13,6 +14,36 @@ END = "<|endoftext|>"
 NUM_BYTES = 256
 Part = Literal["scored", "reserved"]
 """What a chunk is for: to be scored and selected, or to train the reference."""
+
+
+class ShardCounts(Config):
+    """What a corpus says of a shard."""
+
+    chunks: PositiveInt = Field(le=2**48)
+    tokens: PositiveInt = Field(le=2**48)
+
+
+class CorpusForm(Config):
+    """The form of `corpus.json`, which a stranger may have written."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    data: str
+    tokenizer: str
+    max_length: PositiveInt = Field(le=2**20)
+    vocabulary: PositiveInt = Field(le=2**32)
+    end_id: NonNegativeInt
+    sources: list[str]
+    shards: list[ShardCounts]
+
+    @model_validator(mode="after")
+    def _require_fit(self) -> Self:
+        if self.end_id >= self.vocabulary:
+            raise ValueError(f"end_id is {self.end_id}, the vocabulary has {self.vocabulary} ids")
+        if len(self.sources) != len({*self.sources}):
+            raise ValueError("a source is named twice")
+        "".join((self.data, *self.sources)).encode()  # half a surrogate pair cannot be written
+        return self
 
 
 class LearnedTokenizer(Config):

@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 
 from attar.artifacts import RESULT_FILE, Result, key_of, read_json, read_result
 from attar.data.config import CorpusData
-from attar.data.corpus.token_store import Corpus, ShardFiles, memory_map
+from attar.data.corpus.token_store import Corpus, ShardFiles
 from attar.data.corpus.view import ALL, KEPT_FILE, CorpusView
 from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.errors import ArtifactError, DataError, UsageError
 from attar.step import MadeRows, StepContext
 from attar.tasks.table import CAUSAL_LM
+from attar.untrusted import checked
 
 MADE_BY = ("tokenize", "select")
 RECIPE_FILE = "recipe.json"
@@ -176,9 +177,9 @@ def _whole_corpus(folder: Path, result: Result) -> Corpus:
     for number, said in enumerate(corpus.about["shards"]):
         files = ShardFiles(folder, number)
         try:
-            chunks = len(memory_map(files.tokens)["starts"]) - 1
-            texts = pq.read_metadata(files.texts).num_rows
-        except (ArtifactError, KeyError, OSError, pa.ArrowException) as error:
+            chunks = len(files.arrays()["starts"]) - 1
+            texts = pq.read_metadata(checked(files.texts)).num_rows
+        except (ArtifactError, OSError, pa.ArrowException) as error:
             raise _damaged(folder, result, f"shard {number} cannot be read: {error}") from error
         if not chunks == texts == said["chunks"]:
             counts = f"{chunks} chunks and {texts} texts, corpus.json says {said['chunks']}"
@@ -215,7 +216,8 @@ def _corpus_folder(folder: Path, result: Result) -> Path:
 def _require_own_corpus(found: Published) -> None:
     """The key of a selection has that of its corpus in it: of the step, or of its chunks."""
     made_from: Any = found.result.made_from
-    match dict(made_from.get("data") or {}).get("data"):
+    data = made_from.get("data")
+    match data.get("data") if isinstance(data, dict) else None:
         case str(key):
             is_own = key == found.corpus_result.key
         case [_, str(fingerprint)]:  # with that of its validation texts

@@ -15,7 +15,6 @@ while reading, the pages that are touched of the shards that are held.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -26,27 +25,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from safetensors.numpy import save
 
 from attar.artifacts import read_json, write_bytes, write_json
-from attar.data.corpus.config import Part
+from attar.data.corpus.config import CorpusForm, Part
 from attar.data.corpus.packing import Chunk
 from attar.errors import ArtifactError
+from attar.untrusted import MAX_JSON_BYTES, checked, open_file, parse_json
 
 CORPUS_FILE = "corpus.json"
 FORMAT = 1
-FORM: Mapping[str, type] = {
-    **dict.fromkeys(("data", "tokenizer"), str),
-    **dict.fromkeys(("max_length", "end_id", "vocabulary"), int),
-    **dict.fromkeys(("sources", "shards"), list),
-}
-"""What `corpus.json` says → its type."""
 PARTS = get_args(Part)
 """A chunk keeps the place of its part here."""
 NUMPY = {"U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8", "F32": "<f4"}
 """safetensors' names of types."""
-ARRAYS = ("source", "part", "document", "digest")
-"""Of a shard, a value a chunk."""
+ARRAYS = {"source": "<u2", "part": "|u1", "document": "<u8", "digest": "<u8"}
+"""Of a shard, a value a chunk, and its type."""
+TYPES = {"ids": ("<u2", "<u4"), "starts": ("<i8",), **{name: (t,) for name, t in ARRAYS.items()}}
+"""Array of a shard → the types it may have."""
+MAX_IDS = 2**32
 TEXTS = pa.schema([("pieces", pa.list_(pa.string())), ("ends_document", pa.bool_())])
 PACKED: Mapping[str, Any] = {
     "compression": "zstd",
@@ -74,6 +72,23 @@ class ShardFiles:
     @property
     def texts(self) -> Path:
         return self.folder / f"{self.number:05}.texts.parquet"
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What the file of tokens holds, as memory maps.
+
+        Raises:
+            ArtifactError: it is missing, truncated, or not a shard of ours.
+        """
+        found = memory_map(self.tokens)
+        wrong = [
+            name
+            for name, types in TYPES.items()
+            if name not in found or found[name].ndim != 1 or found[name].dtype.str not in types
+        ]
+        if wrong:
+            why = f"{', '.join(wrong)} missing or of another type"
+            raise _not_a_shard(self.tokens, why)
+        return found
 
 
 def chunk_digest(ids: NDArray[np.integer]) -> int:
@@ -121,10 +136,10 @@ class ShardWriter:
         tensors = {
             "ids": np.concatenate(self._ids),
             "starts": np.concatenate([[0], np.cumsum(lengths)]).astype("<i8"),
-            "source": np.array(source, "<u2"),
-            "part": np.array(part, "|u1"),
-            "document": np.array(document, "<u8"),
-            "digest": np.array(digest, "<u8"),
+            "source": np.array(source, ARRAYS["source"]),
+            "part": np.array(part, ARRAYS["part"]),
+            "document": np.array(document, ARRAYS["document"]),
+            "digest": np.array(digest, ARRAYS["digest"]),
         }
         write_bytes(files.tokens, save(tensors))
         return {"chunks": len(self), "tokens": self.tokens}
@@ -140,16 +155,15 @@ class ShardWriter:
 class Shard:
     """A shard as a memory map; arrays are read-only. The file is open while the shard is held.
 
+    Args:
+        vocabulary: every id is below it.
     Raises:
         ArtifactError: a file is missing, truncated, or not a shard of ours.
     """
 
-    def __init__(self, files: ShardFiles) -> None:
-        self.files = files
-        tensors = memory_map(files.tokens)
-        names = ("ids", "starts", *ARRAYS)
-        if missing := [name for name in names if name not in tensors]:
-            raise _not_a_shard(files.tokens, f"it has no {', '.join(missing)}")
+    def __init__(self, files: ShardFiles, vocabulary: int = MAX_IDS) -> None:
+        self.files, self._vocabulary = files, vocabulary
+        tensors = files.arrays()
         self.ids, self.starts = tensors["ids"], tensors["starts"]
         self.source, self.part = tensors["source"], tensors["part"]
         self.document, self.digest = tensors["document"], tensors["digest"]
@@ -173,14 +187,22 @@ class Shard:
         ids = self.ids[self.starts[row] : self.starts[row + 1]]
         if chunk_digest(ids) != self.digest[row]:
             raise _damaged(self.files.tokens, f"the tokens of chunk {row} do not fit their digest")
+        if ids.max() >= self._vocabulary:
+            why = f"chunk {row} has id {ids.max()} of {self._vocabulary}"
+            raise _damaged(self.files.tokens, why)
         return ids.astype(np.int64)
 
     def texts(self) -> Any:
         """An Arrow table with the columns pieces and ends_document, a row a chunk; read whole."""
         try:
-            table = pq.read_table(self.files.texts, schema=TEXTS, page_checksum_verification=True)
+            file = checked(self.files.texts)
+            table = pq.read_table(file, schema=TEXTS, page_checksum_verification=True)
+            table.validate(full=True)  # strangers' texts may not be UTF-8
         except (OSError, pa.ArrowException) as error:
             raise _damaged(self.files.texts, error) from error
+        pieces = table.column("pieces")
+        if pieces.null_count or any(part.values.null_count for part in pieces.chunks):
+            raise _damaged(self.files.texts, "a text is missing")
         if len(table) != len(self):
             raise _damaged(self.files.texts, f"{len(table)} texts of {len(self)} chunks")
         return table
@@ -188,11 +210,10 @@ class Shard:
     def _is_whole(self) -> bool:
         starts, arrays = self.starts, [getattr(self, name) for name in ARRAYS]
         return bool(
-            all(array.ndim == 1 for array in (self.ids, starts, *arrays))
-            and len(starts)
+            len(starts) > 0
             and starts[0] == 0
             and starts[-1] == len(self.ids)
-            and (np.diff(starts) > 0).all()
+            and (starts[1:] > starts[:-1]).all()  # a difference can overflow
             and all(len(array) == len(self) for array in arrays)
             and self.part.max(initial=0) < len(PARTS)
         )
@@ -218,7 +239,7 @@ class Shards(Sequence[Shard]):
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
         number = range(len(self))[index]
-        shard = Shard(ShardFiles(self.folder, number))
+        shard = Shard(ShardFiles(self.folder, number), self.about["vocabulary"])
         said, sources = self.about["shards"][number], len(self.about["sources"])
         highest = int(shard.source.max(initial=0))
         if said != {"chunks": len(shard), "tokens": len(shard.ids)} or highest >= sources:
@@ -244,19 +265,21 @@ class Corpus:
         ArtifactError: the folder holds no corpus.
         """
         file = folder / CORPUS_FILE
-        about = read_json(file)
+        about: Any = read_json(file)
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise ArtifactError(
                 f"{file} is not of format {FORMAT}, the one this attar reads; run the tokenize "
                 "step again"
             )
-        wrong = [name for name, kind in FORM.items() if not isinstance(about.get(name), kind)]
-        if wrong:
+        try:
+            CorpusForm.model_validate(about, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
             raise ArtifactError(
-                f"{file} does not have the form of a corpus ({', '.join(wrong)} missing or of "
-                "another type); remove the "
+                f"{file} does not have the form of a corpus ({place}: {first['msg']}); remove the "
                 f"folder of step {file.parent.name!r} and run it again"
-            )
+            ) from error
         return cls(folder, about)
 
     @property
@@ -289,20 +312,21 @@ def memory_map(file: Path) -> dict[str, NDArray[Any]]:
     """The tensors of a safetensors file, none of them read yet.
 
     Raises:
-        ArtifactError: it is missing, truncated, or not such a file.
+        ArtifactError: it is missing, truncated, not such a file, or not one of its folder.
     """
     try:
-        whole = np.asarray(np.memmap(file, np.uint8, "r"))
+        with open_file(file) as stream:
+            whole = np.asarray(np.memmap(stream, np.uint8, "r"))
         begin = 8 + int.from_bytes(whole[:8].tobytes(), "little")
-        if begin > len(whole):
+        if begin > min(len(whole), MAX_JSON_BYTES):
             raise ValueError(f"a header up to byte {begin} in a file of {len(whole)}")
-        header: dict[str, Any] = json.loads(whole[8:begin].tobytes())
+        header: dict[str, Any] = parse_json(whole[8:begin].tobytes(), file)
         return {
             name: _tensor(whole[begin:], about)
             for name, about in header.items()
             if name != "__metadata__"
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(file, error) from error
 
 

@@ -31,6 +31,7 @@ from attar.data.corpus.token_store import (
 )
 from attar.data.tables import UNLABELLED, Split
 from attar.errors import ArtifactError
+from attar.numerics.selection import are_rows
 
 ALL = "all"
 KEPT_FILE = "kept.safetensors"
@@ -63,11 +64,11 @@ class CorpusView:
             ArtifactError: the file is missing or damaged, or has rows of another corpus.
         """
         kept = kept_rows(folder)
-        if len(kept) and not 0 <= kept[0] <= kept[-1] < len(corpus):
+        if not are_rows(kept, len(corpus)):
             raise ArtifactError(
-                f"{folder / KEPT_FILE} has rows up to {kept[-1]:,}, the corpus {corpus.folder} has "
-                f"{len(corpus):,} chunks; it was selected from "
-                "another corpus: run the select step again"
+                f"{folder / KEPT_FILE} has rows from {kept.min():,} to {kept.max():,}, expected "
+                f"rising rows of the corpus {corpus.folder}, which has {len(corpus):,} chunks; it "
+                "was changed, or selected from another corpus: run the select step again"
             )
         view = cls(corpus, kept=kept, name=folder.name)
         if read_json(folder / DIGEST_FILE) != view.digest():
@@ -228,14 +229,28 @@ def kept_rows(folder: Path) -> NDArray[np.int64]:
     Raises:
         ArtifactError: the file is missing or damaged.
     """
+    return kept_columns(folder)["row"]
+
+
+def kept_columns(folder: Path) -> dict[str, NDArray[Any]]:
+    """Rows of the corpus that a select step kept, and their scores; memory maps.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
     file = folder / KEPT_FILE
-    tensors = memory_map(file)
-    if "row" not in tensors:
+    columns = memory_map(file)
+    rows = columns.get("row")
+    if rows is None or any(
+        column.shape != (rows.size,) or column.dtype != (np.int64 if name == "row" else np.float32)
+        for name, column in columns.items()
+    ):
         raise ArtifactError(
-            f"{file} is not a selection: it has no row; remove the "
-            f"folder of step {file.parent.name!r} and run it again"
+            f"{file} is not a selection: its columns must be row (int64) and scores (float32) of "
+            f"one length, it has {', '.join(columns)}; remove the folder of step "
+            f"{file.parent.name!r} and run it again"
         )
-    return tensors["row"]
+    return columns
 
 
 def texts_of(shard: Shard, rows: NDArray[np.int64]) -> Iterator[str]:
