@@ -4,6 +4,7 @@ no such thing is found before anything runs."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,57 @@ bootstrap = 100
 memory = false
 speed = false
 """
+
+
+OF_A_SECOND_TABLE = """name = "seen"
+[data.scored]
+source = "corpus"
+path = "made/corpus"
+[data.mine]
+source = "corpus"
+path = "{}"
+{}
+[steps.reference]
+run = "train"
+model = "other"
+data = "mine"
+{}
+max_steps = 1
+max_length = 24
+[steps.by_reference]
+run = "score"
+model = "reference"
+data = "scored"
+[steps.kept]
+run = "select"
+data = "scored"
+teacher = "made/by_teacher"
+reference = "by_reference"
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "part", "wanted"),
+    [
+        ("made/corpus", "", "reads the part \"all\" of 'mine'"),
+        ("./made/../made/corpus", 'part = "scored"', "reads the part \"scored\" of 'mine'"),
+        ("copied", "", "reads the part \"all\" of 'mine'"),
+        ('made/kept"\ncorpus = "made/corpus', "", "reads 'mine', which is selected from it"),
+        ("made/corpus", 'part = "reserved"', None),
+        ("made/second", "", None),
+    ],
+)
+def test_a_reference_trained_on_what_it_scores_is_seen_by_what_the_folder_holds(
+    place: Path, path: str, part: str, wanted: str | None
+) -> None:
+    if path == "copied":
+        shutil.copytree(place / "made" / "corpus", place / "copied")
+    text = OF_A_SECOND_TABLE.format(path, VALIDATION, part)
+    if wanted is None:
+        parse_recipe(text, path=place / "recipe.toml")
+        return
+    with pytest.raises(RecipeError, match=re.escape(wanted)):
+        parse_recipe(text, path=place / "recipe.toml")
 
 
 def test_a_model_is_trained_on_it_and_judged_by_its_validation_texts(place: Path) -> None:

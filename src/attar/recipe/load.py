@@ -113,7 +113,9 @@ def parse_recipe(
         mistakes += check_relations(content, path.resolve().parent)
     if recipe is not None and not mistakes:
         mistakes += check_sweep(recipe) + check_lessons(recipe) + check_extrapolations(recipe)
-        mistakes += [] if mistakes else check_selections(expand(recipe).recipe)
+        mistakes += (
+            [] if mistakes else check_selections(expand(recipe).recipe, path.resolve().parent)
+        )
     if recipe is None or mistakes:
         raise RecipeError(_sentences(mistakes, text, overrides), source)
     return recipe

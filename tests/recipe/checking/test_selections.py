@@ -100,6 +100,26 @@ def test_the_same_texts_under_another_name_are_seen(folder: Path, read: str) -> 
     assert f"reads '{read}', whose texts are those of the corpus" in _mistakes(folder, text=text)
 
 
+@pytest.mark.parametrize("path", ["./texts", "texts/*.jsonl", "linked", "copy/../texts"])
+def test_the_same_files_by_another_path_are_seen(folder: Path, path: str) -> None:
+    (folder / "copy").mkdir(exist_ok=True)
+    if not (folder / "linked").is_symlink():
+        (folder / "linked").symlink_to("texts")
+    text = GOOD.replace('data = "corpus"\npart = "reserved"\n', 'data = "again"\n')
+    text += OTHER_CORPUS.replace('"texts"', f'"{path}"')
+    assert "reads 'again', whose texts are those of the corpus" in _mistakes(folder, text=text)
+
+
+def test_two_data_sets_of_the_hub_are_not_the_same_texts(folder: Path) -> None:
+    table = '[data.{}]\nsource = "hub"\nname = "some/{}"\nrevision = "' + "0" * 40 + '"\n'
+    text = GOOD.replace('data = "corpus"\npart = "reserved"\n', 'data = "second"\n')
+    text = text.replace('data = "texts"\ntokenizer', 'data = "one"\ntokenizer')
+    second = OTHER_CORPUS.partition("[data.again]")[0] + table.format("one", "one")
+    assert _mistakes(folder, text=text + second + table.format("again", "other")) == ""
+    found = _mistakes(folder, text=text + second + table.format("again", "one"))
+    assert "'second', whose texts are those of the corpus" in found
+
+
 def test_every_copy_of_a_sweep_is_checked(folder: Path) -> None:
     sweep = '\n[sweep]\nsteps = ["reference"]\npart = ["reserved", "all"]\n'
     assert "'reference@part=all' reads the part" in _mistakes(folder, text=GOOD + sweep)

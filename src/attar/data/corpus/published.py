@@ -62,6 +62,11 @@ class Published:
         return CorpusView.of_selection(self.corpus, self.folder)
 
     @property
+    def corpus_fingerprint(self) -> str:
+        """That of its corpus."""
+        return key_of([_hashes(self.corpus_result)])
+
+    @property
     def fingerprint(self) -> str:
         """The same for equal chunks; from the hashes in the manifest, nothing is read."""
         chunks = [_hashes(self.corpus_result)]
@@ -221,7 +226,7 @@ def _require_own_corpus(found: Published) -> None:
         case str(key):
             is_own = key == found.corpus_result.key
         case [_, str(fingerprint)]:  # with that of its validation texts
-            is_own = fingerprint.partition("-")[0] == key_of([_hashes(found.corpus_result)])
+            is_own = fingerprint.partition("-")[0] == found.corpus_fingerprint
         case _:
             is_own = False
     if not is_own:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
 from attar.config import Config
-from attar.data.config import CorpusData, HubData
+from attar.data.config import CorpusData, HubData, TextConfig
+from attar.errors import AttarError
 from attar.evaluation.config import EvaluateStep
 from attar.models.config import referenced_model
 from attar.recipe.checking.mistakes import Mistake
@@ -26,17 +28,18 @@ ONE_MODEL = (
 )
 
 
-def check_selections(recipe: Recipe) -> list[Mistake]:
+def check_selections(recipe: Recipe, folder: Path) -> list[Mistake]:
     """Every selection whose scores cannot be compared, and every part that is not there.
 
     Args:
         recipe: with the copies of its sweep, whose settings count too.
+        folder: relative paths start here.
     """
     found: dict[tuple[object, ...], Mistake] = {}
     for name, step in recipe.steps.items():
         mistakes = _of_streams(recipe, name, step)
         if isinstance(step, SelectStep | ProxyStep):
-            mistakes = chain(mistakes, _of_scores(recipe, name, step))
+            mistakes = chain(mistakes, _of_scores(recipe, folder, name, step))
         elif isinstance(step, ScoreStep):
             mistakes = chain(mistakes, _of_proxy(recipe, name, step))
         elif isinstance(step, TrainStep):
@@ -117,11 +120,15 @@ def _of_proxy(recipe: Recipe, name: str, step: ScoreStep) -> Iterator[Mistake]:
         )
 
 
-def _of_scores(recipe: Recipe, name: str, step: SelectStep | ProxyStep) -> Iterator[Mistake]:
+def _of_scores(
+    recipe: Recipe, folder: Path, name: str, step: SelectStep | ProxyStep
+) -> Iterator[Mistake]:
     found = {place: recipe.steps.get(word) for place, word in step.scored_by.items()}
     read = {place: scores for place, scores in found.items() if isinstance(scores, ScoreStep)}
     if len(found) > 1 and step.teacher == step.reference:
         yield Mistake(("steps", name, "reference"), ONE_MODEL.format(step.reference, step.teacher))
+    if "reference" in read:
+        yield from _of_reference(recipe, folder, name, step, read["reference"])
     if len(read) < len(found):
         return  # said elsewhere
     places = {place: "scores" if place == "predicted" else place for place in read}
@@ -181,14 +188,20 @@ def _of_pair(
             f"{step.teacher!r} and {step.reference!r} score different samples; give both the same "
             "chunks and seed",
         )
+
+
+def _of_reference(
+    recipe: Recipe, folder: Path, name: str, step: SelectStep | ProxyStep, reference: ScoreStep
+) -> Iterator[Mistake]:
     for learner in _training_of(recipe, reference.model):
-        seen = _scored_text_it_saw(recipe, recipe.steps[learner], step.data, reference.part)
+        train = recipe.steps[learner]
+        seen = _scored_text_it_saw(recipe, folder, train, step.data, reference.part)
         if seen:
             yield Mistake(
                 ("steps", name, "reference"),
                 f"the reference {reference.model!r} is trained on what it scores: step {learner!r} "
                 f"reads {seen}; train it on data = {step.data!r} with "
-                f'part = "reserved", and reserve a share in steps.{step.data}',
+                f'part = "reserved", and reserve a share where {step.data!r} is tokenized',
             )
 
 
@@ -201,39 +214,65 @@ def _training_of(recipe: Recipe, word: str) -> Iterator[str]:
         word = referenced_model(step.model) or ""
 
 
-def _scored_text_it_saw(recipe: Recipe, step: object, corpus: str, scored: str) -> str | None:
+def _scored_text_it_saw(
+    recipe: Recipe, folder: Path, step: object, corpus: str, scored: str
+) -> str | None:
     """What a train step reads of the scored part; None: nothing."""
     assert isinstance(step, TrainStep)
-    tokenize = recipe.steps.get(corpus)
     word = step.data_name
     read = recipe.steps.get(word)
-    if word == corpus and step.part != _other(scored):
-        return f'the part "{step.part}" of {corpus!r}'
-    if isinstance(read, SelectStep):
-        selected_from = read.data
-        if selected_from == corpus:
+    origin = read.data if isinstance(read, SelectStep) else word
+    (one, is_selected), (other, _) = (_corpus_of(recipe, folder, w) for w in (origin, corpus))
+    if one is not None and one == other:
+        if is_selected or origin != word:
             return f"{word!r}, which is selected from it"
-        read = recipe.steps.get(selected_from)
-    if not isinstance(tokenize, TokenizeStep):
-        return None
-    table = read.data if isinstance(read, TokenizeStep) and word != corpus else word
-    if _same_texts(recipe, table, tokenize.data):
+        return None if step.part == _other(scored) else f'the part "{step.part}" of {word!r}'
+    tables = (getattr(recipe.steps.get(each), "data", each) for each in (origin, corpus))
+    if _same_texts(recipe, folder, *tables):
         return f"{word!r}, whose texts are those of the corpus"
     return None
 
 
-def _same_texts(recipe: Recipe, one: str, other: str) -> bool:
+def _corpus_of(recipe: Recipe, folder: Path, word: str) -> tuple[str | None, bool]:
+    """What tells a corpus from others, equal for copies of one; and whether the word names a
+    selection of another run, from it. None: it is no corpus, or is not there."""
+    table = recipe.data.get(word)
+    if not isinstance(table, CorpusData):
+        return (word if isinstance(recipe.steps.get(word), TokenizeStep) else None), False
+    from attar.data.corpus.published import open_published  # which loads numpy
+
+    try:
+        found = open_published(table.path, folder, table.corpus)
+    except AttarError:
+        return None, False  # said elsewhere
+    return found.corpus_fingerprint, found.is_selection
+
+
+def _same_texts(recipe: Recipe, folder: Path, one: str, other: str) -> bool:
     """Whether two data tables have the same texts: limits and answers do not count."""
-    tables = [recipe.data.get(name) for name in (one, other)]
     if one == other:
         return True
-    if None in tables:
+    first, second = recipe.data.get(one), recipe.data.get(other)
+    if first is None or second is None:
         return False
-    first, second = (
-        {name: getattr(table, name, None) for name in ("source", "path", "task", "train")}
-        for table in tables
-    )
-    return first == second
+    if isinstance(first, CorpusData) or isinstance(second, CorpusData):
+        return False
+    files, others = _files_of(first, folder), _files_of(second, folder)
+    if files and others:
+        return not files.isdisjoint(others)
+    told = ("source", "path", "task", "name", "config", "split")
+    return all(getattr(first, of, None) == getattr(second, of, None) for of in told)
+
+
+def _files_of(table: TextConfig, folder: Path) -> set[Path]:
+    """The files of training texts, as they lie; none: they are elsewhere, or not there."""
+    from attar.data.fingerprint import data_files
+
+    try:
+        files = data_files(table, folder) or {}
+    except AttarError:
+        return set()  # said elsewhere
+    return {file.resolve() for file in files.get("train", ())}
 
 
 def _other(part: str) -> str:
