@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,8 @@ def test_too_many_unusable_documents_stop_the_step(folder: Path) -> None:
     message = str(caught.value)
     assert f"10 of {len(good) + 10} rows cannot be used" in message
     assert all(f"1 × {reason}" in message for reason in FAULTS)
-    assert "raise max_set_aside" in message
+    enough = math.ceil(1000 / (len(good) + 10)) / 100
+    assert f"raise the limit: --set data.texts.max_set_aside={enough} (" in message
     assert not list((folder / "none").iterdir())
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import attar.cli
 import corpora
 from attar.artifacts import read_result
 from attar.data.corpus.published import open_published
@@ -22,7 +23,7 @@ from attar.data.corpus.view import kept_rows
 from attar.errors import ArtifactError, AttarError, DataError, RecipeError, UsageError
 from attar.recipe.keys import keys_of
 from attar.recipe.load import parse_recipe, require_data
-from attar.recipe.one_step import run_one_step
+from attar.recipe.one_step import recipe_text, run_one_step
 from attar.recipe.plan import plan_recipe
 from attar.recipe.run import run_recipe
 from attar.selection.peek import peek
@@ -273,7 +274,7 @@ def test_what_the_chunks_are_is_in_a_key_and_where_they_lie_is_not(place: Path, 
         ('run = "tokenize"\ntokenizer = "model"\ndata = "mine"', "has chunks already"),
         (
             'run = "train"\nmodel = "model"\ndata = "mine"',
-            "and the corpus 'mine' has none; add a table",
+            "and the corpus 'mine' has none; name some",
         ),
         (
             'run = "train"\nmodel = "model"\ndata = "web"',
@@ -429,6 +430,64 @@ def test_a_selection_from_it_is_trained_on_and_exported(place: Path) -> None:
     )
 
 
+@pytest.mark.slow
+def test_a_verb_trains_random_weights_on_a_corpus_with_its_tokenizer_and_validation_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpora.write_documents(tmp_path / "texts")
+    corpora.write_tokenizer(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    made = run_one_step("tokenize", corpora.SETTINGS, (), None, quiet=True).steps[0].folder
+    words = ["train", "--size", "pico", "--data", str(made), "--part", "reserved", "--quiet"]
+    words += ["--max-length", "24", "--max-tokens", "50", "--set", 'precision="fp32"']
+    monkeypatch.setattr(sys, "argv", ["attar", *words, "--set", "evaluations=1"])
+    with pytest.raises(SystemExit) as end:
+        attar.cli.main()
+    assert end.value.code == 0
+    [folder] = (tmp_path / "runs").glob("train-*")
+    saved = json.loads((folder / "recipe.json").read_text())["recipe"]
+    assert saved["data"]["texts"]["validation"]["path"] == str(tmp_path / "texts")
+    assert saved["steps"]["train"]["model"]["tokenizer"] == str(made)
+    assert read_result(folder / "train").metrics["data"]["validation_rows"] > 0
+    text = recipe_text("train", {"data": f"corpus:{made}", "model": "model"})
+    parse_recipe(text, ["data.texts.validation.path=elsewhere"])
+
+
+def test_the_advice_for_a_corpus_without_validation_texts_works_when_it_is_copied(
+    place: Path, tmp_path: Path
+) -> None:
+    settings = {"data": str(place / "made" / "corpus"), "model": str(place / "model")}
+    with pytest.raises(RecipeError, match="has none; name some") as caught:
+        run_one_step("train", settings, (), tmp_path)
+    advice = str(caught.value).partition("--set '")[2].partition("'\n")[0].rstrip("'")
+    with pytest.raises(DataError, match=r"no data file at .*texts"):  # of the advice's own table
+        run_one_step("train", settings, [advice], tmp_path, quiet=True)
+
+
+def test_the_folder_of_chunks_is_exported_as_chunks_without_further_words(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def export(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["attar", "export", *words, "--out", str(tmp_path)])
+        with pytest.raises(SystemExit):
+            attar.cli.main()
+        return "".join(capsys.readouterr())
+
+    chunks = str(place / "made" / "corpus")
+    said = export("--data", chunks)
+    rows = len(open_published(chunks, Path()).view())
+    assert f"rows {rows}" in said
+    [folder] = tmp_path.glob("export_data-*/export_data")
+    assert f"made: {folder}" in said
+    assert read_result(folder).metrics["format"] == "dataset"
+    assert "none of 'jsonl', 'parquet' or 'dataset'" in export(
+        "--data", chunks, "--format", "jsonl.zst"
+    )
+    assert "nothing to export: name a model with --model" in export(
+        "--data", str(place / "texts"), "--format", "jsonl"
+    )
+
+
 def test_one_verb_exports_it(place: Path) -> None:
     settings = {"data": f"corpus:{place / 'made/corpus'}", "format": "parquet"}
     summary = run_one_step("export_data", settings, (), place / "runs", quiet=True)
@@ -442,7 +501,7 @@ def test_a_selection_from_a_corpus_without_validation_texts_is_not_trained_on(pl
     text = 'name = "s"\n' + SELECTED.replace(
         SELECTED[SELECTED.index("[data.mine.v") : SELECTED.index("[steps.again")], ""
     )
-    with pytest.raises(RecipeError, match="the corpus 'mine' has none; add a table"):
+    with pytest.raises(RecipeError, match="the corpus 'mine' has none; name some"):
         parse_recipe(text, path=place / "a.toml")
 
 

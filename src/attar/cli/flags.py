@@ -33,7 +33,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 Debug = Annotated[
     bool, typer.Option("--debug", callback=_remember_debug, help="Show tracebacks of mistakes too.")
 ]
-Model = Annotated[str, typer.Option(metavar="MODEL", help="A folder, a hub id, or demo:minilm-l6.")]
+MODEL_WORDS = "A folder, a hub id, demo:minilm-l6 or demo:smollm2-135m."
+Model = Annotated[str, typer.Option(metavar="MODEL", help=MODEL_WORDS)]
 DATA_WORDS = "stdlib_docs, stdlib_text, glue:TASK[@FOLDER], corpus:FOLDER, or files."
 Data = Annotated[str, typer.Option(metavar="DATA", help=DATA_WORDS)]
 CorpusFolder = Annotated[

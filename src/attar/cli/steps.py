@@ -10,6 +10,7 @@ import typer
 
 from attar.cli.flags import (
     DATA_WORDS,
+    MODEL_WORDS,
     CorpusFolder,
     Data,
     Debug,
@@ -21,8 +22,6 @@ from attar.cli.flags import (
 )
 from attar.cli.output import conclude
 
-DATA_FORMATS = ("jsonl", "parquet", "dataset")
-"""Of `attar export` without a model."""
 ScoresFolder = Annotated[
     str | None, typer.Option(metavar="SCORES", help="The folder of a score step: runs/…/score.")
 ]
@@ -129,8 +128,22 @@ def select(
 
 
 def train(
-    model: Model,
     data: Data,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_WORDS)] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Instead of a model, random weights of a size: pico, nano, micro, …"),
+    ] = None,
+    family: Annotated[str, typer.Option(help="Of --size: llama, qwen2 or gpt2.")] = "llama",
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Of --size; default: that of the corpus."),
+    ] = None,
+    part: Annotated[str | None, typer.Option(help="Of a corpus: scored or reserved.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens that the model reads of a text or a chunk.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Train on so many tokens.")] = None,
     teacher: Annotated[str | None, typer.Option(metavar="MODEL", help="Distil from it.")] = None,
     epochs: Annotated[float | None, typer.Option()] = None,
     learning_rate: Annotated[float | None, typer.Option()] = None,
@@ -142,15 +155,39 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Fit a model to data, alone or with a teacher."""
+    from attar.errors import UsageError
+
+    if (model is None) == (size is None):
+        raise UsageError(
+            "training needs one model: --model names one, or --size nano starts from random weights"
+        )
     settings = {
         "model": model,
+        **({} if size is None else _random_model(size, family, tokenizer, data)),
         "data": data,
+        "part": part,
+        "max_length": max_length,
+        "max_tokens": max_tokens,
         "teacher": teacher,
         "epochs": epochs,
         "learning_rate": learning_rate,
         "batch_size": batch_size,
     }
     _run_one_step("train", settings, overrides, out, as_json, quiet)
+
+
+def _random_model(size: str, family: str, tokenizer: str | None, data: str) -> dict[str, str]:
+    """The settings of random weights for the tokens of some data."""
+    from attar.errors import UsageError
+    from attar.recipe.one_step import corpus_folder
+
+    tokenizer = corpus_folder(data) if tokenizer is None else tokenizer
+    if tokenizer is None:
+        raise UsageError(
+            f"random weights need a tokenizer, and data {data!r} is no corpus, which has one; name "
+            "one with --tokenizer"
+        )
+    return {"model.size": size, "model.family": family, "model.tokenizer": tokenizer}
 
 
 def analyze(
@@ -213,16 +250,14 @@ def export(
             "exported: corpus:FOLDER.",
         ),
     ],
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A folder, a hub id, or demo:minilm-l6.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_WORDS)] = None,
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Of a model: openvino, onnxruntime or safetensors; of a corpus or a selection: "
-            "jsonl, parquet or dataset."
+            help="Of a model: openvino (default), onnxruntime or safetensors; of a corpus or a "
+            "selection: dataset (default), jsonl or parquet."
         ),
-    ] = "openvino",
+    ] = None,
     overrides: Overrides = None,
     out: Out = None,
     as_json: Json = False,
@@ -230,8 +265,17 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Turn a model into a folder that a CPU runtime opens, or a corpus into files for trainers."""
-    verb = "export_data" if model is None and format in DATA_FORMATS else "export"
-    settings = {"model": model, "data": data, "format": format}
+    from attar.errors import UsageError
+    from attar.recipe.one_step import data_table
+
+    if model is None and data_table(data)["source"] != "corpus":
+        raise UsageError(
+            f"nothing to export: name a model with --model, or chunks with --data; {data!r} is not "
+            "the folder of a tokenize or a select step"
+        )
+    verb = "export_data" if model is None else "export"
+    of_model = None if model is None else "openvino"
+    settings = {"model": model, "data": data, "format": format or of_model}
     _run_one_step(verb, settings, overrides, out, as_json, quiet)
 
 

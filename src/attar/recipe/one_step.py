@@ -4,18 +4,20 @@
 
 is written as TOML, checked like any recipe, and saved in the run's folder, so that `attar status`
 and `attar resume` know it and the next person can copy it. Relative paths start in the current
-folder. In `--set`, a plain name is a setting of the step; `data.` reaches the data table.
+folder. In `--set`, a plain name is a setting of the step; `data.` reaches the data table. Messages
+call that table `data.texts`, and that is understood too.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import key_of
+from attar.artifacts import RESULT_FILE, key_of, read_result
 from attar.errors import RecipeError, UsageError
 from attar.progress import Progress
 from attar.recipe.load import parse_recipe
@@ -28,6 +30,8 @@ from attar.tasks.table import CAUSAL_LM
 DATA_NAME = "texts"
 WHOLE_RECIPE = ("seed", "name", "steps.", "gates", "sweep")
 """Overrides that already name a place in the whole recipe."""
+JUDGING = ("train", "evaluate")
+"""Verbs that read the validation texts of a corpus."""
 LINE = re.compile(r" \(line \d+\)")
 
 
@@ -45,7 +49,7 @@ def run_one_step(
         verb: what the step runs, e.g. "quantize"; also the names of the run and of the step.
         settings: the step's settings; None means not given. `data`, here or in `calibration`,
             is a data word: stdlib_docs, stdlib_text, glue:TASK[@FOLDER], corpus:FOLDER, or a folder
-            of files.
+            of files or of chunks.
         overrides: `name=value` for the rest.
         out: folder for runs; None: `runs` in the current folder.
         quiet: no progress.
@@ -111,13 +115,42 @@ def data_table(word: str) -> dict[str, str]:
         return {"source": "glue", "task": task, **({"path": folder} if at else {})}
     if colon and source in ("files", "corpus"):
         return {"source": source, "path": rest}
-    return {"source": "files", "path": word}
+    return {"source": "corpus" if _is_chunks(word) else "files", "path": word}
 
 
-def _meant_for(verb: str, word: str) -> dict[str, str]:
-    """What a verb that reads nothing but running text says of files."""
-    is_running = verb == "tokenize" and data_table(word)["source"] == "files"
-    return {"objective": CAUSAL_LM.name} if is_running else {}
+def _is_chunks(word: str) -> bool:
+    """Whether a folder holds a corpus or a selection, and not files to read."""
+    is_step = os.path.isfile(os.path.join(word, RESULT_FILE))  # noqa: PTH113, PTH118 - any word
+    return is_step and read_result(Path(word)).run in ("tokenize", "select")
+
+
+def corpus_folder(word: str) -> str | None:
+    """The folder of the corpus, and so of the tokenizer, that a data word leads to; None: it leads
+    to none.
+
+    Raises:
+        ArtifactError, DataError: it leads to a damaged one.
+    """
+    table = data_table(word)
+    if table["source"] != "corpus":
+        return None
+    from attar.data.corpus.published import open_published
+
+    return str(open_published(table["path"], Path()).corpus.folder)
+
+
+def _meant_for(verb: str, word: str) -> dict[str, Any]:
+    """What a verb says of its data beside where it lies: files that it reads nothing but running
+    text from, and texts that judge a model which is trained on chunks."""
+    table = data_table(word)
+    if verb == "tokenize" and table["source"] == "files":
+        return {"objective": CAUSAL_LM.name}
+    if verb in JUDGING and table["source"] == "corpus":
+        from attar.data.corpus.published import open_published, texts_table
+
+        texts = texts_table(open_published(table["path"], Path()))
+        return flattened({"validation": texts}) if texts else {}
+    return {}
 
 
 def _table(name: str, values: Mapping[str, Any]) -> str:
@@ -138,8 +171,8 @@ def _in_recipe(verb: str, override: str) -> str:
     name, equals, _ = override.partition("=")
     if not equals:
         raise UsageError(f"--set {override!r} has no value; write --set name=value")
-    if override.startswith("data."):
+    if override.startswith("data.") and not override.startswith(f"data.{DATA_NAME}."):
         return f"data.{DATA_NAME}.{override.removeprefix('data.')}"
-    if name.startswith(WHOLE_RECIPE):
+    if name.startswith((*WHOLE_RECIPE, "data.")):
         return override
     return f"steps.{verb}.{override}"

@@ -152,6 +152,20 @@ def view_of(context: StepContext, name: str, part: str = ALL) -> tuple[CorpusVie
     return CorpusView(corpus_of(context, name), part), None
 
 
+def texts_table(found: Published) -> dict[str, Any] | None:
+    """The data table that a corpus was made of, with absolute paths, where the recipe of its run
+    lies beside it; None: it does not."""
+    file = found.corpus.folder.parent / RECIPE_FILE
+    saved: Any = read_json(file) if file.is_file() else {}
+    try:
+        texts = dict(saved["recipe"]["data"][found.corpus_result.metrics["data"]])
+        if texts.get("path"):
+            texts["path"] = str(_place(texts["path"], Path(saved["recipe_folder"])))
+    except (KeyError, TypeError):
+        return None
+    return {name: value for name, value in texts.items() if value is not None}
+
+
 def _place(path: str | Path, folder: Path) -> Path:
     return folder / os.path.expanduser(path)  # noqa: PTH111 - unknown users stay
 

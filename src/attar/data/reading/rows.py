@@ -210,10 +210,11 @@ def check_set_aside(
         )
     if any(reason.startswith("not UTF-8") for reason in counts):
         lines.append("  save the file as UTF-8 (in a spreadsheet: CSV UTF-8)")
+    enough = math.ceil(100 * len(set_aside) / num_read) / 100
     raise DataError(
         f"split {split!r} of data {name!r}: {len(set_aside)} of {num_read} rows cannot be used "
         f"({len(set_aside) / num_read:.1%}; max_set_aside allows {limit:.1%}); fix these rows, or "
-        "raise max_set_aside (rows are counted from 0)",
+        f"raise the limit: --set data.{name}.max_set_aside={enough} (rows are counted from 0)",
         lines,
     )
 

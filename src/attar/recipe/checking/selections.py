@@ -22,6 +22,7 @@ from attar.report.reading import base_name
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
 from attar.training.config import TrainStep
 
+VALIDATION_TEXTS = '{ source = "files", path = "texts", objective = "causal_lm" }'
 ONE_MODEL = (
     "{!r} and the teacher's {!r} are scores of one model, so every score would be 0; name the "
     "scores of a smaller model"
@@ -92,8 +93,8 @@ def _of_part(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
     if isinstance(table, CorpusData) and table.validation is None:
         yield Mistake(
             ("steps", name, "data"),
-            f"training looks at validation texts, and the corpus {origin!r} has none; add a table "
-            f"[data.{origin}.validation] with a source of texts",
+            f"training looks at validation texts, and the corpus {origin!r} has none; name some in "
+            f"the recipe, or with --set 'data.{origin}.validation={VALIDATION_TEXTS}'",
         )
     if step.part == "all" or isinstance(outside, CorpusData):
         return

@@ -93,4 +93,7 @@ class RunSummary:
         ]
         lines += [line for comparison in self.comparisons for line in comparison.lines]
         lines += [f"gate {'passed' if g.passed else 'MISSED'}: {g.sentence}" for g in self.gates]
-        return "\n".join(map(for_terminal, [*lines, f"all in {self.folder}"]))
+        lines.append(f"all in {self.folder}")
+        if len(self.steps) == 1:  # the next verb reads what the step made, not the run
+            lines[-1] += f", made: {self.steps[0].folder}"
+        return "\n".join(map(for_terminal, lines))
