@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -80,22 +81,35 @@ def _documents(texts: list[str]) -> list[Document]:
     return [Document(row, "", (text,)) for row, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("max_bytes", [0, 100, 1000, 5000, 10**6])
-def test_the_sample_depends_on_the_texts_and_fills_its_limit(max_bytes: int) -> None:
-    documents = _documents(TEXTS)
+def _size(texts: Iterable[str]) -> int:
+    return sum(len(text.encode()) for text in texts)
+
+
+@pytest.mark.parametrize("giant", [(), *((f"{n} " + "giant " * 4000,) for n in range(6))])
+@pytest.mark.parametrize("max_bytes", [16, 100, 1000, 5000, 10**6])
+def test_the_sample_depends_on_the_texts_and_fills_its_limit(
+    max_bytes: int, giant: tuple[str, ...]
+) -> None:
+    texts = [*TEXTS[:30], *giant, *TEXTS[30:]]
+    documents = _documents(texts)
     found = list(sampled(lambda: documents, max_bytes))
-    size = sum(len(text.encode()) for text in found)
-    longest = max(len(text.encode()) for text in TEXTS)
-    total = sum(len(text.encode()) for text in TEXTS)
-    assert min(total, max_bytes - longest) <= size <= max_bytes
-    assert [text for text in TEXTS if text in found] == found
+    most, cut_letters = max_bytes / 16 + 1, 3 * len(found)
+    filled = min(_size(text[: int(most)] for text in TEXTS), max_bytes - most)
+    assert filled - cut_letters <= _size(found) <= max_bytes
+    if _size(texts) <= max_bytes:
+        assert found == texts
+    else:
+        assert _size(text for text in found if "giant" in text) <= most
+    in_order = iter(texts)
+    assert all(any(text.startswith(part) for text in in_order) for part in found)
     turned = random.Random(1).sample(documents, len(documents))
     assert sorted(sampled(lambda: turned, max_bytes)) == sorted(found)
 
 
 def test_a_larger_sample_contains_a_smaller_one() -> None:
-    small, large = (set(sampled(lambda: _documents(TEXTS), n)) for n in (1000, 4000))
-    assert small < large < set(TEXTS)
+    small, large = (list(sampled(lambda: _documents(TEXTS), n)) for n in (1000, 4000))
+    assert len(small) < len(large) < len(TEXTS)
+    assert all(any(text.startswith(part) for text in large) for part in small)
 
 
 def test_text_that_gives_too_few_tokens_is_refused_with_their_number() -> None:

@@ -7,8 +7,9 @@ The alphabet is the 256 bytes, so every text has tokens and none is unknown. Ids
 The same documents give the same file, byte for byte, in any order and with any number of threads:
 words are counted before the first merge, and of two pairs that are equally frequent the one with
 the lower ids is merged. Where there is more text than `max_bytes`, the documents with the lowest
-hashes are read, which is a random sample that depends on the texts alone. Finding them takes a pass
-of its own.
+hashes are read, which is a random sample that depends on the texts alone. Of a long document only
+the beginning is read then, so that no document is most of the sample. Finding them takes a pass of
+its own.
 
 Memory: the distinct words of the sample with their counts, and about 130 bytes a sampled document.
 """
@@ -31,35 +32,44 @@ from attar.transformers_tokenizer import OLD_BACKEND_CLASS, SETTINGS_FILE
 
 LEAST_COUNT = 2
 """A pair that occurs once is not merged."""
+LEAST_DOCUMENTS = 16
+"""In a sample: a document gives it at most this part of `max_bytes`."""
 HASH = "tokenizer"
 """The sample goes by another hash than the validation split and the reserved part."""
 
 
 def sampled(read: Callable[[], Iterable[Document]], max_bytes: int) -> Iterator[str]:
-    """The texts with the lowest hashes, as many as have `max_bytes` bytes together, in the order
-    they are read.
+    """The texts with the lowest hashes, or their beginnings, as many as have `max_bytes` bytes
+    together, in the order they are read.
 
     Args:
         read: begins a new pass over the documents.
     """
-    below = _hash_limit(read(), max_bytes)
-    return (document.text for document in read() if _hash_of(document) < below)
+    below, most = _limits(read(), max_bytes)
+    return (
+        document.text.encode()[:most].decode(errors="ignore")  # a letter that is cut is left out
+        for document in read()
+        if _hash_of(document) < below
+    )
 
 
-def _hash_limit(documents: Iterable[Document], max_bytes: int) -> int:
-    below, total = 2**64, 0
+def _limits(documents: Iterable[Document], max_bytes: int) -> tuple[int, int]:
+    """Which hashes are in the sample, and how many bytes of a document are read."""
+    below, total, of_all, most = 2**64, 0, 0, -(-max_bytes // LEAST_DOCUMENTS)
     kept: list[tuple[int, int]] = []  # (-hash, bytes): the highest hash comes first
     for document in documents:
-        if (place := _hash_of(document)) >= below:
+        place, size = _hash_of(document), len(document.text.encode())
+        of_all += size
+        if place >= below:
             continue
-        size = len(document.text.encode())
+        size = min(size, most)
         heappush(kept, (-place, size))
         total += size
         while total > max_bytes:
             highest, size = heappop(kept)
             below = min(below, -highest)
             total -= size
-    return below
+    return (below, most) if of_all > max_bytes else (2**64, max_bytes)
 
 
 def _hash_of(document: Document) -> int:
