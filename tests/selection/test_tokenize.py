@@ -262,15 +262,24 @@ def test_a_share_is_drawn_by_the_texts_and_grows(folder: Path, corpus: Corpus) -
 
 
 def test_an_end_token_that_a_text_spells_ends_no_document(folder: Path) -> None:
+    """Neither in a corpus nor in what its models are validated and judged by."""
+    from attar.data.packing import token_blocks
+    from attar.scoring.running_text import read_stream
+
     spelled = [f"the sea {corpora.END} was calm.", f"{corpora.END}{corpora.END}", "still."]
     (folder / "spelled").mkdir()
     for split in ("train", "validation"):
-        rows = "\n".join(json.dumps({"text": text, "source": "sea"}) for text in spelled)
-        (folder / "spelled" / f"{split}.jsonl").write_text(rows + "\n")
+        lines = "\n".join(json.dumps({"text": text, "source": "sea"}) for text in spelled)
+        (folder / "spelled" / f"{split}.jsonl").write_text(lines + "\n")
     made, _ = corpora.tokenized(folder, "spelled_corpus", path="spelled", settings={"reserve": 0.0})
     found = Corpus.open(made.folder)
     ids = np.concatenate([shard.ids for shard in found.shards])
-    assert (ids == found.about["end_id"]).sum() == len(spelled)
+    rows = [(text,) for text in spelled]
+    judged = read_stream(folder / "model", rows, "judged").ids
+    validated = token_blocks(folder / "model", rows, len(judged), "validation").encoded.ids
+    for read in (ids, judged, validated):
+        assert (read == found.about["end_id"]).sum() == len(spelled)
+        assert len(read) == len(ids)
     assert sorted(_texts(found)) == sorted(spelled)
 
 

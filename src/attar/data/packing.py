@@ -38,12 +38,16 @@ class TokenBlocks:
 def document_tokenizer(model_folder: Path) -> tuple[Tokenizer, int]:
     """A folder's tokenizer, which neither cuts nor pads; and its end token.
 
+    A special token that is written in a text is plain text to it: nothing ends a document but its
+    own end.
+
     Raises:
         ModelError: the tokenizer is missing or damaged, or has no end token.
     """
     tokenizer = open_tokenizer(model_folder)
     tokenizer.no_padding()
     tokenizer.no_truncation()  # an exported folder's file has the limit that its texts are cut at
+    tokenizer.encode_special_tokens = True
     end = special_token_id(model_folder, tokenizer, "eos_token")
     if end is None:
         raise ModelError(

@@ -30,15 +30,13 @@ Group = list[tuple[str, Document]]
 
 
 class DocumentTokenizer:
-    """A tokenizer that adds no special tokens but the end token behind each document. One that is
-    written in a document is plain text: no text can end a document but its own end.
+    """A tokenizer that adds no special tokens but the end token behind each document.
 
     Args:
-        tokenizer: is changed.
+        tokenizer: as `document_tokenizer` opens it.
     """
 
     def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
-        tokenizer.encode_special_tokens = True
         self._tokenizer, self._end_id = tokenizer, end_id
         vocabulary = tokenizer.get_vocab()
         self._spelled = np.zeros(max(vocabulary.values(), default=-1) + 1, np.int64)
