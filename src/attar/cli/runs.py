@@ -32,10 +32,14 @@ def check(
     recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False, debug: Debug = False
 ) -> None:
     """Find every mistake in a recipe before anything runs."""
+    from attar.progress import Progress
+    from attar.recipe.checking.doubts import doubts
     from attar.recipe.load import load_recipe, require_data
 
     checked = load_recipe(recipe, overrides or ())
     require_data(checked, recipe.resolve().parent)
+    for doubt in doubts(checked, recipe.resolve().parent):
+        Progress().warn(doubt)
     order = list(checked.order)
     steps = "1 step" if len(order) == 1 else f"{len(order)} steps"
     text = f"{recipe}: fine; {steps}: {' → '.join(order)}"

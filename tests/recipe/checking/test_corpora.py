@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 import corpora
 from attar.errors import AttarError, DataError, RecipeError
+from attar.recipe.checking.doubts import doubts
 from attar.recipe.load import load_recipe, require_data
+from attar.recipe.schema import Recipe
 
 TRAINED = """
 [steps.reference]
@@ -167,3 +170,40 @@ def test_each_is_the_exit_code_of_its_kind(folder: Path) -> None:
         file.write_text(corpora.RECIPE.replace(old, new, 1))
         with pytest.raises(kind):
             require_data(load_recipe(file), folder)
+
+
+def test_a_model_that_predicts_no_tokens_cannot_score(folder: Path) -> None:
+    demo = SCORED_BY.replace('"model"', '"demo:minilm-l6"')
+    said = "by_teacher.model: 'demo:minilm-l6' is a BertModel, which does not predict the next"
+    assert said in _checked(folder, (SCORED_BY, demo))
+    encoder = folder / "encoder"
+    shutil.copytree(folder / "model", encoder)
+    config = json.loads((encoder / "config.json").read_text())
+    (encoder / "config.json").write_text(
+        json.dumps(config | {"architectures": ["BertForSequenceClassification"]})
+    )
+    own = SCORED_BY.replace('"model"', '"encoder"')
+    assert "'encoder' is a BertForSequenceClassification" in _checked(folder, (SCORED_BY, own))
+
+
+def test_a_word_that_is_no_folder_is_said_to_be_taken_for_a_hub_id(folder: Path) -> None:
+    assert doubts(_loaded(folder), folder) == []
+    there = SCORED_BY.replace('"model"', '"models/mine"')
+    (said,) = doubts(_loaded(folder, (SCORED_BY, there)), folder)
+    assert "steps.by_teacher.model: 'models/mine' is neither a step nor a folder" in said
+    assert f"({folder / 'models' / 'mine'} does not exist)" in said
+
+
+def test_a_source_that_no_first_row_has_is_said(folder: Path) -> None:
+    given = ('run = "select"', 'run = "select"\nkeep_by_source = { SOURCE = 0.5 }')
+    known = json.loads((folder / "texts" / "train.jsonl").read_text().split("\n")[0])["source"]
+    for source, count in ((known, 0), (f"{known}x", 1)):
+        change = (given[0], given[1].replace("SOURCE", f'"{source}"'))
+        found = doubts(_loaded(folder, change), folder)
+        assert len(found) == count
+    assert f"has the source '{known}x' (did you mean '{known}'?); they" in found[0]
+
+
+def _loaded(folder: Path, *changes: tuple[str, str]) -> Recipe:
+    _checked(folder, *changes)
+    return load_recipe(folder / "changed.toml")

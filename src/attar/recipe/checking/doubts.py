@@ -1,0 +1,69 @@
+"""What a check cannot refuse and says all the same: words that may be meant otherwise.
+
+Nothing is asked of the network, and of a data table only the first rows are read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+from attar.data.config import FilesData
+from attar.errors import did_you_mean
+from attar.models.sources.references import DEMO_PREFIX
+from attar.recipe.schema import Recipe
+from attar.recipe.steps import kind_of
+from attar.selection.config import SelectStep, TokenizeStep
+
+ROWS_LOOKED_AT = 1000
+
+
+def doubts(recipe: Recipe, recipe_folder: Path) -> list[str]:
+    """A sentence for each."""
+    found = chain(_hub_words(recipe, recipe_folder), _unseen_sources(recipe, recipe_folder))
+    return list(dict.fromkeys(found))
+
+
+def _hub_words(recipe: Recipe, recipe_folder: Path) -> Iterator[str]:
+    for name, step in recipe.steps.items():
+        for reference in kind_of(step).models_in(step):
+            word = reference.word
+            if word in recipe.steps or word.startswith(DEMO_PREFIX) or reference.wanted.steps_only:
+                continue
+            folder = recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay
+            if not folder.is_dir():
+                yield (
+                    f"steps.{name}.{reference.place}: {word!r} is neither a step nor a folder "
+                    f"({folder} does not exist), so it is taken for the id of a model on the hub; "
+                    "a check does not ask the hub"
+                )
+
+
+def _unseen_sources(recipe: Recipe, recipe_folder: Path) -> Iterator[str]:
+    for name, step in recipe.steps.items():
+        corpus = recipe.steps.get(step.data) if isinstance(step, SelectStep) else None
+        if not isinstance(step, SelectStep) or not isinstance(corpus, TokenizeStep):
+            continue
+        table, column = recipe.data.get(corpus.data), corpus.source_column
+        if not step.keep_by_source or not isinstance(table, FilesData) or column is None:
+            continue
+        seen = _first_sources(table, recipe_folder, column)
+        for source in step.keep_by_source:
+            if seen and source not in seen:
+                yield (
+                    f"steps.{name}.keep_by_source: none of the first {ROWS_LOOKED_AT:,} rows of "
+                    f"data {corpus.data!r} has the source {source!r}{did_you_mean(source, seen)}; "
+                    f"they have {', '.join(map(repr, seen))}"
+                )
+
+
+def _first_sources(table: FilesData, recipe_folder: Path, column: str) -> list[str]:
+    from attar.data.reading.locate import own_files
+    from attar.data.reading.records import read_records
+
+    files = own_files(table, recipe_folder).get("train", ())
+    rows = islice(chain.from_iterable(map(read_records, files)), ROWS_LOOKED_AT)
+    found = (row.get(column) for row in rows if isinstance(row, dict))
+    return list(dict.fromkeys(str(source) for source in found if source not in (None, "")))
