@@ -20,13 +20,14 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from attar.errors import ArtifactError, AttarError, ResourceError
+from attar.untrusted import checked
 from attar.untrusted import read_json as read_json  # artifacts are read as strangers' files are
 
 RESULT_FILE = "result.json"
@@ -313,13 +314,49 @@ def _require_form(result: Result) -> None:
             raise TypeError("inputs, files or versions holds more than text")
 
 
-def published_fingerprint(folder: Path) -> str:
-    """The same for equal files of an artifact, by the hashes in its manifest.
+def published_fingerprint(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> str:
+    """The same for equal files of an artifact.
 
     Raises:
-        ArtifactError: as `read_result`.
+        ArtifactError: as `read_result` and `require_unchanged`.
     """
-    return key_of(dict(read_result(folder).files))
+    result = read_result(folder)
+    require_unchanged(folder, result, result.files, sha256)
+    return key_of(dict(result.files))
+
+
+def require_unchanged(
+    folder: Path,
+    result: Result,
+    names: Iterable[str],
+    sha256: Callable[[Path], str] = sha256_of,
+) -> None:
+    """Hold files of another run's artifact against its manifest; others may lie beside them.
+
+    Raises:
+        ArtifactError: a file is missing, is not a file of this folder, or was changed.
+    """
+    faults = _changed(folder, result, names, lambda file: sha256(checked(file)))
+    if faults:
+        raise damaged(folder, result, "; ".join(faults))
+
+
+def damaged(folder: Path, result: Result, why: str) -> ArtifactError:
+    """What is said of a damaged artifact of another run."""
+    return ArtifactError(
+        f"{folder} is damaged: {why}; copy the folder again, or remove it and run the step "
+        f"{result.step!r} of its recipe again"
+    )
+
+
+def _changed(
+    folder: Path, result: Result, names: Iterable[str], sha256: Callable[[Path], str]
+) -> list[str]:
+    return [
+        f"{name} was changed after it was written (sha256 differs)"
+        for name in names
+        if sha256(folder / name) != result.files.get(name)
+    ]
 
 
 def _special(path: Path) -> str | None:
@@ -352,9 +389,7 @@ def verify(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> Result:
     faults = [f"{name} is {kind}, which no step writes" for name, kind in special.items()]
     faults += [f"{name} is missing" for name in sorted(set(result.files) - present - set(special))]
     faults += [f"{name} is not in the manifest" for name in sorted(present - set(result.files))]
-    for name in sorted(present & set(result.files)):
-        if sha256(folder / name) != result.files[name]:
-            faults.append(f"{name} was changed after it was written (sha256 differs)")
+    faults += _changed(folder, result, sorted(present & set(result.files)), sha256)
     if faults:
         raise ArtifactError(
             f"artifact {folder} is damaged: {'; '.join(faults)}; "

@@ -14,14 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import attar.cli
 import corpora
-from attar.artifacts import read_result
+from attar.artifacts import read_result, sha256_of
+from attar.data.config import CorpusData
 from attar.data.corpus.published import open_published
 from attar.data.corpus.view import kept_rows
+from attar.data.fingerprint import data_fingerprint
 from attar.errors import ArtifactError, AttarError, DataError, RecipeError, UsageError
-from attar.recipe.keys import keys_of
+from attar.recipe.keys import keys_of, room_fingerprints
 from attar.recipe.load import parse_recipe, require_data
 from attar.recipe.one_step import recipe_text, run_one_step
 from attar.recipe.plan import plan_recipe
@@ -525,3 +528,76 @@ def test_the_peek_verb_prints_chunks_without_torch(place: Path) -> None:
     ]
     assert printed.stdout.count("nats a token) · ") == 2
     assert (wrong.returncode, "--best and --worst exclude each other" in wrong.stderr) == (2, True)
+
+
+def _reverse_scores(file: Path) -> None:
+    arrays = load_file(file)
+    save_file({**arrays, "log_p": arrays["log_p"][::-1].copy()}, file)
+
+
+def _turn(file: Path) -> None:
+    """Change one byte in the middle."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def _edit_about(file: Path) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_length": 23}))
+
+
+CHANGES: dict[str, Callable[[Path], None]] = {
+    "by_teacher/00001.scores.safetensors": _reverse_scores,
+    "kept/kept.safetensors": _turn,
+    "kept/rejected.parquet": _turn,
+    "corpus/corpus.json": _edit_about,
+    "corpus/00001.tokens.safetensors": _turn,
+    "corpus/00000.texts.parquet": _turn,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_was_changed_in_it_ends_a_run_before_it_begins(copy: Path, name: str) -> None:
+    corpora.write_model(copy.parent / "model")
+    text = f"""name = "s"\n{SELECTED.partition("[steps.student]")[0]}
+    [data.kept]
+    source = "corpus"
+    path = "made/kept"
+    corpus = "made/corpus"
+    [steps.files]
+    run = "export_data"
+    data = "kept"
+    format = "jsonl"
+    """
+    corpora.write_documents(copy.parent / "texts")
+    _keys(text, copy.parent)
+    CHANGES[name](copy / name)
+    (copy.parent / "recipe.toml").write_text(text)
+    with pytest.raises(ArtifactError) as caught:
+        run_recipe(copy.parent / "recipe.toml", out=copy.parent / "runs", quiet=True)
+    step, _, file = name.partition("/")
+    assert f"{copy / step} is damaged: {file} was changed" in str(caught.value)
+    assert not list((copy.parent / "runs").glob("*/*/result.json"))
+
+
+def test_large_files_of_it_are_hashed_by_what_remembers_hashes(copy: Path) -> None:
+    asked: list[Path] = []
+
+    def sha256(file: Path) -> str:
+        asked.append(file)
+        return sha256_of(file)
+
+    config = CorpusData(path="made/kept", corpus="made/corpus")
+    data = data_fingerprint(config, copy.parent, sha256)
+    assert data == data_fingerprint(config, copy.parent)
+    prints = room_fingerprints(sha256)
+    prints.published("made/by_teacher", copy.parent)
+    folders = [copy / name for name in ("corpus", "kept", "by_teacher")]
+    assert sorted(asked) == sorted(f / name for f in folders for name in read_result(f).files)
+
+
+@pytest.mark.parametrize("name", ["kept.safetensors", "rejected.parquet", "kept.json"])
+def test_a_changed_selection_is_not_shown(copy: Path, name: str) -> None:
+    _turn(copy / "kept" / name)
+    with pytest.raises(ArtifactError, match=f"{name} was changed after it was written"):
+        peek(copy / "kept", corpus=str(copy / "corpus"))

@@ -54,10 +54,10 @@ def data_fingerprint(
 
 
 def _of_chunks(config: CorpusData, recipe_folder: Path, sha256: Callable[[Path], str]) -> str:
-    """That of the chunks, by the hashes beside them, and that of the validation texts."""
+    """That of the chunks and that of the validation texts."""
     from attar.data.corpus.published import open_published
 
-    chunks = open_published(config.path, recipe_folder, config.corpus).fingerprint
+    chunks = open_published(config.path, recipe_folder, config.corpus).fingerprint(sha256)
     if config.validation is None:
         return chunks
     return f"{chunks}-{data_fingerprint(config.validation, recipe_folder, sha256)}"

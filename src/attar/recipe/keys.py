@@ -33,6 +33,12 @@ DATA_PLACES = frozenset({"path", "corpus"})
 """Settings of a data table that say where its files are; what they hold is in the fingerprint."""
 
 
+def _published_fingerprint(
+    word: str, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
+) -> str:
+    return published_fingerprint(published_folder(word, recipe_folder), sha256)
+
+
 @dataclass(frozen=True)
 class Fingerprints:
     """How to fingerprint what lies outside the recipe: functions of the rooms that know."""
@@ -40,9 +46,7 @@ class Fingerprints:
     model: Callable[[str, Path], str]
     tokenizer: Callable[[str, Path], str]
     data: Callable[[Any, Path], str]
-    published: Callable[[str, Path], str] = lambda word, recipe_folder: published_fingerprint(
-        published_folder(word, recipe_folder)
-    )
+    published: Callable[[str, Path], str] = _published_fingerprint
     """Of what a step of another run made."""
 
     def of(self, place: ModelPlace) -> Callable[[str, Path], str]:
@@ -61,6 +65,7 @@ def room_fingerprints(sha256: Callable[[Path], str] = sha256_of) -> Fingerprints
         model=partial(model_fingerprint, sha256=sha256),
         tokenizer=partial(tokenizer_fingerprint, sha256=sha256),
         data=partial(data_fingerprint, sha256=sha256),
+        published=partial(_published_fingerprint, sha256=sha256),
     )
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from attar.artifacts import require_unchanged
 from attar.data.corpus.published import Published, open_published
 from attar.data.corpus.token_store import PARTS, Corpus
 from attar.data.corpus.view import REJECTED_FILE, CorpusView, kept_columns
@@ -162,6 +163,7 @@ def _scored(found: Published) -> _Chunks:
     """Every chunk that a selection decided on, in corpus order."""
     kept = kept_columns(found.folder)
     file = found.folder / REJECTED_FILE
+    require_unchanged(found.folder, found.result, (REJECTED_FILE,))
     try:
         types = {name: pa.from_numpy_dtype(kept[name].dtype) for name in kept}
         schema = pa.schema({**types, "reason": pa.string()})

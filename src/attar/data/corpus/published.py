@@ -1,14 +1,16 @@
 """A corpus or a selection that another run published, where a recipe or a verb names its folder.
 
 The folder is believed for what its `result.json` says: which step made it, and the sha256 of each
-file. What is looked at before anything runs is cheap: every file is there, every shard's header and
-footer fit its size and `corpus.json`, and the rows of a selection are of its corpus. The tokens
-themselves are held against their digests when they are read.
+file. Whenever it is opened, what is looked at is cheap: every file is there, `corpus.json` and the
+rows of a selection are those that were written, and every shard's header and footer fit its size
+and `corpus.json`. A run holds each file against its sha256 when it computes its keys; tokens are
+held against their digests whenever they are read.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attar.artifacts import RESULT_FILE, Result, key_of, read_json, read_result
+from attar.artifacts import (
+    RESULT_FILE,
+    Result,
+    damaged,
+    key_of,
+    read_json,
+    read_result,
+    require_unchanged,
+    sha256_of,
+)
 from attar.data.config import CorpusData
-from attar.data.corpus.token_store import Corpus, ShardFiles
-from attar.data.corpus.view import ALL, KEPT_FILE, CorpusView
+from attar.data.corpus.token_store import CORPUS_FILE, Corpus, ShardFiles
+from attar.data.corpus.view import ALL, DIGEST_FILE, KEPT_FILE, CorpusView
 from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.errors import ArtifactError, DataError, UsageError
@@ -28,6 +39,8 @@ from attar.tasks.table import CAUSAL_LM
 from attar.untrusted import checked
 
 MADE_BY = ("tokenize", "select")
+SMALL_FILES = {"tokenize": (CORPUS_FILE,), "select": (KEPT_FILE, DIGEST_FILE)}
+"""Of a step's folder, those that are held against their sha256 whenever it is opened."""
 RECIPE_FILE = "recipe.json"
 """Of the run that a step's folder lies in."""
 
@@ -66,9 +79,17 @@ class Published:
         """That of its corpus."""
         return key_of([_hashes(self.corpus_result)])
 
-    @property
-    def fingerprint(self) -> str:
-        """The same for equal chunks; from the hashes in the manifest, nothing is read."""
+    def fingerprint(self, sha256: Callable[[Path], str] = sha256_of) -> str:
+        """The same for equal chunks.
+
+        Args:
+            sha256: what hashes a file; the default reads every byte.
+        Raises:
+            ArtifactError: a file is not as it was written.
+        """
+        folders = {self.corpus.folder: self.corpus_result, self.folder: self.result}
+        for folder, result in folders.items():
+            require_unchanged(folder, result, result.files, sha256)
         chunks = [_hashes(self.corpus_result)]
         return key_of([*chunks, self.result.files[KEPT_FILE]] if self.is_selection else chunks)
 
@@ -186,7 +207,8 @@ def _result(folder: Path, made_by: tuple[str, ...]) -> Result:
         raise DataError(f"{folder} was made by a step that runs {result.run!r}; name {wanted}")
     absent = [name for name in result.files if not (folder / name).is_file()]
     if absent:
-        raise _damaged(folder, result, f"{', '.join(absent[:3])} missing")
+        raise damaged(folder, result, f"{', '.join(absent[:3])} missing")
+    require_unchanged(folder, result, SMALL_FILES[result.run])
     return result
 
 
@@ -199,18 +221,11 @@ def _whole_corpus(folder: Path, result: Result) -> Corpus:
             chunks = len(files.arrays()["starts"]) - 1
             texts = pq.read_metadata(checked(files.texts)).num_rows
         except (ArtifactError, OSError, pa.ArrowException) as error:
-            raise _damaged(folder, result, f"shard {number} cannot be read: {error}") from error
+            raise damaged(folder, result, f"shard {number} cannot be read: {error}") from error
         if not chunks == texts == said["chunks"]:
             counts = f"{chunks} chunks and {texts} texts, corpus.json says {said['chunks']}"
-            raise _damaged(folder, result, f"shard {number} has {counts}")
+            raise damaged(folder, result, f"shard {number} has {counts}")
     return corpus
-
-
-def _damaged(folder: Path, result: Result, why: str) -> ArtifactError:
-    return ArtifactError(
-        f"{folder} is damaged: {why}; copy the folder again, or remove it and run the step "
-        f"{result.step!r} of its recipe again"
-    )
 
 
 def _corpus_folder(folder: Path, result: Result) -> Path:
