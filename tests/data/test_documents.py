@@ -16,7 +16,13 @@ import pytest
 import zstandard
 
 import corpora
+from attar.data.config import FilesData
 from attar.data.corpus.token_store import Corpus
+from attar.data.documents import Document, documents
+from attar.data.fingerprint import data_fingerprint
+from attar.data.load import load_data
+from attar.data.tables import SetAside
+from attar.errors import DataError
 
 NO_SOURCE = {"source_column": None, "shard_tokens": 2**20}
 
@@ -84,3 +90,49 @@ def test_a_format_changes_no_chunk(folder: Path) -> None:
     found = {form: _digests(folder, form) for form in FORMATS}
     assert len(found["jsonl"]) > 20
     assert [form for form in FORMATS if found[form] != found["jsonl"]] == []
+
+
+def test_a_folder_of_text_files_is_a_document_each_and_bad_files_are_named(tmp_path: Path) -> None:
+    files = {
+        "law/a.txt": b"One text.\n\nOf two paragraphs.\n",
+        "law/b.txt": b"caf\xe9",
+        "sea/deep/c.txt": "\ufeffThe sea \U0001f41f".encode(),
+        "sea/d.txt": b" \n",
+        "sea/e.txt": b"NUL \0",
+        "sea/f.txt": b"x" * 600_000,
+        "notes.md": b"no text file",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    more = [f"Text {n}.\r\nIts second line." for n in range(20)]
+    for number, text in enumerate(more):
+        (tmp_path / f"sea/more{number:02}.txt").write_bytes(text.encode())
+    config = FilesData(path=".", document="file", objective="causal_lm", max_set_aside=0.5)
+    found = list(documents(config, tmp_path, "texts", "source"))
+    read = {d.text: d.source for d in found if isinstance(d, Document)}
+    held_out = load_data(config, tmp_path).split("validation").texts
+    whole = {
+        "One text.\n\nOf two paragraphs.\n": "law",
+        "The sea \U0001f41f": "deep",
+        **{text.replace("\r", ""): "sea" for text in more},
+    }
+    assert read == {text: whole[text] for text in whole if (text,) not in held_out}
+    assert len(held_out) == 2
+    assert [s.reason for s in found if isinstance(s, SetAside)] == [
+        "not UTF-8 (byte 0xe9, 'é' in Windows-1252): law/b.txt",
+        *("empty: sea/d.txt", "NUL byte: sea/e.txt", "longer than 512 KiB: sea/f.txt"),
+    ]
+    before = data_fingerprint(config, tmp_path)
+    (tmp_path / "law").rename(tmp_path / "laws")  # the source of its documents
+    assert data_fingerprint(config, tmp_path) != before
+
+
+def test_whole_files_have_no_split_of_their_own_and_the_setting_is_named_where_it_helps(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ValueError, match=r"every file is a row of train.*remove validation"):
+        FilesData(path="a", document="file", validation="dev")
+    (tmp_path / "one.txt").write_text("a")
+    with pytest.raises(DataError, match=r'read each \.txt file as a document: document = "file"'):
+        list(documents(FilesData(path=".", objective="causal_lm"), tmp_path, "texts"))

@@ -56,6 +56,9 @@ class FilesData(DataSettings):
     source: Literal["files"] = "files"
     path: str
     """A folder with one file a split, or a glob."""
+    document: Literal["row", "file"] = "row"
+    """file: each .txt file below the folder, or of the glob, is one row of train, with the columns
+    text, file (its folder and its name) and source (its folder)."""
     text: str | tuple[str, str] | None = None
     """A column, or two for pairs; None: guessed when plain."""
     label: str = "label"
@@ -93,6 +96,17 @@ class FilesData(DataSettings):
             raise ValueError(
                 f"{self.objective} reads running text from one column, got {len(self.text)}; name "
                 "one column with text ="
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_files_are_of_train(self) -> Self:
+        named = {"train": self.train != "train", "validation": self.validation, "test": self.test}
+        if self.document == "file" and any(named.values()):
+            split = next(name for name, is_named in named.items() if is_named)
+            raise ValueError(
+                f'{split} names the file of a split, and with document = "file" every file is a '
+                f"row of train, a tenth of which is held out; remove {split}"
             )
         return self
 

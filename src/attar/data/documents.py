@@ -11,17 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from attar.data.config import DataConfig, FilesData, HubData, StdlibTextData
-from attar.data.files import column_names, find_columns, load_files, text_hash
+from attar.data.files import column_names, find_columns, load_files, records_of, text_hash
 from attar.data.hub import hub_records, is_held_out
 from attar.data.load import load_data
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.locate import own_files
-from attar.data.reading.records import Record, read_records
+from attar.data.reading.records import Record
 from attar.data.reading.rows import text_of
 from attar.data.stdlib_docs import split_of
 from attar.data.stdlib_text import stdlib_documents
@@ -96,8 +95,7 @@ def _of_files(
     require_source_column(config, recipe_folder, name, source_column)
 
     def read() -> Documents:
-        records = chain.from_iterable(map(read_records, files["train"]))
-        return _documents(records, columns, source_column)
+        return _documents(records_of(config, files["train"]), columns, source_column)
 
     if "validation" in files:
         return read()
@@ -113,7 +111,7 @@ def require_source_column(
         DataError: with the columns that are there.
     """
     files = own_files(config, recipe_folder).get("train", ())
-    known = column_names(files) if column is not None else []
+    known = column_names(config, files) if column is not None else []
     if column is not None and known and column not in known:
         raise DataError(
             f"data {name!r} ({files[0]}) has no column {column!r}{did_you_mean(column, known)} for "

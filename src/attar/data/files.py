@@ -22,7 +22,7 @@ from attar.data.config import FilesData
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.labels import Classes, find_classes
 from attar.data.reading.locate import SplitFiles, format_of, own_files
-from attar.data.reading.records import Record, read_records
+from attar.data.reading.records import Record, read_document, read_records
 from attar.data.reading.rows import (
     Columns,
     Taken,
@@ -63,7 +63,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         )
     columns = find_columns(config, files, name)
     taken = {
-        split: take_texts(_records(files[split]), columns[split], split)
+        split: take_texts(records_of(config, files[split]), columns[split], split)
         for split in ("train", "validation", "test")
         if split in files
     }
@@ -105,7 +105,7 @@ def load_judged(config: FilesData, recipe_folder: Path, name: str) -> TextData:
     if config.kind.has_classes or "validation" not in files:
         return load_files(config, recipe_folder, name)
     columns = find_columns(config, files, name)["validation"]
-    rows = take_texts(_records(files["validation"]), columns, "validation")
+    rows = take_texts(records_of(config, files["validation"]), columns, "validation")
     split, faults = _settle(config, rows, columns, Classes((), may_be_indices=False))
     check_set_aside(name, "validation", rows.num_read, faults, config.max_set_aside)
     return TextData(
@@ -163,8 +163,10 @@ GOLD: Mapping[Gold, GoldColumn] = {
 }
 
 
-def _records(files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
-    return chain.from_iterable(map(read_records, files))
+def records_of(config: FilesData, files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
+    """The rows of some files, or the files as rows."""
+    read = read_document if config.document == "file" else read_records
+    return chain.from_iterable(map(read, files))
 
 
 def _label_names(
@@ -191,7 +193,11 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
     answer = getattr(config, setting)
     text = (config.text,) if isinstance(config.text, str) else config.text
     for split, paths in files.items():
-        sample = [row for row in islice(_records(paths), ROWS_LOOKED_AT) if isinstance(row, dict)]
+        sample = [
+            row
+            for row in islice(records_of(config, paths), ROWS_LOOKED_AT)
+            if isinstance(row, dict)
+        ]
         names = list(dict.fromkeys(name for row in sample for name in row))
         if not sample:  # empty, or unreadable throughout: the count of faults says which
             found[split] = Columns(text or PLAIN_TEXT[:1], answer, config.id or None)
@@ -214,9 +220,11 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
     return found
 
 
-def column_names(paths: tuple[Path, ...]) -> list[str]:
+def column_names(config: FilesData, paths: tuple[Path, ...]) -> list[str]:
     """The columns of the first rows of some files; none where no row can be read."""
-    rows = (row for row in islice(_records(paths), ROWS_LOOKED_AT) if isinstance(row, dict))
+    rows = (
+        row for row in islice(records_of(config, paths), ROWS_LOOKED_AT) if isinstance(row, dict)
+    )
     return list(dict.fromkeys(name for row in rows for name in row))
 
 

@@ -72,6 +72,9 @@ def _content(config: TextConfig, recipe_folder: Path, sha256: Callable[[Path], s
             "areas": {area: list(modules) for area, modules in AREAS.items()},
         }
     files = data_files(config, recipe_folder)
+    if isinstance(config, FilesData) and config.document == "file":  # names are columns
+        named = (files or {}).get("train", ())
+        return [[file.parent.name, file.name, sha256(file)] for file in named]
     if files is not None or isinstance(config, FilesData):
         return _hashes(files or {}, sha256)
     if isinstance(config, HubData):

@@ -140,15 +140,24 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     pattern = os.path.expanduser(config.path)  # noqa: PTH111 - unknown users stay
     base = recipe_folder / pattern
     try:
-        files = _data_files(base) if base.is_dir() else _matches(pattern, recipe_folder)
+        if base.is_dir():
+            is_deep = config.document == "file"
+            files = sorted(filter(Path.is_file, base.rglob("*"))) if is_deep else _data_files(base)
+        else:
+            files = _matches(pattern, recipe_folder)
     except (OSError, ValueError) as error:  # too long, NUL, no permission; a glob such as **x
         raise _bad_path(config.path, error) from error
+    if config.document == "file":
+        files = [file for file in files if format_of(file) == ".txt"]
     if not files:
         raise DataError(
             f"no data file at {base}; path is a folder or a glob of {' '.join(FORMATS)} files "
             f"(.jsonl .csv .tsv .txt also with {' or '.join(COMPRESSIONS)}), relative to the "
-            "recipe"
+            'folder of the recipe or, for a verb, to this one; with document = "file", of .txt '
+            "files, below it too, each of which is a document"
         )
+    if config.document == "file":
+        return {"train": tuple(files)}
     stems: dict[str, Sequence[str]] = {
         "train": (config.train,),
         "validation": (config.validation,) if config.validation else VALIDATION_STEMS,
@@ -162,6 +171,7 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     if "train" not in found and unclaimed and not base.is_dir():
         found["train"] = unclaimed
     _refuse_shared_files(found)
+    texts = [file for file in files if format_of(file) == ".txt"]
     for split, named in (
         ("train", config.train),
         ("validation", config.validation),
@@ -172,6 +182,7 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
                 f"{split} = {named!r}, but {base} has no file of that stem; it has "
                 f"{', '.join(sorted({stem_of(file) for file in files}))}; name one of these with "
                 f"{split} ="
+                + (', or read each .txt file as a document: document = "file"' if texts else "")
             )
     return found
 

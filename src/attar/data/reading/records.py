@@ -20,11 +20,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from attar.data.reading.byte_lines import (
+    MAX_ROW_BYTES,
+    TOO_LONG,
     Unended,
     Unreadable,
     fault_of_encoding,
@@ -57,6 +60,37 @@ def read_records(file: Path) -> Iterator[Record | Unreadable]:
     if reader is None:
         raise DataError(f"{file} has no format that can be read; known are {' '.join(FORMATS)}")
     return reader(file)
+
+
+def read_document(file: Path) -> Iterator[Record | Unreadable]:
+    """A .txt file as one row: its text, its name, and its folder as the source; or why it cannot be
+    used, with its name.
+
+    Raises:
+        DataError: the file is damaged or truncated.
+    """
+    # the name of a file may be no UTF-8
+    source, bare = (os.fsencode(n).decode("utf-8", "replace") for n in file.parts[-2:])
+    name = f"{source}/{bare}"
+    pieces: list[bytes] = []
+    size = 0
+    for line in read_lines(file):
+        size = MAX_ROW_BYTES + 1 if isinstance(line, Unreadable) else size + len(line)
+        if size > MAX_ROW_BYTES:
+            yield Unreadable(f"{TOO_LONG.reason}: {name}")
+            return
+        pieces += [line, b"" if isinstance(line, Unended) else b"\n"]
+    raw = b"".join(pieces)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        yield Unreadable(f"{not_utf8(raw).reason}: {name}")
+        return
+    fault = "NUL byte" if "\0" in text else "" if text.strip() else "empty"
+    if fault:
+        yield Unreadable(f"{fault}: {name}")
+    else:
+        yield {"text": text.replace("\r\n", "\n"), "file": name, "source": source}
 
 
 class _Quoted(csv.excel):
