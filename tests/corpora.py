@@ -84,7 +84,7 @@ def context(folder: Path, step: str, data: dict[str, Any], **extra: Any):
         inputs=extra.pop("inputs", {}),
         data=data,
         recipe_folder=folder,
-        progress=Progress(quiet=True),
+        progress=extra.pop("progress", None) or Progress(quiet=True),
         **extra,
     )
 

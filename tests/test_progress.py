@@ -24,14 +24,24 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_nothing_is_promised_before_the_first_unit(clock: list[float]) -> None:
+def test_nothing_is_promised_by_the_first_unit_which_is_slow(clock: list[float]) -> None:
     task = Task(Progress(io.StringIO()), "train", 10)
     assert task.seconds_left is None
     assert task.line() == "train: 0/10"
+    clock[0] += 1000
+    task.advance(note="loss 0.7")
+    assert task.line() == "train: 1/10  loss 0.7"
     clock[0] += 2
     task.advance(note="loss 0.5")
-    assert task.seconds_left == pytest.approx(18)
-    assert task.line() == "train: 1/10, about 18 s left  loss 0.5"
+    assert task.seconds_left == pytest.approx(16)
+    assert task.line() == "train: 2/10, about 16 s left  loss 0.5"
+
+
+def test_work_of_several_kinds_is_told_in_percent(clock: list[float]) -> None:
+    """Of 21 units 14 are steps: 9/21 beside "step 9/14" would be two totals."""
+    task = Task(Progress(io.StringIO()), "train", 21, counts_work=True)
+    task.advance(9, note="step 9/14")
+    assert task.line() == "train: 42 %  step 9/14"
 
 
 def test_the_time_left_follows_the_latest_speed(clock: list[float]) -> None:
@@ -46,11 +56,12 @@ def test_the_time_left_follows_the_latest_speed(clock: list[float]) -> None:
 
 
 def test_skipped_units_count_and_teach_no_speed(clock: list[float]) -> None:
-    task = Task(Progress(io.StringIO(), quiet=True), "train", 10)
+    task = Task(Progress(io.StringIO(), quiet=True), "train", 11)
     task.skip(8)
     assert task.seconds_left is None
-    clock[0] += 5
-    task.advance()
+    for _ in range(2):
+        clock[0] += 5
+        task.advance()
     assert task.seconds_left == pytest.approx(5)
 
 

@@ -1,8 +1,9 @@
 """Progress on stderr, so that stdout carries results only.
 
-The time left is the time a unit has taken lately times the units left; nothing is promised before
-the first unit is done. Without a terminal (a log file, CI) one line is printed now and then instead
-of a bar.
+The time left is the time a unit has taken lately times the units left. The first piece of work is
+slower than all others (memory is allocated, code is loaded), so nothing is promised before a second
+one is done, and the first one is forgotten then. Without a terminal (a log file, CI) one line is
+printed now and then instead of a bar.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ def human_seconds(seconds: float) -> str:
 class Task:
     """One countable piece of work. `advance` it; its last words are what `note` was given."""
 
-    def __init__(self, sink: Progress, title: str, total: int) -> None:
+    def __init__(
+        self, sink: Progress, title: str, total: int, *, counts_work: bool = False
+    ) -> None:
         self._sink, self.title, self.total = sink, for_terminal(title), total
+        self._counts_work, self._num_timed = counts_work, 0
         self.done = 0
         self.text = ""
         self._mark = time.monotonic()
@@ -49,7 +53,8 @@ class Task:
     def advance(self, units: int = 1, note: str = "") -> None:
         now = time.monotonic()
         latest = (now - self._mark) / max(units, 1)
-        past = self._seconds_per_unit
+        past = self._seconds_per_unit if self._num_timed > 1 else None
+        self._num_timed += 1
         self._seconds_per_unit = latest if past is None else past + RECENT_WEIGHT * (latest - past)
         self._mark = now
         self.done += units
@@ -63,10 +68,17 @@ class Task:
 
     @property
     def seconds_left(self) -> float | None:
-        """None until a first unit has been timed."""
-        if self._seconds_per_unit is None:
+        """None until two pieces of work have been timed."""
+        if self._seconds_per_unit is None or self._num_timed < 2:
             return None
         return max(self.total - self.done, 0) * self._seconds_per_unit
+
+    @property
+    def count(self) -> str:
+        """How far it is."""
+        if self._counts_work:
+            return f"{100 * self.done // max(self.total, 1)} %"
+        return f"{self.done}/{self.total}"
 
     def line(self) -> str:
         left = self.seconds_left
@@ -74,7 +86,7 @@ class Task:
             "" if left is None or self.done >= self.total else f", about {human_seconds(left)} left"
         )
         words = f"  {self.text}" if self.text else ""
-        return f"{self.title}: {self.done}/{self.total}{eta}{words}"
+        return f"{self.title}: {self.count}{eta}{words}"
 
 
 class Progress:
@@ -111,9 +123,14 @@ class Progress:
             print(line, file=self._stream, flush=True)
 
     @contextmanager
-    def task(self, title: str, total: int) -> Generator[Task]:
-        """A bar on a terminal, a line now and then elsewhere."""
-        task = Task(self, title, total)
+    def task(self, title: str, total: int, *, counts_work: bool = False) -> Generator[Task]:
+        """A bar on a terminal, a line now and then elsewhere.
+
+        Args:
+            counts_work: units are of several kinds and mean nothing to a reader, who is shown
+                percent.
+        """
+        task = Task(self, title, total, counts_work=counts_work)
         if not self._quiet and self._stream.isatty():
             with self._terminal_bar(task):
                 yield task
@@ -126,7 +143,9 @@ class Progress:
         if outermost:
             self._bars = _rich_bars(self._stream)
             self._bars.start()
-        self._bar_ids[id(task)] = self._bars.add_task(task.title, total=task.total, words="")
+        self._bar_ids[id(task)] = self._bars.add_task(
+            task.title, total=task.total, words="", count=task.count
+        )
         try:
             yield
         finally:
@@ -141,7 +160,9 @@ class Progress:
         if self._bars is not None and id(task) in self._bar_ids:
             left = task.seconds_left
             words = "" if left is None else f"about {human_seconds(left)} left  {task.text}"
-            self._bars.update(self._bar_ids[id(task)], completed=task.done, words=words)
+            self._bars.update(
+                self._bar_ids[id(task)], completed=task.done, words=words, count=task.count
+            )
             return
         now = time.monotonic()
         if now - self._last_line >= LINE_EVERY_S:
@@ -152,13 +173,13 @@ class Progress:
 def _rich_bars(stream: TextIO) -> Any:
     """Rich is imported here because only a terminal needs it."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}", markup=False),
         TextColumn("{task.fields[words]}", markup=False),
     )
     return Bars(*columns, console=Console(file=stream), transient=True)

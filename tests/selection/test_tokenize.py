@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import corpora
 from attar.data.corpus.token_store import PARTS, Corpus
 from attar.errors import DataError, ModelError, StoppedError
+from attar.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,12 @@ def test_unusable_rows_are_listed_with_their_reasons(folder: Path) -> None:
     (folder / "faulty" / "validation.jsonl").write_text(rows[0] + "\n")
     with pytest.raises(DataError, match="2 of 62 rows cannot be used"):
         corpora.tokenized(folder, "refused", path="faulty")
-    made, _ = corpora.tokenized(folder, "faulty_corpus", path="faulty", max_set_aside=0.1)
+    said = io.StringIO()
+    made, _ = corpora.tokenized(
+        *(folder, "faulty_corpus"), path="faulty", max_set_aside=0.1, progress=Progress(said)
+    )
+    reasons = "set aside 1 × no text, 1 × not JSON\n"
+    assert f"faulty_corpus: data 'texts' (train.jsonl): {reasons}" in said.getvalue()
     lines = gzip.decompress((made.folder / "rejected.jsonl.gz").read_bytes()).splitlines()
     assert [json.loads(line)["row"] for line in lines] == [60, 61]
     assert all(json.loads(line)["reason"] for line in lines)

@@ -9,11 +9,13 @@ be learned (`learned_tokenizer`) is learned before the first shard.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from attar.artifacts import put_beside, read_json, write_json
+from attar.data.config import FilesData
 from attar.data.corpus.learned_tokenizer import (
     learn_tokenizer,
     require_size,
@@ -25,6 +27,7 @@ from attar.data.corpus.writing import Position, write_shards
 from attar.data.documents import Document, documents
 from attar.data.files import text_hash
 from attar.data.packing import INPUTS, document_tokenizer
+from attar.data.reading.locate import own_files
 from attar.data.reading.rows import MAX_FAULTS, check_set_aside
 from attar.data.tables import SetAside
 from attar.errors import DataError
@@ -36,6 +39,7 @@ from attar.step import StepContext
 from attar.transformers_tokenizer import SETTINGS_FILE
 
 REJECTED_FILE = "rejected.jsonl.gz"
+MAX_FILES_SAID = 3
 SCORED, RESERVED = PARTS
 RESERVED_HASH, SHARE_HASH = "reserved", "share"
 """The validation split is chosen by a hash of the text alone; these go by others."""
@@ -140,6 +144,15 @@ class _Stream:
                 f"last one: {row.reason}); look at the files"
             )
 
+    def _files(self) -> str:
+        """The names of the table's files, where it has some."""
+        table = self._context.data[self._config.data]
+        if not isinstance(table, FilesData):
+            return ""
+        names = [file.name for file in own_files(table, self._context.recipe_folder)["train"]]
+        more = f" and {len(names) - MAX_FILES_SAID:,} more" if names[MAX_FILES_SAID:] else ""
+        return f" ({', '.join(names[:MAX_FILES_SAID])}{more})"
+
     def finish(self) -> None:
         """Stop if too many rows could not be used, or a part is empty.
 
@@ -149,6 +162,12 @@ class _Stream:
         config = self._config
         limit = self._context.data[config.data].max_set_aside
         check_set_aside(config.data, "train", self._rows, self.rejected, limit)
+        if self.rejected:
+            reasons = Counter(row.reason for row in self.rejected).most_common()
+            said = ", ".join(f"{count:,} × {reason}" for reason, count in reasons)
+            self._context.progress.say(
+                f"  {self._context.name}: data {config.data!r}{self._files()}: set aside {said}"
+            )
         documents, reserved = self.counts["documents"], self.counts["reserved_documents"]
         require_parts(config, documents, reserved, self._context.name)
 

@@ -101,7 +101,9 @@ class Loop:
         self._model.train()
         job, place = self._job, self.place
         title = f"{job.name}: training"
-        with self._progress.task(title, job.units(self._total, self._total)) as task:
+        with self._progress.task(
+            title, job.units(self._total, self._total), counts_work=True
+        ) as task:
             task.skip(job.units(place.step, place.evaluated_step))
             while True:
                 self._evaluate_if_due(task)

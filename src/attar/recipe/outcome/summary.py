@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,18 @@ FACTS: Mapping[str, tuple[str, ...]] = {
     "tokenize": ("documents", "chunks", "tokens"),
     "score": ("chunks", "tokens", "nll"),
     "export_data": ("rows", "tokens", "files"),
-    "select": ("chunks", "kept", "kept_tokens", "cut"),
+    "select": ("chunks", "kept", "kept_tokens", "cut", "fates"),
+    "train": ("steps", "validation"),
+    "proxy": ("spearman",),
 }
 """Kind of step → metrics that are said when a run ends."""
+FATES = {
+    "among the highest": "trimmed",
+    "too short": "too short",
+    "near duplicate": "near duplicates",
+    "could not be scored": "without a score",
+}
+"""Of a selection's chunks: why they were set aside → how it is said."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +48,26 @@ class StepSummary:
     @property
     def facts(self) -> str:
         """Its most telling counts, behind a space; "" for kinds of steps without any."""
-        found = ((name, self.metrics.get(name)) for name in FACTS.get(self.run, ()))
+        found = chain.from_iterable(
+            _figures(name, self.metrics.get(name)) for name in FACTS.get(self.run, ())
+        )
         said = [
             f"{name} {value:,.3f}" if isinstance(value, float) else f"{name} {value:,}"
             for name, value in found
             if isinstance(value, int | float)
         ]
         return f"  {', '.join(said)}" if said else ""
+
+
+def _figures(name: str, value: Any) -> list[tuple[str, Any]]:
+    """A metric, or what is said of a table of them."""
+    if not isinstance(value, Mapping):
+        return [(name, value)]
+    if name == "validation":  # the first one chose the weights
+        return [(f"{name} {metric}", value[metric]) for metric in list(value)[:1]]
+    if name == "fates":
+        return [(words, value[fate]) for fate, words in FATES.items() if value.get(fate)]
+    return [(name, value.get("value"))]
 
 
 @dataclass(frozen=True)
