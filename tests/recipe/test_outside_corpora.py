@@ -24,6 +24,7 @@ from attar.data.corpus.published import open_published
 from attar.data.corpus.view import kept_rows
 from attar.data.fingerprint import data_fingerprint
 from attar.errors import ArtifactError, AttarError, DataError, RecipeError, UsageError
+from attar.recipe.checking.doubts import outside_references
 from attar.recipe.keys import keys_of, room_fingerprints
 from attar.recipe.load import parse_recipe, require_data
 from attar.recipe.one_step import recipe_text, run_one_step
@@ -166,6 +167,15 @@ def test_a_reference_trained_on_what_it_scores_is_seen_by_what_the_folder_holds(
         return
     with pytest.raises(RecipeError, match=re.escape(wanted)):
         parse_recipe(text, path=place / "recipe.toml")
+
+
+def test_scores_of_another_run_are_those_of_a_reference_from_outside(place: Path) -> None:
+    text = OF_A_SECOND_TABLE.format("made/corpus", VALIDATION, 'part = "reserved"')
+    outside = text.replace('reference = "by_reference"', 'reference = "made/by_reference"')
+    assert outside != text
+    found = list(outside_references(parse_recipe(outside, path=place / "recipe.toml")))
+    assert len(found) == 1
+    assert "'made/by_reference'" in found[0]
 
 
 def test_a_model_is_trained_on_it_and_judged_by_its_validation_texts(place: Path) -> None:

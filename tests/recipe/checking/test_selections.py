@@ -8,6 +8,7 @@ import pytest
 
 import corpora
 from attar.errors import RecipeError
+from attar.recipe.checking.doubts import outside_references
 from attar.recipe.load import load_recipe
 
 REFERENCE = """
@@ -118,6 +119,29 @@ def test_two_data_sets_of_the_hub_are_not_the_same_texts(folder: Path) -> None:
     assert _mistakes(folder, text=text + second + table.format("again", "other")) == ""
     found = _mistakes(folder, text=text + second + table.format("again", "one"))
     assert "'second', whose texts are those of the corpus" in found
+
+
+def test_a_reference_from_outside_is_warned_of_and_one_of_the_recipe_is_not(folder: Path) -> None:
+    file, found = folder / "warned.toml", list[list[str]]()
+    for text in (GOOD, corpora.RECIPE):
+        file.write_text(text)
+        found.append(list(outside_references(load_recipe(file, ()))))
+    assert found[0] == []
+    (warning,) = found[1]
+    assert "steps.kept.reference: 'other' comes from outside the recipe" in warning
+
+
+def test_check_prints_the_warning_and_succeeds(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from attar.cli.runs import check
+
+    file = folder / "warned.toml"
+    file.write_text(corpora.RECIPE)
+    check(file)
+    told = capsys.readouterr()
+    assert "warning: steps.kept.reference: 'other' comes from outside" in told.err
+    assert "fine" in told.out
 
 
 def test_every_copy_of_a_sweep_is_checked(folder: Path) -> None:

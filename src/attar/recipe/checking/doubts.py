@@ -15,15 +15,35 @@ from attar.errors import did_you_mean
 from attar.models.sources.references import DEMO_PREFIX
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import kind_of
-from attar.selection.config import SelectStep, TokenizeStep
+from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
 
 ROWS_LOOKED_AT = 1000
 
 
 def doubts(recipe: Recipe, recipe_folder: Path) -> list[str]:
     """A sentence for each."""
-    found = chain(_hub_words(recipe, recipe_folder), _unseen_sources(recipe, recipe_folder))
+    found = chain(
+        _hub_words(recipe, recipe_folder),
+        _unseen_sources(recipe, recipe_folder),
+        outside_references(recipe),
+    )
     return list(dict.fromkeys(found))
+
+
+def outside_references(recipe: Recipe) -> Iterator[str]:
+    """References of selections of which the recipe does not tell what they have read."""
+    for name, step in recipe.steps.items():
+        if not isinstance(step, SelectStep | ProxyStep) or "reference" not in step.scored_by:
+            continue
+        word = step.scored_by["reference"]
+        scores = recipe.steps.get(word)
+        reference = scores.model if isinstance(scores, ScoreStep) else word
+        if reference not in recipe.steps:
+            yield (
+                f"steps.{name}.reference: {reference!r} comes from outside the recipe, and nothing "
+                "is known about the text it was trained on; it must be a random sample of the text "
+                "that is scored, and none of that text itself"
+            )
 
 
 def _hub_words(recipe: Recipe, recipe_folder: Path) -> Iterator[str]:
