@@ -235,7 +235,9 @@ def test_a_token_without_an_embedding_sets_its_chunk_aside(
     tensors["ids"][begin] = 60_000
     tensors["digest"][row] = chunk_digest(tensors["ids"][begin:end])
     save_file(tensors, file)
-    damaged = replace(made, folder=tmp_path / "corpus")
+    corpus = Corpus.open(tmp_path / "corpus")
+    replace(corpus, about={**corpus.about, "vocabulary": 60_001}).write_about()
+    damaged = replace(made, folder=corpus.folder)
     metrics = corpora.scored(folder, damaged, "outside")
     assert list(metrics["set_aside"].values()) == [1]
     [line] = gzip.decompress((folder / "outside" / "set_aside.jsonl.gz").read_bytes()).splitlines()
