@@ -230,7 +230,7 @@ def test_a_hostile_name_runs_nothing(browser: Any, tmp_path: Path) -> None:
     visit = Visit(browser, file, PHONE)
     assert visit.complaints == []
     assert len(visit.requests) - sum(url.startswith("data:") for url in visit.requests) == 1
-    assert visit.page.locator("h1").inner_text().startswith("<script>")
+    assert "<script>document" in visit.page.locator("h1").inner_text()
     assert visit.page.title().startswith("<script>")
     assert visit.page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
 
