@@ -31,6 +31,7 @@ import torch
 
 from attar.artifacts import MIB, read_json
 from attar.data.corpus.view import ALL, CorpusView
+from attar.data.documents import without_answers
 from attar.data.load import left_out, load_data
 from attar.data.packing import token_blocks
 from attar.data.tables import TextData
@@ -142,7 +143,7 @@ class PlannedTexts:
 
     def __init__(self, data: Mapping[str, Any], recipe_folder: Path, seed: int) -> None:
         self._configs, self._recipe_folder, self._seed = data, recipe_folder, seed
-        self._data: dict[str, TextData] = {}
+        self._data: dict[tuple[str, bool], TextData] = {}
         self._made: dict[str, TextData] = {}
         self._chunks: dict[str, Mapping[str, PlannedChunks]] = {}
 
@@ -171,18 +172,27 @@ class PlannedTexts:
         return PlannedChunks.of(view)
 
     def judged(self, name: str) -> TextData:
-        """A data set whose train split is not needed, and left unread where it can be."""
-        config, folder = self._configs[name], self._recipe_folder
+        """The texts of a data set whose train split is not needed, and left unread where it can
+        be."""
+        folder = self._recipe_folder
+        config = without_answers(self._configs[name], folder)
         return load_data(config, folder, name=name, seed=self._seed, train=False)
 
-    def loaded(self, name: str) -> TextData:
-        """One data set by its name in the recipe."""
+    def loaded(self, name: str, *, texts_only: bool = False) -> TextData:
+        """One data set by its name in the recipe.
+
+        Args:
+            texts_only: it may lack labels and targets.
+        """
         if name in self._made:
             return self._made[name]
-        if name not in self._data:
-            config, folder = self._configs[name], self._recipe_folder
-            self._data[name] = load_data(config, folder, name=name, seed=self._seed)
-        return self._data[name]
+        config, folder = self._configs[name], self._recipe_folder
+        if texts_only:
+            config = without_answers(config, folder)
+        key = name, config is self._configs[name]
+        if key not in self._data:
+            self._data[key] = load_data(config, folder, name=name, seed=self._seed)
+        return self._data[key]
 
     @property
     def notes(self) -> tuple[str, ...]:

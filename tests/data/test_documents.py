@@ -18,11 +18,13 @@ import zstandard
 import corpora
 from attar.data.config import FilesData
 from attar.data.corpus.token_store import Corpus
-from attar.data.documents import Document, documents
+from attar.data.documents import Document, documents, without_answers
 from attar.data.fingerprint import data_fingerprint
 from attar.data.load import load_data
 from attar.data.tables import SetAside
 from attar.errors import DataError
+from attar.planning import PlannedTexts
+from attar.selection.rows import corpus_rows
 
 NO_SOURCE = {"source_column": None, "shard_tokens": 2**20}
 
@@ -136,3 +138,31 @@ def test_whole_files_have_no_split_of_their_own_and_the_setting_is_named_where_i
     (tmp_path / "one.txt").write_text("a")
     with pytest.raises(DataError, match=r'read each \.txt file as a document: document = "file"'):
         list(documents(FilesData(path=".", objective="causal_lm"), tmp_path, "texts"))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "txt"])
+@pytest.mark.parametrize("is_split", [True, False])
+def test_texts_without_labels_need_no_objective(folder: Path, form: str, is_split: bool) -> None:
+    """Neither for a corpus and its plan nor for what its models are validated by."""
+    name = f"{form}_{is_split}"
+    (folder / name).mkdir()
+    for split in ("train", "validation")[: 1 + is_split]:
+        (folder / name / f"{split}.{form}").write_bytes(FORMATS[form][0](corpora.texts(40)))
+    plain = FilesData(path=name, label_names=None)
+    running = plain.model_copy(update={"objective": "causal_lm"})
+    found, expected = (list(documents(each, folder, "texts")) for each in (plain, running))
+    assert found == expected != []
+    made, _ = corpora.tokenized(folder, f"{name}_corpus", path=name, settings=NO_SOURCE)
+    for read in (
+        corpus_rows(made, corpora.context(folder, "student", {"texts": plain})),
+        PlannedTexts({"texts": plain}, folder, 0).loaded("texts", texts_only=True),
+    ):
+        judged = PlannedTexts({"texts": running}, folder, 0).loaded("texts").split("validation")
+        assert list(read.split("validation").texts) == list(judged.texts) != []
+
+
+def test_a_table_with_labels_is_read_as_it_is(folder: Path) -> None:
+    (folder / "labelled").mkdir()
+    (folder / "labelled" / "train.csv").write_text("premise,hypothesis,label\na sea,a boat,1\n")
+    table = FilesData(path="labelled", label_names=None)
+    assert without_answers(table, folder) is table

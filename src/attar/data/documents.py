@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from attar.data.config import DataConfig, FilesData, HubData, StdlibTextData
-from attar.data.files import column_names, find_columns, load_files, records_of, text_hash
+from attar.data.files import (
+    GOLD,
+    column_names,
+    find_columns,
+    load_files,
+    records_of,
+    text_hash,
+)
 from attar.data.hub import hub_records, is_held_out
 from attar.data.load import load_data
 from attar.data.reading.byte_lines import Unreadable
@@ -26,6 +33,7 @@ from attar.data.stdlib_docs import split_of
 from attar.data.stdlib_text import stdlib_documents
 from attar.data.tables import SetAside
 from attar.errors import DataError, did_you_mean
+from attar.tasks.table import CAUSAL_LM
 
 BETWEEN_TEXTS = "\n"
 """Of a row with two texts."""
@@ -67,6 +75,7 @@ def documents(
             "memory; a corpus is read as a stream: remove train_rows, or limit the corpus with "
             f"max_documents = {config.train_rows}"
         )
+    config = without_answers(config, recipe_folder)
     if isinstance(config, FilesData):
         return _of_files(config, recipe_folder, name, source_column)
     if isinstance(config, HubData):
@@ -81,6 +90,20 @@ def documents(
         return (Document(row, source, (text,)) for row, (source, text) in enumerate(trained))
     train = load_data(config, recipe_folder, name=name).split("train")
     return (Document(row, "", texts) for row, texts in enumerate(train.texts))
+
+
+def without_answers(config: DataConfig, recipe_folder: Path) -> DataConfig:
+    """The table as a corpus reads it: running text, where its rows have no labels or targets."""
+    if not isinstance(config, FilesData):
+        return config
+    files, answer = (
+        own_files(config, recipe_folder),
+        getattr(config, GOLD[config.kind.gold].setting),
+    )
+    read = [files[split] for split in ("train", "validation") if split in files]
+    if all(answer in column_names(config, paths) for paths in read):
+        return config
+    return config.model_copy(update={"objective": CAUSAL_LM.name, "label_names": None})
 
 
 def _of_files(

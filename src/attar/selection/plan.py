@@ -62,7 +62,7 @@ def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
     chunks."""
     if folder := context.made.get(context.name):
         return _plan_made_corpus(config, context, folder)
-    rows = context.texts.loaded(config.data)
+    rows = context.texts.loaded(config.data, texts_only=True)
     train = rows.split("train")
     shared = [row for row, texts in enumerate(train.texts) if is_read(texts, config.share)]
     limited = train.rows(shared[: config.max_documents])
@@ -157,7 +157,8 @@ def _tokenizer(config: TokenizeStep, context: PlanContext) -> tuple[PlannedToken
     wanted = config.tokenizer
     if isinstance(wanted, str):
         return context.tokenizer(wanted), 0.0
-    texts = [" ".join(row) for row in context.texts.loaded(wanted.train_on).split("train").texts]
+    data = context.texts.loaded(wanted.train_on, texts_only=True)
+    texts = [" ".join(row) for row in data.split("train").texts]
     num_bytes = sum(map(len, texts))
     sample = texts[:: max(1, num_bytes // LEARNED_BYTES)]
     learned = learn_tokenizer(sample, wanted)

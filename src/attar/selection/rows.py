@@ -12,6 +12,7 @@ from attar.data.config import CorpusData
 from attar.data.corpus.published import corpus_of, load_corpus
 from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import CorpusView
+from attar.data.documents import without_answers
 from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.step import MadeRows, StepContext
@@ -42,7 +43,8 @@ def _with_chunks(corpus: MadeRows | CorpusData, context: StepContext, view: Corp
     if isinstance(corpus, CorpusData):
         data = load_corpus(corpus, context.recipe_folder, view.name)
         return replace(data, splits={**data.splits, "train": view.split()})
-    table, name = context.data[corpus.step.data], corpus.step.data
+    name = corpus.step.data
+    table = without_answers(context.data[name], context.recipe_folder)
     data = load_data(table, context.recipe_folder, name=name, seed=corpus.seed, train=False)
     return replace(
         data,

@@ -31,6 +31,7 @@ from attar.artifacts import (
 from attar.data.config import CorpusData
 from attar.data.corpus.token_store import CORPUS_FILE, Corpus, ShardFiles
 from attar.data.corpus.view import ALL, DIGEST_FILE, KEPT_FILE, CorpusView
+from attar.data.documents import without_answers
 from attar.data.load import load_data
 from attar.data.tables import TextData
 from attar.errors import ArtifactError, DataError, UsageError
@@ -125,7 +126,8 @@ def load_corpus(config: CorpusData, recipe_folder: Path, name: str, part: str = 
     chunks = open_published(config.path, recipe_folder, config.corpus).view(part)
     splits = {"train": chunks.split()}
     if config.validation is not None:
-        texts = load_data(config.validation, recipe_folder, name=name, train=False)
+        table = without_answers(config.validation, recipe_folder)
+        texts = load_data(table, recipe_folder, name=name, train=False)
         splits["validation"] = texts.split("validation")
     return TextData(
         name=name,
