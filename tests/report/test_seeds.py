@@ -93,14 +93,16 @@ def test_a_lower_perplexity_is_better() -> None:
     method = only(seed_comparisons(evaluations(methods, "perplexity"))).methods[1]
     assert method.verdict == "better"
     assert "2.000 of perplexity below pred over 3 seeds" in method.sentence
-    assert method.sentence.endswith("outside the noise.")
+    assert method.sentence.endswith(
+        ", higher in 0 of 3, p = 0.25, the least that 3 seeds can give)."
+    )
 
 
 def test_identical_methods_are_level_and_inside_the_noise() -> None:
     method = only(seed_comparisons(evaluations({"a": PRED, "b": PRED}))).methods[1]
     assert method.sentence == (
-        "b is level with a over 3 seeds (95 % interval 0 … 0, higher in 0 of 3, p = 1): "
-        "inside the noise."
+        "no difference was found between b and a over 3 seeds (b minus a: 0 points, 95 % interval "
+        "0 to 0, higher in 0 of 3, p = 1)."
     )
 
 

@@ -1,9 +1,11 @@
 """Differences between models, each with a sentence a person can read.
 
 Every model is set against the first (what was lost in all) and against the one before it (what this
-step cost), on the same rows, and a difference whose interval holds 0 is *called* inside the noise.
+step cost), on the same rows, and where an interval contains 0 no difference was found.
 
-    int8 is 0.4 points below student (95 % interval −1.1 … +0.3, n = 1,104): inside the noise.
+    int8 is 2.1 points below student (95 % interval 0.4 to 3.6, n = 1,104).
+    no difference was found between int8 and student (int8 minus student: −0.4 points, 95 % interval
+    −1.1 to 0.3, n = 1,104).
 
 A point is a hundredth of any metric, as GLUE reports them; what a language model costs has units of
 its own, and of those less is better.
@@ -26,6 +28,8 @@ FINE = 0.02
 """An interval of language metrics narrower than this is told with four decimals."""
 NARROW_POINTS = 0.5
 """An interval narrower than this is told with two decimals: one would round it to nothing."""
+MOST_DECIMALS = 8
+MINUS = "\N{MINUS SIGN}"
 
 
 def differences(
@@ -55,49 +59,66 @@ def differences(
 def sentence(model: str, against: str, metric: str, difference: Difference) -> str:
     """What a difference means, in words.
 
+    A difference is told as its size, with an interval in the direction that the words say; where
+    the interval contains 0 none was found, and the figures are `model` minus `against`.
+
     Example:
-        >>> sentence("int8", "student", "accuracy", Difference(-0.004, -0.011, 0.003, 1104))
-        'int8 is 0.4 points below student (95 % interval −1.1 … +0.3, n = 1,104): inside the noise.'
+        >>> sentence("int8", "student", "accuracy", Difference(-0.021, -0.036, -0.004, 1104))
+        'int8 is 2.1 points below student (95 % interval 0.4 to 3.6, n = 1,104).'
     """
-    if metric in LANGUAGE:
-        return _language_sentence(model, against, metric, difference)
-    value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
-    decimals = 2 if high - low < NARROW_POINTS else 1
+    is_language = metric in LANGUAGE
+    scale = 1 if is_language else 100
+    value, low, high = (scale * x for x in (difference.value, difference.low, difference.high))
+    rows = f"n = {difference.n:,}" + (" passages" if is_language else "")
+    of_metric = "" if is_language or metric == "accuracy" else metric
+    if not is_language and low == value == high == 0:
+        return (
+            f"{_none_found(model, against, of_metric)} on {rows} rows; {none_seen(difference.n)}."
+        )
+    is_clear = not low <= 0 <= high
+    decimals = _decimals(low, high, is_language, is_clear)
+    if not is_clear:
+        found = _signed(value, decimals)
+        interval = f"{_signed(low, decimals)} to {_signed(high, decimals)}"
+        unit = LANGUAGE_UNITS.get(metric) or _points(found)
+        return (
+            f"{_none_found(model, against, of_metric)} ({model} minus {against}: {found} {unit}, "
+            f"95 % interval {interval}, {rows})."
+        )
     size = f"{abs(value):.{decimals}f}"
-    of_metric = "" if metric == "accuracy" else f" of {metric}"
-    if float(size) == 0:
-        claim = f"{model} is level with {against}" + (f" in {metric}" if of_metric else "")
+    nearest, farthest = sorted((abs(low), abs(high)))
+    interval = f"95 % interval {nearest:.{decimals}f} to {farthest:.{decimals}f}"
+    if is_language:
+        side = "worse" if value > 0 else "better"
+        claim = f"{model} is {side} than {against} by {size} {LANGUAGE_UNITS[metric]}"
     else:
-        unit = "point" if float(size) == 1 else "points"
-        side = "above" if value > 0 else "below"
-        claim = f"{model} is {size} {unit}{of_metric} {side} {against}"
-    if low == value == high == 0:
-        unseen = f"no difference on n = {difference.n:,} rows; {none_seen(difference.n)}"
-        return f"{claim} ({unseen}): inside the noise."
-    return _with_verdict(claim, low, high, decimals, f"n = {difference.n:,}")
+        unit = _points(size) + (f" of {of_metric}" if of_metric else "")
+        claim = f"{model} is {size} {unit} {'above' if value > 0 else 'below'} {against}"
+    return f"{claim} ({interval}, {rows})."
 
 
-def _language_sentence(model: str, against: str, metric: str, difference: Difference) -> str:
-    value, low, high = difference.value, difference.low, difference.high
-    decimals = 4 if high - low < FINE else 3
-    size = f"{abs(value):.{decimals}f}"
-    side = "worse" if value > 0 else "better"
-    claim = f"{model} is {side} than {against} by {size} {LANGUAGE_UNITS[metric]}"
-    if float(size) == 0:
-        claim = f"{model} is level with {against} in {metric}"
-    rows = f"n = {difference.n:,} passages, + is worse"
-    return _with_verdict(claim, low, high, decimals, rows)
+def _none_found(model: str, against: str, metric: str) -> str:
+    in_metric = f" in {metric}" if metric else ""
+    return f"no difference{in_metric} was found between {model} and {against}"
 
 
-def _with_verdict(claim: str, low: float, high: float, decimals: int, rows: str) -> str:
-    interval = f"{_signed(low, decimals)} … {_signed(high, decimals)}"
-    verdict = "inside the noise" if low <= 0 <= high else "outside the noise"
-    return f"{claim} (95 % interval {interval}, {rows}): {verdict}."
+def _decimals(low: float, high: float, is_language: bool, is_clear: bool) -> int:
+    """As many as the interval's width needs, and so many that a clear one does not begin at 0."""
+    if is_language:
+        decimals = 4 if high - low < FINE else 3
+    else:
+        decimals = 2 if high - low < NARROW_POINTS else 1
+    nearest = min(abs(low), abs(high))
+    while is_clear and decimals < MOST_DECIMALS and float(f"{nearest:.{decimals}f}") == 0:
+        decimals += 1
+    return decimals
 
 
-def _signed(points: float, decimals: int) -> str:
-    """A number with its sign; a real minus, and no sign on zero."""
-    text = f"{abs(points):.{decimals}f}"
-    if float(text) == 0:
-        return text
-    return ("+" if points > 0 else "−") + text
+def _points(number: str) -> str:
+    return "point" if float(number.replace(MINUS, "")) == 1 else "points"
+
+
+def _signed(number: float, decimals: int) -> str:
+    """A real minus, and no sign on zero."""
+    text = f"{abs(number):.{decimals}f}"
+    return MINUS + text if number < 0 and float(text) else text

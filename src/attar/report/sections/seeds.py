@@ -6,8 +6,8 @@ comparison; where the same methods were evaluated on several data sets, one more
 mean over them, seed by seed, by the first metric of each. This decides for the page, for sweep.json
 and for the lines at the end of a run alike.
 
-    eofd is 0.4 points above hidden over 5 seeds (95 % interval −0.1 … +0.9, better in 4 of 5,
-    p = 0.125): inside the noise.
+    no difference was found between eofd and hidden over 5 seeds (eofd minus hidden: 0.4 points,
+    95 % interval −0.1 to 0.9, higher in 4 of 5, p = 0.125).
 
 A seed is found in a copy's name: `student@seed=1` is seed 1 of `student`, and in a sweep over data
 `student@data=sst2,seed=1` is the same method on sst2. Models without a seed (a teacher that all
@@ -186,8 +186,8 @@ def sentence(name: str, first: str, metric: str, found: Paired) -> str:
 
     Example:
         >>> sentence("eofd", "hidden", "accuracy", paired([0.84, 0.85, 0.86], [0.83, 0.83, 0.85]))
-        'eofd is 1.3 points above hidden over 3 seeds (95 % interval −0.1 … +2.8, higher in 3 of 3,\
- p = 0.25, the least that 3 seeds can give): inside the noise.'
+        'no difference was found between eofd and hidden over 3 seeds (eofd minus hidden: 1.3\
+ points, 95 % interval −0.1 to 2.8, higher in 3 of 3, p = 0.25, the least that 3 seeds can give).'
     """
     unit = " points" if _in_points(metric) else ""
     of_metric = f" of {metric}" if metric not in ("accuracy", MEAN) else ""
@@ -203,9 +203,16 @@ def sentence(name: str, first: str, metric: str, found: Paired) -> str:
         return f"{claim} {seeds}: too few to tell, {FEWEST} are the fewest."
     least = 2.0 ** (1 - found.n)
     floor = f", the least that {found.n} seeds can give" if found.p == least else ""
-    interval = f"95 % interval {signed(found.low, metric)} … {signed(found.high, metric)}"
-    facts = f"{interval}, higher in {found.wins} of {found.n}, p = {found.p:.2g}{floor}"
-    return f"{claim} {seeds} ({facts}): {'inside' if found.within_noise else 'outside'} the noise."
+    ends = (found.low, found.high)
+    if not found.within_noise:  # in the direction that the words say
+        ends = sorted(map(abs, ends))
+    low, high = (signed(end, metric).lstrip("+") for end in ends)
+    facts = f"95 % interval {low} to {high}, higher in {found.wins} of {found.n}"
+    facts += f", p = {found.p:.2g}{floor}"
+    if not found.within_noise:
+        return f"{claim} {seeds} ({facts})."
+    difference = f"{name} minus {first}: {size.lstrip('+')}{unit}{of_metric}"
+    return f"no difference was found between {name} and {first} {seeds} ({difference}, {facts})."
 
 
 def signed(change: float | None, metric: str) -> str:
