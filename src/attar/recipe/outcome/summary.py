@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from attar.escaping import for_terminal
 from attar.progress import human_seconds
@@ -63,11 +63,12 @@ def _figures(name: str, value: Any) -> list[tuple[str, Any]]:
     """A metric, or what is said of a table of them."""
     if not isinstance(value, Mapping):
         return [(name, value)]
+    inside = cast("Mapping[str, Any]", value)
     if name == "validation":  # the first one chose the weights
-        return [(f"{name} {metric}", value[metric]) for metric in list(value)[:1]]
+        return [(f"{name} {metric}", inside[metric]) for metric in list(inside)[:1]]
     if name == "fates":
-        return [(words, value[fate]) for fate, words in FATES.items() if value.get(fate)]
-    return [(name, value.get("value"))]
+        return [(words, inside[fate]) for fate, words in FATES.items() if inside.get(fate)]
+    return [(name, inside.get("value"))]
 
 
 @dataclass(frozen=True)
