@@ -370,17 +370,20 @@ def test_a_selection_is_no_corpus_to_score(place: Path) -> None:
 
 def test_peek_shows_the_highest_and_the_lowest_with_their_fates(place: Path) -> None:
     kept, corpus = place / "made" / "kept", str(place / "made" / "corpus")
-    every = peek(kept, "first", 10**6, corpus=corpus)
+    every = peek(kept, "first", 10**6, corpus=corpus, every_fate=True)
     metrics = read_result(kept).metrics
     assert [chunk.row for chunk in every] == sorted(chunk.row for chunk in every)
     fates = [chunk.fate for chunk in every]
     assert {fate: fates.count(fate) for fate in set(fates)} == metrics["fates"]
     assert all(chunk.score is not None for chunk in every)
     ranked = sorted(every, key=lambda chunk: -(chunk.score or 0))
-    assert peek(kept, "best", 3, corpus=corpus) == ranked[:3]
-    assert peek(kept, "worst", 2, corpus=corpus) == ranked[:-3:-1]
-    assert ranked[0].fate == "among the highest"
-    sea = peek(kept, "random", 10**6, "sea", corpus)
+    assert peek(kept, "best", 3, corpus=corpus, every_fate=True) == ranked[:3]
+    assert peek(kept, "worst", 2, corpus=corpus, every_fate=True) == ranked[:-3:-1]
+    shown = [chunk for chunk in ranked if chunk.fate == "kept"]
+    assert peek(kept, "best", 3, corpus=corpus) == shown[:3]
+    assert peek(kept, "worst", 10**6, corpus=corpus) == shown[::-1]
+    assert ranked[0].fate == "trimmed"
+    sea = peek(kept, "random", 10**6, "sea", corpus, every_fate=True)
     assert sea == [chunk for chunk in every if chunk.source == "sea"] != []
 
 
@@ -518,7 +521,7 @@ def test_a_selection_from_a_corpus_without_validation_texts_is_not_trained_on(pl
         parse_recipe(text, path=place / "a.toml")
 
 
-def test_the_peek_verb_prints_chunks_without_torch(place: Path) -> None:
+def test_the_peek_verb_prints_kept_chunks_without_torch(place: Path) -> None:
     kept, corpus = place / "made" / "kept", place / "made" / "corpus"
     code = (
         "import sys; from attar.cli import main\n"

@@ -49,6 +49,7 @@ def scored(folder: Path, made: MadeRows) -> Scored:
 
 
 def _select(folder: Path, made: MadeRows, name: str, **settings: Any) -> dict[str, Any]:
+    settings = {"minimum_tokens": 1, **settings}
     step = SelectStep(data="corpus", teacher="teacher", reference="reference", **settings)
     inputs = {each: folder / each for each in ("teacher", "reference")}
     return select(step, corpora.context(folder, name, {"corpus": made}, inputs=inputs))
@@ -184,7 +185,14 @@ def test_a_chunk_without_a_score_is_rejected_and_says_so(
     log_p = scores.log_p.copy()
     log_p[:3] = np.nan
     replace(scores, log_p=log_p).write(file)
-    step = SelectStep(data="corpus", teacher="spoiled", reference="reference", trim=0.1, keep=1.0)
+    step = SelectStep(
+        data="corpus",
+        teacher="spoiled",
+        reference="reference",
+        trim=0.1,
+        keep=1.0,
+        minimum_tokens=1,
+    )
     inputs = {each: folder / each for each in ("spoiled", "reference")}
     metrics = select(step, corpora.context(folder, "part", {"corpus": made}, inputs=inputs))
     assert metrics["fates"]["could not be scored"] == 3
@@ -193,7 +201,7 @@ def test_a_chunk_without_a_score_is_rejected_and_says_so(
     assert [reasons[row] for row in scored.rows()[:3]] == ["could not be scored"] * 3
     rest = scored.score[3:]
     highest = 3 + np.argsort(-rest, kind="stable")[: int(0.1 * len(scored.rows()))]
-    trimmed = {row for row, reason in reasons.items() if reason == "among the highest"}
+    trimmed = {row for row, reason in reasons.items() if reason == "trimmed"}
     assert trimmed == set(scored.rows()[highest].tolist())
     assert metrics["mean_score"]["all"] == pytest.approx(float(rest.mean()))
 
@@ -254,7 +262,7 @@ def _changed(folder: Path, name: str, change: Callable[[ShardScores, int], Shard
     [
         ("could not be scored", {"log_p": np.nan}, {}),
         ("too short", {"tokens": 1}, {"minimum_tokens": 2}),
-        ("among the highest", {"log_p": 0.0}, {"trim": 0.01}),
+        ("trimmed", {"log_p": 0.0}, {"trim": 0.01}),
     ],
 )
 def test_what_is_set_aside_is_no_original_of_a_near_duplicate(
@@ -293,3 +301,13 @@ def test_counted_near_duplicates_of_chunks_without_a_score_are_not_shown(
     explored = json.loads((changed / "select" / EXPLORED_FILE).read_text())
     shown = [each for each in explored["examples"] if each["place"] == "near duplicate"]
     assert len(shown) == min(5, metrics["near_duplicates"]["all"]) > 0
+
+
+def test_a_default_selection_keeps_no_chunk_of_a_few_tokens(folder: Path, made: MadeRows) -> None:
+    step = SelectStep(data="corpus", teacher="teacher", reference="reference", keep=1.0)
+    inputs = {each: folder / each for each in ("teacher", "reference")}
+    metrics = select(step, corpora.context(folder, "default", {"corpus": made}, inputs=inputs))
+    corpus = Corpus.open(made.folder)
+    lengths = np.concatenate([shard.lengths for shard in corpus.shards])
+    assert lengths[kept_rows(folder / "default")].min() == 17  # 16 of them are predicted
+    assert metrics["fates"]["too short"] > 0

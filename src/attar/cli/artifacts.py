@@ -22,6 +22,9 @@ def peek(
     random: Annotated[bool, typer.Option("--random", help="Drawn at random.")] = False,
     best: Annotated[bool, typer.Option("--best", help="The highest scores.")] = False,
     worst: Annotated[bool, typer.Option("--worst", help="The lowest scores.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Of a selection: also what was not kept, and why.")
+    ] = False,
     count: Annotated[int, typer.Option("-n", min=1, help="How many chunks.")] = 5,
     source: Annotated[str | None, typer.Option(help="Only chunks of this source.")] = None,
     corpus: Annotated[
@@ -40,7 +43,7 @@ def peek(
     if len(asked) > 1:
         raise UsageError(f"--{' and --'.join(asked)} exclude each other; give one of them")
     order: peeking.Order = asked[0] if asked else "first"
-    chunks = peeking.peek(folder, order, count, source, corpus)
+    chunks = peeking.peek(folder, order, count, source, corpus, every_fate=every)
     text = "\n\n".join(chunk.lines() for chunk in chunks) or "no chunk fits"
     print_result([chunk.as_json() for chunk in chunks], text, as_json)
 

@@ -99,9 +99,11 @@ def resume(
     conclude(summary, as_json)
 
 
-def report(folder: RunFolder, as_json: Json = False, debug: Debug = False) -> None:
+def report(
+    folder: RunFolder, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
     """Write a run's report again from what its steps left on disk."""
     from attar.recipe.report_again import report_again
 
-    page = report_again(folder)
+    page = report_again(folder, quiet=quiet)
     print_result({"report": str(page)}, for_terminal(page, most=None), as_json)

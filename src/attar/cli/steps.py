@@ -104,6 +104,9 @@ def select(
     trim: Annotated[
         float | None, typer.Option(help="Share of the highest scores that is set aside.")
     ] = None,
+    minimum_tokens: Annotated[
+        int | None, typer.Option(help="Shorter chunks are set aside; 16 by default.")
+    ] = None,
     near_duplicates: Annotated[
         float | None, typer.Option(help="Jaccard similarity from which a chunk is set aside.")
     ] = None,
@@ -122,6 +125,7 @@ def select(
         "method": method,
         "keep": keep,
         "trim": trim,
+        "minimum_tokens": minimum_tokens,
         "near_duplicates": near_duplicates,
     }
     _run_one_step("select", settings, overrides, out, as_json, quiet)

@@ -161,7 +161,7 @@ STEPS: Mapping[str, StepKind] = {
         data=("data",),
         corpora=("data",),
         rows="attar.selection.rows:selected_rows",
-        version=3,
+        version=4,
     ),
     "export_data": StepKind(
         "attar.selection.export_data:export_data",

@@ -214,8 +214,9 @@ class SelectStep(Config):
     """Of `gumbel`, in nats a token: noise of this size is added to the scores."""
     trim: float = Field(default=0.0, ge=0, lt=1)
     """Share of the highest scores that is set aside: repetition inside a chunk scores highest."""
-    minimum_tokens: int = Field(default=1, ge=1)
-    """Predicted tokens of a chunk; shorter ones are set aside."""
+    minimum_tokens: int = Field(default=16, ge=1)
+    """Predicted tokens of a chunk; shorter ones are set aside. The mean over a handful of tokens is
+    noise, and would be the highest scores."""
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | NearDuplicates | None = None
     """A table, or its threshold alone; None: none is looked for."""
     diversity: Diversity | None = None

@@ -11,7 +11,7 @@ from attar.selection.scores import Scored
 
 KEPT, BELOW, TRIMMED, SHORT, DUPLICATE, UNSCORED = range(6)
 REASONS = (
-    *("kept", "below the cut", "among the highest", "too short", "near duplicate"),
+    *("kept", "below the cut", "trimmed", "too short", "near duplicate"),
     "could not be scored",
 )
 

@@ -1,7 +1,7 @@
 """Chunks of a corpus or of a selection to read, each with what is known of it. Imports no torch.
 
 A corpus has no scores, so its chunks are shown in their order or drawn at random. Of a selection
-every chunk that was scored can be seen: the kept ones and, with their reasons, the others.
+the kept chunks are shown and, if asked for, the others that were scored, with their reasons.
 Memory: of a selection, some numbers for every scored chunk; the texts that are shown.
 """
 
@@ -86,6 +86,8 @@ def peek(
     count: int = 5,
     source: str | None = None,
     corpus: str | None = None,
+    *,
+    every_fate: bool = False,
 ) -> list[Peek]:
     """Some chunks of what lies in a folder.
 
@@ -93,6 +95,7 @@ def peek(
         order: first, random, or by the score: best or worst.
         source: only chunks of this source.
         corpus: of a selection, where its corpus lies; None: where it was.
+        every_fate: of a selection, what was not kept too.
     Raises:
         UsageError: a corpus has no scores to order by; there is no such source.
         ArtifactError, DataError: the folder is not that of a corpus or a selection, or damaged.
@@ -110,6 +113,8 @@ def peek(
             f"{', '.join(map(repr, sources))}"
         )
     chunks = _scored(found) if found.is_selection else _Chunks(np.arange(len(found.corpus)))
+    if chunks.fate is not None and not every_fate:
+        chunks = chunks.take(np.flatnonzero(chunks.fate == KEPT))
     if source is not None:
         numbers = _of_rows(found.corpus, chunks.row, "source")
         chunks = chunks.take(np.flatnonzero(numbers == sources.index(source)))

@@ -19,12 +19,11 @@ from attar.report.sections.selection import Selected
 LOOKS = {
     "kept": "kept",
     "below the cut": "below",
-    "among the highest": "trimmed",
+    "trimmed": "trimmed",
     "too short": "short",
     "near duplicate": "duplicate",
 }
 """Fate of a chunk → its class in the style sheet, from the bottom of the picture to its top."""
-WORDS = {"among the highest": "trimmed", "below the cut": "rejected"}
 TICKS, EDGE, LEAST_WITHIN = 5, 0.02, 0.001
 
 
@@ -70,7 +69,7 @@ def scores_of(selected: Selected, made: Made) -> Scores | None:
 
     total, cut, members = selected.total, place(shares["cut"]), shares["members"]
     fates = [(fate, count) for fate, count in selected.fates.items() if fate in LOOKS]
-    keys = [(LOOKS[fate], WORDS.get(fate, fate), count) for fate, count in fates]
+    keys = [(LOOKS[fate], fate, count) for fate, count in fates]
     said = ", ".join(f"{words} {share_text(count, total.chunks)}" for _, words, count in keys)
     axis = ticked(low, low + bars * width, TICKS)
     largest = max(

@@ -30,7 +30,7 @@ PLACES = {
     "rejected, at the cut": "Just rejected: next to the cut",
     "middle": "Middle: the 1 % around the median",
     "worst": "Worst: from the lowest 1 % of the rejected",
-    "among the highest": "Trimmed: among the highest scores",
+    "trimmed": "Trimmed: among the highest scores",
     "near duplicate": "Near duplicates, each with the earlier chunk that it repeats",
 }
 """Place of a chunk to read → how the page calls it."""
