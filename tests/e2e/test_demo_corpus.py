@@ -22,6 +22,7 @@ SHRUNK = {
     "steps.corpus.share": 0.015,
     "steps.corpus.max_length": 64,
     **{f"steps.{name}.model.config": SMALL for name in TRAINED},
+    "steps.teacher.model.config": SMALL.replace("num_hidden_layers = 1", "num_hidden_layers = 2"),
     **{f"steps.{name}.max_length": 64 for name in TRAINED},
     **{f"steps.{name}.max_tokens": 2048 for name in TRAINED},
 }

@@ -142,13 +142,6 @@ def _job(
     if teacher is not None:
         readers["the teacher"] = teacher.model
         names = tuple(dict.fromkeys([*names, *teacher.input_names]))
-    for who, model in readers.items():
-        if task.has_language_head and not has_plain_head(model):
-            context.progress.warn(
-                f"{context.name}: the language head of {who} ({type(model).__name__}) works in a "
-                "way that is not known here, so all logits of a micro-batch are in memory at once; "
-                "lower micro_batch_size if they do not fit"
-            )
     loss = loss_of(
         config.effective_losses, data.objective, student.model, readers.get("the teacher"), seed
     )
@@ -164,6 +157,13 @@ def _job(
             f'{context.name}: order = "corpus" is the order of a corpus\'s chunks, and data '
             f"{config.data_name!r} is none; leave order out"
         )
+    for who, model in readers.items():
+        if task.has_language_head and not has_plain_head(model):
+            context.progress.warn(
+                f"{context.name}: the language head of {who} ({type(model).__name__}) works in a "
+                "way that is not known here, so all logits of a micro-batch are in memory at once; "
+                "lower micro_batch_size if they do not fit"
+            )
     return Job(
         name=context.name,
         config=config,

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.report.reading import Made, number, table
-
-RUNNING_TEXT = "causal_lm"
-"""Objective of a train step that cuts texts into chunks of one length."""
+from attar.tasks.table import CAUSAL_LM
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def _data(made: Sequence[Made]) -> tuple[DataRow, ...]:
         if step.run not in ("train", "evaluate") or not data:
             continue
         name, is_train = _name_of(step, str(data.get("name", ""))), step.run == "train"
-        is_cut = is_train and step.metrics.get("objective") == RUNNING_TEXT
+        is_cut = is_train and step.metrics.get("objective") == CAUSAL_LM.name
         counts = data if is_train else {f"{data.get('split')}_rows": data.get("rows")}
         train, validation = (
             number(counts.get(split)) for split in ("train_rows", "validation_rows")
