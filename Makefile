@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/attar run recipes/demo.toml --out runs
 
-# text → corpus → scores → selection → two students, in about ten minutes
+# text → corpus → scores → selection → two students, in about six minutes
 demo-corpus: $(STAMP)
 	$(BIN)/attar run recipes/demo_corpus.toml --out runs
 
