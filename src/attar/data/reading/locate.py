@@ -74,7 +74,7 @@ def glue_files(config: GlueData, recipe_folder: Path) -> SplitFiles:
     """The files of a task below `config.path`; a task without a split simply lacks it.
 
     Raises:
-        DataError: there is no folder of that task, or no file of any split in it.
+        DataError: the task's folder does not exist, or holds no file of a split.
     """
     return _task_files(
         *("GLUE", config.task, get_args(GlueTask)),
@@ -87,7 +87,7 @@ def summarization_files(config: SummarizationData, recipe_folder: Path) -> Split
     """The files of a task below `config.path`; a task without a split simply lacks it.
 
     Raises:
-        DataError: there is no folder of that task, or no file of any split in it.
+        DataError: the task's folder does not exist, or holds no file of a split.
     """
     return _task_files(
         *("summarization", config.task, get_args(SummarizationTask)),
@@ -116,7 +116,7 @@ def _task_files(
         )
         raise DataError(
             f"{group} task {task!r} needs the folder {folder}, which does not exist; {root} "
-            + (f"holds {', '.join(there)}" if there else f"is no folder with {group} tasks in it")
+            + (f"holds {', '.join(there)}" if there else f"holds no folder of a {group} task")
             + "; correct path, or leave it out to take the task from the hub"
         )
     found = _files_of_splits(_data_files(folder), stems)

@@ -26,8 +26,8 @@ class ModelPlace:
     needs_task: bool = False
     """The model must know its labels; bare pretrained weights do not."""
     steps_only: bool = False
-    """What the word names is no model but what a step made: a step of this recipe, or the folder
-    that one published."""
+    """The word names what a step made and not a model: a step of this recipe, or the folder that
+    one published."""
     tokenizer_only: bool = False
     """The tokenizer of what the word names is used, which need not have a model."""
 

@@ -16,7 +16,7 @@ from attar.data.tables import Split
 from attar.data.tokenize import Encoded
 from attar.losses.targets import UNLABELLED, Counts, Targets
 from attar.scoring.rows import AfterBatch
-from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
+from attar.training.objectives.next_tokens import validate_running_text
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,8 @@ class Documents:
         batch_size: int,
         after_batch: AfterBatch,
     ) -> dict[str, float]:
-        """Those of nll, perplexity and bits_per_byte that are asked for, and "loss", the nll.
-
-        Raises:
-            NonFiniteError: a prediction is NaN or infinite.
-        """
-        nats_N = nats_of_rows(model, self, batch_size, after_batch)
-        tokens = self.counts(np.arange(len(self)))["labelled"]
-        # a block's first token is not predicted, so its bytes do not count either
-        num_bytes = self.blocks.num_bytes * tokens / int(self.lengths.sum())
-        found = language_metrics(float(nats_N.sum()), tokens, num_bytes)
-        return {name: found[name] for name in metrics} | {"loss": found["nll"]}
+        return validate_running_text(
+            *(model, self, metrics, batch_size, after_batch),
+            tokens=int(self.lengths.sum()),
+            num_bytes=self.blocks.num_bytes,
+        )

@@ -7,6 +7,7 @@ perplexity = exp(nll)            bits_per_byte = Σ −log₂ p / bytes of the t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -41,6 +42,30 @@ def nats_of_rows(
 
     batches = longest_first(examples.lengths, batch_size)
     return score_batches(of_rows, batches, "the model", after_batch)
+
+
+def validate_running_text(
+    model: PreTrainedModel,
+    examples: Examples,
+    metrics: Sequence[str],
+    batch_size: int,
+    after_batch: AfterBatch,
+    *,
+    tokens: int,
+    num_bytes: int,
+) -> dict[str, float]:
+    """Those of nll, perplexity and bits_per_byte that are asked for, and "loss", the nll.
+
+    Args:
+        tokens: of all rows; the first one of a row is not predicted, so its bytes do not count.
+        num_bytes: of all rows' text.
+    Raises:
+        NonFiniteError: a prediction is NaN or infinite.
+    """
+    nats_N = nats_of_rows(model, examples, batch_size, after_batch)
+    predicted = tokens - len(examples)
+    found = language_metrics(float(nats_N.sum()), predicted, num_bytes * predicted / tokens)
+    return {name: found[name] for name in metrics} | {"loss": found["nll"]}
 
 
 def language_metrics(nats: float, tokens: int, num_bytes: float | None = None) -> dict[str, float]:

@@ -21,7 +21,7 @@ from attar.errors import ModelError, UsageError
 from attar.losses.targets import UNLABELLED, Counts, Targets
 from attar.scoring.rows import AfterBatch
 from attar.special_tokens import open_tokenizer, tokenizer_digest
-from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
+from attar.training.objectives.next_tokens import validate_running_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,18 +95,11 @@ class Shards:
         batch_size: int,
         after_batch: AfterBatch,
     ) -> dict[str, float]:
-        """Those of nll, perplexity and bits_per_byte that are asked for, and "loss", the nll.
-
-        Raises:
-            NonFiniteError: a prediction is NaN or infinite.
-        """
-        nats_N = nats_of_rows(model, self, batch_size, after_batch)
-        tokens = self.view.tokens
-        predicted = tokens - len(self)
-        # a chunk's first token is not predicted, so its bytes do not count either
-        num_bytes = sum(len(text.encode()) for text in self.view.all_texts()) * predicted / tokens
-        found = language_metrics(float(nats_N.sum()), predicted, num_bytes)
-        return {name: found[name] for name in metrics} | {"loss": found["nll"]}
+        return validate_running_text(
+            *(model, self, metrics, batch_size, after_batch),
+            tokens=self.view.tokens,
+            num_bytes=sum(len(text.encode()) for text in self.view.all_texts()),
+        )
 
 
 def _read(lengths: np.ndarray) -> np.ndarray:
