@@ -44,7 +44,7 @@ LEARNED_BYTES = 2**21
 LONGEST_LETTER = 4
 """Bytes in UTF-8."""
 EXPORTED_TOKENS_A_SECOND = 2_000_000
-"""Read from a corpus and packed again, on one core."""
+"""Read from a corpus and packed again, on one core; assumed, not measured."""
 BYTES_A_TOKEN = 3.5
 """On disk: two or four bytes of the id, and the text, packed."""
 SHARD_BYTES_A_TOKEN = 24
