@@ -42,7 +42,7 @@ FILTERS = {"kept": "none", "trimmed": "trim = 0.05", "filtered": "trim and near 
 """Select step → what it sets aside."""
 SETTINGS = """max_length = 256
 batch_tokens = 2048
-learning_rate = 1e-3
+learning_rate = 2e-3
 schedule = "cosine"
 evaluations = 1
 keep = "last"
@@ -77,7 +77,7 @@ reserve = 0.33
 SCORING = """
 [steps.teacher]
 run = "train"
-model = {{ size = "micro", family = "llama", tokenizer = "corpus" }}
+model = {{ size = "nano", family = "llama", tokenizer = "corpus" }}
 data = "teaching"
 max_tokens = {teacher_tokens}
 {settings}
@@ -140,21 +140,21 @@ seed = {seed}
 
 [steps.selected{seed}]
 run = "train"
-model = {{ size = "nano", family = "llama", tokenizer = "corpus" }}
+model = {{ size = "pico", family = "llama", tokenizer = "corpus" }}
 data = "kept"
 seed = {seed}
 max_tokens = {student_tokens}
 {settings}
 [steps.random{seed}]
 run = "train"
-model = {{ size = "nano", family = "llama", tokenizer = "corpus" }}
+model = {{ size = "pico", family = "llama", tokenizer = "corpus" }}
 data = "drawn{seed}"
 seed = {seed}
 max_tokens = {student_tokens}
 {settings}
 [steps.clean{seed}]
 run = "train"
-model = {{ size = "nano", family = "llama", tokenizer = "corpus" }}
+model = {{ size = "pico", family = "llama", tokenizer = "corpus" }}
 data = "only_clean{seed}"
 seed = {seed}
 max_tokens = {student_tokens}
@@ -213,10 +213,10 @@ def written(folder: Path, seeds: int, shrink: float) -> str:
         return int(millions * 1e6 * shrink)
 
     teaching = SCORING.format(
-        teacher_tokens=tokens(2.4), reference_tokens=tokens(0.9), settings=SETTINGS
+        teacher_tokens=tokens(3.0), reference_tokens=tokens(0.9), settings=SETTINGS
     )
     learning = [
-        STUDENTS.format(seed=seed, student_tokens=tokens(0.75), settings=SETTINGS)
+        STUDENTS.format(seed=seed, student_tokens=tokens(0.9), settings=SETTINGS)
         for seed in range(seeds)
     ]
     head = HEAD.format(folder=folder)
