@@ -262,6 +262,8 @@ def rows_of_kinds(
     rows: list[list[str]] = []
     for kind in (CLEAN, *NOISE):
         mine = scores[kinds == kind]
+        if not len(mine):  # in a trial
+            continue
         found = "" if kind == CLEAN else interval(clean, mine)
         kept = [f"{survivors[step][kind] / len(mine):.1%}" for step in FILTERS]
         rows.append([kind, f"{len(mine):,}", found, f"{mine.mean():+.3f}", *kept])
