@@ -20,7 +20,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 
 from attar.config import Config
 from attar.errors import did_you_mean
-from attar.models.named_sizes import FAMILIES_OF_SIZES, SIZES, config_of_size
+from attar.models.named_sizes import FAMILIES_OF_SIZES, config_of_size
 
 
 class ChangedModel(Config):
@@ -83,26 +83,29 @@ class FromConfig(Config):
     @field_validator("size", "family")
     @classmethod
     def _is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
-        known = list(SIZES if info.field_name == "size" else FAMILIES_OF_SIZES)
+        sizes = dict.fromkeys(size for row in FAMILIES_OF_SIZES.values() for size in row.sizes)
+        known = list(sizes if info.field_name == "size" else FAMILIES_OF_SIZES)
         if name is not None and name not in known:
-            raise ValueError(
-                f"{info.field_name} must be one of {', '.join(known)}, got {name!r}"
-                f"{did_you_mean(name, known)}"
-            )
+            raise ValueError(_unknown(str(info.field_name), name, known))
         return name
 
     @model_validator(mode="after")
-    def _size_and_family_come_together(self) -> Self:
+    def _family_has_the_size(self) -> Self:
         if self.size is not None and self.family is None:
+            having = [name for name, row in FAMILIES_OF_SIZES.items() if self.size in row.sizes]
             raise ValueError(
-                f'size = "{self.size}" needs a family; add family = "llama" '
-                f"(or one of {', '.join(FAMILIES_OF_SIZES)})"
+                f'size = "{self.size}" needs a family; add family = "{having[0]}" '
+                f"(or one of {', '.join(having)})"
             )
-        if self.family is not None and self.size is None:
-            raise ValueError(
-                f'family = "{self.family}" needs a size; add size = "nano" '
-                f"(or one of {', '.join(SIZES)})"
-            )
+        if self.family is not None:
+            known = list(FAMILIES_OF_SIZES[self.family].sizes)
+            if self.size is None:
+                raise ValueError(
+                    f'family = "{self.family}" needs a size; add size = "nano" '
+                    f"(or one of {', '.join(known)})"
+                )
+            if self.size not in known:
+                raise ValueError(_unknown(f"size of {self.family}", self.size, known))
         if self.size is not None and "model_type" in self.config:
             raise ValueError(
                 "a named size has its model_type from family; remove config.model_type"
@@ -125,10 +128,14 @@ class FromConfig(Config):
 def written_config(reference: Mapping[str, Any]) -> dict[str, Any]:
     """The config that a table of a model spells out, which need not be sound; empty: none."""
     size, family, config = (reference.get(name) for name in ("size", "family", "config"))
-    is_named = isinstance(size, str) and isinstance(family, str)
-    is_known = is_named and size in SIZES and family in FAMILIES_OF_SIZES
+    row = FAMILIES_OF_SIZES.get(family) if isinstance(family, str) else None
+    is_known = row is not None and isinstance(size, str) and size in row.sizes
     shape = config_of_size(str(size), str(family)) if is_known else {}
     return shape | (dict(config) if isinstance(config, Mapping) else {})
+
+
+def _unknown(what: str, name: str, known: list[str]) -> str:
+    return f"{what} must be one of {', '.join(known)}, got {name!r}{did_you_mean(name, known)}"
 
 
 def _form_of(reference: object) -> str:

@@ -1,20 +1,27 @@
-"""Decoder sizes by name, and the Hugging Face config of each in every family. Imports no torch.
+"""Model sizes by name, and the Hugging Face config of each in every family. Imports no torch.
 
     { size = "104M", family = "qwen2", tokenizer = "corpus" }
+    { size = "tiny-64", family = "t5", tokenizer = "corpus" }
 
-A size is a shape; a family says which fields spell it. All families of a size have the same number
-of parameters outside the embeddings, up to norms and biases: a gated FFN has three matrices, and
-GPT-2's, which has two, is half as wide again.
+A size is a shape; a family says which sizes it takes and which fields spell them.
 
-The vocabulary is the tokenizer's, so a size has no total of its own. The names 104M to 1.2B are
-those of MiniPLM (arXiv 2410.17215), which count Qwen's 151,936 tokens.
+Decoders: all families of a size have the same number of parameters outside the embeddings, up to
+norms and biases: a gated FFN has three matrices, and GPT-2's, which has two, is half as wide again.
+The names 104M to 1.2B are those of MiniPLM (arXiv 2410.17215), which count Qwen's 151,936 tokens.
+
+Encoder-decoders: the names are those of UCB/EECS-2023-141, with the head size behind them. Its
+Table 3.1 gives heads of 32 to Tiny, Mini and Small, and the parameters of heads of 64.
+
+The vocabulary is the tokenizer's, so a size has no total of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+Size = TypeVar("Size")
 
 ROTARY_POSITIONS = 8192
 """Rotary positions have no table, so a high limit costs nothing; train steps read no more."""
@@ -35,7 +42,7 @@ class DecoderSize:
     """The head is the embedding table."""
 
 
-SIZES: Mapping[str, DecoderSize] = {
+DECODER_SIZES: Mapping[str, DecoderSize] = {
     # for corpora of a few million tokens; heads of 32
     "pico": DecoderSize(128, 352, 4, 4),  # 0.8 M outside the embeddings
     "nano": DecoderSize(192, 512, 6, 6),  # 2.7 M
@@ -49,6 +56,36 @@ SIZES: Mapping[str, DecoderSize] = {
 }
 
 
+@dataclass(frozen=True)
+class EncoderDecoderSize:
+    """A shape: the widths of every block, and their number."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    """Of the encoder, and of the decoder."""
+    num_attention_heads: int
+    head_size: int
+    """Heads may be wider or narrower together than the hidden size."""
+
+
+_T5_SHAPES = {
+    "tiny": (256, 1024, 4, 4),  # 14.0 M parameters with heads of 32, 15.6 M with heads of 64
+    "mini": (384, 1536, 4, 8),  # 26.5 M and 31.2 M
+    "small": (512, 2048, 6, 8),  # 51.1 M and 60.5 M
+    "base": (768, 3072, 12, 12),  # 180.4 M and 222.9 M
+}
+"""Counts are for T5's 32,128 tokens."""
+ENCODER_DECODER_SIZES: Mapping[str, EncoderDecoderSize] = {
+    "nano": EncoderDecoderSize(128, 512, 2, 4, 32),  # 0.9 M outside the embeddings
+    **{
+        f"{name}-{head_size}": EncoderDecoderSize(*shape, head_size)
+        for name, shape in _T5_SHAPES.items()
+        for head_size in (32, 64)
+    },
+}
+
+
 def _gated(size: DecoderSize) -> dict[str, Any]:
     return {
         "hidden_size": size.hidden_size,
@@ -57,6 +94,7 @@ def _gated(size: DecoderSize) -> dict[str, Any]:
         "num_attention_heads": size.num_attention_heads,
         "num_key_value_heads": size.num_attention_heads,
         "max_position_embeddings": ROTARY_POSITIONS,
+        "tie_word_embeddings": size.tie_word_embeddings,
     }
 
 
@@ -67,21 +105,47 @@ def _gpt2(size: DecoderSize) -> dict[str, Any]:
         "n_layer": size.num_hidden_layers,
         "n_head": size.num_attention_heads,
         "n_positions": LEARNED_POSITIONS,
+        "tie_word_embeddings": size.tie_word_embeddings,
     }
 
 
-FAMILIES_OF_SIZES: Mapping[str, Callable[[DecoderSize], dict[str, Any]]] = {
-    "llama": _gated,
-    "qwen2": _gated,
-    "gpt2": _gpt2,
+def _t5(size: EncoderDecoderSize) -> dict[str, Any]:
+    """T5 v1.0: an FFN with ReLU, one embedding table, and a head that reads scaled states."""
+    return {
+        "d_model": size.hidden_size,
+        "d_ff": size.intermediate_size,
+        "num_layers": size.num_hidden_layers,
+        "num_decoder_layers": size.num_hidden_layers,
+        "num_heads": size.num_attention_heads,
+        "d_kv": size.head_size,
+        "feed_forward_proj": "relu",
+        "tie_word_embeddings": True,
+        "scale_decoder_outputs": True,
+        "pad_token_id": 0,
+        "decoder_start_token_id": 0,
+    }
+
+
+@dataclass(frozen=True)
+class SizedFamily(Generic[Size]):
+    """The sizes that a family has, and the config of each."""
+
+    sizes: Mapping[str, Size]
+    fields: Callable[[Size], dict[str, Any]]
+
+    def config_of(self, size: str) -> dict[str, Any]:
+        """What a size says in a config."""
+        return self.fields(self.sizes[size])
+
+
+FAMILIES_OF_SIZES: Mapping[str, SizedFamily[Any]] = {
+    "llama": SizedFamily(DECODER_SIZES, _gated),
+    "qwen2": SizedFamily(DECODER_SIZES, _gated),
+    "gpt2": SizedFamily(DECODER_SIZES, _gpt2),
+    "t5": SizedFamily(ENCODER_DECODER_SIZES, _t5),
 }
 
 
 def config_of_size(size: str, family: str) -> dict[str, Any]:
     """The config of a named size, without its vocabulary."""
-    shape = SIZES[size]
-    return {
-        "model_type": family,
-        **FAMILIES_OF_SIZES[family](shape),
-        "tie_word_embeddings": shape.tie_word_embeddings,
-    }
+    return {"model_type": family, **FAMILIES_OF_SIZES[family].config_of(size)}
