@@ -101,7 +101,7 @@ def test_a_folder_of_text_files_is_a_document_each_and_bad_files_are_named(tmp_p
         "sea/deep/c.txt": "\ufeffThe sea \U0001f41f".encode(),
         "sea/d.txt": b" \n",
         "sea/e.txt": b"NUL \0",
-        "sea/f.txt": b"x" * 600_000,
+        "sea/f.txt": b"x" * 80_000,
         "notes.md": b"no text file",
     }
     for name, content in files.items():
@@ -110,7 +110,9 @@ def test_a_folder_of_text_files_is_a_document_each_and_bad_files_are_named(tmp_p
     more = [f"Text {n}.\r\nIts second line." for n in range(20)]
     for number, text in enumerate(more):
         (tmp_path / f"sea/more{number:02}.txt").write_bytes(text.encode())
-    config = FilesData(path=".", document="file", objective="causal_lm", max_set_aside=0.5)
+    config = FilesData(
+        path=".", document="file", objective="causal_lm", max_set_aside=0.5, max_row_kib=64
+    )
     found = list(documents(config, tmp_path, "texts", "source"))
     read = {d.text: d.source for d in found if isinstance(d, Document)}
     held_out = load_data(config, tmp_path).split("validation").texts
@@ -123,11 +125,37 @@ def test_a_folder_of_text_files_is_a_document_each_and_bad_files_are_named(tmp_p
     assert len(held_out) == 2
     assert [s.reason for s in found if isinstance(s, SetAside)] == [
         "not UTF-8 (byte 0xe9, 'é' in Windows-1252): law/b.txt",
-        *("empty: sea/d.txt", "NUL byte: sea/e.txt", "longer than 512 KiB: sea/f.txt"),
+        *("empty: sea/d.txt", "NUL byte: sea/e.txt", "longer than 64 KiB: sea/f.txt"),
     ]
     before = data_fingerprint(config, tmp_path)
     (tmp_path / "law").rename(tmp_path / "laws")  # the source of its documents
     assert data_fingerprint(config, tmp_path) != before
+
+
+def test_a_book_is_read_as_a_file_and_as_a_row_where_the_table_allows_it(tmp_path: Path) -> None:
+    book = "It was a dark night. " * 30_000  # 615 KiB
+    (tmp_path / "books").mkdir()
+    for name in "abc":
+        (tmp_path / f"books/{name}.txt").write_text(name + book)
+    writers = {"jsonl": _jsonl, "parquet": _parquet, "csv": _csv}
+    for ending, write in writers.items():
+        (tmp_path / ending).mkdir()
+        content = write([name + book for name in "abcdefgh"])
+        (tmp_path / f"{ending}/train.{ending}").write_bytes(content)
+    whole = FilesData(path="books", document="file", objective="causal_lm")
+    assert {len(d.text) for d in documents(whole, tmp_path, "b") if isinstance(d, Document)} == {
+        len(book) + 1
+    }
+    for ending in writers:
+        table = FilesData(path=ending, text="text", objective="causal_lm", max_set_aside=1)
+        with pytest.raises(DataError, match="8 of 8 rows") as raised:
+            load_data(table, tmp_path)
+        assert "longer than 512 KiB" in str(raised.value)
+        assert "raise max_row_kib" in str(raised.value)
+        wide = table.model_copy(update={"max_row_kib": 1024})
+        assert len(load_data(wide, tmp_path).split("train").texts) == 7
+        found = list(documents(wide, tmp_path, "b"))
+        assert [type(d) for d in found] == [Document] * 7
 
 
 def test_whole_files_have_no_split_of_their_own_and_the_setting_is_named_where_it_helps(

@@ -11,6 +11,10 @@ from attar.config import Config
 from attar.tasks.table import CAUSAL_LM, CLASSIFICATION, KINDS, Kind, Objective
 
 GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
+MAX_ROW_KIB = 512
+"""A row above this is set aside: a hundred times what an encoder of 512 tokens reads."""
+MAX_DOCUMENT_KIB = 2**14
+"""The same where a file is a row: few books are longer."""
 SummarizationTask = Literal["cnn_dailymail", "xsum"]
 
 
@@ -77,6 +81,8 @@ class FilesData(DataSettings):
     """File stem; None: 'validation', 'dev' or 'valid' if such a file exists, else a seeded
     tenth of train."""
     test: str | None = None
+    max_row_kib: int | None = Field(default=None, ge=1, le=2**20)
+    """A row above this is set aside; None: 512, and 16,384 with document = "file"."""
 
     @model_validator(mode="after")
     def _label_names_fit(self) -> Self:
@@ -114,6 +120,12 @@ class FilesData(DataSettings):
     def kind(self) -> Kind:
         """The row of its objective in the table of tasks."""
         return KINDS[self.objective]
+
+    @property
+    def max_row_bytes(self) -> int:
+        """As max_row_kib has it."""
+        usual = MAX_DOCUMENT_KIB if self.document == "file" else MAX_ROW_KIB
+        return 1024 * (usual if self.max_row_kib is None else self.max_row_kib)
 
 
 class HubData(DataSettings):

@@ -25,7 +25,7 @@ from attar.data.files import (
 )
 from attar.data.hub import hub_records, is_held_out
 from attar.data.load import load_data
-from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.byte_lines import MAX_ROW_BYTES, Unreadable
 from attar.data.reading.locate import own_files
 from attar.data.reading.records import Record
 from attar.data.reading.rows import text_of
@@ -118,7 +118,8 @@ def _of_files(
     require_source_column(config, recipe_folder, name, source_column)
 
     def read() -> Documents:
-        return _documents(records_of(config, files["train"]), columns, source_column)
+        limit = config.max_row_bytes
+        return _documents(records_of(config, files["train"]), columns, source_column, limit)
 
     if "validation" in files:
         return read()
@@ -151,18 +152,21 @@ def _of_hub(config: HubData, name: str, source_column: str | None) -> Documents:
 
 
 def _documents(
-    records: Iterable[Record | Unreadable], columns: Sequence[str], source_column: str | None
+    records: Iterable[Record | Unreadable],
+    columns: Sequence[str],
+    source_column: str | None,
+    limit: int = MAX_ROW_BYTES,
 ) -> Documents:
     for row, record in enumerate(records):
         is_row = not isinstance(record, Unreadable)
-        found = _document(row, record, columns, source_column) if is_row else record
+        found = _document(row, record, columns, source_column, limit) if is_row else record
         yield SetAside("train", row, found.reason) if isinstance(found, Unreadable) else found
 
 
 def _document(
-    row: int, record: Record, columns: Sequence[str], source_column: str | None
+    row: int, record: Record, columns: Sequence[str], source_column: str | None, limit: int
 ) -> Document | Unreadable:
-    texts = [text_of(column, record.get(column)) for column in columns]
+    texts = [text_of(column, record.get(column), limit) for column in columns]
     if fault := next((text for text in texts if isinstance(text, Unreadable)), None):
         return fault
     if source_column is not None and source_column not in record:

@@ -166,7 +166,14 @@ GOLD: Mapping[Gold, GoldColumn] = {
 def records_of(config: FilesData, files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
     """The rows of some files, or the files as rows."""
     read = read_document if config.document == "file" else read_records
-    return chain.from_iterable(map(read, files))
+    return chain.from_iterable(read(file, config.max_row_bytes) for file in files)
+
+
+def _first_rows(config: FilesData, files: tuple[Path, ...]) -> list[Record]:
+    """By which columns are found; of whole files one, which has the columns of all."""
+    looked_at = 1 if config.document == "file" else ROWS_LOOKED_AT
+    rows = (row for row in records_of(config, files) if isinstance(row, dict))
+    return list(islice(rows, looked_at))
 
 
 def _label_names(
@@ -192,15 +199,12 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
     setting = GOLD[config.kind.gold].setting
     answer = getattr(config, setting)
     text = (config.text,) if isinstance(config.text, str) else config.text
+    limit = config.max_row_bytes
     for split, paths in files.items():
-        sample = [
-            row
-            for row in islice(records_of(config, paths), ROWS_LOOKED_AT)
-            if isinstance(row, dict)
-        ]
+        sample = _first_rows(config, paths)
         names = list(dict.fromkeys(name for row in sample for name in row))
         if not sample:  # empty, or unreadable throughout: the count of faults says which
-            found[split] = Columns(text or PLAIN_TEXT[:1], answer, config.id or None)
+            found[split] = Columns(text or PLAIN_TEXT[:1], answer, config.id or None, limit)
             continue
         text = text or _guess_text(sample, config, name)
         missing = [column for column in text if column not in names]
@@ -216,16 +220,13 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
                 f"{' and no column '.join(map(repr, missing))}; its columns are "
                 f"{', '.join(map(repr, names))}; {_column_advice(paths[0], sample[0], setting)}"
             )
-        found[split] = Columns(text, None if is_unlabelled else answer, config.id or None)
+        found[split] = Columns(text, None if is_unlabelled else answer, config.id or None, limit)
     return found
 
 
 def column_names(config: FilesData, paths: tuple[Path, ...]) -> list[str]:
     """The columns of the first rows of some files; none where no row can be read."""
-    rows = (
-        row for row in islice(records_of(config, paths), ROWS_LOOKED_AT) if isinstance(row, dict)
-    )
-    return list(dict.fromkeys(name for row in rows for name in row))
+    return list(dict.fromkeys(name for row in _first_rows(config, paths) for name in row))
 
 
 def _column_advice(path: Path, row: Record, setting: str) -> str:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from attar.data.reading import byte_lines
-from attar.data.reading.byte_lines import MAX_ROW_BYTES, MIB, TOO_LONG, Unended, read_lines
+from attar.data.reading.byte_lines import MAX_ROW_BYTES, MIB, Unended, read_lines, too_long
 from attar.errors import DataError
 
 PACK = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
@@ -94,9 +94,11 @@ def test_only_the_line_over_the_cap_is_lost(tmp_path: Path) -> None:
     file.write_bytes(
         b"\n".join([b"first", b"x" * (MAX_ROW_BYTES + 1), cap, b"y" * 3 * MIB, b"last"])
     )
-    assert list(read_lines(file)) == [b"first", TOO_LONG, cap, TOO_LONG, b"last"]
+    over = too_long(MAX_ROW_BYTES)
+    assert list(read_lines(file)) == [b"first", over, cap, over, b"last"]
+    assert list(read_lines(file, 3 * MIB))[3] == b"y" * 3 * MIB
     file.write_bytes(b"first\n" + b"x" * 2 * MIB)
-    assert list(read_lines(file)) == [b"first", TOO_LONG]
+    assert list(read_lines(file)) == [b"first", over]
 
 
 READ_ALL = """

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from attar.data.config import MAX_ROW_KIB
 from attar.errors import DataError
 
 MIB = 2**20
@@ -34,8 +35,7 @@ CHUNK_BYTES = MIB // 4
 """Unpacked bytes held at a time."""
 LOOKED_AT = 8
 """Bytes by which an encoding is recognized."""
-MAX_ROW_BYTES = MIB // 2
-"""A row above this is set aside: a hundred times what an encoder of 512 tokens reads."""
+MAX_ROW_BYTES = 1024 * MAX_ROW_KIB
 FREE_BYTES = 64 * MIB
 """Unpacked without a look at the ratio: small files may be as repetitive as they like."""
 ROW_BYTES = 64
@@ -56,7 +56,9 @@ class Unended(bytes):
     """The last line of a file that does not end with a line end."""
 
 
-TOO_LONG = Unreadable(f"longer than {MAX_ROW_BYTES // 1024} KiB")
+def too_long(limit: int) -> Unreadable:
+    """Why a row of more bytes than the limit cannot be used."""
+    return Unreadable(f"longer than {limit // 1024:,} KiB")
 
 
 MARKS = {
@@ -121,9 +123,9 @@ class Budget:
             )
 
 
-def read_lines(file: Path) -> Iterator[bytes | Unreadable]:
-    """Each line without its end, as UTF-8; a line over the cap comes as `TOO_LONG`, a last line
-    without an end as `Unended`. A byte-order mark is dropped.
+def read_lines(file: Path, limit: int = MAX_ROW_BYTES) -> Iterator[bytes | Unreadable]:
+    """Each line without its end, as UTF-8; a line of more bytes than the limit comes as
+    `too_long`, a last line without an end as `Unended`. A byte-order mark is dropped.
 
     Raises:
         DataError: the file is missing, damaged, truncated, a compression bomb, or UTF-16 that does
@@ -141,13 +143,13 @@ def read_lines(file: Path) -> Iterator[bytes | Unreadable]:
             for piece in ended:
                 num_bytes += len(piece) + 1
                 pending += piece
-                too_long = is_dropping or len(pending) > MAX_ROW_BYTES
-                yield TOO_LONG if too_long else bytes(pending)
+                is_over = is_dropping or len(pending) > limit
+                yield too_long(limit) if is_over else bytes(pending)
                 num_lines += 1
                 pending.clear()
                 is_dropping = False
             pending += rest
-            if len(pending) > MAX_ROW_BYTES:
+            if len(pending) > limit:
                 is_dropping = True
                 pending.clear()
     except PermissionError as error:
@@ -159,7 +161,7 @@ def read_lines(file: Path) -> Iterator[bytes | Unreadable]:
             "the file again; no row of it was used"
         ) from error
     if is_dropping or pending:
-        yield TOO_LONG if is_dropping else Unended(pending)
+        yield too_long(limit) if is_dropping else Unended(pending)
 
 
 def _chunks(file: Path, budget: Budget) -> Iterator[bytes]:

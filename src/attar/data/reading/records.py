@@ -27,12 +27,12 @@ from typing import Any
 
 from attar.data.reading.byte_lines import (
     MAX_ROW_BYTES,
-    TOO_LONG,
     Unended,
     Unreadable,
     fault_of_encoding,
     not_utf8,
     read_lines,
+    too_long,
 )
 from attar.data.reading.locate import FORMATS, format_of
 from attar.data.reading.parquet import read_parquet
@@ -43,18 +43,20 @@ NOT_JSON = Unreadable("not JSON")
 OPEN_QUOTATION = Unreadable("in a quotation that does not close as it should")
 
 
-def read_records(file: Path) -> Iterator[Record | Unreadable]:
+def read_records(file: Path, limit: int = MAX_ROW_BYTES) -> Iterator[Record | Unreadable]:
     """The rows of a file in order, whatever its format.
 
+    Args:
+        limit: bytes of a line; a longer one cannot be used. Parquet has no lines.
     Raises:
         DataError: the file is damaged or truncated, or its format is none of ours.
     """
     readers: dict[str, Callable[[Path], Iterator[Record | Unreadable]]] = {
-        ".jsonl": _read_jsonl,
-        ".csv": lambda file: _read_table(file, _Quoted),
-        ".tsv": lambda file: _read_table(file, _Tabs),
+        ".jsonl": lambda file: _read_jsonl(file, limit),
+        ".csv": lambda file: _read_table(file, limit, _Quoted),
+        ".tsv": lambda file: _read_table(file, limit, _Tabs),
         ".parquet": read_parquet,
-        ".txt": _read_txt,
+        ".txt": lambda file: _read_txt(file, limit),
     }
     reader = readers.get(format_of(file) or "")
     if reader is None:
@@ -62,7 +64,7 @@ def read_records(file: Path) -> Iterator[Record | Unreadable]:
     return reader(file)
 
 
-def read_document(file: Path) -> Iterator[Record | Unreadable]:
+def read_document(file: Path, limit: int) -> Iterator[Record | Unreadable]:
     """A .txt file as one row: its text, its name, and its folder as the source; or why it cannot be
     used, with its name.
 
@@ -74,10 +76,10 @@ def read_document(file: Path) -> Iterator[Record | Unreadable]:
     name = f"{source}/{bare}"
     pieces: list[bytes] = []
     size = 0
-    for line in read_lines(file):
-        size = MAX_ROW_BYTES + 1 if isinstance(line, Unreadable) else size + len(line)
-        if size > MAX_ROW_BYTES:
-            yield Unreadable(f"{TOO_LONG.reason}: {name}")
+    for line in read_lines(file, limit):
+        size = limit + 1 if isinstance(line, Unreadable) else size + len(line)
+        if size > limit:
+            yield Unreadable(f"{too_long(limit).reason}: {name}")
             return
         pieces += [line, b"" if isinstance(line, Unended) else b"\n"]
     raw = b"".join(pieces)
@@ -121,8 +123,8 @@ class _TwiceError(Exception):
     """A key appears twice in a JSON object."""
 
 
-def _read_jsonl(file: Path) -> Iterator[Record | Unreadable]:
-    for number, line in enumerate(read_lines(file), start=1):
+def _read_jsonl(file: Path, limit: int) -> Iterator[Record | Unreadable]:
+    for number, line in enumerate(read_lines(file, limit), start=1):
         if isinstance(line, Unreadable):
             yield line
         elif line.strip():
@@ -160,8 +162,8 @@ def _object(pairs: list[tuple[str, Any]]) -> Record:
     return found
 
 
-def _read_txt(file: Path) -> Iterator[Record | Unreadable]:
-    for line in read_lines(file):
+def _read_txt(file: Path, limit: int) -> Iterator[Record | Unreadable]:
+    for line in read_lines(file, limit):
         if isinstance(line, Unreadable):
             yield line
         elif line.strip():
@@ -171,16 +173,19 @@ def _read_txt(file: Path) -> Iterator[Record | Unreadable]:
                 yield not_utf8(line)
 
 
-def _read_table(file: Path, dialect: type[csv.Dialect]) -> Iterator[Record | Unreadable]:
+def _read_table(
+    file: Path, limit: int, dialect: type[csv.Dialect]
+) -> Iterator[Record | Unreadable]:
     passed_over: list[Unreadable] = []
 
     def lines() -> Iterator[str]:
-        for line in read_lines(file):
+        for line in read_lines(file, limit):
             if isinstance(line, Unreadable):
                 passed_over.append(line)
             else:  # bytes that are no UTF-8 become surrogates, found when the texts are looked at
                 yield line.decode("utf-8", errors="surrogateescape") + "\n"
 
+    csv.field_size_limit(max(limit, csv.field_size_limit()))
     reader = csv.reader(lines(), dialect)
     names: list[str] | None = None
     while True:

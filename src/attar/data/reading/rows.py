@@ -23,9 +23,9 @@ import numpy as np
 
 from attar.data.reading.byte_lines import (
     MAX_ROW_BYTES,
-    TOO_LONG,
     Unreadable,
     fault_of_encoding,
+    too_long,
 )
 from attar.data.reading.labels import (
     EXAMPLES_SHOWN,
@@ -59,6 +59,8 @@ class Columns:
     """None: the rows are unlabelled."""
     id: str | None = None
     """Its values must differ from row to row; None, or a row without it: not looked at."""
+    max_bytes: int = MAX_ROW_BYTES
+    """Of a text."""
 
 
 @dataclass
@@ -109,7 +111,7 @@ def _read_row(
     """A row's texts and its label, or why it cannot be used; its id is added to those seen."""
     texts: list[str] = []
     for name in columns.text:
-        text = text_of(name, record.get(name))
+        text = text_of(name, record.get(name), columns.max_bytes)
         if isinstance(text, Unreadable):
             return text
         texts.append(text)
@@ -123,9 +125,9 @@ def _read_row(
     return tuple(texts), None if columns.label is None else record[columns.label]
 
 
-def text_of(name: str, value: Any) -> str | Unreadable:
+def text_of(name: str, value: Any, limit: int = MAX_ROW_BYTES) -> str | Unreadable:
     """The text that stands in column `name`, or why it cannot be used; a number is the text it is
-    written as."""
+    written as. A text of more bytes than the limit cannot be."""
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     if value is None or (is_number and value != value):  # NaN: a missing value
         return Unreadable(f"no {name}")
@@ -136,8 +138,8 @@ def text_of(name: str, value: Any) -> str | Unreadable:
         return Unreadable(f"empty {name}")
     if "\0" in text:
         return Unreadable(f"NUL byte in {name}")
-    if len(text) > MAX_ROW_BYTES // 4 and len(text.encode("utf-8", "replace")) > MAX_ROW_BYTES:
-        return TOO_LONG
+    if len(text) > limit // 4 and len(text.encode("utf-8", "replace")) > limit:
+        return too_long(limit)
     return fault_of_encoding(text) or text
 
 
@@ -210,6 +212,8 @@ def check_set_aside(
         )
     if any(reason.startswith("not UTF-8") for reason in counts):
         lines.append("  save the file as UTF-8 (in a spreadsheet: CSV UTF-8)")
+    if any(reason.startswith("longer than") for reason in counts):
+        lines.append("  raise max_row_kib in the data table to let longer rows in")
     enough = math.ceil(100 * len(set_aside) / num_read) / 100
     raise DataError(
         f"split {split!r} of data {name!r}: {len(set_aside)} of {num_read} rows cannot be used "

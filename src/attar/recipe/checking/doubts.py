@@ -80,10 +80,10 @@ def _unseen_sources(recipe: Recipe, recipe_folder: Path) -> Iterator[str]:
 
 
 def _first_sources(table: FilesData, recipe_folder: Path, column: str) -> list[str]:
+    from attar.data.files import records_of
     from attar.data.reading.locate import own_files
-    from attar.data.reading.records import read_records
 
     files = own_files(table, recipe_folder).get("train", ())
-    rows = islice(chain.from_iterable(map(read_records, files)), ROWS_LOOKED_AT)
+    rows = islice(records_of(table, files), ROWS_LOOKED_AT)
     found = (row.get(column) for row in rows if isinstance(row, dict))
     return list(dict.fromkeys(str(source) for source in found if source not in (None, "")))
