@@ -1,0 +1,237 @@
+"""Text drawn from a causal language model, a batch of rows at a time.
+
+The problem: what a row says must depend on its prompt and its seed alone, not on the rows that
+share its batch, nor on how often the run was killed. A generator of the whole batch cannot promise
+that. The idea: each row brings its random numbers u_1 … u_S, uniform in [0, 1), and token t is
+drawn by inverting the distribution function,
+
+    y_t = min { v : Σ_{w ≤ v} p(w) > u_t · Σ_w p(w) }
+
+so a rounding error of the probabilities changes a token only where u_t lies that near to a step.
+
+    p = softmax(z / temperature)                              of one model
+    p = mix · p_teacher + (1 − mix) · p_model                 of two (arXiv 2306.08543, §2.2)
+
+then the `top_k` likeliest tokens remain, and of these the fewest that have `top_p` of the mass.
+
+The prompt is read once: attention keeps its keys and values, Mamba its state, both in transformers'
+own caches. Only the last position goes through the head, and a row that has ended leaves the batch.
+Left out: beam search (`attar.models.generation`), penalties for repetition.
+
+Letters: B rows · T tokens of the prompts · S new tokens · V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from attar.errors import NonFiniteError
+from attar.models.head_chunks import run_to_logits
+from attar.seeds import generator
+
+CANDIDATES = 1024
+"""Tokens among which the nucleus is looked for first; sorting a whole vocabulary costs more than
+the head."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How each token is drawn."""
+
+    temperature: float = 1.0
+    """0: the likeliest token."""
+    top_k: int | None = None
+    """None: all tokens."""
+    top_p: float = 1.0
+    end_ids: tuple[int, ...] = ()
+    """A row ends behind the first of these."""
+    min_new_tokens: int = 0
+    """Before so many, no end token is drawn."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn behind each prompt."""
+
+    ids: Tensor
+    """int64 (B, S); 0 behind the end of a row."""
+    lengths: Tensor
+    """int64 (B,): tokens of each row, its end token included."""
+    log_p: Tensor
+    """float64 (B, S): of each token under the distribution it was drawn from, after temperature,
+    mixing and cutting; 0 behind the end of a row."""
+
+
+def row_uniforms(seed: int, rows: Sequence[int], new_tokens: int) -> Tensor:
+    """The random numbers of some rows, float64 (B, S), each a function of (seed, row) alone. More
+    tokens are the same numbers, and more of them.
+
+    Args:
+        rows: a number for each row, such as its place in a corpus or its digest.
+    """
+    drawn = [generator(seed, "sampling", int(row)).random(new_tokens) for row in rows]
+    return torch.from_numpy(np.stack(drawn))
+
+
+def has_cache(model: PreTrainedModel) -> bool:
+    """Whether a model can go on from where it was; otherwise `sample` reads everything again for
+    each token."""
+    return _cache_name(model) is not None
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    uniforms: Tensor,
+    sampling: Sampling,
+    *,
+    teacher: PreTrainedModel | None = None,
+    mix: float = 0.0,
+    use_cache: bool = True,
+) -> Drawn:
+    """Draw tokens behind each prompt.
+
+    Args:
+        model: a decoder in eval mode, as is the teacher; both with the same tokens.
+        input_ids, attention_mask: int64 (B, T), prompts of at least one token, padded on the left.
+        uniforms: (B, S), as `row_uniforms` gives them; S tokens are drawn at most.
+        teacher, mix: tokens are drawn from mix · p_teacher + (1 − mix) · p_model.
+        use_cache: False reads all tokens again for each new one.
+    Raises:
+        NonFiniteError: a model's logits are NaN or infinite.
+    """
+    device = model.device
+    uniforms = uniforms.to(device, torch.float64)
+    num_rows, new_tokens = uniforms.shape
+    ids = torch.zeros(num_rows, new_tokens, dtype=torch.int64, device=device)
+    log_p = torch.zeros(num_rows, new_tokens, dtype=torch.float64, device=device)
+    lengths = torch.zeros(num_rows, dtype=torch.int64, device=device)
+    ends = torch.tensor(sampling.end_ids, dtype=torch.int64, device=device)
+    mixed = [(1.0, model)] if teacher is None else [(1 - mix, model), (mix, teacher)]
+    readers = [(weight, _Reader(each, attention_mask, use_cache)) for weight, each in mixed]
+    live = torch.arange(num_rows, device=device)
+    read = input_ids.to(device)
+    for step in range(new_tokens):
+        forbidden = ends if step < sampling.min_new_tokens else ends[:0]
+        p = _mixed([(weight, reader.read(read)) for weight, reader in readers], sampling, forbidden)
+        tokens, drawn_log_p = _draw(p, uniforms[live, step], sampling)
+        ids[live, step], log_p[live, step] = tokens, drawn_log_p
+        lengths[live] += 1
+        goes_on = ~torch.isin(tokens, ends)
+        read = tokens[:, None]
+        if not goes_on.all():
+            stay = goes_on.nonzero()[:, 0]
+            live, read = live[stay], read[stay]
+            for _, reader in readers:
+                reader.keep(stay)
+        if not len(live):
+            break
+    return Drawn(ids, lengths, log_p)
+
+
+class _Reader:
+    """A model that is given some tokens after the others."""
+
+    def __init__(self, model: PreTrainedModel, attention_mask: Tensor, use_cache: bool) -> None:
+        self._model = model
+        self._mask = attention_mask.to(model.device)[:, :0]
+        self._prompt_mask: Tensor | None = attention_mask.to(model.device)
+        self._cache_name = _cache_name(model) if use_cache else None
+        self._cache: Any = None
+        self._ids = torch.zeros_like(self._mask)
+        accepted = inspect.signature(model.forward).parameters
+        self._reads_positions = "position_ids" in accepted
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Logits (B, V) behind the next tokens of each row, (B, T)."""
+        new_mask = torch.ones_like(ids) if self._prompt_mask is None else self._prompt_mask
+        self._prompt_mask = None
+        self._mask = torch.cat([self._mask, new_mask], dim=1)
+        if self._cache_name is None:
+            self._ids = ids = torch.cat([self._ids, ids], dim=1)
+        inputs = {"input_ids": ids}
+        if self._cache is None or self._cache_name == "past_key_values":
+            inputs["attention_mask"] = self._mask  # a state has seen the padding, and wants no more
+        if self._reads_positions:
+            positions = self._mask.cumsum(dim=1) - 1
+            inputs["position_ids"] = positions.clamp(min=0)[:, -ids.shape[1] :]
+        settings: dict[str, Any] = {}
+        if self._cache_name is not None:
+            settings = {"use_cache": True, self._cache_name: self._cache}
+        raw, logits = run_to_logits(self._model, inputs, **settings)
+        if self._cache_name is not None:
+            self._cache = getattr(raw, self._cache_name)
+        rows = torch.arange(len(ids), device=ids.device)
+        return logits[rows, torch.full_like(rows, ids.shape[1] - 1)]
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows but these."""
+        self._mask, self._ids = self._mask[rows], self._ids[rows]
+        if self._cache is not None:
+            self._cache.reorder_cache(rows)
+
+
+def _cache_name(model: PreTrainedModel) -> str | None:
+    """What a model's code calls what it keeps of the tokens before; None: it keeps nothing."""
+    accepted = inspect.signature(model.forward).parameters
+    return next((name for name in ("past_key_values", "cache_params") if name in accepted), None)
+
+
+def _mixed(given: Sequence[tuple[float, Tensor]], sampling: Sampling, forbidden: Tensor) -> Tensor:
+    """The distribution that tokens are drawn from, before cutting: float64 (B, V)."""
+    columns = max(logits.shape[-1] for _, logits in given)  # padded tables may differ
+    total: Tensor | None = None
+    for weight, logits in given:
+        z = logits.double()
+        z[:, forbidden] = -torch.inf
+        p = weight * torch.softmax(z / (sampling.temperature or 1.0), dim=-1)
+        p = functional.pad(p, (0, columns - p.shape[-1]))
+        total = p if total is None else total + p
+    assert total is not None
+    if not total.isfinite().all():
+        raise NonFiniteError(
+            "the model's logits are NaN or infinite, so no token can be drawn; its weights are "
+            "damaged, or its training diverged"
+        )
+    return total
+
+
+def _draw(p: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """A token for each row of probabilities (B, V), and the log of its probability: (B,) each."""
+    if sampling.temperature == 0:
+        tokens = p.argmax(dim=-1)
+        return tokens, torch.zeros_like(uniforms)
+    if sampling.top_k is not None:
+        top, tokens = p.topk(min(sampling.top_k, p.shape[-1]), dim=-1)
+        p = torch.zeros_like(p).scatter(-1, tokens, top)
+    if sampling.top_p < 1:
+        p = _nucleus(p, sampling.top_p)
+    below = p.cumsum(dim=-1)
+    total = below[:, -1:]
+    # u · total may be rounded up to the total, behind which there is no token
+    wanted = torch.minimum(uniforms[:, None] * total, total.nextafter(torch.zeros_like(total)))
+    tokens = torch.searchsorted(below, wanted, right=True)
+    return tokens[:, 0], (p.gather(-1, tokens) / total).log()[:, 0]
+
+
+def _nucleus(p: Tensor, top_p: float) -> Tensor:
+    """The fewest likeliest tokens of each row with at least `top_p` of its mass; others have 0."""
+    wanted = top_p * p.sum(dim=-1, keepdim=True)
+    columns = p.shape[-1]
+    for candidates in (min(CANDIDATES, columns), columns):
+        top, tokens = p.topk(candidates, dim=-1)
+        before = top.cumsum(dim=-1) - top
+        if candidates == columns or (before[:, -1:] >= wanted).all():
+            break
+    return torch.zeros_like(p).scatter(-1, tokens, top * (before < wanted))
