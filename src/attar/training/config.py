@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from attar.config import Config
 from attar.data.corpus.config import Part
@@ -14,6 +14,15 @@ from attar.models.config import ModelReference
 from attar.tasks.table import KINDS, Kind, Objective
 
 DEFAULT_EPOCHS = 3.0
+
+
+MOMENT_BYTES = {"adamw": 8, "adafactor": 0}
+"""Of each weight's moments; Adafactor has those of rows and columns, which are few."""
+
+
+def _false_is_none(value: object) -> object:
+    """TOML has no null."""
+    return None if value is False else value
 
 
 class TrainMetrics(TypedDict):
@@ -94,19 +103,28 @@ class TrainStep(Config):
     max_target_length: int = Field(default=128, ge=2, le=8192)
     """Tokens of a text to be written; for a task that writes."""
     learning_rate: float = Field(default=5e-5, gt=0)
-    schedule: Literal["linear", "cosine", "inverse_sqrt", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "inverse_sqrt", "constant_inverse_sqrt", "constant"] = (
+        "linear"
+    )
+    """inverse_sqrt rises linearly to learning_rate in warmup_steps W, then falls with √(W / step);
+    constant_inverse_sqrt, T5's own, stays at learning_rate for W steps (10,000 if W is 0)."""
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     """Share of the steps in which the learning rate rises linearly from 0."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Their number; wins over warmup_ratio."""
     minimum_ratio: float = Field(default=0.0, ge=0, lt=1)
     """Share of learning_rate at which a linear or cosine schedule ends."""
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """adafactor: with T5's settings; learning_rate is then relative to the size of the weights."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Not applied to biases and norms."""
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
     adam_epsilon: float = Field(default=1e-8, gt=0)
-    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    max_grad_norm: Annotated[float | None, BeforeValidator(_false_is_none)] = Field(
+        default=1.0, gt=0
+    )
+    """None (in TOML: max_grad_norm = false): gradients are not clipped."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 autocast where the device has it in hardware and the first batch takes at least
     10 % less time with it, else fp32; the choice is recorded, and kept on resume."""
@@ -160,6 +178,16 @@ class TrainStep(Config):
             raise ValueError(
                 f"data.max_length = {longest} makes chunks that are longer than max_length = "
                 f"{self.max_length}; set max_length = {longest}"
+            )
+        changed = [
+            name
+            for name in ("adam_beta1", "adam_beta2", "adam_epsilon")
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if changed and self.optimizer != "adamw":
+            raise ValueError(
+                f'{", ".join(changed)} are settings of AdamW, and optimizer is "{self.optimizer}"; '
+                "leave them out"
             )
         if self.minimum_ratio and self.schedule not in ("linear", "cosine"):
             raise ValueError(

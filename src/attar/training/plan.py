@@ -2,9 +2,9 @@
 
     train     flops = rows read · tokens · (3 · student + 1 · teacher)    (a backward pass is 2
         forwards)
-    memory    weights, gradients and Adam's two moments: 16 bytes a parameter; a teacher: 4;
-              activations kept for the backward pass, in float32
-    disk      two checkpoints of 12 bytes a parameter while training, 4 afterwards
+    memory    weights, gradients and AdamW's two moments: 16 bytes a parameter, with Adafactor 8;
+              a teacher: 4; activations kept for the backward pass, in float32
+    disk      two checkpoints of 12 bytes a parameter while training (Adafactor: 4), 4 afterwards
 
     cache     flops = rows · tokens · teacher
     bytes     4 · predictions · columns + states · tokens · hidden size · (2 or 4)
@@ -34,7 +34,7 @@ from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext, Pl
 from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepPlan
 from attar.training.cache_config import UNIFORM, CacheStep, States
-from attar.training.config import Retokenized, TrainStep
+from attar.training.config import MOMENT_BYTES, Retokenized, TrainStep
 from attar.training.objectives.shards import require_fit
 from attar.training.teaching.cache import cached_shape, kept_states
 from attar.training.teaching.header import Content
@@ -91,7 +91,9 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     evaluations = min(config.evaluations + len(config.evaluate_at_tokens), steps)
     flops += evaluations * validation_rows * model.cost.flops(1, tokens)
     micro_batch = config.micro_batch_size or config.batch_rows
-    memory = 16 * model.cost.num_params + (0 if teacher is None else 4 * teacher.num_params)
+    moments = MOMENT_BYTES[config.optimizer]
+    memory = (8 + moments) * model.cost.num_params
+    memory += 0 if teacher is None else 4 * teacher.num_params
     text_mib = model.activation_mib(config.max_length)
     device = device_here()
     precision = choose_precision(config.precision, device).name
@@ -101,7 +103,7 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
         num_params=model.cost.num_params,
         flops=flops,
         memory_mib=RUNTIME_MIB + memory / MIB + micro_batch * text_mib,
-        disk_mib=model.size_mib + 2 * 12 * model.cost.num_params / MIB,
+        disk_mib=model.size_mib + 2 * (4 + moments) * model.cost.num_params / MIB,
         seconds=OPEN_SECONDS + context.seconds(training=flops, precision=precision, device=device),
         counts={
             "data.train_rows": rows,

@@ -24,6 +24,13 @@ def test_schedules_equal_transformers(kind: ScheduleKind, warmup: int) -> None:
         theirs.step()
 
 
+def test_the_inverse_square_root_rises_linearly_and_meets_its_curve() -> None:
+    """min(s / W, √(W / s)): with 20,000 steps, the schedule of UCB/EECS-2023-141."""
+    rate = Schedule("inverse_sqrt", 0.3, 524_288, 20_000)
+    for step in (1, 19_999, 20_000, 20_001, 524_287):
+        assert rate(step) == pytest.approx(0.3 * min(step / 20_000, (20_000 / step) ** 0.5))
+
+
 def test_warmup_is_a_share_of_the_steps_rounded_up_or_their_number() -> None:
     step = TrainStep(model="m", data="d", warmup_ratio=0.1)
     assert step.warmup(25) == 3

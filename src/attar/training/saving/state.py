@@ -14,12 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
-
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-"""AdamW's state of a parameter: running means of gradient and squared gradient, and how many steps
-they have seen.
-"""
+from torch.optim import Optimizer
 
 
 @dataclass
@@ -58,23 +53,23 @@ def fill_weights_(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
             tensor.copy_(weights[name])
 
 
-def moments_of(model: nn.Module, optimizer: AdamW) -> dict[str, Tensor]:
-    """The optimizer's tensors as "<moment>/<parameter>"; empty before the first step."""
+def moments_of(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """All that the optimizer remembers of each parameter, as "<moment>/<parameter>"; empty before
+    the first step. Numbers, such as Adafactor's count of steps, become tensors."""
     return {
-        f"{moment}/{name}": optimizer.state[parameter][moment]
+        f"{moment}/{name}": torch.as_tensor(value)
         for name, parameter in model.named_parameters()
-        if parameter in optimizer.state
-        for moment in MOMENTS
+        for moment, value in optimizer.state.get(parameter, {}).items()
     }
 
 
-def fill_moments_(model: nn.Module, optimizer: AdamW, moments: Mapping[str, Tensor]) -> None:
+def fill_moments_(model: nn.Module, optimizer: Optimizer, moments: Mapping[str, Tensor]) -> None:
     """Give the optimizer the moments of an earlier run."""
-    for name, parameter in model.named_parameters():
-        if f"step/{name}" in moments:
-            optimizer.state[parameter] = {
-                moment: moments[f"{moment}/{name}"].to(parameter.device) for moment in MOMENTS
-            }
+    parameters = dict(model.named_parameters())
+    for key, tensor in moments.items():
+        moment, _, name = key.partition("/")
+        parameter = parameters[name]
+        optimizer.state[parameter][moment] = tensor.to(parameter.device)
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,9 +1,18 @@
-"""AdamW with weight decay on matrices only, and its learning rate as a pure function of the step.
+"""AdamW or Adafactor, with weight decay on matrices only, and the learning rate as a pure function
+of the step.
 
 Decay pulls weights towards 0, which is a prior for matrices; a bias is an offset and a norm's scale
 has its neutral place at 1, so neither is decayed. Both are vectors, matrices and embeddings are
 not: the number of dimensions tells them apart in every family, without a list of names. The fused
-kernel reads each weight, gradient and moment once; it is as exact as the others from run to run.
+kernel of AdamW reads each weight, gradient and moment once; it is as exact as the others from run
+to run.
+
+Adafactor (arXiv 1804.04235) is transformers', with the settings T5 was trained with: no momentum,
+updates clipped to a root mean square of 1, and the learning rate times that of each weight matrix.
+Its second moment is the outer product of row and column means, so it remembers almost nothing. Its
+"relative step" min(0.01, 1 / √t) is the schedule constant_inverse_sqrt with learning_rate = 0.01
+and warmup_steps = 10,000. torch's Adafactor was not taken: it limits the rate to 1 / √t, and a row
+without any gradient becomes NaN with the published ε₁ of 1e-30.
 
 A resumed run has no schedule to restore:
 
@@ -13,9 +22,11 @@ A resumed run has no schedule to restore:
     inverse_sqrt peak / √((s − W + τ)/τ)               τ = W, or 10,000 without warm-up
     constant     peak
 
+    constant_inverse_sqrt    peak · min(1, √(W / (s + 1)))        T5's own: constant for W steps
+
 s counts optimizer steps from 0, S is their number, W the warm-up's, r is `minimum_ratio`. With
-r = 0 the same values as transformers' schedulers, whose first step therefore has a learning rate of
-0 when there is a warm-up.
+r = 0 all but the last have the values of transformers' schedulers, whose first step therefore has a
+learning rate of 0 when there is a warm-up.
 """
 
 from __future__ import annotations
@@ -25,17 +36,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
+from transformers.optimization import Adafactor
 
 from attar.training.config import TrainStep
 
 
 def build_optimizer(
     model: nn.Module, config: TrainStep, rates: Mapping[str, float] | None = None
-) -> AdamW:
-    """AdamW over all trainable parameters; tied ones are counted once.
+) -> Optimizer:
+    """The optimizer over all trainable parameters; tied ones are counted once.
 
     Args:
         model: everything that is trained, what the loss learns included.
@@ -50,6 +61,8 @@ def build_optimizer(
         empty = {"params": [], "weight_decay": decay, "rate": rate}
         groups.setdefault((is_decayed, rate), empty)["params"].append(parameter)
     ordered = [groups[key] for key in sorted(groups, reverse=True)]
+    if config.optimizer == "adafactor":
+        return Adafactor(ordered, lr=config.learning_rate, relative_step=False)
     learned = [parameter for group in ordered for parameter in group["params"]]
     return AdamW(
         ordered,
@@ -60,16 +73,17 @@ def build_optimizer(
     )
 
 
-def set_learning_rate_(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+def set_learning_rate_(optimizer: Optimizer, learning_rate: float) -> None:
     """Give every group the learning rate, times its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["rate"]
 
 
-ScheduleKind = Literal["linear", "cosine", "inverse_sqrt", "constant"]
+ScheduleKind = Literal["linear", "cosine", "inverse_sqrt", "constant_inverse_sqrt", "constant"]
 
 TIMESCALE_WITHOUT_WARMUP = 10_000
-"""transformers' default for the inverse square root when there is no warm-up to take it from."""
+"""transformers' default for the inverse square root when there is no warm-up to take it from, and
+T5's own number."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,9 @@ class Schedule:
             >>> [rate(0), rate(1), rate(2), rate(6), rate(10)]
             [0.0, 0.5, 1.0, 0.5, 0.0]
         """
+        if self.kind == "constant_inverse_sqrt":
+            constant = self.warmup_steps or TIMESCALE_WITHOUT_WARMUP
+            return self.peak * min(1.0, math.sqrt(constant / (step + 1)))
         if step < self.warmup_steps:
             return self.peak * step / self.warmup_steps
         return self.peak * self._after_warmup(step)
