@@ -123,8 +123,9 @@ class ProxyScorer:
     @torch.inference_mode()
     def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         ids, mask = padded([read_of(chunk) for chunk in chunks])
-        z = self._proxy(input_ids=ids, attention_mask=mask).logits[:, 0]
-        return self._proxy.scale.in_nats(z.numpy())
+        device = self._proxy.device
+        z = self._proxy(input_ids=ids.to(device), attention_mask=mask.to(device)).logits[:, 0]
+        return self._proxy.scale.in_nats(z.cpu().numpy())
 
     def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:
         return {"mean_predicted": total / chunks if chunks else None}

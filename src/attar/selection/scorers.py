@@ -1,7 +1,8 @@
 """What gives chunks their numbers: a language model's log p, or a proxy's prediction.
 
 Everything is computed in float32: two passes in bf16 differ by about 1e-2 nats a token, and what
-`select` looks at is a difference. Memory: one batch, and the logits of some hundred tokens.
+`select` looks at is a difference. The device is that of training. Memory: one batch, and the logits
+of some hundred tokens.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from attar.selection.proxy_model import ProxyScorer, is_proxy, load_proxy
 from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepContext
 from attar.tasks.table import CAUSAL_LM
+from attar.training.update.precision import device_here
 
 
 class Scorer(Protocol):
@@ -55,7 +57,7 @@ def open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Scor
     """
     folder = resolve_model(config.model, context.inputs, context.recipe_folder)
     if is_proxy(folder):
-        proxy = load_proxy(folder)
+        proxy = load_proxy(folder).to(device_here())
         require_fit(proxy.body, folder, corpus, context.name)
         return ProxyScorer(proxy)
     loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
@@ -65,6 +67,7 @@ def open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Scor
             f"{context.name}: {config.model} is a {type(loaded.model).__name__}, which does not "
             "predict the next token; name a causal language model"
         )
+    loaded.model.to(device_here())  # pyright: ignore[reportArgumentType]
     return LanguageScorer(loaded.model)
 
 
@@ -81,7 +84,7 @@ class LanguageScorer:
     @torch.inference_mode()
     def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """Each chunk's sum, in float32 over at most its tokens."""
-        ids, mask = padded(chunks)
+        ids, mask = (given.to(self.model.device) for given in padded(chunks))
         if ids.shape[1] < 2:
             return np.zeros(len(chunks), np.float32)
         # the last token is predicted and never read; padding is behind what is read
@@ -90,8 +93,8 @@ class LanguageScorer:
         _, logits = run_to_logits(self.model, inputs, use_cache=False)
         index = is_predicted.nonzero(as_tuple=True)
         found = log_probabilities(logits, index, ids[:, 1:][index])
-        sums = torch.zeros(len(chunks)).index_add_(0, index[0], found)
-        return sums.numpy()
+        sums = found.new_zeros(len(chunks)).index_add_(0, index[0], found)
+        return sums.cpu().numpy()
 
     def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:
         return {"nll": -total / tokens if tokens else None}
