@@ -23,6 +23,17 @@ def never_stop() -> bool:
 
 
 @dataclass(frozen=True)
+class CountedFlops:
+    """Operations, counted in two ways."""
+
+    all: int
+    """Every matrix product: blocks, attention between tokens, head."""
+    non_embedding: int
+    """As papers count: 2·N a token for a forward pass, where N is the number of parameters without
+    embeddings and language head."""
+
+
+@dataclass(frozen=True)
 class StepPlan:
     """What one step will cost: the answer of the function in the `plan.py` beside it."""
 
@@ -50,9 +61,8 @@ class StepPlan:
     """The step's setting that takes fewer of them at once and leaves the batch as it is."""
     is_estimate: bool = False
     """The rows are estimated from some of them, and so is what follows from them."""
-    flops_without_head: int | None = None
-    """Of training a language model: as papers count, without embeddings and head; None: not
-    told."""
+    training: CountedFlops | None = None
+    """Of a train step: its training alone, without evaluations."""
     note: str = ""
     """A sentence below the table; "": none."""
 

@@ -11,10 +11,11 @@ import pytest
 import corpora
 from attar.artifacts import read_result
 from attar.errors import AttarError, ModelError, UsageError
+from attar.recipe.keys import keys_of
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import Plan, plan_recipe
 from attar.recipe.run import run_recipe
-from attar.step import StepPlan
+from attar.step import CountedFlops, StepPlan
 
 REFERENCE = """
 [steps.reference]
@@ -28,13 +29,26 @@ max_length = 24
 evaluations = 1
 precision = "fp32"
 """
+MATCHED = """
+[steps.taught]
+run = "train"
+model = "model"
+teacher = "other"
+data = "kept"
+match_flops = "reference"
+batch_size = 4
+max_length = 24
+evaluations = 1
+evaluate_at_tokens = [100, 1000000]
+precision = "fp32"
+"""
 ONE_SOURCE = 'source_column = "source"\n'
 
 
 def _recipe(folder: Path, *, one_source: bool) -> Path:
     text = corpora.RECIPE.partition("[steps.scores]")[0].replace("max_steps = 3", "epochs = 0.2")
     text = text.replace(ONE_SOURCE, "") if one_source else text
-    return corpora.write_recipe(folder, text + REFERENCE)
+    return corpora.write_recipe(folder, text + REFERENCE + MATCHED)
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +88,13 @@ def test_chunks_that_are_there_are_counted_exactly(ran: tuple[Path, Path]) -> No
         plan, steps = _steps(recipe, {name: run / name for name in ("corpus", "kept")})
     finally:
         (recipe.parent / "moved").replace(recipe.parent / "texts" / "train.jsonl")
-    for name in ("reference", "student"):
+    for name in ("reference", "student", "taught"):
         _require_equal(steps[name], run)
         assert not steps[name].is_estimate
     assert "≈" not in plan.text()
-    worked = read_result(run / "reference").metrics["flops"]
-    assert steps["reference"].flops > worked > steps["reference"].flops_without_head
+    worked, training = read_result(run / "reference").metrics, steps["reference"].training
+    assert training == CountedFlops(worked["flops"], worked["flops_non_embedding"])
+    assert steps["reference"].flops > training.all > training.non_embedding
 
 
 @pytest.mark.parametrize(
@@ -120,10 +135,46 @@ def test_texts_packed_again_are_estimated(ran: tuple[Path, Path], tmp_path: Path
     assert steps["student"].counts["data.train_rows"] == pytest.approx(rows, rel=0.4)
 
 
-def test_operations_without_the_head_are_told_for_language_models_alone(
+def test_a_matched_step_trains_as_long_as_its_plan_says(ran: tuple[Path, Path]) -> None:
+    recipe, run = ran
+    plan, steps = _steps(recipe, {name: run / name for name in ("corpus", "kept")})
+    found, paid = (read_result(run / name).metrics for name in ("taught", "reference"))
+    assert found["matched"]["steps"] == found["steps"] == steps["taught"].counts["steps"]
+    one = found["flops"] / found["steps"]
+    assert (
+        found["flops"] <= paid["flops"] == found["matched"]["budget"] < found["flops"] + 1.5 * one
+    )
+    assert 0.6 < found["tokens"] / paid["tokens"] < 0.85  # 3 passes of 4, which the head makes more
+    assert steps["taught"].note in plan.text()
+    assert f"taught: {found['steps']} steps, for the" in plan.text()
+    assert [line["tokens"] for line in _evaluations(run / "taught")][-1] == found["tokens"]
+
+
+def _evaluations(folder: Path) -> list[dict[str, float]]:
+    lines = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
+    return [line for line in lines if "validation" in line]
+
+
+def test_what_a_step_is_matched_with_is_part_of_its_key(ran: tuple[Path, Path]) -> None:
+    def keys(*changes: str) -> dict[str, str]:
+        recipe = load_recipe(ran[0], changes)
+        found = keys_of(recipe, recipe.order, ran[0].parent)
+        return {name: each.key for name, each in found.items()}
+
+    before, after = keys(), keys("steps.reference.max_tokens=1600")
+    assert {name for name in before if before[name] != after[name]} == {"reference", "taught"}
+    assert before["taught"] != keys('steps.taught.count_flops="non_embedding"')["taught"]
+
+
+def test_a_plan_counts_training_as_papers_do_and_what_was_done_offline(
     ran: tuple[Path, Path],
 ) -> None:
+    """`reference` is a train step here and no select step's reference; both students share the
+    scores, by models from outside the recipe."""
     plan, steps = _steps(ran[0])
-    assert steps["student"].flops_without_head is not None
-    assert "note: student: " in plan.text()
-    assert all(steps[name].flops_without_head is None for name in ("corpus", "kept"))
+    heading = plan.text().splitlines()[0]
+    assert all(word in heading for word in ("TFLOP", "by 6·N", "offline", "a student"))
+    scoring = steps["by_teacher"].flops + steps["by_reference"].flops
+    assert set(plan.offline) == {"student", "taught"}
+    assert plan.offline["taught"].total == scoring
+    assert plan.offline["student"].share == scoring / 2

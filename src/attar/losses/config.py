@@ -57,6 +57,12 @@ class LossSettings(Config):
     """What it compares that no cache keeps; "": nothing."""
     weight: Weight = 1.0
 
+    @property
+    def written_passes(self) -> tuple[int, int]:
+        """Forward passes a row, of student and teacher, that write the texts a term looks at; (0,
+        0): it looks at those of the data."""
+        return 0, 0
+
 
 class CrossEntropy(LossSettings):
     """Against the gold label: cross-entropy for classes, squared error for a score."""

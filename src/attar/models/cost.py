@@ -50,6 +50,15 @@ class Cost:
         return flops(self.model, batch, tokens)
 
 
+def non_embedding_params(model: PreTrainedModel) -> int:
+    """Parameters without embedding tables and language head: the N of papers' 6·N·tokens."""
+    head: Any = model.get_output_embeddings()
+    modules = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    modules += [] if head is None else [head]
+    left_out = {id(parameter) for module in modules for parameter in module.parameters()}
+    return sum(p.numel() for p in model.parameters() if id(p) not in left_out)
+
+
 def num_params(model: nn.Module) -> int:
     """Parameters of a model, each tied weight counted once."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -9,20 +9,32 @@ Imports no torch until a plan is made.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from attar.config import Config
 from attar.escaping import for_terminal
 from attar.progress import human_seconds
 from attar.recipe.keys import step_seed
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import STEPS, StepKind, kind_of
+from attar.recipe.steps import STEPS, StepKind, kind_of, run_of, steps_read
 from attar.step import StepPlan
 
-COLUMNS = ("step", "run", "parameters", "rows", "passes", "TFLOP", "memory MiB", "disk MiB", "time")
+UNITS = {10 ** (3 * power): letter for power, letter in enumerate("TPEZY", start=4)}
+"""FLOPs → the letter of their unit."""
+
+
+@dataclass(frozen=True)
+class Offline:
+    """FLOPs of what a train step's data rests on."""
+
+    total: float
+    share: float
+    """Of this step, where several train steps learn from the same."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class Plan:
     steps: tuple[StepPlan, ...]
     notes: tuple[str, ...] = ()
     """What the user should know of the data, such as rows that will be left out."""
+    offline: Mapping[str, Offline] = field(default_factory=dict[str, Offline])
 
     @property
     def seconds(self) -> float:
@@ -44,6 +57,7 @@ class Plan:
             "name": self.name,
             "steps": [asdict(step) for step in self.steps],
             "notes": list(self.notes),
+            "offline_flops": {name: asdict(each) for name, each in self.offline.items()},
             "seconds": self.seconds,
             "memory_mib": max(step.memory_mib for step in self.steps),
             "disk_mib": sum(step.disk_mib for step in self.steps),
@@ -51,8 +65,9 @@ class Plan:
 
     def text(self) -> str:
         """The plan as an aligned table."""
-        rows = [COLUMNS, *(_row(step) for step in self.steps)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+        columns = self._columns()
+        rows = [tuple(columns), *zip(*columns.values(), strict=True)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(
                 cell.ljust(width) if i < 2 else cell.rjust(width)
@@ -68,14 +83,75 @@ class Plan:
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(map(for_terminal, lines))
 
+    def _columns(self) -> dict[str, list[str]]:
+        """Heading → a cell for each step; columns that would be empty are left out."""
+        most = max(step.flops for step in self.steps)
+        unit = max(unit for unit in UNITS if unit <= max(most / 1000, min(UNITS)))
 
-def _row(step: StepPlan) -> tuple[str, ...]:
-    params = "" if step.num_params is None else f"{step.num_params / 1e6:.1f} M"
+        def operations(found: float | None) -> str:
+            return "" if found is None else f"{found / unit:.2f}"
+
+        offline = [self.offline.get(step.name) for step in self.steps]
+        columns = {
+            "step": [step.name for step in self.steps],
+            "run": [step.run for step in self.steps],
+            "parameters": [_parameters(step) for step in self.steps],
+            "rows": [_rows(step) for step in self.steps],
+            "passes": ["" if s.passes is None else f"{s.passes:.3g}" for s in self.steps],
+            "steps": [f"{s.counts['steps']:,}" if "steps" in s.counts else "" for s in self.steps],
+            f"{UNITS[unit]}FLOP": [operations(step.flops) for step in self.steps],
+            "by 6·N": [
+                operations(step.training and step.training.non_embedding) for step in self.steps
+            ],
+            "offline": [operations(each and each.total) for each in offline],
+            "a student": [operations(each and each.share) for each in offline],
+            "memory MiB": [f"{step.memory_mib:.0f}" for step in self.steps],
+            "disk MiB": [f"{step.disk_mib:.0f}" for step in self.steps],
+            "time": [human_seconds(step.seconds) for step in self.steps],
+        }
+        return {heading: cells for heading, cells in columns.items() if any(cells)}
+
+
+def _parameters(step: StepPlan) -> str:
+    return "" if step.num_params is None else f"{step.num_params / 1e6:.1f} M"
+
+
+def _rows(step: StepPlan) -> str:
     about = "≈ " if step.is_estimate else ""
-    rows = next((f"{about}{rows:,}" for rows in step.counts.values()), "")
-    passes = "" if step.passes is None else f"{step.passes:.3g}"
-    numbers = (f"{step.flops / 1e12:.2f}", f"{step.memory_mib:.0f}", f"{step.disk_mib:.0f}")
-    return (step.name, step.run, params, rows, passes, *numbers, human_seconds(step.seconds))
+    return next((f"{about}{rows:,}" for rows in step.counts.values()), "")
+
+
+def offline_flops(recipe: Recipe, plans: Mapping[str, StepPlan]) -> dict[str, Offline]:
+    """Train step → what was computed beforehand for its data, where anything was.
+
+    Every step behind the data counts (scores, texts that a model wrote, a proxy), and the training
+    of the reference, which serves nothing else. A teacher is taken as given.
+    """
+    behind: dict[str, set[str]] = {}
+    for name, step in recipe.steps.items():
+        if run_of(step) == "train":
+            made = (r.word for r in kind_of(step).data_in(step) if r.word in recipe.steps)
+            found = set[str]().union(*(_behind(recipe.steps, word) for word in made))
+            behind[name] = {each for each in found if plans[each].flops}
+    students = Counter(each for found in behind.values() for each in found)
+    return {
+        name: Offline(
+            sum(plans[each].flops for each in found),
+            sum(plans[each].flops / students[each] for each in found),
+        )
+        for name, found in behind.items()
+        if found
+    }
+
+
+def _behind(steps: Mapping[str, Config], name: str, is_reference: bool = False) -> set[str]:
+    """A step and those it reads, without what it takes to train models other than references."""
+    if run_of(steps[name]) == "train":
+        return {name} if is_reference else set()
+    read = steps_read(steps[name], steps)
+    return {name}.union(
+        *(_behind(steps, r.word, is_reference or r.place == "reference") for r in read)
+    )
 
 
 def plan_recipe(
@@ -105,7 +181,9 @@ def plan_recipe(
             context = replace(shared, name=name, seed=step_seed(step, recipe.seed))
             shared.plans[name] = kind_of(step, kinds).resolve_plan()(step, context)
     notes = (f"{plan.name}: {plan.note}" for plan in shared.plans.values() if plan.note)
-    return Plan(recipe.name, tuple(shared.plans.values()), (*texts.notes, *notes))
+    plans = shared.plans
+    offline = offline_flops(recipe, plans) if kinds is STEPS else {}
+    return Plan(recipe.name, tuple(plans.values()), (*texts.notes, *notes), offline)
 
 
 def expected_seconds(plan: Plan) -> Mapping[str, float]:

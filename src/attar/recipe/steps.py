@@ -96,6 +96,7 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("model.from", FLOAT),
             ModelPlace("model.tokenizer", TOKENIZERS, tokenizer_only=True),
             ModelPlace("teacher", (*FLOAT, "cache")),
+            ModelPlace("match_flops", ("train",), steps_only=True),
         ),
         data=("data", "data.from"),
     ),

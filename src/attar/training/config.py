@@ -25,6 +25,19 @@ def _false_is_none(value: object) -> object:
     return None if value is False else value
 
 
+class Matched(TypedDict):
+    """What `match_flops` came to."""
+
+    to: str
+    """The step whose training FLOPs were matched."""
+    count: str
+    budget: int
+    """Its FLOPs by that count."""
+    steps: int
+    """The most optimizer steps that take no more."""
+    steps_by_the_other_count: int
+
+
 class TrainMetrics(TypedDict):
     """What the step writes to its result; a gate may name nothing else."""
 
@@ -42,6 +55,8 @@ class TrainMetrics(TypedDict):
     tokens: int
     tokens_per_s: float | None
     flops: int
+    flops_non_embedding: int
+    matched: Matched | None
     matmul_share: float | None
     validation: dict[str, float]
     data: dict[str, Any]
@@ -90,6 +105,13 @@ class TrainStep(Config):
     """Optimizer steps; wins over epochs."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Tokens the model reads in all, rounded up to a whole batch; wins over epochs."""
+    match_flops: str | None = None
+    """A train step (or its folder in another run): train for as many optimizer steps as its
+    training FLOPs pay for, a teacher's included."""
+    count_flops: Literal["all", "non_embedding"] | None = None
+    """How match_flops counts: all matrix products, attention and head included (None: this one),
+    or 2·N a token and forward pass, with N parameters without embeddings and head, as papers
+    do."""
     batch_size: int = Field(default=32, gt=0)
     """Examples per optimizer step."""
     batch_tokens: int | None = Field(default=None, gt=0)
@@ -163,10 +185,16 @@ class TrainStep(Config):
 
     @model_validator(mode="after")
     def _budgets_and_schedule_fit(self) -> TrainStep:
-        if self.max_steps is not None and self.max_tokens is not None:
+        lengths = ("max_steps", "max_tokens", "match_flops")
+        lengths = lengths if self.match_flops is None else (*lengths, "epochs")
+        said = {name: getattr(self, name) for name in lengths if getattr(self, name) is not None}
+        if len(said) > 1:
+            listed = " and ".join(f"{name} = {value!r}" for name, value in said.items())
+            raise ValueError(f"{listed} each say how long to train; leave one out")
+        if self.count_flops is not None and self.match_flops is None:
             raise ValueError(
-                f"max_steps = {self.max_steps} and max_tokens = {self.max_tokens} both say how "
-                "long to train; leave one out"
+                f'count_flops = "{self.count_flops}" says how match_flops counts, and there is no '
+                'match_flops; add match_flops = "<train step>", or leave count_flops out'
             )
         if self.batch_tokens is not None and self.batch_tokens < self.max_length:
             raise ValueError(

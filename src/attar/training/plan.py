@@ -1,7 +1,6 @@
 """What training and a cache of answers will cost, and whether a student can learn from its teacher.
 
-    train     flops = rows read · tokens · (3 · student + 1 · teacher)    (a backward pass is 2
-        forwards)
+    train     flops: `work`, and a forward pass over the validation texts for each evaluation
     memory    weights, gradients and AdamW's two moments: 16 bytes a parameter, with Adafactor 8;
               a teacher: 4; activations kept for the backward pass, in float32
     disk      two checkpoints of 12 bytes a parameter while training (Adafactor: 4), 4 afterwards
@@ -18,6 +17,7 @@ class's word; a cache step itself counts every token and asks the disk before it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,16 +28,15 @@ import torch
 from attar.artifacts import MIB
 from attar.errors import ModelError, UsageError
 from attar.losses.total import needs_of
-from attar.models.cost import Cost
 from attar.models.load import check_length
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext, PlannedTexts
 from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepPlan
 from attar.training.cache_config import UNIFORM, CacheStep, States
-from attar.training.config import MOMENT_BYTES, Retokenized, TrainStep
+from attar.training.config import MOMENT_BYTES, Matched, Retokenized, TrainStep
 from attar.training.objectives.shards import require_fit
 from attar.training.teaching.cache import cached_shape, kept_states
-from attar.training.teaching.header import Content
+from attar.training.teaching.header import Content, is_cached
 from attar.training.teaching.live import (
     num_columns,
     require_answer,
@@ -46,7 +45,7 @@ from attar.training.teaching.live import (
 from attar.training.teaching.teacher_inputs import loss_of
 from attar.training.teaching.tokens import require_same_tokens, require_same_words
 from attar.training.update.precision import choose_precision, device_here
-from attar.training.work import head_flops, training_flops
+from attar.training.work import TrainingWork, flops_of_run, forward_flops, matched_words
 
 WORD_TOKENS = 4
 """Of a word that names a class, end token included: as a rule the longest has no more."""
@@ -81,19 +80,25 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     context.models[context.name] = model
     total, rows, tokens, is_estimate = _read(config, context, model)
     validation_rows, _ = texts.count(config.data_name, "validation", model)
-    steps = config.num_steps(rows, total)
-    rows_read = config.rows_read(steps, rows)
     teacher = _teacher(config, context, model)
-    flops = training_flops(model.cost, teacher, rows_read, tokens)
-    heads = 3 * head_flops(model.cost.model, tokens)
-    heads += 0 if teacher is None else head_flops(teacher.model, tokens)
-    headless = flops - rows_read * heads if heads else None
+    live = None if teacher is None or teacher.cache else teacher.model.cost
+    work = TrainingWork(
+        config,
+        rows,
+        student=forward_flops(model.cost, tokens),
+        teacher=None if teacher is None else forward_flops(teacher.model.cost, tokens),
+        is_cached=teacher is not None and live is None,
+    )
+    matched = _matched(work, context)
+    steps = config.num_steps(rows, total) if matched is None else matched["steps"]
     evaluations = min(config.evaluations + len(config.evaluate_at_tokens), steps)
-    flops += evaluations * validation_rows * model.cost.flops(1, tokens)
+    # what a cache's teacher took is in the plan of the cache
+    own = work if live else replace(work, teacher=None)
+    flops = own.flops(steps).all + evaluations * validation_rows * work.student.all
     micro_batch = config.micro_batch_size or config.batch_rows
     moments = MOMENT_BYTES[config.optimizer]
     memory = (8 + moments) * model.cost.num_params
-    memory += 0 if teacher is None else 4 * teacher.num_params
+    memory += 0 if live is None else 4 * live.num_params
     text_mib = model.activation_mib(config.max_length)
     device = device_here()
     precision = choose_precision(config.precision, device).name
@@ -116,9 +121,25 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
         text_mib=text_mib,
         lowered_by="micro_batch_size" if config.can_be_cut else "",
         is_estimate=is_estimate,
-        flops_without_head=headless,
-        note="" if headless is None else f"{headless / 1e12:.2f} TFLOP of training without heads",
+        training=work.flops(steps),
+        note="" if matched is None else matched_words(matched),
     )
+
+
+def _matched(work: TrainingWork, context: PlanContext) -> Matched | None:
+    """The steps that `match_flops` comes to.
+
+    Raises:
+        UsageError: none; or the step that is matched is not one whose FLOPs are known.
+    """
+    word = work.config.match_flops
+    if word is None:
+        return None
+    planned = context.plans.get(word)
+    budget = None if planned is None else planned.training
+    # unlike Path's, it leaves the home of an unknown user as it is written
+    outside = context.recipe_folder / os.path.expanduser(word)  # noqa: PTH111
+    return work.matched(budget or flops_of_run(outside), context.name, word)
 
 
 def _read(config: TrainStep, context: PlanContext, model: ModelPlan) -> tuple[int, int, int, bool]:
@@ -198,8 +219,8 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
     )
 
 
-def _teacher(config: TrainStep, context: PlanContext, student: ModelPlan) -> Cost | None:
-    """What asking the teacher costs; None: there is none, or a cache has its answers.
+def _teacher(config: TrainStep, context: PlanContext, student: ModelPlan) -> PlannedTeacher | None:
+    """Who answers; None: there is no teacher, or no loss asks it.
 
     Raises:
         ModelError: the student cannot learn from it.
@@ -208,12 +229,15 @@ def _teacher(config: TrainStep, context: PlanContext, student: ModelPlan) -> Cos
         return None
     teacher = context.caches.get(config.teacher) or _live(config.teacher, context)
     require_pair(context.name, config, context.texts, student, teacher)
-    return None if config.teacher in context.caches else teacher.model.cost
+    return teacher if needs_of(config.effective_losses).teacher else None
 
 
 def _live(word: str, context: PlanContext) -> PlannedTeacher:
     model = context.model(word, None, 128)
-    return PlannedTeacher(model, None if word in context.models else model.tokenizer_folder)
+    if word in context.models:
+        return PlannedTeacher(model, None)
+    folder = model.tokenizer_folder
+    return PlannedTeacher(model, folder, cache=word if is_cached(folder) else None)
 
 
 def require_pair(

@@ -22,8 +22,8 @@ from attar.models.cost import Cost
 from attar.models.head_chunks import has_plain_head
 from attar.models.load import LoadedModel, build_model, config_of, save_model
 from attar.models.sources.references import resolve_model
-from attar.step import StepContext
-from attar.training.config import Retokenized, TrainMetrics, TrainStep
+from attar.step import CountedFlops, StepContext
+from attar.training.config import Matched, Retokenized, TrainMetrics, TrainStep
 from attar.training.first_look import first_look
 from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
@@ -37,7 +37,13 @@ from attar.training.teachers import Teacher, open_teacher
 from attar.training.teaching.live import LiveTeacher
 from attar.training.teaching.teacher_inputs import TeacherInputs, loss_of
 from attar.training.update.precision import Precision, open_accelerator
-from attar.training.work import matmul_seconds, training_flops
+from attar.training.work import (
+    TrainingWork,
+    flops_of_run,
+    forward_flops,
+    matched_words,
+    matmul_seconds,
+)
 
 
 def train(config: TrainStep, context: StepContext) -> TrainMetrics:
@@ -53,6 +59,13 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     student = _student(config, context, data, seed)
     teacher = open_teacher(config, context, student, seed)
     job = _job(config, context, data, student, teacher, seed)
+    work = _work(job)
+    matched = None
+    if config.match_flops is not None:
+        budget = flops_of_run(context.inputs[config.match_flops])
+        matched = work.matched(budget, context.name, config.match_flops)
+        job = replace(job, config=config.model_copy(update={"max_steps": matched["steps"]}))
+        context.progress.say(f"  {context.name}: {matched_words(matched)}")
     accelerator, precision = open_accelerator(config.precision, context, first_batch(job))
     job.learned.to(accelerator.device)
     if teacher is not None:
@@ -78,7 +91,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     student.model.to("cpu")  # pyright: ignore[reportArgumentType]
     save_model(student, context.folder / "model")
     write_history(context.folder, place)
-    return _metrics(job, data, place, precision, floor)
+    return _metrics(job, data, place, precision, floor, work.flops(place.step), matched)
 
 
 def _retokenized(
@@ -178,6 +191,18 @@ def _job(
     )
 
 
+def _work(job: Job) -> TrainingWork:
+    tokens = round(job.train_tokens / len(job.train))
+    teacher = job.teacher
+    return TrainingWork(
+        job.config,
+        len(job.train),
+        student=forward_flops(Cost(job.model), tokens),
+        teacher=None if teacher is None else forward_flops(Cost(teacher.model), tokens),
+        is_cached=teacher is not None and not isinstance(teacher, LiveTeacher),
+    )
+
+
 def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision) -> float | None:
     """Seconds a token of the matrix products alone, on the first micro-batch; None: not measured,
     because rows of a table are too short to tell."""
@@ -193,7 +218,13 @@ def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision
 
 
 def _metrics(
-    job: Job, data: TextData, place: Place, precision: Precision, floor: float | None
+    job: Job,
+    data: TextData,
+    place: Place,
+    precision: Precision,
+    floor: float | None,
+    flops: CountedFlops,
+    matched: Matched | None,
 ) -> TrainMetrics:
     """What the result says.
 
@@ -207,8 +238,6 @@ def _metrics(
         if "validation" in line and line["step"] == kept_step
     )
     examples, seconds = place.step * job.config.batch_rows, place.seconds
-    taught_by = Cost(job.teacher.model) if isinstance(job.teacher, LiveTeacher) else None
-    row_tokens = round(job.train_tokens / len(job.train))
     return {
         "objective": job.config.objective or data.objective,
         "num_params": sum(parameter.numel() for parameter in job.model.parameters()),
@@ -223,7 +252,9 @@ def _metrics(
         "examples_per_s": round(examples / seconds, 2) if seconds else None,
         "tokens": place.tokens,
         "tokens_per_s": round(place.tokens / seconds, 2) if seconds else None,
-        "flops": training_flops(Cost(job.model), taught_by, job.rows_read(place.step), row_tokens),
+        "flops": flops.all,
+        "flops_non_embedding": flops.non_embedding,
+        "matched": matched,
         "matmul_share": round(floor * place.tokens / seconds, 4) if floor and seconds else None,
         "validation": kept,
         "data": {

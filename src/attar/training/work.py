@@ -1,7 +1,17 @@
-"""The work of training: its operations, and the time of its matrix products alone, which is the
-floor of a step's time.
+"""The work of training: its operations, the number of steps that some operations pay for, and the
+time of its matrix products alone, which is the floor of a step's time.
 
-    operations     rows · (3 · student + 1 · teacher)      (a backward pass is 2 forwards)
+    no teacher                         rows · 3 · student          (a backward pass is 2 forwards)
+    a live teacher                     rows · (3 · student + teacher)
+    answers from a cache               rows · 3 · student + rows asked about · teacher
+    texts that both write (MiniLLM)    rows · (4 · student + 2 · teacher)
+
+A cache asks its teacher once about each row, so over several epochs its pass is shared; the pass is
+counted here, where its answers are used. What is done before a step for any number of students
+(texts that a teacher writes, scores of a corpus) is not: a plan has it in a column of its own.
+
+Source of the papers' counting: Gu et al. 2024, arXiv 2410.17215, appendix (3·N_s·T / (3·N_s + N_t)
+steps of distillation and 3·N_s·T / (4·N_s + 2·N_t) of MiniLLM for T steps without a teacher).
 
 A step forward and backward multiplies each weight matrix three times with as many rows as there are
 tokens: for its output, and for the gradients of its input and of itself. Only these products are
@@ -12,16 +22,23 @@ of its matrices once.
 
 from __future__ import annotations
 
+import math
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
-from attar.models.cost import Cost
+from attar.artifacts import read_result
+from attar.errors import ArtifactError, UsageError
+from attar.models.cost import Cost, non_embedding_params
+from attar.step import CountedFlops
+from attar.training.config import Matched, TrainStep
 
 ROWS_OF_A_HEAD = 1024
 """A wider matrix than this many times its other side is multiplied in parts, as a head is."""
@@ -30,21 +47,104 @@ MULTIPLIED = ("Linear", "Conv1D")
 """GPT-2's Conv1D is a Linear with its weight turned round."""
 
 
-def training_flops(student: Cost, teacher: Cost | None, rows: int, tokens: int) -> int:
-    """Operations of training on so many rows.
+@dataclass(frozen=True)
+class TrainingWork:
+    """What a train step computes, planned or done: its operations for any number of steps."""
 
-    Args:
-        teacher: asked about every row; None: there is none, or its answers are stored.
-        tokens: of a row.
+    config: TrainStep
+    rows: int
+    """Of an epoch."""
+    student: CountedFlops
+    """Of one forward pass of a row."""
+    teacher: CountedFlops | None = None
+    """None: there is none, or no loss asks it."""
+    is_cached: bool = False
+    """The teacher's answers come from a cache."""
+
+    def flops(self, steps: int) -> CountedFlops:
+        """Of so many optimizer steps."""
+        read = self.config.rows_read(steps, self.rows)
+        taught = min(read, self.rows) if self.is_cached else read
+        written = [loss.written_passes for loss in self.config.effective_losses]
+        own, asked = 3 + sum(s for s, _ in written), 1 + sum(t for _, t in written)
+        teacher = self.teacher or CountedFlops(0, 0)
+        return CountedFlops(
+            all=read * own * self.student.all + taught * asked * teacher.all,
+            non_embedding=read * own * self.student.non_embedding
+            + taught * asked * teacher.non_embedding,
+        )
+
+    def matched(self, budget: CountedFlops, name: str, word: str) -> Matched:
+        """The most optimizer steps that take no more operations than a budget.
+
+        Args:
+            name: of this step, for a message.
+            word: that names the step with this budget.
+        Raises:
+            UsageError: the budget does not pay for one step.
+        """
+        count = self.config.count_flops or "all"
+        steps, steps_by_the_other = (
+            self._paid_by(budget, each) for each in sorted(COUNTS, key=lambda each: each != count)
+        )
+        if steps < 1:
+            one, paid = (getattr(flops, count) for flops in (self.flops(1), budget))
+            raise UsageError(
+                f'{name}: match_flops = "{word}" leaves less than one optimizer step: a step takes '
+                f'{one:.3g} FLOPs, and "{word}" took {paid:.3g} in all; train "{word}" at least '
+                f'{math.ceil(one / max(paid, 1))} times as long, or lower batch_size of "{name}"'
+            )
+        return Matched(
+            to=word,
+            count=count,
+            budget=getattr(budget, count),
+            steps=steps,
+            steps_by_the_other_count=steps_by_the_other,
+        )
+
+    def _paid_by(self, budget: CountedFlops, count: str) -> int:
+        def taken(steps: int) -> int:
+            return getattr(self.flops(steps), count)
+
+        paid = getattr(budget, count)
+        most = paid // max(3 * getattr(self.student, count), 1)  # a step reads a row at least
+        return bisect_right(range(1, most + 1), paid, key=taken)
+
+
+COUNTS = {
+    "all": "all matrix products",
+    "non_embedding": "parameters without embeddings and head",
+}
+
+
+def matched_words(found: Matched) -> str:
+    """What was matched, in a sentence."""
+    other = next(words for count, words in COUNTS.items() if count != found["count"])
+    return (
+        f"{found['steps']:,} steps, for the {found['budget']:.3g} FLOPs of {found['to']!r} "
+        f"({COUNTS[found['count']]}; by {other} {found['steps_by_the_other_count']:,})"
+    )
+
+
+def forward_flops(model: Cost, tokens: int) -> CountedFlops:
+    """Of one forward pass of a row of so many tokens."""
+    return CountedFlops(model.flops(1, tokens), 2 * non_embedding_params(model.model) * tokens)
+
+
+def flops_of_run(folder: Path) -> CountedFlops:
+    """What the train step took that made a folder.
+
+    Raises:
+        ArtifactError: its result does not tell.
     """
-    asked = 0 if teacher is None else teacher.flops(1, tokens)
-    return rows * (3 * student.flops(1, tokens) + asked)
-
-
-def head_flops(model: PreTrainedModel, tokens: int) -> int:
-    """Operations of a language head on one text; 0 where there is none."""
-    head: Any = model.get_output_embeddings()
-    return 0 if head is None else 2 * tokens * head.weight.numel()
+    metrics = read_result(folder).metrics
+    try:
+        return CountedFlops(int(metrics["flops"]), int(metrics["flops_non_embedding"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{folder} does not say how many FLOPs its training took ({error!r}), so no step can "
+            "match them; remove it and run its recipe again"
+        ) from error
 
 
 def matmul_seconds(

@@ -131,3 +131,21 @@ def test_a_hub_id_that_begins_or_ends_like_a_step_is_left_to_the_models(
 ) -> None:
     text = RECIPE.replace("student", step).replace('model = "demo:minilm-l6"', f'model = "{word}"')
     assert parse_recipe(text).steps["teacher"].model == word  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("techer", "no step 'techer' (did you mean 'teacher'?)"),
+        ("int8", "step 'int8' runs 'quantize'; this place needs a step that runs 'train'"),
+        ("student", "step 'student' reads itself"),
+    ],
+)
+def test_flops_are_matched_with_another_train_step(word: str, said: str) -> None:
+    matched = f'[steps.student]\nmatch_flops = "{word}"\n'
+    assert said in mistakes_in(RECIPE.replace("[steps.student]\n", matched))
+
+
+def test_steps_that_match_each_other_go_in_a_circle() -> None:
+    text = RECIPE.replace("[steps.teacher]\n", '[steps.teacher]\nmatch_flops = "student"\n')
+    assert "circle" in mistakes_in(text)
