@@ -41,7 +41,7 @@ from attar.models.config import ChangedModel, FromConfig, ModelReference, refere
 from attar.models.cost import Cost, cost_from_config
 from attar.models.sources.references import resolve_model
 from attar.models.surgery import changed
-from attar.special_tokens import vocabulary_of
+from attar.special_tokens import require_reading, vocabulary_of
 from attar.step import StepPlan
 from attar.tasks.table import KINDS, Kind
 from attar.tasks.task import Generation, Task
@@ -88,15 +88,8 @@ class ModelPlan:
         return self.cost.num_params * self.bytes_per_param / MIB
 
     def activation_mib(self, tokens: int) -> float:
-        """Kept for the backward pass of one text: about 16 tensors of the hidden size, 4 of
-        the intermediate size, and 2 of tokens × tokens a head, in every block."""
-        config: Mapping[str, Any] = self.cost.model.config.to_dict()
-        hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
-        wide = config.get("intermediate_size") or config.get("d_ff") or 4 * hidden
-        names = ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_head")
-        heads = next((config[name] for name in names if config.get(name)), 0)
-        blocks = self.cost.model.config.num_hidden_layers
-        return 4 * tokens * blocks * (16 * hidden + 4 * wide + 2 * heads * tokens) / MIB
+        """Kept for the backward pass of one text, in float32."""
+        return 4 * self.cost.kept_floats(tokens) / MIB
 
 
 @dataclass(frozen=True)
@@ -281,6 +274,7 @@ class PlanContext:
         if isinstance(reference, FromConfig):
             tokenizer = self.tokenizer(reference.tokenizer)
             plain = reference.plain(tokenizer.vocab_size, tokenizer.end_id)
+            require_reading(str(plain.get("model_type")), tokenizer.folder, self.name)
             return ModelPlan(cost_under(head, plain), tokenizer.folder, 4.0, max_length)
         if word in self.models:
             plan = self.models[word]

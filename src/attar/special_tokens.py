@@ -26,7 +26,12 @@ from tokenizers import Tokenizer
 
 from attar.errors import ModelError
 from attar.tokenizer_limits import MAX_TOKENIZER_BYTES, tokenizer_errors, tokenizer_faults
-from attar.transformers_tokenizer import TOKENIZER_FILE, read_as_transformers, save_tokenizer
+from attar.transformers_tokenizer import (
+    TOKENIZER_FILE,
+    read_as_transformers,
+    read_for,
+    save_tokenizer,
+)
 from attar.untrusted import has_entry, parse_json, read_bytes, read_json
 
 DEPLOY_FILE = "deploy.json"
@@ -139,6 +144,24 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
     for name in ("version", "truncation", "padding", "post_processor"):
         settings.pop(name, None)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def require_reading(model_type: str, model_folder: Path, where: str) -> None:
+    """Refuse a folder's tokenizer for a new model of a type beside which transformers would build
+    another tokenizer of it: the saved model would read texts otherwise than it was trained.
+
+    Raises:
+        ModelError: naming the type.
+    """
+    if is_exported(model_folder):
+        return
+    backend = copy.deepcopy(read_for(model_type, model_folder).backend_tokenizer)
+    if tokenizer_digest(backend) != tokenizer_digest(open_tokenizer(model_folder)):
+        raise ModelError(
+            f"{where}: beside a model of type {model_type!r}, transformers splits texts in that "
+            f"type's own way, which is not how the tokenizer of {model_folder} splits them; use "
+            "another family, or a tokenizer of that type"
+        )
 
 
 def is_exported(model_folder: Path) -> bool:

@@ -64,6 +64,21 @@ def read_as_transformers(model_folder: Path) -> PreTrainedTokenizerFast:
     return _checked(model_folder, _cached)
 
 
+def read_for(model_type: str, model_folder: Path) -> PreTrainedTokenizerFast:
+    """What `AutoTokenizer` will make of the folder's tokenizer beside the config of a model of a
+    type. For some types transformers takes only the vocabulary and the merges, and splits texts as
+    that type's own tokenizer does, whatever `tokenizer_config.json` says.
+
+    Raises: as `read_as_transformers`.
+    """
+    config = json.dumps({"model_type": model_type}).encode()
+
+    def build(files: Files) -> PreTrainedTokenizerFast:
+        return _cached(tuple(({**dict(files), "config.json": config}).items()))
+
+    return _checked(model_folder, build)
+
+
 def save_tokenizer(
     model_folder: Path,
     folder: Path,

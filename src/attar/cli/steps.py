@@ -138,7 +138,9 @@ def train(
         str | None,
         typer.Option(help="Instead of a model, random weights of a size: pico, nano, micro, …"),
     ] = None,
-    family: Annotated[str, typer.Option(help="Of --size: llama, qwen2 or gpt2.")] = "llama",
+    family: Annotated[
+        str, typer.Option(help="Of --size: llama, qwen2, qwen3, gpt2, mamba or mamba2.")
+    ] = "llama",
     tokenizer: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="Of --size; default: that of the corpus."),

@@ -13,6 +13,7 @@ without any weights. Where a family has no row, and so no formula, torch's count
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,12 @@ from attar.models.structure.views import LinearView
 from attar.tasks.table import CLASSIFICATION, REGRESSION
 from attar.tasks.task import Task
 
+TOKEN_BY_TOKEN = ("mamba", "falcon_mamba")
+"""Types of models whose code goes through a text in a Python loop: what one more token adds is
+always the same, so two short texts tell of any."""
+BLOCK_BY_BLOCK = ("mamba2",)
+"""Types of models that attend within blocks of `chunk_size` tokens; a last block is filled up."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -48,6 +55,41 @@ class Cost:
     def flops(self, batch: int, tokens: int) -> int:
         """Operations of one forward pass; see `flops`."""
         return flops(self.model, batch, tokens)
+
+    def kept_floats(self, tokens: int) -> int:
+        """Numbers that are kept of one text for the backward pass, roughly."""
+        config = self.model.config
+        count = KEPT_FLOATS.get(config.model_type, _kept_by_transformer)
+        return config.num_hidden_layers * count(config.to_dict(), tokens)
+
+
+def _kept_by_transformer(config: Mapping[str, Any], tokens: int) -> int:
+    """16 tensors of the hidden size, 4 of the intermediate size, and 2 of tokens × tokens a head,
+    in every block."""
+    hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
+    wide = config.get("intermediate_size") or config.get("d_ff") or 4 * hidden
+    names = ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_head")
+    heads = next((config[name] for name in names if config.get(name)), 0)
+    return tokens * (16 * hidden + 4 * wide + 2 * heads * tokens)
+
+
+def _kept_by_mamba(config: Mapping[str, Any], tokens: int) -> int:
+    """12 tensors of the inner size, and 3 that hold a state for each of its channels."""
+    inner = config["expand"] * config["hidden_size"]
+    return tokens * inner * (12 + 3 * config["state_size"])
+
+
+def _kept_by_mamba2(config: Mapping[str, Any], tokens: int) -> int:
+    """16 tensors of the inner size and 8 of the state size a head, and 2 of tokens × tokens within
+    a block."""
+    inner, block = config["expand"] * config["hidden_size"], config["chunk_size"]
+    a_token = 16 * inner + config["num_heads"] * (8 * config["state_size"] + 2 * block)
+    return block * math.ceil(tokens / block) * a_token
+
+
+KEPT_FLOATS = {"mamba": _kept_by_mamba, "mamba2": _kept_by_mamba2}
+"""model_type → the count for one block, in transformers' own torch code; the others are taken for
+transformers."""
 
 
 def non_embedding_params(model: PreTrainedModel) -> int:
@@ -105,6 +147,9 @@ def counted_flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
     Raises:
         ModelError: its code asks for values, which tensors without memory do not have.
     """
+    if model.config.model_type in TOKEN_BY_TOKEN and tokens > 2:
+        first, second = (counted_flops(model, batch, length) for length in (1, 2))
+        return first + (tokens - 1) * (second - first)
     known = _counted.setdefault(model, {})
     for texts in (1, 2):
         if (texts, tokens) not in known:
@@ -115,6 +160,8 @@ def counted_flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
 
 
 def _count(model_class: Any, copied: Any, texts: int, tokens: int) -> int:
+    if copied.model_type in TOKEN_BY_TOKEN + BLOCK_BY_BLOCK:
+        copied.use_cache = False  # it would fill a short text up to the width of the convolution
     try:
         with torch.device("meta"), no_init_weights():
             model = model_class._from_config(copied, attn_implementation="eager").eval()

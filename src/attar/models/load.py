@@ -41,7 +41,7 @@ from attar.models.sources.safe_files import VOCABULARY_FILES, ModelFiles, read_m
 from attar.models.structure.families import FAMILIES, max_tokens_of
 from attar.models.surgery import changed
 from attar.seeds import derive_seed
-from attar.special_tokens import TOKENIZER_FILE, vocabulary_of, write_tokenizer
+from attar.special_tokens import TOKENIZER_FILE, require_reading, vocabulary_of, write_tokenizer
 from attar.tasks.task import TASK_FILE, Task
 from attar.untrusted import has_entry
 
@@ -300,6 +300,7 @@ def _random_model(
     folder = resolve_model(reference.tokenizer, inputs, recipe_folder)
     plain = reference.plain(*vocabulary_of(folder))
     config = config_of(plain, "model.config", task, folder)
+    require_reading(config.model_type, folder, "model.config")
     check_length(config, task and task.max_length, "model.config")
     model_class: Any = class_of(config, "model.config", task)
     require_memory(model_class, config, "model.config")

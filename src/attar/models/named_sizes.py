@@ -5,8 +5,9 @@
 
 A size is a shape; a family says which sizes it takes and which fields spell them.
 
-Decoders: all families of a size have the same number of parameters outside the embeddings, up to
-norms and biases: a gated FFN has three matrices, and GPT-2's, which has two, is half as wide again.
+Decoders: all families of a size have about as many parameters outside the embeddings. A gated FFN
+has three matrices, and GPT-2's, which has two, is half as wide again. A Mamba block is a mixer
+alone, about half of a transformer block, so there are as many as come nearest to the size.
 The names 104M to 1.2B are those of MiniPLM (arXiv 2410.17215), which count Qwen's 151,936 tokens.
 
 Encoder-decoders: the names are those of UCB/EECS-2023-141, with the head size behind them. Its
@@ -17,6 +18,7 @@ The vocabulary is the tokenizer's, so a size has no total of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -27,6 +29,10 @@ ROTARY_POSITIONS = 8192
 """Rotary positions have no table, so a high limit costs nothing; train steps read no more."""
 LEARNED_POSITIONS = 1024
 """Rows of a learned table: MiniPLM's length."""
+EXPAND, CONV_KERNEL, STATE_SIZE = 2, 4, 16
+"""Of Mamba (arXiv 2312.00752)."""
+STATE_SIZE_2, HEAD_SIZE_2 = 128, 64
+"""Of Mamba-2 (arXiv 2405.21060), with one group."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,12 @@ class DecoderSize:
     num_attention_heads: int
     tie_word_embeddings: bool = True
     """The head is the embedding table."""
+
+    @property
+    def num_matrix_weights(self) -> int:
+        """Outside the embeddings: four square maps and a gated FFN in every block."""
+        width, ffn = self.hidden_size, self.intermediate_size
+        return self.num_hidden_layers * (4 * width**2 + 3 * width * ffn)
 
 
 DECODER_SIZES: Mapping[str, DecoderSize] = {
@@ -98,6 +110,10 @@ def _gated(size: DecoderSize) -> dict[str, Any]:
     }
 
 
+def _qwen3(size: DecoderSize) -> dict[str, Any]:
+    return {**_gated(size), "head_dim": size.hidden_size // size.num_attention_heads}
+
+
 def _gpt2(size: DecoderSize) -> dict[str, Any]:
     return {
         "n_embd": size.hidden_size,
@@ -106,6 +122,36 @@ def _gpt2(size: DecoderSize) -> dict[str, Any]:
         "n_head": size.num_attention_heads,
         "n_positions": LEARNED_POSITIONS,
         "tie_word_embeddings": size.tie_word_embeddings,
+    }
+
+
+def _mamba(size: DecoderSize) -> dict[str, Any]:
+    inner, rank = EXPAND * size.hidden_size, math.ceil(size.hidden_size / 16)
+    maps = size.hidden_size * 3 * inner + inner * (2 * rank + 2 * STATE_SIZE)
+    return {
+        "hidden_size": size.hidden_size,
+        "tie_word_embeddings": size.tie_word_embeddings,
+        "num_hidden_layers": round(size.num_matrix_weights / (maps + inner * STATE_SIZE)),
+        "expand": EXPAND,
+        "conv_kernel": CONV_KERNEL,
+        "state_size": STATE_SIZE,
+        "time_step_rank": rank,
+    }
+
+
+def _mamba2(size: DecoderSize) -> dict[str, Any]:
+    inner = EXPAND * size.hidden_size
+    maps = size.hidden_size * (3 * inner + 2 * STATE_SIZE_2 + inner // HEAD_SIZE_2)
+    return {
+        "hidden_size": size.hidden_size,
+        "tie_word_embeddings": size.tie_word_embeddings,
+        "num_hidden_layers": round(size.num_matrix_weights / maps),
+        "expand": EXPAND,
+        "conv_kernel": CONV_KERNEL,
+        "state_size": STATE_SIZE_2,
+        "num_heads": inner // HEAD_SIZE_2,
+        "head_dim": HEAD_SIZE_2,
+        "n_groups": 1,
     }
 
 
@@ -141,7 +187,10 @@ class SizedFamily(Generic[Size]):
 FAMILIES_OF_SIZES: Mapping[str, SizedFamily[Any]] = {
     "llama": SizedFamily(DECODER_SIZES, _gated),
     "qwen2": SizedFamily(DECODER_SIZES, _gated),
+    "qwen3": SizedFamily(DECODER_SIZES, _qwen3),
     "gpt2": SizedFamily(DECODER_SIZES, _gpt2),
+    "mamba": SizedFamily(DECODER_SIZES, _mamba),
+    "mamba2": SizedFamily(DECODER_SIZES, _mamba2),
     "t5": SizedFamily(ENCODER_DECODER_SIZES, _t5),
 }
 
