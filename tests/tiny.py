@@ -184,6 +184,7 @@ def tiny_model(
     from transformers import AutoModel, AutoModelForSequenceClassification
 
     from attar.models.load import buildable_attention, prepare_
+    from attar.models.structure.chains import variant_class
 
     config = tiny_config(family, blocks=blocks, **changes)
     generator = torch.Generator().manual_seed(seed)
@@ -192,7 +193,9 @@ def tiny_model(
         builder = AutoModel if bare else AutoModelForSequenceClassification
         model_class = builder._model_mapping[type(config)]
         built_with = buildable_attention(model_class, attention)
-        model = builder.from_config(config, attn_implementation=built_with)
+        if getattr(config, "attar_ffn", None) is not None:
+            model_class = variant_class(model_class)
+        model = model_class._from_config(config, attn_implementation=built_with)
     prepare_(model, attention)
     with torch.no_grad():
         for parameter in model.parameters():

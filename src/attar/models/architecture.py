@@ -31,7 +31,9 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from attar.errors import AttarError, ModelError, ResourceError, ran_out_of_memory
+from attar.models.ffn_variants import settings_in, type_in_memory
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
+from attar.models.structure.chains import variant_class, variant_of
 from attar.models.structure.families import FAMILIES, unsupported
 from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id, require_rows
 from attar.tasks.table import CAUSAL_LM, TEXT_TO_TEXT
@@ -65,13 +67,15 @@ def config_of(
     Raises:
         ModelError: a model_type that reads no text, or a field that does not fit or is refused.
     """
-    model_type = str(plain.get("model_type"))
+    model_type = type_in_memory(str(plain.get("model_type")))
     if model_type not in FAMILIES and not _reads_text(model_type):
         raise ModelError(f"{where}: {unsupported(model_type)}")
     refuse_code_fields(plain, where)
     check_sizes(plain, where, is_known=model_type in FAMILIES)
     _refuse_methods(plain, CONFIG_MAPPING[model_type], where)
     fields = {name: value for name, value in plain.items() if name not in ("dtype", "torch_dtype")}
+    fields["model_type"] = model_type
+    settings_in(plain, where)
     if task is not None and not task.has_language_head:
         fields = _with_head(fields, task)
     config_class: Any = CONFIG_MAPPING[model_type]
@@ -241,4 +245,4 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
         raise ModelError(
             f"{where}: transformers {transformers.__version__} has no {what}; use another model"
         )
-    return found
+    return found if variant_of(config) is None else variant_class(found)

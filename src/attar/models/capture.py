@@ -27,7 +27,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attar.errors import ModelError
-from attar.models.structure.anatomy import Stack, anatomy_of
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.blocks import Stack
 
 Qkv = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values of one attention, heads side by side: (B, T, H·K) each, of keys and

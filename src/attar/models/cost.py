@@ -27,7 +27,8 @@ from transformers.initialization import no_init_weights
 
 from attar.errors import ModelError
 from attar.models.architecture import class_of, config_of
-from attar.models.structure.anatomy import Anatomy, Block, anatomy_of
+from attar.models.structure.anatomy import Anatomy, anatomy_of
+from attar.models.structure.blocks import Block
 from attar.models.structure.families import FAMILIES
 from attar.models.structure.sites import reads_one_token
 from attar.models.structure.views import LinearView

@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from attar.artifacts import disk_errors_explained
+from attar.artifacts import disk_errors_explained, write_json
 from attar.errors import ArtifactError, ModelError
 from attar.models.architecture import (
     building,
@@ -34,10 +34,17 @@ from attar.models.architecture import (
     require_memory,
 )
 from attar.models.config import FromConfig, ModelReference
+from attar.models.ffn_variants import type_in_file
 from attar.models.foreign import says_its_task, task_of
 from attar.models.heads import HEAD, SHARED_HEAD, OtherClassesError, reconciled_head, without_head
 from attar.models.sources.references import resolve_model
-from attar.models.sources.safe_files import VOCABULARY_FILES, ModelFiles, read_model_files
+from attar.models.sources.safe_files import (
+    CONFIG_FILE,
+    VOCABULARY_FILES,
+    ModelFiles,
+    read_model_files,
+    read_settings,
+)
 from attar.models.structure.families import FAMILIES, max_tokens_of
 from attar.models.surgery import changed
 from attar.seeds import derive_seed
@@ -160,7 +167,22 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
     needed = sum(tensor.nbytes for tensor in loaded.model.parameters())
     with quiet_transformers(), disk_errors_explained(folder, needed):
         loaded.model.save_pretrained(folder)
+        _name_type(folder)
     write_reader(loaded, folder)
+
+
+def save_config(config: PreTrainedConfig, folder: Path) -> None:
+    """Write the `config.json` of a model whose weights are written elsewhere."""
+    config.save_pretrained(folder)
+    _name_type(folder)
+
+
+def _name_type(folder: Path) -> None:
+    """In a `config.json` just written: a type that transformers refuses, where it is a variant."""
+    file = folder / CONFIG_FILE
+    config = read_settings(file)
+    if type_in_file(config) != config["model_type"]:
+        write_json(file, config | {"model_type": type_in_file(config)})
 
 
 def write_reader(loaded: LoadedModel, folder: Path) -> None:

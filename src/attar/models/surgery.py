@@ -19,7 +19,8 @@ from attar.errors import ModelError
 from attar.models.config import ChangedModel
 from attar.models.narrowing.importance import Batch
 from attar.models.narrowing.narrow import narrowed
-from attar.models.structure.anatomy import Stack, anatomy_of
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.blocks import Stack
 
 
 def changed(

@@ -22,7 +22,7 @@ from attar.artifacts import write_json
 from attar.data.load import data_of
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, UsageError
-from attar.models.load import LoadedModel, load_model, write_reader
+from attar.models.load import LoadedModel, load_model, save_config, write_reader
 from attar.models.simulated.packing import size_mib, write_tensors
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.sources.references import resolve_model
@@ -162,7 +162,7 @@ def _write(
     folder.mkdir(parents=True)
     model_config = copy.deepcopy(loaded.model.config)
     model_config.architectures = [type(loaded.model).__name__]
-    model_config.save_pretrained(folder)
+    save_config(model_config, folder)
     write_reader(loaded, folder)
     qparams.write(folder)
     write_tensors(folder, qparams, weights.integers, weights.scales, weights.floats)

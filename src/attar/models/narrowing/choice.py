@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from attar.models.narrowing.importance import Importance
-from attar.models.narrowing.parts import Parts
+from attar.models.narrowing.parts import Parts, ffn_of
 from attar.models.narrowing.sizes import Sizes, StackSizes
-from attar.models.structure.anatomy import Stack
+from attar.models.structure.blocks import Stack
 from attar.models.structure.views import AttentionView, LinearView
 
 
@@ -85,7 +85,7 @@ def _keep_stack(stack: Stack, sizes: StackSizes, importance: Importance, kept: K
         neurons = best(importance.neurons[block.ffn.fqn], sizes.intermediate)
         for view in block.ffn.inputs:
             kept.cut(view, neurons, hidden)
-        kept.cut(block.ffn.down, hidden, neurons)
+        kept.cut(ffn_of(block).down, hidden, neurons)
         for a in block.attentions:
             own = importance.heads[a.fqn]
             heads = _best_heads(a, own if a.is_cross or shared is None else shared, sizes)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.errors import ModelError
-from attar.models.narrowing.parts import Parts
+from attar.models.narrowing.parts import Parts, ffn_of
 from attar.models.structure.views import AttentionView, LinearView, NormView
 
 Batch = Mapping[str, Tensor]
@@ -61,7 +61,7 @@ def importance_of(parts: Parts, batches: Iterable[Batch] | None) -> Importance:
     return Importance(
         hidden=torch.stack([loudness[norm.fqn] for norm in parts.norms]).sum(dim=0),
         neurons={
-            block.ffn.fqn: loudness[block.ffn.fqn] * _norms_of_columns(block.ffn.down)
+            block.ffn.fqn: loudness[block.ffn.fqn] * _norms_of_columns(ffn_of(block).down)
             for block in parts.anatomy.blocks
         },
         heads={
@@ -202,7 +202,7 @@ def _on_texts(parts: Parts, batches: Iterable[Batch]) -> dict[str, Tensor]:
     for norm in parts.norms:
         see(norm.fqn, norm.module, stack_of[norm.fqn], Mean(), reads_input=False)
     for stack, block in ((s.name, block) for s in parts.anatomy.stacks for block in s.blocks):
-        see(block.ffn.fqn, block.ffn.down.module, stack, Mean(), reads_input=True)
+        see(block.ffn.fqn, ffn_of(block).down.module, stack, Mean(), reads_input=True)
         for a in block.attentions:
             see(f"{a.fqn}:context", a.out.module, stack, Mean(), reads_input=True)
             see(f"{a.fqn}:heads", a.out.module, stack, Mean(_heads_of(a)), reads_input=True)

@@ -15,9 +15,11 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
+from attar.errors import ModelError
 from attar.models.structure.anatomy import Anatomy, anatomy_of, family_of
+from attar.models.structure.blocks import Block
 from attar.models.structure.rows import Family
-from attar.models.structure.views import LinearView, NormView
+from attar.models.structure.views import ChainView, FfnView, LinearView, NormView
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def parts_of(model: PreTrainedModel) -> Parts:
     spaces = tuple(_spaces(model, family))
     read = {reader.fqn for space in spaces for reader in space.readers}
     direct = {view.fqn: view for view in _head_maps(model, family) if view.fqn not in read}
+    for block in anatomy.blocks:
+        ffn_of(block)
     biases = {stack.shared_bias for stack in anatomy.stacks}
     inside = tuple(block.fqn + "." for block in anatomy.blocks)
     hidden = anatomy.blocks[0].attention.q.in_features
@@ -80,6 +84,20 @@ def parts_of(model: PreTrainedModel) -> Parts:
         *(model, family, anatomy, tuple(norms.values()), tables, widening),
         *(tuple(direct.values()), spaces),
     )
+
+
+def ffn_of(block: Block) -> FfnView:
+    """A block's feed-forward with neurons.
+
+    Raises:
+        ModelError: it is a chain of maps, which has none that stand alone.
+    """
+    if isinstance(block.ffn, ChainView):
+        raise ModelError(
+            f"{block.fqn} has a simpler feed-forward (attar_ffn), and only a family's own can be "
+            "cut; cut the model first and replace its feed-forward afterwards (ffn = …)"
+        )
+    return block.ffn
 
 
 def _head_maps(model: PreTrainedModel, family: Family) -> Iterator[LinearView]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from attar.errors import ModelError
 from attar.models.config import ChangedModel
-from attar.models.narrowing.parts import Parts
-from attar.models.structure.anatomy import Stack
+from attar.models.narrowing.parts import Parts, ffn_of
+from attar.models.structure.blocks import Stack
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def _sizes(stack: Stack) -> StackSizes:
     block = stack.blocks[0]
     attention = block.attention
     return StackSizes(
-        block.ffn.down.in_features, attention.heads, attention.kv_heads, attention.head_size
+        ffn_of(block).down.in_features, attention.heads, attention.kv_heads, attention.head_size
     )
 
 

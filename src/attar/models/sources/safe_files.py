@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import ArtifactError, ModelError
+from attar.models.ffn_variants import type_in_memory
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
 from attar.tokenizer_limits import MAX_TOKENIZER_BYTES
 from attar.untrusted import checked, has_entry, open_file, parse_json, read_json
@@ -120,7 +121,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f'{file} names no model_type, so its family is unknown; add it, for example "bert"'
         )
     check_sizes(config, file)
-    return config
+    return config | {"model_type": type_in_memory(config["model_type"])}
 
 
 def read_settings(file: Path) -> dict[str, Any]:

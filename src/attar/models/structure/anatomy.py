@@ -13,16 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.models.structure.blocks import Block, Stack, Sublayer
+from attar.models.structure.chains import LinearChain, NoFfn, variant_of
 from attar.models.structure.families import FAMILIES, without_views
 from attar.models.structure.rows import AttentionRow, Family, FfnRow, StackRow
 from attar.models.structure.views import (
     AttentionView,
+    ChainView,
     FfnView,
     LinearView,
     NormSite,
@@ -31,51 +34,6 @@ from attar.models.structure.views import (
 )
 
 TABLE = "src/attar/models/structure/families.py"
-
-
-@dataclass(frozen=True)
-class Block:
-    """One transformer layer."""
-
-    fqn: str
-    module: nn.Module
-    index: int
-    attention: AttentionView
-    cross_attention: AttentionView | None
-    ffn: FfnView
-    norms: tuple[NormView, ...]
-    """One for each sublayer: attention, cross-attention where there is one, ffn."""
-    adders: tuple[str | None, ...]
-    """For each sublayer the module that is given its shortcut; see `Shortcut.adder`."""
-
-    @property
-    def attentions(self) -> tuple[AttentionView, ...]:
-        cross = self.cross_attention
-        return (self.attention,) if cross is None else (self.attention, cross)
-
-    @property
-    def linears(self) -> tuple[LinearView, ...]:
-        """Every linear map of the block, in the order in which a token meets them."""
-        attention = [view for a in self.attentions for view in (a.q, a.k, a.v, a.out)]
-        return (*attention, *self.ffn.inputs, self.ffn.down)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """An encoder or a decoder."""
-
-    name: str
-    row: StackRow
-    blocks_fqn: str
-    blocks: tuple[Block, ...]
-    tables: tuple[str, ...]
-    """Names of the embedding tables that are summed."""
-    embedding_norm: NormView | None
-    embedding_map: LinearView | None
-    """From the embeddings' width to the hidden size; None: they are as wide."""
-    final_norm: NormView | None
-    shared_bias: str | None
-    """Name of the table of relative positions that all blocks use."""
 
 
 @dataclass(frozen=True)
@@ -167,10 +125,13 @@ class _Finder:
 
     def linear(self, block: str, name: str) -> LinearView:
         path, _, part = name.partition("[")
-        module = self.module(f"{block}.{path}" if block else path)
+        fqn = f"{block}.{path}" if block else path
+        module = self.module(fqn)
+        if isinstance(module, LinearChain):  # attention's output map, with a variant's behind it
+            fqn, module = f"{fqn}.maps.0", module.maps[0]
         index, _, count = part.rstrip("]").partition("/")
         return LinearView(
-            fqn=f"{block}.{path}" if block else path,
+            fqn=fqn,
             module=module,
             part=(int(index), int(count)) if part else None,
             is_tied=id(module.weight) in self.embedding_weights,
@@ -213,10 +174,11 @@ class _Finder:
             shared_bias=self.table(self.fqn(row.shared_bias)) if row.shared_bias else None,
         )
 
-    def norm_of_sublayer(self, row: StackRow, block: str, name: str) -> NormView:
+    def norm_of_sublayer(self, row: StackRow, block: str, name: str) -> NormView | None:
         fqn = f"{block}.{name}"
-        if row.first_norm is not None and isinstance(self.module(fqn), nn.Identity):
-            fqn = self.fqn(row.first_norm)
+        if isinstance(self.module(fqn), nn.Identity):
+            is_first = row.first_norm is not None and name == row.attention.norm
+            return self.norm(row, self.fqn(row.first_norm or "")) if is_first else None
         return self.norm(row, fqn)
 
     def norm_of_stack(self, row: StackRow, name: str | None) -> NormView | None:
@@ -228,12 +190,21 @@ class _Finder:
         cross = self.attention(fqn, row, row.cross, heads) if row.cross else None
         kinds = [ffn for ffn in row.ffns if self.has(f"{fqn}.{ffn.up.partition('[')[0]}")]
         ffn_row = kinds[0] if kinds else row.ffns[0]
-        rows = (row.attention, *((row.cross,) if row.cross else ()), ffn_row)
-        norms = tuple(self.norm_of_sublayer(row, fqn, sublayer.norm) for sublayer in rows)
-        adders = tuple(self.adder(fqn, sublayer) for sublayer in rows)
-        module = self.module(fqn)
-        ffn = self.ffn(fqn, ffn_row)
-        block = Block(fqn, module, index, attention, cross, ffn, norms, adders)
+        ffn = self.ffn(fqn, row, ffn_row)
+        every: list[tuple[Literal["mha", "cross", "ffn"], AttentionRow | FfnRow, Any]] = [
+            ("mha", row.attention, attention),
+            *([("cross", row.cross, cross)] if row.cross else []),
+            ("ffn", ffn_row, ffn),
+        ]
+        sublayers = [
+            Sublayer(
+                kind, view.inputs, self.norm_of_sublayer(row, fqn, its.norm), self.adder(fqn, its)
+            )
+            for kind, its, view in every
+        ]
+        if sublayers[-1].norm is None:
+            sublayers.pop()
+        block = Block(fqn, self.module(fqn), index, attention, cross, ffn, tuple(sublayers))
         self._check_complete(block)
         return block
 
@@ -262,7 +233,11 @@ class _Finder:
             is_plain=row.is_plain,
         )
 
-    def ffn(self, block: str, row: FfnRow) -> FfnView:
+    def ffn(self, block: str, stack: StackRow, row: FfnRow) -> FfnView | ChainView:
+        place = f"{block}.{row.whole or row.down}"
+        found = self.module(place)
+        if isinstance(found, LinearChain | NoFfn):
+            return self.chain(block, place, found, stack)
         act_fqn = f"{block}.{row.act}"
         return FfnView(
             fqn=block,
@@ -271,6 +246,24 @@ class _Finder:
             down=self.linear(block, row.down),
             act=self.module(act_fqn),
             act_fqn=act_fqn,
+        )
+
+    def chain(
+        self, block: str, place: str, found: LinearChain | NoFfn, stack: StackRow
+    ) -> ChainView:
+        settings = variant_of(self.model.config)
+        assert settings is not None
+        first = 0
+        if settings.row.follows_attention:
+            place, first = f"{block}.{(stack.cross or stack.attention).out}", 1
+            found = self.module(place)
+        is_chain = isinstance(found, LinearChain)
+        names = [f"{place}.maps.{i}" for i in range(first, len(found.maps))] if is_chain else []
+        return ChainView(
+            fqn=place,
+            maps=tuple(LinearView(name, self.module(name)) for name in names),
+            has_relu=is_chain and found.relu is not None,
+            reads_norm=settings.row.lost_norm == "none",
         )
 
     def _check_complete(self, block: Block) -> None:
@@ -313,16 +306,7 @@ def _norm_sites(
 
 
 def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[NormSite]:
-    sublayers = [
-        (block.index, inputs, Shortcut(norm, adder, inputs[0]))
-        for block in stack.blocks
-        for inputs, norm, adder in zip(
-            (*(a.inputs for a in block.attentions), block.ffn.inputs),
-            block.norms,
-            block.adders,
-            strict=True,
-        )
-    ]
+    sublayers = [(block.index, sublayer) for block in stack.blocks for sublayer in block.sublayers]
 
     # DeBERTa maps its positions by the same queries and keys
     read_more = {a.q.fqn for b in stack.blocks for a in b.attentions if not a.is_plain}
@@ -341,8 +325,10 @@ def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[Nor
         )
 
     if stack.row.is_pre_norm:
-        for index, inputs, shortcut in sublayers:
-            found = site(shortcut.norm, index, inputs, None)
+        for index, sublayer in sublayers:
+            if sublayer.norm is None:
+                continue
+            found = site(sublayer.norm, index, sublayer.inputs, None)
             # a norm outside the blocks starts the stream, which therefore reads it too
             is_inside = found.name.startswith(stack.blocks_fqn)
             yield found if is_inside else replace(found, is_closed=False)
@@ -353,7 +339,14 @@ def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[Nor
     if stack.embedding_norm is not None and stack.embedding_map is not None:
         yield site(stack.embedding_norm, None, (stack.embedding_map,), None)
         first = []
-    norms = [*first, *((index, shortcut.norm) for index, _, shortcut in sublayers)]
-    readers = [*((inputs, shortcut) for _, inputs, shortcut in sublayers), (after, None)]
-    for (index, norm), (inputs, shortcut) in zip(norms, readers[1 - len(first) :], strict=True):
-        yield site(norm, index, inputs, shortcut)
+    norms = [*first, *((index, sublayer.norm) for index, sublayer in sublayers)]
+    readers = [sublayer for _, sublayer in sublayers][1 - len(first) :]
+    for (index, norm), reader in zip(norms, (*readers, None), strict=True):
+        if norm is None:
+            continue
+        if reader is None:
+            yield site(norm, index, after, None)
+        else:
+            found = site(norm, index, reader.inputs, reader.shortcut)
+            # its sum is read by another block's norm, or by nothing but a norm
+            yield found if reader.shortcut is not None else replace(found, is_closed=False)

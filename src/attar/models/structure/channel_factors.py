@@ -5,6 +5,7 @@ that reads it takes the scale back.
 
     ffn          h = act(x W_upᵀ + b),                        y = h W_downᵀ + b
     gated ffn    h = act(x W_gateᵀ) ⊙ (x W_upᵀ + b),          y = h W_downᵀ + b
+    chain        h = x W₁ᵀ + b,                                y = h W₂ᵀ + b
 
 A gated product is linear in what `up` gives, so the rows of W_up (and its bias) take a factor for
 nothing. Between an activation function and the map behind it no weight is left that could do the
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,7 +29,7 @@ from transformers import PreTrainedModel
 
 from attar.errors import ModelError
 from attar.models.structure.anatomy import Anatomy, anatomy_of
-from attar.models.structure.views import LinearView, Shortcut
+from attar.models.structure.views import ChainView, LinearView, Shortcut
 
 ATTRIBUTE = "at_channels"
 
@@ -37,9 +39,10 @@ class ActivationSite:
     """The tensor that a feed-forward's last map reads."""
 
     name: str
-    """Of the activation function's module."""
+    """Of the activation function's module; between two maps of a chain, of the second."""
     maker: LinearView | None
-    """The map whose rows can take a factor: `up` of a gated feed-forward; None: no map can."""
+    """The map whose rows can take a factor: `up` of a gated feed-forward, or the map before in a
+    chain; None: no map can."""
     reader: LinearView
     stack: str
     block: int
@@ -68,6 +71,10 @@ def activation_sites(anatomy: Anatomy) -> Iterator[ActivationSite]:
     for stack in anatomy.stacks:
         for block in stack.blocks:
             ffn = block.ffn
+            if isinstance(ffn, ChainView):
+                for maker, reader in pairwise(ffn.maps):
+                    yield ActivationSite(reader.fqn, maker, reader, stack.name, block.index)
+                continue
             maker = None if ffn.gate is None else ffn.up
             yield ActivationSite(ffn.act_fqn, maker, ffn.down, stack.name, block.index)
 

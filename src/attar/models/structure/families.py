@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from attar.errors import did_you_mean
+from attar.models.ffn_variants import type_in_memory
 from attar.models.structure.rows import AttentionRow, Family, FfnRow, HeadSpace, StackRow
 
 
@@ -115,8 +116,8 @@ def _t5_stack(name: str, ffn_layer: int, cross: AttentionRow | None) -> StackRow
         attention=_t5_attention(0, "SelfAttention"),
         cross=cross,
         ffns=(
-            FfnRow(up=f"{ffn}.wi", down=down, act=act, norm=norm),
-            FfnRow(up=f"{ffn}.wi_1", gate=f"{ffn}.wi_0", down=down, act=act, norm=norm),
+            FfnRow(up=f"{ffn}.wi", down=down, act=act, norm=norm, whole=ffn),
+            FfnRow(up=f"{ffn}.wi_1", gate=f"{ffn}.wi_0", down=down, act=act, norm=norm, whole=ffn),
         ),
         final_norm=f"{name}.final_layer_norm",
         is_pre_norm=True,
@@ -160,6 +161,7 @@ _LLAMA_STACK = StackRow(
             down="mlp.down_proj",
             act="mlp.act_fn",
             norm="post_attention_layernorm",
+            whole="mlp",
         ),
     ),
     final_norm="norm",
@@ -186,7 +188,14 @@ _MODERNBERT_STACK = StackRow(
         norm="attn_norm",
     ),
     ffns=(
-        FfnRow(gate="mlp.Wi[0/2]", up="mlp.Wi[1/2]", down="mlp.Wo", act="mlp.act", norm="mlp_norm"),
+        FfnRow(
+            gate="mlp.Wi[0/2]",
+            up="mlp.Wi[1/2]",
+            down="mlp.Wo",
+            act="mlp.act",
+            norm="mlp_norm",
+            whole="mlp",
+        ),
     ),
     first_norm="embeddings.norm",
     final_norm="final_norm",
@@ -339,10 +348,14 @@ def max_tokens_of(config: Any) -> int | None:
 def positions_of(config: Mapping[str, Any]) -> int | None:
     """As `max_tokens_of`, by the content of a `config.json`; None where it does not say."""
     try:
-        found = max_tokens_of(SimpleNamespace(**{"model_type": "", **config}))
+        found = max_tokens_of(SimpleNamespace(**{**config, "model_type": _type_in(config)}))
     except (AttributeError, TypeError):  # fields that are absent or not numbers
         return None
     return found if isinstance(found, int) else None
+
+
+def _type_in(config: Mapping[str, Any]) -> str:
+    return type_in_memory(str(config.get("model_type", "")))
 
 
 def unsupported(model_type: str) -> str:

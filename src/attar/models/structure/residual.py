@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.structure.anatomy import Stack, anatomy_of
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.blocks import Stack
 
 
 @contextmanager

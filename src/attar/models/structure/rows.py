@@ -42,6 +42,9 @@ class FfnRow:
     gate: str | None = None
     adder: str | None = None
     """As in `AttentionRow`."""
+    whole: str | None = None
+    """Module that is the feed-forward and nothing else; None: a module of the block calls `up`,
+    `act` and `down` one by one."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ A *site* is one tensor, named by the module it passes and the port it passes the
 are derived from the anatomy. The rule: what a matrix product reads is quantized.
 
     attention     query · key · value · attention_probs · context     cross-attention: cross_…
-    feed-forward  ffn_act: what `down` reads, act(up(x)) or, gated, act(gate(x)) · up(x)
+    feed-forward  ffn_act: what `down` reads, act(up(x)) or, gated, act(gate(x)) · up(x); in a chain
+                  of maps, what each map reads that no norm wrote
     embeddings    embedding, behind its norm in a post-LN stack · projected_embedding
     norms         mha_norm · cross_norm · ffn_norm (one a sublayer) · final_norm
     head          pooler_input · classifier_input
@@ -36,7 +37,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from attar.errors import ModelError
-from attar.models.structure.anatomy import Anatomy, Block, Stack, anatomy_of
+from attar.models.structure.anatomy import Anatomy, anatomy_of
+from attar.models.structure.blocks import Block, Stack
 from attar.models.structure.families import FAMILIES
 from attar.models.structure.site_kinds import Port, Site, StackName
 from attar.models.structure.views import AttentionView, LinearView, NormView
@@ -83,11 +85,10 @@ def norm_sites_of(stack: Stack) -> list[tuple[NormView, Site]]:
 
 
 def _block_norms(block: Block, stack: StackName) -> list[tuple[NormView, Site]]:
-    has_cross = block.cross_attention is not None
-    kinds = ("mha_norm", "cross_norm", "ffn_norm") if has_cross else ("mha_norm", "ffn_norm")
     return [
-        (view, Site(view.fqn, "output", kind, block.index, stack))
-        for kind, view in zip(kinds, block.norms, strict=True)
+        (view, Site(view.fqn, "output", f"{sublayer.kind}_norm", block.index, stack))
+        for sublayer in block.sublayers
+        if (view := sublayer.norm) is not None
     ]
 
 
@@ -101,12 +102,22 @@ def _stack_sites(model: PreTrainedModel, stack: Stack) -> Iterator[Site]:
         yield Site(stack.embedding_map.fqn, "output", "projected_embedding", None, name)
     for block in stack.blocks:
         ports = [_attention_ports(view, is_rotary=is_rotary) for view in block.attentions]
-        ports.append([("ffn_act", block.ffn.down.fqn, "input")])
-        for of_sublayer, (_, norm) in zip(ports, _block_norms(block, name), strict=True):
+        ports.append([("ffn_act", view.fqn, "input") for view in block.ffn.inner])
+        unread = None if stack.row.is_pre_norm else _unread_norm(block)
+        for i, of_sublayer in enumerate(ports):
             inside = [Site(fqn, port, kind, block.index, name) for kind, fqn, port in of_sublayer]
-            yield from (norm, *inside) if stack.row.is_pre_norm else (*inside, norm)
+            view = block.sublayers[i].norm if i < len(block.sublayers) else None
+            norm = [] if view is None or view is unread else [norms[view.fqn]]
+            yield from (*norm, *inside) if stack.row.is_pre_norm else (*inside, *norm)
     if stack.final_norm is not None:
         yield norms[stack.final_norm.fqn]
+
+
+def _unread_norm(block: Block) -> NormView | None:
+    """The norm in front of a post-norm block's feed-forward that has no maps: a sum alone reads
+    it."""
+    has_ffn = block.sublayers[-1].kind == "ffn"
+    return block.sublayers[-2].norm if has_ffn and not block.ffn.maps else None
 
 
 def _attention_ports(view: AttentionView, *, is_rotary: bool) -> list[tuple[str, str, Port]]:

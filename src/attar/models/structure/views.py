@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -87,11 +88,53 @@ class FfnView:
         """The maps that read the feed-forward's input."""
         return (self.up,) if self.gate is None else (self.gate, self.up)
 
+    @property
+    def maps(self) -> tuple[LinearView, ...]:
+        """Every map, in the order in which a token meets them."""
+        return (*self.inputs, self.down)
+
+    @property
+    def inner(self) -> tuple[LinearView, ...]:
+        """The maps that read what no norm wrote."""
+        return (self.down,)
+
     def __call__(self, x: Tensor) -> Tensor:
         """The feed-forward itself, without dropout, computed from its views."""
         if self.gate is None:
             return self.down(self.act(self.up(x)))
         return self.down(self.act(self.gate(x)) * self.up(x))
+
+
+@dataclass(frozen=True)
+class ChainView:
+    """A variant of the feed-forward (`ffn_variants`): maps in a row, then relu where there is one.
+
+    Without maps it adds nothing.
+    """
+
+    fqn: str
+    maps: tuple[LinearView, ...]
+    has_relu: bool
+    reads_norm: bool
+    """False: the first map reads attention's output, or the sum behind it."""
+
+    @property
+    def inputs(self) -> tuple[LinearView, ...]:
+        """The maps that read the output of the feed-forward's norm."""
+        return self.maps[:1] if self.reads_norm else ()
+
+    @property
+    def inner(self) -> tuple[LinearView, ...]:
+        """The maps that read what no norm wrote."""
+        return self.maps[len(self.inputs) :]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The chain itself, computed from its views."""
+        for view in self.maps:
+            x = view(x)
+        if not self.maps:
+            return torch.zeros_like(x)
+        return nn.functional.relu(x) if self.has_relu else x
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,148 @@
+"""Simpler feed-forwards by name. Imports no torch.
+
+    ffn(x) = W₂ act(W₁ x)   is replaced, in every block and with the residual kept, by
+
+    skip            nothing; the block keeps its attention
+    skip_encoder    the same, in the encoder only
+    1w              W x
+    1w_relu         relu(W x)
+    2w              W₂ W₁ x
+    3w              W₃ W₂ W₁ x, where W₂ is (F, F)
+    merged          attention's output map O and one map more, W O c, without the shortcut and the
+                    norm between them; c is attention's context
+    merged_skip     W h on h = x + O c: the shortcut between them stays, the norm does not
+    attention_only  what `merged` is folded into: no feed-forward, and no norm of its own
+
+A chain of maps without an activation is one linear map, so `2w` and `3w` can be trained at their
+own width F and folded into `1w` afterwards. F is `expansion` times the hidden size, or the family's
+own intermediate size.
+
+A model says its variant in the field `attar_ffn` of its config. No class of transformers computes
+it, so the file names a model_type that transformers does not know: AutoModel then refuses the
+folder instead of drawing the missing maps at random.
+
+Source: Lee, "Exploring the Limits of Small Language Models" (UCB/EECS-2023-141), figure 3.1;
+`merged` is its future work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from pydantic import Field, ValidationError
+
+from attar.config import Config
+from attar.errors import ModelError
+
+FIELD = "attar_ffn"
+"""Of a model's config."""
+FILE_PREFIX = "attar_"
+"""Before the model_type of a variant, in `config.json` only."""
+
+VariantName = Literal[
+    "skip",
+    "skip_encoder",
+    "1w",
+    "1w_relu",
+    "2w",
+    "3w",
+    "merged",
+    "merged_skip",
+    "attention_only",
+]
+LostNorm = Literal["none", "own", "between"]
+"""Which norm a variant drops: none, the feed-forward's own, or the one between attention and
+feed-forward. In a pre-norm block the last two are the same."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What stands in a feed-forward's place."""
+
+    maps: int
+    """Linear maps in a row; 0: no feed-forward."""
+    has_relu: bool = False
+    encoder_only: bool = False
+    lost_norm: LostNorm = "none"
+    follows_attention: bool = False
+    """The maps follow attention's output map at once and are a part of its branch."""
+    folds_into: VariantName | None = None
+    """None: there is nothing to fold."""
+
+    @property
+    def is_linear_ffn(self) -> bool:
+        """A linear map of what the feed-forward reads, so least squares can find it."""
+        is_own = not self.follows_attention and self.lost_norm == "none"
+        return is_own and self.maps > 0 and not self.has_relu
+
+
+VARIANTS: Mapping[VariantName, Variant] = {
+    "skip": Variant(0),
+    "skip_encoder": Variant(0, encoder_only=True),
+    "1w": Variant(1),
+    "1w_relu": Variant(1, has_relu=True),
+    "2w": Variant(2, folds_into="1w"),
+    "3w": Variant(3, folds_into="1w"),
+    "merged": Variant(1, lost_norm="own", follows_attention=True, folds_into="attention_only"),
+    "merged_skip": Variant(1, lost_norm="between"),
+    "attention_only": Variant(0, lost_norm="own"),
+}
+NAMES: tuple[VariantName, ...] = get_args(VariantName)
+
+
+class FfnSettings(Config):
+    """The field of a model's config."""
+
+    variant: VariantName
+    expansion: float | None = Field(None, gt=0, le=64)
+    """F / hidden size of `2w` and `3w`; None: the family's own intermediate size."""
+
+    @property
+    def row(self) -> Variant:
+        """What the variant is."""
+        return VARIANTS[self.variant]
+
+    def plain(self) -> dict[str, Any]:
+        """As a config holds it."""
+        return self.model_dump(exclude_none=True)
+
+
+def settings_in(config: Mapping[str, Any], where: str) -> FfnSettings | None:
+    """The variant that a config names; None: the feed-forward is the family's own.
+
+    Raises:
+        ModelError: a variant that attar does not have.
+    """
+    found = config.get(FIELD)
+    if found is None:
+        return None
+    try:
+        return FfnSettings.model_validate(found)
+    except ValidationError as error:
+        raise ModelError(
+            f"{where}: {FIELD} must be a table of variant ({', '.join(NAMES)}) and expansion "
+            f"(a number above 0), got {found!r}; correct it, or get the model again"
+        ) from error
+
+
+def type_in_memory(model_type: str) -> str:
+    """transformers' name of the type that a `config.json` names.
+
+    Example:
+        >>> type_in_memory("attar_t5"), type_in_memory("t5")
+        ('t5', 't5')
+    """
+    return model_type.removeprefix(FILE_PREFIX)
+
+
+def type_in_file(config: Mapping[str, Any]) -> str:
+    """The type that the `config.json` of a model names.
+
+    Example:
+        >>> type_in_file({"model_type": "t5", "attar_ffn": {"variant": "1w"}})
+        'attar_t5'
+    """
+    name = type_in_memory(str(config["model_type"]))
+    return FILE_PREFIX + name if config.get(FIELD) is not None else name

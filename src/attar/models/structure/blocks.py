@@ -1,0 +1,86 @@
+"""What a model is made of between its embeddings and its head: stacks of blocks of sublayers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from attar.models.structure.rows import StackRow
+from attar.models.structure.views import (
+    AttentionView,
+    ChainView,
+    FfnView,
+    LinearView,
+    NormView,
+    Shortcut,
+)
+
+
+@dataclass(frozen=True)
+class Sublayer:
+    """A branch of a block, its norm, and the sum that it is added to."""
+
+    kind: Literal["mha", "cross", "ffn"]
+    inputs: tuple[LinearView, ...]
+    """Maps that read the block's own hidden state."""
+    norm: NormView | None
+    """None: a variant of the feed-forward has dropped it."""
+    adder: str | None
+    """Module that is given the shortcut; see `Shortcut.adder`."""
+
+    @property
+    def shortcut(self) -> Shortcut | None:
+        """None where no map or no norm is left that could show it."""
+        if self.norm is None or not self.inputs:
+            return None
+        return Shortcut(self.norm, self.adder, self.inputs[0])
+
+
+@dataclass(frozen=True)
+class Block:
+    """One transformer layer."""
+
+    fqn: str
+    module: nn.Module
+    index: int
+    attention: AttentionView
+    cross_attention: AttentionView | None
+    ffn: FfnView | ChainView
+    sublayers: tuple[Sublayer, ...]
+    """Attention, cross-attention where there is one, and ffn, unless a variant dropped its norm."""
+
+    @property
+    def norms(self) -> tuple[NormView, ...]:
+        """Those of the sublayers."""
+        return tuple(sublayer.norm for sublayer in self.sublayers if sublayer.norm is not None)
+
+    @property
+    def attentions(self) -> tuple[AttentionView, ...]:
+        cross = self.cross_attention
+        return (self.attention,) if cross is None else (self.attention, cross)
+
+    @property
+    def linears(self) -> tuple[LinearView, ...]:
+        """Every linear map of the block, in the order in which a token meets them."""
+        attention = [view for a in self.attentions for view in (a.q, a.k, a.v, a.out)]
+        return (*attention, *self.ffn.maps)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An encoder or a decoder."""
+
+    name: str
+    row: StackRow
+    blocks_fqn: str
+    blocks: tuple[Block, ...]
+    tables: tuple[str, ...]
+    """Names of the embedding tables that are summed."""
+    embedding_norm: NormView | None
+    embedding_map: LinearView | None
+    """From the embeddings' width to the hidden size; None: they are as wide."""
+    final_norm: NormView | None
+    shared_bias: str | None
+    """Name of the table of relative positions that all blocks use."""

@@ -1,0 +1,181 @@
+"""Variants of the feed-forward, put into transformers' models: `variant_class`.
+
+A variant is made of real modules at the places that the family's row names, so that dropout, norms
+and the residual sum stay the block's own code:
+
+    a module that is the feed-forward and nothing else (`FfnRow.whole`)  → the chain
+    a block that calls its maps one by one                               → up, act: Identity,
+                                                                           down: the chain
+    a norm that nothing reads any more                                   → Identity
+    attention's output map, followed by the feed-forward's               → a chain of both
+
+Dropout between activation and `down` then acts on the chain's input, or is gone with the module
+that had it; there is none between linear maps, which would make training and the folded model agree
+in expectation only.
+
+New maps are N(0, 1/fan_in), biases zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import pairwise
+from typing import Any, cast
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from attar.errors import ModelError
+from attar.models.ffn_variants import FIELD, FfnSettings, Variant, settings_in
+from attar.models.structure.families import FAMILIES, without_views
+from attar.models.structure.rows import FfnRow, StackRow
+
+
+class LinearChain(nn.Module):
+    """x ↦ Wₙ … W₁ x, or relu of it."""
+
+    def __init__(self, maps: Iterable[nn.Module], *, has_relu: bool = False) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(maps)
+        self.relu = nn.ReLU() if has_relu else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for linear in self.maps:
+            x = linear(x)
+        return x if self.relu is None else self.relu(x)
+
+
+class NoFfn(nn.Module):
+    """Adds nothing to the residual sum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(())
+
+
+def variant_of(config: Any) -> FfnSettings | None:
+    """The variant of a model, by its transformers config; None: the family's own feed-forward."""
+    return settings_in({FIELD: getattr(config, FIELD, None)}, "config")
+
+
+@cache
+def variant_class(stock: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """A class of transformers that builds the variant its config names; saved under its own name.
+
+    Loading, meta models and copies then need no word about variants.
+    """
+
+    class WithVariant(stock):
+        def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+            super().__init__(config, *args, **kwargs)
+            install_(cast(PreTrainedModel, self))
+
+    WithVariant.__name__, WithVariant.__qualname__ = stock.__name__, stock.__qualname__
+    WithVariant.__module__ = stock.__module__  # transformers reads the attention code of its file
+    return WithVariant
+
+
+def stock_class(model: PreTrainedModel) -> type[PreTrainedModel]:
+    """transformers' own class of a model, be it a variant or not."""
+    found = type(model)
+    is_variant = variant_of(model.config) is not None and "__init__" in vars(found)
+    return cast("type[PreTrainedModel]", found.__mro__[1] if is_variant else found)
+
+
+def install_(model: PreTrainedModel) -> None:
+    """Replace the feed-forwards of a stock model by the variant that its config names.
+
+    Raises:
+        ModelError: the family has no row, or no encoder where one is needed.
+    """
+    settings = variant_of(model.config)
+    if settings is None:
+        return
+    model_type = model.config.model_type
+    if model_type not in FAMILIES:
+        raise ModelError(without_views(model_type))
+    for row in stacks_with(FAMILIES[model_type].stacks, settings):
+        blocks: Any = model.base_model.get_submodule(row.blocks)
+        for block in blocks:
+            _install_in_block_(block, row, settings)
+
+
+def stacks_with(stacks: tuple[StackRow, ...], settings: FfnSettings) -> tuple[StackRow, ...]:
+    """The stacks in which a variant stands.
+
+    Raises:
+        ModelError: it is for encoders of encoder-decoders only, and the family has no such stack.
+    """
+    if not settings.row.encoder_only:
+        return stacks
+    if len(stacks) == 1:
+        raise ModelError(
+            f'ffn = "{settings.variant}" leaves the decoder as it is, and this family has only '
+            f'one stack, its {stacks[0].name}; use ffn = "skip"'
+        )
+    return tuple(row for row in stacks if row.name == "encoder")
+
+
+def lost_norms(row: StackRow, ffn: FfnRow, variant: Variant) -> tuple[str, ...]:
+    """Names, relative to a block, of the norms that a variant drops."""
+    if variant.lost_norm == "between":
+        return ((ffn if row.is_pre_norm else row.cross or row.attention).norm,)
+    is_unread = row.is_pre_norm and variant.maps == 0
+    return (ffn.norm,) if variant.lost_norm == "own" or is_unread else ()
+
+
+def _install_in_block_(block: Any, row: StackRow, settings: FfnSettings) -> None:
+    variant = settings.row
+    ffn = next(ffn for ffn in row.ffns if _has(block, ffn.up.partition("[")[0]))
+    down = block.get_submodule(ffn.down)
+    hidden, own_width = _sizes(down)[::-1]
+    inner = own_width if settings.expansion is None else round(settings.expansion * hidden)
+    widths = [hidden, *[inner] * (variant.maps - 1), hidden][: variant.maps + 1]
+    maps = [_new_linear(i, o, has_bias=down.bias is not None) for i, o in pairwise(widths)]
+    if variant.follows_attention:
+        out = (row.cross or row.attention).out
+        block.set_submodule(out, LinearChain([block.get_submodule(out), *maps]))
+        maps = []
+    chain = LinearChain(maps, has_relu=variant.has_relu) if maps else NoFfn()
+    block.set_submodule(ffn.whole or ffn.down, chain)
+    if ffn.whole is None:
+        for name in (ffn.up, ffn.act):
+            block.set_submodule(name, nn.Identity())
+    for name in lost_norms(row, ffn, variant):
+        block.set_submodule(name, nn.Identity())
+    for owner in block.modules():
+        if any(isinstance(child, LinearChain | NoFfn) for child in owner.children()):
+            # transformers draws what a file lacks, such as a head, and would ask the owner of a
+            # chain for weights of its stock maps
+            owner._is_hf_initialized = True
+
+
+def _has(block: nn.Module, name: str) -> bool:
+    try:
+        block.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _sizes(linear: Any) -> tuple[int, int]:
+    """(in, out) features."""
+    if isinstance(linear, Conv1D):
+        return linear.nx, linear.nf
+    return linear.in_features, linear.out_features
+
+
+def _new_linear(in_features: int, out_features: int, *, has_bias: bool) -> nn.Linear:
+    linear = nn.Linear(in_features, out_features, bias=has_bias)
+    nn.init.normal_(linear.weight, std=in_features**-0.5)
+    if has_bias:
+        nn.init.zeros_(linear.bias)
+    return linear
+
+
+def chains_in(model: nn.Module) -> Iterator[tuple[str, LinearChain]]:
+    """Every chain of a model by its name."""
+    for name, module in model.named_modules():
+        if isinstance(module, LinearChain):
+            yield name, module
