@@ -9,23 +9,51 @@ A reference is a word or a small table:
                                                 new head: `ChangedModel`
     { config = { model_type = "bert", … } }     random weights from a Hugging Face config
     { size = "nano", family = "llama" }         random weights of a size in `named_sizes`
+    { …, ffn = "3w", ffn_expansion = 1.5 }      either of these tables, with simpler feed-forwards
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from attar.config import Config
 from attar.errors import did_you_mean
+from attar.models.ffn_variants import FIELD, VARIANTS, FfnSettings, VariantName
 from attar.models.named_sizes import FAMILIES_OF_SIZES, config_of_size
 
 
-class ChangedModel(Config):
-    """A model made of another one's weights: some of its blocks, a narrower cut of it, or all of it
-    under a new head; any of them together, at least one."""
+class _WithFfn(Config):
+    """A model whose feed-forwards can be simpler ones."""
+
+    ffn: VariantName | None = None
+    """What stands in every feed-forward's place (`ffn_variants`); None: the family's own."""
+    ffn_expansion: float | None = Field(default=None, gt=0, le=64)
+    """Inner width of `2w` and `3w` in hidden sizes; None: the family's own intermediate size."""
+
+    @property
+    def ffn_settings(self) -> FfnSettings | None:
+        """As a model's config holds them."""
+        if self.ffn is None:
+            return None
+        return FfnSettings(variant=self.ffn, expansion=self.ffn_expansion)
+
+    @model_validator(mode="after")
+    def _expansion_has_a_width(self) -> Self:
+        if self.ffn_expansion is not None and (self.ffn is None or VARIANTS[self.ffn].maps < 2):
+            wide = [name for name, variant in VARIANTS.items() if variant.maps > 1]
+            raise ValueError(
+                f"ffn_expansion = {self.ffn_expansion:g} is the inner width of ffn = "
+                f"{' or '.join(wide)}, and ffn is {self.ffn}; leave it out"
+            )
+        return self
+
+
+class ChangedModel(_WithFfn):
+    """A model made of another one's weights: some of its blocks, a narrower cut of it, one with
+    simpler feed-forwards, or all of it under a new head; any of them together, at least one."""
 
     source: str = Field(alias="from")
     """A step, folder, hub id or demo model."""
@@ -39,6 +67,32 @@ class ChangedModel(Config):
     """Keep so many heads in each attention; None: all."""
     new_head: bool = False
     """Leave the classification head out and draw a new one: other classes may then be learned."""
+    ffn_start: Literal["least_squares", "random"] | None = None
+    """Where new maps come from. least_squares, the default where it can be: what the old
+    feed-forward does to texts of the step's data, as nearly as one linear map can do it."""
+
+    @property
+    def fits_ffn(self) -> bool:
+        """Whether new maps start from least squares."""
+        can = self.ffn is not None and VARIANTS[self.ffn].is_linear_ffn
+        return can and self.ffn_start != "random"
+
+    @property
+    def needs_texts(self) -> bool:
+        """Whether texts decide about the new model's weights."""
+        return self.is_narrower or self.fits_ffn
+
+    @model_validator(mode="after")
+    def _start_fits(self) -> Self:
+        if self.ffn_start is not None and self.ffn is None:
+            raise ValueError("ffn_start is where the maps of ffn come from; set ffn, or remove it")
+        if self.ffn_start == "least_squares" and not self.fits_ffn:
+            able = [name for name, variant in VARIANTS.items() if variant.is_linear_ffn]
+            raise ValueError(
+                f"least squares finds a linear map of what the feed-forward reads, which ffn = "
+                f'"{self.ffn}" is not; set ffn_start = "random", or use {", ".join(able)}'
+            )
+        return self
 
     @property
     def is_narrower(self) -> bool:
@@ -57,16 +111,17 @@ class ChangedModel(Config):
 
     @model_validator(mode="after")
     def _something_changes(self) -> ChangedModel:
-        if self.keep_blocks is None and not self.is_narrower and not self.new_head:
+        kept = self.keep_blocks is None and not self.is_narrower and self.ffn is None
+        if kept and not self.new_head:
             raise ValueError(
                 f"{{ from = {self.source!r} }} changes nothing; give keep_blocks, hidden_size, "
-                "intermediate_size, num_attention_heads or new_head = true, or write "
+                "intermediate_size, num_attention_heads, ffn or new_head = true, or write "
                 f"model = {self.source!r}"
             )
         return self
 
 
-class FromConfig(Config):
+class FromConfig(_WithFfn):
     """Random weights in the shape of a Hugging Face config or of a named size."""
 
     config: dict[str, Any] = Field(default_factory=dict)
@@ -131,7 +186,15 @@ def written_config(reference: Mapping[str, Any]) -> dict[str, Any]:
     row = FAMILIES_OF_SIZES.get(family) if isinstance(family, str) else None
     is_known = row is not None and isinstance(size, str) and size in row.sizes
     shape = config_of_size(str(size), str(family)) if is_known else {}
-    return shape | (dict(config) if isinstance(config, Mapping) else {})
+    return shape | (dict(config) if isinstance(config, Mapping) else {}) | _ffn_field(reference)
+
+
+def _ffn_field(reference: Mapping[str, Any]) -> dict[str, Any]:
+    """The field of a config for the simpler feed-forwards that a table asks for."""
+    found = {"variant": reference.get("ffn"), "expansion": reference.get("ffn_expansion")}
+    if found["variant"] not in VARIANTS:
+        return {}
+    return {FIELD: {name: value for name, value in found.items() if value is not None}}
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:

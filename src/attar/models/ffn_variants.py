@@ -96,7 +96,7 @@ class FfnSettings(Config):
     """The field of a model's config."""
 
     variant: VariantName
-    expansion: float | None = Field(None, gt=0, le=64)
+    expansion: float | None = Field(default=None, gt=0, le=64)
     """F / hidden size of `2w` and `3w`; None: the family's own intermediate size."""
 
     @property

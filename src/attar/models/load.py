@@ -153,8 +153,8 @@ def build_model(
         ) from error
     if is_whole:
         return loaded
-    batches = first_look(loaded) if first_look and reference.is_narrower else None
-    return replace(loaded, model=changed(loaded.model, reference, batches))
+    batches = first_look(loaded) if first_look and reference.needs_texts else None
+    return replace(loaded, model=changed(loaded.model, reference, batches, seed))
 
 
 def save_model(loaded: LoadedModel, folder: Path) -> None:

@@ -19,24 +19,33 @@ from attar.errors import ModelError
 from attar.models.config import ChangedModel
 from attar.models.narrowing.importance import Batch
 from attar.models.narrowing.narrow import narrowed
+from attar.models.simpler_ffn import with_simpler_ffn
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.blocks import Stack
 
 
 def changed(
-    model: PreTrainedModel, reference: ChangedModel, batches: Iterable[Batch] | None = None
+    model: PreTrainedModel,
+    reference: ChangedModel,
+    batches: Iterable[Batch] | None = None,
+    seed: int = 0,
 ) -> PreTrainedModel:
-    """The model that a reference makes of another one: blocks first, then width.
+    """The model that a reference makes of another one: blocks first, then width, then simpler
+    feed-forwards.
 
     Args:
         batches: inputs of the model, on which is measured what matters; see `narrowed`.
+        seed: where new maps come from.
     Raises:
         ModelError: the model has not what is to be kept.
     """
     if reference.keep_blocks is not None:
         model = keep_blocks(model, reference.keep_blocks)
+    batches = None if batches is None else list(batches)
     if reference.is_narrower:
         model = narrowed(model, reference, batches)
+    if reference.ffn is not None:
+        model = with_simpler_ffn(model, reference, batches, seed)
     return model
 
 

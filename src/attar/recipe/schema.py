@@ -19,6 +19,7 @@ from attar.evaluation.config import EvaluateStep, ExtrapolateStep
 from attar.export.config import ExportStep
 from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.quantization.config import QuantizeStep
+from attar.reparameterization.config import FoldStep
 from attar.report.config import ReportStep
 from attar.selection.config import (
     ExportDataStep,
@@ -40,6 +41,7 @@ StepConfig = Annotated[
     | SelectStep
     | ExportDataStep
     | AnalyzeStep
+    | FoldStep
     | QuantizeStep
     | ExportStep
     | EvaluateStep

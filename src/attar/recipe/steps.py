@@ -23,6 +23,7 @@ from attar.recipe.checking.references import (
     data_references,
     model_references,
 )
+from attar.reparameterization.config import FoldMetrics
 from attar.selection.config import ExportDataMetrics, ProxyMetrics
 from attar.step import StepContext, StepPlan
 from attar.training.cache_config import CacheMetrics
@@ -80,7 +81,7 @@ class StepKind:
         return data_references(as_table(step), self.data)
 
 
-FLOAT = ("train",)
+FLOAT = ("train", "fold")
 """Steps that make a model with float weights, fit to start from."""
 TOKENIZERS = (*FLOAT, "tokenize")
 """Steps whose folder has a tokenizer."""
@@ -179,6 +180,14 @@ STEPS: Mapping[str, StepKind] = {
         names_matter=True,
         version=4,
     ),
+    "fold": StepKind(
+        "attar.reparameterization.run:fold",
+        "attar.reparameterization.plan:plan_fold",
+        needs_views=True,
+        metrics=FoldMetrics,
+        models=(ModelPlace("model", FLOAT, needs_task=True),),
+        data=("data",),
+    ),
     "quantize": StepKind(
         "attar.quantization.run:quantize",
         "attar.quantization.plan:plan_quantize",
@@ -192,7 +201,7 @@ STEPS: Mapping[str, StepKind] = {
         "attar.export.plan:plan_export",
         needs_views=True,
         metrics=ExportMetrics,
-        models=(ModelPlace("model", ("train", "quantize"), needs_task=True),),
+        models=(ModelPlace("model", (*FLOAT, "quantize"), needs_task=True),),
         data=("data",),
         names_matter=True,
         version=3,

@@ -24,21 +24,22 @@ BATCH_SIZE = 32
 
 
 def first_look(
-    task: Task, data: TextData, seed: int
+    task: Task, data: TextData, seed: int, rows: int = ROWS
 ) -> Callable[[LoadedModel], Iterator[dict[str, Tensor]]]:
-    """Model → batches of the inputs that training will feed it, from up to 256 seeded rows."""
+    """Model → batches of the inputs that training will feed it, from so many seeded rows at
+    most."""
 
     def batches(loaded: LoadedModel) -> Iterator[dict[str, Tensor]]:
         train = data.split("train", labelled=task.needs_gold(taught=True))
         if train.chunks is None:
-            chosen = generator(seed, "first look").permutation(len(train))[:ROWS]
+            chosen = generator(seed, "first look").permutation(len(train))[:rows]
         else:
-            places = np.arange(min(ROWS, len(train)))
+            places = np.arange(min(rows, len(train)))
             chosen = shuffled(places, len(train), derive_seed(seed, "first look"), epoch=0)
         examples: Any = examples_for(
             task, train.rows(np.sort(chosen)), "train", loaded, task.input_names
         )
-        for rows in shortest_first(examples.lengths, BATCH_SIZE):
-            yield examples.batch(rows, torch.device("cpu"))[0]
+        for batch in shortest_first(examples.lengths, BATCH_SIZE):
+            yield examples.batch(batch, torch.device("cpu"))[0]
 
     return batches

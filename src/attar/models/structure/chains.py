@@ -67,6 +67,8 @@ def variant_class(stock: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """
 
     class WithVariant(stock):
+        stock_class = stock
+
         def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
             super().__init__(config, *args, **kwargs)
             install_(cast(PreTrainedModel, self))
@@ -78,9 +80,7 @@ def variant_class(stock: type[PreTrainedModel]) -> type[PreTrainedModel]:
 
 def stock_class(model: PreTrainedModel) -> type[PreTrainedModel]:
     """transformers' own class of a model, be it a variant or not."""
-    found = type(model)
-    is_variant = variant_of(model.config) is not None and "__init__" in vars(found)
-    return cast("type[PreTrainedModel]", found.__mro__[1] if is_variant else found)
+    return getattr(type(model), "stock_class", type(model))
 
 
 def install_(model: PreTrainedModel) -> None:

@@ -202,7 +202,7 @@ def _demo_problem(word: str, needs_task: bool) -> str | None:
     return None
 
 
-CUTS = ("keep_blocks", "hidden_size", "intermediate_size", "num_attention_heads")
+CUTS = ("keep_blocks", "hidden_size", "intermediate_size", "num_attention_heads", "ffn")
 """What a table of a model can ask of another model's parts."""
 
 

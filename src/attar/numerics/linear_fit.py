@@ -1,0 +1,74 @@
+"""The best linear map from x to y, from sums over a stream, and a chain of maps that computes it.
+
+    W, b = argmin Σ ‖y − W x − b‖² + λ ‖W‖²        λ = ridge · tr(Σ (x − x̄)(x − x̄)ᵀ) / I
+
+Only Σ x xᵀ, Σ y xᵀ, Σ x and Σ y are kept, in float64, so any number of tokens costs I² + O·I
+numbers. A chain starts from the singular values of W = U S Vᵀ, split evenly, so that no map begins
+near zero and all of them get gradients of one size:
+
+    Wₙ … W₁ = (U S^{1/n} Qₙ₋₁ᵀ) … (Q₁ S^{1/n} Vᵀ)       Qᵢ: orthonormal columns, random
+
+Inner widths below the rank keep the largest singular values. Letters: I / O in and out features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class LinearFit:
+    """Sums over pairs of x (N, I) and y (N, O)."""
+
+    count: int = 0
+    xx: Tensor | float = 0.0
+    yx: Tensor | float = 0.0
+    x: Tensor | float = 0.0
+    y: Tensor | float = 0.0
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add N pairs."""
+        x, y = x.detach().double(), y.detach().double()
+        self.count += len(x)
+        self.xx = self.xx + x.t() @ x
+        self.yx = self.yx + y.t() @ x
+        self.x, self.y = self.x + x.sum(dim=0), self.y + y.sum(dim=0)
+
+    def solve(self, *, ridge: float, has_bias: bool) -> tuple[Tensor, Tensor | None]:
+        """W (O, I) and b (O,), or no b for a map through zero.
+
+        Raises:
+            ValueError: no pair was added.
+        """
+        xx, yx, x, y = self.xx, self.yx, self.x, self.y
+        if not isinstance(xx, Tensor) or not isinstance(yx, Tensor):
+            raise ValueError("a linear map needs at least one pair to be fitted to")
+        if has_bias:
+            xx, yx = xx - torch.outer(x, x) / self.count, yx - torch.outer(y, x) / self.count
+        weight = ridge * xx.trace() / len(xx)
+        eye = torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
+        if ridge:
+            w = torch.linalg.solve(xx + weight * eye, yx.t()).t()
+        else:
+            w = yx @ torch.linalg.pinv(xx, hermitian=True)
+        return w, (y - w @ x) / self.count if has_bias else None
+
+
+def chain_of(weight: Tensor, inner: Sequence[int], generator: torch.Generator) -> list[Tensor]:
+    """Maps, first one first, whose product is `weight` (O, I), to the rank of the inner widths."""
+    if not inner:
+        return [weight]
+    rank = min(*weight.shape, *inner)
+    u, s, vh = torch.linalg.svd(weight, full_matrices=False)
+    root = s[:rank] ** (1 / (len(inner) + 1))
+    bases = [vh[:rank].t()]
+    for width in inner:
+        drawn = torch.randn(width, rank, generator=generator, dtype=weight.dtype)
+        bases.append(torch.linalg.qr(drawn).Q)
+    bases.append(u[:, :rank])
+    return [(after * root) @ before.t() for before, after in pairwise(bases)]
