@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-MODEL_MAKERS = ("train", "quantize", "export")
+MODEL_MAKERS = ("train", "fold", "quantize", "export")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from attar.report.quantities import clipped
 from attar.report.reading import Made, base_name, number, table
 from attar.report.sections.measured import FORM_WORDS
 
-MODEL_STEPS = ("train", "quantize", "export")
+MODEL_STEPS = ("train", "fold", "quantize", "export")
 MOST_BITS = 8
 """Of anything quantized; what counts more is float."""
 LONGEST_NAME = 48

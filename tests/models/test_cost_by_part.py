@@ -1,0 +1,37 @@
+"""The parts of a model add up to the whole, and each is what its formula says."""
+
+from __future__ import annotations
+
+import pytest
+
+import tiny
+from attar.models.cost import flops, num_params
+from attar.models.cost_by_part import cost_by_part
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_parts_add_up_to_the_model(family: str) -> None:
+    for settings in (None, {"variant": "3w"}, {"variant": "merged"}):
+        model = tiny.tiny_model(family, attar_ffn=settings)
+        parts = cost_by_part(model, 9)
+        assert sum(part.num_params for part in parts.values()) == num_params(model)
+        assert sum(part.flops for part in parts.values()) == flops(model, 1, 9)
+        assert min(part.num_params for part in parts.values()) >= 0
+        assert parts["head"].flops > 0
+
+
+def test_parts_of_a_t5_are_those_of_the_formulas() -> None:
+    d, f, inner, heads, blocks, tokens = 32, 48, 24, 4, 2, 5
+    parts = cost_by_part(tiny.tiny_language_model("t5", tie_word_embeddings=True), tokens)
+    assert parts["embedding"].num_params == tiny.VOCABULARY * d
+    assert parts["encoder.ffn"].num_params == blocks * 2 * d * f
+    assert parts["encoder.ffn"].flops == blocks * 2 * tokens * 2 * d * f
+    assert parts["encoder.norms"].num_params == (2 * blocks + 1) * d
+    assert parts["decoder.norms"].num_params == (3 * blocks + 1) * d
+    assert parts["encoder.attention"].num_params == blocks * 4 * d * inner + 32 * heads
+    assert parts["decoder.attention"].num_params == blocks * 8 * d * inner + 32 * heads
+    pairs = 4 * tokens * tokens * inner
+    assert parts["encoder.attention"].flops == blocks * (2 * tokens * 4 * d * inner + pairs)
+    assert parts["decoder.attention"].flops == blocks * 2 * (2 * tokens * 4 * d * inner + pairs)
+    assert parts["head"].num_params == 0, "tied to the embedding"
+    assert parts["head"].flops == 2 * tokens * d * tiny.VOCABULARY
