@@ -37,6 +37,8 @@ WORDS: dict[str, str] = {
     "Vendi score": "effective number of distinct items in a sample: the exponential of the entropy "
     "of the eigenvalues of its similarity matrix",
     "near duplicate": "a chunk that shares most of its word 5-grams with an earlier one",
+    "failed run": "a run of several seeds whose loss at the end lies above the others': the median "
+    "excess of its last quarter is beyond 6 robust spreads of the runs and 5 % of the loss's fall",
     "key": "hash of a step's settings, inputs and code: the same key is the same work, "
     "and is reused",
 }

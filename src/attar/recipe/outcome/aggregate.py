@@ -18,8 +18,9 @@ from attar.numerics.statistics import spread
 from attar.recipe.checking.references import table_of
 from attar.recipe.outcome.sweep import Expanded
 from attar.recipe.steps import run_of
-from attar.report.reading import base_name
+from attar.report.reading import base_name, read_made
 from attar.report.sections.seeds import seed_comparisons
+from attar.report.sections.training import failed_of
 
 SWEEP_FILE = "sweep.json"
 
@@ -68,6 +69,9 @@ def write_sweep(expanded: Expanded, folder: Path) -> dict[str, Any]:
         made = [name for name in copies if (folder / name / RESULT_FILE).is_file()]
         metrics = aggregated([read_result(folder / name).metrics for name in made])
         statistics[origin] = {"runs": made, "metrics": metrics}
+        if run_of(expanded.recipe.steps[copies[0]]) == "train":
+            runs = read_made({name: folder / name for name in made}, {})
+            statistics[origin]["failed"] = list(failed_of(runs))
     evaluations = {
         name: read_result(folder / name).metrics
         for name, step in expanded.recipe.steps.items()

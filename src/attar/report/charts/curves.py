@@ -82,17 +82,21 @@ def _lines(
     is_marked: bool = False,
 ) -> Any:
     rows = [
-        {"x": step, "y": height, "line": str(number)}
+        {"x": step, "y": height, "line": str(number), "failed": curve.is_failed}
         for number, curve in enumerate(curves)
         for step, height in curve.points
     ]
     names = [str(number) for number in range(len(curves))]
     colours = [LINE_COLOURS[number % len(LINE_COLOURS)] for number in range(len(curves))]
     colour = coloured("line", names, colours)
-    chart = drawn_of(rows)
+    alt, chart = require("altair", "report"), drawn_of(rows)
     mark = (
         chart.mark_point(filled=True, size=36, opacity=1, aria=False)
         if is_marked
         else chart.mark_line(opacity=opacity, strokeWidth=width, strokeJoin="round", aria=False)
     )
-    return mark.encode(x=x, y=y, color=colour)
+    if is_marked or not any(curve.is_failed for curve in curves):
+        return mark.encode(x=x, y=y, color=colour)
+    scale = alt.Scale(domain=[False, True], range=[[1, 0], [6, 4]])
+    dash = alt.StrokeDash("failed:N", scale=scale, legend=None)
+    return mark.encode(x=x, y=y, color=colour, strokeDash=dash)

@@ -66,6 +66,8 @@ def verb(step: Made) -> str:
             return f"distilled from {teacher}"
         is_new = isinstance(step.settings.get("model"), Mapping) and step.parent is None
         return "trained from random weights" if is_new else "fine-tuned"
+    if step.run == "fold":
+        return f"folded to {table(step.metrics.get('variant')).get('to', 'fewer maps')}"
     if step.run == "quantize":
         return f"{bits_word(step)}, {step.metrics.get('method', 'quantized')}"
     form = str(step.metrics.get("format", "exported"))

@@ -11,6 +11,7 @@ from attar.report.reading import Made
 from attar.report.sections.comparison import Comparison, comparisons
 from attar.report.sections.compression import Exported, Quantized, exports, quantizations
 from attar.report.sections.extrapolation import Extrapolation, extrapolations
+from attar.report.sections.folds import Fold, folds
 from attar.report.sections.gates import Gate, gates
 from attar.report.sections.headline import Headline, headline
 from attar.report.sections.lineage import Node, lineage
@@ -34,6 +35,7 @@ class Page:
     selections: tuple[Selected, ...]
     trainings: tuple[Training, ...]
     extrapolations: tuple[Extrapolation, ...]
+    folds: tuple[Fold, ...]
     studies: tuple[Study, ...]
     quantizations: tuple[Quantized, ...]
     budgets: tuple[Budgeted, ...]
@@ -62,6 +64,7 @@ def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None =
         selections=selections(made),
         trainings=trainings(made),
         extrapolations=extrapolations(made),
+        folds=folds(made),
         studies=studies(made),
         quantizations=quantizations(made),
         budgets=budgets(made),

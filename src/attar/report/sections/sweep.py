@@ -6,11 +6,13 @@ Runs are compared by what an evaluation measured; without one, by the validation
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
-from attar.report.reading import Made, base_name, number, table, variant_of
+from attar.report.reading import VARIANT_MARK, Made, base_name, number, table, variant_of
 from attar.report.sections.comparison import Comparison
+from attar.report.sections.lineage import ancestors
+from attar.report.sections.training import failed_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Sweep:
     runs: tuple[tuple[str, Mapping[str, float]], ...]
     """What was varied → metric → value."""
     spreads: Mapping[str, Spread]
+    """Over all runs, failed ones included."""
+    failed: tuple[str, ...] = ()
+    """What was varied in runs that failed in training, or were made of one that did."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -54,7 +59,19 @@ def sweeps(made: Sequence[Made], compared: Sequence[Comparison]) -> tuple[Sweep,
     trained = [(step.name, _validation(step)) for step in made if variant_of(step.name)]
     for name, sweep in _grouped([run for run in trained if run[1]], "validation").items():
         found.setdefault(name, sweep)
-    return tuple(found.values())
+    failed = failed_of([step for step in made if step.run == "train"])
+    return tuple(
+        replace(sweep, failed=_made_of(sweep, set(failed), made)) for sweep in found.values()
+    )
+
+
+def _made_of(sweep: Sweep, failed: set[str], made: Sequence[Made]) -> tuple[str, ...]:
+    """Runs of a sweep that failed themselves, or whose model goes back to one that did."""
+    return tuple(
+        variant
+        for variant, _ in sweep.runs
+        if any(s.name in failed for s in ancestors(f"{sweep.name}{VARIANT_MARK}{variant}", made))
+    )
 
 
 def _validation(step: Made) -> dict[str, float]:

@@ -3,18 +3,20 @@
 The logged loss is noisy, so the page draws it faint and a running mean over a twentieth of the
 points in front of it. Runs of a sweep share one picture. Points beyond a few hundred are thinned by
 averaging neighbours: a curve cannot show more, and the page stays small; history.jsonl keeps them
-all.
+all. Runs that failed beside their other seeds are named, and dashed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
+from attar.numerics.failed_runs import failed_runs
 from attar.report.quantities import number_text
 from attar.report.reading import Made, base_name, number, table, variant_of
+from attar.report.sections.seeds import method_and_seed
 
 MOST_POINTS = 300
 """Points drawn in one curve: about one for every two pixels of its picture."""
@@ -30,6 +32,8 @@ class Curve:
 
     name: str
     points: tuple[tuple[float, float], ...]
+    is_failed: bool = False
+    """Of a run that failed; see `failed_of`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Training:
     """Each term of the loss; empty when there is only one."""
     validation: Mapping[str, tuple[Curve, ...]]
     """Metric → one curve a run. Of one run that looked once, `facts` has the figures instead."""
+    failed: tuple[str, ...] = ()
+    """What was varied in the runs that failed, by their loss against that of the other seeds."""
 
 
 FACTS = (
@@ -71,11 +77,24 @@ def trainings(made: Sequence[Made]) -> tuple[Training, ...]:
     return tuple(_training(name, runs) for name, runs in groups.items())
 
 
+def failed_of(runs: Sequence[Made]) -> tuple[str, ...]:
+    """Names of training runs whose loss left that of the same setting's other seeds; the rule is
+    in `numerics.failed_runs`."""
+    groups: dict[str, dict[str, list[float | None]]] = {}
+    for run in runs:
+        method, seed = method_and_seed(run.name)
+        losses = [number(line["loss"]) for line in run.history if "loss" in line]
+        if seed and losses:
+            groups.setdefault(method, {})[run.name] = losses
+    return tuple(name for curves in groups.values() for name in failed_runs(curves))
+
+
 def _training(name: str, runs: Sequence[Made]) -> Training:
-    first = runs[0]
+    first, failed = runs[0], failed_of(runs)
     trained = first.metrics if first.run == "train" else table(first.metrics.get("training"))
     loss = tuple(
-        _curve(run, (_point(line, line.get("loss")) for line in run.history)) for run in runs
+        _curve(run, (_point(line, line.get("loss")) for line in run.history), failed)
+        for run in runs
     )
     kinds = sorted(
         {kind for run in runs for line in run.history for kind in table(line.get("losses"))}
@@ -86,7 +105,7 @@ def _training(name: str, runs: Sequence[Made]) -> Training:
         for line in run.history
         for metric in table(line.get("validation"))
     }
-    validation = {metric: _validation(runs, metric) for metric in validated}
+    validation = {metric: _validation(runs, metric, failed) for metric in validated}
     once = {
         f"validation {metric}": curves[0].points[0][1]
         for metric, curves in validation.items()
@@ -100,6 +119,7 @@ def _training(name: str, runs: Sequence[Made]) -> Training:
         smooth_loss=tuple(smoothed(curve) for curve in loss if curve.points),
         parts=_parts(first, kinds) if len(kinds) > 1 else (),
         validation={m: curves for m, curves in validation.items() if f"validation {m}" not in once},
+        failed=tuple(variant_of(run) or run for run in failed),
     )
 
 
@@ -119,19 +139,24 @@ def _parts(run: Made, kinds: Sequence[str]) -> tuple[Curve, ...]:
     return tuple(curve for curve in curves if curve.points)
 
 
-def _validation(runs: Sequence[Made], metric: str) -> tuple[Curve, ...]:
+def _validation(runs: Sequence[Made], metric: str, failed: Collection[str]) -> tuple[Curve, ...]:
     curves = [
         _curve(
-            run, (_point(line, table(line.get("validation")).get(metric)) for line in run.history)
+            run,
+            (_point(line, table(line.get("validation")).get(metric)) for line in run.history),
+            failed,
         )
         for run in runs
     ]
     return tuple(curve for curve in curves if curve.points)
 
 
-def _curve(run: Made, points: Iterable[tuple[float, float] | None]) -> Curve:
+def _curve(
+    run: Made, points: Iterable[tuple[float, float] | None], failed: Collection[str]
+) -> Curve:
     found = [point for point in points if point is not None]
-    return Curve(variant_of(run.name) or run.name, thinned(found))
+    name, is_failed = variant_of(run.name) or run.name, run.name in failed
+    return Curve(f"{name} (failed)" if is_failed else name, thinned(found), is_failed)
 
 
 def _point(line: Mapping[str, Any], value: Any) -> tuple[float, float] | None:
@@ -159,4 +184,6 @@ def smoothed(curve: Curve) -> Curve:
     reach = max(round(count * SMOOTHED_SHARE / 2), 1)
     heights = [y for _, y in curve.points]
     means = (mean(heights[max(i - reach, 0) : i + reach + 1]) for i in range(count))
-    return Curve(curve.name, tuple((x, y) for (x, _), y in zip(curve.points, means, strict=True)))
+    return replace(
+        curve, points=tuple((x, y) for (x, _), y in zip(curve.points, means, strict=True))
+    )

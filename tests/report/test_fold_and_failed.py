@@ -1,0 +1,109 @@
+"""What the page says of folded models, and of runs that failed beside their other seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import made_up_run
+from attar.report.charts.pictures import training_pictures
+from attar.report.html import html_of
+from attar.report.markdown import markdown_of
+from attar.report.reading import Made, read_made
+from attar.report.sections.lineage import verb
+from attar.report.sections.page import page_of
+from attar.report.sections.training import failed_of
+
+
+def write_seeds(out: Path, *, bad: int | None) -> tuple[Made, ...]:
+    """Five seeds of a train step and what was folded of each; one of them may plateau."""
+    inputs: dict[str, Path] = {}
+    steps: dict[str, Any] = {}
+    for seed in range(5):
+        base, plain = f"base@seed={seed}", f"plain@seed={seed}"
+        validation = {"validation": {"loss": 4.4 if seed == bad else 3.0 + seed / 100}}
+        inputs[base] = made_up_run.write_step(out, base, "train", validation)
+        losses = [max(4.5 if seed == bad else 0, 3 + 5 * 0.9**t + seed / 100) for t in range(60)]
+        lines = [json.dumps({"step": t, "loss": loss}) for t, loss in enumerate(losses)]
+        (inputs[base] / "history.jsonl").write_text("\n".join(lines))
+        steps |= {base: {"run": "train", "model": "bert"}, plain: {"run": "fold", "model": base}}
+        inputs[plain] = made_up_run.write_step(out, plain, "fold", FOLDED)
+    return read_made(inputs, {"steps": steps})
+
+
+PARTS = {
+    "before": {
+        "embedding": {"num_params": 1000, "flops": 0},
+        "encoder.ffn": {"num_params": 8000, "flops": 16000},
+    },
+    "after": {
+        "embedding": {"num_params": 1000, "flops": 0},
+        "encoder.ffn": {"num_params": 2000, "flops": 4000},
+    },
+}
+FOLDED = {
+    "variant": {"from": "3w", "to": "1w"},
+    "folded": 4,
+    "norms_folded": 0,
+    "certificate": {
+        "relative_difference": 2.5e-7,
+        "max_relative_difference": 1e-4,
+        "block_error": 1e-15,
+        "max_block_error": 1e-12,
+        "examples": 64,
+    },
+    "num_params": 3000,
+    "tokens": 128,
+    "parts": PARTS,
+}
+
+
+def test_a_run_that_failed_is_named_and_dashed(tmp_path: Path) -> None:
+    made = write_seeds(tmp_path, bad=3)
+    page = page_of(made, {})
+    [training] = page.trainings
+    assert training.failed == ("seed=3",)
+    assert [curve.name for curve in training.loss if curve.is_failed] == ["seed=3 (failed)"]
+    [sweep] = page.sweeps
+    assert (sweep.name, sweep.failed) == ("base", ("seed=3",))
+    assert sweep.spreads["loss"].runs == 5
+    picture = training_pictures(training)[0]
+    assert picture.wide.count("stroke-dasharray") >= 1
+    html = html_of(page, made)
+    assert "1 of 5 runs failed" in html
+    assert "seed=3 (failed)" in markdown_of(html, "page")
+
+
+def test_runs_that_went_well_are_not_marked(tmp_path: Path) -> None:
+    made = write_seeds(tmp_path, bad=None)
+    assert failed_of(made) == ()
+    page = page_of(made, {})
+    assert "runs failed" not in html_of(page, made)
+    assert "6,4" not in training_pictures(page.trainings[0])[0].wide
+
+
+def test_settings_are_judged_apart(tmp_path: Path) -> None:
+    """A setting with a higher loss has not failed: only seeds are compared."""
+    inputs: dict[str, Path] = {}
+    for weight, level in ((1, 1.0), (2, 3.0)):
+        for seed in range(3):
+            name = f"base@weight={weight},seed={seed}"
+            inputs[name] = made_up_run.write_step(tmp_path, name, "train", {})
+            lines = [json.dumps({"step": t, "loss": level + seed / 100}) for t in range(8)]
+            (inputs[name] / "history.jsonl").write_text("\n".join(lines))
+    assert failed_of(read_made(inputs, {})) == ()
+
+
+def test_a_fold_shows_its_certificate_and_its_parts(tmp_path: Path) -> None:
+    inputs = {"plain": made_up_run.write_step(tmp_path, "plain", "fold", FOLDED)}
+    made = read_made(inputs, {"steps": {"plain": {"run": "fold", "model": "base"}}})
+    page = page_of(made, {})
+    [fold] = page.folds
+    assert fold.what == "3w → 1w"
+    assert dict(fold.facts)["largest difference of a logit"] == "2.5e-07 of the largest (≤ 1e-04)"
+    assert [part.name for part in fold.parts] == ["embedding", "encoder.ffn", "all"]
+    assert fold.parts[-1].figures[:2] == ("9\u00a0k", "3\u00a0k")
+    assert fold.parts[1].figures[2] == fold.parts[1].figures[5]
+    assert "3w → 1w" in html_of(page, made)
+    assert verb(made[0]) == "folded to 1w"
