@@ -16,6 +16,11 @@ Part = Literal["scored", "reserved"]
 """What a chunk is for: to be scored and selected, or to train the reference."""
 
 
+def sentinel(number: int) -> str:
+    """The token that stands for a hidden span, as T5's vocabulary writes it."""
+    return f"<extra_id_{number}>"
+
+
 class ShardCounts(Config):
     """What a corpus says of a shard."""
 
@@ -68,7 +73,7 @@ class LearnedTokenizer(Config):
     @property
     def last_tokens(self) -> list[str]:
         """The sentinels in the order of their ids, as in T5's vocabulary: the first one is last."""
-        return [f"<extra_id_{number}>" for number in reversed(range(self.sentinels))]
+        return [sentinel(number) for number in reversed(range(self.sentinels))]
 
     @model_validator(mode="after")
     def _tokens_fit(self) -> Self:

@@ -84,8 +84,12 @@ class CorpusView:
 
     def shards(self) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
         """Every shard, and the view's rows in it, numbered inside the shard."""
-        for number, shard in enumerate(self.corpus.shards):
-            yield shard, self._inside(number, shard)
+        return map(self.shard, range(len(self.corpus.shards)))
+
+    def shard(self, number: int) -> tuple[Shard, NDArray[np.int64]]:
+        """One shard, and the view's rows in it, numbered inside the shard."""
+        shard = self.corpus.shards[number]
+        return shard, self._inside(number, shard)
 
     def take(self, places: Places) -> CorpusView:
         """The view of some places, which rise."""
@@ -144,10 +148,15 @@ class CorpusView:
             if len(rows):
                 yield from texts_of(shard, rows)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has every chunk of the corpus."""
+        return self.kept is None and self.part == ALL
+
     @cached_property
     def tokens(self) -> int:
         """Of all its chunks together."""
-        if self.kept is None and self.part == ALL:
+        if self.is_whole:
             return sum(shard["tokens"] for shard in self.corpus.about["shards"])
         return sum(int(shard.lengths[rows].sum()) for shard, rows in self.shards())
 
