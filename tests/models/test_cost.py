@@ -11,7 +11,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
 from attar.errors import ModelError
-from attar.models.cost import cost_from_config, flops, num_params
+from attar.models.cost import (
+    cost_from_config,
+    counted_flops,
+    flops,
+    flops_by_part,
+    num_params,
+    params_by_part,
+)
+from attar.models.named_sizes import config_of_size
 
 
 @pytest.fixture(scope="module", params=tiny.FAMILIES)
@@ -53,6 +61,49 @@ def test_flops_of_bare_models_are_the_same_sums(name: str) -> None:
 def test_a_language_head_works_on_every_token(family: str, model_class: Any) -> None:
     model = model_class(tiny.tiny_config(family, attn_implementation="eager")).eval()
     assert flops(model, 2, 7) == counted(model, 2, 7)
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_encoder_and_decoder_are_counted_apart(family: str) -> None:
+    """The decoder's cross-attention maps what the encoder read."""
+    model = tiny.tiny_language_model(family, attn_implementation="eager")
+    ids, fed = torch.full((2, 13), 5), torch.full((2, 4), 5)
+    with FlopCounterMode(display=False) as both, torch.no_grad():
+        model(input_ids=ids, decoder_input_ids=fed, use_cache=False)
+    with FlopCounterMode(display=False) as encoder, torch.no_grad():
+        model.get_encoder()(input_ids=ids)
+    parts = flops_by_part(model, 2, 13, 4)
+    assert sum(parts.values()) == both.get_total_flops() == flops(model, 2, 13, 4)
+    assert counted_flops(model, 2, 13, 4) == both.get_total_flops()
+    assert parts["encoder"] == encoder.get_total_flops()
+
+
+def test_parameters_add_up_part_by_part(model: Any) -> None:
+    parts = params_by_part(model)
+    assert sum(parts.values()) == num_params(model)
+    assert all(parts[name] > 0 for name in parts if name.endswith((".attention", ".ffn", ".norms")))
+
+
+def test_parts_of_a_t5_are_those_of_its_formula() -> None:
+    """UCB/EECS-2023-141, Tiny with heads of 32: the FFN is half of what is no embedding."""
+    cost = cost_from_config(
+        {
+            **config_of_size("tiny-32", "t5"),
+            "vocab_size": 32_128,
+            "architectures": ["T5ForConditionalGeneration"],
+        }
+    )
+    d, f, inner, blocks, biases = 256, 1024, 128, 4, 32 * 4
+    assert params_by_part(cost.model) == {
+        "embeddings": 32_128 * d,
+        "encoder.attention": blocks * 4 * d * inner + biases,
+        "encoder.ffn": blocks * 2 * d * f,
+        "encoder.norms": (2 * blocks + 1) * d,
+        "decoder.attention": blocks * 8 * d * inner + biases,
+        "decoder.ffn": blocks * 2 * d * f,
+        "decoder.norms": (3 * blocks + 1) * d,
+        "head": 0,
+    }
 
 
 def test_parameters_of_a_bert_are_those_of_the_formula() -> None:

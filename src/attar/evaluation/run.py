@@ -9,6 +9,7 @@ Models that generate text or predict running text are timed while they do (`toke
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
 from attar.evaluation.passages import judge_running_text
 from attar.evaluation.predictions import judge_rows
+from attar.evaluation.spans import judge_spans
 from attar.evaluation.speed import first_float, measure_latency
 from attar.evaluation.written import judge_written
 from attar.models.foreign import task_of
@@ -33,6 +35,7 @@ from attar.numerics.statistics import bootstrap_interval
 from attar.scoring.matching import known_metrics, labelled_split, output_columns
 from attar.step import StepContext
 from attar.tasks.table import Answer
+from attar.tasks.task import Task
 
 if TYPE_CHECKING:
     from attar.scoring.forms import Form
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 JUDGES: Mapping[Answer, Callable[[Compared], Judged]] = {
     "row": judge_rows,
     "next": judge_running_text,
+    "spans": judge_spans,
     "text": judge_written,
 }
 """Shape of an answer → what scores all models and measures the data's metrics."""
@@ -57,12 +61,13 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     """
     from attar.scoring.forms import open_form
 
-    data = data_of(context, config.data)
-    split = labelled_split(data, config.split)
-    known_metrics(data)
     folders = {
         name: resolve_model(name, context.inputs, context.recipe_folder) for name in config.models
     }
+    first = task_of(folders[config.models[0]])
+    data = _as_learned(data_of(context, config.data), first)
+    split = labelled_split(data, config.split)
+    known_metrics(data)
     columns = {
         name: output_columns(name, task_of(folder), data, context.progress.warn)
         for name, folder in folders.items()
@@ -92,6 +97,13 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
         "differences": found,
         "machine": describe_machine(threads),
     }
+
+
+def _as_learned(data: TextData, task: Task) -> TextData:
+    """Running text as the first model learned it: its next tokens, or its hidden spans."""
+    if not (data.kind.is_running and task.kind.is_running) or data.objective == task.objective:
+        return data
+    return replace(data, objective=task.objective, metrics=task.kind.metrics)
 
 
 def _intervals(model: str, metrics: Metrics) -> dict[str, Any]:

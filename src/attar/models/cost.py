@@ -5,6 +5,8 @@ which the formulas agree to the last operation; norms, activations and softmax a
 
     linear map, B texts of T tokens       2 · B·T · I·O
     attention, scores and context         2 · 2 · B·H·T·T·K, with no discount for a causal mask
+    cross-attention of W written tokens   keys and values of T tokens, queries and outputs of W,
+                                          2 · 2 · B·H·W·T·K
 
 For planning, the same is known from a config alone: the model is then built on torch's meta device,
 without any weights. Where a family has no row, and so no formula, torch's counter is run there.
@@ -53,9 +55,9 @@ class Cost:
     def num_params(self) -> int:
         return num_params(self.model)
 
-    def flops(self, batch: int, tokens: int) -> int:
+    def flops(self, batch: int, tokens: int, written: int | None = None) -> int:
         """Operations of one forward pass; see `flops`."""
-        return flops(self.model, batch, tokens)
+        return flops(self.model, batch, tokens, written)
 
     def kept_floats(self, tokens: int) -> int:
         """Numbers that are kept of one text for the backward pass, roughly."""
@@ -107,40 +109,90 @@ def num_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def params_by_part(model: PreTrainedModel) -> dict[str, int]:
+    """Parameters of the embeddings, of each stack's attention, ffn and norms, and of the head, each
+    tied weight counted once, where it is met first. They add up to `num_params`.
+
+    Raises:
+        ModelError: the family has no row.
+    """
+    parts: dict[str, list[Any]] = {
+        "embeddings": [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    }
+    for stack in anatomy_of(model).stacks:
+        attentions = [a for block in stack.blocks for a in block.attentions]
+        heads = [norm for a in attentions for norm in a.head_norms]
+        norms = [norm for block in stack.blocks for norm in block.norms] + heads
+        norms += [norm for norm in (stack.embedding_norm, stack.final_norm) if norm is not None]
+        seen = {id(view) for a in attentions for view in (a.q, a.k, a.v, a.out)}
+        ffns = [v for block in stack.blocks for v in block.linears if id(v) not in seen]
+        tables = [] if stack.shared_bias is None else [model.get_submodule(stack.shared_bias)]
+        maps = [] if stack.embedding_map is None else [stack.embedding_map.module]
+        parts["embeddings"] = [m for m in parts["embeddings"] if m not in tables] + maps
+        attended = [view.module for a in attentions for view in (a.q, a.k, a.v, a.out)]
+        parts[f"{stack.name}.attention"] = attended + tables
+        parts[f"{stack.name}.ffn"] = [view.module for view in ffns]
+        parts[f"{stack.name}.norms"] = [norm.module for norm in norms]
+    parts["head"] = [model]
+    counted: set[int] = set()
+    found: dict[str, int] = {}
+    for part, modules in parts.items():
+        own = {id(p): p.numel() for module in modules for p in module.parameters()}
+        found[part] = sum(count for key, count in own.items() if key not in counted)
+        counted |= own.keys()
+    return found
+
+
 def _widening_maps(anatomy: Anatomy) -> list[LinearView]:
     return [s.embedding_map for s in anatomy.stacks if s.embedding_map is not None]
 
 
-def flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
-    """Floating-point operations of one forward pass of a sequence classifier (or a bare model),
-    exactly.
+def flops(model: PreTrainedModel, batch: int, tokens: int, written: int | None = None) -> int:
+    """Floating-point operations of one forward pass, exactly.
 
     Args:
         batch: texts.
-        tokens: tokens of each text, padding included: it is computed too. A decoder behind an
-            encoder reads as many.
+        tokens: tokens of each text, padding included: it is computed too.
+        written: tokens that a decoder behind an encoder is fed; None: as many.
     Raises:
         ModelError: the family has no row, and torch cannot count its operations.
     """
+    return sum(flops_by_part(model, batch, tokens, written).values())
+
+
+def flops_by_part(
+    model: PreTrainedModel, batch: int, tokens: int, written: int | None = None
+) -> dict[str, int]:
+    """The same of each stack of blocks, "encoder" and "decoder", and of the "head"; of a family
+    without a row, only of the whole "model".
+    """
     if model.config.model_type not in FAMILIES:
-        return counted_flops(model, batch, tokens)
+        return {"model": counted_flops(model, batch, tokens, written)}
     anatomy = anatomy_of(model)
     if not all(a.is_plain for block in anatomy.blocks for a in block.attentions):
-        return counted_flops(model, batch, tokens)
-    blocks = sum(_block_flops(block, batch, tokens) for block in anatomy.blocks)
-    widening = sum(_linear_flops(view, batch * tokens) for view in _widening_maps(anatomy))
-    return blocks + widening + _head_flops(model, anatomy, batch, tokens)
+        return {"model": counted_flops(model, batch, tokens, written)}
+    found: dict[str, int] = {}
+    own = tokens
+    for place, stack in enumerate(anatomy.stacks):
+        own = tokens if place == 0 or written is None else written
+        widening = 0 if stack.embedding_map is None else _linear_flops(stack.embedding_map, own)
+        blocks = sum(_block_flops(block, own, tokens) for block in stack.blocks)
+        found[stack.name] = batch * (blocks + widening)
+    found["head"] = _head_flops(model, anatomy, batch, own)
+    return found
 
 
 def _linear_flops(linear: LinearView | nn.Linear, rows: int) -> int:
     return 2 * rows * linear.in_features * linear.out_features
 
 
-_counted: WeakKeyDictionary[nn.Module, dict[tuple[int, int], int]] = WeakKeyDictionary()
-"""Model → (texts, tokens) → operations: a plan asks for the same ones many times."""
+_counted: WeakKeyDictionary[nn.Module, dict[tuple[int, int, int], int]] = WeakKeyDictionary()
+"""Model → (texts, tokens, written) → operations: a plan asks for the same ones many times."""
 
 
-def counted_flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
+def counted_flops(
+    model: PreTrainedModel, batch: int, tokens: int, written: int | None = None
+) -> int:
     """Operations of one forward pass by torch's own counter, on a copy of the model without
     weights. What one more text adds is always the same; DeBERTa also maps its table of positions
     once a batch.
@@ -152,27 +204,29 @@ def counted_flops(model: PreTrainedModel, batch: int, tokens: int) -> int:
         first, second = (counted_flops(model, batch, length) for length in (1, 2))
         return first + (tokens - 1) * (second - first)
     known = _counted.setdefault(model, {})
+    own = tokens if written is None else written
     for texts in (1, 2):
-        if (texts, tokens) not in known:
+        if (texts, tokens, own) not in known:
             config = copy.deepcopy(model.config)
-            known[texts, tokens] = _count(type(model), config, texts, tokens)
-    one, two = known[1, tokens], known[2, tokens]
+            known[texts, tokens, own] = _count(type(model), config, texts, tokens, own)
+    one, two = known[1, tokens, own], known[2, tokens, own]
     return one + (batch - 1) * (two - one)
 
 
-def _count(model_class: Any, copied: Any, texts: int, tokens: int) -> int:
+def _count(model_class: Any, copied: Any, texts: int, tokens: int, written: int) -> int:
     if copied.model_type in TOKEN_BY_TOKEN + BLOCK_BY_BLOCK:
         copied.use_cache = False  # it would fill a short text up to the width of the convolution
     try:
         with torch.device("meta"), no_init_weights():
             model = model_class._from_config(copied, attn_implementation="eager").eval()
             ids = torch.zeros(texts, tokens, dtype=torch.int64)
+            fed = torch.zeros(texts, written, dtype=torch.int64)
         for part in model.modules():
             if isinstance(part, PreTrainedModel):  # it would look for padding among the ids
                 quiet: Any = part
                 quiet.warn_if_padding_and_no_attention_mask = lambda *_: None
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            target = {"decoder_input_ids": ids} if copied.is_encoder_decoder else {}
+            target = {"decoder_input_ids": fed} if copied.is_encoder_decoder else {}
             model(input_ids=ids, **target)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
@@ -183,10 +237,19 @@ def _count(model_class: Any, copied: Any, texts: int, tokens: int) -> int:
     return counter.get_total_flops()
 
 
-def _block_flops(block: Block, batch: int, tokens: int) -> int:
-    linear = sum(_linear_flops(view, batch * tokens) for view in block.linears)
+def _block_flops(block: Block, own: int, read: int) -> int:
+    """Of one text.
+
+    Args:
+        own: tokens of the block's stack.
+        read: tokens that a cross-attention reads.
+    """
+    crossed = {id(view) for a in block.attentions if a.is_cross for view in (a.k, a.v)}
+    linear = sum(
+        _linear_flops(view, read if id(view) in crossed else own) for view in block.linears
+    )
     pairs = sum(
-        2 * 2 * batch * attention.heads * tokens * tokens * attention.head_size
+        2 * 2 * attention.heads * own * (read if attention.is_cross else own) * attention.head_size
         for attention in block.attentions
     )
     return linear + pairs

@@ -102,6 +102,28 @@ class Form(ABC):
             "run in torch, float or simulated: name the step that trained or quantized one"
         )
 
+    def nats_of_targets(self, inputs: Mapping[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
+        """Σ −log p over the labels of each row, float64 (B,), of what an encoder and its decoder
+        are fed, int64 (B, T) and (B, S).
+
+        Args:
+            labels: int64 (B, S); a negative one does not count.
+        Raises:
+            ModelError: the model has no decoder behind an encoder.
+        """
+        raise self._writes_no_spans()
+
+    @property
+    def start_id(self) -> int:
+        """What the decoder behind an encoder reads first. Raises: as `nats_of_targets`."""
+        raise self._writes_no_spans()
+
+    def _writes_no_spans(self) -> ModelError:
+        return ModelError(
+            f"{self.folder} ({self.form}) does not write hidden spans; encoder-decoders run in "
+            "torch, float or simulated: name the step that trained or quantized one"
+        )
+
     @abstractmethod
     def flops(self, batch: int, tokens: int) -> int:
         """FLOPs of one forward pass; a multiply-add is 2, in integers as in floats."""
@@ -163,6 +185,25 @@ class TorchForm(Form):
             return super().nats(ids)
         self._use_threads()
         return token_nats(self._model, ids)
+
+    def nats_of_targets(self, inputs: Mapping[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
+        import torch
+
+        from attar.scoring.in_memory import row_nats
+
+        _ = self.start_id  # it has a decoder
+        self._use_threads()
+        fed = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        wanted = torch.from_numpy(labels)
+        return row_nats(self._model, fed, wanted, wanted >= 0)
+
+    @property
+    def start_id(self) -> int:
+        from attar.models.generation import start_of
+
+        if not self._model.config.is_encoder_decoder:
+            return super().start_id
+        return start_of(self._model, str(self.folder))
 
     def _use_threads(self) -> None:
         """A setting of the whole process: the caller's other models may want another number."""

@@ -1,4 +1,4 @@
-"""What a torch model in memory answers to a batch: logits, or nats of tokens.
+"""What a torch model in memory answers to a batch: logits, or nats of tokens or of whole rows.
 
 The model may be float, simulated or in training. It runs on its device, in eval mode and without
 gradients; its train mode is put back. `attar.scoring.label_words` has a third way to answer.
@@ -7,12 +7,12 @@ Shapes: B rows, T tokens, C classes, V words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.models.head_chunks import run_to_logits
@@ -59,3 +59,21 @@ def token_nats(model: PreTrainedModel, ids: np.ndarray) -> np.ndarray:
         index = torch.nonzero(torch.ones_like(targets), as_tuple=True)
         nats = -log_probabilities(logits, index, targets.flatten())
         return nats.view_as(targets).cpu().numpy()
+
+
+def row_nats(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], labels: Tensor, predicted: Tensor
+) -> np.ndarray:
+    """Σ −log p over the labelled tokens of each row, in nats, float64 (B,).
+
+    Args:
+        inputs: as the model is fed; of an encoder-decoder, those of its decoder too.
+        labels: (B, S).
+        predicted: which of them count, (B, S).
+    """
+    with evaluating(model):
+        _, logits = run_to_logits(model, inputs, return_dict=True)
+        index = torch.nonzero(predicted, as_tuple=True)
+        nats = -log_probabilities(logits, index, labels[index])
+        sums = nats.new_zeros(len(labels)).index_add(0, index[0], nats)
+    return sums.cpu().to(torch.float64).numpy()

@@ -5,7 +5,7 @@ in each of them. The idea: a kind is a few words, and code asks for the word it 
 
     reads     what a row holds          a text or two, running text
     gold      what the answer is        a class, a number, a text, or the row's own tokens
-    answer    the shape of an answer    one a row, the next token, a text
+    answer    the shape of an answer    one a row, the next token, hidden spans, a text
     graph     how the model runs        one pass, causal, encoder-decoder
 
 Code that differs by a word is a table with that word as its key, on the floor it belongs to.
@@ -22,7 +22,7 @@ from attar.numerics.metric_names import CLASSES, LANGUAGE, ROUGE, SCORES
 
 Reads = Literal["texts", "running"]
 Gold = Literal["class", "number", "text", "itself"]
-Answer = Literal["row", "next", "text"]
+Answer = Literal["row", "next", "spans", "text"]
 Graph = Literal["one_pass", "causal", "encoder_decoder"]
 
 
@@ -73,6 +73,11 @@ class Kind:
     def is_running(self) -> bool:
         """Whether rows are running text, cut into blocks of tokens."""
         return self.reads == "running"
+
+    @property
+    def hides_spans(self) -> bool:
+        """Whether spans of the text are hidden, others in every epoch, and written."""
+        return self.answer == "spans"
 
     @property
     def has_gold(self) -> bool:
@@ -170,9 +175,24 @@ TEXT_TO_TEXT = Kind(
 )
 """A text for a text, such as a summary. Validation judges texts by their likelihood, because
 generating them takes long."""
+SPAN_CORRUPTION = Kind(
+    name="span_corruption",
+    reads="running",
+    gold="itself",
+    answer="spans",
+    graph="encoder_decoder",
+    heads=TEXT_TO_TEXT.heads,
+    classes=TEXT_TO_TEXT.classes,
+    metrics=LANGUAGE[:2],
+    problem_type=None,
+    num_labels=(0, 0),
+)
+"""The spans that are hidden of running text: how T5 is pre-trained. Bytes are no measure of it,
+because sentinels are predicted too."""
 
 KINDS: Mapping[str, Kind] = {
-    kind.name: kind for kind in (CLASSIFICATION, REGRESSION, CAUSAL_LM, TEXT_TO_TEXT)
+    kind.name: kind
+    for kind in (CLASSIFICATION, REGRESSION, CAUSAL_LM, TEXT_TO_TEXT, SPAN_CORRUPTION)
 }
 """Every kind of task by the name that `objective` has in a recipe."""
 

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from attar.artifacts import read_json, write_json
 from attar.config import Config
 from attar.errors import ArtifactError, DataError, ModelError
+from attar.tasks.denoising import Denoiser
 from attar.tasks.table import KINDS, Answer, Gold, Kind, Objective, Shown
 
 TASK_FILE = "task.json"
@@ -83,6 +84,8 @@ class Task(Config):
     """Tokens of a target text, for a task that writes."""
     generation: Generation | None = None
     """How a task that writes chooses its words."""
+    denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
+    """How a task that hides spans hides them; None: as is published, or it hides none."""
 
     @model_validator(mode="after")
     def _generation_fits_the_objective(self) -> Task:
@@ -92,6 +95,8 @@ class Task(Config):
             raise ValueError(
                 f"{self.objective} writes no text, so it has no generation and no max_target_length"
             )
+        if self.denoisers and not self.kind.hides_spans:
+            raise ValueError(f"{self.objective} hides no spans, so it has no denoisers")
         return self
 
     @model_validator(mode="after")

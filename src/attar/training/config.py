@@ -11,7 +11,8 @@ from attar.config import Config
 from attar.data.corpus.config import Part
 from attar.losses.config import CrossEntropy, ForwardKl, LossConfig
 from attar.models.config import ModelReference
-from attar.tasks.table import KINDS, Kind, Objective
+from attar.tasks.denoising import Denoiser
+from attar.tasks.table import KINDS, SPAN_CORRUPTION, Kind, Objective
 
 DEFAULT_EPOCHS = 3.0
 
@@ -88,12 +89,16 @@ class TrainStep(Config):
     """Of the chunks of a corpus in an epoch; every epoch shuffles them anew."""
     objective: Objective | None = None
     """None: what the data is for. text_to_text on data with classes: an encoder-decoder writes the
-    class's word."""
+    class's word. span_corruption on running text: an encoder-decoder is pre-trained; max_length is
+    what its encoder reads, and chunks are cut anew to fill it."""
     template: str | None = None
     """The text it then reads, with {0} and {1} for a row's texts, such as "sst2 sentence: {0}";
     None: the text itself; rows of two texts need a template."""
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
     """What it then writes for each class, in the order of the data's label_names; None: those."""
+    denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
+    """Of span_corruption: the kinds of corruption, each with its share of the texts; None: T5's,
+    15 % of the tokens in spans of 3."""
     teacher: str | None = None
     """A step, folder, hub id or demo model; it runs in eval mode and learns nothing."""
     losses: tuple[LossConfig, ...] = ()
@@ -228,10 +233,15 @@ class TrainStep(Config):
         """Why the step's objective and words do not fit data of a kind; None: they do."""
         asked = KINDS[self.objective or kind.name]
         learns_words = kind.has_classes and asked.writes
-        if asked is not kind and not learns_words:
+        if asked is not kind and not learns_words and not (kind.is_running and asked.hides_spans):
             return (
                 f"objective is {asked.name!r}, but data {data!r} is for {kind.name}; leave "
                 "objective out, or name other data"
+            )
+        if self.denoisers and not asked.hides_spans:
+            return (
+                f"denoisers hide spans, and the objective is {asked.name}; set objective = "
+                f'"{SPAN_CORRUPTION.name}", or leave denoisers out'
             )
         if (self.template and not asked.writes) or (self.label_words and not learns_words):
             return (

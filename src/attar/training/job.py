@@ -20,8 +20,7 @@ from attar.losses.total import TotalLoss
 from attar.seeds import derive_seed
 from attar.training.config import TrainStep
 from attar.training.forward import fed, forward
-from attar.training.objectives.examples import Examples
-from attar.training.objectives.shards import Shards
+from attar.training.objectives.examples import Examples, Streamed
 from attar.training.teachers import Teacher
 
 EVALUATION_BATCH_COST = 1 / 3
@@ -58,9 +57,10 @@ class Job:
     @cached_property
     def batches(self) -> Batches:
         config, seed = self.config, derive_seed(self.seed, "order")
-        if isinstance(self.train, Shards):
+        if (train := self.streamed) is not None:
             is_shuffled = config.order == "shuffled"
-            return ChunkBatches(len(self.train), config.batch_rows, seed, is_shuffled)
+            size, anew = len(train), train.is_drawn_anew
+            return ChunkBatches(size, config.batch_rows, seed, is_shuffled, anew)
         return LengthGroupedBatches(self.train.lengths, config.batch_rows, seed)
 
     @cached_property
@@ -70,9 +70,13 @@ class Job:
     @cached_property
     def train_tokens(self) -> int:
         """Tokens the model reads in an epoch."""
-        return (
-            self.train.tokens if isinstance(self.train, Shards) else int(self.train.lengths.sum())
-        )
+        streamed = self.streamed
+        return int(self.train.lengths.sum()) if streamed is None else streamed.tokens
+
+    @property
+    def streamed(self) -> Streamed | None:
+        """The training rows, where they are read in any order; None: grouped by length."""
+        return self.train if isinstance(self.train, Streamed) else None
 
     @cached_property
     def evaluation_steps(self) -> frozenset[int]:

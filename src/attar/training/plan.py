@@ -12,13 +12,15 @@ A step finds out what does not fit when it begins, and by then its teacher may h
 hours. Tokenizers lie where the models come from, and shapes follow from configs, so the same
 questions are asked here, in the step's own words. Left to the step: the classes of the two heads.
 An encoder-decoder's targets are taken to be as long as its texts, which they seldom exceed, or as a
-class's word; a cache step itself counts every token and asks the disk before it begins.
+class's word (those of span corruption are known); a cache step itself counts every token and asks
+the disk before it begins.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +28,19 @@ from typing import Any
 import torch
 
 from attar.artifacts import MIB
+from attar.data.corpus.spans import Corruption
 from attar.errors import ModelError, UsageError
 from attar.losses.total import needs_of
+from attar.models.cost import Cost, flops_by_part
 from attar.models.load import check_length
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext, PlannedTexts
 from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepPlan
+from attar.tasks.denoising import PUBLISHED, mean_lengths
+from attar.tasks.table import KINDS
 from attar.training.cache_config import UNIFORM, CacheStep, States
 from attar.training.config import MOMENT_BYTES, Matched, Retokenized, TrainStep
-from attar.training.objectives.shards import require_fit
+from attar.training.objectives.shards import require_length, require_same
 from attar.training.teaching.cache import cached_shape, kept_states
 from attar.training.teaching.header import Content, is_cached
 from attar.training.teaching.live import (
@@ -78,19 +84,21 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     model = replace(model, max_length=config.max_length)
     check_length(model.cost.model.config, config.max_length, f"{context.name}: the model")
     context.models[context.name] = model
-    total, rows, tokens, is_estimate = _read(config, context, model)
-    validation_rows, _ = texts.count(config.data_name, "validation", model)
+    read = _read(config, context, model)
+    rows, tokens, written = read.rows, read.tokens, read.written
+    cut = replace(model, max_length=read.cut or model.max_length)
+    validation_rows, _ = texts.count(config.data_name, "validation", cut)
     teacher = _teacher(config, context, model)
     live = None if teacher is None or teacher.cache else teacher.model.cost
     work = TrainingWork(
         config,
         rows,
-        student=forward_flops(model.cost, tokens),
-        teacher=None if teacher is None else forward_flops(teacher.model.cost, tokens),
+        student=forward_flops(model.cost, tokens, written),
+        teacher=None if teacher is None else forward_flops(teacher.model.cost, tokens, written),
         is_cached=teacher is not None and live is None,
     )
     matched = _matched(work, context)
-    steps = config.num_steps(rows, total) if matched is None else matched["steps"]
+    steps = config.num_steps(rows, read.total) if matched is None else matched["steps"]
     evaluations = min(config.evaluations + len(config.evaluate_at_tokens), steps)
     # what a cache's teacher took is in the plan of the cache
     own = work if live else replace(work, teacher=None)
@@ -120,9 +128,14 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
         texts_at_once=micro_batch,
         text_mib=text_mib,
         lowered_by="micro_batch_size" if config.can_be_cut else "",
-        is_estimate=is_estimate,
+        is_estimate=read.is_estimate,
         training=work.flops(steps),
-        note="" if matched is None else matched_words(matched),
+        note="; ".join(
+            [
+                *([] if matched is None else [matched_words(matched)]),
+                *_apart(model.cost, 3 * config.rows_read(steps, rows), tokens, written),
+            ]
+        ),
     )
 
 
@@ -142,27 +155,85 @@ def _matched(work: TrainingWork, context: PlanContext) -> Matched | None:
     return work.matched(budget or flops_of_run(outside), context.name, word)
 
 
-def _read(config: TrainStep, context: PlanContext, model: ModelPlan) -> tuple[int, int, int, bool]:
-    """Tokens of all training rows, the rows, the mean tokens of a row, and whether the rows are
-    estimated.
+def _apart(cost: Cost, passes: int, tokens: int, written: int | None) -> list[str]:
+    """What each stack of an encoder-decoder has of the student's operations."""
+    parts = flops_by_part(cost.model, 1, tokens, written)
+    if not {"encoder", "decoder"} <= parts.keys():
+        return []
+    said = [f"{part} {passes * flops / 1e12:.2f}" for part, flops in parts.items()]
+    return [f"of the student's TFLOP: {', '.join(said)}"]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a step reads of its training rows."""
+
+    total: int
+    """Tokens of all of them."""
+    rows: int
+    tokens: int
+    """Of a row, on average."""
+    is_estimate: bool
+    written: int | None = None
+    """Tokens that a decoder behind an encoder is fed of a row; None: as many."""
+    cut: int | None = None
+    """Tokens of text after which running text is cut; None: those that the model reads."""
+
+
+def _read(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
+    """The rows that a step will train on.
 
     Raises:
         ModelError, UsageError: chunks that the step would refuse.
     """
+    kind = KINDS[config.objective or context.texts.loaded(config.data_name).objective]
+    return (_read_spans if kind.hides_spans else _read_rows)(config, context, model)
+
+
+def _read_spans(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
+    """Of running text with hidden spans."""
+    texts, folder = context.texts, model.tokenizer_folder
+    denoisers = config.denoisers or PUBLISHED
+    chunks = texts.chunks_of(config.data_name, config.part)
+    with _said_of(context.name):
+        cut = Corruption.of(denoisers, config.max_length, folder, seed=0).raw_tokens
+        if chunks is not None and isinstance(config.data, str):
+            digest, _ = _form_of_chunks(config.data, context)
+            require_same(config.data, digest, folder, config.max_length)
+    if chunks is None:
+        total = texts.running_tokens(config.data_name, "train", folder)
+    else:
+        total = chunks.tokens + chunks.chunks
+    rows, lengths = -(-total // cut), mean_lengths(denoisers, cut)
+    read, written = map(round, lengths)
+    is_estimate = chunks is not None and not chunks.is_exact
+    return _Read(round(rows * sum(lengths)), rows, read, is_estimate, written, cut)
+
+
+@contextmanager
+def _said_of(step: str) -> Generator[None]:
+    """Put the step's name before a message."""
+    try:
+        yield
+    except (ModelError, UsageError) as error:
+        raise type(error)(f"{step}: {error}") from error
+
+
+def _read_rows(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
+    """Of rows and chunks as they are."""
     texts = context.texts
     chunks = texts.chunks_of(config.data_name, config.part)
     if chunks is not None and isinstance(config.data, str):
         digest, longest = _form_of_chunks(config.data, context)
         folder = model.tokenizer_folder
-        try:
-            require_fit(config.data, digest, longest, folder, config.max_length)
-        except (ModelError, UsageError) as error:
-            raise type(error)(f"{context.name}: {error}") from error
-        return chunks.tokens, chunks.chunks, chunks.mean_tokens, not chunks.is_exact
+        with _said_of(context.name):
+            require_same(config.data, digest, folder, config.max_length)
+            require_length(config.data, longest, config.max_length)
+        return _Read(chunks.tokens, chunks.chunks, chunks.mean_tokens, not chunks.is_exact)
     length = config.data.max_length if isinstance(config.data, Retokenized) else None
     model = replace(model, max_length=length or model.max_length)
     rows, tokens = texts.count(config.data_name, "train", model)
-    return rows * tokens, rows, tokens, chunks is not None
+    return _Read(rows * tokens, rows, tokens, chunks is not None)
 
 
 def _form_of_chunks(data: str, context: PlanContext) -> tuple[str, int]:

@@ -27,8 +27,8 @@ from attar.training.config import Matched, Retokenized, TrainMetrics, TrainStep
 from attar.training.first_look import first_look
 from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
+from attar.training.objectives.examples import Streamed
 from attar.training.objectives.preparing import ready, task_for
-from attar.training.objectives.shards import Shards
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
@@ -156,16 +156,16 @@ def _job(
         readers["the teacher"] = teacher.model
         names = tuple(dict.fromkeys([*names, *teacher.input_names]))
     loss = loss_of(
-        config.effective_losses, data.objective, student.model, readers.get("the teacher"), seed
+        config.effective_losses, task.objective, student.model, readers.get("the teacher"), seed
     )
     train, validation = (
-        ready(task, data, name, student, readers, names, context, labelled=labelled)
+        ready(task, data, name, student, readers, names, context, labelled=labelled, seed=seed)
         for name, labelled in (
             ("train", task.needs_gold(taught=teacher is not None)),
             ("validation", task.kind.has_gold),
         )
     )
-    if config.order == "corpus" and not isinstance(train, Shards):
+    if config.order == "corpus" and not isinstance(train, Streamed):
         raise UsageError(
             f'{context.name}: order = "corpus" is the order of a corpus\'s chunks, and data '
             f"{config.data_name!r} is none; leave order out"
@@ -192,13 +192,14 @@ def _job(
 
 
 def _work(job: Job) -> TrainingWork:
-    tokens = round(job.train_tokens / len(job.train))
+    written = None if job.streamed is None else job.streamed.written
+    tokens = round(job.train_tokens / len(job.train)) - (written or 0)
     teacher = job.teacher
     return TrainingWork(
         job.config,
         len(job.train),
-        student=forward_flops(Cost(job.model), tokens),
-        teacher=None if teacher is None else forward_flops(Cost(teacher.model), tokens),
+        student=forward_flops(Cost(job.model), tokens, written),
+        teacher=None if teacher is None else forward_flops(Cost(teacher.model), tokens, written),
         is_cached=teacher is not None and not isinstance(teacher, LiveTeacher),
     )
 
@@ -206,7 +207,7 @@ def _work(job: Job) -> TrainingWork:
 def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision) -> float | None:
     """Seconds a token of the matrix products alone, on the first micro-batch; None: not measured,
     because rows of a table are too short to tell."""
-    if not isinstance(job.train, Shards):
+    if job.streamed is None:
         return None
     first = job.batches.at(0)[: job.evaluation_batch_size]
     tokens = tokens_read(job.train.counts(first))

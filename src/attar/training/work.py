@@ -126,9 +126,17 @@ def matched_words(found: Matched) -> str:
     )
 
 
-def forward_flops(model: Cost, tokens: int) -> CountedFlops:
-    """Of one forward pass of a row of so many tokens."""
-    return CountedFlops(model.flops(1, tokens), 2 * non_embedding_params(model.model) * tokens)
+def forward_flops(model: Cost, tokens: int, written: int | None = None) -> CountedFlops:
+    """Of one forward pass of a row of so many tokens.
+
+    Args:
+        written: tokens that a decoder behind an encoder is fed; None: as many.
+    """
+    fed = non_embedding_params(model.model) * tokens
+    if written is not None:
+        decoder: Any = model.model.get_decoder()
+        fed += non_embedding_params(decoder) * (written - tokens)
+    return CountedFlops(model.flops(1, tokens, written), 2 * fed)
 
 
 def flops_of_run(folder: Path) -> CountedFlops:

@@ -36,6 +36,8 @@ class ChunkBatches:
     seed: int
     is_shuffled: bool = True
     """False: the batches are consecutive chunks, in corpus order."""
+    is_numbered_on: bool = False
+    """Whether the numbers of an epoch go on behind those of the one before."""
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -51,7 +53,9 @@ class ChunkBatches:
         epoch, batch = divmod(step, len(self))
         begin = batch * self.batch_size
         places = np.arange(begin, min(begin + self.batch_size, self.size))
-        return shuffled(places, self.size, self.seed, epoch) if self.is_shuffled else places
+        if self.is_shuffled:
+            places = shuffled(places, self.size, self.seed, epoch)
+        return places + epoch * self.size if self.is_numbered_on else places
 
 
 def shuffled(places: NDArray[np.integer], size: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -82,6 +82,11 @@ class CorpusView:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    @property
+    def label(self) -> str:
+        """Its name for messages."""
+        return self.name or self.corpus.folder.name
+
     def shards(self) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
         """Every shard, and the view's rows in it, numbered inside the shard."""
         return map(self.shard, range(len(self.corpus.shards)))

@@ -59,8 +59,9 @@ def qat_job(
     data, task = _data_and_task(config, problem.task, context)
     settings = _settings(config, data.name, task.max_length)
     reader, readers = LoadedModel(student, problem.folder, task), {"the model": student}
+    names, seed = task.input_names, context.seed
     train, validation = (
-        ready(task, data, name, reader, readers, task.input_names, context, labelled=labelled)
+        ready(task, data, name, reader, readers, names, context, labelled=labelled, seed=seed)
         for name, labelled in _splits(config, task)
     )
     teacher = replace(reader, model=problem.model)

@@ -3,13 +3,15 @@
 labelled     a class or a score for each row
 documents    the next token of running text
 shards       the next token of a corpus's chunks
+spans        the hidden spans of running text
 text_pairs   a text for each row, or the word of its class
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -72,3 +74,20 @@ class Examples(Protocol):
             NonFiniteError: a prediction is NaN or infinite.
         """
         ...
+
+
+class Streamed(Examples):
+    """Rows of like length, which are read in any order without knowing every length before."""
+
+    is_drawn_anew: ClassVar[bool] = False
+    """Whether a row is another one in every epoch; in epoch e it then has the number e · N + i."""
+
+    @property
+    @abstractmethod
+    def tokens(self) -> int:
+        """That a model reads in an epoch, in all its stacks."""
+
+    @property
+    def written(self) -> int | None:
+        """Of them, what a decoder behind an encoder is fed of a row on average; None: nothing."""
+        return None

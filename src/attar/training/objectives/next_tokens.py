@@ -10,15 +10,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel
 
-from attar.losses.term import Needs
-from attar.numerics.logits import log_probabilities
 from attar.numerics.metrics import LARGEST_EXPONENT
-from attar.scoring.in_memory import evaluating
+from attar.scoring.in_memory import row_nats
 from attar.scoring.rows import AfterBatch, longest_first, score_batches
-from attar.training.forward import forward
 from attar.training.objectives.examples import Examples
 
 
@@ -33,12 +29,7 @@ def nats_of_rows(
 
     def of_rows(rows: np.ndarray) -> np.ndarray:
         inputs, targets = examples.batch(rows, model.device)
-        with evaluating(model):
-            logits = forward(model, inputs, Needs()).logits
-            index = torch.nonzero(targets.predicted, as_tuple=True)
-            nats = -log_probabilities(logits, index, targets.labels[index])
-            sums = nats.new_zeros(len(rows)).index_add(0, index[0], nats)
-        return sums.cpu().to(torch.float64).numpy()
+        return row_nats(model, inputs, targets.labels, targets.predicted)
 
     batches = longest_first(examples.lengths, batch_size)
     return score_batches(of_rows, batches, "the model", after_batch)

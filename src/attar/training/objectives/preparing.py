@@ -23,6 +23,7 @@ from attar.models.foreign import says_its_task, task_of
 from attar.models.generation import start_of
 from attar.models.load import LoadedModel, check_length
 from attar.step import StepContext
+from attar.tasks.denoising import PUBLISHED
 from attar.tasks.table import KINDS, Answer, Gold
 from attar.tasks.task import Generation, Task
 from attar.training.config import TrainStep
@@ -31,6 +32,7 @@ from attar.training.objectives.documents import Documents
 from attar.training.objectives.examples import Examples
 from attar.training.objectives.labelled import LabelledTexts
 from attar.training.objectives.shards import Shards
+from attar.training.objectives.spans import VALIDATION_SEED, HiddenSpans
 from attar.training.objectives.text_pairs import TextPairs
 
 
@@ -57,14 +59,16 @@ def task_for(
             'bart, or objective = "classification"'
         )
     settings: dict[str, Any] = {
-        "objective": data.objective,
+        "objective": asked.name if asked.is_running else data.objective,
         "label_names": data.label_names,
         "order_is_given": data.order_is_given,
         "max_length": config.max_length,
         "input_names": input_names_of(model),
         "num_texts": None if data.kind.is_running else data.num_texts,
-        "metrics": data.metrics,
+        "metrics": asked.metrics if asked.hides_spans else data.metrics,
     }
+    if asked.hides_spans:
+        settings["denoisers"] = config.denoisers or PUBLISHED
     if learns_words:
         settings["label_words"] = config.label_words or data.label_names
     if asked.writes:
@@ -91,6 +95,7 @@ def ready(
     context: StepContext,
     *,
     labelled: bool,
+    seed: int,
 ) -> Examples:
     """A split of the data that every reader can read; reports its rows and how many are cut.
 
@@ -98,6 +103,7 @@ def ready(
         name: of the split.
         readers: "the model", "the teacher" → the models that will be fed these rows.
         labelled: every row needs its answer.
+        seed: of what is drawn of training rows.
     Raises:
         DataError, ModelError, UsageError: as `examples_for`; a split that is missing, empty or
             lacks answers; a reader without the positions or embeddings for the texts.
@@ -105,7 +111,7 @@ def ready(
     split = some_rows(data, name, context.name, labelled=labelled)
     for who, model in readers.items():
         check_length(model.config, task.max_length, f"{context.name}: {who}", made_for=True)
-    examples = examples_for(task, split, name, student, input_names)
+    examples = examples_for(task, split, name, student, input_names, seed)
     for model in readers.values():
         largest = max(ids.largest_id for ids in examples.texts)
         require_embeddings(model, largest, context.name)
@@ -134,28 +140,44 @@ def some_rows(data: TextData, name: str, step: str, *, labelled: bool) -> Split:
 
 
 def examples_for(
-    task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
+    task: Task,
+    split: Split,
+    name: str,
+    student: LoadedModel,
+    input_names: tuple[str, ...],
+    seed: int = 0,
 ) -> Examples:
     """A split, ready for the student.
 
     Args:
         name: of the split, for a message.
         input_names: what student and teacher are fed from a text.
+        seed: of what is drawn of training rows.
     Raises:
         DataError, ModelError, UsageError: the split or the model cannot serve the objective.
     """
-    return EXAMPLES[task.learned](task, split, name, student, input_names)
+    return EXAMPLES[task.learned](task, split, name, student, input_names, seed)
 
 
 def _labelled(
-    task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
+    task: Task,
+    split: Split,
+    name: str,
+    student: LoadedModel,
+    input_names: tuple[str, ...],
+    seed: int = 0,
 ) -> Examples:
     encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
     return LabelledTexts.of(split, encoder, stacks_of(student.model))
 
 
 def _documents(
-    task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
+    task: Task,
+    split: Split,
+    name: str,
+    student: LoadedModel,
+    input_names: tuple[str, ...],
+    seed: int = 0,
 ) -> Examples:
     if split.chunks is not None:
         return Shards.of(split.chunks, student.folder, task.max_length)
@@ -163,7 +185,12 @@ def _documents(
 
 
 def _text_pairs(
-    task: Task, split: Split, name: str, student: LoadedModel, input_names: tuple[str, ...]
+    task: Task,
+    split: Split,
+    name: str,
+    student: LoadedModel,
+    input_names: tuple[str, ...],
+    seed: int = 0,
 ) -> Examples:
     encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
     longest = task.max_target_length or task.max_length
@@ -173,12 +200,25 @@ def _text_pairs(
     )
 
 
-Maker = Callable[[Task, Split, str, LoadedModel, tuple[str, ...]], Examples]
-"""(task, split, the split's name, student, input names) → examples."""
+def _spans(
+    task: Task, split: Split, name: str, student: LoadedModel, _: tuple[str, ...], seed: int
+) -> Examples:
+    start = start_of(student.model, str(student.folder))
+    drawn_with = seed if name == "train" else VALIDATION_SEED
+    found = HiddenSpans.of(split, task, student.folder, start, drawn_with, f"split {name!r}")
+    raw, denoisers = found.corruption.raw_tokens, found.corruption.denoisers
+    written = max(denoiser.targets(raw) for denoiser in denoisers)
+    check_length(student.model.config, written, "the decoder, which writes the hidden spans,")
+    return found
+
+
+Maker = Callable[[Task, Split, str, LoadedModel, tuple[str, ...], int], Examples]
+"""(task, split, the split's name, student, input names, seed) → examples."""
 EXAMPLES: Mapping[tuple[Gold, Answer], Maker] = {
     ("class", "row"): _labelled,
     ("number", "row"): _labelled,
     ("itself", "next"): _documents,
+    ("itself", "spans"): _spans,
     ("text", "text"): _text_pairs,
     ("class", "text"): _text_pairs,
 }

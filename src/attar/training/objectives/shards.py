@@ -21,11 +21,12 @@ from attar.errors import ModelError, UsageError
 from attar.losses.targets import UNLABELLED, Counts, Targets
 from attar.scoring.rows import AfterBatch
 from attar.special_tokens import open_tokenizer, tokenizer_digest
+from attar.training.objectives.examples import Streamed
 from attar.training.objectives.next_tokens import validate_running_text
 
 
 @dataclass(frozen=True, eq=False)
-class Shards:
+class Shards(Streamed):
     """The chunks of a view, ready for a causal language model; a row is a chunk."""
 
     view: CorpusView
@@ -38,8 +39,8 @@ class Shards:
             ModelError: the corpus was made with another tokenizer.
             UsageError: chunks are longer than `max_length`.
         """
-        about, name = view.corpus.about, view.name or view.corpus.folder.name
-        require_fit(name, about["tokenizer"], about["max_length"], model_folder, max_length)
+        require_tokenizer(view, model_folder, max_length)
+        require_length(view.label, view.corpus.about["max_length"], max_length)
         return cls(view)
 
     @property
@@ -108,25 +109,44 @@ def _read(lengths: np.ndarray) -> np.ndarray:
     return np.maximum(lengths - 1, 1)
 
 
-def require_fit(name: str, digest: str, longest: int, model_folder: Path, max_length: int) -> None:
-    """Refuse chunks that a model would read otherwise than they were packed.
+def require_tokenizer(view: CorpusView, model_folder: Path, max_length: int) -> None:
+    """Refuse chunks whose tokens mean something else to a model. Raises: as `require_same`."""
+    require_same(view.label, view.corpus.about["tokenizer"], model_folder, max_length)
+
+
+def require_same(name: str, digest: str, model_folder: Path, max_length: int) -> None:
+    """Refuse chunks of another tokenizer than a model's.
 
     Args:
         name: of the corpus or the selection in the recipe.
         digest: of its tokenizer.
-        longest: tokens that a model reads of its longest chunk.
+        max_length: that the model reads.
     Raises:
         ModelError: the model has another tokenizer.
-        UsageError: chunks are longer than `max_length`.
     """
-    again = f'data = {{ from = "{name}", retokenize = true, max_length = {max_length} }}'
     if tokenizer_digest(open_tokenizer(model_folder)) != digest:
         raise ModelError(
-            f"{name!r} has tokens of another tokenizer than that of {model_folder}; set {again} to "
-            "pack its texts again, or use a model with the tokenizer of the corpus"
+            f"{name!r} has tokens of another tokenizer than that of {model_folder}; set "
+            f"{_again(name, max_length)} to pack its texts again, or use a model with the "
+            "tokenizer of the corpus"
         )
+
+
+def require_length(name: str, longest: int, max_length: int) -> None:
+    """Refuse chunks that are longer than what a model reads.
+
+    Args:
+        name: of the corpus or the selection in the recipe.
+        longest: tokens that a model reads of its longest chunk.
+    Raises:
+        UsageError: chunks are longer than `max_length`.
+    """
     if longest > max_length:
         raise UsageError(
             f"{name!r} has chunks of up to {longest} tokens, max_length is {max_length}; set "
-            f"max_length = {longest}, or pack the texts again with {again}"
+            f"max_length = {longest}, or pack the texts again with {_again(name, max_length)}"
         )
+
+
+def _again(name: str, max_length: int) -> str:
+    return f'data = {{ from = "{name}", retokenize = true, max_length = {max_length} }}'

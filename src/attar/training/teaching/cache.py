@@ -116,6 +116,7 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
         teacher.input_names,
         context,
         labelled=task.needs_gold(taught=True),
+        seed=context.seed,
     )
     rows = survey(examples, config.batch_size, teacher.input_names)
     return Asked(teacher, examples, rows, task.objective)

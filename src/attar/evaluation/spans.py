@@ -1,0 +1,92 @@
+"""The nats of hidden spans of running text, text by text, and the table they are kept in.
+
+    nll = Σ −log p(token of a target | what came before) / tokens      perplexity = exp(nll)
+
+All models read the same texts with the same spans hidden: those of the first model's task, and the
+same at every evaluation. So they must have one tokenizer; a tokenizer's tokens are what is hidden,
+and another one's would be another question. Sentinels and end tokens are predicted too.
+
+    predictions.parquet: text, tokens, and for each model <name>.nats
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from attar.errors import DataError, ModelError
+from attar.evaluation.compared import Compared, Judged
+from attar.evaluation.passages import LEAST_PASSAGES
+from attar.scoring.forms import Form
+from attar.scoring.rows import longest_first, score_batches
+from attar.special_tokens import open_tokenizer, tokenizer_digest
+from attar.training.objectives.spans import VALIDATION_SEED, HiddenSpans
+
+
+def judge_spans(compared: Compared, clock: Callable[[], float] = time.perf_counter) -> Judged:
+    """Let the models write the hidden spans, and measure the data's metrics; and how fast they read
+    and write.
+
+    Args:
+        clock: seconds; a test passes its own.
+    Raises:
+        ModelError: models with different tokenizers.
+        DataError: a single text, which has no spread.
+    """
+    config, data = compared.config, compared.data
+    where = f"split {config.split!r} of data {data.name!r}"
+    first_name, first = next(iter(compared.forms.items()))
+    _require_one_tokenizer(compared)
+    nats: dict[str, np.ndarray] = {}
+    how: dict[str, dict[str, Any]] = {}
+    tokens = np.zeros(0, np.int64)
+    for name, form in compared.forms.items():
+        spans = HiddenSpans.of(
+            compared.split, first.task, form.folder, form.start_id, VALIDATION_SEED, where
+        )
+        if len(spans) < LEAST_PASSAGES:
+            raise DataError(
+                f"{where} has {len(spans)} text of {spans.corruption.raw_tokens} tokens, as many as "
+                f"{first_name!r} is asked about at once, and an interval needs at least "
+                f"{LEAST_PASSAGES}; evaluate on more text"
+            )
+        tokens = np.array([spans.counts(np.array([row]))["labelled"] for row in range(len(spans))])
+        began = clock()
+        nats[name] = _nats(compared, name, form, spans)
+        how[name] = {"tokens_per_s": float(spans.lengths.sum()) / (clock() - began)}
+    columns = {"text": compared.numbers(len(tokens)), "tokens": tokens.astype(np.int32)}
+    compared.write(columns | {f"{name}.nats": values for name, values in nats.items()})
+    return {metric: compared.bootstrap(metric, nats, tokens) for metric in data.metrics}, how
+
+
+def _nats(compared: Compared, name: str, form: Form, spans: HiddenSpans) -> np.ndarray:
+    """Of each text, (N,)."""
+
+    def of_rows(rows: np.ndarray) -> np.ndarray:
+        inputs, targets = spans.batch(rows, torch.device("cpu"))
+        fed = {input: tensor.numpy() for input, tensor in inputs.items()}
+        return form.nats_of_targets(fed, targets.labels.numpy())
+
+    batches = longest_first(spans.lengths, compared.config.batch_size)
+    with compared.progress("texts", len(spans)) as after_batch:
+        return score_batches(
+            of_rows, batches, f"model {name!r}", lambda rows: after_batch(rows, name)
+        )
+
+
+def _require_one_tokenizer(compared: Compared) -> None:
+    digests = {
+        name: tokenizer_digest(open_tokenizer(form.folder)) for name, form in compared.forms.items()
+    }
+    first = next(iter(digests))
+    for name, digest in digests.items():
+        if digest != digests[first]:
+            raise ModelError(
+                f"{compared.context.name}: {name!r} has another tokenizer than {first!r}, so other "
+                "spans would be hidden from it; compare models of one tokenizer, or fine-tune both "
+                "and evaluate them on a task"
+            )

@@ -1,0 +1,167 @@
+"""Running text with hidden spans, for an encoder-decoder: T5's pre-training.
+
+A row is a text of one length, whose corruption fills the encoder's `max_length` exactly; so rows
+need no padding, but the last one and those of a mixture of denoisers. Every epoch hides other
+spans: row i of epoch e has the number e · N + i, and what is hidden is a function of it alone.
+Validation hides the same spans at every look, whatever the run's seed.
+
+The decoder is fed its target moved one place to the right, behind its start token. What counts is
+known by length: an end token that pads is never predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.data.corpus.spans import Corruption
+from attar.data.corpus.stream import BlockRows, Rows, StreamRows
+from attar.data.packing import token_blocks
+from attar.data.tables import Split
+from attar.losses.targets import UNLABELLED, Counts, Targets
+from attar.scoring.rows import AfterBatch
+from attar.tasks.denoising import PUBLISHED, mean_lengths
+from attar.tasks.task import Task
+from attar.training.objectives.examples import Streamed, TokenIds
+from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
+from attar.training.objectives.shards import require_tokenizer
+
+VALIDATION_SEED = 0
+"""All models of a tokenizer are judged on the same hidden spans."""
+
+
+@dataclass(frozen=True)
+class Largest:
+    """What is known of token ids that are not read yet."""
+
+    largest_id: int
+    num_cut: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class HiddenSpans(Streamed):
+    """One split, ready for an encoder-decoder; a row is `corruption.raw_tokens` tokens of text."""
+
+    rows: Rows
+    corruption: Corruption
+    start_id: int
+    """What the decoder reads first."""
+    is_drawn_anew: ClassVar[bool] = True
+
+    @classmethod
+    def of(
+        cls, split: Split, task: Task, model_folder: Path, start: int, seed: int, where: str
+    ) -> HiddenSpans:
+        """The texts of a split, or the chunks of a corpus cut anew.
+
+        Raises:
+            ModelError: a tokenizer without end token, sentinels or prefixes, or another than the
+                corpus was made with.
+            DataError: texts of fewer than two tokens.
+        """
+        denoisers = task.denoisers or PUBLISHED
+        corruption = Corruption.of(denoisers, task.max_length, model_folder, seed)
+        if split.chunks is not None:
+            require_tokenizer(split.chunks, model_folder, task.max_length)
+            return cls(StreamRows(split.chunks, corruption.raw_tokens), corruption, start)
+        blocks = token_blocks(model_folder, split.texts, corruption.raw_tokens, where)
+        return cls(BlockRows(blocks.encoded), corruption, start)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Of the first epoch."""
+        return np.array([sum(self._lengths(row)) for row in range(len(self))], dtype=np.int64)
+
+    @property
+    def texts(self) -> Sequence[TokenIds]:
+        sentinels = int(self.corruption.sentinels.max())
+        return (Largest(max(self.rows.largest_id, sentinels)),)
+
+    @property
+    def tokens(self) -> int:
+        """On average over the denoisers."""
+        raw, last = self.corruption.raw_tokens, self._raw(len(self) - 1)
+        denoisers = self.corruption.denoisers
+        whole, rest = (sum(mean_lengths(denoisers, tokens)) for tokens in (raw, last))
+        return round((len(self) - 1) * whole + rest)
+
+    @property
+    def written(self) -> int:
+        return round(mean_lengths(self.corruption.denoisers, self.corruption.raw_tokens)[1])
+
+    def counts(self, rows: NDArray[np.int64]) -> Counts:
+        read, written = np.sum([self._lengths(row) for row in rows.tolist()], axis=0).tolist()
+        return {"prediction": written, "labelled": written, "encoder": read, "decoder": written}
+
+    def batch(
+        self, rows: NDArray[np.int64], device: torch.device
+    ) -> tuple[dict[str, Tensor], Targets]:
+        epochs, places = np.divmod(rows, len(self))
+        texts = self.rows.ids(places)
+        pairs = [
+            self.corruption.of_text(ids, int(place), int(epoch))
+            for ids, place, epoch in zip(texts, places, epochs, strict=True)
+        ]
+        end = self.corruption.end_id
+        ids, mask = _padded([read for read, _ in pairs], end)
+        labels, written = _padded([target for _, target in pairs], UNLABELLED)
+        fed = np.concatenate([np.full((len(rows), 1), self.start_id), labels[:, :-1]], axis=1)
+        arrays = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "decoder_input_ids": np.where(fed == UNLABELLED, end, fed),
+            "decoder_attention_mask": written,
+        }
+        inputs = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        masks = {
+            "encoder": inputs["attention_mask"],
+            "decoder": inputs["decoder_attention_mask"],
+        }
+        return inputs, Targets(torch.from_numpy(labels).to(device), masks)
+
+    def validate(
+        self,
+        model: PreTrainedModel,
+        metrics: Sequence[str],
+        batch_size: int,
+        after_batch: AfterBatch,
+    ) -> dict[str, float]:
+        """nll and perplexity of the targets, sentinels included, and "loss", the nll.
+
+        Raises:
+            NonFiniteError: a prediction is NaN or infinite.
+        """
+        nats = float(nats_of_rows(model, self, batch_size, after_batch).sum())
+        found = language_metrics(nats, self.counts(np.arange(len(self)))["labelled"])
+        return {name: found[name] for name in metrics} | {"loss": found["nll"]}
+
+    def _raw(self, place: int) -> int:
+        """Tokens of a row's text."""
+        raw = self.corruption.raw_tokens
+        return min(raw, self.rows.tokens - place * raw)
+
+    def _lengths(self, row: int) -> tuple[int, int]:
+        epoch, place = divmod(row, len(self))
+        return self.corruption.lengths(self._raw(place), place, epoch)
+
+
+def _padded(
+    rows: Sequence[NDArray[np.int64]], pad: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows side by side, (B, T), and 1 where one has a token."""
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    padded = np.full(mask.shape, pad, np.int64)
+    padded[mask] = np.concatenate(rows)
+    return padded, mask.astype(np.int64)
