@@ -39,7 +39,7 @@ def judge_spans(compared: Compared, clock: Callable[[], float] = time.perf_count
     """
     config, data = compared.config, compared.data
     where = f"split {config.split!r} of data {data.name!r}"
-    first_name, first = next(iter(compared.forms.items()))
+    first = next(iter(compared.forms.values()))
     _require_one_tokenizer(compared)
     nats: dict[str, np.ndarray] = {}
     how: dict[str, dict[str, Any]] = {}
@@ -50,9 +50,8 @@ def judge_spans(compared: Compared, clock: Callable[[], float] = time.perf_count
         )
         if len(spans) < LEAST_PASSAGES:
             raise DataError(
-                f"{where} has {len(spans)} text of {spans.corruption.raw_tokens} tokens, as many as "
-                f"{first_name!r} is asked about at once, and an interval needs at least "
-                f"{LEAST_PASSAGES}; evaluate on more text"
+                f"{where} has {len(spans)} text of {spans.corruption.raw_tokens} tokens, and an "
+                f"interval needs at least {LEAST_PASSAGES}; evaluate on more text"
             )
         tokens = np.array([spans.counts(np.array([row]))["labelled"] for row in range(len(spans))])
         began = clock()

@@ -160,7 +160,7 @@ def _apart(cost: Cost, passes: int, tokens: int, written: int | None) -> list[st
     parts = flops_by_part(cost.model, 1, tokens, written)
     if not {"encoder", "decoder"} <= parts.keys():
         return []
-    said = [f"{part} {passes * flops / 1e12:.2f}" for part, flops in parts.items()]
+    said = [f"{part} {passes * flops / 1e12:.3g}" for part, flops in parts.items()]
     return [f"of the student's TFLOP: {', '.join(said)}"]
 
 
