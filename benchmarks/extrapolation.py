@@ -16,7 +16,8 @@ import argparse
 from pathlib import Path
 
 from attar.evaluation.config import PowerLawFit
-from attar.evaluation.extrapolation import Curve, fit_curves, read_curve
+from attar.evaluation.extrapolation import fit_curves
+from attar.evaluation.recovery import Curve, read_curve
 from record import table, write_page
 
 SHARE = 0.25

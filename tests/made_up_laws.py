@@ -26,12 +26,14 @@ def write_run(
     noise: float = 0.0,
     flops_per_token: float = FLOPS_PER_TOKEN,
     metric: str = "nll",
+    validation_rows: int = 8,
 ) -> Path:
     """The folder of a train step with so many evaluations."""
     metrics = {
         "objective": "causal_lm" if metric == "nll" else "classification",
         "tokens": TOKENS,
         "flops": TOKENS * flops_per_token,
+        "data": {"validation_rows": validation_rows},
     }
     folder = made_up_run.write_step(out, name, "train", metrics)
     drawn = np.random.default_rng(len(name)).normal(size=evaluations)

@@ -98,6 +98,12 @@ class ExtrapolateStep(Config):
         default=(1e12, 1e13), min_length=1
     )
     """Tokens of training at which the law is read."""
+    read_off_budgets: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Multiples of the FLOPs of the first run at which all laws are read too, so that methods are
+    compared at equal FLOPs."""
+    teacher: str | None = None
+    """A train step, or its folder in another run: its last validation loss is the other end of the
+    gap that methods close, from the first law on."""
     fit: PowerLawFit = PowerLawFit()
     seed: int | None = None
 

@@ -7,61 +7,32 @@ run, a teacher's forward passes included, spread evenly over its tokens; a read-
 stands at T times that rate.
 
     extrapolation.json    of each law: its points, and the curve with its band, for the report
-    metrics               constants and read-offs with their 95 % intervals
+    metrics               constants and read-offs with their 95 % intervals; of several laws, how
+                          each compares with the first (`recovery`)
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from attar.artifacts import read_result, write_json
-from attar.errors import ArtifactError, DataError, UsageError
+from attar.artifacts import write_json
+from attar.errors import DataError, UsageError
 from attar.evaluation.config import LEAST_POINTS, ExtrapolateStep, PowerLawFit
+from attar.evaluation.recovery import Curve, Method, compared_with_the_first, read_curve
 from attar.numerics.power_law import Fit, fit_power_law
 from attar.numerics.statistics import Interval
 from attar.seeds import derive_seed
 from attar.step import StepContext
-from attar.training.saving.history import HISTORY_FILE
 
 EXTRAPOLATION_FILE = "extrapolation.json"
-LOSS = "nll"
 FAR = 1000
 """A read-off this many times beyond the last point says nothing of the model."""
 CURVE_POINTS = 60
 SAME_RATE = 0.01
 """By how much the FLOPs a token of two seeds may differ."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The evaluations of one run."""
-
-    tokens: tuple[float, ...]
-    losses: tuple[float, ...]
-    total_tokens: int
-    flops_per_token: float
-
-    def since(self, share: float) -> Curve:
-        """Without the evaluations before a share of the run's tokens."""
-        kept = [i for i, read in enumerate(self.tokens) if read >= share * self.total_tokens]
-        tokens, losses = (tuple(each[i] for i in kept) for each in (self.tokens, self.losses))
-        return Curve(tokens, losses, self.total_tokens, self.flops_per_token)
-
-    def until(self, tokens: float) -> Curve:
-        """Only the evaluations up to so many tokens, as if training had been stopped there."""
-        kept = sum(read <= tokens for read in self.tokens)
-        last = int(min(tokens, self.total_tokens))
-        return Curve(self.tokens[:kept], self.losses[:kept], last, self.flops_per_token)
-
-    @property
-    def flops(self) -> list[float]:
-        return [self.flops_per_token * tokens for tokens in self.tokens]
 
 
 def extrapolate(config: ExtrapolateStep, context: StepContext) -> dict[str, Any]:
@@ -74,44 +45,25 @@ def extrapolate(config: ExtrapolateStep, context: StepContext) -> dict[str, Any]
     seed = derive_seed(context.seed if config.seed is None else config.seed, "extrapolate")
     laws: dict[str, Any] = {}
     drawn: dict[str, Any] = {}
+    methods: dict[str, Method] = {}
     for name, words in config.groups.items():
         context.stop_if_asked("an extrapolation")
         curves = [read_curve(context.inputs[word], word) for word in words]
         fit = fit_curves(curves, config.fit, seed, name)
-        laws[name] = _law(fit, curves, config, words)
+        methods[name] = Method(curves, fit)
+        budget = next(iter(methods.values())).curves[0].flops[-1]
+        laws[name] = _law(fit, curves, config, words, budget)
         drawn[name] = _drawn(fit, curves, config)
         for note in laws[name]["notes"]:
             context.progress.warn(f"{context.name}: {name}: {note}")
+    teacher = None
+    if config.teacher is not None:
+        teacher = read_curve(context.inputs[config.teacher], config.teacher)
+    recovery = compared_with_the_first(methods, teacher, config.fit.bootstrap, seed)
+    for name, measured in recovery.measured.items():
+        drawn[name]["measured"] = measured
     write_json(context.folder / EXTRAPOLATION_FILE, drawn)
-    return {"models": laws}
-
-
-def read_curve(folder: Path, name: str) -> Curve:
-    """The validation losses of a train step.
-
-    Raises:
-        UsageError: it has none in nats a token.
-        ArtifactError: its history is damaged.
-    """
-    metrics = read_result(folder).metrics
-    file = folder / HISTORY_FILE
-    try:
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        found = [line for line in lines if "validation" in line]
-        if not all(LOSS in line["validation"] for line in found):
-            raise UsageError(
-                f"{name} was trained for {metrics['objective']}, whose validation has no {LOSS}; "
-                "name train steps of causal language models"
-            )
-        tokens, losses = zip(
-            *((line["tokens"], line["validation"][LOSS]) for line in found), strict=True
-        )
-        rate = metrics["flops"] / metrics["tokens"]
-    except (OSError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ArtifactError(
-            f"{file} cannot be read ({error!r}); remove {folder} and run again"
-        ) from error
-    return Curve(tokens, losses, metrics["tokens"], rate)
+    return {"models": laws, "recovery": recovery.metrics}
 
 
 def fit_curves(curves: Sequence[Curve], config: PowerLawFit, seed: int, name: str) -> Fit:
@@ -144,9 +96,13 @@ def fit_curves(curves: Sequence[Curve], config: PowerLawFit, seed: int, name: st
 
 
 def _law(
-    fit: Fit, curves: Sequence[Curve], config: ExtrapolateStep, words: Sequence[str]
+    fit: Fit, curves: Sequence[Curve], config: ExtrapolateStep, words: Sequence[str], budget: float
 ) -> dict[str, Any]:
-    """What the result says of one law."""
+    """What the result says of one law.
+
+    Args:
+        budget: FLOPs of the first run of all.
+    """
     rate, last = curves[0].flops_per_token, max(max(curve.tokens) for curve in curves)
     read_offs = [
         {
@@ -169,6 +125,15 @@ def _law(
         "floor_identified": fit.is_identified,
         "rms": fit.rms,
         "read_offs": read_offs,
+        "at_budgets": [
+            {
+                "times": times,
+                "tokens": times * budget / rate,
+                "flops": times * budget,
+                **_interval(fit.at(times * budget)),
+            }
+            for times in config.read_off_budgets
+        ],
         "notes": _notes(fit, last, config.read_off_tokens),
     }
 

@@ -220,6 +220,7 @@ STEPS: Mapping[str, StepKind] = {
         models=(
             ModelPlace("models.*", ("train",), steps_only=True),
             ModelPlace("models.*.*", ("train",), steps_only=True),
+            ModelPlace("teacher", ("train",), steps_only=True),
         ),
         names_matter=True,
     ),

@@ -20,6 +20,7 @@ from attar.report import quantities
 from attar.report.charts.extrapolation import extrapolation_picture
 from attar.report.charts.front import budget_pictures
 from attar.report.charts.pictures import comparison_pictures, training_pictures
+from attar.report.charts.recovery import recovery_pictures
 from attar.report.charts.scores import scores_of
 from attar.report.charts.seeds import seed_picture
 from attar.report.charts.studies import study_pictures
@@ -73,6 +74,7 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         share=quantities.share_text,
         signed=signed,
         training_pictures=[training_pictures(training) for training in page.trainings],
+        recovery_pictures=[recovery_pictures(each) for each in page.recoveries],
         extrapolation_pictures=[[extrapolation_picture(each)] for each in page.extrapolations],
         forms=FORM_WORDS,
         interval=quantities.interval_text,

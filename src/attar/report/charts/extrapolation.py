@@ -4,7 +4,9 @@ beyond, and its 95 % band."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from attar.extras import require
 from attar.report.charts.curves import LINE_COLOURS
@@ -27,7 +29,7 @@ def extrapolation_picture(found: Extrapolation) -> Picture:
         + "".join(f", {each.text} at {count_text(each.tokens)}" for each in law.read_offs)
         for law in found.laws
     )
-    keys = [Key(law.name, _colour(place)) for place, law in enumerate(found.laws)]
+    keys = [Key(law.name, line_colour(place)) for place, law in enumerate(found.laws)]
     return drawn_twice(
         "Validation loss against tokens",
         f"Validation loss against tokens, with fitted power laws: {said}.",
@@ -38,51 +40,57 @@ def extrapolation_picture(found: Extrapolation) -> Picture:
     )
 
 
-def _colour(place: int) -> str:
+def line_colour(place: int) -> str:
     return LINE_COLOURS[place % len(LINE_COLOURS)]
 
 
 def _drawn(found: Extrapolation, shape: Shape, label: str) -> str:
-    alt = require("altair", "report")
     laws = list(enumerate(found.laws))
-    points = [{"x": x, "y": y, "law": str(i)} for i, law in laws for x, y in law.points]
-    low, high = _heights(found)
+    points = [{"x": x, "y": y, "line": str(i)} for i, law in laws for x, y in law.points]
     lines = [
-        {
-            "x": each.tokens,
-            "y": each.value,
-            "low": max(each.low, low),
-            "high": min(each.high, high),
-            "law": str(i),
-        }
+        {"x": at.tokens, "y": at.value, "low": at.low, "high": at.high, "line": str(i)}
         for i, law in laws
-        for each in law.curve
+        for at in law.curve
     ]
+    return bands_svg(lines, points, _heights(found), "tokens of training", shape, label)
+
+
+def bands_svg(
+    lines: Sequence[Mapping[str, Any]],
+    points: Sequence[Mapping[str, Any]],
+    heights: tuple[float, float],
+    x_title: str,
+    shape: Shape,
+    label: str,
+) -> str:
+    """Losses with their bands on a logarithmic axis, as inline SVG.
+
+    Args:
+        lines: points of lines, with `low` and `high`; `line` tells the lines apart.
+        points: that are marked.
+        heights: what the axis shows; a band beyond it is cut off.
+    """
+    alt = require("altair", "report")
+    low, high = heights
+    cut = [{**at, "low": max(at["low"], low), "high": min(at["high"], high)} for at in lines]
     ticks = ticked(low, high, 5, "nll")
     shape = ticks.fitted(shape)
-    first, last = min(line["x"] for line in lines), max(line["x"] for line in lines)
+    first, last = min(at["x"] for at in lines), max(at["x"] for at in lines)
     x = alt.X(
         "x:Q",
         scale=alt.Scale(type="log", domain=[first, last], nice=False),
-        axis=alt.Axis(
-            title="tokens of training", grid=False, labelFlush=False, **_powers(first, last)
-        ),
+        axis=alt.Axis(title=x_title, grid=False, labelFlush=False, **_powers(first, last)),
     )
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
     axis = alt.Axis(title="validation nll", **ticks.axis, **flat_title(shape), ticks=False)
     y = alt.Y("y:Q", scale=scale, axis=axis)
-    names = [str(i) for i, _ in laws]
-    colour = coloured("law", names, [_colour(i) for i, _ in laws])
-    band = drawn_of(lines).mark_area(opacity=0.18, aria=False, clip=True)
-    line = drawn_of(lines).mark_line(strokeWidth=2, aria=False, clip=True)
+    names = list(dict.fromkeys(at["line"] for at in lines))
+    colour = coloured("line", names, [line_colour(int(name)) for name in names])
+    band = drawn_of(cut).mark_area(opacity=0.18, aria=False, clip=True)
+    line = drawn_of(cut).mark_line(strokeWidth=2, aria=False, clip=True)
     dots = drawn_of(points).mark_point(filled=True, size=30, opacity=0.9, aria=False)
     layers = [
-        band.encode(
-            x=x,
-            y=alt.Y("low:Q", scale=scale, axis=axis),
-            y2="high:Q",
-            color=coloured("law", names, [_colour(i) for i, _ in laws]),
-        ),
+        band.encode(x=x, y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q", color=colour),
         line.encode(x=x, y=y, color=colour),
         dots.encode(x=x, y=y, color=colour),
     ]
@@ -93,8 +101,13 @@ def _heights(found: Extrapolation) -> tuple[float, float]:
     """All points and curves; a band that leaves this range twice over is cut off."""
     heights = [y for law in found.laws for _, y in law.points]
     heights += [each.value for law in found.laws for each in law.curve]
-    reach = max(heights) - min(heights) or 0.1
     ends = [end for law in found.laws for each in law.curve for end in (each.low, each.high)]
+    return heights_with_air(heights, ends)
+
+
+def heights_with_air(heights: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
+    """What an axis shows of values and the ends of their bands."""
+    reach = max(heights) - min(heights) or 0.1
     low = max(min([*heights, *ends]), min(heights) - reach)
     high = min(max([*heights, *ends]), max(heights) + reach)
     air = AIR * (high - low)

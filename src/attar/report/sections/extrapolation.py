@@ -63,11 +63,16 @@ def _extrapolation(step: Made) -> Extrapolation:
         _law(name, table(found), table(step.extrapolated.get(name)))
         for name, found in models.items()
     )
-    budgets = laws[0].read_offs if laws else ()
+    first = table(next(iter(models.values()), {}))
+    tokens = (count_text(each["tokens"]) + " tokens" for each in first.get("read_offs", ()))
+    equal = (
+        f"{each['times']:g} × the FLOPs of {first['runs'][0]}"
+        for each in first.get("at_budgets", ())
+    )
     return Extrapolation(
         name=step.name,
         laws=laws,
-        budgets=tuple(count_text(each.tokens) for each in budgets),
+        budgets=(*tokens, *equal),
         notes=tuple(
             f"{name}: {note}" for name, found in models.items() for note in found.get("notes", ())
         ),
@@ -88,7 +93,7 @@ def _law(name: str, found: Mapping[str, Any], drawn: Mapping[str, Any]) -> Law:
             else "not identified",
         ),
         residual=number_text(number(found.get("rms")), 2),
-        read_offs=tuple(_bands(found.get("read_offs", ()))),
+        read_offs=tuple(_bands([*found.get("read_offs", ()), *found.get("at_budgets", ())])),
     )
 
 

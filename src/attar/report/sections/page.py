@@ -17,6 +17,7 @@ from attar.report.sections.headline import Headline, headline
 from attar.report.sections.lineage import Node, lineage
 from attar.report.sections.mixed_precision import Budgeted, budgets
 from attar.report.sections.provenance import Provenance, provenance
+from attar.report.sections.recovery import Recovery, recoveries
 from attar.report.sections.seeds import SeedComparison, comparisons_of
 from attar.report.sections.selection import Selected, selections
 from attar.report.sections.studies import Study, studies
@@ -34,6 +35,7 @@ class Page:
     comparisons: tuple[Comparison, ...]
     selections: tuple[Selected, ...]
     trainings: tuple[Training, ...]
+    recoveries: tuple[Recovery, ...]
     extrapolations: tuple[Extrapolation, ...]
     folds: tuple[Fold, ...]
     studies: tuple[Study, ...]
@@ -63,6 +65,7 @@ def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None =
         comparisons=compared,
         selections=selections(made),
         trainings=trainings(made),
+        recoveries=recoveries(made),
         extrapolations=extrapolations(made),
         folds=folds(made),
         studies=studies(made),

@@ -1,0 +1,176 @@
+"""How methods of one run compare while they train: quality against tokens and against FLOPs, where
+one overtakes another, and how much of the gap between the first and a teacher each closes.
+
+    band of several seeds      resamples of the seeds, the same ones for all methods
+    band of one run            its law's resamples: blocks of neighbouring evaluations
+
+FLOPs are those of training (`training.work`): a teacher's forward passes count, also those of a
+cache; what was done beforehand for any number of students does not. Left out: the noise of the
+validation text, which all evaluations of all methods share; `evaluate` has intervals over passages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attar.artifacts import read_result
+from attar.errors import ArtifactError, UsageError
+from attar.numerics.power_law import Fit
+from attar.numerics.recovery import Floats, crossing, interpolated, recovered, seed_weights
+from attar.numerics.statistics import LEVEL
+from attar.training.saving.history import HISTORY_FILE
+
+LOSS = "nll"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The evaluations of one run."""
+
+    tokens: tuple[float, ...]
+    losses: tuple[float, ...]
+    total_tokens: int
+    flops_per_token: float
+    validation_rows: int = 0
+
+    def since(self, share: float) -> Curve:
+        """Without the evaluations before a share of the run's tokens."""
+        kept = [i for i, read in enumerate(self.tokens) if read >= share * self.total_tokens]
+        tokens, losses = (tuple(each[i] for i in kept) for each in (self.tokens, self.losses))
+        return replace(self, tokens=tokens, losses=losses)
+
+    def until(self, tokens: float) -> Curve:
+        """Only the evaluations up to so many tokens, as if training had been stopped there."""
+        kept = sum(read <= tokens for read in self.tokens)
+        last = int(min(tokens, self.total_tokens))
+        return replace(
+            self, tokens=self.tokens[:kept], losses=self.losses[:kept], total_tokens=last
+        )
+
+    @property
+    def flops(self) -> list[float]:
+        return [self.flops_per_token * tokens for tokens in self.tokens]
+
+
+def read_curve(folder: Path, name: str) -> Curve:
+    """The validation losses of a train step.
+
+    Raises:
+        UsageError: it has none in nats a token.
+        ArtifactError: its history is damaged.
+    """
+    metrics = read_result(folder).metrics
+    file = folder / HISTORY_FILE
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        found = [line for line in lines if "validation" in line]
+        if not all(LOSS in line["validation"] for line in found):
+            raise UsageError(
+                f"{name} was trained for {metrics['objective']}, whose validation has no {LOSS}; "
+                "name train steps of causal language models"
+            )
+        tokens, losses = zip(
+            *((line["tokens"], line["validation"][LOSS]) for line in found), strict=True
+        )
+        rate = metrics["flops"] / metrics["tokens"]
+        rows = int(metrics["data"]["validation_rows"])
+    except (OSError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ArtifactError(
+            f"{file} cannot be read ({error!r}); remove {folder} and run again"
+        ) from error
+    return Curve(tokens, losses, metrics["tokens"], rate, rows)
+
+
+@dataclass(frozen=True)
+class Method:
+    """The runs of one setting, and the law through them."""
+
+    curves: Sequence[Curve]
+    fit: Fit
+
+    @property
+    def budgets(self) -> Floats:
+        """FLOPs of its evaluations, as far as all its runs have them."""
+        runs = [curve.flops for curve in self.curves]
+        first, last = max(run[0] for run in runs), min(run[-1] for run in runs)
+        return np.array([flops for flops in runs[0] if first <= flops <= last])
+
+    def losses(self, at: Floats, weights: Floats, resamples: int) -> Floats:
+        """At some budgets: as measured, and below, a row a resample."""
+        runs = np.array([interpolated(curve.flops, curve.losses, at) for curve in self.curves])
+        if len(runs) > 1:
+            return weights @ runs
+        laws = self.fit.resampled[:resamples]
+        moved = [[law(flops) - self.fit.law(flops) for flops in at] for law in laws]
+        return np.concatenate([runs, runs + np.array(moved)])
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What is known of all methods."""
+
+    metrics: dict[str, Any]
+    measured: Mapping[str, list[dict[str, float]]]
+    """Method → its evaluations with their band."""
+
+
+def compared_with_the_first(
+    methods: Mapping[str, Method], teacher: Curve | None, resamples: int, seed: int
+) -> Recovery:
+    """Every method against the first one.
+
+    Raises:
+        UsageError: the teacher was judged on other text.
+    """
+    first = next(iter(methods.values()))
+    if teacher is not None and teacher.validation_rows != first.curves[0].validation_rows:
+        raise UsageError(
+            f"the teacher was validated on {teacher.validation_rows} rows and the first model on "
+            f"{first.curves[0].validation_rows}, so their losses do not compare; give both the "
+            "same validation texts, or leave teacher out"
+        )
+    weights = {
+        seeds: seed_weights(seeds, resamples, seed)
+        for seeds in {len(method.curves) for method in methods.values()}
+    }
+
+    def losses(method: Method, at: Floats) -> Floats:
+        return method.losses(at, weights[len(method.curves)], resamples)
+
+    against = losses(first, first.budgets[-1:])[:, 0]
+    found: dict[str, Any] = {}
+    measured: dict[str, list[dict[str, float]]] = {}
+    for name, method in methods.items():
+        at = method.budgets
+        values = losses(method, at)
+        measured[name] = _measured(at, values, method.curves[0].flops_per_token)
+        found[name] = {**measured[name][-1], "crossing": None, "recovered": None}
+        if method is first:
+            continue
+        common = np.unique(np.concatenate([first.budgets, at]))
+        low, high = max(first.budgets[0], at[0]), min(first.budgets[-1], at[-1])
+        common = common[(common >= low) & (common <= high)]
+        if len(common):
+            ahead = losses(first, common) - losses(method, common)
+            found[name]["crossing"] = asdict(crossing(common, ahead))
+        if teacher is not None and teacher.losses[-1] < against[0]:
+            closed = recovered(against, values[:, -1], teacher.losses[-1])
+            found[name]["recovered"] = {
+                "value": closed.value,
+                "low": closed.low,
+                "high": closed.high,
+            }
+    last = None if teacher is None else teacher.losses[-1]
+    return Recovery({"against": next(iter(methods)), "teacher": last, "methods": found}, measured)
+
+
+def _measured(at: Floats, values: Floats, rate: float) -> list[dict[str, float]]:
+    low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    columns = {"tokens": at / rate, "flops": at, "value": values[0], "low": low, "high": high}
+    return [{name: float(column[i]) for name, column in columns.items()} for i in range(len(at))]
