@@ -137,6 +137,7 @@ END = """
 [steps.law]
 run = "extrapolate"
 models = {groups}
+read_off_tokens = [{tokens}]
 read_off_budgets = {farther}
 fit = {{ bootstrap = 1000 }}
 
@@ -216,7 +217,7 @@ def recipe(folder: Path, world: Path, seeds: int, shrink: float) -> str:
         judged = [*(f"{arm}{seed}" for arm in ARMS), teacher]
         parts.append(JUDGE.format(seed=seed, models=json.dumps(judged)))
     groups = [[f"{arm}{seed}" for seed in range(seeds)] for arm in ARMS]
-    parts.append(END.format(groups=json.dumps(groups), farther=list(FARTHER)))
+    parts.append(END.format(groups=json.dumps(groups), tokens=4 * tokens, farther=list(FARTHER)))
     return "\n".join(parts)
 
 
