@@ -1,0 +1,168 @@
+"""A text and what may follow it, as tokens: what is fed to a language model, and what it predicts.
+
+The tokens are those of lm-evaluation-harness, so that log-likelihoods can be compared one by one:
+
+    spaces at the end of the context belong to the continuation
+    context tokens        those of the context alone, with the tokenizer's own special tokens
+    continuation tokens   those of context + continuation, behind as many as the context has
+    fed                   both, the last token excepted; of what is too long, the beginning is lost
+
+Source: lm-evaluation-harness 0.4.13, `api/model.py` and `models/huggingface.py`.
+*Differs from it*: a continuation of no tokens, and a tokenizer that ends every text with a special
+token, are refused before any work is done; there they are an assertion, and a wrong number.
+
+Imports no torch. Letters: N requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from attar.errors import DataError, ModelError
+from attar.special_tokens import open_tokenizer
+from attar.transformers_tokenizer import read_as_transformers
+
+Pair = tuple[str, str]
+"""Context and continuation."""
+LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
+"""Where a config says how many tokens a model reads, in the order in which they are asked."""
+USUAL_LENGTH = 2048
+"""Where neither config nor tokenizer says it."""
+SAID = 60
+"""Characters of a text that a message repeats."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """One request."""
+
+    fed: tuple[int, ...]
+    """What the model reads."""
+    targets: tuple[int, ...]
+    """What it predicts at the last places of `fed`."""
+    lost: int = 0
+    """Tokens of the context's beginning that did not fit."""
+
+    @property
+    def first(self) -> int:
+        """The place in `fed` that predicts the first target."""
+        return len(self.fed) - len(self.targets)
+
+
+def most_tokens(config: Any, model_folder: Path) -> int:
+    """How many tokens a model is fed at most.
+
+    Args:
+        config: transformers' config of the model.
+    """
+    text = getattr(config, "text_config", None) or config
+    for name in LENGTHS:
+        if (length := getattr(text, name, None)) is not None:
+            return int(length)
+    length = read_as_transformers(model_folder).model_max_length
+    return int(length) if length < 1e30 else USUAL_LENGTH
+
+
+def encode_pairs(model_folder: Path, pairs: Sequence[Pair], limit: int) -> list[Continuation]:
+    """Each pair as the model reads it.
+
+    Args:
+        limit: tokens the model is fed at most.
+    Raises:
+        ModelError: the tokenizer ends texts with a special token, joins a continuation with its
+            context, or has no token to stand for an empty context.
+        DataError: a continuation has more tokens than the model reads.
+    """
+    reader = _Reader(model_folder)
+    moved = [_with_spaces_moved(pair) for pair in pairs]
+    contexts = reader.ids([context for context, _ in moved])
+    wholes = reader.ids(
+        [f"{context}{following}" if context else following for context, following in moved],
+        [not context for context, _ in moved],
+    )
+    found = []
+    for pair, (context, _), own, whole in zip(pairs, moved, contexts, wholes, strict=True):
+        if context:
+            start, targets = own, whole[len(own) :]
+        else:
+            start, targets = reader.without_context(whole)
+        found.append(_fitted(start, targets, limit, pair))
+    return found
+
+
+class _Reader:
+    """A folder's tokenizer, used as the harness does."""
+
+    def __init__(self, model_folder: Path) -> None:
+        self._folder = model_folder
+        self._tokenizer: Tokenizer = open_tokenizer(model_folder)
+        built: Any = read_as_transformers(model_folder)
+        bos, eos = built.bos_token_id, built.eos_token_id
+        self._prefix: int | None = eos if bos is None else bos
+        # a text that begins with this token gets no special tokens
+        self._opening = "" if self._prefix is None else built.decode(self._prefix)
+        around = self._tokenizer.encode("a", add_special_tokens=True)
+        if around.special_tokens_mask[-1:] == [1]:
+            raise ModelError(
+                f"the tokenizer of {model_folder} ends every text with {around.tokens[-1]!r}, so "
+                "no continuation can follow a context; save it with a template (post_processor in "
+                "tokenizer.json) that adds nothing behind a text"
+            )
+
+    def ids(self, texts: Sequence[str], bare: Sequence[bool] | None = None) -> list[list[int]]:
+        """The tokens of each text.
+
+        Args:
+            bare: of each text, whether it gets no special tokens; None: none of them.
+        """
+        without = [
+            (bare is not None and bare[i]) or bool(self._opening and text.startswith(self._opening))
+            for i, text in enumerate(texts)
+        ]
+        found: dict[int, list[int]] = {}
+        for special in (True, False):
+            rows = [i for i, is_bare in enumerate(without) if is_bare is not special]
+            encodings = self._tokenizer.encode_batch_fast(
+                [texts[i] for i in rows], add_special_tokens=special
+            )
+            found |= {i: encoding.ids for i, encoding in zip(rows, encodings, strict=True)}
+        return [found[i] for i in range(len(texts))]
+
+    def without_context(self, targets: list[int]) -> tuple[list[int], list[int]]:
+        """What is fed in the place of an empty context, and what is left to predict."""
+        if self._prefix is None:
+            raise ModelError(
+                f"{self._folder} names neither bos_token nor eos_token, and an empty context needs "
+                "one of them to begin with; name one in tokenizer_config.json"
+            )
+        if targets[:1] == [self._prefix]:
+            return targets[:1], targets[1:]
+        return [self._prefix], targets
+
+
+def _with_spaces_moved(pair: Pair) -> Pair:
+    context, following = pair
+    bare = context.rstrip()
+    return bare, context[len(bare) :] + following
+
+
+def _fitted(start: list[int], targets: list[int], limit: int, pair: Pair) -> Continuation:
+    context, following = (text if len(text) <= SAID else f"{text[:SAID]}…" for text in pair)
+    if not targets:
+        raise ModelError(
+            f"the tokenizer joins {following!r} with the end of {context!r}, so that no token is "
+            "left to predict; evaluate this model on other tasks"
+        )
+    if len(targets) > limit:
+        raise DataError(
+            f"the continuation {following!r} has {len(targets)} tokens, the model reads {limit}; "
+            "evaluate a model with more positions"
+        )
+    whole = [*start, *targets][-(limit + 1) :]
+    lost = len(start) + len(targets) - len(whole)
+    return Continuation(tuple(whole[:-1]), tuple(targets), lost)

@@ -1,0 +1,274 @@
+"""log p of continuations by a language model that reads what they share only once.
+
+The problem: a question with four answers is four texts with the same beginning, and one number is
+wanted of each. Read one by one, the question is read four times, and logits over the vocabulary are
+made at every token of it. The idea: requests come in groups; what the texts of a group have in
+common is read once, its keys and values are copied for each text, and each text reads only the
+rest; logits are made at the places that predict a continuation, some rows at a time.
+
+    prefix     p tokens that all texts of a group begin with      (G, p)
+    rest       of each text                                       (R, s), padded behind
+    log p      Σ over its continuation; greedy: every token of it is the model's first choice
+
+Groups read together are cut to the shortest prefix among them, so that no prefix is padded: then
+neither mask nor positions are needed, and every family that keeps keys and values can do it. Whether
+a model does it right is found out at the first call, on a few tokens. Models that keep a state
+instead (Mamba) read every text whole.
+
+Law: whatever the grouping and the size of batches, a request has the log p of reading its text
+alone, to rounding.
+
+Letters: G groups · R texts · T tokens of a text · p of its prefix · s of the rest · N predictions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from attar.models.head_chunks import run_to_logits
+from attar.numerics.logits import Logits, row_values
+from attar.scoring.continuations import Continuation
+from attar.scoring.in_memory import evaluating
+
+Groups = Sequence[Sequence[int]]
+"""Requests whose texts begin alike, by their numbers; every number once."""
+SLACK = 4
+"""Tokens by which the prefixes read together may differ; what is cut off is read by every text."""
+FEWEST = 128
+"""Tokens below which a batch of rests is not cut up to save padding."""
+TRIED, KEPT = 8, 5
+"""Tokens of the trial, and of its prefix."""
+SAME = 1e-4
+"""Largest difference of logits in the trial, absolute and relative."""
+
+_tried: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """What a model says of each request."""
+
+    log_p: np.ndarray
+    """Nats, float64 (N,)."""
+    is_greedy: np.ndarray
+    """Whether it would have written the continuation itself, bool (N,)."""
+
+
+def likelihoods(
+    model: PreTrainedModel,
+    requests: Sequence[Continuation],
+    groups: Groups,
+    *,
+    batch_tokens: int,
+    after_batch: Callable[[int], None] = lambda requests: None,
+) -> Likelihoods:
+    """The log-likelihood of every continuation.
+
+    Args:
+        batch_tokens: tokens of the texts that are read together, shared ones counted for each.
+        after_batch: called with the number of requests just answered.
+    """
+    found = _Sums(requests)
+    with evaluating(model):
+        shares = shares_prefixes(model)
+        together = [list(group) for group in groups if shares and _common(requests, group)]
+        alone = [i for group in groups if not (shares and _common(requests, group)) for i in group]
+        for batch in _shared_batches(requests, together, batch_tokens):
+            _read_shared(model, requests, batch, batch_tokens, found)
+            after_batch(sum(map(len, batch)))
+        for rows in _batches(alone, lambda i: len(requests[i].fed), batch_tokens):
+            _read_whole(model, requests, rows, found)
+            after_batch(len(rows))
+    return Likelihoods(found.log_p, found.is_greedy)
+
+
+def shares_prefixes(model: PreTrainedModel) -> bool:
+    """Whether a model can go on from a text it has read, found out at the first call."""
+    if model not in _tried:
+        with evaluating(model):
+            _tried[model] = _agrees(model)
+    return _tried[model]
+
+
+class _Sums:
+    """Sums over each request's continuation."""
+
+    def __init__(self, requests: Sequence[Continuation]) -> None:
+        self.log_p = np.zeros(len(requests))
+        self.is_greedy = np.ones(len(requests), np.bool_)
+
+    def add(self, logits: Logits, predictions: Sequence[tuple[int, int, int, int]]) -> None:
+        """Take in predictions: (request, row of the logits, place, target)."""
+        if not predictions:
+            return
+        numbers, rows, places, targets = np.array(predictions).T
+        device = logits.hidden.device if hasattr(logits, "hidden") else logits.device  # pyright: ignore
+        index = tuple(torch.from_numpy(each.copy()).to(device) for each in (rows, places))
+        labels = torch.from_numpy(targets.copy()).to(device)
+        values, _ = row_values([_nats, _is_first_choice], index, logits, labels)
+        nats, first = (row.double().cpu().numpy() for row in values)
+        np.subtract.at(self.log_p, numbers, nats)
+        np.logical_and.at(self.is_greedy, numbers, first > 0)
+
+
+def _nats(logits: Tensor, _: Tensor | None, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def _is_first_choice(logits: Tensor, _: Tensor | None, labels: Tensor) -> Tensor:
+    return (logits.argmax(dim=-1) == labels).to(logits.dtype)
+
+
+def _predictions(
+    number: int, request: Continuation, row: int, begin: int, end: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """What is predicted at the places [begin, end) of a text, of which the row has those from
+    `begin` on."""
+    for place in range(max(begin, request.first), min(end, len(request.fed))):
+        yield number, row, place - begin, request.targets[place - request.first]
+
+
+def _read_whole(
+    model: PreTrainedModel, requests: Sequence[Continuation], rows: Sequence[int], found: _Sums
+) -> None:
+    """Read whole texts, padded behind, where a causal model does not look."""
+    ids = _padded([requests[i].fed for i in rows], model.device)
+    _, logits = run_to_logits(model, {"input_ids": ids}, use_cache=False)
+    found.add(
+        logits,
+        [
+            each
+            for row, i in enumerate(rows)
+            for each in _predictions(i, requests[i], row, 0, len(requests[i].fed))
+        ],
+    )
+
+
+def _read_shared(
+    model: PreTrainedModel,
+    requests: Sequence[Continuation],
+    groups: Sequence[Sequence[int]],
+    batch_tokens: int,
+    found: _Sums,
+) -> None:
+    """Read the groups' prefixes, and from there the rest of each text."""
+    shared = min(_common(requests, group) for group in groups)
+    ids = _padded([requests[group[0]].fed[:shared] for group in groups], model.device)
+    raw, logits = run_to_logits(model, {"input_ids": ids}, use_cache=True)
+    owner = {i: row for row, group in enumerate(groups) for i in group}
+    found.add(
+        logits,
+        [each for i, row in owner.items() for each in _predictions(i, requests[i], row, 0, shared)],
+    )
+    rests = [i for i in owner if len(requests[i].fed) > shared]
+    for rows in _even(rests, lambda i: len(requests[i].fed) - shared):
+        cache = _copied(raw.past_key_values, [owner[i] for i in rows], model.device)
+        rest = _padded([requests[i].fed[shared:] for i in rows], model.device)
+        _, logits = run_to_logits(model, {"input_ids": rest}, past_key_values=cache, use_cache=True)
+        found.add(
+            logits,
+            [
+                each
+                for row, i in enumerate(rows)
+                for each in _predictions(i, requests[i], row, shared, len(requests[i].fed))
+            ],
+        )
+
+
+def _common(requests: Sequence[Continuation], group: Sequence[int]) -> int:
+    """Tokens that all texts of a group begin with; 0 for a text alone."""
+    if len(group) < 2:
+        return 0
+    texts = [requests[i].fed for i in group]
+    first, last = min(texts), max(texts)  # all others lie between them in the order of tuples
+    differs = (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return next(differs, min(map(len, texts)))
+
+
+def _shared_batches(
+    requests: Sequence[Continuation], groups: Sequence[list[int]], batch_tokens: int
+) -> Iterator[list[list[int]]]:
+    """Groups with prefixes of nearly one length, the longest first."""
+    prefix = {id(group): _common(requests, group) for group in groups}
+    size = {id(group): sum(len(requests[i].fed) for i in group) for group in groups}
+    batch: list[list[int]] = []
+    tokens = 0
+    for group in sorted(groups, key=lambda group: (-prefix[id(group)], -size[id(group)])):
+        is_far = batch and prefix[id(batch[0])] - prefix[id(group)] > SLACK
+        if batch and (is_far or tokens + size[id(group)] > batch_tokens):
+            yield batch
+            batch, tokens = [], 0
+        batch.append(group)
+        tokens += size[id(group)]
+    if batch:
+        yield batch
+
+
+def _batches(
+    rows: Sequence[int], length: Callable[[int], int], batch_tokens: int
+) -> Iterator[list[int]]:
+    """Texts of similar length, the longest first, padding included in the tokens."""
+    batch: list[int] = []
+    for i in sorted(rows, key=length, reverse=True):
+        if batch and (len(batch) + 1) * length(batch[0]) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _even(rows: Sequence[int], length: Callable[[int], int]) -> Iterator[list[int]]:
+    """Rests in batches whose shortest is at least half as long as the longest, or which are
+    small."""
+    batch: list[int] = []
+    for i in sorted(rows, key=length, reverse=True):
+        longest = length(batch[0]) if batch else 0
+        if batch and 2 * length(i) < longest and len(batch) * longest >= FEWEST:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _padded(texts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    longest = max(map(len, texts))
+    ids = np.zeros((len(texts), longest), np.int64)
+    for row, text in zip(ids, texts, strict=True):
+        row[: len(text)] = text
+    return torch.from_numpy(ids).to(device)
+
+
+def _copied(cache: Any, rows: Sequence[int], device: torch.device) -> Any:
+    """The keys and values of some rows, each as often as it is named."""
+    copied = copy.copy(cache)  # its tensors are not copied twice
+    copied.layers = [copy.copy(layer) for layer in cache.layers]
+    copied.batch_select_indices(torch.tensor(rows, device=device))
+    return copied
+
+
+def _agrees(model: PreTrainedModel) -> bool:
+    """Whether two texts with one beginning have the logits of reading them whole."""
+    words = model.config.get_text_config().vocab_size
+    ids = (7 * torch.arange(2 * TRIED, device=model.device).view(2, TRIED) + 1) % words
+    ids[1, :KEPT] = ids[0, :KEPT]
+    whole = model(input_ids=ids, use_cache=False).logits
+    raw = model(input_ids=ids[:1, :KEPT], use_cache=True)
+    cache = getattr(raw, "past_key_values", None)
+    if not hasattr(cache, "batch_select_indices") or not hasattr(cache, "layers"):
+        return False
+    copied = _copied(cache, [0, 0], model.device)
+    rest = model(input_ids=ids[:, KEPT:], past_key_values=copied, use_cache=True).logits
+    largest = float(whole.abs().max())
+    return torch.allclose(rest, whole[:, KEPT:], rtol=SAME, atol=SAME * largest)
