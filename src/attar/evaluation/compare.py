@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attar.numerics.metric_names import LANGUAGE
+from attar.numerics.metric_names import LANGUAGE, METRIC_NAMES
 from attar.numerics.statistics import Bootstrapped, Difference, none_seen, paired_bootstrap
 
 LANGUAGE_UNITS = {
@@ -92,13 +92,15 @@ def sentence(model: str, against: str, metric: str, difference: Difference) -> s
         side = "worse" if value > 0 else "better"
         claim = f"{model} is {side} than {against} by {size} {LANGUAGE_UNITS[metric]}"
     else:
-        unit = _points(size) + (f" of {of_metric}" if of_metric else "")
-        claim = f"{model} is {size} {unit} {'above' if value > 0 else 'below'} {against}"
+        of, on = ("", f" on {metric}") if metric not in METRIC_NAMES else (of_metric, "")
+        unit = _points(size) + (f" of {of}" if of else "")
+        claim = f"{model} is {size} {unit} {'above' if value > 0 else 'below'} {against}{on}"
     return f"{claim} ({interval}, {rows})."
 
 
 def _none_found(model: str, against: str, metric: str) -> str:
-    in_metric = f" in {metric}" if metric else ""
+    link = "in" if metric in METRIC_NAMES else "on"  # a task, or the average of some
+    in_metric = f" {link} {metric}" if metric else ""
     return f"no difference{in_metric} was found between {model} and {against}"
 
 

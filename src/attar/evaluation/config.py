@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from attar.config import Config, as_tuples
+from attar.errors import did_you_mean
+from attar.evaluation.zero_shot.tasks import TASKS
 
 
 class Speed(Config):
@@ -29,14 +31,21 @@ class Speed(Config):
         return sizes
 
 
+OF_DATA = ("split", "batch_size", "context", "stride", "speed", "memory")
+OF_TASKS = ("path", "hub", "rows", "sample", "harness", "batch_tokens")
+"""Settings of an evaluation on data, and of one on zero-shot tasks."""
+
+
 class EvaluateStep(Config):
-    """Measure models of any form on the same data and the same machine."""
+    """Measure models of any form on the same data and the same machine, or language models on
+    zero-shot tasks."""
 
     run: Literal["evaluate"] = "evaluate"
     models: tuple[str, ...] = Field(min_length=1)
     """Steps (trained, quantized, exported), or folders or hub ids of fine-tuned classifiers.
     Differences are against the first and against the one before."""
-    data: str
+    data: str | None = None
+    """What the models are measured on; None: `tasks`."""
     split: Literal["validation", "test", "validation_mismatched", "test_mismatched"] = "validation"
     """The mismatched ones are MNLI's second sets, of other sources than its training texts."""
     batch_size: int = Field(32, gt=0)
@@ -54,6 +63,62 @@ class EvaluateStep(Config):
     memory: bool = True
     """Peak memory of each model, in a process of its own; costs a start of its runtime each."""
     seed: int | None = None
+    tasks: tuple[str, ...] = ()
+    """Zero-shot tasks that language models are asked, in the place of `data`."""
+    path: str | None = None
+    """Of tasks: a folder with a folder for each task, <task>/<split>.jsonl.gz."""
+    hub: bool = False
+    """Of tasks: read them from the hub, each at the commit that attar names; needs `datasets`."""
+    rows: int | None = Field(None, gt=0)
+    """Of tasks: rows to ask of each; None: all."""
+    sample: Literal["first", "seeded"] = "first"
+    """Of tasks: which `rows`: the first, as the harness's limit, or a draw that is the same in
+    every run."""
+    harness: Literal["ours", "lm_eval", "both"] = "ours"
+    """Of tasks: what computes log-likelihoods. both: lm-evaluation-harness is asked too, and the
+    step fails where a request differs; needs the extra `eval`."""
+    batch_tokens: int = Field(4096, gt=0)
+    """Of tasks: tokens read together."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_are_known(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        for task in tasks:
+            if task not in TASKS:
+                raise ValueError(
+                    f"{task!r} is not a zero-shot task{did_you_mean(task, list(TASKS))}; there are "
+                    f"{', '.join(TASKS)}"
+                )
+        if twice := sorted({task for task in tasks if tasks.count(task) > 1}):
+            raise ValueError(f"{twice} named more than once")
+        return tasks
+
+    @model_validator(mode="after")
+    def _asks_for_one_kind(self) -> Self:
+        """Data or tasks, and only the settings of that kind."""
+        if (self.data is None) is not bool(self.tasks):
+            raise ValueError(
+                "an evaluation needs either data, or tasks, got "
+                + ("neither" if self.data is None else "both")
+            )
+        kind, others = ("tasks", OF_DATA) if self.tasks else ("data", OF_TASKS)
+        fields = type(self).model_fields
+        given = [name for name in others if getattr(self, name) != fields[name].default]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} cannot be set for an evaluation on {kind}; remove it"
+            )
+        if self.tasks and (self.path is None) is not self.hub:
+            raise ValueError(
+                'tasks are read from files or from the hub: give either path = "<folder>" or '
+                "hub = true"
+            )
+        if licensed := [task for task in self.tasks if self.hub and TASKS[task].hub is None]:
+            raise ValueError(
+                f"{', '.join(licensed)} is not read from the hub: its rows are licensed to each "
+                'user; give path = "<folder>", or leave it out of tasks'
+            )
+        return self
 
     @field_validator("speed", mode="before")
     @classmethod

@@ -28,6 +28,7 @@ from attar.evaluation.predictions import judge_rows
 from attar.evaluation.spans import judge_spans
 from attar.evaluation.speed import first_float, measure_latency
 from attar.evaluation.written import judge_written
+from attar.evaluation.zero_shot.run import evaluate_zero_shot
 from attar.models.foreign import task_of
 from attar.models.sources.references import resolve_model
 from attar.numerics.metrics import constant_score
@@ -59,6 +60,8 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
         ModelError: a model is for other classes or another objective than the data.
         NonFiniteError: a model gives NaN or infinite logits.
     """
+    if config.data is None:
+        return evaluate_zero_shot(config, context)
     from attar.scoring.forms import open_form
 
     folders = {

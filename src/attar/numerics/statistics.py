@@ -130,6 +130,23 @@ def bootstrap(
     }
 
 
+def mean_of(metrics: Sequence[Bootstrapped], name: str) -> Bootstrapped:
+    """The mean of metrics of one model on different rows, each with weight 1, whatever its rows.
+
+    Args:
+        metrics: as many resamples each, drawn with seeds of their own: the same draw of two data
+            sets with equally many rows would tie rows together that have nothing in common.
+        name: of the mean; means of one name can be paired.
+    """
+    rows = sum(one.draw[1] for one in metrics)
+    _, _, resamples, seed = metrics[0].draw
+    return Bootstrapped(
+        float(np.mean([one.value for one in metrics])),
+        np.mean([one.resampled for one in metrics], axis=0),
+        (name, rows, resamples, seed),
+    )
+
+
 def bootstrap_interval(one: Bootstrapped, level: float = LEVEL) -> Interval:
     """The percentile interval of one model's metric."""
     return Interval(one.value, *percentiles(one.resampled, level), one.draw[1])

@@ -48,6 +48,8 @@ class Fingerprints:
     data: Callable[[Any, Path], str]
     published: Callable[[str, Path], str] = _published_fingerprint
     """Of what a step of another run made."""
+    sha256: Callable[[Path], str] = sha256_of
+    """Of a file that a step's settings name."""
 
     def of(self, place: ModelPlace) -> Callable[[str, Path], str]:
         """The one for what a place holds."""
@@ -66,6 +68,7 @@ def room_fingerprints(sha256: Callable[[Path], str] = sha256_of) -> Fingerprints
         tokenizer=partial(tokenizer_fingerprint, sha256=sha256),
         data=partial(data_fingerprint, sha256=sha256),
         published=partial(_published_fingerprint, sha256=sha256),
+        sha256=sha256,
     )
 
 
@@ -122,6 +125,10 @@ def keys_of(
             "models": {r.place: keys.get(r.word) or outside[r.read] for r in models},
             "data": {r.place: keys[r.word] if r in made else data[r.word] for r in names_of_data},
         }
+        files = kind.files_in(step, recipe_folder, prints.sha256)
+        if files is not None:  # what they hold counts, and not where they are
+            place = {"settings": {**content["settings"], "path": None}}
+            content |= {**place, "files": files}
         everything = {}
         if kind.reads_everything:
             whole = recipe.model_dump(mode="json", by_alias=True)

@@ -134,6 +134,8 @@ def require_data(recipe: Recipe, recipe_folder: Path) -> None:
     for word in dict.fromkeys(words):
         if word in recipe.data:
             require_there(recipe.data[word], recipe_folder)
+    for step in recipe.steps.values():
+        kind_of(step).files_in(step, recipe_folder, sha256=str)  # nothing is read
     if mistakes := check_corpora(recipe, recipe_folder):
         raise RecipeError([f"{'.'.join(map(str, m.place))}: {m.text}" for m in mistakes])
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from attar.artifacts import sha256_of
 from attar.config import Config
 from attar.distillation.config import AugmentMetrics
 from attar.export.config import ExportMetrics
@@ -55,6 +57,10 @@ class StepKind:
     settings."""
     length: str = ""
     """The setting that says how many tokens every model it names must have positions for."""
+    files: str = ""
+    """"module:function" that hashes the files which the settings themselves name, (config,
+    recipe_folder, sha256) → plain data for the key, None where they name none. "": they never
+    do."""
     rows: str = ""
     """"module:function" that reads the rows the step made, (MadeRows, StepContext) → TextData: such
     a step may stand wherever a recipe names data. "": it makes none."""
@@ -71,6 +77,16 @@ class StepKind:
     def resolve_plan(self) -> PlanFunction:
         """Import the function that plans."""
         return _resolved(self.plan)
+
+    def files_in(
+        self, step: Config, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
+    ) -> Any:
+        """What the files named by a step's settings contain; None: they name none.
+
+        Raises:
+            DataError: a file is not there.
+        """
+        return _resolved(self.files)(step, recipe_folder, sha256) if self.files else None
 
     def models_in(self, step: Config | Mapping[str, Any]) -> tuple[ModelWord, ...]:
         """The model words of a step's settings."""
@@ -212,6 +228,7 @@ STEPS: Mapping[str, StepKind] = {
         length="speed.tokens",
         models=(ModelPlace("models.*", needs_task=True),),
         data=("data",),
+        files="attar.evaluation.zero_shot.rows:fingerprint",
         names_matter=True,
     ),
     "extrapolate": StepKind(

@@ -35,6 +35,8 @@ from attar.tasks.task import Task
 from attar.untrusted import has_entry
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from attar.scoring.label_words import LabelWords
     from attar.scoring.rows import Scorer
 
@@ -97,7 +99,18 @@ class Form(ABC):
         Raises:
             ModelError: the model does not predict the next token.
         """
-        raise ModelError(
+        raise self._predicts_nothing()
+
+    def language_model(self) -> PreTrainedModel:
+        """The causal language model itself.
+
+        Raises:
+            ModelError: the model does not predict the next token.
+        """
+        raise self._predicts_nothing()
+
+    def _predicts_nothing(self) -> ModelError:
+        return ModelError(
             f"{self.folder} ({self.form}) does not predict the next token; causal language models "
             "run in torch, float or simulated: name the step that trained or quantized one"
         )
@@ -181,10 +194,13 @@ class TorchForm(Form):
     def nats(self, ids: np.ndarray) -> np.ndarray:
         from attar.scoring.in_memory import token_nats
 
+        return token_nats(self.language_model(), ids)
+
+    def language_model(self) -> PreTrainedModel:
         if self.task.kind.answer != "next":
-            return super().nats(ids)
+            return super().language_model()
         self._use_threads()
-        return token_nats(self._model, ids)
+        return self._model
 
     def nats_of_targets(self, inputs: Mapping[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
         import torch

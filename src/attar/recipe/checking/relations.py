@@ -23,6 +23,7 @@ from attar.recipe.checking.mistakes import Mistake, NearName, Place, listed, nea
 from attar.recipe.checking.references import ModelWord, published_folder, table_of
 from attar.recipe.graph import find_cycle
 from attar.recipe.steps import STEPS
+from attar.tasks.table import CAUSAL_LM
 
 Tables = Mapping[str, Mapping[str, Any]]
 ROW_MAKERS = tuple(run for run, kind in STEPS.items() if kind.rows)
@@ -194,10 +195,10 @@ def _demo_problem(word: str, needs_task: bool) -> str | None:
     from attar.models.sources.demo import demo_model
 
     try:
-        demo_model(word)
+        demo = demo_model(word)
     except AttarError as error:
         return str(error)
-    if needs_task:
+    if needs_task and not demo.architecture.endswith(CAUSAL_LM.heads):  # its task is known
         return f"{word!r} is pretrained but not fine-tuned; add a train step and name it here"
     return None
 

@@ -1,0 +1,165 @@
+"""lm-evaluation-harness as a second judge: its own requests and its own log-likelihoods.
+
+The same rows are given to its own task class, whose fields the table has, and its own model class
+is put around the model in memory. Nothing is read from the network or written to disk. Where both
+judges are asked, every request is compared: first the strings, then the numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from attar.errors import ModelError
+from attar.evaluation.zero_shot.rows import TaskRows
+from attar.evaluation.zero_shot.tasks import Pair
+from attar.extras import require
+from attar.scoring.shared_prefixes import Likelihoods
+from attar.transformers_tokenizer import read_as_transformers
+
+SAME_NATS = 1e-3
+"""By how much the two may differ in a request's log-likelihood."""
+BATCH_SIZE = 16
+WORST_SHOWN = 3
+
+
+def harness_pairs(tasks: Mapping[str, TaskRows]) -> list[Pair]:
+    """What the harness asks of the rows, in their order.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    return [instance.args for instance in _instances(tasks)]
+
+
+def harness_likelihoods(
+    model: PreTrainedModel,
+    folder: Path,
+    tasks: Mapping[str, TaskRows],
+    batch_size: int = BATCH_SIZE,
+) -> Likelihoods:
+    """The log-likelihoods of every request by the harness.
+
+    Args:
+        folder: where the model's tokenizer is.
+    Raises:
+        UsageError: it is not installed.
+    """
+    with _quiet():
+        judge = harness_around(model, folder, batch_size)
+        found = judge.loglikelihood(_instances(tasks), disable_tqdm=True)
+    log_p, is_greedy = zip(*found, strict=True)
+    return Likelihoods(np.array(log_p, np.float64), np.array(is_greedy, np.bool_))
+
+
+def harness_around(model: PreTrainedModel, folder: Path, batch_size: int) -> Any:
+    """The harness's class of models around one in memory."""
+    models: Any = require("lm_eval.models.huggingface", "eval")
+    tokenizer = copy.deepcopy(read_as_transformers(folder))  # it is given a padding token
+    return models.HFLM(
+        pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size
+    )
+
+
+def require_same(
+    ours: Likelihoods,
+    theirs: Likelihoods,
+    tasks: Mapping[str, TaskRows],
+    model: str,
+) -> dict[str, Any]:
+    """How far the two are apart, for the result.
+
+    Raises:
+        ModelError: a request's log-likelihood differs by more than `SAME_NATS`.
+    """
+    apart = np.abs(ours.log_p - theirs.log_p)
+    worst = np.argsort(-apart)[:WORST_SHOWN]
+    places = [f"{name} row {row + 1}, answer {answer + 1}" for name, row, answer in _places(tasks)]
+    if not apart.max() <= SAME_NATS:
+        lines = [
+            f"{places[i]}: {ours.log_p[i]:.5f} nats, lm-eval {theirs.log_p[i]:.5f}" for i in worst
+        ]
+        raise ModelError(
+            f"model {model!r}: {int((~(apart <= SAME_NATS)).sum()):,} of {len(apart):,} requests "
+            f"differ from lm-eval {version()} by more than {SAME_NATS:g} nats, at most by "
+            f"{apart.max():.3g}; report this, and evaluate with harness = \"lm_eval\" meanwhile",
+            lines,
+        )
+    return {
+        "version": version(),
+        "requests": len(apart),
+        "largest_difference": float(apart.max()),
+        "other_greedy": int((ours.is_greedy != theirs.is_greedy).sum()),
+    }
+
+
+def require_same_strings(ours: Sequence[Pair], tasks: Mapping[str, TaskRows]) -> None:
+    """Refuse to compare numbers of different questions.
+
+    Raises:
+        ModelError: with the first that differs.
+    """
+    theirs = harness_pairs(tasks)
+    for place, own, other in zip(_places(tasks), ours, theirs, strict=True):
+        if tuple(own) != tuple(other):
+            name, row, answer = place
+            raise ModelError(
+                f"task {name!r}, row {row + 1}, answer {answer + 1}: attar asks {own!r}, lm-eval "
+                f"{version()} asks {other!r}; report this"
+            )
+
+
+def version() -> str:
+    """Of the harness."""
+    return str(require("lm_eval", "eval").__version__)
+
+
+def _places(tasks: Mapping[str, TaskRows]) -> Iterator[tuple[str, int, int]]:
+    """Task, row and answer of each request."""
+    for name, rows in tasks.items():
+        for row, question in enumerate(rows.questions):
+            for answer in range(len(question.pairs)):
+                yield name, row, answer
+
+
+def _instances(tasks: Mapping[str, TaskRows]) -> list[Any]:
+    """The harness's own requests."""
+    api: Any = require("lm_eval.api.task", "eval")
+    datasets: Any = require("datasets", "eval")
+    found: list[Any] = []
+    with _quiet():
+        for name, rows in tasks.items():
+            data = datasets.Dataset.from_list([dict(row) for row in rows.rows])
+            fields = {
+                "task": name,
+                "custom_dataset": lambda data=data: {"test": data},
+                "test_split": "test",
+                "output_type": "loglikelihood" if rows.task.writes else "multiple_choice",
+                "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+                **rows.task.harness,
+            }
+            task = api.ConfigurableTask(config=fields)
+            task.build_all_requests(limit=None, rank=0, world_size=1)
+            found += task.instances
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The harness's bars and warnings off for a while."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
