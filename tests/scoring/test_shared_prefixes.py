@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from attar.scoring.continuations import Continuation
 from attar.scoring.shared_prefixes import likelihoods, shares_prefixes
 

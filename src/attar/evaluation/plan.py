@@ -6,6 +6,7 @@ from __future__ import annotations
 from attar.artifacts import MIB
 from attar.evaluation.config import EvaluateStep, ExtrapolateStep
 from attar.evaluation.inputs import check_room, room_in
+from attar.evaluation.zero_shot.plan import plan_zero_shot
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
 from attar.scoring.matching import labelled_split
 from attar.step import StepPlan
@@ -21,6 +22,8 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
         DataError: there is no such split, or rows lack their label.
         UsageError: a model has no room for texts of the length that is timed.
     """
+    if config.data is None:
+        return plan_zero_shot(config, context)
     texts = context.texts
     models = [context.model(word, texts.head(config.data), 128) for word in config.models]
     split = labelled_split(texts.loaded(config.data), config.split)

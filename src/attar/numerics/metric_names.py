@@ -10,6 +10,9 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 """Metrics of written texts, 0..1."""
 LANGUAGE = ("nll", "perplexity", "bits_per_byte")
 """Metrics of running text: nats a token, its exponential, bits a byte of text."""
+AVERAGES = ("average", "average_with_storycloze")
+"""Over zero-shot tasks. StoryCloze, whose rows not everyone may have, has an average of its own, so
+that figures of different users can be compared."""
 METRIC_NAMES = (*CLASSES, *SCORES, *ROUGE, *LANGUAGE)
 LOWER_IS_BETTER = frozenset({*LANGUAGE, "loss"})
 """Metrics of which the smallest is the best; of all others it is the largest."""

@@ -228,7 +228,7 @@ STEPS: Mapping[str, StepKind] = {
         length="speed.tokens",
         models=(ModelPlace("models.*", needs_task=True),),
         data=("data",),
-        files="attar.evaluation.zero_shot.rows:fingerprint",
+        files="attar.evaluation.zero_shot.files:fingerprint",
         names_matter=True,
     ),
     "extrapolate": StepKind(

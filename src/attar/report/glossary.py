@@ -32,6 +32,9 @@ WORDS: dict[str, str] = {
     "fusion audit": "which matrix multiplications the runtime really runs in integers, "
     "and why not the others",
     "gate": "a promise of the recipe about a metric; when missed, the run ends with exit code 6",
+    "zero-shot": "asked as a text to go on with, without examples and without training on the task",
+    "chance": "what guessing scores; a model whose interval contains it is at chance: "
+    "these rows do not show that it knows anything of the task",
     "score": "how much likelier a chunk is to the teacher than to the reference: "
     "the difference of their mean log-probabilities, in nats a token",
     "Vendi score": "effective number of distinct items in a sample: the exponential of the entropy "

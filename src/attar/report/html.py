@@ -24,6 +24,7 @@ from attar.report.charts.recovery import recovery_pictures
 from attar.report.charts.scores import scores_of
 from attar.report.charts.seeds import seed_picture
 from attar.report.charts.studies import study_pictures
+from attar.report.charts.zero_shot import zero_shot_picture
 from attar.report.glossary import WORDS, word_id
 from attar.report.reading import Made, base_name, number
 from attar.report.sections.compression import Quantized
@@ -75,6 +76,7 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         signed=signed,
         training_pictures=[training_pictures(training) for training in page.trainings],
         recovery_pictures=[recovery_pictures(each) for each in page.recoveries],
+        zero_shot_pictures=[[zero_shot_picture(each)] for each in page.zero_shots],
         extrapolation_pictures=[[extrapolation_picture(each)] for each in page.extrapolations],
         forms=FORM_WORDS,
         interval=quantities.interval_text,

@@ -29,6 +29,8 @@ from attar.transformers_tokenizer import read_as_transformers
 
 Pair = tuple[str, str]
 """Context and continuation."""
+Groups = Sequence[Sequence[int]]
+"""Requests whose texts begin alike, by their numbers; every number once."""
 LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
 """Where a config says how many tokens a model reads, in the order in which they are asked."""
 USUAL_LENGTH = 2048
@@ -93,6 +95,16 @@ def encode_pairs(model_folder: Path, pairs: Sequence[Pair], limit: int) -> list[
             start, targets = reader.without_context(whole)
         found.append(_fitted(start, targets, limit, pair))
     return found
+
+
+def common(requests: Sequence[Continuation], group: Sequence[int]) -> int:
+    """Tokens that all texts of a group begin with; 0 for a text alone."""
+    if len(group) < 2:
+        return 0
+    texts = [requests[i].fed for i in group]
+    first, last = min(texts), max(texts)  # all others lie between them in the order of tuples
+    differs = (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return next(differs, min(map(len, texts)))
 
 
 class _Reader:

@@ -11,9 +11,9 @@ rest; logits are made at the places that predict a continuation, some rows at a 
     log p      Σ over its continuation; greedy: every token of it is the model's first choice
 
 Groups read together are cut to the shortest prefix among them, so that no prefix is padded: then
-neither mask nor positions are needed, and every family that keeps keys and values can do it. Whether
-a model does it right is found out at the first call, on a few tokens. Models that keep a state
-instead (Mamba) read every text whole.
+neither mask nor positions are needed, and every family that keeps keys and values can do it.
+Whether a model does it right is found out at the first call, on a few tokens. Models that keep a
+state instead (Mamba) read every text whole.
 
 Law: whatever the grouping and the size of batches, a request has the log p of reading its text
 alone, to rounding.
@@ -37,11 +37,9 @@ from transformers import PreTrainedModel
 
 from attar.models.head_chunks import run_to_logits
 from attar.numerics.logits import Logits, row_values
-from attar.scoring.continuations import Continuation
+from attar.scoring.continuations import Continuation, Groups, common
 from attar.scoring.in_memory import evaluating
 
-Groups = Sequence[Sequence[int]]
-"""Requests whose texts begin alike, by their numbers; every number once."""
 SLACK = 4
 """Tokens by which the prefixes read together may differ; what is cut off is read by every text."""
 FEWEST = 128
@@ -81,8 +79,8 @@ def likelihoods(
     found = _Sums(requests)
     with evaluating(model):
         shares = shares_prefixes(model)
-        together = [list(group) for group in groups if shares and _common(requests, group)]
-        alone = [i for group in groups if not (shares and _common(requests, group)) for i in group]
+        together = [list(group) for group in groups if shares and common(requests, group)]
+        alone = [i for group in groups if not (shares and common(requests, group)) for i in group]
         for batch in _shared_batches(requests, together, batch_tokens):
             _read_shared(model, requests, batch, batch_tokens, found)
             after_batch(sum(map(len, batch)))
@@ -162,7 +160,7 @@ def _read_shared(
     found: _Sums,
 ) -> None:
     """Read the groups' prefixes, and from there the rest of each text."""
-    shared = min(_common(requests, group) for group in groups)
+    shared = min(common(requests, group) for group in groups)
     ids = _padded([requests[group[0]].fed[:shared] for group in groups], model.device)
     raw, logits = run_to_logits(model, {"input_ids": ids}, use_cache=True)
     owner = {i: row for row, group in enumerate(groups) for i in group}
@@ -185,21 +183,11 @@ def _read_shared(
         )
 
 
-def _common(requests: Sequence[Continuation], group: Sequence[int]) -> int:
-    """Tokens that all texts of a group begin with; 0 for a text alone."""
-    if len(group) < 2:
-        return 0
-    texts = [requests[i].fed for i in group]
-    first, last = min(texts), max(texts)  # all others lie between them in the order of tuples
-    differs = (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
-    return next(differs, min(map(len, texts)))
-
-
 def _shared_batches(
     requests: Sequence[Continuation], groups: Sequence[list[int]], batch_tokens: int
 ) -> Iterator[list[list[int]]]:
     """Groups with prefixes of nearly one length, the longest first."""
-    prefix = {id(group): _common(requests, group) for group in groups}
+    prefix = {id(group): common(requests, group) for group in groups}
     size = {id(group): sum(len(requests[i].fed) for i in group) for group in groups}
     batch: list[list[int]] = []
     tokens = 0

@@ -90,7 +90,7 @@ def require_same(
         raise ModelError(
             f"model {model!r}: {int((~(apart <= SAME_NATS)).sum()):,} of {len(apart):,} requests "
             f"differ from lm-eval {version()} by more than {SAME_NATS:g} nats, at most by "
-            f"{apart.max():.3g}; report this, and evaluate with harness = \"lm_eval\" meanwhile",
+            f'{apart.max():.3g}; report this, and evaluate with harness = "lm_eval" meanwhile',
             lines,
         )
     return {

@@ -14,6 +14,7 @@ from typing import Any
 
 from attar.data.config import CorpusData, FilesData, StdlibTextData
 from attar.errors import AttarError, did_you_mean
+from attar.evaluation.config import EvaluateStep
 from attar.models.config import FromConfig, referenced_model
 from attar.models.sources.demo import demo_model
 from attar.models.sources.references import DEMO_PREFIX, PROXY_FILE, find_model_folder
@@ -23,7 +24,7 @@ from attar.recipe.checking.relations import ModelFamilies
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import as_table
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
-from attar.tasks.table import CAUSAL_LM
+from attar.tasks.table import CAUSAL_LM, KINDS
 from attar.training.config import TrainStep
 
 
@@ -45,7 +46,26 @@ def check_corpora(recipe: Recipe, recipe_folder: Path) -> list[Mistake]:
             # chunks that are packed again fit whatever reads them
             corpus = corpora.of(step.data) if isinstance(step.data, str) else None
             found += [] if corpus is None else _of_model(name, step, corpus, corpora)
+        elif isinstance(step, EvaluateStep) and step.tasks:
+            for index, word in enumerate(step.models):
+                problem = corpora.no_language_model(word) or _other_objective(recipe, word)
+                found += [Mistake(("steps", name, "models", index), problem)] if problem else []
     return found
+
+
+def _other_objective(recipe: Recipe, word: str) -> str | None:
+    """Why a model that this recipe trains is no language model; None: it is, or is unknown."""
+    train = recipe.steps.get(word)
+    if not isinstance(train, TrainStep):
+        return None
+    known = getattr(recipe.data.get(train.data_name), "kind", None)
+    kind = KINDS[train.objective] if train.objective else known
+    if kind is None or kind.name == CAUSAL_LM.name:
+        return None
+    return (
+        f"step {word!r} is trained for {kind.name}, and zero-shot tasks are asked of models that "
+        f'predict the next token: set objective = "{CAUSAL_LM.name}" there, or name another model'
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from attar.errors import did_you_mean
-from attar.numerics.metric_names import METRIC_NAMES
+from attar.numerics.metric_names import AVERAGES, METRIC_NAMES
 from attar.recipe.checking.mistakes import Mistake, NearName, listed, near_names
 from attar.recipe.checking.references import table_of
 from attar.recipe.steps import STEPS
@@ -55,7 +55,11 @@ def _problem(path: str, steps: Mapping[str, Mapping[str, Any]], near_step: NearN
     if not isinstance(models, list):
         return None
     words = rest.removeprefix("models.").split(".")
-    return _evaluation_problem(path, step, [str(m) for m in cast("list[Any]", models)], words)
+    tasks = steps[step].get("tasks")
+    named = [str(task) for task in cast("list[Any]", tasks)] if isinstance(tasks, list) else []
+    known = (*AVERAGES, *named) if named else MODEL_METRICS
+    listed_models = [str(m) for m in cast("list[Any]", models)]
+    return _evaluation_problem(path, step, listed_models, words, known)
 
 
 def _metric_problem(path: str, run: str, metric: str) -> str | None:
@@ -71,7 +75,7 @@ def _metric_problem(path: str, run: str, metric: str) -> str | None:
 
 
 def _evaluation_problem(
-    path: str, step: str, models: Sequence[str], words: Sequence[str]
+    path: str, step: str, models: Sequence[str], words: Sequence[str], known: Sequence[str]
 ) -> str | None:
     model, metric = words[0], words[1] if len(words) > 1 else None
     if model in OTHER_METRICS and model not in models:
@@ -82,11 +86,10 @@ def _evaluation_problem(
             f"its models: {', '.join(models)}"
         )
     if metric is None:
-        return f"{path!r} names no metric of {model!r}; write '{path}.accuracy'"
-    if metric not in MODEL_METRICS:
-        hint = did_you_mean(metric, MODEL_METRICS)
+        return f"{path!r} names no metric of {model!r}; write '{path}.{known[0]}'"
+    if metric not in known:
+        hint = did_you_mean(metric, known)
         return (
-            f"{path!r}: {metric!r} is not a metric of a model{hint}; there are "
-            f"{', '.join(MODEL_METRICS)}"
+            f"{path!r}: {metric!r} is not a metric of a model{hint}; there are {', '.join(known)}"
         )
     return None

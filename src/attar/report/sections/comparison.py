@@ -23,6 +23,7 @@ from attar.report.sections.measured import (
     differences_of,
     rows_of,
 )
+from attar.report.sections.zero_shot import is_zero_shot
 
 SEED = re.compile(r"([\w.]+\.)?seed=")
 """`seed=0`, or the seed of one step: `student.seed=0`."""
@@ -92,7 +93,7 @@ def comparisons(made: Sequence[Made]) -> tuple[Comparison, ...]:
     swept = {base_name(step.name) for step in made if variant_of(step.name)}
     groups: dict[str, list[Made]] = {}
     for step in made:
-        if step.run == "evaluate" and table(step.metrics.get("models")):
+        if step.run == "evaluate" and step.metrics.get("models") and not is_zero_shot(step):
             groups.setdefault(base_name(step.name), []).append(step)
     return tuple(_comparison(name, steps, swept) for name, steps in groups.items())
 

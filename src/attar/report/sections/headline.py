@@ -26,6 +26,7 @@ from attar.report.sections.comparison import Comparison, family_name
 from attar.report.sections.gates import Gate
 from attar.report.sections.lineage import descends, described
 from attar.report.sections.measured import DEPLOYED, FORM_WORDS, ModelRow
+from attar.report.sections.zero_shot import ZeroShot
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,15 @@ class Headline:
 
 
 def headline(
-    made: Sequence[Made], compared: Sequence[Comparison], gates: Sequence[Gate]
+    made: Sequence[Made],
+    compared: Sequence[Comparison],
+    gates: Sequence[Gate],
+    asked: Sequence[ZeroShot] = (),
 ) -> Headline:
     """The first screen's words; from the first evaluation, or from what training saw when there is
     none."""
     if not compared:
-        return _without_evaluation(made, gates)
+        return _of_tasks(asked[0], gates) if asked else _without_evaluation(made, gates)
     comparison = compared[0]
     product, baseline = product_of(comparison), comparison.family(comparison.baseline)
     if baseline is None or product.name == baseline.name:
@@ -230,6 +234,17 @@ def _of_one_model(
         tiles=(*_tiles(comparison, row, None), *_gate_tile(gates)),
         product=row.name,
     )
+
+
+def _of_tasks(asked: ZeroShot, gates: Sequence[Gate]) -> Headline:
+    tiles = [
+        Tile(f"{score.model}, {row.title}", score.text, score.detail, "interval")
+        for row in asked.rows[:1]
+        for score in row.scores
+    ]
+    last = asked.models[-1] if asked.models else ""
+    context = "Language models answer questions that they were not trained on, without examples."
+    return Headline(asked.sentence, context, (*tiles, *_gate_tile(gates)), last)
 
 
 def _without_evaluation(made: Sequence[Made], gates: Sequence[Gate]) -> Headline:

@@ -23,6 +23,7 @@ from attar.report.sections.selection import Selected, selections
 from attar.report.sections.studies import Study, studies
 from attar.report.sections.sweep import Sweep, sweeps
 from attar.report.sections.training import Training, trainings
+from attar.report.sections.zero_shot import ZeroShot, zero_shots
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Page:
     headline: Headline
     lineage: tuple[Node, ...]
     comparisons: tuple[Comparison, ...]
+    zero_shots: tuple[ZeroShot, ...]
     selections: tuple[Selected, ...]
     trainings: tuple[Training, ...]
     recoveries: tuple[Recovery, ...]
@@ -55,14 +57,15 @@ class Page:
 def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None = None) -> Page:
     """Every section from the artifacts of a run; a section without material is empty, never
     invented."""
-    compared = comparisons(made)
+    compared, asked = comparisons(made), zero_shots(made)
     judged = gates(made, recipe)
     machine = next((comparison.machine for comparison in compared if comparison.machine), {})
     return Page(
         title=title or str(recipe.get("name") or "report"),
-        headline=headline(made, compared, judged),
+        headline=headline(made, compared, judged, asked),
         lineage=lineage(made),
         comparisons=compared,
+        zero_shots=asked,
         selections=selections(made),
         trainings=trainings(made),
         recoveries=recoveries(made),

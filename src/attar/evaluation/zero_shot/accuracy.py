@@ -1,0 +1,173 @@
+"""From log-likelihoods to what a model is worth on zero-shot tasks.
+
+accuracy of a task     share of its rows that are answered right, with a bootstrap over rows
+average                mean over the tasks, each with weight 1; its interval draws rows within
+                       every task, and takes the tasks as they are
+against chance         "above" where the interval lies above what guessing scores, "at" where it
+                       contains it, "below" where it lies below
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attar.evaluation.config import EvaluateStep
+from attar.evaluation.zero_shot.rows import TaskRows
+from attar.evaluation.zero_shot.tasks import STORYCLOZE
+from attar.numerics.metric_names import AVERAGES
+from attar.numerics.statistics import (
+    Bootstrapped,
+    bootstrap,
+    bootstrap_interval,
+    mean_of,
+    most_unseen,
+)
+from attar.seeds import derive_seed
+from attar.step import StepContext
+
+if TYPE_CHECKING:
+    from attar.scoring.shared_prefixes import Likelihoods
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answers to one task."""
+
+    log_p: tuple[np.ndarray, ...]
+    """Of the pairs of each row."""
+    predictions: np.ndarray
+    """(N,); where a word is to be written, 0 if the model would write it, else −1."""
+    by_log_p: np.ndarray
+    """The same by log p alone."""
+
+
+def answers_of(tasks: Mapping[str, TaskRows], found: Likelihoods) -> dict[str, Answers]:
+    answers: dict[str, Answers] = {}
+    begin = 0
+    for name, rows in tasks.items():
+        log_p, normed = [], []
+        first = begin
+        for question in rows.questions:
+            end = begin + len(question.pairs)
+            log_p.append(found.log_p[begin:end])
+            normed.append(found.log_p[begin:end] / np.array(question.lengths))
+            begin = end
+        by_log_p = np.array([each.argmax() for each in log_p])
+        if rows.task.writes:
+            by_log_p = np.where(found.is_greedy[first:begin], 0, -1)
+        by_length = np.array([each.argmax() for each in normed])
+        chosen = by_length if rows.task.metric == "acc_norm" else by_log_p
+        answers[name] = Answers(tuple(log_p), chosen, by_log_p)
+    return answers
+
+
+def metrics_of(
+    config: EvaluateStep,
+    context: StepContext,
+    tasks: Mapping[str, TaskRows],
+    answers: Mapping[str, Mapping[str, Answers]],
+) -> dict[str, dict[str, Bootstrapped]]:
+    """The averages and each task → model → accuracy and its resamples."""
+    of_tasks = {
+        name: bootstrap(
+            "accuracy",
+            {model: found[name].predictions for model, found in answers.items()},
+            [question.label for question in rows.questions],
+            resamples=config.bootstrap,
+            seed=_seed(config, context, name),
+        )
+        for name, rows in tasks.items()
+    }
+    averages = {
+        average: {
+            model: mean_of([of_tasks[name][model] for name in names], ", ".join(names))
+            for model in answers
+        }
+        for average, names in averaged(list(tasks)).items()
+    }
+    return {**averages, **of_tasks}
+
+
+def _seed(config: EvaluateStep, context: StepContext, task: str) -> int:
+    """Of the draws of one task's rows, which all models share."""
+    seed = context.seed if config.seed is None else config.seed
+    return derive_seed(seed, f"bootstrap {task}")
+
+
+def averaged(tasks: Sequence[str]) -> dict[str, list[str]]:
+    """Each average, and over which tasks it is.
+
+    Example:
+        >>> averaged(["piqa", "storycloze"])
+        {'average': ['piqa'], 'average_with_storycloze': ['piqa', 'storycloze']}
+    """
+    free = [name for name in tasks if name != STORYCLOZE]
+    if len(free) == len(tasks) or not free:
+        return {AVERAGES[0]: list(tasks)}
+    return dict(zip(AVERAGES, (free, list(tasks)), strict=True))
+
+
+def entries_of(
+    model: str,
+    metrics: Mapping[str, Mapping[str, Bootstrapped]],
+    tasks: Mapping[str, TaskRows],
+    answers: Mapping[str, Answers],
+) -> dict[str, Any]:
+    """What the result says of one model's accuracies."""
+    chances = {name: rows.chance for name, rows in tasks.items()}
+    for average, names in averaged(list(tasks)).items():
+        chances[average] = float(np.mean([chances[name] for name in names]))
+    entries: dict[str, Any] = {}
+    for name, found in metrics.items():
+        interval = bootstrap_interval(found[model])
+        low, high = interval.low, interval.high
+        if low == high:  # no row, or every row: resamples of equal rows are equal
+            unseen = most_unseen(interval.n)
+            low, high = max(low - unseen, 0.0), min(high + unseen, 1.0)
+        entries[name] = {
+            "value": interval.value,
+            "ci95": [low, high],
+            "n": interval.n,
+            "chance": chances[name],
+            "against_chance": against_chance(low, high, chances[name]),
+        }
+        if name in tasks and tasks[name].task.metric == "acc_norm":
+            labels = np.array([question.label for question in tasks[name].questions])
+            entries[name]["acc"] = float((answers[name].by_log_p == labels).mean())
+    return entries
+
+
+def against_chance(low: float, high: float, chance: float) -> str:
+    """Where an interval lies.
+
+    Example:
+        >>> against_chance(0.22, 0.29, 0.25), against_chance(0.26, 0.3, 0.25)
+        ('at', 'above')
+    """
+    return "above" if low > chance else "below" if high < chance else "at"
+
+
+def perplexities_of(
+    config: EvaluateStep,
+    context: StepContext,
+    tasks: Mapping[str, TaskRows],
+    answers: Mapping[str, Answers],
+) -> dict[str, Any]:
+    """Of each task whose words are to be written: exp of the mean nats of a word."""
+    found: dict[str, Any] = {}
+    for name, rows in tasks.items():
+        if rows.task.writes:
+            nats = -np.concatenate(answers[name].log_p)
+            made = bootstrap(
+                *("perplexity", {"": nats}, np.ones(len(nats))),
+                resamples=config.bootstrap,
+                seed=_seed(config, context, name),
+            )
+            interval = bootstrap_interval(made[""])
+            ends = [interval.low, interval.high]
+            found[name] = {"value": interval.value, "ci95": ends, "n": interval.n}
+    return found

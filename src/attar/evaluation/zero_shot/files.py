@@ -1,0 +1,80 @@
+"""Where the rows of the zero-shot tasks are, and a hash of them for a step's key.
+
+    <path>/<task>/<split>.jsonl.gz      or another format; StoryCloze: the only file of its folder
+
+Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attar.artifacts import sha256_of
+from attar.data.reading.locate import FORMATS, format_of, stem_of
+from attar.errors import DataError
+from attar.evaluation.config import EvaluateStep
+from attar.evaluation.zero_shot.tasks import TASKS, ZeroShotTask
+
+VERSION = 1
+"""Raise it with every change after which the same files ask other questions."""
+
+
+def fingerprint(
+    config: EvaluateStep, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
+) -> Any:
+    """What a step's key must know of its tasks; None: the step has none.
+
+    Raises:
+        DataError: a task's file is not there.
+    """
+    if not config.tasks:
+        return None
+    wanted = [TASKS[name] for name in sorted(config.tasks)]
+    if config.hub:
+        return [VERSION, {task.name: task.hub.revision for task in wanted if task.hub}]
+    files = find_files(config, recipe_folder)
+    return [VERSION, {name: [*file.suffixes, sha256(file)] for name, file in files.items()}]
+
+
+def find_files(config: EvaluateStep, recipe_folder: Path) -> dict[str, Path]:
+    """Task → its file.
+
+    Raises:
+        DataError: with all that are missing, and where each belongs.
+    """
+    root = recipe_folder / os.path.expanduser(config.path or "")  # noqa: PTH111 - unknown users stay
+    found = {name: _file_of(TASKS[name], root) for name in config.tasks}
+    if missing := [name for name, file in found.items() if file is None]:
+        places = [f"{name}: {_place_of(TASKS[name], root)}" for name in missing]
+        raise DataError(
+            f"{len(missing)} of {len(found)} zero-shot tasks have no file; put each where it is "
+            "looked for, correct path, or leave the task out of tasks",
+            places,
+        )
+    return {name: file for name, file in found.items() if file is not None}
+
+
+def _place_of(task: ZeroShotTask, root: Path) -> str:
+    if task.split is None:
+        return (
+            f"{root / task.name}/<one file>.csv, your licensed copy with the columns "
+            f"{', '.join(task.columns)}"
+        )
+    return (
+        f"{root / task.name / task.split}.jsonl.gz (or {' '.join(FORMATS)}), with the columns "
+        f"{', '.join(task.columns)}"
+    )
+
+
+def _file_of(task: ZeroShotTask, root: Path) -> Path | None:
+    """The file of its split; None: there is none, or it is not clear which."""
+    folder = root / task.name
+    try:
+        files = [file for file in sorted(folder.iterdir()) if file.is_file() and format_of(file)]
+    except (OSError, ValueError):
+        return None
+    fitting = [file for file in files if task.split in (None, stem_of(file))]
+    return fitting[0] if len(fitting) == 1 else None

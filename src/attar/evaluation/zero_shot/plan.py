@@ -1,0 +1,109 @@
+"""What asking zero-shot tasks will cost. Every text is made and tokenized, so requests and tokens
+are exact; that models keep keys and values, and so read what texts share only once, is taken from
+transformers, and found out by the step.
+
+    flops    linear maps: every token read · attention · the head: only where something is predicted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attar.artifacts import MIB
+from attar.evaluation.config import EvaluateStep
+from attar.evaluation.zero_shot.rows import TaskRows, read_tasks
+from attar.evaluation.zero_shot.run import groups_of, requests_of
+from attar.models.cost import Cost
+from attar.models.sources.references import resolve_model
+from attar.planning import OPEN_SECONDS, RUNTIME_MIB, Head, ModelPlan, PlanContext
+from attar.scoring.continuations import Continuation, Groups, common, encode_pairs, most_tokens
+from attar.step import StepPlan
+from attar.tasks.table import CAUSAL_LM
+from attar.training.work import head_flops
+
+HARNESS_WORK = {"ours": (1, 0), "lm_eval": (0, 1), "both": (1, 1)}
+"""How often requests are read with shared prefixes, and whole."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one model is fed."""
+
+    tokens: int
+    """With what texts share read once."""
+    pairs: int
+    """Of tokens that attend to each other, likewise."""
+    whole_tokens: int
+    whole_pairs: int
+    """The same where every text is read whole."""
+    predictions: int
+
+    @classmethod
+    def of(cls, requests: Sequence[Continuation], groups: Groups) -> Read:
+        """Of these requests."""
+        lengths = [len(request.fed) for request in requests]
+        tokens = pairs = 0
+        for group in groups:
+            shared = common(requests, group)
+            tokens += shared + sum(lengths[i] - shared for i in group)
+            pairs += shared**2 + sum((lengths[i] - shared) * lengths[i] for i in group)
+        whole = sum(lengths), sum(length**2 for length in lengths)
+        return cls(tokens, pairs, *whole, sum(len(request.targets) for request in requests))
+
+
+def plan_zero_shot(config: EvaluateStep, context: PlanContext) -> StepPlan:
+    """Plan an evaluation on zero-shot tasks.
+
+    Raises:
+        DataError: rows are missing or cannot be asked.
+        ModelError: a model does not predict the next token.
+    """
+    tasks = read_tasks(config, context.recipe_folder)
+    groups = groups_of(tasks)
+    flops, told, largest = 0, [], 0
+    for word in config.models:
+        model = context.model(word, Head(None, CAUSAL_LM), 128)
+        read = Read.of(_requests(word, model, tasks, context), groups)
+        shared, whole = HARNESS_WORK[config.harness]
+        shares = not getattr(model.cost.model, "_is_stateful", False)
+        flops += shared * _flops(model.cost, read, is_shared=shares)
+        flops += whole * _flops(model.cost, read, is_shared=False)
+        once = f"{read.tokens:,} of {read.whole_tokens:,}" if shares else f"{read.whole_tokens:,}"
+        told.append(f"{word} reads {once} tokens")
+        largest = max(largest, model.cost.num_params)
+    count = sum(map(len, groups))
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=None,
+        flops=flops,
+        memory_mib=RUNTIME_MIB + 4 * largest / MIB,
+        disk_mib=1,
+        seconds=2 * OPEN_SECONDS * len(config.models) + context.seconds(forward=flops),
+        counts={"requests": count},
+        note=f"{count:,} requests for each model; {'; '.join(told)}",
+    )
+
+
+def _requests(
+    word: str, model: ModelPlan, tasks: Mapping[str, TaskRows], context: PlanContext
+) -> list[Continuation]:
+    pairs = [pair for rows in tasks.values() for each in rows.questions for pair in each.pairs]
+    if word not in context.models:  # a folder, which says what it is for
+        return requests_of(word, resolve_model(word, {}, context.recipe_folder), pairs)
+    config: Any = model.cost.model.config
+    limit = most_tokens(config, model.tokenizer_folder)
+    return encode_pairs(model.tokenizer_folder, pairs, limit)
+
+
+def _flops(cost: Cost, read: Read, *, is_shared: bool) -> int:
+    """Operations over one text of T tokens are a·T + b·T²: two lengths give a and b."""
+    one, two = cost.flops(1, 1), cost.flops(1, 2)
+    squared = (two - 2 * one) // 2
+    head = head_flops(cost.model, 1)
+    if is_shared:
+        linear = (one - squared - head) * read.tokens + head * read.predictions
+        return linear + squared * read.pairs
+    return (one - squared) * read.whole_tokens + squared * read.whole_pairs
