@@ -22,7 +22,7 @@ from attar.artifacts import disk_errors_explained
 from attar.errors import ModelError
 from attar.evaluation.compare import differences
 from attar.evaluation.config import EvaluateStep
-from attar.evaluation.machine import describe_machine, usable_cores
+from attar.evaluation.machine import describe_machine
 from attar.evaluation.zero_shot.accuracy import (
     Answers,
     answers_of,
@@ -50,6 +50,8 @@ def evaluate_zero_shot(config: EvaluateStep, context: StepContext) -> dict[str, 
         ModelError: a model does not predict the next token, or the harness disagrees.
         NonFiniteError: a log-likelihood is NaN or infinite.
     """
+    import torch
+
     tasks = read_tasks(config, context.recipe_folder)
     folders = {
         name: resolve_model(name, context.inputs, context.recipe_folder) for name in config.models
@@ -88,7 +90,7 @@ def evaluate_zero_shot(config: EvaluateStep, context: StepContext) -> dict[str, 
         "models": models,
         "differences": found_differences,
         "harness": {"used": config.harness, **{n: h for n, h in harness.items() if h}},
-        "machine": describe_machine(usable_cores()),
+        "machine": describe_machine(torch.get_num_threads()),
     }
 
 
@@ -137,7 +139,7 @@ class _Asked:
         from attar.scoring.forms import open_form
         from attar.scoring.shared_prefixes import likelihoods, shares_prefixes
 
-        form = open_form(folder, usable_cores())
+        form = open_form(folder)
         model = form.language_model()
         lost = sum(request.lost > 0 for request in self.requests)
         if lost:
