@@ -21,7 +21,6 @@ from attar.planning import OPEN_SECONDS, RUNTIME_MIB, Head, ModelPlan, PlanConte
 from attar.scoring.continuations import Continuation, Groups, common, encode_pairs, most_tokens
 from attar.step import StepPlan
 from attar.tasks.table import CAUSAL_LM
-from attar.training.work import head_flops
 
 HARNESS_WORK = {"ours": (1, 0), "lm_eval": (0, 1), "both": (1, 1)}
 """How often requests are read with shared prefixes, and whole."""
@@ -31,26 +30,26 @@ HARNESS_WORK = {"ours": (1, 0), "lm_eval": (0, 1), "both": (1, 1)}
 class Read:
     """What one model is fed."""
 
+    requests: int
     tokens: int
     """With what texts share read once."""
-    pairs: int
-    """Of tokens that attend to each other, likewise."""
+    attended: int
+    """Pairs of tokens of which one attends to the other, likewise."""
     whole_tokens: int
-    whole_pairs: int
-    """The same where every text is read whole."""
+    """Where every text is read whole."""
     predictions: int
 
     @classmethod
     def of(cls, requests: Sequence[Continuation], groups: Groups) -> Read:
         """Of these requests."""
         lengths = [len(request.fed) for request in requests]
-        tokens = pairs = 0
+        tokens = attended = 0
         for group in groups:
             shared = common(requests, group)
             tokens += shared + sum(lengths[i] - shared for i in group)
-            pairs += shared**2 + sum((lengths[i] - shared) * lengths[i] for i in group)
-        whole = sum(lengths), sum(length**2 for length in lengths)
-        return cls(tokens, pairs, *whole, sum(len(request.targets) for request in requests))
+            attended += shared**2 + sum((lengths[i] - shared) * lengths[i] for i in group)
+        predictions = sum(len(request.targets) for request in requests)
+        return cls(len(requests), tokens, attended, sum(lengths), predictions)
 
 
 def plan_zero_shot(config: EvaluateStep, context: PlanContext) -> StepPlan:
@@ -99,11 +98,12 @@ def _requests(
 
 
 def _flops(cost: Cost, read: Read, *, is_shared: bool) -> int:
-    """Operations over one text of T tokens are a·T + b·T²: two lengths give a and b."""
+    """Of all requests of one model."""
+    if not is_shared:
+        return read.requests * cost.flops(1, max(1, round(read.whole_tokens / read.requests)))
+    # over one text of T tokens they are a·T + b·T²: two lengths give a and b
     one, two = cost.flops(1, 1), cost.flops(1, 2)
     squared = (two - 2 * one) // 2
-    head = head_flops(cost.model, 1)
-    if is_shared:
-        linear = (one - squared - head) * read.tokens + head * read.predictions
-        return linear + squared * read.pairs
-    return (one - squared) * read.whole_tokens + squared * read.whole_pairs
+    table: Any = cost.model.get_output_embeddings()
+    head = 2 * table.weight.numel()
+    return (one - squared - head) * read.tokens + head * read.predictions + squared * read.attended
