@@ -28,7 +28,7 @@ SHRUNK = {
 }
 
 
-@pytest.mark.parametrize("name", ["demo_corpus", "miniplm_smollm2"])
+@pytest.mark.parametrize("name", ["demo_corpus", "miniplm/smollm2"])
 def test_the_students_differ_in_their_text_alone(repository: Path, name: str) -> None:
     recipe = load_recipe(repository / "recipes" / f"{name}.toml")
     selected, drawn = (recipe.steps[name].model_dump() for name in ("selected", "random"))

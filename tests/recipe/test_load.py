@@ -30,7 +30,7 @@ def changed(old: str, new: str) -> str:
 
 
 def test_shipped_recipes_have_no_mistakes(repository: Path) -> None:
-    shipped = sorted((repository / "recipes").glob("*.toml"))
+    shipped = sorted((repository / "recipes").rglob("*.toml"))
     assert {"demo", "glue_ptq", "glue_qat", "ablation"} <= {file.stem for file in shipped}
     for file in shipped:
         assert load_recipe(file).name
