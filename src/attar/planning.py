@@ -27,6 +27,7 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from attar.artifacts import MIB, read_json
@@ -34,7 +35,7 @@ from attar.data.corpus.view import ALL, CorpusView
 from attar.data.documents import without_answers
 from attar.data.load import left_out, load_data
 from attar.data.packing import token_blocks
-from attar.data.tables import TextData
+from attar.data.tables import UNLABELLED, Split, TextData
 from attar.data.tokenize import TextEncoder
 from attar.models.architecture import class_of, config_of, input_names_of
 from attar.models.config import ChangedModel, FromConfig, ModelReference, referenced_model
@@ -43,7 +44,7 @@ from attar.models.sources.references import resolve_model
 from attar.models.surgery import changed
 from attar.special_tokens import require_reading, vocabulary_of
 from attar.step import StepPlan
-from attar.tasks.table import KINDS, Kind
+from attar.tasks.table import CAUSAL_LM, KINDS, Kind
 from attar.tasks.task import Generation, Task
 
 RUNTIME_MIB = 450
@@ -187,6 +188,14 @@ class PlannedTexts:
             self._data[key] = load_data(config, folder, name=name, seed=self._seed)
         return self._data[key]
 
+    def leave_unread(self, name: str) -> TextData:
+        """Running text that a plan does without: one short row stands for each split."""
+        unread = Split((("unread text",),), np.full(1, UNLABELLED, np.int64))
+        splits = {"train": unread, "validation": unread}
+        made = TextData(name, CAUSAL_LM.name, (), CAUSAL_LM.metrics, splits)
+        self._made[name] = made
+        return made
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What the steps will say about the data that was read for them."""
@@ -266,6 +275,9 @@ class PlanContext:
     """An empty folder that is removed after the plan."""
     plans: dict[str, StepPlan] = field(default_factory=dict[str, StepPlan])
     """Step → its plan, of the steps before this one."""
+    flops_per_s: float | None = None
+    """What a device is assumed to do, all in all; None: the speed of a matrix product is measured
+    here, and a step reaches a share of it."""
     speeds: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
     def model(self, reference: ModelReference, head: Head | None, max_length: int) -> ModelPlan:
@@ -306,6 +318,8 @@ class PlanContext:
         device: torch.device = CPU,
     ) -> float:
         """How long so many operations take, of forward passes and of training."""
+        if self.flops_per_s is not None:
+            return (forward + training) / self.flops_per_s
         key = (precision, str(device))
         if key not in self.speeds:
             self.speeds[key] = measured_flops_per_s(precision, device)

@@ -47,7 +47,18 @@ def check(
 
 
 def plan(
-    recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False, debug: Debug = False
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    flops_per_s: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            help="Plan for a device that sustains so many FLOP/s, such as 1.5e14, and say its "
+            "hours; default: this machine, whose speed is measured.",
+        ),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Say what a recipe will cost: parameters, FLOPs, memory, disk and time."""
     from attar.cores import prepare_torch
@@ -59,9 +70,10 @@ def plan(
 
     prepare_torch()  # whose speed is measured here
     checked = expand(load_recipe(recipe, overrides or ())).recipe  # every copy of a sweep
-    planned = plan_recipe(checked, recipe.resolve().parent)
+    planned = plan_recipe(checked, recipe.resolve().parent, flops_per_s=flops_per_s)
     print_result(planned.as_json(), planned.text(), as_json)
-    require_memory(planned, Progress(), [step.name for step in planned.steps])
+    if flops_per_s is None:  # else it is for another machine, with its own memory
+        require_memory(planned, Progress(), [step.name for step in planned.steps])
 
 
 def status(

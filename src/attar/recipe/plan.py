@@ -46,6 +46,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     """What the user should know of the data, such as rows that will be left out."""
     offline: Mapping[str, Offline] = field(default_factory=dict[str, Offline])
+    flops_per_s: float | None = None
+    """The assumed speed; None: that of this machine."""
 
     @property
     def seconds(self) -> float:
@@ -59,6 +61,7 @@ class Plan:
             "notes": list(self.notes),
             "offline_flops": {name: asdict(each) for name, each in self.offline.items()},
             "seconds": self.seconds,
+            "assumed_flops_per_s": self.flops_per_s,
             "memory_mib": max(step.memory_mib for step in self.steps),
             "disk_mib": sum(step.disk_mib for step in self.steps),
         }
@@ -76,9 +79,15 @@ class Plan:
             for row in rows
         ]
         total = self.as_json()
+        time, doubt = human_seconds(total["seconds"]), ", time ± 50 %"
+        if self.flops_per_s is not None:
+            hours = sum(step.flops for step in self.steps) / self.flops_per_s / 3600
+            rest = human_seconds(max(0.0, total["seconds"] - 3600 * hours))
+            time = f"{hours:,.1f} GPU-hours at an assumed {self.flops_per_s:.3g} FLOP/s and {rest} "
+            time, doubt = f"{time}beside them", ""
         lines.append(
-            f"in all about {human_seconds(total['seconds'])}, {total['memory_mib']:.0f} MiB of "
-            f"memory at the highest, {total['disk_mib']:.0f} MiB of disk; an estimate, time ± 50 %"
+            f"in all about {time}, {total['memory_mib']:.0f} MiB of memory at the highest, "
+            f"{total['disk_mib']:.0f} MiB of disk; an estimate{doubt}"
         )
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(map(for_terminal, lines))
@@ -159,11 +168,13 @@ def plan_recipe(
     recipe_folder: Path,
     kinds: Mapping[str, StepKind] = STEPS,
     made: Mapping[str, Path] | None = None,
+    flops_per_s: float | None = None,
 ) -> Plan:
     """Plan every step of a checked recipe; relative paths in it start at `recipe_folder`.
 
     Args:
         made: step → its artifact, of the steps that are done: their chunks are counted exactly.
+        flops_per_s: of the device that will do it; None: this machine is measured.
     Raises:
         ModelError, DataError, UsageError: a model or data that a step could not use either, such
             as fewer texts than calibration needs, or a teacher that its student cannot learn from.
@@ -174,7 +185,10 @@ def plan_recipe(
     plain = recipe.model_dump(mode="json", by_alias=True)
     with TemporaryDirectory(prefix="attar-plan-") as scratch:
         shared = PlanContext(
-            "", recipe.seed, plain, recipe_folder, texts, scratch=Path(scratch), made=made or {}
+            *("", recipe.seed, plain, recipe_folder, texts),
+            scratch=Path(scratch),
+            made=made or {},
+            flops_per_s=flops_per_s,
         )
         for name in recipe.order:
             step = recipe.steps[name]
@@ -183,7 +197,7 @@ def plan_recipe(
     notes = (f"{plan.name}: {plan.note}" for plan in shared.plans.values() if plan.note)
     plans = shared.plans
     offline = offline_flops(recipe, plans) if kinds is STEPS else {}
-    return Plan(recipe.name, tuple(plans.values()), (*texts.notes, *notes), offline)
+    return Plan(recipe.name, tuple(plans.values()), (*texts.notes, *notes), offline, flops_per_s)
 
 
 def expected_seconds(plan: Plan) -> Mapping[str, float]:

@@ -38,6 +38,10 @@ class TokenizeStep(Config):
     """Share of the documents, by a hash of their text, that is read."""
     max_documents: int | None = Field(default=None, gt=0)
     """Read only the first so many documents; None: all."""
+    expect_tokens: int | None = Field(default=None, gt=0)
+    """Tokens that the corpus will have, for `attar plan`, which then reads no text: a corpus of
+    billions is planned where it is not. None: they are counted in some documents. The step itself
+    reads what is there."""
     shard_tokens: int = Field(default=2**24, ge=2**10, le=2**25)
     """Tokens after which a shard is written. One shard is held in memory."""
 

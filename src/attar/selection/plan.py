@@ -62,6 +62,8 @@ def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
     chunks."""
     if folder := context.made.get(context.name):
         return _plan_made_corpus(config, context, folder)
+    if config.expect_tokens is not None:
+        return _plan_expected_corpus(config, context, config.expect_tokens)
     rows = context.texts.loaded(config.data, texts_only=True)
     train = rows.split("train")
     shared = [row for row, texts in enumerate(train.texts) if is_read(texts, config.share)]
@@ -82,6 +84,20 @@ def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
     chunks = {part: _packed(config, those, tokenizer.folder) for part, those in texts.items()}
     context.texts.add(context.name, running, chunks)
     return _corpus_plan(config, context, chunks, len(limited), learning)
+
+
+def _plan_expected_corpus(config: TokenizeStep, context: PlanContext, tokens: int) -> StepPlan:
+    """A corpus of so many tokens, in full chunks."""
+    unread = context.texts.leave_unread(config.data)
+    tokenizer, learning = _tokenizer(config, context)
+    context.tokenizers[context.name] = tokenizer
+    chunks: dict[str, PlannedChunks] = {}
+    for part, share in ((RESERVED, config.reserve), (SCORED, 1 - config.reserve)):
+        count = round(share * tokens / (config.max_length + 1))
+        chunks[part] = PlannedChunks(count, count * config.max_length, is_exact=False)
+    context.texts.add(context.name, unread, chunks)
+    planned = _corpus_plan(config, context, chunks, 0, learning)
+    return replace(planned, counts={"tokens": tokens}, is_estimate=True)
 
 
 def _plan_made_corpus(config: TokenizeStep, context: PlanContext, folder: Path) -> StepPlan:
