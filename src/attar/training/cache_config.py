@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from pydantic import AfterValidator, Field, model_validator
 
 from attar.config import Config, as_tuples
-from attar.tasks.table import Objective
+from attar.tasks.table import KINDS, Objective
 
 UNIFORM = re.compile(r"uniform:([1-9]\d*)")
 TOO_LARGE = frozenset({"scores", "attention_scores", "attentions", "relations", "qkv"})
@@ -93,6 +93,11 @@ class CacheStep(Config):
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CacheStep:
+        if self.objective is not None and KINDS[self.objective].hides_spans:
+            raise ValueError(
+                f"{self.objective} hides other spans in every epoch, so a teacher's answers cannot "
+                "be kept; name the teacher itself in the train step, which then asks it live"
+            )
         states = self.hidden_states
         asked = any(states.values()) if isinstance(states, dict) else bool(states)
         if not (self.logits or asked):

@@ -213,3 +213,28 @@ def _doubts(folder: Path, *changes: tuple[str, str]) -> list[str]:
 def _loaded(folder: Path, *changes: tuple[str, str]) -> Recipe:
     _checked(folder, *changes)
     return load_recipe(folder / "changed.toml")
+
+
+PRETRAINED = """
+[steps.pretrained]
+run = "train"
+model = { size = "nano", family = "t5", tokenizer = "corpus" }
+data = "corpus"
+objective = "span_corruption"
+max_length = 512
+max_steps = 1
+"""
+
+
+def test_span_corruption_cuts_chunks_anew_and_needs_sentinels(folder: Path) -> None:
+    learned = 'tokenizer = { train_on = "texts", vocab_size = 400, sentinels = 27 }'
+    text = corpora.RECIPE[: corpora.RECIPE.index("[steps.by_teacher]")] + PRETRAINED
+    tokenized = ('tokenizer = "model"', learned)
+    message = _checked(folder, tokenized, text=text)
+    assert "needs 28 sentinels, and the tokenizer of 'corpus' has 27" in message
+    assert "steps.corpus.tokenizer.sentinels = 100" in message
+    # chunks of 24 tokens are cut anew for inputs of 16, which need fewer sentinels
+    assert _checked(folder, tokenized, ("max_length = 512", "max_length = 16"), text=text) == ""
+    cached = text + '[steps.kept]\nrun = "cache"\nteacher = "pretrained"\ndata = "corpus"\n'
+    cached += 'objective = "span_corruption"\n'
+    assert "hides other spans in every epoch" in _checked(folder, tokenized, text=cached)

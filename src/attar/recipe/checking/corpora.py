@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.data.config import CorpusData, FilesData, StdlibTextData
+from attar.data.corpus.config import LearnedTokenizer
 from attar.errors import AttarError, did_you_mean
 from attar.evaluation.config import EvaluateStep
 from attar.models.config import FromConfig, referenced_model
@@ -24,6 +25,7 @@ from attar.recipe.checking.relations import ModelFamilies
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import as_table
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
+from attar.tasks.denoising import PUBLISHED, most_spans, raw_tokens
 from attar.tasks.table import CAUSAL_LM, KINDS
 from attar.training.config import TrainStep
 
@@ -78,6 +80,8 @@ class _Corpus:
     """None: unknown."""
     tokenizer: Callable[[], str | None]
     """Its digest; None: unknown."""
+    sentinels: int | None = None
+    """Of its tokenizer; None: unknown."""
 
 
 class _Corpora:
@@ -94,7 +98,9 @@ class _Corpora:
             return self.of(step.data)
         if isinstance(step, TokenizeStep):
             sources = _sources(self._recipe.data.get(step.data), step.source_column)
-            return _Corpus(word, step.max_length, sources, lambda: self.digest(word))
+            made = step.tokenizer
+            count = made.sentinels if isinstance(made, LearnedTokenizer) else None
+            return _Corpus(word, step.max_length, sources, lambda: self.digest(word), count)
         if isinstance(table, CorpusData):
             from attar.data.corpus.published import open_published
 
@@ -198,7 +204,12 @@ def _of_model(
     if isinstance(step, ScoreStep) and (problem := corpora.no_language_model(word)):
         yield Mistake(("steps", name, "model"), problem)
     length, positions = corpus.max_length, None
-    if isinstance(step, TrainStep) and length > step.max_length:
+    hides_spans = (
+        isinstance(step, TrainStep) and KINDS[step.objective or CAUSAL_LM.name].hides_spans
+    )
+    if isinstance(step, TrainStep) and hides_spans:
+        yield from _of_sentinels(name, step, corpus)
+    if isinstance(step, TrainStep) and not hides_spans and length > step.max_length:
         yield Mistake(
             ("steps", name, "max_length"),
             f"is {step.max_length}, and the corpus {corpus.name!r} has chunks of up to {length} "
@@ -219,4 +230,17 @@ def _of_model(
             ("steps", name, "model"),
             f"{word!r} has another tokenizer than the corpus {corpus.name!r}, whose tokens mean "
             "something else to it; tokenize with this model's tokenizer, or name another model",
+        )
+
+
+def _of_sentinels(name: str, step: TrainStep, corpus: _Corpus) -> Iterator[Mistake]:
+    """Too few sentinels in a tokenizer that will be learned on the corpus."""
+    denoisers = step.denoisers or PUBLISHED
+    needed = most_spans(denoisers, raw_tokens(denoisers, step.max_length))
+    if corpus.sentinels is not None and corpus.sentinels < needed:
+        yield Mistake(
+            ("steps", name, "objective"),
+            f"with max_length = {step.max_length} needs {needed} sentinels, and the tokenizer of "
+            f"{corpus.name!r} has {corpus.sentinels}; set steps.{corpus.name}.tokenizer.sentinels "
+            "= 100, as T5 has",
         )
