@@ -11,7 +11,7 @@ from attar.recipe.load import load_recipe
 from attar.recipe.plan import plan_recipe
 from attar.recipe.run import run_recipe
 from attar.training.cache_config import CacheStep
-from attar.training.plan import cache_bytes
+from attar.training.cache_plan import cache_bytes
 from tiny_recipe import write
 
 CACHE = """

@@ -63,6 +63,24 @@ class LossSettings(Config):
         0): it looks at those of the data."""
         return 0, 0
 
+    @property
+    def needs_all_of_p(self) -> str:
+        """Why it cannot learn from part of a teacher's distribution; "": it can."""
+        return ""
+
+    def needs_more_than(self, kept: str, cache: str, name: str = "") -> str:
+        """What is said where it would have to.
+
+        Args:
+            kept: what the cache keeps.
+            name: of the loss.
+        """
+        return (
+            f"{name or self.kind} needs all of the teacher's distribution: {self.needs_all_of_p}; "  # pyright: ignore
+            f"the cache {cache} keeps {kept}. Use forward_kl or soft_cross_entropy at temperature "
+            '1, set distribution = "dense" in the cache step, or name the teacher itself'
+        )
+
 
 class CrossEntropy(LossSettings):
     """Against the gold label: cross-entropy for classes, squared error for a score."""
@@ -77,6 +95,20 @@ class Softened(LossSettings):
 
     temperature: float = Field(default=1.0, gt=0)
 
+    @property
+    def needs_all_of_p(self) -> str:
+        if self.temperature == 1:
+            return ""
+        return f"temperature = {self.temperature} changes the probability of every word"
+
+
+class Weighted(Softened):
+    """Those of them that weigh by the student's distribution."""
+
+    @property
+    def needs_all_of_p(self) -> str:
+        return "it weighs words by the student's probabilities"
+
 
 class ForwardKl(Softened):
     """KL(teacher‖student) of the softened class distributions, times temperature². Squared
@@ -86,7 +118,7 @@ class ForwardKl(Softened):
     kind: Literal["forward_kl"] = "forward_kl"
 
 
-class ReverseKl(Softened):
+class ReverseKl(Weighted):
     """KL(student‖teacher) of the softened class distributions, times temperature². Squared error
     for a score."""
 
@@ -94,7 +126,7 @@ class ReverseKl(Softened):
     kind: Literal["reverse_kl"] = "reverse_kl"
 
 
-class Jsd(Softened):
+class Jsd(Weighted):
     """Jensen–Shannon divergence of the softened class distributions, times temperature². Squared
     error for a score."""
 

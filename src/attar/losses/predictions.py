@@ -18,6 +18,10 @@ compare. With p = softmax(teacher/τ), q = softmax(student/τ) and m = (p + q)/2
 The factor τ² keeps the gradient's size independent of τ (it shrinks as 1/τ²), so that weights mean
 the same at every temperature. A score is compared by its square, whatever the term is called.
 
+A cache may keep of a teacher's distribution only some ids and what stands for the others
+(`attar.numerics.sparse_distributions`). forward_kl and soft_cross_entropy are estimated from them
+at temperature 1; the other two, which weigh by q, are refused.
+
 A classifier predicts once per example. A language model predicts once per token: only tokens with a
 label count. Every loss is one formula over rows; which rows there are, and how many of their logits
 exist at a time, is the business of `attar.numerics.logits`.
@@ -38,6 +42,8 @@ from torch.nn import functional
 from attar.losses.config import ForwardKl, Jsd, ReverseKl, SoftCrossEntropy
 from attar.losses.targets import UNLABELLED, is_labelled
 from attar.losses.term import Needs, Pair, PredictionTerm
+from attar.numerics.logits import Taught
+from attar.numerics.sparse_distributions import SparseDistributions
 from attar.tasks.table import KINDS
 
 
@@ -192,7 +198,10 @@ class CrossEntropyTerm(PredictionTerm):
         super().__init__()
         self._compared = squared_error if KINDS[objective].is_score else cross_entropy
 
-    def rows(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Tensor:
+    def rows(self, student: Tensor, teacher: Taught, labels: Tensor) -> Tensor:
+        if isinstance(teacher, SparseDistributions):  # whose terms need the same log softmax
+            log_q_NV = teacher.log_q(student)
+            return functional.nll_loss(log_q_NV, labels, reduction="none")
         return self._compared(student, labels)
 
 
@@ -209,6 +218,7 @@ class DivergenceTerm(PredictionTerm):
         pair: Pair | None,
     ) -> None:
         super().__init__()
+        self._kind = config.kind
         is_score = KINDS[objective].is_score
         self._against_gold = is_score and getattr(config, "score", "teacher") == "gold"
         if self._against_gold:
@@ -216,8 +226,11 @@ class DivergenceTerm(PredictionTerm):
         divergence = partial(DIVERGENCES[config.kind], temperature=config.temperature)
         self._between = score_difference if is_score else divergence
 
-    def rows(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Tensor:
+    def rows(self, student: Tensor, teacher: Taught, labels: Tensor) -> Tensor:
         assert teacher is not None
+        if isinstance(teacher, SparseDistributions):
+            is_kl = self._kind == "forward_kl"
+            return teacher.forward_kl(student) if is_kl else teacher.cross_entropy(student)
         if self._against_gold:
             return squared_error(student, labels)
         return self._between(student, teacher)

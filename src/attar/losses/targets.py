@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.numerics.logits import LazyLogits
+from attar.numerics.sparse_distributions import SparseLogits
 
 Unit = str
 """What a term is a mean over: "prediction" (all), "labelled" (those with a gold label), or a
@@ -53,6 +54,8 @@ class Outputs:
     """Stack → (B, H, T, T) of each block's self-attention, before mask and softmax."""
     qkv: Mapping[str, Sequence[Qkv]] = field(default_factory=dict[str, Sequence[Qkv]])
     """Stack → queries, keys and values of each block's self-attention."""
+    sparse: SparseLogits | None = None
+    """Of a teacher whose distributions a cache keeps in part; its logits are empty then."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attar.errors import ModelError
 from attar.losses.targets import Outputs, Targets, Unit
+from attar.numerics.logits import Taught
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,13 @@ class PredictionTerm(Term):
 
     unit: Unit = "prediction"
 
-    def rows(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Float[Tensor, " N"]:
+    def rows(self, student: Tensor, teacher: Taught, labels: Tensor) -> Float[Tensor, " N"]:
         """Of each prediction, with gradient.
 
         Args:
-            student, teacher: logits (N, C); the teacher's are None if `needs` asks nothing of it.
+            student: logits (N, C).
+            teacher: its logits, or what a cache keeps of its distributions; may be None if `needs`
+                asks nothing of it.
             labels: (N,).
         """
         raise NotImplementedError

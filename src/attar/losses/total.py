@@ -25,6 +25,9 @@ from attar.losses.targets import Counts, Outputs, Targets
 from attar.losses.term import Needs, Pair, PredictionTerm, Term
 from attar.numerics.logits import Gradients, row_values, with_gradients
 
+LOWER_BOUND = "_lower_bound"
+"""Behind the name of a term against distributions whose tail is one bucket."""
+
 
 def term_class(config: LossSettings | type[LossSettings]) -> type[Any]:
     """The `Term` of a loss, made of (config, objective, the two models' shapes if there is a
@@ -124,7 +127,14 @@ class TotalLoss(nn.Module):
             if isinstance(self.terms[name].weight, WeightSchedule):
                 facts[f"{name}.weight"] = weight
             facts |= {f"{name}.{figure}": value for figure, value in term.facts().items()}
-        values = {name: shares_B[name].detach().sum() for name in self.terms}
+        sparse = None if teacher is None else teacher.sparse
+        is_bound = sparse is not None and sparse.is_bound
+        values = {
+            f"{name}{LOWER_BOUND}" if is_bound and term.needs.teacher_logits else name: (
+                shares_B[name].detach().sum()
+            )
+            for name, term in self._named()
+        }
         total = with_gradients(examples.sum(), gradients)
         return LossValues(total, values, examples.detach(), facts)
 
@@ -156,7 +166,9 @@ class TotalLoss(nn.Module):
             index,
             student.logits,
             targets.labels[index],
-            teacher=teacher.logits if self.needs.teacher_logits and teacher else None,
+            teacher=(teacher.sparse or teacher.logits)
+            if self.needs.teacher_logits and teacher
+            else None,
             factors=[
                 float(one * weight_at(self.terms[name].weight, progress) / counts[term.unit])
                 for name, term in predictions.items()

@@ -27,6 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from attar.numerics.sparse_distributions import SparseDistributions, SparseLogits
+
 BLOCK_BYTES = 64 * 2**20
 """Of a block's logits in float32: enough rows for the products to run at full speed."""
 CACHED_VALUES = 2**20
@@ -36,8 +38,10 @@ there each operation costs a launch."""
 
 Index = tuple[Tensor, ...]
 """Where the rows lie along the leading axes of logits: (N,) per axis."""
-RowFunction = Callable[[Tensor, Tensor | None, Tensor], Tensor]
-"""(logits (n, V), those of a teacher or None, labels (n,)) → (n,), row by row."""
+Taught = Tensor | SparseDistributions | None
+"""Of some rows, what a teacher says: its logits (n, V), or what is stored of its distributions."""
+RowFunction = Callable[[Tensor, Taught, Tensor], Tensor]
+"""(logits (n, V), what a teacher says, labels (n,)) → (n,), row by row."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def row_values(
     logits: Logits,
     labels: Tensor,
     *,
-    teacher: Logits | None = None,
+    teacher: Logits | SparseLogits | None = None,
     factors: Sequence[float] = (),
 ) -> tuple[Tensor, Gradients]:
     """The functions' values, (K, N) without gradient; and the gradients of
@@ -131,15 +135,15 @@ def row_values(
     """
     wanted = bool(factors) and torch.is_grad_enabled()
     own = _rows_of(logits, index, wanted)
-    taught = None if teacher is None else _rows_of(teacher, index, wanted=False)
+    told = _told(teacher, index)
     values = torch.empty(len(functions), len(labels), dtype=logits.dtype, device=labels.device)
     with torch.no_grad():
         for block in blocks(len(labels), logits.shape[-1]):
             z = own.products(block)
-            z_taught = None if taught is None else taught.products(block)
+            told_block = told(block)
             for rows in _cut(block.start, block.stop, _rows_at_once(z)):
                 part = slice(rows.start - block.start, rows.stop - block.start)
-                given = None if taught is None else taught.finish(z_taught[part])  # pyright: ignore
+                given = told_block(part)
                 leaf = z[part].detach().requires_grad_(own.learns)
                 with torch.set_grad_enabled(own.learns):
                     made = own.finish(leaf)
@@ -151,6 +155,24 @@ def row_values(
             if own.learns:
                 own.learn(block, z)
     return values, own.gradients
+
+
+def _told(
+    teacher: Logits | SparseLogits | None, index: Index
+) -> Callable[[slice], Callable[[slice], Taught]]:
+    """Block of rows → part of it → what the teacher says."""
+    if teacher is None:
+        return lambda block: lambda part: None
+    if isinstance(teacher, SparseLogits):
+        every = teacher[index]
+        return lambda block: every[block].__getitem__
+    rows = _rows_of(teacher, index, wanted=False)
+
+    def of_block(block: slice) -> Callable[[slice], Tensor]:
+        products = rows.products(block)
+        return lambda part: rows.finish(products[part])
+
+    return of_block
 
 
 def blocks(count: int, columns: int) -> Iterator[slice]:
@@ -166,7 +188,7 @@ def _cut(begin: int, end: int, size: int) -> Iterator[slice]:
 def log_probabilities(logits: Logits, index: Index, targets: Tensor) -> Tensor:
     """log p of each row's target, (N,), without gradient."""
 
-    def nats(made: Tensor, _: Tensor | None, labels: Tensor) -> Tensor:
+    def nats(made: Tensor, _: Taught, labels: Tensor) -> Tensor:
         return functional.cross_entropy(made, labels, reduction="none")
 
     return -row_values([nats], index, logits, targets)[0][0]

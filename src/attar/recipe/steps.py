@@ -132,11 +132,12 @@ STEPS: Mapping[str, StepKind] = {
     ),
     "cache": StepKind(
         "attar.training.teaching.cache:cache",
-        "attar.training.plan:plan_cache",
+        "attar.training.cache_plan:plan_cache",
         metrics=CacheMetrics,
         length="max_length",
         models=(ModelPlace("teacher", FLOAT),),
         data=("data",),
+        version=2,
     ),
     "tokenize": StepKind(
         "attar.selection.tokenize:tokenize",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from attar.config import Config, as_tuples
 from attar.tasks.table import KINDS, Objective
@@ -33,6 +33,53 @@ def _sensible(states: tuple[int, ...] | str) -> tuple[int, ...] | str:
 States = Annotated[tuple[int, ...] | str, AfterValidator(_sensible)]
 
 
+class Sparse(Config):
+    """Part of each token's distribution: the likeliest ids, and something that stands for the
+    others."""
+
+    exact: int = Field(ge=1, le=4096)
+    """Ids whose probabilities are kept."""
+    tail_draws: int | None = Field(default=None, ge=1, le=4096)
+    """Ids drawn from the others: cross-entropy and KL are then estimated without bias."""
+    tail: Literal["bucket"] | None = None
+    """The others are one outcome: the losses are then lower bounds."""
+
+    @model_validator(mode="after")
+    def _speaks_of_the_tail_once(self) -> Sparse:
+        if (self.tail_draws is None) == (self.tail is None):
+            raise ValueError(
+                "set either tail_draws = 8, which estimates the loss without bias, or tail = "
+                '"bucket", which gives a lower bound of it'
+            )
+        return self
+
+    @property
+    def is_bucket(self) -> bool:
+        return self.tail is not None
+
+    @property
+    def codec(self) -> tuple[int, int]:
+        """Exact ids, and draws."""
+        return self.exact, self.tail_draws or 0
+
+    def said(self) -> str:
+        """In words."""
+        tail = "the tail as one bucket" if self.is_bucket else f"{self.tail_draws} draws"
+        return f"distributions ({self.exact} exact ids and {tail})"
+
+
+def _form_of(distribution: object) -> str:
+    return "table" if isinstance(distribution, (dict, Sparse)) else "word"
+
+
+Distribution = Annotated[
+    Annotated[Literal["dense"], Tag("word")] | Annotated[Sparse, Tag("table")],
+    Discriminator(_form_of),
+]
+"""Told apart by form, so that a mistake in one form is not reported against the other."""
+RUNNING_TEXT = Sparse(exact=32, tail_draws=8)
+
+
 class CacheMetrics(TypedDict):
     """What the step writes to its result; a gate may name nothing else."""
 
@@ -47,6 +94,9 @@ class CacheMetrics(TypedDict):
     precision_reason: str
     size_mib: float
     rows_per_s: float | None
+    bytes_per_token: float | None
+    distribution: dict[str, Any] | None
+    mass_exact: float | None
 
 
 class CacheStep(Config):
@@ -64,7 +114,11 @@ class CacheStep(Config):
     template: str | None = None
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
     logits: bool = True
-    """Keep its predictions, in float32."""
+    """Keep its predictions."""
+    distribution: Distribution | None = None
+    """Of a token: "dense" (4 bytes a word of the vocabulary), `{ exact = 32, tail_draws = 8 }`
+    (about 95 bytes at 49,152 words) or `{ exact = 50, tail = "bucket" }`. None: the second for
+    running text, dense for everything else."""
     hidden_states: States | dict[Literal["encoder", "decoder"], States] = ()
     """Which of its hidden states are kept, 0 being the embedding output; of every stack, or stack
     by stack. "uniform:3": those that a student of 3 blocks learns from by layer_map = "uniform"."""
@@ -103,3 +157,27 @@ class CacheStep(Config):
         if not (self.logits or asked):
             raise ValueError("nothing is to be kept; set logits = true or hidden_states = [0, …]")
         return self
+
+    def sparse(self, *, is_running: bool) -> Sparse | None:
+        """How predictions are kept; None: as all logits, or not at all.
+
+        Args:
+            is_running: the data is running text.
+        """
+        if not self.logits or self.distribution == "dense":
+            return None
+        default = RUNNING_TEXT if is_running else None
+        return default if self.distribution is None else self.distribution
+
+    def misfit(self, *, predicts_words: bool) -> str | None:
+        """Why `distribution` does not fit the data; None: it does.
+
+        Args:
+            predicts_words: at every token, and not a class or a score for each row.
+        """
+        if predicts_words or not isinstance(self.distribution, Sparse):
+            return None
+        return (
+            f"distribution keeps {self.distribution.said()} of a vocabulary, and here a teacher "
+            "gives one class or score a row; leave distribution out"
+        )

@@ -1,29 +1,24 @@
-"""What training and a cache of answers will cost, and whether a student can learn from its teacher.
+"""What training will cost, and whether a student can learn from its teacher.
 
     train     flops: `work`, and a forward pass over the validation texts for each evaluation
     memory    weights, gradients and AdamW's two moments: 16 bytes a parameter, with Adafactor 8;
               a teacher: 4; activations kept for the backward pass, in float32
     disk      two checkpoints of 12 bytes a parameter while training (Adafactor: 4), 4 afterwards
 
-    cache     flops = rows · tokens · teacher
-    bytes     4 · predictions · columns + states · tokens · hidden size · (2 or 4)
-
 A step finds out what does not fit when it begins, and by then its teacher may have been trained for
 hours. Tokenizers lie where the models come from, and shapes follow from configs, so the same
 questions are asked here, in the step's own words. Left to the step: the classes of the two heads.
 An encoder-decoder's targets are taken to be as long as its texts, which they seldom exceed, or as a
-class's word (those of span corruption are known); a cache step itself counts every token and asks
-the disk before it begins.
+class's word (those of span corruption are known).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -38,10 +33,8 @@ from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepPlan
 from attar.tasks.denoising import PUBLISHED, mean_lengths
 from attar.tasks.table import KINDS
-from attar.training.cache_config import UNIFORM, CacheStep, States
 from attar.training.config import MOMENT_BYTES, Matched, Retokenized, TrainStep
 from attar.training.objectives.shards import require_length, require_same
-from attar.training.teaching.cache import cached_shape, kept_states
 from attar.training.teaching.header import Content, is_cached
 from attar.training.teaching.live import (
     num_columns,
@@ -52,10 +45,6 @@ from attar.training.teaching.teacher_inputs import loss_of
 from attar.training.teaching.tokens import require_same_tokens, require_same_words
 from attar.training.update.precision import choose_precision, device_here
 from attar.training.work import TrainingWork, flops_of_run, forward_flops, matched_words
-
-WORD_TOKENS = 4
-"""Of a word that names a class, end token included: as a rule the longest has no more."""
-STACKS = ("encoder", "decoder")
 
 
 @dataclass(frozen=True)
@@ -250,46 +239,6 @@ def _form_of_chunks(data: str, context: PlanContext) -> tuple[str, int]:
     return view.corpus.about["tokenizer"], view.corpus.about["max_length"]
 
 
-def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
-    """Plan a cache: the teacher reads every row once.
-
-    Raises:
-        ModelError: hidden states that the teacher has not.
-    """
-    texts, teacher = context.texts, _live(config.teacher, context)
-    shape = cached_shape(config, teacher.model.cost.model)
-    kept = Content(config.logits, kept_states(config, context.name, shape))
-    context.caches[context.name] = replace(teacher, cache=context.name, kept=kept)
-    model = replace(teacher.model, max_length=config.max_length)
-    chunks = texts.chunks_of(config.data)
-    if chunks is None:
-        rows, tokens = texts.count(config.data, "train", model)
-    else:
-        rows, tokens = chunks.chunks, chunks.mean_tokens
-    flops = rows * model.cost.flops(1, tokens)
-    head = texts.head(config.data, config.objective)
-    written = WORD_TOKENS if texts.has_classes(config.data) and head.predicts_words else None
-    plain = model.cost.model.config.to_dict()
-    text_mib = model.activation_mib(tokens)
-    device = device_here()
-    precision = choose_precision(config.precision, device).name
-    return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
-        flops=flops,
-        memory_mib=RUNTIME_MIB + model.size_mib + config.batch_size * text_mib,
-        disk_mib=cache_bytes(config, plain, head.num_labels, rows, tokens, written) / MIB,
-        seconds=OPEN_SECONDS + context.seconds(forward=flops, precision=precision, device=device),
-        counts={"rows": rows},
-        passes=1,
-        texts_at_once=config.batch_size,
-        text_mib=text_mib,
-        lowered_by="batch_size",
-        is_estimate=chunks is not None and not chunks.is_exact,
-    )
-
-
 def _teacher(config: TrainStep, context: PlanContext, student: ModelPlan) -> PlannedTeacher | None:
     """Who answers; None: there is no teacher, or no loss asks it.
 
@@ -298,12 +247,12 @@ def _teacher(config: TrainStep, context: PlanContext, student: ModelPlan) -> Pla
     """
     if config.teacher is None:
         return None
-    teacher = context.caches.get(config.teacher) or _live(config.teacher, context)
+    teacher = context.caches.get(config.teacher) or planned_teacher(config.teacher, context)
     require_pair(context.name, config, context.texts, student, teacher)
     return teacher if needs_of(config.effective_losses).teacher else None
 
 
-def _live(word: str, context: PlanContext) -> PlannedTeacher:
+def planned_teacher(word: str, context: PlanContext) -> PlannedTeacher:
     model = context.model(word, None, 128)
     if word in context.models:
         return PlannedTeacher(model, None)
@@ -346,47 +295,11 @@ def _compare(
     both_write = writes and other.get_output_embeddings() is not None
     if needs.teacher_logits and both_write:
         require_same_words(num_columns(own), num_columns(other), *folders)
+        if teacher.kept is not None:
+            teacher.kept.require_columns(num_columns(own), num_columns(other), repr(teacher.cache))
     # Projections are drawn, and thrown away here.
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         objective = texts.loaded(config.data_name).objective
         loss = loss_of(config.effective_losses, objective, own, other, seed=0)
     if teacher.kept is not None:
         teacher.kept.require(loss, repr(teacher.cache))
-
-
-def cache_bytes(
-    step: CacheStep,
-    config: Mapping[str, Any],
-    num_labels: int | None,
-    rows: int,
-    tokens: int,
-    written: int | None = None,
-) -> int:
-    """Bytes of the answers about `rows` texts of `tokens` tokens.
-
-    Args:
-        config: of the teacher, as plain data.
-        num_labels: columns of a classifier's head; None: words are predicted, at every token.
-        written: tokens of a target, which are then what is predicted; None: as many as read.
-    """
-    hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
-    value = 2 if step.dtype == "bf16" else 4
-    written = tokens if written is None else written
-    reads_first = bool(config.get("is_encoder_decoder"))
-    lengths = {"encoder": tokens, "decoder": written if reads_first else tokens}
-    asked = step.hidden_states
-    stacks = STACKS if reads_first else STACKS[:1]
-    by_stack = asked if isinstance(asked, dict) else dict.fromkeys(stacks, asked)
-    kept = sum(lengths[stack] * _count(states) for stack, states in by_stack.items())
-    per_row = kept * hidden * value
-    if step.logits:
-        per_row += 4 * (written * config["vocab_size"] if num_labels is None else num_labels)
-    return rows * per_row
-
-
-def _count(states: States) -> int:
-    if isinstance(states, str):
-        uniform = UNIFORM.fullmatch(states)
-        assert uniform is not None, "the settings were checked"
-        return int(uniform[1]) + 1
-    return len(states)

@@ -16,7 +16,7 @@ from torch import Tensor
 from attar.losses.sensitivity_mse import Sensitivity
 from attar.losses.targets import Targets
 from attar.losses.term import Needs
-from attar.numerics.logits import row_values, with_gradients
+from attar.numerics.logits import Taught, row_values, with_gradients
 from attar.seeds import derive_seed
 from attar.training.forward import fed, forward
 from attar.training.job import Job
@@ -83,7 +83,7 @@ def _add_batch_(
             counted = counted[:, None].expand(*outputs.logits.shape[:2])
         index = torch.nonzero(counted, as_tuple=True)
 
-        def projected(logits: Tensor, *_: Tensor | None) -> Tensor:
+        def projected(logits: Tensor, *_: Taught) -> Tensor:
             centred = logits - logits.mean(dim=-1, keepdim=True) if logits.shape[-1] > 1 else logits
             signs = torch.randint(0, 2, centred.shape, generator=generator).to(centred) * 2 - 1
             return (signs * centred).sum(dim=-1)

@@ -38,7 +38,7 @@ def test_one_labelled_token_a_row_is_still_a_token(
 ) -> None:
     rows = survey(OneEach(torch.tensor(labels)), 2, ("input_ids",))  # pyright: ignore
     assert rows.per_token is per_token and rows.predictions.total == 3
-    rows.write(tmp_path)
-    kept = AskedRows.read(tmp_path, ("decoder",), per_token=per_token)
+    rows.write(tmp_path, 0)
+    kept = AskedRows.read(tmp_path, 0, ("decoder",), per_token=per_token)
     assert kept.per_token is per_token
     np.testing.assert_array_equal(kept.positions, rows.positions)

@@ -120,15 +120,15 @@ def test_a_stopped_student_of_the_cache_goes_on_as_if_it_had_not_been(place: Pat
 
 def test_the_files_hold_every_real_token_once_in_the_teacher_s_words(place: Path) -> None:
     metrics = run_cache(place)
-    rows = load_file(place / "cached" / "rows.safetensors")
+    rows = load_file(place / "cached" / "rows-00000.safetensors")
     counts, starts = rows["tokens.encoder.counts"], rows["tokens.encoder.starts"]
     taken = sorted(
         place for s, n in zip(starts, counts, strict=True) for place in range(int(s), int(s + n))
     )
     assert taken == list(range(metrics["tokens"]["encoder"]))
-    first = load_file(place / "cached" / "hidden-encoder-000.safetensors")["values"]
+    first = load_file(place / "cached" / "hidden-encoder-000-00000.safetensors")["values"]
     assert first.shape == (len(taken), 32) and first.dtype == torch.float32
-    assert load_file(place / "cached" / "logits.safetensors")["values"].shape == (48, 2)
+    assert load_file(place / "cached" / "logits-00000.safetensors")["values"].shape == (48, 2)
 
 
 def test_the_teacher_in_the_cache_costs_no_bytes(place: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_cache_goes_on_from_nothing_where_what_was_written_is_damaged(
     run_cache(place)
     whole = contents(place / "cached")
     shutil.rmtree(place / "cached")
-    file = place / "scratch-cached" / "hidden-encoder-001.safetensors"
+    file = place / "scratch-cached" / "hidden-encoder-001-00000.safetensors"
     if damage == "missing":
         file.unlink()
     else:
@@ -184,7 +184,8 @@ def test_another_seed_with_other_rows_is_refused_with_what_to_set(place: Path) -
         run_training(
             place, teacher="cached", losses=LOSSES, **cache_of(place), data_config=few, seed=1
         )
-    assert "of the first 20 differ" in str(refused.value)
+    assert "was made of 20 rows" in str(refused.value)
+    assert "of the 20 rows that this step reads are not among them" in str(refused.value)
     assert "set data.films.rows_seed = 0" in str(refused.value)
     fixed = few.model_copy(update={"rows_seed": 0})
     run_training(
@@ -204,11 +205,18 @@ def test_changed_rows_are_refused_with_their_numbers(place: Path) -> None:
     lines = file.read_text().splitlines()
     lines[7] = json.dumps({**json.loads(lines[7]), "text": "not a good movie 7"})
     file.write_text("\n".join(lines) + "\n")
-    with pytest.raises(DataError, match=r"1 of the first 48 differ \(rows 7\), 47 are in both"):
+    said = r"made of 48 rows.* 1 of the 48 rows that this step reads are not among them \(rows 7\)"
+    with pytest.raises(DataError, match=said):
         learn(place, "cached")
-    file.write_text("\n".join([*lines[:7], *lines[8:]]) + "\n")
-    with pytest.raises(DataError, match=r"made of 48 rows.*this step reads 47"):
-        learn(place, "cached")
+
+
+def test_rows_are_found_by_what_they_are_whatever_their_order(place: Path) -> None:
+    run_cache(place)
+    file = place / "films" / "train.jsonl"
+    file.write_text("\n".join(file.read_text().splitlines()[40:10:-1]) + "\n")
+    live, cached = (learn(place, teacher)[0] for teacher in ("teacher", "cached"))
+    losses, ours = ([line["loss"] for line in h if "loss" in line] for h in (live, cached))
+    assert ours == pytest.approx(losses, rel=ROUNDING)
 
 
 def test_another_cut_is_refused_with_both_lengths(place: Path) -> None:
@@ -229,7 +237,10 @@ def test_other_weights_in_the_cache_are_refused(place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("logits", "the logits"), ("hidden-encoder-001", "hidden state 1 of the encoder")],
+    [
+        ("logits-00000", "the logits"),
+        ("hidden-encoder-001-00000", "hidden state 1 of the encoder"),
+    ],
 )
 def test_answers_that_are_not_the_teacher_s_are_refused_with_row_state_and_size(
     place: Path, name: str, said: str
@@ -300,7 +311,7 @@ def test_a_cache_of_another_run_is_verified_byte_by_byte(place: Path) -> None:
     seal(place / "cached", Result(step="cached", run="cache", key="k"))
     before = model_fingerprint("cached", place)
     run_training(place, teacher="cached", losses=LOSSES, max_steps=1)
-    file = place / "cached" / "hidden-encoder-001.safetensors"
+    file = place / "cached" / "hidden-encoder-001-00000.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)

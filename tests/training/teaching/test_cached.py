@@ -12,8 +12,9 @@ import caching
 from attar.errors import ModelError
 from attar.losses.term import Needs
 from attar.tasks.task import Task
-from attar.training.teaching.cached import _places, load_cached
+from attar.training.teaching.cached import load_cached
 from attar.training.teaching.rows import Ragged
+from attar.training.teaching.stored import token_places
 from caching import run_cache
 
 TASK = Task(
@@ -27,7 +28,7 @@ TASK = Task(
 def test_behind_a_rows_end_its_last_token_stands_again() -> None:
     """And not the first token of the next row, or nothing at all behind the last."""
     ragged = Ragged(starts=np.array([0, 2, 5]), counts=np.array([2, 3, 1]))
-    found = _places(ragged, np.array([0, 1, 2]))
+    found = token_places(ragged, np.array([0, 1, 2]), 3)
     assert found.tolist() == [[0, 1, 1], [2, 3, 4], [5, 5, 5]]
 
 
@@ -38,7 +39,7 @@ def test_answers_are_float32_and_the_live_teacher_is_let_go(tmp_path: Path, dtyp
     needs = Needs(hidden=True, teacher_logits=True)
     teacher = load_cached(place / "cached", TASK, needs=needs, seed=0)
     states = teacher.header.stacks["encoder"].num_blocks
-    teacher._wanted = {"encoder": (0, states)}
+    teacher._wanted, teacher._where = {"encoder": (0, states)}, np.arange(3)
     ids = torch.ones(3, 4, dtype=torch.int64)
     for is_ready in (False, True):
         assert teacher.loaded.model is teacher.model  # asked while its answers are compared

@@ -63,17 +63,19 @@ def test_a_student_of_the_cache_learns_what_the_live_teacher_s_does(
     case: str, request: pytest.FixtureRequest
 ) -> None:
     place, settings = request.getfixturevalue(case)
-    run_cache(place, teacher="made/model", hidden_states="uniform:1", **settings)
+    wanted = {"hidden_states": "uniform:1", "distribution": "dense"}
+    run_cache(place, teacher="made/model", **wanted, **settings)
     live = taught(place, "made/model", **settings)
     assert taught(place, "cached", **settings) == pytest.approx(live, rel=ROUNDING)
 
 
 def test_only_labelled_tokens_have_logits(running: tuple[Path, dict[str, Any]]) -> None:
     place, settings = running
-    metrics = run_cache(place, teacher="made/model", hidden_states=[0], **settings)
+    wanted = {"hidden_states": [0], "distribution": "dense"}
+    metrics = run_cache(place, teacher="made/model", **wanted, **settings)
     tokens, rows = metrics["tokens"]["decoder"], metrics["rows"]
     assert metrics["predictions"] == tokens - rows
-    logits = load_file(place / "cached" / "logits.safetensors")["values"]
+    logits = load_file(place / "cached" / "logits-00000.safetensors")["values"]
     assert logits.shape[0] == tokens - rows
 
 
@@ -88,8 +90,9 @@ def test_a_cache_is_written_without_all_logits_of_a_batch(
     wide.save_pretrained(folder)
     config = TEXT.model_copy(update={"path": str(tmp_path / "text")})
     with Largest() as seen:
-        run_cache(tmp_path, teacher="made/model", data_config=config, batch_size=8)
-    stored = load_file(tmp_path / "cached" / "logits.safetensors")["values"]
+        settings = {"batch_size": 8, "distribution": "dense"}
+        run_cache(tmp_path, teacher="made/model", data_config=config, **settings)
+    stored = load_file(tmp_path / "cached" / "logits-00000.safetensors")["values"]
     assert seen.num_bytes <= 4 * vocabulary * 32, "the head's weight"
     assert stored.shape[1] == vocabulary and stored.shape[0] > 8 * block
 
@@ -101,4 +104,4 @@ def test_each_stack_keeps_the_states_it_is_asked_for(worded: tuple[Path, dict[st
     assert metrics["hidden_states"] == {"encoder": [], "decoder": [1, 2]}
     assert metrics["tokens"]["encoder"] != metrics["tokens"]["decoder"]
     files = sorted(file.name for file in (place / "cached").glob("hidden-*"))
-    assert files == ["hidden-decoder-001.safetensors", "hidden-decoder-002.safetensors"]
+    assert files == [f"hidden-decoder-00{state}-00000.safetensors" for state in (1, 2)]

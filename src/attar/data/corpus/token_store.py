@@ -38,7 +38,10 @@ CORPUS_FILE = "corpus.json"
 FORMAT = 1
 PARTS = get_args(Part)
 """A chunk keeps the place of its part here."""
-NUMPY = {"U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I64": "<i8", "F32": "<f4"}
+NUMPY = {
+    **{"U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8"},
+    **{"I32": "<i4", "I64": "<i8", "F32": "<f4"},
+}
 """safetensors' names of types."""
 ARRAYS = {"source": "<u2", "part": "|u1", "document": "<u8", "digest": "<u8"}
 """Of a shard, a value a chunk, and its type."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from attar.data.config import CorpusData
 from attar.distillation.config import AugmentStep
 from attar.recipe.checking.mistakes import Mistake
 from attar.recipe.keys import step_seed
 from attar.recipe.schema import Recipe
+from attar.selection.config import SelectStep, TokenizeStep
 from attar.tasks.table import KINDS
-from attar.training.cache_config import CacheStep
-from attar.training.config import TrainStep
+from attar.training.cache_config import CacheStep, Sparse
+from attar.training.config import Retokenized, TrainStep
 
 SHARED = (
     "data",
@@ -34,7 +36,8 @@ def check_lessons(recipe: Recipe) -> list[Mistake]:
         mistake
         for name, step in recipe.steps.items()
         if isinstance(step, TrainStep | CacheStep)
-        for mistake in (*_of_cache(recipe, name, step), *_of_labels(recipe, name, step))
+        for check in (_of_distribution, _of_cache, _of_labels)
+        for mistake in check(recipe, name, step)
     ]
 
 
@@ -64,13 +67,44 @@ def _of_labels(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterat
         )
 
 
+def _of_distribution(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
+    """Part of a vocabulary, where there is none."""
+    kind = getattr(recipe.data.get(_data_of(step)), "kind", None)
+    asked = KINDS[step.objective] if step.objective else kind
+    if not isinstance(step, CacheStep) or asked is None:
+        return
+    if problem := step.misfit(predicts_words=asked.predicts_words):
+        yield Mistake(("steps", name, "distribution"), problem)
+
+
+def _sparse(recipe: Recipe, step: CacheStep) -> Sparse | None:
+    """How a cache keeps predictions, as far as the data says what it is for."""
+    kind = getattr(recipe.data.get(step.data), "kind", None)
+    is_running = kind is not None and kind.is_running
+    return step.sparse(is_running=is_running or _has_chunks(recipe, step.data))
+
+
+def _has_chunks(recipe: Recipe, data: str) -> bool:
+    """Whether data is a corpus or a selection."""
+    found = recipe.steps.get(data) or recipe.data.get(data)
+    return isinstance(found, TokenizeStep | SelectStep | CorpusData)
+
+
 def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
     if not isinstance(step, TrainStep):
         return
     cache = recipe.steps.get(step.teacher or "")
     if not isinstance(cache, CacheStep):
         return
-    for setting in SHARED:
+    is_by_chunk = all(_has_chunks(recipe, _data_of(each)) for each in (step, cache))
+    if is_by_chunk and isinstance(step.data, Retokenized):
+        yield Mistake(
+            ("steps", name, "data"),
+            f"retokenize makes other chunks than those that the cache {step.teacher!r} has answers "
+            f"about; read them as they are (data = {step.data_name!r}), or name teacher = "
+            f"{cache.teacher!r} to ask it live",
+        )
+    for setting in SHARED[is_by_chunk:]:  # chunks are found in the cache of another selection too
         own, other = getattr(step, setting), getattr(cache, setting)
         if own != other:
             yield Mistake(
@@ -78,7 +112,11 @@ def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterato
                 f"is {_said(own)}, the cache {step.teacher!r} has {_said(other)}; a student reads "
                 "the rows its teacher was asked about, so give both the same",
             )
+    sparse = _sparse(recipe, cache)
     for index, loss in enumerate(step.losses):
+        if sparse is not None and loss.needs_all_of_p:
+            problem = loss.needs_more_than(sparse.said(), repr(step.teacher))
+            yield Mistake(("steps", name, "losses", index), problem)
         if loss.not_cached:
             yield Mistake(
                 ("steps", name, "losses", index),

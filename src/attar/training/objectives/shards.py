@@ -7,7 +7,7 @@ of the corpus.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,14 @@ class Shards(Streamed):
 
     def __len__(self) -> int:
         return len(self.view)
+
+    def by_shard(self) -> Iterator[Shards]:
+        """Its chunks in each shard of the corpus that has some."""
+        begin = 0
+        for _, rows in self.view.shards():
+            if len(rows):
+                yield Shards(self.view.take(np.arange(begin, begin + len(rows))))
+            begin += len(rows)
 
     def counts(self, rows: np.ndarray) -> Counts:
         lengths = self.view.lengths(rows)

@@ -1,14 +1,17 @@
 """Asking a teacher about all rows and writing down what it says, batch by batch.
 
 Where a kill left off is remembered every few seconds in the step's scratch folder; what was written
-after that is cut off and written again, the same: a batch is a pure function of its number.
+after that is cut off and written again, the same: a batch is a pure function of its number, and so
+are the ids that are drawn from a distribution's tail.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +22,13 @@ from torch import Tensor
 from attar.artifacts import MIB, disk_errors_explained, read_json, write_json
 from attar.errors import NonFiniteError, ResourceError, StoppedError
 from attar.losses.targets import Outputs, Targets
-from attar.numerics.logits import blocks
+from attar.numerics.logits import Index, blocks
+from attar.numerics.sparse_distributions import summarized, uniforms_of
 from attar.step import StepContext
 from attar.training.objectives.examples import Examples
 from attar.training.teaching.header import CacheHeader, link_or_copy
 from attar.training.teaching.live import LiveTeacher
-from attar.training.teaching.rows import batches_in_order
+from attar.training.teaching.rows import AskedRows, batches_in_order
 from attar.training.teaching.tensor_file import TensorWriter
 
 PROGRESS_FILE = "progress.json"
@@ -33,13 +37,21 @@ SAVE_EVERY_S = 5.0
 SHOWN = 5
 
 
+@dataclass(frozen=True)
+class Part:
+    """Rows that are asked about and stored together."""
+
+    examples: Examples
+    rows: AskedRows
+
+
 def require_disk(header: CacheHeader, context: StepContext) -> None:
     """Refuse to begin what the disk cannot hold; what an earlier attempt wrote counts as there.
 
     Raises:
-        ResourceError: with both numbers and what each part needs.
+        ResourceError: with both numbers and what each kind of answer needs.
     """
-    specs = list(header.specs.values())
+    specs = header.all_specs
     with disk_errors_explained(context.scratch):
         context.scratch.mkdir(parents=True, exist_ok=True)
     files = [spec.file(context.scratch) for spec in specs]
@@ -47,23 +59,57 @@ def require_disk(header: CacheHeader, context: StepContext) -> None:
     needed = sum(spec.num_bytes for spec in specs) - there
     free = shutil.disk_usage(context.scratch).free
     if needed > free:
-        parts = ", ".join(f"{spec.name} {spec.num_bytes / MIB:.1f}" for spec in specs)
+        sizes = Counter[str]()
+        for spec in specs:
+            sizes[spec.name.rpartition("-")[0]] += spec.num_bytes
+        parts = ", ".join(f"{name} {size / MIB:.1f}" for name, size in sizes.items())
+        is_dense = header.logits is not None and header.sparse is None and header.per_token
+        fewer = "set distribution = { exact = 32, tail_draws = 8 }, " if is_dense else ""
         raise ResourceError(
             f"{context.name}: the cache needs {needed / MIB:.1f} MiB (MiB: {parts}), "
-            f"{free / MIB:.1f} MiB are free below {context.scratch}; keep fewer hidden_states, "
-            'lower train_rows, use dtype = "bf16", or choose another folder with --out'
+            f"{free / MIB:.1f} MiB are free below {context.scratch}; {fewer}keep fewer "
+            'hidden_states, lower train_rows, use dtype = "bf16", or choose another folder with '
+            "--out"
         )
 
 
-class _Writing:
-    """The cache's files while they are filled; what is saved survives a kill."""
+@dataclass
+class _Done:
+    """What is written of a cache; it survives a kill as of the last time it was saved."""
 
-    def __init__(self, header: CacheHeader, folder: Path) -> None:
-        self._header, self._folder = header, folder
-        self.batches, rows = _saved(header, folder)
+    part: int = 0
+    batches: int = 0
+    """Of this part; all of those before it are whole."""
+    rows: dict[str, int] = field(default_factory=dict[str, int])
+    """File of this part → its rows."""
+    exact_mass: float = 0.0
+    """Of all predictions together."""
+
+    @classmethod
+    def read(cls, header: CacheHeader, folder: Path) -> _Done:
+        """What an earlier attempt saved; nothing, if a file is shorter than it should be."""
+        file = folder / PROGRESS_FILE
+        if not file.is_file():
+            return cls()
+        done = cls(**read_json(file))
+        for number in range(done.part + 1):
+            for spec in header.specs(number).values():
+                rows = spec.rows if number < done.part else done.rows.get(spec.name, 0)
+                written, expected = spec.file(folder), len(spec.header) + rows * spec.row_bytes
+                if not written.is_file() or written.stat().st_size < expected:
+                    return cls()
+        return done
+
+
+class _Writing:
+    """The files of a part while they are filled; what is saved survives a kill."""
+
+    def __init__(self, header: CacheHeader, part: Part, folder: Path, done: _Done) -> None:
+        self._header, self._part, self._folder, self.done = header, part, folder, done
+        self._specs = header.specs(done.part)
         self._writers = {
-            key: TensorWriter(spec, folder, rows.get(spec.name, 0))
-            for key, spec in header.specs.items()
+            key: TensorWriter(spec, folder, done.rows.get(spec.name, 0))
+            for key, spec in self._specs.items()
         }
         self._saved_at = time.monotonic()
 
@@ -78,95 +124,95 @@ class _Writing:
         """Add the answers of the next batch.
 
         Args:
-            rows: their numbers.
+            rows: their numbers in the part.
         Raises:
             NonFiniteError: one is NaN or infinite; nothing of the batch counts as written.
         """
         for key, writer in self._writers.items():
             bad: set[int] = set()
-            for owners, answers in _answers(key, outputs, targets):
-                finite = answers.isfinite().all(dim=-1)
-                bad.update(rows[owners[~finite].cpu().numpy()].tolist())
-                writer.append(answers)
+            for places, answers in _answers(key, outputs, targets):
+                owners = rows[places[0].cpu().numpy()]
+                finite = answers.isfinite().all(dim=-1).cpu().numpy()
+                bad.update(owners[~finite].tolist())
+                is_packed = key is None and self._header.sparse is not None and finite.all()
+                writer.append(self._packed(answers, owners, places[1]) if is_packed else answers)
             _require_none(bad, key)
-        self.batches += 1
+        self.done.batches += 1
         if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
             self.save()
+
+    def _packed(self, logits: Tensor, owners: np.ndarray, tokens: Tensor) -> Tensor:
+        """Part of each distribution, as bytes."""
+        codec = self._header.codec
+        assert codec is not None
+        keys = self._part.rows.fingerprints[owners]
+        uniforms = uniforms_of(self._header.seed, keys, tokens.cpu().numpy(), codec.draws)
+        records = summarized(logits, codec.exact, uniforms)
+        self.done.exact_mass += float((1 - records.tail).sum(dtype=np.float64))
+        return torch.from_numpy(codec.encode(records))
 
     def save(self) -> None:
         for writer in self._writers.values():
             writer.sync()
-        rows = {self._header.specs[key].name: w.rows for key, w in self._writers.items()}
-        write_json(self._folder / PROGRESS_FILE, {"batches": self.batches, "rows": rows})
+        self.done.rows = {spec.name: self._writers[key].rows for key, spec in self._specs.items()}
+        write_json(self._folder / PROGRESS_FILE, asdict(self.done))
         self._saved_at = time.monotonic()
-
-    def finish(self, folder: Path) -> None:
-        """Put the full files where they belong; those in scratch stay until the step is published,
-        so that a kill before that loses nothing."""
-        self.save()
-        for key, spec in self._header.specs.items():
-            self._writers[key].close()
-            link_or_copy(spec.file(self._folder), spec.file(folder))
-
-
-def _saved(header: CacheHeader, folder: Path) -> tuple[int, dict[str, int]]:
-    """How many batches an earlier attempt saved, and rows by file; nothing, if one is shorter than
-    it should be."""
-    file = folder / PROGRESS_FILE
-    if not file.is_file():
-        return 0, {}
-    saved = read_json(file)
-    batches, rows = saved["batches"], saved["rows"]
-    for spec in header.specs.values():
-        written = spec.file(folder)
-        expected = len(spec.header) + rows.get(spec.name, 0) * spec.row_bytes
-        if not written.is_file() or written.stat().st_size < expected:
-            return 0, {}
-    return batches, rows
 
 
 def ask(
     teacher: LiveTeacher,
-    examples: Examples,
+    parts: Sequence[Part],
     header: CacheHeader,
     batch_size: int,
     accelerator: Accelerator,
     context: StepContext,
-) -> None:
-    """Fill the files of a cache and put them into the step's folder.
+) -> float:
+    """Fill the files of a cache and put them into the step's folder; those in scratch stay until
+    the step is published, so that a kill before that loses nothing.
 
+    Returns: mass of the ids that are kept exactly, summed over all predictions.
     Raises:
         StoppedError: the process was asked to stop; what is written is kept.
         NonFiniteError: an answer is NaN or infinite.
         ResourceError: the disk is full.
     """
-    batches = batches_in_order(examples, batch_size)
+    done = _Done.read(header, context.scratch)
+    batches = [-(-len(part.rows) // batch_size) for part in parts]
     title = f"{context.name}: asking the teacher"
-    with (
-        _Writing(header, context.scratch) as writing,
-        context.progress.task(title, len(batches)) as task,
-    ):
-        task.skip(writing.batches)
-        while writing.batches < len(batches):
-            if context.should_stop():
+    with context.progress.task(title, sum(batches)) as task:
+        task.skip(sum(batches[: done.part]) + done.batches)
+        while True:
+            part = parts[done.part]
+            with _Writing(header, part, context.scratch, done) as writing:
+                for rows in batches_in_order(part.examples, batch_size)[done.batches :]:
+                    if context.should_stop():
+                        writing.save()
+                        at = sum(batches[: done.part]) + done.batches
+                        raise StoppedError(
+                            f"{context.name} stopped after batch {at} of {sum(batches)}; its "
+                            "answers are kept, and `attar resume` (or the same command again) "
+                            "goes on"
+                        )
+                    inputs, targets = part.examples.batch(rows, accelerator.device)
+                    with accelerator.autocast():
+                        outputs = teacher(inputs, rows)
+                    writing.append(outputs, targets, rows)
+                    task.advance()
                 writing.save()
-                raise StoppedError(
-                    f"{context.name} stopped after batch {writing.batches} of {len(batches)}; its "
-                    "answers are kept, and `attar resume` (or the same command again) goes on"
-                )
-            rows = batches[writing.batches]
-            inputs, targets = examples.batch(rows, accelerator.device)
-            with accelerator.autocast():
-                outputs = teacher(inputs, rows)
-            writing.append(outputs, targets, rows)
-            task.advance()
-        writing.finish(context.folder)
+            if done.part + 1 == len(parts):
+                break
+            done.part, done.batches, done.rows = done.part + 1, 0, {}
+    for number, part in enumerate(parts):
+        part.rows.write(context.folder, number)
+        for spec in header.specs(number).values():
+            link_or_copy(spec.file(context.scratch), spec.file(context.folder))
+    return done.exact_mass
 
 
 def _answers(
     key: tuple[str, int] | None, outputs: Outputs, targets: Targets
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """What a file keeps of a batch, some rows at a time: which example each belongs to, and (n, …).
+) -> Iterator[tuple[Index, Tensor]]:
+    """What a file keeps of a batch, some rows at a time: where they lie, and the answers (n, …).
 
     Args:
         key: (stack, hidden state), or None for the logits.
@@ -179,7 +225,7 @@ def _answers(
     index = torch.nonzero(counts, as_tuple=True)
     for part in blocks(len(index[0]), given.shape[-1]):
         places = tuple(axis[part] for axis in index)
-        yield places[0], given[places]
+        yield places, given[places]
 
 
 def _require_none(bad: Collection[int], key: tuple[str, int] | None) -> None:

@@ -4,13 +4,15 @@ The problem: a teacher says the same about a row in every epoch, to every studen
 seed, and is asked each time. The idea: ask once, keep what students compare with, and read it by
 memory map. What is kept:
 
-    logits          float32          one row a prediction (an example, or a labelled token)
+    logits          float32          one row a prediction (an example, or a labelled token);
+                    or ≈ 95 bytes    of a token's distribution: some ids exactly, and the tail
     hidden states   bf16 or float32  one row a real token, padding left out
 
-    bytes = 4 · predictions · classes + Σ_stacks states · tokens · hidden size · (2 or 4)
+    bytes = predictions · (4 · classes, or a record) + Σ_stacks states · tokens · width · (2 or 4)
 
 All sizes are known before the first forward pass, so the disk is asked beforehand. Memory does not
-grow with the data: a batch's answers are written before the next is asked.
+grow with the data's answers: a batch's are written before the next is asked. (Where each row's lie
+takes 40 bytes a row.)
 
 Left out: attention scores and relations, which grow with the square of a text's length (12 heads,
 128 tokens: 768 KiB a row and block) and take longer to read than to compute.
@@ -28,23 +30,29 @@ from transformers import PreTrainedModel
 
 from attar.artifacts import MIB
 from attar.data.load import data_of
-from attar.errors import ModelError
+from attar.errors import ModelError, UsageError
 from attar.losses.states import resolve_layer_map
 from attar.losses.term import Needs, Shape
 from attar.models.architecture import config_of
 from attar.models.sources.references import resolve_model
 from attar.models.sources.safe_files import read_config
 from attar.models.structure.families import FAMILIES
+from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepContext
-from attar.training.cache_config import UNIFORM, CacheMetrics, CacheStep, States
+from attar.training.cache_config import UNIFORM, CacheMetrics, CacheStep, Sparse, States
 from attar.training.config import TrainStep
 from attar.training.forward import shape_of
-from attar.training.objectives.examples import Examples
 from attar.training.objectives.preparing import ready, task_for
-from attar.training.teaching.asking import ask, require_disk
-from attar.training.teaching.header import CacheHeader, KeptStates, link_model, weights_hash
+from attar.training.teaching.asking import Part, ask, require_disk
+from attar.training.teaching.header import (
+    CachedPart,
+    CacheHeader,
+    KeptStates,
+    link_model,
+    weights_hash,
+)
 from attar.training.teaching.live import LiveTeacher, load_live, num_columns
-from attar.training.teaching.rows import AskedRows, batches_in_order, survey
+from attar.training.teaching.rows import batches_in_order, parts_of, survey
 from attar.training.update.precision import open_accelerator
 
 SHARED = {"objective", "template", "label_words", "max_length", "max_target_length"}
@@ -56,9 +64,9 @@ class Asked:
     """A teacher, the rows it is asked about, and what is known of them without asking."""
 
     teacher: LiveTeacher
-    examples: Examples
-    rows: AskedRows
+    parts: tuple[Part, ...]
     objective: str
+    sparse: Sparse | None
 
 
 def cache(config: CacheStep, context: StepContext) -> CacheMetrics:
@@ -77,24 +85,30 @@ def cache(config: CacheStep, context: StepContext) -> CacheMetrics:
     require_disk(header, context)
     asked.teacher.model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
     began = time.monotonic()
-    ask(asked.teacher, asked.examples, header, config.batch_size, accelerator, context)
+    mass = ask(asked.teacher, asked.parts, header, config.batch_size, accelerator, context)
     seconds = time.monotonic() - began
-    asked.rows.write(context.folder)
     header.write(context.folder)
     link_model(folder, context.folder / "model")
-    answers = [spec.num_bytes for spec in header.specs.values()]
+    answers, sparse = sum(spec.num_bytes for spec in header.all_specs), asked.sparse
+    is_kept = header.per_token and header.logits is not None
+    record = 4 * (header.logits or 0) if header.codec is None else header.codec.record_bytes
     return {
         "objective": asked.objective,
         "rows": header.rows,
         "predictions": header.predictions,
         "logits": header.logits,
         "hidden_states": {stack: list(kept.states) for stack, kept in header.stacks.items()},
-        "tokens": {stack: kept.tokens for stack, kept in header.stacks.items()},
+        "tokens": {
+            stack: sum(part.tokens[stack] for part in header.parts) for stack in header.stacks
+        },
         "dtype": header.dtype,
         "precision": precision.name,
         "precision_reason": precision.reason,
-        "size_mib": round(sum(answers) / MIB, 3),
+        "size_mib": round(answers / MIB, 3),
         "rows_per_s": round(header.rows / seconds, 2) if seconds else None,
+        "bytes_per_token": record if is_kept else None,
+        "distribution": None if sparse is None else sparse.model_dump(exclude_none=True),
+        "mass_exact": None if sparse is None else round(mass / max(header.predictions, 1), 5),
     }
 
 
@@ -118,15 +132,22 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
         labelled=task.needs_gold(taught=True),
         seed=context.seed,
     )
-    rows = survey(examples, config.batch_size, teacher.input_names)
-    return Asked(teacher, examples, rows, task.objective)
+    parts = tuple(
+        Part(part, survey(part, config.batch_size, teacher.input_names))
+        for part in parts_of(examples)
+    )
+    if problem := config.misfit(predicts_words=parts[0].rows.per_token):
+        raise UsageError(f"{context.name}: {problem}")
+    sparse = config.sparse(is_running=data.kind.is_running)
+    return Asked(teacher, parts, task.objective, sparse)
 
 
 def _first_batch(asked: Asked, batch_size: int) -> Callable[[bool], None]:
     """The teacher's answers to the first batch, in bf16 or in float32, for their time."""
-    rows = batches_in_order(asked.examples, batch_size)[0]
+    examples = asked.parts[0].examples
+    rows = batches_in_order(examples, batch_size)[0]
     device = asked.teacher.model.device
-    inputs, _ = asked.examples.batch(rows, device)
+    inputs, _ = examples.batch(rows, device)
 
     def answer(is_bf16: bool) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
@@ -137,27 +158,34 @@ def _first_batch(asked: Asked, batch_size: int) -> Callable[[bool], None]:
 
 def _header(config: CacheStep, context: StepContext, asked: Asked, precision: str) -> CacheHeader:
     """All that is known before the teacher is asked."""
-    teacher, rows = asked.teacher, asked.rows
+    teacher, folder = asked.teacher, asked.teacher.loaded.folder
     shapes = cached_shape(config, teacher.model)
     kept = kept_states(config, context.name, shapes)
     return CacheHeader(
         teacher=config.teacher,
-        weights=weights_hash(teacher.loaded.folder),
+        weights=weights_hash(folder),
+        tokenizer=tokenizer_digest(open_tokenizer(folder)),
         data=config.data,
-        rows=len(rows),
+        parts=tuple(
+            CachedPart(
+                rows=len(part.rows),
+                predictions=part.rows.predictions.total,
+                tokens={stack: part.rows.tokens[stack].total for stack in shapes},
+            )
+            for part in asked.parts
+        ),
         seed=context.seed,
         max_length=config.max_length,
         precision="bf16" if precision == "bf16" else "fp32",
         dtype=config.dtype,
         logits=num_columns(teacher.model) if config.logits else None,
-        per_token=rows.per_token,
-        predictions=rows.predictions.total,
+        sparse=asked.sparse,
+        per_token=asked.parts[0].rows.per_token,
         stacks={
             stack: KeptStates(
                 states=kept[stack],
                 num_blocks=shape.num_blocks,
                 hidden_size=shape.hidden_size,
-                tokens=rows.tokens[stack].total,
             )
             for stack, shape in shapes.items()
         },

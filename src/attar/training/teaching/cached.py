@@ -1,26 +1,27 @@
-"""A teacher that remembers: its answers are read from a cache by row number.
+"""A teacher that remembers: its answers are read from a cache by the fingerprints of rows.
 
-The problem: an answer is found by its row's number, so a student that reads other rows than the
-cache was made of would be taught nonsense without a word. The idea: before the first step
+The problem: a student may read other rows than the cache was made of, or in another order, and
+would be taught nonsense without a word. The idea: a row is looked up by what it is, and before the
+first step
 
-    content   fingerprints of all rows, the cut, the weights of the teacher in the cache
+    content   every row of the training is in the cache, cut alike; weights and tokenizer are those
+              of the teacher in the cache
     answers   the live teacher is asked about a few random rows and must say what is stored
 
-and a difference is refused with its row, hidden state and size. With the first batch the live
-teacher is let go. Only the rows of a batch are ever read; they are returned in float32.
+and a difference is refused with its numbers. A cache may hold more rows than a training reads: that
+of a whole corpus serves every selection of it. With the first batch the live teacher is let go.
+Only the rows of a batch are ever read; they are returned in float32.
 
 What stands behind a row's last token repeats that token's state: no loss looks there. Losses that
 ask for padding, attention scores or relations are refused.
 
-Live and stored answers differ by rounding: of the storage, and of sums that another padding takes
-in another order. Anything beyond is another teacher, another row, or a damaged file.
-
-    difference = ‖stored − live‖ / ‖live‖, over the real tokens of a row
+Memory: 16 bytes a row of the cache while they are looked up, then 8 a row of the training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +33,27 @@ from attar.errors import ArtifactError, DataError, ModelError
 from attar.losses.targets import Outputs
 from attar.losses.term import Needs
 from attar.models.load import LoadedModel
-from attar.numerics.logits import Index, LazyLogits, Logits
-from attar.seeds import generator
+from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.tasks.task import Task
 from attar.training.teaching.header import CacheHeader, weights_hash
 from attar.training.teaching.live import LiveTeacher, load_live
-from attar.training.teaching.rows import AskedRows, Ragged, survey
+from attar.training.teaching.rows import fingerprints_of
+from attar.training.teaching.spot_check import require_same_answers
+from attar.training.teaching.stored import (
+    Group,
+    OpenPart,
+    PredictionPlaces,
+    StoredDistributions,
+    StoredLogits,
+    in_order,
+    token_places,
+)
 from attar.training.teaching.teacher_inputs import TeacherInputs
-from attar.training.teaching.tensor_file import read_tensor
 
 SURVEY_BATCH = 256
 SHOWN = 5
+OPEN_PARTS = 16
+"""Parts whose files stay open: what was read of an open file counts as this process's memory."""
 
 
 class CachedTeacher:
@@ -57,8 +68,10 @@ class CachedTeacher:
         self.folder, self.header = folder, header
         self.input_names, self.columns = live.input_names, live.columns
         self._live: LiveTeacher | None = live
-        self._rows = AskedRows.read(folder, tuple(header.stacks), per_token=header.per_token)
-        self._files = {key: read_tensor(s.file(folder)) for key, s in header.specs.items()}
+        self._begins = np.cumsum([0, *(part.rows for part in header.parts)])
+        self._open = lru_cache(maxsize=OPEN_PARTS)(lambda part: OpenPart.of(folder, header, part))
+        self._where = np.zeros(0, np.int64)
+        """Of each row of the training, its row in the cache, over all parts."""
         self._wanted: Mapping[str, tuple[int, ...]] = {}
         self._is_ready = False
         self._needs = live.needs
@@ -82,14 +95,17 @@ class CachedTeacher:
             ArtifactError: the stored answers are not the teacher's.
         """
         self._wanted = wanted.states
+        content, columns = self.header.content, self.header.logits
         try:
-            self.header.content.require(wanted.loss, str(self.folder))
+            content.require(wanted.loss, str(self.folder))
+            content.require_columns(self.columns or columns, columns, str(self.folder))
         except ModelError as error:
             raise ModelError(f"{wanted.step}: {error}") from error
-        self._require_rows(wanted)
+        self._require_teacher()
+        self._where = self._found(wanted)
         assert self._live is not None
-        require_same_answers(self._live, self, self.header.precision, self.header.dtype, wanted)
-        kept = self.header.content.said()
+        require_same_answers(self._live, self, self.header, wanted)
+        kept = content.said()
         wanted.progress.say(
             f"  {wanted.step}: the teacher's answers come from {self.folder} ({kept})"
         )
@@ -101,56 +117,88 @@ class CachedTeacher:
         assert rows is not None, "a cached teacher finds its answers by row"
         if self._is_ready:
             self._live = None  # it was needed for the check, and for what a loss asks beforehand
-        first = inputs["input_ids"]
+        device, groups = inputs["input_ids"].device, list(self._groups(rows))
         hidden = {
-            stack: self._states(stack, states, rows, first.device)
+            stack: self._states(stack, states, groups, device)
             for stack, states in self._wanted.items()
         }
+        nothing = torch.zeros(len(rows), 0, device=device)
         if not self._needs.teacher_logits:
-            return Outputs(torch.zeros(len(rows), 0, device=first.device), hidden=hidden)
-        return Outputs(self._logits(rows, _width(inputs), first.device), hidden=hidden)
+            return Outputs(nothing, hidden)
+        if not self.header.per_token:
+            answers = in_order(groups, [group.answers_of_rows for group in groups])
+            return Outputs(answers.to(device), hidden)
+        places = PredictionPlaces.of(groups, (len(rows), _width(inputs)))
+        if self.header.codec is not None:
+            found = StoredDistributions(self.folder, self.header, groups, places, device)
+            return Outputs(nothing, hidden, sparse=found)
+        return Outputs(StoredLogits(groups, places, self.columns, device), hidden)
+
+    def _groups(self, rows: np.ndarray) -> Iterator[Group]:
+        where = self._where[rows]
+        parts = np.searchsorted(self._begins, where, side="right") - 1
+        for part in np.unique(parts).tolist():
+            members = np.flatnonzero(parts == part)
+            yield Group(self._open(part), members, where[members] - self._begins[part])
 
     def _states(
-        self, stack: str, states: tuple[int, ...], rows: np.ndarray, device: torch.device
+        self, stack: str, states: tuple[int, ...], groups: Sequence[Group], device: torch.device
     ) -> tuple[Tensor, ...]:
         """All of a stack's states by number; those that nobody asks for are empty."""
-        kept = self.header.stacks[stack]
-        places = _places(self._rows.tokens[stack], rows)
-        found = [torch.empty(0, device=device)] * (kept.num_blocks + 1)
+        width = max(int(group.tokens(stack).counts[group.rows].max()) for group in groups)
+        places = [token_places(group.tokens(stack), group.rows, width) for group in groups]
+        found = [torch.empty(0, device=device)] * (self.header.stacks[stack].num_blocks + 1)
         for state in states:
-            picked = self._files[stack, state].index_select(0, places.flatten()).to(device).float()
-            found[state] = picked.view(*places.shape, kept.hidden_size)
+            read = [
+                group.part.files[stack, state].index_select(0, at.flatten()).view(*at.shape, -1)
+                for group, at in zip(groups, places, strict=True)
+            ]
+            found[state] = in_order(groups, read).to(device, torch.float32)
         return tuple(found)
 
-    def _logits(self, rows: np.ndarray, width: int, device: torch.device) -> Logits:
-        file = self._files[None]
-        if not self.header.per_token:
-            starts = torch.from_numpy(self._rows.predictions.starts[rows])
-            return file.index_select(0, starts).to(device)
-        columns = file.shape[1] if self.columns is None else self.columns
-        return _StoredLogits(file, self._rows, rows, (len(rows), width, columns), device)
+    def _require_teacher(self) -> None:
+        """Refuse a cache whose model is not the one that was asked."""
+        header, model = self.header, self.folder / "model"
+        tokenizer = tokenizer_digest(open_tokenizer(model))
+        hashes = {
+            "weights": (weights_hash(model), header.weights),
+            "tokenizer": (tokenizer, header.tokenizer),
+        }
+        for what, (now, then) in hashes.items():
+            if now != then:
+                raise ArtifactError(
+                    f"the teacher in {model} is not the one whose answers the cache holds (its "
+                    f"{what} has the hash {now[:SHOWN]}…, then {then[:SHOWN]}…); run the cache "
+                    "step again"
+                )
 
-    def _require_rows(self, wanted: TeacherInputs) -> None:
-        """Refuse rows the teacher was not asked about."""
-        header, own = self.header, self._rows
-        if weights_hash(self.folder / "model") != header.weights:
-            raise ArtifactError(
-                f"the teacher in {self.folder / 'model'} is not the one whose answers the cache "
-                "holds (its weights have another sha256); run the cache step again"
-            )
-        made = f"{wanted.step}: the cache {self.folder} was made of {header.rows} rows of data"
+    def _found(self, wanted: TeacherInputs) -> np.ndarray:
+        """Where the cache has each row of the training.
+
+        Raises:
+            DataError: the teacher was not asked about some of them.
+        """
+        header = self.header
+        cache = f"{wanted.step}: the cache {self.folder} was made of {header.rows:,} rows of data"
         if header.max_length != wanted.max_length:
             raise DataError(
-                f"{made} {header.data!r} cut at max_length = {header.max_length}, this step cuts "
+                f"{cache} {header.data!r} cut at max_length = {header.max_length}, this step cuts "
                 f"at {wanted.max_length}; set one of them"
             )
-        given = survey(wanted.train, SURVEY_BATCH, self.input_names)
-        if len(given) == len(own) and np.array_equal(given.fingerprints, own.fingerprints):
-            return
-        raise DataError(
-            f"{made} {header.data!r}, this step reads {len(given)}: "
-            f"{_difference(given.fingerprints, own.fingerprints)}. {_cause(header, wanted.seed)}"
-        )
+        given = fingerprints_of(wanted.train, SURVEY_BATCH, self.input_names)
+        parts = range(len(header.parts))
+        own = np.concatenate([self._open(part).rows.fingerprints for part in parts])
+        order = np.argsort(own, kind="stable")
+        places = np.searchsorted(own[order], given)
+        where = order[np.minimum(places, len(own) - 1)]
+        missing = np.flatnonzero(own[where] != given)
+        if len(missing):
+            named = ", ".join(map(str, missing[:SHOWN])) + (", …" if len(missing) > SHOWN else "")
+            raise DataError(
+                f"{cache} {header.data!r}, and {len(missing):,} of the {len(given):,} rows that "
+                f"this step reads are not among them (rows {named}). {_cause(header, wanted.seed)}"
+            )
+        return where
 
 
 def load_cached(folder: Path, task: Task, *, needs: Needs, seed: int) -> CachedTeacher:
@@ -175,54 +223,9 @@ def load_cached(folder: Path, task: Task, *, needs: Needs, seed: int) -> CachedT
     return CachedTeacher(folder, header, load_live(folder / "model", task, needs=needs, seed=seed))
 
 
-class _StoredLogits(LazyLogits):
-    """Logits of tokens, read from a cache's file when they are asked for."""
-
-    dtype = torch.float32
-
-    def __init__(
-        self,
-        file: Tensor,
-        asked: AskedRows,
-        rows: np.ndarray,
-        shape: tuple[int, int, int],
-        device: torch.device,
-    ) -> None:
-        self._file, self._device, self.shape = file, device, shape
-        self._stored = torch.full(shape[:2], -1)
-        """Of each token, its row in the file."""
-        for b, row in enumerate(rows):
-            start = int(asked.predictions.starts[row])
-            count = int(asked.predictions.counts[row])
-            positions = torch.from_numpy(asked.positions[start : start + count]).long()
-            self._stored[b, positions] = torch.arange(start, start + count)
-
-    def __getitem__(self, index: Index) -> Tensor:
-        places = self._stored[tuple(axis.cpu() for axis in index)]
-        return self._file.index_select(0, places)[:, : self.shape[-1]].to(self._device)
-
-
-def _places(ragged: Ragged, rows: np.ndarray) -> Tensor:
-    """Where each token of a batch lies, (B, T); behind a row's end its last token again."""
-    counts = ragged.counts[rows]
-    steps = np.minimum(np.arange(counts.max(initial=1)), counts[:, None] - 1)
-    return torch.from_numpy(ragged.starts[rows][:, None] + steps)
-
-
 def _width(inputs: Mapping[str, Tensor]) -> int:
     """Tokens, padding included, of the stack that predicts."""
     return inputs.get("decoder_input_ids", inputs["input_ids"]).shape[1]
-
-
-def _difference(given: np.ndarray, stored: np.ndarray) -> str:
-    """How two sets of rows differ, by their fingerprints."""
-    count = min(len(given), len(stored))
-    other = np.flatnonzero(given[:count] != stored[:count])
-    if len(other) == 0:
-        return f"the first {count} are the same"
-    shared = len(np.intersect1d(given, stored))
-    named = ", ".join(map(str, other[:SHOWN])) + (", …" if len(other) > SHOWN else "")
-    return f"{len(other)} of the first {count} differ (rows {named}), {shared} are in both"
 
 
 def _cause(header: CacheHeader, seed: int) -> str:
@@ -231,75 +234,7 @@ def _cause(header: CacheHeader, seed: int) -> str:
             f"The cache drew its rows with seed {header.seed}, this step with seed {seed}: set "
             f"data.{header.data}.rows_seed = {header.seed}, so that every seed reads the same rows"
         )
-    return "Give both steps the same data, objective and template, or run the cache step again"
-
-
-ROWS_ASKED = 8
-LIMITS = {"fp32": 1e-4, "bf16": 0.1}
-"""Largest difference by what the teacher computes in: float32 sums of hundreds of terms in another
-order differ by 1e-6; in bf16, six blocks of MiniLM by 0.008 and an untrained head by 0.013. Another
-row or another model differs by about 1."""
-BF16_STEP = 2.0**-8
-"""Largest relative rounding error of one bf16 number."""
-
-
-def require_same_answers(
-    live: LiveTeacher, stored: CachedTeacher, precision: str, dtype: str, wanted: TeacherInputs
-) -> None:
-    """Ask both about random rows, the same ones for the same seed.
-
-    Args:
-        precision: what the stored answers were computed in.
-        dtype: what hidden states are stored in.
-    Raises:
-        ArtifactError: with the row, the hidden state and the size of the difference.
-    """
-    count = min(ROWS_ASKED, len(wanted.train))
-    draw = generator(wanted.seed, "cache check")
-    rows = np.sort(draw.choice(len(wanted.train), count, replace=False))
-    inputs, targets = wanted.train.batch(rows, wanted.device)
-    is_bf16 = precision == "bf16"
-    with torch.autocast(wanted.device.type, torch.bfloat16, enabled=is_bf16):
-        now = live(inputs, rows)
-    then, predicted = stored(inputs, rows), targets.predicted
-    limit = LIMITS[precision]
-    if live.needs.teacher_logits:
-        _require_near(rows, "the logits", now.logits, then.logits, predicted, limit)
-    for stack, states in wanted.states.items():
-        for state in states:
-            pair = now.hidden[stack][state], then.hidden[stack][state]
-            allowed = limit + (BF16_STEP if dtype == "bf16" else 0)
-            name = f"hidden state {state} of the {stack}"
-            _require_near(rows, name, *pair, targets.masks[stack].bool(), allowed)
-
-
-def _require_near(
-    rows: np.ndarray, name: str, live: Logits, stored: Logits, counts: Tensor, limit: float
-) -> None:
-    for row, difference in _differences(rows, live, stored, counts):
-        if not difference <= limit:  # NaN is no small difference
-            raise ArtifactError(
-                f"the cache is not of this teacher: train row {row}, {name}: the stored answer "
-                f"differs from the live one by {difference:.2g} of its length, rounding allows "
-                f"{limit:.2g}; run the cache step again"
-            )
-
-
-def _differences(
-    rows: np.ndarray, live: Logits, stored: Logits, counts: Tensor
-) -> Iterator[tuple[int, float]]:
-    """Relative difference of each row; of an answer near zero relative to the usual one."""
-    index = torch.nonzero(counts, as_tuple=True)
-    apart: list[float] = []
-    sizes: list[float] = []
-    of_tokens: list[Tensor] = []
-    for b in range(len(rows)):  # a row at a time: whole logits would not fit
-        places = tuple(axis[index[0] == b] for axis in index)
-        one, other = live[places], stored[places]
-        apart.append(float((one - other).norm()))
-        sizes.append(float(one.norm()))
-        of_tokens.append(one.norm(dim=-1))
-    norms = torch.cat(of_tokens)
-    usual = float(norms.median()) if len(norms) else 0.0
-    for row, difference, size in zip(rows, apart, sizes, strict=True):
-        yield int(row), difference / max(size, usual, torch.finfo(torch.float32).tiny)
+    return (
+        "Give both steps the same data, objective and template, or the cache step data with all of "
+        "these rows; then run it again"
+    )

@@ -1,8 +1,14 @@
 """`cache.json`: what a cache holds and what it was made of.
 
-<cache>/  cache.json  rows.safetensors  logits.safetensors  hidden-<stack>-<state>.safetensors
-model/                       the teacher itself, hard-linked: it costs no bytes, and a cache
-                             can always be compared with the model whose answers it holds
+<cache>/  cache.json
+rows-<part>.safetensors                      fingerprints of rows, and where their answers lie
+logits-<part>.safetensors                    a row a prediction: all logits, or a record of bytes
+hidden-<stack>-<state>-<part>.safetensors    a row a token
+model/                                       the teacher itself, hard-linked: it costs no bytes, and
+                                             a cache can always be compared with the model whose
+                                             answers it holds
+
+A corpus has a part for each of its shards with rows, other data have one.
 """
 
 from __future__ import annotations
@@ -27,7 +33,9 @@ from attar.models.sources.safe_files import (
     TOKENIZER_FILES,
     read_model_files,
 )
+from attar.numerics.distribution_codec import BITS, Codec
 from attar.tasks.task import TASK_FILE
+from attar.training.cache_config import Sparse
 from attar.training.teaching.teacher_inputs import states_of
 from attar.training.teaching.tensor_file import TensorSpec
 
@@ -42,10 +50,13 @@ class Content:
     logits: bool
     states: Mapping[str, tuple[int, ...]]
     """Stack → numbers of its hidden states."""
+    sparse: Sparse | None = None
+    """How predictions are kept; None: all logits."""
 
     def said(self) -> str:
         """In words."""
-        parts = ["logits"] if self.logits else []
+        logits = "logits" if self.sparse is None else self.sparse.said()
+        parts = [logits] if self.logits else []
         parts += [
             f"hidden states {list(s)} of the {stack}" for stack, s in self.states.items() if s
         ]
@@ -64,7 +75,7 @@ class Content:
             f"hidden state {state} of the {stack}"
             for stack, states in wanted.items()
             for state in states
-            if state not in self.states[stack]
+            if state not in self.states.get(stack, ())
         ]
         if needs.teacher_logits and not self.logits:
             missing.append("logits")
@@ -78,11 +89,26 @@ class Content:
                 f"{' and '.join(settings)} in the cache step, or name the teacher itself"
             )
         for name, term in loss.terms.items():
+            if self.sparse is not None and term.needs_all_of_p:
+                raise ModelError(term.needs_more_than(self.said(), cache, name))
             if getattr(term, "count_padding", False):
                 raise ModelError(
                     f"{name} counts padding, of which a cache keeps nothing; set count_padding = "
                     "false, or name the teacher itself"
                 )
+
+    def require_columns(self, own: int | None, stored: int | None, cache: str) -> None:
+        """Refuse a student that predicts fewer words than distributions are stored over.
+
+        Raises:
+            ModelError: with both numbers.
+        """
+        if self.sparse is not None and own != stored:
+            raise ModelError(
+                f"the student has {own} words, the cache {cache} has {self.said()} over {stored}; "
+                f'make the student with vocab_size = {stored}, or set distribution = "dense" in '
+                "the cache step"
+            )
 
 
 class KeptStates(Config):
@@ -92,22 +118,31 @@ class KeptStates(Config):
     """0 is the embedding output."""
     num_blocks: int
     hidden_size: int
-    tokens: int
-    """Of all rows together."""
+
+
+class CachedPart(Config):
+    """Counts of one part."""
+
+    rows: int
+    predictions: int
+    tokens: dict[str, int]
+    """Stack → tokens."""
 
 
 class CacheHeader(Config):
     """What there is, and of what."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     teacher: str
     """The word it was called by."""
     weights: str
     """A hash of its weights' bytes."""
+    tokenizer: str
+    """Digest of its tokenizer."""
     data: str
-    rows: int
+    parts: tuple[CachedPart, ...]
     seed: int
-    """What `train_rows` was drawn with."""
+    """What `train_rows` and ids of tails were drawn with."""
     max_length: int
     precision: Literal["bf16", "fp32"]
     """What the teacher computed in."""
@@ -115,10 +150,12 @@ class CacheHeader(Config):
     """Of the stored hidden states."""
     logits: int | None
     """Columns; None: no logits."""
+    sparse: Sparse | None
+    """Which part of the columns; None: all."""
+    bits: int = BITS
+    """Of a log-probability, where part of them is kept."""
     per_token: bool
     """A prediction is a labelled token, and not a row."""
-    predictions: int
-    """Rows of the logits."""
     stacks: dict[str, KeptStates]
     """The stacks the rows are read by; those without kept states too."""
 
@@ -137,22 +174,55 @@ class CacheHeader(Config):
             ) from error
 
     @property
-    def specs(self) -> dict[tuple[str, int] | None, TensorSpec]:
-        """(stack, state), or None for the logits, → its file."""
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def predictions(self) -> int:
+        """Rows of the logits."""
+        return sum(part.predictions for part in self.parts)
+
+    @property
+    def codec(self) -> Codec | None:
+        """How part of a distribution is stored; None: all logits are, or none."""
+        if self.sparse is None or self.logits is None:
+            return None
+        return codec_of(self.sparse, self.logits, self.bits)
+
+    @property
+    def is_bound(self) -> bool:
+        """Losses against these distributions are lower bounds."""
+        codec = self.codec
+        return codec is not None and codec.exact < codec.columns and codec.draws == 0
+
+    def specs(self, number: int) -> dict[tuple[str, int] | None, TensorSpec]:
+        """(stack, state), or None for the logits, → its file in a part."""
         found: dict[tuple[str, int] | None, TensorSpec] = {}
+        part, codec = self.parts[number], self.codec
         if self.logits is not None:
-            found[None] = TensorSpec("logits", self.predictions, self.logits, "fp32")
+            kind = (self.logits, "fp32") if codec is None else (codec.record_bytes, "u8")
+            found[None] = TensorSpec(f"logits-{number:05}", part.predictions, *kind)
         for stack, kept in self.stacks.items():
             for state in kept.states:
-                name = f"hidden-{stack}-{state:03d}"
-                found[stack, state] = TensorSpec(name, kept.tokens, kept.hidden_size, self.dtype)
+                name, tokens = f"hidden-{stack}-{state:03d}-{number:05}", part.tokens[stack]
+                found[stack, state] = TensorSpec(name, tokens, kept.hidden_size, self.dtype)
         return found
+
+    @property
+    def all_specs(self) -> list[TensorSpec]:
+        return [spec for part in range(len(self.parts)) for spec in self.specs(part).values()]
 
     @property
     def content(self) -> Content:
         """Which answers there are."""
         states = {stack: kept.states for stack, kept in self.stacks.items()}
-        return Content(self.logits is not None, states)
+        return Content(self.logits is not None, states, self.sparse)
+
+
+def codec_of(sparse: Sparse, columns: int, bits: int = BITS) -> Codec:
+    """How distributions over so many words are stored; a small vocabulary has no tail."""
+    exact, draws = sparse.codec
+    return Codec(columns, min(exact, columns), 0 if exact >= columns else draws, bits)
 
 
 def is_cached(model_folder: Path) -> bool:

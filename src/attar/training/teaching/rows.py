@@ -1,12 +1,13 @@
 """Which rows a teacher is asked about, and where each row's answer lies in a cache.
 
 The problem: a cache is only right for the rows it was made of, and a student may read other ones:
-another subset, another cut, another tokenizer. The idea: every row has a fingerprint of what the
-teacher is fed (token ids and segments, without padding), so that two sets of rows are equal exactly
-if their fingerprints are, and a difference can be counted and named.
+another subset, another cut, another tokenizer, another order. The idea: every row has a
+fingerprint, which is a chunk's own digest or a hash of what the teacher is fed (token ids and
+segments, without padding). Answers are found by it and never by a row's number.
 
 Answers are ragged: a row has as many hidden states as tokens, and as many predictions as there are
-labels. They lie end to end in the order the rows were asked, which is that of their length.
+labels. They lie end to end in the order the rows were asked, which is that of their length. The
+rows of a corpus are asked shard by shard, and each shard has files of its own.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save
 from torch import Tensor
 
-from attar.artifacts import disk_errors_explained
+from attar.artifacts import write_bytes
 from attar.data.batches import shortest_first
+from attar.data.corpus.token_store import memory_map
 from attar.losses.targets import Targets
 from attar.training.objectives.examples import Examples
+from attar.training.objectives.shards import Shards
 
 IDS_AND_MASKS = (
     ("input_ids", "attention_mask"),
@@ -56,34 +59,39 @@ class Ragged:
 
 @dataclass(frozen=True)
 class AskedRows:
-    """All rows of a split as a teacher meets them."""
+    """Rows of a split as a teacher meets them: all of them, or a corpus's in one shard."""
 
     fingerprints: np.ndarray
-    """uint64 (N,); of what the teacher is fed."""
+    """uint64 (N,)."""
     tokens: Mapping[str, Ragged]
     """Stack → where each row's hidden states lie."""
     predictions: Ragged
     """Where each row's logits lie."""
     positions: np.ndarray
-    """Of each stored prediction, its token in the row; 0 where a row has one prediction."""
+    """Of each stored prediction, its token in the row; empty where they are the first ones of
+    every row, as of running text."""
     per_token: bool
     """A prediction is a labelled token, and not a row; even where every row has just one."""
 
     def __len__(self) -> int:
         return len(self.fingerprints)
 
-    def write(self, folder: Path) -> None:
-        """`rows.safetensors`."""
+    def write(self, folder: Path, part: int) -> None:
+        """`rows-<part>.safetensors`."""
         arrays = {"fingerprints": self.fingerprints, "positions": self.positions}
         parts = {"predictions": self.predictions} | {f"tokens.{s}": r for s, r in self._stacks()}
         for name, ragged in parts.items():
             arrays |= {f"{name}.starts": ragged.starts, f"{name}.counts": ragged.counts}
-        with disk_errors_explained(folder):
-            save_file(arrays, folder / "rows.safetensors")
+        write_bytes(rows_file(folder, part), save(arrays))
 
     @classmethod
-    def read(cls, folder: Path, stacks: Sequence[str], *, per_token: bool) -> AskedRows:
-        arrays = load_file(folder / "rows.safetensors")
+    def read(cls, folder: Path, part: int, stacks: Sequence[str], *, per_token: bool) -> AskedRows:
+        """As memory maps.
+
+        Raises:
+            ArtifactError: the file is missing or damaged.
+        """
+        arrays = memory_map(rows_file(folder, part))
 
         def ragged(name: str) -> Ragged:
             return Ragged(arrays[f"{name}.starts"], arrays[f"{name}.counts"])
@@ -96,8 +104,24 @@ class AskedRows:
             per_token,
         )
 
+    def tokens_predicted(self, row: int) -> tuple[np.ndarray, int]:
+        """The tokens of a row that have a prediction, and where the first one's is stored."""
+        start, count = int(self.predictions.starts[row]), int(self.predictions.counts[row])
+        if len(self.positions) == 0:
+            return np.arange(count), start
+        return self.positions[start : start + count].astype(np.int64), start
+
     def _stacks(self) -> list[tuple[str, Ragged]]:
         return list(self.tokens.items())
+
+
+def rows_file(folder: Path, part: int) -> Path:
+    return folder / f"rows-{part:05}.safetensors"
+
+
+def parts_of(examples: Examples) -> list[Examples]:
+    """The rows that are asked about and stored together: a corpus's by shard, others all."""
+    return list(examples.by_shard()) if isinstance(examples, Shards) else [examples]
 
 
 def batches_in_order(examples: Examples, batch_size: int) -> list[np.ndarray]:
@@ -106,11 +130,13 @@ def batches_in_order(examples: Examples, batch_size: int) -> list[np.ndarray]:
 
 
 def survey(examples: Examples, batch_size: int, names: Sequence[str]) -> AskedRows:
-    """Look at every row once, without any model.
+    """Look at every row once, without any model; of chunks, what their shards say is enough.
 
     Args:
         names: the inputs the teacher is fed.
     """
+    if isinstance(examples, Shards):
+        return _of_chunks(examples, batch_size)
     count, batches = len(examples), batches_in_order(examples, batch_size)
     fingerprints = np.zeros(count, np.uint64)
     predicted = np.zeros(count, np.int64)
@@ -126,13 +152,37 @@ def survey(examples: Examples, batch_size: int, names: Sequence[str]) -> AskedRo
         counts, places = predictions_of(targets)
         predicted[rows] = counts.numpy()
         positions.append(places.to(torch.int32).numpy())
-    order = np.concatenate(batches)
+    order, places = np.concatenate(batches), np.concatenate(positions)
+    first = [np.arange(count, dtype=np.int32) for count in predicted[order]]
+    if per_token and np.array_equal(places, np.concatenate(first)):
+        places = places[:0]
     return AskedRows(
         fingerprints,
         {stack: Ragged.in_order(counts, order) for stack, counts in tokens.items()},
         Ragged.in_order(predicted, order),
-        np.concatenate(positions),
+        places,
         per_token,
+    )
+
+
+def fingerprints_of(examples: Examples, batch_size: int, names: Sequence[str]) -> np.ndarray:
+    """Of every row, uint64 (N,)."""
+    if not isinstance(examples, Shards):
+        return survey(examples, batch_size, names).fingerprints
+    parts = [shard.digest[rows] for shard, rows in examples.view.shards()]
+    return np.concatenate(parts)
+
+
+def _of_chunks(chunks: Shards, batch_size: int) -> AskedRows:
+    places = np.arange(len(chunks))
+    order = np.concatenate(batches_in_order(chunks, batch_size))
+    predicted = chunks.view.lengths(places) - 1
+    return AskedRows(
+        chunks.view.digests(places),
+        {"decoder": Ragged.in_order(chunks.lengths, order)},
+        Ragged.in_order(predicted, order),
+        np.zeros(0, np.int32),
+        per_token=True,
     )
 
 

@@ -21,8 +21,9 @@ from attar.artifacts import disk_errors_explained
 from attar.errors import ArtifactError
 
 TENSOR = "values"
-Width = Literal["bf16", "fp32"]
+Width = Literal["u8", "bf16", "fp32"]
 DTYPES: dict[str, tuple[str, torch.dtype, int]] = {
+    "u8": ("U8", torch.uint8, 1),
     "bf16": ("BF16", torch.bfloat16, 2),
     "fp32": ("F32", torch.float32, 4),
 }

@@ -1,0 +1,116 @@
+"""What a cache of a teacher's answers will cost.
+
+    flops     rows · tokens · teacher
+    bytes     predictions · (4 · columns, or a record of a codec)
+              + states · tokens · hidden size · (2 or 4)
+
+A step counts every token and asks the disk before it begins; here, rows have their mean length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from attar.artifacts import MIB
+from attar.errors import UsageError
+from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
+from attar.step import StepPlan
+from attar.training.cache_config import UNIFORM, CacheStep, Sparse, States
+from attar.training.plan import planned_teacher
+from attar.training.teaching.cache import cached_shape, kept_states
+from attar.training.teaching.header import Content, codec_of
+from attar.training.update.precision import choose_precision, device_here
+
+WORD_TOKENS = 4
+"""Of a word that names a class, end token included: as a rule the longest has no more."""
+STACKS = ("encoder", "decoder")
+
+
+def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
+    """Plan a cache: the teacher reads every row once.
+
+    Raises:
+        ModelError: hidden states that the teacher has not.
+    """
+    texts, teacher = context.texts, planned_teacher(config.teacher, context)
+    head = texts.head(config.data, config.objective)
+    shape = cached_shape(config, teacher.model.cost.model)
+    if problem := config.misfit(predicts_words=head.predicts_words):
+        raise UsageError(f"{context.name}: {problem}")
+    sparse = config.sparse(is_running=texts.loaded(config.data).kind.is_running)
+    kept = Content(config.logits, kept_states(config, context.name, shape), sparse)
+    context.caches[context.name] = replace(teacher, cache=context.name, kept=kept)
+    model = replace(teacher.model, max_length=config.max_length)
+    chunks = texts.chunks_of(config.data)
+    if chunks is None:
+        rows, tokens = texts.count(config.data, "train", model)
+    else:
+        rows, tokens = chunks.chunks, chunks.mean_tokens
+    flops = rows * model.cost.flops(1, tokens)
+    written = WORD_TOKENS if texts.has_classes(config.data) and head.predicts_words else None
+    plain = model.cost.model.config.to_dict()
+    text_mib = model.activation_mib(tokens)
+    device = device_here()
+    precision = choose_precision(config.precision, device).name
+    return StepPlan(
+        name=context.name,
+        run=config.run,
+        num_params=None,
+        flops=flops,
+        memory_mib=RUNTIME_MIB + model.size_mib + config.batch_size * text_mib,
+        disk_mib=cache_bytes(config, plain, head.num_labels, rows, tokens, written, sparse) / MIB,
+        seconds=OPEN_SECONDS + context.seconds(forward=flops, precision=precision, device=device),
+        counts={"rows": rows},
+        passes=1,
+        texts_at_once=config.batch_size,
+        text_mib=text_mib,
+        lowered_by="batch_size",
+        is_estimate=chunks is not None and not chunks.is_exact,
+        note=""
+        if sparse is None
+        else f"{codec_of(sparse, plain['vocab_size']).record_bytes} bytes a token: {sparse.said()}",
+    )
+
+
+def cache_bytes(
+    step: CacheStep,
+    config: Mapping[str, Any],
+    num_labels: int | None,
+    rows: int,
+    tokens: int,
+    written: int | None = None,
+    sparse: Sparse | None = None,
+) -> int:
+    """Bytes of the answers about `rows` texts of `tokens` tokens.
+
+    Args:
+        config: of the teacher, as plain data.
+        num_labels: columns of a classifier's head; None: words are predicted, at every token.
+        written: tokens of a target, which are then what is predicted; None: as many as read.
+        sparse: how words are kept; None: by all logits.
+    """
+    hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
+    value = 2 if step.dtype == "bf16" else 4
+    written = tokens if written is None else written
+    reads_first = bool(config.get("is_encoder_decoder"))
+    lengths = {"encoder": tokens, "decoder": written if reads_first else tokens}
+    asked = step.hidden_states
+    stacks = STACKS if reads_first else STACKS[:1]
+    by_stack = asked if isinstance(asked, dict) else dict.fromkeys(stacks, asked)
+    kept = sum(lengths[stack] * _count(states) for stack, states in by_stack.items())
+    per_row = kept * hidden * value
+    if step.logits:
+        words = config["vocab_size"]
+        record = 4 * words if sparse is None else codec_of(sparse, words).record_bytes
+        per_row += written * record if num_labels is None else 4 * num_labels
+    return rows * per_row
+
+
+def _count(states: States) -> int:
+    if isinstance(states, str):
+        uniform = UNIFORM.fullmatch(states)
+        assert uniform is not None, "the settings were checked"
+        return int(uniform[1]) + 1
+    return len(states)
