@@ -13,7 +13,7 @@ from attar.artifacts import read_result
 from attar.errors import AttarError, ModelError, UsageError
 from attar.recipe.keys import keys_of
 from attar.recipe.load import load_recipe
-from attar.recipe.plan import Plan, plan_recipe
+from attar.recipe.plan import Plan, made_in, plan_recipe
 from attar.recipe.run import run_recipe
 from attar.step import CountedFlops, StepPlan
 
@@ -173,8 +173,25 @@ def test_a_plan_counts_training_as_papers_do_and_what_was_done_offline(
     scores, by models from outside the recipe."""
     plan, steps = _steps(ran[0])
     heading = plan.text().splitlines()[0]
-    assert all(word in heading for word in ("TFLOP", "by 6·N", "offline", "a student"))
+    assert all(word in heading for word in ("TFLOP", "training", "by 6·N", "offline"))
     scoring = steps["by_teacher"].flops + steps["by_reference"].flops
     assert set(plan.offline) == {"student", "taught"}
     assert plan.offline["taught"].total == scoring
     assert plan.offline["student"].share == scoring / 2
+
+
+def test_a_plan_says_which_steps_are_there(ran: tuple[Path, Path]) -> None:
+    recipe, run = ran
+
+    def made(*changes: str) -> dict[str, Path]:
+        return made_in(run, load_recipe(recipe, changes), recipe.parent)
+
+    steps = set(load_recipe(recipe).steps)
+    assert set(made()) == steps
+    changed = made("steps.reference.max_tokens=1600")
+    assert steps - set(changed) == {"reference", "taught"}
+    plan, _ = _steps(recipe, changed)
+    assert [step.name for step in plan.missing] == ["reference", "taught"]
+    assert plan.seconds == sum(step.seconds for step in plan.missing)
+    assert f"for the 2 of {len(steps)} steps not made yet" in plan.text()
+    assert made_in(run.with_name("none"), load_recipe(recipe), recipe.parent) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -57,23 +58,27 @@ def plan(
             "hours; default: this machine, whose speed is measured.",
         ),
     ] = None,
+    out: Out = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Say what a recipe will cost: parameters, FLOPs, memory, disk and time."""
+    """Say what a recipe will cost: parameters, FLOPs, memory, disk and time; and which steps are
+    there."""
     from attar.cores import prepare_torch
     from attar.progress import Progress
     from attar.recipe.load import load_recipe
     from attar.recipe.outcome.sweep import expand
-    from attar.recipe.plan import plan_recipe
+    from attar.recipe.plan import made_in, plan_recipe
     from attar.recipe.running.memory import require_memory
 
     prepare_torch()  # whose speed is measured here
     checked = expand(load_recipe(recipe, overrides or ())).recipe  # every copy of a sweep
-    planned = plan_recipe(checked, recipe.resolve().parent, flops_per_s=flops_per_s)
+    folder = recipe.resolve().parent
+    made = made_in((out or Path("runs")) / checked.name, checked, folder)
+    planned = plan_recipe(checked, folder, made=made, flops_per_s=flops_per_s)
     print_result(planned.as_json(), planned.text(), as_json)
     if flops_per_s is None:  # else it is for another machine, with its own memory
-        require_memory(planned, Progress(), [step.name for step in planned.steps])
+        require_memory(planned, Progress(), [step.name for step in planned.missing])
 
 
 def status(

@@ -10,16 +10,18 @@ Imports no torch until a plan is made.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from attar.artifacts import RESULT_FILE, read_result
 from attar.config import Config
 from attar.escaping import for_terminal
 from attar.progress import human_seconds
-from attar.recipe.keys import step_seed
+from attar.recipe.keys import keys_of, room_fingerprints, step_seed
+from attar.recipe.running.known_hashes import KnownHashes
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind, kind_of, run_of, steps_read
 from attar.step import StepPlan
@@ -48,10 +50,17 @@ class Plan:
     offline: Mapping[str, Offline] = field(default_factory=dict[str, Offline])
     flops_per_s: float | None = None
     """The assumed speed; None: that of this machine."""
+    made: frozenset[str] = frozenset()
+    """Steps that are there already."""
+
+    @property
+    def missing(self) -> tuple[StepPlan, ...]:
+        return tuple(step for step in self.steps if step.name not in self.made)
 
     @property
     def seconds(self) -> float:
-        return sum(step.seconds for step in self.steps)
+        """Of the steps that are missing."""
+        return sum(step.seconds for step in self.missing)
 
     def as_json(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -62,6 +71,7 @@ class Plan:
             "offline_flops": {name: asdict(each) for name, each in self.offline.items()},
             "seconds": self.seconds,
             "assumed_flops_per_s": self.flops_per_s,
+            "made": sorted(self.made),
             "memory_mib": max(step.memory_mib for step in self.steps),
             "disk_mib": sum(step.disk_mib for step in self.steps),
         }
@@ -81,13 +91,16 @@ class Plan:
         total = self.as_json()
         time, doubt = human_seconds(total["seconds"]), ", time ± 50 %"
         if self.flops_per_s is not None:
-            hours = sum(step.flops for step in self.steps) / self.flops_per_s / 3600
+            hours = sum(step.flops for step in self.missing) / self.flops_per_s / 3600
             rest = human_seconds(max(0.0, total["seconds"] - 3600 * hours))
             time = f"{hours:,.1f} GPU-hours at an assumed {self.flops_per_s:.3g} FLOP/s and {rest} "
             time, doubt = f"{time}beside them", ""
+        memory, disk = (" ".join(_mebibytes([total[name]])) for name in ("memory_mib", "disk_mib"))
+        if self.made:
+            time = f"{time} for the {len(self.missing)} of {len(self.steps)} steps not made yet"
         lines.append(
-            f"in all about {time}, {total['memory_mib']:.0f} MiB of memory at the highest, "
-            f"{total['disk_mib']:.0f} MiB of disk; an estimate{doubt}"
+            f"in all about {time}, {memory} of memory at the highest, {disk} of disk; an "
+            f"estimate{doubt}"
         )
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(map(for_terminal, lines))
@@ -101,6 +114,8 @@ class Plan:
             return "" if found is None else f"{found / unit:.2f}"
 
         offline = [self.offline.get(step.name) for step in self.steps]
+        *memory, memory_unit = _mebibytes([step.memory_mib for step in self.steps])
+        *disk, disk_unit = _mebibytes([step.disk_mib for step in self.steps])
         columns = {
             "step": [step.name for step in self.steps],
             "run": [step.run for step in self.steps],
@@ -109,16 +124,32 @@ class Plan:
             "passes": ["" if s.passes is None else f"{s.passes:.3g}" for s in self.steps],
             "steps": [f"{s.counts['steps']:,}" if "steps" in s.counts else "" for s in self.steps],
             f"{UNITS[unit]}FLOP": [operations(step.flops) for step in self.steps],
+            "training": [operations(step.training and step.training.all) for step in self.steps],
             "by 6·N": [
                 operations(step.training and step.training.non_embedding) for step in self.steps
             ],
             "offline": [operations(each and each.total) for each in offline],
             "a student": [operations(each and each.share) for each in offline],
-            "memory MiB": [f"{step.memory_mib:.0f}" for step in self.steps],
-            "disk MiB": [f"{step.disk_mib:.0f}" for step in self.steps],
-            "time": [human_seconds(step.seconds) for step in self.steps],
+            f"memory {memory_unit}": memory,
+            f"disk {disk_unit}": disk,
+            "time": [
+                "made" if step.name in self.made else human_seconds(step.seconds)
+                for step in self.steps
+            ],
         }
         return {heading: cells for heading, cells in columns.items() if any(cells)}
+
+
+def _mebibytes(found: Sequence[float]) -> list[str]:
+    """Amounts in MiB or, where the largest has more than five digits of them, in GiB; and the unit.
+
+    Example:
+        >>> _mebibytes([3.2]), _mebibytes([1024.0, 204800.0])
+        (['3', 'MiB'], ['1.0', '200.0', 'GiB'])
+    """
+    if max(found) < 1e5:
+        return [*(f"{each:.0f}" for each in found), "MiB"]
+    return [*(f"{each / 1024:,.1f}" for each in found), "GiB"]
 
 
 def _parameters(step: StepPlan) -> str:
@@ -197,7 +228,27 @@ def plan_recipe(
     notes = (f"{plan.name}: {plan.note}" for plan in shared.plans.values() if plan.note)
     plans = shared.plans
     offline = offline_flops(recipe, plans) if kinds is STEPS else {}
-    return Plan(recipe.name, tuple(plans.values()), (*texts.notes, *notes), offline, flops_per_s)
+    return Plan(
+        *(recipe.name, tuple(plans.values()), (*texts.notes, *notes), offline, flops_per_s),
+        made=frozenset(made or ()),
+    )
+
+
+def made_in(folder: Path, recipe: Recipe, recipe_folder: Path) -> dict[str, Path]:
+    """Step → its artifact in a run's folder, where it has the key that the step has now. Files are
+    not verified; a run does that.
+
+    Raises:
+        AttarError: data or a model outside the recipe does not exist or cannot be read.
+    """
+    if not any((folder / name / RESULT_FILE).is_file() for name in recipe.steps):
+        return {}
+    prints = room_fingerprints(KnownHashes(folder).sha256)
+    keys = keys_of(recipe, recipe.order, recipe_folder, fingerprints=prints)
+    found = {name: folder / name for name in keys if (folder / name / RESULT_FILE).is_file()}
+    return {
+        name: place for name, place in found.items() if read_result(place).key == keys[name].key
+    }
 
 
 def expected_seconds(plan: Plan) -> Mapping[str, float]:
