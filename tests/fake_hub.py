@@ -2,7 +2,7 @@
 
     with serving({"data/train-00000-of-00001.parquet": raw}) as hub: …
 
-`COMMIT` is the only commit of `NAME`.
+`COMMIT` is the only commit of `NAME`, or what else it is given.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def _listing(files: Files, folder: str) -> list[dict[str, Any]]:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     files: Files
+    name: str
+    commit: str
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -68,17 +70,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlparse(self.path).path)
-        about = re.fullmatch(rf"/api/datasets/{NAME}(?:/revision/(\w+))?", path)
-        tree = re.fullmatch(rf"/api/datasets/{NAME}/tree/(\w+)/?(.*)", path)
-        file = re.fullmatch(rf"/datasets/{NAME}/resolve/(\w+)/(.*)", path)
+        about = re.fullmatch(rf"/api/datasets/{self.name}(?:/revision/(\w+))?", path)
+        tree = re.fullmatch(rf"/api/datasets/{self.name}/tree/(\w+)/?(.*)", path)
+        file = re.fullmatch(rf"/datasets/{self.name}/resolve/(\w+)/(.*)", path)
         known = next((found for found in (about, tree, file) if found), None)
         if known is None:
             self._absent("RepoNotFound")
-        elif known[1] not in (None, COMMIT):
+        elif known[1] not in (None, self.commit):
             self._absent("RevisionNotFound")
         elif about:
             siblings = [{"rfilename": name} for name in self.files]
-            self._json({"id": NAME, "sha": COMMIT, "private": False, "siblings": siblings})
+            self._json(
+                {"id": self.name, "sha": self.commit, "private": False, "siblings": siblings}
+            )
         elif tree:
             listing = _listing(self.files, tree[2])
             self._json(listing) if listing else self._absent("EntryNotFound")
@@ -88,7 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._absent("EntryNotFound")
 
     def _file(self, raw: bytes) -> None:
-        headers = {"ETag": f'"{hashlib.sha1(raw).hexdigest()}"', "X_Repo_Commit": COMMIT}
+        etag = f'"{hashlib.sha1(raw).hexdigest()}"'
+        headers = {"ETag": etag, "X_Repo_Commit": self.commit}
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked is None:
             return self._send(raw, Accept_Ranges="bytes", **headers)
@@ -98,9 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(files: Files) -> Iterator[str]:
+def serving(files: Files, name: str = NAME, commit: str = COMMIT) -> Iterator[str]:
     """The address of a hub with these files in its data set."""
-    handler = type("Handler", (_Handler,), {"files": files})
+    handler = type("Handler", (_Handler,), {"files": files, "name": name, "commit": commit})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

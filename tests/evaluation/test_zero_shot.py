@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,6 +26,7 @@ from attar.evaluation.run import evaluate
 from attar.evaluation.zero_shot.accuracy import answers_of, entries_of, metrics_of
 from attar.evaluation.zero_shot.rows import TaskRows, read_tasks
 from attar.evaluation.zero_shot.tasks import TASKS, with_capital
+from attar.models.sources.demo import DEMO_MODELS
 from attar.numerics.statistics import paired_bootstrap
 from attar.progress import Progress
 from attar.recipe.keys import keys_of
@@ -29,6 +35,7 @@ from attar.recipe.plan import plan_recipe
 from attar.recipe.run import run_recipe
 from attar.scoring.shared_prefixes import Likelihoods
 from attar.step import StepContext
+from fake_hub import serving
 
 FREE = [name for name in TASKS if name != "storycloze"]
 RECIPE = f"""
@@ -255,6 +262,40 @@ def test_a_row_of_the_hub_is_asked_as_a_row_of_a_file(name: str) -> None:
     assert (*right, question.label, len(question.pairs)) == ASKED[name]
 
 
+READ = """
+import json, sys
+from pathlib import Path
+from attar.evaluation.config import EvaluateStep
+from attar.evaluation.zero_shot.rows import read_tasks
+step = EvaluateStep(models=("m",), tasks=("piqa",), hub=True, rows=2)
+read = read_tasks(step, Path())["piqa"]
+json.dump([read.source, read.taken, [each.pairs for each in read.questions]], sys.stdout)
+"""
+
+
+def test_rows_of_the_hub_come_from_the_commit_that_the_table_names(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    hub = TASKS["piqa"].hub
+    assert hub is not None
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([HUB["piqa"]] * 3), stream)
+    files = {"data/validation-00000-of-00001.parquet": stream.getvalue()}
+    with serving(files, hub.name, hub.revision) as address:
+        switches = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "USE_TORCH": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", READ],
+            cwd=tmp_path,
+            env=os.environ | switches | {"HF_HOME": str(tmp_path / "home"), "no_proxy": "*"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    source, taken, pairs = json.loads(done.stdout)
+    assert source == f"baber/piqa@{hub.revision}" and taken == "the first 2"
+    assert pairs[1] == [["Question: sort\nAnswer:", " a"], ["Question: sort\nAnswer:", " b"]]
+
+
 @pytest.mark.parametrize(
     ("context", "expected"),
     [
@@ -384,6 +425,13 @@ def test_a_key_knows_what_the_files_hold_and_not_where_they_are(
     assert key(folder, "tasks") != key(folder, "tasks", "steps.zero_shot.rows=1")
 
 
+def test_the_shipped_recipe_asks_every_task_whose_rows_are_free(repository: Path) -> None:
+    recipe = load_recipe(repository / "recipes" / "zero_shot.toml")
+    step = recipe.steps["zero_shot"]
+    assert isinstance(step, EvaluateStep) and list(step.tasks) == FREE
+    require_data(recipe, repository / "recipes")
+
+
 def test_a_plan_counts_the_requests_and_what_sharing_saves(folder: Path) -> None:
     def plan(*overrides: str) -> Any:
         return plan_recipe(load_recipe(folder / "recipe.toml", overrides), folder).steps[0]
@@ -425,3 +473,25 @@ at_most = 1e9
         RecipeError, match=r"'hellaswagg' is not a metric of a model \(did you mean"
     ):
         parse_recipe(text.replace("llama.average", "llama.hellaswagg"), path=folder / "r.toml")
+
+
+@pytest.mark.slow
+def test_a_pretrained_model_has_the_log_likelihoods_of_lm_eval(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    try:
+        importlib.metadata.distribution(DEMO_MODELS["smollm2-135m"].distribution)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package with SmolLM2's weights is not installed")
+    found = run(
+        shared_data,
+        tmp_path / "out",
+        models=("demo:smollm2-135m",),
+        tasks=tuple(FREE),
+        path=str(shared_data),
+        rows=4,
+        harness="both",
+    )
+    assert found["harness"]["demo:smollm2-135m"]["largest_difference"] < 1e-3
+    assert found["models"]["demo:smollm2-135m"]["shares_prefixes"]

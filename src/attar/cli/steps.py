@@ -287,14 +287,17 @@ def export(
 
 def evaluate(
     model: Annotated[list[str], typer.Option(metavar="MODEL", help="Repeat to compare models.")],
-    data: Data,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help=f"{DATA_WORDS} Or --set tasks=[…].")
+    ] = None,
     overrides: Overrides = None,
     out: Out = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure models of any form on the same data: quality with intervals, speed, size, memory."""
+    """Measure models of any form on the same data: quality with intervals, speed, size, memory; or
+    language models on zero-shot tasks."""
     _run_one_step("evaluate", {"models": model, "data": data}, overrides, out, as_json, quiet)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import sha256_of
-from attar.data.reading.locate import FORMATS, format_of, stem_of
+from attar.data.reading.locate import format_of, stem_of
 from attar.errors import DataError
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.zero_shot.tasks import TASKS, ZeroShotTask
@@ -64,8 +64,8 @@ def _place_of(task: ZeroShotTask, root: Path) -> str:
             f"{', '.join(task.columns)}"
         )
     return (
-        f"{root / task.name / task.split}.jsonl.gz (or {' '.join(FORMATS)}), with the columns "
-        f"{', '.join(task.columns)}"
+        f"{root / task.name / task.split}.jsonl.gz (or .jsonl, .jsonl.zst, .parquet), with the "
+        f"columns {', '.join(task.columns)}"
     )
 
 
