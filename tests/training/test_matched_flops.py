@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 import tiny
 from attar.errors import UsageError
-from attar.losses.config import ForwardKl
+from attar.losses.config import CrossEntropy, ForwardKl, PolicyGradient
 from attar.models.cost import Cost, non_embedding_params
 from attar.step import CountedFlops
 from attar.training.config import TrainStep
@@ -20,14 +20,6 @@ ROWS = 1_000_000
 TEACHER = 1.8
 STEPS = 100_000
 """Of the step that is matched."""
-
-
-class Written(ForwardKl):
-    """A term that looks at texts which student and teacher write."""
-
-    @property
-    def written_passes(self) -> tuple[int, int]:
-        return 1, 1
 
 
 def _work(
@@ -59,8 +51,12 @@ def test_steps_are_those_of_the_papers_formulas(
     """3·N_s·T / (3·N_s + N_t) and 3·N_s·T / (4·N_s + 2·N_t); the paper rounds to 5,000 steps."""
     budget = _work(student).flops(STEPS)
     distilling = _work(student, TEACHER, count_flops="non_embedding")
+    assert distilling.teacher is not None
+    # a continued prompt is as long as a text; papers leave out the loss on texts beside it
     writing = replace(
-        distilling, config=distilling.config.model_copy(update={"losses": (Written(),)})
+        distilling,
+        config=distilling.config.model_copy(update={"losses": (PolicyGradient(), CrossEntropy())}),
+        continued=(distilling.student, distilling.teacher),
     )
     taught, written = (each.matched(budget, "kd", "plain") for each in (distilling, writing))
     assert (taught["steps"], written["steps"]) == (distilled, minillm)
@@ -80,6 +76,20 @@ def test_no_step_more_than_the_budget_pays_for(is_cached: bool, rows: int, budge
         steps = asked.matched(paid, "kd", "plain")["steps"]
         taken, more = (getattr(asked.flops(n), count) for n in (steps, steps + 1))
         assert taken <= getattr(paid, count) < more
+
+
+def test_of_all_products_the_losses_on_texts_beside_continuations_count_too() -> None:
+    work = _work(0.2, 0.5, 80)
+    short = CountedFlops(10, 5), CountedFlops(30, 15)
+
+    def taken(*losses: Any) -> int:
+        config = work.config.model_copy(update={"losses": (PolicyGradient(), *losses)})
+        return replace(work, config=config, continued=short).flops(10).all
+
+    alone = 80 * (4 * 10 + 2 * 30)
+    assert taken() == alone
+    assert taken(CrossEntropy()) == alone + _work(0.2, rows=80).flops(10).all
+    assert taken(CrossEntropy(), ForwardKl()) == alone + work.flops(10).all
 
 
 def test_a_student_like_the_matched_one_gets_its_steps() -> None:

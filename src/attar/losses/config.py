@@ -55,13 +55,9 @@ class LossSettings(Config):
     needs_teacher: ClassVar[bool] = True
     not_cached: ClassVar[str] = ""
     """What it compares that no cache keeps; "": nothing."""
+    on_rollouts: ClassVar[bool] = False
+    """It looks at continuations that are sampled in every step, not at the texts of the data."""
     weight: Weight = 1.0
-
-    @property
-    def written_passes(self) -> tuple[int, int]:
-        """Forward passes a row, of student and teacher, that write the texts a term looks at; (0,
-        0): it looks at those of the data."""
-        return 0, 0
 
     @property
     def needs_all_of_p(self) -> str:
@@ -228,6 +224,48 @@ class RelationKl(LossSettings):
     """Relation heads that queries, keys and values are cut into; None: the models' own."""
 
 
+class PolicyGradient(LossSettings):
+    """KL(student‖teacher) of whole continuations of the training texts, which are sampled in every
+    step; its gradient is estimated from them (MiniLLM)."""
+
+    not_cached = "continuations that are sampled in every step"
+    on_rollouts = True
+    term = "attar.losses.policy_gradient:PolicyGradientTerm"
+    kind: Literal["policy_gradient"] = "policy_gradient"
+    mix: float = Field(default=0.2, ge=0, lt=1)
+    """Tokens are sampled from mix · p_teacher + (1 − mix) · q_student."""
+    single_step: bool = True
+    """What a token adds by itself is differentiated exactly, over the vocabulary, and only what
+    follows from it is estimated."""
+    length_normalized: bool = True
+    """A token's return is divided by the number of tokens it is a sum over."""
+    importance: Literal["token", "product"] = "token"
+    """What corrects for sampling from the mixture: each token's own ratio, as in the paper, or the
+    products of ratios, without bias and with more variance."""
+    clip: float = Field(default=0.2, ge=0, lt=1)
+    """A token's ratio gains nothing outside 1 ± clip, as in PPO; 0: no clipping."""
+    reward_scale: float = Field(default=1.0, gt=0)
+    """Factor of log p/q in the returns; the published scripts have 2."""
+    reward_clip: float = Field(default=100.0, ge=0)
+    """Largest absolute value of a token's scaled log p/q; 0: no limit."""
+    prompt_tokens: int | None = Field(default=None, gt=0)
+    """Of each text that are continued; None: half of the step's max_length."""
+    new_tokens: int | None = Field(default=None, gt=0)
+    """Most tokens that are sampled behind a prompt; None: the rest of max_length."""
+
+    def lengths(self, max_length: int) -> tuple[int, int]:
+        """Tokens of a prompt and new tokens, at most, in a step with this max_length.
+
+        Example:
+            >>> PolicyGradient().lengths(64), PolicyGradient(new_tokens=16).lengths(64)
+            ((32, 32), (32, 16))
+        """
+        prompt = self.prompt_tokens
+        if prompt is None:
+            prompt = max_length // 2
+        return prompt, self.new_tokens or max_length - prompt
+
+
 LossConfig = Annotated[
     CrossEntropy
     | ForwardKl
@@ -240,6 +278,7 @@ LossConfig = Annotated[
     | Eofd
     | SensitivityMse
     | AttentionMse
-    | RelationKl,
+    | RelationKl
+    | PolicyGradient,
     Field(discriminator="kind"),
 ]

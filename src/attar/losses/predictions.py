@@ -198,7 +198,7 @@ class CrossEntropyTerm(PredictionTerm):
         super().__init__()
         self._compared = squared_error if KINDS[objective].is_score else cross_entropy
 
-    def rows(self, student: Tensor, teacher: Taught, labels: Tensor) -> Tensor:
+    def rows(self, student: Tensor, teacher: Taught, labels: Any) -> Tensor:
         if isinstance(teacher, SparseDistributions):  # whose terms need the same log softmax
             log_q_NV = teacher.log_q(student)
             return functional.nll_loss(log_q_NV, labels, reduction="none")
@@ -226,7 +226,7 @@ class DivergenceTerm(PredictionTerm):
         divergence = partial(DIVERGENCES[config.kind], temperature=config.temperature)
         self._between = score_difference if is_score else divergence
 
-    def rows(self, student: Tensor, teacher: Taught, labels: Tensor) -> Tensor:
+    def rows(self, student: Tensor, teacher: Taught, labels: Any) -> Tensor:
         assert teacher is not None
         if isinstance(teacher, SparseDistributions):
             is_kl = self._kind == "forward_kl"

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from attar.numerics.logits import LazyLogits
+from attar.numerics.logits import Index, LazyLogits
 from attar.numerics.sparse_distributions import SparseLogits
 
 Unit = str
@@ -59,6 +59,31 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class SampledTokens:
+    """What is known of tokens that were sampled, place by place: (B, S), or (N,) of some."""
+
+    ids: Tensor
+    advantages: Tensor
+    """How much more than by itself a token is worth for what followed; without gradient."""
+    log_sampled: Tensor
+    """Log-probability under the distribution it was sampled from."""
+    carried: Tensor
+    """Importance weight of the tokens sampled before it."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.ids.device
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: Index | slice) -> SampledTokens:
+        return SampledTokens(
+            self.ids[index], self.advantages[index], self.log_sampled[index], self.carried[index]
+        )
+
+
+@dataclass(frozen=True)
 class Targets:
     """What is known about a batch beside the texts."""
 
@@ -67,6 +92,14 @@ class Targets:
     token."""
     masks: Mapping[str, Int[Tensor, "B T"]]
     """Stack → 1 for a real token, 0 for padding."""
+    sampled: SampledTokens | None = None
+    """Of continuations; their ids are the labels."""
+    facts: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Figures of the whole batch for the log."""
+
+    def at(self, index: Index) -> Tensor | SampledTokens:
+        """What is known of some predictions."""
+        return (self.labels if self.sampled is None else self.sampled)[index]
 
     @property
     def predicted(self) -> Bool[Tensor, " B"] | Bool[Tensor, "B S"]:

@@ -82,6 +82,8 @@ class Needs:
     sensitivity: bool = False
     """How much the teacher's answer depends on its hidden states, measured before the first step.
     """
+    rollouts: bool = False
+    """Continuations that are sampled in every step, which no cache can have answers about."""
     whole_batch: bool = False
     """`look_at` must see the teacher on the whole batch before the first micro-batch is judged."""
 
@@ -147,13 +149,13 @@ class PredictionTerm(Term):
 
     unit: Unit = "prediction"
 
-    def rows(self, student: Tensor, teacher: Taught, labels: Tensor) -> Float[Tensor, " N"]:
+    def rows(self, student: Tensor, teacher: Taught, labels: Any) -> Float[Tensor, " N"]:
         """Of each prediction, with gradient.
 
         Args:
             student: logits (N, C).
             teacher: its logits, or what a cache keeps of its distributions; may be None if `needs`
                 asks nothing of it.
-            labels: (N,).
+            labels: (N,); `SampledTokens` of continuations.
         """
         raise NotImplementedError

@@ -120,7 +120,7 @@ class TotalLoss(nn.Module):
         """
         shares_B, gradients = self._shares(student, teacher, targets, counts, progress)
         examples = torch.zeros(len(targets.labels), device=targets.labels.device)
-        facts: dict[str, float] = {}
+        facts = dict(targets.facts)
         for name, term in self._named():
             weight = weight_at(self.terms[name].weight, progress)
             examples = examples + weight * shares_B[name]
@@ -165,7 +165,7 @@ class TotalLoss(nn.Module):
             [term.rows for term in predictions.values()],
             index,
             student.logits,
-            targets.labels[index],
+            targets.at(index),
             teacher=(teacher.sparse or teacher.logits)
             if self.needs.teacher_logits and teacher
             else None,

@@ -205,17 +205,21 @@ def _reads_forwards(config: ModelConfig) -> bool:
     return is_causal and not config.is_encoder_decoder
 
 
-def _require_causal(config: ModelConfig, where: str) -> None:
-    """A model that sees the next token cannot be asked for it."""
-    family = FAMILIES.get(config.model_type)
-    is_causal = _reads_forwards(config) if family is None else family.stacks[-1].is_causal
-    if not is_causal:
-        causal = [name for name, row in FAMILIES.items() if len(row.stacks) == 1]
-        causal = [name for name in causal if FAMILIES[name].stacks[0].is_causal]
-        raise ModelError(
-            f"{where}: model_type {config.model_type!r} reads in both directions, so it cannot be "
-            f"asked for the next token; use one of {', '.join(causal)}"
-        )
+def require_causal(config: ModelConfig, where: str) -> None:
+    """Refuse a model that sees the next token of running text, and so cannot be asked for it.
+
+    Raises:
+        ModelError: it is not a decoder alone.
+    """
+    rows = {name: row.stacks for name, row in FAMILIES.items()}
+    causal = [name for name, stacks in rows.items() if len(stacks) == 1 and stacks[0].is_causal]
+    if config.model_type in causal if config.model_type in rows else _reads_forwards(config):
+        return
+    which = "has an encoder that reads" if config.is_encoder_decoder else "reads"
+    raise ModelError(
+        f"{where}: model_type {config.model_type!r} {which} in both directions, so it cannot be "
+        f"asked for the next token of running text; use one of {', '.join(causal)}"
+    )
 
 
 def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[PreTrainedModel]:
@@ -227,10 +231,10 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
     """
     if task is not None:
         kind = task.kind
-        if task.label_words or kind.graph == "causal":
+        if task.label_words:
             kind = TEXT_TO_TEXT if config.is_encoder_decoder else CAUSAL_LM
         if kind.graph == "causal":
-            _require_causal(config, where)
+            require_causal(config, where)
         found = getattr(transformers, kind.classes).get(type(config), None)
         what = f"class with a head {kind.heads[0]} for model_type {config.model_type!r}"
     elif config.architectures:

@@ -31,7 +31,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from attar.errors import NonFiniteError
@@ -69,6 +68,8 @@ class Drawn:
     log_p: Tensor
     """float64 (B, S): of each token under the distribution it was drawn from, after temperature,
     mixing and cutting; 0 behind the end of a row."""
+    log_each: tuple[Tensor, ...]
+    """The same under the model alone, and under the teacher alone, before cutting."""
 
 
 def row_uniforms(seed: int, rows: Sequence[int], new_tokens: int) -> Tensor:
@@ -116,28 +117,33 @@ def sample(
     num_rows, new_tokens = uniforms.shape
     ids = torch.zeros(num_rows, new_tokens, dtype=torch.int64, device=device)
     log_p = torch.zeros(num_rows, new_tokens, dtype=torch.float64, device=device)
+    log_each = tuple(torch.zeros_like(log_p) for _ in range(1 if teacher is None else 2))
     lengths = torch.zeros(num_rows, dtype=torch.int64, device=device)
     ends = torch.tensor(sampling.end_ids, dtype=torch.int64, device=device)
     mixed = [(1.0, model)] if teacher is None else [(1 - mix, model), (mix, teacher)]
-    readers = [(weight, _Reader(each, attention_mask, use_cache)) for weight, each in mixed]
+    readers = [_Reader(each, attention_mask, use_cache) for _, each in mixed]
     live = torch.arange(num_rows, device=device)
     read = input_ids.to(device)
     for step in range(new_tokens):
         forbidden = ends if step < sampling.min_new_tokens else ends[:0]
-        p = _mixed([(weight, reader.read(read)) for weight, reader in readers], sampling, forbidden)
+        each = _log_each([reader.read(read) for reader in readers], sampling, forbidden)
+        parts = [weight * own.exp() for (weight, _), own in zip(mixed, each, strict=True)]
+        p = torch.stack(parts).sum(dim=0)
         tokens, drawn_log_p = _draw(p, uniforms[live, step], sampling)
         ids[live, step], log_p[live, step] = tokens, drawn_log_p
+        for to, own in zip(log_each, each, strict=True):
+            to[live, step] = own.gather(-1, tokens[:, None])[:, 0]
         lengths[live] += 1
         goes_on = ~torch.isin(tokens, ends)
         read = tokens[:, None]
         if not goes_on.all():
             stay = goes_on.nonzero()[:, 0]
             live, read = live[stay], read[stay]
-            for _, reader in readers:
+            for reader in readers:
                 reader.keep(stay)
         if not len(live):
             break
-    return Drawn(ids, lengths, log_p)
+    return Drawn(ids, lengths, log_p, log_each)
 
 
 class _Reader:
@@ -188,23 +194,20 @@ def _cache_name(model: PreTrainedModel) -> str | None:
     return next((name for name in ("past_key_values", "cache_params") if name in accepted), None)
 
 
-def _mixed(given: Sequence[tuple[float, Tensor]], sampling: Sampling, forbidden: Tensor) -> Tensor:
-    """The distribution that tokens are drawn from, before cutting: float64 (B, V)."""
-    columns = max(logits.shape[-1] for _, logits in given)  # padded tables may differ
-    total: Tensor | None = None
-    for weight, logits in given:
-        z = logits.double()
+def _log_each(logits: Sequence[Tensor], sampling: Sampling, forbidden: Tensor) -> list[Tensor]:
+    """Log-probabilities before mixing and cutting of the tokens that the first model has, float64
+    (B, V) of each model; what a padded table of another has beyond them is left out."""
+    found: list[Tensor] = []
+    for given in logits:
+        z = given[:, : logits[0].shape[-1]].double()
         z[:, forbidden] = -torch.inf
-        p = weight * torch.softmax(z / (sampling.temperature or 1.0), dim=-1)
-        p = functional.pad(p, (0, columns - p.shape[-1]))
-        total = p if total is None else total + p
-    assert total is not None
-    if not total.isfinite().all():
+        found.append(torch.log_softmax(z / (sampling.temperature or 1.0), dim=-1))
+    if any(bool(own.isnan().any()) for own in found):
         raise NonFiniteError(
             "the model's logits are NaN or infinite, so no token can be drawn; its weights are "
             "damaged, or its training diverged"
         )
-    return total
+    return found
 
 
 def _draw(p: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:

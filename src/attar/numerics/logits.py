@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -40,8 +40,21 @@ Index = tuple[Tensor, ...]
 """Where the rows lie along the leading axes of logits: (N,) per axis."""
 Taught = Tensor | SparseDistributions | None
 """Of some rows, what a teacher says: its logits (n, V), or what is stored of its distributions."""
-RowFunction = Callable[[Tensor, Taught, Tensor], Tensor]
-"""(logits (n, V), what a teacher says, labels (n,)) → (n,), row by row."""
+
+
+class RowLabels(Protocol):
+    """What is known of each row: a tensor (N,), or several side by side."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+RowFunction = Callable[[Tensor, Taught, Any], Tensor]
+"""(logits (n, V), what a teacher says, labels of these rows) → (n,), row by row."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,7 @@ def row_values(
     functions: Sequence[RowFunction],
     index: Index,
     logits: Logits,
-    labels: Tensor,
+    labels: RowLabels,
     *,
     teacher: Logits | SparseLogits | None = None,
     factors: Sequence[float] = (),
@@ -130,7 +143,7 @@ def row_values(
     rounding.
 
     Args:
-        labels: (N,), of these rows.
+        labels: of these rows.
         factors: one per function; none: no gradient is needed.
     """
     wanted = bool(factors) and torch.is_grad_enabled()

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from attar.config import Config
 from attar.data.corpus.config import Part
-from attar.losses.config import CrossEntropy, ForwardKl, LossConfig
+from attar.losses.config import CrossEntropy, ForwardKl, LossConfig, PolicyGradient
 from attar.models.config import ModelReference
 from attar.tasks.denoising import Denoiser
 from attar.tasks.table import KINDS, SPAN_CORRUPTION, Kind, Objective
@@ -189,6 +189,23 @@ class TrainStep(Config):
         return self
 
     @model_validator(mode="after")
+    def _continuations_fit(self) -> TrainStep:
+        if sum(loss.on_rollouts for loss in self.losses) > 1:
+            raise ValueError(
+                "losses has policy_gradient more than once, and a step samples one batch of "
+                "continuations; keep one"
+            )
+        if (sampled := self.rollout_loss) is not None:
+            prompt, new = sampled.lengths(self.max_length)
+            if new < 1 or prompt + new > self.max_length:
+                raise ValueError(
+                    f"policy_gradient continues prompts of up to {prompt} tokens by up to "
+                    f"{max(new, 0)}, and max_length is {self.max_length}; lower prompt_tokens or "
+                    f"new_tokens, or set max_length = {prompt + max(new, 1)}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _budgets_and_schedule_fit(self) -> TrainStep:
         lengths = ("max_steps", "max_tokens", "match_flops")
         lengths = lengths if self.match_flops is None else (*lengths, "epochs")
@@ -232,6 +249,11 @@ class TrainStep(Config):
     def misfit(self, kind: Kind, data: str) -> str | None:
         """Why the step's objective and words do not fit data of a kind; None: they do."""
         asked = KINDS[self.objective or kind.name]
+        if self.rollout_loss is not None and asked.graph != "causal":
+            return (
+                f"policy_gradient continues running text, and the objective on data {data!r} is "
+                f'{asked.name}; name running text with objective = "causal_lm", or use reverse_kl'
+            )
         learns_words = kind.has_classes and asked.writes
         if asked is not kind and not learns_words and not (kind.is_running and asked.hides_spans):
             return (
@@ -307,3 +329,13 @@ class TrainStep(Config):
             if self.teacher is None
             else (ForwardKl(weight=0.5), CrossEntropy(weight=0.5))
         )
+
+    @property
+    def text_losses(self) -> tuple[LossConfig, ...]:
+        """Those on the training texts."""
+        return tuple(loss for loss in self.effective_losses if not loss.on_rollouts)
+
+    @property
+    def rollout_loss(self) -> PolicyGradient | None:
+        """The one on continuations of them."""
+        return next((loss for loss in self.losses if isinstance(loss, PolicyGradient)), None)

@@ -21,6 +21,7 @@ from attar.seeds import derive_seed
 from attar.training.config import TrainStep
 from attar.training.forward import fed, forward
 from attar.training.objectives.examples import Examples, Streamed
+from attar.training.rollouts import Rollouts
 from attar.training.teachers import Teacher
 
 EVALUATION_BATCH_COST = 1 / 3
@@ -44,6 +45,8 @@ class Job:
     validation: Examples
     metrics: tuple[str, ...]
     """The first one selects."""
+    rollouts: Rollouts | None = None
+    """What continues the texts in every step, if a loss looks at continuations."""
     penalty: Callable[[], Tensor] | None = None
     """Added to the loss of every step: what its parameters cost by themselves."""
     rates: Mapping[str, float] = field(default_factory=dict)

@@ -25,12 +25,13 @@ from torch import Tensor
 
 from attar.errors import ArtifactError, NonFiniteError, StoppedError
 from attar.losses.targets import Counts, Outputs, Targets, tokens_read
-from attar.losses.total import LossValues
+from attar.losses.total import LossValues, TotalLoss
 from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.progress import Progress, Task
 from attar.seeds import derive_seed
 from attar.training.forward import fed, forward
 from attar.training.job import Job
+from attar.training.objectives.examples import StepExamples
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import log_evaluation, log_step
 from attar.training.saving.state import Place, fill_moments_, fill_weights_, moments_of, weights_of
@@ -120,10 +121,9 @@ class Loop:
         """One optimizer step, or an error with weights and moments as they were."""
         job, step = self._job, self.place.step
         rows = job.batches.at(step)
-        counts = job.train.counts(rows)
         try:
             remembered = [buffer.clone() for buffer in job.loss.buffers()]
-            parts = self._fitting(lambda size: self._accumulate(rows, counts, remembered, size))
+            parts = self._fitting(lambda size: self._accumulate(rows, remembered, size))
             norm = self._accelerator.clip_grad_norm_(
                 self._learned.parameters(), self._config.max_grad_norm or float("inf")
             )
@@ -137,7 +137,7 @@ class Loop:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.place.step += 1
-        self.place.tokens += tokens_read(counts)
+        self.place.tokens += tokens_read(job.train.counts(rows))
         log_step(
             self.place,
             parts,
@@ -148,7 +148,7 @@ class Loop:
         )
 
     def _accumulate(
-        self, rows: np.ndarray, counts: Counts, remembered: list[Tensor], size: int
+        self, rows: np.ndarray, remembered: list[Tensor], size: int
     ) -> list[LossValues]:
         """The batch's gradient from micro-batches of `size`; an attempt that ran out of memory has
         left nothing in it.
@@ -156,12 +156,16 @@ class Loop:
         Args:
             remembered: what the loss remembered before this step.
         """
-        job, step = self._job, self.place.step
+        job = self._job
         self._optimizer.zero_grad(set_to_none=True)
         for buffer, before in zip(job.loss.buffers(), remembered, strict=True):
             buffer.copy_(before)
-        torch.manual_seed(derive_seed(job.seed, "dropout", step))
-        parts = [self._backward(part, counts, step) for part in self._taught(rows, size)]
+        torch.manual_seed(derive_seed(job.seed, "dropout", self.place.step))
+        parts: list[LossValues] = []
+        for examples, loss in self._sources(rows, size):
+            counts = examples.counts(rows)
+            for part in self._taught(examples, loss, rows, size):
+                parts.append(self._backward(part, loss, counts))
         if job.penalty is not None:
             self._accelerator.backward(job.penalty())
         return parts
@@ -178,31 +182,44 @@ class Loop:
             f"{size}; loss and gradient stay those of the whole batch of {self._config.batch_rows}"
         )
 
-    def _taught(self, rows: np.ndarray, size: int) -> Iterator[_Taught]:
+    def _sources(self, rows: np.ndarray, size: int) -> Iterator[tuple[StepExamples, TotalLoss]]:
+        """What a step learns from, and by which losses: its texts, and what continues them."""
+        job = self._job
+        if job.loss.terms:
+            yield job.train, job.loss
+        if job.rollouts is not None:
+            with self._accelerator.autocast():
+                sampled = job.rollouts.sample(self._model, rows, size, self.place.step)
+            yield sampled, job.rollouts.loss
+
+    def _taught(
+        self, examples: StepExamples, loss: TotalLoss, rows: np.ndarray, size: int
+    ) -> Iterator[_Taught]:
         """The batch's micro-batches, each with what the teacher says; one at a time, unless a loss
         must see the teacher on the whole batch first.
         """
-        parts = (self._teach(rows[at : at + size]) for at in range(0, len(rows), size))
-        if not self._job.loss.needs.whole_batch:
+        cuts = (rows[at : at + size] for at in range(0, len(rows), size))
+        parts = (self._teach(examples, loss, cut) for cut in cuts)
+        if not loss.needs.whole_batch:
             return parts
         whole = list(parts)
-        self._job.loss.look_at([p.outputs for p in whole if p.outputs], [p.targets for p in whole])
+        loss.look_at([p.outputs for p in whole if p.outputs], [p.targets for p in whole])
         return iter(whole)
 
-    def _teach(self, rows: np.ndarray) -> _Taught:
-        job = self._job
-        inputs, targets = job.train.batch(rows, self._model.device)
+    def _teach(self, examples: StepExamples, loss: TotalLoss, rows: np.ndarray) -> _Taught:
+        teacher = self._job.teacher if loss.needs.teacher else None
+        inputs, targets = examples.batch(rows, self._model.device)
         with self._accelerator.autocast():
-            outputs = None if job.teacher is None else job.teacher(inputs, rows)
+            outputs = None if teacher is None else teacher(inputs, rows)
         return _Taught(rows, inputs, targets, outputs)
 
-    def _backward(self, part: _Taught, counts: Counts, step: int) -> LossValues:
+    def _backward(self, part: _Taught, loss: TotalLoss, counts: Counts) -> LossValues:
         """Forward and backward of one micro-batch; its share of the batch's loss and gradient."""
-        job = self._job
-        own = fed(part.inputs, job.input_names)
+        step = self.place.step
+        own = fed(part.inputs, self._job.input_names)
         with self._accelerator.autocast():
-            given = forward(self._model, own, job.loss.needs)
-        values = job.loss(given, part.outputs, part.targets, counts, step / self._total)
+            given = forward(self._model, own, loss.needs)
+        values = loss(given, part.outputs, part.targets, counts, step / self._total)
         require_finite_loss(values.examples, part.rows.tolist(), step)
         self._accelerator.backward(values.total)
         return values

@@ -26,6 +26,7 @@ from attar.artifacts import MIB
 from attar.data.corpus.spans import Corruption
 from attar.errors import ModelError, UsageError
 from attar.losses.total import needs_of
+from attar.models.architecture import require_causal
 from attar.models.cost import Cost, flops_by_part
 from attar.models.load import check_length
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext, PlannedTexts
@@ -44,7 +45,13 @@ from attar.training.teaching.live import (
 from attar.training.teaching.teacher_inputs import loss_of
 from attar.training.teaching.tokens import require_same_tokens, require_same_words
 from attar.training.update.precision import choose_precision, device_here
-from attar.training.work import TrainingWork, flops_of_run, forward_flops, matched_words
+from attar.training.work import (
+    TrainingWork,
+    continued_flops,
+    flops_of_run,
+    forward_flops,
+    matched_words,
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
         student=forward_flops(model.cost, tokens, written),
         teacher=None if teacher is None else forward_flops(teacher.model.cost, tokens, written),
         is_cached=teacher is not None and live is None,
+        continued=continued_flops(config, model.cost, live),
     )
     matched = _matched(work, context)
     steps = config.num_steps(rows, read.total) if matched is None else matched["steps"]
@@ -289,6 +297,9 @@ def _compare(
     if teacher.folder is not None:
         require_answer(teacher.folder, needs)
     check_length(other.config, config.max_length, "the teacher", made_for=True)
+    objective = texts.loaded(config.data_name).objective
+    if needs.teacher_logits and KINDS[config.objective or objective].graph == "causal":
+        require_causal(other.config, f"teacher {config.teacher!r}")
     writes = texts.head(config.data_name, config.objective).predicts_words
     if teacher.cache is None:
         require_decoder_texts(other, config.teacher or "", student_writes=writes)
@@ -299,7 +310,6 @@ def _compare(
             teacher.kept.require_columns(num_columns(own), num_columns(other), repr(teacher.cache))
     # Projections are drawn, and thrown away here.
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-        objective = texts.loaded(config.data_name).objective
         loss = loss_of(config.effective_losses, objective, own, other, seed=0)
     if teacher.kept is not None:
         teacher.kept.require(loss, repr(teacher.cache))

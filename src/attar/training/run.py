@@ -8,15 +8,18 @@ pass.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from attar.artifacts import read_json
 from attar.data.corpus.retokenizing import retokenized
 from attar.data.load import data_of
+from attar.data.packing import document_tokenizer
 from attar.data.tables import TextData
 from attar.errors import UsageError
 from attar.losses.targets import tokens_read
+from attar.losses.total import TotalLoss
 from attar.models.config import FromConfig, referenced_model
 from attar.models.cost import Cost
 from attar.models.head_chunks import has_plain_head
@@ -27,8 +30,9 @@ from attar.training.config import Matched, Retokenized, TrainMetrics, TrainStep
 from attar.training.first_look import first_look
 from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
-from attar.training.objectives.examples import Streamed
+from attar.training.objectives.examples import Examples, Streamed
 from attar.training.objectives.preparing import ready, task_for
+from attar.training.rollouts import Rollouts
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
@@ -39,6 +43,7 @@ from attar.training.teaching.teacher_inputs import TeacherInputs, loss_of
 from attar.training.update.precision import Precision, open_accelerator
 from attar.training.work import (
     TrainingWork,
+    continued_flops,
     flops_of_run,
     forward_flops,
     matched_words,
@@ -156,7 +161,7 @@ def _job(
         readers["the teacher"] = teacher.model
         names = tuple(dict.fromkeys([*names, *teacher.input_names]))
     loss = loss_of(
-        config.effective_losses, task.objective, student.model, readers.get("the teacher"), seed
+        config.text_losses, task.objective, student.model, readers.get("the teacher"), seed
     )
     train, validation = (
         ready(task, data, name, student, readers, names, context, labelled=labelled, seed=seed)
@@ -188,6 +193,30 @@ def _job(
         train=train,
         validation=validation,
         metrics=task.validated_by,
+        rollouts=_rollouts(config, task.objective, student.folder, train, teacher, seed),
+    )
+
+
+def _rollouts(
+    config: TrainStep,
+    objective: str,
+    folder: Path,
+    train: Examples,
+    teacher: Teacher | None,
+    seed: int,
+) -> Rollouts | None:
+    if config.rollout_loss is None:
+        return None
+    assert isinstance(teacher, LiveTeacher), "a cache was refused"
+    _, end_id = document_tokenizer(folder)
+    return Rollouts(
+        config.rollout_loss,
+        TotalLoss([config.rollout_loss], objective),
+        train,
+        teacher,
+        config.max_length,
+        end_id,
+        seed,
     )
 
 
@@ -201,13 +230,16 @@ def _work(job: Job) -> TrainingWork:
         student=forward_flops(Cost(job.model), tokens, written),
         teacher=None if teacher is None else forward_flops(Cost(teacher.model), tokens, written),
         is_cached=teacher is not None and not isinstance(teacher, LiveTeacher),
+        continued=continued_flops(
+            job.config, Cost(job.model), None if teacher is None else Cost(teacher.model)
+        ),
     )
 
 
 def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision) -> float | None:
     """Seconds a token of the matrix products alone, on the first micro-batch; None: not measured,
-    because rows of a table are too short to tell."""
-    if job.streamed is None:
+    because rows of a table are too short to tell, or because tokens are sampled one by one."""
+    if job.streamed is None or job.rollouts is not None:
         return None
     first = job.batches.at(0)[: job.evaluation_batch_size]
     tokens = tokens_read(job.train.counts(first))

@@ -4,14 +4,16 @@ time of its matrix products alone, which is the floor of a step's time.
     no teacher                         rows · 3 · student          (a backward pass is 2 forwards)
     a live teacher                     rows · (3 · student + teacher)
     answers from a cache               rows · 3 · student + rows asked about · teacher
-    texts that both write (MiniLLM)    rows · (4 · student + 2 · teacher)
+    continuations (MiniLLM)            rows · (4 · student + 2 · teacher), over continued prompts:
+                                       both write, the teacher reads, the student learns
 
 A cache asks its teacher once about each row, so over several epochs its pass is shared; the pass is
 counted here, where its answers are used. What is done before a step for any number of students
 (texts that a teacher writes, scores of a corpus) is not: a plan has it in a column of its own.
 
 Source of the papers' counting: Gu et al. 2024, arXiv 2410.17215, appendix (3·N_s·T / (3·N_s + N_t)
-steps of distillation and 3·N_s·T / (4·N_s + 2·N_t) of MiniLLM for T steps without a teacher).
+steps of distillation and 3·N_s·T / (4·N_s + 2·N_t) of MiniLLM for T steps without a teacher). It
+leaves out the loss on texts beside MiniLLM's, and so does the count without embeddings here.
 
 A step forward and backward multiplies each weight matrix three times with as many rows as there are
 tokens: for its output, and for the gradients of its input and of itself. Only these products are
@@ -60,19 +62,27 @@ class TrainingWork:
     """None: there is none, or no loss asks it."""
     is_cached: bool = False
     """The teacher's answers come from a cache."""
+    continued: tuple[CountedFlops, CountedFlops] | None = None
+    """Of one forward pass of student and teacher over a continued prompt; None: no loss looks at
+    continuations."""
 
     def flops(self, steps: int) -> CountedFlops:
         """Of so many optimizer steps."""
+        return CountedFlops(*(self._taken(steps, count) for count in ("all", "non_embedding")))
+
+    def _taken(self, steps: int, count: str) -> int:
         read = self.config.rows_read(steps, self.rows)
-        taught = min(read, self.rows) if self.is_cached else read
-        written = [loss.written_passes for loss in self.config.effective_losses]
-        own, asked = 3 + sum(s for s, _ in written), 1 + sum(t for _, t in written)
-        teacher = self.teacher or CountedFlops(0, 0)
-        return CountedFlops(
-            all=read * own * self.student.all + taught * asked * teacher.all,
-            non_embedding=read * own * self.student.non_embedding
-            + taught * asked * teacher.non_embedding,
-        )
+        student, teacher = (getattr(of, count, 0) for of in (self.student, self.teacher))
+        if self.continued is None:
+            taught = min(read, self.rows) if self.is_cached else read
+            return read * 3 * student + taught * teacher
+        own, asked = (getattr(of, count) for of in self.continued)
+        taken = read * (4 * own + 2 * asked)
+        if count == "non_embedding":
+            return taken
+        losses = self.config.text_losses
+        is_taught = any(loss.needs_teacher for loss in losses)
+        return taken + read * (3 * student * bool(losses) + teacher * is_taught)
 
     def matched(self, budget: CountedFlops, name: str, word: str) -> Matched:
         """The most optimizer steps that take no more operations than a budget.
@@ -107,7 +117,8 @@ class TrainingWork:
             return getattr(self.flops(steps), count)
 
         paid = getattr(budget, count)
-        most = paid // max(3 * getattr(self.student, count), 1)  # a step reads a row at least
+        row = self.student if self.continued is None else self.continued[0]
+        most = paid // max(3 * getattr(row, count), 1)  # a step reads a row at least
         return bisect_right(range(1, most + 1), paid, key=taken)
 
 
@@ -137,6 +148,16 @@ def forward_flops(model: Cost, tokens: int, written: int | None = None) -> Count
         decoder: Any = model.model.get_decoder()
         fed += non_embedding_params(decoder) * (written - tokens)
     return CountedFlops(model.flops(1, tokens, written), 2 * fed)
+
+
+def continued_flops(
+    config: TrainStep, student: Cost, teacher: Cost | None
+) -> tuple[CountedFlops, CountedFlops] | None:
+    """Of one forward pass of both over the longest continued prompt; None: none is continued."""
+    if config.rollout_loss is None or teacher is None:
+        return None
+    tokens = sum(config.rollout_loss.lengths(config.max_length))
+    return forward_flops(student, tokens), forward_flops(teacher, tokens)
 
 
 def flops_of_run(folder: Path) -> CountedFlops:

@@ -5,6 +5,8 @@ documents    the next token of running text
 shards       the next token of a corpus's chunks
 spans        the hidden spans of running text
 text_pairs   a text for each row, or the word of its class
+
+Continuations of the rows, sampled in a step, are another source (`attar.training.rollouts`).
 """
 
 from __future__ import annotations
@@ -36,7 +38,19 @@ class TokenIds(Protocol):
         ...
 
 
-class Examples(Protocol):
+class StepExamples(Protocol):
+    """Rows that an optimizer step learns from."""
+
+    def counts(self, rows: np.ndarray) -> Counts:
+        """How many of each unit these rows hold."""
+        ...
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
+        """Inputs (B, T), padded to the longest of these rows, and what is known about them."""
+        ...
+
+
+class Examples(StepExamples, Protocol):
     """Rows of one split, ready for a model. Row i is row i of what the step read."""
 
     @property
@@ -50,14 +64,6 @@ class Examples(Protocol):
         ...
 
     def __len__(self) -> int: ...
-
-    def counts(self, rows: np.ndarray) -> Counts:
-        """How many of each unit these rows hold."""
-        ...
-
-    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
-        """Inputs (B, T), padded to the longest of these rows, and what is known about them."""
-        ...
 
     def validate(
         self,

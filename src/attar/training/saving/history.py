@@ -33,9 +33,12 @@ def log_step(
     epoch: float,
 ) -> None:
     """Add the step just done (`place.step` counts it already); write a line when one is due."""
-    terms = {name: sum(float(part.terms[name]) for part in parts) for name in parts[0].terms}
+    terms: dict[str, float] = {}
+    facts: dict[str, float] = {}
+    for part in parts:
+        terms |= {name: terms.get(name, 0) + float(value) for name, value in part.terms.items()}
+        facts |= part.facts
     loss = sum(float(part.total.detach()) for part in parts)
-    facts = parts[0].facts
     place.since_logged.append(
         {"loss": loss, "grad_norm": grad_norm, "losses": terms, "facts": facts}
     )

@@ -208,6 +208,12 @@ def load_cached(folder: Path, task: Task, *, needs: Needs, seed: int) -> CachedT
         ModelError: a loss asks for what no cache has; the rest as for a live teacher.
         ArtifactError: the cache is damaged.
     """
+    if needs.rollouts:
+        raise ModelError(
+            f"policy_gradient asks the teacher about continuations that are sampled in every step, "
+            f"and the cache {folder} has answers about the training rows only; name the teacher "
+            "itself as teacher"
+        )
     if needs.scores or needs.qkv:
         what = " and ".join(
             name

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from attar.errors import ModelError
 from attar.losses.targets import Outputs
 from attar.losses.term import Needs
+from attar.models.architecture import config_of, require_causal
 from attar.models.foreign import says_its_task, task_of
 from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.models.sources.safe_files import read_config
@@ -77,6 +78,8 @@ def load_live(folder: Path, task: Task, *, needs: Needs, seed: int) -> LiveTeach
     Raises:
         ModelError: made for something else, other classes, or no head where its answer is needed.
     """
+    if needs.teacher_logits and task.kind.graph == "causal":
+        require_causal(config_of(read_config(folder), str(folder)), f"teacher {folder}")
     fits = _fits(folder, task, needs)
     loaded = load_model(folder, task=task if fits else None, seed=seed)
     require_decoder_texts(loaded.model, str(folder), student_writes=task.has_language_head)
