@@ -41,7 +41,7 @@ class ExportStep(Config):
 
     run: Literal["export"] = "export"
     model: str
-    """A step that quantizes or trains."""
+    """A step that trains, folds or quantizes."""
     format: Literal["openvino", "onnxruntime", "safetensors"] = "openvino"
     """safetensors: the packed integers themselves, run by torch as they were simulated."""
     weight_storage: WeightStorage = "packed"

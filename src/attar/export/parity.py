@@ -39,7 +39,8 @@ from attar.errors import GateMissedError, NonFiniteError
 from attar.export.config import Parity
 from attar.export.lowering import FLOAT_SITES, is_quantized
 from attar.models.deployed.runtimes import Runtime
-from attar.models.load import quiet_transformers
+from attar.models.ffn_variants import settings_in
+from attar.models.load import load_model, quiet_transformers
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.simulated.quantized import load_simulated, quantizing
 from attar.models.sources.safe_files import read_model_files
@@ -182,9 +183,11 @@ def compare(
 
 def _of_transformers(model_folder: Path) -> PreTrainedModel:
     """The source's network as anyone opens it; the padding is attar's, which transformers needs
-    for several texts at once and never for one.
+    for several texts at once and never for one. A variant of the feed-forward only attar can open.
     """
-    read_model_files(model_folder)
+    files = read_model_files(model_folder)
+    if settings_in(files.config, str(model_folder)) is not None:
+        return load_model(model_folder).model
     with quiet_transformers():
         model = AutoModelForSequenceClassification.from_pretrained(
             model_folder,
