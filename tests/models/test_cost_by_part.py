@@ -23,7 +23,7 @@ def test_parts_add_up_to_the_model(family: str) -> None:
 def test_parts_of_a_t5_are_those_of_the_formulas() -> None:
     d, f, inner, heads, blocks, tokens = 32, 48, 24, 4, 2, 5
     parts = cost_by_part(tiny.tiny_language_model("t5", tie_word_embeddings=True), tokens)
-    assert parts["embedding"].num_params == tiny.VOCABULARY * d
+    assert parts["embeddings"].num_params == tiny.VOCABULARY * d
     assert parts["encoder.ffn"].num_params == blocks * 2 * d * f
     assert parts["encoder.ffn"].flops == blocks * 2 * tokens * 2 * d * f
     assert parts["encoder.norms"].num_params == (2 * blocks + 1) * d
