@@ -71,6 +71,15 @@ def test_everything_but_the_feed_forward_is_copied() -> None:
         assert isinstance(anatomy_of(model).blocks[0].ffn, FfnView), "the model itself stays"
 
 
+def test_a_model_with_pluggable_attention_of_attars_keeps_it() -> None:
+    """transformers builds MPNet with eager attention only; attar lets a fused kernel compute it."""
+    model = tiny.tiny_model("mpnet", attention="sdpa")
+    for settings in ({"ffn": "skip"}, {"hidden_size": 16}):
+        smaller = changed(model, reference(**settings))
+        assert smaller.config._attn_implementation == "sdpa"
+        assert torch.isfinite(logits(smaller)).all()
+
+
 def test_a_seed_fixes_the_new_maps() -> None:
     model = tiny.tiny_model("bert")
     one, again, other = (changed(model, reference(ffn="1w_relu"), seed=s) for s in (0, 0, 1))

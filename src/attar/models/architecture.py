@@ -11,7 +11,7 @@ import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -42,6 +42,7 @@ from attar.untrusted import MIB, has_entry
 from attar.usable_memory import usable_memory_mib
 
 FLOAT_BYTES = 4
+Attention = Literal["sdpa", "eager"]
 
 
 def input_names_of(config: ModelConfig) -> tuple[str, ...]:
@@ -169,6 +170,19 @@ def require_memory(model_class: Any, config: ModelConfig, where: str) -> None:
             f"float32, {usable_mib:,.0f} MiB of memory are available; correct config.json if its "
             "sizes are wrong, or use a smaller model"
         )
+
+
+def buildable_attention(model_class: Any, attention: Attention) -> Attention:
+    """What transformers lets a model be built with: some classes only know "eager"."""
+    return attention if model_class._supports_sdpa else "eager"
+
+
+def prepare_(model: PreTrainedModel, attention: Attention) -> None:
+    """Change a model that was just built, where its family's row asks for it."""
+    family = FAMILIES.get(model.config.model_type)
+    if family is not None and family.prepare_ is not None:
+        family.prepare_(model)
+        model.config._attn_implementation = attention
 
 
 def _with_head(fields: Mapping[str, Any], task: Task) -> dict[str, Any]:

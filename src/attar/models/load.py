@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -27,10 +27,13 @@ from transformers.utils import logging
 from attar.artifacts import disk_errors_explained, write_json
 from attar.errors import ArtifactError, ModelError
 from attar.models.architecture import (
+    Attention,
+    buildable_attention,
     building,
     class_of,
     config_of,
     input_names_of,
+    prepare_,
     require_memory,
 )
 from attar.models.config import FromConfig, ModelReference
@@ -45,14 +48,12 @@ from attar.models.sources.safe_files import (
     read_model_files,
     read_settings,
 )
-from attar.models.structure.families import FAMILIES, max_tokens_of
+from attar.models.structure.families import max_tokens_of
 from attar.models.surgery import changed
 from attar.seeds import derive_seed
 from attar.special_tokens import TOKENIZER_FILE, require_reading, vocabulary_of, write_tokenizer
 from attar.tasks.task import TASK_FILE, Task
 from attar.untrusted import has_entry
-
-Attention = Literal["sdpa", "eager"]
 
 
 @dataclass(frozen=True)
@@ -223,19 +224,6 @@ def _own_randomness(seed: int, purpose: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, purpose))
         yield
-
-
-def buildable_attention(model_class: Any, attention: Attention) -> Attention:
-    """What transformers lets a model be built with: some classes only know "eager"."""
-    return attention if model_class._supports_sdpa else "eager"
-
-
-def prepare_(model: PreTrainedModel, attention: Attention) -> None:
-    """Change a model that was just built, where its family's row asks for it."""
-    family = FAMILIES.get(model.config.model_type)
-    if family is not None and family.prepare_ is not None:
-        family.prepare_(model)
-        model.config._attn_implementation = attention
 
 
 def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:

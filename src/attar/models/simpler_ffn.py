@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.models.architecture import buildable_attention, prepare_
 from attar.models.config import ChangedModel
 from attar.models.ffn_variants import FIELD, FfnSettings
 from attar.models.narrowing.importance import Batch, watch
@@ -81,13 +82,12 @@ def with_variant(model: PreTrainedModel, settings: FfnSettings) -> PreTrainedMod
     config: Any = copy.deepcopy(model.config)
     setattr(config, FIELD, settings.plain())
     model_class: Any = variant_class(stock_class(model))
+    attention: Any = model.config._attn_implementation
     with model.device:
         simpler: PreTrainedModel = model_class._from_config(
-            config, attn_implementation=model.config._attn_implementation
+            config, attn_implementation=buildable_attention(model_class, attention)
         )
-    family = family_of(model)
-    if family.prepare_ is not None:
-        family.prepare_(simpler)
+    prepare_(simpler, attention)
     if model.device.type != "meta":
         take_shared_(simpler, model.state_dict())
     return simpler.eval()

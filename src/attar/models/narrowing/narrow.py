@@ -36,6 +36,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from attar.errors import ModelError
+from attar.models.architecture import buildable_attention, prepare_
 from attar.models.config import ChangedModel
 from attar.models.narrowing.choice import Cut, Kept, choose
 from attar.models.narrowing.importance import Batch, importance_of, spread_ratios
@@ -76,13 +77,13 @@ def _built(parts: Parts, sizes: Sizes, kept: Kept) -> PreTrainedModel:
     """A model of the smaller config with the cut weights."""
     model = parts.model
     config = _config(parts, sizes)
+    attention: Any = model.config._attn_implementation
     with torch.random.fork_rng(devices=[]), model.device:
         model_class: Any = type(model)
         smaller: PreTrainedModel = model_class._from_config(
-            config, attn_implementation=model.config._attn_implementation
+            config, attn_implementation=buildable_attention(model_class, attention)
         )
-    if parts.family.prepare_ is not None:
-        parts.family.prepare_(smaller)
+    prepare_(smaller, attention)
     smaller = smaller.to(model.dtype)  # pyright: ignore[reportArgumentType]
     cuts = dict(_tensor_cuts(parts, kept))
     state = {
