@@ -41,7 +41,7 @@ BERT: dict[str, Any] = {
 }
 T5: dict[str, Any] = {"architectures": ["T5ForConditionalGeneration"], "vocab_size": 32128}
 TOY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 60}
-GATED = {**TOY, "intermediate_size": 96, "pad_token_id": 0}
+GATED = {**TOY, "intermediate_size": 96, "num_key_value_heads": 4, "pad_token_id": 0}
 SHAPES = {
     "toy": {"t5-nano": {**config_of_size("nano", "t5"), **T5, "vocab_size": 512}},
     "report": {
