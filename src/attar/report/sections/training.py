@@ -74,7 +74,8 @@ def trainings(made: Sequence[Made]) -> tuple[Training, ...]:
     for step in made:
         if step.run == "train" or step.history:
             groups.setdefault(base_name(step.name), []).append(step)
-    return tuple(_training(name, runs) for name, runs in groups.items())
+    caches = {base_name(step.name): step.metrics for step in made if step.run == "cache"}
+    return tuple(_training(name, runs, caches) for name, runs in groups.items())
 
 
 def failed_of(runs: Sequence[Made]) -> tuple[str, ...]:
@@ -89,7 +90,7 @@ def failed_of(runs: Sequence[Made]) -> tuple[str, ...]:
     return tuple(name for curves in groups.values() for name in failed_runs(curves))
 
 
-def _training(name: str, runs: Sequence[Made]) -> Training:
+def _training(name: str, runs: Sequence[Made], caches: Mapping[str, Mapping[str, Any]]) -> Training:
     first, failed = runs[0], failed_of(runs)
     trained = first.metrics if first.run == "train" else table(first.metrics.get("training"))
     loss = tuple(
@@ -114,7 +115,11 @@ def _training(name: str, runs: Sequence[Made]) -> Training:
     return Training(
         name=name,
         runs=tuple(run.name for run in runs),
-        facts=(*_facts(trained, loss[0]), *once.items()),
+        facts=(
+            *_facts(trained, loss[0]),
+            *once.items(),
+            *_distribution_facts(caches.get(str(first.settings.get("teacher")), {})),
+        ),
         loss=tuple(curve for curve in loss if curve.points),
         smooth_loss=tuple(smoothed(curve) for curve in loss if curve.points),
         parts=_parts(first, kinds) if len(kinds) > 1 else (),
@@ -129,6 +134,22 @@ def _facts(trained: Mapping[str, Any], loss: Curve) -> tuple[tuple[str, Any], ..
         heights = [y for _, y in smoothed(loss).points]
         known.append(("loss", f"{number_text(heights[0])} → {number_text(heights[-1])}"))
     return tuple(known)
+
+
+def _distribution_facts(cache: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """What a cache keeps of its teacher's distributions, where it is not all of them."""
+    kept = table(cache.get("distribution"))
+    if not kept:
+        return ()
+    draws = kept.get("tail_draws")
+    tail = f"{draws} ids drawn from the others" if draws else "one bucket for the others"
+    means = "estimated without bias" if draws else "a lower bound, not the KL"
+    return (
+        ("the teacher's distributions", f"{kept.get('exact')} ids exactly, {tail}"),
+        ("losses against them", means),
+        ("bytes of the cache a token", cache.get("bytes_per_token")),
+        ("share of the teacher's mass on the exact ids", cache.get("mass_exact")),
+    )
 
 
 def _parts(run: Made, kinds: Sequence[str]) -> tuple[Curve, ...]:
