@@ -193,7 +193,7 @@ def test_tasks_are_drawn_apart_and_models_together() -> None:
     draw = np.random.default_rng(0)
     lines = [{"context": "c", "choices": ["a", "b"], "label": int(i % 2)} for i in range(50)]
     tasks = rows_of("piqa", *lines) | rows_of("social_iqa", *lines)
-    found = Likelihoods(draw.normal(size=200), np.zeros(200, np.bool_))
+    found = Likelihoods(np.tile(draw.normal(size=100), 2), np.zeros(200, np.bool_))
     answers = {name: answers_of(tasks, found) for name in ("a", "b")}
     context: Any = type("Context", (), {"seed": 0})
     metrics = metrics_of(settings(), context, tasks, answers)
