@@ -246,7 +246,7 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
     verbs = [line.split()[0] for line in finished.stdout.partition("Commands:")[2].splitlines()[1:]]
     assert set(verbs) == {
         *("run", "check", "plan", "status", "resume", "predict"),
-        *("tokenize", "score", "select", "peek"),
+        *("tokenize", "score", "select", "generate", "peek"),
         *("train", "analyze", "quantize", "export", "evaluate", "report"),
     }
 

@@ -54,6 +54,10 @@ TRAIN_SHARE, FORWARD_SHARE = 0.4, 0.5
 measured on the demo (benchmarks/results)."""
 OPEN_SECONDS = 5.0
 """Opening one model: hardly depends on the model."""
+CORPUS_BYTES_A_TOKEN = 3.5
+"""On disk: two or four bytes of the id, and the text, packed."""
+SHARD_BYTES_A_TOKEN = 24
+"""In memory, of the shard of a corpus that is being written."""
 SAMPLED_TEXTS = 512
 """Texts tokenized to know how long they are."""
 ONE_BLOCK = 1 << 40
@@ -126,6 +130,15 @@ class PlannedChunks:
     def __add__(self, other: PlannedChunks) -> PlannedChunks:
         is_exact = self.is_exact and other.is_exact
         return PlannedChunks(self.chunks + other.chunks, self.tokens + other.tokens, is_exact)
+
+
+@dataclass(frozen=True)
+class PlannedCorpus:
+    """The form of a corpus, or of what a selection is from."""
+
+    tokenizer: PlannedTokenizer
+    max_length: int
+    """Tokens that a model reads of the longest chunk."""
 
 
 class PlannedTexts:
@@ -269,6 +282,8 @@ class PlanContext:
     """Step → the teacher whose answers it will hold."""
     tokenizers: dict[str, PlannedTokenizer] = field(default_factory=dict[str, PlannedTokenizer])
     """Step → the tokenizer its folder will have."""
+    corpora: dict[str, PlannedCorpus] = field(default_factory=dict[str, PlannedCorpus])
+    """Step → the form of the chunks it will make or choose."""
     made: Mapping[str, Path] = field(default_factory=dict[str, Path])
     """Step → its artifact, of the steps that are done."""
     scratch: Path = Path()
@@ -308,6 +323,16 @@ class PlanContext:
         else:
             folder = resolve_model(word, {}, self.recipe_folder)
         return PlannedTokenizer(folder, *vocabulary_of(folder))
+
+    def corpus(self, data: str) -> PlannedCorpus:
+        """The form of the chunks that a step will read."""
+        if data in self.corpora:
+            return self.corpora[data]
+        view = self.texts.loaded(data).split("train").chunks
+        assert view is not None, "check refuses anything but chunks"
+        about, folder = view.corpus.about, view.corpus.folder
+        tokenizer = PlannedTokenizer(folder, about["vocabulary"], about["end_id"])
+        return PlannedCorpus(tokenizer, about["max_length"])
 
     def seconds(
         self,

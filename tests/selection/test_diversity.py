@@ -16,8 +16,10 @@ from attar.data.corpus.view import CorpusView, kept_rows
 from attar.errors import NonFiniteError, StoppedError
 from attar.models.load import load_model
 from attar.numerics.vendi import second_moments, vendi_score
+from attar.scoring.config import Diversity
+from attar.scoring.diversity import NORMAL_95, scored_with_interval
 from attar.selection import diversity
-from attar.selection.config import Diversity, SelectStep
+from attar.selection.config import SelectStep
 from attar.selection.select import select
 from attar.step import MadeRows
 
@@ -88,9 +90,9 @@ def test_the_interval_says_how_far_other_samples_lie() -> None:
     draw = np.random.default_rng(0)
     scale = 1 / np.arange(1, 33)
     samples = [draw.normal(size=(400, 32)) * scale + 0.3 for _ in range(60)]
-    found = [diversity.scored_with_interval(sample) for sample in samples]
+    found = [scored_with_interval(sample) for sample in samples]
     spread = np.std([each["vendi"] for each in found])
-    widths = [(each["ci95"][1] - each["ci95"][0]) / 2 / diversity.NORMAL_95 for each in found]
+    widths = [(each["ci95"][1] - each["ci95"][0]) / 2 / NORMAL_95 for each in found]
     assert 0.7 < np.mean(widths) / spread < 1.4
 
 

@@ -18,14 +18,13 @@ from attar.artifacts import read_result
 from attar.data.corpus.token_store import Corpus
 from attar.errors import ModelError
 from attar.models.config import FromConfig
-from attar.models.cost import Cost, flops
+from attar.models.cost import Cost, flops, forward_flops
 from attar.models.head_chunks import has_plain_head
 from attar.models.load import build_model, load_model
 from attar.recipe.load import load_recipe
 from attar.recipe.outcome.sweep import expand
 from attar.recipe.plan import Plan, plan_recipe
 from attar.recipe.run import run_recipe
-from attar.selection.flops import forward_flops
 from attar.selection.scores import read_scores, score_file
 from attar.training.config import TrainStep
 

@@ -22,7 +22,17 @@ from attar.cli.artifacts import peek, predict
 from attar.cli.flags import wants_tracebacks
 from attar.cli.output import escape_what_the_terminal_cannot_show, print_traceback
 from attar.cli.runs import check, plan, report, resume, run, status
-from attar.cli.steps import analyze, evaluate, export, quantize, score, select, tokenize, train
+from attar.cli.steps import (
+    analyze,
+    evaluate,
+    export,
+    generate,
+    quantize,
+    score,
+    select,
+    tokenize,
+    train,
+)
 from attar.errors import AttarError
 from attar.escaping import for_terminal
 
@@ -31,7 +41,7 @@ INTERRUPTED_EXIT_CODE = 130
 """What typer makes of a KeyboardInterrupt."""
 VERBS: tuple[Callable[..., None], ...] = (
     *(run, check, plan, status, resume, predict),
-    *(tokenize, score, select, peek),
+    *(tokenize, score, select, generate, peek),
     *(train, analyze, quantize, export, evaluate, report),
 )
 """In the order of `attar --help`."""

@@ -131,6 +131,39 @@ def select(
     _run_one_step("select", settings, overrides, out, as_json, quiet)
 
 
+def generate(
+    corpus: CorpusFolder,
+    model: Model,
+    part: Annotated[str | None, typer.Option(help="scored or reserved.")] = None,
+    chunks: Annotated[int | None, typer.Option(help="Continue a random sample.")] = None,
+    prompt_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a chunk's beginning; 128 by default.")
+    ] = None,
+    new_tokens: Annotated[
+        int | None, typer.Option(help="Tokens that are written behind it; 896 by default.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="0: the likeliest token.")] = None,
+    top_p: Annotated[float | None, typer.Option()] = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Let a language model continue the beginnings of a corpus's chunks: a corpus of its texts."""
+    settings = {
+        "data": f"corpus:{corpus}",
+        "model": model,
+        "part": part,
+        "chunks": chunks,
+        "prompt_tokens": prompt_tokens,
+        "new_tokens": new_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+    }
+    _run_one_step("generate", settings, overrides, out, as_json, quiet)
+
+
 def train(
     data: Data,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_WORDS)] = None,

@@ -1,13 +1,15 @@
-"""Settings of `run = "augment"`. Imports no torch."""
+"""Settings of `run = "augment"` and `run = "generate"`. Imports no torch."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from attar.config import Config
+from attar.data.corpus.config import Part
 from attar.models.config import ModelReference
+from attar.scoring.config import Diversity
 from attar.tasks.table import Kind
 
 
@@ -26,6 +28,33 @@ class AugmentMetrics(TypedDict):
     augment_seconds: float
     precision: str
     precision_reason: str
+
+
+class GenerateMetrics(TypedDict):
+    """What the step writes to its result; a gate may name nothing else."""
+
+    data: str
+    part: str
+    texts: int
+    too_short: int
+    """Chunks that have fewer tokens than a prompt."""
+    prompt_tokens: int
+    """Of each text."""
+    new_tokens: int
+    """Of all texts, end tokens included."""
+    ended: int
+    """Texts that the teacher ended itself."""
+    flops: int
+    distinct: dict[str, Any]
+    """Distinct-1 to distinct-4 of what is written and of what stood there, and the number of texts
+    compared."""
+    diversity: dict[str, Any]
+    """The Vendi score of both; empty: it is not measured."""
+    chunks: int
+    tokens: int
+    shards: int
+    chunks_by_part: dict[str, int]
+    chunks_by_source: dict[str, int]
 
 
 class AugmentStep(Config):
@@ -68,3 +97,68 @@ class AugmentStep(Config):
                 "remove keep_labels and let a teacher judge the made rows"
             )
         return None
+
+
+class GenerateStep(Config):
+    """A corpus of texts that a language model wrote: it continues the beginnings of chunks."""
+
+    run: Literal["generate"] = "generate"
+    model: str
+    """A causal language model with the corpus's tokenizer: a step, folder, hub id or demo model."""
+    data: str
+    """A tokenize, select or generate step, or a table with source = "corpus"."""
+    part: Literal["all", Part] = "all"
+    """Of a corpus: the chunks whose beginnings are continued."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Of these chunks, drawn by chance."""
+    chunks: int | None = Field(default=None, ge=1)
+    """Their number, in place of a share. Equal seeds give the same chunks, and more contain
+    fewer."""
+    prompt_tokens: int = Field(default=128, ge=1, le=2**20)
+    """Tokens of a chunk's beginning; shorter chunks are left out."""
+    new_tokens: int = Field(default=896, ge=8, le=2**20)
+    """Tokens that are written behind it, if no end token comes before."""
+    min_new_tokens: int = Field(default=0, ge=0)
+    """Before so many, no end token is written."""
+    temperature: float = Field(default=1.0, ge=0)
+    """0: the likeliest token each time."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Draw from the likeliest so many tokens; None: from all."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw from the fewest likeliest tokens with so much of the probability."""
+    batch_tokens: int = Field(default=16384, ge=1)
+    """Tokens that are in memory together, those to be written included."""
+    shard_tokens: int = Field(default=2**22, ge=2**10, le=2**25)
+    """Tokens after which a shard is written, if no text ends early."""
+    diversity: Diversity | None = None
+    """None: it is not measured."""
+    seed: int | None = None
+    """None: the recipe's."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a model reads of the longest text: the last one is predicted only."""
+        return self.prompt_tokens + self.new_tokens - 1
+
+    @property
+    def batch_rows(self) -> int:
+        """Texts that are written together."""
+        return max(1, self.batch_tokens // (self.prompt_tokens + self.new_tokens))
+
+    @property
+    def shard_rows(self) -> int:
+        """Texts of a shard."""
+        return max(1, self.shard_tokens // (self.prompt_tokens + self.new_tokens))
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> GenerateStep:
+        if self.chunks is not None and self.share < 1:
+            raise ValueError(
+                f"chunks = {self.chunks} and share = {self.share} both say how many texts are "
+                "written; leave one out"
+            )
+        if self.min_new_tokens > self.new_tokens:
+            raise ValueError(
+                f"min_new_tokens is {self.min_new_tokens}, new_tokens only {self.new_tokens}"
+            )
+        return self

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
@@ -285,3 +287,27 @@ def cost_from_config(config: Mapping[str, Any], num_labels: int | None = None) -
     with torch.device("meta"):
         model = model_class._from_config(hf_config)
     return Cost(model)
+
+
+def forward_flops(model: PreTrainedModel, tokens: NDArray[Any]) -> int:
+    """Operations of a forward pass over each of some texts, without padding to other texts.
+
+    A decoder's operations over one text of T tokens are c + a·T + b·T²: its linear maps, and
+    attention; c is what a convolution adds at the ends. Three lengths give all three, and with them
+    the sum over any number of texts. Mamba-2 attends within blocks of `chunk_size` tokens, of which
+    the last is filled up: there the same holds of the number of blocks, and a token less saves its
+    linear maps.
+
+    Args:
+        tokens: of each text, (N,).
+    """
+    block = model.config.chunk_size if model.config.model_type in BLOCK_BY_BLOCK else 1
+    lengths = tokens.astype(np.float64)
+    blocks = np.ceil(lengths / block)
+    at_1, at_2, at_3 = (flops(model, 1, block * count) for count in (1, 2, 3))
+    squared = (at_3 - 2 * at_2 + at_1) // 2
+    first = at_2 - at_1 - 3 * squared
+    fixed = at_1 - first - squared
+    saved = flops(model, 1, 2) - flops(model, 1, 1) if block > 1 else 0
+    every = fixed * len(lengths) + first * blocks.sum() + squared * (blocks**2).sum()
+    return round(every - saved * (block * blocks - lengths).sum())

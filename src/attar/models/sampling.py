@@ -24,7 +24,7 @@ Letters: B rows · T tokens of the prompts · S new tokens · V vocabulary.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,9 @@ class Sampling:
     """A row ends behind the first of these."""
     min_new_tokens: int = 0
     """Before so many, no end token is drawn."""
+    vocabulary: int | None = None
+    """Only ids below it are drawn: a table of embeddings may be longer than the vocabulary. None:
+    every id of the model."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def sample(
     teacher: PreTrainedModel | None = None,
     mix: float = 0.0,
     use_cache: bool = True,
+    before_token: Callable[[], None] = lambda: None,
 ) -> Drawn:
     """Draw tokens behind each prompt.
 
@@ -109,6 +113,7 @@ def sample(
         uniforms: (B, S), as `row_uniforms` gives them; S tokens are drawn at most.
         teacher, mix: tokens are drawn from mix · p_teacher + (1 − mix) · p_model.
         use_cache: False reads all tokens again for each new one.
+        before_token: called before each token of all rows; may raise to stop.
     Raises:
         NonFiniteError: a model's logits are NaN or infinite.
     """
@@ -125,6 +130,7 @@ def sample(
     live = torch.arange(num_rows, device=device)
     read = input_ids.to(device)
     for step in range(new_tokens):
+        before_token()
         forbidden = ends if step < sampling.min_new_tokens else ends[:0]
         each = _log_each([reader.read(read) for reader in readers], sampling, forbidden)
         parts = [weight * own.exp() for (weight, _), own in zip(mixed, each, strict=True)]
@@ -199,7 +205,7 @@ def _log_each(logits: Sequence[Tensor], sampling: Sampling, forbidden: Tensor) -
     (B, V) of each model; what a padded table of another has beyond them is left out."""
     found: list[Tensor] = []
     for given in logits:
-        z = given[:, : logits[0].shape[-1]].double()
+        z = given[:, : logits[0].shape[-1]][:, : sampling.vocabulary].double()
         z[:, forbidden] = -torch.inf
         found.append(torch.log_softmax(z / (sampling.temperature or 1.0), dim=-1))
     if any(bool(own.isnan().any()) for own in found):

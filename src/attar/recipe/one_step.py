@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import RESULT_FILE, key_of, read_result
+from attar.data.corpus.config import CHUNK_MAKERS
 from attar.errors import RecipeError, UsageError
 from attar.progress import Progress
 from attar.recipe.load import parse_recipe
@@ -121,7 +122,7 @@ def data_table(word: str) -> dict[str, str]:
 def _is_chunks(word: str) -> bool:
     """Whether a folder holds a corpus or a selection, and not files to read."""
     is_step = os.path.isfile(os.path.join(word, RESULT_FILE))  # noqa: PTH113, PTH118 - any word
-    return is_step and read_result(Path(word)).run in ("tokenize", "select")
+    return is_step and read_result(Path(word)).run in CHUNK_MAKERS
 
 
 def corpus_folder(word: str) -> str | None:

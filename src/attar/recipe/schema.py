@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from attar.analysis.config import AnalyzeStep
 from attar.config import Config, as_tuples
 from attar.data.config import DataConfig
-from attar.distillation.config import AugmentStep
+from attar.distillation.config import AugmentStep, GenerateStep
 from attar.evaluation.config import EvaluateStep, ExtrapolateStep
 from attar.export.config import ExportStep
 from attar.numerics.metric_names import LOWER_IS_BETTER
@@ -39,6 +39,7 @@ StepConfig = Annotated[
     | ScoreStep
     | ProxyStep
     | SelectStep
+    | GenerateStep
     | ExportDataStep
     | AnalyzeStep
     | FoldStep

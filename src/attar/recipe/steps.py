@@ -16,7 +16,8 @@ from typing import Any
 
 from attar.artifacts import sha256_of
 from attar.config import Config
-from attar.distillation.config import AugmentMetrics
+from attar.data.corpus.config import CORPUS_MAKERS
+from attar.distillation.config import AugmentMetrics, GenerateMetrics
 from attar.export.config import ExportMetrics
 from attar.recipe.checking.references import (
     ModelPlace,
@@ -99,7 +100,7 @@ class StepKind:
 
 FLOAT = ("train", "fold")
 """Steps that make a model with float weights, fit to start from."""
-TOKENIZERS = (*FLOAT, "tokenize")
+TOKENIZERS = (*FLOAT, *CORPUS_MAKERS)
 """Steps whose folder has a tokenizer."""
 
 STEPS: Mapping[str, StepKind] = {
@@ -181,6 +182,14 @@ STEPS: Mapping[str, StepKind] = {
         corpora=("data",),
         rows="attar.selection.rows:selected_rows",
         version=4,
+    ),
+    "generate": StepKind(
+        "attar.distillation.generate:generate",
+        "attar.distillation.plan:plan_generate",
+        metrics=GenerateMetrics,
+        models=(ModelPlace("model", FLOAT), ModelPlace("diversity.model", FLOAT)),
+        data=("data",),
+        rows="attar.selection.rows:corpus_rows",
     ),
     "export_data": StepKind(
         "attar.selection.export_data:export_data",

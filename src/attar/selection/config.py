@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 from attar.config import Config
 from attar.data.corpus.config import LearnedTokenizer, Part
 from attar.models.config import ModelReference
+from attar.scoring.config import Diversity
 from attar.training.config import TrainStep
 
 
@@ -160,17 +161,6 @@ class NearDuplicates(Config):
     """Jaccard similarity of word 5-grams from which a chunk is a near duplicate."""
     filter: bool = True
     """Set them aside; false: count them only."""
-
-
-class Diversity(Config):
-    """The Vendi score of a sample of chunks, before and after the selection."""
-
-    model: str = "demo:minilm-l6"
-    """Encoder whose mean-pooled last states are compared: a step, folder, hub id or demo model."""
-    chunks: int = Field(default=2000, ge=50)
-    """Size of each sample."""
-    max_length: int = Field(default=256, ge=8)
-    """Tokens that the encoder reads of a chunk."""
 
 
 class ExportDataStep(Config):

@@ -1,36 +1,8 @@
-"""Operations of forward passes over chunks, and what a proxy saves of them.
-
-A decoder's operations over one text of T tokens are c + a·T + b·T²: its linear maps, and attention;
-c is what a convolution adds at the ends. Three lengths give all three, and with them the sum over
-any number of chunks. Mamba-2 attends within blocks of `chunk_size` tokens, of which the last is
-filled up: there the same holds of the number of blocks, and a token less saves its linear maps.
-Padding to other texts is left out.
-"""
+"""What a proxy saves of the operations of scoring a corpus."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from transformers import PreTrainedModel
-
-from attar.models.cost import BLOCK_BY_BLOCK, flops
-
-
-def forward_flops(model: PreTrainedModel, tokens: NDArray[Any]) -> int:
-    """Of one forward pass over texts of these numbers of tokens, exact but for padding."""
-    block = model.config.chunk_size if model.config.model_type in BLOCK_BY_BLOCK else 1
-    lengths = tokens.astype(np.float64)
-    blocks = np.ceil(lengths / block)
-    at_1, at_2, at_3 = (flops(model, 1, block * count) for count in (1, 2, 3))
-    squared = (at_3 - 2 * at_2 + at_1) // 2
-    first = at_2 - at_1 - 3 * squared
-    fixed = at_1 - first - squared
-    saved = flops(model, 1, 2) - flops(model, 1, 1) if block > 1 else 0
-    every = fixed * len(lengths) + first * blocks.sum() + squared * (blocks**2).sum()
-    return round(every - saved * (block * blocks - lengths).sum())
 
 
 @dataclass(frozen=True)

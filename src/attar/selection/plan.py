@@ -11,7 +11,6 @@ from attar.artifacts import MIB, read_result
 from attar.data.corpus.config import END
 from attar.data.corpus.learned_tokenizer import learn_tokenizer, require_size, write_learned
 from attar.data.corpus.packing import Packer
-from attar.data.corpus.published import open_published
 from attar.data.corpus.sentence_ends import sentence_ends
 from attar.data.corpus.token_store import PARTS, Corpus
 from attar.data.corpus.tokenizing import DocumentTokenizer
@@ -21,12 +20,15 @@ from attar.data.packing import document_tokenizer
 from attar.models.cost import Cost
 from attar.numerics.selection import share_of
 from attar.planning import (
+    CORPUS_BYTES_A_TOKEN,
     OPEN_SECONDS,
     RUNTIME_MIB,
     SAMPLED_TEXTS,
+    SHARD_BYTES_A_TOKEN,
     Head,
     PlanContext,
     PlannedChunks,
+    PlannedCorpus,
     PlannedTokenizer,
 )
 from attar.selection.config import ExportDataStep, ProxyStep, ScoreStep, SelectStep, TokenizeStep
@@ -45,10 +47,6 @@ LONGEST_LETTER = 4
 """Bytes in UTF-8."""
 EXPORTED_TOKENS_A_SECOND = 2_000_000
 """Read from a corpus and packed again, on one core; assumed, not measured."""
-BYTES_A_TOKEN = 3.5
-"""On disk: two or four bytes of the id, and the text, packed."""
-SHARD_BYTES_A_TOKEN = 24
-"""In memory, of the shard that is being written."""
 CHUNK_BYTES = 32
 """On disk, of the scores of a chunk."""
 SELECTED_BYTES = 24
@@ -81,6 +79,7 @@ def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
     require_parts(config, len(limited), len(texts[RESERVED]), context.name)
     tokenizer, learning = _tokenizer(config, context)
     context.tokenizers[context.name] = tokenizer
+    context.corpora[context.name] = PlannedCorpus(tokenizer, config.max_length)
     chunks = {part: _packed(config, those, tokenizer.folder) for part, those in texts.items()}
     context.texts.add(context.name, running, chunks)
     return _corpus_plan(config, context, chunks, len(limited), learning)
@@ -113,9 +112,9 @@ def _plan_made_corpus(config: TokenizeStep, context: PlanContext, folder: Path) 
     )
     chunks = {part: PlannedChunks.of(CorpusView(corpus, part)) for part in PARTS}
     context.texts.add(context.name, running, chunks)
-    context.tokenizers[context.name] = PlannedTokenizer(
-        folder, corpus.about["vocabulary"], corpus.about["end_id"]
-    )
+    tokenizer = PlannedTokenizer(folder, corpus.about["vocabulary"], corpus.about["end_id"])
+    context.tokenizers[context.name] = tokenizer
+    context.corpora[context.name] = PlannedCorpus(tokenizer, config.max_length)
     documents = read_result(folder).metrics["documents"]
     return _corpus_plan(config, context, chunks, documents, 0.0)
 
@@ -139,7 +138,7 @@ def _corpus_plan(
         num_params=None,
         flops=0,
         memory_mib=RUNTIME_MIB + min(tokens, config.shard_tokens) * SHARD_BYTES_A_TOKEN / MIB,
-        disk_mib=tokens * BYTES_A_TOKEN / MIB,
+        disk_mib=tokens * CORPUS_BYTES_A_TOKEN / MIB,
         seconds=OPEN_SECONDS + learning + tokens / TOKENS_A_SECOND,
         counts={"documents": documents},
     )
@@ -188,7 +187,7 @@ def _tokenizer(config: TokenizeStep, context: PlanContext) -> tuple[PlannedToken
 
 def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
     """Plan a forward pass over a part of the corpus or a sample of it."""
-    length = _length(config.data, context)
+    length = context.corpus(config.data).max_length
     model = replace(context.model(config.model, Head(None, CAUSAL_LM), length), max_length=length)
     chunks, tokens = _chunks(config.data, config.part, context)
     chunks = min(chunks, config.chunks or chunks)
@@ -209,7 +208,7 @@ def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
 
 def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
     """Plan the training of a proxy; score steps that name it will find its body."""
-    length = _length(config.data, context)
+    length = context.corpus(config.data).max_length
     model = context.model(config.model, None, length)
     body: Any = model.cost.model.base_model
     model = replace(model, cost=Cost(body), max_length=length)
@@ -247,24 +246,11 @@ def _settings_of_scores(word: str, context: PlanContext) -> Mapping[str, Any]:
     return read_result(context.recipe_folder / word).metrics if step is None else step
 
 
-def _length(corpus: str, context: PlanContext) -> int:
-    """Tokens that a model reads of the longest chunk."""
-    if (step := context.recipe["steps"].get(corpus)) is not None:
-        return step["max_length"]
-    return _published(corpus, context).about["max_length"]
-
-
 def _chunks(corpus: str, part: str, context: PlanContext) -> tuple[int, int]:
     """Chunks of a part, and the mean number of tokens of each."""
     found = context.texts.chunks_of(corpus, part)
     assert found is not None, "check refuses scores of anything but a corpus"
     return found.chunks, found.mean_tokens
-
-
-def _published(table: str, context: PlanContext) -> Corpus:
-    """The corpus of another run."""
-    config = context.recipe["data"][table]
-    return open_published(config["path"], context.recipe_folder, config["corpus"]).corpus
 
 
 def _saved_by_proxy(config: ScoreStep, chunks: int, flops: int, context: PlanContext) -> str:
@@ -302,7 +288,7 @@ def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
         chosen = PlannedChunks(max(1, count), tokens, is_exact=False)
     splits = {**corpus.splits, "train": kept}
     context.texts.add(context.name, replace(corpus, splits=splits), {ALL: chosen})
-    length = _length(config.data, context)
+    context.corpora[context.name] = form = context.corpus(config.data)
     chunks, tokens = scored.chunks, scored.tokens
     memory, seconds, flops = RUNTIME_MIB + chunks * SELECTED_BYTES / MIB, OPEN_SECONDS, 0
     if config.duplicates is not None:
@@ -310,7 +296,7 @@ def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
         seconds += tokens / MINHASH_TOKENS_A_SECOND
     if config.diversity is not None:
         encoder = context.model(config.diversity.model, None, config.diversity.max_length)
-        read = min(length, config.diversity.max_length)
+        read = min(form.max_length, config.diversity.max_length)
         flops = 3 * min(chunks, config.diversity.chunks) * encoder.cost.flops(1, read)
         memory += encoder.size_mib
         seconds += OPEN_SECONDS + context.seconds(forward=flops)
@@ -335,6 +321,6 @@ def plan_export_data(config: ExportDataStep, context: PlanContext) -> StepPlan:
         num_params=None,
         flops=0,
         memory_mib=RUNTIME_MIB,
-        disk_mib=tokens * BYTES_A_TOKEN / MIB,
+        disk_mib=tokens * CORPUS_BYTES_A_TOKEN / MIB,
         seconds=tokens / EXPORTED_TOKENS_A_SECOND,
     )

@@ -33,6 +33,7 @@ from attar.errors import DataError
 from attar.losses.config import CrossEntropy
 from attar.losses.targets import Counts, Targets, count_units
 from attar.losses.total import TotalLoss
+from attar.models.cost import forward_flops
 from attar.models.load import build_model
 from attar.numerics.metrics import METRICS
 from attar.numerics.selection import share_of
@@ -42,7 +43,6 @@ from attar.scoring.rows import AfterBatch, longest_first, score_batches
 from attar.seeds import generator
 from attar.selection.batches import padded
 from attar.selection.config import ProxyMetrics, ProxyStep
-from attar.selection.flops import forward_flops
 from attar.selection.proxy_model import Proxy, Scale, read_of, save_proxy
 from attar.selection.scorers import require_fit
 from attar.selection.scores import Scored, read_scored

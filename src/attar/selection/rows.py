@@ -1,7 +1,8 @@
 """A corpus, and what was selected of it, where a recipe names data.
 
 The chunks are the training rows, in corpus order; none of them is read before it is asked for. The
-validation split is that of the table which the corpus was made of.
+validation split is that of the table of texts at the beginning: which the corpus was made of, or
+the one whose chunks a model continued.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from attar.tasks.table import CAUSAL_LM
 
 
 def corpus_rows(made: MadeRows, context: StepContext) -> TextData:
-    """The chunks of a tokenize step, all or those of one part.
+    """The chunks of a corpus that a step made, all or those of one part.
 
     Raises:
         DataError, ArtifactError: the table of the validation split, or a shard, cannot be read.
@@ -35,17 +36,20 @@ def selected_rows(made: MadeRows, context: StepContext) -> TextData:
         DataError, ArtifactError: as `corpus_rows`.
     """
     corpus = corpus_of(context, made.step.data)
-    view = CorpusView.of_selection(corpus, made.folder)
-    return _with_chunks(context.data[made.step.data], context, view)
+    return _with_chunks(made, context, CorpusView.of_selection(corpus, made.folder))
 
 
-def _with_chunks(corpus: MadeRows | CorpusData, context: StepContext, view: CorpusView) -> TextData:
-    if isinstance(corpus, CorpusData):
-        data = load_corpus(corpus, context.recipe_folder, view.name)
+def _with_chunks(made: MadeRows, context: StepContext, view: CorpusView) -> TextData:
+    config, name = made, ""
+    seed = made.seed
+    while isinstance(config, MadeRows):
+        seed, name = config.seed, config.step.data
+        config = context.data[name]
+    if isinstance(config, CorpusData):
+        data = load_corpus(config, context.recipe_folder, view.name)
         return replace(data, splits={**data.splits, "train": view.split()})
-    name = corpus.step.data
-    table = without_answers(context.data[name], context.recipe_folder)
-    data = load_data(table, context.recipe_folder, name=name, seed=corpus.seed, train=False)
+    table = without_answers(config, context.recipe_folder)
+    data = load_data(table, context.recipe_folder, name=name, seed=seed, train=False)
     return replace(
         data,
         objective=CAUSAL_LM.name,

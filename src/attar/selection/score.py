@@ -35,10 +35,11 @@ from attar.data.corpus.published import corpus_of
 from attar.data.corpus.token_store import Shard
 from attar.data.tables import SetAside
 from attar.errors import ModelError, NonFiniteError, StoppedError
+from attar.models.cost import forward_flops
 from attar.models.sources.references import find_model_folder
 from attar.selection.batches import token_batches
 from attar.selection.config import ScoreStep
-from attar.selection.flops import OfflineFlops, forward_flops
+from attar.selection.flops import OfflineFlops
 from attar.selection.proxy_model import is_proxy
 from attar.selection.sample import rows_to_score
 from attar.selection.scorers import Scorer, open_scorer

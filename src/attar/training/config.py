@@ -85,6 +85,9 @@ class TrainStep(Config):
     retokenize = true }`."""
     part: Literal["all", Part] = "all"
     """Of a corpus: the chunks to train on; a reference is trained on the reserved ones."""
+    learn_prompts: bool = True
+    """Of texts that a generate step wrote: predict the tokens of the prompts too; false: only those
+    that the teacher wrote."""
     order: Literal["shuffled", "corpus"] = "shuffled"
     """Of the chunks of a corpus in an epoch; every epoch shuffles them anew."""
     objective: Objective | None = None

@@ -221,30 +221,16 @@ def _read_rows(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Re
     texts = context.texts
     chunks = texts.chunks_of(config.data_name, config.part)
     if chunks is not None and isinstance(config.data, str):
-        digest, longest = _form_of_chunks(config.data, context)
-        folder = model.tokenizer_folder
+        form, folder = context.corpus(config.data), model.tokenizer_folder
+        digest = tokenizer_digest(open_tokenizer(form.tokenizer.folder))
         with _said_of(context.name):
             require_same(config.data, digest, folder, config.max_length)
-            require_length(config.data, longest, config.max_length)
+            require_length(config.data, form.max_length, config.max_length)
         return _Read(chunks.tokens, chunks.chunks, chunks.mean_tokens, not chunks.is_exact)
     length = config.data.max_length if isinstance(config.data, Retokenized) else None
     model = replace(model, max_length=length or model.max_length)
     rows, tokens = texts.count(config.data_name, "train", model)
     return _Read(rows * tokens, rows, tokens, chunks is not None)
-
-
-def _form_of_chunks(data: str, context: PlanContext) -> tuple[str, int]:
-    """Digest of the tokenizer of a corpus or a selection, and what a model reads of its longest
-    chunk."""
-    steps = context.recipe["steps"]
-    while data in steps and steps[data]["run"] == "select":
-        data = steps[data]["data"]
-    if data in steps:
-        tokenizer = open_tokenizer(context.tokenizer(data).folder)
-        return tokenizer_digest(tokenizer), steps[data]["max_length"]
-    view = context.texts.loaded(data).split("train").chunks
-    assert view is not None, "it has chunks"
-    return view.corpus.about["tokenizer"], view.corpus.about["max_length"]
 
 
 def _teacher(config: TrainStep, context: PlanContext, student: ModelPlan) -> PlannedTeacher | None:

@@ -60,6 +60,8 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     data = data_of(context, config.data_name, part=config.part)
     if isinstance(config.data, Retokenized):
         data = _retokenized(config, config.data, context, data)
+    if not config.learn_prompts:
+        data = _without_prompts(config, context, data)
     seed = context.seed if config.seed is None else config.seed
     student = _student(config, context, data, seed)
     teacher = open_teacher(config, context, student, seed)
@@ -120,6 +122,18 @@ def _retokenized(
         say=lambda what: context.progress.say(f"  {context.name}: retokenized {what}"),
     )
     return replace(data, splits={**data.splits, "train": view.split()})
+
+
+def _without_prompts(config: TrainStep, context: StepContext, data: TextData) -> TextData:
+    """The data with the chunks of its train split as what a model wrote behind their prompts."""
+    chunks = data.split("train").chunks
+    if chunks is None or not all((shard.prompt[rows] > 0).all() for shard, rows in chunks.shards()):
+        raise UsageError(
+            f"{context.name}: learn_prompts = false, and the chunks of data {config.data_name!r} "
+            'have no prompts; name a step with run = "generate", or leave learn_prompts out'
+        )
+    written = replace(chunks, learns_prompts=False)
+    return replace(data, splits={**data.splits, "train": written.split()})
 
 
 def _student(config: TrainStep, context: StepContext, data: TextData, seed: int) -> LoadedModel:

@@ -12,6 +12,10 @@ from attar.config import Config
 END = "<|endoftext|>"
 """Ends a document."""
 NUM_BYTES = 256
+CORPUS_MAKERS = ("tokenize", "generate")
+"""Kinds of steps whose folder is a corpus."""
+CHUNK_MAKERS = (*CORPUS_MAKERS, "select")
+"""Kinds of steps that say which chunks there are."""
 Part = Literal["scored", "reserved"]
 """What a chunk is for: to be scored and selected, or to train the reference."""
 

@@ -59,6 +59,8 @@ class Chunk:
     """The text of each document in it, or of the part of a document."""
     ends_document: bool
     """The last piece is the end of its document; all pieces before the last one are."""
+    prompt: int = 0
+    """The first so many tokens are a prompt that a model continued; 0: no model wrote it."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ held against their digests whenever they are read.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from attar.artifacts import (
     sha256_of,
 )
 from attar.data.config import CorpusData
+from attar.data.corpus.config import CHUNK_MAKERS, CORPUS_MAKERS
 from attar.data.corpus.token_store import CORPUS_FILE, Corpus, ShardFiles
 from attar.data.corpus.view import ALL, DIGEST_FILE, KEPT_FILE, CorpusView
 from attar.data.documents import without_answers
@@ -39,8 +40,10 @@ from attar.step import MadeRows, StepContext
 from attar.tasks.table import CAUSAL_LM
 from attar.untrusted import checked
 
-MADE_BY = ("tokenize", "select")
-SMALL_FILES = {"tokenize": (CORPUS_FILE,), "select": (KEPT_FILE, DIGEST_FILE)}
+SMALL_FILES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(CORPUS_MAKERS, (CORPUS_FILE,)),
+    "select": (KEPT_FILE, DIGEST_FILE),
+}
 """Of a step's folder, those that are held against their sha256 whenever it is opened."""
 RECIPE_FILE = "recipe.json"
 """Of the run that a step's folder lies in."""
@@ -48,7 +51,7 @@ RECIPE_FILE = "recipe.json"
 
 @dataclass(frozen=True)
 class Published:
-    """What a tokenize or a select step published."""
+    """What a tokenize, a generate or a select step published."""
 
     folder: Path
     result: Result
@@ -106,11 +109,11 @@ def open_published(path: str | Path, folder: Path, corpus: str | None = None) ->
             or is a selection from another corpus.
     """
     place = _place(path, folder)
-    result = _result(place, MADE_BY)
-    if result.run == "tokenize":
+    result = _result(place, CHUNK_MAKERS)
+    if result.run in CORPUS_MAKERS:
         return Published(place, result, _whole_corpus(place, result), result)
     corpus_folder = _place(corpus, folder) if corpus else _corpus_folder(place, result)
-    corpus_result = _result(corpus_folder, MADE_BY[:1])
+    corpus_result = _result(corpus_folder, CORPUS_MAKERS)
     found = Published(place, result, _whole_corpus(corpus_folder, corpus_result), corpus_result)
     _require_own_corpus(found)
     _ = found.view()  # its rows are looked at
@@ -146,7 +149,7 @@ def corpus_of(context: StepContext, name: str) -> Corpus:
         ArtifactError, DataError: as `open_published`.
     """
     config = context.data[name]
-    if isinstance(config, MadeRows) and config.step.run == "tokenize":
+    if isinstance(config, MadeRows) and config.step.run in CORPUS_MAKERS:
         return Corpus.open(config.folder)
     if isinstance(config, CorpusData):
         found = open_published(config.path, context.recipe_folder, config.corpus)
@@ -181,7 +184,15 @@ def texts_table(found: Published) -> dict[str, Any] | None:
     file = found.corpus.folder.parent / RECIPE_FILE
     saved: Any = read_json(file) if file.is_file() else {}
     try:
-        texts = dict(saved["recipe"]["data"][found.corpus_result.metrics["data"]])
+        name, steps = found.corpus_result.metrics["data"], saved["recipe"]["steps"]
+        while name in steps:  # texts that a model wrote: where its prompts come from
+            name = steps[name]["data"]
+        texts = dict(saved["recipe"]["data"][name])
+        if texts["source"] == "corpus":
+            if texts.get("validation") is None:
+                beside = _place(texts["path"], Path(saved["recipe_folder"]))
+                return texts_table(open_published(beside, Path()))
+            texts = dict(texts["validation"])
         if texts.get("path"):
             texts["path"] = str(_place(texts["path"], Path(saved["recipe_folder"])))
     except (KeyError, TypeError):

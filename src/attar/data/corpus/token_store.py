@@ -1,7 +1,8 @@
 """A corpus on disk: shards of chunks, written one after the other and read by memory map.
 
     corpus.json                 what the corpus is: tokenizer, limits, sources, counts of each shard
-    00000.tokens.safetensors    ids, starts, source, part, document, digest of shard 0
+    00000.tokens.safetensors    ids, starts, source, part, document, digest of shard 0, and prompt
+                                where a model wrote its chunks
     00000.texts.parquet         pieces and ends_document: the text of chunk i in row i
 
 Row i of a shard is one chunk: its tokens are `ids[starts[i]:starts[i + 1]]`. Both files are of
@@ -47,6 +48,8 @@ ARRAYS = {"source": "<u2", "part": "|u1", "document": "<u8", "digest": "<u8"}
 """Of a shard, a value a chunk, and its type."""
 TYPES = {"ids": ("<u2", "<u4"), "starts": ("<i8",), **{name: (t,) for name, t in ARRAYS.items()}}
 """Array of a shard → the types it may have."""
+PROMPT, PROMPT_TYPE = "prompt", "<u4"
+"""A value a chunk, in shards that a generate step wrote: how many of its tokens were given."""
 MAX_IDS = 2**32
 TEXTS = pa.schema([("pieces", pa.list_(pa.string())), ("ends_document", pa.bool_())])
 PACKED: Mapping[str, Any] = {
@@ -88,6 +91,9 @@ class ShardFiles:
             for name, types in TYPES.items()
             if name not in found or found[name].ndim != 1 or found[name].dtype.str not in types
         ]
+        prompt = found.get(PROMPT)
+        if prompt is not None and (prompt.ndim != 1 or prompt.dtype.str != PROMPT_TYPE):
+            wrong.append(PROMPT)
         if wrong:
             why = f"{', '.join(wrong)} missing or of another type"
             raise _not_a_shard(self.tokens, why)
@@ -111,6 +117,7 @@ class ShardWriter:
         self._narrow = np.dtype("<u2") if vocabulary <= 2**16 else np.dtype("<u4")
         self._ids: list[NDArray[Any]] = []
         self._rows: list[tuple[int, int, int, int]] = []
+        self._prompts: list[int] = []
         self._texts: list[tuple[tuple[str, ...], bool]] = []
         self._packed = BytesIO()
         self._parquet = pq.ParquetWriter(self._packed, TEXTS, **PACKED)
@@ -124,6 +131,7 @@ class ShardWriter:
         self._ids.append(chunk.ids.astype(self._narrow))
         part, digest = PARTS.index(chunk.part), chunk_digest(chunk.ids)
         self._rows.append((source, part, chunk.document, digest))
+        self._prompts.append(chunk.prompt)
         self._texts.append((chunk.pieces, chunk.ends_document))
         self.tokens += len(chunk.ids)
         if len(self._texts) == CHUNKS_AT_ONCE:
@@ -144,6 +152,8 @@ class ShardWriter:
             "document": np.array(document, ARRAYS["document"]),
             "digest": np.array(digest, ARRAYS["digest"]),
         }
+        if any(self._prompts):
+            tensors[PROMPT] = np.array(self._prompts, PROMPT_TYPE)
         write_bytes(files.tokens, save(tensors))
         return {"chunks": len(self), "tokens": self.tokens}
 
@@ -170,6 +180,9 @@ class Shard:
         self.ids, self.starts = tensors["ids"], tensors["starts"]
         self.source, self.part = tensors["source"], tensors["part"]
         self.document, self.digest = tensors["document"], tensors["digest"]
+        none = np.broadcast_to(np.array(0, PROMPT_TYPE), max(len(self.starts) - 1, 0))
+        self.prompt: NDArray[np.uint32] = tensors.get(PROMPT, none)
+        """Tokens of each chunk that were given to the model which wrote the others."""
         if not self._is_whole():
             raise _not_a_shard(files.tokens, "its arrays do not fit each other")
 
@@ -218,6 +231,8 @@ class Shard:
             and starts[-1] == len(self.ids)
             and (starts[1:] > starts[:-1]).all()  # a difference can overflow
             and all(len(array) == len(self) for array in arrays)
+            and len(self.prompt) == len(self)
+            and (self.prompt <= self.lengths).all()
             and self.part.max(initial=0) < len(PARTS)
         )
 

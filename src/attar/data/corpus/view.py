@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -55,6 +55,8 @@ class CorpusView:
     """Only these rows, rising; None: every row of the part."""
     name: str = ""
     """Of what says which chunks these are, for messages; "": the corpus itself."""
+    learns_prompts: bool = True
+    """Whether training on them predicts the tokens of prompts too."""
 
     @classmethod
     def of_selection(cls, corpus: Corpus, folder: Path) -> CorpusView:
@@ -98,7 +100,7 @@ class CorpusView:
 
     def take(self, places: Places) -> CorpusView:
         """The view of some places, which rise."""
-        return CorpusView(self.corpus, kept=self.rows(places), name=self.name)
+        return replace(self, part=ALL, kept=self.rows(places))
 
     def rows(self, places: Places) -> NDArray[np.int64]:
         """Rows in the corpus."""
@@ -115,12 +117,22 @@ class CorpusView:
             found[members] = starts[inside + 1] - starts[inside]
         return found
 
+    def column(self, name: str, places: Places) -> NDArray[Any]:
+        """What the shards say of each chunk: its source, part, document, digest or prompt.
+
+        Args:
+            name: of an array of a shard.
+        """
+        found: NDArray[Any] | None = None
+        for number, members, inside in self._by_shard(places):
+            values = getattr(self.corpus.shards[number], name)[inside]
+            found = np.zeros(len(places), values.dtype) if found is None else found
+            found[members] = values
+        return np.zeros(0, np.int64) if found is None else found
+
     def digests(self, places: Places) -> NDArray[np.uint64]:
         """The chunks' own digests."""
-        found = np.zeros(len(places), np.uint64)
-        for number, members, inside in self._by_shard(places):
-            found[members] = self.corpus.shards[number].digest[inside]
-        return found
+        return self.column("digest", places)
 
     def digest(self) -> dict[str, Any]:
         """How many chunks these are, and the hash of their digests."""

@@ -7,13 +7,14 @@ Only what is certain is a mistake: a model that is not there yet, or a hub id, i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from attar.data.config import CorpusData, FilesData, StdlibTextData
 from attar.data.corpus.config import LearnedTokenizer
+from attar.distillation.config import GenerateStep
 from attar.errors import AttarError, did_you_mean
 from attar.evaluation.config import EvaluateStep
 from attar.models.config import FromConfig, referenced_model
@@ -44,7 +45,7 @@ def check_corpora(recipe: Recipe, recipe_folder: Path) -> list[Mistake]:
             _look_at_columns(recipe, recipe_folder, step)
         elif isinstance(step, SelectStep):
             found += _of_sources(name, step, corpora.of(step.data))
-        elif isinstance(step, ScoreStep | ProxyStep | TrainStep):
+        elif isinstance(step, ScoreStep | ProxyStep | GenerateStep | TrainStep):
             # chunks that are packed again fit whatever reads them
             corpus = corpora.of(step.data) if isinstance(step.data, str) else None
             found += [] if corpus is None else _of_model(name, step, corpus, corpora)
@@ -96,6 +97,9 @@ class _Corpora:
         step, table = self._recipe.steps.get(word), self._recipe.data.get(word)
         if isinstance(step, SelectStep):
             return self.of(step.data)
+        if isinstance(step, GenerateStep):
+            read = self.of(step.data)
+            return read and replace(read, name=word, max_length=step.max_length)
         if isinstance(step, TokenizeStep):
             sources = _sources(self._recipe.data.get(step.data), step.source_column)
             made = step.tokenizer
@@ -133,6 +137,9 @@ class _Corpora:
         passed: set[str] = set()
         while (step := self._recipe.steps.get(word)) is not None and word not in passed:
             passed.add(word)
+            if isinstance(step, GenerateStep):
+                corpus = self.of(step.data)
+                return None if corpus is None else corpus.tokenizer()
             if isinstance(step, TokenizeStep):
                 model: Any = step.tokenizer
             elif isinstance(step, TrainStep | ProxyStep):
@@ -198,10 +205,13 @@ def _of_sources(name: str, step: SelectStep, corpus: _Corpus | None) -> Iterator
 
 
 def _of_model(
-    name: str, step: ScoreStep | ProxyStep | TrainStep, corpus: _Corpus, corpora: _Corpora
+    name: str,
+    step: ScoreStep | ProxyStep | GenerateStep | TrainStep,
+    corpus: _Corpus,
+    corpora: _Corpora,
 ) -> Iterator[Mistake]:
     word = referenced_model(step.model) or name
-    if isinstance(step, ScoreStep) and (problem := corpora.no_language_model(word)):
+    if isinstance(step, ScoreStep | GenerateStep) and (problem := corpora.no_language_model(word)):
         yield Mistake(("steps", name, "model"), problem)
     length, positions = corpus.max_length, None
     hides_spans = (
@@ -218,7 +228,9 @@ def _of_model(
         )
     if not isinstance(step, TrainStep):  # as the step itself refuses
         positions = (corpora.families.config_of(word) or {}).get("max_position_embeddings")
-    if isinstance(positions, int) and length > positions:
+    if isinstance(step, GenerateStep):
+        yield from _of_prompts(name, step, corpus, word, positions)
+    elif isinstance(positions, int) and length > positions:
         yield Mistake(
             ("steps", name, "model"),
             f"{word!r} has {positions} positions, and the corpus {corpus.name!r} has chunks of up "
@@ -243,4 +255,22 @@ def _of_sentinels(name: str, step: TrainStep, corpus: _Corpus) -> Iterator[Mista
             f"with max_length = {step.max_length} needs {needed} sentinels, and the tokenizer of "
             f"{corpus.name!r} has {corpus.sentinels}; set steps.{corpus.name}.tokenizer.sentinels "
             "= 100, as T5 has",
+        )
+
+
+def _of_prompts(
+    name: str, step: GenerateStep, corpus: _Corpus, word: str, positions: object
+) -> Iterator[Mistake]:
+    given, length = step.prompt_tokens, step.prompt_tokens + step.new_tokens
+    if given > corpus.max_length + 1:
+        yield Mistake(
+            ("steps", name, "prompt_tokens"),
+            f"is {given}, and the longest chunk of {corpus.name!r} has {corpus.max_length + 1} "
+            f"tokens; set prompt_tokens = {corpus.max_length // 2} or less",
+        )
+    elif isinstance(positions, int) and length > positions:
+        yield Mistake(
+            ("steps", name, "new_tokens"),
+            f"is {step.new_tokens}, with prompt_tokens = {given} a text has {length} tokens, and "
+            f"{word!r} has {positions} positions; set the two to {positions} together, or less",
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import read_result
+from attar.data.corpus.config import CORPUS_MAKERS
 from attar.errors import AttarError
 from attar.models.config import written_config
 from attar.models.sources.references import find_model_folder
@@ -28,8 +29,6 @@ from attar.tasks.table import CAUSAL_LM
 Tables = Mapping[str, Mapping[str, Any]]
 ROW_MAKERS = tuple(run for run, kind in STEPS.items() if kind.rows)
 """Kinds of steps that may stand where a recipe names data."""
-CORPUS_MAKERS = ("tokenize",)
-"""Those of them whose rows are a whole corpus."""
 SLIP = 0.8
 """How like a step's name a model word must be to count as a slip of it: "studnt" (0.92) and
 "corpsu" (0.83) are, the hub's "roberta-base" beside a step "roberta" (0.74) is not."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attar.config import Config
 from attar.data.config import CorpusData, HubData, TextConfig
+from attar.distillation.config import GenerateStep
 from attar.errors import AttarError
 from attar.evaluation.config import EvaluateStep
 from attar.models.config import referenced_model
@@ -45,6 +46,8 @@ def check_selections(recipe: Recipe, folder: Path) -> list[Mistake]:
             mistakes = chain(mistakes, _of_proxy(recipe, name, step))
         elif isinstance(step, TrainStep):
             mistakes = chain(mistakes, _of_part(recipe, name, step))
+        elif isinstance(step, GenerateStep):
+            mistakes = chain(mistakes, _of_prompts(recipe, name, step))
         elif isinstance(step, TokenizeStep):
             mistakes = chain(mistakes, _of_tables(recipe, name, step))
         for mistake in mistakes:  # copies of a step make the same mistake: it is said of the first
@@ -88,13 +91,26 @@ def _of_streams(recipe: Recipe, name: str, step: Config) -> Iterator[Mistake]:
 def _of_part(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
     word = step.data_name
     corpus, outside = recipe.steps.get(word), recipe.data.get(word)
-    origin = corpus.data if isinstance(corpus, SelectStep) else word
+    origin = _origin(recipe, word)
     table = recipe.data.get(origin)
     if isinstance(table, CorpusData) and table.validation is None:
         yield Mistake(
             ("steps", name, "data"),
             f"training looks at validation texts, and the corpus {origin!r} has none; name some in "
             f"the recipe, or with --set 'data.{origin}.validation={VALIDATION_TEXTS}'",
+        )
+    is_unknown = isinstance(outside, CorpusData) and isinstance(step.data, str)
+    if not step.learn_prompts and not isinstance(corpus, GenerateStep) and not is_unknown:
+        yield Mistake(
+            ("steps", name, "learn_prompts"),
+            f"is false, and the rows of {word!r} have no prompts; name a step with run = "
+            '"generate", or leave learn_prompts out',
+        )
+    elif not step.learn_prompts and not isinstance(step.data, str):
+        yield Mistake(
+            ("steps", name, "learn_prompts"),
+            "is false, and chunks that are packed again have no prompts any more; leave "
+            "learn_prompts out",
         )
     if step.part == "all" or isinstance(outside, CorpusData):
         return
@@ -108,6 +124,31 @@ def _of_part(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
         yield Mistake(
             ("steps", name, "part"),
             f"no part of {word!r} is reserved; set steps.{word}.reserve = 0.05",
+        )
+
+
+def _of_prompts(recipe: Recipe, name: str, step: GenerateStep) -> Iterator[Mistake]:
+    corpus, outside = recipe.steps.get(step.data), recipe.data.get(step.data)
+    is_made = isinstance(corpus, TokenizeStep | SelectStep | GenerateStep)
+    if not is_made and not isinstance(outside, CorpusData):
+        if corpus is not None or outside is not None:
+            yield Mistake(
+                ("steps", name, "data"),
+                f"data {step.data!r} has no chunks whose beginnings could be continued; name a "
+                'step with run = "tokenize" or "select", or a table with source = "corpus"',
+            )
+        return
+    reserved = isinstance(corpus, TokenizeStep) and corpus.reserve > 0
+    if is_made and step.part != "all" and not isinstance(corpus, TokenizeStep):
+        yield Mistake(
+            ("steps", name, "part"),
+            f'part = "{step.part}" belongs to a corpus of texts, and step {step.data!r} makes no '
+            "parts; leave part out",
+        )
+    elif is_made and step.part == "reserved" and not reserved:
+        yield Mistake(
+            ("steps", name, "part"),
+            f"no part of {step.data!r} is reserved; set steps.{step.data}.reserve = 0.05",
         )
 
 
@@ -222,16 +263,30 @@ def _scored_text_it_saw(
     assert isinstance(step, TrainStep)
     word = step.data_name
     read = recipe.steps.get(word)
-    origin = read.data if isinstance(read, SelectStep) else word
+    origin = _origin(recipe, word)
     (one, is_selected), (other, _) = (_corpus_of(recipe, folder, w) for w in (origin, corpus))
     if one is not None and one == other:
         if is_selected or origin != word:
-            return f"{word!r}, which is selected from it"
+            what = (
+                "written from its chunks" if isinstance(read, GenerateStep) else "selected from it"
+            )
+            return f"{word!r}, which is {what}"
         return None if step.part == _other(scored) else f'the part "{step.part}" of {word!r}'
     tables = (getattr(recipe.steps.get(each), "data", each) for each in (origin, corpus))
     if _same_texts(recipe, folder, *tables):
         return f"{word!r}, whose texts are those of the corpus"
     return None
+
+
+def _origin(recipe: Recipe, word: str) -> str:
+    """The corpus or the table that chunks are selected from, or written from."""
+    seen: set[str] = set()
+    while isinstance(step := recipe.steps.get(word), SelectStep | GenerateStep):
+        if word in seen:
+            break  # in a circle, which is said elsewhere
+        seen.add(word)
+        word = step.data
+    return word
 
 
 def _corpus_of(recipe: Recipe, folder: Path, word: str) -> tuple[str | None, bool]:

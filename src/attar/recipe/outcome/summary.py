@@ -17,6 +17,7 @@ from attar.report.sections.seeds import SeedComparison, seed_comparisons
 FACTS: Mapping[str, tuple[str, ...]] = {
     "tokenize": ("documents", "chunks", "tokens"),
     "score": ("chunks", "tokens", "nll"),
+    "generate": ("texts", "ended", "new_tokens"),
     "export_data": ("rows", "tokens", "files"),
     "select": ("chunks", "kept", "kept_tokens", "cut", "fates"),
     "train": ("steps", "validation"),

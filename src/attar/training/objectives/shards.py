@@ -1,8 +1,8 @@
 """Chunks of a corpus, read from its shards as they were packed: nothing is tokenized again.
 
-Of a chunk of n tokens, n − 1 are read and n − 1 predicted. The mask hides padding by length; the
-end token, which pads, is predicted where it ends a document. Memory: one batch, whatever the size
-of the corpus.
+Of a chunk of n tokens, n − 1 are read and n − 1 predicted, or only those behind its prompt. The
+mask hides padding by length; the end token, which pads, is predicted where it ends a document.
+Memory: one batch, whatever the size of the corpus.
 """
 
 from __future__ import annotations
@@ -78,9 +78,15 @@ class Shards(Streamed):
 
     def counts(self, rows: np.ndarray) -> Counts:
         lengths = self.view.lengths(rows)
-        predicted = max(int((lengths - 1).sum()), 1)
+        predicted = max(int((lengths - 1 - self._skipped(rows)).sum()), 1)
         read = int(_read(lengths).sum())
         return {"prediction": predicted, "labelled": predicted, "decoder": read}
+
+    def _skipped(self, rows: np.ndarray) -> np.ndarray:
+        """Predictions at the beginning of each chunk that are not learned: those of its prompt."""
+        if self.view.learns_prompts:
+            return np.zeros(len(rows), np.int64)
+        return np.maximum(self.view.column("prompt", rows).astype(np.int64) - 1, 0)
 
     def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
         chunks = self.view.ids(rows)
@@ -88,9 +94,10 @@ class Shards(Streamed):
         shape = len(rows), int(lengths.max())
         ids = np.full(shape, self.view.corpus.about["end_id"], np.int64)
         labels = np.full(shape, UNLABELLED, np.int64)
-        for place, (chunk, length) in enumerate(zip(chunks, lengths, strict=True)):
+        read = zip(chunks, lengths, self._skipped(rows), strict=True)
+        for place, (chunk, length, skipped) in enumerate(read):
             ids[place, :length] = chunk[:length]
-            labels[place, : len(chunk) - 1] = chunk[1:]
+            labels[place, skipped : len(chunk) - 1] = chunk[skipped + 1 :]
         mask = np.arange(shape[1]) < lengths[:, None]
         inputs = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
         tensors = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}

@@ -1,0 +1,18 @@
+"""Settings of how texts are measured, whichever step does it. Imports no torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from attar.config import Config
+
+
+class Diversity(Config):
+    """The Vendi score of a sample of chunks."""
+
+    model: str = "demo:minilm-l6"
+    """Encoder whose mean-pooled last states are compared: a step, folder, hub id or demo model."""
+    chunks: int = Field(default=2000, ge=50)
+    """Size of each sample."""
+    max_length: int = Field(default=256, ge=8)
+    """Tokens that the encoder reads of a chunk."""

@@ -1,0 +1,86 @@
+"""How diverse texts are: the Vendi score of a sample, by an encoder's embeddings.
+
+A Vendi score grows with its sample, so only samples of one size can be compared. Embeddings are an
+encoder's last states, averaged over the tokens of a text's beginning.
+
+The interval is a delete-a-group jackknife: the score is computed again without each tenth of the
+sample, se² = (g − 1)/g · Σ (s₍ⱼ₎ − s̄)². It says how far another sample of the same texts would
+land.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attar.data.tokenize import TextEncoder
+from attar.errors import NonFiniteError
+from attar.models.architecture import input_names_of
+from attar.models.load import build_model, check_length
+from attar.numerics.vendi import second_moments, vendi_score
+from attar.scoring.config import Diversity
+from attar.step import StepContext
+
+GROUPS = 10
+NORMAL_95 = 1.96
+TEXTS_AT_ONCE = 32
+
+
+def scored_with_interval(embeddings: NDArray[np.floating]) -> dict[str, Any]:
+    """Vendi score of a sample, with the ends of its 95 % interval.
+
+    Args:
+        embeddings: (N, D), in random order.
+    """
+    groups = min(GROUPS, len(embeddings))
+    moments = [second_moments(embeddings[group::groups]) for group in range(groups)]
+    total = np.sum(moments, axis=0)
+    score = vendi_score(total)
+    found: dict[str, Any] = {"vendi": score, "chunks": len(embeddings), "ci95": None}
+    if groups == GROUPS:
+        without = np.array([vendi_score(total - part) for part in moments])
+        error = np.sqrt((groups - 1) / groups * ((without - without.mean()) ** 2).sum())
+        found["ci95"] = [score - NORMAL_95 * float(error), score + NORMAL_95 * float(error)]
+    return found
+
+
+def text_embeddings(
+    config: Diversity, context: StepContext, texts: list[str]
+) -> NDArray[np.float32]:
+    """Mean-pooled last states of each text's beginning, (N, D).
+
+    Raises:
+        AttarError: the encoder cannot be used.
+        StoppedError: asked to stop.
+    """
+    loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
+    model: Any = loaded.model.base_model
+    check_length(model.config, config.max_length, config.model)
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    encoder = TextEncoder.from_folder(
+        loaded.folder, config.max_length, input_names_of(model.config)
+    )
+    encoded = encoder.encode([(text,) for text in texts])
+    order = np.argsort(encoded.lengths, kind="stable")
+    title = f"  {context.name}: embeddings"
+    pooled: list[torch.Tensor] = []
+    with torch.inference_mode(), context.progress.task(title, len(texts)) as task:
+        for begin in range(0, len(order), TEXTS_AT_ONCE):
+            context.stop_if_asked("the diversity of texts")
+            batch = encoded.batch(order[begin : begin + TEXTS_AT_ONCE])
+            inputs = {name: torch.from_numpy(ids) for name, ids in batch.items()}
+            mask = inputs["attention_mask"][..., None]
+            states = model(**inputs).last_hidden_state * mask
+            pooled.append(states.sum(1) / mask.sum(1).clamp(min=1))
+            task.advance(len(mask))
+    embeddings = torch.cat(pooled).numpy()[np.argsort(order)]
+    if not np.isfinite(embeddings).all() or not embeddings.any(axis=1).all():
+        raise NonFiniteError(
+            f"{context.name}: {config.model} gives embeddings that are not finite or zero; name "
+            "another encoder in diversity.model"
+        )
+    return embeddings
