@@ -195,7 +195,7 @@ def _read_spans(config: TrainStep, context: PlanContext, model: ModelPlan) -> _R
     with _said_of(context.name):
         cut = Corruption.of(denoisers, config.max_length, folder, seed=0).raw_tokens
         if chunks is not None and isinstance(config.data, str):
-            digest, _ = _form_of_chunks(config.data, context)
+            digest = tokenizer_digest(open_tokenizer(context.corpus(config.data).tokenizer.folder))
             require_same(config.data, digest, folder, config.max_length)
     if chunks is None:
         total = texts.running_tokens(config.data_name, "train", folder)
