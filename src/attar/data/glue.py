@@ -32,6 +32,7 @@ ROWS_LOOKED_AT = 100
 """Rows among which one that can be read is looked for, to see the columns."""
 HUB_DATASET = "nyu-mll/glue"
 PAIR = ("sentence1", "sentence2")
+PAIRED = "sentence1: {0} sentence2: {1}"
 SAME = ("entailment", "not_entailment")
 
 
@@ -43,22 +44,39 @@ class TaskRow:
     """Text columns as copies name them, the first that fits is taken."""
     label_names: tuple[str, ...]
     metrics: tuple[str, ...]
+    template: str
+    """How T5 reads a row (arXiv 1910.10683, appendix D); it writes the label names, and of STS-B
+    the number. WNLI's is ours: T5 learned it in another form."""
 
 
 TASKS: Mapping[str, TaskRow] = {
-    "cola": TaskRow((("sentence",),), ("unacceptable", "acceptable"), ("matthews",)),
-    "sst2": TaskRow((("sentence",),), ("negative", "positive"), ("accuracy",)),
-    "mrpc": TaskRow((PAIR,), ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "cola": TaskRow(
+        (("sentence",),), ("unacceptable", "acceptable"), ("matthews",), "cola sentence: {0}"
+    ),
+    "sst2": TaskRow(
+        (("sentence",),), ("negative", "positive"), ("accuracy",), "sst2 sentence: {0}"
+    ),
+    "mrpc": TaskRow(
+        (PAIR,), ("not_equivalent", "equivalent"), ("accuracy", "f1"), f"mrpc {PAIRED}"
+    ),
     "qqp": TaskRow(
-        (("question1", "question2"), PAIR), ("not_duplicate", "duplicate"), ("accuracy", "f1")
+        (("question1", "question2"), PAIR),
+        ("not_duplicate", "duplicate"),
+        ("accuracy", "f1"),
+        "qqp question1: {0} question2: {1}",
     ),
-    "stsb": TaskRow((PAIR,), (), ("pearson", "spearman")),
+    "stsb": TaskRow((PAIR,), (), ("pearson", "spearman"), f"stsb {PAIRED}"),
     "mnli": TaskRow(
-        (("premise", "hypothesis"), PAIR), ("entailment", "neutral", "contradiction"), ("accuracy",)
+        (("premise", "hypothesis"), PAIR),
+        ("entailment", "neutral", "contradiction"),
+        ("accuracy",),
+        "mnli hypothesis: {1} premise: {0}",
     ),
-    "qnli": TaskRow((("question", "sentence"), PAIR), SAME, ("accuracy",)),
-    "rte": TaskRow((PAIR,), SAME, ("accuracy",)),
-    "wnli": TaskRow((PAIR,), ("not_entailment", "entailment"), ("accuracy",)),
+    "qnli": TaskRow(
+        (("question", "sentence"), PAIR), SAME, ("accuracy",), "qnli question: {0} sentence: {1}"
+    ),
+    "rte": TaskRow((PAIR,), SAME, ("accuracy",), f"rte {PAIRED}"),
+    "wnli": TaskRow((PAIR,), ("not_entailment", "entailment"), ("accuracy",), f"wnli {PAIRED}"),
 }
 OUR_SPLITS = {stems[0]: split for split, stems in MNLI_STEMS.items()}
 """The hub's name of a split → ours; only MNLI's differ."""
@@ -94,6 +112,7 @@ def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
         metrics=task.metrics,
         splits=splits,
         set_aside=tuple(set_aside),
+        template=task.template,
         order_is_given=True,
     )
 

@@ -62,7 +62,8 @@ def _specials_before(tokenizer: Tokenizer) -> list[int]:
 
 
 def fitting_template(template: str | None, data: TextData, step: str) -> str:
-    """The template a row's texts are read in; {0} where a row has one text and nothing is said.
+    """The template a row's texts are read in: the step's, else the data's own; {0} where a row has
+    one text and nothing is said.
 
     Raises:
         UsageError: it names a text that a row does not have, or is no template; or rows have
@@ -70,6 +71,7 @@ def fitting_template(template: str | None, data: TextData, step: str) -> str:
     """
     count = data.num_texts
     known = [f"{{{i}}}" for i in range(count)]
+    template = template or data.template
     if template is None:
         if count > 1:
             raise UsageError(

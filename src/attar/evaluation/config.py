@@ -31,7 +31,7 @@ class Speed(Config):
         return sizes
 
 
-OF_DATA = ("split", "batch_size", "context", "stride", "speed", "memory")
+OF_DATA = ("split", "answers", "batch_size", "context", "stride", "speed", "memory")
 OF_TASKS = ("path", "hub", "rows", "sample", "harness", "batch_tokens")
 """Settings of an evaluation on data, and of one on zero-shot tasks."""
 
@@ -48,6 +48,9 @@ class EvaluateStep(Config):
     """What the models are measured on; None: `tasks`."""
     split: Literal["validation", "test", "validation_mismatched", "test_mismatched"] = "validation"
     """The mismatched ones are MNLI's second sets, of other sources than its training texts."""
+    answers: Literal["likelihood", "generated"] = "likelihood"
+    """Of models that name classes or numbers by words: the word with the highest likelihood, or
+    what the model writes by greedy decoding, where a text that is no such word is wrong."""
     batch_size: int = Field(32, gt=0)
     context: int | None = Field(None, gt=0)
     """Of running text: tokens a model reads at most before the one it predicts; None: as many as

@@ -20,6 +20,7 @@ from attar.errors import ResourceError
 from attar.evaluation.compare import differences
 from attar.evaluation.compared import Compared, Judged, Metrics
 from attar.evaluation.config import EvaluateStep, Speed
+from attar.evaluation.generated import judge_generated
 from attar.evaluation.inputs import exact_batch, longest_texts
 from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
@@ -80,7 +81,8 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     threads = speed.threads or usable_cores()
     forms = {name: open_form(folder, threads) for name, folder in folders.items()}
     compared = Compared(config, context, forms, columns, data, split)
-    metrics, rates = JUDGES[data.kind.answer](compared)
+    is_written = config.answers == "generated" and data.kind.answer == "row"
+    metrics, rates = (judge_generated if is_written else JUDGES[data.kind.answer])(compared)
     models = {
         name: _facts(form, speed) | _intervals(name, metrics) | rates.get(name, {})
         for name, form in forms.items()

@@ -31,7 +31,7 @@ from attar.models.foreign import task_of
 from attar.models.simulated.qparams import QPARAMS_FILE
 from attar.models.sources.references import find_model_folder
 from attar.models.sources.safe_files import WEIGHTS_FILE, weight_files
-from attar.tasks.task import Task
+from attar.tasks.task import Generation, Task
 from attar.untrusted import has_entry
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class Form(ABC):
     @abstractmethod
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits (B, C), float32, of int64 inputs (B, T); of a model that answers with words, the
-        log-likelihoods of its classes' words; of a causal language model, (B, T, V).
+        log-likelihoods of its classes' words, or the likeliest number (B, 1); of a causal language
+        model, (B, T, V).
         """
 
     def padded(self, tokens: int) -> int:
@@ -189,7 +190,11 @@ class TorchForm(Form):
 
         if self._words is None:
             return head_logits(self._model)
-        return label_word_scores(self._model, self._words.candidates)
+        scores = label_word_scores(self._model, self._words.candidates)
+        if not self.task.kind.is_score:
+            return scores
+        values = np.array(self.task.word_values, dtype=np.float32)
+        return lambda batch: values[scores(batch).argmax(axis=1)][:, None]
 
     def nats(self, ids: np.ndarray) -> np.ndarray:
         from attar.scoring.in_memory import token_nats
@@ -233,11 +238,16 @@ class TorchForm(Form):
 
         from attar.models.generation import generate, tokens_read
 
-        if not self.task.kind.writes:
-            return super().generate(batch)
+        task = self.task
+        if not task.kind.writes:
+            if self._words is None or not self._model.config.is_encoder_decoder:
+                return super().generate(batch)
+            # its longest word and what ends it
+            longest = max(map(len, self._words.candidates.ids))
+            task = task.model_copy(update={"generation": Generation(max_new_tokens=longest)})
         self._use_threads()
         ids, mask = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention_mask"))
-        written = generate(self._model, self.task, ids, mask)
+        written = generate(self._model, task, ids, mask)
         # what was read is one less than what was written: the start token in, the last one out
         num_tokens = int(tokens_read(written, self._model.config.eos_token_id).sum())
         return WrittenTokens(written.numpy(), num_tokens)

@@ -89,6 +89,11 @@ class Kind:
         return self.gold == "class"
 
     @property
+    def may_be_words(self) -> bool:
+        """Whether its answer, a class or a number, can be written as one of some words."""
+        return self.gold in ("class", "number")
+
+    @property
     def is_score(self) -> bool:
         """Whether the answer is a number."""
         return self.gold == "number"

@@ -10,6 +10,7 @@ such file; what its `config.json` says is taken instead (`attar.models.foreign`)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from string import Formatter
 from typing import Literal
@@ -20,7 +21,7 @@ from attar.artifacts import read_json, write_json
 from attar.config import Config
 from attar.errors import ArtifactError, DataError, ModelError
 from attar.tasks.denoising import Denoiser
-from attar.tasks.table import KINDS, Answer, Gold, Kind, Objective, Shown
+from attar.tasks.table import KINDS, TEXT_TO_TEXT, Answer, Gold, Kind, Objective, Shown
 
 TASK_FILE = "task.json"
 MAX_TOKENS = 2**20
@@ -76,8 +77,8 @@ class Task(Config):
     metrics: tuple[str, ...] = ()
     """The first one selects the best model."""
     label_words: tuple[str, ...] = ()
-    """What a model with a language head writes for each class, in the order of label_names; empty:
-    a classifier's head answers."""
+    """What a model with a language head writes for each class, in the order of label_names, or for
+    each number that it can answer; empty: a classifier's head answers."""
     template: str = "{0}"
     """The text that such a model reads, with {0} and {1} for a row's texts."""
     max_target_length: int | None = Field(default=None, gt=0, le=MAX_TOKENS)
@@ -102,7 +103,11 @@ class Task(Config):
     @model_validator(mode="after")
     def _labels_fit_the_objective(self) -> Task:
         count = len(self.label_names)
-        if self.label_words and len(set(self.label_words)) != count:
+        if self.label_words and self.kind.is_score:
+            values = self.word_values  # raises where a word is not a number
+            if list(values) != sorted(set(values)):
+                raise ValueError(f"label_words must be rising numbers, got {list(values)}")
+        elif self.label_words and len(set(self.label_words)) != count:
             raise ValueError(
                 f"label_words must be distinct, one for each of {list(self.label_names)}, got "
                 f"{list(self.label_words)}"
@@ -114,6 +119,18 @@ class Task(Config):
             limit = f"at least {fewest}" if most is None else f"at most {most}"
             raise ValueError(f"{self.objective} needs {limit} label_names, got {count}")
         return self
+
+    @property
+    def compared_as(self) -> str:
+        """The objective whose losses compare predictions: a number that is written is predicted as
+        text is, token by token."""
+        is_written = self.kind.is_score and bool(self.label_words)
+        return TEXT_TO_TEXT.name if is_written else self.objective
+
+    @property
+    def word_values(self) -> tuple[float, ...]:
+        """The number that each word stands for, where the answer is a number."""
+        return tuple(map(float, self.label_words)) if self.kind.is_score else ()
 
     @property
     def kind(self) -> Kind:
@@ -212,6 +229,18 @@ class Task(Config):
                 "mistakes); "
                 "remove the folder and run again"
             ) from error
+
+
+def number_words(low: float, high: float, step: float) -> tuple[str, ...]:
+    """The multiples of a step from the one nearest to `low` to that nearest to `high`, as text.
+
+    Example:
+        >>> number_words(0.1, 1.0, 0.2)
+        ('0.0', '0.2', '0.4', '0.6', '0.8', '1.0')
+    """
+    digits = max(-int(Decimal(str(step)).normalize().as_tuple().exponent), 0)
+    first, last = round(low / step), round(high / step)
+    return tuple(f"{number * step + 0.0:.{digits}f}" for number in range(first, last + 1))
 
 
 def filled(template: str, texts: Sequence[str]) -> str:

@@ -91,14 +91,18 @@ class TrainStep(Config):
     order: Literal["shuffled", "corpus"] = "shuffled"
     """Of the chunks of a corpus in an epoch; every epoch shuffles them anew."""
     objective: Objective | None = None
-    """None: what the data is for. text_to_text on data with classes: an encoder-decoder writes the
-    class's word. span_corruption on running text: an encoder-decoder is pre-trained; max_length is
-    what its encoder reads, and chunks are cut anew to fill it."""
+    """None: what the data is for. text_to_text on data with classes or numbers: an encoder-decoder
+    writes the class's word, or the rounded number. span_corruption on running text: an
+    encoder-decoder is pre-trained; max_length is what its encoder reads, and chunks are cut anew to
+    fill it."""
     template: str | None = None
     """The text it then reads, with {0} and {1} for a row's texts, such as "sst2 sentence: {0}";
     None: the text itself; rows of two texts need a template."""
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
     """What it then writes for each class, in the order of the data's label_names; None: those."""
+    number_step: float | None = Field(default=None, gt=0)
+    """What it then writes for a number: the nearest multiple of this, such as 3.8; None: 0.2, as T5
+    writes STS-B."""
     denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
     """Of span_corruption: the kinds of corruption, each with its share of the texts; None: T5's,
     15 % of the tokens in spans of 3."""
@@ -257,7 +261,7 @@ class TrainStep(Config):
                 f"policy_gradient continues running text, and the objective on data {data!r} is "
                 f'{asked.name}; name running text with objective = "causal_lm", or use reverse_kl'
             )
-        learns_words = kind.has_classes and asked.writes
+        learns_words = kind.may_be_words and asked.writes
         if asked is not kind and not learns_words and not (kind.is_running and asked.hides_spans):
             return (
                 f"objective is {asked.name!r}, but data {data!r} is for {kind.name}; leave "
@@ -268,9 +272,11 @@ class TrainStep(Config):
                 f"denoisers hide spans, and the objective is {asked.name}; set objective = "
                 f'"{SPAN_CORRUPTION.name}", or leave denoisers out'
             )
-        if (self.template and not asked.writes) or (self.label_words and not learns_words):
+        words = self.label_words or self.number_step
+        if (self.template and not asked.writes) or (words and not learns_words):
             return (
                 "template and label_words name classes by words, which needs data with classes "
+                "(number_step: with numbers) "
                 f'and objective = "text_to_text"; data {data!r} is for {kind.name} and the '
                 f"objective is {asked.name}"
             )

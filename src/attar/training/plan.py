@@ -283,8 +283,8 @@ def _compare(
     if teacher.folder is not None:
         require_answer(teacher.folder, needs)
     check_length(other.config, config.max_length, "the teacher", made_for=True)
-    objective = texts.loaded(config.data_name).objective
-    if needs.teacher_logits and KINDS[config.objective or objective].graph == "causal":
+    objective = config.objective or texts.loaded(config.data_name).objective
+    if needs.teacher_logits and KINDS[objective].graph == "causal":
         require_causal(other.config, f"teacher {config.teacher!r}")
     writes = texts.head(config.data_name, config.objective).predicts_words
     if teacher.cache is None:

@@ -175,7 +175,7 @@ def _job(
         readers["the teacher"] = teacher.model
         names = tuple(dict.fromkeys([*names, *teacher.input_names]))
     loss = loss_of(
-        config.text_losses, task.objective, student.model, readers.get("the teacher"), seed
+        config.text_losses, task.compared_as, student.model, readers.get("the teacher"), seed
     )
     train, validation = (
         ready(task, data, name, student, readers, names, context, labelled=labelled, seed=seed)

@@ -124,6 +124,8 @@ def test_a_learned_tokenizer_has_the_sentinels(words: tuple[Path, Tokenizer]) ->
     made = Corruption.of(PUBLISHED, 64, folder, seed=0)
     assert made.sentinels.tolist() == [299 - number for number in range(20)]
     assert tokenizer.decode([299, 280], skip_special_tokens=False) == "<extra_id_0><extra_id_19>"
+    read = tokenizer.encode("the sea").ids
+    assert read[-1] == tokenizer.token_to_id(corpora.END), "so that what is written ends"
     with pytest.raises(ModelError, match=r"has 20 sentinels .* max_length = 512 needs 28"):
         Corruption.of(PUBLISHED, 512, folder, seed=0)
 

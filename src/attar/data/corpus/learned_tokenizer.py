@@ -4,6 +4,9 @@ The alphabet is the 256 bytes, so every text has tokens and none is unknown. Ids
 
     <|endoftext|>, special tokens, 256 bytes, merges, <extra_id_S-1> … <extra_id_0>
 
+With sentinels it is for an encoder-decoder, which must learn where a text ends: an end token is put
+behind each text, as T5's tokenizer does.
+
 The same documents give the same file, byte for byte, in any order and with any number of threads:
 words are counted before the first merge, and of two pairs that are equally frequent the one with
 the lower ids is merged. Where there is more text than `max_bytes`, the documents with the lowest
@@ -20,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from attar.artifacts import write_bytes, write_json
 from attar.data.corpus.config import END, LearnedTokenizer
@@ -93,6 +96,12 @@ def learn_tokenizer(texts: Iterable[str], settings: LearnedTokenizer) -> Tokeniz
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True) for token in settings.last_tokens]
     )
+    if settings.sentinels:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {END}",
+            pair=f"$A {END} $B:1 {END}:1",
+            special_tokens=[(END, tokenizer.token_to_id(END))],
+        )
     return tokenizer
 
 

@@ -1,7 +1,7 @@
 """From a step's settings and its data to a task, and from a split to examples.
 
-The data says what it is for. A step may set another objective where the two fit: classes can be
-learned as words (`objective = "text_to_text"`).
+The data says what it is for. A step may set another objective where the two fit: classes and
+numbers can be learned as words (`objective = "text_to_text"`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -25,7 +26,7 @@ from attar.models.load import LoadedModel, check_length
 from attar.step import StepContext
 from attar.tasks.denoising import PUBLISHED
 from attar.tasks.table import KINDS, Answer, Gold
-from attar.tasks.task import Generation, Task
+from attar.tasks.task import Generation, Task, number_words
 from attar.training.config import TrainStep
 from attar.training.forward import stacks_of
 from attar.training.objectives.documents import Documents
@@ -34,6 +35,10 @@ from attar.training.objectives.labelled import LabelledTexts
 from attar.training.objectives.shards import Shards
 from attar.training.objectives.spans import VALIDATION_SEED, HiddenSpans
 from attar.training.objectives.text_pairs import TextPairs
+
+NUMBER_STEP = 0.2
+"""T5's rounding of STS-B (arXiv 1910.10683, section 2.4)."""
+MAX_NUMBER_WORDS = 200
 
 
 def task_for(
@@ -49,7 +54,7 @@ def task_for(
         ModelError: the model cannot generate a target text.
     """
     asked = KINDS[config.objective or data.objective]
-    learns_words = data.kind.has_classes and asked.writes
+    learns_words = data.kind.may_be_words and asked.writes
     if problem := config.misfit(data.kind, data.name):
         raise UsageError(f"{step}: {problem}")
     if asked.graph == "encoder_decoder" and not model.is_encoder_decoder:
@@ -69,7 +74,9 @@ def task_for(
     }
     if asked.hides_spans:
         settings["denoisers"] = config.denoisers or PUBLISHED
-    if learns_words:
+    if learns_words and data.kind.is_score:
+        settings["label_words"] = config.label_words or _number_words(config, data, step)
+    elif learns_words:
         settings["label_words"] = config.label_words or data.label_names
     if asked.writes:
         settings["template"] = fitting_template(config.template, data, step)
@@ -83,6 +90,23 @@ def task_for(
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UsageError(f"{step}: {message}") from error
+
+
+def _number_words(config: TrainStep, data: TextData, step: str) -> tuple[str, ...]:
+    """The numbers that occur in training, rounded, and those between them."""
+    labels = data.split("train").labels
+    known = labels[~np.isnan(labels)]
+    if len(known) == 0:
+        raise DataError(f"{step}: no training row of data {data.name!r} has a number")
+    width = config.number_step or NUMBER_STEP
+    low, high = float(known.min()), float(known.max())
+    if (high - low) / width > MAX_NUMBER_WORDS:
+        raise UsageError(
+            f"{step}: data {data.name!r} has numbers from {low:g} to {high:g}, which are more than "
+            f"{MAX_NUMBER_WORDS} multiples of {width:g} to choose from; set number_step = "
+            f"{(high - low) / MAX_NUMBER_WORDS:.2g} or more"
+        )
+    return number_words(low, high, width)
 
 
 def ready(
@@ -221,6 +245,7 @@ EXAMPLES: Mapping[tuple[Gold, Answer], Maker] = {
     ("itself", "spans"): _spans,
     ("text", "text"): _text_pairs,
     ("class", "text"): _text_pairs,
+    ("number", "text"): _text_pairs,
 }
 """What is known of a row, and the shape in which it is learned → what makes its examples."""
 

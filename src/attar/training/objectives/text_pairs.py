@@ -33,11 +33,26 @@ class Classes:
 
     labels: np.ndarray
     words: Encoded
+    values: np.ndarray | None = None
+    """The number that each word stands for, (C,); None: words name classes."""
+    gold: np.ndarray | None = None
+    """The rows' own numbers, (N,), of which `labels` are the nearest words."""
+
+    def score(self, metric: str, answers: np.ndarray) -> float:
+        """A metric of the words that were answered, by their places, (N,)."""
+        if self.values is None or self.gold is None:
+            return float(METRICS[metric](answers, self.labels))
+        return float(METRICS[metric](self.values[answers], self.gold))
 
     @property
     def candidates(self) -> Candidates:
         ids, starts = self.words.ids.tolist(), self.words.starts.tolist()
         return Candidates(tuple(tuple(ids[a:b]) for a, b in pairwise(starts)))
+
+
+def nearest_words(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The place of the value that is nearest to each number, (N,)."""
+    return np.abs(values - numbers[:, None]).argmin(axis=1)
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,7 @@ class TextPairs:
         if not task.label_words:
             target = target_encoder.encode([(text,) for text in split.targets or ()])
             return cls(source, target, np.arange(len(split)), start)
-        missing = int((split.labels == UNLABELLED).sum())
+        missing = split.num_unlabelled
         if missing:
             raise DataError(
                 f"{missing} of {len(split)} rows have no label, so there is no word for the model "
@@ -73,6 +88,10 @@ class TextPairs:
                 'them, or learn classes with objective = "classification"'
             )
         words = target_encoder.encode([(word,) for word in task.label_words])
+        if task.kind.is_score:
+            values = np.array(task.word_values)
+            nearest = nearest_words(split.labels, values)
+            return cls(source, words, nearest, start, Classes(nearest, words, values, split.labels))
         return cls(source, words, split.labels, start, Classes(split.labels, words))
 
     @property
@@ -138,5 +157,5 @@ class TextPairs:
             found = language_metrics(gold, self.counts(every)["labelled"])
             answers = predicted_classes(-nats_NC, "the model")
             asked = [name for name in metrics if name not in found]
-            found |= {name: float(METRICS[name](answers, labels)) for name in asked}
+            found |= {name: self.classes.score(name, answers) for name in asked}
         return {name: found[name] for name in metrics} | {"loss": found["nll"]}

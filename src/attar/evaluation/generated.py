@@ -1,0 +1,90 @@
+"""Classes and numbers that a model writes, by greedy decoding.
+
+What is written must be one of the model's words exactly, spaces around it aside. Another text is no
+class (−1), which no metric counts as right. A number may be any number; a text that is none is −1,
+as in T5's evaluation.
+
+    exact_match      share of texts that equal the word of the gold class, or of the rounded number
+    not_a_word       share of texts that are none of the model's words, or no number
+
+    predictions.parquet: row, label, and for each model <name>.prediction and <name>.text
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attar.errors import UsageError
+from attar.evaluation.compared import Compared, Judged
+from attar.scoring.rows import longest_first
+from attar.training.objectives.text_pairs import nearest_words
+
+if TYPE_CHECKING:
+    from attar.scoring.forms import Form
+
+NONE = -1
+"""What is no answer."""
+
+
+def judge_generated(compared: Compared) -> Judged:
+    """Let the models write, and measure the data's metrics on what they wrote.
+
+    Raises:
+        UsageError: a model that answers by a head.
+        ModelError: a decoder alone, which does not end a word.
+    """
+    data, split = compared.data, compared.split
+    columns: dict[str, Any] = {"row": compared.numbers(len(split)), "label": split.labels}
+    answers: dict[str, np.ndarray] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    with compared.progress("rows", len(compared.forms) * len(split)) as after_batch:
+        for name, form in compared.forms.items():
+            if not form.task.label_words:
+                raise UsageError(
+                    f'{compared.context.name}: answers = "generated", and {name!r} answers by a '
+                    'head; set answers = "likelihood", or train it with objective = "text_to_text"'
+                )
+            encoded = compared.encode(name)
+            texts = [""] * len(split)
+            for rows in longest_first(encoded.lengths, compared.config.batch_size):
+                written = form.encoder.decode(form.generate(encoded.batch(rows)).ids)
+                for row, text in zip(rows, written, strict=True):
+                    texts[row] = text.strip()
+                after_batch(len(rows), name)
+            found, gold = _read(texts, form, compared.columns[name], split.labels)
+            answers[name] = found
+            equal = [text == word for text, word in zip(texts, gold, strict=True)]
+            facts[name] = {
+                "exact_match": float(np.mean(equal)),
+                "not_a_word": float(np.mean(found == NONE)),
+            }
+            columns |= {f"{name}.prediction": found, f"{name}.text": texts}
+    compared.write(columns)
+    metrics = {m: compared.bootstrap(m, answers, split.labels) for m in data.metrics}
+    return metrics, facts
+
+
+def _read(
+    texts: Sequence[str], form: Form, columns: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """The class or number of each text, and the word that each should have been."""
+    words, values = form.task.label_words, form.task.word_values
+    if values:
+        nearest = nearest_words(labels, np.array(values))
+        return np.array(list(map(_number, texts))), [words[place] for place in nearest]
+    own = [words[column] for column in columns]
+    places = {word.strip(): place for place, word in enumerate(own)}
+    found = np.array([places.get(text, NONE) for text in texts], dtype=np.int64)
+    return found, [own[label].strip() for label in labels]
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return float(NONE)
+    return number if math.isfinite(number) else float(NONE)
