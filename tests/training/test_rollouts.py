@@ -16,7 +16,7 @@ import corpora
 import tiny
 from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import CorpusView
-from attar.errors import ModelError, NonFiniteError
+from attar.errors import ModelError, NonFiniteError, StoppedError
 from attar.losses.config import PolicyGradient
 from attar.losses.predictions import reverse_kl
 from attar.losses.targets import UNLABELLED
@@ -139,6 +139,27 @@ def test_micro_batches_sample_the_same_and_have_the_gradient_of_the_whole_batch(
     assert cut["facts"] == pytest.approx(first["facts"])
     assert cut["losses"] == pytest.approx(first["losses"], rel=1e-5)
     assert cut["grad_norm"] == pytest.approx(first["grad_norm"], rel=1e-4)
+
+
+def test_vanilla_distillation_over_shards_is_cut_and_goes_on_bit_for_bit(
+    folder: Path, made: MadeRows
+) -> None:
+    kd: dict[str, Any] = {"losses": [], "micro_batch_size": 4}
+    _train(folder, made, "kd", **kd)
+    for line in _history(folder, "kd"):
+        halves = line["losses"]
+        assert halves.keys() == {"forward_kl", "cross_entropy"}
+        assert line["loss"] == pytest.approx(sum(halves.values()) / 2)
+    _train(folder, made, "kd_whole", losses=[], max_steps=1)
+    first = _history(folder, "kd_whole")[0]
+    assert _history(folder, "kd")[0]["grad_norm"] == pytest.approx(first["grad_norm"], rel=1e-4)
+    answers = iter([False] * 3)
+    with pytest.raises(StoppedError):
+        _train(folder, made, "kd_cut", should_stop=lambda: next(answers, True), **kd)
+    _train(folder, made, "kd_cut", **kd)
+    assert _history(folder, "kd_cut") == _history(folder, "kd")
+    ours, theirs = _weights(folder, "kd_cut"), _weights(folder, "kd")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_without_a_loss_on_texts_only_continuations_are_learned_from(

@@ -57,6 +57,10 @@ def test_a_cache_of_the_student_s_rows_is_fine(overrides: list[str]) -> None:
         (["steps.student.max_length=64"], r"is 64, the cache 'answers' has 128"),
         (["steps.answers.template='{0}'"], r"is not set, the cache 'answers' has '\{0\}'"),
         (["steps.student.max_target_length=64"], r"is 64, the cache 'answers' has 128"),
+        (
+            ["steps.student.losses=[{ kind = 'policy_gradient' }]"],
+            r"policy_gradient compares continuations that are sampled in every step, which a cache",
+        ),
         (["steps.student.objective='regression'"], r"is 'regression', the cache .* has not set"),
         (["steps.student.label_words=['a', 'b']"], r"is a, b, the cache 'answers' has not set"),
         (
