@@ -57,9 +57,9 @@ def test_a_run_better_than_the_others_is_luck() -> None:
     assert failed_runs(runs([loss - 1 for loss in good(9)])) == ()
 
 
-def test_a_spike_that_heals_is_no_failure() -> None:
+def test_a_bad_time_that_heals_is_no_failure() -> None:
     spiked = good(9)
-    spiked[60:80] = [7.0] * 20
+    spiked[20:140] = [7.0] * 120
     assert failed_runs(runs(spiked)) == ()
 
 
@@ -75,4 +75,6 @@ def test_runs_that_are_alike_do_not_fail_by_a_hair() -> None:
 def test_where_half_of_the_runs_are_bad_none_is_named() -> None:
     assert failed_runs(runs(plateaued(8), plateaued(9), count=2)) == ()
     assert failed_runs({"a": good(0), "b": plateaued(1)}) == ()
+    broken = [*good(8)[:-1], math.nan]
+    assert failed_runs(runs(broken, broken, count=2)) == ()
     assert failed_runs({}) == ()
