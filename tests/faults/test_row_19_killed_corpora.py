@@ -1,5 +1,5 @@
-"""Row 19: SIGKILL twenty times at random in `tokenize` and in `score`: what comes out in the end is
-what an undisturbed run gives, byte for byte.
+"""Row 19: SIGKILL twenty times at random in `tokenize`, `score` and `generate`: what comes out in
+the end is what an undisturbed run gives, byte for byte.
 
 Moments are drawn by work and not by time: a run is killed at the n-th call that its main thread
 makes inside the step, so any line may be the last one, and a slow machine is killed at the same
@@ -29,18 +29,29 @@ import corpora
 KILLS = 20
 PIECES = 3
 """A run is killed within this part of the calls that an undisturbed run makes."""
-WORK = {"corpus": "write_shards", "by_teacher": "fill_"}
+WORK = {"corpus": "write_shards", "by_teacher": "fill_", "written": "_Writer._write"}
 """Where the work of a step begins; it ends when the step is published."""
 RECIPE = corpora.RECIPE.partition("[steps.by_reference]")[0] + "batch_tokens = 128\n"
 """A shard is some batches, and kept after each of them."""
+WRITTEN = """
+[steps.written]
+run = "generate"
+model = "model"
+data = "corpus"
+prompt_tokens = 6
+new_tokens = 12
+batch_tokens = 256
+shard_tokens = 1024
+"""
+RECIPES = {"written": corpora.RECIPE.partition("[steps.by_teacher]")[0] + WRITTEN}
 FILE_CALLS = frozenset("open flush fsync replace rename unlink link mkdir".split())
 DEADLINE_S = 280
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["corpus", "by_teacher"])
+@pytest.mark.parametrize("step", list(WORK))
 def test_killed_twenty_times_at_random_the_bytes_are_the_same(tmp_path: Path, step: str) -> None:
-    recipe = corpora.write_recipe(tmp_path, RECIPE)
+    recipe = corpora.write_recipe(tmp_path, RECIPES.get(step, RECIPE))
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(corpora.__file__).parent),
@@ -130,10 +141,11 @@ def _fork(
 def _drive(recipe: Path, step: str) -> dict[str, int]:
     """Folder of runs → how often the run in it was killed before it ended well."""
     from attar.recipe.steps import STEPS
+    from attar.distillation import generate
     from attar.selection import score
 
-    score.KEEP_EVERY_S = 0.0
-    for run in ("tokenize", "score"):
+    score.KEEP_EVERY_S = generate.KEEP_EVERY_S = 0.0
+    for run in ("tokenize", "score", "generate"):
         STEPS[run].resolve()
     draw = random.Random(f"{step} 1")  # sees a state file that is not replaced at once
     _, whole = _fork(recipe, "whole", step, None)
