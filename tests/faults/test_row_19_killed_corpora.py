@@ -140,8 +140,8 @@ def _fork(
 
 def _drive(recipe: Path, step: str) -> dict[str, int]:
     """Folder of runs → how often the run in it was killed before it ended well."""
-    from attar.recipe.steps import STEPS
     from attar.distillation import generate
+    from attar.recipe.steps import STEPS
     from attar.selection import score
 
     score.KEEP_EVERY_S = generate.KEEP_EVERY_S = 0.0
