@@ -144,7 +144,7 @@ class Codec:
         count, low_bits = ids.shape[1], _low_bits(ids.shape[1], self.columns)
         width = _id_bits(count, self.columns) - count * low_bits
         high = np.zeros((len(ids), width), np.bool_)
-        places: NDArray[np.int64] = (ids >> low_bits) + np.arange(count)
+        places = np.add(ids >> low_bits, np.arange(count, dtype=np.int64), dtype=np.int64)
         np.put_along_axis(high, places, True, axis=1)
         return np.concatenate([_bits_of(ids, low_bits), high], axis=1)
 

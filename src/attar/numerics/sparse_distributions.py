@@ -130,7 +130,7 @@ def summarized(
     cumulative = p_NV.scatter_(1, ids_Nk, 0).cumsum(1)
     tail_N = cumulative[:, -1]
     count = uniforms.shape[1]
-    shares: NDArray[np.float64] = (np.arange(count) + uniforms) / max(count, 1)
+    shares = np.add(np.arange(count, dtype=np.float64), uniforms) / max(count, 1)
     below = torch.nextafter(tail_N, torch.zeros_like(tail_N))[:, None]
     places = torch.minimum(_tensor(shares).to(p_NV) * tail_N[:, None], below)
     draws = torch.searchsorted(cumulative, places, right=True).clamp(max=logits.shape[1] - 1)
