@@ -14,11 +14,18 @@ Inner widths below the rank keep the largest singular values. Letters: I / O in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
+
+linalg: Any = torch.linalg  # its functions have no types
+
+
+def _nothing() -> Tensor:
+    return torch.zeros((), dtype=torch.float64)
 
 
 @dataclass
@@ -26,18 +33,17 @@ class LinearFit:
     """Sums over pairs of x (N, I) and y (N, O)."""
 
     count: int = 0
-    xx: Tensor | float = 0.0
-    yx: Tensor | float = 0.0
-    x: Tensor | float = 0.0
-    y: Tensor | float = 0.0
+    xx: Tensor = field(default_factory=_nothing)
+    yx: Tensor = field(default_factory=_nothing)
+    x: Tensor = field(default_factory=_nothing)
+    y: Tensor = field(default_factory=_nothing)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add N pairs."""
         x, y = x.detach().double(), y.detach().double()
         self.count += len(x)
-        self.xx = self.xx + x.t() @ x
-        self.yx = self.yx + y.t() @ x
-        self.x, self.y = self.x + x.sum(dim=0), self.y + y.sum(dim=0)
+        self.xx, self.yx = x.t() @ x + self.xx, y.t() @ x + self.yx
+        self.x, self.y = x.sum(dim=0) + self.x, y.sum(dim=0) + self.y
 
     def solve(self, *, ridge: float, has_bias: bool) -> tuple[Tensor, Tensor | None]:
         """W (O, I) and b (O,), or no b for a map through zero.
@@ -46,16 +52,16 @@ class LinearFit:
             ValueError: no pair was added.
         """
         xx, yx, x, y = self.xx, self.yx, self.x, self.y
-        if not isinstance(xx, Tensor) or not isinstance(yx, Tensor):
+        if not self.count:
             raise ValueError("a linear map needs at least one pair to be fitted to")
         if has_bias:
             xx, yx = xx - torch.outer(x, x) / self.count, yx - torch.outer(y, x) / self.count
         weight = ridge * xx.trace() / len(xx)
         eye = torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
         if ridge:
-            w = torch.linalg.solve(xx + weight * eye, yx.t()).t()
+            w: Tensor = linalg.solve(xx + weight * eye, yx.t()).t()
         else:
-            w = yx @ torch.linalg.pinv(xx, hermitian=True)
+            w = yx @ linalg.pinv(xx, hermitian=True)
         return w, (y - w @ x) / self.count if has_bias else None
 
 
@@ -64,11 +70,11 @@ def chain_of(weight: Tensor, inner: Sequence[int], generator: torch.Generator) -
     if not inner:
         return [weight]
     rank = min(*weight.shape, *inner)
-    u, s, vh = torch.linalg.svd(weight, full_matrices=False)
+    u, s, vh = linalg.svd(weight, full_matrices=False)
     root = s[:rank] ** (1 / (len(inner) + 1))
     bases = [vh[:rank].t()]
     for width in inner:
         drawn = torch.randn(width, rank, generator=generator, dtype=weight.dtype)
-        bases.append(torch.linalg.qr(drawn).Q)
+        bases.append(linalg.qr(drawn).Q)
     bases.append(u[:, :rank])
     return [(after * root) @ before.t() for before, after in pairwise(bases)]

@@ -119,11 +119,11 @@ class _Sums:
         np.logical_and.at(self.is_greedy, numbers, first > 0)
 
 
-def _nats(logits: Tensor, _: Tensor | None, labels: Tensor) -> Tensor:
+def _nats(logits: Tensor, _: object, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels, reduction="none")
 
 
-def _is_first_choice(logits: Tensor, _: Tensor | None, labels: Tensor) -> Tensor:
+def _is_first_choice(logits: Tensor, _: object, labels: Tensor) -> Tensor:
     return (logits.argmax(dim=-1) == labels).to(logits.dtype)
 
 
