@@ -90,6 +90,7 @@ def _plan_expected_corpus(config: TokenizeStep, context: PlanContext, tokens: in
     unread = context.texts.leave_unread(config.data)
     tokenizer, learning = _tokenizer(config, context)
     context.tokenizers[context.name] = tokenizer
+    context.corpora[context.name] = PlannedCorpus(tokenizer, config.max_length)
     chunks: dict[str, PlannedChunks] = {}
     for part, share in ((RESERVED, config.reserve), (SCORED, 1 - config.reserve)):
         count = round(share * tokens / (config.max_length + 1))
