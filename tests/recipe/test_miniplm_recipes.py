@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import corpora
-from attar.recipe.load import load_recipe
+from attar.recipe.checking.doubts import doubts
+from attar.recipe.load import load_recipe, require_data
 from attar.recipe.outcome.sweep import expand
 from attar.recipe.plan import Plan, plan_recipe
 from attar.recipe.schema import Recipe
@@ -72,6 +73,12 @@ def test_the_reference_never_sees_what_is_scored(name: str) -> None:
     kept = {step.keep for step in steps.values() if isinstance(step, SelectStep)}
     expected = {"paper_alpha": {0.3, 0.4, 0.5, 0.6, 0.7, 0.9}, "paper_data_limited": {0.25, 0.5}}
     assert kept == expected.get(name, {0.5})
+
+
+def test_a_check_says_which_text_is_elsewhere() -> None:
+    found = doubts(recipe("paper_200m"), FOLDER)
+    assert any(doubt.startswith("data 'pile' is not here") for doubt in found)
+    require_data(recipe("paper_200m"), FOLDER)
 
 
 def plan_with_stand_ins(name: str, folder: Path) -> Plan:

@@ -18,7 +18,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from attar.errors import RecipeError, UsageError, did_you_mean
-from attar.recipe.checking.corpora import check_corpora
+from attar.recipe.checking.corpora import check_corpora, expected_elsewhere
 from attar.recipe.checking.extrapolations import check_extrapolations
 from attar.recipe.checking.lessons import check_lessons
 from attar.recipe.checking.mistakes import MAX_MISTAKES, Mistake, Place, explain
@@ -123,6 +123,7 @@ def parse_recipe(
 
 def require_data(recipe: Recipe, recipe_folder: Path) -> None:
     """Refuse a recipe whose steps read data that is not there, or a corpus that they cannot use.
+    Text of a corpus with `expect_tokens` may be on another machine (`doubts` says so).
 
     Raises:
         DataError, ArtifactError: as the step that reads it.
@@ -132,7 +133,7 @@ def require_data(recipe: Recipe, recipe_folder: Path) -> None:
 
     words = (r.word for step in recipe.steps.values() for r in kind_of(step).data_in(step))
     for word in dict.fromkeys(words):
-        if word in recipe.data:
+        if word in recipe.data and word not in expected_elsewhere(recipe):
             require_there(recipe.data[word], recipe_folder)
     for step in recipe.steps.values():
         kind_of(step).files_in(step, recipe_folder, sha256=str)  # nothing is read

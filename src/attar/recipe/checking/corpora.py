@@ -168,6 +168,8 @@ class _Corpora:
 
 def _look_at_columns(recipe: Recipe, recipe_folder: Path, step: TokenizeStep) -> None:
     table = recipe.data.get(step.data)
+    if step.expect_tokens is not None:
+        return  # it may be elsewhere
     if isinstance(table, FilesData) and step.source_column is not None:
         from attar.data.documents import require_source_column
 
@@ -274,3 +276,9 @@ def _of_prompts(
             f"is {step.new_tokens}, with prompt_tokens = {given} a text has {length} tokens, and "
             f"{word!r} has {positions} positions; set the two to {positions} together, or less",
         )
+
+
+def expected_elsewhere(recipe: Recipe) -> set[str]:
+    """The data tables of which a recipe itself says how large they are."""
+    steps = recipe.steps.values()
+    return {s.data for s in steps if isinstance(s, TokenizeStep) and s.expect_tokens is not None}

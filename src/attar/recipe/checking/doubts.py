@@ -11,8 +11,10 @@ from itertools import chain, islice
 from pathlib import Path
 
 from attar.data.config import FilesData
-from attar.errors import did_you_mean
+from attar.data.fingerprint import require_there
+from attar.errors import DataError, did_you_mean
 from attar.models.sources.references import DEMO_PREFIX
+from attar.recipe.checking.corpora import expected_elsewhere
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import kind_of
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
@@ -23,6 +25,7 @@ ROWS_LOOKED_AT = 1000
 def doubts(recipe: Recipe, recipe_folder: Path) -> list[str]:
     """A sentence for each."""
     found = chain(
+        _data_elsewhere(recipe, recipe_folder),
         _hub_words(recipe, recipe_folder),
         _unseen_sources(recipe, recipe_folder),
         outside_references(recipe),
@@ -44,6 +47,14 @@ def outside_references(recipe: Recipe) -> Iterator[str]:
                 "is known about the text it was trained on; it must be a random sample of the text "
                 "that is scored, and none of that text itself"
             )
+
+
+def _data_elsewhere(recipe: Recipe, recipe_folder: Path) -> Iterator[str]:
+    for word in sorted(expected_elsewhere(recipe)):
+        try:
+            require_there(recipe.data[word], recipe_folder)
+        except DataError as error:
+            yield f"data {word!r} is not here, so this recipe can be planned and not run: {error}"
 
 
 def _hub_words(recipe: Recipe, recipe_folder: Path) -> Iterator[str]:
