@@ -53,6 +53,7 @@ def _checked(folder: Path, *changes: tuple[str, str], text: str = corpora.RECIPE
     return ""
 
 
+CACHED = '[steps.answers]\nrun = "cache"\nteacher = "foreign"\ndata = "kept"\n\n'
 SCORED_BY = '[steps.by_teacher]\nrun = "score"\nmodel = "model"'
 
 
@@ -78,6 +79,14 @@ def test_a_recipe_that_fits_is_fine(folder: Path) -> None:
         (
             ("[steps.by_r", TRAINED.replace("TOKENIZER", "foreign") + "[steps.by_r"),
             "steps.reference.model: 'reference' has another tokenizer",
+        ),
+        (
+            ('data = "kept"\n', 'data = "kept"\nteacher = "foreign"\n'),
+            "steps.student.teacher: 'foreign' has another tokenizer than the corpus 'corpus'",
+        ),
+        (
+            ("[steps.report]", CACHED + "[steps.report]"),
+            "steps.answers.teacher: 'foreign' has another tokenizer than the corpus 'corpus'",
         ),
         (
             ("max_length = 24\nevaluations", "max_length = 16\nevaluations"),

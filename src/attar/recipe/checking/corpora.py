@@ -28,6 +28,7 @@ from attar.recipe.steps import as_table
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
 from attar.tasks.denoising import PUBLISHED, most_spans, raw_tokens
 from attar.tasks.table import CAUSAL_LM, KINDS
+from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 
 
@@ -49,6 +50,8 @@ def check_corpora(recipe: Recipe, recipe_folder: Path) -> list[Mistake]:
             # chunks that are packed again fit whatever reads them
             corpus = corpora.of(step.data) if isinstance(step.data, str) else None
             found += [] if corpus is None else _of_model(name, step, corpus, corpora)
+        elif isinstance(step, CacheStep) and (corpus := corpora.of(step.data)) is not None:
+            found += _of_tokenizer(name, "teacher", step.teacher, corpus, corpora)
         elif isinstance(step, EvaluateStep) and step.tasks:
             for index, word in enumerate(step.models):
                 problem = corpora.no_language_model(word) or _other_objective(recipe, word)
@@ -238,10 +241,19 @@ def _of_model(
             f"{word!r} has {positions} positions, and the corpus {corpus.name!r} has chunks of up "
             f"to {length} tokens; tokenize with max_length = {positions} or less",
         )
+    yield from _of_tokenizer(name, "model", word, corpus, corpora)
+    if isinstance(step, TrainStep) and step.teacher is not None:
+        yield from _of_tokenizer(name, "teacher", step.teacher, corpus, corpora)
+
+
+def _of_tokenizer(
+    name: str, setting: str, word: str, corpus: _Corpus, corpora: _Corpora
+) -> Iterator[Mistake]:
+    """A model that reads a corpus's tokens as other ones, as far as a recipe tells."""
     own, other = corpora.digest(word), corpus.tokenizer()
     if None not in (own, other) and own != other:
         yield Mistake(
-            ("steps", name, "model"),
+            ("steps", name, setting),
             f"{word!r} has another tokenizer than the corpus {corpus.name!r}, whose tokens mean "
             "something else to it; tokenize with this model's tokenizer, or name another model",
         )
