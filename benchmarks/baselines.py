@@ -38,8 +38,6 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from attar.losses.config import LossConfig
-from attar.recipe.steps import STEPS
 from record import table, write_page
 from selection_noise import HEAD, SCORING, SETTINGS, prepare
 
@@ -50,7 +48,7 @@ WRITTEN_TOKENS, PROMPT = 255, 64
 FARTHER = (4, 16)
 """Multiples of the budget at which the losses are read off."""
 RESAMPLES = 2000
-ALL_ARMS = {
+ARMS = {
     "none": {"data": "corpus"},
     "vanilla_kd": {"data": "corpus", "teacher": "{teacher}"},
     "seqkd": {"data": "written"},
@@ -66,12 +64,6 @@ ALL_ARMS = {
     "miniplm_kd": {"data": "kept", "teacher": "{teacher}"},
 }
 """Arm → the settings of its train step that are its own."""
-HAS_TEXTS = "generate" in STEPS
-HAS_POLICY = "policy_gradient" in str(LossConfig)
-MISSING = {
-    name for name, is_there in (("seqkd", HAS_TEXTS), ("minillm", HAS_POLICY)) if not is_there
-}
-ARMS = {arm: own for arm, own in ALL_ARMS.items() if arm not in MISSING}
 WORLD = """
 name = "baselines"
 seed = 0
@@ -196,8 +188,6 @@ def recipe(folder: Path, world: Path, seeds: int, shrink: float) -> str:
             new=WRITTEN_TOKENS + 1 - PROMPT,
         ),
     ]
-    if not HAS_TEXTS:
-        parts.pop()
     for seed in range(seeds):
         for arm, own in ARMS.items():
             length = f'match_flops = "none{seed}"'
