@@ -70,7 +70,7 @@ def losses(place: Place, teacher: str, data: str = "kept", **settings: Any) -> l
     folder, made = place
     for name in ("student", "student.scratch"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    inputs = {teacher: folder / teacher} if teacher != "teacher" else {}
+    inputs = {teacher: folder / teacher} if teacher not in ("teacher", "wide") else {}
     context = corpora.context(folder, "student", made, inputs=inputs)
     fixed: dict[str, Any] = {"max_length": 24, "batch_size": 6, "max_steps": 4, "evaluations": 1}
     fixed |= {"model": "model", "precision": "fp32", "learning_rate": 1e-3}
@@ -202,3 +202,12 @@ def test_losses_that_need_more_are_refused_before_training(
 ) -> None:
     with pytest.raises(ModelError, match=said):
         losses(place, "whole", losses=[loss])
+
+
+def test_a_student_of_fewer_words_learns_from_a_cache_of_all_of_them(place: Place) -> None:
+    folder, _ = place
+    corpora.write_model(folder / "wide", seed=1, vocab_size=384)
+    cached(place, "dense", teacher="wide", distribution="dense")
+    from_cache, live = (losses(place, teacher) for teacher in ("dense", "wide"))
+    for one, other in zip(from_cache, live, strict=True):
+        assert one["losses"] == pytest.approx(other["losses"], rel=1e-4)

@@ -104,6 +104,7 @@ class CachedTeacher:
         self._require_teacher()
         self._where = self._found(wanted)
         assert self._live is not None
+        self._live.columns = self.columns  # a student may have fewer words
         require_same_answers(self._live, self, self.header, wanted)
         kept = content.said()
         wanted.progress.say(
