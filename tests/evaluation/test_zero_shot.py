@@ -20,19 +20,22 @@ import pytest
 
 import tiny
 import zero_shot_rows
-from attar.errors import DataError, ModelError, RecipeError
+from attar.errors import DataError, ModelError, RecipeError, StoppedError
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.run import evaluate
 from attar.evaluation.zero_shot.accuracy import answers_of, entries_of, metrics_of
 from attar.evaluation.zero_shot.rows import TaskRows, read_tasks
 from attar.evaluation.zero_shot.tasks import TASKS, with_capital
 from attar.models.sources.demo import DEMO_MODELS
+from attar.numerics.metric_names import AVERAGES, ZERO_SHOT
 from attar.numerics.statistics import paired_bootstrap
-from attar.progress import Progress
+from attar.progress import Progress, Task
 from attar.recipe.keys import keys_of
 from attar.recipe.load import load_recipe, parse_recipe, require_data
 from attar.recipe.plan import plan_recipe
 from attar.recipe.run import run_recipe
+from attar.report.quantities import NBSP, metric_text
+from attar.report.sections.seeds import signed
 from attar.scoring.shared_prefixes import Likelihoods
 from attar.step import StepContext
 from fake_hub import serving
@@ -102,6 +105,37 @@ def test_every_request_has_the_log_likelihood_of_lm_eval(judged: Any) -> None:
         assert f"model {model!r}: " in said and "the beginning of their context was cut off" in said
 
 
+def test_an_evaluation_can_be_stopped_while_lm_eval_runs(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    shown: list[tuple[int, int]] = []
+
+    class Shown(Progress):
+        def refresh(self, task: Task) -> None:
+            shown.append((task.done, task.total))
+
+    tmp_path = tmp_path / "out"
+    tmp_path.mkdir()
+    context = StepContext(
+        name="zero_shot",
+        folder=tmp_path,
+        scratch=tmp_path,
+        inputs={},
+        data={},
+        recipe_folder=folder,
+        progress=Shown(stream=io.StringIO()),
+    )
+    config = settings(models=("gpt2",), harness="both")
+    evaluate(config, context)
+    assert shown[-1] == (100, 100)  # 50 requests, asked twice
+    theirs = [done for done, _ in shown if 50 < done < 100]
+    assert theirs
+    shown.clear()
+    stopping = replace(context, should_stop=lambda: bool(shown) and shown[-1][0] >= theirs[0])
+    with pytest.raises(StoppedError, match="asking zero-shot tasks keeps no checkpoint"):
+        evaluate(config, stopping)
+    assert shown[-1][0] == theirs[0]
+
+
 def test_a_difference_from_lm_eval_stops_the_step_with_both_numbers(folder: Path) -> None:
     pytest.importorskip("lm_eval")
     from attar.evaluation.zero_shot.harness import require_same, require_same_strings
@@ -128,6 +162,13 @@ def test_the_published_rows_are_asked_with_the_strings_of_lm_eval(shared_data: P
     tasks = read_tasks(settings(tasks=tuple(FREE), path=str(shared_data), rows=3), shared_data)
     ours = [pair for rows in tasks.values() for each in rows.questions for pair in each.pairs]
     assert ours == [tuple(pair) for pair in harness_pairs(tasks)]
+
+
+def test_every_accuracy_of_a_zero_shot_task_is_shown_in_percent() -> None:
+    assert (*AVERAGES, *TASKS) == ZERO_SHOT
+    for metric in ZERO_SHOT:
+        assert metric_text(metric, 0.3125).replace(NBSP, " ") == "31.2 %"
+        assert signed(0.0123, metric) == "+1.2"
 
 
 def test_the_average_gives_each_task_the_same_weight(judged: Any) -> None:

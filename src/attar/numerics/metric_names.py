@@ -13,6 +13,19 @@ LANGUAGE = ("nll", "perplexity", "bits_per_byte")
 AVERAGES = ("average", "average_with_storycloze")
 """Over zero-shot tasks. StoryCloze, whose rows not everyone may have, has an average of its own, so
 that figures of different users can be compared."""
+ZERO_SHOT = (
+    *AVERAGES,
+    "hellaswag",
+    "lambada",
+    "winogrande",
+    "openbookqa",
+    "arc_easy",
+    "arc_challenge",
+    "piqa",
+    "social_iqa",
+    "storycloze",
+)
+"""Accuracies of zero-shot tasks, each under its task's name."""
 METRIC_NAMES = (*CLASSES, *SCORES, *ROUGE, *LANGUAGE)
 LOWER_IS_BETTER = frozenset({*LANGUAGE, "loss"})
 """Metrics of which the smallest is the best; of all others it is the largest."""

@@ -6,15 +6,15 @@ its unit are held together by a no-break space.
 
 from __future__ import annotations
 
+from attar.numerics.metric_names import CLASSES, ROUGE, SCORES, ZERO_SHOT
+
 NBSP = "\u00a0"
 MINUS = "\u2212"
 DASH = "–"
 """Shown where nothing was measured."""
-SHOWN_AS_PERCENT = frozenset({"accuracy", "f1"})
+SHOWN_AS_PERCENT = frozenset({"accuracy", "f1", *ZERO_SHOT})
 """Shares; correlations keep three decimals."""
-QUALITIES = frozenset(
-    {"accuracy", "f1", "matthews", "pearson", "spearman", "rouge1", "rouge2", "rougeL"}
-)
+QUALITIES = frozenset({*CLASSES, *SCORES, *ROUGE, *ZERO_SHOT})
 """Metrics between −1 and 1: a point is a hundredth of any of them."""
 EQUAL_WITHIN = 0.05
 """Two latencies or sizes whose ratio is this near to 1 are called the same in a headline."""

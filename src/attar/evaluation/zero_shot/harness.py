@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -45,16 +45,26 @@ def harness_likelihoods(
     folder: Path,
     tasks: Mapping[str, TaskRows],
     batch_size: int = BATCH_SIZE,
+    after_batch: Callable[[int], None] = lambda requests: None,
 ) -> Likelihoods:
     """The log-likelihoods of every request by the harness.
 
     Args:
         folder: where the model's tokenizer is.
+        after_batch: called with the number of texts just read; may raise to stop.
     Raises:
         UsageError: it is not installed.
     """
     with _quiet():
         judge = harness_around(model, folder, batch_size)
+        read = judge._model_call
+
+        def read_and_tell(texts: Any, **settings: Any) -> Any:
+            logits = read(texts, **settings)
+            after_batch(len(texts))
+            return logits
+
+        judge._model_call = read_and_tell
         found = judge.loglikelihood(_instances(tasks), disable_tqdm=True)
     log_p, is_greedy = zip(*found, strict=True)
     return Likelihoods(np.array(log_p, np.float64), np.array(is_greedy, np.bool_))

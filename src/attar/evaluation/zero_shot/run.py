@@ -65,7 +65,9 @@ def evaluate_zero_shot(config: EvaluateStep, context: StepContext) -> dict[str, 
     models: dict[str, dict[str, Any]] = {}
     answers: dict[str, dict[str, Answers]] = {}
     harness: dict[str, Any] = {}
-    with context.progress.task(f"{context.name}: requests", len(pairs) * len(folders)) as bar:
+    judges = 2 if config.harness == "both" else 1
+    total = judges * len(pairs) * len(folders)
+    with context.progress.task(f"{context.name}: requests", total) as bar:
         for name, folder in folders.items():
 
             def after_batch(count: int, name: str = name) -> None:
@@ -155,7 +157,6 @@ class _Asked:
         began = time.perf_counter()
         if self.config.harness == "lm_eval":
             found = self._by_harness(model, folder)
-            self.after_batch(len(self.requests))
         else:
             found = likelihoods(
                 model,
@@ -185,7 +186,16 @@ class _Asked:
     def _by_harness(self, model: Any, folder: Path) -> Likelihoods:
         from attar.evaluation.zero_shot.harness import harness_likelihoods
 
-        return harness_likelihoods(model, folder, self.tasks)
+        left = len(self.requests)
+
+        def after_batch(texts: int) -> None:
+            nonlocal left
+            left -= texts
+            self.after_batch(texts)
+
+        found = harness_likelihoods(model, folder, self.tasks, after_batch=after_batch)
+        self.after_batch(left)  # answered by a text that was read for another request
+        return found
 
 
 def _describe(rows: TaskRows) -> dict[str, Any]:
