@@ -48,7 +48,7 @@ def _write(tmp_path: Path, noise: float, seeds: int = 1) -> list[list[str]]:
     for group, law in zip(groups, (LAW, STEEPER), strict=True):
         for name in group:
             write_run(tmp_path, name, law, noise=noise)
-    write_run(tmp_path, "teacher", PowerLaw(0.0, 1.0, TEACHER))
+    write_run(tmp_path, "teacher", PowerLaw(1e10, 1.0, TEACHER - 5e-3))  # at the end, TEACHER
     return groups
 
 

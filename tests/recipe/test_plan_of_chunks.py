@@ -195,3 +195,18 @@ def test_a_plan_says_which_steps_are_there(ran: tuple[Path, Path]) -> None:
     assert plan.seconds == sum(step.seconds for step in plan.missing)
     assert f"for the 2 of {len(steps)} steps not made yet" in plan.text()
     assert made_in(run.with_name("none"), load_recipe(recipe), recipe.parent) == {}
+
+
+def test_a_references_training_counts_before_a_selection_and_a_teachers_does_not(
+    tmp_path: Path,
+) -> None:
+    text = corpora.RECIPE.partition("[steps.scores]")[0] + REFERENCE
+    text = text.replace('model = "other"\ndata', 'model = "reference"\ndata', 1)
+    by_reference = text.index("[steps.by_reference]")
+    taught = REFERENCE.replace("steps.reference", "steps.teacher")
+    text = text[:by_reference].replace('model = "model"', 'model = "teacher"') + text[by_reference:]
+    _, steps = _steps(corpora.write_recipe(tmp_path, text + taught))
+    plan = plan_recipe(load_recipe(tmp_path / "selected.toml"), tmp_path)
+    behind = ("by_teacher", "by_reference", "reference")
+    assert plan.offline["student"].total == sum(steps[name].flops for name in behind)
+    assert set(plan.offline) == {"student"}

@@ -116,7 +116,13 @@ def test_a_budget_below_one_step_is_refused_with_both_numbers() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])
 def test_papers_count_the_parameters_of_blocks_and_norms(family: str) -> None:
-    model = tiny.tiny_model(family)
+    model = tiny.tiny_language_model("llama", tie_word_embeddings=False)
+    assert model.lm_head.weight is not model.model.embed_tokens.weight
+    _require_blocks_and_norms(model)
+    _require_blocks_and_norms(tiny.tiny_model(family))
+
+
+def _require_blocks_and_norms(model: Any) -> None:
     named = {name: p.numel() for name, p in model.named_parameters()}
     tables = ("embed_tokens", "wte", "wpe", "_embeddings.weight", "lm_head")
     blocks = sum(n for name, n in named.items() if not any(table in name for table in tables))
