@@ -414,6 +414,9 @@ def test_a_check_names_every_missing_file_and_where_it_belongs(
     assert f"{tmp_path / 'tasks' / 'lambada' / 'test'}.jsonl.gz" in said
     assert "storycloze/<one file>.csv, your licensed copy with the columns InputSentence1" in said
     require_data(load_recipe(folder / "recipe.toml"), folder)
+    (tmp_path / "tasks" / "piqa" / "validation.parquet").touch()
+    with pytest.raises(DataError, match=r"piqa has 2 files in .*; leave one of them there"):
+        require_data(recipe, tmp_path)
 
 
 def test_a_check_refuses_models_that_do_not_predict_the_next_token(

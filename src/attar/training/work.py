@@ -99,10 +99,11 @@ class TrainingWork:
         )
         if steps < 1:
             one, paid = (getattr(flops, count) for flops in (self.flops(1), budget))
+            size = "batch_size" if self.config.batch_tokens is None else "batch_tokens"
             raise UsageError(
                 f'{name}: match_flops = "{word}" leaves less than one optimizer step: a step takes '
                 f'{one:.3g} FLOPs, and "{word}" took {paid:.3g} in all; train "{word}" at least '
-                f'{math.ceil(one / max(paid, 1))} times as long, or lower batch_size of "{name}"'
+                f'{math.ceil(one / max(paid, 1))} times as long, or lower {size} of "{name}"'
             )
         return Matched(
             to=word,

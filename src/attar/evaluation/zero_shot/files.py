@@ -70,11 +70,20 @@ def _place_of(task: ZeroShotTask, root: Path) -> str:
 
 
 def _file_of(task: ZeroShotTask, root: Path) -> Path | None:
-    """The file of its split; None: there is none, or it is not clear which."""
+    """The file of its split; None: there is none.
+
+    Raises:
+        DataError: there are several.
+    """
     folder = root / task.name
     try:
         files = [file for file in sorted(folder.iterdir()) if file.is_file() and format_of(file)]
     except (OSError, ValueError):
         return None
     fitting = [file for file in files if task.split in (None, stem_of(file))]
-    return fitting[0] if len(fitting) == 1 else None
+    if len(fitting) > 1:
+        raise DataError(
+            f"the zero-shot task {task.name} has {len(fitting)} files in {folder}: "
+            f"{', '.join(file.name for file in fitting)}; leave one of them there"
+        )
+    return fitting[0] if fitting else None
