@@ -273,6 +273,7 @@ run = "cache"
 teacher = "writer"
 data = "text"
 max_length = 16
+distribution = "dense"
 """
 
 
