@@ -30,7 +30,7 @@ BYTES_A_TOKEN = 4 / 3
 """Of a made row: about four bytes of text, a third when packed."""
 WRITING = 4.0
 """How much longer a token takes to write than to read: the weights are read from memory for a
-handful of rows. Assumed; benchmarks/generating.py measures it."""
+handful of rows. Assumed, not measured."""
 DRAWN_BYTES = 32
 """In memory, of a word of the vocabulary for each text that is written: float64 numbers to draw
 from."""
