@@ -196,3 +196,20 @@ def test_torch_is_told_before_it_is_loaded_unless_the_user_has_said_it() -> None
     assert chosen(99, GOMP_SPINCOUNT="5") == ["None", "False", "GOMP_SPINCOUNT=5"]
     late = chosen(99, first="sys.modules['torch'] = sys")
     assert late == ["None", "True", "torch was loaded before attar could choose"]
+
+
+def test_torch_gets_another_number_of_threads_and_then_its_own_back() -> None:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    other = 1 if before != 1 else 2
+    with cores.torch_threads(other):
+        assert torch.get_num_threads() == other
+    assert torch.get_num_threads() == before
+
+
+def test_torch_gets_its_threads_back_after_an_error() -> None:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    with pytest.raises(KeyError), cores.torch_threads(1 if before != 1 else 2):
+        raise KeyError
+    assert torch.get_num_threads() == before

@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -75,6 +76,22 @@ def prepare_torch() -> Waiting:
     if not found.spins:
         os.environ[POLICY] = "PASSIVE"
     return found
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads, and as many as before afterwards: the number is a setting of
+    the whole process. Nothing happens where nothing has brought torch in."""
+    torch = sys.modules.get("torch")
+    if torch is None or torch.get_num_threads() == count:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _decided(limit: float, allowed: int, busy: float | None) -> Waiting:

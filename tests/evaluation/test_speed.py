@@ -13,7 +13,6 @@ from attar.evaluation.speed import (
     latency_metrics,
     measure_latency,
     take_turns,
-    torch_threads,
 )
 
 
@@ -103,20 +102,3 @@ def test_every_batch_size_is_measured_in_order_with_the_threads_stated() -> None
     assert asked == [4, 1]
     assert [entry["batch"] for entry in found["b"]] == [4, 1]
     assert {entry["threads"] for entry in found["a"]} == {2}
-
-
-def test_torch_gets_the_threads_of_the_others_and_then_its_own_back() -> None:
-    torch = pytest.importorskip("torch")
-    before = torch.get_num_threads()
-    other = 1 if before != 1 else 2
-    with torch_threads(other):
-        assert torch.get_num_threads() == other
-    assert torch.get_num_threads() == before
-
-
-def test_torch_gets_its_threads_back_after_an_error() -> None:
-    torch = pytest.importorskip("torch")
-    before = torch.get_num_threads()
-    with pytest.raises(KeyError), torch_threads(1 if before != 1 else 2):
-        raise KeyError
-    assert torch.get_num_threads() == before

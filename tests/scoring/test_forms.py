@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,19 +71,34 @@ def test_size_is_that_of_weights_and_graph(forms: dict[str, Form]) -> None:
         assert form.size_mib == pytest.approx(expected)
 
 
-def test_threads_are_honoured_by_torch_again_after_another_model_changed_them(
+def test_a_model_has_its_threads_while_it_computes_and_the_caller_keeps_its_own(
     deployments: Deployments,
+    tmp_path: Path,
 ) -> None:
+    """Training after an evaluation would go on with the evaluation's threads."""
     import torch
 
-    before = torch.get_num_threads()
-    try:
-        form = open_form(deployments.float(), 1)
-        torch.set_num_threads(2)
-        form.logits(batch())
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
+    before, used = torch.get_num_threads(), set[int]()
+    ids = np.array([[5, 6, 7, 3]])
+    fed: dict[str, np.ndarray] = {"input_ids": ids, "decoder_input_ids": ids}
+    writer = {"objective": "text_to_text", "generation": {"max_new_tokens": 2}}
+    causal, t5 = (
+        language_runs.write_random(tmp_path / family, family, **task)
+        for family, task in (("gpt2", {"objective": "causal_lm"}), ("t5", writer))
+    )
+    calls: tuple[tuple[Path, Callable[[Form], object]], ...] = (
+        (deployments.float(), lambda form: form.logits(batch())),
+        (causal, lambda form: form.nats(ids)),
+        (t5, lambda form: form.nats_of_targets(fed, ids)),
+        (t5, lambda form: form.generate({"input_ids": ids, "attention_mask": 0 * ids + 1})),
+    )
+    for folder, call in calls:
+        form = open_form(folder, before + 1)
+        model = form._model  # pyright: ignore
+        model.register_forward_pre_hook(lambda *_: used.add(torch.get_num_threads()))
+        call(form)
+        assert (used, torch.get_num_threads()) == ({before + 1}, before)
+        used.clear()
 
 
 def test_a_decoder_that_names_classes_reads_the_end_of_its_prompt_and_nothing_after_it(

@@ -15,14 +15,13 @@ Shapes: R rounds, C calls.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from attar.cores import torch_threads
 from attar.evaluation.config import Speed
 
 Call = Callable[[], object]
@@ -117,21 +116,3 @@ def measure_latency(
 def first_float(forms: Sequence[tuple[str, str]]) -> str:
     """The model speedups are told against: the first (name, form) in float, else the first."""
     return next((name for name, form in forms if form == "float"), forms[0][0])
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Torch's thread count is global: set it to what the deployed runtimes got, then put it back.
-
-    Nothing happens where no model has brought torch in.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

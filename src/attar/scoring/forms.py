@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from attar.artifacts import MIB
+from attar.cores import torch_threads
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import ArtifactError, ModelError
 from attar.models.deployed.runtimes import DEPLOY_FILE, Deployment, model_size_mib, open_runtime
@@ -173,8 +174,8 @@ class TorchForm(Form):
         return self._words.encode(self._model, self.folder, texts, self.task.max_length)
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        self._use_threads()
-        return self._answer(batch)
+        with torch_threads(self._threads):
+            return self._answer(batch)
 
     @cached_property
     def _words(self) -> LabelWords | None:
@@ -199,12 +200,12 @@ class TorchForm(Form):
     def nats(self, ids: np.ndarray) -> np.ndarray:
         from attar.scoring.in_memory import token_nats
 
-        return token_nats(self.language_model(), ids)
+        with torch_threads(self._threads):
+            return token_nats(self.language_model(), ids)
 
     def language_model(self) -> PreTrainedModel:
         if self.task.kind.answer != "next":
             return super().language_model()
-        self._use_threads()
         return self._model
 
     def nats_of_targets(self, inputs: Mapping[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
@@ -213,10 +214,10 @@ class TorchForm(Form):
         from attar.scoring.in_memory import row_nats
 
         _ = self.start_id  # it has a decoder
-        self._use_threads()
         fed = {name: torch.from_numpy(array) for name, array in inputs.items()}
         wanted = torch.from_numpy(labels)
-        return row_nats(self._model, fed, wanted, wanted >= 0)
+        with torch_threads(self._threads):
+            return row_nats(self._model, fed, wanted, wanted >= 0)
 
     @property
     def start_id(self) -> int:
@@ -225,13 +226,6 @@ class TorchForm(Form):
         if not self._model.config.is_encoder_decoder:
             return super().start_id
         return start_of(self._model, str(self.folder))
-
-    def _use_threads(self) -> None:
-        """A setting of the whole process: the caller's other models may want another number."""
-        import torch
-
-        if torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)
 
     def generate(self, batch: Mapping[str, np.ndarray]) -> WrittenTokens:
         import torch
@@ -245,9 +239,9 @@ class TorchForm(Form):
             # its longest word and what ends it
             longest = max(map(len, self._words.candidates.ids))
             task = task.model_copy(update={"generation": Generation(max_new_tokens=longest)})
-        self._use_threads()
         ids, mask = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention_mask"))
-        written = generate(self._model, task, ids, mask)
+        with torch_threads(self._threads):
+            written = generate(self._model, task, ids, mask)
         # what was read is one less than what was written: the start token in, the last one out
         num_tokens = int(tokens_read(written, self._model.config.eos_token_id).sum())
         return WrittenTokens(written.numpy(), num_tokens)

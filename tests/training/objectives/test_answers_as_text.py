@@ -79,7 +79,6 @@ def _judged(folder: Path, name: str, data: FilesData, answers: str) -> dict[str,
     return evaluate(step, context)["models"][name]
 
 
-@pytest.mark.slow
 def test_numbers_are_learned_as_rounded_text_and_told_both_ways(folder: Path) -> None:
     trained = _trained(folder, "scores", NUMBERS)
     task = Task.read(folder / "scores" / "model")
@@ -98,7 +97,6 @@ def test_numbers_are_learned_as_rounded_text_and_told_both_ways(folder: Path) ->
     assert written["exact_match"] == np.mean(exact)
 
 
-@pytest.mark.slow
 def test_a_written_text_that_is_no_word_is_wrong(folder: Path) -> None:
     _trained(folder, "named", CLASSES, max_steps=60)
     right = _judged(folder, "named", CLASSES, "generated")

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from attar.cores import prepare_torch, waiting
+from attar.cores import prepare_torch, torch_threads, waiting
 from attar.errors import ArtifactError, UsageError
 from attar.extras import require
 from attar.models.deployed.graph_files import inputs_of, require_one_output
@@ -248,25 +247,9 @@ class TorchRuntime:
         """Logits (B, C) of one batch."""
         import torch
 
-        with _turn, _threads(self._threads), torch.inference_mode():
+        with _turn, torch_threads(self._threads), torch.inference_mode():
             tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
             return np.array(self._model(**tensors).logits.float().numpy())
 
     def padded(self, tokens: int) -> int:
         return tokens
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads, and as many as before afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    if before == count:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
