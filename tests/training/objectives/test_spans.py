@@ -19,6 +19,7 @@ from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import CorpusView
 from attar.errors import ModelError, StoppedError, UsageError
 from attar.evaluation.config import EvaluateStep
+from attar.evaluation.memory import measure_here
 from attar.evaluation.run import evaluate
 from attar.losses.targets import UNLABELLED
 from attar.models.load import load_model
@@ -223,3 +224,13 @@ def test_a_denoiser_is_refused_that_hides_nothing_or_all() -> None:
     for settings in ({"noise_density": 0.0}, {"noise_density": 1.0}, {"mean_span": 0.5}):
         with pytest.raises(ValueError, match=r"greater|less"):
             Denoiser(**settings)
+
+
+def test_the_memory_of_writing_hidden_spans_can_be_measured(
+    folder: Path, trained: dict[str, Any]
+) -> None:
+    """In this process, whose high-water mark says nothing of the model: that it runs is the law."""
+    texts = [("a text of some words",)]
+    found = measure_here(folder / "whole" / "model", texts, LENGTH, (1, 2), threads=1)
+    assert found.torch_loaded
+    assert found.peak_rss_mib > 0
