@@ -103,13 +103,13 @@ def test_smoothing_leaves_a_straight_line_straight() -> None:
     assert smoothed(line) == line
 
 
-def test_a_sweep_shows_every_run_with_mean_deviation_highest_and_count(tmp_path: Path) -> None:
+def test_a_sweep_shows_every_run_with_mean_deviation_best_and_count(tmp_path: Path) -> None:
     inputs, content = made_up_run.write_sweep(tmp_path)
     sweeps = page_of(read_made(inputs, content), content).sweeps
     student = next(sweep for sweep in sweeps if sweep.name == "student")
     assert [name for name, _ in student.runs] == ["seed=0", "seed=1", "seed=2"]
     spread = student.spreads["accuracy"]
-    assert (spread.runs, spread.highest) == (3, pytest.approx(0.7469))
+    assert (spread.runs, spread.best) == (3, pytest.approx(0.7469))
     assert spread.standard_deviation == pytest.approx(0.00503, rel=1e-2)
 
 
@@ -205,3 +205,19 @@ def test_what_was_looked_at_once_is_a_figure_and_no_chart(tmp_path: Path) -> Non
     assert training.validation == {}
     assert ("validation nll", 5.98) in training.facts
     assert training_pictures(training) == ()
+
+
+def test_a_validation_loss_that_is_the_nll_is_shown_once(tmp_path: Path) -> None:
+    """And of metrics that fall, the best run of a sweep is the lowest."""
+    inputs = {}
+    for seed, nll in ((0, 6.0), (1, 5.0)):
+        name, values = f"student@seed={seed}", {"nll": nll, "perplexity": 9.0, "loss": nll}
+        metrics = made_up_run.train_metrics("student") | {"validation": values}
+        inputs[name] = made_up_run.write_step(tmp_path, name, "train", metrics)
+        looks = [{"step": step, "validation": values} for step in (1, 2)]
+        history = "\n".join(json.dumps(look) for look in looks)
+        (inputs[name] / "history.jsonl").write_text(history)
+    made = read_made(inputs, {})
+    [training], [sweep] = trainings(made), page_of(made, {}).sweeps
+    assert list(training.validation) == list(sweep.metrics) == ["nll", "perplexity"]
+    assert sweep.spreads["nll"].best == 5.0

@@ -14,11 +14,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attar.artifacts import Result, read_json, read_result
 from attar.errors import ArtifactError
 
+Found = TypeVar("Found")
 VARIANT_MARK = "@"
 """A step multiplied by a sweep is named `student@seed=0`: the step's name in the recipe, the mark,
 the varied setting."""
@@ -139,6 +140,17 @@ def _read_blocks(folder: Path) -> int | None:
             found = (config.get(name) for name in DEPTH_NAMES if isinstance(config, dict))
             return next((depth for depth in found if isinstance(depth, int)), None)
     return None
+
+
+def without_a_twin(metrics: Mapping[str, Found]) -> dict[str, Found]:
+    """Figures or curves of validation; the loss only where it is not the nll itself.
+
+    Example:
+        >>> without_a_twin({"nll": 6.1, "loss": 6.1}), without_a_twin({"nll": 6.1, "loss": 7.0})
+        ({'nll': 6.1}, {'nll': 6.1, 'loss': 7.0})
+    """
+    is_twin = "nll" in metrics and metrics.get("loss") == metrics["nll"]
+    return {name: found for name, found in metrics.items() if not (is_twin and name == "loss")}
 
 
 def number(content: Any) -> float | None:

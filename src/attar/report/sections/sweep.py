@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
-from attar.report.reading import VARIANT_MARK, Made, base_name, number, table, variant_of
+from attar.numerics.metric_names import LOWER_IS_BETTER
+from attar.report.reading import (
+    VARIANT_MARK,
+    Made,
+    base_name,
+    number,
+    table,
+    variant_of,
+    without_a_twin,
+)
 from attar.report.sections.comparison import Comparison
 from attar.report.sections.lineage import ancestors
 from attar.report.sections.training import failed_of
@@ -22,7 +31,7 @@ class Spread:
     mean: float
     standard_deviation: float | None
     """None for a single run."""
-    highest: float
+    best: float
     runs: int
 
 
@@ -77,7 +86,7 @@ def _made_of(sweep: Sweep, failed: set[str], made: Sequence[Made]) -> tuple[str,
 def _validation(step: Made) -> dict[str, float]:
     figures = table(step.metrics.get("validation")) if step.run == "train" else {}
     known = ((metric, number(value)) for metric, value in figures.items())
-    return {metric: value for metric, value in known if value is not None}
+    return without_a_twin({metric: value for metric, value in known if value is not None})
 
 
 def _grouped(runs: Sequence[tuple[str, Mapping[str, float]]], measured_by: str) -> dict[str, Sweep]:
@@ -95,5 +104,6 @@ def _spreads(figures: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     for metric in dict.fromkeys(metric for run in figures for metric in run):
         values = [run[metric] for run in figures if metric in run]
         deviation = stdev(values) if len(values) > 1 else None
-        spreads[metric] = Spread(mean(values), deviation, max(values), len(values))
+        best = min(values) if metric in LOWER_IS_BETTER else max(values)
+        spreads[metric] = Spread(mean(values), deviation, best, len(values))
     return spreads

@@ -15,7 +15,7 @@ from typing import Any
 
 from attar.numerics.failed_runs import failed_runs
 from attar.report.quantities import number_text
-from attar.report.reading import Made, base_name, number, table, variant_of
+from attar.report.reading import Made, base_name, number, table, variant_of, without_a_twin
 from attar.report.sections.seeds import method_and_seed
 
 MOST_POINTS = 300
@@ -106,7 +106,7 @@ def _training(name: str, runs: Sequence[Made], caches: Mapping[str, Mapping[str,
         for line in run.history
         for metric in table(line.get("validation"))
     }
-    validation = {metric: _validation(runs, metric, failed) for metric in validated}
+    validation = without_a_twin({metric: _validation(runs, metric, failed) for metric in validated})
     once = {
         f"validation {metric}": curves[0].points[0][1]
         for metric, curves in validation.items()
