@@ -21,8 +21,9 @@ from attar.models.structure.families import positions_of
 from attar.planning import measured_flops_per_s
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.recipe.load import load_recipe
-from attar.recipe.plan import Plan, expected_seconds, plan_recipe
+from attar.recipe.plan import Plan, expected_seconds, notes_of, plan_recipe
 from attar.recipe.run import run_recipe
+from attar.step import StepPlan
 from tiny_recipe import STEPS, TinyRun, write
 
 SPEED = 1e9
@@ -360,3 +361,9 @@ def test_texts_that_a_model_cannot_be_timed_with_are_refused_before_the_run(
         planned(recipe, models, one_more)
     with pytest.raises(UsageError, match=r"speed.tokens is 128, the model 'teacher' has 64 pos"):
         planned(recipe, "steps.scores.speed={}")
+
+
+def test_runs_of_a_sweep_that_say_the_same_say_it_once() -> None:
+    said = {"base@seed=0": "A", "base@seed=1": "A", "base@seed=2": "B", "other": "A", "quiet": ""}
+    plans = [StepPlan(name, "train", None, 0, 0.0, 0.0, 0.0, note=n) for name, n in said.items()]
+    assert notes_of(plans) == ["base (2 runs): A", "base@seed=2: B", "other: A"]

@@ -225,13 +225,25 @@ def plan_recipe(
             step = recipe.steps[name]
             context = replace(shared, name=name, seed=step_seed(step, recipe.seed))
             shared.plans[name] = kind_of(step, kinds).resolve_plan()(step, context)
-    notes = (f"{plan.name}: {plan.note}" for plan in shared.plans.values() if plan.note)
+    notes = notes_of(tuple(shared.plans.values()))
     plans = shared.plans
     offline = offline_flops(recipe, plans) if kinds is STEPS else {}
     return Plan(
         *(recipe.name, tuple(plans.values()), (*texts.notes, *notes), offline, flops_per_s),
         made=frozenset(made or ()),
     )
+
+
+def notes_of(plans: Sequence[StepPlan]) -> list[str]:
+    """What the steps say of themselves; runs of a sweep that say the same, once."""
+    saying: dict[tuple[str, str], list[str]] = {}
+    for plan in plans:
+        if plan.note:
+            saying.setdefault((plan.name.partition("@")[0], plan.note), []).append(plan.name)
+    return [
+        f"{step} ({len(names)} runs): {note}" if names[1:] else f"{names[0]}: {note}"
+        for (step, note), names in saying.items()
+    ]
 
 
 def made_in(folder: Path, recipe: Recipe, recipe_folder: Path) -> dict[str, Path]:
