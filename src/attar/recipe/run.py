@@ -18,7 +18,7 @@ from attar.artifacts import write_text
 from attar.errors import AttarError, StoppedError, UsageError
 from attar.escaping import for_terminal
 from attar.progress import Progress
-from attar.recipe.checking.doubts import outside_references
+from attar.recipe.checking.doubts import settings_in_doubt
 from attar.recipe.keys import Fingerprints
 from attar.recipe.load import parse_recipe, read_text
 from attar.recipe.outcome.aggregate import write_sweep
@@ -136,7 +136,7 @@ def run_resolved(
     """
     progress = progress or Progress()
     expanded = expand(recipe, kinds)
-    for doubt in outside_references(recipe):
+    for doubt in settings_in_doubt(recipe):
         progress.warn(doubt)
     with running_in(folder) as place, stop_requests(progress.is_quiet) as should_stop:
         engine = Engine(

@@ -13,11 +13,13 @@ from pathlib import Path
 from attar.data.config import FilesData
 from attar.data.fingerprint import require_there
 from attar.errors import DataError, did_you_mean
+from attar.models.config import FromConfig
 from attar.models.sources.references import DEMO_PREFIX
 from attar.recipe.checking.corpora import expected_elsewhere
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import kind_of
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
+from attar.training.config import TrainStep
 
 ROWS_LOOKED_AT = 1000
 
@@ -28,9 +30,30 @@ def doubts(recipe: Recipe, recipe_folder: Path) -> list[str]:
         _data_elsewhere(recipe, recipe_folder),
         _hub_words(recipe, recipe_folder),
         _unseen_sources(recipe, recipe_folder),
-        outside_references(recipe),
+        settings_in_doubt(recipe),
     )
     return list(dict.fromkeys(found))
+
+
+def settings_in_doubt(recipe: Recipe) -> Iterator[str]:
+    """What `attar run` says too: the figures of the run depend on it."""
+    yield from outside_references(recipe)
+    yield from rates_for_fine_tuning(recipe)
+
+
+def rates_for_fine_tuning(recipe: Recipe) -> Iterator[str]:
+    """Models that start from random weights with a learning rate that nobody chose."""
+    swept = recipe.sweep
+    varied = swept.steps if swept and "learning_rate" in swept.settings else ()
+    for name, step in recipe.steps.items():
+        if not isinstance(step, TrainStep) or not isinstance(step.model, FromConfig):
+            continue
+        if "learning_rate" not in step.model_fields_set and name not in varied:
+            yield (
+                f"steps.{name}.learning_rate is not set: the default, {step.learning_rate:g}, is "
+                "for fine-tuning, and a model with random weights hardly learns at it; try 1e-3 "
+                'for a small one (0.02 with optimizer = "adafactor")'
+            )
 
 
 def outside_references(recipe: Recipe) -> Iterator[str]:
