@@ -27,6 +27,21 @@ FATES = {"kept": 664, "below the cut": 618, "among the highest": 13, "near dupli
             {"chunks": 1328, "kept": 664, "fates": FATES},
             "  chunks 1,328, kept 664, trimmed 13, near duplicates 33",
         ),
+        (
+            "evaluate",
+            {
+                "models": {
+                    "plain": {
+                        "form": "float",
+                        "nll": {"value": 6.0991},
+                        "perplexity": {"value": 9.0},
+                    },
+                    "asked": {"average": {"value": 0.25}, "lambada": {"value": 0.0}},
+                    **{name: {} for name in "abc"},
+                }
+            },
+            "  plain nll 6.099, asked average 25.0 %, and 1 more",
+        ),
     ],
 )
 def test_the_last_table_has_figures(run: str, metrics: dict[str, Any], said: str) -> None:

@@ -18,6 +18,7 @@ from attar.escaping import for_terminal
 from attar.progress import human_seconds
 from attar.recipe.checking.references import table_of
 from attar.recipe.outcome.gates import GateOutcome, read_gates
+from attar.recipe.outcome.summary import first_quality
 from attar.recipe.outcome.sweep import expand
 from attar.recipe.run import CRASH_FILE
 from attar.recipe.running.engine import KEY_PATTERN, SCRATCH, STAGING
@@ -179,8 +180,8 @@ def main_metrics(result: Result) -> dict[str, float]:
     models = result.metrics.get("models")
     if isinstance(models, Mapping):
         tables = cast("Mapping[str, Any]", models)
-        found = {name: _first_quality(table_of(table)) for name, table in tables.items()}
-        return {name: value for name, value in found.items() if value is not None}
+        found = {name: first_quality(table_of(table)) for name, table in tables.items()}
+        return {name: quality[1] for name, quality in found.items() if quality is not None}
     numbers = flattened(dict(result.metrics))
     flat: dict[str, float] = {
         name: value
@@ -189,12 +190,3 @@ def main_metrics(result: Result) -> dict[str, float]:
     }
     wanted = {name: flat[name] for name in MAIN_METRICS if name in flat}
     return wanted or {name: flat[name] for name in list(flat)[:FEW] if "." not in name}
-
-
-def _first_quality(model: Mapping[str, Any]) -> float | None:
-    """The first metric that carries its own value: the one the data's task is judged by."""
-    for metric in model.values():
-        value = table_of(metric).get("value")
-        if isinstance(value, int | float):
-            return value
-    return None

@@ -11,7 +11,9 @@ from typing import Any, cast
 
 from attar.escaping import for_terminal
 from attar.progress import human_seconds
+from attar.recipe.checking.references import table_of
 from attar.recipe.outcome.gates import GateOutcome, require_gates
+from attar.report.quantities import NBSP, metric_text
 from attar.report.sections.seeds import SeedComparison, seed_comparisons
 
 FACTS: Mapping[str, tuple[str, ...]] = {
@@ -22,8 +24,10 @@ FACTS: Mapping[str, tuple[str, ...]] = {
     "select": ("chunks", "kept", "kept_tokens", "cut", "fates"),
     "train": ("steps", "validation"),
     "proxy": ("spearman",),
+    "evaluate": ("models",),
 }
 """Kind of step → metrics that are said when a run ends."""
+MODELS_SAID = 4
 FATES = {
     "among the highest": "trimmed",
     "too short": "too short",
@@ -52,12 +56,35 @@ class StepSummary:
         found = chain.from_iterable(
             _figures(name, self.metrics.get(name)) for name in FACTS.get(self.run, ())
         )
-        said = [
-            f"{name} {value:,.3f}" if isinstance(value, float) else f"{name} {value:,}"
-            for name, value in found
-            if isinstance(value, int | float)
-        ]
+        said = [f"{name} {_text(value)}" for name, value in found if _text(value)]
         return f"  {', '.join(said)}" if said else ""
+
+
+def _text(value: Any) -> str:
+    """A figure; "" for what is none."""
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    return f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else ""
+
+
+def first_quality(model: Mapping[str, Any]) -> tuple[str, float] | None:
+    """The first metric that carries its own value: the one the data's task is judged by."""
+    for name, metric in model.items():
+        value = table_of(metric).get("value")
+        if isinstance(value, int | float):
+            return name, value
+    return None
+
+
+def _qualities(models: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What each model of an evaluation is judged by, of no more models than a line holds."""
+    found: list[tuple[str, str]] = []
+    for model in list(models)[:MODELS_SAID]:
+        if (quality := first_quality(table_of(models[model]))) is not None:
+            metric, value = quality
+            found.append((f"{model} {metric}", metric_text(metric, value).replace(NBSP, " ")))
+    more = len(models) - MODELS_SAID
+    return [*found, ("and", f"{more} more")] if more > 0 else found
 
 
 def _figures(name: str, value: Any) -> list[tuple[str, Any]]:
@@ -67,6 +94,8 @@ def _figures(name: str, value: Any) -> list[tuple[str, Any]]:
     inside = cast("Mapping[str, Any]", value)
     if name == "validation":  # the first one chose the weights
         return [(f"{name} {metric}", inside[metric]) for metric in list(inside)[:1]]
+    if name == "models":
+        return list(_qualities(inside))
     if name == "fates":
         return [(words, inside[fate]) for fate, words in FATES.items() if inside.get(fate)]
     return [(name, inside.get("value"))]
