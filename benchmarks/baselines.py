@@ -39,7 +39,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from record import table, write_page
-from selection_noise import HEAD, SCORING, SETTINGS, prepare
+from selection_noise import HEAD, SCORING, SELECTIONS, SETTINGS, prepare
 
 STUDENT_TOKENS = 0.9e6
 """That `none` reads: once through half of what was scored. 440 steps."""
@@ -170,7 +170,8 @@ def run(folder: Path, name: str, text: str) -> None:
 def world_recipe(folder: Path, shrink: float) -> str:
     """That of `selection_noise`, up to its selections."""
     tokens = {"teacher_tokens": int(3e6 * shrink), "reference_tokens": int(0.9e6 * shrink)}
-    return HEAD.format(folder=folder) + SCORING.format(**tokens, settings=SETTINGS)
+    scoring = SCORING.format(**tokens, settings=SETTINGS)
+    return HEAD.format(folder=folder) + scoring + SELECTIONS
 
 
 def recipe(folder: Path, world: Path, seeds: int, shrink: float) -> str:

@@ -97,7 +97,8 @@ data = "corpus"
 run = "score"
 model = "reference"
 data = "corpus"
-
+"""
+SELECTIONS = """
 [steps.kept]
 run = "select"
 data = "corpus"
@@ -220,7 +221,7 @@ def written(folder: Path, seeds: int, shrink: float) -> str:
         for seed in range(seeds)
     ]
     head = HEAD.format(folder=folder)
-    return "\n".join([head, teaching, *learning, '[steps.report]\nrun = "report"\n'])
+    return "\n".join([head, teaching, SELECTIONS, *learning, '[steps.report]\nrun = "report"\n'])
 
 
 def page(run: Path, seeds: int, shrink: float) -> str:

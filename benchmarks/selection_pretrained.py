@@ -26,7 +26,7 @@ from safetensors.numpy import load_file
 
 from known_noise import CLEAN, NOISE, mixture, novels, write_rows
 from record import table, write_page
-from selection_noise import FILTERS, SETTINGS, rows_of_kinds, scored
+from selection_noise import FILTERS, SELECTIONS, SETTINGS, rows_of_kinds, scored
 
 RECIPE = """
 name = "pretrained"
@@ -63,27 +63,6 @@ data = "corpus"
 run = "score"
 model = "demo:smollm2-135m"
 data = "corpus"
-
-[steps.kept]
-run = "select"
-data = "corpus"
-teacher = "by_teacher"
-reference = "by_reference"
-
-[steps.trimmed]
-run = "select"
-data = "corpus"
-teacher = "by_teacher"
-reference = "by_reference"
-trim = 0.05
-
-[steps.filtered]
-run = "select"
-data = "corpus"
-teacher = "by_teacher"
-reference = "by_reference"
-trim = 0.05
-near_duplicates = 0.6
 """
 CHARACTERS = 3.2e6
 REFERENCE_TOKENS = 0.6e6
@@ -98,13 +77,12 @@ def main() -> None:
     folder = asked.out.resolve()
     prepare(asked.novels, folder / "mixture", asked.shrink)
     recipe = folder / "pretrained.toml"
-    recipe.write_text(
-        RECIPE.format(
-            mixture=json.dumps(str(folder / "mixture")),
-            reference_tokens=int(REFERENCE_TOKENS * asked.shrink),
-            settings=SETTINGS,
-        )
+    scoring = RECIPE.format(
+        mixture=json.dumps(str(folder / "mixture")),
+        reference_tokens=int(REFERENCE_TOKENS * asked.shrink),
+        settings=SETTINGS,
     )
+    recipe.write_text(scoring + SELECTIONS)
     attar = [sys.executable, "-m", "attar", "run", str(recipe), "--out", str(folder / "runs")]
     subprocess.run(attar, check=True)
     body = page(folder / "runs" / "pretrained")

@@ -20,6 +20,11 @@ MARKED_UP_TO = 24
 """A curve with at most this many points shows each of them."""
 
 
+def line_colour(place: int) -> str:
+    """Of the line at a place of a chart's key; after the last colour comes the first."""
+    return LINE_COLOURS[place % len(LINE_COLOURS)]
+
+
 def curves_svg(
     curves: Sequence[Curve],
     title: str,
@@ -87,7 +92,7 @@ def _lines(
         for step, height in curve.points
     ]
     names = [str(number) for number in range(len(curves))]
-    colours = [LINE_COLOURS[number % len(LINE_COLOURS)] for number in range(len(curves))]
+    colours = [line_colour(number) for number in range(len(curves))]
     colour = coloured("line", names, colours)
     alt, chart = require("altair", "report"), drawn_of(rows)
     mark = (

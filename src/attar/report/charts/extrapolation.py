@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from attar.extras import require
-from attar.report.charts.curves import LINE_COLOURS
+from attar.report.charts.curves import line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
 from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, flat_title, svg_of
 from attar.report.charts.ticks import ticked
@@ -38,10 +38,6 @@ def extrapolation_picture(found: Extrapolation) -> Picture:
         keys=tuple(keys[1:] and keys),
         note="Points: measured. Line: A · C^(−α) + L∞. Area: 95 % interval of the fit.",
     )
-
-
-def line_colour(place: int) -> str:
-    return LINE_COLOURS[place % len(LINE_COLOURS)]
 
 
 def _drawn(found: Extrapolation, shape: Shape, label: str) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from attar.numerics.metric_names import LOWER_IS_BETTER
-from attar.report.charts.curves import LINE_COLOURS, curves_svg
+from attar.report.charts.curves import curves_svg, line_colour
 from attar.report.charts.scatter import FORM_LOOKS, PLAIN_LOOK, Point, scatter_svg
 from attar.report.charts.svg import NARROW, WIDE, Shape
 from attar.report.quantities import metric_text, unit_text
@@ -64,10 +64,7 @@ def drawn_twice(
 
 def line_keys(curves: Sequence[Curve]) -> tuple[Key, ...]:
     """A legend of lines."""
-    return tuple(
-        Key(curve.name, LINE_COLOURS[number % len(LINE_COLOURS)])
-        for number, curve in enumerate(curves)
-    )
+    return tuple(Key(curve.name, line_colour(number)) for number, curve in enumerate(curves))
 
 
 def comparison_pictures(comparison: Comparison, made: Sequence[Made]) -> tuple[Picture, ...]:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from attar.report.charts.extrapolation import bands_svg, heights_with_air, line_colour
+from attar.report.charts.curves import line_colour
+from attar.report.charts.extrapolation import bands_svg, heights_with_air
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
 from attar.report.charts.svg import Shape
 from attar.report.quantities import metric_text

@@ -11,7 +11,7 @@ from functools import partial
 
 from attar.extras import require
 from attar.report.charts.bars import AIR, fitted, unique
-from attar.report.charts.curves import LINE_COLOURS
+from attar.report.charts.curves import LINE_COLOURS, line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
 from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, name_axis, svg_of
 from attar.report.charts.ticks import ticked
@@ -40,7 +40,7 @@ def seed_picture(comparison: SeedComparison) -> Picture:
 
 def _colours(comparison: SeedComparison) -> dict[str, str]:
     seeds = dict.fromkeys(seed for method in comparison.methods for seed in method.scores)
-    return {seed: LINE_COLOURS[place % len(LINE_COLOURS)] for place, seed in enumerate(seeds)}
+    return {seed: line_colour(place) for place, seed in enumerate(seeds)}
 
 
 def _drawn(comparison: SeedComparison, shape: Shape, label: str) -> str:

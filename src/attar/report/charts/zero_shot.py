@@ -7,7 +7,7 @@ from functools import partial
 
 from attar.extras import require
 from attar.report.charts.bars import fitted, unique
-from attar.report.charts.curves import LINE_COLOURS
+from attar.report.charts.curves import line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
 from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, name_axis, svg_of
 from attar.report.charts.ticks import ticked
@@ -23,7 +23,7 @@ def zero_shot_picture(found: ZeroShot) -> Picture:
         f"{row.title} " + ", ".join(f"{score.model} {score.text}" for score in row.scores)
         for row in found.rows
     )
-    keys = [Key(model, _colour(place), "circle") for place, model in enumerate(found.models)]
+    keys = [Key(model, line_colour(place), "circle") for place, model in enumerate(found.models)]
     return drawn_twice(
         "Accuracy by task",
         f"Accuracy on zero-shot tasks. {said}. The table has every figure.",
@@ -32,10 +32,6 @@ def zero_shot_picture(found: ZeroShot) -> Picture:
         keys=tuple(keys[1:] and keys),
         note="Bars: 95 % intervals over rows. Tick: what guessing scores.",
     )
-
-
-def _colour(place: int) -> str:
-    return LINE_COLOURS[place % len(LINE_COLOURS)]
 
 
 def _drawn(found: ZeroShot, shape: Shape, label: str) -> str:
@@ -62,7 +58,7 @@ def _drawn(found: ZeroShot, shape: Shape, label: str) -> str:
     axis = alt.Axis(title="accuracy, %", **ticks.axis, labelFlush=False, titlePadding=8)
     x, y = alt.X("value:Q", scale=scale, axis=axis), name_axis(names, grid=True)
     series = list(places.values())
-    colour = coloured("model", series, [_colour(place) for place in range(len(series))])
+    colour = coloured("model", series, [line_colour(place) for place in range(len(series))])
     offset = alt.YOffset("model:N", sort=series)
     tall = ROW_PX + MODEL_PX * (len(series) - 1)
     chance = drawn_of(guesses).mark_tick(
