@@ -100,7 +100,7 @@ def test_accepted_changes_begin_anew_and_say_so(
     steps = resume_run(folder, accept_changes=True).steps
     assert [step.name for step in steps if step.reused] == []
     said = capsys.readouterr().err
-    assert "teacher: made again, changed: the content of data 'docs' (" in said
+    assert "teacher  replace  the content of data 'docs' (" in said
     assert "warning: student: what was begun with other settings or data (" in said
     assert scratch(folder) == []
     assert all(step.reused for step in resume_run(folder, quiet=True).steps)

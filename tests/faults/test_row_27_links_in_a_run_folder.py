@@ -90,7 +90,14 @@ def test_a_crash_is_not_written_through_a_link(
 
 @pytest.mark.parametrize(
     "place",
-    [".staging", ".scratch", ".replaced", ".scratch/student-{key}", ".scratch/student-{key}/state"],
+    [
+        ".staging",
+        ".scratch",
+        ".replaced",
+        ".kept",
+        ".scratch/student-{key}",
+        ".scratch/student-{key}/state",
+    ],
 )
 def test_a_working_folder_that_is_a_link_is_refused(tmp_path: Path, place: str) -> None:
     folder, outside = tmp_path / "small", tmp_path / "outside"

@@ -10,7 +10,9 @@ import pytest
 from attar.artifacts import verify
 from attar.errors import GateMissedError
 from attar.recipe.keys import Fingerprints
-from engine_steps import FINGERPRINTS, RECIPE, run_small
+from attar.recipe.load import parse_recipe
+from attar.recipe.running.intents import intents_in
+from engine_steps import FINGERPRINTS, KINDS, RECIPE, run_small
 
 FASTER = RECIPE.replace(
     'model = { from = "teacher", keep_blocks = [1] }',
@@ -34,14 +36,14 @@ def artifacts(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (FASTER, "student: made again, changed: learning_rate 5e-05 → 0.0003;"),
-        (FASTER, "int8: made again, changed: its input 'student';"),
-        (RECIPE.replace("seed = 3", "seed = 4"), "teacher: made again, changed: seed 3 → 4;"),
+        (FASTER, "student  replace  learning_rate 5e-05 → 0.0003"),
+        (FASTER, "int8     replace  its input 'student'"),
+        (RECIPE.replace("seed = 3", "seed = 4"), "teacher  replace  seed 3 → 4"),
         (
             RECIPE.replace('"stdlib_docs"', '"stdlib_docs"\nvalidation_rows = 5'),
-            "teacher: made again, changed: data.docs.validation_rows not set → 5;",
+            "teacher  replace  data.docs.validation_rows not set → 5",
         ),
-        (FASTER + GATE.format(0), "report: made again, changed: the rest of the recipe;"),
+        (FASTER + GATE.format(0), "report   replace  the rest of the recipe"),
     ],
 )
 def test_what_changed_is_said(
@@ -50,7 +52,10 @@ def test_what_changed_is_said(
     if said.startswith("report"):
         run_small(folder, FASTER)
     run_small(folder, text, quiet=False)
-    assert f"  {said} the earlier one is kept in .replaced" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"\n  {said}\n" in f"\n{told}"
+    assert "replaced artifacts are kept in .replaced until the run has ended well" in told
+    assert told.index(said) < told.index("step 1/5")
 
 
 def test_other_content_of_data_or_model_is_said(
@@ -64,15 +69,40 @@ def test_other_content_of_data_or_model_is_said(
     run_small(folder, quiet=False, fingerprints=other)
     said = capsys.readouterr().err
     assert (
-        "  teacher: made again, changed: the files of model 'demo:minilm-l6' "
+        "  teacher  replace  the files of model 'demo:minilm-l6' "
         f"({FINGERPRINTS.model('demo:minilm-l6', folder)} → other weights); "
-        "the content of data 'docs' (data stdlib_docs → other rows);"
+        "the content of data 'docs' (data stdlib_docs → other rows)\n"
     ) in said
 
 
 def test_a_run_that_ends_well_keeps_nothing_of_the_old_one(folder: Path) -> None:
     run_small(folder, FASTER)
     assert not (folder / ".replaced").exists()
+
+
+def test_what_is_replaced_can_be_kept_for_good_and_is_taken_back_when_wanted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = artifacts(folder)
+    run_small(folder, FASTER, keep_replaced=True, quiet=False)
+    assert f"kept: {folder / '.kept' / 'student'}-{before['student']}" in capsys.readouterr().err
+    run_small(folder, FASTER.replace("seed = 3", "seed = 4"))  # ends well and forgets only its own
+    kept = {path.name for path in (folder / ".kept").iterdir()}
+    assert kept == {f"{name}-{before[name]}" for name in NAMES if name != "teacher"}
+    steps = run_small(folder, keep_replaced=True).steps
+    assert [step.name for step in steps if not step.reused] == ["teacher"]
+    assert artifacts(folder) == before
+
+
+def test_the_list_of_a_plan_is_that_of_the_run(folder: Path) -> None:
+    """Also of an artifact that waits where it was put when another replaced it."""
+    run_small(folder, FASTER + GATE.format(2), enforce_gates=False)
+    for text, actions in ((RECIPE, ["reuse"] * 5), (FASTER, ["reuse"] * 4 + ["replace"])):
+        found = intents_in(
+            folder, parse_recipe(text), folder, kinds=KINDS, fingerprints=FINGERPRINTS
+        )
+        assert [intent.action for intent in found] == actions
+    assert found[-1].changes == ("the rest of the recipe",)
 
 
 def fail(*_: object) -> None:

@@ -4,6 +4,7 @@ or all documents were looked at, and marked where not."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from attar.artifacts import read_result
 from attar.errors import AttarError, ModelError, UsageError
 from attar.recipe.keys import keys_of
 from attar.recipe.load import load_recipe
-from attar.recipe.plan import Plan, made_in, plan_recipe
+from attar.recipe.plan import Plan, plan_recipe
 from attar.recipe.run import run_recipe
+from attar.recipe.running.intents import Intent, intents_in
 from attar.step import CountedFlops, StepPlan
 
 REFERENCE = """
@@ -59,8 +61,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return recipe, run_recipe(recipe, out=folder / "runs", quiet=True).folder
 
 
-def _steps(recipe: Path, made: dict[str, Path] | None = None) -> tuple[Plan, dict[str, StepPlan]]:
-    plan = plan_recipe(load_recipe(recipe), recipe.parent, made=made)
+def _steps(recipe: Path, intents: Sequence[Intent] = ()) -> tuple[Plan, dict[str, StepPlan]]:
+    plan = plan_recipe(load_recipe(recipe), recipe.parent, intents=intents)
     return plan, {step.name: step for step in plan.steps}
 
 
@@ -85,7 +87,9 @@ def test_chunks_that_are_there_are_counted_exactly(ran: tuple[Path, Path]) -> No
     (recipe.parent / "texts" / "train.jsonl").rename(recipe.parent / "moved")
     (recipe.parent / "texts" / "train.jsonl").write_text("no json\n")  # none of it is read
     try:
-        plan, steps = _steps(recipe, {name: run / name for name in ("corpus", "kept")})
+        plan, steps = _steps(
+            recipe, [Intent(name, "reuse", run / name) for name in ("corpus", "kept")]
+        )
     finally:
         (recipe.parent / "moved").replace(recipe.parent / "texts" / "train.jsonl")
     for name in ("reference", "student", "taught"):
@@ -137,7 +141,7 @@ def test_texts_packed_again_are_estimated(ran: tuple[Path, Path], tmp_path: Path
 
 def test_a_matched_step_trains_as_long_as_its_plan_says(ran: tuple[Path, Path]) -> None:
     recipe, run = ran
-    plan, steps = _steps(recipe, {name: run / name for name in ("corpus", "kept")})
+    plan, steps = _steps(recipe, [Intent(name, "reuse", run / name) for name in ("corpus", "kept")])
     found, paid = (read_result(run / name).metrics for name in ("taught", "reference"))
     assert found["matched"]["steps"] == found["steps"] == steps["taught"].counts["steps"]
     one = found["flops"] / found["steps"]
@@ -183,18 +187,20 @@ def test_a_plan_counts_training_as_papers_do_and_what_was_done_offline(
 def test_a_plan_says_which_steps_are_there(ran: tuple[Path, Path]) -> None:
     recipe, run = ran
 
-    def made(*changes: str) -> dict[str, Path]:
-        return made_in(run, load_recipe(recipe, changes), recipe.parent)
+    def found(*changes: str) -> tuple[Intent, ...]:
+        return intents_in(run, load_recipe(recipe, changes), recipe.parent)
 
-    steps = set(load_recipe(recipe).steps)
-    assert set(made()) == steps
-    changed = made("steps.reference.max_tokens=1600")
-    assert steps - set(changed) == {"reference", "taught"}
-    plan, _ = _steps(recipe, changed)
+    steps = load_recipe(recipe).steps
+    assert [intent.action for intent in found()] == ["reuse"] * len(steps)
+    plan, _ = _steps(recipe, found("steps.reference.max_tokens=1600"))
+    assert plan.made == set(steps) - {"reference", "taught"}
     assert [step.name for step in plan.missing] == ["reference", "taught"]
     assert plan.seconds == sum(step.seconds for step in plan.missing)
     assert f"for the 2 of {len(steps)} steps not made yet" in plan.text()
-    assert made_in(run.with_name("none"), load_recipe(recipe), recipe.parent) == {}
+    assert plan.as_json()["actions"]["reference"]["action"] == "replace"
+    assert "reference  replace  max_tokens " in plan.text()
+    none = intents_in(run.with_name("none"), load_recipe(recipe), recipe.parent)
+    assert {intent.action for intent in none} == {"make"}
 
 
 def test_a_references_training_counts_before_a_selection_and_a_teachers_does_not(

@@ -11,11 +11,19 @@ from attar.cli.flags import Debug, Json, Out, Overrides, Quiet, RecipeFile, RunF
 from attar.cli.output import conclude, print_result
 from attar.escaping import for_terminal
 
+KeepReplaced = Annotated[
+    bool,
+    typer.Option(
+        "--keep-replaced", help="Keep artifacts that are replaced for good, in the run's .kept."
+    ),
+]
+
 
 def run(
     recipe: RecipeFile,
     overrides: Overrides = None,
     out: Out = None,
+    keep_replaced: KeepReplaced = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -24,7 +32,12 @@ def run(
     from attar.recipe.run import run_recipe
 
     summary = run_recipe(
-        recipe, overrides=overrides or (), out=out, quiet=quiet, enforce_gates=False
+        recipe,
+        overrides=overrides or (),
+        out=out,
+        quiet=quiet,
+        enforce_gates=False,
+        keep_replaced=keep_replaced,
     )
     conclude(summary, as_json)
 
@@ -68,14 +81,15 @@ def plan(
     from attar.progress import Progress
     from attar.recipe.load import load_recipe
     from attar.recipe.outcome.sweep import expand
-    from attar.recipe.plan import made_in, plan_recipe
+    from attar.recipe.plan import plan_recipe
+    from attar.recipe.running.intents import intents_in
     from attar.recipe.running.memory import require_memory
 
     prepare_torch()  # whose speed is measured here
     checked = expand(load_recipe(recipe, overrides or ())).recipe  # every copy of a sweep
     folder = recipe.resolve().parent
-    made = made_in((out or Path("runs")) / checked.name, checked, folder)
-    planned = plan_recipe(checked, folder, made=made, flops_per_s=flops_per_s)
+    intents = intents_in((out or Path("runs")) / checked.name, checked, folder)
+    planned = plan_recipe(checked, folder, intents=intents, flops_per_s=flops_per_s)
     print_result(planned.as_json(), planned.text(), as_json)
     if flops_per_s is None:  # else it is for another machine, with its own memory
         require_memory(planned, Progress(), [step.name for step in planned.missing])
@@ -105,6 +119,7 @@ def resume(
             help="Start the steps anew whose data, model or code has changed since.",
         ),
     ] = False,
+    keep_replaced: KeepReplaced = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -112,7 +127,13 @@ def resume(
     """Go on with a run that was stopped, from its folder alone."""
     from attar.recipe.run import resume_run
 
-    summary = resume_run(folder, accept_changes=accept_changes, quiet=quiet, enforce_gates=False)
+    summary = resume_run(
+        folder,
+        accept_changes=accept_changes,
+        quiet=quiet,
+        enforce_gates=False,
+        keep_replaced=keep_replaced,
+    )
     conclude(summary, as_json)
 
 

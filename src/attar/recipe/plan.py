@@ -16,12 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from attar.artifacts import RESULT_FILE, read_result
 from attar.config import Config
 from attar.escaping import for_terminal
 from attar.progress import human_seconds
-from attar.recipe.keys import keys_of, room_fingerprints, step_seed
-from attar.recipe.running.known_hashes import KnownHashes
+from attar.recipe.keys import step_seed
+from attar.recipe.running.intents import Intent, intent_lines, reused
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind, kind_of, run_of, steps_read
 from attar.step import StepPlan
@@ -50,8 +49,13 @@ class Plan:
     offline: Mapping[str, Offline] = field(default_factory=dict[str, Offline])
     flops_per_s: float | None = None
     """The assumed speed; None: that of this machine."""
-    made: frozenset[str] = frozenset()
-    """Steps that are there already."""
+    intents: tuple[Intent, ...] = ()
+    """What a run would do with each step; empty: make all."""
+
+    @property
+    def made(self) -> frozenset[str]:
+        """Steps that are there already."""
+        return frozenset(reused(self.intents))
 
     @property
     def missing(self) -> tuple[StepPlan, ...]:
@@ -72,6 +76,10 @@ class Plan:
             "seconds": self.seconds,
             "assumed_flops_per_s": self.flops_per_s,
             "made": sorted(self.made),
+            "actions": {
+                intent.step: {"action": intent.action, "changes": list(intent.changes)}
+                for intent in self.intents
+            },
             "memory_mib": max(step.memory_mib for step in self.steps),
             "disk_mib": sum(step.disk_mib for step in self.steps),
         }
@@ -102,6 +110,7 @@ class Plan:
             f"in all about {time}, {memory} of memory at the highest, {disk} of disk; an "
             f"estimate{doubt}"
         )
+        lines += intent_lines(self.intents)
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(map(for_terminal, lines))
 
@@ -198,13 +207,13 @@ def plan_recipe(
     recipe: Recipe,
     recipe_folder: Path,
     kinds: Mapping[str, StepKind] = STEPS,
-    made: Mapping[str, Path] | None = None,
+    intents: Sequence[Intent] = (),
     flops_per_s: float | None = None,
 ) -> Plan:
     """Plan every step of a checked recipe; relative paths in it start at `recipe_folder`.
 
     Args:
-        made: step → its artifact, of the steps that are done: their chunks are counted exactly.
+        intents: what a run would do with each step; chunks of what is reused are counted exactly.
         flops_per_s: of the device that will do it; None: this machine is measured.
     Raises:
         ModelError, DataError, UsageError: a model or data that a step could not use either, such
@@ -218,7 +227,7 @@ def plan_recipe(
         shared = PlanContext(
             *("", recipe.seed, plain, recipe_folder, texts),
             scratch=Path(scratch),
-            made=made or {},
+            made=reused(intents),
             flops_per_s=flops_per_s,
         )
         for name in recipe.order:
@@ -230,7 +239,7 @@ def plan_recipe(
     offline = offline_flops(recipe, plans) if kinds is STEPS else {}
     return Plan(
         *(recipe.name, tuple(plans.values()), (*texts.notes, *notes), offline, flops_per_s),
-        made=frozenset(made or ()),
+        intents=tuple(intents),
     )
 
 
@@ -244,23 +253,6 @@ def notes_of(plans: Sequence[StepPlan]) -> list[str]:
         f"{step} ({len(names)} runs): {note}" if names[1:] else f"{names[0]}: {note}"
         for (step, note), names in saying.items()
     ]
-
-
-def made_in(folder: Path, recipe: Recipe, recipe_folder: Path) -> dict[str, Path]:
-    """Step → its artifact in a run's folder, where it has the key that the step has now. Files are
-    not verified; a run does that.
-
-    Raises:
-        AttarError: data or a model outside the recipe does not exist or cannot be read.
-    """
-    if not any((folder / name / RESULT_FILE).is_file() for name in recipe.steps):
-        return {}
-    prints = room_fingerprints(KnownHashes(folder).sha256)
-    keys = keys_of(recipe, recipe.order, recipe_folder, fingerprints=prints)
-    found = {name: folder / name for name in keys if (folder / name / RESULT_FILE).is_file()}
-    return {
-        name: place for name, place in found.items() if read_result(place).key == keys[name].key
-    }
 
 
 def expected_seconds(plan: Plan) -> Mapping[str, float]:

@@ -53,6 +53,7 @@ def run_recipe(
     quiet: bool = False,
     enforce_gates: bool = True,
     estimates: Mapping[str, float] | None = None,
+    keep_replaced: bool = False,
 ) -> RunSummary:
     """Run a recipe file.
 
@@ -62,7 +63,7 @@ def run_recipe(
         out: folder for runs; the run's folder is `<out>/<name>`. None: `runs` in the current
             folder. quiet: no progress. enforce_gates: a missed gate raises; otherwise the summary
             tells it. estimates: step → seconds it may take, for the time left in all; None: none is
-            told.
+            told. keep_replaced: artifacts that this run replaces stay in its folder `.kept`.
     Raises:
         AttarError: whatever a user can mend; see `attar.errors`.
     """
@@ -77,6 +78,7 @@ def run_recipe(
         progress=Progress(quiet=quiet),
         enforce_gates=enforce_gates,
         estimates=estimates,
+        keep_replaced=keep_replaced,
     )
 
 
@@ -86,11 +88,13 @@ def resume_run(
     accept_changes: bool = False,
     quiet: bool = False,
     enforce_gates: bool = True,
+    keep_replaced: bool = False,
 ) -> RunSummary:
     """Go on with the run in `folder`, with the recipe it began with.
 
     Args:
         accept_changes: begin the steps anew whose data, model or code has changed since.
+        keep_replaced: as `run_recipe`.
     Raises:
         UsageError: the folder is not that of a run, or something changed that was not accepted.
         AttarError: as `run_recipe`.
@@ -112,6 +116,7 @@ def resume_run(
         progress=progress,
         enforce_gates=enforce_gates,
         as_before=None if accept_changes else saved,
+        keep_replaced=keep_replaced,
     )
 
 
@@ -126,6 +131,7 @@ def run_resolved(
     kinds: Mapping[str, StepKind] = STEPS,
     fingerprints: Fingerprints | None = None,
     as_before: Saved | None = None,
+    keep_replaced: bool = False,
 ) -> RunSummary:
     """Run a checked recipe in `folder`.
 
@@ -155,19 +161,21 @@ def run_resolved(
             require_unchanged(as_before, engine)
         save(place, replace(saved, keys=engine.keys, made_from=engine.made_from))
         engine.find_reusable()
+        engine.say_intents(keep_replaced=keep_replaced)
         if engine.missing:
             engine.choose_threads()
         if estimates is None and engine.works:
             # Quiet runs too: the plan finds mistakes that a later step would only then make.
-            made = {name: place / name for name in engine.order if name not in engine.missing}
             estimates = planned_seconds(
-                expanded, source.recipe_folder, progress, engine.missing, made
+                expanded, source.recipe_folder, progress, engine.missing, engine.intents
             )
         engine.time_left = TimeLeft(estimates or {})
         steps = engine.run(lambda: write_sweep(expanded, place))
         metrics = {step.name: step.metrics for step in steps} | write_sweep(expanded, place)
         gates = check_gates(recipe.gates, metrics, place)
-        if all(gate.passed for gate in gates):
+        if keep_replaced:
+            engine.keep_replaced()
+        elif all(gate.passed for gate in gates):
             engine.forget_replaced()
         else:
             engine.say_what_is_kept()

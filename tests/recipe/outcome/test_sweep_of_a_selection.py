@@ -13,6 +13,7 @@ from attar.recipe.load import load_recipe
 from attar.recipe.outcome.sweep import expand
 from attar.recipe.plan import plan_recipe
 from attar.recipe.run import run_recipe
+from attar.recipe.running.intents import Intent
 
 TINY = "{ hidden_size = 16, intermediate_size = 16, num_hidden_layers = 1 }"
 RECIPE = f"""
@@ -83,8 +84,8 @@ def test_a_smaller_share_is_read_more_often_as_planned(
     monkeypatch.setattr("attar.planning.measured_flops_per_s", lambda *asked: 1e9)
     recipe = write(folder, 'steps = ["kept"]\nkeep = [0.2, 1.0]')
     runs = run_recipe(recipe, out=folder / "runs", quiet=True).folder
-    made = {"corpus": runs / "corpus"}
-    plan = plan_recipe(expand(load_recipe(recipe)).recipe, folder, made=made)
+    made = [Intent("corpus", "reuse", runs / "corpus")]
+    plan = plan_recipe(expand(load_recipe(recipe)).recipe, folder, intents=made)
     passes = {step.name: step.passes for step in plan.steps}
     found = {}
     for share in ("0.2", "1.0"):

@@ -73,7 +73,7 @@ def planned(model: object, folder: Path) -> tuple[dict[str, float], str]:
     said = io.StringIO()
     recipe = expand(parse_recipe(RECIPE.format(model=model)))
     return dict(
-        planned_seconds(recipe, folder, Progress(said, quiet=True), ["teacher"], {})
+        planned_seconds(recipe, folder, Progress(said, quiet=True), ["teacher"], [])
     ), said.getvalue()
 
 

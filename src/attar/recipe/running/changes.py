@@ -6,15 +6,16 @@ A key says only that something differs. What it is a hash of is kept beside it (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from attar.errors import AttarError
 from attar.recipe.checking.mistakes import shown
-from attar.recipe.checking.references import Reference, table_of
+from attar.recipe.checking.references import table_of
 from attar.recipe.load import parse_recipe, read_text
 from attar.recipe.running.saved import Saved
 from attar.recipe.schema import Recipe, flattened
+from attar.recipe.steps import STEPS, StepKind, kind_of
 
 NOT_RECORDED = "what it was made from is not recorded (made by an earlier version of attar)"
 
@@ -22,32 +23,30 @@ THE_REST = "the rest of the recipe"
 """What the key of a report has in it too."""
 
 
-def step_changes(
+def changes_of(
+    recipe: Recipe,
+    name: str,
     before: Mapping[str, Any],
     after: Mapping[str, Any],
-    models: Iterable[Reference],
-    data: Iterable[Reference],
-    steps: Iterable[str],
+    kinds: Mapping[str, StepKind] = STEPS,
 ) -> list[str]:
-    """What differs between two `made_from` of a step.
-
-    Args:
-        models, data: what the step refers to now. steps: names that are steps of the recipe.
-    """
+    """What differs between two `made_from` of a step, the second of the recipe as it is now."""
     if not before:
         return [NOT_RECORDED]
+    step = recipe.steps[name]
+    kind = kind_of(step, kinds)
     found = table_changes(before.get("settings"), after.get("settings"))
     found += table_changes(_part(before, "run", "seed"), _part(after, "run", "seed"))
     old, new = before.get("version"), after.get("version")
     if old != new:
         found.append(f"attar's code of this step: version {old} → {new}")
-    for reference in models:
+    for reference in kind.models_in(step):
         old, new = (table_of(made.get("models")).get(reference.place) for made in (before, after))
         if old != new:
-            is_step = reference.word in steps
+            is_step = reference.word in recipe.steps
             what = "its input" if is_step else "the files of model"
             found.append(f"{what} {reference.word!r}{'' if is_step else f' ({old} → {new})'}")
-    for reference in data:
+    for reference in kind.data_in(step):
         keys = [table_of(made.get("data")).get(reference.place) for made in (before, after)]
         if isinstance(keys[1], str):  # of the step that makes these rows
             found += [f"its input {reference.word!r}"] if keys[0] != keys[1] else []

@@ -8,7 +8,8 @@ removes (or publishes, when the kill came after its seal), and the step's scratc
 step goes on.
 
 An artifact that another replaces is moved to `.replaced` and stays there until the run has ended
-well; a run that wants it again (the earlier recipe, the earlier data) takes it back.
+well (with `keep_replaced` for good, in `.kept`); a run that wants it again (the earlier recipe, the
+earlier data) takes it back.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from attar.recipe.checking.references import published_folder
 from attar.recipe.graph import in_order, inputs_of, upstream
 from attar.recipe.keys import Fingerprints, keys_of, room_fingerprints, step_seed
 from attar.recipe.outcome.summary import StepSummary
-from attar.recipe.running.changes import step_changes
+from attar.recipe.running.changes import changes_of
+from attar.recipe.running.intents import KEPT, REPLACED, Intent, intent_lines, resting_places
 from attar.recipe.running.known_hashes import KnownHashes
 from attar.recipe.running.memory import memory_explained, peak_memory
 from attar.recipe.running.sessions import SUFFIX, session
@@ -50,7 +52,6 @@ from attar.step import MadeRows, StepContext
 
 STAGING = ".staging"
 SCRATCH = ".scratch"
-REPLACED = ".replaced"
 KEY_PATTERN = "?" * 16
 """What a key looks like to `glob`."""
 
@@ -61,7 +62,7 @@ def require_own_folders(folder: Path) -> None:
     Raises:
         ArtifactError: one of them, or something in them, is a link.
     """
-    for place in (STAGING, SCRATCH, REPLACED):
+    for place in (STAGING, SCRATCH, REPLACED, KEPT):
         for path in (folder / place, *(folder / place).rglob("*")):
             if path.is_symlink():
                 raise ArtifactError(
@@ -115,18 +116,19 @@ class Engine:
 
     def changes(self, name: str, before: Mapping[str, Any]) -> list[str]:
         """How what a step is made from now differs from an earlier `made_from` of it."""
-        step = self.recipe.steps[name]
-        kind = kind_of(step, self.kinds)
-        models, data = kind.models_in(step), kind.data_in(step)
-        return step_changes(before, self.made_from[name], models, data, self.recipe.steps)
+        return changes_of(self.recipe, name, before, self.made_from[name], self.kinds)
 
     def find_reusable(self) -> None:
         """Verify what is there, publish what was sealed, take back what was replaced and is wanted
         again, remove what was left half-written."""
         with disk_errors_explained(self.folder):
             for name in self.order:
-                for place in (STAGING, REPLACED):
-                    self._put_back(name, self.folder / place / f"{name}-{self.keys[name]}")
+                key = self.keys[name]
+                for place in (
+                    self.folder / STAGING / f"{name}-{key}",
+                    *resting_places(self.folder, name, key),
+                ):
+                    self._put_back(name, place)
             shutil.rmtree(self.folder / STAGING, ignore_errors=True)
             remove_outdated(self.folder)
         for name in self.order:
@@ -135,6 +137,31 @@ class Engine:
                 self.reusable[name] = result
                 self._remove_scratch(name)
         self.hashes.save()
+
+    @property
+    def intents(self) -> tuple[Intent, ...]:
+        """What this run does with each step, once `find_reusable` has looked."""
+        return tuple(
+            Intent(
+                name,
+                "reuse" if name in self.reusable else "replace" if name in self.changed else "make",
+                self.folder / name,
+                tuple(self.changed.get(name, ())),
+            )
+            for name in self.order
+        )
+
+    def say_intents(self, *, keep_replaced: bool) -> None:
+        """Where an earlier run left something: what becomes of it."""
+        for line in intent_lines(self.intents):
+            self.progress.say(f"  {line}")
+        if self.changed:
+            self.progress.say(
+                f"replaced artifacts move to {KEPT} and stay there"
+                if keep_replaced
+                else f"replaced artifacts are kept in {REPLACED} until the run has ended well; "
+                "--keep-replaced keeps them for good"
+            )
 
     def unfinished(self, name: str) -> list[Path]:
         """Scratch of a step that was begun with another key and has got somewhere."""
@@ -172,6 +199,14 @@ class Engine:
             shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # there is none, or another step's is kept
             (self.folder / REPLACED).rmdir()
+
+    def keep_replaced(self) -> None:
+        """Move what was replaced to where no later run removes it."""
+        with disk_errors_explained(self.folder):
+            for folder in (self.folder / REPLACED).glob("*"):
+                put_in_place(folder, self.folder / KEPT / folder.name)
+                self.progress.say(f"kept: {self.folder / KEPT / folder.name}")
+        self.forget_replaced()
 
     def say_what_is_kept(self) -> None:
         """Replaced artifacts add up while a gate is missed, one more with each change."""
@@ -245,11 +280,6 @@ class Engine:
                 if kind_of(step, self.kinds).reads_everything:
                     before_reading_everything()
                 self.progress.say(heading + self._left_in_all(number - 1))
-                if name in self.changed:
-                    self.progress.say(
-                        f"  {name}: made again, changed: {'; '.join(self.changed[name])}; the "
-                        f"earlier one is kept in {REPLACED} until the run has ended well"
-                    )
                 for folder in self.unfinished(name):
                     self.progress.warn(
                         f"{name}: what was begun with other settings or data ({folder}) does not "

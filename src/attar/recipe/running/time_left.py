@@ -9,12 +9,13 @@ than none.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from attar.errors import ArtifactError, DataError, ModelError, UsageError
 from attar.progress import Progress
 from attar.recipe.outcome.sweep import Expanded
+from attar.recipe.running.intents import Intent
 from attar.recipe.running.memory import require_memory
 
 
@@ -53,13 +54,13 @@ def planned_seconds(
     recipe_folder: Path,
     progress: Progress,
     names: Collection[str],
-    made: Mapping[str, Path],
+    intents: Sequence[Intent],
 ) -> Mapping[str, float]:
     """Step → seconds as `attar plan` expects them, for every copy of a sweep.
 
     Args:
         names: of the steps that will run.
-        made: step → its artifact, of those that are done.
+        intents: what the run does with each step.
 
     A plan that fails is a warning: not knowing the time is no reason not to run.
 
@@ -71,7 +72,7 @@ def planned_seconds(
     from attar.recipe.plan import expected_seconds, plan_recipe
 
     try:
-        plan = plan_recipe(expanded.recipe, recipe_folder, made=made)
+        plan = plan_recipe(expanded.recipe, recipe_folder, intents=intents)
     except (ModelError, DataError, UsageError, ArtifactError):
         raise
     except Exception as error:
