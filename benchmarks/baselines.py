@@ -1,13 +1,16 @@
 """Every baseline at equal training FLOPs: what does a student learn from a teacher, and how?
 
 The closed world of `selection_noise` (its corpus, teacher, reference and selection, in its folder):
-English novels with 30 % of known noise. Six ways to train one student (0.8 M parameters outside the
-embeddings) with a teacher of 2.7 M; each trains for as many steps as the FLOPs of `none` pay for.
+English novels with 30 % of known noise. Seven ways to train one student (0.8 M parameters outside
+the embeddings) with a teacher of 2.7 M; each has the training FLOPs of `none`.
 
     none           cross-entropy on the scored chunks, in random order
     vanilla_kd     ½ cross-entropy + ½ KL with the live teacher, on the same chunks
     seqkd          cross-entropy on texts that the teacher wrote, from the beginnings of such chunks
-    minillm        policy gradient of the reverse KL on sampled continuations, + ½ cross-entropy
+    minillm        policy gradient of the reverse KL on sampled continuations, + ½ cross-entropy,
+                   from random weights
+    minillm_warm   half of the FLOPs as none, the other half as minillm at a tenth of the learning
+                   rate: MiniLLM's authors start from a trained student and lower the rate
     miniplm        as none, on the half that the teacher is ahead on
     miniplm_kd     as vanilla_kd, on that half
 
@@ -15,7 +18,7 @@ Judged by bits per byte of held-out novels. A difference is taken passage by pas
 its interval is a bootstrap over passages and, as a second level, over seeds. Share: of the way from
 `none` to the teacher. Beside it stand the losses that a power law expects at more compute.
 
-    python benchmarks/baselines.py NOVELS --out FOLDER         about 70 minutes of one core, 3 seeds
+    python benchmarks/baselines.py NOVELS --out FOLDER         about 75 minutes of one core, 3 seeds
 
 FOLDER may be that of `selection_noise`, whose world is then used as it is; otherwise it is made
 (another 35 minutes). The same command goes on where it was stopped. `--shrink 0.02 --seeds 1`: a
@@ -48,18 +51,19 @@ WRITTEN_TOKENS, PROMPT = 255, 64
 FARTHER = (4, 16)
 """Multiples of the budget at which the losses are read off."""
 RESAMPLES = 2000
+WARM = "first_half"
+"""What `minillm_warm` starts from."""
+WARMED = "minillm_warm"
+REVERSE_KL = [
+    {"kind": "policy_gradient", "mix": 0.2},
+    {"kind": "cross_entropy", "weight": 0.5},
+]
 ARMS = {
     "none": {"data": "corpus"},
     "vanilla_kd": {"data": "corpus", "teacher": "{teacher}"},
     "seqkd": {"data": "written"},
-    "minillm": {
-        "data": "corpus",
-        "teacher": "{teacher}",
-        "losses": [
-            {"kind": "policy_gradient", "mix": 0.2},
-            {"kind": "cross_entropy", "weight": 0.5},
-        ],
-    },
+    "minillm": {"data": "corpus", "teacher": "{teacher}", "losses": REVERSE_KL},
+    "minillm_warm": {"data": "corpus", "teacher": "{teacher}", "losses": REVERSE_KL},
     "miniplm": {"data": "kept"},
     "miniplm_kd": {"data": "kept", "teacher": "{teacher}"},
 }
@@ -112,7 +116,7 @@ new_tokens = {new}
 STUDENT = """
 [steps.{arm}{seed}]
 run = "train"
-model = {{ size = "pico", family = "llama", tokenizer = "{world}/corpus" }}
+model = {model}
 seed = {seed}
 {length}
 {own}
@@ -189,25 +193,30 @@ def recipe(folder: Path, world: Path, seeds: int, shrink: float) -> str:
             new=WRITTEN_TOKENS + 1 - PROMPT,
         ),
     ]
+    slower = settings.replace("learning_rate = 2e-3", "learning_rate = 2e-4")
+    random_weights = f'{{ size = "pico", family = "llama", tokenizer = "{world}/corpus" }}'
     for seed in range(seeds):
-        for arm, own in ARMS.items():
-            length = f'match_flops = "none{seed}"'
-            if arm == "none":
-                length = f"max_tokens = {tokens}"
+        for arm, own in {WARM: ARMS["none"], **ARMS}.items():
+            length, model, own_settings = f'match_flops = "none{seed}"', random_weights, settings
+            if arm in ("none", WARM):
+                length = f"max_tokens = {tokens // 2 if arm == WARM else tokens}"
+            if arm == WARMED:
+                model, own_settings = f'"{WARM}{seed}"', slower
+                length = f'match_flops = "{WARM}{seed}"'
             part = 'part = "scored"\n' if own["data"] == "corpus" else ""
             parts.append(
                 STUDENT.format(
                     arm=arm,
                     seed=seed,
-                    world=world,
+                    model=model,
                     length=length,
                     own=part + toml(own).replace("{teacher}", teacher),
-                    settings=settings,
+                    settings=own_settings,
                 )
             )
         judged = [*(f"{arm}{seed}" for arm in ARMS), teacher]
         parts.append(JUDGE.format(seed=seed, models=json.dumps(judged)))
-    groups = [[f"{arm}{seed}" for seed in range(seeds)] for arm in ARMS]
+    groups = [[f"{arm}{seed}" for seed in range(seeds)] for arm in ARMS if arm != WARMED]
     parts.append(END.format(groups=json.dumps(groups), tokens=4 * tokens, farther=list(FARTHER)))
     return "\n".join(parts)
 
@@ -230,6 +239,8 @@ def page(done: Path, world: Path, seeds: int, shrink: float) -> str:
         Judged.read(done / f"judged{seed}", seed, str(world / "teacher")) for seed in range(seeds)
     ]
     laws = metrics_of(done / "law")["models"]
+    warmed = with_first_half(done, results[WARMED])
+    whole = {arm: runs for arm, runs in results.items() if arm != WARMED}
     offline = offline_flops(done, world)
     budget = results["none"][0]
     parts = [
@@ -240,7 +251,10 @@ def page(done: Path, world: Path, seeds: int, shrink: float) -> str:
         "that share them. The teacher is given.",
         table(
             ["arm", "steps", "by 6·N", "tokens", "FLOPs", "minutes", "beforehand", "a student"],
-            [cost_row(arm, runs, offline, seeds) for arm, runs in results.items()],
+            [
+                cost_row(arm, runs, offline, seeds)
+                for arm, runs in {**results, WARMED: warmed}.items()
+            ],
         ),
         "## Bits per byte of held-out novels",
         f"{judged[0].size:,} passages. Less than `none`: positive is better. In parentheses 95 % "
@@ -260,7 +274,7 @@ def page(done: Path, world: Path, seeds: int, shrink: float) -> str:
             ["arm", "at the budget", *(f"at {times} ×" for times in FARTHER), "L∞"],
             [
                 law_row(arm, runs, law)
-                for (arm, runs), law in zip(results.items(), laws.values(), strict=True)
+                for (arm, runs), law in zip(whole.items(), laws.values(), strict=True)
             ],
         ),
     ]
@@ -279,6 +293,16 @@ def offline_flops(done: Path, world: Path) -> dict[str, int]:
     if "seqkd" in ARMS:
         offline["seqkd"] = metrics_of(done / "written")["flops"]
     return offline
+
+
+def with_first_half(done: Path, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs that went on from another, with what that one took."""
+    added = ("steps", "tokens", "flops", "train_seconds")
+    earlier = [metrics_of(done / f"{WARM}{seed}") for seed in range(len(runs))]
+    return [
+        {**run, "matched": None, **{name: run[name] + half[name] for name in added}}
+        for run, half in zip(runs, earlier, strict=True)
+    ]
 
 
 def cost_row(
