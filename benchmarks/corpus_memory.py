@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from record import table, write_page
+from record import peak_mib, table, write_page
 
 MB = 10**6
 SHARD_TOKENS, MAX_LENGTH = 2**20, 256
@@ -150,13 +150,6 @@ def run(name: str, folder: Path) -> dict[str, Any]:
         "seconds": time.perf_counter() - began,
         "chunks": metrics["chunks"],
     }
-
-
-def peak_mib() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit("this system does not tell the peak of a process (VmHWM)")
 
 
 def context(folder: Path, step: str, data: dict[str, Any], **inputs: Path) -> Any:

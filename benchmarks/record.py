@@ -69,6 +69,15 @@ def write_page(
     return file
 
 
+def peak_mib() -> float:
+    """The most memory that this process ever held, mapped files included. Not `ru_maxrss`, which a
+    process inherits from the one that started it."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit("this system does not tell the peak of a process (VmHWM)")
+
+
 def _distinct(cells: Sequence[Mapping[str, object]], name: str) -> str:
     """Cells of an earlier version did not keep it."""
     return "; ".join(dict.fromkeys(str(cell.get(name, "not recorded")) for cell in cells))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from record import table, write_page
+from record import peak_mib, table, write_page
 
 SHARD_CHUNKS = 2**14
 SOURCES = ["books", "code", "web"]
@@ -63,10 +62,6 @@ def measured(job: str, folder: Path, count: int) -> tuple[str, str, str]:
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     return f"{found['seconds']:.1f}", f"{found['peak']:.0f}", f"{found['before']:.0f}"
-
-
-def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def make(folder: Path, count: int) -> None:

@@ -94,8 +94,9 @@ def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
     if config.diversity is not None:
         metrics["diversity"] = diversity(config.diversity, context, corpus, selection, seed)
     _write(context.folder, scored, fate)
-    kept = CorpusView(corpus, kept=kept_rows(context.folder))
-    write_json(context.folder / DIGEST_FILE, kept.digest())
+    # not held: what has been read of its map counts as memory
+    digest = CorpusView(corpus, kept=kept_rows(context.folder)).digest()
+    write_json(context.folder / DIGEST_FILE, digest)
 
     def read(rows: NDArray[np.int64]) -> Iterator[str]:
         return CorpusView(corpus, kept=rows).all_texts()
@@ -239,8 +240,10 @@ def selection_metrics(
         DataError: nothing is kept.
     """
     scored, fate = selection.scored, selection.fate
-    counts = zip(REASONS, np.bincount(fate, minlength=len(REASONS)).tolist(), strict=True)
-    fates = {reason: count for reason, count in counts if count}
+    counts = np.zeros(len(REASONS), np.int64)
+    for span in spans(len(fate)):  # bincount makes 8 bytes of each byte
+        counts += np.bincount(fate[span], minlength=len(REASONS))
+    fates = {reason: n for reason, n in zip(REASONS, counts.tolist(), strict=True) if n}
     if not fates.get(REASONS[KEPT]):
         listed = ", ".join(f"{count} {reason}" for reason, count in fates.items())
         raise DataError(
