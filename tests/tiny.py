@@ -227,3 +227,23 @@ def tiny_batch(*, batch: int = 3, tokens: int = 9, seed: int = 0) -> dict[str, T
         end = tokens - row
         ids[row, end - 1], ids[row, end:], mask[row, end:] = EOS, 1, 0
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def saved_bytes(model: Any, tokens: int) -> int:
+    """What autograd keeps of one text for the backward pass, weights left out."""
+    import torch
+
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    found: dict[int, tuple[int, Any]] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            found[storage.data_ptr()] = storage.nbytes(), tensor
+        return tensor
+
+    ids = torch.full((1, tokens), 5)
+    fed = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.train()(input_ids=ids, **fed)
+    return sum(size for size, _ in found.values())

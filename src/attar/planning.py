@@ -11,9 +11,9 @@ torch's meta device, without weights. Texts are counted with the model's own tok
     language modelling            ceil(tokens of all documents / max_length)       language head
                                   blocks of max_length tokens
 
-Lengths are those of some texts, evenly spread. Left out: what a template adds to a text, and how
-long the texts to be written are. Time is FLOPs over the speed of a matrix product measured here and
-now, times the share of that speed a whole step reaches.
+Lengths are those of some texts, evenly spread. Left out: what a template adds to a text. Time is
+FLOPs over the speed of a matrix product measured here and now, times the share of that speed a
+whole step reaches.
 """
 
 from __future__ import annotations

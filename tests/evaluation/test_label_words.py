@@ -16,7 +16,7 @@ import language_runs
 import simulated
 import tiny
 from attar.data.config import FilesData
-from attar.evaluation.config import EvaluateStep
+from attar.evaluation.config import EvaluateStep, Speed
 from attar.evaluation.run import evaluate
 from attar.progress import Progress
 from attar.step import StepContext
@@ -82,8 +82,9 @@ def test_logits_are_likelihoods_of_words_matched_to_classes_by_name(tmp_path: Pa
         recipe_folder=tmp_path,
         progress=Progress(quiet=True),
     )
+    quick = Speed(batch_sizes=(2,), tokens=16, rounds=3, calls=1, threads=1)
     config = EvaluateStep(
-        models=("t5",), data="texts", speed=None, memory=False, bootstrap=100, batch_size=5
+        models=("t5",), data="texts", speed=quick, memory=False, bootstrap=100, batch_size=5
     )
     metrics = evaluate(config, context)
     logits = np.array(pq.read_table(made / "predictions.parquet")["t5.logits"].to_pylist())
@@ -94,7 +95,17 @@ def test_logits_are_likelihoods_of_words_matched_to_classes_by_name(tmp_path: Pa
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
     answers = [simulated.LABELS[i] for i in logits.argmax(axis=1)]
     right = [answer == row["label"] for answer, row in zip(answers, rows, strict=True)]
-    assert metrics["models"]["t5"]["accuracy"]["value"] == pytest.approx(np.mean(right))
+    found = metrics["models"]["t5"]
+    assert found["accuracy"]["value"] == pytest.approx(np.mean(right))
+    # what each part costs, and the two stages of writing
+    parts = found["parts"]
+    assert "decoder.cross_attention" in parts
+    for figure in ("num_params", "flops"):
+        assert sum(part[figure] for part in parts.values()) == found[figure]
+    assert list(found["stages"]) == ["prefill", "decode_step"]
+    for stage in found["stages"].values():
+        assert (stage["batch"], stage["tokens"], stage["calls"]) == (2, 16, 3)
+        assert 0 < stage["p50"] <= stage["p95"]
 
 
 def test_a_classifier_with_a_head_reads_its_rows_as_they_are() -> None:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import tiny
 from attar.errors import ModelError
 from attar.models.cost import (
+    Cost,
     cost_from_config,
     counted_flops,
     flops,
@@ -81,7 +82,32 @@ def test_encoder_and_decoder_are_counted_apart(family: str) -> None:
 def test_parameters_add_up_part_by_part(model: Any) -> None:
     parts = params_by_part(model)
     assert sum(parts.values()) == num_params(model)
-    assert all(parts[name] > 0 for name in parts if name.endswith((".attention", ".ffn", ".norms")))
+    blocks = ("attention", ".ffn", ".norms")
+    assert all(parts[name] > 0 for name in parts if name.endswith(blocks))
+
+
+VARIANTS = {"own": None, "skip": {"variant": "skip"}, "1w": {"variant": "1w"}} | {
+    name: {"variant": name, "expansion": 2} for name in ("1w_relu", "2w", "3w")
+}
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])
+def test_what_a_backward_pass_keeps_follows_the_feed_forward(family: str) -> None:
+    """Planned at least as much as autograd keeps of two blocks more, and not much more; of a chain,
+    what each map more reads exactly."""
+    tokens = 30
+    planned: dict[str, int] = {}
+    kept: dict[str, float] = {}
+    for name, variant in VARIANTS.items():
+        small, big = (
+            tiny.tiny_model(family, blocks=blocks, bare=True, attar_ffn=variant)
+            for blocks in (2, 4)
+        )
+        planned[name] = Cost(big).kept_floats(tokens) - Cost(small).kept_floats(tokens)
+        kept[name] = (tiny.saved_bytes(big, tokens) - tiny.saved_bytes(small, tokens)) / 4
+        assert kept[name] <= planned[name] < 2 * kept[name], name
+    for more, fewer in (("1w_relu", "1w"), ("2w", "1w"), ("3w", "2w")):
+        assert planned[more] - planned[fewer] == kept[more] - kept[fewer] > 0
 
 
 def test_parts_of_a_t5_are_those_of_its_formula() -> None:
@@ -99,7 +125,8 @@ def test_parts_of_a_t5_are_those_of_its_formula() -> None:
         "encoder.attention": blocks * 4 * d * inner + biases,
         "encoder.ffn": blocks * 2 * d * f,
         "encoder.norms": (2 * blocks + 1) * d,
-        "decoder.attention": blocks * 8 * d * inner + biases,
+        "decoder.attention": blocks * 4 * d * inner + biases,
+        "decoder.cross_attention": blocks * 4 * d * inner,
         "decoder.ffn": blocks * 2 * d * f,
         "decoder.norms": (3 * blocks + 1) * d,
         "head": 0,

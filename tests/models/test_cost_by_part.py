@@ -29,9 +29,22 @@ def test_parts_of_a_t5_are_those_of_the_formulas() -> None:
     assert parts["encoder.norms"].num_params == (2 * blocks + 1) * d
     assert parts["decoder.norms"].num_params == (3 * blocks + 1) * d
     assert parts["encoder.attention"].num_params == blocks * 4 * d * inner + 32 * heads
-    assert parts["decoder.attention"].num_params == blocks * 8 * d * inner + 32 * heads
+    assert parts["decoder.attention"].num_params == blocks * 4 * d * inner + 32 * heads
+    assert parts["decoder.cross_attention"].num_params == blocks * 4 * d * inner
     pairs = 4 * tokens * tokens * inner
     assert parts["encoder.attention"].flops == blocks * (2 * tokens * 4 * d * inner + pairs)
-    assert parts["decoder.attention"].flops == blocks * 2 * (2 * tokens * 4 * d * inner + pairs)
+    for part in ("decoder.attention", "decoder.cross_attention"):
+        assert parts[part].flops == parts["encoder.attention"].flops
     assert parts["head"].num_params == 0, "tied to the embedding"
     assert parts["head"].flops == 2 * tokens * d * tiny.VOCABULARY
+
+
+def test_cross_attention_maps_what_the_encoder_read() -> None:
+    """Keys and values of 7 tokens, queries and outputs of the 3 written ones."""
+    d, inner, blocks, read, written = 32, 24, 2, 7, 3
+    parts = cost_by_part(tiny.tiny_language_model("t5"), read, written)
+    maps = 2 * 2 * d * inner * (read + written)
+    assert parts["decoder.cross_attention"].flops == blocks * (maps + 4 * read * written * inner)
+    assert parts["decoder.attention"].flops == blocks * (
+        2 * written * 4 * d * inner + 4 * written * written * inner
+    )

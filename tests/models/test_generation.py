@@ -54,7 +54,9 @@ def test_a_decoder_needs_a_token_to_begin_with() -> None:
     model.config.decoder_start_token_id, model.config.bos_token_id = None, 2
     assert start_of(model) == 2
     model.config.bos_token_id = None
-    with pytest.raises(ModelError, match=r"models/t5 names no decoder_start_token_id.*add it"):
+    with pytest.raises(
+        ModelError, match=r"models/t5 has no decoder_start_token_id.*add it to config.json"
+    ):
         start_of(model, "models/t5")
 
 

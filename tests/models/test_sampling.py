@@ -196,5 +196,5 @@ def test_nothing_is_drawn_from_nan() -> None:
     with torch.no_grad():
         model.model.embed_tokens.weight.fill_(torch.nan)
     ids, mask = prompts((3,))
-    with pytest.raises(NonFiniteError, match="NaN or infinite, so no token can be drawn"):
+    with pytest.raises(NonFiniteError, match="the model's logits are NaN or infinite"):
         sample(model, ids, mask, torch.zeros(1, 2), Sampling())

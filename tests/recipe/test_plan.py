@@ -319,6 +319,21 @@ def test_classes_as_words_are_planned_under_a_language_head(tmp_path: Path) -> N
     assert steps["answers"].disk_mib * 2**20 == logits
 
 
+def test_a_text_and_what_is_written_to_it_are_planned_as_they_are_trained(tmp_path: Path) -> None:
+    """A decoder reads the word of a class, not as many tokens as the encoder."""
+    films, _, _ = LANGUAGE.replace('objective = "causal_lm"\n', "").partition("[steps.answers]")
+    films = films.replace('data = "text"\n', 'data = "text"\nobjective = "text_to_text"\n')
+    recipe, _ = write_language(tmp_path, "t5", films)
+    training_runs.write_films(tmp_path / "text")
+    [step] = planned(recipe).steps
+    done = read_result(run_recipe(recipe, out=tmp_path / "runs", quiet=True).folder / "writer")
+    assert step.training is not None
+    assert (step.training.all, step.training.non_embedding) == (
+        done.metrics["flops"],
+        done.metrics["flops_non_embedding"],
+    )
+
+
 def test_a_plan_says_which_rows_its_data_leaves_out(tmp_path: Path) -> None:
     recipe = write(tmp_path)
     with (tmp_path / "films" / "validation.jsonl").open("a") as stream:

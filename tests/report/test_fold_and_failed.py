@@ -107,3 +107,36 @@ def test_a_fold_shows_its_certificate_and_its_parts(tmp_path: Path) -> None:
     assert fold.parts[1].figures[2] == fold.parts[1].figures[5]
     assert "3w → 1w" in html_of(page, made)
     assert verb(made[0]) == "folded to 1w"
+
+
+PARTS = {
+    "encoder.ffn": {"num_params": 8_000, "flops": 64_000},
+    "head": {"num_params": 1_000, "flops": 2_000},
+}
+STAGE = {"p50": 2.0, "p95": 3.0, "batch": 1, "tokens": 64, "speedup": {"median": 1.5}}
+
+
+def test_parts_and_stages_of_measured_models_are_shown(tmp_path: Path) -> None:
+    """Models of equal parts share a row; the stages of seeds are their mean."""
+    figures = {"accuracy": {"value": 0.7}, "form": "float", "parts": PARTS}
+    slower = STAGE | {"p50": 4.0}
+    models = {
+        "a@seed=0": figures | {"stages": {"prefill": STAGE, "decode_step": STAGE}},
+        "a@seed=1": figures | {"stages": {"prefill": slower, "decode_step": STAGE}},
+        "b": figures | {"parts": {"encoder.ffn": PARTS["encoder.ffn"]}},
+    }
+    metrics = {"models": models, "data": {"name": "films"}}
+    inputs = {"scores": made_up_run.write_step(tmp_path, "scores", "evaluate", metrics)}
+    made = read_made(inputs, {"steps": {"scores": {"run": "evaluate", "models": list(models)}}})
+    page = page_of(made, {})
+    [found] = page.parts
+    assert found.names == ("encoder.ffn", "head", "all")
+    assert [row.models for row in found.rows] == ["a@seed=0, a@seed=1", "b"]
+    assert found.rows[0].figures[-1] == ("9\u00a0k", "66\u00a0k")
+    assert found.rows[1].figures[1] == ("–", "–")
+    assert found.shape == "1 × 64"
+    assert [row.model for row in found.stages] == ["a"]
+    assert found.stages[0].figures == (("3", "3", "1.5×"), ("2", "3", "1.5×"))
+    twin = markdown_of(html_of(page, made), "t")
+    assert "| decode step ms: p50 |" in twin
+    assert "## Cost by part" in twin

@@ -16,7 +16,7 @@ import torch
 import tiny
 from attar.errors import DataError, ModelError, NonFiniteError, UsageError
 from attar.evaluation.compare import sentence
-from attar.evaluation.config import EvaluateStep
+from attar.evaluation.config import EvaluateStep, Speed
 from attar.evaluation.run import evaluate
 from attar.numerics.statistics import Difference
 from attar.progress import Progress
@@ -101,7 +101,8 @@ def nats_one_by_one(folder: Path, ids: list[int], stride: int) -> list[float]:
 
 @pytest.mark.parametrize("stride", [None, 4])
 def test_every_figure_is_that_of_one_token_after_another(root: Path, stride: int | None) -> None:
-    settings: dict[str, Any] = {"speed": None, "memory": False, "bootstrap": 200}
+    quick = Speed(rounds=3, calls=1, threads=1)
+    settings: dict[str, Any] = {"speed": quick, "memory": False, "bootstrap": 200}
     config = EvaluateStep(models=("a", "b"), data="text", stride=stride, batch_size=3, **settings)
     context = context_for(root, "a", "b")
     metrics = evaluate(config, context)
@@ -121,6 +122,8 @@ def test_every_figure_is_that_of_one_token_after_another(root: Path, stride: int
         assert entry["nll"]["n"] == len(texts(root)) == table.num_rows
         assert (entry["context"], entry["stride"]) == (CONTEXT, stride or CONTEXT)
         assert entry["tokens_per_s"] > 0
+        shapes = {stage: (t["batch"], t["tokens"]) for stage, t in entry["stages"].items()}
+        assert shapes == dict.fromkeys(("prefill", "decode_step"), (1, 39)), "40 positions, 1 new"
         predicted = np.bincount(stream.passages)
         predicted[0] -= 1  # the very first token has no context
         assert table[f"{name}.tokens"].to_pylist() == predicted.tolist()

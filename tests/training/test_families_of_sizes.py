@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import corpora
+import tiny
 from attar.artifacts import read_result
 from attar.data.corpus.token_store import Corpus
 from attar.errors import ModelError
@@ -178,24 +179,8 @@ def test_memory_of_a_state_space_model_is_planned_by_what_it_keeps(family: str) 
     kept: list[int] = []
     for blocks in (1, 2):
         model = random_model(family, TOY[family] | {"num_hidden_layers": blocks}).train()
-        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-        kept.append(sum(saved_bytes(model, 16, weights).values()))
+        kept.append(tiny.saved_bytes(model, 16))
     assert Cost(model).kept_floats(16) / 2 == pytest.approx((kept[1] - kept[0]) / 4, rel=0.2)
-
-
-def saved_bytes(model: Any, tokens: int, apart_from: set[int]) -> dict[int, int]:
-    """Storage → its bytes, of what autograd keeps."""
-    found: dict[int, tuple[int, Any]] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in apart_from:
-            found[storage.data_ptr()] = storage.nbytes(), tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(input_ids=torch.ones(1, tokens, dtype=torch.long))
-    return {address: size for address, (size, _) in found.items()}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -250,14 +251,19 @@ def test_a_continuation_is_a_function_of_weights_seed_step_and_row(
     assert texts(ROWS, 6) != whole
 
 
+@pytest.mark.parametrize("broken", ["student", "teacher"])
 def test_a_model_whose_logits_are_no_numbers_is_named_with_its_rows(
-    rollouts: Rollouts, folder: Path
+    broken: str, rollouts: Rollouts, student: Any, folder: Path
 ) -> None:
-    broken: Any = load_model(folder / "model").model
+    loaded = load_model(folder / "model")
+    damaged: Any = loaded.model
     with torch.no_grad():
-        broken.get_output_embeddings().weight[3] = math.nan
-    with pytest.raises(NonFiniteError, match=r"step 7: train rows 8, 2, 30 cannot be continued"):
-        rollouts.sample(broken, ROWS, 3, step=7)
+        damaged.get_output_embeddings().weight[3] = math.nan
+    if broken == "teacher":
+        rollouts = replace(rollouts, teacher=LiveTeacher(loaded, rollouts.loss.needs))
+    said = rf"step 7: train rows 8, 2, 30 cannot be continued: the {broken}'s logits are NaN"
+    with pytest.raises(NonFiniteError, match=said):
+        rollouts.sample(damaged if broken == "student" else student, ROWS, 3, step=7)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,11 @@ class Speed(Config):
     calls: int = Field(default=5, ge=1)
     """Forward passes timed in a turn."""
 
+    @property
+    def smallest(self) -> tuple[int, int]:
+        """Texts and tokens of the smallest batch, which the stages of writing are timed on."""
+        return min(self.batch_sizes), self.tokens
+
     @field_validator("batch_sizes")
     @classmethod
     def _batch_sizes_are_usable(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -61,8 +66,8 @@ class EvaluateStep(Config):
     bootstrap: int = Field(2000, ge=100)
     """Resamples behind every interval."""
     speed: Speed | None = Speed()
-    """None (in TOML: speed = false): no timing. Models that write text are timed while they write,
-    whatever stands here."""
+    """None (in TOML: speed = false): no timing. Models that write text are also timed while they
+    write, whatever stands here."""
     memory: bool = True
     """Peak memory of each model, in a process of its own; costs a start of its runtime each."""
     seed: int | None = None

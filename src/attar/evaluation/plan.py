@@ -28,8 +28,9 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
     models = [context.model(word, texts.head(config.data), 128) for word in config.models]
     split = labelled_split(texts.loaded(config.data), config.split)
     flops = 0
-    # models that write are timed while they write
-    speed = None if texts.head(config.data).predicts_words else config.speed
+    # models that write are timed while they write, and the stages of writing at one batch size
+    is_written = texts.head(config.data).predicts_words
+    speed = None if is_written else config.speed
     for word, model in zip(config.models, models, strict=True):
         if speed is not None:
             check_room(room_in(model.cost.model.config.to_dict()), speed.tokens, repr(word))
@@ -38,6 +39,9 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
         if speed is not None:
             calls = (speed.rounds + 1) * speed.calls
             flops += calls * sum(model.cost.flops(b, speed.tokens) for b in speed.batch_sizes)
+        if config.speed is not None and is_written:
+            calls = (config.speed.rounds + 1) * config.speed.calls
+            flops += calls * model.cost.flops(*config.speed.smallest)
     return StepPlan(
         name=context.name,
         run=config.run,

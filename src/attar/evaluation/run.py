@@ -3,7 +3,8 @@
 Models of every form (float, simulated, deployed) are opened and scored alike (`attar.scoring`).
 In this order, so that what cannot work is refused before minutes are spent: data and metric names,
 class names of every model, predictions, metrics with paired intervals, latency in turns, memory.
-Models that generate text or predict running text are timed while they do (`tokens_per_s`) instead.
+Models that generate text or predict running text are timed while they do (`tokens_per_s`) instead;
+of all that write, the two stages of writing are timed apart.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from attar.evaluation.passages import judge_running_text
 from attar.evaluation.predictions import judge_rows
 from attar.evaluation.spans import judge_spans
 from attar.evaluation.speed import first_float, measure_latency
+from attar.evaluation.stages import time_stages, turns_shown
 from attar.evaluation.written import judge_written
 from attar.evaluation.zero_shot.run import evaluate_zero_shot
 from attar.models.foreign import task_of
@@ -90,6 +92,9 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     if config.speed is not None and data.kind.answer == "row":
         for name, entries in _time(config.speed, context, forms, split, threads).items():
             models[name] |= {"latency_ms": entries[0], "latency": entries}
+    if config.speed is not None:
+        for name, stages in time_stages(config.speed, context, forms, split, threads).items():
+            models[name] |= {"stages": stages}
     if config.memory:
         for name, entry in _weigh(speed, context, folders, split, threads).items():
             models[name] |= entry
@@ -141,6 +146,7 @@ def _facts(form: Form, speed: Speed) -> dict[str, Any]:
         "size_mib": form.size_mib,
         "num_params": form.num_params,
         "flops": form.flops(1, speed.tokens),
+        "parts": form.parts(speed.tokens),
     }
 
 
@@ -159,12 +165,7 @@ def _time(
         return {name: partial(form.logits, batches[name]) for name, form in forms.items()}
 
     against = first_float([(name, form.form) for name, form in forms.items()])
-    with context.progress.task(f"{context.name}: turns timed", turns) as bar:
-
-        def after_turn() -> None:
-            context.stop_if_asked("measuring models")
-            bar.advance()
-
+    with turns_shown(context, "turns timed", turns) as after_turn:
         return measure_latency(speed, threads, against, calls_for, after_turn)
 
 

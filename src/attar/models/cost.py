@@ -35,7 +35,7 @@ from attar.models.structure.anatomy import Anatomy, anatomy_of
 from attar.models.structure.blocks import Block
 from attar.models.structure.families import FAMILIES
 from attar.models.structure.sites import reads_one_token
-from attar.models.structure.views import LinearView
+from attar.models.structure.views import AttentionView, FfnView, LinearView
 from attar.tasks.table import CLASSIFICATION, REGRESSION
 from attar.tasks.task import Task
 
@@ -64,13 +64,29 @@ class Cost:
     def kept_floats(self, tokens: int) -> int:
         """Numbers that are kept of one text for the backward pass, roughly."""
         config = self.model.config
+        if config.model_type in FAMILIES:
+            return sum(_kept_by_block(block, tokens) for block in anatomy_of(self.model).blocks)
         count = KEPT_FLOATS.get(config.model_type, _kept_by_transformer)
         return config.num_hidden_layers * count(config.to_dict(), tokens)
 
 
+def _kept_by_block(block: Block, tokens: int) -> int:
+    """Of an attention and its norm 12 tensors of the hidden size, and 2 of tokens × tokens a head;
+    of a feed-forward and its norm 4 of the hidden size, and 4 of the intermediate size or, of a
+    simpler one, what its maps and its activation read."""
+    hidden = block.attention.out.out_features
+    pairs = sum(2 * attention.heads * tokens for attention in block.attentions)
+    kept = 12 * hidden * len(block.attentions) + pairs
+    ffn = block.ffn
+    if isinstance(ffn, FfnView):
+        kept += 4 * hidden + 4 * ffn.up.out_features
+    elif ffn.maps:
+        kept += 4 * hidden + sum(view.in_features for view in ffn.inner) + hidden * ffn.has_relu
+    return tokens * kept
+
+
 def _kept_by_transformer(config: Mapping[str, Any], tokens: int) -> int:
-    """16 tensors of the hidden size, 4 of the intermediate size, and 2 of tokens × tokens a head,
-    in every block."""
+    """Of a family without views: the same for one attention and one feed-forward."""
     hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
     wide = config.get("intermediate_size") or config.get("d_ff") or 4 * hidden
     names = ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_head")
@@ -111,9 +127,13 @@ def num_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+ATTENTIONS = {"attention": False, "cross_attention": True}
+"""Part of a stack → whether its keys and values come from the encoder's output."""
+
+
 def params_by_part(model: PreTrainedModel) -> dict[str, int]:
-    """Parameters of the embeddings, of each stack's attention, ffn and norms, and of the head, each
-    tied weight counted once, where it is met first. They add up to `num_params`.
+    """Parameters of the embeddings, of each stack's attention, cross-attention, ffn and norms, and
+    of the head, each tied weight counted once, where it is met first. They add up to `num_params`.
 
     Raises:
         ModelError: the family has no row.
@@ -131,8 +151,11 @@ def params_by_part(model: PreTrainedModel) -> dict[str, int]:
         tables = [] if stack.shared_bias is None else [model.get_submodule(stack.shared_bias)]
         maps = [] if stack.embedding_map is None else [stack.embedding_map.module]
         parts["embeddings"] = [m for m in parts["embeddings"] if m not in tables] + maps
-        attended = [view.module for a in attentions for view in (a.q, a.k, a.v, a.out)]
-        parts[f"{stack.name}.attention"] = attended + tables
+        for part, is_cross in ATTENTIONS.items():
+            own = [a for a in attentions if a.is_cross is is_cross]
+            maps = [view.module for a in own for view in (a.q, a.k, a.v, a.out)]
+            if own:
+                parts[f"{stack.name}.{part}"] = maps if is_cross else maps + tables
         parts[f"{stack.name}.ffn"] = [view.module for view in ffns]
         parts[f"{stack.name}.norms"] = [norm.module for norm in norms]
     parts["head"] = [model]
@@ -246,15 +269,20 @@ def _block_flops(block: Block, own: int, read: int) -> int:
         own: tokens of the block's stack.
         read: tokens that a cross-attention reads.
     """
-    crossed = {id(view) for a in block.attentions if a.is_cross for view in (a.k, a.v)}
-    linear = sum(
-        _linear_flops(view, read if id(view) in crossed else own) for view in block.linears
-    )
-    pairs = sum(
-        2 * 2 * attention.heads * own * (read if attention.is_cross else own) * attention.head_size
-        for attention in block.attentions
-    )
-    return linear + pairs
+    attended = sum(attention_flops(attention, own, read) for attention in block.attentions)
+    return attended + sum(_linear_flops(view, own) for view in block.ffn.maps)
+
+
+def attention_flops(attention: AttentionView, own: int, read: int) -> int:
+    """Of one text: the maps, and the products of queries, keys, probabilities and values.
+
+    Args:
+        own, read: as of a block.
+    """
+    others = read if attention.is_cross else own
+    rows = ((attention.q, own), (attention.k, others), (attention.v, others), (attention.out, own))
+    pairs = 2 * 2 * attention.heads * own * others * attention.head_size
+    return pairs + sum(_linear_flops(view, count) for view, count in rows)
 
 
 def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: int) -> int:

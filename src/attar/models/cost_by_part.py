@@ -1,8 +1,8 @@
 """Parameters and operations of a model's parts, each counted once.
 
     embeddings           tables, and a map behind narrower ones; looking a row up is no product
-    <stack>.attention    its maps, and the products of queries, keys, probabilities and values; with
-                         cross-attention in a decoder
+    <stack>.attention    its maps, and the products of queries, keys, probabilities and values
+    <stack>.cross_attention    the same, over what the encoder gives
     <stack>.ffn          the maps of the feed-forward, or of the variant in its place
     <stack>.norms        no products
     head                 what is left; the product with a tied table belongs to it
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.cost import flops_by_part, params_by_part
+from attar.models.cost import attention_flops, flops_by_part, params_by_part
 from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.families import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -60,5 +61,17 @@ def cost_by_part(
         )
         flops["embeddings"] += of_map
         flops[f"{stack.name}.ffn"] = of_ffn
-        flops[f"{stack.name}.attention"] = of_stacks[stack.name] - of_ffn - of_map
+        for block in stack.blocks:
+            for attention in block.attentions:
+                part = "cross_attention" if attention.is_cross else "attention"
+                flops[f"{stack.name}.{part}"] += attention_flops(attention, own, tokens)
     return {part: PartCost(count, flops[part]) for part, count in params.items()}
+
+
+def known_parts(model: PreTrainedModel, tokens: int) -> dict[str, dict[str, int]]:
+    """The same as plain data; empty: the family has no row, or its attention is not known."""
+    if model.config.model_type not in FAMILIES:
+        return {}
+    if not all(a.is_plain for block in anatomy_of(model).blocks for a in block.attentions):
+        return {}
+    return {name: part.as_json() for name, part in cost_by_part(model, tokens).items()}

@@ -83,7 +83,8 @@ def start_of(model: PreTrainedModel, where: str | None = None) -> int:
     start = config.bos_token_id if start is None else start
     if not isinstance(start, int):
         raise ModelError(
-            f"the config of {where or type(model).__name__} names no decoder_start_token_id, with "
-            "which a decoder begins; add it (T5 uses its pad_token_id)"
+            f"the config of {where or type(model).__name__} has no decoder_start_token_id, the "
+            "first token that the decoder reads; add it to config.json (T5 models use the id of "
+            "their padding token)"
         )
     return start

@@ -115,7 +115,8 @@ def sample(
         use_cache: False reads all tokens again for each new one.
         before_token: called before each token of all rows; may raise to stop.
     Raises:
-        NonFiniteError: a model's logits are NaN or infinite.
+        NonFiniteError: a model's logits are NaN or infinite; says whose, the student's being those
+            of `model` where there is a teacher.
     """
     device = model.device
     uniforms = uniforms.to(device, torch.float64)
@@ -126,7 +127,7 @@ def sample(
     lengths = torch.zeros(num_rows, dtype=torch.int64, device=device)
     ends = torch.tensor(sampling.end_ids, dtype=torch.int64, device=device)
     mixed = [(1.0, model)] if teacher is None else [(1 - mix, model), (mix, teacher)]
-    readers = [_Reader(each, attention_mask, use_cache) for _, each in mixed]
+    readers = [Reader(each, attention_mask, use_cache) for _, each in mixed]
     live = torch.arange(num_rows, device=device)
     read = input_ids.to(device)
     for step in range(new_tokens):
@@ -152,7 +153,7 @@ def sample(
     return Drawn(ids, lengths, log_p, log_each)
 
 
-class _Reader:
+class Reader:
     """A model that is given some tokens after the others."""
 
     def __init__(self, model: PreTrainedModel, attention_mask: Tensor, use_cache: bool) -> None:
@@ -187,11 +188,27 @@ class _Reader:
         rows = torch.arange(len(ids), device=ids.device)
         return logits[rows, torch.full_like(rows, ids.shape[1] - 1)]
 
+    def forget_last(self) -> None:
+        """Forget the last token of every row. A state of one size stays as it is."""
+        self._mask = self._mask[:, :-1]
+        if self._cache_name == "past_key_values" and _grows(self._cache):
+            self._cache.crop(-1)
+
     def keep(self, rows: Tensor) -> None:
         """Forget all rows but these."""
         self._mask, self._ids = self._mask[rows], self._ids[rows]
         if self._cache is not None:
             self._cache.reorder_cache(rows)
+
+
+def _grows(cache: Any) -> bool:
+    """Whether each token read makes the cache longer, as long as no window is full."""
+    layers = cache.layers
+    return all(
+        layer.is_croppable
+        and not (layer.is_sliding and layer.get_seq_length() >= layer.sliding_window)
+        for layer in layers
+    )
 
 
 def _cache_name(model: PreTrainedModel) -> str | None:
@@ -204,15 +221,17 @@ def _log_each(logits: Sequence[Tensor], sampling: Sampling, forbidden: Tensor) -
     """Log-probabilities before mixing and cutting of the tokens that the first model has, float64
     (B, V) of each model; what a padded table of another has beyond them is left out."""
     found: list[Tensor] = []
-    for given in logits:
+    names = ("student", "teacher") if len(logits) > 1 else ("model",)
+    for name, given in zip(names, logits, strict=True):
         z = given[:, : logits[0].shape[-1]][:, : sampling.vocabulary].double()
         z[:, forbidden] = -torch.inf
-        found.append(torch.log_softmax(z / (sampling.temperature or 1.0), dim=-1))
-    if any(bool(own.isnan().any()) for own in found):
-        raise NonFiniteError(
-            "the model's logits are NaN or infinite, so no token can be drawn; its weights are "
-            "damaged, or its training diverged"
-        )
+        own = torch.log_softmax(z / (sampling.temperature or 1.0), dim=-1)
+        if own.isnan().any():
+            raise NonFiniteError(
+                f"the {name}'s logits are NaN or infinite, so no token can be drawn; its weights "
+                "are damaged, or its training diverged"
+            )
+        found.append(own)
     return found
 
 

@@ -17,10 +17,9 @@ from transformers import PreTrainedModel
 from attar.data.load import data_of
 from attar.errors import GateMissedError, ModelError
 from attar.models.cost import num_params
-from attar.models.cost_by_part import cost_by_part
+from attar.models.cost_by_part import known_parts
 from attar.models.load import LoadedModel, load_model, save_model
 from attar.models.sources.references import resolve_model
-from attar.models.structure.anatomy import anatomy_of
 from attar.reparameterization.config import LARGEST_BLOCK_ERROR, FoldMetrics, FoldStep
 from attar.reparameterization.fold import folded
 from attar.step import StepContext
@@ -69,8 +68,8 @@ def fold(config: FoldStep, context: StepContext) -> FoldMetrics:
         "num_params": num_params(result.model),
         "tokens": tokens,
         "parts": {
-            "before": _parts(loaded.model, tokens),
-            "after": _parts(result.model, tokens),
+            "before": known_parts(loaded.model, tokens),
+            "after": known_parts(result.model, tokens),
         },
     }
 
@@ -109,9 +108,3 @@ def _check(config: FoldStep, certificate: dict[str, float | int], name: str) -> 
         f"{LARGEST_BLOCK_ERROR:g}); nothing was published. Maps with very large entries lose "
         "digits in float32: train with weight decay, or raise max_relative_difference"
     )
-
-
-def _parts(model: PreTrainedModel, tokens: int) -> dict[str, dict[str, int]]:
-    if not all(a.is_plain for block in anatomy_of(model).blocks for a in block.attentions):
-        return {}
-    return {name: part.as_json() for name, part in cost_by_part(model, tokens).items()}

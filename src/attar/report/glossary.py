@@ -17,6 +17,9 @@ WORDS: dict[str, str] = {
     "from 0: small when seeds agree, never below 2 in 2 to the number of seeds",
     "latency": "milliseconds of one forward pass; p50 is the median, "
     "95 of 100 passes take no longer than p95",
+    "prefill": "reading a text before the first token is written: an encoder's pass, or a "
+    "decoder's over the whole text",
+    "decode step": "writing one token behind what was read",
     "size": "weights and graph files on disk, tokenizer left out, in MiB (1,048,576 bytes)",
     "parameters": "numbers a model has learned, each counted once",
     "FLOPs": "floating-point operations of one forward pass; a multiply-add counts as two",

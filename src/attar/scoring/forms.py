@@ -38,6 +38,7 @@ from attar.untrusted import has_entry
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from attar.models.stages import Stages
     from attar.scoring.label_words import LabelWords
     from attar.scoring.rows import Scorer
 
@@ -142,6 +143,15 @@ class Form(ABC):
     @abstractmethod
     def flops(self, batch: int, tokens: int) -> int:
         """FLOPs of one forward pass; a multiply-add is 2, in integers as in floats."""
+
+    def parts(self, tokens: int) -> dict[str, dict[str, int]]:
+        """Part → parameters, and FLOPs of one text; empty: the parts are not known."""
+        return {}
+
+    def stages(self, batch: Mapping[str, np.ndarray]) -> Stages | None:
+        """Reading and writing apart, on int64 inputs (B, T); None: the model does not write, or not
+        token by token."""
+        return None
 
 
 class TorchForm(Form):
@@ -250,6 +260,21 @@ class TorchForm(Form):
         from attar.models.cost import flops
 
         return flops(self._model, batch, tokens)
+
+    def parts(self, tokens: int) -> dict[str, dict[str, int]]:
+        from attar.models.cost_by_part import known_parts
+
+        return known_parts(self._model, tokens)
+
+    def stages(self, batch: Mapping[str, np.ndarray]) -> Stages | None:
+        import torch
+
+        from attar.models.stages import stages_of
+
+        if not self.task.has_language_head:
+            return None
+        ids, mask = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention_mask"))
+        return stages_of(self._model, ids, mask)
 
 
 class DeployedForm(Form):

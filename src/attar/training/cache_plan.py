@@ -1,6 +1,6 @@
 """What a cache of a teacher's answers will cost.
 
-    flops     rows · tokens · teacher
+    flops     rows · teacher on a text of mean length, and on a word of a class
     bytes     predictions · (4 · columns, or a record of a codec)
               + states · tokens · hidden size · (2 or 4)
 
@@ -48,8 +48,8 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
         rows, tokens = texts.count(config.data, "train", model)
     else:
         rows, tokens = chunks.chunks, chunks.mean_tokens
-    flops = rows * model.cost.flops(1, tokens)
     written = WORD_TOKENS if texts.has_classes(config.data) and head.predicts_words else None
+    flops = rows * model.cost.flops(1, tokens, written)
     plain = model.cost.model.config.to_dict()
     text_mib = model.activation_mib(tokens)
     device = device_here()

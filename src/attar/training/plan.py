@@ -8,8 +8,7 @@
 A step finds out what does not fit when it begins, and by then its teacher may have been trained for
 hours. Tokenizers lie where the models come from, and shapes follow from configs, so the same
 questions are asked here, in the step's own words. Left to the step: the classes of the two heads.
-An encoder-decoder's targets are taken to be as long as its texts, which they seldom exceed, or as a
-class's word (those of span corruption are known).
+What a template adds to a text is left out.
 """
 
 from __future__ import annotations
@@ -20,22 +19,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from attar.artifacts import MIB
 from attar.data.corpus.spans import Corruption
+from attar.data.prompts import INPUTS
+from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, UsageError
 from attar.losses.total import needs_of
 from attar.models.architecture import require_causal
 from attar.models.cost import Cost, flops_by_part
 from attar.models.load import check_length
-from attar.planning import OPEN_SECONDS, RUNTIME_MIB, ModelPlan, PlanContext, PlannedTexts
+from attar.planning import (
+    OPEN_SECONDS,
+    RUNTIME_MIB,
+    SAMPLED_TEXTS,
+    ModelPlan,
+    PlanContext,
+    PlannedTexts,
+)
 from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepPlan
 from attar.tasks.denoising import PUBLISHED, mean_lengths
 from attar.tasks.table import KINDS
 from attar.training.config import MOMENT_BYTES, Matched, Retokenized, TrainStep
+from attar.training.objectives.preparing import label_words_for
 from attar.training.objectives.shards import require_length, require_same
+from attar.training.objectives.text_pairs import nearest_words
 from attar.training.teaching.header import Content, is_cached
 from attar.training.teaching.live import (
     num_columns,
@@ -230,7 +241,29 @@ def _read_rows(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Re
     length = config.data.max_length if isinstance(config.data, Retokenized) else None
     model = replace(model, max_length=length or model.max_length)
     rows, tokens = texts.count(config.data_name, "train", model)
-    return _Read(rows * tokens, rows, tokens, chunks is not None)
+    written = _written(config, context, model)
+    return _Read(rows * (tokens + (written or 0)), rows, tokens, chunks is not None, written)
+
+
+def _written(config: TrainStep, context: PlanContext, model: ModelPlan) -> int | None:
+    """Mean tokens of a target, or of the word of a row's class; None: nothing is written."""
+    data = context.texts.loaded(config.data_name)
+    if KINDS[config.objective or data.objective].graph != "encoder_decoder":
+        return None
+    split, longest = data.split("train"), config.max_target_length
+    if data.kind.writes:
+        targets = list(split.targets or ())
+    else:
+        longest, labels = config.max_length, split.labels
+        words = label_words_for(config, data, context.name)
+        if data.kind.is_score:
+            labels = nearest_words(labels[~np.isnan(labels)], np.array(words, dtype=np.float64))
+        targets = [words[label] for label in labels if label >= 0]
+    sampled = [(text,) for text in targets[:: max(1, len(targets) // SAMPLED_TEXTS)]]
+    if not sampled:
+        return None
+    encoder = TextEncoder.from_folder(model.tokenizer_folder, longest, INPUTS)
+    return max(1, round(float(encoder.encode(sampled).lengths.mean())))
 
 
 def _teacher(config: TrainStep, context: PlanContext, student: ModelPlan) -> PlannedTeacher | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from attar.artifacts import read_json
@@ -235,8 +236,7 @@ def _rollouts(
 
 
 def _work(job: Job) -> TrainingWork:
-    written = None if job.streamed is None else job.streamed.written
-    tokens = round(job.train_tokens / len(job.train)) - (written or 0)
+    tokens, written = _mean_lengths(job)
     teacher = job.teacher
     return TrainingWork(
         job.config,
@@ -248,6 +248,18 @@ def _work(job: Job) -> TrainingWork:
             job.config, Cost(job.model), None if teacher is None else Cost(teacher.model)
         ),
     )
+
+
+def _mean_lengths(job: Job) -> tuple[int, int | None]:
+    """Tokens that a row's first stack reads, and those that a decoder behind it is fed."""
+    rows = len(job.train)
+    if job.streamed is not None:
+        written = job.streamed.written
+        return round(job.train_tokens / rows) - (written or 0), written
+    counts = job.train.counts(np.arange(rows))
+    written = counts.get("decoder") if "encoder" in counts else None
+    read = job.train_tokens if written is None else counts["encoder"]
+    return round(read / rows), None if written is None else round(written / rows)
 
 
 def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision) -> float | None:

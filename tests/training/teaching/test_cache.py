@@ -17,7 +17,14 @@ import caching
 import tiny
 from attar.artifacts import Result, seal
 from attar.data.config import FilesData
-from attar.errors import ArtifactError, DataError, ModelError, ResourceError, StoppedError
+from attar.errors import (
+    ArtifactError,
+    DataError,
+    ModelError,
+    NonFiniteError,
+    ResourceError,
+    StoppedError,
+)
 from attar.losses.targets import Outputs
 from attar.models.sources.references import model_fingerprint
 from attar.training.cache_config import CacheStep
@@ -129,6 +136,20 @@ def test_the_files_hold_every_real_token_once_in_the_teacher_s_words(place: Path
     first = load_file(place / "cached" / "hidden-encoder-000-00000.safetensors")["values"]
     assert first.shape == (len(taken), 32) and first.dtype == torch.float32
     assert load_file(place / "cached" / "logits-00000.safetensors")["values"].shape == (48, 2)
+
+
+@pytest.mark.parametrize(
+    ("precision", "advice"),
+    [("bf16", 'or set precision = "fp32"'), ("fp32", "or use another teacher")],
+)
+def test_answers_that_are_nan_are_refused_with_a_next_step_that_can_help(
+    precision: str, advice: str, place: Path
+) -> None:
+    weights = load_file(place / "teacher" / "model.safetensors")
+    weights["classifier.bias"][0] = torch.nan
+    save_file(weights, place / "teacher" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(NonFiniteError, match="the teacher's logits of 8 rows .*" + advice):
+        run_cache(place, precision=precision)
 
 
 def test_the_teacher_in_the_cache_costs_no_bytes(place: Path) -> None:

@@ -16,6 +16,7 @@ from attar.report.sections.gates import Gate, gates
 from attar.report.sections.headline import Headline, headline
 from attar.report.sections.lineage import Node, lineage
 from attar.report.sections.mixed_precision import Budgeted, budgets
+from attar.report.sections.parts import Parts, parts
 from attar.report.sections.provenance import Provenance, provenance
 from attar.report.sections.recovery import Recovery, recoveries
 from attar.report.sections.seeds import SeedComparison, comparisons_of
@@ -34,6 +35,7 @@ class Page:
     headline: Headline
     lineage: tuple[Node, ...]
     comparisons: tuple[Comparison, ...]
+    parts: tuple[Parts, ...]
     zero_shots: tuple[ZeroShot, ...]
     selections: tuple[Selected, ...]
     trainings: tuple[Training, ...]
@@ -65,6 +67,7 @@ def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None =
         headline=headline(made, compared, judged, asked),
         lineage=lineage(made),
         comparisons=compared,
+        parts=parts(made),
         zero_shots=asked,
         selections=selections(made),
         trainings=trainings(made),

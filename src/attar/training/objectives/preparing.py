@@ -74,10 +74,8 @@ def task_for(
     }
     if asked.hides_spans:
         settings["denoisers"] = config.denoisers or PUBLISHED
-    if learns_words and data.kind.is_score:
-        settings["label_words"] = config.label_words or _number_words(config, data, step)
-    elif learns_words:
-        settings["label_words"] = config.label_words or data.label_names
+    if learns_words:
+        settings["label_words"] = label_words_for(config, data, step)
     if asked.writes:
         settings["template"] = fitting_template(config.template, data, step)
     if data.kind.writes:
@@ -90,6 +88,17 @@ def task_for(
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UsageError(f"{step}: {message}") from error
+
+
+def label_words_for(config: TrainStep, data: TextData, step: str) -> tuple[str, ...]:
+    """What a model writes for each class, or for each number that it can answer.
+
+    Raises:
+        DataError, UsageError: no training row has a number, or there are too many to choose from.
+    """
+    if config.label_words is not None or not data.kind.is_score:
+        return config.label_words or data.label_names
+    return _number_words(config, data, step)
 
 
 def _number_words(config: TrainStep, data: TextData, step: str) -> tuple[str, ...]:

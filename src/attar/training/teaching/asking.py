@@ -136,7 +136,7 @@ class _Writing:
                 bad.update(owners[~finite].tolist())
                 is_packed = key is None and self._header.sparse is not None and finite.all()
                 writer.append(self._packed(answers, owners, places[1]) if is_packed else answers)
-            _require_none(bad, key)
+            _require_none(bad, key, self._header.precision)
         self.done.batches += 1
         if time.monotonic() - self._saved_at >= SAVE_EVERY_S:
             self.save()
@@ -228,16 +228,24 @@ def _answers(
         yield places, given[places]
 
 
-def _require_none(bad: Collection[int], key: tuple[str, int] | None) -> None:
+NEXT_STEP = {
+    "bf16": 'set precision = "fp32"',
+    "fp32": "use another teacher: in float32 its weights are damaged, or its training diverged",
+}
+"""Precision of the forward pass → what else may help."""
+
+
+def _require_none(bad: Collection[int], key: tuple[str, int] | None, precision: str) -> None:
     """Refuse answers that are NaN or infinite.
 
     Args:
         bad: rows with such answers.
+        precision: of the forward pass.
     """
     if bad:
         name = "logits" if key is None else f"hidden state {key[1]} of the {key[0]}"
         raise NonFiniteError(
             f"the teacher's {name} of {len(bad)} rows are not finite, train rows "
             f"{', '.join(map(str, sorted(bad)[:SHOWN]))}; nothing can be learned from them: leave "
-            'these rows out, or set precision = "fp32"'
+            f"these rows out, or {NEXT_STEP[precision]}"
         )

@@ -1,0 +1,112 @@
+"""What each part of the measured models costs, and the stages of writing: how long a text takes to
+read, and each token behind it.
+
+Models of equal parts, such as the runs of a seed sweep, share a row. The stages of a family are the
+mean over its runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from attar.report.quantities import count_text, number_text, ratio_text
+from attar.report.reading import Made, number, table
+from attar.report.sections.comparison import family_name
+
+STAGES = {"prefill": "prefill", "decode_step": "decode step"}
+"""Stage in a result → what it is called on the page."""
+
+
+@dataclass(frozen=True)
+class PartsRow:
+    """Models of equal parts."""
+
+    models: str
+    figures: tuple[tuple[str, str], ...]
+    """Parameters and FLOPs of each part, the sum last."""
+
+
+@dataclass(frozen=True)
+class StagesRow:
+    """One model, or a family."""
+
+    model: str
+    figures: tuple[tuple[str, str, str], ...]
+    """p50, p95, and how many times faster than the first float model, of each stage."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Of one evaluate step."""
+
+    step: str
+    names: tuple[str, ...]
+    rows: tuple[PartsRow, ...]
+    shape: str
+    """Batch × tokens that the stages were timed at; "": none was."""
+    stage_names: tuple[str, ...]
+    stages: tuple[StagesRow, ...]
+
+
+def parts(made: Sequence[Made]) -> tuple[Parts, ...]:
+    """Of every evaluate step that knows any."""
+    found = (_parts(step) for step in made if step.run == "evaluate")
+    return tuple(one for one in found if one.rows or one.stages)
+
+
+def _parts(step: Made) -> Parts:
+    models = {name: table(figures) for name, figures in table(step.metrics.get("models")).items()}
+    costs = {name: table(figures.get("parts")) for name, figures in models.items()}
+    names = tuple(dict.fromkeys(part for each in costs.values() for part in each))
+    rows: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for model, each in costs.items():
+        if each:
+            rows.setdefault(_costs(each, names), []).append(model)
+    timed = {name: table(figures.get("stages")) for name, figures in models.items()}
+    entries = [table(entry) for stages in timed.values() for entry in stages.values()]
+    return Parts(
+        step=step.name,
+        names=(*names, "all") if names else (),
+        rows=tuple(PartsRow(", ".join(models), figures) for figures, models in rows.items()),
+        shape=_shape(entries[0]) if entries else "",
+        stage_names=tuple(STAGES.values()) if entries else (),
+        stages=tuple(_stages({name: stages for name, stages in timed.items() if stages})),
+    )
+
+
+def _costs(content: Mapping[str, Any], names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    figures = [
+        [number(table(content.get(name)).get(field)) for name in names]
+        for field in ("num_params", "flops")
+    ]
+    summed = [[*each, sum(value or 0 for value in each)] for each in figures]
+    return tuple((count_text(a), count_text(b)) for a, b in zip(*summed, strict=True))
+
+
+def _shape(entry: Mapping[str, Any]) -> str:
+    shown = (number_text(number(entry.get(name))) for name in ("batch", "tokens"))
+    return " × ".join(shown)
+
+
+def _stages(timed: Mapping[str, Mapping[str, Any]]) -> list[StagesRow]:
+    families: dict[str, list[Mapping[str, Any]]] = {}
+    for name, stages in timed.items():
+        families.setdefault(family_name(name), []).append(stages)
+    return [
+        StagesRow(name, tuple(_stage([table(run.get(stage)) for run in runs]) for stage in STAGES))
+        for name, runs in families.items()
+    ]
+
+
+def _stage(runs: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
+    p50, p95 = (_mean([number(run.get(name)) for run in runs]) for name in ("p50", "p95"))
+    faster = _mean([number(table(run.get("speedup")).get("median")) for run in runs])
+    return number_text(p50), number_text(p95), ratio_text(faster)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
