@@ -132,7 +132,7 @@ def chart_of(run: Path) -> str | None:
         return None
     colours: dict[str, str] = {}
     for name, value in re.findall(r"--([\w-]+):\s*([^;}]+)", html):
-        colours.setdefault(name, value.strip())  # the light ones stand first
+        colours.setdefault(name, re.sub(r"light-dark\(([^,]+),[^)]*\)", r"\1", value.strip()))
     return re.sub(r"var\(--([\w-]+)\)", lambda m: colours.get(m[1], "black"), found[1])
 
 

@@ -42,6 +42,21 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
+def write_chain(folder: Path, variant: str = "2w") -> Path:
+    """Beside `bert/`, a classifier of the same classes whose feed-forwards are chains: `chain/`."""
+    from dataclasses import replace
+
+    from attar.models.config import ChangedModel
+    from attar.models.load import load_model, save_model
+    from attar.models.surgery import changed
+
+    loaded = load_model(folder / "bert")
+    wanted = ChangedModel.model_validate({"from": "bert", "ffn": variant, "ffn_start": "random"})
+    loaded.model.config.id2label = {0: "bad", 1: "good"}
+    save_model(replace(loaded, model=changed(loaded.model, wanted)), folder / "chain")
+    return folder / "chain"
+
+
 def context_for(folder: Path, *, should_stop: Callable[[], bool] = lambda: False, **extra: Any):
     """A step's surroundings below `folder`, where `films/` and the models are."""
     from attar.data.config import FilesData

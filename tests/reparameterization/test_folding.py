@@ -10,7 +10,8 @@ import torch
 import tiny
 from attar.errors import ModelError
 from attar.models.cost import num_params
-from attar.models.ffn_variants import VARIANTS
+from attar.models.ffn_variants import VARIANTS, FfnSettings
+from attar.models.simpler_ffn import with_variant
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.chains import variant_of
 from attar.reparameterization.config import LARGEST_BLOCK_ERROR, LARGEST_DIFFERENCE
@@ -77,10 +78,33 @@ def test_folding_twice_changes_nothing() -> None:
 def test_a_model_without_a_chain_is_not_folded() -> None:
     with pytest.raises(ModelError, match="nothing to fold"):
         folded(tiny.tiny_model("bert"))
-    model = built("t5", "1w_relu")
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in FOLDING])
+def test_what_is_no_chain_is_left_as_it_is(name: str) -> None:
+    """Nothing, one matrix, a ReLU, a matrix behind its own shortcut, and a decoder's own
+    feed-forward behind an encoder that has none."""
+    model = built("t5", name)
     result = folded(model)
-    assert not result.block_errors
-    assert torch.equal(logits(result.model), logits(model))
+    assert not result.block_errors and not result.norms
+    assert result.after == result.before
+    state, kept = model.state_dict(), result.model.state_dict()
+    assert state.keys() == kept.keys()
+    assert all(torch.equal(state[key], kept[key]) for key in state)
+
+
+@pytest.mark.parametrize("ties", [True, False])
+def test_a_head_stays_tied_to_the_embeddings_or_apart(ties: bool) -> None:
+    stock = tiny.tiny_language_model("t5", tie_word_embeddings=ties)
+    model: Any = with_variant(stock, FfnSettings(variant="3w", expansion=2))
+    result: Any = folded(model, fold_norms=True).model
+    head, table = result.get_output_embeddings().weight, result.get_input_embeddings().weight
+    assert (head is table) is ties
+    assert torch.equal(head, model.get_output_embeddings().weight)
+    ids = tiny.tiny_batch()["input_ids"]
+    with torch.no_grad():
+        before, after = (m(input_ids=ids, decoder_input_ids=ids).logits for m in (model, result))
+    assert float((before - after).abs().max() / before.abs().max()) < LARGEST_DIFFERENCE
 
 
 def test_half_precision_would_miss_the_certificate() -> None:

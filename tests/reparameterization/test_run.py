@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import tiny
 import training_runs
 from attar.artifacts import read_result
-from attar.errors import GateMissedError, ModelError
-from attar.models.config import ChangedModel
-from attar.models.load import load_model, save_model
-from attar.models.surgery import changed
+from attar.errors import GateMissedError, ModelError, StoppedError
+from attar.models.load import load_model
 from attar.reparameterization.config import FoldMetrics, FoldStep
 from attar.reparameterization.run import fold
 
@@ -134,17 +135,20 @@ def test_a_second_run_makes_nothing_again(folder: Path) -> None:
 def variant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Films and `bert/`, a classifier whose feed-forwards are chains."""
     folder = training_runs.prepare(tmp_path_factory.mktemp("variant"))
-    loaded = load_model(folder / "bert")
-    wanted = ChangedModel.model_validate({"from": "bert", "ffn": "2w", "ffn_start": "random"})
-    loaded.model.config.id2label = {0: "bad", 1: "good"}
-    object.__setattr__(loaded, "model", changed(loaded.model, wanted))
-    save_model(loaded, folder / "chain")
+    training_runs.write_chain(folder)
     return folder
 
 
-def run_fold(folder: Path, **settings: Any) -> FoldMetrics:
+def run_fold(folder: Path, out: str = ".", **settings: Any) -> FoldMetrics:
+    """Into `<out>/out`."""
+    surroundings = {n: settings.pop(n) for n in ("should_stop", "inputs") if n in settings}
     config = FoldStep(**{"model": "chain", "data": "films", "examples": 8, **settings})
-    return fold(config, training_runs.context_for(folder))
+    surroundings["recipe_folder"] = folder
+    return fold(config, training_runs.context_for(folder / out, **surroundings))
+
+
+def folded_weights(folder: Path, out: str = ".") -> dict[str, torch.Tensor]:
+    return load_file(folder / out / "out" / "model" / "model.safetensors")
 
 
 def test_a_difference_beyond_the_limit_is_refused(variant: Path) -> None:
@@ -166,3 +170,42 @@ def test_the_folder_says_what_the_model_is(variant: Path) -> None:
     assert config["model_type"] == "attar_bert"
     assert load_model(variant / "out" / "model").task is not None
     assert tiny.tiny_config("bert").model_type == "bert"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_folded_in_float(variant: Path, dtype: torch.dtype) -> None:
+    """They are read as float32, and the product is not rounded to 16 bits again."""
+    name = str(dtype).removeprefix("torch.")
+    shutil.copytree(variant / "chain", variant / name)
+    file = variant / name / "model.safetensors"
+    rounded = {key: tensor.to(dtype) for key, tensor in load_file(file).items()}
+    save_file(rounded, file, metadata={"format": "pt"})
+    found = run_fold(variant, name, model=str(variant / name))
+    assert found["certificate"]["relative_difference"] < 1e-4
+    made = folded_weights(variant, name)
+    assert {tensor.dtype for tensor in made.values()} == {torch.float32}
+    place = "bert.encoder.layer.0.output.dense.maps"
+    first, second = (rounded[f"{place}.{i}.weight"].double() for i in range(2))
+    assert torch.equal(made[f"{place}.0.weight"], (second @ first).float())
+
+
+def test_a_quantized_model_is_refused(variant: Path) -> None:
+    """Its integers are on a grid of their own; what it was quantized from can be folded."""
+    quantized = variant / "quantized"
+    shutil.copytree(variant / "chain", quantized)
+    (quantized / "model.safetensors").rename(quantized / "weights.safetensors")
+    (quantized / "qparams.json").write_text("{}")
+    with pytest.raises(ModelError, match="holds a quantized model, and a float one is needed"):
+        run_fold(variant, model="quantized")
+
+
+def test_a_stopped_fold_leaves_nothing_and_ends_with_the_same_bytes(variant: Path) -> None:
+    run_fold(variant, "whole")
+    with pytest.raises(StoppedError):
+        run_fold(variant, "stopped", should_stop=lambda: True)
+    assert not (variant / "stopped" / "out" / "model").exists()
+    run_fold(variant, "stopped")
+    whole, again = (variant / name / "out" / "model" for name in ("whole", "stopped"))
+    files = sorted(file.name for file in whole.iterdir())
+    assert files == sorted(file.name for file in again.iterdir())
+    assert all((whole / name).read_bytes() == (again / name).read_bytes() for name in files)

@@ -23,6 +23,7 @@ from attar.evaluation.memory import measure_here
 from attar.evaluation.run import evaluate
 from attar.losses.targets import UNLABELLED
 from attar.models.load import load_model
+from attar.special_tokens import open_tokenizer
 from attar.step import MadeRows
 from attar.tasks.denoising import PUBLISHED, Denoiser
 from attar.training.config import TrainStep
@@ -190,6 +191,50 @@ def test_a_mixture_of_denoisers_is_padded_to_its_longest_row(folder: Path, made:
     found = _train(folder, made, "mixture", max_steps=2, denoisers=mixture)
     assert np.isfinite(found["validation"]["nll"])
     assert len(read_json(folder / "mixture" / "model" / "task.json")["denoisers"]) == 2
+
+
+UL2 = (
+    Denoiser(share=2, prefix="[R]"),
+    Denoiser(noise_density=0.25, mean_span="suffix", prefix="[S]"),
+    Denoiser(noise_density=0.5, mean_span=8, prefix="[X]"),
+)
+"""Spans, one span at the end, and much of the text; each said by a token that is read first."""
+
+
+def test_denoisers_with_prefixes_are_told_apart_trained_and_judged(
+    folder: Path, made: MadeRows
+) -> None:
+    kinds = [denoiser.prefix for denoiser in UL2]
+    learned = {**LEARNED, "special_tokens": kinds}
+    settings = {"tokenizer": learned, "reserve": 0.0}
+    corpus, _ = corpora.tokenized(folder, "ul2_corpus", settings=settings)
+    ul2 = MadeRows("attar.selection.rows:corpus_rows", corpus.folder, corpus.step, 0)
+    denoisers = [denoiser.model_dump() for denoiser in UL2]
+    found = _train(folder, ul2, "ul2", denoisers=denoisers, max_steps=8)
+
+    corruption = Corruption.of(UL2, LENGTH, corpus.folder, seed=0)
+    rows = HiddenSpans(
+        StreamRows(CorpusView(Corpus.open(corpus.folder)), corruption.raw_tokens), corruption, 0
+    )
+    inputs, targets = rows.batch(np.arange(len(rows) - 1), CPU)
+    ids = {open_tokenizer(corpus.folder).token_to_id(kind): kind for kind in kinds}
+    seen = [ids[int(row[0])] for row in inputs["input_ids"]]
+    assert set(seen) == set(kinds), "rows of every kind, each with its prefix first"
+    is_sentinel = torch.isin(targets.labels, torch.from_numpy(corruption.sentinels))
+    by_kind = dict(zip(kinds, UL2, strict=True))
+    for kind, spans_of_row in zip(seen, is_sentinel.sum(dim=1).tolist(), strict=True):
+        assert spans_of_row == by_kind[kind].hidden(corruption.raw_tokens).spans
+
+    task = load_model(folder / "ul2" / "model").task
+    assert task is not None and task.denoisers == UL2
+    texts = FilesData(path="texts", text="text", objective="causal_lm", label_names=None)
+    step = EvaluateStep(models=("ul2",), data="texts", memory=False, speed=None, bootstrap=100)
+    model = {"ul2": folder / "ul2" / "model"}
+    judged = evaluate(step, corpora.context(folder, "ul2_judged", {"texts": texts}, inputs=model))
+    nll = judged["models"]["ul2"]["nll"]["value"]
+    assert nll == pytest.approx(found["validation"]["nll"], rel=1e-5)
+    with pytest.raises(ModelError, match=r"has no token '\[R\]'"):
+        _train(folder, made, "refused", denoisers=denoisers)
 
 
 @pytest.mark.parametrize(
