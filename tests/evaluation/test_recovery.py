@@ -73,6 +73,10 @@ def test_a_method_overtakes_another_where_their_curves_meet(seeds: int, tmp_path
     assert all(at["low"] <= at["value"] <= at["high"] for points in measured for at in points)
 
 
+def _found(value: float, half: float) -> dict[str, Any]:
+    return {"value": value, "ci95": [value - half, value + half], "n": 100}
+
+
 def _drawn(folder: Path) -> str:
     return (folder / "extrapolation.json").read_text()
 
@@ -101,11 +105,25 @@ def test_the_page_shows_methods_at_equal_flops(tmp_path: Path) -> None:
     metrics, folder = _compared(tmp_path, *groups, teacher="teacher", read_off_budgets=(4,))
     step = made_up_run.write_step(tmp_path / "made", "law", "extrapolate", metrics)
     (step / "extrapolation.json").write_text(_drawn(folder))
+    judged = {
+        name: {"bits_per_byte": _found(bits, 0.1), "average": _found(share, 0.02)}
+        for name, bits, share in (("plain", 2.0, 0.3), ("plainx", 1.8, 0.34), ("kd", 1.6, 0.4))
+    }
+    judged["plainxx"] = {"bits_per_byte": _found(2.2, 0.1)}  # not asked any task
+    scores = made_up_run.write_step(
+        tmp_path / "made", "scores", "evaluate", {"models": judged, "data": {"name": "novels"}}
+    )
+    made = {"law": step, "scores": scores}
     recipe = {"name": "demo", "steps": {"law": {"run": "extrapolate"}}}
-    page = made_up_run.make_report(tmp_path / "report", {"law": step}, recipe).read_text()
+    recipe["steps"]["scores"] = {"run": "evaluate"}
+    page = made_up_run.make_report(tmp_path / "report", made, recipe).read_text()
     assert page.count('aria-label="Measured validation loss against') == 4
     text = (tmp_path / "report" / "report.md").read_text()
     assert "## Methods at equal FLOPs" in text
     assert "overtakes plain + plainx + plainxx at" in text
     assert "over 3 seeds" in text
     assert "loss at 4 × the FLOPs of plain" in text
+    # what evaluations found at the ends: the mean of seeds, and nothing where one is missing
+    [head, _, first, *_] = text[text.index("| method |") :].splitlines()
+    assert head.endswith("| share of the gap | bits a byte, held out | zero-shot average |")
+    assert first.endswith("| 2.000 (1.800 to 2.200) | – |")

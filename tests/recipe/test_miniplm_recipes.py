@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import corpora
+from attar.models.cost import cost_from_config, non_embedding_params
+from attar.models.named_sizes import config_of_size
 from attar.recipe.checking.doubts import doubts
 from attar.recipe.load import load_recipe, require_data
 from attar.recipe.outcome.sweep import expand
@@ -104,3 +106,22 @@ def test_the_paper_is_planned_without_its_data(tmp_path: Path) -> None:
     hours = sum(step.flops for step in plan.steps) / 1.5e14 / 3600
     assert f"{hours:,.1f} GPU-hours at an assumed 1.5e+14 FLOP/s" in plan.text()
     assert steps["miniplm@keep=0.3"].seconds == pytest.approx(student.flops / 1.5e14, rel=0.01)
+
+
+def test_every_baseline_is_as_long_as_the_papers_formulas_say(tmp_path: Path) -> None:
+    """Of N_s and N_t parameters without the embeddings, for the FLOPs of 100,000 plain steps."""
+    plan = plan_with_stand_ins("paper_200m", tmp_path)
+    steps = {step.name: step.counts.get("steps") for step in plan.steps}
+    own = {**config_of_size("200M", "qwen2"), "vocab_size": 1000}
+    student, teacher = (
+        non_embedding_params(
+            cost_from_config({**plain, "architectures": ["Qwen2ForCausalLM"]}).model
+        )
+        for plain in (own, QWEN)
+    )
+    alone = 100_000 * 3 * student
+    assert steps["plain"] == 100_000
+    assert steps["seqkd"] == pytest.approx(100_000, rel=0.02)
+    for arm in ("vanilla_kd", "cached_kd", "miniplm_kd"):
+        assert steps[arm] == pytest.approx(alone / (3 * student + teacher), rel=0.02)
+    assert steps["minillm"] == pytest.approx(alone / (4 * student + 2 * teacher), rel=0.02)

@@ -1,16 +1,25 @@
 """How methods compare at equal FLOPs: their losses in training, where one overtakes the first, and
-how much of the gap to a teacher each closes. Measured by an extrapolate step of several models."""
+how much of the gap to a teacher each closes. Measured by an extrapolate step of several models.
+
+Intervals of the curves are over seeds, or blocks of one run's evaluations. Where evaluate steps of
+the same run judge the methods, what they found at the ends of the curves stands beside: bits a byte
+of held-out text, with an interval over its passages, and the zero-shot average over its rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
+from attar.numerics.metric_names import AVERAGES
 from attar.report.quantities import count_text, interval_text, metric_text
 from attar.report.reading import Made, number, table
 from attar.report.sections.extrapolation import LOSS, scientific
 
+JUDGED = {"bits_per_byte": "bits a byte, held out", AVERAGES[0]: "zero-shot average"}
+"""Metric of an evaluate step → its title."""
 OUTSIDE = ("before the first evaluation", "beyond the last")
 """Where an end of an interval is that lies outside what was measured."""
 
@@ -27,6 +36,20 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What an evaluate step found of a method at its end: of several seeds the mean, and the lowest
+    and highest of them in place of an interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def text(self, metric: str) -> str:
+        """With both ends."""
+        return f"{metric_text(metric, self.value)} ({interval_text(metric, self.low, self.high)})"
+
+
+@dataclass(frozen=True)
 class MethodCurve:
     """One method."""
 
@@ -40,6 +63,8 @@ class MethodCurve:
     """Where it crosses the first method; "" for that one."""
     recovered: str
     """Share of the gap between the first method and the teacher; "": no teacher was named."""
+    judged: Mapping[str, Judged]
+    """Metric → what an evaluate step found at the end; of `JUDGED` those that were measured."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +79,53 @@ class Recovery:
     """What the intervals are over."""
     methods: tuple[MethodCurve, ...]
 
+    @property
+    def judged(self) -> dict[str, str]:
+        """Metric → its title, of those that some method was judged by."""
+        found = {metric for method in self.methods for metric in method.judged}
+        return {metric: title for metric, title in JUDGED.items() if metric in found}
+
 
 def recoveries(made: Sequence[Made]) -> tuple[Recovery, ...]:
     """Every extrapolate step that compares models, in the recipe's order."""
-    found = (_recovery(step) for step in made if step.run == "extrapolate")
+    judged = _judged_models(made)
+    found = (_recovery(step, judged) for step in made if step.run == "extrapolate")
     return tuple(each for each in found if len(each.methods) > 1)
 
 
-def _recovery(step: Made) -> Recovery:
+def _judged_models(made: Sequence[Made]) -> dict[str, dict[str, Judged]]:
+    """Metric → model → what evaluate steps found of it."""
+    found: dict[str, dict[str, Judged]] = {metric: {} for metric in JUDGED}
+    for step in made:
+        if step.run != "evaluate":
+            continue
+        for model, figures in table(step.metrics.get("models")).items():
+            for metric in JUDGED:
+                content = table(table(figures).get(metric))
+                value, ends = number(content.get("value")), content.get("ci95")
+                low, high = map(number, ends) if isinstance(ends, list) else (None, None)
+                if value is not None and low is not None and high is not None:
+                    found[metric].setdefault(model, Judged(value, low, high))
+    return found
+
+
+def _judged(name: str, by_model: Mapping[str, Judged]) -> Judged | None:
+    """Of one method, whose name is that of its run, or of its runs with " + " between them."""
+    runs = name.split(" + ")
+    known = [by_model[run] for run in runs if run in by_model]
+    if len(known) < len(runs):
+        return None
+    if len(known) == 1:
+        return known[0]
+    values = [run.value for run in known]
+    return Judged(mean(values), min(values), max(values))
+
+
+def _recovery(step: Made, judged: Mapping[str, Mapping[str, Judged]]) -> Recovery:
     content = table(step.metrics.get("recovery"))
     against = str(content.get("against", ""))
     methods = tuple(
-        _method(name, table(found), table(step.extrapolated.get(name)), against)
+        _method(name, table(found), table(step.extrapolated.get(name)), against, judged)
         for name, found in table(content.get("methods")).items()
     )
     laws = table(step.metrics.get("models")).values()
@@ -81,7 +141,11 @@ def _recovery(step: Made) -> Recovery:
 
 
 def _method(
-    name: str, found: Mapping[str, Any], drawn: Mapping[str, Any], against: str
+    name: str,
+    found: Mapping[str, Any],
+    drawn: Mapping[str, Any],
+    against: str,
+    judged: Mapping[str, Mapping[str, Judged]],
 ) -> MethodCurve:
     value, low, high = (number(found.get(each)) or 0.0 for each in ("value", "low", "high"))
     closed = table(found.get("recovered"))
@@ -93,6 +157,11 @@ def _method(
         end=f"{metric_text(LOSS, value)} ({interval_text(LOSS, low, high)})",
         crossing="" if name == against else _crossing(table(found.get("crossing")), against),
         recovered=_share(closed) if closed else "",
+        judged={
+            metric: at_end
+            for metric, by_model in judged.items()
+            if (at_end := _judged(name, by_model)) is not None
+        },
     )
 
 
