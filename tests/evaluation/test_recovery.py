@@ -107,7 +107,10 @@ def test_the_page_shows_methods_at_equal_flops(tmp_path: Path) -> None:
     (step / "extrapolation.json").write_text(_drawn(folder))
     judged = {
         name: {"bits_per_byte": _found(bits, 0.1), "average": _found(share, 0.02)}
-        for name, bits, share in (("plain", 2.0, 0.3), ("plainx", 1.8, 0.34), ("kd", 1.6, 0.4))
+        for name, bits, share in (
+            *(("plain", 2.0, 0.3), ("plainx", 1.8, 0.34)),
+            *(("kd", 1.6, 0.4), ("kdx", 1.7, 0.5), ("kdxx", 1.5, 0.45)),
+        )
     }
     judged["plainxx"] = {"bits_per_byte": _found(2.2, 0.1)}  # not asked any task
     scores = made_up_run.write_step(
@@ -124,6 +127,7 @@ def test_the_page_shows_methods_at_equal_flops(tmp_path: Path) -> None:
     assert "over 3 seeds" in text
     assert "loss at 4 × the FLOPs of plain" in text
     # what evaluations found at the ends: the mean of seeds, and nothing where one is missing
-    [head, _, first, *_] = text[text.index("| method |") :].splitlines()
+    [head, _, first, second, *_] = text[text.index("| method |") :].splitlines()
     assert head.endswith("| share of the gap | bits a byte, held out | zero-shot average |")
     assert first.endswith("| 2.000 (1.800 to 2.200) | – |")
+    assert second.endswith("| 1.600 (1.500 to 1.700) | 45.0\u00a0% (40.0 to 50.0) |")
