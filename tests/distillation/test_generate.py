@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ from attar.recipe.one_step import run_one_step
 from attar.recipe.plan import plan_recipe
 from attar.recipe.run import run_recipe
 from attar.scoring.config import Diversity
+from attar.scoring.diversity import scored_with_interval, text_embeddings
 from attar.step import MadeRows
 from attar.training.objectives.shards import Shards
 
 PROMPT, NEW, SEED = 6, 12, 3
+DIVERSITY = Diversity(model="model", max_length=24)
 SETTINGS: dict[str, Any] = {
     **{"model": "model", "data": "corpus", "part": "scored"},
     **{"prompt_tokens": PROMPT, "new_tokens": NEW, "batch_tokens": 128, "shard_tokens": 1024},
@@ -45,7 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpora.write_documents(folder / "texts")
     corpora.write_model(folder / "model")
     made, _ = corpora.tokenized(folder)
-    _generate(folder, "written", made, diversity=Diversity(model="model", max_length=24))
+    found = _generate(folder, "written", made, diversity=DIVERSITY)
+    (folder / "written.json").write_text(json.dumps(found))
     return folder
 
 
@@ -131,6 +135,62 @@ def test_figures_are_those_of_continuations(folder: Path) -> None:
     for side, texts in zip(("written", "original"), zip(*same, strict=True), strict=True):
         assert made["distinct"][side]["2"] == distinct_ratio(texts, 2)
     assert made["diversity"] == {}
+
+
+def _texts(folder: Path, name: str, part: str = "all") -> list[list[int]]:
+    view = CorpusView(Corpus.open(folder / name), part)  # type: ignore[arg-type]
+    return [ids.tolist() for ids in view.ids(np.arange(len(view)))]
+
+
+def test_tokens_are_drawn_as_the_step_says(folder: Path) -> None:
+    made = _corpus(folder)
+    likeliest = ({"temperature": 0}, {"top_k": 1}, {"top_p": 1e-9})
+    found: list[list[list[int]]] = []
+    for number, settings in enumerate(likeliest):
+        _generate(folder, f"likeliest{number}", made, chunks=6, **settings)
+        found.append(_texts(folder, f"likeliest{number}"))
+    assert found[0] == found[1] == found[2]
+    model: Any = load_model(folder / "model").model.eval()
+    ids = torch.tensor([found[0][0]])
+    with torch.inference_mode():
+        greedy = model(ids[:, :-1]).logits[0, PROMPT - 1 :, :].argmax(dim=-1)
+    assert greedy.tolist() == ids[0, PROMPT:].tolist()
+    _generate(folder, "endless", made, chunks=6, min_new_tokens=NEW)
+    endless = _texts(folder, "endless")
+    assert {len(text) for text in endless} == {PROMPT + NEW}
+    assert all(0 not in text[PROMPT:-1] for text in endless)
+
+
+def test_texts_to_read_are_prompt_continuation_and_original(folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "written" / "tokenizer.json"))
+    written, originals = _texts(folder, "written"), _texts(folder, "corpus", "scored")
+    expected = {
+        tuple(tokenizer.decode(ids) for ids in (new[:PROMPT], new[PROMPT:], old[PROMPT:])): new
+        for new, old in zip(written, originals, strict=True)
+    }
+    shown = json.loads((folder / "written" / "explored.json").read_text())["texts"]
+    assert len(shown) == 8
+    for text in shown:
+        new = expected[tuple(text[part]["text"] for part in ("prompt", "written", "original"))]
+        assert text["tokens"] == len(new) - PROMPT
+        assert text["is_ended"] == (new[-1] == 0)
+
+
+def test_diversity_is_that_of_as_much_of_both_sides(folder: Path) -> None:
+    """Of the texts that have something on both."""
+    tokenizer = Tokenizer.from_file(str(folder / "written" / "tokenizer.json"))
+    texts: list[tuple[str, str]] = []
+    for new, old in zip(_texts(folder, "written"), _texts(folder, "corpus", "scored"), strict=True):
+        length = min(len(new), len(old))
+        pair = tuple(tokenizer.decode(ids[PROMPT:length]) for ids in (new, old))
+        if pair[0].strip() and pair[1].strip():
+            texts.append(pair)  # type: ignore[arg-type]
+    sides = [[pair[side] for pair in texts] for side in range(2)]
+    context = corpora.context(folder, "embedded", {})
+    embeddings = text_embeddings(DIVERSITY, context, [*sides[0], *sides[1]])
+    found = json.loads((folder / "written.json").read_text())["diversity"]
+    for side, half in zip(("written", "original"), np.split(embeddings, 2), strict=True):
+        assert found[side] == pytest.approx(scored_with_interval(half))
 
 
 def test_a_sample_is_chosen_by_the_seed_and_short_chunks_are_left_out(folder: Path) -> None:
