@@ -130,4 +130,4 @@ def test_the_page_shows_methods_at_equal_flops(tmp_path: Path) -> None:
     [head, _, first, second, *_] = text[text.index("| method |") :].splitlines()
     assert head.endswith("| share of the gap | bits a byte, held out | zero-shot average |")
     assert first.endswith("| 2.000 (1.800 to 2.200) | – |")
-    assert second.endswith("| 1.600 (1.500 to 1.700) | 45.0\u00a0% (40.0 to 50.0) |")
+    assert second.endswith("| 1.600 (1.500 to 1.700) | 45.0 % (40.0 to 50.0) |")
