@@ -93,9 +93,9 @@ def test_what_is_no_chain_is_left_as_it_is(name: str) -> None:
     assert all(torch.equal(state[key], kept[key]) for key in state)
 
 
-@pytest.mark.parametrize("ties", [True, False])
-def test_a_head_stays_tied_to_the_embeddings_or_apart(ties: bool) -> None:
-    stock = tiny.tiny_language_model("t5", tie_word_embeddings=ties)
+@pytest.mark.parametrize(("family", "ties"), [("t5", True), ("llama", True), ("llama", False)])
+def test_a_head_stays_tied_to_the_embeddings_or_apart(family: str, ties: bool) -> None:
+    stock = tiny.tiny_language_model(family, tie_word_embeddings=ties)
     model: Any = with_variant(stock, FfnSettings(variant="3w", expansion=2))
     result: Any = folded(model, fold_norms=True).model
     head, table = result.get_output_embeddings().weight, result.get_input_embeddings().weight
@@ -103,7 +103,8 @@ def test_a_head_stays_tied_to_the_embeddings_or_apart(ties: bool) -> None:
     assert torch.equal(head, model.get_output_embeddings().weight)
     ids = tiny.tiny_batch()["input_ids"]
     with torch.no_grad():
-        before, after = (m(input_ids=ids, decoder_input_ids=ids).logits for m in (model, result))
+        fed = {"decoder_input_ids": ids} if family == "t5" else {}
+        before, after = (m(input_ids=ids, **fed).logits for m in (model, result))
     assert float((before - after).abs().max() / before.abs().max()) < LARGEST_DIFFERENCE
 
 
