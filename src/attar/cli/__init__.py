@@ -7,6 +7,7 @@ traceback kept. Nothing heavy is imported at the top: `attar --help` must answer
     runs         verbs of a recipe and of its run folder
     steps        one step without a recipe
     artifacts    verbs that read one folder and answer
+    settings     what a recipe may contain
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from attar.cli.artifacts import peek, predict
 from attar.cli.flags import wants_tracebacks
 from attar.cli.output import escape_what_the_terminal_cannot_show, print_traceback
 from attar.cli.runs import check, plan, report, resume, run, status
+from attar.cli.settings import explain, schema
 from attar.cli.steps import (
     analyze,
     evaluate,
@@ -41,6 +43,7 @@ INTERRUPTED_EXIT_CODE = 130
 """What typer makes of a KeyboardInterrupt."""
 VERBS: tuple[Callable[..., None], ...] = (
     *(run, check, plan, status, resume, predict),
+    *(explain, schema),
     *(tokenize, score, select, generate, peek),
     *(train, analyze, quantize, export, evaluate, report),
 )

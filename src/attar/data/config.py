@@ -27,6 +27,7 @@ class DataSettings(Config):
     """Draws train_rows; None: the seed of the step that reads, so that each seed of a sweep reads
     other rows."""
     validation_rows: int | None = Field(default=None, gt=0)
+    """Number of validation rows to use; None: all."""
     max_set_aside: float = Field(default=0.01, ge=0, le=1)
     """Share of unusable rows above which loading stops; below it they are counted and named."""
 
@@ -36,6 +37,7 @@ class GlueData(DataSettings):
 
     source: Literal["glue"] = "glue"
     task: GlueTask
+    """Name of the task."""
     path: str | None = None
     """A folder holding <task>/<split>.jsonl.gz; None: the hub's nyu-mll/glue."""
     revision: str | None = None
@@ -47,6 +49,7 @@ class SummarizationData(DataSettings):
 
     source: Literal["summarization"] = "summarization"
     task: SummarizationTask
+    """Name of the data set."""
     path: str | None = None
     """A folder holding <task>/<split>.jsonl.gz; None: the hub's abisee/cnn_dailymail (3.0.0) or
     EdinburghNLP/xsum."""
@@ -81,6 +84,7 @@ class FilesData(DataSettings):
     """File stem; None: 'validation', 'dev' or 'valid' if such a file exists, else a seeded
     tenth of train."""
     test: str | None = None
+    """File stem of the test split; None: there is none."""
     max_row_kib: int | None = Field(default=None, ge=1, le=2**20)
     """A row above this is set aside; None: 512, and 16,384 with document = "file"."""
 
@@ -137,6 +141,7 @@ class HubData(DataSettings):
     config: str | None = None
     """Which of its configurations; None: the default one."""
     split: str = "train"
+    """The split that documents are read from."""
     revision: str
     """The commit to read. A branch moves, and a stopped run would go on with other rows."""
     text: str = "text"

@@ -15,7 +15,9 @@ class Speed(Config):
     """How latency is measured: models take turns, so that a busy moment hits all of them alike."""
 
     batch_sizes: tuple[int, ...] = (1, 8)
+    """Texts per forward pass; each is timed."""
     tokens: int = Field(default=128, gt=0)
+    """Tokens of each timed text."""
     threads: int | None = Field(default=None, gt=0)
     """None: the cores this process may use."""
     rounds: int = Field(default=12, ge=3)
@@ -57,6 +59,7 @@ class EvaluateStep(Config):
     """Of models that name classes or numbers by words: the word with the highest likelihood, or
     what the model writes by greedy decoding, where a text that is no such word is wrong."""
     batch_size: int = Field(32, gt=0)
+    """Rows per forward pass when quality is measured."""
     context: int | None = Field(None, gt=0)
     """Of running text: tokens a model reads at most before the one it predicts; None: as many as
     each model was trained on."""
@@ -66,11 +69,11 @@ class EvaluateStep(Config):
     bootstrap: int = Field(2000, ge=100)
     """Resamples behind every interval."""
     speed: Speed | None = Speed()
-    """None (in TOML: speed = false): no timing. Models that write text are also timed while they
-    write, whatever stands here."""
+    """false: no timing. Models that write text are also timed while they write, in any case."""
     memory: bool = True
     """Peak memory of each model, in a process of its own; costs a start of its runtime each."""
     seed: int | None = None
+    """Of the bootstrap; None: the recipe's."""
     tasks: tuple[str, ...] = ()
     """Zero-shot tasks that language models are asked, in the place of `data`."""
     path: str | None = None
@@ -128,7 +131,7 @@ class EvaluateStep(Config):
             )
         return self
 
-    @field_validator("speed", mode="before")
+    @field_validator("speed", mode="before", json_schema_input_type=Speed | bool)
     @classmethod
     def _false_means_none(cls, speed: Any) -> Any:
         """TOML has no null, and `speed = false` says what is meant."""
@@ -178,7 +181,9 @@ class ExtrapolateStep(Config):
     """A train step, or its folder in another run: its last validation loss is the other end of the
     gap that methods close, from the first law on."""
     fit: PowerLawFit = PowerLawFit()
+    """How the law is fitted."""
     seed: int | None = None
+    """Of the bootstrap; None: the recipe's."""
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:

@@ -22,7 +22,9 @@ class WeightSchedule(Config):
     """
 
     start: float = Field(alias="from", ge=0)
+    """Weight of the first step."""
     to: float = Field(ge=0)
+    """Weight at the end."""
     over: float = Field(default=1.0, gt=0, le=1)
     """Share of the optimizer steps after which it has arrived."""
 
@@ -58,6 +60,7 @@ class LossSettings(Config):
     on_rollouts: ClassVar[bool] = False
     """It looks at continuations that are sampled in every step, not at the texts of the data."""
     weight: Weight = 1.0
+    """Factor of this loss in the sum."""
 
     @property
     def needs_all_of_p(self) -> str:
@@ -90,6 +93,7 @@ class Softened(LossSettings):
     """What the terms share that compare class distributions softened by a temperature."""
 
     temperature: float = Field(default=1.0, gt=0)
+    """Logits are divided by it; above 1 the distributions are softer."""
 
     @property
     def needs_all_of_p(self) -> str:
@@ -151,6 +155,8 @@ class HiddenMse(LossSettings):
     term = "attar.losses.states:StatesTerm"
     kind: Literal["hidden_mse"] = "hidden_mse"
     layer_map: LayerMap = "uniform"
+    """Which student hidden state learns from which teacher hidden state; 0 is the embedding output.
+    uniform: evenly spread. last: the last one only. Or a table, { 1 = 2, 2 = 4 }."""
 
 
 class HiddenCosine(LossSettings):
@@ -159,6 +165,8 @@ class HiddenCosine(LossSettings):
     term = "attar.losses.states:HiddenCosineTerm"
     kind: Literal["hidden_cosine"] = "hidden_cosine"
     layer_map: LayerMap = "uniform"
+    """Which student hidden state learns from which teacher hidden state; 0 is the embedding output.
+    uniform: evenly spread. last: the last one only. Or a table, { 1 = 2, 2 = 4 }."""
 
 
 class EmbeddingMse(LossSettings):
@@ -177,6 +185,8 @@ class Eofd(LossSettings):
     power: float = Field(default=0.5, ge=0)
     """0: hidden_mse; the paper uses 0.5 and 1."""
     layer_map: LayerMap = "uniform"
+    """Which student hidden state learns from which teacher hidden state; 0 is the embedding output.
+    uniform: evenly spread. last: the last one only. Or a table, { 1 = 2, 2 = 4 }."""
     std: Literal["batch", "running"] = "batch"
     """Over the tokens of the step's batch, or of all batches so far."""
     count_padding: bool = False
@@ -192,6 +202,8 @@ class SensitivityMse(LossSettings):
     power: float = Field(default=0.5, ge=0, le=2)
     """0: hidden_mse."""
     layer_map: LayerMap = "uniform"
+    """Which student hidden state learns from which teacher hidden state; 0 is the embedding output.
+    uniform: evenly spread. last: the last one only. Or a table, { 1 = 2, 2 = 4 }."""
 
 
 class AttentionMse(LossSettings):

@@ -29,6 +29,7 @@ class Calibration(Config):
     data: str
     """Name of a `[data.<name>]` table; its train split is used."""
     examples: int = Field(default=256, gt=0)
+    """Number of texts."""
     batch_size: int | None = Field(default=None, gt=0)
     """None: 32, and 4 for a model that writes text."""
     seed: int | None = None
@@ -78,7 +79,7 @@ class Budget(Config):
 
 
 class QuantizeSettings(Config):
-    """What every quantization method shares."""
+    """Round a fine-tuned model to 2 to 8 bits, with or without training."""
 
     learns: ClassVar[bool] = False
     """Whether the method has a part that learns by gradient."""
@@ -87,7 +88,9 @@ class QuantizeSettings(Config):
     """A step that trains, or a folder or hub id of a fine-tuned model."""
     calibration: Calibration
     weight_bits: int = Field(default=8, ge=2, le=8)
+    """Bits of every weight matrix."""
     activation_bits: int = Field(default=8, ge=2, le=8)
+    """Bits of every activation that enters a matrix product."""
     embedding_bits: int | None = Field(default=None, ge=2, le=8)
     """None: weight_bits."""
     transform: TransformRule | None = None
@@ -160,6 +163,7 @@ class OmseStep(QuantizeSettings):
 
     method: Literal["omse"] = "omse"
     search: Literal["golden_section", "grid"] = "golden_section"
+    """How the range is searched."""
     on: Literal["values", "histogram"] = "values"
     """values: every real value of every batch, as published; histogram: its histogram, hundreds of
     times cheaper."""
@@ -203,7 +207,9 @@ class StepSizeStep(QuantizeSettings):
     start: Literal["omse", "mean_3sigma"] = "omse"
     """Where the step sizes begin: as published, or at mean ± 3 standard deviations."""
     learning_rate: float = Field(default=1e-5, gt=0)
+    """Of the step sizes."""
     epochs: int = Field(default=3, ge=1)
+    """Passes over the calibration texts."""
 
 
 class SmoothquantStep(QuantizeSettings):
@@ -230,6 +236,7 @@ class AutoStep(QuantizeSettings):
     refine: bool = False
     """auto learns nothing by gradient."""
     loss: Literal["mse", "kl"] = "mse"
+    """Of the final outputs: squared error, or KL divergence of the class distributions."""
 
     @model_validator(mode="before")
     @classmethod
@@ -263,8 +270,11 @@ class QatStep(QuantizeSettings):
     distil: bool = True
     """Learn from the float model's outputs too."""
     epochs: float = Field(default=3, gt=0)
+    """Passes over the training data."""
     learning_rate: float = Field(default=3e-5, gt=0)
+    """Of the weights."""
     batch_size: int = Field(default=32, gt=0)
+    """Examples per optimizer step."""
     max_length: int | None = Field(default=None, ge=8)
     """None: the model's own."""
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from attar.config import Config
 from attar.escaping import for_terminal
+from attar.extras import training_explained
 from attar.progress import human_seconds
 from attar.recipe.keys import step_seed
 from attar.recipe.running.intents import Intent, intent_lines, reused
@@ -203,6 +204,7 @@ def _behind(steps: Mapping[str, Config], name: str, is_reference: bool = False) 
     )
 
 
+@training_explained()
 def plan_recipe(
     recipe: Recipe,
     recipe_folder: Path,

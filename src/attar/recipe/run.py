@@ -17,6 +17,7 @@ from pathlib import Path
 from attar.artifacts import write_text
 from attar.errors import AttarError, StoppedError, UsageError
 from attar.escaping import for_terminal
+from attar.extras import training_explained
 from attar.progress import Progress
 from attar.recipe.checking.doubts import settings_in_doubt
 from attar.recipe.keys import Fingerprints
@@ -228,7 +229,8 @@ def running_in(folder: Path) -> Generator[Path]:
             (folder / CRASH_FILE).unlink()
         require_own_folders(folder)
         try:
-            yield folder
+            with training_explained():
+                yield folder
         except StoppedError as error:
             where = str(error).partition(";")[0]
             how = f"attar resume {shlex.quote(str(folder))}"

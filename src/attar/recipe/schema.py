@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from attar.analysis.config import AnalyzeStep
 from attar.config import Config, as_tuples
@@ -60,6 +60,10 @@ class Sweep(Config):
     """Multiplies steps: one copy for each combination of the listed values, and of everything that
     depends on them."""
 
+    model_config = ConfigDict(
+        # the schema describes what a file says, where each setting stands beside `steps`
+        json_schema_extra={"required": ["steps"], "additionalProperties": True}
+    )
     steps: tuple[str, ...] = Field(min_length=1)
     """Steps whose settings vary."""
     settings: dict[str, tuple[Any, ...]] = Field(min_length=1)
@@ -85,7 +89,9 @@ class Gate(Config):
     metric: str
     """"scores.deploy.accuracy": step, model, metric; or any dotted path into a step's metrics."""
     at_least: float | None = None
+    """The lowest value that passes."""
     at_most: float | None = None
+    """The highest value that passes."""
     of: str | None = None
     """Another metric to compare with."""
     max_drop: float | None = None
@@ -107,15 +113,20 @@ class Gate(Config):
 
 
 class Recipe(Config):
-    """A whole recipe."""
+    """Named data and the steps that read it."""
 
     name: Name
     """Name of the run's folder."""
     seed: int = Field(0, ge=0, lt=2**63)
+    """Of every step that does not name its own."""
     data: dict[Name, DataConfig] = Field(default_factory=dict)
+    """Name → data table, [data.<name>]."""
     steps: dict[Name, StepConfig] = Field(min_length=1)
+    """Name → step, [steps.<name>]. Steps run in the order in which they refer to each other."""
     sweep: Sweep | None = None
+    """Steps to run with several values of a setting."""
     gates: tuple[Gate, ...] = ()
+    """Conditions on measured figures, [[gates]]."""
 
     @property
     def order(self) -> list[str]:

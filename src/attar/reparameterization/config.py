@@ -32,6 +32,7 @@ class FoldStep(Config):
     max_relative_difference: float = Field(LARGEST_DIFFERENCE, gt=0, lt=1)
     """Of logits, before and after; beyond it nothing is published and the exit code is 6."""
     seed: int | None = None
+    """Which texts; None: the recipe's."""
 
 
 class FoldMetrics(TypedDict):

@@ -58,6 +58,7 @@ class ScoreStep(Config):
     data: str
     """Name of a tokenize step."""
     part: Part = "scored"
+    """Of the corpus: the chunks to select from, or those reserved for a reference."""
     chunks: int | None = Field(default=None, ge=1)
     """Score a random sample of this many chunks; None: all. A proxy learns from a sample; a
     selection needs all."""
@@ -119,6 +120,7 @@ class ProxyStep(Config):
     """Share of the chunks it is not trained on: half of them choose the best state, the other half
     are for its Spearman correlation."""
     epochs: float = Field(default=3.0, gt=0)
+    """Passes over the scored sample."""
     max_steps: int | None = Field(default=None, gt=0)
     """Optimizer steps; wins over epochs."""
     batch_size: int = Field(default=32, gt=0)
@@ -127,9 +129,11 @@ class ProxyStep(Config):
     """Chunks per forward pass; None: batch_size. The gradient is that of the whole batch either
     way."""
     learning_rate: float = Field(default=3e-4, gt=0)
+    """The highest of the schedule."""
     evaluations: int = Field(default=6, ge=1)
     """How often the held-out loss is measured, evenly spread; the state with the lowest is kept."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """As in a train step."""
     checkpoint_every: int | None = Field(default=None, gt=0)
     """Optimizer steps between checkpoints; None: about once a minute."""
     seed: int | None = None
@@ -200,6 +204,7 @@ class SelectStep(Config):
     scores: str | None = None
     """For method = "proxy", in their place: name of a score step whose model is a proxy."""
     method: Literal["difference_sampling", "gumbel", "random", "proxy"] = "difference_sampling"
+    """How chunks are chosen; see the method cards."""
     keep: float = Field(default=0.5, gt=0, le=1)
     """Share of the chunks that is kept, rounded down."""
     keep_by_source: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)

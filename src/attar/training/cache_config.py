@@ -112,7 +112,9 @@ class CacheStep(Config):
     """This, `template`, `label_words`, `max_length` and `max_target_length`: as in the students'
     train steps, or their rows are other ones."""
     template: str | None = None
+    """As in the train step of the students."""
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
+    """As in the train step of the students."""
     logits: bool = True
     """Keep its predictions."""
     distribution: Distribution | None = None
@@ -125,7 +127,9 @@ class CacheStep(Config):
     dtype: Literal["bf16", "fp32"] = "bf16"
     """Of the hidden states; bf16 is half as large, and rounds each value by 0.4 % at most."""
     max_length: int = Field(default=128, ge=8, le=8192)
+    """As in the train step of the students."""
     max_target_length: int = Field(default=128, ge=2, le=8192)
+    """As in the train step of the students."""
     batch_size: int = Field(default=32, gt=0)
     """Rows per forward pass; nothing but time depends on it."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -70,6 +70,7 @@ class Retokenized(Config):
     source: str = Field(alias="from")
     """A tokenize or select step, or a `[data.<name>]` table of a corpus."""
     retokenize: Literal[True]
+    """Always true."""
     max_length: int | None = Field(default=None, ge=8, le=2**20)
     """Tokens a model reads of a new chunk; None: the step's max_length."""
 
@@ -79,6 +80,8 @@ class TrainStep(Config):
 
     run: Literal["train"] = "train"
     model: ModelReference
+    """What to start from: a step, a folder, a hub id, a demo model, or a table that changes one or
+    has random weights."""
     data: str | Retokenized
     """Name of a `[data.<name>]` table, or of a step that makes rows. A corpus or a selection is
     read as it was packed by the tokenizer of the model; for another one, write `{ from = "kept",
@@ -137,6 +140,7 @@ class TrainStep(Config):
     max_target_length: int = Field(default=128, ge=2, le=8192)
     """Tokens of a text to be written; for a task that writes."""
     learning_rate: float = Field(default=5e-5, gt=0)
+    """The highest of the schedule."""
     schedule: Literal["linear", "cosine", "inverse_sqrt", "constant_inverse_sqrt", "constant"] = (
         "linear"
     )
@@ -153,12 +157,16 @@ class TrainStep(Config):
     weight_decay: float = Field(default=0.01, ge=0)
     """Not applied to biases and norms."""
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the mean of gradients."""
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the mean of squared gradients."""
     adam_epsilon: float = Field(default=1e-8, gt=0)
-    max_grad_norm: Annotated[float | None, BeforeValidator(_false_is_none)] = Field(
-        default=1.0, gt=0
-    )
-    """None (in TOML: max_grad_norm = false): gradients are not clipped."""
+    """Added to the denominator of the update."""
+    max_grad_norm: Annotated[
+        float | None,
+        BeforeValidator(_false_is_none, json_schema_input_type=float | Literal[False]),
+    ] = Field(default=1.0, gt=0)
+    """false: gradients are not clipped."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 autocast where the device has it in hardware and the first batch takes at least
     10 % less time with it, else fp32; the choice is recorded, and kept on resume."""

@@ -43,7 +43,7 @@ class OnnxRuntime:
     """
 
     def __init__(self, file: Path, threads: int, optimized: Path | None = None) -> None:
-        onnxruntime = require("onnxruntime", "export")
+        onnxruntime = require("onnxruntime", "onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -95,7 +95,7 @@ def the_core() -> Any:
 
 @cache
 def _core() -> Any:
-    return require("openvino", "export").Core()
+    return require("openvino", "openvino").Core()
 
 
 def cpu_settings(threads: int) -> dict[str, Any]:

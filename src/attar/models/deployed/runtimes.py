@@ -24,6 +24,7 @@ from attar.artifacts import read_json, sha256_of, write_json
 from attar.config import Config
 from attar.cores import usable_cores
 from attar.errors import OUT_OF_MEMORY, ArtifactError, AttarError, ResourceError, UsageError
+from attar.extras import training_explained
 from attar.models.deployed.cpu import needs_unsigned_weights
 from attar.models.deployed.graph_files import check_onnx, check_openvino
 from attar.models.simulated.qparams import QPARAMS_FILE, WEIGHTS_FILE
@@ -268,7 +269,8 @@ def _open(folder: Path, deployment: Deployment, count: int, max_length: int) -> 
     if deployment.format == "safetensors":
         from attar.models.deployed.cpu_runtimes import TorchRuntime
 
-        return TorchRuntime(folder, count)
+        with training_explained():
+            return TorchRuntime(folder, count)
     if deployment.format == "openvino":
         from attar.models.deployed.cpu_runtimes import OpenVinoRuntime
 

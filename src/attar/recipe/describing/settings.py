@@ -1,0 +1,244 @@
+"""Every setting of a recipe in words: what `attar explain` prints and the settings reference shows.
+
+A topic is one table of a recipe: a step, a data source, a loss, a method. Several classes of one
+`run` (the methods of quantize) are one topic of what they share, with a part for each. All of it is
+read off the JSON schema, so nothing here is written by hand. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from attar.data.config import DataConfig
+from attar.errors import UsageError, did_you_mean
+from attar.losses.config import LossConfig
+from attar.recipe.checking.mistakes import leaves
+from attar.recipe.describing.json_schema import TAGS, meaning_of, recipe_schema
+from attar.recipe.schema import StepConfig
+
+REF = "#/$defs/"
+UNIONS = (StepConfig, DataConfig, LossConfig)
+ORDER = {
+    form.__name__: number
+    for number, form in enumerate(leaf for union in UNIONS for leaf in leaves(union))
+}
+"""Class → its place in the unions of the config, which is the order of the reference."""
+PLACES = {
+    "run": ("Steps", '[steps.<name>] with run = "{}"'),
+    "source": ("Data", '[data.<name>] with source = "{}"'),
+    "kind": ("Losses", '[[steps.<name>.losses]] with kind = "{}"'),
+}
+"""Word that tells tables apart → heading of its topics, and where such a table stands."""
+WHOLE = "The whole recipe"
+TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}
+BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+NO_BOUND = 2**53
+"""A limit beyond this is a computer's, and says nothing to a reader."""
+COUNTED = {"minItems": "at least {} of them", "maxItems": "at most {} of them"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One name of a table."""
+
+    name: str
+    values: str
+    """What it may be, in words."""
+    default: str
+    """"default 256", as TOML writes it; "required"; "": it may be left out."""
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One table of a recipe."""
+
+    word: str
+    """What `attar explain` calls it."""
+    heading: str
+    """Topics of one kind share it."""
+    place: str
+    """Where it stands in a recipe."""
+    meaning: str
+    settings: tuple[Setting, ...]
+    parts: tuple[Topic, ...] = ()
+    """Tables inside it, and methods that add settings to it."""
+
+
+@cache
+def topics() -> Mapping[str, Topic]:
+    """Word → topic, in the order of the reference."""
+    schema = recipe_schema()
+    found = {"recipe": _topic("recipe", WHOLE, "the top of the file", schema)}
+    for name, setting in schema["properties"].items():
+        for table in _tables(setting):
+            found[name] = _topic(name, WHOLE, f"[{name}]", table)
+    for tag, (heading, place) in PLACES.items():
+        for word, tables in _by_word(tag).items():
+            found[word] = _merged(word, heading, place.format(word), tables)
+    parts = {part.word: part for topic in found.values() for part in topic.parts}
+    return found | {word: part for word, part in parts.items() if "." not in word} | found
+
+
+def explained(word: str) -> list[Topic]:
+    """The topic of a word; of a setting's name, that setting in each topic which has it.
+
+    Raises:
+        UsageError: neither goes by this word.
+    """
+    known = topics()
+    if word in known:
+        return [known[word]]
+    found = [
+        replace(each, settings=(setting,), parts=())
+        for each in known.values()
+        for setting in each.settings
+        if setting.name == word
+    ]
+    if not found:
+        names = {setting.name for each in known.values() for setting in each.settings}
+        hint = did_you_mean(word, [*known, *sorted(names)])
+        raise UsageError(
+            f"{word!r} is neither a table nor a setting of a recipe{hint}; "
+            "attar explain lists the tables"
+        )
+    return found
+
+
+def _by_word(tag: str) -> dict[str, list[dict[str, Any]]]:
+    """Value of the tag → the tables that carry it."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    defined = recipe_schema()["$defs"]
+    for table in sorted(defined.values(), key=lambda table: ORDER.get(table["title"], 0)):
+        if word := table["properties"].get(tag, {}).get("const"):
+            found.setdefault(word, []).append(table)
+    return found
+
+
+def _merged(word: str, heading: str, place: str, tables: Sequence[dict[str, Any]]) -> Topic:
+    """One topic of the tables that share a word: their common settings, and a part for each."""
+    first, *others = tables
+    if not others:
+        return _topic(word, heading, place, first)
+    shared = {
+        name: setting
+        for name, setting in first["properties"].items()
+        if all(table["properties"].get(name) == setting for table in others)
+    }
+    parts = []
+    for table in tables:
+        tag, method = next(
+            (name, setting["const"])
+            for name, setting in table["properties"].items()
+            if name in TAGS and name not in shared
+        )
+        own = {n: s for n, s in table["properties"].items() if n not in shared and n != tag}
+        parts.append(
+            _topic(method, heading, f'{place} and {tag} = "{method}"', {**table, "properties": own})
+        )
+    values = ", ".join(part.word for part in parts)
+    choice = Setting(tag, f"one of {values}", "required", "Each adds the settings below.")
+    whole = _topic(word, heading, place, {**first, "properties": shared})
+    meaning = _shared_meaning([table["title"] for table in tables])
+    return Topic(word, heading, place, meaning, (*whole.settings, choice), (*whole.parts, *parts))
+
+
+def _shared_meaning(names: Sequence[str]) -> str:
+    """What the nearest common base of some classes says of itself."""
+    first, *others = (form for form in leaves(StepConfig) if form.__name__ in names)
+    shared = (base for base in first.__mro__ if all(issubclass(form, base) for form in others))
+    return meaning_of(next(shared))
+
+
+def _topic(word: str, heading: str, place: str, table: Mapping[str, Any]) -> Topic:
+    properties = {n: s for n, s in table["properties"].items() if n not in TAGS or "const" not in s}
+    required = table.get("required", ())
+    settings = tuple(
+        Setting(
+            name,
+            _values(setting),
+            _default(setting, name in required),
+            _meaning(setting),
+        )
+        for name, setting in properties.items()
+    )
+    parts = tuple(
+        _topic(f"{word}.{name}", heading, f"{name} = {{ … }}", inner)
+        for name, setting in properties.items()
+        if heading != WHOLE
+        for inner in _tables(setting)
+    )
+    return Topic(word, heading, place, table.get("description", ""), settings, parts)
+
+
+def _meaning(setting: Mapping[str, Any]) -> str:
+    """Its own, or that of the one table it may be."""
+    tables = [table.get("description", "") for table in _tables(setting)]
+    return setting.get("description") or (tables[0] if len(tables) == 1 else "")
+
+
+def _default(setting: Mapping[str, Any], is_required: bool) -> str:
+    default = setting.get("default")
+    if is_required:
+        return "required"
+    is_said = default not in (None, []) and not isinstance(default, dict)
+    return f"default {json.dumps(default)}" if is_said else ""
+
+
+def _tables(setting: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The untagged tables that a setting may be, at any depth of lists and choices."""
+    if "$ref" in setting:
+        table = _defined(setting)
+        if not _tag(table):
+            yield table
+    for choice in (*setting.get("anyOf", ()), *setting.get("oneOf", ()), *_items(setting)):
+        yield from _tables(choice)
+
+
+def _items(setting: Mapping[str, Any]) -> list[dict[str, Any]]:
+    items = setting.get("items")
+    return [items] if isinstance(items, dict) else []
+
+
+def _defined(setting: Mapping[str, Any]) -> dict[str, Any]:
+    return recipe_schema()["$defs"][setting["$ref"].removeprefix(REF)]
+
+
+def _tag(table: Mapping[str, Any]) -> str:
+    """The last word that tells this table from others; "": none does."""
+    properties = table["properties"]
+    words = [properties[tag]["const"] for tag in TAGS if "const" in properties.get(tag, {})]
+    return words[-1] if words else ""
+
+
+def _values(setting: Mapping[str, Any]) -> str:
+    """What a setting may be, in words."""
+    if "$ref" in setting:
+        return _tag(_defined(setting)) or "a table"
+    if choices := setting.get("anyOf") or setting.get("oneOf"):
+        return _joined(list(dict.fromkeys(map(_values, choices))))
+    if "enum" in setting or "const" in setting:
+        return _joined([json.dumps(v) for v in setting.get("enum") or [setting["const"]]])
+    if setting.get("type") == "array":
+        inner = setting.get("prefixItems") or _items(setting)
+        counted = [
+            words.format(setting[name]) for name, words in COUNTED.items() if name in setting
+        ]
+        kind = "list" if not inner else f"list of {_values(inner[0])}"
+        return ", ".join(
+            [kind, *([f"{len(inner)} of them"] if "prefixItems" in setting else counted)]
+        )
+    if setting.get("type") == "object":
+        return "a table"
+    kind = TYPES.get(setting.get("type", ""), "any value")
+    bounds = {sign: setting[name] for name, sign in BOUNDS.items() if name in setting}
+    said = [f"{sign} {value:,}" for sign, value in bounds.items() if value < NO_BOUND]
+    return " ".join([kind, " and ".join(said)]).strip()
+
+
+def _joined(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
