@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from attar import __version__
-from attar.cli.artifacts import peek, predict
+from attar.cli.artifacts import peek, predict, push
 from attar.cli.flags import wants_tracebacks
 from attar.cli.output import escape_what_the_terminal_cannot_show, print_traceback
 from attar.cli.runs import check, plan, report, resume, run, status
@@ -43,7 +43,7 @@ INTERRUPTED_EXIT_CODE = 130
 """What typer makes of a KeyboardInterrupt."""
 VERBS: tuple[Callable[..., None], ...] = (
     *(run, check, plan, status, resume, predict),
-    *(explain, schema),
+    *(explain, schema, push),
     *(tokenize, score, select, generate, peek),
     *(train, analyze, quantize, export, evaluate, report),
 )

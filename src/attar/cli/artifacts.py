@@ -77,3 +77,27 @@ def predict(
             "and were cut",
             file=sys.stderr,
         )
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An exported model.")],
+    repo: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Where on the hub; private if new.")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Such as apache-2.0; default: the card states none.")
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="For everyone to see; default: private.")
+    ] = False,
+    upload: Annotated[
+        bool, typer.Option("--upload", help="Upload; default: a dry run that shows what would go.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Publish an exported model on the Hugging Face Hub, its card with the measured figures."""
+    from attar.export.push import push as push_folder
+
+    pushed = push_folder(folder, repo, license=license, is_private=not public, is_upload=upload)
+    print_result(pushed.as_json(), pushed.text(), as_json)

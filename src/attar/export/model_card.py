@@ -1,9 +1,9 @@
 """`README.md` of an exported folder: what it is, what it was made from, and what is not known.
 
-Every figure in it comes from this export's own measurements; accuracy and speed are not among them,
-because they belong to a data set and a machine (`attar evaluate` measures both). So the YAML header
-that the Hugging Face Hub reads has no `model-index`, and no `license`: that of the base model and
-of the data decides, and neither is known here.
+An export measures its own parity and size; quality and latency come later, from an evaluate step.
+So there are two cards: the export writes one without them, and `attar push` completes it with what
+was measured since (`completed`), as text and as the `model-index` that the Hugging Face Hub reads.
+The license is the user's to state: that of the base model and of the data decides.
 """
 
 from __future__ import annotations
@@ -27,6 +27,22 @@ CARD_FILE = "README.md"
 RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "safetensors": "attar and torch"}
 LIBRARIES = {"openvino": "openvino", "onnxruntime": "onnx", "safetensors": "attar"}
 """Format → `library_name` of the Hub."""
+NO_LICENSE = "- Its license is not stated: that of the base model and of the training data applies."
+NOT_MEASURED = (
+    "- Accuracy and latency are not stated here: measure them on your data and machine with "
+    "`attar evaluate`."
+)
+"""What a completed card has in place of these two lines."""
+DATA_WORDS = {
+    "glue": "GLUE's {task}, under the license of that task's own publisher",
+    "summarization": "{task}, under its publisher's license",
+    "stdlib_docs": "docstrings of Python's standard library (PSF-2.0)",
+    "stdlib_text": "sources and reference of Python (PSF-2.0)",
+    "hub": "{name} of the Hugging Face Hub, under the license stated there",
+    "files": "files of the author; their license is not known here",
+    "corpus": "a corpus made before; its license is not known here",
+}
+"""Source → what the card says of it."""
 MOST_LABELS, MOST_NAME = 50, 100
 """Labels listed, and characters of a name."""
 STORED = {
@@ -54,6 +70,7 @@ def write_model_card(
     lineage: Sequence[str],
     base_model: str | None,
     datasets: Sequence[str],
+    data: Sequence[str] = (),
 ) -> None:
     """Write the card.
 
@@ -62,6 +79,7 @@ def write_model_card(
         lineage: one line of Markdown a step that the model went through, first to last.
         base_model: hub id of the model that the first step started from, if it has one.
         datasets: hub ids of what it learned from.
+        data: one line of Markdown for each data table it learned from.
     """
     sections = [
         _front_matter(task, deployment, base_model, datasets),
@@ -71,6 +89,8 @@ def write_model_card(
         _usage(task, deployment),
         "## How it was made",
         "\n".join(f"{number}. {line}" for number, line in enumerate(lineage, 1)) or "Not recorded.",
+        "## Data",
+        "\n".join(f"- {line}" for line in data) or "Not recorded.",
         "## Measured at export",
         _figures(task, parity, audit),
         "## Limits",
@@ -180,12 +200,11 @@ def _four_bit(audit: FusionAudit) -> str:
 
 def _limits(task: Task, deployment: Deployment) -> str:
     lines = [
-        "- Its license is not stated: that of the base model and of the training data applies.",
+        NO_LICENSE,
         f"- Texts are cut at {task.max_length} tokens.",
         "- It knows the language and the kind of text it was trained on; elsewhere its "
         "probabilities mean little.",
-        "- Accuracy and latency are not stated here: measure them on your data and machine with "
-        "`attar evaluate`.",
+        NOT_MEASURED,
     ]
     if deployment.bits and deployment.format != "safetensors":
         lines.append(_cpu_limit(deployment))
@@ -230,6 +249,20 @@ def datasets_of(model: str, recipe: Mapping[str, Any]) -> list[str]:
     tables, steps = recipe.get("data", {}), recipe.get("steps", {})
     sources = {tables.get(steps[word].get("data"), {}).get("source") for word in made}
     return [HUB_DATASET] if "glue" in sources else []
+
+
+def data_of_lineage(model: str, recipe: Mapping[str, Any]) -> list[str]:
+    """A line of Markdown for each data table that the steps of the lineage learned from."""
+    *made, _ = _chain(model, recipe)
+    steps, tables = recipe.get("steps", {}), recipe.get("data", {})
+    names = [name for word in made if isinstance(name := steps[word].get("data"), str)]
+    lines: list[str] = []
+    for name in dict.fromkeys(names):
+        table = tables.get(name, {})
+        words = DATA_WORDS.get(table.get("source", ""), "what another step made")
+        shown = {key: for_markdown(value, MOST_NAME) for key, value in table.items()}
+        lines.append(f"{for_markdown_code(name)}: {words.format_map(shown)}")
+    return lines
 
 
 def _chain(model: str, recipe: Mapping[str, Any]) -> Iterator[Any]:

@@ -20,7 +20,13 @@ from attar.export.bundle import seal, write_bundle, write_snippet
 from attar.export.config import ExportMetrics, ExportStep
 from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino, audit_simulated
 from attar.export.lowering import FLOAT_SITES, is_quantized
-from attar.export.model_card import base_model_of, datasets_of, lineage_of, write_model_card
+from attar.export.model_card import (
+    base_model_of,
+    data_of_lineage,
+    datasets_of,
+    lineage_of,
+    write_model_card,
+)
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.export.parity import check_parity, encoded_texts, measure_parity
@@ -91,6 +97,7 @@ def export(config: ExportStep, context: StepContext) -> ExportMetrics:
             lineage=lineage_of(config.model, context.recipe),
             base_model=base_model_of(config.model, context.recipe, context.recipe_folder),
             datasets=datasets_of(config.model, context.recipe),
+            data=data_of_lineage(config.model, context.recipe),
         )
         bar.advance(note="described")
     _warn_of_float_products(audit, context)

@@ -1,0 +1,204 @@
+"""`attar push`: the card of a finished run, a dry run, and an upload to a hub on this machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from attar.artifacts import read_result
+from attar.errors import ArtifactError, ResourceError, UsageError
+from attar.export.measured_card import evaluations_of, measured_card
+from attar.export.push import push
+from tiny_recipe import TinyRun, attar
+
+REPO = "someone/films"
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """As much of the hub's interface as an upload of small files uses."""
+
+    received: dict[str, Any]
+    status: int
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def _answer(self, content: Any, status: int = 200) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self._answer({"id": REPO, "modelId": REPO, "sha": "0" * 40, "siblings": []})
+
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        self.received["token"] = self.headers.get("Authorization")
+        if self.status != 200:
+            self._answer({"error": "no"}, self.status)
+        elif self.path == "/api/repos/create":
+            self.received["created"] = json.loads(raw)
+            self._answer({"url": f"http://hub/{REPO}", "name": REPO, "id": REPO})
+        elif "/preupload/" in self.path:
+            paths = [one["path"] for one in json.loads(raw)["files"]]
+            modes = [{"path": path, "uploadMode": "regular"} for path in paths]
+            self._answer({"files": [{**mode, "shouldIgnore": False} for mode in modes]})
+        else:
+            lines = [json.loads(line) for line in raw.splitlines()]
+            files = [line["value"] for line in lines if line["key"] == "file"]
+            content = {file["path"]: base64.b64decode(file["content"]) for file in files}
+            self.received["files"] = content
+            self._answer({"success": True, "commitOid": "1" * 40, "commitUrl": "http://hub/c"})
+
+
+@contextmanager
+def serving(status: int = 200) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A hub's address, and what it received."""
+    received: dict[str, Any] = {}
+    handler = type("Hub", (_Hub,), {"received": received, "status": status})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", received
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def hub_settings(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return monkeypatch
+
+
+def test_the_card_has_what_the_evaluate_step_measured(tiny_run: TinyRun) -> None:
+    card = measured_card(tiny_run.folder / "deploy", "apache-2.0")
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert header["license"] == "apache-2.0"
+    [result] = header["model-index"][0]["results"]
+    figures = read_result(tiny_run.folder / "scores").metrics["models"]["deploy"]
+    assert result["task"] == {"type": "text-classification"}
+    assert result["dataset"] == {"name": "films", "type": "films", "split": "validation"}
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert values["accuracy"] == pytest.approx(figures["accuracy"]["value"], abs=5e-5)
+    assert f"{figures['latency'][0]['p50']:.2f}" in card.partition("## Measured\n")[2]
+    assert "License: apache-2.0" in card
+    assert "not stated" not in card
+    assert "files of the author" in card.partition("## Data")[2]
+
+
+def test_the_export_s_own_card_says_that_quality_and_license_are_not_stated(
+    tiny_run: TinyRun,
+) -> None:
+    card = (tiny_run.folder / "deploy" / "README.md").read_text(encoding="utf-8")
+    assert card.count("not stated") == 2
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert not {"license", "model-index"} & set(header)
+
+
+def test_figures_of_another_export_are_not_taken(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """A folder that was made anew since, so that its key differs."""
+    run = tmp_path / "run"
+    for step in ("deploy", "scores"):
+        shutil.copytree(tiny_run.folder / step, run / step)
+    assert len(evaluations_of(run / "deploy")) == 1
+    file = run / "deploy" / "result.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "key": "another", "sha256": ""}))
+    assert evaluations_of(run / "deploy") == []
+
+
+def test_a_dry_run_shows_the_card_and_the_files_and_sends_nothing(tiny_run: TinyRun) -> None:
+    with serving() as (address, received):
+        settings = {**os.environ, "HF_ENDPOINT": address}
+        shown = attar("push", tiny_run.folder / "deploy", "--repo", REPO, env=settings)
+    assert shown.returncode == 0, shown.stderr
+    assert "openvino_model.bin" in shown.stdout
+    assert "## Measured" in shown.stdout
+    assert "missing: a license" in shown.stdout
+    assert "add --upload" in shown.stdout
+    assert received == {}
+
+
+def test_an_upload_has_the_card_and_every_file_but_the_result(
+    tiny_run: TinyRun, hub_settings: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_run.folder / "deploy"
+    with serving() as (address, received):
+        hub_settings.setenv("HF_ENDPOINT", address)
+        done = push(folder, REPO, license="mit", is_upload=True)
+    assert done.url is not None
+    assert received["token"] == "Bearer hf_test"
+    assert received["created"]["name"] == "films"
+    assert received["created"].get("private") is True or (
+        received["created"].get("visibility") == "private"
+    )
+    files = received["files"]
+    assert set(files) == set(done.files)
+    assert "result.json" not in files
+    assert files["README.md"].decode() == measured_card(folder, "mit")
+    for name in set(files) - {"README.md"}:
+        assert files[name] == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "words"), [(401, UsageError, "HF_TOKEN"), (500, ResourceError, "500")]
+)
+def test_a_hub_that_refuses_is_one_message(
+    tiny_run: TinyRun,
+    hub_settings: pytest.MonkeyPatch,
+    status: int,
+    error: type[Exception],
+    words: str,
+) -> None:
+    with serving(status) as (address, _):
+        hub_settings.setenv("HF_ENDPOINT", address)
+        with pytest.raises(error, match=words):
+            push(tiny_run.folder / "deploy", REPO, is_upload=True)
+
+
+def test_a_hub_that_is_not_there_is_one_message(
+    tiny_run: TinyRun, hub_settings: pytest.MonkeyPatch
+) -> None:
+    hub_settings.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ResourceError, match="cannot be reached"):
+        push(tiny_run.folder / "deploy", REPO, is_upload=True)
+
+
+def test_mistakes_are_refused_before_anything_is_sent(tiny_run: TinyRun) -> None:
+    deploy = tiny_run.folder / "deploy"
+    with pytest.raises(UsageError, match="owner/name"):
+        push(deploy, "films", is_upload=True)
+    with pytest.raises(UsageError, match="--repo"):
+        push(deploy, is_upload=True)
+    with pytest.raises(UsageError, match="--license"):
+        push(deploy, REPO, license="Apache License 2.0")
+    with pytest.raises(ArtifactError, match="not an exported model"):
+        push(tiny_run.folder / "student", REPO)
+
+
+def test_a_dry_run_loads_no_torch(tiny_run: TinyRun) -> None:
+    code = (
+        "import sys, pathlib; from attar.export.push import push; "
+        "push(pathlib.Path(sys.argv[1])); assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-c", code, str(tiny_run.folder / "deploy")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr

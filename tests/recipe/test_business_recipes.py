@@ -1,0 +1,69 @@
+"""The business recipes: their data can be made, they pass a check, and one runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tiny
+from tiny_recipe import attar
+
+BUSINESS = Path(__file__).parents[2] / "recipes" / "business"
+RECIPES = sorted(path.stem for path in BUSINESS.glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipes with the data that the script makes beside them, as in the repository."""
+    folder = tmp_path_factory.mktemp("business")
+    for recipe in BUSINESS.glob("*.toml"):
+        shutil.copy(recipe, folder)
+    script = [sys.executable, BUSINESS / "make_data.py", folder / "data", "--unlabelled", "300"]
+    subprocess.run([str(word) for word in script], check=True, capture_output=True)
+    return folder
+
+
+def test_there_are_three_and_equal_seeds_make_equal_data(shop: Path, tmp_path: Path) -> None:
+    assert RECIPES == ["moderation", "routing", "support_tickets"]
+    script = [sys.executable, BUSINESS / "make_data.py", tmp_path, "--unlabelled", "300"]
+    subprocess.run([str(word) for word in script], check=True, capture_output=True)
+    files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.csv"))
+    assert len(files) == 7
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (shop / "data" / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_passes_the_check(shop: Path, name: str) -> None:
+    found = attar("check", shop / f"{name}.toml")
+    assert found.returncode == 0, found.stderr
+
+
+def test_moderation_runs_to_its_report(shop: Path) -> None:
+    """On a tiny model, whose gates are not looked at."""
+    tiny.write_tiny_bert(shop / "bert")
+    parity = "{ examples = 16, max_relative_error = 100.0, max_label_flips = 1.0 }"
+    changes = {
+        "gates": "[]",
+        "data.comments.train_rows": 64,
+        "data.comments.validation_rows": 48,
+        "steps.teacher.model": '"bert"',
+        "steps.student.model.keep_blocks": "[1]",
+        **{f"steps.{step}.max_steps": 2 for step in ("teacher", "student")},
+        "steps.int8.calibration.examples": 16,
+        "steps.deploy.parity": parity,
+        "steps.scores.memory": "false",
+        "steps.scores.speed": "{ tokens = 16, batch_sizes = [1], rounds = 3, calls = 1 }",
+    }
+    words = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    done = attar("run", shop / "moderation.toml", "--out", shop / "runs", "--json", *words)
+    assert done.returncode == 0, done.stderr
+    run = shop / "runs" / "moderation"
+    assert (run / "report" / "index.html").is_file()
+    result = json.loads((run / "scores" / "result.json").read_text())
+    assert set(result["metrics"]["models"]) == {"teacher", "student", "int8", "deploy"}
