@@ -1,10 +1,8 @@
-"""Made-up texts for the recipes in this folder: support tickets, comments, and requests of a bank's
-customers.
+"""Made-up texts for the recipes in this folder: comments, and requests of a bank's customers.
 
     python recipes/business/make_data.py            # writes recipes/business/data
-    python recipes/business/make_data.py FOLDER --unlabelled 20000 --seed 1
+    python recipes/business/make_data.py FOLDER --seed 1
 
-    tickets      600 labelled messages in six queues, and 4,000 without a label
     comments     3,000 comments: fine, spam or abuse
     requests     2,400 requests in eight intents, one in ten of them for no intent at all
 
@@ -29,10 +27,6 @@ SLOTS: Mapping[str, Sequence[str]] = {
         *("the mobile app", "your web shop", "the desktop client", "my router", "the printer"),
         *("the smart speaker", "the invoice portal", "the calendar", "the backup tool"),
     ),
-    "since": (
-        *("since yesterday", "since the last update", "for three days", "since this morning"),
-        *("for about a week", "since I changed my phone", "again and again"),
-    ),
     "number": tuple(str(number) for number in range(10_412, 98_000, 997)),
     "money": tuple(f"{euros}.{cents}" for euros in (9, 14, 29, 49, 120) for cents in ("00", "90")),
     "name": ("Anna", "Ben", "Carla", "David", "Elif", "Farid", "Greta", "Hugo", "Ines", "Jonas"),
@@ -54,44 +48,6 @@ CLOSINGS = (
     " Thank you!",
 )
 
-TICKETS: Mapping[str, Sequence[str]] = {
-    "billing": (
-        "I was charged {money} euros twice for order {number}.",
-        "The invoice {number} has the wrong address on it, please send a new one.",
-        "Why did the price go up to {money} on {date}? My contract says otherwise.",
-        "My card was declined when I tried to pay invoice {number}.",
-    ),
-    "delivery": (
-        "Order {number} was due on {date} and has still not arrived.",
-        "The parcel came open and half of order {number} is missing.",
-        "Can you send order {number} to another address?",
-        "The tracking page says delivered, but nobody got order {number}.",
-    ),
-    "technical": (
-        "{product} crashes whenever I open it, {since}.",
-        "I get error {number} in {product} {since}.",
-        "{product} does not connect to the network {since}.",
-        "After the update {product} is so slow that I cannot work.",
-    ),
-    "account": (
-        "I cannot log in to {product}, the reset mail never arrives.",
-        "Please change the e-mail address of my account {number}.",
-        "Someone else seems to be using my account {since}.",
-        "How do I delete my account and all of my data?",
-    ),
-    "returns": (
-        "I would like to return order {number}, the size is wrong.",
-        "When do I get my {money} euros back? I sent it back on {date}.",
-        "The return label for order {number} cannot be printed.",
-        "{product} broke after two weeks, I want a replacement.",
-    ),
-    "sales": (
-        "Do you have a discount for {number} licenses of {product}?",
-        "Which plan do I need to use {product} with a team of ten?",
-        "Is {product} available in other colours?",
-        "Could someone call me about an offer before {date}?",
-    ),
-}
 COMMENTS: Mapping[str, Sequence[str]] = {
     "fine": (
         "I had the same problem with {product}, restarting it helped.",
@@ -190,37 +146,30 @@ def rows(
     return made
 
 
-def write(folder: Path, name: str, lines: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([head, *lines])
-    print(f"{folder / name}.csv: {len(lines):,} rows")
+def write(file: Path, lines: Sequence[tuple[str, str]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("message", "label"), *lines])
+    print(f"{file}: {len(lines):,} rows")
 
 
-def make(folder: Path, unlabelled: int = 4000, seed: int = 0) -> None:
-    """Write the three data sets; equal arguments write equal files."""
-    head = ("message", "label")
+def make(folder: Path, seed: int = 0) -> None:
+    """Write the data sets; equal arguments write equal files."""
     for name, classes, train, validation in (
-        ("tickets", TICKETS, 480, 120),
         ("comments", COMMENTS, 2400, 600),
         ("requests", REQUESTS, 1920, 480),
     ):
-        draw = random.Random(f"{seed} {name}")
-        made = rows(classes, train + validation, draw)
-        write(folder / name, "train", made[:train], head)
-        write(folder / name, "validation", made[train:], head)
-        if name == "tickets":
-            texts = [(text,) for text, _ in rows(classes, unlabelled, draw)]
-            write(folder / name, "unlabelled", texts, head[:1])
+        made = rows(classes, train + validation, random.Random(f"{seed} {name}"))
+        write(folder / name / "train.csv", made[:train])
+        write(folder / name / "validation.csv", made[train:])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the data of the recipes in this folder.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent / "data")
-    parser.add_argument("--unlabelled", type=int, default=4000, help="tickets without a label")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    make(arguments.folder, arguments.unlabelled, arguments.seed)
+    make(arguments.folder, arguments.seed)
 
 
 if __name__ == "__main__":
