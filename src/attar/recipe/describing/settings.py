@@ -129,17 +129,13 @@ def _merged(word: str, heading: str, place: str, tables: Sequence[dict[str, Any]
         for name, setting in first["properties"].items()
         if all(table["properties"].get(name) == setting for table in others)
     }
-    parts = []
+    tag = next(name for name in first["properties"] if name in TAGS and name not in shared)
+    parts: list[Topic] = []
     for table in tables:
-        tag, method = next(
-            (name, setting["const"])
-            for name, setting in table["properties"].items()
-            if name in TAGS and name not in shared
-        )
+        method = table["properties"][tag]["const"]
         own = {n: s for n, s in table["properties"].items() if n not in shared and n != tag}
-        parts.append(
-            _topic(method, heading, f'{place} and {tag} = "{method}"', {**table, "properties": own})
-        )
+        where = f'{place} and {tag} = "{method}"'
+        parts.append(_topic(method, heading, where, {**table, "properties": own}))
     values = ", ".join(part.word for part in parts)
     choice = Setting(tag, f"one of {values}", "required", "Each adds the settings below.")
     whole = _topic(word, heading, place, {**first, "properties": shared})
