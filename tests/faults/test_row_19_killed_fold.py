@@ -14,7 +14,7 @@ import pytest
 
 import training_runs
 
-DEADLINE_S = 60
+DEADLINE_S = 240
 RECIPE = """
 name = "x"
 [data.films]
