@@ -245,7 +245,8 @@ def test_help_names_every_verb(tmp_path: Path) -> None:
     assert attar("--version").stdout == f"attar {library.__version__}\n"
     verbs = [line.split()[0] for line in finished.stdout.partition("Commands:")[2].splitlines()[1:]]
     assert set(verbs) == {
-        *("run", "check", "plan", "status", "resume", "predict"),
+        *("new", "run", "check", "plan", "status", "resume", "predict"),
+        *("explain", "schema", "push"),
         *("tokenize", "score", "select", "generate", "peek"),
         *("train", "analyze", "quantize", "export", "evaluate", "report"),
     }

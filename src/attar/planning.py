@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
@@ -34,6 +34,8 @@ from attar.artifacts import MIB, read_json
 from attar.data.corpus.view import ALL, CorpusView
 from attar.data.documents import without_answers
 from attar.data.load import left_out, load_data
+from attar.data.look.one_pass import WORDS, summary_of, tokens_of
+from attar.data.look.summary import DataSummary
 from attar.data.packing import token_blocks
 from attar.data.tables import UNLABELLED, Split, TextData
 from attar.data.tokenize import TextEncoder
@@ -146,10 +148,18 @@ class PlannedTexts:
 
     Args:
         data: name → the `[data.<name>]` config.
+        say: told what is read, which takes a while where there is much.
     """
 
-    def __init__(self, data: Mapping[str, Any], recipe_folder: Path, seed: int) -> None:
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        recipe_folder: Path,
+        seed: int,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._configs, self._recipe_folder, self._seed = data, recipe_folder, seed
+        self._say = say
         self._data: dict[tuple[str, bool], TextData] = {}
         self._made: dict[str, TextData] = {}
         self._chunks: dict[str, Mapping[str, PlannedChunks]] = {}
@@ -198,6 +208,7 @@ class PlannedTexts:
             config = without_answers(config, folder)
         key = name, config is self._configs[name]
         if key not in self._data:
+            self._say(f"reading data {name!r}")
             self._data[key] = load_data(config, folder, name=name, seed=self._seed)
         return self._data[key]
 
@@ -208,6 +219,16 @@ class PlannedTexts:
         made = TextData(name, CAUSAL_LM.name, (), CAUSAL_LM.metrics, splits)
         self._made[name] = made
         return made
+
+    def summary(self, name: str, tokenizer_folder: Path | None) -> DataSummary | None:
+        """What is in a data set that was read for the steps, in tokens or, without a tokenizer, in
+        words; None: it was not read, or has chunks only."""
+        read = [data for (word, _), data in self._data.items() if word == name]
+        if not read:
+            return None
+        measure = WORDS if tokenizer_folder is None else tokens_of(tokenizer_folder)
+        found = summary_of(read[0], measure)
+        return found if found.splits else None
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from attar.data.config import FilesData, GlueData
 from attar.data.files import load_files
@@ -181,8 +182,6 @@ def test_label_names_give_the_order_of_the_classes(tmp_path: Path) -> None:
     assert len(by_text) == 36
     for (text,), label in by_text.items():
         assert label == int(text.split()[-1]) % 2
-    assert data.order_is_given
-    assert not load(tmp_path).order_is_given
 
 
 def test_a_column_of_labels_has_one_kind_whatever_the_format(tmp_path: Path) -> None:
@@ -252,12 +251,13 @@ def test_too_few_rows_to_hold_out_a_tenth_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "line", "advice"),
     [
-        ("train.csv", "text;label", "look separated by ';': save it again with commas"),
-        ("train.csv", "text\tlabel", "look separated by tabs: rename it to end in .tsv"),
-        ("train.txt", "text\tlabel", "look separated by tabs: rename it to end in .tsv"),
-        ("train.tsv", "text,label", "do not look separated by tabs: save it as .csv"),
+        ("train.csv", "text;label", 'look separated by semicolons: set delimiter = ";"'),
+        ("train.csv", "text\tlabel", r'look separated by tabs: set delimiter = "\t"'),
+        ("train.txt", "text\tlabel", r'look separated by tabs: set delimiter = "\t"'),
+        ("train.tsv", "text,label", 'do not look separated by tabs: set delimiter = ","'),
         ("train.txt", "a sentence", "has no labels: leave text out, or use .csv, .tsv or .jsonl"),
         ("train.csv", "text,stars", "choose among them with text = and label ="),
+        ("train.csv", "a film,bad", "if the first line is a row and no header, set header = false"),
     ],
 )
 def test_a_missing_column_comes_with_the_advice_that_helps(
@@ -267,3 +267,35 @@ def test_a_missing_column_comes_with_the_advice_that_helps(
     with pytest.raises(DataError) as caught:
         load(tmp_path, path=file, text="review")
     assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "lines"),
+    [
+        ("d.csv", {"delimiter": ";"}, ["text;label", '"a; b";bad', "c;good"]),
+        ("d.tsv", {"delimiter": "|"}, ["text|label", "a; b|bad", "c|good"]),
+        ("d.txt", {"delimiter": "\t"}, ["text\tlabel", '"a; b"\tbad', "c\tgood"]),
+        (
+            "d.csv",
+            {"delimiter": ";", "header": False, "text": "column1", "label": "column2"},
+            ['"a; b";bad', "c;good"],
+        ),
+        ("d[1].csv", {}, ["text,label", '"a; b",bad', "c,good"]),
+    ],
+)
+def test_a_table_has_the_delimiter_and_the_header_that_are_set(
+    tmp_path: Path, file: str, settings: dict[str, Any], lines: list[str]
+) -> None:
+    head, rows = ([], lines) if settings.get("header") is False else (lines[:1], lines[1:])
+    numbered = [row.replace("c", f"c{i}") for i in range(10) for row in rows]
+    (tmp_path / file).write_text("\n".join(head + numbered))
+    data = load(tmp_path, path=file, **settings)
+    assert data.label_names == ("bad", "good")
+    assert ("a; b",) in [*data.split("train").texts, *data.split("validation").texts]
+    assert sum(map(len, data.splits.values())) == 20
+
+
+@pytest.mark.parametrize("delimiter", ["", "::", '"', "\n"])
+def test_a_delimiter_is_one_character_that_ends_no_line(delimiter: str) -> None:
+    with pytest.raises(ValidationError, match="must be one character"):
+        FilesData(path="d.csv", delimiter=delimiter)

@@ -15,7 +15,7 @@ from attar.recipe.report_again import report_again
 from attar.recipe.running.lock import lock_holder, run_lock
 from engine_steps import KINDS, RECIPE, run_small
 
-GATE = '[[gates]]\nmetric = "scores.int8.accuracy"\nat_least = 0\n'
+GATE = '[[gates]]\nmetric = "scores.int8.size_mib"\nat_least = 0\n'
 SWEEP = '[sweep]\nsteps = ["int8"]\nweight_bits = [4, 8]\n'
 WHOLE = RECIPE + GATE.replace("scores.int8", "scores.teacher") + SWEEP
 

@@ -24,7 +24,7 @@ from engine_steps import FINGERPRINTS, KINDS, RECIPE, run_small
 
 TEXT = (
     RECIPE
-    + '[[gates]]\nmetric = "scores.teacher.accuracy"\nat_least = 0\n'
+    + '[[gates]]\nmetric = "scores.teacher.size_mib"\nat_least = 0\n'
     + '[sweep]\nsteps = ["int8"]\nweight_bits = [4, 8]\n'
 )
 FILES = ("recipe.json", "gates.json", "sweep.json", "teacher/result.json")

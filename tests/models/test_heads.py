@@ -11,7 +11,6 @@ import torch
 
 import tiny
 from attar.errors import ModelError
-from attar.models.foreign import task_of
 from attar.models.load import load_model, save_model
 from attar.tasks.task import Task
 
@@ -75,15 +74,10 @@ def unnamed(tmp_path: Path, trained: Path) -> Path:
     return folder
 
 
-def test_classes_without_names_are_refused_where_their_order_was_only_found(unnamed: Path) -> None:
-    with pytest.raises(ModelError, match=r"'LABEL_2'.*nothing says which is which.*id2label of"):
-        load_model(unnamed, task=task("bad", "fair", "good"))
-
-
-def test_classes_without_names_are_those_of_an_order_that_was_given(unnamed: Path) -> None:
-    given = task("bad", "fair", "good").model_copy(update={"order_is_given": True})
-    loaded = load_model(unnamed, task=given)
+def test_classes_without_names_are_matched_by_index_and_that_is_said(unnamed: Path) -> None:
+    loaded = load_model(unnamed, task=task("bad", "fair", "good"))
     assert "'LABEL_0' is taken for 'bad', 'LABEL_1' is taken for 'fair'" in loaded.notes[0]
+    assert "list the classes in that order in label_names of the data" in loaded.notes[0]
     torch.testing.assert_close(logits(loaded), logits(load_model(unnamed)))
 
 
@@ -91,11 +85,6 @@ def test_classes_without_names_match_classes_that_are_numbers(unnamed: Path) -> 
     loaded = load_model(unnamed, task=task("2", "0", "1"))
     assert "'LABEL_2' is taken for '2'" in loaded.notes[0]
     torch.testing.assert_close(logits(loaded), logits(load_model(unnamed))[[2, 0, 1]])
-
-
-def test_that_the_order_is_given_is_not_written(tmp_path: Path) -> None:
-    task("a", "b").model_copy(update={"order_is_given": True}).write(tmp_path)
-    assert task_of(tmp_path) == task("a", "b")
 
 
 def test_a_head_that_labels_tokens_is_no_head_for_texts(tmp_path: Path, tiny_bert: Path) -> None:

@@ -58,5 +58,6 @@ def test_what_would_be_a_guess_is_no_match(given: tuple[str, ...], wanted: tuple
 
 def test_a_refusal_lists_each_class_once_where_no_name_is_common() -> None:
     said = why_not_matched(["LABEL_0", "LABEL_1"], ["bad", "fair", "good"], "config.json")
+    assert match_classes(["LABEL_0", "LABEL_1"], ["bad", "fair", "good"]) is None
     assert said.count("LABEL_1") == said.count("'fair'") == 1
     assert why_not_matched(["bad", "x"], ["bad", "good"], "c").count("'bad'") == 2

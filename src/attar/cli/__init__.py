@@ -4,6 +4,7 @@ stdout carries the result (`--json` for machines), stderr the progress and the e
 mistake is one message and an exit code of the contract; a bug of ours is exit code 1 with the
 traceback kept. Nothing heavy is imported at the top: `attar --help` must answer at once.
 
+    starting     a recipe from a file of texts
     runs         verbs of a recipe and of its run folder
     steps        one step without a recipe
     artifacts    verbs that read one folder and answer
@@ -24,6 +25,7 @@ from attar.cli.flags import wants_tracebacks
 from attar.cli.output import escape_what_the_terminal_cannot_show, print_traceback
 from attar.cli.runs import check, plan, report, resume, run, status
 from attar.cli.settings import explain, schema
+from attar.cli.starting import new
 from attar.cli.steps import (
     analyze,
     evaluate,
@@ -42,7 +44,7 @@ BUG_EXIT_CODE = 1
 INTERRUPTED_EXIT_CODE = 130
 """What typer makes of a KeyboardInterrupt."""
 VERBS: tuple[Callable[..., None], ...] = (
-    *(run, check, plan, status, resume, predict),
+    *(new, check, plan, run, status, resume, predict),
     *(explain, schema, push),
     *(tokenize, score, select, generate, peek),
     *(train, analyze, quantize, export, evaluate, report),

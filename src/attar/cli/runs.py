@@ -45,19 +45,25 @@ def run(
 def check(
     recipe: RecipeFile, overrides: Overrides = None, as_json: Json = False, debug: Debug = False
 ) -> None:
-    """Find every mistake in a recipe before anything runs."""
+    """Find every mistake in a recipe, its data and its models before anything runs."""
     from attar.progress import Progress
     from attar.recipe.checking.doubts import doubts
+    from attar.recipe.checking.local_data import look_at_data
+    from attar.recipe.checking.local_models import require_models
     from attar.recipe.load import load_recipe, require_data
 
-    checked = load_recipe(recipe, overrides or ())
-    require_data(checked, recipe.resolve().parent)
-    for doubt in doubts(checked, recipe.resolve().parent):
+    checked, folder = load_recipe(recipe, overrides or ()), recipe.resolve().parent
+    require_data(checked, folder)
+    require_models(checked, folder)
+    data = look_at_data(checked, folder)
+    for doubt in doubts(checked, folder):
         Progress().warn(doubt)
     order = list(checked.order)
     steps = "1 step" if len(order) == 1 else f"{len(order)} steps"
-    text = f"{recipe}: fine; {steps}: {' → '.join(order)}"
-    print_result({"name": checked.name, "steps": order}, for_terminal(text), as_json)
+    fine = for_terminal(f"{recipe}: fine; {steps}: {' → '.join(order)}")
+    found = [summary.as_json() for summary in data]
+    text = "\n".join([*(line for summary in data for line in summary.lines()), fine])
+    print_result({"name": checked.name, "steps": order, "data": found}, text, as_json)
 
 
 def plan(
@@ -89,7 +95,9 @@ def plan(
     checked = expand(load_recipe(recipe, overrides or ())).recipe  # every copy of a sweep
     folder = recipe.resolve().parent
     intents = intents_in((out or Path("runs")) / checked.name, checked, folder)
-    planned = plan_recipe(checked, folder, intents=intents, flops_per_s=flops_per_s)
+    planned = plan_recipe(
+        checked, folder, intents=intents, flops_per_s=flops_per_s, progress=Progress()
+    )
     print_result(planned.as_json(), planned.text(), as_json)
     if flops_per_s is None:  # else it is for another machine, with its own memory
         require_memory(planned, Progress(), [step.name for step in planned.missing])

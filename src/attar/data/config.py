@@ -11,6 +11,7 @@ from attar.config import Config
 from attar.tasks.table import CAUSAL_LM, CLASSIFICATION, KINDS, Kind, Objective
 
 GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
+NO_DELIMITERS = "\"'\r\n\0"
 MAX_ROW_KIB = 512
 """A row above this is set aside: a hundred times what an encoder of 512 tokens reads."""
 MAX_DOCUMENT_KIB = 2**14
@@ -66,6 +67,12 @@ class FilesData(DataSettings):
     document: Literal["row", "file"] = "row"
     """file: each .txt file below the folder, or of the glob, is one row of train, with the columns
     text, file (its folder and its name) and source (its folder)."""
+    delimiter: str | None = None
+    """The character between the columns of a .csv, a .tsv or, if it is set, a .txt; None: a comma,
+    in a .tsv a tab."""
+    header: bool = True
+    """The first line of such a file names its columns; false: it is a row, and the columns are
+    called column1, column2, …"""
     text: str | tuple[str, str] | None = None
     """A column, or two for pairs; None: guessed when plain."""
     label: str = "label"
@@ -87,6 +94,16 @@ class FilesData(DataSettings):
     """File stem of the test split; None: there is none."""
     max_row_kib: int | None = Field(default=None, ge=1, le=2**20)
     """A row above this is set aside; None: 512, and 16,384 with document = "file"."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter_is_a_sign(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and (len(delimiter) != 1 or delimiter in NO_DELIMITERS):
+            raise ValueError(
+                f"must be one character, no quotation mark and no line end, got {delimiter!r}; "
+                r'write ";", "\t" or "|"'
+            )
+        return delimiter
 
     @model_validator(mode="after")
     def _label_names_fit(self) -> Self:

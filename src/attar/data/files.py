@@ -90,7 +90,6 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         splits=splits,
         set_aside=tuple(set_aside),
         notes=notes,
-        order_is_given=config.label_names is not None,
     )
 
 
@@ -165,8 +164,12 @@ GOLD: Mapping[Gold, GoldColumn] = {
 
 def records_of(config: FilesData, files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
     """The rows of some files, or the files as rows."""
-    read = read_document if config.document == "file" else read_records
-    return chain.from_iterable(read(file, config.max_row_bytes) for file in files)
+    limit = config.max_row_bytes
+    if config.document == "file":
+        return chain.from_iterable(read_document(file, limit) for file in files)
+    return chain.from_iterable(
+        read_records(file, limit, config.delimiter, header=config.header) for file in files
+    )
 
 
 def _first_rows(config: FilesData, files: tuple[Path, ...]) -> list[Record]:
@@ -210,7 +213,7 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
         missing = [column for column in text if column not in names]
         is_unlabelled = not config.kind.has_gold or (
             answer not in names
-            and (split == "test" or all(format_of(path) == ".txt" for path in paths))
+            and (split == "test" or all(is_plain(config, path) for path in paths))
         )
         if not is_unlabelled and answer not in names:
             missing.append(answer)
@@ -218,7 +221,8 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
             raise DataError(
                 f"split {split!r} of data {name!r} ({paths[0]}) has no column "
                 f"{' and no column '.join(map(repr, missing))}; its columns are "
-                f"{', '.join(map(repr, names))}; {_column_advice(paths[0], sample[0], setting)}"
+                f"{', '.join(map(repr, names))}; "
+                f"{_column_advice(config, paths[0], sample[0], setting)}"
             )
         found[split] = Columns(text, None if is_unlabelled else answer, config.id or None, limit)
     return found
@@ -229,21 +233,29 @@ def column_names(config: FilesData, paths: tuple[Path, ...]) -> list[str]:
     return list(dict.fromkeys(name for row in _first_rows(config, paths) for name in row))
 
 
-def _column_advice(path: Path, row: Record, setting: str) -> str:
+def is_plain(config: FilesData, file: Path) -> bool:
+    """Whether a line of a file is a text and nothing else."""
+    return format_of(file) == ".txt" and config.delimiter is None
+
+
+def _column_advice(config: FilesData, path: Path, row: Record, setting: str) -> str:
     """What to do about a column that is not there. A lone column is often several that another
     character separates: spreadsheets write ";" in much of Europe, and tabs as "Unicode text"."""
     form = format_of(path)
     lone = next(iter(row.items())) if len(row) == 1 else ("", "")
     line = str(lone[1] if form == ".txt" else lone[0])
     if form in (".csv", ".txt") and "\t" in line:
-        return "its columns look separated by tabs: rename it to end in .tsv"
-    if form == ".csv" and ";" in line:
-        return "its columns look separated by ';': save it again with commas"
-    if form == ".tsv" and ("," in line or ";" in line):
-        return "its columns do not look separated by tabs: save it as .csv, with commas"
-    if form == ".txt":
+        return r'its columns look separated by tabs: set delimiter = "\t"'
+    if form in (".csv", ".txt") and ";" in line:
+        return 'its columns look separated by semicolons: set delimiter = ";"'
+    if form == ".tsv" and (found := next((sign for sign in ",;" if sign in line), None)):
+        return f'its columns do not look separated by tabs: set delimiter = "{found}"'
+    if is_plain(config, path):
         return f"a .txt file has no {setting}s: leave text out, or use .csv, .tsv or .jsonl"
-    return f"choose among them with text = and {setting} ="
+    choose = f"choose among them with text = and {setting} ="
+    if form in (".csv", ".tsv") and config.header:
+        return f"{choose}; if the first line is a row and no header, set header = false"
+    return choose
 
 
 def _guess_text(sample: list[Record], config: FilesData, name: str) -> tuple[str, ...]:

@@ -113,7 +113,6 @@ def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
         splits=splits,
         set_aside=tuple(set_aside),
         template=task.template,
-        order_is_given=True,
     )
 
 

@@ -103,9 +103,6 @@ class TextData:
     """What the user should know about how it was read."""
     template: str | None = None
     """How a text-to-text model reads a row by convention, with {0} and {1} for its texts."""
-    order_is_given: bool = False
-    """The order of the classes was published or set by the user, and not found by sorting: class i
-    is LABEL_i of a model that gives its classes no names."""
 
     def split(self, name: str, *, labelled: bool = False) -> Split:
         """One split by name.

@@ -2,9 +2,8 @@
 
 A head is a Linear whose row c scores class c, so a head trained with the same classes in another
 order is made right by reordering its rows; `labels` says when two names are one class. Classes that
-cannot be matched are refused, as are Hugging Face's placeholder names (LABEL_0, …), unless the
-order of the task's classes is certain. A head of another kind of model (one that labels tokens)
-only shares the name, and is left out.
+cannot be matched are refused. A head of another kind of model (one that labels tokens) only shares
+the name, and is left out.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def reconciled_head(
     wanted = task.label_names or ("score",)
     if count == task.num_labels and (task.kind.is_score or names == wanted):
         return tensors, ()
-    match = match_classes(names, wanted, order_is_given=task.order_is_given)
+    match = match_classes(names, wanted)
     if match is not None:
         order = list(match.order)
         moved = {name: tensors[name][order].contiguous() for name in rows}

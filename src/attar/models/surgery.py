@@ -22,6 +22,7 @@ from attar.models.narrowing.narrow import narrowed
 from attar.models.simpler_ffn import with_simpler_ffn
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.blocks import Stack
+from attar.models.structure.rows import not_kept
 
 
 def changed(
@@ -76,12 +77,8 @@ def _check_blocks(stack: Stack, blocks: Sequence[int]) -> None:
     count = len(stack.blocks)
     if not blocks or list(blocks) != sorted(set(blocks)):
         raise ModelError(f"keep_blocks must be distinct and rising, got {list(blocks)}")
-    strangers = [block for block in blocks if not 0 <= block < count]
-    if strangers:
-        raise ModelError(
-            f"keep_blocks {list(blocks)} names {strangers}, but the model's {stack.name} has "
-            f"{count} blocks, 0 to {count - 1}; choose among those"
-        )
+    if problem := not_kept(blocks, count, stack.name):
+        raise ModelError(problem)
 
 
 def _check_first(stack: Stack, blocks: Sequence[int]) -> None:

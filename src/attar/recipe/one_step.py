@@ -156,13 +156,13 @@ def _meant_for(verb: str, word: str) -> dict[str, Any]:
 
 def _table(name: str, values: Mapping[str, Any]) -> str:
     """A TOML table."""
-    lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
+    lines = [f"{key} = {toml_value(value)}" for key, value in values.items()]
     return "\n".join([f"[{name}]", *lines]) + "\n"
 
 
-def _toml(value: Any) -> str:
-    """JSON's strings, integers, booleans and lists are TOML's too, but for a raw DEL; a float is
-    written as Python does, because JSON has no word for nan."""
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it. JSON's strings, integers, booleans and lists are TOML's too, but
+    for a raw DEL; a float is written as Python does, because JSON has no word for nan."""
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

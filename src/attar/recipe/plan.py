@@ -10,21 +10,25 @@ Imports no torch until a plan is made.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attar.config import Config
+from attar.data.look.summary import DataSummary
 from attar.escaping import for_terminal
 from attar.extras import training_explained
-from attar.progress import human_seconds
+from attar.progress import Progress, human_seconds
 from attar.recipe.keys import step_seed
 from attar.recipe.running.intents import Intent, intent_lines, reused
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind, kind_of, run_of, steps_read
 from attar.step import StepPlan
+
+if TYPE_CHECKING:
+    from attar.planning import PlanContext
 
 UNITS = {10 ** (3 * power): letter for power, letter in enumerate("TPEZY", start=4)}
 """FLOPs → the letter of their unit."""
@@ -52,6 +56,9 @@ class Plan:
     """The assumed speed; None: that of this machine."""
     intents: tuple[Intent, ...] = ()
     """What a run would do with each step; empty: make all."""
+    data: tuple[DataSummary, ...] = ()
+    """What is in the data that was read; it says `data_notes` too."""
+    data_notes: tuple[str, ...] = ()
 
     @property
     def made(self) -> frozenset[str]:
@@ -72,7 +79,8 @@ class Plan:
         return {
             "name": self.name,
             "steps": [asdict(step) for step in self.steps],
-            "notes": list(self.notes),
+            "data": [summary.as_json() for summary in self.data],
+            "notes": [*self.data_notes, *self.notes],
             "offline_flops": {name: asdict(each) for name, each in self.offline.items()},
             "seconds": self.seconds,
             "assumed_flops_per_s": self.flops_per_s,
@@ -112,8 +120,10 @@ class Plan:
             f"estimate{doubt}"
         )
         lines += intent_lines(self.intents)
-        lines += [f"note: {note}" for note in self.notes]
-        return "\n".join(map(for_terminal, lines))
+        notes = self.notes if self.data else (*self.data_notes, *self.notes)
+        lines += [f"note: {note}" for note in notes]
+        about_data = [line for summary in self.data for line in summary.lines()]
+        return "\n".join([*about_data, *map(for_terminal, lines)])
 
     def _columns(self) -> dict[str, list[str]]:
         """Heading → a cell for each step; columns that would be empty are left out."""
@@ -211,19 +221,22 @@ def plan_recipe(
     kinds: Mapping[str, StepKind] = STEPS,
     intents: Sequence[Intent] = (),
     flops_per_s: float | None = None,
+    progress: Progress | None = None,
 ) -> Plan:
     """Plan every step of a checked recipe; relative paths in it start at `recipe_folder`.
 
     Args:
         intents: what a run would do with each step; chunks of what is reused are counted exactly.
         flops_per_s: of the device that will do it; None: this machine is measured.
+        progress: told what is read and planned, and the data is summed up; None: neither.
     Raises:
         ModelError, DataError, UsageError: a model or data that a step could not use either, such
             as fewer texts than calibration needs, or a teacher that its student cannot learn from.
     """
     from attar.planning import PlanContext, PlannedTexts
 
-    texts = PlannedTexts(recipe.data, recipe_folder, recipe.seed)
+    quiet = progress or Progress(quiet=True)
+    texts = PlannedTexts(recipe.data, recipe_folder, recipe.seed, quiet.say)
     plain = recipe.model_dump(mode="json", by_alias=True)
     with TemporaryDirectory(prefix="attar-plan-") as scratch:
         shared = PlanContext(
@@ -232,17 +245,37 @@ def plan_recipe(
             made=reused(intents),
             flops_per_s=flops_per_s,
         )
-        for name in recipe.order:
-            step = recipe.steps[name]
-            context = replace(shared, name=name, seed=step_seed(step, recipe.seed))
-            shared.plans[name] = kind_of(step, kinds).resolve_plan()(step, context)
+        with quiet.task("planning", len(recipe.order)) as bar:
+            for name in recipe.order:
+                step = recipe.steps[name]
+                context = replace(shared, name=name, seed=step_seed(step, recipe.seed))
+                shared.plans[name] = kind_of(step, kinds).resolve_plan()(step, context)
+                bar.advance(note=name)
+        data = () if progress is None else tuple(_summaries(recipe, shared))
     notes = notes_of(tuple(shared.plans.values()))
     plans = shared.plans
     offline = offline_flops(recipe, plans) if kinds is STEPS else {}
     return Plan(
-        *(recipe.name, tuple(plans.values()), (*texts.notes, *notes), offline, flops_per_s),
+        *(recipe.name, tuple(plans.values()), tuple(notes), offline, flops_per_s),
         intents=tuple(intents),
+        data=data,
+        data_notes=texts.notes,
     )
+
+
+def _summaries(recipe: Recipe, context: PlanContext) -> Iterator[DataSummary]:
+    """Of each data table that was read, in tokens of the first model that reads it."""
+    for name in recipe.data:
+        readers = (
+            step
+            for step, config in recipe.steps.items()
+            if step in context.models
+            and name in [reference.word for reference in kind_of(config).data_in(config)]
+        )
+        first = next(readers, None)
+        folder = None if first is None else context.models[first].tokenizer_folder
+        if found := context.texts.summary(name, folder):
+            yield found
 
 
 def notes_of(plans: Sequence[StepPlan]) -> list[str]:

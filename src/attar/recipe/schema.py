@@ -7,6 +7,7 @@ field cannot see its neighbours.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, cast
 
 from pydantic import ConfigDict, Field, model_validator
@@ -17,7 +18,7 @@ from attar.data.config import DataConfig
 from attar.distillation.config import AugmentStep, GenerateStep
 from attar.evaluation.config import EvaluateStep, ExtrapolateStep
 from attar.export.config import ExportStep
-from attar.numerics.metric_names import LOWER_IS_BETTER
+from attar.numerics.metric_names import BOUNDS, LOWER_IS_BETTER
 from attar.quantization.config import QuantizeStep
 from attar.reparameterization.config import FoldStep
 from attar.report.config import ReportStep
@@ -109,6 +110,26 @@ class Gate(Config):
                 f"max_drop limits how far a metric falls, and {named[-1]} is better the lower it "
                 "is: such a gate would let any model pass; set at_most instead"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_missed(self) -> Gate:
+        """A gate that every model passes promises nothing."""
+        name = self.metric.rpartition(".")[2]
+        low, high = BOUNDS.get(name, (-math.inf, math.inf))
+        always_passed = {
+            "at_least": self.at_least is not None and self.at_least <= low,
+            "at_most": self.at_most is not None and self.at_most >= high,
+            "max_drop": self.max_drop is not None and self.max_drop >= high - low,
+        }
+        for setting, is_empty in always_passed.items():
+            if is_empty:
+                limit = getattr(self, setting)
+                hint = f"; {limit:g} points are {limit / 100:g}" if 1 < limit <= 100 else ""
+                raise ValueError(
+                    f"{setting} = {limit:g} cannot be missed: {name} lies between {low:g} and "
+                    f"{high:g}{hint}"
+                )
         return self
 
 

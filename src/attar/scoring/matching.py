@@ -97,7 +97,7 @@ def output_columns(
         )
     if not data.label_names:
         return np.zeros(1, dtype=np.int64)
-    match = match_classes(task.label_names, data.label_names, order_is_given=data.order_is_given)
+    match = match_classes(task.label_names, data.label_names)
     if match is None:
         why = why_not_matched(task.label_names, data.label_names, "the model's config.json")
         raise ModelError(

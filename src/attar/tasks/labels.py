@@ -7,8 +7,9 @@ alone (`spelling`: "not_entailment", "Not entailment"), and only where that leav
 Whoever matches so says it.
 
 Hugging Face's placeholders (LABEL_0, LABEL_1, …) are numbers and not names. They match classes that
-are called 0, 1, …, and classes whose order was given: by the user (`label_names`) or by the
-publisher of the data (GLUE). An order that was only found, by sorting, is a coincidence: refused.
+are called 0, 1, … by that number, and as many classes of other names by index: LABEL_i is class i
+of the data, in the order of `label_names` (where it is not set, the sorted names). That order is a
+convention and no proof, so the match is always said, with the setting that changes it.
 
 Left out: meaning. "pos" is not "positive", and "1" is neither.
 """
@@ -29,40 +30,41 @@ class Match:
     """Of each wanted class, its place among the given ones."""
     respelled: tuple[tuple[str, str], ...]
     """(given, wanted) where the names are not equal."""
+    by_index: bool = False
+    """The given names are placeholders, and only their number says which class each is."""
 
     @property
     def said(self) -> str:
         """The respelled names in words; "" if there are none."""
-        return ", ".join(f"{given!r} is taken for {wanted!r}" for given, wanted in self.respelled)
+        taken = ", ".join(f"{given!r} is taken for {wanted!r}" for given, wanted in self.respelled)
+        if not self.by_index:
+            return taken
+        return (
+            f"{taken}, by index, because the model does not name its classes; if its order is "
+            "another one, list the classes in that order in label_names of the data"
+        )
 
 
-def match_classes(
-    given: Sequence[str], wanted: Sequence[str], *, order_is_given: bool = False
-) -> Match | None:
+def match_classes(given: Sequence[str], wanted: Sequence[str]) -> Match | None:
     """How given classes are the wanted ones; None where they are not, or where that is a guess.
-
-    Args:
-        order_is_given: the order of `wanted` is certain, so that LABEL_i may be its class i.
 
     Example:
         >>> match_classes(["not_entailment", "Entailment"], ["entailment", "not entailment"]).order
         (1, 0)
         >>> match_classes(["a b", "a_b"], ["a-b", "c"]) is None
         True
-        >>> match_classes(["LABEL_0", "LABEL_1"], ["neg", "pos"]) is None
-        True
+        >>> match_classes(["LABEL_1", "LABEL_0"], ["neg", "pos"]).order
+        (1, 0)
     """
     if len(given) != len(wanted) or len(set(given)) != len(given):
         return None
     numbers = _placeholders(len(given))
     if set(given) == set(numbers) != set(wanted):
         in_order = sorted(wanted) == sorted(map(str, range(len(wanted))))
-        if not (order_is_given or in_order):
-            return None
         by_number = [int(name) for name in wanted] if in_order else range(len(wanted))
         named = [numbers[number] for number in by_number]
         order = tuple(list(given).index(name) for name in named)
-        return Match(order, tuple(zip(named, wanted, strict=True)))
+        return Match(order, tuple(zip(named, wanted, strict=True)), by_index=not in_order)
     places = {name: place for place, name in enumerate(given)}
     rest = [name for name in given if name not in wanted]
     plain = {plain_name(name): name for name in rest}
@@ -83,14 +85,6 @@ def why_not_matched(given: Sequence[str], wanted: Sequence[str], config: str) ->
     Args:
         config: the model's `config.json`, as the user finds it.
     """
-    numbers = _placeholders(len(given))
-    if set(given) == set(numbers) and len(given) == len(wanted):
-        return (
-            f"the model only has the placeholders {_listed(numbers)} for the classes "
-            f"{_listed(wanted)}, and nothing says which is which; name its classes in id2label of "
-            f'{config}, or, for data with source = "files", set label_names to the classes in the '
-            f"order of {numbers[0]} to {numbers[-1]}"
-        )
     only_model = [name for name in given if name not in wanted]
     only_data = [name for name in wanted if name not in given]
     # Where no name is common, these are all of them.

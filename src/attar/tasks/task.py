@@ -64,9 +64,6 @@ class Task(Config):
     label_names: tuple[str, ...] = ()
     """Name of each class in the order of the logits; one name at most for a number, none for
     words."""
-    order_is_given: bool = Field(default=False, exclude=True)
-    """That order was set or published (`TextData.order_is_given`), so LABEL_i may be class i. Known
-    while data is at hand, and not written: a trained model's classes have names."""
     max_length: int = Field(gt=0, le=MAX_TOKENS)
     """Tokens; longer texts are cut."""
     input_names: tuple[str, ...]

@@ -16,6 +16,7 @@ import torch
 from attar.artifacts import read_json
 from attar.data.corpus.retokenizing import retokenized
 from attar.data.load import data_of
+from attar.data.look.one_pass import summary_of, tokens_of
 from attar.data.packing import document_tokenizer
 from attar.data.tables import TextData
 from attar.errors import UsageError
@@ -99,7 +100,10 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     student.model.to("cpu")  # pyright: ignore[reportArgumentType]
     save_model(student, context.folder / "model")
     write_history(context.folder, place)
-    return _metrics(job, data, place, precision, floor, work.flops(place.step), matched)
+    metrics = _metrics(job, data, place, precision, floor, work.flops(place.step), matched)
+    if (found := summary_of(data, tokens_of(student.folder))).splits:
+        metrics["data"]["summary"] = found.as_json()
+    return metrics
 
 
 def _retokenized(

@@ -106,3 +106,27 @@ def test_the_names_of_a_result_are_the_type_that_its_step_returns(run: str) -> N
     kind = STEPS[run]
     assert kind.metrics is not None
     assert kind.resolve().__annotations__["return"] == kind.metrics.__name__
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ("at_least = 0", "at_least = 0 cannot be missed: accuracy lies between 0 and 1"),
+        ("at_most = 1", "at_most = 1 cannot be missed: accuracy lies between 0 and 1"),
+        (
+            'of = "scores.teacher.accuracy"\nmax_drop = 3',
+            "max_drop = 3 cannot be missed: accuracy lies between 0 and 1; 3 points are 0.03",
+        ),
+    ],
+)
+def test_a_gate_that_cannot_be_missed_is_a_mistake(limits: str, said: str) -> None:
+    gate = f'[[gates]]\nmetric = "scores.int8.accuracy"\n{limits}\n'
+    assert said in mistakes_in(RECIPE + gate)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    ["at_least = 2", "at_most = 0.99", 'of = "scores.teacher.accuracy"\nmax_drop = 0.99'],
+)
+def test_a_gate_that_can_be_missed_is_none(limits: str) -> None:
+    parse_recipe(RECIPE + f'[[gates]]\nmetric = "scores.int8.accuracy"\n{limits}\n')

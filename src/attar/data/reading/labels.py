@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
@@ -31,6 +31,10 @@ from attar.spelling import plain_name, whole_number
 
 MAX_CLASSES = 1000
 """More distinct labels than this are no classes: the column is an id, a text or a number."""
+ONE_CLASS = 0.99
+"""Share of the rows from which one class is all but the only one."""
+SEPARATORS = ("|", ";", ",", "/", "+", "&")
+"""Signs between the labels of a row that has several."""
 EXAMPLES_SHOWN = 3
 MAX_SHOWN = 40
 """Characters of a label that a message repeats."""
@@ -147,14 +151,8 @@ def find_classes(labels: Iterable[Any], column: str) -> tuple[tuple[str, ...], t
         DataError: there are fewer than two classes, or so many that the column holds no classes.
     """
     found = list(map(label_as_written, labels))
-    read = Counter(name for name in found if not isinstance(name, Unreadable))
-    certain = [name for name in read if name.casefold() not in MISSING_WORDS]
-    numbers = [whole_number(name) for name in certain]
-    notes: tuple[str, ...] = ()
-    if certain and None not in numbers:
-        classes = tuple(map(str, sorted({number for number in numbers if number is not None})))
-    else:
-        classes = tuple(sorted(read))
+    read = one_kind(Counter(name for name in found if not isinstance(name, Unreadable)))
+    classes = tuple(sorted(read, key=int if _are_whole(read) else None))
     if not 2 <= len(classes) <= MAX_CLASSES:
         faults = Counter(name.reason for name in found if isinstance(name, Unreadable))
         others = "".join(f"; {count} × {reason}" for reason, count in faults.most_common(3))
@@ -164,13 +162,53 @@ def find_classes(labels: Iterable[Any], column: str) -> tuple[tuple[str, ...], t
             f"needs 2 to {MAX_CLASSES}; choose another column with label =, or set "
             'objective = "regression" for numbers'
         )
-    if None in numbers:
-        notes = tuple(_notes(read, column))
-    return classes, notes
+    return classes, tuple(label_notes(read, column))
 
 
-def _notes(read: Counter[str], column: str) -> Iterable[str]:
-    """What may be a slip among the names of a column: nothing is changed, so it is said."""
+def one_kind(read: Counter[str]) -> Counter[str]:
+    """Labels as written, with their counts, as the classes they are: whole numbers, or names.
+
+    Example:
+        >>> one_kind(Counter({"1": 2, "1.0": 1, "nan": 1})), one_kind(Counter({"01": 1, "1": 1}))
+        (Counter({'1': 3}), Counter({'01': 1, '1': 1}))
+    """
+    certain = {name: n for name, n in read.items() if name.casefold() not in MISSING_WORDS}
+    numbers = {name: whole_number(name) for name in certain}
+    if not certain or None in numbers.values():
+        return read
+    merged = Counter[str]()
+    for name, count in certain.items():
+        merged[str(numbers[name])] += count
+    return merged
+
+
+def _are_whole(classes: Iterable[str]) -> bool:
+    return all(whole_number(name) is not None for name in classes)
+
+
+def label_notes(read: Counter[str], column: str) -> Iterator[str]:
+    """What may be a slip among the classes of a column: nothing is changed, so it is said."""
+    total = read.total()
+    for name, count in read.most_common(1):
+        if len(read) > 1 and count >= ONE_CLASS * total:
+            yield (
+                f"label column {column!r}: {count / total:.1%} of the rows are {shown([name])}, so "
+                "a model that always answers this has that accuracy; add rows of the other "
+                "classes, and look at matthews or f1 and not at accuracy"
+            )
+    for sign in SEPARATORS:
+        joined = [n for n in read if sign in n and all(p.strip() in read for p in n.split(sign))]
+        if joined:
+            yield (
+                f"label column {column!r}: {shown(joined)} ({sum(read[n] for n in joined):,} rows) "
+                f"look like several labels joined by {sign!r}, and each is a class of its own; "
+                "give such a row one label, or remove it"
+            )
+    if not _are_whole(read):
+        yield from _notes_of_names(read, column)
+
+
+def _notes_of_names(read: Counter[str], column: str) -> Iterator[str]:
     missing = [name for name in read if name.casefold() in MISSING_WORDS]
     words = [name for name in read if name not in missing and not _reads_as_number(name)]
     numbers = [name for name in read if whole_number(name) is not None]

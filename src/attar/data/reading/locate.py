@@ -140,7 +140,9 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     pattern = os.path.expanduser(config.path)  # noqa: PTH111 - unknown users stay
     base = recipe_folder / pattern
     try:
-        if base.is_dir():
+        if base.is_file():  # also one whose name would be a pattern: data[1].csv
+            files = [base] if format_of(base) else []
+        elif base.is_dir():
             is_deep = config.document == "file"
             files = sorted(filter(Path.is_file, base.rglob("*"))) if is_deep else _data_files(base)
         else:

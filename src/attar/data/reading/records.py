@@ -35,7 +35,6 @@ from attar.data.reading.byte_lines import (
     too_long,
 )
 from attar.data.reading.locate import FORMATS, format_of
-from attar.data.reading.parquet import read_parquet
 from attar.errors import DataError
 
 Record = dict[str, Any]
@@ -43,21 +42,28 @@ NOT_JSON = Unreadable("not JSON")
 OPEN_QUOTATION = Unreadable("in a quotation that does not close as it should")
 
 
-def read_records(file: Path, limit: int = MAX_ROW_BYTES) -> Iterator[Record | Unreadable]:
+def read_records(
+    file: Path, limit: int = MAX_ROW_BYTES, delimiter: str | None = None, *, header: bool = True
+) -> Iterator[Record | Unreadable]:
     """The rows of a file in order, whatever its format.
 
     Args:
         limit: bytes of a line; a longer one cannot be used. Parquet has no lines.
+        delimiter: what separates the columns of a table; with one, a .txt is a table too. None: a
+            comma in a .csv, a tab in a .tsv.
+        header: the first line of a table names its columns; else they are column1, column2, …
     Raises:
         DataError: the file is damaged or truncated, or its format is none of ours.
     """
     readers: dict[str, Callable[[Path], Iterator[Record | Unreadable]]] = {
         ".jsonl": lambda file: _read_jsonl(file, limit),
-        ".csv": lambda file: _read_table(file, limit, _Quoted),
-        ".tsv": lambda file: _read_table(file, limit, _Tabs),
-        ".parquet": read_parquet,
+        ".csv": lambda file: _read_table(file, limit, _Quoted, delimiter or ",", header),
+        ".tsv": lambda file: _read_table(file, limit, _Unquoted, delimiter or "\t", header),
+        ".parquet": _read_parquet,
         ".txt": lambda file: _read_txt(file, limit),
     }
+    if delimiter is not None:
+        readers[".txt"] = readers[".csv"]
     reader = readers.get(format_of(file) or "")
     if reader is None:
         raise DataError(f"{file} has no format that can be read; known are {' '.join(FORMATS)}")
@@ -99,7 +105,7 @@ class _Quoted(csv.excel):
     strict = True
 
 
-class _Tabs(csv.Dialect):
+class _Unquoted(csv.Dialect):
     delimiter = "\t"
     quoting = csv.QUOTE_NONE
     lineterminator = "\n"
@@ -162,6 +168,12 @@ def _object(pairs: list[tuple[str, Any]]) -> Record:
     return found
 
 
+def _read_parquet(file: Path) -> Iterator[Record | Unreadable]:
+    from attar.data.reading.parquet import read_parquet  # Arrow, which other formats do without
+
+    return read_parquet(file)
+
+
 def _read_txt(file: Path, limit: int) -> Iterator[Record | Unreadable]:
     for line in read_lines(file, limit):
         if isinstance(line, Unreadable):
@@ -174,7 +186,7 @@ def _read_txt(file: Path, limit: int) -> Iterator[Record | Unreadable]:
 
 
 def _read_table(
-    file: Path, limit: int, dialect: type[csv.Dialect]
+    file: Path, limit: int, dialect: type[csv.Dialect], delimiter: str, header: bool
 ) -> Iterator[Record | Unreadable]:
     passed_over: list[Unreadable] = []
 
@@ -186,7 +198,7 @@ def _read_table(
                 yield line.decode("utf-8", errors="surrogateescape") + "\n"
 
     csv.field_size_limit(max(limit, csv.field_size_limit()))
-    reader = csv.reader(lines(), dialect)
+    reader = csv.reader(lines(), dialect, delimiter=delimiter)
     names: list[str] | None = None
     while True:
         before = reader.line_num
@@ -199,8 +211,13 @@ def _read_table(
         yield from passed_over
         passed_over.clear()
         num_lines = reader.line_num - before
-        if names is None:
+        if names is None and header:
             names = _column_names(file, fields, num_lines)
+            continue
+        if names is None and fields:
+            names = [f"column{i}" for i in range(1, len(fields) + 1)]
+        if names is None:
+            yield Unreadable("not a row of CSV")
         elif num_lines > 1 and (fields is None or len(fields) != len(names)):
             yield from [OPEN_QUOTATION] * num_lines
         elif fields is None:

@@ -82,7 +82,7 @@ def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: 
     characters = 0
     for row, record in enumerate(records):
         taken.num_read += 1
-        read = record if isinstance(record, Unreadable) else _read_row(record, columns, ids)
+        read = record if isinstance(record, Unreadable) else read_row(record, columns, ids)
         if isinstance(read, Unreadable):
             taken.set_aside.append(SetAside(split, row, read.reason))
             if len(taken.set_aside) > MAX_FAULTS:
@@ -105,7 +105,7 @@ def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: 
     return taken
 
 
-def _read_row(
+def read_row(
     record: Record, columns: Columns, ids: set[str]
 ) -> tuple[tuple[str, ...], Any] | Unreadable:
     """A row's texts and its label, or why it cannot be used; its id is added to those seen."""

@@ -12,8 +12,9 @@ import importlib.metadata
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from attar.artifacts import sha256_of
+from attar.artifacts import read_json, sha256_of
 from attar.errors import ArtifactError, UsageError, did_you_mean
 from attar.models.sources.gguf_models import converted
 
@@ -86,6 +87,18 @@ def demo_folder(word: str) -> Path:
     """
     demo = demo_model(word)
     return _checked_folder(demo)
+
+
+def demo_config(word: str) -> dict[str, Any]:
+    """The `config.json` of an installed demo model, its weights left unread; empty: the package is
+    not installed, or has its weights in a form without one."""
+    demo = demo_model(word)
+    try:
+        distribution = importlib.metadata.distribution(demo.distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    file = Path(str(distribution.locate_file(demo.weights))).with_name("config.json")
+    return read_json(file) if file.is_file() else {}
 
 
 @cache

@@ -82,13 +82,39 @@ def model_fingerprint(
     if word.startswith(DEMO_PREFIX):
         return demo_model(word).sha256[:16]
     folder = _outside_model(word, recipe_folder, steps=())
-    made_here = [folder / name for name in MADE_FILES if has_entry(folder / name)]
+    made_here = _made_here(folder)
     beside = [folder.parent / name for name in CACHE_FILES if has_entry(folder.parent / name)]
     files = read_model_files(folder, weights=not made_here)
     names = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, PROXY_FILE, *TOKENIZER_FILES)
     others = [folder / name for name in names if has_entry(folder / name)]
     read = (*files.weights, *made_here, *others, *beside)
     return key_of({path.name: sha256(checked(path)) for path in read})
+
+
+def _made_here(folder: Path) -> list[Path]:
+    return [folder / name for name in MADE_FILES if has_entry(folder / name)]
+
+
+def require_readable(folder: Path, *, weights: bool, tokenizer: bool) -> None:
+    """Refuse a model folder that a step could not read, by its list of files, its config and the
+    headers of its weights.
+
+    Args:
+        weights, tokenizer: which of them are needed.
+    Raises:
+        ModelError: not a model folder, or one without a tokenizer.
+        ArtifactError: damaged, a pickle, or pointing outside the folder.
+    """
+    if weights:
+        read_model_files(folder, weights=not _made_here(folder))
+    if tokenizer or not weights:
+        _require_tokenizer(folder)
+
+
+def _require_tokenizer(folder: Path) -> None:
+    if not has_entry(folder / TOKENIZER_FILE):
+        raise ModelError(f"{folder} has no {TOKENIZER_FILE}; name a folder with a fast tokenizer")
+    check_small_files(folder)
 
 
 def tokenizer_fingerprint(
@@ -106,9 +132,7 @@ def tokenizer_fingerprint(
     if word.startswith(DEMO_PREFIX):
         return demo_model(word).sha256[:16]
     folder = _outside_model(word, recipe_folder, steps=())
-    if not has_entry(folder / TOKENIZER_FILE):
-        raise ModelError(f"{folder} has no {TOKENIZER_FILE}; name a folder with a fast tokenizer")
-    check_small_files(folder)
+    _require_tokenizer(folder)
     if has_entry(folder / CONFIG_FILE):
         read_config(folder)  # transformers chooses the tokenizer's class by it
     read = [folder / name for name in (CONFIG_FILE, *TOKENIZER_FILES) if has_entry(folder / name)]

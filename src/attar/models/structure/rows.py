@@ -5,7 +5,7 @@ Names are relative to the base model, or to a block where a class says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,3 +114,14 @@ class Family:
     """Longest input, where positions are a learned table; None: no hard limit."""
     prepare_: Callable[[Any], None] | None = None
     """Changes a model that was just built, where transformers' own code lacks what views need."""
+
+
+def not_kept(kept: Sequence[int], count: int, stack: str) -> str | None:
+    """Why a stack of `count` blocks cannot keep some of them; None: it has them all."""
+    strangers = [block for block in kept if not 0 <= block < count]
+    if not strangers:
+        return None
+    return (
+        f"keep_blocks {list(kept)} names {strangers}, but the model's {stack} has {count} blocks, "
+        f"0 to {count - 1}; choose among those"
+    )

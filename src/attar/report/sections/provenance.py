@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
+from attar.data.look.summary import DataSummary
 from attar.report.reading import Made, number, table
 from attar.tasks.table import CAUSAL_LM
 
@@ -35,6 +38,8 @@ class DataRow:
     validation_rows: int | None
     set_aside: Mapping[str, int]
     """Reason → rows that were not used."""
+    summary: DataSummary | None = None
+    """What is in it, as training saw it; None: an older attar did not write it."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,14 @@ def _data(made: Sequence[Made]) -> tuple[DataRow, ...]:
                     for reason, rows_lost in table(data.get("set_aside")).items()
                     if (count := number(rows_lost)) is not None
                 },
+                summary=_summary(table(data.get("summary"))),
             ),
         )
     return tuple(rows.values())
+
+
+def _summary(plain: Mapping[str, Any]) -> DataSummary | None:
+    try:
+        return DataSummary.from_json(plain) if plain else None
+    except ValidationError:  # written by another attar
+        return None

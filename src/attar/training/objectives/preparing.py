@@ -66,7 +66,6 @@ def task_for(
     settings: dict[str, Any] = {
         "objective": asked.name if asked.is_running else data.objective,
         "label_names": data.label_names,
-        "order_is_given": data.order_is_given,
         "max_length": config.max_length,
         "input_names": input_names_of(model),
         "num_texts": None if data.kind.is_running else data.num_texts,

@@ -160,7 +160,7 @@ def _fits(folder: Path, task: Task, needs: Needs) -> bool:
             "the student's objective, or use losses on hidden states only, such as hidden_mse"
         )
     names_are_said = is_ours or "id2label" in read_config(folder)
-    match = match_classes(own.label_names, task.label_names, order_is_given=task.order_is_given)
+    match = match_classes(own.label_names, task.label_names)
     other_classes = names_are_said and match is None
     return not differences and (predicts or not other_classes)
 

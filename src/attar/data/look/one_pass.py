@@ -1,0 +1,352 @@
+"""The summary of rows in one pass over them, in bounded memory whatever their number.
+
+    classes      counted up to MAX_CLASSES different labels; a column with more holds no classes
+    lengths      of at most MAX_LENGTHS rows, evenly spread
+    repeated     by 64-bit hashes. When there are more than MAX_HASHES, only hashes that end in a
+                 zero bit are kept, then in two, …: equal texts have equal hashes, so a count among
+                 the 1 in 2^k that is kept, times 2^k, is an unbiased estimate
+
+Left out: near duplicates (a select step finds those), and chunks of a corpus.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, repeat
+from pathlib import Path
+from typing import Any
+
+from attar.data.config import FilesData
+from attar.data.files import find_columns, records_of, text_hash
+from attar.data.look.summary import DataSummary, Lengths, SplitSummary, notes_between
+from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.labels import (
+    MAX_CLASSES,
+    Classes,
+    Missing,
+    label_as_written,
+    label_notes,
+    number_as_written,
+    one_kind,
+)
+from attar.data.reading.locate import own_files
+from attar.data.reading.records import Record
+from attar.data.reading.rows import Columns, read_row
+from attar.data.tables import UNLABELLED, TextData
+from attar.tasks.table import Gold
+
+MAX_LENGTHS = 8192
+MAX_HASHES = 2**17
+MAX_REASONS = 20
+FIRST_CHARACTERS = 2**21
+"""Of rows that are only looked at."""
+BATCH = 256
+"""Rows measured together: a tokenizer uses all cores."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How long a row is."""
+
+    unit: str
+    of: Callable[[Sequence[tuple[str, ...]]], Sequence[int]]
+    """Rows → the length of each."""
+
+
+def _words(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    return [sum(len(text.split()) for text in row) for row in rows]
+
+
+WORDS = Measure("words", _words)
+"""Where no tokenizer is at hand."""
+
+
+def tokens_of(folder: Path) -> Measure:
+    """Tokens of a model folder's tokenizer, special tokens included.
+
+    Raises:
+        ModelError: the folder has no usable tokenizer.
+    """
+    from attar.special_tokens import open_tokenizer
+
+    tokenizer = open_tokenizer(folder)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(rows: Sequence[tuple[str, ...]]) -> list[int]:
+        inputs = [row[0] if len(row) == 1 else row for row in rows]
+        return [len(found.ids) for found in tokenizer.encode_batch_fast(inputs)]
+
+    return Measure("tokens", count)
+
+
+Label = str | float | None
+"""A class, a number, or None: the row has no label."""
+Row = tuple[tuple[str, ...], Label] | Unreadable
+"""A row's texts and its label, or why it cannot be used."""
+
+
+@dataclass
+class _Seen:
+    """Texts by their hash, of those hashes whose lowest `level` bits are zero."""
+
+    splits: dict[str, dict[int, list[int]]] = field(default_factory=dict)
+    """Split → hash → how often, the first label, and how often with another one."""
+    level: int = 0
+
+    def add(self, split: str, texts: tuple[str, ...], label: Label) -> None:
+        key = int(text_hash(texts)[:16], 16)
+        if key & (2**self.level - 1):
+            return
+        seen = self.splits.setdefault(split, {})
+        if key in seen:
+            entry = seen[key]
+            entry[0] += 1
+            entry[2] += entry[1] != hash(label)
+            return
+        seen[key] = [1, hash(label), 0]
+        if sum(map(len, self.splits.values())) > MAX_HASHES:
+            self.level += 1
+            low = 2**self.level - 1
+            self.splits = {
+                split: {key: entry for key, entry in seen.items() if not key & low}
+                for split, seen in self.splits.items()
+            }
+
+    def repeated(self, split: str) -> int:
+        return sum(entry[0] - 1 for entry in self.splits.get(split, {}).values()) << self.level
+
+    def contradicting(self, split: str) -> int:
+        return sum(entry[2] for entry in self.splits.get(split, {}).values()) << self.level
+
+    def shared(self, split: str, other: str) -> int:
+        known = self.splits.get(other, {})
+        rows = self.splits.get(split, {}).items()
+        return sum(entry[0] for key, entry in rows if key in known) << self.level
+
+
+class _Lengths:
+    """Of every 2^k-th row, with k such that MAX_LENGTHS are not exceeded."""
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure, self._every, self._row = measure, 1, 0
+        self._waiting: list[tuple[str, ...]] = []
+        self._found: list[int] = []
+
+    def add(self, texts: tuple[str, ...]) -> None:
+        if self._row % self._every == 0:
+            self._waiting.append(texts)
+        self._row += 1
+        if len(self._waiting) == BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._found += self._measure.of(self._waiting) if self._waiting else []
+        self._waiting = []
+        if len(self._found) >= MAX_LENGTHS:
+            self._found, self._every = self._found[::2], 2 * self._every
+
+    def result(self) -> Lengths | None:
+        self._flush()
+        found = sorted(self._found)
+        if not found:
+            return None
+        at = (len(found) - 1) / 100
+        return Lengths(p50=found[round(50 * at)], p95=found[round(95 * at)], longest=found[-1])
+
+
+class _Labels:
+    """Classes with their counts, or the range of numbers."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        """No more than MAX_CLASSES + 1 different ones."""
+        self.missing = self._num_numbers = 0
+        self._total, self._low, self._high = 0.0, math.inf, -math.inf
+
+    def add(self, label: Label) -> None:
+        if label is None:
+            self.missing += 1
+        elif isinstance(label, str):
+            if label in self.counts or len(self.counts) <= MAX_CLASSES:
+                self.counts[label] += 1
+        else:
+            self._num_numbers += 1
+            self._total += label
+            self._low, self._high = min(self._low, label), max(self._high, label)
+
+    @property
+    def numbers(self) -> tuple[float, float, float] | None:
+        if not self._num_numbers:
+            return None
+        return self._low, self._total / self._num_numbers, self._high
+
+
+def summarize(
+    name: str,
+    splits: Mapping[str, Iterable[Row]],
+    measure: Measure = WORDS,
+    *,
+    column: str | None = None,
+    is_labelled: bool = True,
+    first_rows: int | None = None,
+) -> DataSummary:
+    """The summary of some rows, in one pass.
+
+    Args:
+        splits: split → its rows.
+        column: of the classes, for notes about their names; None: without such notes.
+        is_labelled: False: a row without a label lacks nothing.
+        first_rows: how many rows of each split these are at most, where they are not all.
+    """
+    seen = _Seen()
+    found = {split: _summary(split, rows, measure, seen) for split, rows in splits.items()}
+    found = {
+        split: replace(
+            summary,
+            repeated=min(seen.repeated(split), summary.rows),
+            contradicting=min(seen.contradicting(split), summary.rows),
+            in_train=min(seen.shared(split, "train"), summary.rows) * (split != "train"),
+            unlabelled=summary.unlabelled if is_labelled else 0,
+        )
+        for split, summary in found.items()
+    }
+    classes = found["train"].classes if column is not None and "train" in found else {}
+    return DataSummary(
+        name=name,
+        splits=found,
+        unit=measure.unit,
+        first_rows=first_rows,
+        is_estimate=seen.level > 0,
+        notes=(*label_notes(Counter(classes), column or ""), *notes_between(found)),
+    )
+
+
+def _summary(split: str, rows: Iterable[Row], measure: Measure, seen: _Seen) -> SplitSummary:
+    lengths, labels, reasons, num_rows = _Lengths(measure), _Labels(), Counter[str](), 0
+    for row in rows:
+        if isinstance(row, Unreadable):
+            known = row.reason in reasons or len(reasons) < MAX_REASONS
+            reasons[row.reason if known else "another reason"] += 1
+            continue
+        texts, label = row
+        num_rows += 1
+        labels.add(label)
+        lengths.add(texts)
+        seen.add(split, texts, label)
+    classes = one_kind(labels.counts)
+    return SplitSummary(
+        rows=num_rows,
+        classes=dict(classes.most_common()) if len(classes) <= MAX_CLASSES else {},
+        num_labels=len(classes),
+        numbers=labels.numbers,
+        unlabelled=labels.missing,
+        lengths=lengths.result(),
+        set_aside=dict(reasons.most_common()),
+    )
+
+
+def summary_of(data: TextData, measure: Measure = WORDS) -> DataSummary:
+    """The summary of data in memory; its notes about labels are the data's own."""
+    found = summarize(
+        data.name,
+        {name: _in_memory(data, name) for name in data.splits if data.splits[name].chunks is None},
+        measure,
+        is_labelled=data.kind.may_be_words,
+    )
+    return replace(found, notes=(*data.notes, *found.notes))
+
+
+def _in_memory(data: TextData, name: str) -> Iterator[Row]:
+    split = data.splits[name]
+    names = data.label_names
+    for texts, label in zip(split.texts, split.labels.tolist(), strict=True):
+        is_number = not names and data.kind.is_score and not math.isnan(label)
+        is_class = bool(names) and label != UNLABELLED
+        yield texts, names[label] if is_class else label if is_number else None
+    for reason, count in data.set_aside_of(name).items():
+        yield from repeat(Unreadable(reason), count)
+
+
+def summary_of_files(
+    config: FilesData,
+    recipe_folder: Path,
+    name: str,
+    measure: Measure = WORDS,
+    *,
+    first_rows: int | None = None,
+) -> DataSummary:
+    """The summary of files that are read as a stream, with no tenth held out.
+
+    Args:
+        first_rows: of each split; None: all.
+    Raises:
+        DataError: a column is missing or cannot be guessed, or a file is damaged.
+    """
+    files = own_files(config, recipe_folder)
+    columns = find_columns(config, files, name)
+    read_label = _class_of(config.label_names) or LABELS.get(config.kind.gold)
+
+    def rows(split: str) -> Iterator[Row]:
+        records = _first(records_of(config, files[split]), first_rows)
+        may_lack = split == "test"
+        return (_read(record, columns[split], read_label, may_lack) for record in records)
+
+    column = config.label if config.kind.has_classes else None
+    return summarize(
+        name,
+        {split: rows(split) for split in columns},
+        measure,
+        column=column,
+        is_labelled=config.kind.may_be_words,
+        first_rows=first_rows,
+    )
+
+
+def _first(
+    records: Iterator[Record | Unreadable], count: int | None
+) -> Iterator[Record | Unreadable]:
+    """The first rows, and of huge ones fewer: no more than FIRST_CHARACTERS."""
+    left = FIRST_CHARACTERS
+    for record in islice(records, count):
+        yield record
+        if count is not None and isinstance(record, dict):
+            left -= sum(len(value) for value in record.values() if isinstance(value, str))
+            if left < 0:
+                return
+
+
+ReadLabel = Callable[[Any], str | float | Unreadable]
+LABELS: Mapping[Gold, ReadLabel] = {"class": label_as_written, "number": number_as_written}
+"""What the answer is → how a cell of its column is read."""
+
+
+def _class_of(names: tuple[str, ...] | None) -> ReadLabel | None:
+    """How a label is read where the classes are set; None: they are not."""
+    if names is None:
+        return None
+    classes = Classes(names, may_be_indices=True)
+
+    def read(value: Any) -> str | Unreadable:
+        place = classes.place_of(value)
+        return place if isinstance(place, Unreadable) else names[place]
+
+    return read
+
+
+def _read(
+    record: Record | Unreadable, columns: Columns, read_label: ReadLabel | None, may_lack: bool
+) -> Row:
+    read = record if isinstance(record, Unreadable) else read_row(record, columns, set())
+    if isinstance(read, Unreadable):
+        return read
+    texts, value = read
+    if columns.label is None or read_label is None:
+        return texts, None
+    label = read_label(value)
+    if isinstance(label, Missing) and may_lack:
+        return texts, None
+    return label if isinstance(label, Unreadable) else (texts, label)

@@ -1,0 +1,167 @@
+"""What is in a data set, on one screen: rows, classes, lengths, repeated texts, what looks wrong.
+
+The problem: most of what goes wrong with a first model is in its data (one class has 99 % of the
+rows, validation is a copy of train, a delimiter was misread), and a score tells it last. The idea:
+one summary, plain data that a result can hold, shown wherever data is met: `attar new`, `attar
+check`, `attar plan` and the report. `one_pass` makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from attar.escaping import for_terminal
+
+CLASSES_SHOWN = 12
+COPY = 0.5
+"""Share of a split's rows, also in train, from which it is called a copy."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the rows of a split are."""
+
+    p50: int
+    p95: int
+    longest: int
+    """Of the rows that were measured."""
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """The usable rows of one split."""
+
+    rows: int
+    classes: dict[str, int] = field(default_factory=dict[str, int])
+    """Class → rows, the most frequent first; empty: too many, or the labels are no classes."""
+    num_labels: int = 0
+    """Different labels, counted up to one more than a classification may have."""
+    numbers: tuple[float, float, float] | None = None
+    """Lowest, mean and highest label of a regression."""
+    unlabelled: int = 0
+    lengths: Lengths | None = None
+    """None: there are no rows."""
+    repeated: int = 0
+    """Rows whose text an earlier row of the split has."""
+    contradicting: int = 0
+    """Of these, with another label."""
+    in_train: int = 0
+    """Rows whose text is in train too."""
+    set_aside: dict[str, int] = field(default_factory=dict[str, int])
+    """Reason → rows that cannot be used."""
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """A whole data set."""
+
+    name: str
+    splits: dict[str, SplitSummary]
+    unit: str
+    """Of lengths: tokens or words."""
+    first_rows: int | None = None
+    """Only so many rows of each split were read; None: all."""
+    is_estimate: bool = False
+    """Repeated texts were counted in a part of the rows."""
+    notes: tuple[str, ...] = ()
+    """What looks wrong, each with what to do."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, as a result holds it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(plain: Any) -> DataSummary:
+        """The summary that a result holds.
+
+        Raises:
+            ValidationError: it is of another form.
+        """
+        return TypeAdapter(DataSummary).validate_python(plain)
+
+    def lines(self) -> list[str]:
+        """The summary for a terminal."""
+        table = self.table()
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        read = "" if self.first_rows is None else f" (the first {self.first_rows:,} rows)"
+        lines = [f"data {self.name!r}{read}"]
+        lines += ["  " + "  ".join(_cells(row, widths)).rstrip() for row in table]
+        lines += [f"  {line}" for line in self.remarks()]
+        lines += [f"  note: {note}" for note in self.notes]
+        return list(map(for_terminal, lines))
+
+    def table(self) -> list[tuple[str, ...]]:
+        """A heading, and a row for each split."""
+        about = "≈ " if self.is_estimate else ""
+        heading = ("split", "rows", f"{self.unit}: p50", "p95", "longest", "repeated", "in train")
+        rows = [
+            (
+                name,
+                f"{split.rows:,}",
+                *_of_lengths(split.lengths),
+                f"{about if split.repeated else ''}{split.repeated:,}",
+                "" if name == "train" else f"{about if split.in_train else ''}{split.in_train:,}",
+            )
+            for name, split in self.splits.items()
+        ]
+        has_others = any(row[-1] for row in rows)
+        return [row if has_others else row[:-1] for row in (heading, *rows)]
+
+    def remarks(self) -> list[str]:
+        """Classes or numbers of train, and the rows that are left out."""
+        found = []
+        train = self.splits.get("train") or next(iter(self.splits.values()), None)
+        if train is not None and train.classes:
+            few = list(train.classes.items())[:CLASSES_SHOWN]
+            counts = ", ".join(f"{name} {n:,} ({n / train.rows:.0%})" for name, n in few)
+            more = len(train.classes) - len(few)
+            found.append(
+                f"{len(train.classes)} classes: {counts}" + (f", and {more:,} more" if more else "")
+            )
+        if train is not None and train.numbers is not None:
+            low, mean, high = train.numbers
+            found.append(f"labels from {low:g} to {high:g}, mean {mean:.4g}")
+        for name, split in self.splits.items():
+            if split.set_aside:
+                reasons = ", ".join(f"{n:,} × {why}" for why, n in split.set_aside.items())
+                found.append(f"left out of {name}: {reasons}")
+            if split.unlabelled:
+                found.append(f"without a label in {name}: {split.unlabelled:,}")
+        return found
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *rest = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
+
+
+def _of_lengths(lengths: Lengths | None) -> tuple[str, str, str]:
+    if lengths is None:
+        return "", "", ""
+    return f"{lengths.p50:,}", f"{lengths.p95:,}", f"{lengths.longest:,}"
+
+
+def notes_between(splits: Mapping[str, SplitSummary]) -> Iterator[str]:
+    """What is wrong between rows and between splits."""
+    for name, split in splits.items():
+        if split.contradicting:
+            yield (
+                f"{split.contradicting:,} rows of {name} have the text of another row and a "
+                "different label; no model can be right on both, so correct one of them"
+            )
+        if name != "train" and split.in_train:
+            what = "is a copy of train" if split.in_train > COPY * split.rows else "overlaps train"
+            yield (
+                f"{name} {what}: {split.in_train:,} of its {split.rows:,} rows have a text of "
+                "train, and a model is not measured by what it was trained on; remove them, or "
+                "leave the file out to hold out a tenth of train"
+            )
+        elif name == "train" and split.repeated > COPY * split.rows:
+            yield (
+                f"{split.repeated:,} of {split.rows:,} rows of train repeat a text; they count as "
+                "often as they stand there, so remove them if that is not meant"
+            )

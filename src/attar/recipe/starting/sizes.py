@@ -1,0 +1,61 @@
+"""How much a first recipe spends: three sizes of the same steps, so that only numbers differ.
+
+`quick` answers whether the data can be learned at all, `good` is what to use, `best` is for the
+model that is deployed. Epochs follow from optimizer steps, because ten epochs of 600 rows and of
+600,000 rows have nothing in common:
+
+    epochs = steps · batch_size / rows, not below `fewest` and not above `most`
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Size:
+    """One of the three."""
+
+    rows: int | None
+    """Training rows; None: all."""
+    steps: int
+    """Optimizer steps that a fine-tuning aims at."""
+    fewest: int
+    most: int
+    """Epochs."""
+    language_model: str
+    """A named size, of a model that is pre-trained."""
+    tokens: int
+    """That it reads."""
+
+    def epochs(self, rows: int) -> int:
+        """Of a fine-tuning on so many rows."""
+        used = max(1, rows if self.rows is None else min(rows, self.rows))
+        return min(self.most, max(self.fewest, math.ceil(self.steps * BATCH / used)))
+
+
+SIZES: Mapping[str, Size] = {
+    "quick": Size(2_000, 100, 1, 10, "pico", 200_000),
+    "good": Size(50_000, 500, 3, 30, "nano", 5_000_000),
+    "best": Size(None, 1_500, 5, 60, "micro", 50_000_000),
+}
+
+
+def by_size(chosen: str, value: Callable[[Size], Any]) -> tuple[Any, str]:
+    """What a setting is in the chosen size, and what it is in all of them, for a comment.
+
+    Example:
+        >>> by_size("quick", lambda size: size.language_model)
+        ('pico', 'quick: pico, good: nano, best: micro')
+    """
+    every = {name: value(size) for name, size in SIZES.items()}
+    return every[chosen], ", ".join(f"{name}: {_shown(each)}" for name, each in every.items())
+
+
+def _shown(value: Any) -> str:
+    return "all" if value is None else f"{value:_}" if isinstance(value, int) else str(value)

@@ -1,0 +1,253 @@
+"""`attar new DATA`: from a file that somebody has to a recipe that runs, and what is in the file.
+
+The guesses are `attar.data.look.guesses`, the summary `attar.data.look.one_pass`, the text of the
+recipe `written`. Here they meet: which model, which length, where the recipe goes. A file that is
+there is never overwritten unless that is asked for, and the recipe is checked before it is written.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attar.artifacts import write_text
+from attar.data.files import HELD_OUT
+from attar.data.look.guesses import Guessed, TaskName, Wishes, guess
+from attar.data.look.one_pass import WORDS, Measure, summary_of_files, tokens_of
+from attar.data.look.summary import DataSummary, SplitSummary
+from attar.errors import UsageError
+from attar.escaping import for_terminal
+from attar.models.sources.demo import DEMO_MODELS, PREFIX, demo_folder
+from attar.models.sources.references import find_model_folder
+from attar.models.sources.safe_files import read_config
+from attar.models.structure.families import positions_of
+from attar.recipe.load import parse_recipe
+from attar.recipe.starting.sizes import SIZES
+from attar.recipe.starting.written import Subject, labelled, running_text
+from attar.tasks.labels import match_classes
+from attar.tasks.table import CLASSIFICATION
+
+DEMO = "minilm-l6"
+TOKENS_A_WORD = 1.5
+"""Of English in a vocabulary of 30,000 word pieces, rounded up."""
+LENGTH_STEP = 32
+MAX_LENGTH = 512
+RECIPES: Mapping[TaskName, Callable[[Subject], str]] = {
+    "classification": labelled,
+    "regression": labelled,
+    "pairs": labelled,
+    "running_text": running_text,
+}
+"""Task → the text of its recipe; without labels nothing can be learned but running text."""
+NOT_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a recipe starts from, as far as it is known here."""
+
+    word: str
+    folder: Path | None
+    """None: it is on the hub."""
+
+    @property
+    def measure(self) -> Measure:
+        return WORDS if self.folder is None else tokens_of(self.folder)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return {} if self.folder is None else read_config(self.folder)
+
+    @property
+    def blocks(self) -> int | None:
+        """None: unknown."""
+        counts = (self.config.get(name) for name in ("num_hidden_layers", "n_layers", "num_layers"))
+        return next((count for count in counts if isinstance(count, int)), None)
+
+    def needs_new_head(self, classes: Sequence[str]) -> bool:
+        """Whether it is a classifier of other classes."""
+        names = self.config.get("architectures") or [""]
+        if not str(names[0]).endswith(CLASSIFICATION.heads):
+            return False
+        given: dict[str, str] = self.config.get("id2label") or {}
+        count = len(given) or int(self.config.get("num_labels", 2))
+        own = [given.get(str(i), f"LABEL_{i}") for i in range(count)]
+        return match_classes(own, sorted(classes)) is None
+
+
+@dataclass(frozen=True)
+class NewRecipe:
+    """A recipe that was written, and what it rests on."""
+
+    file: Path
+    guessed: Guessed
+    summary: DataSummary
+    size: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "recipe": str(self.file),
+            "size": self.size,
+            "task": self.guessed.task,
+            "guesses": {
+                g.what: {"value": g.value, "why": g.why, "change": g.change}
+                for g in self.guessed.guesses
+            },
+            "data": self.summary.as_json(),
+            "next": self.next,
+        }
+
+    @property
+    def next(self) -> list[str]:
+        recipe = shlex.quote(str(self.file))
+        return [f"attar {verb} {recipe}" for verb in ("check", "plan", "run")]
+
+    def text(self) -> str:
+        """What is printed."""
+        says = ("finds mistakes", "says what it costs", "does it")
+        width = max(map(len, self.next))
+        steps = (f"  {c.ljust(width)}   {s}" for c, s in zip(self.next, says, strict=True))
+        lines = [
+            *said(self.guessed),
+            *self.summary.lines(),
+            f"wrote {self.file}, size {self.size}; next:",
+        ]
+        return "\n".join([*map(for_terminal, lines), *map(for_terminal, steps)])
+
+
+def said(guessed: Guessed) -> list[str]:
+    """Each guess with its reason."""
+    widths = [
+        min(28, max(len(getattr(g, part)) for g in guessed.guesses)) for part in ("what", "value")
+    ]
+    return [
+        f"{g.what.ljust(widths[0])}  {g.value.ljust(widths[1])}  {g.why}"
+        + (f" (change: {g.change})" if g.change else "")
+        for g in guessed.guesses
+    ]
+
+
+def new_recipe(
+    data: Path,
+    wishes: Wishes,
+    *,
+    size: str = "quick",
+    model: str | None = None,
+    output: Path | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> NewRecipe:
+    """Look at a file, and write a recipe for it.
+
+    Args:
+        data: a file, or a folder with one file a split.
+        model: a folder, a hub id or a demo model; None: all-MiniLM-L6-v2.
+        output: the recipe; None: named after the data, in the current folder.
+        force: overwrite it.
+        say: told what was found where no recipe can be written.
+    Raises:
+        UsageError: nothing fits, or the recipe is there already.
+        DataError: the data is damaged, or too many rows cannot be used.
+    """
+    if size not in SIZES:
+        raise UsageError(f"no size {size!r}; choose one of {', '.join(SIZES)}")
+    name = _name_of(data)
+    output = Path(f"{name}.toml") if output is None else output
+    if output.exists() and not force:
+        raise UsageError(
+            f"{output} exists already; write another file with --output, or overwrite it with "
+            "--force"
+        )
+    guessed = guess(data, wishes)
+    start = _start(model, output.parent)
+    summary = summary_of_files(guessed.config, data.parent, name, start.measure)
+    if guessed.task not in RECIPES:
+        for line in (*said(guessed), *summary.lines()):
+            say(for_terminal(line))
+        raise UsageError(
+            f"{data} has texts and no labels, so no classifier can be trained on it; name the "
+            "column of labels with --label, label some of the rows first, or train a language "
+            "model on the text with --task running_text"
+        )
+    text = RECIPES[guessed.task](_subject(guessed, summary, start, name, data, output, size))
+    parse_recipe(text, path=output)
+    write_text(output, text)
+    return NewRecipe(output, guessed, summary, size)
+
+
+def _name_of(data: Path) -> str:
+    bare = data.name.partition(".")[0] or data.resolve().name
+    return NOT_A_NAME.sub("_", bare).strip("_-")[:64] or "data"
+
+
+def _start(word: str | None, recipe_folder: Path) -> Model:
+    if word is None or word.startswith(PREFIX):
+        demo = word or f"{PREFIX}{DEMO}"
+        try:
+            return Model(demo, demo_folder(demo))
+        except UsageError:
+            if word is not None:
+                raise
+            return Model(DEMO_MODELS[DEMO].hub_id, None)
+    folder = Path(word).expanduser()
+    if folder.is_dir():
+        word = os.path.relpath(folder, recipe_folder) if not folder.is_absolute() else str(folder)
+        return Model(word, find_model_folder(folder))
+    return Model(word, None)
+
+
+def _subject(
+    guessed: Guessed,
+    summary: DataSummary,
+    model: Model,
+    name: str,
+    data: Path,
+    output: Path,
+    size: str,
+) -> Subject:
+    train = summary.splits["train"]
+    judged = summary.splits.get("validation")
+    held_out = round(train.rows * HELD_OUT) if judged is None else 0
+    rows = train.rows - held_out
+    path = str(data) if data.is_absolute() else os.path.relpath(data, output.parent)
+    settings = {"source": "files", **guessed.config.model_dump(exclude_unset=True), "path": path}
+    why = {g.what: g.why for g in guessed.guesses if g.what in settings}
+    most = SIZES[size].rows
+    if most is not None and rows > most and guessed.task != "running_text":
+        settings |= {"train_rows": most}
+        why |= {"train_rows": f"of {rows:,}, drawn by the seed; remove this line to use all"}
+    longest, lengths = _length(train, summary.unit, model.config)
+    return Subject(
+        name=name,
+        data=settings,
+        why=why,
+        rows=rows,
+        validation_rows=held_out if judged is None else judged.rows,
+        longest=longest,
+        lengths=lengths,
+        size=size,
+        model=model.word,
+        blocks=model.blocks,
+        is_score=guessed.config.kind.is_score,
+        new_head=guessed.config.kind.has_classes and model.needs_new_head(list(train.classes)),
+    )
+
+
+def _length(split: SplitSummary, unit: str, config: Mapping[str, Any]) -> tuple[int | None, str]:
+    """Tokens to read of a text: 95 % of the texts fit."""
+    if split.lengths is None:
+        return None, "longer texts are cut"
+    factor = 1.0 if unit == "tokens" else TOKENS_A_WORD
+    positions = positions_of(config) if config else None
+    wanted = LENGTH_STEP * math.ceil(factor * split.lengths.p95 / LENGTH_STEP)
+    longest = min(max(wanted, LENGTH_STEP), MAX_LENGTH, positions or MAX_LENGTH)
+    return longest, (
+        f"95 % of the texts have at most {split.lengths.p95:,} {unit}, the longest "
+        f"{split.lengths.longest:,}"
+    )

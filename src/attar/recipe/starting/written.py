@@ -1,0 +1,197 @@
+"""The text of a first recipe: settings, and beside each what it means or why it has this value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from attar.escaping import for_terminal
+from attar.recipe.one_step import toml_value
+from attar.recipe.starting.sizes import BATCH, SIZES, by_size
+
+COMMENTS_AT = 34
+"""Column of the comments."""
+HIGHEST_LENGTH = 512
+"""Tokens, if the model has as many positions."""
+SMALLEST_DROP = 0.02
+ROWS_OF_A_GATE = 3
+"""A gate allows as many validation rows to be lost: of few rows, one is more than 2 %."""
+Line = str | tuple[str, Any] | tuple[str, Any, str]
+"""As it stands, or a setting with its value and perhaps a comment."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a recipe is written about."""
+
+    name: str
+    data: Mapping[str, Any]
+    """The settings of its table."""
+    why: Mapping[str, str]
+    """Setting of the table → a comment."""
+    rows: int
+    """Of train, those to be held out left out."""
+    validation_rows: int
+    longest: int | None
+    """Tokens to read of a text, so that 95 % fit; None: unknown."""
+    lengths: str
+    """What is known of them, for a comment."""
+    size: str
+    model: str
+    blocks: int | None
+    """Of the model; None: unknown."""
+    is_score: bool = False
+    new_head: bool = False
+    """The model is a classifier of other classes."""
+
+
+def labelled(subject: Subject) -> str:
+    """Teacher, student, eight bits, export, evaluation, report: for texts or pairs with classes or
+    scores."""
+    data, size = subject.name, subject.size
+    epochs, all_epochs = by_size(size, lambda each: each.epochs(subject.rows))
+    longer, all_longer = by_size(size, lambda each: 2 * each.epochs(subject.rows))
+    length = ("max_length", subject.longest or 128, f"tokens; {subject.lengths}")
+    blocks = subject.blocks or 6
+    every_second = list(range(1 - blocks % 2, blocks, 2)) if blocks > 1 else [0]
+    kept = f"every second of {blocks} blocks"
+    if subject.blocks is None:
+        kept = "every second of 6 blocks; count those of your model (num_hidden_layers)"
+    metric = "pearson" if subject.is_score else "accuracy"
+    tolerated = max(SMALLEST_DROP, round(ROWS_OF_A_GATE / max(subject.validation_rows, 1), 3))
+    return _text(
+        subject,
+        _table(
+            "steps.teacher",
+            ("run", "train"),
+            *_start(subject),
+            ("data", data),
+            ("epochs", epochs, all_epochs),
+            ("learning_rate", 1e-4, "try 5e-5 and 2e-5 too"),
+            ("batch_size", BATCH),
+            length,
+        ),
+        _table(
+            "steps.student",
+            ("run", "train", "with a teacher, training is distillation"),
+            f'model = {{ from = "teacher", keep_blocks = {every_second} }}   # {kept}',
+            ("teacher", "teacher"),
+            ("data", data),
+            ("epochs", longer, all_longer),
+            ("learning_rate", 1e-4),
+            ("batch_size", BATCH),
+            length,
+        ),
+        _table(
+            "[steps.student.losses]",
+            ("kind", "forward_kl", "the teacher's answers"),
+            ("temperature", 2.0),
+        ),
+        _table("[steps.student.losses]", ("kind", "hidden_mse", "and its hidden states")),
+        _table(
+            "steps.int8",
+            ("run", "quantize"),
+            ("model", "student"),
+            ("method", "percentile", "all of them: docs/guides/quantization.md"),
+            ("calibration.data", data),
+            ("calibration.examples", min(256, subject.rows)),
+        ),
+        _table(
+            "steps.deploy",
+            ("run", "export"),
+            ("model", "int8"),
+            ("format", "openvino", 'or "onnxruntime"'),
+            ("parity.max_label_flips", tolerated, "answers that may differ from the int8 model's"),
+        ),
+        _table(
+            "steps.scores",
+            ("run", "evaluate"),
+            ("models", ["teacher", "student", "int8", "deploy"]),
+            ("data", data),
+        ),
+        _table("steps.report", ("run", "report")),
+        _table(
+            "[gates]",
+            ("metric", f"scores.deploy.{metric}", "the run fails (exit code 6) if this is missed"),
+            ("of", f"scores.teacher.{metric}"),
+            ("max_drop", max(0.05, tolerated), "how far it may lie below; 0.05 is 5 points"),
+        ),
+    )
+
+
+def _start(subject: Subject) -> list[Line]:
+    if not subject.new_head:
+        return [("model", subject.model, "a folder, a hub id or a demo model")]
+    return [
+        ("model.from", subject.model, "a folder, a hub id or a demo model"),
+        ("model.new_head", True, "its own head is for other classes"),
+    ]
+
+
+def running_text(subject: Subject) -> str:
+    """Tokenizer, corpus and a small language model with random weights, judged on held-out text."""
+    data, size = subject.name, subject.size
+    named, all_named = by_size(size, lambda each: each.language_model)
+    tokens, all_tokens = by_size(size, lambda each: each.tokens)
+    return _text(
+        subject,
+        _table(
+            "steps.corpus",
+            ("run", "tokenize"),
+            ("data", data),
+            ("tokenizer.train_on", data, "a tokenizer is learned from the text"),
+            ("tokenizer.vocab_size", 4096),
+            ("max_length", 256),
+        ),
+        _table(
+            "steps.model",
+            ("run", "train"),
+            ("model.size", named, all_named),
+            ("model.family", "llama"),
+            ("model.tokenizer", "corpus"),
+            ("data", "corpus"),
+            ("max_length", 256),
+            ("max_tokens", tokens, all_tokens),
+            ("batch_tokens", 2048),
+            ("learning_rate", 2e-3, "for random weights; lower for bigger models"),
+            ("schedule", "cosine"),
+        ),
+        _table(
+            "steps.scores",
+            ("run", "evaluate"),
+            ("models", ["model"]),
+            ("data", data),
+            ("speed", False),
+            ("memory", False),
+        ),
+        _table("steps.report", ("run", "report")),
+    )
+
+
+def _text(subject: Subject, *tables: str) -> str:
+    sizes = ", ".join(f'"{name}"' for name in SIZES)
+    why = subject.why
+    data = [(n, v, why[n]) if n in why else (n, v) for n, v in subject.data.items()]
+    head = [
+        f"# A first recipe, of size {subject.size!r}: where a comment lists {sizes},",
+        "# it has the value of each size. What was guessed of the data is a setting of its table.",
+        _line(("name", subject.name, f"of the run's folder: runs/{subject.name}")),
+        _line(("seed", 0)),
+        "",
+    ]
+    return "\n".join([*head, _table(f"data.{subject.name}", *data), *tables])
+
+
+def _table(name: str, *lines: Line) -> str:
+    return "\n".join([f"[{name}]", *map(_line, lines), ""])
+
+
+def _line(line: Line) -> str:
+    if isinstance(line, str):
+        return line
+    setting, value, *comment = line
+    written = f"{setting} = {toml_value(value)}"
+    # a column's name is a stranger's text, and a line end in it would end the comment
+    said = f" # {for_terminal(comment[0])}" if comment else ""
+    return f"{written.ljust(COMMENTS_AT - 1)}{said}" if said else written

@@ -1,0 +1,144 @@
+"""`attar new`: whatever it writes is a recipe that passes the check; what it cannot do it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attar.data.look.form import TaskName, Wishes
+from attar.errors import UsageError
+from attar.recipe.checking.local_data import look_at_data
+from attar.recipe.checking.local_models import require_models
+from attar.recipe.load import load_recipe, require_data
+from attar.recipe.schema import Recipe
+from attar.recipe.starting.sizes import SIZES
+from attar.recipe.starting.start import NewRecipe, new_recipe
+
+LABELS: dict[TaskName, Any] = {
+    "classification": lambda i: ("good", "bad")[i % 2],
+    "regression": lambda i: i / 7,
+    "pairs": lambda i: ("yes", "no")[i % 2],
+    "running_text": lambda i: "",
+}
+
+
+def write(folder: Path, task: TaskName, count: int = 60) -> Path:
+    file = folder / "my data.jsonl"
+    rows = [
+        {
+            "text": f"a good film of number {i} " * (20 if task == "running_text" else 1),
+            **({"other": f"a bad film of number {i}"} if task == "pairs" else {}),
+            **({"label": LABELS[task](i)} if task != "running_text" else {}),
+        }
+        for i in range(count)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def checked(made: NewRecipe) -> Recipe:
+    recipe, folder = load_recipe(made.file), made.file.resolve().parent
+    require_data(recipe, folder)
+    require_models(recipe, folder)
+    assert [summary.name for summary in look_at_data(recipe, folder)] == ["my_data"]
+    return recipe
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("task", LABELS)
+def test_every_task_and_size_is_a_recipe_that_passes_the_check(
+    tmp_path: Path, tiny_bert: Path, task: TaskName, size: str
+) -> None:
+    data, output = write(tmp_path, task), tmp_path / "recipes" / "r.toml"
+    output.parent.mkdir()
+    made = new_recipe(data, Wishes(task=task), size=size, model=str(tiny_bert), output=output)
+    recipe = checked(made)
+    assert recipe.name == "my_data"
+    assert made.next == [f"attar {verb} {output}" for verb in ("check", "plan", "run")]
+    [table] = recipe.data.values()
+    assert table.kind.name == {"pairs": "classification", "running_text": "causal_lm"}.get(
+        task, task
+    )
+
+
+def test_a_recipe_that_is_there_is_only_overwritten_by_force(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
+    data, output = write(tmp_path, "classification"), tmp_path / "r.toml"
+    output.write_text("mine")
+    with pytest.raises(UsageError, match=r"exists already; .* --output, or .* --force"):
+        new_recipe(data, Wishes(), model=str(tiny_bert), output=output)
+    assert output.read_text() == "mine"
+    new_recipe(data, Wishes(), model=str(tiny_bert), output=output, force=True)
+    assert load_recipe(output)
+
+
+def test_texts_without_labels_are_shown_and_the_ways_on_are_named(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
+    (tmp_path / "d.csv").write_text("text\n" + "".join(f"a plain message {i}\n" for i in range(40)))
+    said: list[str] = []
+    with pytest.raises(UsageError, match=r"--label, .* --task running_text"):
+        new_recipe(
+            tmp_path / "d.csv",
+            Wishes(),
+            model=str(tiny_bert),
+            output=tmp_path / "r.toml",
+            say=said.append,
+        )
+    assert any(line.split() == ["train", "40", *line.split()[2:]] for line in said)
+    assert not (tmp_path / "r.toml").exists()
+
+
+def test_few_rows_get_more_epochs_and_many_are_drawn_from(tmp_path: Path, tiny_bert: Path) -> None:
+    few = new_recipe(
+        write(tmp_path, "classification", 60),
+        Wishes(),
+        model=str(tiny_bert),
+        output=tmp_path / "few.toml",
+    )
+    many = new_recipe(
+        write(tmp_path, "classification", 3000),
+        Wishes(),
+        model=str(tiny_bert),
+        output=tmp_path / "many.toml",
+    )
+    first, second = (load_recipe(made.file) for made in (few, many))
+    assert first.steps["teacher"].epochs == SIZES["quick"].most  # pyright: ignore
+    assert second.steps["teacher"].epochs == 2  # pyright: ignore
+    assert first.data["my_data"].train_rows is None
+    assert second.data["my_data"].train_rows == SIZES["quick"].rows
+
+
+def test_a_column_with_a_line_end_in_its_name_adds_no_setting(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
+    rows = [
+        {"text": f"a good film {i}", "a\nseed = 7": i % 3, "label": "xy"[i % 2]} for i in range(40)
+    ]
+    file = tmp_path / "d.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = new_recipe(file, Wishes(), model=str(tiny_bert), output=tmp_path / "r.toml")
+    assert load_recipe(made.file).seed == 0
+    assert "\nseed = 7" not in made.file.read_text()
+
+
+def test_without_a_tokenizer_words_are_counted_and_that_is_said(tmp_path: Path) -> None:
+    data = write(tmp_path, "classification")
+    made = new_recipe(data, Wishes(), model="owner/some-bert", output=tmp_path / "r.toml")
+    assert made.summary.unit == "words"
+    assert "have at most 6 words" in made.file.read_text()
+    assert "count those of your model" in made.file.read_text()
+
+
+def test_a_classifier_of_other_classes_gets_a_new_head(tmp_path: Path, tiny_bert: Path) -> None:
+    """The tiny BERT's classes are bad and good."""
+    data = write(tmp_path, "pairs")
+    made = new_recipe(data, Wishes(), model=str(tiny_bert), output=tmp_path / "r.toml")
+    assert "model.new_head = true" in made.file.read_text()
+    data = write(tmp_path, "classification")
+    made = new_recipe(data, Wishes(), model=str(tiny_bert), output=tmp_path / "s.toml")
+    assert "new_head" not in made.file.read_text()
