@@ -85,6 +85,7 @@ def serving(status: int = 200) -> Iterator[tuple[str, dict[str, Any]]]:
 def hub_settings(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # read at its import
     return monkeypatch
 
 

@@ -45,13 +45,13 @@ def test_a_recipe_passes_the_check(shop: Path, name: str) -> None:
 
 def test_moderation_runs_to_its_report(shop: Path) -> None:
     """On a tiny model, whose gates are not looked at."""
-    tiny.write_tiny_bert(shop / "bert")
+    tiny.write_tiny_bert(shop / "bert", num_labels=3)
     parity = "{ examples = 16, max_relative_error = 100.0, max_label_flips = 1.0 }"
     changes = {
         "gates": "[]",
         "data.comments.train_rows": 64,
         "data.comments.validation_rows": 48,
-        "steps.teacher.model": '"bert"',
+        "steps.teacher.model": '{ from = "bert", new_head = true }',
         "steps.student.model.keep_blocks": "[1]",
         **{f"steps.{step}.max_steps": 2 for step in ("teacher", "student")},
         "steps.int8.calibration.examples": 16,

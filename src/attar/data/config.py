@@ -23,14 +23,15 @@ class DataSettings(Config):
     """What every source shares."""
 
     train_rows: int | None = Field(default=None, gt=0)
-    """Number of training rows to use, a seeded choice; a larger number adds rows. None: all."""
+    """Number of training rows to use, a seeded choice; a larger number keeps those of a smaller
+    one. None: all."""
     rows_seed: int | None = Field(default=None, ge=0)
-    """Draws train_rows; None: the seed of the step that reads, so that each seed of a sweep reads
+    """Seed of train_rows; None: that of the step that reads, so that each seed of a sweep reads
     other rows."""
     validation_rows: int | None = Field(default=None, gt=0)
     """Number of validation rows to use; None: all."""
     max_set_aside: float = Field(default=0.01, ge=0, le=1)
-    """Share of unusable rows above which loading stops; below it they are counted and named."""
+    """Share of unusable rows above which loading stops; up to it they are counted and reported."""
 
 
 class GlueData(DataSettings):
@@ -42,7 +43,7 @@ class GlueData(DataSettings):
     path: str | None = None
     """A folder holding <task>/<split>.jsonl.gz; None: the hub's nyu-mll/glue."""
     revision: str | None = None
-    """The hub's commit to take; None: the newest. Without meaning where `path` is set."""
+    """Commit of the hub's data set; None: the newest. Not used with `path`."""
 
 
 class SummarizationData(DataSettings):
@@ -55,7 +56,7 @@ class SummarizationData(DataSettings):
     """A folder holding <task>/<split>.jsonl.gz; None: the hub's abisee/cnn_dailymail (3.0.0) or
     EdinburghNLP/xsum."""
     revision: str | None = None
-    """The hub's commit to take; None: the newest. Without meaning where `path` is set."""
+    """Commit of the hub's data set; None: the newest. Not used with `path`."""
 
 
 class FilesData(DataSettings):
@@ -76,15 +77,16 @@ class FilesData(DataSettings):
     text: str | tuple[str, str] | None = None
     """A column, or two for pairs; None: guessed when plain."""
     label: str = "label"
-    """Column of integers, names, or (for regression) numbers."""
+    """Column of the labels: integers, names, or (for regression) numbers."""
     target: str = "target"
-    """Column of the texts to be written."""
+    """Column of the target texts."""
     objective: Objective = CLASSIFICATION.name
-    """causal_lm: running text, of which every token is predicted from those before it."""
+    """What the data is for. causal_lm: running text, in which every token is predicted from
+    those before it."""
     label_names: tuple[str, ...] | None = Field(None, min_length=2)
     """Order of the classes; None: sorted names found in train."""
     id: str = "id"
-    """Column whose values must differ from row to row, if there is one; "": not looked at."""
+    """Column whose values must be unique, if it exists; "": no such column."""
     train: str = "train"
     """File stem of the split."""
     validation: str | None = None
@@ -156,18 +158,18 @@ class HubData(DataSettings):
     name: str
     """owner/name."""
     config: str | None = None
-    """Which of its configurations; None: the default one."""
+    """Name of a configuration; None: the default one."""
     split: str = "train"
     """The split that documents are read from."""
     revision: str
-    """The commit to read. A branch moves, and a stopped run would go on with other rows."""
+    """Commit to read. A branch can change, and a resumed run would then read other rows."""
     text: str = "text"
-    """The column of the text."""
+    """Column of the text."""
     validation: str | None = None
     """The split that models are judged by; None: a hundredth of `split`, chosen by a hash of the
     text, which then never enters a corpus."""
     validation_rows: int | None = Field(default=1000, gt=0)
-    """Read only the first so many of them; None: all."""
+    """Read only this many validation rows; None: all."""
 
     @field_validator("name")
     @classmethod

@@ -67,15 +67,17 @@ class AugmentStep(Config):
     """Name of a `[data.<name>]` table, or of a step that makes rows; its train split is read. As
     data, this step is that data with the made rows behind those of its train split."""
     copies: int = Field(default=20, ge=1, le=100)
-    """Sentences made of each one; TinyBERT took 10 to 30, fewer for bigger tasks."""
+    """New sentences per sentence; TinyBERT used 10 to 30, fewer for larger tasks."""
     probability: float = Field(default=0.4, ge=0, le=1)
-    """Of each word, in each copy, to be replaced."""
+    """Probability that a word is replaced, in each copy."""
     top: int = Field(default=15, ge=1, le=1000)
-    """A replacement is drawn from so many words."""
+    """A replacement is drawn from this many candidates."""
     keep_labels: bool = False
-    """Give a made row its source's class. False: it has none, and only a teacher judges it."""
+    """true: a new row has the class of its source. false: it has no label, so only a teacher
+    can provide the target."""
     max_length: int = Field(default=128, ge=8, le=8192)
-    """Tokens the masked language model reads; words behind them stay."""
+    """Maximum number of tokens the masked language model reads; later words are kept as they
+    are."""
     batch_tokens: int = Field(default=2048, ge=8)
     """Tokens in one forward pass of the masked language model, padding included. On a CPU more are
     slower: what lies between two layers must fit its caches (benchmarks/augmentation.py)."""
@@ -110,24 +112,24 @@ class GenerateStep(Config):
     part: Literal["all", Part] = "all"
     """Of a corpus: the chunks whose beginnings are continued."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """Of these chunks, drawn by chance."""
+    """Share of these chunks, chosen at random."""
     chunks: int | None = Field(default=None, ge=1)
     """Their number, in place of a share. Equal seeds give the same chunks, and more contain
     fewer."""
     prompt_tokens: int = Field(default=128, ge=1, le=2**20)
-    """Tokens of a chunk's beginning; shorter chunks are left out."""
+    """Tokens of the beginning of a chunk that form the prompt; shorter chunks are left out."""
     new_tokens: int = Field(default=896, ge=8, le=2**20)
-    """Tokens that are written behind it, if no end token comes before."""
+    """Maximum number of generated tokens."""
     min_new_tokens: int = Field(default=0, ge=0)
-    """Before so many, no end token is written."""
+    """No end token is generated before this many."""
     temperature: float = Field(default=1.0, ge=0)
-    """0: the likeliest token each time."""
+    """Sampling temperature; 0: always the most likely token."""
     top_k: int | None = Field(default=None, ge=1)
-    """Draw from the likeliest so many tokens; None: from all."""
+    """Sample from this many most likely tokens; None: from all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Draw from the fewest likeliest tokens with so much of the probability."""
+    """Sample from the smallest set of most likely tokens whose probabilities reach this sum."""
     batch_tokens: int = Field(default=16384, ge=1)
-    """Tokens that are in memory together, those to be written included."""
+    """Tokens in memory at a time, those to be generated included."""
     shard_tokens: int = Field(default=2**22, ge=2**10, le=2**25)
     """Tokens after which a shard is written, if no text ends early."""
     diversity: Diversity | None = None

@@ -19,11 +19,11 @@ class Speed(Config):
     tokens: int = Field(default=128, gt=0)
     """Tokens of each timed text."""
     threads: int | None = Field(default=None, gt=0)
-    """None: the cores this process may use."""
+    """Number of threads; None: all cores this process may use."""
     rounds: int = Field(default=12, ge=3)
-    """Turns each model gets."""
+    """Rounds in which the models take turns."""
     calls: int = Field(default=5, ge=1)
-    """Forward passes timed in a turn."""
+    """Timed forward passes per turn."""
 
     @property
     def smallest(self) -> tuple[int, int]:
@@ -52,44 +52,47 @@ class EvaluateStep(Config):
     """Steps (trained, quantized, exported), or folders or hub ids of fine-tuned classifiers.
     Differences are against the first and against the one before."""
     data: str | None = None
-    """What the models are measured on; None: `tasks`."""
+    """What the models are evaluated on; None: `tasks`."""
     split: Literal["validation", "test", "validation_mismatched", "test_mismatched"] = "validation"
-    """The mismatched ones are MNLI's second sets, of other sources than its training texts."""
+    """Which split. The mismatched ones are MNLI's second sets, from other sources than its
+    training texts."""
     answers: Literal["likelihood", "generated"] = "likelihood"
-    """Of models that name classes or numbers by words: the word with the highest likelihood, or
-    what the model writes by greedy decoding, where a text that is no such word is wrong."""
+    """Models that answer with label words only. likelihood: the word with the highest
+    likelihood. generated: what the model generates by greedy decoding; a text that is not a label
+    word is wrong."""
     batch_size: int = Field(32, gt=0)
     """Rows per forward pass when quality is measured."""
     context: int | None = Field(None, gt=0)
-    """Of running text: tokens a model reads at most before the one it predicts; None: as many as
+    """Running text only: maximum number of tokens before the predicted one; None: as many as
     each model was trained on."""
     stride: int | None = Field(None, gt=0)
-    """Of running text: tokens from one window to the next; None: the context, so that windows lie
-    side by side. Smaller: more context for every token, at context / stride times the work."""
+    """Running text only: tokens from one window to the next; None: the context, so that windows
+    do not overlap. A smaller stride gives every token more context, at context / stride times the
+    cost."""
     bootstrap: int = Field(2000, ge=100)
-    """Resamples behind every interval."""
+    """Number of bootstrap resamples for each interval."""
     speed: Speed | None = Speed()
     """false: no timing. Models that write text are also timed while they write, in any case."""
     memory: bool = True
-    """Peak memory of each model, in a process of its own; costs a start of its runtime each."""
+    """Measure the peak memory of each model, in a process of its own."""
     seed: int | None = None
     """Of the bootstrap; None: the recipe's."""
     tasks: tuple[str, ...] = ()
-    """Zero-shot tasks that language models are asked, in the place of `data`."""
+    """Zero-shot tasks for language models, instead of `data`."""
     path: str | None = None
-    """Of tasks: a folder with a folder for each task, <task>/<split>.jsonl.gz."""
+    """Tasks only: a folder with a folder for each task, <task>/<split>.jsonl.gz."""
     hub: bool = False
-    """Of tasks: read them from the hub, each at the commit that attar names; needs `datasets`."""
+    """Tasks only: read them from the hub, each at a fixed commit; needs `datasets`."""
     rows: int | None = Field(None, gt=0)
-    """Of tasks: rows to ask of each; None: all."""
+    """Tasks only: number of rows per task; None: all."""
     sample: Literal["first", "seeded"] = "first"
-    """Of tasks: which `rows`: the first, as the harness's limit, or a draw that is the same in
-    every run."""
+    """Tasks only: which `rows`. first: the first ones, as the harness's limit does. seeded: a
+    random choice that is the same in every run."""
     harness: Literal["ours", "lm_eval", "both"] = "ours"
-    """Of tasks: what computes log-likelihoods. both: lm-evaluation-harness is asked too, and the
-    step fails where a request differs; needs the extra `eval`."""
+    """Tasks only: what computes log-likelihoods. both: also run lm-evaluation-harness and fail
+    if a request differs; needs the extra `eval`."""
     batch_tokens: int = Field(4096, gt=0)
-    """Of tasks: tokens read together."""
+    """Tasks only: tokens per forward pass."""
 
     @field_validator("tasks")
     @classmethod

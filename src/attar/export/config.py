@@ -43,12 +43,12 @@ class ExportStep(Config):
     model: str
     """A step that trains, folds or quantizes."""
     format: Literal["openvino", "onnxruntime", "safetensors"] = "openvino"
-    """safetensors: the packed integers themselves, run by torch as they were simulated."""
+    """Runtime of the exported model. safetensors: packed integers, run by torch in simulation."""
     weight_storage: WeightStorage = "packed"
-    """How a runtime's file keeps integers of fewer than 8 bits. packed: at their own width, and
-    bytes once loaded: the size of few bits at the speed of int8. int8: a byte each. int4_kernel:
-    4 bits in memory too, multiplied by floats in the runtime's own kernel: less than half as
-    fast. Without meaning for 8-bit weights, floats, and safetensors, which is always packed."""
+    """How integers of fewer than 8 bits are stored. packed: at their own width in the file, as
+    bytes in memory: small files at the speed of int8. int8: one byte each. int4_kernel: 4 bits in
+    memory too, multiplied in float by a kernel of the runtime, at less than half the speed. Not
+    used for 8-bit weights, float models and safetensors (always packed)."""
     data: str | None = None
     """Texts for the parity check; None: the calibration data of the quantized model."""
     parity: Parity = Parity()

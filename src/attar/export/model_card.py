@@ -3,25 +3,27 @@
 An export measures its own parity and size; quality and latency come later, from an evaluate step.
 So there are two cards: the export writes one without them, and `attar push` completes it with what
 was measured since (`completed`), as text and as the `model-index` that the Hugging Face Hub reads.
-The license is the user's to state: that of the base model and of the data decides.
+The license is the user's to state: that of the base model and of the data decides. Imports no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attar.artifacts import disk_errors_explained
 from attar.data.glue import HUB_DATASET
 from attar.escaping import for_markdown, for_markdown_code, for_yaml
 from attar.export.fusion_audit import FOUR_BIT, FusionAudit
-from attar.export.parity import ParityResult
 from attar.models.deployed.runtimes import Deployment
 from attar.models.sources.demo import DEMO_MODELS, PREFIX
 from attar.models.sources.references import HUB_ID
 from attar.numerics.statistics import most_unseen
 from attar.tasks.task import Task
+
+if TYPE_CHECKING:
+    from attar.export.parity import ParityResult  # whose module loads torch
 
 CARD_FILE = "README.md"
 RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "safetensors": "attar and torch"}

@@ -26,7 +26,7 @@ class WeightSchedule(Config):
     to: float = Field(ge=0)
     """Weight at the end."""
     over: float = Field(default=1.0, gt=0, le=1)
-    """Share of the optimizer steps after which it has arrived."""
+    """Share of the optimizer steps after which `to` is reached."""
 
     def at(self, progress: float) -> float:
         """The weight of a step before which a share `progress` of all steps was done, 0..1."""
@@ -188,9 +188,9 @@ class Eofd(LossSettings):
     """Which student hidden state learns from which teacher hidden state; 0 is the embedding output.
     uniform: evenly spread. last: the last one only. Or a table, { 1 = 2, 2 = 4 }."""
     std: Literal["batch", "running"] = "batch"
-    """Over the tokens of the step's batch, or of all batches so far."""
+    """Standard deviation over the tokens of the batch, or of all batches so far."""
     count_padding: bool = False
-    """True: spread and error are taken over padding too, as in the published code."""
+    """true: include padding, as in the published code."""
 
 
 class SensitivityMse(LossSettings):

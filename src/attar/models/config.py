@@ -29,9 +29,10 @@ class _WithFfn(Config):
     """A model whose feed-forwards can be simpler ones."""
 
     ffn: VariantName | None = None
-    """What stands in every feed-forward's place (`ffn_variants`); None: the family's own."""
+    """Replaces every feed-forward with a simpler one (`ffn_variants`); None: the family's own."""
     ffn_expansion: float | None = Field(default=None, gt=0, le=64)
-    """Inner width of `2w` and `3w` in hidden sizes; None: the family's own intermediate size."""
+    """Inner width of `2w` and `3w`, as a multiple of the hidden size; None: the family's own
+    intermediate size."""
 
     @property
     def ffn_settings(self) -> FfnSettings | None:
@@ -60,13 +61,13 @@ class ChangedModel(_WithFfn):
     keep_blocks: tuple[int, ...] | None = Field(default=None, min_length=1)
     """Which blocks to keep, counted from 0, in rising order; None: all."""
     hidden_size: int | None = Field(default=None, gt=0)
-    """Keep so many of the hidden dimensions, the same ones everywhere; None: all."""
+    """Number of hidden dimensions to keep, the same in every layer; None: all."""
     intermediate_size: int | None = Field(default=None, gt=0)
-    """Keep so many neurons in each feed-forward; None: all."""
+    """Number of neurons to keep in each feed-forward; None: all."""
     num_attention_heads: int | None = Field(default=None, gt=0)
-    """Keep so many heads in each attention; None: all."""
+    """Number of attention heads to keep in each layer; None: all."""
     new_head: bool = False
-    """Leave the classification head out and draw a new one: other classes may then be learned."""
+    """Replace the classification head with a new one, so that other classes can be learned."""
     ffn_start: Literal["least_squares", "random"] | None = None
     """Where new maps come from. least_squares, the default where it can be: what the old
     feed-forward does to texts of the step's data, as nearly as one linear map can do it."""
@@ -125,13 +126,13 @@ class FromConfig(_WithFfn):
     """Random weights in the shape of a Hugging Face config or of a named size."""
 
     config: dict[str, Any] = Field(default_factory=dict)
-    """`model_type` and the fields of its transformers config class; with `size`, what differs from
-    it. Without `vocab_size` the model has an embedding for each token of the tokenizer, and its end
-    token."""
+    """`model_type` and the fields of its transformers config class; with `size`, only what
+    differs from it. Without `vocab_size`, the vocabulary and the end token are those of the
+    tokenizer."""
     size: str | None = None
-    """A name in `named_sizes`; needs `family`."""
+    """A named size, such as nano or mini-32; needs `family`."""
     family: str | None = None
-    """The model_type that takes this size."""
+    """The model_type, such as llama or t5."""
     tokenizer: str
     """A step, folder, hub id or demo model whose tokenizer is used."""
 

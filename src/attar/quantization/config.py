@@ -40,13 +40,14 @@ class Budget(Config):
     """What a mixed-precision model may cost; exactly one limit."""
 
     average_bits: float | None = Field(default=None, ge=2, le=8)
-    """Mean bits of a weight, counted by its values."""
+    """Mean bit width of the weights."""
     max_latency_ms: float | None = Field(default=None, gt=0)
-    """One text of 128 tokens in the deployed runtime on this CPU."""
+    """Latency of one text of 128 tokens in the deployed runtime on this CPU."""
     max_accuracy_drop: float | None = Field(default=None, gt=0, lt=1)
-    """Of the data's first metric, 0..1, measured on training rows that did not calibrate."""
+    """Drop of the data's first metric, 0..1, measured on training rows that are not used for
+    calibration."""
     widths: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
-    """Bits a tensor may be given."""
+    """Bit widths to choose from."""
 
     @model_validator(mode="after")
     def _widths_are_read(self) -> Budget:
@@ -94,15 +95,16 @@ class QuantizeSettings(Config):
     embedding_bits: int | None = Field(default=None, ge=2, le=8)
     """None: weight_bits."""
     transform: TransformRule | None = None
-    """None: the method's own."""
+    """Equivalent transform before quantization; None: the method's own."""
     smoothquant_alpha: float = Field(default=0.5, ge=0, le=1)
-    """Share of the difficulty that SmoothQuant moves into the weights."""
+    """Share of the quantization difficulty that SmoothQuant moves into the weights."""
     weights: WeightRule | None = None
-    """None: the method's own."""
+    """How weights are rounded; None: the method's own."""
     refine: bool = True
-    """False: leave out what the method would learn by gradient."""
+    """false: skip the part that learns by gradient."""
     budget: Budget | None = None
-    """Mixed precision: bits for each tensor, chosen by measurement; None: the same everywhere."""
+    """Mixed precision: a bit width for each tensor, chosen by measurement; None: the same
+    everywhere."""
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> QuantizeSettings:
@@ -135,7 +137,7 @@ class EmaMinmaxStep(QuantizeSettings):
 
     method: Literal["ema_minmax"] = "ema_minmax"
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Weight of what was seen before."""
+    """Weight of the average so far."""
 
 
 class PercentileStep(QuantizeSettings):
@@ -145,8 +147,9 @@ class PercentileStep(QuantizeSettings):
     percentile: float | None = Field(default=None, gt=0.5, le=1)
     """A share such as 0.9999; None: the best of 0.999, 0.9999, 0.99999."""
     choose_by: Literal["output_error", "validation"] = "output_error"
-    """What is best: the least output error on the calibration texts, or the data's first metric on
-    the labelled validation split, as published. A score on that same split is then flattered."""
+    """How the share is chosen: by the least output error on the calibration texts, or, as
+    published, by the data's first metric on the labelled validation split. A score on that same
+    split is then optimistic."""
 
     @model_validator(mode="after")
     def _something_is_chosen(self) -> PercentileStep:
@@ -165,8 +168,8 @@ class OmseStep(QuantizeSettings):
     search: Literal["golden_section", "grid"] = "golden_section"
     """How the range is searched."""
     on: Literal["values", "histogram"] = "values"
-    """values: every real value of every batch, as published; histogram: its histogram, hundreds of
-    times cheaper."""
+    """values: every value of every batch, as published. histogram: a histogram of them,
+    hundreds of times cheaper."""
 
 
 class Clipping(QuantizeSettings):
@@ -174,17 +177,18 @@ class Clipping(QuantizeSettings):
 
     learns = True
     candidates: int | None = Field(default=None, ge=1, le=100)
-    """Values of α tried, 1, 0.99, 0.98 …; None: the authors' 10, 30 and 90 at 8, 6 and 4 bits."""
+    """Number of values of α to try, 1, 0.99, 0.98 …; None: 10, 30 and 90 at 8, 6 and 4 bits, as
+    published."""
     alpha: Literal["global", "per_kind"] = "global"
-    """per_kind: one α for each kind of site, by coordinate search (ours)."""
+    """global: one α. per_kind: one α for each kind of site, by coordinate search (ours)."""
     whole_curve: bool = False
-    """Run every candidate to its end, for the curve of errors over α; the choice is the same."""
+    """Run every candidate to the end, for the curve of errors over α; the choice is the same."""
     loss: Literal["mse", "kl"] = "mse"
-    """Of the final outputs. kl: of the class distributions (ours)."""
+    """Error of the final outputs. kl: of the class distributions (ours)."""
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Of the fine stage."""
+    """Learning rate of the fine stage."""
     epochs: int = Field(default=3, ge=1)
-    """Of the fine stage, over the calibration texts."""
+    """Epochs of the fine stage, over the calibration texts."""
 
 
 class TokenWiseClippingStep(Clipping):
@@ -207,7 +211,7 @@ class StepSizeStep(QuantizeSettings):
     start: Literal["omse", "mean_3sigma"] = "omse"
     """Where the step sizes begin: as published, or at mean ± 3 standard deviations."""
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Of the step sizes."""
+    """Learning rate of the step sizes."""
     epochs: int = Field(default=3, ge=1)
     """Passes over the calibration texts."""
 
@@ -262,21 +266,21 @@ class QatStep(QuantizeSettings):
 
     learns = True
     data: str | None = None
-    """Training data; None: the calibration's."""
+    """Training data; None: that of the calibration."""
     start: Literal["token_wise_clipping", "minmax", "mean_3sigma", "omse", "auto"] = (
         "token_wise_clipping"
     )
-    """Where the step sizes begin."""
+    """Method that finds the initial step sizes."""
     distil: bool = True
-    """Learn from the float model's outputs too."""
+    """Also learn from the float model's outputs."""
     epochs: float = Field(default=3, gt=0)
     """Passes over the training data."""
     learning_rate: float = Field(default=3e-5, gt=0)
-    """Of the weights."""
+    """Learning rate of the weights."""
     batch_size: int = Field(default=32, gt=0)
     """Examples per optimizer step."""
     max_length: int | None = Field(default=None, ge=8)
-    """None: the model's own."""
+    """Maximum number of tokens; None: the model's own."""
 
     @model_validator(mode="after")
     def _trains_what_it_says(self) -> QatStep:

@@ -139,7 +139,7 @@ class Recipe(Config):
     name: Name
     """Name of the run's folder."""
     seed: int = Field(0, ge=0, lt=2**63)
-    """Of every step that does not name its own."""
+    """Random seed of every step that does not set its own."""
     data: dict[Name, DataConfig] = Field(default_factory=dict)
     """Name → data table, [data.<name>]."""
     steps: dict[Name, StepConfig] = Field(min_length=1)

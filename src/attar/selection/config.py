@@ -27,18 +27,18 @@ class TokenizeStep(Config):
         Annotated[str, Tag("word")] | Annotated[LearnedTokenizer, Tag("learned")],
         Discriminator(_form_of),
     ]
-    """A step, folder, hub id or demo model whose tokenizer is used; or a table: one is learned."""
+    """A step, folder, hub id or demo model whose tokenizer is used, or a table to learn one."""
     max_length: int = Field(default=1024, ge=8, le=2**20)
-    """Tokens a model will read of a chunk; a chunk has one more, which is predicted last."""
+    """Number of tokens a model reads of a chunk; a chunk has one more, which is only predicted."""
     source_column: str | None = None
-    """Column that names each document's source. Sources are packed apart; None: all are one."""
+    """Column with the source of each document; a chunk never mixes sources. None: one source."""
     reserve: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the documents, by a hash of their text, that is never scored: what the reference is
-    trained on."""
+    """Share of the documents, by a hash of their text, that is kept for training the reference
+    and never scored."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the documents, by a hash of their text, that is read."""
+    """Share of the documents, by a hash of their text, to read."""
     max_documents: int | None = Field(default=None, gt=0)
-    """Read only the first so many documents; None: all."""
+    """Maximum number of documents to read; None: all."""
     expect_tokens: int | None = Field(default=None, gt=0)
     """Tokens that the corpus will have, for `attar plan`, which then reads no text: a corpus of
     billions is planned where it is not. None: they are counted in some documents. The step itself
@@ -202,15 +202,16 @@ class SelectStep(Config):
     reference: str | None = None
     """Name of a score step of the same corpus."""
     scores: str | None = None
-    """For method = "proxy", in their place: name of a score step whose model is a proxy."""
+    """method = "proxy" only, instead of teacher and reference: name of a score step whose model
+    is a proxy."""
     method: Literal["difference_sampling", "gumbel", "random", "proxy"] = "difference_sampling"
     """How chunks are chosen; see the method cards."""
     keep: float = Field(default=0.5, gt=0, le=1)
-    """Share of the chunks that is kept, rounded down."""
+    """Share of the chunks to keep, rounded down."""
     keep_by_source: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
-    """Source → its own share; the others have `keep`, among themselves."""
+    """Source → its own share; the other sources share `keep`."""
     temperature: float = Field(default=0.1, gt=0)
-    """Of `gumbel`, in nats a token: noise of this size is added to the scores."""
+    """method = "gumbel" only: scale of the noise added to the scores, in nats per token."""
     trim: float = Field(default=0.0, ge=0, lt=1)
     """Share of the highest scores that is set aside: repetition inside a chunk scores highest."""
     minimum_tokens: int = Field(default=16, ge=1)

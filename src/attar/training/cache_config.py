@@ -109,14 +109,14 @@ class CacheStep(Config):
     """Name of a `[data.<name>]` table, or of a step that makes rows; its train split is
     answered."""
     objective: Objective | None = None
-    """This, `template`, `label_words`, `max_length` and `max_target_length`: as in the students'
-    train steps, or their rows are other ones."""
+    """As in the train step of the students, like `template`, `label_words`, `max_length` and
+    `max_target_length`; otherwise they would read other rows."""
     template: str | None = None
     """As in the train step of the students."""
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
     """As in the train step of the students."""
     logits: bool = True
-    """Keep its predictions."""
+    """Store the teacher's predictions."""
     distribution: Distribution | None = None
     """Of a token: "dense" (4 bytes a word of the vocabulary), `{ exact = 32, tail_draws = 8 }`
     (about 95 bytes at 49,152 words) or `{ exact = 50, tail = "bucket" }`. None: the second for
@@ -131,7 +131,7 @@ class CacheStep(Config):
     max_target_length: int = Field(default=128, ge=2, le=8192)
     """As in the train step of the students."""
     batch_size: int = Field(default=32, gt=0)
-    """Rows per forward pass; nothing but time depends on it."""
+    """Rows per forward pass; affects only the speed."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """What the teacher computes in; as for a train step."""
     seed: int | None = None

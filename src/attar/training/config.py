@@ -72,7 +72,7 @@ class Retokenized(Config):
     retokenize: Literal[True]
     """Always true."""
     max_length: int | None = Field(default=None, ge=8, le=2**20)
-    """Tokens a model reads of a new chunk; None: the step's max_length."""
+    """Maximum number of tokens of a new chunk; None: the step's max_length."""
 
 
 class TrainStep(Config):
@@ -83,79 +83,82 @@ class TrainStep(Config):
     """What to start from: a step, a folder, a hub id, a demo model, or a table that changes one or
     has random weights."""
     data: str | Retokenized
-    """Name of a `[data.<name>]` table, or of a step that makes rows. A corpus or a selection is
-    read as it was packed by the tokenizer of the model; for another one, write `{ from = "kept",
-    retokenize = true }`."""
+    """Name of a `[data.<name>]` table, or of a step that makes rows. A corpus or a selection
+    must have been packed with the tokenizer of the model; for another tokenizer, write `{ from =
+    "kept", retokenize = true }`."""
     part: Literal["all", Part] = "all"
-    """Of a corpus: the chunks to train on; a reference is trained on the reserved ones."""
+    """Corpora only: which chunks to train on. A reference is trained on the reserved ones."""
     learn_prompts: bool = True
-    """Of texts that a generate step wrote: predict the tokens of the prompts too; false: only those
-    that the teacher wrote."""
+    """Texts of a generate step only. true: predict the tokens of the prompts too; false: only
+    those that the teacher wrote."""
     order: Literal["shuffled", "corpus"] = "shuffled"
-    """Of the chunks of a corpus in an epoch; every epoch shuffles them anew."""
+    """Corpora only: order of the chunks in an epoch. shuffled: a new order in every epoch."""
     objective: Objective | None = None
-    """None: what the data is for. text_to_text on data with classes or numbers: an encoder-decoder
-    writes the class's word, or the rounded number. span_corruption on running text: an
+    """None: that of the data. text_to_text on data with classes or numbers: an encoder-decoder
+    generates the label word or the rounded number. span_corruption on running text: an
     encoder-decoder is pre-trained; max_length is what its encoder reads, and chunks are cut anew to
     fill it."""
     template: str | None = None
-    """The text it then reads, with {0} and {1} for a row's texts, such as "sst2 sentence: {0}";
-    None: the text itself; rows of two texts need a template."""
+    """text_to_text only: what the encoder reads, with {0} and {1} for the texts of a row, such
+    as "sst2 sentence: {0}". None: the text itself. Rows of two texts need a template."""
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
-    """What it then writes for each class, in the order of the data's label_names; None: those."""
+    """text_to_text only: the word for each class, in the order of the data's label_names; None:
+    the label names."""
     number_step: float | None = Field(default=None, gt=0)
-    """What it then writes for a number: the nearest multiple of this, such as 3.8; None: 0.2, as T5
-    writes STS-B."""
+    """text_to_text only: numbers are rounded to multiples of this; None: 0.2, as T5 does for
+    STS-B."""
     denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
-    """Of span_corruption: the kinds of corruption, each with its share of the texts; None: T5's,
-    15 % of the tokens in spans of 3."""
+    """span_corruption only: the kinds of corruption, each with its share of the texts; None:
+    T5's, 15 % of the tokens in spans of 3."""
     teacher: str | None = None
-    """A step, folder, hub id or demo model; it runs in eval mode and learns nothing."""
+    """A step, folder, hub id or demo model to learn from; it is not trained itself."""
     losses: tuple[LossConfig, ...] = ()
-    """Empty: cross_entropy without a teacher, forward_kl + cross_entropy in equal parts with
-    one."""
+    """Terms of the loss. Empty: cross_entropy without a teacher; with one, forward_kl +
+    cross_entropy in equal parts."""
     epochs: float | None = Field(default=None, gt=0)
-    """None and no max_steps: 3 epochs."""
+    """Passes over the training rows; None, and neither max_steps nor max_tokens: 3."""
     max_steps: int | None = Field(default=None, gt=0)
-    """Optimizer steps; wins over epochs."""
+    """Number of optimizer steps; takes precedence over epochs."""
     max_tokens: int | None = Field(default=None, gt=0)
-    """Tokens the model reads in all, rounded up to a whole batch; wins over epochs."""
+    """Number of tokens to read in all, rounded up to a whole batch; takes precedence over
+    epochs."""
     match_flops: str | None = None
-    """A train step (or its folder in another run): train for as many optimizer steps as its
-    training FLOPs pay for, a teacher's included."""
+    """A train step (or its folder in another run): train for as many optimizer steps as cost
+    the same training FLOPs, those of a teacher included."""
     count_flops: Literal["all", "non_embedding"] | None = None
-    """How match_flops counts: all matrix products, attention and head included (None: this one),
-    or 2·N a token and forward pass, with N parameters without embeddings and head, as papers
-    do."""
+    """How match_flops counts. all (also if None): every matrix product, attention and head
+    included. non_embedding: 2·N per token and forward pass, with N parameters without embeddings
+    and head, as in papers."""
     batch_size: int = Field(default=32, gt=0)
     """Examples per optimizer step."""
     batch_tokens: int | None = Field(default=None, gt=0)
-    """Tokens per optimizer step: batch_tokens / max_length examples, rounded down; wins over
-    batch_size."""
+    """Tokens per optimizer step: batch_tokens / max_length examples, rounded down; takes
+    precedence over batch_size."""
     micro_batch_size: int | None = Field(default=None, gt=0)
     """Examples per forward pass; None: batch_size. The gradient is that of the whole batch
     either way."""
     max_length: int = Field(default=128, ge=8, le=8192)
-    """Tokens; longer texts are cut."""
+    """Maximum number of tokens of a text; longer texts are cut."""
     max_target_length: int = Field(default=128, ge=2, le=8192)
-    """Tokens of a text to be written; for a task that writes."""
+    """Tasks that generate text only: maximum number of tokens of a target."""
     learning_rate: float = Field(default=5e-5, gt=0)
-    """The highest of the schedule."""
+    """Peak learning rate."""
     schedule: Literal["linear", "cosine", "inverse_sqrt", "constant_inverse_sqrt", "constant"] = (
         "linear"
     )
-    """inverse_sqrt rises linearly to learning_rate in warmup_steps W, then falls with √(W / step);
-    constant_inverse_sqrt, T5's own, stays at learning_rate for W steps (10,000 if W is 0)."""
+    """How the learning rate changes. inverse_sqrt: rises linearly for W = warmup_steps, then
+    falls with √(W / step). constant_inverse_sqrt: as T5, constant for W steps (10,000 if W is 0),
+    then the same."""
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
-    """Share of the steps in which the learning rate rises linearly from 0."""
+    """Share of the optimizer steps in which the learning rate rises linearly from 0."""
     warmup_steps: int | None = Field(default=None, ge=0)
-    """Their number; wins over warmup_ratio."""
+    """Number of warm-up steps; takes precedence over warmup_ratio."""
     minimum_ratio: float = Field(default=0.0, ge=0, lt=1)
     """Share of learning_rate at which a linear or cosine schedule ends."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
-    """adafactor: with T5's settings; learning_rate is then relative to the size of the weights."""
+    """adafactor uses T5's settings; learning_rate is then relative to the size of the weights."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Not applied to biases and norms."""
+    """Weight decay, not applied to biases and norms."""
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the mean of gradients."""
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
@@ -166,21 +169,21 @@ class TrainStep(Config):
         float | None,
         BeforeValidator(_false_is_none, json_schema_input_type=float | Literal[False]),
     ] = Field(default=1.0, gt=0)
-    """false: gradients are not clipped."""
+    """Gradients are clipped to this norm; false: no clipping."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 autocast where the device has it in hardware and the first batch takes at least
-    10 % less time with it, else fp32; the choice is recorded, and kept on resume."""
+    """auto: bf16 autocast if the device supports it in hardware and the first batch is at least
+    10 % faster with it, else fp32. The choice is recorded, and kept on resume."""
     keep: Literal["best", "last"] = "best"
-    """Which state becomes the artifact; best is by the data's first metric on validation."""
+    """Which state to keep: the one with the best first metric on validation, or the last."""
     evaluations: int = Field(default=3, ge=1)
-    """How often validation is looked at, evenly spread, the last time at the end."""
+    """How often the model is evaluated on validation, evenly spaced; the last time is at the
+    end."""
     evaluate_at_tokens: tuple[Annotated[int, Field(gt=0)], ...] = ()
-    """Validation is also looked at after the model has read this many tokens, rounded up to a
-    whole batch."""
+    """Also evaluate on validation after this many tokens, rounded up to a whole batch."""
     checkpoint_every: int | None = Field(default=None, gt=0)
     """Optimizer steps between checkpoints; None: about once a minute."""
     seed: int | None = None
-    """None: the recipe's."""
+    """Random seed; None: the recipe's."""
 
     @model_validator(mode="after")
     def _teacher_and_losses_agree(self) -> TrainStep:
