@@ -215,8 +215,12 @@ def test_one_step_needs_no_recipe_and_leaves_a_run_that_resume_knows(tmp_path: P
 @pytest.mark.parametrize(
     ("raised", "exit_code", "said"),
     [
-        (ZeroDivisionError("on purpose"), 1, "this is a bug of attar, not of yours (ZeroDivision"),
-        (KeyboardInterrupt(), 130, "interrupted at once; what was published is intact"),
+        (
+            ZeroDivisionError("on purpose"),
+            1,
+            "this is a bug in attar, not your mistake (ZeroDivision",
+        ),
+        (KeyboardInterrupt(), 130, "interrupted; finished steps are intact"),
     ],
 )
 def test_a_bug_ends_with_1_and_its_traceback_and_an_interruption_with_130(

@@ -97,14 +97,14 @@ def main() -> None:
     except SystemExit as end:
         if end.code == INTERRUPTED_EXIT_CODE:
             print(
-                "interrupted at once; what was published is intact, and the same command goes on",
+                "interrupted; finished steps are intact: run the same command to continue",
                 file=sys.stderr,
             )
         raise
     except Exception as bug:
         print_traceback()
         print(
-            f"\nerror: this is a bug of attar, not of yours ({type(bug).__name__}); "
+            f"\nerror: this is a bug in attar, not your mistake ({type(bug).__name__}); "
             "please report it with the lines above",
             file=sys.stderr,
         )

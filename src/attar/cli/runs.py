@@ -73,16 +73,16 @@ def plan(
         float | None,
         typer.Option(
             min=1.0,
-            help="Plan for a device that sustains so many FLOP/s, such as 1.5e14, and say its "
-            "hours; default: this machine, whose speed is measured.",
+            help="Plan for a device with this many FLOP/s, such as 1.5e14; default: this machine, "
+            "whose speed is measured.",
         ),
     ] = None,
     out: Out = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Say what a recipe will cost: parameters, FLOPs, memory, disk and time; and which steps are
-    there."""
+    """Show what a recipe will cost (parameters, FLOPs, memory, disk, time) and which steps are
+    done."""
     from attar.cores import prepare_torch
     from attar.progress import Progress
     from attar.recipe.load import load_recipe
@@ -105,11 +105,13 @@ def plan(
 
 def status(
     folder: RunFolder,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of it.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every byte, to find damaged files.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Say which steps of a run are there, which are being made, and what they measured."""
+    """Show which steps of a run are done, which are running, and what they measured."""
     from attar.recipe.outcome.status import status_of
 
     found = status_of(folder, every_byte=verify)
@@ -124,7 +126,7 @@ def resume(
         bool,
         typer.Option(
             "--accept-changes",
-            help="Start the steps anew whose data, model or code has changed since.",
+            help="Restart the steps whose data, model or code has changed since.",
         ),
     ] = False,
     keep_replaced: KeepReplaced = False,
@@ -132,7 +134,7 @@ def resume(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Go on with a run that was stopped, from its folder alone."""
+    """Continue a run that was stopped, from its folder alone."""
     from attar.recipe.run import resume_run
 
     summary = resume_run(

@@ -34,7 +34,7 @@ def tokenize(
         typer.Option(metavar="MODEL", help="A folder, hub id or demo model: its tokenizer."),
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(help="Learn a tokenizer of so many tokens from the data.")
+        int | None, typer.Option(help="Learn a tokenizer with this many tokens from the data.")
     ] = None,
     max_length: Annotated[
         int | None, typer.Option(help="Tokens that a model reads of a chunk.")
@@ -45,7 +45,9 @@ def tokenize(
     source_column: Annotated[
         str | None, typer.Option(help="Column that names each document's source.")
     ] = None,
-    max_documents: Annotated[int | None, typer.Option(help="Read only the first so many.")] = None,
+    max_documents: Annotated[
+        int | None, typer.Option(help="Read at most this many documents.")
+    ] = None,
     overrides: Overrides = None,
     out: Out = None,
     as_json: Json = False,
@@ -100,7 +102,7 @@ def select(
     method: Annotated[
         str | None, typer.Option(help="difference_sampling, gumbel, random or proxy.")
     ] = None,
-    keep: Annotated[float | None, typer.Option(help="Share of the chunks that is kept.")] = None,
+    keep: Annotated[float | None, typer.Option(help="Share of the chunks to keep.")] = None,
     trim: Annotated[
         float | None, typer.Option(help="Share of the highest scores that is set aside.")
     ] = None,
@@ -140,9 +142,11 @@ def generate(
         int | None, typer.Option(help="Tokens of a chunk's beginning; 128 by default.")
     ] = None,
     new_tokens: Annotated[
-        int | None, typer.Option(help="Tokens that are written behind it; 896 by default.")
+        int | None, typer.Option(help="Tokens to generate after it; 896 by default.")
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="0: the likeliest token.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0: always the most likely token.")
+    ] = None,
     top_p: Annotated[float | None, typer.Option()] = None,
     overrides: Overrides = None,
     out: Out = None,
@@ -182,7 +186,7 @@ def train(
     max_length: Annotated[
         int | None, typer.Option(help="Tokens that the model reads of a text or a chunk.")
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Train on so many tokens.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Number of tokens to train on.")] = None,
     teacher: Annotated[str | None, typer.Option(metavar="MODEL", help="Distil from it.")] = None,
     epochs: Annotated[float | None, typer.Option()] = None,
     learning_rate: Annotated[float | None, typer.Option()] = None,
@@ -259,7 +263,9 @@ def analyze(
 def quantize(
     model: Model,
     data: Data,
-    method: Annotated[str, typer.Option(help="minmax or percentile.")] = "percentile",
+    method: Annotated[
+        str, typer.Option(help="percentile, auto, lsq_plus, …; all: attar explain quantize.")
+    ] = "percentile",
     weight_bits: Annotated[int, typer.Option(min=2, max=8)] = 8,
     activation_bits: Annotated[int, typer.Option(min=2, max=8)] = 8,
     examples: Annotated[int, typer.Option(min=1, help="Calibration texts.")] = 256,
@@ -269,7 +275,7 @@ def quantize(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Round a fine-tuned model to few bits, its ranges set by texts of DATA."""
+    """Quantize a fine-tuned model, calibrated on texts of DATA."""
     settings = {
         "model": model,
         "method": method,

@@ -2,8 +2,8 @@
 
 An export measures its own parity and size; quality and latency come later, from an evaluate step.
 So there are two cards: the export writes one without them, and `attar push` completes it with what
-was measured since (`completed`), as text and as the `model-index` that the Hugging Face Hub reads.
-The license is the user's to state: that of the base model and of the data decides. Imports no torch.
+was measured since (`measured_card`), as text and as the hub's `model-index`. The license is the
+user's to state: that of the base model and of the data decides. Imports no torch.
 """
 
 from __future__ import annotations
