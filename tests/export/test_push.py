@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from attar.artifacts import read_result
-from attar.errors import ArtifactError, ResourceError, UsageError
+from attar.errors import ArtifactError, UsageError
 from attar.export.measured_card import evaluations_of, measured_card
 from attar.export.push import push
 from tiny_recipe import TinyRun, attar
@@ -44,27 +44,50 @@ class _Hub(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def _address(self, rest: str = "") -> str:
+        return f"http://{self.headers['Host']}/{REPO}{rest}"
+
+    def _body(self) -> bytes:
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        chunks: list[bytes] = []  # of a body that is sent as a stream
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        return b"".join(chunks)
+
     def do_GET(self) -> None:
         self._answer({"id": REPO, "modelId": REPO, "sha": "0" * 40, "siblings": []})
 
     def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        raw = self._body()
         self.received["token"] = self.headers.get("Authorization")
         if self.status != 200:
             self._answer({"error": "no"}, self.status)
         elif self.path == "/api/repos/create":
             self.received["created"] = json.loads(raw)
-            self._answer({"url": f"http://hub/{REPO}", "name": REPO, "id": REPO})
+            self._answer({"url": self._address(), "name": REPO, "id": REPO})
         elif "/preupload/" in self.path:
             paths = [one["path"] for one in json.loads(raw)["files"]]
             modes = [{"path": path, "uploadMode": "regular"} for path in paths]
             self._answer({"files": [{**mode, "shouldIgnore": False} for mode in modes]})
+        elif self.path == "/api/validate-yaml":
+            self.received["validated"] = yaml.safe_load(
+                json.loads(raw)["content"].split("---\n")[1]
+            )
+            self._answer({"errors": [], "warnings": []})
         else:
             lines = [json.loads(line) for line in raw.splitlines()]
             files = [line["value"] for line in lines if line["key"] == "file"]
             content = {file["path"]: base64.b64decode(file["content"]) for file in files}
             self.received["files"] = content
-            self._answer({"success": True, "commitOid": "1" * 40, "commitUrl": "http://hub/c"})
+            self._answer(
+                {
+                    "success": True,
+                    "commitOid": "1" * 40,
+                    "commitUrl": self._address(f"/commit/{'1' * 40}"),
+                }
+            )
 
 
 @contextmanager
@@ -81,12 +104,11 @@ def serving(status: int = 200) -> Iterator[tuple[str, dict[str, Any]]]:
         server.server_close()
 
 
-@pytest.fixture
-def hub_settings(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setenv("HF_TOKEN", "hf_test")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # read at its import
-    return monkeypatch
+def pushed(folder: Path, address: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command, with a hub's address, which the library reads when it is imported."""
+    settings = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_test"}
+    env = {**os.environ, **settings, "NO_PROXY": "127.0.0.1"}
+    return attar("push", folder, "--repo", REPO, *words, env=env)
 
 
 def test_the_card_has_what_the_evaluate_step_measured(tiny_run: TinyRun) -> None:
@@ -128,8 +150,7 @@ def test_figures_of_another_export_are_not_taken(tiny_run: TinyRun, tmp_path: Pa
 
 def test_a_dry_run_shows_the_card_and_the_files_and_sends_nothing(tiny_run: TinyRun) -> None:
     with serving() as (address, received):
-        settings = {**os.environ, "HF_ENDPOINT": address}
-        shown = attar("push", tiny_run.folder / "deploy", "--repo", REPO, env=settings)
+        shown = pushed(tiny_run.folder / "deploy", address)
     assert shown.returncode == 0, shown.stderr
     assert "openvino_model.bin" in shown.stdout
     assert "## Measured" in shown.stdout
@@ -138,49 +159,39 @@ def test_a_dry_run_shows_the_card_and_the_files_and_sends_nothing(tiny_run: Tiny
     assert received == {}
 
 
-def test_an_upload_has_the_card_and_every_file_but_the_result(
-    tiny_run: TinyRun, hub_settings: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_has_the_card_and_every_file_but_the_result(tiny_run: TinyRun) -> None:
     folder = tiny_run.folder / "deploy"
     with serving() as (address, received):
-        hub_settings.setenv("HF_ENDPOINT", address)
-        done = push(folder, REPO, license="mit", is_upload=True)
-    assert done.url is not None
+        done = pushed(folder, address, "--license", "mit", "--upload", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["url"] == f"{address}/{REPO}"
     assert received["token"] == "Bearer hf_test"
-    assert received["created"]["name"] == "films"
-    assert received["created"].get("private") is True or (
-        received["created"].get("visibility") == "private"
-    )
+    created = received["created"]
+    assert created["name"] == "films"
+    assert created.get("private") is True or created.get("visibility") == "private"
     files = received["files"]
-    assert set(files) == set(done.files)
+    assert received["validated"]["license"] == "mit"
+    assert set(files) == set(told["files"])
     assert "result.json" not in files
     assert files["README.md"].decode() == measured_card(folder, "mit")
     for name in set(files) - {"README.md"}:
         assert files[name] == (folder / name).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("status", "error", "words"), [(401, UsageError, "HF_TOKEN"), (500, ResourceError, "500")]
-)
-def test_a_hub_that_refuses_is_one_message(
-    tiny_run: TinyRun,
-    hub_settings: pytest.MonkeyPatch,
-    status: int,
-    error: type[Exception],
-    words: str,
-) -> None:
-    with serving(status) as (address, _):
-        hub_settings.setenv("HF_ENDPOINT", address)
-        with pytest.raises(error, match=words):
-            push(tiny_run.folder / "deploy", REPO, is_upload=True)
+def test_a_hub_that_refuses_is_one_message(tiny_run: TinyRun) -> None:
+    with serving(401) as (address, _):
+        refused = pushed(tiny_run.folder / "deploy", address, "--upload")
+    assert refused.returncode == 2
+    assert "HF_TOKEN" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
-def test_a_hub_that_is_not_there_is_one_message(
-    tiny_run: TinyRun, hub_settings: pytest.MonkeyPatch
-) -> None:
-    hub_settings.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ResourceError, match="cannot be reached"):
-        push(tiny_run.folder / "deploy", REPO, is_upload=True)
+def test_a_hub_that_is_not_there_is_one_message(tiny_run: TinyRun) -> None:
+    absent = pushed(tiny_run.folder / "deploy", "http://127.0.0.1:9", "--upload")
+    assert absent.returncode == 4
+    assert "cannot be reached" in absent.stderr
+    assert "Traceback" not in absent.stderr
 
 
 def test_mistakes_are_refused_before_anything_is_sent(tiny_run: TinyRun) -> None:
