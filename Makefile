@@ -44,7 +44,6 @@ test: lint
 
 # the site, in site/index.html; it opens without a server
 docs: $(STAMP)
-	$(PIP) --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "site/index.html"
 

@@ -27,6 +27,7 @@ from attar.recipe.describing.settings import Topic, topics
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = "benchmarks/results"
 SETTINGS = "reference/settings"
+TUTORIAL = "guides/ten_minutes.md"
 PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -44,10 +45,11 @@ CODE = re.compile(r"(`[^`]*`)")
 def on_config(config: Any) -> Any:
     """The navigation; guides in the order of README's table."""
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    guides = GUIDE.findall(readme)
     cards = sorted((REPOSITORY / "docs/methods").glob("*.md"))
     config.nav = [
-        {"Start": ["index.md", "install.md", "faq.md"]},
-        {"Guides": [{name.capitalize(): page} for name, page in GUIDE.findall(readme)]},
+        {"Start": ["index.md", TUTORIAL, "install.md", "faq.md"]},
+        {"Guides": [{name.capitalize(): page} for name, page in guides if page != TUTORIAL]},
         {"Methods": ["methods.md", *({card.stem: f"methods/{card.name}"} for card in cards)]},
         {
             "Reference": [

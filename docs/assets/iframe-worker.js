@@ -4,22 +4,29 @@ if (location.protocol === "file:") {
   window.Worker = class extends EventTarget {
     constructor(url) {
       super();
-      const frame = document.createElement("iframe");
-      frame.hidden = true;
-      document.body.append(frame);
-      this.inside = frame.contentWindow;
-      this.inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
-      this.loaded = load(this.inside, url);
-      this.inside.importScripts = (...urls) => Promise.all(urls.map((each) => load(this.inside, each)));
+      this.frame = document.createElement("iframe");
+      this.frame.hidden = true;
+      // some browsers replace an empty document until its load event
+      const opened = new Promise((resolve) => this.frame.addEventListener("load", resolve));
+      this.loaded = opened.then(() => this.start(url));
+      document.body.append(this.frame);
+    }
+
+    start(url) {
+      const inside = this.frame.contentWindow;
+      inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
+      inside.importScripts = (...urls) => Promise.all(urls.map((each) => load(inside, each)));
+      return load(inside, url);
     }
 
     async postMessage(data) {
       await this.loaded;
-      this.inside.dispatchEvent(new this.inside.MessageEvent("message", { data }));
+      const inside = this.frame.contentWindow;
+      inside.dispatchEvent(new inside.MessageEvent("message", { data }));
     }
 
     terminate() {
-      this.inside.frameElement.remove();
+      this.frame.remove();
     }
   };
 
