@@ -17,7 +17,7 @@ from attar.recipe.schema import Gate as RecipeGate
 from attar.report.reading import Made
 from attar.report.sections.gates import TOLERANCE, gates, keeps_limits
 
-PERCENT = st.integers(0, 10_000).map(lambda value: value / 10_000)
+PERCENT = st.integers(1, 9_999).map(lambda value: value / 10_000)
 
 
 def verdicts(value: float, reference: float, limits: dict[str, float]) -> tuple[bool, bool | None]:

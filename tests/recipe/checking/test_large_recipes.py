@@ -95,7 +95,7 @@ def test_a_long_chain_is_checked_and_ordered() -> None:
 
 
 def test_a_message_names_no_more_than_anyone_reads() -> None:
-    text = recipe(STEPS, data="e") + '[[gates]]\nmetric = "zzz.accuracy"\nat_least = 0\n'
+    text = recipe(STEPS, data="e") + '[[gates]]\nmetric = "zzz.accuracy"\nat_least = 0.5\n'
     with pytest.raises(RecipeError) as caught:
         parse_recipe(text)
     assert len(str(caught.value)) < 10_000

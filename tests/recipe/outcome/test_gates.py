@@ -64,7 +64,7 @@ def test_a_path_that_leads_nowhere_says_what_is_there(path: str, said: str) -> N
         ({"of": "scores.student.accuracy", "max_drop": 0.01}, True),
         ({"of": "scores.student.accuracy", "max_drop": 0}, False),
         ({"of": "scores.int8.accuracy", "max_drop": 0}, True),
-        ({"at_least": 0}, True),
+        ({"at_least": 0.001}, True),
         ({"at_most": 0}, False),
     ],
 )
