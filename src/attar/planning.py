@@ -46,6 +46,7 @@ from attar.models.sources.references import resolve_model
 from attar.models.surgery import changed
 from attar.special_tokens import require_reading, vocabulary_of
 from attar.step import StepPlan
+from attar.tasks.embedding import Embedding
 from attar.tasks.table import CAUSAL_LM, KINDS, Kind
 from attar.tasks.task import Generation, Task
 
@@ -72,9 +73,11 @@ class Head:
     """What stands on top of a model."""
 
     num_labels: int | None
-    """Width of a classifier's; None: words are predicted."""
+    """Width of a classifier's; None: words are predicted, or vectors are made."""
     words: Kind | None = None
     """For what words are predicted."""
+    embedding: Embedding | None = None
+    """How vectors are made, without a head."""
 
     @property
     def predicts_words(self) -> bool:
@@ -251,6 +254,8 @@ class PlannedTexts:
         if chunks is not None and len(chunks):
             return len(chunks), round(chunks.tokens / len(chunks))
         rows = texts.splits[split].texts
+        if texts.kind.embeds:  # each text of a row is read by itself
+            rows = [(text,) for row in rows for text in row]
         sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
         if texts.kind.is_running:
             total = self.running_tokens(data, split, model.tokenizer_folder)
@@ -283,6 +288,8 @@ class PlannedTexts:
         """
         texts = self.loaded(data)
         kind = KINDS[objective or texts.objective]
+        if kind.embeds:
+            return Head(None, embedding=Embedding())
         return Head(None, kind) if kind.predicts_words else Head(len(texts.label_names) or 1)
 
 
@@ -378,8 +385,10 @@ def cost_under(head: Head | None, config: Mapping[str, Any]) -> Cost:
     Raises:
         ModelError: the config is not of a known model, or its model has no such head.
     """
-    if head is None or head.words is None:
-        return cost_from_config(config, None if head is None else head.num_labels)
+    if head is None:
+        return cost_from_config(config)
+    if head.words is None:
+        return cost_from_config(config, head.num_labels, head.embedding)
     writes = Generation() if head.words.writes else None
     task = Task(objective=head.words.name, max_length=1, input_names=(), generation=writes)
     found = class_of(config_of(config, "config", task), "config", task)

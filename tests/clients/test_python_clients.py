@@ -179,3 +179,27 @@ def test_every_written_folder_tells_other_readers_what_attar_knows(
 def test_sentence_transformers_is_there() -> None:
     """Else two tests above would not be run and nobody would notice."""
     assert find_spec("sentence_transformers")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_sentence_transformers_gives_the_vectors_of_a_folder_that_embeds(
+    tmp_path: Path, pooling: str
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    from attar.data.tokenize import TextEncoder
+    from attar.scoring.forms import open_form
+    from embedders import write_embedder
+
+    folder = write_embedder(
+        tmp_path / "model", pooling=pooling, query_prefix="how do i ", passage_prefix="it is "
+    )
+    form = open_form(folder, 1)
+    assert form.task.embedding is not None
+    theirs = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    assert theirs.max_seq_length == form.task.max_length
+    for side, encode in (("query", theirs.encode_query), ("passage", theirs.encode_document)):
+        rows = form.task.embedding.read_as(side, TEXTS)  # pyright: ignore[reportArgumentType]
+        encoder = TextEncoder.from_folder(folder, form.task.max_length, form.task.input_names)
+        ours = form.logits(encoder.encode(rows).batch(range(len(rows))))
+        np.testing.assert_allclose(encode(TEXTS), ours, atol=2e-6)

@@ -12,9 +12,9 @@ from attar.errors import ModelError
 from attar.export.lowering import (
     FLOAT_SITES,
     IntegerEmbedding,
-    SequenceClassifier,
+    OnePass,
     example_inputs,
-    load_float,
+    float_graph,
     lower,
 )
 from attar.export.moved_shortcuts import factor_behind_sum_
@@ -60,7 +60,7 @@ def test_the_additive_mask_is_the_librarys_own(deployments: Deployments) -> None
     inputs = example_inputs(INPUTS)
     assert (inputs["attention_mask"] == 0).any()
     with torch.no_grad():
-        assert torch.equal(SequenceClassifier(model)(**inputs), model(**inputs).logits)
+        assert torch.equal(OnePass(model)(**inputs), model(**inputs).logits)
 
 
 @pytest.mark.parametrize("bits", [2, 4, 7, 8])
@@ -119,14 +119,14 @@ def test_a_decoder_is_refused(tmp_path: Path) -> None:
         input_names=INPUTS[:2],
     ).write(tmp_path)
     with pytest.raises(ModelError, match=r"export knows encoders"):
-        load_float(tmp_path)
+        float_graph(tmp_path)
 
 
 def test_a_model_that_was_never_fine_tuned_is_refused(tmp_path: Path) -> None:
     tiny.write_tokenizer(tmp_path)
     tiny.tiny_model("bert", bare=True, vocab_size=80).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"without task.json"):
-        load_float(tmp_path)
+        float_graph(tmp_path)
 
 
 def test_a_quantized_encoder_decoder_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import language_runs
 import tiny_recipe
 from attar.errors import DataError, ModelError
-from attar.export.lowering import load_float
+from attar.export.lowering import float_graph
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import plan_recipe
 
@@ -130,7 +130,7 @@ def test_perplexity_is_reported_of_both(run: Path) -> None:
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_export_refuses_it_with_what_it_knows(run: Path, family: str) -> None:
     with pytest.raises(ModelError, match="export knows encoders"):
-        load_float(run / f"{family}_float" / "model")
+        float_graph(run / f"{family}_float" / "model")
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def test_whatever_hangs_on_a_word_of_a_row_has_an_entry_for_it(kind: Kind) -> No
     assert kind.graph in TASK_OF
     assert kind.answer in JUDGES
     assert (kind.gold, kind.answer) in EXAMPLES
-    assert (kind.shown is None) or kind.gold in ANSWERS
+    assert (kind.shown is None) or kind.embeds or kind.gold in ANSWERS
 
 
 @EVERY_KIND
@@ -65,4 +65,4 @@ def test_a_built_model_is_known_by_the_head_of_its_row(kind: Kind) -> None:
         if CONFIG_MAPPING[name] in getattr(transformers, kind.classes)
     ]
     assert built
-    assert all(name.endswith(kind.heads) for name in built)
+    assert not kind.heads or all(name.endswith(kind.heads) for name in built)

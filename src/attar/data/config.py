@@ -85,6 +85,9 @@ class FilesData(DataSettings):
     those before it."""
     label_names: tuple[str, ...] | None = Field(None, min_length=2)
     """Order of the classes; None: sorted names found in train."""
+    negatives: int | None = Field(default=None, gt=0, le=1000)
+    """Of reranking, where there is no label column and each row's texts belong together: so many
+    passages of other rows, drawn for each query, are its wrong candidates; None: 9."""
     id: str = "id"
     """Column whose values must be unique, if it exists; "": no such column."""
     train: str = "train"
@@ -120,6 +123,11 @@ class FilesData(DataSettings):
             raise ValueError(
                 f"label_names names {len(names)} classes, but {self.objective} has none; remove "
                 f'label_names, or objective = "{self.objective}"'
+            )
+        if self.negatives is not None and not self.kind.ranks:
+            raise ValueError(
+                f"negatives are wrong candidates for a query, and {self.objective} has no "
+                "candidates; leave it out"
             )
         if self.kind.is_running and isinstance(self.text, tuple):
             raise ValueError(

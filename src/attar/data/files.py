@@ -33,7 +33,8 @@ from attar.data.reading.rows import (
 from attar.data.reading.targets import settle_targets
 from attar.data.tables import SetAside, Split, TextData
 from attar.errors import DataError
-from attar.tasks.table import Gold
+from attar.numerics.metric_names import SCORES
+from attar.tasks.table import Gold, Kind
 
 ROWS_LOOKED_AT = 100
 """Rows from which columns are guessed."""
@@ -81,12 +82,12 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         check_set_aside(name, split, rows.num_read, faults, config.max_set_aside, label_names)
         set_aside += faults
     if "validation" not in splits:
-        splits = _hold_out(splits, name)
+        splits = _hold_out(splits, name, config.kind)
     return TextData(
         name=name,
         objective=config.objective,
         label_names=label_names,
-        metrics=config.kind.metrics,
+        metrics=_metrics(config.kind, splits["validation"]),
         splits=splits,
         set_aside=tuple(set_aside),
         notes=notes,
@@ -111,10 +112,19 @@ def load_judged(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         name=name,
         objective=config.objective,
         label_names=(),
-        metrics=config.kind.metrics,
+        metrics=_metrics(config.kind, split),
         splits={"validation": split},
         set_aside=tuple(faults),
     )
+
+
+def _metrics(kind: Kind, validation: Split) -> tuple[str, ...]:
+    """What is measured: of texts that are compared, the correlation with their scores, or, where
+    they have none, what is found."""
+    if not kind.embeds:
+        return kind.metrics
+    is_scored = validation.is_labelled
+    return tuple(name for name in kind.metrics if (name in SCORES) is is_scored)
 
 
 def _settle(
@@ -152,11 +162,16 @@ class GoldColumn:
     """(rows, column, classes, may rows lack an answer) → the rows that are kept, and the others."""
     find: Callable[[Iterable[Any], str], tuple[tuple[str, ...], tuple[str, ...]]] | None = None
     """(labels of train, column) → the classes, and notes for the user; None: there are none."""
+    is_optional: bool = False
+    """Of two texts: data may have no such column, and then the two belong together; it is read
+    where it is there, or named."""
 
 
 GOLD: Mapping[Gold, GoldColumn] = {
     "class": GoldColumn("label", _labels, find_classes),
     "number": GoldColumn("label", _numbers),
+    "relevance": GoldColumn("label", _numbers, is_optional=True),
+    "similarity": GoldColumn("label", _numbers, is_optional=True),
     "itself": GoldColumn("label", _labels),  # not read, and not taken for the text either
     "text": GoldColumn("target", _targets),
 }
@@ -199,7 +214,8 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
             there.
     """
     found = {}
-    setting = GOLD[config.kind.gold].setting
+    gold = GOLD[config.kind.gold]
+    setting = gold.setting
     answer = getattr(config, setting)
     text = (config.text,) if isinstance(config.text, str) else config.text
     limit = config.max_row_bytes
@@ -210,11 +226,19 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
             found[split] = Columns(text or PLAIN_TEXT[:1], answer, config.id or None, limit)
             continue
         text = text or _guess_text(sample, config, name)
+        if gold.is_optional and len(text) != 2:
+            raise DataError(
+                f"data {name!r}: {config.objective} is about two texts of each row, and one column "
+                f"is read, {text[0]!r}, of {', '.join(map(repr, names))}; name two with text = "
+                '["…", "…"]'
+            )
         missing = [column for column in text if column not in names]
-        is_unlabelled = not config.kind.has_gold or (
-            answer not in names
-            and (split == "test" or all(is_plain(config, path) for path in paths))
+        is_unlabelled = answer not in names and (
+            split == "test"
+            or all(is_plain(config, path) for path in paths)
+            or (gold.is_optional and setting not in config.model_fields_set)
         )
+        is_unlabelled |= not (config.kind.has_gold or gold.is_optional)
         if not is_unlabelled and answer not in names:
             missing.append(answer)
         if missing:
@@ -285,11 +309,11 @@ def _reads_as_text(value: object) -> bool:
     return isinstance(value, str) and any(map(str.isalpha, value))
 
 
-def _hold_out(splits: Mapping[str, Split], name: str) -> dict[str, Split]:
-    """Move the tenth of train with the smallest text hashes to validation; equal texts go
-    together."""
+def _hold_out(splits: Mapping[str, Split], name: str, kind: Kind) -> dict[str, Split]:
+    """Move the tenth of train with the smallest text hashes to validation; equal texts, and all
+    candidates of a query, go together."""
     train = splits["train"]
-    hashes = [text_hash(texts) for texts in train.texts]
+    hashes = [text_hash(texts[:1] if kind.ranks else texts) for texts in train.texts]
     wanted = max(1, round(len(train) * HELD_OUT))
     limit = sorted(hashes)[wanted - 1] if hashes else ""
     held_out = [i for i, value in enumerate(hashes) if value <= limit]

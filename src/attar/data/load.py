@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from attar.data.candidates import NEGATIVES, whole_queries, with_wrong_candidates
 from attar.data.config import CorpusData, DataConfig
 from attar.data.tables import Split, TextData
 from attar.seeds import generator
@@ -62,10 +63,22 @@ def load_data(
     splits = dict(data.splits)
     if config.train_rows is not None and "train" in splits:
         drawn_with = seed if config.rows_seed is None else config.rows_seed
-        splits["train"] = _subset(splits["train"], config.train_rows, drawn_with)
+        splits["train"] = _subset(
+            splits["train"], config.train_rows, drawn_with, by_query=data.kind.ranks
+        )
     if config.validation_rows is not None:
         for split in [split for split in splits if split.startswith("validation")]:
-            splits[split] = _subset(splits[split], config.validation_rows, VALIDATION_SEED)
+            splits[split] = _subset(
+                splits[split], config.validation_rows, VALIDATION_SEED, by_query=data.kind.ranks
+            )
+    if data.kind.ranks:
+        count = getattr(config, "negatives", None) or NEGATIVES
+        splits = {
+            name: each
+            if each.is_labelled
+            else with_wrong_candidates(each, count, f"split {name!r} of data {data.name!r}")
+            for name, each in splits.items()
+        }
     return replace(data, splits=splits)
 
 
@@ -125,6 +138,8 @@ def _resolved(reader: str) -> Callable[..., TextData]:
     return getattr(importlib.import_module(module), function)
 
 
-def _subset(split: Split, rows: int, seed: int) -> Split:
-    chosen = generator(seed, "subset").permutation(len(split))[:rows]
-    return split.rows(np.sort(chosen))
+def _subset(split: Split, rows: int, seed: int, *, by_query: bool) -> Split:
+    order = generator(seed, "subset").permutation(len(split))
+    if by_query:
+        return split.rows(whole_queries(split.texts, order, rows))
+    return split.rows(np.sort(order[:rows]))

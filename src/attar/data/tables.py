@@ -141,7 +141,9 @@ class TextData:
 
     @property
     def num_texts(self) -> int:
-        """Texts of a row, 1 or 2; 1 where there are no rows."""
+        """Texts of a row that a model reads together, 1 or 2; 1 where there are no rows."""
+        if self.kind.embeds:
+            return 1
         return max(
             (len(split.texts[0]) for split in self.splits.values() if split.texts), default=1
         )

@@ -43,14 +43,17 @@ class Compared:
 
     def encode(self, name: str) -> Encoded:
         """The rows as a model reads them; warns of those it does not read to their end."""
-        form = self.forms[name]
-        encoded = form.encode(self.split.texts)
+        encoded = self.forms[name].encode(self.split.texts)
+        self.warn_of_cut(name, encoded)
+        return encoded
+
+    def warn_of_cut(self, name: str, encoded: Encoded) -> None:
+        """Warn of texts that a model does not read to their end."""
         if count := int(encoded.is_cut.sum()):
             self.context.progress.warn(
-                f"model {name!r} reads {form.task.max_length} tokens; {count} of {len(encoded)} "
-                "rows have more, and the rest of them was not read"
+                f"model {name!r} reads {self.forms[name].task.max_length} tokens; {count} of "
+                f"{len(encoded)} rows have more, and the rest of them was not read"
             )
-        return encoded
 
     @contextmanager
     def progress(self, unit: str, total: int) -> Iterator[Callable[[int, str], None]]:

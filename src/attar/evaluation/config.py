@@ -38,7 +38,7 @@ class Speed(Config):
         return sizes
 
 
-OF_DATA = ("split", "answers", "batch_size", "context", "stride", "speed", "memory")
+OF_DATA = ("split", "answers", "batch_size", "context", "stride", "widths", "speed", "memory")
 OF_TASKS = ("path", "hub", "rows", "sample", "harness", "batch_tokens")
 """Settings of an evaluation on data, and of one on zero-shot tasks."""
 
@@ -69,6 +69,9 @@ class EvaluateStep(Config):
     """Running text only: tokens from one window to the next; None: the context, so that windows
     do not overlap. A smaller stride gives every token more context, at context / stride times the
     cost."""
+    widths: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    """Sentence embedding only: the metrics are also measured with the first so many numbers of each
+    vector."""
     bootstrap: int = Field(2000, ge=100)
     """Number of bootstrap resamples for each interval."""
     speed: Speed | None = Speed()

@@ -23,7 +23,23 @@ def judge_rows(compared: Compared) -> Judged:
         NonFiniteError: a model gives NaN or infinite logits.
     """
     data, split = compared.data, compared.split
-    logits: dict[str, np.ndarray] = {}
+    logits = logits_of_rows(compared)
+    predictions = {
+        name: predictions_from(values, f"model {name!r}", is_score=data.kind.is_score)
+        for name, values in logits.items()
+    }
+    _write(compared, predictions, logits)
+    metrics = {m: compared.bootstrap(m, predictions, split.labels) for m in data.metrics}
+    return metrics, {}
+
+
+def logits_of_rows(compared: Compared) -> dict[str, np.ndarray]:
+    """Model → what it gives for each row, (N, C), columns in the data's order.
+
+    Raises:
+        NonFiniteError: a model gives NaN or infinite logits.
+    """
+    split, logits = compared.split, dict[str, np.ndarray]()
     with compared.progress("rows", len(compared.forms) * len(split)) as after_batch:
         for name, form in compared.forms.items():
             encoded = compared.encode(name)
@@ -36,13 +52,7 @@ def judge_rows(compared: Compared) -> Judged:
                 form.padded,
             )
             logits[name] = own_order[:, compared.columns[name]]
-    predictions = {
-        name: predictions_from(values, f"model {name!r}", is_score=data.kind.is_score)
-        for name, values in logits.items()
-    }
-    _write(compared, predictions, logits)
-    metrics = {m: compared.bootstrap(m, predictions, split.labels) for m in data.metrics}
-    return metrics, {}
+    return logits
 
 
 def _write(

@@ -27,9 +27,11 @@ from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
 from attar.evaluation.passages import judge_running_text
 from attar.evaluation.predictions import judge_rows
+from attar.evaluation.rankings import judge_rankings
 from attar.evaluation.spans import judge_spans
 from attar.evaluation.speed import first_float, measure_latency
 from attar.evaluation.stages import time_stages, turns_shown
+from attar.evaluation.vectors import judge_vectors
 from attar.evaluation.written import judge_written
 from attar.evaluation.zero_shot.run import evaluate_zero_shot
 from attar.models.foreign import task_of
@@ -46,9 +48,11 @@ if TYPE_CHECKING:
 
 JUDGES: Mapping[Answer, Callable[[Compared], Judged]] = {
     "row": judge_rows,
+    "rank": judge_rankings,
     "next": judge_running_text,
     "spans": judge_spans,
     "text": judge_written,
+    "vector": judge_vectors,
 }
 """Shape of an answer → what scores all models and measures the data's metrics."""
 SIZES_WITHOUT_TIMING = Speed()
@@ -89,14 +93,14 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
         name: _facts(form, speed) | _intervals(name, metrics) | rates.get(name, {})
         for name, form in forms.items()
     }
-    if config.speed is not None and data.kind.answer == "row":
+    if config.speed is not None and data.kind.graph == "one_pass":
         for name, entries in _time(config.speed, context, forms, split, threads).items():
             models[name] |= {"latency_ms": entries[0], "latency": entries}
     if config.speed is not None:
         for name, stages in time_stages(config.speed, context, forms, split, threads).items():
             models[name] |= {"stages": stages}
     if config.memory:
-        for name, entry in _weigh(speed, context, folders, split, threads).items():
+        for name, entry in _weigh(speed, context, forms, folders, split, threads).items():
             models[name] |= entry
     found = differences(config.models, metrics)
     for difference in found:
@@ -157,7 +161,7 @@ def _time(
     turns = len(forms) * speed.rounds * len(speed.batch_sizes)
 
     def calls_for(batch_size: int) -> dict[str, Any]:
-        texts = longest_texts(split.texts, batch_size)
+        texts = longest_texts(_read_together(forms, split), batch_size)
         batches = {
             name: exact_batch(form.folder, form.task, texts, speed.tokens)
             for name, form in forms.items()
@@ -169,15 +173,22 @@ def _time(
         return measure_latency(speed, threads, against, calls_for, after_turn)
 
 
+def _read_together(forms: Mapping[str, Form], split: Split) -> Sequence[tuple[str, ...]]:
+    """The texts as rows that a model reads at once; all models get the same."""
+    embeds = next(iter(forms.values())).task.kind.embeds
+    return [(text,) for row in split.texts for text in row] if embeds else split.texts
+
+
 def _weigh(
     speed: Speed,
     context: StepContext,
+    forms: Mapping[str, Form],
     folders: Mapping[str, Path],
     split: Split,
     threads: int,
 ) -> dict[str, dict[str, Any]]:
     """Model → peak memory. A measurement that fails is said and left out: the rest stands."""
-    texts: Sequence[tuple[str, ...]] = longest_texts(split.texts, max(speed.batch_sizes))
+    texts = longest_texts(_read_together(forms, split), max(speed.batch_sizes))
     sizes: dict[str, Any] = {"tokens": speed.tokens, "batch_sizes": speed.batch_sizes}
     found: dict[str, dict[str, Any]] = {}
     with context.progress.task(f"{context.name}: memory", len(folders)) as bar:

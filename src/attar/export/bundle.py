@@ -51,8 +51,10 @@ RUN = {
     ),
 }
 """Lines that turn `inputs` into `logits`."""
+LOAD = "model = attar.load(pathlib.Path(__file__).parent)"
+VECTORS_WITH_ATTAR = (LOAD, "print(model.embed(texts, side='query')[0].tolist())")
 WITH_ATTAR = (
-    "model = attar.load(pathlib.Path(__file__).parent)",
+    LOAD,
     "answer = model.{verb}([tuple(texts) if len(texts) == 2 else texts[0]])[0]",
     "label = repr(answer.label)[1:-1][:200]  # control characters escaped",
     "print(label, '' if answer.probability is None else f'{answer.probability:.3f}')",
@@ -93,7 +95,8 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
         f"    sys.exit('usage: python -P predict.py {asked}')",
     )
     if form == "safetensors":
-        lines = ("# pip install attar", "import os, pathlib, sys, attar", *texts, *WITH_ATTAR)
+        answer = VECTORS_WITH_ATTAR if task.kind.embeds else WITH_ATTAR
+        lines = ("# pip install attar", "import os, pathlib, sys, attar", *texts, *answer)
         write_text(
             folder / "predict.py", "\n".join(lines).replace("{verb}", task.shown.verb) + "\n"
         )
@@ -102,6 +105,7 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     runtime = RUN[form]
     before = ("import ", "sys.modules", "os.environ")
     imports = [line for line in runtime if any(word in line for word in before)]
+    prefixed = ("texts[0] = task['embedding']['query_prefix'] + texts[0]",) * task.kind.embeds
     lines = (
         f"# pip install {form} tokenizers numpy",
         "import json, os, pathlib, sys, numpy as np, tokenizers",
@@ -109,6 +113,7 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
         *texts,
         "here = pathlib.Path(__file__).parent",
         "task = json.loads((here / 'task.json').read_text(encoding='utf-8'))",
+        *prefixed,
         "row = tokenizers.Tokenizer.from_file(str(here / 'tokenizer.json')).encode(*texts)",
         f"inputs = dict(zip(task['input_names'], np.array([{parts}])))",
         *runtime[len(imports) :],

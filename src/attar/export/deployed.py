@@ -21,11 +21,15 @@ from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import NonFiniteError, UsageError
 from attar.escaping import for_terminal
 from attar.models.deployed.runtimes import open_runtime
+from attar.scoring.vectors import unit_length
+from attar.tasks.embedding import Side
 from attar.tasks.table import Gold
 from attar.tasks.task import Task
 
 BATCH_SIZE = 32
 """Texts computed together: larger is no faster on a CPU and holds more memory."""
+SHOWN_NUMBERS = 5
+"""Of a vector in a line for people; JSON has the whole."""
 MOST_LABEL = 200
 """Characters of a label in a line for people; JSON has the whole."""
 
@@ -55,6 +59,25 @@ class Prediction:
         return f"{for_terminal(self.label, MOST_LABEL)}{share}  {self.milliseconds:.1f} ms"
 
 
+@dataclass(frozen=True)
+class EmbeddedText:
+    """The answer of a model that embeds."""
+
+    vector: np.ndarray
+    """float32 (W,)."""
+    milliseconds: float
+    is_cut: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        numbers = [round(float(x), 7) for x in self.vector]
+        return {"vector": numbers, "milliseconds": self.milliseconds, "is_cut": self.is_cut}
+
+    def text(self) -> str:
+        """One line for people."""
+        first = " ".join(f"{x:.4f}" for x in self.vector[:SHOWN_NUMBERS])
+        return f"{first} … ({len(self.vector)} numbers)  {self.milliseconds:.1f} ms"
+
+
 class Deployed:
     """An exported folder, open for questions from any number of threads.
 
@@ -73,8 +96,13 @@ class Deployed:
             self.folder, self.task.max_length, self.task.input_names
         )
 
-    def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[Prediction]:
+    def predict(
+        self, texts: Sequence[str | tuple[str, str]], *, side: Side = "query"
+    ) -> list[Prediction | EmbeddedText]:
         """Answer every text, or pair of texts, in the order given. An empty text is a text.
+
+        Args:
+            side: of a model that embeds: which of its two prefixes is put before the texts.
 
         Raises:
             UsageError: one string instead of a list of them, something that is not text, a pair for
@@ -83,12 +111,14 @@ class Deployed:
         """
         self._require_own_process()
         rows = _as_rows(texts, self.task.num_texts)
+        if self.task.embedding is not None:
+            rows = self.task.embedding.read_as(side, [text for text, *_ in rows])
         started = time.perf_counter()
         encoded = self._encoder.encode(rows)
         _require_tokens(encoded)
         encoding_ms = (time.perf_counter() - started) * 1e3 / max(len(rows), 1)
         by_length = np.argsort(-encoded.lengths, kind="stable")
-        answers: list[Prediction | None] = [None] * len(rows)
+        answers: list[Prediction | EmbeddedText | None] = [None] * len(rows)
         for start in range(0, len(rows), BATCH_SIZE):
             chosen = by_length[start : start + BATCH_SIZE]
             for index, answer in zip(
@@ -97,7 +127,46 @@ class Deployed:
                 answers[index] = answer
         return [answer for answer in answers if answer is not None]
 
-    def _answer(self, encoded: Encoded, chosen: np.ndarray, encoding_ms: float) -> list[Prediction]:
+    def embed(self, texts: Sequence[str], *, side: Side = "passage") -> np.ndarray:
+        """A vector for each text, float32 (N, W), in the order given.
+
+        Args:
+            side: "query" for what is looked for, "passage" for what is found; where the model has
+                no prefixes, both are the same.
+        Raises:
+            UsageError: the model does not embed; else as `predict`.
+        """
+        if self.task.embedding is None:
+            raise UsageError(
+                f"the model in {self.folder} answers with {self.task.objective}, not with vectors; "
+                "use predict, or load a model that was trained for sentence_embedding"
+            )
+        vectors = [answer.vector for answer in self.predict(texts, side=side)]  # pyright: ignore
+        return np.stack(vectors) if vectors else np.zeros((0, self.task.embedding.width or 0), "f4")
+
+    def similarity(self, queries: Sequence[str], passages: Sequence[str]) -> np.ndarray:
+        """Cosine of each query with each passage, float32 (Q, P). Raises: as `embed`."""
+        first, second = self.embed(queries, side="query"), self.embed(passages)
+        return unit_length(first) @ unit_length(second).T
+
+    def rank(self, query: str, passages: Sequence[str]) -> list[tuple[int, float]]:
+        """The passages' numbers and scores, the best first; of equal ones the earlier first.
+
+        Raises:
+            UsageError: the model gives no score to a pair of texts; else as `predict`.
+        """
+        if not self.task.kind.is_score:
+            raise UsageError(
+                f"the model in {self.folder} answers with {self.task.objective}, and only a model "
+                "trained for reranking, or another that scores pairs, ranks passages"
+            )
+        answers = self.predict([(query, passage) for passage in passages])
+        scores = [next(iter(answer.scores.values())) for answer in answers]  # pyright: ignore
+        return sorted(enumerate(scores), key=lambda pair: -pair[1])
+
+    def _answer(
+        self, encoded: Encoded, chosen: np.ndarray, encoding_ms: float
+    ) -> list[Prediction] | list[EmbeddedText]:
         started = time.perf_counter()
         width = self._runtime.padded(int(encoded.lengths[chosen].max()))
         batch = encoded.batch(chosen, pad_to=min(width, self.task.max_length))
@@ -108,6 +177,9 @@ class Deployed:
                 f"the model in {self.folder} answers NaN or infinity for one of {len(chosen)} "
                 "texts; check the model it was exported from with attar evaluate"
             )
+        if self.task.embedding is not None:
+            cut = encoded.is_cut[chosen].tolist()
+            return [EmbeddedText(v, each_ms, c) for v, c in zip(logits, cut, strict=True)]
         answers = ANSWERS[self.task.kind.gold](self.task.label_names, logits)
         return [
             Prediction(label, probability, each_ms, scores, bool(is_cut))
@@ -222,5 +294,6 @@ def _numbers(names: Sequence[str], logits: np.ndarray) -> list[Answer]:
 ANSWERS: Mapping[Gold, Callable[[Sequence[str], np.ndarray], list[Answer]]] = {
     "class": _classes,
     "number": _numbers,
+    "relevance": _numbers,
 }
 """(label names, logits (N, C)) → N answers."""

@@ -10,7 +10,7 @@ forward how the runtime spells "integers × scales"; every site gets the runtime
 
 Fewer than 8 bits lie on a part of the 8-bit grid: integers of a 4-bit weight are int8 of at most
 ±7, and a 4-bit activation is clipped to its own range first, then put on the same points of a u8
-grid. The attention mask is made additive once, in front (`SequenceClassifier`), instead of by the
+grid. The attention mask is made additive once, in front (`OnePass`), instead of by the
 library's general code for masks, which is traced into dozens of small operations.
 
 *Which sites a runtime gets.* `FLOAT_SITES`: queries, keys, values and attention probabilities stay
@@ -39,6 +39,7 @@ from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.families import FAMILIES
 from attar.models.structure.ports import insert_
 from attar.models.structure.site_kinds import SITE_KINDS
+from attar.tasks.task import Task
 from attar.untrusted import has_entry
 
 FLOAT_SITES = ("query", "key", "value", "attention_probs")
@@ -51,12 +52,17 @@ MoveFactors = Callable[[PreTrainedModel, Integers], None]
 """Finds another place for the factors on a migrated model's shortcuts; may change the integers."""
 
 
-class SequenceClassifier(nn.Module):
-    """The whole graph: int64 inputs (B, T) to logits (B, C)."""
+class OnePass(nn.Module):
+    """The whole graph: int64 inputs (B, T) to logits (B, C), or to vectors (B, W).
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    Args:
+        embeds: the model answers with vectors.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, embeds: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.embeds = embeds
         has_windows = "sliding_attention" in (getattr(model.config, "layer_types", None) or ())
         self.window = model.config.sliding_window if has_windows else None
         """Tokens on each side that a block with local attention sees."""
@@ -67,17 +73,21 @@ class SequenceClassifier(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
         if not self.adds_mask:
-            return self._logits(input_ids, attention_mask, token_type_ids)
+            return self._logits(input_ids, attention_mask, attention_mask, token_type_ids)
         mask: Any = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * LARGEST
         if self.window is not None:
             places = torch.arange(input_ids.shape[1], device=input_ids.device)
             is_far = (places[:, None] - places).abs() > self.window
             near = torch.where(is_far, torch.full_like(mask, LARGEST), mask)
             mask = {"full_attention": mask, "sliding_attention": near}
-        return self._logits(input_ids, mask, token_type_ids)
+        return self._logits(input_ids, mask, attention_mask, token_type_ids)
 
-    def _logits(self, input_ids: Tensor, mask: Any, token_type_ids: Tensor | None) -> Tensor:
+    def _logits(
+        self, input_ids: Tensor, mask: Any, real: Tensor, token_type_ids: Tensor | None
+    ) -> Tensor:
         rest = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        if self.embeds:
+            rest["real_tokens"] = real
         return self.model(input_ids=input_ids, attention_mask=mask, **rest).logits
 
 
@@ -90,7 +100,12 @@ def is_quantized(model_folder: Path) -> bool:
     return has_entry(model_folder / QPARAMS_FILE)
 
 
-def load_float(model_folder: Path) -> LoadedModel:
+def embeds(task: Task | None) -> bool:
+    """Whether a model of this task answers with vectors."""
+    return task is not None and task.kind.embeds
+
+
+def float_graph(model_folder: Path) -> OnePass:
     """A float model ready to be traced.
 
     Raises:
@@ -99,7 +114,7 @@ def load_float(model_folder: Path) -> LoadedModel:
     """
     loaded = load_model(model_folder, attention="eager")
     _require_encoder(loaded)
-    return loaded
+    return OnePass(loaded.model, embeds=embeds(loaded.task)).eval()
 
 
 def _require_encoder(loaded: LoadedModel) -> None:
@@ -108,7 +123,7 @@ def _require_encoder(loaded: LoadedModel) -> None:
     is_encoder = len(stacks) == 1 and not stacks[0].blocks[0].attention.is_causal
     if loaded.task is None or not is_encoder:
         raise ModelError(
-            "export knows encoders fine-tuned for classification or regression, such as bert and "
+            "export knows encoders fine-tuned for classes, a score or vectors, such as bert and "
             f"roberta; {loaded.folder} holds a {type(loaded.model).__name__}"
             f"{' without task.json' if loaded.task is None else ''}; train an encoder first"
         )
@@ -116,11 +131,11 @@ def _require_encoder(loaded: LoadedModel) -> None:
 
 def lower(
     model_folder: Path, make_weight: MakeWeight, make_site: MakeSite, move_factors: MoveFactors
-) -> SequenceClassifier:
+) -> OnePass:
     """The quantized model of a folder with every weight and every site replaced.
 
     Raises:
-        ArtifactError, ModelError: as `load_simulated` and `load_float`.
+        ArtifactError, ModelError: as `load_simulated` and `float_graph`.
     """
     loaded = load_simulated(model_folder, skip_kinds=SITE_KINDS)
     _require_encoder(loaded)
@@ -135,7 +150,7 @@ def lower(
         model.set_submodule(fqn, lowered)
     chosen = [site for site in qparams.sites if site.kind not in FLOAT_SITES]
     insert_(model, {site.site: make_site(site) for site in chosen})
-    return SequenceClassifier(model).eval()
+    return OnePass(model, embeds=embeds(loaded.task)).eval()
 
 
 class IntegerEmbedding(nn.Module):

@@ -187,7 +187,13 @@ def _figures(task: Task, parity: ParityResult, audit: FusionAudit) -> str:
 
 def _flips(parity: ParityResult, task: Task) -> str:
     """How many labels differ; none of n says no more than below a share of about 3/n."""
-    if task.kind.is_score:
+    if parity.vectors is not None:
+        return (
+            f"; the cosine between both vectors of a text is {parity.vectors['cosine']:.5f} on "
+            f"average, {parity.vectors['worst_cosine']:.5f} at worst, and "
+            f"{parity.vectors['neighbour_overlap']:.1%} of the ten nearest texts are the same"
+        )
+    if not task.kind.has_classes:
         return ""
     if parity.label_flips:
         return f"; {parity.label_flips:.1%} of the labels differ"

@@ -35,10 +35,9 @@ from attar.export.config import WeightStorage
 from attar.export.four_bit import BLOCKS, OnnxEmbedding, OnnxLinear, fits
 from attar.export.lowering import (
     IntegerEmbedding,
-    SequenceClassifier,
     example_inputs,
+    float_graph,
     is_quantized,
-    load_float,
     lower,
 )
 from attar.export.moved_shortcuts import shift_in_bias_
@@ -128,7 +127,7 @@ def write_onnx(
         )
         module = lower(model_folder, make_weight, QuantizeDequantize, shift_in_bias_)
     else:
-        module = SequenceClassifier(load_float(model_folder).model)
+        module = float_graph(model_folder)
     sizes = {
         0: torch.export.Dim("texts", min=1, max=MOST_TEXTS),
         1: torch.export.Dim("tokens", min=2, max=MOST_TOKENS),

@@ -30,10 +30,9 @@ from attar.export.config import WeightStorage
 from attar.export.four_bit import OpenVinoEmbedding, OpenVinoLinear, fits
 from attar.export.lowering import (
     IntegerEmbedding,
-    SequenceClassifier,
     example_inputs,
+    float_graph,
     is_quantized,
-    load_float,
     lower,
 )
 from attar.export.moved_shortcuts import factor_behind_sum_
@@ -100,7 +99,7 @@ def write_openvino(
         make_weight = _four_bit_weight if storage == "int4_kernel" else _integer_weight
         module = lower(model_folder, make_weight, ByteQuantizer, factor_behind_sum_)
     else:
-        module = SequenceClassifier(load_float(model_folder).model)
+        module = float_graph(model_folder)
     if not module.adds_mask:
         raise ModelError(
             f"OpenVINO cannot read the attention of a {type(module.model).__name__}; export it "

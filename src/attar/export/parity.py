@@ -8,6 +8,9 @@ error itself:
     relative_error = rms(deployed − simulated) / rms(simulated − float)
     label_flips    = share of texts whose predicted label differs
 
+Vectors have no label: how far they turn is recorded as cosines, and as the share of a text's ten
+nearest texts that stay (`attar.scoring.vectors`).
+
 Two models quantized independently of each other to the same bits would give √2: there the runtime
 rounds as well as the simulation and agrees with it no more than chance. An export that computes
 something else (a grid misread, a mask lost) gives several times that. `error_ratio` =
@@ -47,6 +50,7 @@ from attar.models.sources.safe_files import read_model_files
 from attar.models.structure.site_kinds import SITE_KINDS
 from attar.scoring.in_memory import head_logits
 from attar.scoring.rows import Scorer, score_rows
+from attar.scoring.vectors import vector_agreement
 from attar.special_tokens import open_tokenizer, padding_id
 from attar.tasks.task import Task
 
@@ -64,7 +68,7 @@ class ParityResult:
     """"simulated", or "float" for a model that was never quantized."""
     relative_error: float
     label_flips: float
-    """Share of the texts; 0 for regression."""
+    """Share of the texts; 0 for a number or a vector."""
     max_relative_error: float
     max_label_flips: float
     max_difference: float
@@ -74,6 +78,10 @@ class ParityResult:
     """rms(simulated − float), in logits."""
     all_sites_error: float | None = None
     """relative_error against the simulated model with the quantizers that no runtime is given."""
+    vectors: dict[str, float | None] | None = None
+    """Of a model that embeds: `VectorAgreement` with the model it is compared with."""
+    vectors_to_float: dict[str, float | None] | None = None
+    """The same with the weights as they are and no other quantizer."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -136,7 +144,7 @@ def measure_parity(
     except NonFiniteError as error:
         raise GateMissedError(f"{error}; nothing was published") from error
     if not is_quantized(model_folder):
-        expected = _logits(head_logits(_of_transformers(model_folder)), encoded)
+        expected = _logits(head_logits(_of_transformers(model_folder, task)), encoded)
         return _without_grids("float", expected, deployed, task, limits)
     model = load_simulated(model_folder, skip_kinds=SITE_KINDS).model
     sites = ModelQParams.read(model_folder).sites
@@ -178,15 +186,18 @@ def compare(
         error_ratio=_ratio(_rms(deployed_BC - unquantized_BC), error),
         quantization_error=error,
         all_sites_error=_ratio(_rms(deployed_BC - complete_BC), _rms(complete_BC - unquantized_BC)),
+        vectors=_agreement(deployed_BC, simulated_BC, task),
+        vectors_to_float=_agreement(deployed_BC, unquantized_BC, task),
     )
 
 
-def _of_transformers(model_folder: Path) -> PreTrainedModel:
+def _of_transformers(model_folder: Path, task: Task) -> PreTrainedModel:
     """The source's network as anyone opens it; the padding is attar's, which transformers needs
-    for several texts at once and never for one. A variant of the feed-forward only attar can open.
+    for several texts at once and never for one. A variant of the feed-forward only attar can open,
+    and the pooling of an embedder is attar's.
     """
     files = read_model_files(model_folder)
-    if settings_in(files.config, str(model_folder)) is not None:
+    if settings_in(files.config, str(model_folder)) is not None or not task.kind.heads:
         return load_model(model_folder).model
     with quiet_transformers():
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -237,6 +248,7 @@ def _without_grids(
         max_relative_error=FLOAT_TOLERANCE,
         max_label_flips=limits.max_label_flips,
         max_difference=difference,
+        vectors=_agreement(deployed, expected, task),
     )
 
 
@@ -258,6 +270,10 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _flips(ours: np.ndarray, theirs: np.ndarray, task: Task) -> float:
-    if task.kind.is_score:
+    if not task.kind.has_classes:
         return 0.0
     return float((ours.argmax(axis=1) != theirs.argmax(axis=1)).mean())
+
+
+def _agreement(ours: np.ndarray, theirs: np.ndarray, task: Task) -> dict[str, float | None] | None:
+    return vector_agreement(ours, theirs).as_json() if task.kind.embeds else None

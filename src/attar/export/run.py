@@ -31,6 +31,7 @@ from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.export.parity import check_parity, encoded_texts, measure_parity
 from attar.export.storage import OPENVINO_WIDTHS
+from attar.models.architecture import config_of
 from attar.models.cost import cost_from_config
 from attar.models.deployed.cpu import int8_flags, needs_unsigned_weights
 from attar.models.deployed.runtimes import MODEL_FILES, Deployment, model_size_mib, open_runtime
@@ -58,11 +59,11 @@ def export(config: ExportStep, context: StepContext) -> ExportMetrics:
     task = task_of(model_folder)
     if task.has_language_head:
         raise ModelError(
-            f"export knows models with a head for a class or a score; {model_folder} "
+            f"export knows models that answer with a class, a score or a vector; {model_folder} "
             f"{task.answers}: evaluate it in torch, from its quantize step"
         )
-    texts = _parity_texts(config, context, model_folder)
-    task = _with_num_texts(task, len(texts[0]), model_folder)
+    texts = _parity_texts(config, context, model_folder, task)
+    task = _as_exported(task, len(texts[0]), model_folder)
     folder = context.folder
     with context.progress.task(f"{context.name}: export", STAGES) as bar:
         write_bundle(model_folder, folder, task)
@@ -189,7 +190,7 @@ def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> D
     return seal(
         folder,
         config.format,
-        cost_from_config(read_config(model_folder), task.num_labels),
+        cost_from_config(read_config(model_folder), task.num_labels, task.embedding),
         task.input_names,
         source=config.model,
         cpu={"int8": int8_flags()},
@@ -223,9 +224,10 @@ def _warn_of_float_products(audit: FusionAudit, context: StepContext) -> None:
 
 
 def _parity_texts(
-    config: ExportStep, context: StepContext, model_folder: Path
+    config: ExportStep, context: StepContext, model_folder: Path, task: Task
 ) -> tuple[tuple[str, ...], ...]:
-    """The first validation texts of the data that the step names, or that the model came from."""
+    """The first validation texts of the data that the step names, or that the model came from, as
+    the model reads them."""
     name = config.data or data_of_model(config.model, context.recipe)
     if name is None or name not in context.data:
         known = ", ".join(context.data) or "none"
@@ -243,18 +245,24 @@ def _parity_texts(
             f"{context.name}: parity.examples is {config.parity.examples}, data {name!r} has "
             f"{len(texts)} validation texts; all of them are used"
         )
+    if task.kind.embeds:
+        return tuple(dict.fromkeys(task.texts_read(texts)))[: config.parity.examples]
     return tuple(texts)
 
 
-def _with_num_texts(task: Task, num_texts: int, model_folder: Path) -> Task:
+def _as_exported(task: Task, num_texts: int, model_folder: Path) -> Task:
     """The task of the exported folder, which says whether a row is one text or two: that of the
-    model where it says so, otherwise as the data has it."""
+    model where it says so, otherwise as the data has it; and how wide a vector is."""
     if task.num_texts not in (None, num_texts):
         raise ModelError(
             f"{model_folder} reads {task.num_texts} texts a row, the data to check the export with "
             f"has {num_texts}; name data like the one it was trained on"
         )
-    return task.model_copy(update={"num_texts": num_texts})
+    changes: dict[str, Any] = {"num_texts": num_texts}
+    if task.embedding is not None and task.embedding.width is None:
+        width = config_of(read_config(model_folder), str(model_folder)).hidden_size
+        changes["embedding"] = task.embedding.model_copy(update={"width": width})
+    return task.model_copy(update=changes)
 
 
 def data_of_model(model: str, recipe: Mapping[str, Any]) -> str | None:

@@ -57,6 +57,10 @@ class LossSettings(Config):
     needs_teacher: ClassVar[bool] = True
     not_cached: ClassVar[str] = ""
     """What it compares that no cache keeps; "": nothing."""
+    on_answers: ClassVar[bool] = False
+    """It compares predictions: of classes, of a score, or of words."""
+    on_vectors: ClassVar[bool] = False
+    """It compares vectors of texts."""
     on_rollouts: ClassVar[bool] = False
     """It looks at continuations that are sampled in every step, not at the texts of the data."""
     weight: Weight = 1.0
@@ -82,9 +86,11 @@ class LossSettings(Config):
 
 
 class CrossEntropy(LossSettings):
-    """Against the gold label: cross-entropy for classes, squared error for a score."""
+    """Against the gold label: cross-entropy for classes and for relevance, squared error for a
+    score."""
 
     needs_teacher = False
+    on_answers = True
     term = "attar.losses.predictions:CrossEntropyTerm"
     kind: Literal["cross_entropy"] = "cross_entropy"
 
@@ -92,6 +98,7 @@ class CrossEntropy(LossSettings):
 class Softened(LossSettings):
     """What the terms share that compare class distributions softened by a temperature."""
 
+    on_answers = True
     temperature: float = Field(default=1.0, gt=0)
     """Logits are divided by it; above 1 the distributions are softer."""
 
@@ -236,6 +243,56 @@ class RelationKl(LossSettings):
     """Relation heads that queries, keys and values are cut into; None: the models' own."""
 
 
+class VectorLoss(LossSettings):
+    """What the terms share that compare vectors of texts."""
+
+    on_vectors = True
+    widths: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    """Matryoshka: the mean of the loss over vectors cut to so many numbers each, such as
+    [384, 128, 64], so that shortened vectors serve too; empty: whole vectors alone."""
+
+
+class Contrastive(VectorLoss):
+    """Cross-entropy of finding a row's second text among all second texts of the batch by the
+    cosines with its first text (InfoNCE, in-batch negatives)."""
+
+    needs_teacher = False
+    term = "attar.losses.vectors:ContrastiveTerm"
+    kind: Literal["contrastive"] = "contrastive"
+    temperature: float = Field(default=0.05, gt=0)
+    symmetric: bool = False
+    """Half of the loss is that of finding the first text by the second."""
+
+
+class Cosine(VectorLoss):
+    """Squared difference between the cosine of a row's two vectors and the row's score."""
+
+    needs_teacher = False
+    term = "attar.losses.vectors:CosineTerm"
+    kind: Literal["cosine"] = "cosine"
+    best_score: float = Field(default=1.0, gt=0)
+    """The score of texts that mean the same, whose cosine is to be 1: 5 in STS-B."""
+
+
+class VectorMse(VectorLoss):
+    """Squared difference between student's and teacher's vectors of a text, summed over their
+    numbers."""
+
+    term = "attar.losses.vectors:VectorMseTerm"
+    not_cached = "vectors of texts"
+    kind: Literal["vector_mse"] = "vector_mse"
+
+
+class SimilarityKl(VectorLoss):
+    """KL(teacher‖student) between distributions over the other texts of the batch, made of each
+    text's cosines with them; the models' widths may differ."""
+
+    term = "attar.losses.vectors:SimilarityKlTerm"
+    not_cached = "vectors of texts"
+    kind: Literal["similarity_kl"] = "similarity_kl"
+    temperature: float = Field(default=0.05, gt=0)
+
+
 class PolicyGradient(LossSettings):
     """KL(student‖teacher) of whole continuations of the training texts, which are sampled in every
     step; its gradient is estimated from them (MiniLLM)."""
@@ -291,6 +348,10 @@ LossConfig = Annotated[
     | SensitivityMse
     | AttentionMse
     | RelationKl
+    | Contrastive
+    | Cosine
+    | VectorMse
+    | SimilarityKl
     | PolicyGradient,
     Field(discriminator="kind"),
 ]

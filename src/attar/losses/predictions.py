@@ -3,6 +3,7 @@
 Against the gold label:
 
     classes:  −log softmax(z)[label]        score:  (z − label)²
+    relevance r of a passage, 0..1:         −r · log σ(z) − (1 − r) · log(1 − σ(z))
 
 A prediction without a label adds exactly 0 and sends back no gradient. Left out: class weights and
 label smoothing.
@@ -39,12 +40,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from attar.errors import DataError
 from attar.losses.config import ForwardKl, Jsd, ReverseKl, SoftCrossEntropy
 from attar.losses.targets import UNLABELLED, is_labelled
 from attar.losses.term import Needs, Pair, PredictionTerm
 from attar.numerics.logits import Taught
 from attar.numerics.sparse_distributions import SparseDistributions
-from attar.tasks.table import KINDS
+from attar.tasks.table import KINDS, Gold
 
 
 def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -66,6 +68,40 @@ def squared_error(logits: Float[Tensor, "B 1"], scores: Float[Tensor, " B"]) -> 
     # gradient.
     error_B = prediction_B - torch.where(labelled, scores, 0).to(prediction_B.dtype)
     return torch.where(labelled, error_B.square(), 0)
+
+
+def relevance_error(
+    logits: Float[Tensor, "B 1"], relevance: Float[Tensor, " B"]
+) -> Float[Tensor, " B"]:
+    """−log of the probability σ(z) that a passage is relevant, weighted by its relevance 0..1, in
+    nats (binary cross-entropy); 0 where there is none.
+
+    Raises:
+        DataError: a relevance outside 0..1.
+
+    Example:
+        >>> relevance_error(torch.zeros(1, 1), torch.ones(1)).item() == torch.tensor(2.0).log()
+        tensor(True)
+    """
+    known = is_labelled(relevance)
+    wanted_B = torch.where(known, relevance, 0).to(logits.dtype)
+    if ((wanted_B < 0) | (wanted_B > 1)).any():
+        raise DataError(
+            f"cross_entropy: a row has the relevance {float(wanted_B.abs().max()):g}, and it is "
+            "learned as a probability; write labels from 0 (wrong) to 1 (right)"
+        )
+    error_B = functional.binary_cross_entropy_with_logits(logits[:, 0], wanted_B, reduction="none")
+    return torch.where(known, error_B, 0)
+
+
+AGAINST_GOLD: Mapping[Gold, Callable[[Tensor, Any], Tensor]] = {
+    "class": cross_entropy,
+    "number": squared_error,
+    "relevance": relevance_error,
+    "text": cross_entropy,
+    "itself": cross_entropy,
+}
+"""What is known of a row → (logits, labels) → (N,)."""
 
 
 def forward_kl(
@@ -196,7 +232,7 @@ class CrossEntropyTerm(PredictionTerm):
 
     def __init__(self, config: Any, objective: str, pair: Pair | None) -> None:
         super().__init__()
-        self._compared = squared_error if KINDS[objective].is_score else cross_entropy
+        self._compared = AGAINST_GOLD[KINDS[objective].gold]
 
     def rows(self, student: Tensor, teacher: Taught, labels: Any) -> Tensor:
         if isinstance(teacher, SparseDistributions):  # whose terms need the same log softmax

@@ -84,16 +84,33 @@ class SampledTokens:
 
 
 @dataclass(frozen=True)
+class WholeBatch:
+    """Vectors of all texts of a batch, for losses that compare a micro-batch's with them."""
+
+    student: Tensor
+    """(2N, D), first texts before second ones; without gradient."""
+    teacher: Tensor | None
+    texts: Tensor | None
+    """Numbers of the texts, (2, N)."""
+    begin: int
+    """Row of the batch with which this micro-batch begins."""
+
+
+@dataclass(frozen=True)
 class Targets:
     """What is known about a batch beside the texts."""
 
     labels: Labels
     """Class numbers (`UNLABELLED` = none) or scores (NaN = none); of a language model one a
     token."""
-    masks: Mapping[str, Int[Tensor, "B T"]]
-    """Stack → 1 for a real token, 0 for padding."""
+    masks: Mapping[str, Int[Tensor, "R T"]]
+    """Stack → 1 for a real token, 0 for padding; a row for each text that is read."""
     sampled: SampledTokens | None = None
     """Of continuations; their ids are the labels."""
+    texts: Int[Tensor, "S B"] | None = None
+    """Of rows whose texts are read one by one: numbers of the texts, equal for equal texts."""
+    whole: WholeBatch | None = None
+    """The batch that this is a micro-batch of, where a loss asks for it."""
     facts: Mapping[str, float] = field(default_factory=dict[str, float])
     """Figures of the whole batch for the log."""
 
@@ -103,10 +120,12 @@ class Targets:
 
     @property
     def predicted(self) -> Bool[Tensor, " B"] | Bool[Tensor, "B S"]:
-        """Which predictions count: every example's, labelled or not; of tokens the labelled."""
+        """Which predictions count: every example's, labelled or not, or every text's where they are
+        read one by one; of tokens the labelled."""
         if self.labels.ndim == 2:
             return is_labelled(self.labels)
-        return torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
+        count = len(self.labels) if self.texts is None else self.texts.numel()
+        return torch.ones(count, dtype=torch.bool, device=self.labels.device)
 
 
 def tokens_read(counts: Counts) -> int:

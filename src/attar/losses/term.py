@@ -84,12 +84,15 @@ class Needs:
     """
     rollouts: bool = False
     """Continuations that are sampled in every step, which no cache can have answers about."""
+    whole_vectors: bool = False
+    """Vectors of all texts of the batch, student's and teacher's, beside a micro-batch's own."""
     whole_batch: bool = False
     """`look_at` must see the teacher on the whole batch before the first micro-batch is judged."""
 
     @property
     def teacher(self) -> bool:
-        return any(getattr(self, field.name) for field in fields(self))
+        of_teacher = (field.name for field in fields(self) if field.name != "whole_vectors")
+        return any(getattr(self, name) for name in of_teacher)
 
     @property
     def inside(self) -> bool:

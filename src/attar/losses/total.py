@@ -155,7 +155,9 @@ class TotalLoss(nn.Module):
                 predictions[name] = term
             else:
                 own = [s.sums / counts[s.unit] for s in term(student, teacher, targets)]
-                shares[name] = torch.stack(own).sum(dim=0)
+                # of rows whose texts are read one by one: first all first texts, then the others
+                by_text = torch.stack(own).sum(dim=0)
+                shares[name] = by_text.view(-1, len(targets.labels)).sum(dim=0)
         if not predictions:
             return shares, []
         # of one number type with the values, so that a weight rounds as they do

@@ -31,6 +31,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from attar.errors import AttarError, ModelError, ResourceError, ran_out_of_memory
+from attar.models.embedder import embedder_class
 from attar.models.ffn_variants import settings_in, type_in_memory
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
 from attar.models.structure.chains import variant_class, variant_of
@@ -77,7 +78,7 @@ def config_of(
     fields = {name: value for name, value in plain.items() if name not in ("dtype", "torch_dtype")}
     fields["model_type"] = model_type
     settings_in(plain, where)
-    if task is not None and not task.has_language_head:
+    if task is not None and not (task.has_language_head or task.kind.embeds):
         fields = _with_head(fields, task)
     config_class: Any = CONFIG_MAPPING[model_type]
     try:
@@ -250,7 +251,8 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
         if kind.graph == "causal":
             require_causal(config, where)
         found = getattr(transformers, kind.classes).get(type(config), None)
-        what = f"class with a head {kind.heads[0]} for model_type {config.model_type!r}"
+        head = f"class with a head {kind.heads[0]}" if kind.heads else "bare model"
+        what = f"{head} for model_type {config.model_type!r}"
     elif config.architectures:
         found = getattr(transformers, config.architectures[0], None)
         what = f"architecture {config.architectures[0]!r}"
@@ -263,4 +265,7 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
         raise ModelError(
             f"{where}: transformers {transformers.__version__} has no {what}; use another model"
         )
+    if task is not None and task.embedding is not None:
+        # pyright does not see the hash of a frozen config
+        found = embedder_class(found, task.embedding)  # pyright: ignore[reportArgumentType]
     return found if variant_of(config) is None else variant_class(found)

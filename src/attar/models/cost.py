@@ -36,7 +36,8 @@ from attar.models.structure.blocks import Block
 from attar.models.structure.families import FAMILIES
 from attar.models.structure.sites import reads_one_token
 from attar.models.structure.views import AttentionView, FfnView, LinearView
-from attar.tasks.table import CLASSIFICATION, REGRESSION
+from attar.tasks.embedding import Embedding
+from attar.tasks.table import CLASSIFICATION, REGRESSION, SENTENCE_EMBEDDING
 from attar.tasks.task import Task
 
 TOKEN_BY_TOKEN = ("mamba", "falcon_mamba")
@@ -294,17 +295,24 @@ def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: in
     return sum(_linear_flops(head, rows) for head in heads)
 
 
-def cost_from_config(config: Mapping[str, Any], num_labels: int | None = None) -> Cost:
+def cost_from_config(
+    config: Mapping[str, Any], num_labels: int | None = None, embedding: Embedding | None = None
+) -> Cost:
     """Cost of a model that need not exist, from the plain data of its `config.json`.
 
     Args:
         num_labels: width of a classification head; None: what the config's `architectures` names,
             or the bare model.
+        embedding: the model answers with vectors.
     Raises:
         ModelError: the config is none that transformers or the anatomy knows.
     """
     task = None
-    if num_labels is not None:
+    if embedding is not None:
+        task = Task(
+            objective=SENTENCE_EMBEDDING.name, max_length=1, input_names=(), embedding=embedding
+        )
+    elif num_labels is not None:
         names = tuple(f"label {i}" for i in range(num_labels)) if num_labels > 1 else ()
         objective = (CLASSIFICATION if num_labels > 1 else REGRESSION).name
         task = Task(

@@ -1,5 +1,6 @@
 """The task of any model folder: its `task.json`, or what the config of a model that was fine-tuned
-elsewhere says without ambiguity.
+elsewhere says without ambiguity. A folder of sentence-transformers says how it makes vectors
+(`attar.models.sources.sentence_transformers`).
 
     label_names  id2label            objective  problem_type, or regression for one label
     input_names  the tokenizer       max_length the tokenizer's limit, at most the positions
@@ -26,9 +27,10 @@ from pydantic import ValidationError
 
 from attar.errors import ArtifactError, ModelError
 from attar.models.sources.safe_files import GENERATION_FILE, read_config, read_settings
+from attar.models.sources.sentence_transformers import is_sentence_model, read_sentence_model
 from attar.models.structure.families import max_tokens_of
 from attar.special_tokens import TOKENIZER_FILE, takes_segments
-from attar.tasks.table import CAUSAL_LM, KINDS, TEXT_TO_TEXT, Graph, Kind
+from attar.tasks.table import CAUSAL_LM, KINDS, SENTENCE_EMBEDDING, TEXT_TO_TEXT, Graph, Kind
 from attar.tasks.task import MAX_TOKENS, TASK_FILE, Generation, Task
 from attar.untrusted import has_entry, read_json
 
@@ -39,8 +41,9 @@ MAX_NEW_TOKENS = 128
 
 
 def says_its_task(folder: Path) -> bool:
-    """Whether a model folder says what it is for: by `task.json`, or by the head in its config."""
-    if has_entry(folder / TASK_FILE):
+    """Whether a model folder says what it is for: by `task.json`, by the files of
+    sentence-transformers, or by the head in its config."""
+    if has_entry(folder / TASK_FILE) or is_sentence_model(folder):
         return True
     file = folder / "config.json"
     plain = read_json(file) if has_entry(file) else {}
@@ -60,6 +63,9 @@ def task_of(folder: Path) -> Task:
     from attar.models.architecture import config_of, input_names_of  # loads transformers
 
     plain = read_config(folder)
+    if is_sentence_model(folder):
+        config = config_of(plain, str(folder))
+        return _embedding_task(folder, config, input_names_of(config))
     made_for = str((plain.get("architectures") or ["model"])[0])
     kinds = _kinds_of_head(made_for)
     if not kinds:
@@ -101,6 +107,21 @@ def _labelled_task(
             f"{folder / 'config.json'} describes no task that attar knows: {count} labels "
             f"{config.id2label}, problem_type {config.problem_type!r} ({error}); correct it"
         ) from error
+
+
+def _embedding_task(folder: Path, config: Any, names: tuple[str, ...]) -> Task:
+    """The task of a model that sentence-transformers opens."""
+    found = read_sentence_model(folder)
+    positions = max_tokens_of(config)
+    longest = _max_length(folder, positions)
+    limits = [longest] if found.max_length is None else [found.max_length]
+    return Task(
+        objective=SENTENCE_EMBEDDING.name,
+        max_length=min(limits if positions is None else [*limits, positions]),
+        input_names=_input_names(folder, names),
+        num_texts=1,
+        embedding=found.embedding,
+    )
 
 
 def _input_names(folder: Path, names: tuple[str, ...]) -> tuple[str, ...]:

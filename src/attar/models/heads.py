@@ -46,7 +46,8 @@ def reconciled_head(
     made_for = (config.get("architectures") or [""])[0]
     if head and made_for and not made_for.endswith(task.kind.heads):
         body = {name: tensor for name, tensor in tensors.items() if name not in head}
-        return body, (f"{folder}: the head of its {made_for} is left out; a new one is learned",)
+        learned = "; a new one is learned" if task.kind.heads else ""
+        return body, (f"{folder}: the head of its {made_for} is left out{learned}",)
     if not head:
         return tensors, ()
     rows = [name for name in head if HEAD_ROWS.fullmatch(name)]

@@ -48,6 +48,7 @@ from attar.models.sources.safe_files import (
     read_model_files,
     read_settings,
 )
+from attar.models.sources.sentence_transformers import write_sentence_model
 from attar.models.structure.families import max_tokens_of
 from attar.models.surgery import changed
 from attar.seeds import derive_seed
@@ -170,6 +171,8 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
         loaded.model.save_pretrained(folder)
         _name_type(folder)
     write_reader(loaded, folder)
+    if loaded.task is not None and loaded.task.embedding is not None:
+        write_sentence_model(folder, loaded.task, loaded.model.config.hidden_size)
 
 
 def save_config(config: PreTrainedConfig, folder: Path) -> None:

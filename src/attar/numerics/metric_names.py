@@ -6,6 +6,8 @@ CLASSES = ("accuracy", "matthews", "f1")
 """Metrics of predicted classes."""
 SCORES = ("pearson", "spearman")
 """Metrics of predicted numbers."""
+RANKING = ("ndcg@10", "mrr@10", "recall@1", "recall@10")
+"""Metrics of what is found for a query, 0..1, means over queries."""
 ROUGE = ("rouge1", "rouge2", "rougeL")
 """Metrics of written texts, 0..1."""
 LANGUAGE = ("nll", "perplexity", "bits_per_byte")
@@ -26,7 +28,7 @@ ZERO_SHOT = (
     "storycloze",
 )
 """Accuracies of zero-shot tasks, each under its task's name."""
-METRIC_NAMES = (*CLASSES, *SCORES, *ROUGE, *LANGUAGE)
+METRIC_NAMES = (*CLASSES, *SCORES, *RANKING, *ROUGE, *LANGUAGE)
 LOWER_IS_BETTER = frozenset({*LANGUAGE, "loss"})
 """Metrics of which the smallest is the best; of all others it is the largest."""
 BOUNDS = {

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attar.errors import NonFiniteError
-from attar.numerics.metric_names import CLASSES, ROUGE, SCORES
+from attar.numerics.metric_names import CLASSES, RANKING, ROUGE, SCORES
 
 Floats = NDArray[np.float64]
 Metric = Callable[[ArrayLike, ArrayLike], float]
@@ -225,14 +225,14 @@ METRICS_OF_COUNTS: Mapping[str, CountsMetric] = {
     "f1": f1_of_counts,
     "pearson": pearson_of_counts,
     "spearman": spearman_of_counts,
-    **dict.fromkeys(ROUGE, mean_of_counts),
+    **dict.fromkeys((*RANKING, *ROUGE), mean_of_counts),
     "nll": nll_of_counts,
     "perplexity": perplexity_of_counts,
     "bits_per_byte": bits_per_byte_of_counts,
 }
 """Every name of `metric_names` in its form for resamples. The "predictions" of ROUGE are the scores
-of the rows; those of running text are the nats that a row cost, and its "labels" are its tokens, or
-its bytes for bits_per_byte."""
+of the rows, those of rankings the scores of the queries; those of running text are the nats that a
+row cost, and its "labels" are its tokens, or its bytes for bits_per_byte."""
 METRICS: Mapping[str, Metric] = {
     name: partial(_on_all_rows, METRICS_OF_COUNTS[name]) for name in (*CLASSES, *SCORES)
 }

@@ -34,6 +34,8 @@ WORDS: dict[str, str] = {
     "parity": "how near the deployed model's outputs are to the simulated one's",
     "fusion audit": "which matrix multiplications the runtime really runs in integers, "
     "and why not the others",
+    "vectors": "what a model that embeds makes of texts; two texts are alike where the cosine of "
+    "their vectors is near 1",
     "gate": "a promise of the recipe about a metric; when missed, the run ends with exit code 6",
     "zero-shot": "asked as a text to go on with, without examples and without training on the task",
     "chance": "what guessing scores; a model whose interval contains it is at chance: "

@@ -6,7 +6,7 @@ its unit are held together by a no-break space.
 
 from __future__ import annotations
 
-from attar.numerics.metric_names import CLASSES, ROUGE, SCORES, ZERO_SHOT
+from attar.numerics.metric_names import CLASSES, RANKING, ROUGE, SCORES, ZERO_SHOT
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
@@ -14,7 +14,7 @@ DASH = "–"
 """Shown where nothing was measured."""
 SHOWN_AS_PERCENT = frozenset({"accuracy", "f1", *ZERO_SHOT})
 """Shares; correlations keep three decimals."""
-QUALITIES = frozenset({*CLASSES, *SCORES, *ROUGE, *ZERO_SHOT})
+QUALITIES = frozenset({*CLASSES, *SCORES, *RANKING, *ROUGE, *ZERO_SHOT})
 """Metrics between −1 and 1: a point is a hundredth of any of them."""
 EQUAL_WITHIN = 0.05
 """Two latencies or sizes whose ratio is this near to 1 are called the same in a headline."""

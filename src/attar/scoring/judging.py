@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import Encoded, TextEncoder
+from attar.errors import ModelError
 from attar.numerics.metrics import METRICS
 from attar.scoring.in_memory import head_logits
 from attar.scoring.matching import known_metrics, output_columns, predictions_from
@@ -60,6 +61,12 @@ class Judge:
             ModelError: the model is for another task or other classes than the data.
             DataError: a metric of the data is not known.
         """
+        if task.kind.embeds or data.metrics[0] not in METRICS:
+            raise ModelError(
+                f"{context.name}: only models that answer each row with a class or a number can be "
+                f"judged here, and data {data.name!r} is measured by {data.metrics[0]}; measure "
+                "this one with quantize and evaluate steps"
+            )
         columns = output_columns(name, task, data, context.progress.warn)
         encoder = TextEncoder.from_folder(folder, task.max_length, task.input_names)
         encoded = encoder.encode(split.texts)

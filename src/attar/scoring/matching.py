@@ -85,7 +85,9 @@ def output_columns(
         ModelError: another objective, texts where the model reads pairs or the reverse, or classes
             whose names do not match.
     """
-    if task.objective != data.objective:
+    # a cross-encoder from elsewhere is known by its head of one number
+    ranks = data.kind.ranks and task.kind.is_score
+    if task.objective != data.objective and not ranks:
         raise ModelError(
             f"model {model!r} was made for {task.objective}, data {data.name!r} are for "
             f"{data.objective}; evaluate it on data of its own kind"

@@ -4,8 +4,10 @@ The problem: a name such as "regression" compared in thirty files makes a new ki
 in each of them. The idea: a kind is a few words, and code asks for the word it depends on.
 
     reads     what a row holds          a text or two, running text
-    gold      what the answer is        a class, a number, a text, or the row's own tokens
-    answer    the shape of an answer    one a row, the next token, hidden spans, a text
+    gold      what the answer is        a class, a number, how relevant or alike two texts are, a
+                                        text, or the row's own tokens
+    answer    the shape of an answer    one a row, a row's rank for its query, the next token,
+                                        hidden spans, a text, a vector
     graph     how the model runs        one pass, causal, encoder-decoder
 
 Code that differs by a word is a table with that word as its key, on the floor it belongs to.
@@ -18,11 +20,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from attar.numerics.metric_names import CLASSES, LANGUAGE, ROUGE, SCORES
+from attar.numerics.metric_names import CLASSES, LANGUAGE, RANKING, ROUGE, SCORES
 
 Reads = Literal["texts", "running"]
-Gold = Literal["class", "number", "text", "itself"]
-Answer = Literal["row", "next", "spans", "text"]
+Gold = Literal["class", "number", "relevance", "similarity", "text", "itself"]
+"""relevance and similarity: a number for two texts, or none, where the two belong together."""
+Answer = Literal["row", "rank", "next", "spans", "text", "vector"]
 Graph = Literal["one_pass", "causal", "encoder_decoder"]
 
 
@@ -50,7 +53,8 @@ class Kind:
     answer: Answer
     graph: Graph
     heads: tuple[str, ...]
-    """Ends of the names of transformers' classes with its head; the first is for new models."""
+    """Ends of the names of transformers' classes with its head; the first is for new models. None:
+    the bare model answers."""
     classes: str
     """transformers' table from configs to these classes."""
     metrics: tuple[str, ...]
@@ -82,7 +86,7 @@ class Kind:
     @property
     def has_gold(self) -> bool:
         """Whether a row needs an answer of its own beside its text."""
-        return self.gold != "itself"
+        return self.gold not in ("itself", "similarity")
 
     @property
     def has_classes(self) -> bool:
@@ -96,12 +100,22 @@ class Kind:
     @property
     def is_score(self) -> bool:
         """Whether the answer is a number."""
-        return self.gold == "number"
+        return self.gold in ("number", "relevance")
 
     @property
     def predicts_words(self) -> bool:
         """Whether its own head predicts tokens of the vocabulary."""
         return self.gold in ("text", "itself")
+
+    @property
+    def ranks(self) -> bool:
+        """Whether rows are candidates for a query, which are put into an order."""
+        return self.answer == "rank"
+
+    @property
+    def embeds(self) -> bool:
+        """Whether each text is read by itself, and the answer is its vector."""
+        return self.answer == "vector"
 
     @property
     def writes(self) -> bool:
@@ -194,10 +208,54 @@ SPAN_CORRUPTION = Kind(
 )
 """The spans that are hidden of running text: how T5 is pre-trained. Bytes are no measure of it,
 because sentinels are predicted too."""
+RERANKING = Kind(
+    name="reranking",
+    reads="texts",
+    gold="relevance",
+    answer="rank",
+    graph="one_pass",
+    heads=REGRESSION.heads,
+    classes=REGRESSION.classes,
+    metrics=RANKING[:2],
+    problem_type="regression",
+    num_labels=(0, 1),
+    shown=Shown(
+        verb="predict",
+        pipeline_tag="text-ranking",
+        words="a number, which is higher the better the second text answers the first",
+        snippet=("print(f'{logits[0]:.4f}')",),
+    ),
+)
+"""How well a passage answers a query, read together; the passages of a query are put into an
+order by it."""
+SENTENCE_EMBEDDING = Kind(
+    name="sentence_embedding",
+    reads="texts",
+    gold="similarity",
+    answer="vector",
+    graph="one_pass",
+    heads=(),
+    classes="MODEL_MAPPING",
+    metrics=("spearman", *RANKING),
+    problem_type=None,
+    num_labels=(0, 0),
+    shown=Shown(
+        verb="embed",
+        pipeline_tag="sentence-similarity",
+        words="a vector, whose cosine with that of another text says how alike the two are",
+        snippet=("print(json.dumps([round(float(x), 6) for x in logits]))",),
+    ),
+)
+"""A vector for each text, so that texts with the same meaning have like vectors. Of rows with a
+score, it is measured by the cosines' correlation with the scores (spearman); of rows without one,
+by how well the second text of a row is found among all second texts by the first."""
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
-    for kind in (CLASSIFICATION, REGRESSION, CAUSAL_LM, TEXT_TO_TEXT, SPAN_CORRUPTION)
+    for kind in (
+        *(CLASSIFICATION, REGRESSION, CAUSAL_LM, TEXT_TO_TEXT, SPAN_CORRUPTION),
+        *(RERANKING, SENTENCE_EMBEDDING),
+    )
 }
 """Every kind of task by the name that `objective` has in a recipe."""
 

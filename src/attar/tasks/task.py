@@ -21,6 +21,7 @@ from attar.artifacts import read_json, write_json
 from attar.config import Config
 from attar.errors import ArtifactError, DataError, ModelError
 from attar.tasks.denoising import Denoiser
+from attar.tasks.embedding import SIDES, Embedding
 from attar.tasks.table import KINDS, TEXT_TO_TEXT, Answer, Gold, Kind, Objective, Shown
 
 TASK_FILE = "task.json"
@@ -84,6 +85,8 @@ class Task(Config):
     """How a task that writes chooses its words."""
     denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
     """How a task that hides spans hides them; None: as is published, or it hides none."""
+    embedding: Embedding | None = None
+    """How a task that answers with vectors makes them."""
 
     @model_validator(mode="after")
     def _generation_fits_the_objective(self) -> Task:
@@ -95,6 +98,10 @@ class Task(Config):
             )
         if self.denoisers and not self.kind.hides_spans:
             raise ValueError(f"{self.objective} hides no spans, so it has no denoisers")
+        if self.kind.embeds and self.embedding is None:
+            raise ValueError(f"{self.objective} needs embedding")
+        if self.embedding is not None and not self.kind.embeds:
+            raise ValueError(f"{self.objective} makes no vectors, so it has no embedding")
         return self
 
     @model_validator(mode="after")
@@ -186,7 +193,12 @@ class Task(Config):
         return filled(self.template, texts)
 
     def texts_read(self, rows: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
-        """What the model is given of some rows: in its template, where it answers with words."""
+        """What the model is given of some rows: in its template, where it answers with words. One
+        that makes vectors reads each text of a row by itself: first all first ones, then all second
+        ones."""
+        if self.embedding is not None:
+            sides = zip(SIDES, zip(*rows, strict=True), strict=False)
+            return [text for side, texts in sides for text in self.embedding.read_as(side, texts)]
         if self.kind.writes or self.label_words:
             return [(self.prompt(row),) for row in rows]
         return rows
@@ -202,6 +214,12 @@ class Task(Config):
     def num_labels(self) -> int:
         """Width of a classifier's head."""
         return len(self.label_names) or 1
+
+    @property
+    def num_outputs(self) -> int | None:
+        """Numbers that a model in one pass answers a text with; None: as many as its hidden
+        size."""
+        return self.num_labels if self.embedding is None else self.embedding.width
 
     def write(self, folder: Path) -> None:
         """Put `task.json` into a model folder."""

@@ -12,7 +12,8 @@ from attar.data.corpus.config import Part
 from attar.losses.config import CrossEntropy, ForwardKl, LossConfig, PolicyGradient
 from attar.models.config import ModelReference
 from attar.tasks.denoising import Denoiser
-from attar.tasks.table import KINDS, SPAN_CORRUPTION, Kind, Objective
+from attar.tasks.embedding import Embedding
+from attar.tasks.table import KINDS, SENTENCE_EMBEDDING, SPAN_CORRUPTION, Kind, Objective
 
 DEFAULT_EPOCHS = 3.0
 
@@ -110,6 +111,9 @@ class TrainStep(Config):
     denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
     """span_corruption only: the kinds of corruption, each with its share of the texts; None:
     T5's, 15 % of the tokens in spans of 3."""
+    embedding: Embedding | None = None
+    """sentence_embedding only: pooling, prefixes and width; None: as the model's folder says, else
+    the mean over tokens, of length 1."""
     teacher: str | None = None
     """A step, folder, hub id or demo model to learn from; it is not trained itself."""
     losses: tuple[LossConfig, ...] = ()
@@ -283,6 +287,8 @@ class TrainStep(Config):
                 f"denoisers hide spans, and the objective is {asked.name}; set objective = "
                 f'"{SPAN_CORRUPTION.name}", or leave denoisers out'
             )
+        if problem := self._misfit_of_vectors(asked, data):
+            return problem
         words = self.label_words or self.number_step
         if (self.template and not asked.writes) or (words and not learns_words):
             return (
@@ -290,6 +296,25 @@ class TrainStep(Config):
                 "(number_step: with numbers) "
                 f'and objective = "text_to_text"; data {data!r} is for {kind.name} and the '
                 f"objective is {asked.name}"
+            )
+        return None
+
+    def _misfit_of_vectors(self, asked: Kind, data: str) -> str | None:
+        """Why losses and embedding do not fit an objective; None: they do."""
+        if self.embedding is not None and not asked.embeds:
+            return f"embedding says how vectors are made, and the objective is {asked.name}"
+        on_vectors = [loss.kind for loss in self.losses if loss.on_vectors]
+        if on_vectors and not asked.embeds:
+            return (
+                f"losses {on_vectors} compare vectors of texts, and the objective on data {data!r} "
+                f'is {asked.name}; set objective = "{SENTENCE_EMBEDDING.name}" in the data table, '
+                "or leave them out"
+            )
+        if asked.embeds and any(loss.on_answers for loss in self.effective_losses):
+            return (
+                f"{asked.name} predicts no classes and no words, so it needs losses on vectors: "
+                "contrastive for pairs that belong together, cosine for pairs with a score, "
+                "vector_mse or similarity_kl with a teacher; losses on hidden states may be added"
             )
         return None
 

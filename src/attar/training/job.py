@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 
 from attar.data.batches import Batches, LengthGroupedBatches
 from attar.data.corpus.order import ChunkBatches
-from attar.losses.config import CrossEntropy
+from attar.losses.config import Contrastive, CrossEntropy
 from attar.losses.targets import Targets
 from attar.losses.total import TotalLoss
 from attar.seeds import derive_seed
+from attar.tasks.table import KINDS
 from attar.training.config import TrainStep
 from attar.training.forward import fed, forward
 from attar.training.objectives.examples import Examples, Streamed
@@ -114,7 +115,8 @@ def first_batch(job: Job) -> Callable[[bool], None]:
     Works on a copy of the model, made at the first call.
     """
 
-    loss = TotalLoss([CrossEntropy()], job.loss.objective)
+    embeds = KINDS[job.loss.objective].embeds
+    loss = TotalLoss([Contrastive() if embeds else CrossEntropy()], job.loss.objective)
     rows = job.batches.at(0)[: job.evaluation_batch_size]
 
     @cache

@@ -14,8 +14,8 @@ done again. Left out: several processes, and recomputing activations.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +24,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from attar.errors import ArtifactError, NonFiniteError, StoppedError
-from attar.losses.targets import Counts, Outputs, Targets, tokens_read
+from attar.losses.targets import Counts, Outputs, Targets, WholeBatch, tokens_read
+from attar.losses.term import Needs
 from attar.losses.total import LossValues, TotalLoss
 from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.progress import Progress, Task
@@ -164,7 +165,10 @@ class Loop:
         parts: list[LossValues] = []
         for examples, loss in self._sources(rows, size):
             counts = examples.counts(rows)
-            for part in self._taught(examples, loss, rows, size):
+            taught = self._taught(examples, loss, rows, size)
+            if loss.needs.whole_vectors and size < len(rows):
+                taught = self._beside_whole(list(taught))
+            for part in taught:
                 parts.append(self._backward(part, loss, counts))
         if job.penalty is not None:
             self._accelerator.backward(job.penalty())
@@ -205,6 +209,36 @@ class Loop:
         whole = list(parts)
         loss.look_at([p.outputs for p in whole if p.outputs], [p.targets for p in whole])
         return iter(whole)
+
+    def _beside_whole(self, parts: list[_Taught]) -> Iterator[_Taught]:
+        """The micro-batches of a loss that compares them with the whole batch: all vectors are
+        computed first, with the dropout masks that each micro-batch will have."""
+        begins = np.cumsum([0, *(len(part.rows) for part in parts)])[:-1].tolist()
+
+        def masks_of(begin: int) -> None:
+            seed = derive_seed(self._job.seed, "dropout", self.place.step, begin)
+            torch.manual_seed(seed)
+
+        found: list[Tensor] = []
+        for part, begin in zip(parts, begins, strict=True):
+            masks_of(begin)
+            with self._accelerator.autocast():
+                given = forward(self._model, fed(part.inputs, self._job.input_names), Needs())
+            assert isinstance(given.logits, Tensor)
+            # not under no_grad, whose kernels may draw other masks
+            found.append(given.logits.detach())
+        taught = [part.outputs.logits for part in parts if part.outputs is not None]
+        texts = [part.targets.texts for part in parts if part.targets.texts is not None]
+        whole = WholeBatch(
+            student=_by_side(found),
+            teacher=_by_side(taught) if taught else None,
+            texts=torch.cat(texts, dim=1) if texts else None,
+            begin=0,
+        )
+        for part, begin in zip(parts, begins, strict=True):
+            masks_of(begin)
+            targets = replace(part.targets, whole=replace(whole, begin=begin))
+            yield replace(part, targets=targets)
 
     def _teach(self, examples: StepExamples, loss: TotalLoss, rows: np.ndarray) -> _Taught:
         teacher = self._job.teacher if loss.needs.teacher else None
@@ -333,3 +367,9 @@ class Loop:
         recent = [line for line in self.place.history[-2:] if "loss" in line]
         loss = f", loss {recent[-1]['loss']:.4f}" if recent else ""
         return f"step {self.place.step}/{self._total}{loss}"
+
+
+def _by_side(vectors: Sequence[Any]) -> Tensor:
+    """Vectors of micro-batches (2B, D) as those of their batch: first texts before second ones."""
+    sides = [each.view(2, -1, each.shape[-1]) for each in vectors]
+    return torch.cat(sides, dim=1).flatten(0, 1)

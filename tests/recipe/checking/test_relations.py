@@ -53,7 +53,7 @@ def test_a_folder_below_the_home_is_found(tmp_path: Path, monkeypatch: pytest.Mo
 def test_an_unknown_demo_model_and_one_without_a_task_are_mistakes() -> None:
     assert "no demo model" in mistakes_in(RECIPE.replace("demo:minilm-l6", "demo:minilm"))
     found = mistakes_in(RECIPE.replace('model = "student"', 'model = "demo:minilm-l6"'))
-    assert "is pretrained but not fine-tuned; add a train step" in found
+    assert "is pretrained but not fine-tuned for anything but sentence_embedding" in found
 
 
 def test_a_misspelt_kind_of_step_is_one_mistake_and_not_one_for_each_reader() -> None:

@@ -160,7 +160,8 @@ class Runtime(Protocol):
     """A model that is open and ready, for any number of threads."""
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits (B, C), float32, of int64 inputs (B, T); an array of the caller's own."""
+        """Logits (B, C), or vectors (B, W), float32, of int64 inputs (B, T); an array of the
+        caller's own."""
         ...
 
     def padded(self, tokens: int) -> int:
@@ -192,14 +193,14 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
         )
     _require_agreement(folder, task)
     opened = _open(folder, deployment, threads or usable_cores(), task.max_length)
-    return CheckedRuntime(opened, folder, task.num_labels)
+    return CheckedRuntime(opened, folder, task.num_outputs)
 
 
 class CheckedRuntime:
     """A runtime whose failures and whose answers' shape are checked: a graph may be anything."""
 
-    def __init__(self, runtime: Runtime, folder: Path, num_labels: int) -> None:
-        self._runtime, self._folder, self._num_labels = runtime, folder, num_labels
+    def __init__(self, runtime: Runtime, folder: Path, num_outputs: int | None) -> None:
+        self._runtime, self._folder, self._num_outputs = runtime, folder, num_outputs
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """As of `Runtime`.
@@ -222,11 +223,11 @@ class CheckedRuntime:
                 f"the model in {self._folder} fails ({reason}); export the model again"
             ) from error
         rows = len(next(iter(batch.values())))
-        if logits.shape != (rows, self._num_labels):
+        wanted = (rows, self._num_outputs or (*logits.shape, 1)[1])
+        if logits.shape != wanted:
             raise ArtifactError(
-                f"the model in {self._folder} answers {rows} texts with logits of shape "
-                f"{logits.shape}, its {TASK_FILE} has {self._num_labels} labels; export the model "
-                "again"
+                f"the model in {self._folder} answers {rows} texts with numbers of shape "
+                f"{logits.shape}, by its {TASK_FILE} it is {wanted}; export the model again"
             )
         return logits
 

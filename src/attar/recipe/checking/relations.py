@@ -24,7 +24,7 @@ from attar.recipe.checking.mistakes import Mistake, NearName, Place, listed, nea
 from attar.recipe.checking.references import ModelWord, published_folder, table_of
 from attar.recipe.graph import find_cycle
 from attar.recipe.steps import STEPS
-from attar.tasks.table import CAUSAL_LM
+from attar.tasks.table import KINDS
 
 Tables = Mapping[str, Mapping[str, Any]]
 ROW_MAKERS = tuple(run for run, kind in STEPS.items() if kind.rows)
@@ -116,7 +116,9 @@ def _model_problem(
     if wanted.steps_only:
         return _published_problem(word, wanted.makers, recipe_folder, near_step)
     if word.startswith("demo:"):
-        return _demo_problem(word, wanted.needs_task)
+        named = (str(each.get("objective")) for each in data.values())
+        embeds = any(KINDS[name].embeds for name in named if name in KINDS)
+        return _demo_problem(word, wanted.needs_task, embeds=embeds)
     # Unlike Path's, it leaves the home of an unknown user as it is written.
     if (recipe_folder / os.path.expanduser(word)).is_dir():  # noqa: PTH111
         return None
@@ -190,15 +192,23 @@ def _corpus_problem(word: str, steps: Tables, data: Tables) -> str | None:
     )
 
 
-def _demo_problem(word: str, needs_task: bool) -> str | None:
+def _demo_problem(word: str, needs_task: bool, *, embeds: bool) -> str | None:
+    """Why a demo model does not fit a place.
+
+    Args:
+        embeds: the recipe has data for models that embed.
+    """
     from attar.models.sources.demo import demo_model
 
     try:
         demo = demo_model(word)
     except AttarError as error:
         return str(error)
-    if needs_task and not demo.architecture.endswith(CAUSAL_LM.heads):  # its task is known
-        return f"{word!r} is pretrained but not fine-tuned; add a train step and name it here"
+    if needs_task and KINDS[demo.objective].embeds and not embeds:
+        return (
+            f"{word!r} is pretrained but not fine-tuned for anything but {demo.objective}, and the "
+            "recipe has no data for that; add a train step and name it here"
+        )
     return None
 
 

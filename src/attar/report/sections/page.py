@@ -24,6 +24,7 @@ from attar.report.sections.selection import Selected, selections
 from attar.report.sections.studies import Study, studies
 from attar.report.sections.sweep import Sweep, sweeps
 from attar.report.sections.training import Training, trainings
+from attar.report.sections.vectors import VectorTable, vector_tables
 from attar.report.sections.zero_shot import ZeroShot, zero_shots
 
 
@@ -36,6 +37,7 @@ class Page:
     lineage: tuple[Node, ...]
     comparisons: tuple[Comparison, ...]
     parts: tuple[Parts, ...]
+    vectors: tuple[VectorTable, ...]
     zero_shots: tuple[ZeroShot, ...]
     selections: tuple[Selected, ...]
     trainings: tuple[Training, ...]
@@ -68,6 +70,7 @@ def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None =
         lineage=lineage(made),
         comparisons=compared,
         parts=parts(made),
+        vectors=vector_tables(made),
         zero_shots=asked,
         selections=selections(made),
         trainings=trainings(made),

@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from attar.data.candidates import query_numbers
 from attar.data.tables import Split
 from attar.data.tokenize import Encoded, TextEncoder
-from attar.losses.predictions import cross_entropy, squared_error
+from attar.losses.predictions import AGAINST_GOLD
 from attar.losses.targets import Counts, Targets, count_units
 from attar.numerics.metrics import METRICS
+from attar.numerics.ranking import order_scores
 from attar.scoring.in_memory import head_logits
 from attar.scoring.matching import predictions_from
 from attar.scoring.rows import AfterBatch, longest_first, score_rows
+from attar.tasks.table import CLASSIFICATION, Gold, Kind
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,20 @@ class LabelledTexts:
     labels: np.ndarray
     stacks: tuple[str, ...] = ("encoder",)
     """The stacks of the model; in an encoder-decoder both read the text."""
+    gold: Gold = "class"
+    query_of: np.ndarray | None = None
+    """Of candidates, the number of each row's query."""
 
     @classmethod
     def of(
-        cls, split: Split, encoder: TextEncoder, stacks: tuple[str, ...] = ("encoder",)
+        cls,
+        split: Split,
+        encoder: TextEncoder,
+        stacks: tuple[str, ...] = ("encoder",),
+        kind: Kind = CLASSIFICATION,
     ) -> LabelledTexts:
-        return cls(encoder.encode(split.texts), split.labels, stacks)
+        query_of = query_numbers(split.texts) if kind.ranks else None
+        return cls(encoder.encode(split.texts), split.labels, stacks, kind.gold, query_of)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -74,9 +85,15 @@ class LabelledTexts:
         batches = longest_first(self.lengths, batch_size)
         scorer = head_logits(model)
         logits_NC = score_rows(scorer, self.encoded, batches, "the model", after_batch)
-        is_score = self.labels.dtype.kind == "f"
-        against_gold = squared_error if is_score else cross_entropy
+        against_gold = AGAINST_GOLD[self.gold]
         loss_N = against_gold(torch.from_numpy(logits_NC), torch.from_numpy(self.labels))
-        predictions = predictions_from(logits_NC, "the model", is_score=is_score)
-        values = {name: float(METRICS[name](predictions, self.labels)) for name in metrics}
+        values = self._measured(logits_NC, metrics)
         return {**values, "loss": float(loss_N.numpy().mean(dtype=np.float64))}
+
+    def _measured(self, logits_NC: np.ndarray, metrics: Sequence[str]) -> dict[str, float]:
+        if self.query_of is not None:
+            scores = order_scores(logits_NC[:, 0], self.labels, self.query_of)
+            return {name: float(scores[name].mean()) for name in metrics}
+        is_score = self.labels.dtype.kind == "f"
+        predictions = predictions_from(logits_NC, "the model", is_score=is_score)
+        return {name: float(METRICS[name](predictions, self.labels)) for name in metrics}

@@ -25,11 +25,13 @@ from attar.models.generation import start_of
 from attar.models.load import LoadedModel, check_length
 from attar.step import StepContext
 from attar.tasks.denoising import PUBLISHED
+from attar.tasks.embedding import Embedding
 from attar.tasks.table import KINDS, Answer, Gold
 from attar.tasks.task import Generation, Task, number_words
 from attar.training.config import TrainStep
 from attar.training.forward import stacks_of
 from attar.training.objectives.documents import Documents
+from attar.training.objectives.embedded import EmbeddedTexts
 from attar.training.objectives.examples import Examples
 from attar.training.objectives.labelled import LabelledTexts
 from attar.training.objectives.shards import Shards
@@ -73,6 +75,8 @@ def task_for(
     }
     if asked.hides_spans:
         settings["denoisers"] = config.denoisers or PUBLISHED
+    if asked.embeds:
+        settings["embedding"] = config.embedding or _embedding(folder)
     if learns_words:
         settings["label_words"] = label_words_for(config, data, step)
     if asked.writes:
@@ -200,7 +204,19 @@ def _labelled(
     seed: int = 0,
 ) -> Examples:
     encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
-    return LabelledTexts.of(split, encoder, stacks_of(student.model))
+    return LabelledTexts.of(split, encoder, stacks_of(student.model), task.kind)
+
+
+def _embedded(
+    task: Task,
+    split: Split,
+    name: str,
+    student: LoadedModel,
+    input_names: tuple[str, ...],
+    seed: int = 0,
+) -> Examples:
+    encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
+    return EmbeddedTexts.of(split, task, encoder, stacks_of(student.model))
 
 
 def _documents(
@@ -249,11 +265,14 @@ Maker = Callable[[Task, Split, str, LoadedModel, tuple[str, ...], int], Examples
 EXAMPLES: Mapping[tuple[Gold, Answer], Maker] = {
     ("class", "row"): _labelled,
     ("number", "row"): _labelled,
+    ("relevance", "rank"): _labelled,
+    ("similarity", "vector"): _embedded,
     ("itself", "next"): _documents,
     ("itself", "spans"): _spans,
     ("text", "text"): _text_pairs,
     ("class", "text"): _text_pairs,
     ("number", "text"): _text_pairs,
+    ("relevance", "text"): _text_pairs,
 }
 """What is known of a row, and the shape in which it is learned → what makes its examples."""
 
@@ -265,6 +284,12 @@ def _generation(folder: Path | None, max_target_length: int) -> Generation:
         if task.generation is not None:
             return task.generation
     return Generation(max_new_tokens=max_target_length)
+
+
+def _embedding(folder: Path | None) -> Embedding:
+    """How the folder's model makes vectors, if it says so; else the mean over tokens."""
+    own = task_of(folder).embedding if folder is not None and says_its_task(folder) else None
+    return own or Embedding()
 
 
 def require_embeddings(model: PreTrainedModel, largest_id: int, who: str) -> None:

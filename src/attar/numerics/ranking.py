@@ -1,0 +1,136 @@
+"""How well what belongs to a query is found: recall, reciprocal rank and nDCG at a cut-off k.
+
+    rank of a candidate  = candidates whose score is at least its own        1 is the best
+    recall@k             = relevant candidates of rank ≤ k / relevant candidates
+    mrr@k                = 1 / the best rank of a relevant candidate; 0 beyond k
+    ndcg@k               = Σ_{rank ≤ k} gain / log₂(1 + rank)  /  the same of the ideal order
+
+Each is a number a query, 0..1, and its mean over queries is reported; intervals are drawn over
+queries. Ties count against the model: one that gives every candidate the same score finds nothing,
+where the order of a file would decide otherwise.
+
+Source: Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques", with
+linear gains as in trec_eval. Q queries, P candidates, M relevant (query, candidate) pairs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.numerics.metric_names import RANKING
+
+Floats = NDArray[np.float64]
+QUERIES_AT_ONCE = 256
+"""Rows of scores in memory."""
+
+
+def ranks_of_pairs(
+    queries_QD: NDArray[np.float32],
+    passages_PD: NDArray[np.float32],
+    query_M: NDArray[np.int64],
+    passage_M: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Rank of each pair's passage among all passages, by the product with the pair's query, (M,).
+
+    Args:
+        query_M, passage_M: the rows of a pair.
+
+    Example:
+        >>> rows, vectors = np.array([0, 1]), np.eye(2, dtype=np.float32)
+        >>> [ranks_of_pairs(vectors, vectors, rows, other).tolist() for other in (rows, 1 - rows)]
+        [[1, 1], [2, 2]]
+    """
+    ranks_M = np.empty(len(query_M), dtype=np.int64)
+    order = np.argsort(query_M, kind="stable")
+    starts = np.searchsorted(query_M[order], np.arange(0, len(queries_QD), QUERIES_AT_ONCE))
+    for begin, pairs in zip(
+        range(0, len(queries_QD), QUERIES_AT_ONCE), np.split(order, starts[1:]), strict=True
+    ):
+        scores = queries_QD[begin : begin + QUERIES_AT_ONCE] @ passages_PD.T
+        rows = query_M[pairs] - begin
+        for pair, row in zip(pairs, rows, strict=True):
+            ranks_M[pair] = np.count_nonzero(scores[row] >= scores[row, passage_M[pair]])
+    return ranks_M
+
+
+def ranks_in_groups(scores_N: Floats, group_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rank of each row among the rows of its group, (N,).
+
+    Example:
+        >>> ranks_in_groups(np.array([0.5, 0.9, 0.5, 0.1]), np.array([0, 0, 0, 1])).tolist()
+        [3, 1, 3, 1]
+    """
+    ranks_N = np.empty(len(scores_N), dtype=np.int64)
+    order = np.argsort(group_N, kind="stable")
+    bounds = np.flatnonzero(np.diff(group_N[order])) + 1
+    for rows in np.split(order, bounds):
+        own = scores_N[rows]
+        ranks_N[rows] = (own[None, :] >= own[:, None]).sum(axis=1)
+    return ranks_N
+
+
+def ranking_scores(
+    rank_M: NDArray[np.int64], gain_M: Floats, query_M: NDArray[np.int64], num_queries: int
+) -> dict[str, Floats]:
+    """Each metric of `metric_names.RANKING` for each query, (Q,); 0 where nothing is relevant.
+
+    Args:
+        rank_M: of the candidates that are given; those without gain may be left out.
+        gain_M: 0: not relevant.
+
+    Example:
+        >>> found = ranking_scores(np.array([1, 3]), np.ones(2), np.array([0, 1]), 2)
+        >>> {name: values.tolist() for name, values in found.items()}
+        ... # doctest: +NORMALIZE_WHITESPACE
+        {'ndcg@10': [1.0, 0.5], 'mrr@10': [1.0, 0.3333333333333333], 'recall@1': [1.0, 0.0],
+         'recall@10': [1.0, 1.0]}
+    """
+    is_relevant = gain_M > 0
+    rank_M, gain_M, query_M = rank_M[is_relevant], gain_M[is_relevant], query_M[is_relevant]
+    relevant_Q = np.bincount(query_M, minlength=num_queries)
+    found: dict[str, Floats] = {}
+    for name in RANKING:
+        kind, _, cut = name.partition("@")
+        is_in = rank_M <= int(cut)
+        if kind == "ndcg":
+            ideal_M = _ideal_ranks(gain_M, query_M)
+            values, most = (
+                np.bincount(query_M, gain_M * (ranks <= int(cut)) / np.log2(1 + ranks), num_queries)
+                for ranks in (rank_M, ideal_M)
+            )
+        elif kind == "mrr":
+            values, most = np.zeros(num_queries), np.ones(num_queries)
+            np.maximum.at(values, query_M, is_in / rank_M)
+        else:
+            values, most = np.bincount(query_M, is_in * 1.0, num_queries), relevant_Q * 1.0
+        found[name] = np.divide(values, most, out=np.zeros(num_queries), where=most > 0)
+    return found
+
+
+def order_scores(
+    scores_N: NDArray[np.floating], relevance_N: NDArray[np.floating], query_N: NDArray[np.int64]
+) -> dict[str, Floats]:
+    """Each metric for each query, (Q,), of candidates that are put into an order by their scores.
+
+    Args:
+        query_N: numbers of the candidates' queries, 0 to Q − 1.
+
+    Example:
+        >>> found = order_scores(np.array([2.0, 1.0]), np.array([0.0, 1.0]), np.array([0, 0]))
+        >>> found["mrr@10"].tolist(), found["recall@1"].tolist()
+        ([0.5], [0.0])
+    """
+    ranks_N = ranks_in_groups(scores_N.astype(np.float64), query_N)
+    gains_N = relevance_N.astype(np.float64)
+    return ranking_scores(ranks_N, gains_N, query_N, int(query_N.max(initial=-1)) + 1)
+
+
+def _ideal_ranks(gain_M: Floats, query_M: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rank of each relevant candidate where those of more gain stand before those of less."""
+    order = np.lexsort((-gain_M, query_M))
+    opens = np.concatenate([[True], np.diff(query_M[order]) > 0]) if len(order) else order
+    firsts = np.maximum.accumulate(np.where(opens, np.arange(len(order)), 0))
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.arange(len(order)) - firsts + 1
+    return ranks

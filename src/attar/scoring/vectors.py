@@ -1,0 +1,148 @@
+"""Rows of two texts judged by the vectors of the texts: how alike they are, and what is found.
+
+Each different text is read once, as a query or as a passage. A row with a score is judged by the
+cosine of its two vectors; a row without one says that its passage answers its query, and every
+other passage of the split is a candidate for it.
+Imports no torch. Shapes: N rows, Q queries, P passages, D width of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.numerics.metric_names import RANKING
+from attar.numerics.ranking import ranking_scores, ranks_of_pairs
+from attar.tasks.embedding import SIDES, Embedding
+
+Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]
+NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class TextPairs:
+    """The different texts of some rows, and which of them each row has."""
+
+    queries: tuple[str, ...]
+    passages: tuple[str, ...]
+    query_of: NDArray[np.int64]
+    """(N,)."""
+    passage_of: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[str, ...]]) -> TextPairs:
+        """Of rows of two texts, in the order in which texts are met."""
+        sides = []
+        for side in range(len(SIDES)):
+            numbers: dict[str, int] = {}
+            rows_of_side = [numbers.setdefault(row[side], len(numbers)) for row in rows]
+            sides.append((tuple(numbers), np.array(rows_of_side, dtype=np.int64)))
+        (queries, query_N), (passages, passage_N) = sides
+        return cls(queries, passages, query_N, passage_N)
+
+    def read_by(self, embedding: Embedding) -> list[tuple[str, ...]]:
+        """All queries, then all passages, as a model reads them."""
+        return [
+            text
+            for side, texts in zip(SIDES, (self.queries, self.passages), strict=True)
+            for text in embedding.read_as(side, texts)
+        ]
+
+    def cosines(self, vectors: Vectors) -> Floats:
+        """Of each row's two vectors, (N,).
+
+        Args:
+            vectors: of the texts of `read_by`, (Q + P, D).
+        """
+        first, second = self._split(vectors)
+        wide = first[self.query_of].astype(np.float64), second[self.passage_of].astype(np.float64)
+        return np.einsum("nd,nd->n", *wide)
+
+    def found(self, vectors: Vectors) -> dict[str, Floats]:
+        """Each metric of a ranking for each query, (Q,), by cosine. Args: as `cosines`."""
+        first, second = self._split(vectors)
+        # a passage that two rows give for one query is relevant once
+        pairs = np.unique(np.stack([self.query_of, self.passage_of]), axis=1)
+        ranks = ranks_of_pairs(first, second, *pairs)
+        return ranking_scores(ranks, np.ones(len(ranks)), pairs[0], len(self.queries))
+
+    def answers(
+        self, metrics: Sequence[str], vectors: Vectors, labels: NDArray[np.float32]
+    ) -> dict[str, tuple[Floats, NDArray[Any]]]:
+        """What each metric compares with what: cosines with the rows' scores, or a score a query
+        with nothing.
+
+        Args:
+            labels: of the rows, (N,).
+        """
+        if metrics[0] not in RANKING:
+            return dict.fromkeys(metrics, (self.cosines(vectors), labels))
+        found = self.found(vectors)
+        return {name: (found[name], np.zeros(len(self.queries))) for name in metrics}
+
+    def _split(self, vectors: Vectors) -> tuple[Vectors, Vectors]:
+        unit = unit_length(vectors)
+        return unit[: len(self.queries)], unit[len(self.queries) :]
+
+
+def unit_length(vectors: Vectors, width: int | None = None) -> Vectors:
+    """The first `width` numbers of each vector (None: all), divided by their length; a vector of
+    zeros stays one.
+
+    Example:
+        >>> unit_length(np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32)).round(2).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    kept = vectors[:, :width]
+    lengths = np.linalg.norm(kept, axis=1, keepdims=True)
+    return np.divide(kept, lengths, out=np.zeros_like(kept), where=lengths > 0)
+
+
+@dataclass(frozen=True)
+class VectorAgreement:
+    """How alike two models' vectors of the same texts are."""
+
+    cosine: float | None
+    """Mean over the texts of the cosine between a text's two vectors; None: of other widths."""
+    worst_cosine: float | None
+    neighbour_overlap: float
+    """Share of a text's ten nearest texts that both models name, mean over the texts."""
+
+    def as_json(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+def vector_agreement(ours: Vectors, theirs: Vectors) -> VectorAgreement:
+    """How alike the vectors of two models are, (N, D) and (N, E), N ≥ 1.
+
+    Example:
+        >>> x = np.eye(3, dtype=np.float32)
+        >>> vector_agreement(x, 2 * x)
+        VectorAgreement(cosine=1.0, worst_cosine=1.0, neighbour_overlap=1.0)
+    """
+    first, second = unit_length(ours), unit_length(theirs)
+    mean = worst = None
+    if first.shape == second.shape:
+        cosines = np.einsum("nd,nd->n", first, second, dtype=np.float64)
+        mean, worst = float(cosines.mean()), float(cosines.min())
+    own, other = _neighbours(first), _neighbours(second)
+    shared = [len(np.intersect1d(*pair)) for pair in zip(own, other, strict=True)]
+    overlap = float(np.mean(shared)) / own.shape[1] if own.shape[1] else 1.0
+    return VectorAgreement(mean, worst, overlap)
+
+
+def _neighbours(unit: Vectors) -> NDArray[np.int64]:
+    """The nearest other texts of each text, (N, ≤ 10)."""
+    count = min(NEIGHBOURS, len(unit) - 1)
+    found = []
+    for begin in range(0, len(unit), 256):
+        scores = unit[begin : begin + 256] @ unit.T
+        rows = np.arange(len(scores))
+        scores[rows, begin + rows] = -np.inf
+        found.append(np.argpartition(-scores, max(count - 1, 0), axis=1)[:, :count])
+    return np.concatenate(found)

@@ -1,0 +1,96 @@
+"""Rows of two texts, each of which is read by itself: as vectors are learned and judged.
+
+A batch of B rows is 2B texts: first the first texts of all rows, then the second ones. Validation
+embeds every different text once, and measures what `evaluate` measures.
+Shapes: B rows, N rows of the split, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.data.tables import Split
+from attar.data.tokenize import Encoded, TextEncoder
+from attar.losses.targets import Counts, Targets, count_units
+from attar.numerics.metrics import METRICS
+from attar.scoring.in_memory import head_logits
+from attar.scoring.rows import AfterBatch, longest_first, score_rows
+from attar.scoring.vectors import TextPairs
+from attar.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class EmbeddedTexts:
+    """One split, ready for a model that embeds."""
+
+    pairs: TextPairs
+    encoded: Encoded
+    """Of all different first texts, then of all different second ones."""
+    labels: np.ndarray
+    """Scores, NaN: none; (N,)."""
+    stacks: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, split: Split, task: Task, encoder: TextEncoder, stacks: tuple[str, ...]
+    ) -> EmbeddedTexts:
+        assert task.embedding is not None
+        pairs = TextPairs.of(split.texts)
+        return cls(pairs, encoder.encode(pairs.read_by(task.embedding)), split.labels, stacks)
+
+    def _texts_of(self, rows: np.ndarray) -> np.ndarray:
+        """Numbers of the rows' texts among the encoded ones, (2B,)."""
+        second = self.pairs.passage_of[rows] + len(self.pairs.queries)
+        return np.concatenate([self.pairs.query_of[rows], second])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        every = self.encoded.lengths[self._texts_of(np.arange(len(self)))]
+        return every.reshape(2, -1).sum(axis=0)
+
+    @property
+    def texts(self) -> Sequence[Encoded]:
+        return (self.encoded,)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def counts(self, rows: np.ndarray) -> Counts:
+        tokens = int(self.encoded.lengths[self._texts_of(rows)].sum())
+        return count_units(torch.from_numpy(self.labels[rows]), dict.fromkeys(self.stacks, tokens))
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
+        numbers = self._texts_of(rows)
+        arrays = self.encoded.batch(numbers)
+        inputs = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        return inputs, Targets(
+            torch.from_numpy(self.labels[rows]).to(device),
+            dict.fromkeys(self.stacks, inputs["attention_mask"]),
+            texts=torch.from_numpy(numbers.reshape(2, -1)).to(device),
+        )
+
+    def validate(
+        self,
+        model: PreTrainedModel,
+        metrics: Sequence[str],
+        batch_size: int,
+        after_batch: AfterBatch,
+    ) -> dict[str, float]:
+        """Metrics by name, and "loss": the mean of 1 − cosine of the rows' two vectors.
+
+        Raises:
+            NonFiniteError: a vector is NaN or infinite.
+        """
+        batches = longest_first(self.encoded.lengths, 2 * batch_size)
+        vectors = score_rows(head_logits(model), self.encoded, batches, "the model", after_batch)
+        found = {
+            name: METRICS[name](values, labels) if name in METRICS else float(values.mean())
+            for name, (values, labels) in self.pairs.answers(metrics, vectors, self.labels).items()
+        }
+        return {**found, "loss": float(1 - self.pairs.cosines(vectors).mean())}
