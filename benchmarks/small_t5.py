@@ -40,7 +40,7 @@ from attar.recipe.run import run_recipe
 from ptq_table import read_cells
 from record import RESULTS, append_cell, table, write_page
 
-PRETRAINING, FINE_TUNING, ROWS = 260, 130, 4000
+PRETRAINING, FINE_TUNING, ROWS = 120, 120, 4000
 """Optimizer steps of batches of 16 and of 32 rows, and the sentences to draw these from."""
 OWN = {
     "base": "",
