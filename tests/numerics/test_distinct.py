@@ -20,3 +20,13 @@ def test_it_is_the_share_of_different_n_grams(n: int) -> None:
     assert distinct_ratio(texts, n) == len({*grams}) / len(grams)
     assert distinct_ratio([np.arange(n - 1)], n) is None
     assert distinct_ratio([np.arange(9)], n) == 1
+
+
+def test_every_pair_of_tokens_is_one_of_its_own() -> None:
+    """A pair is numbered by its first token times the number of tokens, so none may share one."""
+    pairs = [np.array([a, b]) for a in range(4) for b in range(4)]
+    assert distinct_ratio(pairs, 2) == 1
+    assert distinct_ratio([*pairs, *pairs], 2) == 0.5
+    triples = [np.array([a, b, c]) for a in range(3) for b in range(3) for c in range(3)]
+    assert distinct_ratio(triples, 3) == 1
+    assert distinct_ratio(triples, 2) == 9 / 54
