@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from attar.artifacts import MIB, disk_errors_explained
+from attar.artifacts import disk_errors_explained
 from attar.errors import ResourceError, UsageError
 from attar.export.measured_card import evaluations_of, measured_card
 from attar.export.model_card import CARD_FILE
@@ -58,7 +58,7 @@ class Push:
     def text(self) -> str:
         """For people: what goes where, and how to go on."""
         seen = "private" if self.is_private else "public"
-        lines = [f"{name:<28} {size / MIB:8.2f} MiB" for name, size in self.files.items()]
+        lines = [f"{name:<28} {size / 1024:12,.1f} KiB" for name, size in self.files.items()]
         if self.url is not None:
             return "\n".join([*lines, f"uploaded to {self.url} ({seen})"])
         return "\n".join(
