@@ -260,6 +260,7 @@ class Contrastive(VectorLoss):
     term = "attar.losses.vectors:ContrastiveTerm"
     kind: Literal["contrastive"] = "contrastive"
     temperature: float = Field(default=0.05, gt=0)
+    """Cosines are divided by it before the softmax; smaller is sharper."""
     symmetric: bool = False
     """Half of the loss is that of finding the first text by the second."""
 
@@ -291,6 +292,7 @@ class SimilarityKl(VectorLoss):
     not_cached = "vectors of texts"
     kind: Literal["similarity_kl"] = "similarity_kl"
     temperature: float = Field(default=0.05, gt=0)
+    """Cosines are divided by it before the softmax; smaller is sharper."""
 
 
 class PolicyGradient(LossSettings):
