@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import attar
 from attar.data.load import load_data
 from attar.data.tokenize import TextEncoder
-from attar.errors import DataError, UsageError
+from attar.errors import DataError, ModelError, UsageError
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.run import evaluate
 from attar.export.config import ExportStep, Parity
@@ -235,6 +235,38 @@ def test_a_shallower_student_comes_near_its_teachers_vectors(made: Made) -> None
     )
     assert (after or 0) > (before or 0) + 0.05
     made.train("inside", model="model", teacher="model", losses=losses[:1] + losses[2:])
+
+
+def test_quantization_that_learns_follows_the_float_vectors(made: Made) -> None:
+    config = {
+        **{"model": "float", "method": "lsq", "epochs": 1, "batch_size": 8},
+        "calibration": {"data": "pairs", "examples": 16},
+    }
+    step = TypeAdapter(QuantizeStep).validate_python(config)
+    metrics = quantize(step, made.context("lsq", float=made.root / "model"))
+    assert metrics["logits_sqnr_db"] > 10
+    found = vector_agreement(
+        *(
+            open_form(folder, 1).logits(
+                TextEncoder.from_folder(made.root / "model", 24, NAMES)
+                .encode([(text,) for text in TEXTS])
+                .batch(range(len(TEXTS)))
+            )
+            for folder in (made.root / "lsq", made.root / "model")
+        )
+    )
+    assert (found.cosine or 0) > 0.95
+
+
+def test_what_judges_rows_by_class_or_number_is_refused(made: Made) -> None:
+    step = TypeAdapter(QuantizeStep).validate_python(
+        {
+            **{"model": "float", "method": "percentile", "choose_by": "validation"},
+            "calibration": {"data": "pairs", "examples": 16},
+        }
+    )
+    with pytest.raises(ModelError, match="measured by ndcg@10"):
+        quantize(step, made.context("judged", float=made.root / "model"))
 
 
 @pytest.mark.parametrize(
