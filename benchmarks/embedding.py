@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from attar.data.load import load_data
 from attar.export.config import ExportStep, Parity
 from attar.export.deployed import Deployed
 from attar.export.run import export
+from attar.models.foreign import task_of
 from attar.models.sources.references import resolve_model
 from attar.numerics.statistics import bootstrap, bootstrap_interval, paired_bootstrap
 from attar.progress import Progress
@@ -78,7 +80,11 @@ class Bench:
         self.arguments, self.scratch = arguments, scratch
         folder = arguments.data.resolve()
         limits = {"train_rows": arguments.rows or None, "validation_rows": arguments.rows or None}
-        questions = folder / "squad_question_sentence"
+        questions = scratch / "questions"
+        questions.mkdir()
+        for stem, split in (("test", "train"), ("validation", "validation")):  # it has no train
+            source = folder / "squad_question_sentence" / f"{stem}.jsonl.gz"
+            shutil.copyfile(source, questions / f"{split}.jsonl.gz")
         self.data: dict[str, FilesData] = {
             "stsb": FilesData(
                 path=str(folder / "stsb"),
@@ -90,7 +96,6 @@ class Bench:
             "questions": FilesData(
                 path=str(questions),
                 text=("question", "sentence"),
-                train="test",  # this copy has no train file
                 objective="sentence_embedding",
                 **limits,
             ),
@@ -114,7 +119,8 @@ class Bench:
         )
 
     def student(self) -> Path:
-        settings = STUDENT | {"epochs": self.arguments.epochs}
+        length = min(128, task_of(self.model).max_length)
+        settings = STUDENT | {"epochs": self.arguments.epochs, "max_length": length}
         step = TrainStep.model_validate(
             {**settings, "model": {"from": "float", "keep_blocks": self.arguments.keep_blocks}}
         )
