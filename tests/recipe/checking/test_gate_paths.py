@@ -83,6 +83,7 @@ def test_only_an_evaluation_has_models_to_name() -> None:
     [
         *("scores.int8.accuracy", "scores.models.int8.accuracy.value", "scores.int8.accuracy.n"),
         *("scores.student.latency_ms.p50", "scores.int8.size_mib", "scores.data.rows"),
+        *("scores.student.stages.decode_step.p50", "scores.student.parts.head.flops"),
         *("scores.int8.nll", "scores.int8.perplexity", "scores.int8.bits_per_byte"),
         *("scores.int8.spearman", "scores.machine.cores", "int8.mean_sqnr_db"),
         *("scores.teacher.peak_memory_mib", "teacher.validation.accuracy", "int8.sites.x.scale"),

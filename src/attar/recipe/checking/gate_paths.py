@@ -22,7 +22,7 @@ from attar.recipe.steps import STEPS
 MODEL_METRICS = (
     *METRIC_NAMES,
     *("tokens_per_s", "latency_ms", "size_mib", "num_params", "flops"),
-    *("peak_memory_mib", "model_memory_mib", "agreement", "widths"),
+    *("peak_memory_mib", "model_memory_mib", "agreement", "widths", "parts", "stages"),
 )
 """Numbers an evaluation measures of each model."""
 OTHER_METRICS = ("data", "machine")
