@@ -62,11 +62,13 @@ def run_recipe(
         path: the TOML file; relative paths in it start at its folder.
         overrides: `dotted.path=value`, as with `--set`.
         out: folder for runs; the run's folder is `<out>/<name>`. None: `runs` in the current
-            folder. quiet: no progress. enforce_gates: a missed gate raises; otherwise the summary
-            tells it. estimates: step → seconds it may take, for the time left in all; None: none is
-            told. keep_replaced: artifacts that this run replaces stay in its folder `.kept`.
+            folder.
+        quiet: print no progress.
+        enforce_gates: raise for a missed gate; otherwise the summary has it.
+        estimates: step → seconds it may take, for the time left; None: as planned.
+        keep_replaced: artifacts that this run replaces stay in its folder `.kept`.
     Raises:
-        AttarError: whatever a user can mend; see `attar.errors`.
+        AttarError: a mistake or shortage that the user can correct; see `attar.errors`.
     """
     path = Path(path)
     text = read_text(path)
