@@ -89,15 +89,15 @@ def test_what_cannot_be_used_is_counted_by_its_reason() -> None:
         ),
         (
             {"train": rows("a", "b"), "validation": rows("a", "b")},
-            "validation is a copy of train: 2 of its 2 rows have a text of train",
+            "validation is a copy of train: rows with a text of train: 2 of 2",
         ),
         (
             {"train": rows("a", "b"), "validation": rows("a", "c", "d")},
-            "validation overlaps train: 1 of its 3 rows",
+            "validation overlaps train: rows with a text of train: 1 of 3",
         ),
         (
             {"train": [*rows("a", label="x"), *rows("a", "b", label="y")]},
-            "1 rows of train have the text of another row and a different label",
+            "rows of train with the text of another row and a different label: 1",
         ),
         ({"train": [*rows("a", label="Pos"), *rows("b", label="pos")]}, "spelled almost alike"),
     ],

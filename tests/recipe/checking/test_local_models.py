@@ -73,6 +73,7 @@ def test_a_folder_that_could_not_be_read_is_refused(
     [
         ("steps.teacher.model.keep_blocks=[0, 2]", r"steps.teacher.*names \[2\].*has 2 blocks"),
         ("steps.student.model.keep_blocks=[1, 3]", r"steps.student.*names \[3\].*has 2 blocks"),
+        ("steps.teacher.model.keep_blocks=[1]", r"steps.student.*names \[1\].*has 1 block,"),
         ("steps.teacher.model.from=demo:minilm-l6", ""),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from attar.recipe.load import load_recipe, require_data
 from attar.recipe.schema import Recipe
 from attar.recipe.starting.sizes import SIZES
 from attar.recipe.starting.start import NewRecipe, new_recipe
+from attar.recipe.starting.written import Subject, labelled, running_text
 
 LABELS: dict[TaskName, Any] = {
     "classification": lambda i: ("good", "bad")[i % 2],
@@ -113,17 +115,22 @@ def test_few_rows_get_more_epochs_and_many_are_drawn_from(tmp_path: Path, tiny_b
     assert second.data["my_data"].train_rows == SIZES["quick"].rows
 
 
-def test_a_column_with_a_line_end_in_its_name_adds_no_setting(
-    tmp_path: Path, tiny_bert: Path
-) -> None:
-    rows = [
-        {"text": f"a good film {i}", "a\nseed = 7": i % 3, "label": "xy"[i % 2]} for i in range(40)
-    ]
-    file = tmp_path / "d.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = new_recipe(file, Wishes(), model=str(tiny_bert), output=tmp_path / "r.toml")
-    assert load_recipe(made.file).seed == 0
-    assert "\nseed = 7" not in made.file.read_text()
+def test_a_line_end_in_what_is_said_of_the_data_adds_no_setting() -> None:
+    subject = Subject(
+        name="d",
+        data={"source": "files", "path": "d.csv", "text": "a\nseed = 7"},
+        why={"text": "of 'b\nseed = 8'"},
+        rows=90,
+        validation_rows=10,
+        longest=32,
+        lengths="short",
+        size="quick",
+        model="bert",
+        blocks=2,
+    )
+    for text in (labelled(subject), running_text(subject)):
+        assert tomllib.loads(text)["seed"] == 0
+        assert text.count("\nseed") == 1
 
 
 def test_without_a_tokenizer_words_are_counted_and_that_is_said(tmp_path: Path) -> None:

@@ -150,15 +150,15 @@ def notes_between(splits: Mapping[str, SplitSummary]) -> Iterator[str]:
     for name, split in splits.items():
         if split.contradicting:
             yield (
-                f"{split.contradicting:,} rows of {name} have the text of another row and a "
-                "different label; no model can be right on both, so correct one of them"
+                f"rows of {name} with the text of another row and a different label: "
+                f"{split.contradicting:,}; no model can be right on both, so correct one of them"
             )
         if name != "train" and split.in_train:
             what = "is a copy of train" if split.in_train > COPY * split.rows else "overlaps train"
             yield (
-                f"{name} {what}: {split.in_train:,} of its {split.rows:,} rows have a text of "
-                "train, and a model is not measured by what it was trained on; remove them, or "
-                "leave the file out to hold out a tenth of train"
+                f"{name} {what}: rows with a text of train: {split.in_train:,} of "
+                f"{split.rows:,}; a model is not measured by what it was trained on, so remove "
+                "them, or leave the file out to hold out a tenth of train"
             )
         elif name == "train" and split.repeated > COPY * split.rows:
             yield (

@@ -122,6 +122,6 @@ def not_kept(kept: Sequence[int], count: int, stack: str) -> str | None:
     if not strangers:
         return None
     return (
-        f"keep_blocks {list(kept)} names {strangers}, but the model's {stack} has {count} blocks, "
-        f"0 to {count - 1}; choose among those"
+        f"keep_blocks {list(kept)} names {strangers}, but the model's {stack} has {count} "
+        f"{'block' if count == 1 else 'blocks'}, 0 to {count - 1}; choose among those"
     )
