@@ -92,9 +92,8 @@ def row(run: Path, models: Mapping[str, Any], name: str, limit: float) -> list[s
 
 def real_ms(models: Mapping[str, Any], name: str) -> float:
     """p50 of one text of 128 tokens."""
-    timed = models[name]["latency_ms"]
-    timed = timed if isinstance(timed, list) else [timed]
-    return next(float(entry["p50"]) for entry in timed if entry["batch"] == 1)
+    timed = models[name]["latency"]
+    return next(float(x["p50"]) for x in timed if (x["batch"], x["tokens"]) == (1, 128))
 
 
 if __name__ == "__main__":

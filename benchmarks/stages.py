@@ -96,8 +96,8 @@ def row(name: str, models: dict[str, Any]) -> tuple[str, ...]:
     metric = next(key for key in ("accuracy", "matthews", "pearson") if key in model)
     quality = model[metric]
     low, high = quality["ci95"]
-    one, eight = model["latency"][0], model["latency"][1]
-    rounds = zip(student["latency"][0]["round_p50"], one["round_p50"], strict=True)
+    one, eight = timed(model, 1), timed(model, 8)
+    rounds = zip(timed(student, 1)["round_p50"], one["round_p50"], strict=True)
     ratios = [theirs / ours for theirs, ours in rounds]
     return (
         name,
@@ -110,6 +110,11 @@ def row(name: str, models: dict[str, Any]) -> tuple[str, ...]:
         f"{student['size_mib'] / model['size_mib']:.2f} ×",
         f"{model['peak_memory_mib']:.0f}",
     )
+
+
+def timed(model: dict[str, Any], batch: int) -> dict[str, Any]:
+    """The latency of texts of 128 tokens."""
+    return next(x for x in model["latency"] if (x["batch"], x["tokens"]) == (batch, 128))
 
 
 if __name__ == "__main__":

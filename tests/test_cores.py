@@ -144,21 +144,21 @@ cpufreq 1"""
     assert cores._ticks({0}) == (66, 966)
     assert cores._ticks({0, 1}) == (166, 1066)
     assert cores._ticks({5}) == (0, 0)
-    assert cores._busy_cores() is None  # it stands still
+    assert cores.busy_cores() is None  # it stands still
     (tmp_path / "proc" / "stat").write_text("cpu0 odd\ncpu1\ncpu 1 2 3 4 5 6 7 8")
     assert cores._ticks({0, 1}) == (0, 0)
     monkeypatch.setattr(control_groups, "SYSTEM", tmp_path / "none")
-    assert cores._busy_cores() is None
+    assert cores.busy_cores() is None
 
 
 def test_a_busy_neighbour_is_seen() -> None:
-    if cores._busy_cores() is None:
+    if cores.busy_cores() is None:
         pytest.skip("this system does not say how busy its cores are")
     wait = "import sys; print(flush=True)\nwhile True: pass"
     with subprocess.Popen([sys.executable, "-c", wait], stdout=subprocess.PIPE) as neighbour:
         try:
             assert neighbour.stdout and neighbour.stdout.readline()
-            found = [cores._busy_cores() or 0.0 for _ in range(5)]
+            found = [cores.busy_cores() or 0.0 for _ in range(5)]
         finally:
             neighbour.kill()
     assert max(found) > 0.5
@@ -167,7 +167,7 @@ def test_a_busy_neighbour_is_seen() -> None:
 CHOOSE = """
 import os, sys
 from attar import cores
-cores._busy_cores = lambda: float({busy!r})
+cores.busy_cores = lambda: float({busy!r})
 {first}
 told = cores.prepare_torch()
 print(os.environ.get("OMP_WAIT_POLICY"), told.spins, told.reason, sep="|")

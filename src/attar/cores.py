@@ -49,7 +49,7 @@ class Waiting:
 
 def usable_cores() -> int:
     """Cores this process may use, at least 1; a part of a core counts as one."""
-    return max(1, math.ceil(_limit()))
+    return max(1, math.ceil(core_limit()))
 
 
 @cache
@@ -57,7 +57,7 @@ def waiting() -> Waiting:
     """How threads should wait here, decided once a process from the first look at the machine."""
     if policy := os.environ.get(POLICY):
         return Waiting(policy.upper() != "PASSIVE", f"{POLICY}={policy}")
-    return _decided(_limit(), len(_allowed()), _busy_cores())
+    return _decided(core_limit(), len(_allowed()), busy_cores())
 
 
 def prepare_torch() -> Waiting:
@@ -110,11 +110,12 @@ def _allowed() -> set[int]:
     return affinity(0) if affinity is not None else set(range(os.cpu_count() or 1))
 
 
-def _limit() -> float:
+def core_limit() -> float:
+    """Cores this process may use, by its affinity and the quotas of its control groups."""
     return min([float(len(_allowed())), *_quotas()])
 
 
-def _busy_cores() -> float | None:
+def busy_cores() -> float | None:
     """Of the allowed cores, those that other programs use now; None where the system does not say.
 
     Includes what a hypervisor gives to other machines ("steal").

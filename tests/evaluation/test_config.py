@@ -30,7 +30,12 @@ def test_settings_survive_their_own_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["speed = { batch_sizes = [] }", "speed = { batch_sizes = [1, 1] }", "speed = 3"]
+    "text",
+    [
+        *("speed = { batch_sizes = [] }", "speed = { batch_sizes = [1, 1] }", "speed = 3"),
+        *("lengths = []", "lengths = [64, 64]", 'lengths = ["median"]', "lengths = [0]"),
+        'lengths = ["data"]\nspeed = { tokens = 64 }',
+    ],
 )
 def test_impossible_speeds_are_refused(text: str) -> None:
     with pytest.raises(ValidationError):

@@ -11,7 +11,8 @@ import pytest
 
 from attar.data.tokenize import TextEncoder
 from attar.errors import UsageError
-from attar.evaluation.inputs import exact_batch, longest_texts
+from attar.evaluation.config import EvaluateStep, Speed
+from attar.evaluation.inputs import exact_batch, fixed_tokens, longest_texts, timed_tokens
 from attar.tasks.task import Task
 
 TASK = Task(
@@ -44,7 +45,7 @@ def test_ids_are_the_text_s_own_repeated_and_cut(tiny_bert: Path) -> None:
 
 
 def test_more_tokens_than_positions_are_refused_with_both_numbers(tiny_bert: Path) -> None:
-    with pytest.raises(UsageError, match=r"speed\.tokens is 65.*64 positions"):
+    with pytest.raises(UsageError, match=r"texts of 65 tokens.*64 positions"):
         exact_batch(tiny_bert, TASK, TEXTS, 65)
 
 
@@ -55,7 +56,7 @@ def test_positions_that_roberta_leaves_out_are_no_room(tiny_bert: Path, tmp_path
     config |= {"model_type": "roberta", "pad_token_id": 1}
     (folder / "config.json").write_text(json.dumps(config))
     assert exact_batch(folder, TASK, TEXTS, 62)["input_ids"].shape == (2, 62)
-    with pytest.raises(UsageError, match=r"speed\.tokens is 63.*62 positions"):
+    with pytest.raises(UsageError, match=r"texts of 63 tokens.*62 positions"):
         exact_batch(folder, TASK, TEXTS, 63)
 
 
@@ -63,3 +64,22 @@ def test_the_longest_texts_come_first_and_are_repeated_when_few() -> None:
     texts = [("aa",), ("b" * 9,), ("cc", "cccc")]
     assert longest_texts(texts, 2) == [texts[1], texts[2]]
     assert longest_texts(texts, 5) == [texts[1], texts[2], texts[0], texts[1], texts[2]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "timed", "fixed"),
+    [
+        ({}, (23, 128), 128),
+        ({"lengths": ("data",)}, (23,), 128),
+        ({"lengths": (64, "data", 256)}, (64, 23, 256), 256),
+        ({"lengths": ("data", 23)}, (23,), 23),
+        ({"speed": Speed(tokens=16)}, (16,), 16),
+    ],
+)
+def test_the_data_s_median_length_is_timed_beside_fixed_ones(
+    settings: dict[str, object], timed: tuple[int, ...], fixed: int
+) -> None:
+    """The first length is the one of the headline; FLOPs and memory are of the longest fixed."""
+    config = EvaluateStep.model_validate({"models": ("a",), "data": "docs", **settings})
+    assert timed_tokens(config, [4, 22, 23, 60, 300]) == timed
+    assert fixed_tokens(config) == fixed

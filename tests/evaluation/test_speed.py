@@ -78,6 +78,8 @@ def test_speedup_is_the_median_of_round_ratios_with_the_extremes() -> None:
     assert entry["speedup"] == {"against": "t", "median": 2.0, "min": 1.0, "max": 6.0, "rounds": 3}
     assert (entry["p50"], entry["batch"], entry["tokens"], entry["threads"]) == (2.0, 8, 16, 1)
     assert entry["p95"] == pytest.approx(np.percentile([1, 1, 9, 2, 2, 2, 4, 4, 4], 95))
+    assert entry["p95_over_p50"] == entry["p95"] / entry["p50"]
+    assert entry["texts_per_s"] == 8 * 1000 / 2.0
 
 
 def test_a_model_is_once_as_fast_as_itself() -> None:
@@ -91,14 +93,15 @@ def test_speedups_are_told_against_the_first_float_model() -> None:
     assert first_float([("d", "openvino"), ("q", "simulated")]) == "d"
 
 
-def test_every_batch_size_is_measured_in_order_with_the_threads_stated() -> None:
-    asked: list[int] = []
+def test_every_length_and_batch_size_is_measured_in_order_with_the_threads_stated() -> None:
+    asked: list[tuple[int, int]] = []
 
-    def calls_for(batch: int) -> dict[str, Callable[[], object]]:
-        asked.append(batch)
+    def calls_for(batch: int, tokens: int) -> dict[str, Callable[[], object]]:
+        asked.append((batch, tokens))
         return {"a": lambda: None, "b": lambda: None}
 
-    found = measure_latency(Speed(batch_sizes=(4, 1), rounds=3, calls=1), 2, "a", calls_for)
-    assert asked == [4, 1]
-    assert [entry["batch"] for entry in found["b"]] == [4, 1]
+    speed = Speed(batch_sizes=(4, 1), rounds=3, calls=1)
+    found = measure_latency(speed, [23, 128], 2, "a", calls_for)
+    assert asked == [(4, 23), (1, 23), (4, 128), (1, 128)]
+    assert [(entry["batch"], entry["tokens"]) for entry in found["b"]] == asked
     assert {entry["threads"] for entry in found["a"]} == {2}

@@ -55,7 +55,7 @@ def test_a_runtime_gets_the_threads_that_the_control_group_allows(
 CROWDED = """
 import os, sys
 from attar import cores
-cores._busy_cores = lambda: 99.0
+cores.busy_cores = lambda: 99.0
 {work}
 assert "torch" in sys.modules, "the work loads torch"
 assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
@@ -94,8 +94,8 @@ def test_the_pools_of_the_runtimes_do_not_spin_in_a_crowd(
 ) -> None:
     for name in cores.SET_BY_USER:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cores, "_busy_cores", lambda: busy)
-    monkeypatch.setattr(cores, "_limit", lambda: 2.0)
+    monkeypatch.setattr(cores, "busy_cores", lambda: busy)
+    monkeypatch.setattr(cores, "core_limit", lambda: 2.0)
     cores.waiting.cache_clear()
     try:
         runtimes: dict[str, Any] = {

@@ -374,7 +374,7 @@ def test_texts_that_a_model_cannot_be_timed_with_are_refused_before_the_run(
     models = "steps.scores.models=['roberta']"
     with pytest.raises(RecipeError, match=rf"speed.tokens.*'roberta' has {longest} positions"):
         planned(recipe, models, one_more)
-    with pytest.raises(UsageError, match=r"speed.tokens is 128, the model 'teacher' has 64 pos"):
+    with pytest.raises(UsageError, match=r"texts of 128 tokens .* the model 'teacher' has 64 pos"):
         planned(recipe, "steps.scores.speed={}")
 
 

@@ -83,3 +83,23 @@ def test_copies_of_an_evaluation_are_one_comparison(tmp_path: Path) -> None:
     found = comparisons(read_made(inputs, made_up_run.recipe()))
     assert [each.step for each in found] == ["scores"]
     assert [row.name for row in found[0].rows] == ["teacher", "student@seed=0", "student@seed=1"]
+
+
+def test_the_table_has_each_length_and_says_what_a_busy_machine_hid(tmp_path: Path) -> None:
+    metrics = made_up_run.evaluate_metrics()
+    for figures in metrics["models"].values():
+        short = [each | {"tokens": 23, "p50": each["p50"] / 4} for each in figures["latency"]]
+        figures["latency"] = [*short, *figures["latency"]]
+    busy = metrics["models"]["deploy"]["latency"]
+    for place, low, high in ((0, 0.6, 9.0), (2, 0.95, 1.1)):
+        busy[place] |= {"speedup": busy[place]["speedup"] | {"min": low, "max": high}}
+    inputs = {"scores": made_up_run.write_step(tmp_path / "run", "scores", "evaluate", metrics)}
+    (comparison,) = comparisons(read_made(inputs, made_up_run.recipe()))
+    assert [(each.batch, each.tokens) for each in comparison.shapes] == [(1, 23), (1, 128)]
+    deploy = comparison.family("deploy")
+    assert deploy is not None
+    assert deploy.latency_ms == pytest.approx(6.92 / 4)  # of the first length
+    assert (deploy.most_at_once.batch, deploy.most_at_once.tokens) == (8, 23)
+    page = made_up_run.make_report(tmp_path / "report", inputs).read_text()
+    assert "not measurable: the machine is busy<small>0.60 to 9.0</small>" in page
+    assert "as fast<small>0.95 to 1.1</small>" in page

@@ -31,22 +31,23 @@ def test_the_sentence_compares_the_fastest_deployed_model_with_the_first_float_o
     tmp_path: Path,
 ) -> None:
     assert sentence(made_up_run.write_run(tmp_path)) == (
-        "6-block teacher → 3-block int8 student: 6.0× faster, 5.0× smaller, "
-        "1.0 points lower in accuracy (inside the noise)"
+        "6-block teacher → 3-block int8 student: 6.0× faster, 5.0× smaller, no measurable "
+        "difference in accuracy (−1.0 points, 95 % interval −2.2 to 0.2)"
     )
 
 
-def test_a_difference_outside_the_noise_is_called_so(tmp_path: Path) -> None:
+def test_a_real_difference_is_called_so(tmp_path: Path) -> None:
     models = dict(made_up_run.MODELS)
     form, blocks, _, *rest = models["deploy"]
     models["deploy"] = (form, blocks, 0.70, *rest)
     inputs = with_scores(tmp_path, made_up_run.evaluate_metrics(models))
-    assert "4.9 points lower in accuracy (outside the noise)" in sentence(inputs)
+    words = "accuracy 4.9 points lower (a real difference: 95 % interval −6.1 to −3.7)"
+    assert words in sentence(inputs)
 
 
-def test_without_a_paired_interval_nothing_is_said_about_noise(tmp_path: Path) -> None:
+def test_without_a_paired_interval_no_difference_is_called_real(tmp_path: Path) -> None:
     inputs = with_scores(tmp_path, made_up_run.evaluate_metrics() | {"differences": []})
-    assert "noise" not in sentence(inputs)
+    assert sentence(inputs).endswith("5.0× smaller, accuracy 1.0 points lower")
 
 
 def test_a_slower_and_larger_model_is_called_slower_and_larger(tmp_path: Path) -> None:
@@ -57,9 +58,9 @@ def test_a_slower_and_larger_model_is_called_slower_and_larger(tmp_path: Path) -
     assert "2.0× slower, 2.0× larger" in sentence(inputs)
 
 
-def test_runs_that_disagree_about_the_noise_are_counted(tmp_path: Path) -> None:
+def test_runs_that_disagree_about_a_difference_are_counted(tmp_path: Path) -> None:
     inputs, content = made_up_run.write_sweep(tmp_path)
-    assert "(inside the noise in 2 of 3 runs)" in sentence(inputs, content)
+    assert "(a real difference in 1 of 3 runs)" in sentence(inputs, content)
 
 
 def test_without_an_evaluation_the_headline_says_what_is_missing(tmp_path: Path) -> None:
@@ -96,7 +97,8 @@ def test_a_model_that_fell_to_chance_is_told_beside_its_loss(tmp_path: Path) -> 
     metrics["data"]["chance"] = {"accuracy": 0.5}
     metrics["models"]["deploy"]["accuracy"]["ci95"] = [0.48, 0.54]
     said = sentence(with_scores(tmp_path, metrics))
-    assert "23.9 points lower in accuracy (outside the noise), deploy at chance (51.0 %" in said
+    assert "accuracy 23.9 points lower (a real difference" in said
+    assert ", deploy at chance (51.0 %" in said
     metrics["models"]["deploy"]["accuracy"]["ci95"] = [0.501, 0.54]
     assert "chance" not in sentence(with_scores(tmp_path / "above", metrics))
 
@@ -107,8 +109,7 @@ def test_no_difference_on_120_texts_is_told_with_what_it_leaves_open(tmp_path: P
     for difference in metrics["differences"]:
         difference |= {"value": 0.0, "ci95": [0.0, 0.0], "n": 120}
     assert (
-        "equal in accuracy (no difference on 120 texts; with 95 % confidence, fewer than 2.5 % of "
-        "all texts differ)"
+        "equal accuracy on 120 texts (with 95 % confidence, fewer than 2.5 % of all texts differ)"
     ) in sentence(with_scores(tmp_path, metrics))
 
 
@@ -126,7 +127,7 @@ def test_the_verdict_is_that_of_the_metric_that_is_told(tmp_path: Path) -> None:
         d | {"metric": "f1", "within_noise": not d["within_noise"]} for d in metrics["differences"]
     ]
     metrics["differences"] = [*others, *metrics["differences"]]
-    assert "lower in accuracy (inside the noise)" in sentence(with_scores(tmp_path, metrics))
+    assert "no measurable difference in accuracy" in sentence(with_scores(tmp_path, metrics))
 
 
 def test_a_gate_that_was_not_measured_is_not_told_as_missed(tmp_path: Path) -> None:
@@ -137,6 +138,27 @@ def test_a_gate_that_was_not_measured_is_not_told_as_missed(tmp_path: Path) -> N
     inputs = made_up_run.write_run(tmp_path)
     tile = headline_of(inputs, made_up_run.recipe(gates=gates)).tiles[-1]
     assert (tile.value, tile.detail) == ("1 of 2", "1 not measured")
+
+
+def test_tiles_and_sentence_have_the_same_figures(tmp_path: Path) -> None:
+    """The ratio of the two medians may be another than the median of the paired ratios."""
+    metrics = made_up_run.evaluate_metrics()
+    for name, median in (("deploy", 2.6), ("deploy_ort", 2.4)):
+        metrics["models"][name]["latency"][0]["speedup"]["median"] = median
+    found = headline_of(with_scores(tmp_path, metrics))
+    tiles = {tile.label: tile for tile in found.tiles}
+    assert "2.6× faster" in found.sentence
+    assert tiles["latency, 1 × 128 tokens"].detail == "2.6× faster than teacher"
+    assert tiles["size on disk"].detail == "5.0× smaller than teacher"
+    assert tiles["throughput, 8 × 128 tokens"].value.replace(NBSP, " ") == "156 texts/s"
+
+
+def test_a_speed_that_a_busy_machine_hid_is_not_told(tmp_path: Path) -> None:
+    metrics = made_up_run.evaluate_metrics()
+    metrics["models"]["deploy"]["latency"][0]["speedup"] |= {"min": 0.6, "max": 9.0}
+    found = headline_of(with_scores(tmp_path, metrics))
+    assert "speed not measurable: the machine is busy, 5.0× smaller" in found.sentence
+    assert found.tiles[1].detail == "speed not measurable: the machine is busy"
 
 
 NEW = {"run": "train", "model": {"size": "pico", "family": "llama", "tokenizer": "corpus"}}

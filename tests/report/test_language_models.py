@@ -41,13 +41,14 @@ def test_a_page_of_language_models_has_their_metrics_and_says_that_down_is_bette
             {
                 "model": "student",
                 "against": "teacher",
-                "metric": "nll",
+                "metric": metric,
                 "value": said.value,
                 "ci95": [said.low, said.high],
                 "n": said.n,
                 "within_noise": False,
-                "sentence": sentence("student", "teacher", "nll", said),
+                "sentence": sentence("student", "teacher", metric, said),
             }
+            for metric in metrics
         ],
     }
     folder = made_up_run.write_step(tmp_path / "run", "scores", "evaluate", content)
@@ -58,7 +59,8 @@ def test_a_page_of_language_models_has_their_metrics_and_says_that_down_is_bette
     text = unescape(page.read_text())
     assert "Better is down and to the left" in text
     assert "Better is up" not in text
-    assert "student is worse than teacher by 0.250 nats a token" in text
+    assert "student is worse than teacher by 0.250 bits a byte" in text
+    assert "nats a token" not in text  # the three rise and fall together
     for metric, value in (("nll", "4.150"), ("perplexity", "63.4"), ("bits_per_byte", "1.431")):
         assert metric in text
         assert value in text

@@ -42,12 +42,15 @@ def test_every_section_of_the_page_is_in_the_twin_but_the_glossary(tmp_path: Pat
     headings = [line for line in text.splitlines() if line.startswith("#")]
     assert headings == [
         *("# demo", "## Models, side by side", "### Differences, measured on the same texts"),
-        *("## Quality gates", "## Training", "### teacher", "### student"),
+        *("## Quality gates", "### What to try next"),
+        *("## Training", "### teacher", "### student"),
         *("## Quantization", "### int8", "## Export", "## Provenance"),
         *("### Machine", "### Versions"),
     ]
     assert "| deploy (OpenVINO) | 73.9 % (71.7 to 76.1) |" in text
-    assert "latency ms, 8 × 128: p50" in text  # the head of a group is said in each column
+    assert (
+        "latency, 1 × 128: ms | latency, 1 × 128: faster | texts/s, 8 × 128 |" in text
+    )  # the head of a group is said in each column
     assert "  - student distilled from teacher" in text
     assert "optimizer steps 555; epochs 3" in text
     assert "deploy: 3 left in float" in text

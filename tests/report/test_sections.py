@@ -77,7 +77,13 @@ def test_parts_of_the_loss_are_drawn_only_when_there_are_several(made: tuple[Mad
     teacher, student = trainings(made)
     assert teacher.parts == ()
     assert [curve.name for curve in student.parts] == ["forward_kl", "hidden_mse"]
-    assert list(student.validation) == ["accuracy", "loss"]
+    assert list(student.validation) == ["accuracy"]
+    lines = [[curve.name for curve in training.smooth_loss] for training in (teacher, student)]
+    assert lines[0] == ["training", "validation"]
+    assert lines[1] == ["training (forward_kl + hidden_mse)", "validation (cross_entropy)"]
+    (loss, accuracy) = training_pictures(teacher)
+    assert [key.text for key in loss.keys] == lines[0]
+    assert accuracy.title == "Validation accuracy"
 
 
 def test_a_loss_that_is_not_a_number_is_a_gap(tmp_path: Path) -> None:

@@ -10,25 +10,25 @@ from attar.config import Config, as_tuples
 from attar.errors import did_you_mean
 from attar.evaluation.zero_shot.tasks import TASKS
 
+LENGTHS: tuple[Literal["data"] | int, ...] = ("data", 128)
+"""Timed unless a recipe says otherwise: texts as the data has them, and a length that figures of
+other models are quoted for."""
+
 
 class Speed(Config):
     """How latency is measured: models take turns, so that a busy moment hits all of them alike."""
 
     batch_sizes: tuple[int, ...] = (1, 8)
-    """Texts per forward pass; each is timed."""
-    tokens: int = Field(default=128, gt=0)
-    """Tokens of each timed text."""
+    """Texts per forward pass; each is timed. The report's headline has the smallest, throughput is
+    that of the largest."""
+    tokens: int | None = Field(default=None, gt=0)
+    """The same as `lengths = [tokens]`."""
     threads: int | None = Field(default=None, gt=0)
     """Number of threads; None: all cores this process may use."""
     rounds: int = Field(default=12, ge=3)
     """Rounds in which the models take turns."""
     calls: int = Field(default=5, ge=1)
     """Timed forward passes per turn."""
-
-    @property
-    def smallest(self) -> tuple[int, int]:
-        """Texts and tokens of the smallest batch, which the stages of writing are timed on."""
-        return min(self.batch_sizes), self.tokens
 
     @field_validator("batch_sizes")
     @classmethod
@@ -38,7 +38,10 @@ class Speed(Config):
         return sizes
 
 
-OF_DATA = ("split", "answers", "batch_size", "context", "stride", "widths", "speed", "memory")
+OF_DATA = (
+    *("split", "answers", "batch_size", "context", "stride", "widths"),
+    *("lengths", "speed", "memory"),
+)
 OF_TASKS = ("path", "hub", "rows", "sample", "harness", "batch_tokens")
 """Settings of an evaluation on data, and of one on zero-shot tasks."""
 
@@ -74,6 +77,9 @@ class EvaluateStep(Config):
     vector."""
     bootstrap: int = Field(2000, ge=100)
     """Number of bootstrap resamples for each interval."""
+    lengths: tuple[Literal["data"] | Annotated[int, Field(gt=0)], ...] | None = None
+    """Tokens of each timed text; the report's headline is of the first. "data": the median length
+    of the split's texts. Default: "data" and 128, or `speed.tokens` alone."""
     speed: Speed | None = Speed()
     """false: no timing. Models that write text are also timed while they write, in any case."""
     memory: bool = True
@@ -134,6 +140,31 @@ class EvaluateStep(Config):
             raise ValueError(
                 f"{', '.join(licensed)} is not read from the hub: its rows are licensed to each "
                 'user; give path = "<folder>", or leave it out of tasks'
+            )
+        return self
+
+    @property
+    def timed_lengths(self) -> tuple[Literal["data"] | int, ...]:
+        """`lengths` as they count."""
+        if self.lengths is not None:
+            return self.lengths
+        return LENGTHS if self.speed is None or self.speed.tokens is None else (self.speed.tokens,)
+
+    @field_validator("lengths")
+    @classmethod
+    def _lengths_are_distinct(
+        cls, lengths: tuple[Literal["data"] | int, ...] | None
+    ) -> tuple[Literal["data"] | int, ...] | None:
+        if lengths is not None and (not lengths or len(set(lengths)) != len(lengths)):
+            raise ValueError(f"lengths must be distinct and at least one, got {list(lengths)}")
+        return lengths
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_lengths(self) -> Self:
+        if self.lengths is not None and self.speed is not None and self.speed.tokens is not None:
+            raise ValueError(
+                f"lengths and speed.tokens say the same thing; remove speed.tokens = "
+                f"{self.speed.tokens}"
             )
         return self
 

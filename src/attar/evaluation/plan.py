@@ -3,9 +3,11 @@ extrapolation reads a few hundred numbers and opens no model."""
 
 from __future__ import annotations
 
+from itertools import product
+
 from attar.artifacts import MIB
 from attar.evaluation.config import EvaluateStep, ExtrapolateStep
-from attar.evaluation.inputs import check_room, room_in
+from attar.evaluation.inputs import check_room, fixed_tokens, room_in, timed_tokens
 from attar.evaluation.zero_shot.plan import plan_zero_shot
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
 from attar.scoring.matching import labelled_split
@@ -32,16 +34,17 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
     is_written = texts.head(config.data).predicts_words
     speed = None if is_written else config.speed
     for word, model in zip(config.models, models, strict=True):
-        if speed is not None:
-            check_room(room_in(model.cost.model.config.to_dict()), speed.tokens, repr(word))
         rows, tokens = texts.count(config.data, config.split, model)
         flops += rows * model.cost.flops(1, tokens)
         if speed is not None:
+            room = room_in(model.cost.model.config.to_dict())
+            check_room(room, fixed_tokens(config), repr(word))
             calls = (speed.rounds + 1) * speed.calls
-            flops += calls * sum(model.cost.flops(b, speed.tokens) for b in speed.batch_sizes)
+            shapes = product(speed.batch_sizes, timed_tokens(config, [tokens]))
+            flops += calls * sum(model.cost.flops(batch, length) for batch, length in shapes)
         if config.speed is not None and is_written:
             calls = (config.speed.rounds + 1) * config.speed.calls
-            flops += calls * model.cost.flops(*config.speed.smallest)
+            flops += calls * model.cost.flops(min(config.speed.batch_sizes), fixed_tokens(config))
     return StepPlan(
         name=context.name,
         run=config.run,

@@ -22,7 +22,7 @@ from attar.evaluation.compare import differences
 from attar.evaluation.compared import Compared, Judged, Metrics
 from attar.evaluation.config import EvaluateStep, Speed
 from attar.evaluation.generated import judge_generated
-from attar.evaluation.inputs import exact_batch, longest_texts
+from attar.evaluation.inputs import exact_batch, fixed_tokens, longest_texts, timed_tokens
 from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
 from attar.evaluation.passages import judge_running_text
@@ -36,6 +36,7 @@ from attar.evaluation.written import judge_written
 from attar.evaluation.zero_shot.run import evaluate_zero_shot
 from attar.models.foreign import task_of
 from attar.models.sources.references import resolve_model
+from attar.numerics.metric_names import told
 from attar.numerics.metrics import constant_score
 from attar.numerics.statistics import bootstrap_interval
 from attar.scoring.matching import known_metrics, labelled_split, output_columns
@@ -56,7 +57,7 @@ JUDGES: Mapping[Answer, Callable[[Compared], Judged]] = {
 }
 """Shape of an answer → what scores all models and measures the data's metrics."""
 SIZES_WITHOUT_TIMING = Speed()
-"""Batch sizes and tokens for FLOPs and memory when nothing is timed."""
+"""Batch sizes for memory when nothing is timed."""
 
 
 def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
@@ -84,32 +85,39 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     }
 
     speed = config.speed or SIZES_WITHOUT_TIMING
-    threads = speed.threads or usable_cores()
+    threads, tokens = speed.threads or usable_cores(), fixed_tokens(config)
+    machine = describe_machine(threads)
     forms = {name: open_form(folder, threads) for name, folder in folders.items()}
     compared = Compared(config, context, forms, columns, data, split)
     is_written = config.answers == "generated" and data.kind.answer == "row"
     metrics, rates = (judge_generated if is_written else JUDGES[data.kind.answer])(compared)
     models = {
-        name: _facts(form, speed) | _intervals(name, metrics) | rates.get(name, {})
+        name: _facts(form, tokens) | _intervals(name, metrics) | rates.get(name, {})
         for name, form in forms.items()
     }
     if config.speed is not None and data.kind.graph == "one_pass":
-        for name, entries in _time(config.speed, context, forms, split, threads).items():
+        read = next(iter(forms.values())).encode(_read_together(forms, split))
+        lengths = timed_tokens(config, read.lengths)
+        for name, entries in _time(config.speed, lengths, context, forms, split, threads).items():
             models[name] |= {"latency_ms": entries[0], "latency": entries}
     if config.speed is not None:
-        for name, stages in time_stages(config.speed, context, forms, split, threads).items():
+        for name, stages in time_stages(
+            config.speed, tokens, context, forms, split, threads
+        ).items():
             models[name] |= {"stages": stages}
     if config.memory:
-        for name, entry in _weigh(speed, context, forms, folders, split, threads).items():
+        for name, entry in _weigh(speed, tokens, context, forms, folders, split, threads).items():
             models[name] |= entry
     found = differences(config.models, metrics)
     for difference in found:
-        context.progress.say(difference["sentence"])
+        if difference["metric"] in told(metrics):
+            context.progress.say(difference["sentence"])
     return {
         "data": _describe(data, config.split, split),
         "models": models,
         "differences": found,
-        "machine": describe_machine(threads),
+        "machine": machine,
+        "flops_tokens": tokens,
     }
 
 
@@ -143,34 +151,38 @@ def _describe(data: TextData, split_name: str, split: Split) -> dict[str, Any]:
     }
 
 
-def _facts(form: Form, speed: Speed) -> dict[str, Any]:
-    """What is known of a model without running it; FLOPs of one text."""
+def _facts(form: Form, tokens: int) -> dict[str, Any]:
+    """What is known of a model without running it; FLOPs of one text of so many tokens."""
     return {
         "form": form.form,
         "size_mib": form.size_mib,
         "num_params": form.num_params,
-        "flops": form.flops(1, speed.tokens),
-        "parts": form.parts(speed.tokens),
+        "flops": form.flops(1, tokens),
+        "parts": form.parts(tokens),
     }
 
 
 def _time(
-    speed: Speed, context: StepContext, forms: Mapping[str, Form], split: Split, threads: int
+    speed: Speed,
+    lengths: Sequence[int],
+    context: StepContext,
+    forms: Mapping[str, Form],
+    split: Split,
+    threads: int,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Model → latency at each batch size, the models taking turns."""
-    turns = len(forms) * speed.rounds * len(speed.batch_sizes)
+    """Model → latency at each length and batch size, the models taking turns."""
+    turns = len(forms) * speed.rounds * len(speed.batch_sizes) * len(lengths)
 
-    def calls_for(batch_size: int) -> dict[str, Any]:
+    def calls_for(batch_size: int, tokens: int) -> dict[str, Any]:
         texts = longest_texts(_read_together(forms, split), batch_size)
         batches = {
-            name: exact_batch(form.folder, form.task, texts, speed.tokens)
-            for name, form in forms.items()
+            name: exact_batch(form.folder, form.task, texts, tokens) for name, form in forms.items()
         }
         return {name: partial(form.logits, batches[name]) for name, form in forms.items()}
 
     against = first_float([(name, form.form) for name, form in forms.items()])
     with turns_shown(context, "turns timed", turns) as after_turn:
-        return measure_latency(speed, threads, against, calls_for, after_turn)
+        return measure_latency(speed, lengths, threads, against, calls_for, after_turn)
 
 
 def _read_together(forms: Mapping[str, Form], split: Split) -> Sequence[tuple[str, ...]]:
@@ -181,6 +193,7 @@ def _read_together(forms: Mapping[str, Form], split: Split) -> Sequence[tuple[st
 
 def _weigh(
     speed: Speed,
+    tokens: int,
     context: StepContext,
     forms: Mapping[str, Form],
     folders: Mapping[str, Path],
@@ -189,7 +202,7 @@ def _weigh(
 ) -> dict[str, dict[str, Any]]:
     """Model → peak memory. A measurement that fails is said and left out: the rest stands."""
     texts = longest_texts(_read_together(forms, split), max(speed.batch_sizes))
-    sizes: dict[str, Any] = {"tokens": speed.tokens, "batch_sizes": speed.batch_sizes}
+    sizes: dict[str, Any] = {"tokens": tokens, "batch_sizes": speed.batch_sizes}
     found: dict[str, dict[str, Any]] = {}
     with context.progress.task(f"{context.name}: memory", len(folders)) as bar:
         for name, folder in folders.items():

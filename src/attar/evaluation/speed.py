@@ -8,8 +8,9 @@ A B C A B C …, and are compared *within* a round:
 
 Each turn opens with one call that is not counted: it brings the model back into the caches, and
 lets the worker threads of the model before, which spin for a moment after their last call, fall
-asleep. All runtimes get the same number of threads. A call is `Form.logits` on a ready batch:
-tokenizing is the same for all and left out.
+asleep. All runtimes get the same number of threads. Where a ratio lies on both sides of 1 over the
+rounds, the machine was too busy to tell, or the two are equally fast: readers of the result say so.
+A call is `Form.logits` on a ready batch: tokenizing is the same for all and left out.
 Shapes: R rounds, C calls.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from attar.evaluation.config import Speed
 
 Call = Callable[[], object]
 NS_PER_MS = 1e6
+MS_PER_S = 1e3
 
 
 def take_turns(
@@ -58,8 +61,9 @@ def take_turns(
 def latency_metrics(
     timed: Mapping[str, np.ndarray], against: str, *, batch: int, tokens: int, threads: int
 ) -> dict[str, dict[str, Any]]:
-    """What a result says about latency: p50, p95, the median of each round (to pair any two models
-    by), and the speedup over one of the models."""
+    """What a result says about latency: p50, p95 and their ratio (how evenly the machine worked),
+    texts a second, the median of each round (to pair any two models by), and the speedup over one
+    of the models."""
     metrics: dict[str, dict[str, Any]] = {}
     of_rounds = {name: np.median(milliseconds, axis=1) for name, milliseconds in timed.items()}
     for name, milliseconds in timed.items():
@@ -70,6 +74,10 @@ def latency_metrics(
             "batch": batch,
             "tokens": tokens,
             "threads": threads,
+            "p95_over_p50": float(
+                np.percentile(milliseconds, 95) / np.percentile(milliseconds, 50)
+            ),
+            "texts_per_s": batch * MS_PER_S / float(np.percentile(milliseconds, 50)),
             "calls": milliseconds.size,
             "round_p50": of_rounds[name].round(4).tolist(),
             "speedup": {
@@ -85,29 +93,29 @@ def latency_metrics(
 
 def measure_latency(
     speed: Speed,
+    lengths: Sequence[int],
     threads: int,
     against: str,
-    calls_for: Callable[[int], Mapping[str, Call]],
+    calls_for: Callable[[int, int], Mapping[str, Call]],
     after_turn: Callable[[], None] = lambda: None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Model → its latency at each batch size.
+    """Model → its latency at each length and batch size.
 
     Args:
+        lengths: tokens of a text.
         against: the model speedups are told against.
-        calls_for: batch size → model → a forward pass on a batch of that size.
+        calls_for: batch size, tokens → model → a forward pass on such a batch.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     with torch_threads(threads):
-        for batch in speed.batch_sizes:
+        for tokens, batch in product(lengths, speed.batch_sizes):
             timed = take_turns(
-                calls_for(batch),
+                calls_for(batch, tokens),
                 rounds=speed.rounds,
                 calls_per_turn=speed.calls,
                 after_turn=after_turn,
             )
-            metrics = latency_metrics(
-                timed, against, batch=batch, tokens=speed.tokens, threads=threads
-            )
+            metrics = latency_metrics(timed, against, batch=batch, tokens=tokens, threads=threads)
             for name, entry in metrics.items():
                 found.setdefault(name, []).append(entry)
     return found

@@ -27,11 +27,16 @@ STAGES = ("prefill", "decode_step")
 
 
 def time_stages(
-    speed: Speed, context: StepContext, forms: Mapping[str, Form], split: Split, threads: int
+    speed: Speed,
+    tokens: int,
+    context: StepContext,
+    forms: Mapping[str, Form],
+    split: Split,
+    threads: int,
 ) -> dict[str, dict[str, Any]]:
     """Model → stage → its latency, of the models that write token by token. All read as many tokens
     as the one with the least room can, with one to write."""
-    batch, tokens = speed.smallest
+    batch = min(speed.batch_sizes)
     writing = {name: form for name, form in forms.items() if form.task.has_language_head}
     rooms = [room for form in writing.values() if (room := room_of(form.folder)) is not None]
     tokens = min(tokens, *(room - 1 for room in rooms)) if rooms else tokens
@@ -43,14 +48,16 @@ def time_stages(
     ready = {name: stages for name, stages in found.items() if stages is not None}
     if not ready:
         return {}
-    once = speed.model_copy(update={"batch_sizes": (batch,), "tokens": tokens})
+    once = speed.model_copy(update={"batch_sizes": (batch,)})
     against = first_float([(name, forms[name].form) for name in ready])
     timed: dict[str, dict[str, Any]] = {name: {} for name in ready}
     turns = len(STAGES) * len(ready) * speed.rounds
     with turns_shown(context, "stages timed", turns) as after_turn:
         for stage in STAGES:
             calls = {name: getattr(stages, stage) for name, stages in ready.items()}
-            entries = measure_latency(once, threads, against, lambda _, own=calls: own, after_turn)
+            entries = measure_latency(
+                once, [tokens], threads, against, lambda *_, own=calls: own, after_turn
+            )
             for name, [entry] in entries.items():
                 timed[name][stage] = entry
     return timed

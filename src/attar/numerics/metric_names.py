@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 CLASSES = ("accuracy", "matthews", "f1")
 """Metrics of predicted classes."""
 SCORES = ("pearson", "spearman")
@@ -12,6 +14,8 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 """Metrics of written texts, 0..1."""
 LANGUAGE = ("nll", "perplexity", "bits_per_byte")
 """Metrics of running text: nats a token, its exponential, bits a byte of text."""
+LEADING = "bits_per_byte"
+"""Of a language model: it alone compares models with different tokenizers."""
 AVERAGES = ("average", "average_with_storycloze")
 """Over zero-shot tasks. StoryCloze, whose rows not everyone may have, has an average of its own, so
 that figures of different users can be compared."""
@@ -36,3 +40,25 @@ BOUNDS = {
     **dict.fromkeys(("matthews", *SCORES), (-1.0, 1.0)),
 }
 """Metric → the lowest and the highest value it can have."""
+
+
+def leading_first(metrics: Iterable[str]) -> list[str]:
+    """Each metric once, the one that a headline tells first.
+
+    Example:
+        >>> leading_first(["nll", "perplexity", "bits_per_byte"])
+        ['bits_per_byte', 'nll', 'perplexity']
+    """
+    return sorted(dict.fromkeys(metrics), key=lambda metric: metric != LEADING)
+
+
+def told(metrics: Iterable[str]) -> list[str]:
+    """The metrics whose differences are put into words: of those of running text, which rise and
+    fall together, only the leading one.
+
+    Example:
+        >>> told(["nll", "perplexity", "bits_per_byte"]), told(["accuracy", "f1"])
+        (['bits_per_byte'], ['accuracy', 'f1'])
+    """
+    found = leading_first(metrics)
+    return [metric for metric in found if metric not in LANGUAGE or metric == found[0]]

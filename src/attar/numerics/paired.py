@@ -11,7 +11,7 @@ share of all 2ⁿ choices of signs whose mean is at least as far from 0 as the o
 fall below 2 / 2ⁿ: three seeds never give less than 0.25, and six are the fewest below 0.05.
 
 With one or two differences nothing is claimed: one has no spread at all, and the interval of two is
-12.7 standard errors wide. A difference is inside the noise when its interval holds 0.
+12.7 standard errors wide. No difference is measurable when the interval holds 0.
 
 Left out: corrections for many methods held against one; Wilcoxon's test, whose ranks throw away the
 sizes and which has the same floor. `scipy.stats` is the reference in the tests; at run time it is
@@ -42,7 +42,7 @@ BISECTIONS = 60
 SAME = 1e-12
 """Relative; sums of the same numbers in another order differ by less, two scores by more."""
 
-Verdict = Literal["better", "worse", "inside the noise", "too few to tell"]
+Verdict = Literal["better", "worse", "no measurable difference", "too few to tell"]
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class Paired:
         if self.low is None or self.high is None:
             return "too few to tell"
         if self.low <= 0.0 <= self.high:
-            return "inside the noise"
+            return "no measurable difference"
         return "better" if self.mean > 0 else "worse"
 
     @property
     def within_noise(self) -> bool | None:
         """None: too few pairs to tell."""
-        return None if self.low is None else self.verdict == "inside the noise"
+        return None if self.low is None else self.verdict == "no measurable difference"
 
 
 def paired(scores: Sequence[float], against: Sequence[float], level: float = LEVEL) -> Paired:
@@ -85,7 +85,7 @@ def paired(scores: Sequence[float], against: Sequence[float], level: float = LEV
     Example:
         >>> found = paired([0.84, 0.85, 0.86], [0.83, 0.83, 0.85])
         >>> round(found.mean, 4), found.wins, found.p, found.verdict
-        (0.0133, 3, 0.25, 'inside the noise')
+        (0.0133, 3, 0.25, 'no measurable difference')
     """
     if len(scores) != len(against) or not scores:
         raise ValueError(

@@ -22,6 +22,7 @@ from attar.escaping import for_terminal
 from attar.extras import training_explained
 from attar.progress import Progress, human_seconds
 from attar.recipe.keys import step_seed
+from attar.recipe.outcome.columns import aligned
 from attar.recipe.running.intents import Intent, intent_lines, reused
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind, kind_of, run_of, steps_read
@@ -97,14 +98,7 @@ class Plan:
         """The plan as an aligned table."""
         columns = self._columns()
         rows = [tuple(columns), *zip(*columns.values(), strict=True)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
+        lines = aligned(rows, names=2)
         total = self.as_json()
         time, doubt = human_seconds(total["seconds"]), ", time ± 50 %"
         if self.flops_per_s is not None:

@@ -23,6 +23,7 @@ from attar.recipe.checking.doubts import settings_in_doubt
 from attar.recipe.keys import Fingerprints
 from attar.recipe.load import parse_recipe, read_text
 from attar.recipe.outcome.aggregate import write_sweep
+from attar.recipe.outcome.findings import findings, next_command
 from attar.recipe.outcome.gates import check_gates
 from attar.recipe.outcome.summary import RunSummary
 from attar.recipe.outcome.sweep import expand
@@ -42,6 +43,7 @@ from attar.recipe.running.time_left import TimeLeft, planned_seconds
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind
+from attar.report.reading import read_made
 
 CRASH_FILE = "crash.txt"
 
@@ -182,7 +184,16 @@ def run_resolved(
             engine.forget_replaced()
         else:
             engine.say_what_is_kept()
-    summary = RunSummary(recipe.name, place, tuple(steps), tuple(gates))
+    plain = expanded.recipe.model_dump(mode="json", by_alias=True)
+    made = read_made({step.name: step.folder for step in steps}, plain)
+    summary = RunSummary(
+        recipe.name,
+        place,
+        tuple(steps),
+        tuple(gates),
+        tuple(findings(made, plain)),
+        next_command(made, plain, folder),
+    )
     if enforce_gates:
         summary.require_gates()
     return summary

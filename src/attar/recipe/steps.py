@@ -56,8 +56,8 @@ class StepKind:
     metrics: type | None = None
     """The names of what the step writes to its result, a TypedDict; None: they depend on its
     settings."""
-    length: str = ""
-    """The setting that says how many tokens every model it names must have positions for."""
+    length: tuple[str, ...] = ()
+    """Settings that say how many tokens every model it names must have positions for."""
     files: str = ""
     """"module:function" that hashes the files which the settings themselves name, (config,
     recipe_folder, sha256) → plain data for the key, None where they name none. "": they never
@@ -108,7 +108,7 @@ STEPS: Mapping[str, StepKind] = {
         "attar.training.run:train",
         "attar.training.plan:plan_train",
         metrics=TrainMetrics,
-        length="max_length",
+        length=("max_length",),
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
@@ -122,7 +122,7 @@ STEPS: Mapping[str, StepKind] = {
         "attar.distillation.run:augment",
         "attar.distillation.plan:plan_augment",
         metrics=AugmentMetrics,
-        length="max_length",
+        length=("max_length",),
         models=(
             ModelPlace("model", FLOAT),
             ModelPlace("model.from", FLOAT),
@@ -135,7 +135,7 @@ STEPS: Mapping[str, StepKind] = {
         "attar.training.teaching.cache:cache",
         "attar.training.cache_plan:plan_cache",
         metrics=CacheMetrics,
-        length="max_length",
+        length=("max_length",),
         models=(ModelPlace("teacher", FLOAT),),
         data=("data",),
         version=2,
@@ -235,7 +235,7 @@ STEPS: Mapping[str, StepKind] = {
     "evaluate": StepKind(
         "attar.evaluation.run:evaluate",
         "attar.evaluation.plan:plan_evaluate",
-        length="speed.tokens",
+        length=("lengths", "speed.tokens"),
         models=(ModelPlace("models.*", needs_task=True),),
         data=("data",),
         files="attar.evaluation.zero_shot.files:fingerprint",

@@ -9,8 +9,8 @@ WORDS: dict[str, str] = {
     "point": "a hundredth of a metric: 83.1 % is 0.4 points below 83.5 %",
     "interval": "95 % interval: where the figure would land in 95 of 100 draws of the same "
     "number of texts, by resampling the measured ones",
-    "inside the noise": "the 95 % interval of a paired difference contains zero: "
-    "these texts cannot tell the two models apart",
+    "no measurable difference": "the 95 % interval of a paired difference contains zero: "
+    "these texts cannot tell the two models apart; outside of it the difference is real",
     "pairs": "two runs that differ in their method and share their seed; "
     "what the seed did to both cancels in their difference",
     "p of signs": "share of all ways to flip the signs of the differences whose mean is as far "
@@ -20,6 +20,7 @@ WORDS: dict[str, str] = {
     "prefill": "reading a text before the first token is written: an encoder's pass, or a "
     "decoder's over the whole text",
     "decode step": "writing one token behind what was read",
+    "throughput": "texts a second, read in batches of the size given",
     "size": "weights and graph files on disk, tokenizer left out, in MiB (1,048,576 bytes)",
     "parameters": "numbers a model has learned, each counted once",
     "FLOPs": "floating-point operations of one forward pass; a multiply-add counts as two",
@@ -28,6 +29,8 @@ WORDS: dict[str, str] = {
     "simulated": "a float model rounded to the integer grid: "
     "what the deployed one computes, up to rounding; slow",
     "deployed": "the same in real integers, run by OpenVINO or ONNX Runtime",
+    "distinct n-grams": "different n-grams of a sample of texts over all its n-grams; "
+    "a teacher that repeats itself has few",
     "site": "a place in the model where an activation is quantized",
     "SQNR": "signal to quantization noise in dB, 20·log10(‖x‖ / ‖x − y‖); 6 dB are about one bit",
     "calibration": "texts that set the ranges of the quantizers",
@@ -57,7 +60,7 @@ def word_id(word: str) -> str:
     """The anchor of a word on the page.
 
     Example:
-        >>> word_id("inside the noise")
-        'word-inside-the-noise'
+        >>> word_id("peak memory")
+        'word-peak-memory'
     """
     return "word-" + "".join(letter if letter.isalnum() else "-" for letter in word.lower())

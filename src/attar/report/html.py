@@ -33,7 +33,13 @@ from attar.report.sections.page import Page
 from attar.report.sections.seeds import signed
 
 HERE = Path(__file__).parent
-MACHINE_WORDS = {"cpu": "CPU", "memory_gib": "memory, GiB", "isa": "instruction sets"}
+MACHINE_WORDS = {
+    "cpu": "CPU",
+    "core_limit": "cores by affinity and control groups",
+    "busy_cores": "cores busy with other programs",
+    "memory_gib": "memory, GiB",
+    "isa": "instruction sets",
+}
 WORST_SITES = 12
 """Sites shown at once; the others are folded away."""
 FIRST_ROWS = 24

@@ -6,7 +6,14 @@ its unit are held together by a no-break space.
 
 from __future__ import annotations
 
-from attar.numerics.metric_names import CLASSES, RANKING, ROUGE, SCORES, ZERO_SHOT
+from attar.numerics.metric_names import (
+    CLASSES,
+    LOWER_IS_BETTER,
+    RANKING,
+    ROUGE,
+    SCORES,
+    ZERO_SHOT,
+)
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
@@ -16,6 +23,10 @@ SHOWN_AS_PERCENT = frozenset({"accuracy", "f1", *ZERO_SHOT})
 """Shares; correlations keep three decimals."""
 QUALITIES = frozenset({*CLASSES, *SCORES, *RANKING, *ROUGE, *ZERO_SHOT})
 """Metrics between −1 and 1: a point is a hundredth of any of them."""
+ALIKE_WITHIN = 0.15
+"""Ratios of single rounds of two equally fast models stay this near to 1 on a quiet machine."""
+AS_FAST = "as fast"
+BUSY = "speed not measurable: the machine is busy"
 EQUAL_WITHIN = 0.05
 """Two latencies or sizes whose ratio is this near to 1 are called the same in a headline."""
 
@@ -149,6 +160,57 @@ def ratio_text(ratio: float | None) -> str:
     if ratio is None:
         return DASH
     return f"{ratio:.0f}×" if ratio >= 9.95 else f"{ratio:.1f}×" if ratio >= 1 else f"{ratio:.2f}×"
+
+
+def undecided(low: float | None, high: float | None) -> str:
+    """What is said of a ratio of two latencies that lies on both sides of 1 over the rounds: near
+    to it the two are equally fast, else the machine was too busy to tell; "" of any other ratio.
+
+    Example:
+        >>> undecided(0.6, 2.2), undecided(0.97, 1.04), undecided(1.4, 2.2)
+        ('speed not measurable: the machine is busy', 'as fast', '')
+    """
+    if low is None or high is None or not low < 1 < high:
+        return ""
+    return AS_FAST if low >= 1 - ALIKE_WITHIN and high <= 1 + ALIKE_WITHIN else BUSY
+
+
+def speed_text(ratio: float | None, low: float | None, high: float | None) -> str:
+    """How much faster, by the median of paired rounds and its range.
+
+    Example:
+        >>> speed_text(4.1, 3.9, 4.4), speed_text(1.3, 0.6, 2.2)
+        ('4.1× faster', 'speed not measurable: the machine is busy')
+    """
+    if ratio is None:
+        return ""
+    return undecided(low, high) or compared_text(ratio, "faster", "slower", AS_FAST)
+
+
+def difference_text(metric: str, value: float, low: float | None, high: float | None) -> str:
+    """A difference in quality with its 95 % interval, and whether it is real.
+
+    Example:
+        >>> difference_text("accuracy", -0.021, -0.036, -0.004)
+        'accuracy 2.1 points lower (a real difference: 95 % interval −3.6 to −0.4)'
+        >>> difference_text("accuracy", -0.004, -0.011, 0.003)
+        'no measurable difference in accuracy (−0.4 points, 95 % interval −1.1 to 0.3)'
+        >>> difference_text("bits_per_byte", 0.02, 0.01, 0.03).partition(": ")[2]
+        '95 % interval 0.010 to 0.030; lower is better)'
+    """
+    scale, digits, unit = (100, 1, " points") if metric in QUALITIES else (1, 3, "")
+    shown = [
+        f"{scale * number:.{digits}f}".replace("-", MINUS)
+        for number in (value, *(end for end in (low, high) if end is not None))
+    ]
+    name, change = metric.replace("_", " "), change_text(metric, value)
+    if low is None or high is None:
+        return f"equal {name}" if change == "equal" else f"{name} {change}"
+    interval = f"95 % interval {shown[1]} to {shown[2]}"
+    if low <= 0 <= high:
+        return f"no measurable difference in {name} ({shown[0]}{unit}, {interval})"
+    hint = "; lower is better" if metric in LOWER_IS_BETTER else ""
+    return f"{name} {change} (a real difference: {interval}{hint})"
 
 
 def compared_text(ratio: float, better: str, worse: str, same: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from attar.artifacts import read_result
 from attar.data.corpus.config import CORPUS_MAKERS
@@ -60,8 +60,9 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
             is_built = not wanted.steps_only and not wanted.tokenizer_only
             if problem is None and is_built:
                 problem = families.problem(reference.word, step)
-                if too_long := _length_problem(reference.word, step, kind.length, families):
-                    mistakes.append(Mistake(_place(name, kind.length), too_long))
+                for setting in kind.length:
+                    if too_long := _length_problem(reference.word, step, setting, families):
+                        mistakes.append(Mistake(_place(name, setting), too_long))
             if problem:
                 mistakes.append(Mistake(_place(name, reference.place), problem))
             elif reference.word in steps:
@@ -159,6 +160,9 @@ def _length_problem(
     length: Any = step
     for name in setting.split("."):
         length = table_of(length).get(name)
+    if isinstance(length, list):
+        words = cast("list[Any]", length)
+        length = max((each for each in words if isinstance(each, int)), default=None)
     longest = families.positions(word) if isinstance(length, int) else None
     if longest is None or length <= longest:
         return None

@@ -17,8 +17,8 @@ from attar.errors import ArtifactError
 from attar.escaping import for_terminal
 from attar.progress import human_seconds
 from attar.recipe.checking.references import table_of
+from attar.recipe.outcome.findings import first_quality
 from attar.recipe.outcome.gates import GateOutcome, read_gates
-from attar.recipe.outcome.summary import first_quality
 from attar.recipe.outcome.sweep import expand
 from attar.recipe.run import CRASH_FILE
 from attar.recipe.running.engine import KEY_PATTERN, SCRATCH, STAGING

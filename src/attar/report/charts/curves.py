@@ -7,6 +7,7 @@ Lines are named in a legend of the page, not beside their ends: ends of several 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from attar.extras import require
@@ -62,10 +63,11 @@ def curves_svg(
             ticks=False,
         ),
     )
-    layers = [_lines(behind, x, y, opacity=0.25, width=1.0)] if behind else []
-    layers.append(_lines(curves, x, y, opacity=1.0, width=2.0))
-    if all(len(curve.points) <= MARKED_UP_TO for curve in curves):
-        layers.append(_lines(curves, x, y, opacity=1.0, width=2.0, is_marked=True))
+    drawn = partial(_lines, x=x, y=y, num_lines=len(curves))  # one scale of colours for all layers
+    layers = [drawn(behind, opacity=0.25, width=1.0)] if behind else []
+    layers.append(drawn(curves, opacity=1.0, width=2.0))
+    if any(len(curve.points) <= MARKED_UP_TO for curve in curves):
+        layers.append(drawn(curves, opacity=1.0, width=2.0, is_marked=True))
     return svg_of(dressed(alt.layer(*layers), shape), label)
 
 
@@ -79,9 +81,10 @@ def height_range(curves: Sequence[Curve]) -> tuple[float, float]:
 
 def _lines(
     curves: Sequence[Curve],
+    *,
     x: Any,
     y: Any,
-    *,
+    num_lines: int,
     opacity: float,
     width: float,
     is_marked: bool = False,
@@ -89,10 +92,11 @@ def _lines(
     rows = [
         {"x": step, "y": height, "line": str(number), "failed": curve.is_failed}
         for number, curve in enumerate(curves)
+        if not is_marked or len(curve.points) <= MARKED_UP_TO
         for step, height in curve.points
     ]
-    names = [str(number) for number in range(len(curves))]
-    colours = [line_colour(number) for number in range(len(curves))]
+    names = [str(number) for number in range(num_lines)]
+    colours = [line_colour(number) for number in range(num_lines)]
     colour = coloured("line", names, colours)
     alt, chart = require("altair", "report"), drawn_of(rows)
     mark = (

@@ -147,7 +147,7 @@ def training_pictures(training: Training) -> tuple[Picture, ...]:
     pictures = []
     if any(len(curve.points) > 1 for curve in training.loss) or training.loss[1:]:
         pictures.append(
-            _curves(training, "Loss", training.smooth_loss, "training loss", behind=training.loss)
+            _curves(training, "Loss", training.smooth_loss, "loss", behind=training.loss)
         )
     if training.parts:
         pictures.append(_curves(training, "Parts of the loss", training.parts, "loss term"))

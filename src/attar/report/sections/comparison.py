@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
-from attar.numerics.metric_names import LANGUAGE
+from attar.numerics.metric_names import LANGUAGE, leading_first, told
 from attar.report.reading import VARIANT_MARK, Made, base_name, number, table, variant_of
 from attar.report.sections.measured import (
     Difference,
@@ -46,12 +46,21 @@ class Comparison:
     """The first float model: what every ratio compares with."""
     differences: tuple[Difference, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
+    flops_tokens: int | None = None
+    """Of the text whose FLOPs are told."""
     chance: Mapping[str, float] = field(default_factory=dict)
     """Metric → what the best constant answer scores on the judged rows, where it is known."""
 
     @property
     def metric(self) -> str:
         return self.metrics[0]
+
+    @property
+    def shapes(self) -> tuple[Latency, ...]:
+        """Latencies at the smallest batch, one of each length: those the table shows."""
+        timed = next((row.latencies for row in self.families if row.latencies), ())
+        smallest = min((each.batch for each in timed), default=None)
+        return tuple(each for each in timed if each.batch == smallest)
 
     @property
     def counted(self) -> str:
@@ -111,19 +120,22 @@ def _comparison(name: str, steps: Sequence[Made], swept: set[str]) -> Comparison
             )
     families = tuple(_family(runs) for runs in _by_family(rows.values()))
     data = table(steps[0].metrics.get("data"))
-    metrics = tuple(dict.fromkeys(metric for row in rows.values() for metric in row.qualities))
+    metrics = leading_first(metric for row in rows.values() for metric in row.qualities)
     first_float = next((row for row in families if row.form == "float"), families[0])
     return Comparison(
         step=name,
         data=str(data.get("name", "")),
         split=str(data.get("split", "")),
         examples=int(rows_seen) if (rows_seen := number(data.get("rows"))) is not None else None,
-        metrics=metrics or ("quality",),
+        metrics=tuple(metrics) or ("quality",),
         rows=tuple(rows.values()),
         families=families,
         baseline=first_float.name,
-        differences=tuple(differences.values()),
+        differences=tuple(each for each in differences.values() if each.metric in told(metrics)),
         machine=table(steps[0].metrics.get("machine")),
+        flops_tokens=int(length)
+        if (length := number(steps[0].metrics.get("flops_tokens"))) is not None
+        else None,
         chance={
             metric: score
             for metric, value in table(data.get("chance")).items()

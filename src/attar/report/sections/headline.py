@@ -1,22 +1,22 @@
-"""What was made and how good it is: one sentence computed from the results, and a few tiles.
+"""What was made and how good it is: a verdict, one sentence computed from the results, and a few
+tiles.
 
 The sentence compares two models: the baseline (the first float model measured) and the *product*,
-which is the deployed model with the lowest latency; without a deployed one, the last model
-measured. "Inside the noise" is said only where the evaluation's paired interval says so; without
-one, nothing is claimed about chance.
+which is the deployed model to take (`verdict.fitting`); without a deployed one, the last model
+measured. Sentence and tiles have the same figures. That a difference is real, or that none was
+measurable, is said only where the evaluation's paired interval says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from attar.numerics.statistics import none_seen
 from attar.report.quantities import (
-    NBSP,
-    change_text,
-    compared_text,
+    BUSY,
     count_text,
+    difference_text,
     interval_text,
     metric_text,
     unit_text,
@@ -26,6 +26,14 @@ from attar.report.sections.comparison import Comparison, family_name
 from attar.report.sections.gates import Gate
 from attar.report.sections.lineage import descends, described
 from attar.report.sections.measured import DEPLOYED, FORM_WORDS, ModelRow
+from attar.report.sections.verdict import (
+    NOT_JUDGED,
+    NOT_READY,
+    Verdict,
+    choice,
+    fitting,
+    verdict_of,
+)
 from attar.report.sections.zero_shot import ZeroShot
 
 
@@ -48,6 +56,22 @@ class Headline:
     context: str
     tiles: tuple[Tile, ...]
     product: str = ""
+    choice: str = ""
+    """Which deployed model to take, and why."""
+    verdict: Verdict = field(default_factory=lambda: Verdict(NOT_JUDGED, ()))
+
+    @property
+    def lines(self) -> list[str]:
+        """For a terminal, where the gates stand below: the verdict, what to deploy, what to try
+        next."""
+        verdict = self.verdict
+        return [
+            verdict.word
+            if verdict.word == NOT_READY and not verdict.is_useless
+            else f"{verdict.word}: {verdict.reasons[0]}",
+            *filter(None, [self.choice]),
+            *(f"try next: {line}" for line in self.verdict.advice),
+        ]
 
 
 def headline(
@@ -59,37 +83,31 @@ def headline(
     """The first screen's words; from the first evaluation, or from what training saw when there is
     none."""
     if not compared:
-        return _of_tasks(asked[0], gates) if asked else _without_evaluation(made, gates)
+        found = _of_tasks(asked[0], gates) if asked else _without_evaluation(made, gates)
+        return replace(found, verdict=verdict_of(gates, made))
     comparison = compared[0]
-    product, baseline = product_of(comparison), comparison.family(comparison.baseline)
+    product = next(iter(fitting(comparison, gates)), comparison.families[-1])
+    baseline = comparison.family(comparison.baseline)
     if baseline is None or product.name == baseline.name:
-        return _of_one_model(made, comparison, product, gates)
-    return Headline(
-        sentence=_sentence(made, comparison, product, baseline),
-        context=_context(made, comparison, product, baseline),
-        tiles=(*_tiles(comparison, product, baseline), *_gate_tile(gates)),
-        product=product.name,
-    )
-
-
-def product_of(comparison: Comparison) -> ModelRow:
-    """The model the recipe was run for: the fastest deployed one, else the last one measured."""
-    deployed = [row for row in comparison.families if row.form in DEPLOYED]
-    if not deployed:
-        return comparison.families[-1]
-    return min(deployed, key=lambda row: (row.latency_ms or float("inf"), row.size_mib or 0.0))
+        found = _of_one_model(made, comparison, product, gates)
+    else:
+        found = Headline(
+            sentence=_sentence(made, comparison, product, baseline),
+            context=_context(made, comparison, product, baseline),
+            tiles=(*_tiles(comparison, product, baseline), *_gate_tile(gates)),
+            product=product.name,
+        )
+    verdict = verdict_of(gates, made, comparison, product)
+    return replace(found, choice=choice(comparison, gates), verdict=verdict)
 
 
 def _sentence(
     made: Sequence[Made], comparison: Comparison, product: ModelRow, baseline: ModelRow
 ) -> str:
-    parts = []
-    if product.speed_ratio is not None:
-        parts.append(compared_text(product.speed_ratio, "faster", "slower", "as fast"))
-    if product.size_ratio is not None:
-        parts.append(compared_text(product.size_ratio, "smaller", "larger", "the same size"))
-    parts.extend(_quality_change(comparison, product, baseline))
-    parts = [part.replace(" ", NBSP, 1) for part in parts]
+    parts = [
+        *filter(None, [product.speed, product.size]),
+        *_quality_change(comparison, product, baseline),
+    ]
     before, after = described(baseline.name, made), described(product.name, made)
     is_made_of = descends(product.name, baseline.name, made)
     pair = f"{before} → {after}" if is_made_of else f"{after} against {before}"
@@ -101,8 +119,7 @@ def _quality_change(comparison: Comparison, product: ModelRow, baseline: ModelRo
     after, before = product.qualities.get(metric), baseline.qualities.get(metric)
     if after is None or before is None:
         return []
-    change = change_text(metric, after.value - before.value)
-    words = f"{change} in {metric}{_verdict(comparison, product, baseline)}"
+    words = _difference(comparison, product, baseline, after.value - before.value)
     who = [comparison.is_at_chance(row) for row in (baseline, product)]
     if all(who):  # two models that know nothing are not praised for being alike
         return [f"both at chance in {metric} ({_against_chance(comparison, product)})"]
@@ -121,26 +138,30 @@ def _against_chance(comparison: Comparison, row: ModelRow) -> str:
     )
 
 
-def _verdict(comparison: Comparison, product: ModelRow, baseline: ModelRow) -> str:
-    """The evaluation's own verdict on chance; where the runs of a sweep disagree, their count."""
-    differences = [
+def _difference(
+    comparison: Comparison, product: ModelRow, baseline: ModelRow, change: float
+) -> str:
+    """The change in quality with the evaluation's own verdict; where the runs of a sweep disagree,
+    their count."""
+    metric = comparison.metric
+    found = [
         difference
         for difference in comparison.differences
         if family_name(difference.model) == product.name
         and family_name(difference.against) == baseline.name
-        and difference.metric == comparison.metric
+        and difference.metric == metric
         and difference.within_noise is not None
     ]
-    alike = [difference.no_difference_on for difference in differences]
+    alike = [difference.no_difference_on for difference in found]
     if rows := min(filter(None, alike), default=0) if all(alike) else 0:
-        return f" (no difference on {rows:,} texts; {none_seen(rows, 'texts')})"
-    verdicts = [bool(difference.within_noise) for difference in differences]
-    inside = sum(verdicts)
-    if not verdicts:
-        return ""
-    if 0 < inside < len(verdicts):
-        return f" (inside the noise in {inside} of {len(verdicts)} runs)"
-    return " (inside the noise)" if inside else " (outside the noise)"
+        return f"equal {metric} on {rows:,} texts ({none_seen(rows, 'texts')})"
+    if len(found) == 1 and found[0].value is not None:
+        return difference_text(metric, found[0].value, found[0].low, found[0].high)
+    words = difference_text(metric, change, None, None)
+    if not found:
+        return words
+    real = sum(not difference.within_noise for difference in found)
+    return f"{words} (a real difference in {real} of {len(found)} runs)"
 
 
 def _context(
@@ -172,35 +193,35 @@ def _tiles(
     comparison: Comparison, product: ModelRow, baseline: ModelRow | None
 ) -> tuple[Tile, ...]:
     tiles = []
-    metric = comparison.metric
+    metric, name = comparison.metric, baseline.name if baseline else ""
     if (quality := product.qualities.get(metric)) is not None:
         ends = interval_text(metric, quality.low, quality.high)
-        was = baseline.qualities.get(metric) if baseline else None
-        detail = [ends, _was(baseline, metric_text(metric, was.value)) if was else ""]
-        tiles.append(
-            Tile(
-                metric,
-                metric_text(metric, quality.value),
-                " · ".join(filter(None, detail)),
-                "interval",
-            )
-        )
+        before = baseline.qualities.get(metric) if baseline else None
+        was = f"{name} {metric_text(metric, before.value)}" if before else ""
+        detail = " · ".join(filter(None, [ends, was]))
+        tiles.append(Tile(metric, metric_text(metric, quality.value), detail, "interval"))
     if product.latencies:
         timed = product.latencies[0]
-        detail = _was(baseline, unit_text(baseline.latency_ms, "ms")) if baseline else ""
         label = f"latency, {timed.batch} × {timed.tokens} tokens"
+        detail = product.speed if timed.undecided == BUSY else _than(product.speed, name)
         tiles.append(Tile(label, unit_text(timed.p50_ms, "ms"), detail, "latency"))
+    if (most := product.most_at_once) is not None:
+        label = f"throughput, {most.batch} × {most.tokens} tokens"
+        tiles.append(Tile(label, unit_text(most.texts_per_s, "texts/s"), "", "throughput"))
     if product.size_mib is not None:
-        detail = _was(baseline, unit_text(baseline.size_mib, "MiB")) if baseline else ""
+        detail = _than(product.size, name)
         tiles.append(Tile("size on disk", unit_text(product.size_mib, "MiB"), detail, "size"))
     if product.num_params is not None:
-        detail = _was(baseline, count_text(baseline.num_params)) if baseline else ""
-        tiles.append(Tile("parameters", count_text(product.num_params), detail, "parameters"))
+        was = f"{name} {count_text(baseline.num_params)}" if baseline else ""
+        tiles.append(Tile("parameters", count_text(product.num_params), was, "parameters"))
     return tuple(tiles)
 
 
-def _was(baseline: ModelRow | None, figure: str) -> str:
-    return f"{baseline.name} {figure}" if baseline else ""
+def _than(change: str, baseline: str) -> str:
+    """Example: "6.0× faster than teacher", "the same size as teacher"."""
+    if not change or not baseline:
+        return ""
+    return f"{change} {'than' if change[0].isdigit() else 'as'} {baseline}"
 
 
 def _gate_tile(gates: Sequence[Gate]) -> tuple[Tile, ...]:

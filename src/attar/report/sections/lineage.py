@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from attar.report.quantities import clipped
+from attar.report.quantities import clipped, metric_text
 from attar.report.reading import Made, base_name, number, table
+from attar.report.sections.comparison import Comparison
 from attar.report.sections.measured import FORM_WORDS
 
 MODEL_STEPS = ("train", "fold", "quantize", "export")
@@ -30,12 +31,16 @@ class Node:
     """What its step did: "fine-tuned", "trained from random weights", "distilled from teacher",
     "int8, percentile", "OpenVINO"; "start" for a root."""
     facts: str
-    """Depth and runs, where known."""
+    """Depth, runs, and what the first evaluation measured, where known."""
     children: tuple[Node, ...] = ()
 
 
-def lineage(made: Sequence[Made]) -> tuple[Node, ...]:
-    """The trees of models, roots first, in the recipe's order."""
+def lineage(made: Sequence[Made], comparison: Comparison | None = None) -> tuple[Node, ...]:
+    """The trees of models, roots first, in the recipe's order.
+
+    Args:
+        comparison: the one of the headline, whose figures the nodes have.
+    """
     families: dict[str, list[Made]] = {}
     for step in made:
         if step.run in MODEL_STEPS:
@@ -43,19 +48,34 @@ def lineage(made: Sequence[Made]) -> tuple[Node, ...]:
     parents = {name: base_name(steps[0].parent or "") for name, steps in families.items()}
     roots = dict.fromkeys(parent or name for name, parent in parents.items())
     tops = [root for root in roots if root not in families or not parents[root]]
-    return tuple(_node(top, families, parents) for top in tops)
+    return tuple(_node(top, families, parents, comparison) for top in tops)
 
 
-def _node(name: str, families: Mapping[str, Sequence[Made]], parents: Mapping[str, str]) -> Node:
+def _node(
+    name: str,
+    families: Mapping[str, Sequence[Made]],
+    parents: Mapping[str, str],
+    comparison: Comparison | None,
+) -> Node:
     """A model and all below it; one parent each, so what is reached from a root has no circle."""
     below = [child for child, parent in parents.items() if parent == name]
-    children = tuple(_node(child, families, parents) for child in below)
+    children = tuple(_node(child, families, parents, comparison) for child in below)
     steps = families.get(name)
     if not steps:
         return Node(name, "start", "starting weights", children)
-    depth = f"{steps[0].blocks} blocks" if steps[0].blocks else ""
+    blocks = steps[0].blocks
+    depth = f"{blocks} {'block' if blocks == 1 else 'blocks'}" if blocks else ""
     runs = f"{len(steps)} runs" if len(steps) > 1 else ""
-    return Node(name, verb(steps[0]), ", ".join(filter(None, [depth, runs])), children)
+    facts = ", ".join(filter(None, [depth, runs, _quality(name, comparison)]))
+    return Node(name, verb(steps[0]), facts, children)
+
+
+def _quality(name: str, comparison: Comparison | None) -> str:
+    if comparison is None or (row := comparison.family(name)) is None:
+        return ""
+    metric = comparison.metric
+    quality = row.qualities.get(metric)
+    return f"{metric} {metric_text(metric, quality.value)}" if quality else ""
 
 
 def verb(step: Made) -> str:

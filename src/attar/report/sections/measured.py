@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from attar.report.quantities import compared_text, speed_text, undecided
 from attar.report.reading import number, numbers, table
 
 DEPLOYED = ("openvino", "onnxruntime")
@@ -47,6 +48,15 @@ class Latency:
     fastest_speedup: float | None = None
     """Smallest and largest over the rounds."""
 
+    @property
+    def undecided(self) -> str:
+        """Why no ratio to the first float model is told; "": one is."""
+        return undecided(self.slowest_speedup, self.fastest_speedup)
+
+    @property
+    def texts_per_s(self) -> float:
+        return 1000 * self.batch / self.p50_ms
+
 
 @dataclass(frozen=True)
 class ModelRow:
@@ -61,15 +71,39 @@ class ModelRow:
     flops: float | None = None
     peak_memory_mib: float | None = None
     speed_ratio: float | None = None
-    """Latency of the first float model over this one's, smallest batch: above 1 is faster."""
+    """Latency of the first float model over this one's, as `latency_ms`: above 1 is faster."""
     size_ratio: float | None = None
     """Size of the first float model over this one's: above 1 is smaller."""
     runs: int = 1
 
     @property
     def latency_ms(self) -> float | None:
-        """p50 at the smallest batch."""
+        """p50 of the smallest batch, of texts of the first length."""
         return self.latencies[0].p50_ms if self.latencies else None
+
+    @property
+    def speed(self) -> str:
+        """Against the first float model, in words; "" where it was not timed."""
+        timed = self.latencies[0] if self.latencies else None
+        ends = (timed.slowest_speedup, timed.fastest_speedup) if timed else (None, None)
+        return speed_text(self.speed_ratio, *ends)
+
+    @property
+    def size(self) -> str:
+        """Against the first float model, in words; "" where it is not known."""
+        ratio = self.size_ratio
+        return "" if ratio is None else compared_text(ratio, "smaller", "larger", "the same size")
+
+    @property
+    def most_at_once(self) -> Latency | None:
+        """The latency of the largest batch, of the same length; None: only one size was timed."""
+        alike = [each for each in self.latencies if each.tokens == self.latencies[0].tokens]
+        return alike[-1] if len(alike) > 1 else None
+
+    def timed(self, shape: Latency) -> Latency | None:
+        """The latency of a batch of the same shape."""
+        alike = (s for s in self.latencies if (s.batch, s.tokens) == (shape.batch, shape.tokens))
+        return next(alike, None)
 
 
 @dataclass(frozen=True)
@@ -82,6 +116,9 @@ class Difference:
     value: float | None
     within_noise: bool | None
     sentence: str
+    low: float | None = None
+    high: float | None = None
+    """Of the 95 % interval."""
     no_difference_on: int | None = None
     """How many rows were compared, where none made a difference."""
 
@@ -112,8 +149,7 @@ def _row(name: str, figures: Mapping[str, Any]) -> ModelRow:
 def _quality(content: Any) -> Quality | None:
     if not isinstance(content, Mapping) or (value := number(content.get("value"))) is None:
         return None
-    ends = content.get("ci95")
-    low, high = (number(end) for end in ends) if isinstance(ends, list | tuple) else (None, None)
+    low, high = _ends(content)
     examples = number(content.get("n"))
     return Quality(value, low, high, None if examples is None else int(examples))
 
@@ -158,6 +194,8 @@ def differences_of(content: Any, full: Mapping[str, str]) -> list[Difference]:
             value=number(item.get("value")),
             within_noise=noise if isinstance(noise := item.get("within_noise"), bool) else None,
             sentence=str(item.get("sentence", "")),
+            low=_ends(item)[0],
+            high=_ends(item)[1],
             no_difference_on=int(rows)
             if item.get("value") == 0
             and item.get("ci95") == [0, 0]
@@ -166,3 +204,10 @@ def differences_of(content: Any, full: Mapping[str, str]) -> list[Difference]:
         )
         for item in found
     ]
+
+
+def _ends(content: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    ends = content.get("ci95")
+    if not isinstance(ends, list | tuple) or len(ends) != 2:
+        return None, None
+    return number(ends[0]), number(ends[1])

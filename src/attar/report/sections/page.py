@@ -13,6 +13,7 @@ from attar.report.sections.compression import Exported, Quantized, exports, quan
 from attar.report.sections.extrapolation import Extrapolation, extrapolations
 from attar.report.sections.folds import Fold, folds
 from attar.report.sections.gates import Gate, gates
+from attar.report.sections.generated import Generated, generated
 from attar.report.sections.headline import Headline, headline
 from attar.report.sections.lineage import Node, lineage
 from attar.report.sections.mixed_precision import Budgeted, budgets
@@ -40,6 +41,7 @@ class Page:
     vectors: tuple[VectorTable, ...]
     zero_shots: tuple[ZeroShot, ...]
     selections: tuple[Selected, ...]
+    generated: tuple[Generated, ...]
     trainings: tuple[Training, ...]
     recoveries: tuple[Recovery, ...]
     extrapolations: tuple[Extrapolation, ...]
@@ -67,12 +69,13 @@ def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None =
     return Page(
         title=title or str(recipe.get("name") or "report"),
         headline=headline(made, compared, judged, asked),
-        lineage=lineage(made),
+        lineage=lineage(made, next(iter(compared), None)),
         comparisons=compared,
         parts=parts(made),
         vectors=vector_tables(made),
         zero_shots=asked,
         selections=selections(made),
+        generated=generated(made),
         trainings=trainings(made),
         recoveries=recoveries(made),
         extrapolations=extrapolations(made),

@@ -14,6 +14,7 @@ from statistics import mean
 from typing import Any
 
 from attar.numerics.failed_runs import failed_runs
+from attar.progress import human_seconds
 from attar.report.quantities import number_text
 from attar.report.reading import Made, base_name, number, table, variant_of, without_a_twin
 from attar.report.sections.seeds import method_and_seed
@@ -46,6 +47,7 @@ class Training:
     """Named figures of the first run, in reading order."""
     loss: tuple[Curve, ...]
     smooth_loss: tuple[Curve, ...]
+    """What is drawn in front: the running means; of one run its validation loss too."""
     parts: tuple[Curve, ...]
     """Each term of the loss; empty when there is only one."""
     validation: Mapping[str, tuple[Curve, ...]]
@@ -60,7 +62,6 @@ FACTS = (
     ("epochs", "epochs"),
     ("best_step", "best step"),
     ("precision", "precision"),
-    ("train_seconds", "training seconds"),
     ("examples_per_s", "examples per second"),
     ("tokens_per_s", "tokens per second"),
     ("flops", "floating-point operations of training"),
@@ -112,6 +113,11 @@ def _training(name: str, runs: Sequence[Made], caches: Mapping[str, Mapping[str,
         for metric, curves in validation.items()
         if len(runs) == 1 and [len(curve.points) for curve in curves] == [1]
     }
+    drawn = {m: curves for m, curves in validation.items() if f"validation {m}" not in once}
+    lines = tuple(smoothed(curve) for curve in loss if curve.points)
+    if len(lines) == 1 and (held_out := drawn.get("loss", drawn.get("nll"))):
+        drawn = {m: curves for m, curves in drawn.items() if curves is not held_out}
+        lines = _both(lines[0], held_out[0], kinds)
     return Training(
         name=name,
         runs=tuple(run.name for run in runs),
@@ -121,15 +127,27 @@ def _training(name: str, runs: Sequence[Made], caches: Mapping[str, Mapping[str,
             *_distribution_facts(caches.get(str(first.settings.get("teacher")), {})),
         ),
         loss=tuple(curve for curve in loss if curve.points),
-        smooth_loss=tuple(smoothed(curve) for curve in loss if curve.points),
+        smooth_loss=lines,
         parts=_parts(first, kinds) if len(kinds) > 1 else (),
-        validation={m: curves for m, curves in validation.items() if f"validation {m}" not in once},
+        validation=drawn,
         failed=tuple(variant_of(run) or run for run in failed),
+    )
+
+
+def _both(training: Curve, validation: Curve, kinds: Sequence[str]) -> tuple[Curve, Curve]:
+    """Two lines of one picture; what each is, where training minimizes something else than the
+    loss against the labels."""
+    is_other = bool(kinds) and list(kinds) != ["cross_entropy"]
+    return (
+        replace(training, name=f"training ({' + '.join(kinds)})" if is_other else "training"),
+        replace(validation, name="validation (cross_entropy)" if is_other else "validation"),
     )
 
 
 def _facts(trained: Mapping[str, Any], loss: Curve) -> tuple[tuple[str, Any], ...]:
     known = [(words, trained[fact]) for fact, words in FACTS if trained.get(fact) is not None]
+    if (seconds := number(trained.get("train_seconds"))) is not None:
+        known.append(("training time", human_seconds(seconds)))
     if loss.points:
         heights = [y for _, y in smoothed(loss).points]
         known.append(("loss", f"{number_text(heights[0])} → {number_text(heights[-1])}"))

@@ -1,0 +1,207 @@
+"""The last lines of every run and of every single step: what was found, and what to do next.
+
+They are read off the same records as the report's first page (`report.sections`), so that the
+terminal and the page never tell two stories.
+
+    what each step measured      of a recipe a line a step, of a single step a table
+    models side by side          quality with its interval, latency, size; zero-shot tasks
+    verdict, what to deploy      as on the page
+    next: attar predict …
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from attar.numerics.metric_names import leading_first
+from attar.recipe.checking.references import table_of
+from attar.recipe.outcome.columns import aligned
+from attar.recipe.schema import flattened
+from attar.report.quantities import DASH, NBSP, interval_text, metric_text, number_text
+from attar.report.reading import Made
+from attar.report.sections.comparison import Comparison, comparisons
+from attar.report.sections.gates import gates
+from attar.report.sections.headline import headline
+from attar.report.sections.measured import DEPLOYED, ModelRow
+from attar.report.sections.studies import studies
+from attar.report.sections.zero_shot import ZeroShot, zero_shots
+
+FACTS: Mapping[str, tuple[str, ...]] = {
+    "tokenize": ("documents", "chunks", "tokens"),
+    "score": ("chunks", "tokens", "nll"),
+    "generate": ("texts", "ended", "new_tokens"),
+    "export_data": ("rows", "tokens", "files"),
+    "select": ("chunks", "kept", "kept_tokens", "cut", "fates"),
+    "train": ("steps", "validation"),
+    "augment": ("rows_in", "rows_out", "words_replaced_ratio"),
+    "cache": ("rows", "size_mib", "bytes_per_token"),
+    "proxy": ("spearman",),
+    "fold": ("variant.from", "variant.to", "folded", "num_params"),
+    "quantize": ("method", "weight_bits", "activation_bits", "mean_sqnr_db", "size_mib"),
+    "export": ("format", "parity.label_flips", "parity.relative_error", "size_mib"),
+}
+"""Kind of step → metrics that are said when a run ends."""
+MOST_ROWS = 12
+"""Of a study's first table."""
+FATES = {
+    "among the highest": "trimmed",
+    "too short": "too short",
+    "near duplicate": "near duplicates",
+    "could not be scored": "without a score",
+}
+"""Of a selection's chunks: why they were set aside → how it is said."""
+NEXT: Mapping[str, str] = {
+    "tokenize": "attar peek {step}",
+    "select": "attar peek {step} --best",
+    "generate": "attar peek {step}",
+    "score": "attar select CORPUS --teacher {step} --reference SCORES",
+    "train": "attar evaluate --model {step} --data DATA",
+    "fold": "attar evaluate --model {step} --data DATA",
+    "quantize": "attar export --model {step} --data DATA",
+    "export": 'attar predict {step} "a text"',
+    "analyze": "attar report {run}",
+    "evaluate": "attar report {run}",
+    "extrapolate": "attar report {run}",
+}
+"""Kind of the last step → the command that goes on from what it made."""
+
+
+def figures_of(run: str, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A step's most telling figures, named; [] for kinds of steps without any."""
+    flat = flattened(dict(metrics))
+    found = (
+        pair
+        for name in FACTS.get(run, ())
+        for pair in _figures(name, metrics.get(name, flat.get(name)))
+    )
+    return [(name, text) for name, value in found if (text := _text(value))]
+
+
+def _text(value: Any) -> str:
+    """A figure; "" for what is none."""
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    return f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else ""
+
+
+def first_quality(model: Mapping[str, Any]) -> tuple[str, float] | None:
+    """The leading metric of those that carry their own value."""
+    for name in leading_first(model):
+        value = table_of(model[name]).get("value")
+        if isinstance(value, int | float):
+            return name, value
+    return None
+
+
+def _figures(name: str, value: Any) -> list[tuple[str, Any]]:
+    """A metric, or what is said of a table of them."""
+    if not isinstance(value, Mapping):
+        return [(name, value)]
+    inside = cast("Mapping[str, Any]", value)
+    if name == "validation":  # the first one chose the weights
+        return [(f"{name} {metric}", inside[metric]) for metric in list(inside)[:1]]
+    if name == "fates":
+        return [(words, inside[fate]) for fate, words in FATES.items() if inside.get(fate)]
+    return [(name, inside.get("value"))]
+
+
+def findings(made: Sequence[Made], recipe: Mapping[str, Any]) -> list[str]:
+    """What the steps of a run found, as lines; of a single step its own figures as a table."""
+    compared, asked = comparisons(made), zero_shots(made)
+    judged = gates(made, recipe)
+    lines = [line for each in compared for line in _comparison(each)]
+    lines += [line for each in asked for line in _zero_shot(each)]
+    if len(made) == 1 and not lines:
+        lines = _single(made[0])
+    first = headline(made, compared, judged, asked)
+    if judged:
+        lines += first.lines
+    elif first.choice and len(made) > 1:
+        lines.append(first.choice)
+    return [_plain(line) for line in lines]
+
+
+def next_command(made: Sequence[Made], recipe: Mapping[str, Any], folder: Path) -> str:
+    """The command that goes on from here; "" where there is none."""
+    judged = gates(made, recipe)
+    if any(gate.is_met is False for gate in judged):
+        return ""  # what to try is said instead
+    product = headline(made, comparisons(made), judged).product
+    deployed = [s for s in made if s.run == "export" and s.metrics.get("format") in DEPLOYED]
+    wanted = [step for step in deployed if step.name == product] or deployed or made
+    for step in wanted[-1:]:  # a report ends the run, and its page is named already
+        places = {"step": folder / step.name, "run": folder}
+        shown = {name: shlex.quote(str(place)) for name, place in places.items()}
+        return NEXT.get(step.run, "").format(**shown)
+    return ""
+
+
+def _comparison(comparison: Comparison) -> list[str]:
+    """Every model with its qualities, latency and size."""
+    shape = next(iter(comparison.shapes), None)
+    most = next((row.most_at_once for row in comparison.families if row.most_at_once), None)
+    columns: dict[str, list[str]] = {"model": [row.name for row in comparison.families]}
+    for metric in comparison.metrics:
+        columns[metric] = [_quality(row, metric) for row in comparison.families]
+    if shape is not None:
+        columns[f"ms, {shape.batch} × {shape.tokens} tokens"] = [
+            number_text(row.latency_ms) for row in comparison.families
+        ]
+        columns["speed"] = [
+            "" if row.name == comparison.baseline else row.speed for row in comparison.families
+        ]
+    if most is not None:
+        columns[f"texts/s, {most.batch} × {most.tokens}"] = [
+            number_text(row.most_at_once.texts_per_s) if row.most_at_once else DASH
+            for row in comparison.families
+        ]
+    columns["MiB"] = [number_text(row.size_mib) for row in comparison.families]
+    columns = {name: cells for name, cells in columns.items() if {*cells} - {DASH, ""}}
+    about = ", ".join(filter(None, [comparison.data, comparison.split, comparison.counted]))
+    return [f"{comparison.step}: {about}".removesuffix(": "), *_indented(columns)]
+
+
+def _quality(row: ModelRow, metric: str) -> str:
+    quality = row.qualities.get(metric)
+    if quality is None:
+        return DASH
+    ends = interval_text(metric, quality.low, quality.high)
+    return metric_text(metric, quality.value) + (f" ({ends})" if ends else "")
+
+
+def _zero_shot(found: ZeroShot) -> list[str]:
+    scores = {
+        model: [
+            next((f"{s.text} ({s.detail})" for s in row.scores if s.model == model), DASH)
+            for row in found.rows
+        ]
+        for model in found.models
+    }
+    return [f"{found.name}:", *_indented({"task": [row.title for row in found.rows], **scores})]
+
+
+def _single(step: Made) -> list[str]:
+    """The figures of one step, and of a study its facts and its first table."""
+    pairs = [*figures_of(step.run, step.metrics)]
+    lines: list[str] = []
+    for study in studies([step]):
+        pairs += [(name, number_text(v) if isinstance(v, int | float) else str(v))
+                  for name, v in study.facts]  # fmt: skip
+        for grid in study.grids[:1]:
+            head = tuple(column.head for column in grid.columns)
+            lines += [grid.caption, *(f"  {x}" for x in aligned([head, *grid.rows[:MOST_ROWS]]))]
+            if len(grid.rows) > MOST_ROWS:
+                lines.append(f"  … {len(grid.rows) - MOST_ROWS} more rows in study.json")
+    return [*(f"  {line.rstrip()}" for line in aligned(pairs, names=2)), *lines] if pairs else lines
+
+
+def _indented(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    rows = [tuple(columns), *zip(*columns.values(), strict=True)]
+    return [f"  {line}" for line in aligned(rows)]
+
+
+def _plain(text: str) -> str:
+    return text.replace(NBSP, " ")

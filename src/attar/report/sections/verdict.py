@@ -1,0 +1,226 @@
+"""READY or NOT READY and why, which model to deploy, and what to try next where a gate was missed.
+
+The verdict is that of the recipe's gates; a model that answers no better than one constant answer
+is never ready. What to try follows from where the quality is lost: the models behind the judged
+one were measured too, so the step that lost most is known, and its settings can be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from attar.numerics.metric_names import LOWER_IS_BETTER
+from attar.report.quantities import change_text, unit_text
+from attar.report.reading import Made, base_name, number
+from attar.report.sections.comparison import Comparison, family_name
+from attar.report.sections.gates import Gate
+from attar.report.sections.lineage import ancestors
+from attar.report.sections.measured import DEPLOYED, FORM_WORDS, ModelRow
+
+READY, NOT_READY, NOT_JUDGED = "READY", "NOT READY", "NOT JUDGED"
+GATE_EXAMPLE = (
+    '[[gates]] with metric = "{step}.{product}.{metric}", of = "{step}.{baseline}.{metric}" and '
+    "max_drop = 0.01"
+)
+MOST_TRIES = 3
+"""Of one gate: the first ones are those that help most often."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first words of the page."""
+
+    word: Literal["READY", "NOT READY", "NOT JUDGED"]
+    reasons: tuple[str, ...]
+    advice: tuple[str, ...] = ()
+    is_useless: bool = False
+    """The model to deploy answers no better than one answer to every text."""
+
+
+def fitting(comparison: Comparison, gates: Sequence[Gate]) -> list[ModelRow]:
+    """The deployed models, those that meet gates of their own first, and of those the fastest."""
+
+    def order(row: ModelRow) -> tuple[bool, float, float]:
+        own = _of(row, gates)
+        meets = bool(own) and all(gate.is_met for gate in own)
+        return not meets, row.latency_ms or float("inf"), row.size_mib or 0.0
+
+    return sorted((row for row in comparison.families if row.form in DEPLOYED), key=order)
+
+
+def _of(row: ModelRow, gates: Sequence[Gate]) -> list[Gate]:
+    return [gate for gate in gates if row.name in gate.metric.split(".")]
+
+
+def choice(comparison: Comparison, gates: Sequence[Gate]) -> str:
+    """Which deployed model to take, and why; "" where none was measured."""
+    rows = fitting(comparison, gates)
+    if not rows:
+        return ""
+    best, *others = rows
+    where = f"Take {best.name} ({FORM_WORDS[best.form]})"
+    if not others:
+        return f"{where}, the only deployed model here."
+    is_timed = best.latency_ms is not None
+
+    def cost(row: ModelRow) -> str:
+        value = unit_text(row.latency_ms, "ms") if is_timed else unit_text(row.size_mib, "MiB")
+        own = _of(row, gates)
+        if any(gate.is_met is False for gate in own):
+            return f"{value}, misses a gate"
+        return value if own or not gates else f"{value}, without a gate"
+
+    word = "fastest" if is_timed else "smallest"
+    beside = "; ".join(f"{row.name} {cost(row)}" for row in others)
+    is_first = all((best.latency_ms or 0) <= (row.latency_ms or float("inf")) for row in others)
+    of = f"of the {len(rows)} deployed models" if is_first else "of those that meet their gates"
+    return f"{where}: the {word} {of} ({cost(best)}; {beside})."
+
+
+def verdict_of(
+    gates: Sequence[Gate],
+    made: Sequence[Made] = (),
+    comparison: Comparison | None = None,
+    product: ModelRow | None = None,
+) -> Verdict:
+    """Ready only where every gate is met."""
+    useless = [
+        f"{row.name} answers no better than one answer to every text"
+        for row in (product,)
+        if row and comparison and comparison.is_at_chance(row)
+    ]
+    if not gates and not useless:
+        return Verdict(NOT_JUDGED, (_without_gates(comparison, product),))
+    open_gates = [gate for gate in gates if not gate.is_met]
+    if not open_gates and not useless:
+        met = "its gate is met" if len(gates) == 1 else f"all {len(gates)} gates are met"
+        return Verdict(READY, (met,))
+    advice = [
+        line
+        for gate in open_gates
+        if gate.is_met is False
+        for line in tries(gate, made, comparison)
+    ]
+    said = [
+        f"{gate.metric} was not measured"
+        if gate.is_met is None
+        else f"{gate.metric} is {gate.shown}, promised: {gate.condition}"
+        for gate in open_gates
+    ]
+    return Verdict(NOT_READY, (*useless, *said), tuple(dict.fromkeys(advice)), bool(useless))
+
+
+def _without_gates(comparison: Comparison | None, product: ModelRow | None) -> str:
+    if comparison is None or product is None or product.name == comparison.baseline:
+        return "the recipe sets no quality gates ([[gates]])"
+    names = {"step": comparison.step, "baseline": comparison.baseline, "product": product.name}
+    return "the recipe sets no quality gates; for example " + GATE_EXAMPLE.format(
+        **names, metric=comparison.metric
+    )
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one step of a chain of models lost."""
+
+    step: Made
+    before: str
+    change: float
+
+
+def worst_loss(
+    model: str, metric: str, made: Sequence[Made], comparison: Comparison
+) -> Loss | None:
+    """The step behind a model that lost most against the measured model before it."""
+    chain = list(reversed(ancestors(model, made)))
+    if chain and isinstance(teacher := chain[0].settings.get("teacher"), str):
+        chain = [step for step in made if step.name == teacher] + chain
+    measured = [
+        (step, row.qualities[metric].value)
+        for step in chain
+        if (row := comparison.family(family_name(step.name))) and metric in row.qualities
+    ]
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    found = [
+        Loss(step, before.name, value - earlier)
+        for (before, earlier), (step, value) in pairwise(measured)
+        if sign * (value - earlier) < 0
+    ]
+    return min(found, key=lambda loss: sign * loss.change, default=None)
+
+
+def tries(gate: Gate, made: Sequence[Made], comparison: Comparison | None) -> list[str]:
+    """What to try next where a gate was missed; [] where nothing is known to help."""
+    words = gate.metric.split(".")
+    chain = next((found for word in words[1:] if (found := ancestors(word, made))), [])
+    if not chain:
+        return []
+    if cost := next((word for word in words if word in COSTS), None):
+        kinds = {step.run: step.name for step in reversed(chain)}
+        known = [COSTS[cost][run].format(step=kinds[run]) for run in kinds if run in COSTS[cost]]
+        first = [] if "quantize" in kinds else ['a step with run = "quantize": int8 is smaller']
+        return [*first, *known][:MOST_TRIES]
+    metric = words[-1]
+    if worst := comparison and worst_loss(chain[0].name, metric, made, comparison):
+        lost = f"{worst.step.name}: {change_text(metric, worst.change)} than {worst.before} in "
+        return [f"{lost}{metric}, the largest loss on the way. {_to_try(worst.step)}"]
+    return [_to_try(chain[-1])]
+
+
+def _to_try(step: Made) -> str:
+    settings = "; ".join(settings_to_try(step)[:MOST_TRIES])
+    return f"In [steps.{base_name(step.name)}], try {settings}."
+
+
+def settings_to_try(step: Made) -> list[str]:
+    """Settings of a step that may keep more quality, as TOML with a reason, the best first."""
+    has = step.settings
+    if step.run == "quantize":
+        return _of_quantize(has)
+    if step.run == "export":
+        other = "onnxruntime" if has.get("format") == "openvino" else "openvino"
+        return [f'format = "{other}" (another runtime rounds otherwise)']
+    found = []
+    for name in ("epochs", "max_steps", "max_tokens"):
+        if (value := number(has.get(name))) is not None:
+            found.append(f"{name} = {2 * value:g} (now {value:g})")
+    if (rate := number(has.get("learning_rate"))) is not None:
+        found.append(f"learning_rate = {3 * rate:g} or {rate / 3:g} (now {rate:g})")
+    model = has.get("model")
+    if isinstance(model, Mapping) and isinstance(model.get("keep_blocks"), list | tuple):
+        found.append(f"more blocks in keep_blocks (now {len(model['keep_blocks'])})")
+    return found
+
+
+def _of_quantize(has: Mapping[str, Any]) -> list[str]:
+    found = [
+        f"{name} = 8 (now {bits:g})"
+        for name in ("weight_bits", "activation_bits")
+        if (bits := number(has.get(name))) is not None and bits < 8
+    ]
+    if has.get("method") != "auto":
+        found.append('method = "auto" (loses least of the methods without training)')
+    if has.get("method") != "lsq_plus":
+        found.append('method = "lsq_plus" (trains with the quantizers in place)')
+    calibration = has.get("calibration")
+    if isinstance(calibration, Mapping) and (count := number(calibration.get("examples"))):
+        found.append(f"calibration.examples = {2 * count:g} (now {count:g})")
+    return found
+
+
+FEWER_BLOCKS = "fewer blocks in keep_blocks of [steps.{step}]"
+OF_LATENCY = {"train": FEWER_BLOCKS, "export": "another format in [steps.{step}]"}
+OF_SIZE = {"train": FEWER_BLOCKS, "quantize": "embedding_bits = 4 in [steps.{step}]"}
+COSTS: Mapping[str, Mapping[str, str]] = {
+    "latency_ms": OF_LATENCY,
+    "latency": OF_LATENCY,
+    "size_mib": OF_SIZE,
+    "num_params": {"train": FEWER_BLOCKS},
+    "flops": {"train": FEWER_BLOCKS},
+    "peak_memory_mib": OF_SIZE,
+    "model_memory_mib": OF_SIZE,
+}
+"""A cost that a gate limits → kind of step in the model's chain → what lowers it."""
