@@ -50,6 +50,17 @@ def test_quick_commands_load_nothing_heavy(repository: Path, arguments: list[str
     assert found.stdout
 
 
+def test_looking_at_data_loads_no_torch(tmp_path: Path) -> None:
+    rows = [f"a film of number {i},{('good', 'bad')[i % 2]}" for i in range(60)]
+    (tmp_path / "films.csv").write_text("\n".join(["text,label", *rows]))
+    recipe = str(tmp_path / "films.toml")
+    new = ["new", str(tmp_path / "films.csv"), "--output", recipe, "--model", "owner/on-the-hub"]
+    for words in (new, ["check", recipe]):
+        found = _look(RUN_AND_LOOK % (("torch", "transformers", "pyarrow"),), *words)
+        assert found.returncode == 0, found.stderr + found.stdout
+        assert "data 'films'" in found.stdout
+
+
 @pytest.mark.parametrize("module", ["attar", "attar.cli"])
 def test_the_command_runs_as_a_module_too(module: str) -> None:
     command = [sys.executable, "-m", module]

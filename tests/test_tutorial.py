@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -78,6 +79,8 @@ def test_the_tutorials_lines_are_those_of_the_recipe(
     exec(compile(makes_the_file, PAGE, "exec"), {})
     tiny.write_tiny_bert(tmp_path / "bert")
     attar(["new", "support.csv", "--model", "bert"])
+    [found] = json.loads(attar(["check", "support.toml", "--json"]).output)["data"]
+    assert found["splits"]["train"]["rows"] == 540
     text = (tmp_path / "support.toml").read_text(encoding="utf-8")
     for block in blocks(repository, "toml"):
         assert block in text

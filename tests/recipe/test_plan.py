@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from attar.errors import DataError, ModelError, RecipeError, UsageError
 from attar.models.cost import Cost
 from attar.models.structure.families import positions_of
 from attar.planning import measured_flops_per_s
+from attar.progress import Progress
 from attar.quantization.calibration.calibrate import choose_examples
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import Plan, expected_seconds, notes_of, plan_recipe
@@ -382,3 +384,12 @@ def test_runs_of_a_sweep_that_say_the_same_say_it_once() -> None:
     said = {"base@seed=0": "A", "base@seed=1": "A", "base@seed=2": "B", "other": "A", "quiet": ""}
     plans = [StepPlan(name, "train", None, 0, 0.0, 0.0, 0.0, note=n) for name, n in said.items()]
     assert notes_of(plans) == ["base (2 runs): A", "base@seed=2: B", "other: A"]
+
+
+def test_a_plan_says_what_it_reads_and_what_is_in_it(tmp_path: Path) -> None:
+    recipe, said = write(tmp_path), StringIO()
+    plan = plan_recipe(load_recipe(recipe), recipe.parent, progress=Progress(said))
+    assert said.getvalue().startswith("reading data 'films'\n")
+    assert plan.text().startswith("data 'films'\n  split ")
+    [found] = plan.as_json()["data"]
+    assert (found["unit"], found["splits"]["train"]["rows"]) == ("tokens", 48)

@@ -13,6 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,10 @@ class Model:
 
     @property
     def measure(self) -> Measure:
-        return WORDS if self.folder is None else tokens_of(self.folder)
+        """Tokens, where the model and what reads its tokenizer are at hand; else words."""
+        if self.folder is None or find_spec("transformers") is None:
+            return WORDS
+        return tokens_of(self.folder)
 
     @property
     def config(self) -> Mapping[str, Any]:
