@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from attar.escaping import for_terminal
 
@@ -89,6 +89,18 @@ class Task:
         return f"{self.title}: {self.count}{eta}{words}"
 
 
+class Listener(Protocol):
+    """What else hears a `Progress`, a quiet one too."""
+
+    def said(self, line: str) -> None:
+        """One line that stays."""
+        ...
+
+    def advanced(self, task: Task) -> None:
+        """A piece of work has moved."""
+        ...
+
+
 class Progress:
     """Says what is going on. `quiet=True` says nothing (tests, `--json` pipelines that want
     silence)."""
@@ -100,21 +112,37 @@ class Progress:
         self._bar_ids: dict[int, Any] = {}
         self._last_line = 0.0
         self._warned: set[str] = set()
+        self._listeners: list[Listener] = []
 
     @property
     def is_quiet(self) -> bool:
         return self._quiet
 
+    @contextmanager
+    def heard_by(self, listener: Listener) -> Generator[None]:
+        """Tell a listener too, for a while."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
     def say(self, text: str) -> None:
         """One line that stays."""
+        line = for_terminal(text)
+        for listener in self._listeners:
+            listener.said(line)
         if not self._quiet:
-            self._print(for_terminal(text))
+            self._print(line)
 
     def warn(self, text: str) -> None:
         """A request that was skipped or changed: said once, even when quiet."""
         if text not in self._warned:
             self._warned.add(text)
-            self._print(f"warning: {for_terminal(text)}")
+            line = f"warning: {for_terminal(text)}"
+            for listener in self._listeners:
+                listener.said(line)
+            self._print(line)
 
     def _print(self, line: str) -> None:
         if self._bars is not None:
@@ -155,6 +183,8 @@ class Progress:
                 self._bars = None
 
     def refresh(self, task: Task) -> None:
+        for listener in self._listeners:
+            listener.advanced(task)
         if self._quiet:
             return
         if self._bars is not None and id(task) in self._bar_ids:

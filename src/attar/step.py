@@ -22,6 +22,10 @@ def never_stop() -> bool:
     return False
 
 
+def untracked(line: Mapping[str, Any]) -> None:
+    """Nothing follows what is measured."""
+
+
 @dataclass(frozen=True)
 class CountedFlops:
     """Operations, counted in two ways."""
@@ -112,6 +116,9 @@ class StepContext:
     """The whole recipe as plain data, after overrides; provenance for the report."""
     should_stop: Callable[[], bool] = never_stop
     """True once SIGTERM or SIGINT has arrived: save to `scratch`, then raise `StoppedError`."""
+
+    track: Callable[[Mapping[str, Any]], None] = untracked
+    """Told of each line of a training history as it is written."""
 
     def stop_if_asked(self, what: str) -> None:
         """For work that keeps no checkpoint and is short enough to begin again.

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.errors import NonFiniteError
-from attar.numerics.metric_names import LANGUAGE, LOWER_IS_BETTER, METRIC_NAMES
+from attar.numerics.metric_names import CALIBRATION, LANGUAGE, LOWER_IS_BETTER, METRIC_NAMES
 from attar.numerics.metrics import (
     LARGEST_EXPONENT,
     METRICS,
@@ -27,7 +27,7 @@ EXACT = 1e-12
 SHIFTED = 1e-9
 """A shift of 1e3 on values scaled by 1e-3 leaves 1e6 × the float64 epsilon of each, 2e-10."""
 matthews, f1, pearson, spearman = (METRICS[m] for m in ("matthews", "f1", "pearson", "spearman"))
-CLASS_METRICS = ("accuracy", "matthews", "f1")
+CLASS_METRICS = ("accuracy", "matthews", "f1", "macro_f1")
 NUMBER_METRICS = ("pearson", "spearman")
 
 
@@ -38,6 +38,7 @@ def peers() -> dict[str, Callable[..., float]]:
         "accuracy": lambda p, y: sklearn.accuracy_score(y, p),
         "matthews": lambda p, y: sklearn.matthews_corrcoef(y, p),
         "f1": lambda p, y: sklearn.f1_score(y, p),
+        "macro_f1": lambda p, y: sklearn.f1_score(y, p, average="macro"),
         "pearson": lambda p, y: scipy.pearsonr(p, y).statistic,
         "spearman": lambda p, y: scipy.spearmanr(p, y).statistic,
     }
@@ -159,7 +160,7 @@ def test_the_class_of_a_row_without_finite_scores_is_not_the_first() -> None:
 
 def test_a_constant_answer_scores_what_chance_is_called() -> None:
     labels = np.array([0, 1, 1, 2, 1])
-    for metric in ("accuracy", "f1", "matthews"):
+    for metric in CLASS_METRICS:
         best = max(METRICS[metric](np.full(5, answer), labels) for answer in (0, 1, 2))
         assert constant_score(metric, labels) == pytest.approx(best, abs=EXACT)
     assert constant_score("pearson", labels * 0.5) == 0.0
@@ -185,7 +186,7 @@ def test_language_metrics_are_means_over_what_they_are_named_after() -> None:
     assert [float(value[0]) for value in found.values()] == pytest.approx(
         [1.5, math.exp(1.5), 3 / 4 / math.log(2)], rel=EXACT
     )
-    assert set(LANGUAGE) == set(found) == LOWER_IS_BETTER - {"loss"}
+    assert set(LANGUAGE) == set(found) == LOWER_IS_BETTER - {"loss", *CALIBRATION}
 
 
 def test_every_named_metric_has_its_form_for_resamples() -> None:

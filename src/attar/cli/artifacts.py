@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from attar.cli.flags import Debug, Json
+from attar.cli.flags import Debug, Json, Quiet
 from attar.cli.output import print_result
 
 
@@ -54,27 +55,101 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="[TEXT]...",
-            help="None: one a line from stdin. For a model of pairs, a tab separates the two.",
+            help="None: one a line from stdin. For a model of pairs, a tab separates the two, or "
+            "two arguments are a pair.",
         ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", "-i", help="A .csv, .tsv, .jsonl, .parquet or .txt file."),
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A .csv, .tsv, .jsonl, .parquet or .npy file."),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="The input's text column; twice for a model of pairs."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", help="A column of the input for the output; default: all."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Answer with label, probability and milliseconds."""
-    from attar.export.asked import lines_of_stdin, rows_of, texts_of_arguments
-    from attar.export.deployed import Deployed
+    """Answer texts with label, probability and milliseconds, or the rows of a file."""
+    from attar.export.deployed import BATCH_SIZE, Deployed
+
+    if source or target or text or keep:
+        _predict_file(folder, source, target, texts, text, keep, threads, as_json, quiet)
+        return
+    from attar.export.asked import lines_of_stdin, paired, rows_of, texts_of_arguments
 
     lines = texts_of_arguments(texts) if texts else lines_of_stdin()
     model = Deployed(folder, threads=threads)
-    answers = model.predict(rows_of(lines, model.task.num_texts))
+    if texts and model.task.num_texts == 2:
+        lines = paired(lines)
+    rows = rows_of(lines, model.task.num_texts)
+    model.predict(rows[:BATCH_SIZE])  # what a first call compiles is no time of an answer
+    answers = model.predict(rows)
     for line, prediction in zip(lines, answers, strict=True):
         answer = {"text": line, **prediction.as_json()}
         print_result(answer, prediction.text(), as_json, one_line=True)
-    if cut := sum(answer.is_cut for answer in answers):
+    _warn_of_cut(sum(answer.is_cut for answer in answers), len(answers), model.task.max_length)
+
+
+def _predict_file(
+    folder: Path,
+    source: Path | None,
+    target: Path | None,
+    texts: list[str] | None,
+    text: list[str] | None,
+    keep: list[str] | None,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from attar.errors import UsageError
+    from attar.export.deployed import Deployed
+    from attar.export.predicted_files import predict_file
+    from attar.progress import Progress, human_seconds
+    from attar.recipe.running.signals import stop_requests
+
+    if source is None or target is None or texts:
+        raise UsageError(
+            "predict reads a file with --input and --output together, and no texts beside them: "
+            "attar predict DIR --input x.csv --text message --output y.csv"
+        )
+    model = Deployed(folder, threads=threads)
+    with stop_requests(quiet) as should_stop:
+        done = predict_file(
+            model,
+            source,
+            target,
+            text=text or (),
+            keep=keep,
+            progress=Progress(quiet=quiet),
+            should_stop=should_stop,
+        )
+    _warn_of_cut(done.cut, done.rows, model.task.max_length)
+    if done.faulty:
         print(
-            f"warning: {cut} of {len(answers)} texts have more than {model.task.max_length} tokens "
-            "and were cut",
+            f"warning: {done.faulty:,} of {done.rows:,} rows have no answer; the column 'error' "
+            "says why",
+            file=sys.stderr,
+        )
+    rate = f", {done.rows_per_s:,.0f} a second" if done.rows_per_s else ""
+    said = f"{done.rows:,} rows in {human_seconds(done.seconds)}{rate}: {done.output}"
+    print_result(asdict(done), said, as_json)
+
+
+def _warn_of_cut(cut: int, texts: int, max_length: int) -> None:
+    if cut:
+        print(
+            f"warning: {cut} of {texts} texts have more than {max_length} tokens and were cut",
             file=sys.stderr,
         )
 

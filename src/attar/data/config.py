@@ -97,6 +97,10 @@ class FilesData(DataSettings):
     tenth of train."""
     test: str | None = None
     """File stem of the test split; None: there is none."""
+    unlabelled: str | None = None
+    """A file of texts without labels, beside the others: its stem or its name. A step with a
+    teacher, whose answers are then the targets, learns from them too. Without a train file, they
+    are all it learns from."""
     max_row_kib: int | None = Field(default=None, ge=1, le=2**20)
     """A row above this is set aside; None: 512, and 16,384 with document = "file"."""
 
@@ -139,11 +143,26 @@ class FilesData(DataSettings):
     @model_validator(mode="after")
     def _whole_files_are_of_train(self) -> Self:
         named = {"train": self.train != "train", "validation": self.validation, "test": self.test}
+        named["unlabelled"] = self.unlabelled
         if self.document == "file" and any(named.values()):
             split = next(name for name, is_named in named.items() if is_named)
             raise ValueError(
                 f'{split} names the file of a split, and with document = "file" every file is a '
                 f"row of train, a tenth of which is held out; remove {split}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_teacher_can_answer(self) -> Self:
+        if self.unlabelled and self.kind.answer != "row":
+            advice = (
+                "let the teacher write its own targets with a generate step"
+                if self.kind.writes
+                else "such data has no labels, so give these texts to train"
+            )
+            raise ValueError(
+                f"unlabelled texts get a class or a number from a teacher, and the objective is "
+                f"{self.objective}; leave unlabelled out: {advice}"
             )
         return self
 

@@ -31,7 +31,7 @@ from attar.data.reading.rows import (
     take_texts,
 )
 from attar.data.reading.targets import settle_targets
-from attar.data.tables import SetAside, Split, TextData
+from attar.data.tables import UNLABELLED_SPLIT, SetAside, Split, TextData
 from attar.errors import DataError
 from attar.numerics.metric_names import SCORES
 from attar.tasks.table import Gold, Kind
@@ -58,21 +58,19 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
             unusable.
     """
     files = own_files(config, recipe_folder)
-    if "train" not in files:
-        raise DataError(
-            f"data {name!r} has no train file ({', '.join(files)} only); name its stem with train ="
-        )
+    _require_rows_to_learn_from(config, files, name)
     columns = find_columns(config, files, name)
     taken = {
         split: take_texts(records_of(config, files[split]), columns[split], split)
-        for split in ("train", "validation", "test")
+        for split in ("train", "validation", "test", UNLABELLED_SPLIT)
         if split in files
     }
-    train = taken["train"]
+    first = next(iter(taken))
     try:
-        label_names, notes = _label_names(config, train, columns["train"])
+        label_names, notes = _label_names(config, taken[first], columns[first])
     except DataError:  # too few classes, perhaps because rows were lost for their texts
-        check_set_aside(name, "train", train.num_read, train.set_aside, config.max_set_aside)
+        train = taken[first]
+        check_set_aside(name, first, train.num_read, train.set_aside, config.max_set_aside)
         raise
     classes = Classes(label_names, may_be_indices=config.label_names is not None)
     splits: dict[str, Split] = {}
@@ -83,6 +81,11 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         set_aside += faults
     if "validation" not in splits:
         splits = _hold_out(splits, name, config.kind)
+    if UNLABELLED_SPLIT in splits:
+        splits[UNLABELLED_SPLIT], seen = _unseen(splits, taken[UNLABELLED_SPLIT])
+        set_aside += seen
+        if "train" not in splits:
+            splits["train"] = splits.pop(UNLABELLED_SPLIT)
     return TextData(
         name=name,
         objective=config.objective,
@@ -125,6 +128,42 @@ def _metrics(kind: Kind, validation: Split) -> tuple[str, ...]:
         return kind.metrics
     is_scored = validation.is_labelled
     return tuple(name for name in kind.metrics if (name in SCORES) is is_scored)
+
+
+def _require_rows_to_learn_from(config: FilesData, files: SplitFiles, name: str) -> None:
+    """Refuse data without train rows, labelled or not; and unlabelled ones alone, where nothing
+    says what the classes are or judges a model."""
+    if "train" in files:
+        return
+    if UNLABELLED_SPLIT not in files:
+        raise DataError(
+            f"data {name!r} has no train file ({', '.join(files)} only); name its stem with train ="
+        )
+    if "validation" not in files:
+        raise DataError(
+            f"data {name!r} has unlabelled texts and no labelled ones; models are judged by "
+            "labelled rows, so add a validation file"
+        )
+
+
+def _unseen(splits: Mapping[str, Split], taken: Taken) -> tuple[Split, list[SetAside]]:
+    """The unlabelled rows whose texts stand in no other split: a teacher's answer to a text that
+    judges models would leak it, and one that has a label needs no answer."""
+    where = {
+        texts: split
+        for split in ("train", "test", "validation")
+        if split in splits
+        for texts in splits[split].texts
+    }
+    own = splits[UNLABELLED_SPLIT]
+    rows = dict(zip(taken.texts, taken.rows, strict=True))
+    kept = [i for i, texts in enumerate(own.texts) if texts not in where]
+    seen = [
+        SetAside(UNLABELLED_SPLIT, rows[texts], f"also in {where[texts]}")
+        for texts in own.texts
+        if texts in where
+    ]
+    return own.rows(kept), seen
 
 
 def _settle(
@@ -238,7 +277,7 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
             or all(is_plain(config, path) for path in paths)
             or (gold.is_optional and setting not in config.model_fields_set)
         )
-        is_unlabelled |= not (config.kind.has_gold or gold.is_optional)
+        is_unlabelled |= split == UNLABELLED_SPLIT or not (config.kind.has_gold or gold.is_optional)
         if not is_unlabelled and answer not in names:
             missing.append(answer)
         if missing:

@@ -29,6 +29,9 @@ UNLABELLED = -1
 """The class of a row without a label (a hidden test set); GLUE's own convention. In a regression it
 is NaN."""
 
+UNLABELLED_SPLIT = "unlabelled"
+"""The name of a split whose texts have no labels, for a teacher to answer."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -59,6 +62,10 @@ class Split:
     def is_labelled(self) -> bool:
         """True if no row lacks a label, or its target."""
         return self.num_unlabelled == 0
+
+    def __add__(self, other: Split) -> Split:
+        """The rows of both, in this order; of tables without targets and chunks."""
+        return Split((*self.texts, *other.texts), np.concatenate([self.labels, other.labels]))
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The same table with these rows only, in the order given."""
@@ -128,6 +135,13 @@ class TextData:
                 "in the augment step that made these rows"
             )
         return found
+
+    @property
+    def taught(self) -> Split:
+        """What a step with a teacher learns from: the rows of train, then those that nobody has
+        labelled."""
+        train = self.split("train")
+        return train + self.splits[UNLABELLED_SPLIT] if UNLABELLED_SPLIT in self.splits else train
 
     def set_aside_of(self, split: str) -> dict[str, int]:
         """Reason → how many rows of a split, the most frequent first."""

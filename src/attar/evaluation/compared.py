@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Metrics = Mapping[str, Mapping[str, Bootstrapped]]
 """Metric → model → value and resamples."""
 Judged = tuple[Metrics, Mapping[str, dict[str, Any]]]
-"""The metrics, and model → how fast it answered, where that is known."""
+"""The metrics, and model → other figures: how fast it wrote, or those of its classes."""
 
 
 @dataclass(frozen=True)

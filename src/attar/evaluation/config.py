@@ -41,6 +41,7 @@ class Speed(Config):
 OF_DATA = (
     *("split", "answers", "batch_size", "context", "stride", "widths"),
     *("lengths", "speed", "memory"),
+    *("thresholds", "changed_texts"),
 )
 OF_TASKS = ("path", "hub", "rows", "sample", "harness", "batch_tokens")
 """Settings of an evaluation on data, and of one on zero-shot tasks."""
@@ -75,6 +76,12 @@ class EvaluateStep(Config):
     widths: tuple[Annotated[int, Field(gt=0)], ...] = ()
     """Sentence embedding only: the metrics are also measured with the first so many numbers of each
     vector."""
+    thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+    """Of classes: confidences at which the share of rows that is answered, and of right answers
+    among them, are measured."""
+    changed_texts: int = Field(20, ge=0, le=1000)
+    """Of classes: texts that are shown of those a model answers otherwise than the first model, the
+    most confident first; 0: none."""
     bootstrap: int = Field(2000, ge=100)
     """Number of bootstrap resamples for each interval."""
     lengths: tuple[Literal["data"] | Annotated[int, Field(gt=0)], ...] | None = None

@@ -11,13 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from attar.evaluation.classified import Answers, classified
 from attar.evaluation.compared import Compared, Judged
 from attar.scoring.matching import predictions_from
 from attar.scoring.rows import longest_first, score_rows
 
+MACRO = "macro_f1"
+"""Measured of all classes, whatever metrics the data has."""
+
 
 def judge_rows(compared: Compared) -> Judged:
-    """Score all models, keep their predictions, and measure the data's metrics.
+    """Score all models, keep their predictions, and measure the data's metrics; of classes also
+    the figures of `classified`.
 
     Raises:
         NonFiniteError: a model gives NaN or infinite logits.
@@ -29,8 +34,14 @@ def judge_rows(compared: Compared) -> Judged:
         for name, values in logits.items()
     }
     _write(compared, predictions, logits)
-    metrics = {m: compared.bootstrap(m, predictions, split.labels) for m in data.metrics}
-    return metrics, {}
+    names = dict.fromkeys([*data.metrics, *((MACRO,) if data.kind.has_classes else ())])
+    metrics = {m: compared.bootstrap(m, predictions, split.labels) for m in names}
+    if not data.kind.has_classes:
+        return metrics, {}
+    answers = {name: Answers.of(predictions[name], values) for name, values in logits.items()}
+    config = compared.config
+    facts = classified(answers, split, data.label_names, config.thresholds, config.changed_texts)
+    return metrics, facts
 
 
 def logits_of_rows(compared: Compared) -> dict[str, np.ndarray]:

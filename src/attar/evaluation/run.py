@@ -26,7 +26,7 @@ from attar.evaluation.inputs import exact_batch, fixed_tokens, longest_texts, ti
 from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
 from attar.evaluation.passages import judge_running_text
-from attar.evaluation.predictions import judge_rows
+from attar.evaluation.predictions import MACRO, judge_rows
 from attar.evaluation.rankings import judge_rankings
 from attar.evaluation.spans import judge_spans
 from attar.evaluation.speed import first_float, measure_latency
@@ -90,9 +90,9 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     forms = {name: open_form(folder, threads) for name, folder in folders.items()}
     compared = Compared(config, context, forms, columns, data, split)
     is_written = config.answers == "generated" and data.kind.answer == "row"
-    metrics, rates = (judge_generated if is_written else JUDGES[data.kind.answer])(compared)
+    metrics, figures = (judge_generated if is_written else JUDGES[data.kind.answer])(compared)
     models = {
-        name: _facts(form, tokens) | _intervals(name, metrics) | rates.get(name, {})
+        name: _facts(form, tokens) | _intervals(name, metrics) | figures.get(name, {})
         for name, form in forms.items()
     }
     if config.speed is not None and data.kind.graph == "one_pass":
@@ -108,7 +108,7 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     if config.memory:
         for name, entry in _weigh(speed, tokens, context, forms, folders, split, threads).items():
             models[name] |= entry
-    found = differences(config.models, metrics)
+    found = differences(config.models, _compared(metrics, data))
     for difference in found:
         if difference["metric"] in told(metrics):
             context.progress.say(difference["sentence"])
@@ -126,6 +126,12 @@ def _as_learned(data: TextData, task: Task) -> TextData:
     if not (data.kind.is_running and task.kind.is_running) or data.objective == task.objective:
         return data
     return replace(data, objective=task.objective, metrics=task.kind.metrics)
+
+
+def _compared(metrics: Metrics, data: TextData) -> Metrics:
+    """Those that differences are told of: macro_f1, which all classes have, where data asks for
+    it."""
+    return {name: found for name, found in metrics.items() if name in data.metrics or name != MACRO}
 
 
 def _intervals(model: str, metrics: Metrics) -> dict[str, Any]:

@@ -53,6 +53,19 @@ def lines_of_stdin() -> list[str]:
     return lines
 
 
+def paired(texts: Sequence[str]) -> list[str]:
+    """Arguments for a model of pairs as lines: without a tab, each two of them are a pair, as for
+    `predict.py`.
+
+    Example:
+        >>> paired(["a", "b"]), paired(["a\\tb", "c\\td"])
+        (['a\\tb'], ['a\\tb', 'c\\td'])
+    """
+    if any("\t" in text for text in texts) or len(texts) % 2:
+        return list(texts)
+    return ["\t".join(pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+
+
 def rows_of(lines: Sequence[str], num_texts: int | None) -> list[str | tuple[str, str]]:
     """Lines as the model's texts or pairs: a tab parts a pair only where the model reads pairs.
 

@@ -89,14 +89,17 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     """Write `predict.py`: from the texts of one row on the command line to an answer."""
     is_pair = task.num_texts == 2
     asked = '"a text" "its second part"' if is_pair else '"a text"'
+    usage = f"# usage: python -P predict.py {asked}"
     texts = (
         "texts = [os.fsencode(text).decode() for text in sys.argv[1:]]  # UTF-8 in any locale",
+        *(("texts = texts[0].split('\\t') if len(texts) == 1 else texts",) if is_pair else ()),
         f"if len(texts) != {task.num_texts or 1}:",
         f"    sys.exit('usage: python -P predict.py {asked}')",
     )
     if form == "safetensors":
         answer = VECTORS_WITH_ATTAR if task.kind.embeds else WITH_ATTAR
-        lines = ("# pip install attar", "import os, pathlib, sys, attar", *texts, *answer)
+        imported = "import os, pathlib, sys, attar"
+        lines = (usage, "# pip install attar", imported, *texts, *answer)
         write_text(
             folder / "predict.py", "\n".join(lines).replace("{verb}", task.shown.verb) + "\n"
         )
@@ -107,6 +110,7 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     imports = [line for line in runtime if any(word in line for word in before)]
     prefixed = ("texts[0] = task['embedding']['query_prefix'] + texts[0]",) * task.kind.embeds
     lines = (
+        usage,
         f"# pip install {form} tokenizers numpy",
         "import json, os, pathlib, sys, numpy as np, tokenizers",
         *imports,

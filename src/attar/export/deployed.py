@@ -21,6 +21,7 @@ from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import NonFiniteError, UsageError
 from attar.escaping import for_terminal
 from attar.models.deployed.runtimes import open_runtime
+from attar.numerics.classification import softmax
 from attar.scoring.vectors import unit_length
 from attar.tasks.embedding import Side
 from attar.tasks.table import Gold
@@ -262,24 +263,13 @@ def _short(text: object) -> str:
     return written if len(written) <= 60 else written[:57] + "…"
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities along the last axis, in float64 and safe from overflow.
-
-    Example:
-        >>> _softmax(np.array([[1000.0, 1000.0]])).tolist()
-        [[0.5, 0.5]]
-    """
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
-
-
 Answer = tuple[str, float | None, dict[str, float]]
 """Label, its probability and all scores, as in `Prediction`."""
 
 
 def _classes(names: Sequence[str], logits: np.ndarray) -> list[Answer]:
     answers: list[Answer] = []
-    for shares in _softmax(logits):
+    for shares in softmax(logits):
         best = int(shares.argmax())
         scores = {name: float(share) for name, share in zip(names, shares, strict=True)}
         answers.append((names[best], float(shares[best]), scores))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-CLASSES = ("accuracy", "matthews", "f1")
-"""Metrics of predicted classes."""
+CLASSES = ("accuracy", "matthews", "f1", "macro_f1")
+"""Metrics of predicted classes. f1 is that of class 1, macro_f1 the mean over the classes."""
+CALIBRATION = ("ece",)
+"""Metrics of how far confidence is from the share of right answers."""
 SCORES = ("pearson", "spearman")
 """Metrics of predicted numbers."""
 RANKING = ("ndcg@10", "mrr@10", "recall@1", "recall@10")
@@ -33,7 +35,7 @@ ZERO_SHOT = (
 )
 """Accuracies of zero-shot tasks, each under its task's name."""
 METRIC_NAMES = (*CLASSES, *SCORES, *RANKING, *ROUGE, *LANGUAGE)
-LOWER_IS_BETTER = frozenset({*LANGUAGE, "loss"})
+LOWER_IS_BETTER = frozenset({*LANGUAGE, *CALIBRATION, "loss"})
 """Metrics of which the smallest is the best; of all others it is the largest."""
 BOUNDS = {
     **dict.fromkeys((*CLASSES, *ROUGE), (0.0, 1.0)),

@@ -11,10 +11,9 @@ counts. The value on the data itself is the same formula with every count 1.
 
 What is undefined is defined here, because a report cannot print NaN: where one side does not vary
 (one class, a constant prediction), `matthews`, `pearson` and `spearman` are 0, as is `f1` where
-class 1 is neither present nor predicted. A prediction that is NaN or infinite is refused: it would
-count as merely wrong (`argmax` of NaN is class 0, and NaN has the highest rank). ROUGE is computed
-text by text elsewhere (`rouge`); here it is the mean over rows. Left out: averages of F1 over
-classes, because no task here asks for them.
+class 1 is neither present nor predicted; `macro_f1` leaves such classes out. A prediction that is
+NaN or infinite is refused: it would count as merely wrong (`argmax` of NaN is class 0, and NaN has
+the highest rank). ROUGE is computed text by text elsewhere (`rouge`); here it is a mean over rows.
 """
 
 from __future__ import annotations
@@ -110,6 +109,16 @@ def f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats
     return _ratio(2 * true_positives, predicted_and_labelled)
 
 
+def macro_f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
+    """Mean of the classes' F1, 0..1, in each resample; a class that is neither labelled nor
+    predicted in it has no say."""
+    classes = np.unique(np.concatenate([predictions, labels]))
+    is_predicted, is_labelled = predictions[:, None] == classes, labels[:, None] == classes
+    right = counts @ (is_predicted & is_labelled).astype(np.float64)
+    seen = counts @ (is_predicted * 1.0 + is_labelled * 1.0)
+    return _ratio(_ratio(2 * right, seen).sum(axis=1), (seen > 0).sum(axis=1).astype(np.float64))
+
+
 def mean_of_counts(scores: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
     """Mean of a score that each row has by itself, in each resample; `labels` have no say."""
     return _ratio(counts @ scores.astype(np.float64), counts.sum(axis=1))
@@ -192,7 +201,7 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
 def constant_score(metric: str, labels: ArrayLike) -> float | None:
     """What the best constant answer scores: a model no better than that is at chance.
 
-    The share of the most frequent class for accuracy, that of always answering class 1 for F1, and
+    That of always answering the most frequent class for accuracy and macro_f1, class 1 for F1, and
     0 for correlations; None for metrics of texts.
 
     Example:
@@ -200,8 +209,9 @@ def constant_score(metric: str, labels: ArrayLike) -> float | None:
         (0.75, 0.0)
     """
     known = np.asarray(labels)
-    if metric == "accuracy":
-        return float(np.unique(known, return_counts=True)[1].max() / len(known))
+    if metric in ("accuracy", "macro_f1"):
+        classes, rows = np.unique(known, return_counts=True)
+        return METRICS[metric](np.full_like(known, classes[rows.argmax()]), known)
     if metric == "f1":
         return METRICS["f1"](np.ones_like(known), known)
     return 0.0 if metric in METRICS else None
@@ -223,6 +233,7 @@ METRICS_OF_COUNTS: Mapping[str, CountsMetric] = {
     "accuracy": accuracy_of_counts,
     "matthews": matthews_of_counts,
     "f1": f1_of_counts,
+    "macro_f1": macro_f1_of_counts,
     "pearson": pearson_of_counts,
     "spearman": spearman_of_counts,
     **dict.fromkeys((*RANKING, *ROUGE), mean_of_counts),

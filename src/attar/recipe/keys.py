@@ -131,7 +131,7 @@ def keys_of(
             content |= {**place, "files": files}
         everything = {}
         if kind.reads_everything:
-            whole = recipe.model_dump(mode="json", by_alias=True)
+            whole = recipe.model_dump(mode="json", by_alias=True, exclude={"run"})
             everything = {"everything": [whole, dict(keys)]}
         keys[name] = key_of(content | everything)
         found[name] = Keyed(keys[name], content)

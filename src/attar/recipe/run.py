@@ -30,6 +30,7 @@ from attar.recipe.outcome.sweep import expand
 from attar.recipe.running.changes import THE_REST, recipe_changes
 from attar.recipe.running.engine import Engine, require_own_folders
 from attar.recipe.running.lock import refusals_explained, run_lock
+from attar.recipe.running.run_log import logged
 from attar.recipe.running.saved import (
     RECIPE_JSON,
     Saved,
@@ -40,6 +41,7 @@ from attar.recipe.running.saved import (
 )
 from attar.recipe.running.signals import stop_requests
 from attar.recipe.running.time_left import TimeLeft, planned_seconds
+from attar.recipe.running.trackers import tracking
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind
@@ -149,7 +151,12 @@ def run_resolved(
     expanded = expand(recipe, kinds)
     for doubt in settings_in_doubt(recipe):
         progress.warn(doubt)
-    with running_in(folder) as place, stop_requests(progress.is_quiet) as should_stop:
+    with (
+        running_in(folder) as place,
+        logged(place, progress),
+        tracking(recipe.run.log, recipe.name, place) as track,
+        stop_requests(progress.is_quiet) as should_stop,
+    ):
         engine = Engine(
             expanded.recipe,
             source.recipe_folder,
@@ -158,6 +165,7 @@ def run_resolved(
             progress=progress,
             should_stop=should_stop,
         )
+        engine.track = track
         saved = Saved(recipe, source)
         if not (place / RECIPE_JSON).is_file():
             save(place, saved)  # so that resume finds it, should data be missing

@@ -8,7 +8,7 @@ field cannot see its neighbours.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -133,6 +133,13 @@ class Gate(Config):
         return self
 
 
+class RunSettings(Config):
+    """How a run works and not what it makes: in no step's key."""
+
+    log: tuple[Literal["tensorboard", "trackio"], ...] = ()
+    """Programs that are told of each line of a training history as it is written."""
+
+
 class Recipe(Config):
     """Named data and the steps that read it."""
 
@@ -148,6 +155,8 @@ class Recipe(Config):
     """Steps to run with several values of a setting."""
     gates: tuple[Gate, ...] = ()
     """Conditions on measured figures, [[gates]]."""
+    run: RunSettings = RunSettings()
+    """How the run works, [run]."""
 
     @property
     def order(self) -> list[str]:

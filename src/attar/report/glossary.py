@@ -6,6 +6,12 @@ from __future__ import annotations
 WORDS: dict[str, str] = {
     "teacher, student": "the big model, and the smaller one that learns from its answers",
     "accuracy": "share of texts whose predicted label is the right one",
+    "macro F1": "mean of the classes' F1, each counting the same however rare it is; the F1 of a "
+    "class is the harmonic mean of its precision (share of its predictions that are right) and "
+    "recall (share of its texts that are found)",
+    "confidence": "probability that a model gives to its own answer",
+    "calibration error": "expected calibration error (ECE): how far confidence is from the share "
+    "of right answers, on average over texts in 15 bins of confidence; 0 is perfect",
     "point": "a hundredth of a metric: 83.1 % is 0.4 points below 83.5 %",
     "interval": "95 % interval: where the figure would land in 95 of 100 draws of the same "
     "number of texts, by resampling the measured ones",

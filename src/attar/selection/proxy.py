@@ -162,7 +162,9 @@ def proxy(config: ProxyStep, context: StepContext) -> ProxyMetrics:
     )
     context.scratch.mkdir(parents=True, exist_ok=True)
     store = CheckpointStore(context.scratch, context.progress)
-    place = Loop(job, accelerator, store, context.progress, context.should_stop).run()
+    place = Loop(
+        job, accelerator, store, context.progress, context.should_stop, context.track
+    ).run()
 
     trained = judging.predictions(model, job.evaluation_batch_size)
     save_proxy(cast("Proxy", model.to("cpu")), source, context.folder / "model")

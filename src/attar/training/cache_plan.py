@@ -18,7 +18,7 @@ from attar.errors import UsageError
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
 from attar.step import StepPlan
 from attar.training.cache_config import UNIFORM, CacheStep, Sparse, States
-from attar.training.plan import planned_teacher
+from attar.training.plan import count_taught, planned_teacher
 from attar.training.teaching.cache import cached_shape, kept_states
 from attar.training.teaching.header import Content, codec_of
 from attar.training.update.precision import choose_precision, device_here
@@ -45,7 +45,7 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
     model = replace(teacher.model, max_length=config.max_length)
     chunks = texts.chunks_of(config.data)
     if chunks is None:
-        rows, tokens = texts.count(config.data, "train", model)
+        rows, tokens = count_taught(texts, config.data, model)
     else:
         rows, tokens = chunks.chunks, chunks.mean_tokens
     written = WORD_TOKENS if texts.has_classes(config.data) and head.predicts_words else None

@@ -182,6 +182,9 @@ class TrainStep(Config):
     evaluations: int = Field(default=3, ge=1)
     """How often the model is evaluated on validation, evenly spaced; the last time is at the
     end."""
+    patience: int | None = Field(default=None, gt=0)
+    """Training ends early after this many evaluations in a row without a better value; None: never.
+    Raise evaluations with it."""
     evaluate_at_tokens: tuple[Annotated[int, Field(gt=0)], ...] = ()
     """Also evaluate on validation after this many tokens, rounded up to a whole batch."""
     checkpoint_every: int | None = Field(default=None, gt=0)
@@ -239,6 +242,11 @@ class TrainStep(Config):
             raise ValueError(
                 f'count_flops = "{self.count_flops}" says how match_flops counts, and there is no '
                 'match_flops; add match_flops = "<train step>", or leave count_flops out'
+            )
+        if self.patience is not None and self.match_flops is not None:
+            raise ValueError(
+                f"patience = {self.patience} may end training early, and match_flops = "
+                f"{self.match_flops!r} compares runs of equal length; leave one out"
             )
         if self.batch_tokens is not None and self.batch_tokens < self.max_length:
             raise ValueError(
@@ -363,6 +371,11 @@ class TrainStep(Config):
     def can_be_cut(self) -> bool:
         """Whether micro-batches have the loss and the gradient of the whole batch."""
         return not any(getattr(loss, "count_padding", False) for loss in self.losses)
+
+    def is_taught(self, kind: Kind) -> bool:
+        """Whether a teacher's answers are targets, so that a row of this kind needs no label."""
+        answers = any(loss.needs_teacher for loss in self.effective_losses)
+        return self.teacher is not None and answers and KINDS[self.objective or kind.name] is kind
 
     @property
     def effective_losses(self) -> tuple[LossConfig, ...]:

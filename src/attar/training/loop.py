@@ -30,6 +30,7 @@ from attar.losses.total import LossValues, TotalLoss
 from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.progress import Progress, Task
 from attar.seeds import derive_seed
+from attar.step import untracked
 from attar.training.forward import fed, forward
 from attar.training.job import Job
 from attar.training.objectives.examples import StepExamples
@@ -71,11 +72,12 @@ class Loop:
         store: CheckpointStore,
         progress: Progress,
         should_stop: Callable[[], bool],
+        track: Callable[[Mapping[str, Any]], None] = untracked,
     ) -> None:
         config = job.config
         self._job, self._config, self._model = job, config, job.model
         self._accelerator, self._store = accelerator, store
-        self._progress, self._should_stop = progress, should_stop
+        self._progress, self._should_stop, self._track = progress, should_stop, track
         self._total = job.total_steps
         self._learned = job.learned
         self._optimizer = build_optimizer(
@@ -109,7 +111,7 @@ class Loop:
             task.skip(job.units(place.step, place.evaluated_step))
             while True:
                 self._evaluate_if_due(task)
-                if place.step == self._total:
+                if place.step == self._total or self._is_out_of_patience():
                     break
                 self._stop_if_asked()
                 self._step()
@@ -139,6 +141,7 @@ class Loop:
         self._optimizer.zero_grad(set_to_none=True)
         self.place.step += 1
         self.place.tokens += tokens_read(job.train.counts(rows))
+        lines = len(self.place.history)
         log_step(
             self.place,
             parts,
@@ -147,6 +150,8 @@ class Loop:
             total_steps=self._total,
             epoch=self._epochs_done(),
         )
+        if self.place.history[lines:]:
+            self._track(self.place.history[-1])
 
     def _accumulate(
         self, rows: np.ndarray, remembered: list[Tensor], size: int
@@ -277,14 +282,29 @@ class Loop:
         first = job.metrics[0]
         sign = -1 if first in LOWER_IS_BETTER else 1
         is_best = log_evaluation(place, values, sign * values[first], self._epochs_done())
+        self._track(place.history[-1])
         found = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         self._progress.say(f"  {job.name}: step {place.step}/{self._total}, validation {found}")
         if is_best and place.step < self._total:
             self._checkpoint()
 
+    def _is_out_of_patience(self) -> bool:
+        """Whether the last evaluations were all no better than one before them."""
+        patience, best = self._config.patience, self.place.best_step
+        if patience is None or best is None or self.place.evaluated_step != self.place.step:
+            return False
+        later = sum("validation" in line and line["step"] > best for line in self.place.history)
+        if later < patience:
+            return False
+        self._progress.say(
+            f"  {self._job.name}: stopped early after step {self.place.step} of {self._total}: "
+            f"{later} evaluations without a better value than that of step {best}"
+        )
+        return True
+
     def _keep(self) -> None:
         """Leave the kept state's weights in the model, in eval mode."""
-        if self._config.keep == "best" and self.place.best_step != self._total:
+        if self._config.keep == "best" and self.place.best_step != self.place.step:
             fill_weights_(self._learned, self._store.best_weights)
         self._count_seconds()
         self._model.eval()

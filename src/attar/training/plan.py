@@ -25,6 +25,7 @@ import torch
 from attar.artifacts import MIB
 from attar.data.corpus.spans import Corruption
 from attar.data.prompts import INPUTS
+from attar.data.tables import UNLABELLED_SPLIT
 from attar.data.tokenize import TextEncoder
 from attar.errors import ModelError, UsageError
 from attar.losses.total import needs_of
@@ -227,6 +228,14 @@ def _said_of(step: str) -> Generator[None]:
         raise type(error)(f"{step}: {error}") from error
 
 
+def count_taught(texts: PlannedTexts, data: str, model: ModelPlan) -> tuple[int, int]:
+    """Rows that a teacher answers, train's and the unlabelled ones, and their mean tokens."""
+    counted = [texts.count(data, split, model) for split in ("train", UNLABELLED_SPLIT)]
+    rows = sum(count for count, _ in counted)
+    tokens = sum(count * length for count, length in counted)
+    return rows, max(1, round(tokens / max(rows, 1)))
+
+
 def _read_rows(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
     """Of rows and chunks as they are."""
     texts = context.texts
@@ -240,7 +249,10 @@ def _read_rows(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Re
         return _Read(chunks.tokens, chunks.chunks, chunks.mean_tokens, not chunks.is_exact)
     length = config.data.max_length if isinstance(config.data, Retokenized) else None
     model = replace(model, max_length=length or model.max_length)
-    rows, tokens = texts.count(config.data_name, "train", model)
+    if config.is_taught(texts.loaded(config.data_name).kind):
+        rows, tokens = count_taught(texts, config.data_name, model)
+    else:
+        rows, tokens = texts.count(config.data_name, "train", model)
     written = _written(config, context, model)
     return _Read(rows * (tokens + (written or 0)), rows, tokens, chunks is not None, written)
 

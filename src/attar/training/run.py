@@ -18,7 +18,7 @@ from attar.data.corpus.retokenizing import retokenized
 from attar.data.load import data_of
 from attar.data.look.one_pass import summary_of, tokens_of
 from attar.data.packing import document_tokenizer
-from attar.data.tables import TextData
+from attar.data.tables import UNLABELLED_SPLIT, TextData
 from attar.errors import UsageError
 from attar.losses.targets import tokens_read
 from attar.losses.total import TotalLoss
@@ -95,7 +95,9 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     floor = _seconds_of_products(job, teacher, precision)
     context.scratch.mkdir(parents=True, exist_ok=True)
     store = CheckpointStore(context.scratch, context.progress)
-    place = Loop(job, accelerator, store, context.progress, context.should_stop).run()
+    place = Loop(
+        job, accelerator, store, context.progress, context.should_stop, context.track
+    ).run()
 
     student.model.to("cpu")  # pyright: ignore[reportArgumentType]
     save_model(student, context.folder / "model")
@@ -189,6 +191,7 @@ def _job(
             ("validation", task.kind.has_gold),
         )
     )
+    _say_who_reads_labels(data, config, loss, context)
     if config.order == "corpus" and not isinstance(train, Streamed):
         raise UsageError(
             f'{context.name}: order = "corpus" is the order of a corpus\'s chunks, and data '
@@ -214,6 +217,31 @@ def _job(
         metrics=task.validated_by,
         rollouts=_rollouts(config, task.objective, student.folder, train, teacher, seed),
     )
+
+
+def _say_who_reads_labels(
+    data: TextData, config: TrainStep, loss: TotalLoss, context: StepContext
+) -> None:
+    """Say what becomes of unlabelled texts: not read at all, or not by every loss."""
+    if UNLABELLED_SPLIT not in data.splits:
+        return
+    unlabelled = len(data.splits[UNLABELLED_SPLIT])
+    if not config.is_taught(data.kind):
+        context.progress.warn(
+            f"{context.name}: the {unlabelled:,} unlabelled rows of data {data.name!r} are not "
+            "read, because no teacher answers them with a class or a number"
+        )
+        return
+    gold = [name for name, term in loss.made.items() if getattr(term, "unit", "") == "labelled"]
+    if gold:
+        labelled = len(data.split("train"))
+        per_batch = config.batch_rows * labelled / (labelled + unlabelled)
+        context.progress.warn(
+            f"{context.name}: {', '.join(gold)} reads gold labels, which {labelled:,} of "
+            f"{labelled + unlabelled:,} rows have ({per_batch:.1f} of a batch of "
+            f"{config.batch_rows}), and is a mean over those alone; leave it out to weigh all rows "
+            'alike: losses = [{ kind = "forward_kl" }]'
+        )
 
 
 def _rollouts(

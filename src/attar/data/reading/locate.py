@@ -167,6 +167,10 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     }
     if config.validation in TEST_STEMS and config.test is None:
         del stems["test"]
+    if config.unlabelled:
+        beside = base if base.is_dir() else base.parent
+        stems["unlabelled"] = (_stem_in(config.unlabelled),)
+        files = sorted({*files, *_claimants(_data_files(beside), stems["unlabelled"][0])})
     found = dict(_files_of_splits(files, stems))
     claimed = {file for split in found.values() for file in split}
     unclaimed = tuple(file for file in files if file not in claimed)
@@ -178,8 +182,10 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
         ("train", config.train),
         ("validation", config.validation),
         ("test", config.test),
+        ("unlabelled", config.unlabelled),
     ):
-        if named and split not in found:
+        are_enough = split == "train" and "unlabelled" in found
+        if named and split not in found and not are_enough:
             raise DataError(
                 f"{split} = {named!r}, but {base} has no file of that stem; it has "
                 f"{', '.join(sorted({stem_of(file) for file in files}))}; name one of these with "
@@ -187,6 +193,11 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
                 + (', or read each .txt file as a document: document = "file"' if texts else "")
             )
     return found
+
+
+def _stem_in(name: str) -> str:
+    """The stem that a split is named by: "raw" and "raw.csv" name the same file."""
+    return stem_of(Path(name)) if format_of(Path(name)) else name
 
 
 def _bad_path(path: str, error: Exception) -> UsageError:

@@ -43,7 +43,12 @@ OPEN_QUOTATION = Unreadable("in a quotation that does not close as it should")
 
 
 def read_records(
-    file: Path, limit: int = MAX_ROW_BYTES, delimiter: str | None = None, *, header: bool = True
+    file: Path,
+    limit: int = MAX_ROW_BYTES,
+    delimiter: str | None = None,
+    *,
+    header: bool = True,
+    blank: bool = False,
 ) -> Iterator[Record | Unreadable]:
     """The rows of a file in order, whatever its format.
 
@@ -52,15 +57,17 @@ def read_records(
         delimiter: what separates the columns of a table; with one, a .txt is a table too. None: a
             comma in a .csv, a tab in a .tsv.
         header: the first line of a table names its columns; else they are column1, column2, …
+        blank: an empty line of a .txt, .csv or .tsv is a row of empty texts, and is not passed
+            over.
     Raises:
         DataError: the file is damaged or truncated, or its format is none of ours.
     """
     readers: dict[str, Callable[[Path], Iterator[Record | Unreadable]]] = {
         ".jsonl": lambda file: _read_jsonl(file, limit),
-        ".csv": lambda file: _read_table(file, limit, _Quoted, delimiter or ",", header),
-        ".tsv": lambda file: _read_table(file, limit, _Unquoted, delimiter or "\t", header),
+        ".csv": lambda file: _read_table(file, limit, _Quoted, delimiter or ",", header, blank),
+        ".tsv": lambda file: _read_table(file, limit, _Unquoted, delimiter or "\t", header, blank),
         ".parquet": _read_parquet,
-        ".txt": lambda file: _read_txt(file, limit),
+        ".txt": lambda file: _read_txt(file, limit, blank),
     }
     if delimiter is not None:
         readers[".txt"] = readers[".csv"]
@@ -174,11 +181,11 @@ def _read_parquet(file: Path) -> Iterator[Record | Unreadable]:
     return read_parquet(file)
 
 
-def _read_txt(file: Path, limit: int) -> Iterator[Record | Unreadable]:
+def _read_txt(file: Path, limit: int, blank: bool) -> Iterator[Record | Unreadable]:
     for line in read_lines(file, limit):
         if isinstance(line, Unreadable):
             yield line
-        elif line.strip():
+        elif blank or line.strip():
             try:
                 yield {"text": line.decode("utf-8").rstrip("\r")}
             except UnicodeDecodeError:
@@ -186,7 +193,7 @@ def _read_txt(file: Path, limit: int) -> Iterator[Record | Unreadable]:
 
 
 def _read_table(
-    file: Path, limit: int, dialect: type[csv.Dialect], delimiter: str, header: bool
+    file: Path, limit: int, dialect: type[csv.Dialect], delimiter: str, header: bool, blank: bool
 ) -> Iterator[Record | Unreadable]:
     passed_over: list[Unreadable] = []
 
@@ -226,6 +233,8 @@ def _read_table(
             yield Unreadable("wrong number of columns")
         elif fields:
             yield dict(zip(names, fields, strict=True))
+        elif blank:
+            yield dict.fromkeys(names, "")
     yield from passed_over
 
 

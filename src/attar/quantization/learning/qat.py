@@ -133,7 +133,9 @@ def train_quantized(problem: Problem, start: Solution) -> Solution:
         model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
     context.scratch.mkdir(parents=True, exist_ok=True)
     store = CheckpointStore(context.scratch, context.progress)
-    place = Loop(job, accelerator, store, context.progress, context.should_stop).run()
+    place = Loop(
+        job, accelerator, store, context.progress, context.should_stop, context.track
+    ).run()
     for model in (student.model, problem.model):
         model.to(teacher_device)  # pyright: ignore[reportArgumentType]
     write_history(context.folder, place)

@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from attar.errors import did_you_mean
-from attar.numerics.metric_names import AVERAGES, METRIC_NAMES
+from attar.numerics.metric_names import AVERAGES, CALIBRATION, METRIC_NAMES
 from attar.recipe.checking.mistakes import Mistake, NearName, listed, near_names
 from attar.recipe.checking.references import table_of
 from attar.recipe.steps import STEPS
 
 MODEL_METRICS = (
     *METRIC_NAMES,
+    *CALIBRATION,
+    *("per_class", "confident"),
     *("tokens_per_s", "latency_ms", "size_mib", "num_params", "flops"),
     *("peak_memory_mib", "model_memory_mib", "agreement", "widths", "parts", "stages"),
 )

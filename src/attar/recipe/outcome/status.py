@@ -23,6 +23,7 @@ from attar.recipe.outcome.sweep import expand
 from attar.recipe.run import CRASH_FILE
 from attar.recipe.running.engine import KEY_PATTERN, SCRATCH, STAGING
 from attar.recipe.running.lock import Holder, lock_holder
+from attar.recipe.running.run_log import now_of
 from attar.recipe.running.saved import read_saved
 from attar.recipe.schema import flattened
 from attar.recipe.steps import run_of
@@ -69,6 +70,8 @@ class Status:
     """Who is running it now."""
     steps: tuple[StepStatus, ...]
     gates: tuple[GateOutcome, ...]
+    now: str
+    """The piece of work at hand, and how long it will take; "" where nothing is running."""
     crash: Path | None
     """The traceback of the last run, when it ended with a bug."""
 
@@ -80,7 +83,7 @@ class Status:
     def text(self) -> str:
         """The status as lines."""
         names, runs = (max(len(getattr(s, of)) for s in self.steps) for of in ("name", "run"))
-        lines = [f"{self.name}: {self._headline()}"]
+        lines = [f"{self.name}: {self._headline()}", *([f"  {self.now}"] if self.now else [])]
         for step in self.steps:
             took = "" if step.seconds is None else f"  {human_seconds(step.seconds):>12}"
             numbers = "  ".join(f"{name} {value:.4g}" for name, value in step.metrics.items())
@@ -139,6 +142,7 @@ def status_of(folder: Path, *, every_byte: bool = False) -> Status:
         holder=holder,
         steps=tuple(steps),
         gates=tuple(read_gates(folder)),
+        now="" if holder is None else now_of(folder),
         crash=crash if crash.is_file() else None,
     )
 

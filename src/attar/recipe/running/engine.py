@@ -17,6 +17,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ class Engine:
         self.time_left = TimeLeft({})
         self.hashes = KnownHashes(folder)
         self.machine: Mapping[str, Any] = {}
+        self.track: Callable[[str, Mapping[str, Any]], None] = lambda step, line: None
+        """Told of each line of a step's history."""
 
     def choose_threads(self) -> None:
         """Before torch is loaded: how many threads, and how they wait for each other."""
@@ -367,6 +370,7 @@ class Engine:
             seed=step_seed(self.recipe.steps[name], self.recipe.seed),
             recipe=self.recipe.model_dump(mode="json", by_alias=True),
             should_stop=self.should_stop,
+            track=partial(self.track, name),
         )
 
     def _key_of_input(self, name: str, folder: Path) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from attar.report.reading import Made
+from attar.report.sections.classes import Classes, classes_of
 from attar.report.sections.comparison import Comparison, comparisons
 from attar.report.sections.compression import Exported, Quantized, exports, quantizations
 from attar.report.sections.extrapolation import Extrapolation, extrapolations
@@ -39,6 +40,7 @@ class Page:
     comparisons: tuple[Comparison, ...]
     parts: tuple[Parts, ...]
     vectors: tuple[VectorTable, ...]
+    classes: tuple[Classes, ...]
     zero_shots: tuple[ZeroShot, ...]
     selections: tuple[Selected, ...]
     generated: tuple[Generated, ...]
@@ -73,6 +75,7 @@ def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None =
         comparisons=compared,
         parts=parts(made),
         vectors=vector_tables(made),
+        classes=classes_of(made),
         zero_shots=asked,
         selections=selections(made),
         generated=generated(made),

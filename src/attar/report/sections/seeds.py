@@ -93,12 +93,13 @@ def seed_comparisons(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[Seed
     for step, metrics in evaluations.items():
         data = str(table(metrics.get("data")).get("name", ""))
         split = str(table(metrics.get("data")).get("split", USUAL_SPLIT))
+        judged = table(metrics.get("data")).get("metrics")
         splits[base_name(step), data] = split
         for copy, figures in table(metrics.get("models")).items():
             method, seed = method_and_seed(copy)
             for metric, quality in table(figures).items():
                 value = number(table(quality).get("value"))
-                if seed and value is not None:
+                if seed and value is not None and metric in (judged or figures):
                     by_metric = found.setdefault((base_name(step), data), {})
                     by_metric.setdefault(metric, {}).setdefault(method, {})[seed] = value
     single = [

@@ -155,12 +155,15 @@ def ready(
     for limit, ids in zip(("max_length", "max_target_length"), examples.texts, strict=False):
         if ids.num_cut:
             cut += f", {ids.num_cut} are longer than {limit} and are cut"
-    context.progress.say(f"  {context.name}: {len(split)} {name} rows{cut}")
+    unlabelled = split.num_unlabelled if split.chunks is None and task.kind.has_gold else 0
+    without = f", {unlabelled} of them unlabelled" if unlabelled else ""
+    context.progress.say(f"  {context.name}: {len(split)} {name} rows{without}{cut}")
     return examples
 
 
 def some_rows(data: TextData, name: str, step: str, *, labelled: bool) -> Split:
-    """A split with at least one row.
+    """A split with at least one row; where a teacher answers those of train, with the unlabelled
+    ones.
 
     Args:
         labelled: every row needs its answer.
@@ -168,6 +171,8 @@ def some_rows(data: TextData, name: str, step: str, *, labelled: bool) -> Split:
         DataError: it is missing, empty, or lacks answers.
     """
     split = data.split(name, labelled=labelled)
+    if name == "train" and not labelled:
+        split = data.taught
     if len(split) == 0:
         raise DataError(
             f"data {data.name!r}: split {name!r} has no rows left; {step} needs at least one"

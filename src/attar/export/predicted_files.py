@@ -1,0 +1,333 @@
+"""A file of texts in, the same rows with their answers out: `attar predict DIR --input --output`.
+
+The problem: a file may be larger than memory, a job may be killed after an hour, and a row that
+cannot be read must neither stop the job nor move the rows behind it. The idea: rows go through in
+chunks, and a finished chunk is a file.
+
+    x.csv → chunks of CHUNK_ROWS → y.csv.part/000000, 000001, … → y.csv
+
+The same command goes on after the last whole chunk, if input, model and settings are the same (the
+chunks are cut at the same rows, so the answers are those of an uninterrupted run, bit for bit).
+`y.csv` appears when it is complete. Row i of the output is row i of the input: an empty text is
+answered, and a row without a text has no answer and says why in `error`.
+
+    columns of the input, then   prediction, probability, is_cut, error
+    .jsonl also has              scores, by class
+    .parquet also has            scores, a list in the order of label_names in its metadata
+    .npy has only                scores, float32 (N, C); NaN where there is no answer
+
+Left out: several files at once. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from attar.artifacts import disk_errors_explained, read_json, sha256_of, write_bytes, write_json
+from attar.data.files import PLAIN_PAIRS, PLAIN_TEXT
+from attar.data.reading.byte_lines import Unreadable, fault_of_encoding
+from attar.data.reading.locate import FORMATS, format_of
+from attar.data.reading.records import Record, read_records
+from attar.errors import DataError, StoppedError, UsageError
+from attar.export.deployed import Deployed, EmbeddedText, Prediction
+from attar.export.prediction_writers import ANSWER_COLUMNS, WRITERS, Row, Shape
+from attar.models.deployed.runtimes import DEPLOY_FILE
+from attar.progress import Progress
+
+CHUNK_ROWS = 1024
+"""Rows in memory, and lost at most when the job is killed."""
+STATE_FILE = "state.json"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What became of a file."""
+
+    output: str
+    rows: int
+    cut: int
+    """Texts with more tokens than the model reads."""
+    faulty: int
+    """Rows without an answer."""
+    seconds: float
+    """Of this call, opening the model not counted."""
+    rows_per_s: float | None
+    """Of the rows that this call answered."""
+
+
+def predict_file(
+    model: Deployed,
+    source: Path,
+    target: Path,
+    *,
+    text: Sequence[str] = (),
+    keep: Sequence[str] | None = None,
+    progress: Progress,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Answered:
+    """Answer every row of a file.
+
+    Args:
+        text: the column of the text, or the two of a pair; empty: found by its usual names.
+        keep: columns of the input that the output has; None: all.
+    Raises:
+        UsageError: columns that are not there, or an output that cannot be.
+        DataError: the input is damaged, or none of its rows can be answered.
+        StoppedError: what is done is kept.
+    """
+    began = time.monotonic()
+    _check_names(source, target)
+    if model.task.kind.embeds and target.suffix != ".npy":
+        raise UsageError(f"a model that embeds writes its vectors to a .npy file, got {target}")
+    job = _Job.of(model, source, target, text, keep, progress)
+    total = sum(1 for _ in read_records(source, blank=True))
+    with (
+        disk_errors_explained(target),
+        progress.task(f"predict {source.name}", total) as bar,
+    ):
+        bar.skip(min(job.done * CHUNK_ROWS, total))
+        answered = 0
+        for rows in job.chunks_left():
+            job.finish(rows)
+            answered += len(rows)
+            bar.advance(len(rows))
+            if should_stop() and job.done * CHUNK_ROWS < total:
+                raise StoppedError(
+                    f"stopped after {job.done * CHUNK_ROWS:,} of {total:,} rows, which are kept in "
+                    f"{job.folder}; the same command goes on from there"
+                )
+        if total == 0 or job.faulty == total:
+            raise DataError(
+                f"{source}: none of its {total:,} rows can be answered"
+                + (f" (the last one: {job.last_fault})" if total else "")
+                + "; check the file, or name its text column with --text"
+            )
+        job.join(total)
+    seconds = time.monotonic() - began
+    rate = round(answered / seconds, 1) if answered and seconds else None
+    return Answered(str(target), total, job.cut, job.faulty, round(seconds, 2), rate)
+
+
+def _check_names(source: Path, target: Path) -> None:
+    if format_of(source) is None:
+        raise UsageError(
+            f"{source} must end in one of {', '.join(FORMATS)} (or these with .gz or .zst)"
+        )
+    if target.suffix not in WRITERS:
+        raise UsageError(f"{target} must end in one of {', '.join(WRITERS)}")
+    if target.resolve() == source.resolve():
+        raise UsageError(f"input and output are the same file, {source}; choose another output")
+    if not target.parent.is_dir():
+        raise UsageError(f"the folder {target.parent} does not exist; create it first")
+
+
+class _Job:
+    """The chunks of one output: those that are done, and those that are left."""
+
+    def __init__(
+        self,
+        model: Deployed,
+        source: Path,
+        target: Path,
+        text: tuple[str, ...],
+        shape: Shape,
+    ) -> None:
+        self._model, self._source, self._target, self._text = model, source, target, text
+        self._shape = shape
+        self._writer = WRITERS[target.suffix](shape)
+        self.folder = target.with_name(target.name + ".part")
+        self.done = self.cut = self.faulty = 0
+        self.last_fault = ""
+
+    @classmethod
+    def of(
+        cls,
+        model: Deployed,
+        source: Path,
+        target: Path,
+        text: Sequence[str],
+        keep: Sequence[str] | None,
+        progress: Progress,
+    ) -> _Job:
+        first = list(islice(read_records(source, blank=True), CHUNK_ROWS))
+        names = tuple(dict.fromkeys(n for row in first if isinstance(row, dict) for n in row))
+        columns = names if keep is None else tuple(keep)
+        found = _text_columns(model, source, tuple(text), names)
+        _require(source, columns, names, "--keep")
+        if target.suffix != ".npy":
+            _refuse_clashes(columns, target)
+        task = model.task
+        width = 1 if task.kind.is_score else len(task.label_names)
+        if task.kind.embeds:
+            width = model.embed([""]).shape[1]
+        shape = Shape(columns, task.label_names, task.kind.is_score, width, keep is None)
+        job = cls(model, source, target, found, shape)
+        job._open(progress)
+        return job
+
+    def _made_of(self) -> dict[str, Any]:
+        """What the answers depend on."""
+        stat = self._source.stat()
+        return {
+            "input": str(self._source.resolve()),
+            "bytes": stat.st_size,
+            "modified_ns": stat.st_mtime_ns,
+            "model": sha256_of(self._model.folder / DEPLOY_FILE),
+            "text": list(self._text),
+            "columns": list(self._shape.columns),
+            "chunk_rows": CHUNK_ROWS,
+        }
+
+    def _open(self, progress: Progress) -> None:
+        """Take up what an earlier call did, or begin."""
+        file = self.folder / STATE_FILE
+        if self.folder.exists() and not file.is_file():
+            raise UsageError(
+                f"{self.folder} is in the way and was not made by attar predict; move it"
+            )
+        if file.is_file():
+            state = read_json(file)
+            if state.get("made_of") == self._made_of():
+                self.done, self.cut, self.faulty = (
+                    int(state[name]) for name in ("done", "cut", "faulty")
+                )
+                progress.say(f"  going on after {self.done * CHUNK_ROWS:,} rows of an earlier call")
+                return
+            progress.warn(
+                f"{self.folder} was begun with another input, model or settings; starting over"
+            )
+            shutil.rmtree(self.folder)
+        self.folder.mkdir()
+        self._write_state()
+
+    def _write_state(self) -> None:
+        counts = {"done": self.done, "cut": self.cut, "faulty": self.faulty}
+        write_json(self.folder / STATE_FILE, {"made_of": self._made_of(), **counts})
+
+    def chunks_left(self) -> Iterator[list[Row]]:
+        """The rows that are left, answered, a chunk at a time."""
+        records = read_records(self._source, blank=True)
+        records = islice(records, self.done * CHUNK_ROWS, None)
+        while chunk := list(islice(records, CHUNK_ROWS)):
+            yield self._answered(chunk)
+
+    def _answered(self, records: Sequence[Record | Unreadable]) -> list[Row]:
+        asked = [_texts_of(record, self._text) for record in records]
+        texts = [row for row in asked if not isinstance(row, Unreadable)]
+        answers = iter(_answers(self._model, texts))
+        rows: list[Row] = []
+        for record, row in zip(records, asked, strict=True):
+            answer = row if isinstance(row, Unreadable) else next(answers)
+            plain = {} if isinstance(record, Unreadable) else record
+            if isinstance(answer, Unreadable):
+                rows.append(Row(plain, None, answer.reason))
+            else:
+                rows.append(Row(plain, answer))
+        return rows
+
+    def finish(self, rows: Sequence[Row]) -> None:
+        """Keep a chunk.
+
+        Raises:
+            DataError: a row has a column that the first ones lack, and a table cannot hold it.
+        """
+        if self._shape.keeps_all and self._target.suffix not in (".jsonl", ".npy"):
+            more = {name for row in rows for name in row.record} - {*self._shape.columns}
+            if more:
+                raise DataError(
+                    f"{self._source} has a column {min(more)!r} that its first {CHUNK_ROWS:,} rows "
+                    f"lack, so {self._target.name} has no place for it; write to a .jsonl, or name "
+                    "the columns to keep with --keep"
+                )
+        write_bytes(self.folder / f"{self.done:06d}", self._writer.chunk(rows))
+        self.done += 1
+        self.cut += sum(row.answer is not None and row.answer.is_cut for row in rows)
+        faults = [row.fault for row in rows if row.answer is None]
+        self.faulty += len(faults)
+        self.last_fault = faults[-1] if faults else self.last_fault
+        self._write_state()
+
+    def join(self, num_rows: int) -> None:
+        """Write the output and remove the chunks."""
+        chunks = [self.folder / f"{place:06d}" for place in range(self.done)]
+        whole = self.folder / "whole"
+        with whole.open("wb") as stream:
+            self._writer.join(chunks, stream, num_rows)
+        whole.replace(self._target)
+        shutil.rmtree(self.folder)
+
+
+def _answers(
+    model: Deployed, texts: Sequence[tuple[str, ...]]
+) -> Sequence[Prediction | EmbeddedText | Unreadable]:
+    """An answer to each row; one by one where together one of them is refused."""
+    asked: list[Any] = [row[0] if len(row) == 1 else row for row in texts]
+    try:
+        return model.predict(asked)
+    except UsageError as error:
+        if len(asked) == 1:
+            return [Unreadable(str(error).removeprefix("text 1 of 1 "))]
+    return [answer for row in texts for answer in _answers(model, [row])]
+
+
+def _texts_of(record: Record | Unreadable, columns: Sequence[str]) -> tuple[str, ...] | Unreadable:
+    if isinstance(record, Unreadable):
+        return record
+    texts: list[str] = []
+    for name in columns:
+        value = record.get(name)
+        if value is None:
+            return Unreadable(f"no {name}")
+        if isinstance(value, bool | list | dict):
+            return Unreadable(f"{name} is not a text")
+        text = str(value)
+        if (fault := fault_of_encoding(text)) is not None:
+            return fault
+        texts.append(text)
+    return tuple(texts)
+
+
+def _text_columns(
+    model: Deployed, source: Path, text: tuple[str, ...], names: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The columns that the model reads."""
+    reads = model.task.num_texts
+    if text:
+        _require(source, text, names, "--text")
+        if reads is not None and len(text) != reads:
+            wants = "two columns: --text A --text B" if reads == 2 else "one column: --text A"
+            raise UsageError(f"the model in {model.folder} reads {wants}; got {', '.join(text)}")
+        return text
+    usual = PLAIN_PAIRS if reads == 2 else [(name,) for name in PLAIN_TEXT]
+    found = [columns for columns in usual if all(name in names for name in columns)]
+    if len(found) != 1:
+        raise UsageError(
+            f"cannot guess the text column of {source}; its columns are "
+            f"{', '.join(map(repr, names)) or 'none'}; name it with --text"
+            + (", once for each text of a pair" if reads == 2 else "")
+        )
+    return found[0]
+
+
+def _require(source: Path, wanted: Sequence[str], names: Sequence[str], option: str) -> None:
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise UsageError(
+            f"{source} has no column {', '.join(map(repr, missing))} ({option}); its columns are "
+            f"{', '.join(map(repr, names)) or 'none'}"
+        )
+
+
+def _refuse_clashes(columns: Sequence[str], target: Path) -> None:
+    clashes = [name for name in (*ANSWER_COLUMNS, "scores") if name in columns]
+    if clashes:
+        raise UsageError(
+            f"the input has a column {', '.join(map(repr, clashes))}, which {target.name} needs "
+            "for the answers; rename it, or name the columns to keep with --keep"
+        )

@@ -1,0 +1,212 @@
+"""How answered rows are written: a format makes chunks on their own, and joins them to one file.
+
+Columns of the input are text in a table (`.csv`, `.tsv`, `.parquet`) and as they were in `.jsonl`.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from attar.data.reading.records import Record
+from attar.export.deployed import EmbeddedText, Prediction
+
+ANSWER_COLUMNS = ("prediction", "probability", "is_cut", "error")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the input and what is answered to it."""
+
+    record: Record
+    answer: Prediction | EmbeddedText | None
+    fault: str = ""
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """By class; empty where there is no answer."""
+        return self.answer.scores if isinstance(self.answer, Prediction) else {}
+
+    def answers(self, *, is_score: bool) -> tuple[Any, ...]:
+        """The values of ANSWER_COLUMNS."""
+        answer = self.answer
+        if not isinstance(answer, Prediction):
+            return None, None, None, self.fault
+        label = next(iter(answer.scores.values())) if is_score else answer.label
+        return label, answer.probability, answer.is_cut, ""
+
+
+class Writer(Protocol):
+    """A format of the output."""
+
+    def chunk(self, rows: Sequence[Row]) -> bytes:
+        """A chunk as a file of its own."""
+        ...
+
+    def join(self, chunks: Sequence[Path], stream: IO[bytes], num_rows: int) -> None:
+        """All chunks as one file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a writer knows of all rows."""
+
+    columns: tuple[str, ...]
+    """Of the input, those that are kept."""
+    label_names: tuple[str, ...]
+    is_score: bool
+    width: int
+    """Scores of a row, or numbers of its vector."""
+    keeps_all: bool
+    """Also what the first rows do not have, where the format can."""
+
+    def cells(self, row: Row) -> list[Any]:
+        return [row.record.get(name) for name in self.columns]
+
+
+class _Lines:
+    """.jsonl"""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+
+    def chunk(self, rows: Sequence[Row]) -> bytes:
+        lines: list[str] = []
+        for row in rows:
+            kept = row.record if self._shape.keeps_all else self._shape.columns
+            plain = {name: row.record[name] for name in kept if name in row.record}
+            plain |= zip(ANSWER_COLUMNS, row.answers(is_score=self._shape.is_score), strict=True)
+            plain["scores"] = dict(row.scores) or None
+            lines.append(json.dumps(plain, ensure_ascii=False) + "\n")
+        return "".join(lines).encode("utf-8", "backslashreplace")
+
+    def join(self, chunks: Sequence[Path], stream: IO[bytes], num_rows: int) -> None:
+        _copy(chunks, stream)
+
+
+class _Table:
+    """.csv and .tsv"""
+
+    def __init__(self, shape: Shape, delimiter: str) -> None:
+        self._shape, self._delimiter = shape, delimiter
+
+    def _lines(self, lines: Sequence[Sequence[Any]]) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(lines)
+        return text.getvalue().encode("utf-8", "backslashreplace")
+
+    def chunk(self, rows: Sequence[Row]) -> bytes:
+        is_score = self._shape.is_score
+        return self._lines(
+            [
+                [*map(_as_cell, self._shape.cells(row)), *row.answers(is_score=is_score)]
+                for row in rows
+            ]
+        )
+
+    def join(self, chunks: Sequence[Path], stream: IO[bytes], num_rows: int) -> None:
+        stream.write(self._lines([[*self._shape.columns, *ANSWER_COLUMNS]]))
+        _copy(chunks, stream)
+
+
+class _Parquet:
+    """.parquet: columns of the input as text."""
+
+    def __init__(self, shape: Shape) -> None:
+        import pyarrow as pa
+
+        self._shape = shape
+        number = pa.float64() if shape.is_score else pa.string()
+        answers = (number, pa.float32(), pa.bool_(), pa.string())
+        fields = [(name, pa.string()) for name in shape.columns]
+        fields += zip(ANSWER_COLUMNS, answers, strict=True)
+        self._schema = pa.schema(
+            [*fields, ("scores", pa.list_(pa.float32()))],
+            metadata={"label_names": json.dumps(shape.label_names, ensure_ascii=False)},
+        )
+
+    def chunk(self, rows: Sequence[Row]) -> bytes:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        shape = self._shape
+        lines = [
+            [
+                *(None if cell is None else _as_cell(cell) for cell in shape.cells(row)),
+                *row.answers(is_score=shape.is_score),
+                list(row.scores.values()) or None,
+            ]
+            for row in rows
+        ]
+        columns = [list(column) for column in zip(*lines, strict=True)]
+        arrays = [
+            pa.array(column, type=field.type)
+            for column, field in zip(columns, self._schema, strict=True)
+        ]
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(arrays, schema=self._schema), buffer, compression="zstd")
+        return buffer.getvalue()
+
+    def join(self, chunks: Sequence[Path], stream: IO[bytes], num_rows: int) -> None:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetWriter(stream, self._schema, compression="zstd") as writer:
+            for chunk in chunks:
+                writer.write_table(pq.read_table(chunk))
+
+
+class _Array:
+    """.npy: the scores alone."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._width = shape.width
+
+    def chunk(self, rows: Sequence[Row]) -> bytes:
+        scores = np.full((len(rows), self._width), np.nan, dtype="<f4")
+        for place, row in enumerate(rows):
+            if isinstance(row.answer, EmbeddedText):
+                scores[place] = row.answer.vector
+            elif row.answer is not None:
+                scores[place] = list(row.answer.scores.values())
+        return scores.tobytes()
+
+    def join(self, chunks: Sequence[Path], stream: IO[bytes], num_rows: int) -> None:
+        shape = (num_rows, self._width)
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        _copy(chunks, stream)
+
+
+WRITERS: Mapping[str, Callable[[Shape], Writer]] = {
+    ".csv": lambda shape: _Table(shape, ","),
+    ".tsv": lambda shape: _Table(shape, "\t"),
+    ".jsonl": _Lines,
+    ".parquet": _Parquet,
+    ".npy": _Array,
+}
+"""End of the output's name → its writer."""
+
+
+def _as_cell(value: Any) -> str:
+    """A value of the input as text; what is no text, as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    return str(value) if isinstance(value, float) else json.dumps(value, default=str)
+
+
+def _copy(chunks: Sequence[Path], stream: IO[bytes]) -> None:
+    for chunk in chunks:
+        with chunk.open("rb") as part:
+            shutil.copyfileobj(part, stream)

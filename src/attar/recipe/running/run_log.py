@@ -1,0 +1,103 @@
+"""What a run said, with times, in `run.log`; and how far it is now, for `attar status`.
+
+    run.log         every line that stands on stderr, also of a quiet run, added to by each session
+    progress.json   the piece of work at hand; removed when the session is over
+
+Neither is part of an artifact: equal runs have equal artifacts whatever the clock says. A disk that
+is full costs lines of the log, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from attar.artifacts import read_json, write_json
+from attar.errors import ArtifactError, AttarError
+from attar.progress import LINE_EVERY_S, Progress, Task, human_seconds
+from attar.recipe.checking.references import table_of
+
+LOG_FILE = "run.log"
+NOW_FILE = "progress.json"
+NOW_EVERY_S = 1.0
+
+
+class RunLog:
+    """Hears what a run says."""
+
+    def __init__(self, folder: Path, stream: TextIO) -> None:
+        self._folder, self._stream = folder, stream
+        self._line_at = self._now_at = 0.0
+
+    def said(self, line: str) -> None:
+        """One line that stays."""
+        with suppress(OSError, ValueError):
+            moment = datetime.now().astimezone().isoformat(timespec="seconds")
+            print(f"{moment} {line}", file=self._stream, flush=True)
+
+    def advanced(self, task: Task) -> None:
+        """A piece of work has moved."""
+        now = time.monotonic()
+        if now - self._now_at >= NOW_EVERY_S:
+            self._now_at = now
+            left = task.seconds_left
+            content = {
+                "title": task.title,
+                "count": task.count,
+                "seconds_left": None if left is None else round(left, 1),
+            }
+            with suppress(OSError, AttarError):
+                write_json(self._folder / NOW_FILE, content)
+        if now - self._line_at >= LINE_EVERY_S:
+            self._line_at = now
+            self.said(f"  {task.line()}")
+
+
+@contextmanager
+def logged(folder: Path, progress: Progress) -> Generator[None]:
+    """Keep a log of a run while it goes on, and the error that ends it.
+
+    Raises:
+        ArtifactError: something else stands where the log goes.
+    """
+    file = folder / LOG_FILE
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise ArtifactError(
+            f"{file} is not a plain file, and a run writes only inside its own folder; remove it"
+        )
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as stream:
+        log = RunLog(folder, stream)
+        log.said(f"begin, process {os.getpid()}")
+        try:
+            with progress.heard_by(log):
+                yield
+        except BaseException as error:
+            log.said(f"ended by {type(error).__name__}: {error}".rstrip(": "))
+            raise
+        finally:
+            with suppress(OSError):
+                (folder / NOW_FILE).unlink(missing_ok=True)
+        log.said("done")
+
+
+def now_of(folder: Path) -> str:
+    """The piece of work at hand, in words; "" where none is known.
+
+    Example: "student: training: 45 %, about 3 min 02 s left"
+    """
+    try:
+        content: Mapping[str, Any] = table_of(read_json(folder / NOW_FILE))
+    except (AttarError, OSError):
+        return ""
+    title, count, left = (content.get(name) for name in ("title", "count", "seconds_left"))
+    if not isinstance(title, str) or not isinstance(count, str):
+        return ""
+    if not isinstance(left, int | float) or isinstance(left, bool):
+        return f"{title}: {count}"
+    return f"{title}: {count}, about {human_seconds(float(left))} left"

@@ -1,0 +1,156 @@
+"""What an evaluation found about each class: how well it is found, what it is confused with, how
+far confidence can be trusted, and which answers changed on the way to the deployed model.
+
+Tables over models have a column a model. Where one model must stand for all (confusion matrix,
+calibration, changed texts) it is the last one that runs in a deployment runtime, else the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attar.report.quantities import metric_text
+from attar.report.reading import Made, base_name, number, table
+from attar.report.sections.measured import DEPLOYED
+
+MOST_CLASSES = 30
+"""Rows of the table of classes; the worst ones are shown."""
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class under every model."""
+
+    name: str
+    rows: int
+    scores: tuple[tuple[str, str], ...]
+    """Model by model: F1, and its precision and recall."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A text that the shown model answers otherwise than the first one."""
+
+    text: str
+    label: str
+    before: str
+    after: str
+    confidence: str
+    verdict: str
+    """Whether the first answer or the new one is the label."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of one evaluation."""
+
+    step: str
+    models: tuple[str, ...]
+    shown: str
+    """The model that stands for all."""
+    rows: tuple[ClassRow, ...]
+    left_out: int
+    """Classes that the table lacks."""
+    names: tuple[str, ...]
+    """Of the confusion matrix."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Rows of each class that were predicted as each; empty: too many classes."""
+    confusions: tuple[tuple[str, str, int], ...]
+    """The most frequent wrong pairs: label, predicted, rows."""
+    errors: tuple[str, ...]
+    """Model by model: expected calibration error."""
+    confident: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    """Threshold → model by model: accuracy above it, and share of texts above it."""
+    bins: tuple[tuple[str, int, str, str], ...]
+    """Of confidence: range, rows, mean confidence, share right."""
+    against: str
+    num_changed: int
+    changed: tuple[Changed, ...]
+
+
+def classes_of(made: Sequence[Made]) -> tuple[Classes, ...]:
+    """Every evaluation of classes; of a sweep, its first run."""
+    found: dict[str, Classes] = {}
+    for step in made:
+        models = table(step.metrics.get("models")) if step.run == "evaluate" else {}
+        judged = {name: table(each) for name, each in models.items() if "per_class" in table(each)}
+        if judged and base_name(step.name) not in found:
+            found[base_name(step.name)] = _classes(step, judged)
+    return tuple(found.values())
+
+
+def _classes(step: Made, models: Mapping[str, Mapping[str, Any]]) -> Classes:
+    deployed = [name for name, figures in models.items() if figures.get("form") in DEPLOYED]
+    shown = [*models, *deployed][-1]
+    own, changed = models[shown], table(models[shown].get("changed"))
+    names = tuple(table(own.get("per_class")))
+    rows = sorted(names, key=lambda name: _figure(own, name, "f1"))
+    return Classes(
+        step=step.name,
+        models=tuple(models),
+        shown=shown,
+        rows=tuple(_row(name, models) for name in rows[:MOST_CLASSES]),
+        left_out=max(len(rows) - MOST_CLASSES, 0),
+        names=names,
+        confusion=tuple(tuple(map(int, line)) for line in own.get("confusion") or ()),
+        confusions=tuple(
+            (str(pair["label"]), str(pair["predicted"]), int(pair["rows"]))
+            for pair in map(table, own.get("confusions") or ())
+        ),
+        errors=tuple(_share(figures.get("ece")) for figures in models.values()),
+        confident=tuple(
+            (f"{threshold} %", tuple(_above(figures, threshold) for figures in models.values()))
+            for threshold in table(own.get("confident"))
+        ),
+        bins=tuple(_bin(table(each)) for each in own.get("calibration") or ()),
+        against=str(changed.get("against", "")),
+        num_changed=int(number(changed.get("rows")) or 0),
+        changed=tuple(_changed(table(text)) for text in changed.get("texts") or ()),
+    )
+
+
+def _figure(model: Mapping[str, Any], name: str, figure: str) -> float:
+    return number(table(table(model.get("per_class")).get(name)).get(figure)) or 0.0
+
+
+def _share(value: Any) -> str:
+    return metric_text("accuracy", number(value))
+
+
+def _row(name: str, models: Mapping[str, Mapping[str, Any]]) -> ClassRow:
+    scores = [
+        (
+            _share(_figure(figures, name, "f1")),
+            f"{_share(_figure(figures, name, 'precision'))} / "
+            f"{_share(_figure(figures, name, 'recall'))}",
+        )
+        for figures in models.values()
+    ]
+    first = next(iter(models.values()))
+    return ClassRow(name, int(_figure(first, name, "rows")), tuple(scores))
+
+
+def _above(figures: Mapping[str, Any], threshold: str) -> tuple[str, str]:
+    found = table(table(figures.get("confident")).get(threshold))
+    return _share(found.get("accuracy")), _share(found.get("coverage"))
+
+
+def _bin(content: Mapping[str, Any]) -> tuple[str, int, str, str]:
+    ends = f"{_share(content.get('low'))} to {_share(content.get('high'))}"
+    rows = int(number(content.get("rows")) or 0)
+    return ends, rows, _share(content.get("confidence")), _share(content.get("accuracy"))
+
+
+def _changed(content: Mapping[str, Any]) -> Changed:
+    texts = content.get("text")
+    label, before, after = (str(content.get(name, "")) for name in ("label", "from", "to"))
+    return Changed(
+        text=" | ".join(map(str, texts)) if isinstance(texts, list) else str(texts),
+        label=label,
+        before=before,
+        after=after,
+        confidence=_share(content.get("confidence")),
+        verdict="now right" if after == label else "now wrong" if before == label else "both wrong",
+    )
