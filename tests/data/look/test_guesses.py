@@ -14,7 +14,7 @@ import pytest
 
 from attar.data.look.form import CHANGES, Wishes
 from attar.data.look.guesses import Guessed, guess
-from attar.errors import UsageError
+from attar.errors import AttarError, UsageError
 
 MESSAGES = [
     {
@@ -215,3 +215,10 @@ def test_every_guess_that_may_be_wrong_has_a_flag(tmp_path: Path) -> None:
     found = guess(table(tmp_path / "d.csv", MESSAGES, ";"), Wishes())
     assert [guess.what for guess in found.guesses] == list(CHANGES)
     assert all(guess.change for guess in found.guesses)
+
+
+@pytest.mark.parametrize("content", [b"", b"text,label\n", bytes(range(256)) * 4, b'a\rb,"\nc'])
+def test_what_has_no_rows_is_refused_in_one_message(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "d.csv").write_bytes(content)
+    with pytest.raises(AttarError, match=r"d\.csv"):
+        guess(tmp_path / "d.csv", Wishes())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from attar.data.look.form import TaskName, Wishes
-from attar.errors import UsageError
+from attar.errors import DataError, UsageError
 from attar.recipe.checking.local_data import look_at_data
 from attar.recipe.checking.local_models import require_models
 from attar.recipe.load import load_recipe, require_data
@@ -149,3 +149,17 @@ def test_a_classifier_of_other_classes_gets_a_new_head(tmp_path: Path, tiny_bert
     data = write(tmp_path, "classification")
     made = new_recipe(data, Wishes(), model=str(tiny_bert), output=tmp_path / "s.toml")
     assert "new_head" not in made.file.read_text()
+
+
+def test_too_few_usable_rows_are_refused_with_their_reasons(tmp_path: Path) -> None:
+    data = write(tmp_path, "classification")
+    with pytest.raises(DataError, match=r"0 usable rows \(60 × label is not a number\)"):
+        new_recipe(data, Wishes(task="regression", label="label"), model="owner/x")
+
+
+def test_a_pair_without_a_label_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(
+        "a,b\n" + "".join(f"one film {i},two films {i}\n" for i in range(30))
+    )
+    with pytest.raises(UsageError, match="'a' and 'b' are a pair, which needs a label"):
+        new_recipe(tmp_path / "d.csv", Wishes(text=("a", "b")), model="owner/x")

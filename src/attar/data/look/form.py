@@ -94,14 +94,22 @@ def form_of(file: Path, wishes: Wishes, table: dict[str, Any]) -> list[Guess]:
     if also := [DELIMITERS[other] for other in even if other != sign]:
         why += f", and with {' or '.join(also)} too"
     guesses = [Guess("delimiter", repr(sign)[1:-1], why)]
-    rows = [row for row in csv.reader(lines, delimiter=sign) if row]
+    rows = _cut(lines, sign)
     fault = _no_header(rows) if wishes.header is None else ""
     header = not fault if wishes.header is None else wishes.header
     if not header:
         table["header"] = False
     why = fault or ("set" if wishes.header is not None else "the first line has only names")
-    value = "yes" if header else "no: columns are column1, column2, …"
+    value = "yes" if header else "no (column1, …)"
     return [*guesses, Guess("header", value, why)]
+
+
+def _cut(lines: Sequence[str], sign: str) -> list[list[str]]:
+    """The cells of some lines; none where they are no table."""
+    try:
+        return [row for row in csv.reader(lines, delimiter=sign) if row]
+    except csv.Error:
+        return []
 
 
 def _even(lines: Sequence[str], usual: str) -> list[str]:
@@ -109,10 +117,7 @@ def _even(lines: Sequence[str], usual: str) -> list[str]:
     other, the best one first."""
     found: list[tuple[float, bool, int, str]] = []
     for sign in DELIMITERS:
-        try:
-            widths = Counter(len(row) for row in csv.reader(lines, delimiter=sign) if row)
-        except csv.Error:
-            continue
+        widths = Counter(map(len, _cut(lines, sign)))
         width, count = next(iter(widths.most_common(1)), (0, 0))
         share = count / max(1, widths.total())
         if width > 1 and share >= EVEN:

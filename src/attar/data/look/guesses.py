@@ -140,8 +140,8 @@ def guess(path: Path, wishes: Wishes) -> Guessed:
     rows = _first_rows(config, where)
     if not rows:
         raise UsageError(
-            f"{train}: none of its first {ROWS:,} rows can be read; it must be UTF-8, and its "
-            "columns separated in the same way in every row"
+            f"{train} has no row that can be read; it must be UTF-8, and its columns separated in "
+            "the same way in every row"
         )
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = [_Column.of(name, rows) for name in names]
@@ -216,6 +216,11 @@ def _columns(
         guesses.append(guess_of_label)
     task = wishes.task or _task([by_name[name] for name in text], by_name.get(label or ""))
     if task == "running_text" or task == "unlabelled":
+        if len(text) == 2:
+            raise UsageError(
+                f"{text[0]!r} and {text[1]!r} are a pair, which needs a label; name it with "
+                "--label, or one column of text with --text"
+            )
         table["objective"] = CAUSAL_LM.name
     elif label is None:
         raise UsageError(

@@ -22,7 +22,7 @@ from attar.data.files import HELD_OUT
 from attar.data.look.guesses import Guessed, TaskName, Wishes, guess
 from attar.data.look.one_pass import WORDS, Measure, summary_of_files, tokens_of
 from attar.data.look.summary import DataSummary, SplitSummary
-from attar.errors import UsageError
+from attar.errors import DataError, UsageError
 from attar.escaping import for_terminal
 from attar.models.sources.demo import DEMO_MODELS, PREFIX, demo_folder
 from attar.models.sources.references import find_model_folder
@@ -37,6 +37,7 @@ from attar.tasks.table import CLASSIFICATION
 DEMO = "minilm-l6"
 TOKENS_A_WORD = 1.5
 """Of English in a vocabulary of 30,000 word pieces, rounded up."""
+FEWEST_ROWS = 20
 LENGTH_STEP = 32
 MAX_LENGTH = 512
 RECIPES: Mapping[TaskName, Callable[[Subject], str]] = {
@@ -171,6 +172,14 @@ def new_recipe(
     guessed = guess(data, wishes)
     start = _start(model, output.parent)
     summary = summary_of_files(guessed.config, data.parent, name, start.measure)
+    train = summary.splits["train"]
+    if train.rows < FEWEST_ROWS:
+        reasons = ", ".join(f"{count:,} × {why}" for why, count in train.set_aside.items())
+        raise DataError(
+            f"{data} has {train.rows} usable rows{f' ({reasons})' if reasons else ''}, too few to "
+            f"train and judge a model; give it at least {FEWEST_ROWS}, or name other columns with "
+            "--text and --label"
+        )
     if guessed.task not in RECIPES:
         for line in (*said(guessed), *summary.lines()):
             say(for_terminal(line))

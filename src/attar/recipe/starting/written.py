@@ -14,7 +14,7 @@ COMMENTS_AT = 34
 """Column of the comments."""
 HIGHEST_LENGTH = 512
 """Tokens, if the model has as many positions."""
-SMALLEST_DROP = 0.02
+SMALLEST_DROP, LARGEST_DROP = 0.02, 0.5
 ROWS_OF_A_GATE = 3
 """A gate allows as many validation rows to be lost: of few rows, one is more than 2 %."""
 Line = str | tuple[str, Any] | tuple[str, Any, str]
@@ -59,7 +59,8 @@ def labelled(subject: Subject) -> str:
     if subject.blocks is None:
         kept = "every second of 6 blocks; count those of your model (num_hidden_layers)"
     metric = "pearson" if subject.is_score else "accuracy"
-    tolerated = max(SMALLEST_DROP, round(ROWS_OF_A_GATE / max(subject.validation_rows, 1), 3))
+    tolerated = round(ROWS_OF_A_GATE / max(subject.validation_rows, 1), 3)
+    tolerated = min(max(SMALLEST_DROP, tolerated), LARGEST_DROP)
     return _text(
         subject,
         _table(
