@@ -43,6 +43,7 @@ from attar.models.architecture import class_of, config_of, input_names_of
 from attar.models.config import ChangedModel, FromConfig, ModelReference, referenced_model
 from attar.models.cost import Cost, cost_from_config
 from attar.models.sources.references import resolve_model
+from attar.models.sources.sentence_transformers import is_sentence_model
 from attar.models.surgery import changed
 from attar.special_tokens import require_reading, vocabulary_of
 from attar.step import StepPlan
@@ -336,6 +337,8 @@ class PlanContext:
         else:
             folder = resolve_model(str(word), {}, self.recipe_folder)
             config = read_json(folder / "config.json")
+            if head is None and is_sentence_model(folder):
+                head = Head(None, embedding=Embedding())
             plan = ModelPlan(cost_under(head, config), folder, 4.0, max_length)
         if isinstance(reference, ChangedModel):
             smaller = Cost(changed(plan.cost.model, reference))
