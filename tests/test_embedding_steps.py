@@ -21,6 +21,7 @@ from attar.evaluation.config import EvaluateStep
 from attar.evaluation.run import evaluate
 from attar.export.config import ExportStep, Parity
 from attar.export.run import export
+from attar.losses.term import Needs
 from attar.models.load import load_model
 from attar.progress import Progress
 from attar.quantization.config import QuantizeStep
@@ -30,6 +31,7 @@ from attar.scoring.vectors import TextPairs, vector_agreement
 from attar.step import StepContext
 from attar.training.config import TrainStep
 from attar.training.run import train
+from attar.training.teaching.live import load_live
 from embedders import NAMES, data_config, write_embedder, write_pairs
 
 FLOAT = 2e-6
@@ -267,6 +269,28 @@ def test_what_judges_rows_by_class_or_number_is_refused(made: Made) -> None:
     )
     with pytest.raises(ModelError, match="measured by ndcg@10"):
         quantize(step, made.context("judged", float=made.root / "model"))
+
+
+def test_a_teacher_pools_in_its_own_way_and_reads_with_its_students_prefixes(made: Made) -> None:
+    teacher = load_model(made.root / "model")
+    assert teacher.task is not None and teacher.task.embedding is not None
+    student = teacher.task.model_copy(
+        update={"embedding": teacher.task.embedding.model_copy(update={"pooling": "cls"})}
+    )
+    needs = Needs(teacher_logits=True)
+    live = load_live(made.root / "model", student, needs=needs, seed=0)
+    inputs = {"input_ids": torch.tensor([[2, 9, 12, 3]])}
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    with torch.no_grad():
+        assert torch.equal(live(inputs).logits, teacher.model(**inputs).logits)  # pyright: ignore
+    other = student.embedding.model_copy(update={"query_prefix": "query: "})
+    with pytest.raises(ModelError, match="prefixes"):
+        load_live(
+            made.root / "model",
+            student.model_copy(update={"embedding": other}),
+            needs=needs,
+            seed=0,
+        )
 
 
 @pytest.mark.parametrize(

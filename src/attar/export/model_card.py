@@ -211,7 +211,7 @@ def _limits(task: Task, deployment: Deployment) -> str:
         NO_LICENSE,
         f"- Texts are cut at {task.max_length} tokens.",
         "- It knows the language and the kind of text it was trained on; elsewhere its "
-        "probabilities mean little.",
+        "answers mean little.",
         NOT_MEASURED,
     ]
     if deployment.bits and deployment.format != "safetensors":

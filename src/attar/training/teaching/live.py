@@ -81,7 +81,8 @@ def load_live(folder: Path, task: Task, *, needs: Needs, seed: int) -> LiveTeach
     if needs.teacher_logits and task.kind.graph == "causal":
         require_causal(config_of(read_config(folder), str(folder)), f"teacher {folder}")
     fits = _fits(folder, task, needs)
-    loaded = load_model(folder, task=task if fits else None, seed=seed)
+    # a teacher makes vectors in its own way, whatever its student's is
+    loaded = load_model(folder, task=task if fits and not task.kind.embeds else None, seed=seed)
     require_decoder_texts(loaded.model, str(folder), student_writes=task.has_language_head)
     for parameter in loaded.model.parameters():
         parameter.requires_grad_(False)
@@ -181,12 +182,21 @@ def _differences(teacher: Task, student: Task, *, is_ours: bool) -> list[str]:
             ("its label words are", list(teacher.label_words), list(student.label_words)),
         )
     else:
-        pairs = (("it is for", _in_words(teacher), _in_words(student)),)
+        pairs = (
+            ("it is for", _in_words(teacher), _in_words(student)),
+            ("it reads texts with the prefixes", _prefixes(teacher), _prefixes(student)),
+        )
     return [f"{what} {one}, the student's: {other}" for what, one, other in pairs if one != other]
 
 
 def _in_words(task: Task) -> str:
     return f"{task.objective} by words" if task.has_language_head else task.objective
+
+
+def _prefixes(task: Task) -> list[str]:
+    """Both read the same tokens, so what is put before a text must be the same."""
+    embedding = task.embedding
+    return [] if embedding is None else [embedding.query_prefix, embedding.passage_prefix]
 
 
 def num_columns(model: PreTrainedModel) -> int:
