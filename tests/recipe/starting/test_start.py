@@ -163,3 +163,14 @@ def test_a_pair_without_a_label_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="'a' and 'b' are a pair, which needs a label"):
         new_recipe(tmp_path / "d.csv", Wishes(text=("a", "b")), model="owner/x")
+
+
+def test_rows_that_cannot_be_used_are_let_out_by_a_setting_that_says_how_many(
+    tmp_path: Path,
+) -> None:
+    data = write(tmp_path, "classification")
+    with data.open("a") as stream:
+        stream.write('{"text": "", "label": "good"}\n' * 4)
+    made = new_recipe(data, Wishes(), model="owner/x", output=tmp_path / "r.toml")
+    assert checked(made).data["my_data"].max_set_aside == 0.07
+    assert "6.2% of the rows cannot be used; better fix them" in made.file.read_text()

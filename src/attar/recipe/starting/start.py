@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import write_text
+from attar.data.config import FilesData
 from attar.data.files import HELD_OUT
 from attar.data.look.guesses import Guessed, TaskName, Wishes, guess
 from attar.data.look.one_pass import WORDS, Measure, summary_of_files, tokens_of
@@ -38,6 +39,8 @@ DEMO = "minilm-l6"
 TOKENS_A_WORD = 1.5
 """Of English in a vocabulary of 30,000 word pieces, rounded up."""
 FEWEST_ROWS = 20
+MOST_LOST = 0.5
+"""Share of unusable rows from which something else is wrong."""
 LENGTH_STEP = 32
 MAX_LENGTH = 512
 RECIPES: Mapping[TaskName, Callable[[Subject], str]] = {
@@ -172,14 +175,7 @@ def new_recipe(
     guessed = guess(data, wishes)
     start = _start(model, output.parent)
     summary = summary_of_files(guessed.config, data.parent, name, start.measure)
-    train = summary.splits["train"]
-    if train.rows < FEWEST_ROWS:
-        reasons = ", ".join(f"{count:,} × {why}" for why, count in train.set_aside.items())
-        raise DataError(
-            f"{data} has {train.rows} usable rows{f' ({reasons})' if reasons else ''}, too few to "
-            f"train and judge a model; give it at least {FEWEST_ROWS}, or name other columns with "
-            "--text and --label"
-        )
+    _require_rows(data, summary)
     if guessed.task not in RECIPES:
         for line in (*said(guessed), *summary.lines()):
             say(for_terminal(line))
@@ -192,6 +188,24 @@ def new_recipe(
     parse_recipe(text, path=output)
     write_text(output, text)
     return NewRecipe(output, guessed, summary, size)
+
+
+def _require_rows(data: Path, summary: DataSummary) -> None:
+    train = summary.splits["train"]
+    if train.rows >= FEWEST_ROWS and _lost(summary) <= MOST_LOST:
+        return
+    reasons = ", ".join(f"{count:,} × {why}" for why, count in train.set_aside.items())
+    raise DataError(
+        f"{data} has {train.rows} usable rows{f' ({reasons})' if reasons else ''}; a model needs "
+        f"at least {FEWEST_ROWS} to be trained and judged, and no more than {MOST_LOST:.0%} of the "
+        "rows may be unusable: fix them, or name other columns with --text and --label"
+    )
+
+
+def _lost(summary: DataSummary) -> float:
+    """The largest share of a split's rows that cannot be used."""
+    lost = ((sum(split.set_aside.values()), split.rows) for split in summary.splits.values())
+    return max(unusable / max(unusable + rows, 1) for unusable, rows in lost)
 
 
 def _name_of(data: Path) -> str:
@@ -231,6 +245,10 @@ def _subject(
     path = str(data) if data.is_absolute() else os.path.relpath(data, output.parent)
     settings = {"source": "files", **guessed.config.model_dump(exclude_unset=True), "path": path}
     why = {g.what: g.why for g in guessed.guesses if g.what in settings}
+    lost = _lost(summary)
+    if lost > FilesData.model_fields["max_set_aside"].default:
+        settings |= {"max_set_aside": math.ceil(100 * lost) / 100}
+        why |= {"max_set_aside": f"{lost:.1%} of the rows cannot be used; better fix them"}
     most = SIZES[size].rows
     if most is not None and rows > most and guessed.task != "running_text":
         settings |= {"train_rows": most}
