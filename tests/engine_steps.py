@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -27,6 +26,7 @@ from attar.recipe.run import run_resolved
 from attar.recipe.running.saved import Source
 from attar.recipe.steps import STEPS
 from attar.step import StepContext
+from forked import Forked, start
 
 KINDS = {name: replace(kind, function=f"engine_steps:{name}") for name, kind in STEPS.items()}
 FINGERPRINTS = Fingerprints(
@@ -72,7 +72,7 @@ def run_small(folder: Path, text: str = RECIPE, quiet: bool = True, **settings: 
     return run_resolved(recipe, source, folder, **{**given, **settings})
 
 
-def start_small(folder: Path, **environment: str) -> subprocess.Popen[str]:
+def start_small(folder: Path, **environment: str) -> Forked:
     """Run the recipe in a process of its own, which a test can signal or kill.
 
     `at` waits at a place until the run is asked to stop; `crash` raises there. `recipe` is another
@@ -88,16 +88,10 @@ def start_small(folder: Path, **environment: str) -> subprocess.Popen[str]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     trace = folder.parent / "trace.txt"
     (folder.parent / "waiting").unlink(missing_ok=True)
-    return subprocess.Popen(
-        [sys.executable, __file__, str(folder)],
-        env={**os.environ, "ENGINE_TRACE": str(trace), **given},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start(__file__, folder, env={**os.environ, "ENGINE_TRACE": str(trace), **given})
 
 
-def until_waiting(folder: Path, process: subprocess.Popen[str]) -> None:
+def until_waiting(folder: Path, process: Forked) -> None:
     """Return once the process waits at its place."""
     deadline = time.monotonic() + 60
     while not (folder.parent / "waiting").exists():

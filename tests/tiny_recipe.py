@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forked
 import tiny
 import training_runs
 
@@ -100,9 +101,12 @@ def write(folder: Path, text: str = RECIPE) -> Path:
 
 
 def run_once(folder: Path) -> TinyRun:
-    """Write the recipe and run it with the command line."""
+    """Write the recipe and run it with the installed command."""
     recipe = write(folder)
-    finished = attar("run", recipe, "--out", folder / "runs", "--json")
+    words = command("run", recipe, "--out", folder / "runs", "--json")
+    finished = subprocess.run(
+        words, check=False, capture_output=True, text=True, timeout=DEADLINE_S
+    )
     return TinyRun(recipe, folder / "runs" / NAME, finished)
 
 
@@ -112,6 +116,5 @@ def command(*words: object) -> list[str]:
 
 
 def attar(*words: object, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    settings = {"capture_output": True, "text": True, "timeout": DEADLINE_S, **settings}
-    return subprocess.run(command(*words), check=False, **settings)
+    """Run the command to its end, in a process that need not load torch first."""
+    return forked.run("attar", *words, **settings)

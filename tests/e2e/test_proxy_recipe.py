@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 import corpora
+import forked
 import tiny_recipe
 from attar.artifacts import read_result
 from attar.recipe.load import load_recipe
@@ -111,8 +111,7 @@ def test_the_plan_foresees_what_the_proxy_takes_beside_the_teacher(
 @pytest.mark.e2e
 def test_a_proxy_killed_in_its_training_ends_with_the_same_bytes(recipe: Path, whole: Path) -> None:
     killed = recipe.parent / "killed"
-    command = tiny_recipe.command("run", recipe, "--out", killed)
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = forked.start("attar", "run", recipe, "--out", killed)
     deadline = time.monotonic() + 120
     scratch = killed / "selected" / ".scratch"
     while not list(scratch.glob("proxy-*/checkpoint-*")) and time.monotonic() < deadline:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import attar
+import forked
 import tiny_recipe
 from attar.artifacts import read_json, read_result, verify
 from attar.recipe.load import load_recipe
@@ -98,15 +99,13 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bits(tmp_path: Path) -> 
     recipe = write(tmp_path, LONG)
     whole = attar.run(recipe, out=tmp_path / "whole", quiet=True)
     folder = tmp_path / "killed" / NAME
-    words = tiny_recipe.command("run", recipe, "--out", folder.parent, "--quiet")
-    with subprocess.Popen(words) as process:
-        deadline = time.monotonic() + DEADLINE_S
-        while newest_checkpoint(folder) < 50 and process.poll() is None:
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.001)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    process = forked.start("attar", "run", recipe, "--out", folder.parent, "--quiet")
+    deadline = time.monotonic() + DEADLINE_S
+    while newest_checkpoint(folder) < 50 and process.poll() is None:
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait(DEADLINE_S) == -signal.SIGKILL, "the run ended before it could be killed"
     assert 0 < newest_checkpoint(folder) < 400
     # What is there can be reported already, and is not taken for the whole.
     assert "teacher" in report_again(folder, quiet=True).read_text()

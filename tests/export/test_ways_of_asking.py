@@ -8,16 +8,21 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import forked
 from attar.artifacts import read_json, sha256_of, write_json
 from attar.errors import UsageError
 from attar.export.deployed import Deployed
 from attar.tasks.task import Task
 from deployments import Deployments
-from tiny_recipe import attar
+from tiny_recipe import attar, command
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 SINGLES = ("a good\tmovie", "good film\t", "", "good movie " * 3000, "\v\u2028x\0y")
 PAIRS = (("a good movie", "bad"), ("a good movie", ""), ("good " * 3000, "bad " * 3000))
@@ -38,15 +43,24 @@ def paired(deployments: Deployments) -> Path:
     return deployments.pairs("onnxruntime")[0]
 
 
-def by_command(folder: Path, *texts: str, **settings: object) -> list[dict[str, object]]:
-    finished = attar("predict", folder, *texts, "--threads", "1", "--json", **settings)
+def by_command(
+    folder: Path, *texts: str, command: Command = attar, **settings: object
+) -> list[dict[str, object]]:
+    finished = command("predict", folder, *texts, "--threads", "1", "--json", **settings)
     assert finished.returncode == 0, finished.stderr
     return [json.loads(line) for line in finished.stdout.removesuffix("\n").split("\n")]
 
 
-def by_snippet(folder: Path, *texts: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(folder / "predict.py"), *texts]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **settings)  # pyright: ignore
+def by_snippet(folder: Path, *texts: str) -> subprocess.CompletedProcess[str]:
+    return forked.run(folder / "predict.py", *texts)
+
+
+def in_ascii(*words: object, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """A new interpreter, the installed command or another, in the poorest locale."""
+    if words[0] == "predict":
+        words = tuple(command(*words))
+    given = {"capture_output": True, "text": True, "env": {**os.environ, **ASCII_LOCALE}}
+    return subprocess.run([*map(str, words)], check=False, **given, **settings)
 
 
 def refused(finished: subprocess.CompletedProcess[str], said: str) -> bool:
@@ -122,13 +136,13 @@ def test_half_a_character_is_refused_in_every_way(single: Path, paired: Path) ->
 
 
 def test_arguments_are_utf_8_in_any_locale(single: Path) -> None:
-    environment = {**os.environ, **ASCII_LOCALE}
-    (as_argument,) = by_command(single, "ü good film", env=environment)
-    (as_line,) = by_command(single, input="ü good film", env=environment)
+    (as_argument,) = by_command(single, "ü good film", command=in_ascii)
+    (as_line,) = by_command(single, command=in_ascii, input="ü good film")
     assert as_argument["text"] == as_line["text"] == "ü good film"
     (expected,) = Deployed(single, threads=1).predict(["ü good film"])
     assert as_argument["scores"] == as_line["scores"] == expected.scores
-    label, _ = by_snippet(single, "ü good film", env=environment).stdout.split()
+    snippet = in_ascii(sys.executable, single / "predict.py", "ü good film")
+    label, _ = snippet.stdout.split()
     assert label == expected.label
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 import caching
+import forked
 from attar.artifacts import read_json
 from attar.training.teaching.asking import PROGRESS_FILE
 
@@ -21,10 +20,8 @@ SETTINGS = ("batch_size=1",)
 """48 batches, saved one by one."""
 
 
-def start(place: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, caching.__file__, str(place), *SETTINGS]
-    tests_folder = str(Path(__file__).parents[1])
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": tests_folder})
+def start(place: Path) -> forked.Forked:
+    return forked.start(caching.__file__, place, *SETTINGS)
 
 
 @pytest.mark.slow

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+import forked
 import training_runs
 from training_runs import prepare, read_history, read_weights
 
@@ -22,10 +21,8 @@ KILLS = 2
 DEADLINE_S = 120
 
 
-def start(place: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, training_runs.__file__, str(place), *SETTINGS]
-    tests_folder = str(Path(__file__).parents[1])
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": tests_folder})
+def start(place: Path) -> forked.Forked:
+    return forked.start(training_runs.__file__, place, *SETTINGS)
 
 
 def finish(place: Path) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import forked
 import tiny
 import training_runs
 from attar.data.augmented import ROWS_FILE
@@ -38,10 +37,7 @@ def test_a_killed_augmentation_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     tiny.write_tiny_masked_lm(tmp_path / "lm")
     training_runs.write_films(tmp_path / "films", train=ROWS, validation=8)
     parts = tmp_path / "cut" / "scratch" / "parts"
-    process = subprocess.Popen(
-        [sys.executable, __file__, tmp_path, tmp_path / "cut"],
-        env={**os.environ, "PYTHONPATH": str(Path(tiny.__file__).parent)},
-    )
+    process = forked.start(__file__, tmp_path, tmp_path / "cut")
     deadline = time.monotonic() + DEADLINE_S
     while len(list(parts.glob("*.json"))) < 5 and time.monotonic() < deadline:
         assert process.poll() is None

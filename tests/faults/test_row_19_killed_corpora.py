@@ -15,7 +15,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 import pytest
 
 import corpora
+import forked
 
 KILLS = 20
 PIECES = 3
@@ -52,20 +52,7 @@ DEADLINE_S = 280
 @pytest.mark.parametrize("step", list(WORK))
 def test_killed_twenty_times_at_random_the_bytes_are_the_same(tmp_path: Path, step: str) -> None:
     recipe = corpora.write_recipe(tmp_path, RECIPES.get(step, RECIPE))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(corpora.__file__).parent),
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    driver = subprocess.run(
-        [sys.executable, __file__, recipe, step],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    driver = forked.run(__file__, recipe, step, timeout=DEADLINE_S)
     assert driver.returncode == 0, driver.stderr
     killed = json.loads(driver.stdout)
     assert sum(killed.values()) == KILLS

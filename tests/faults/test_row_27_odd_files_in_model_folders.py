@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import attar
+import tiny_recipe
 from attar.errors import ArtifactError
 from attar.models.load import load_model
 from attar.models.sources.references import model_fingerprint
@@ -147,13 +146,7 @@ def test_a_fifo_in_place_of_a_recipe_or_a_folder_is_not_waited_for(
     verb: str, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    command = [str(Path(sys.executable).with_name("attar")), verb, str(tmp_path / "pipe")]
-    done = subprocess.run(
-        [*command, "a film"] if verb == "predict" else command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
+    more = ["a film"] if verb == "predict" else []
+    done = tiny_recipe.attar(verb, tmp_path / "pipe", *more)
     assert done.returncode in (2, 3)
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr

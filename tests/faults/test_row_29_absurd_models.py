@@ -7,8 +7,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import attar
+import tiny_recipe
 from attar.artifacts import sha256_of
 from attar.errors import ArtifactError, AttarError, ModelError, ResourceError
 from attar.models.deployed.runtimes import DEPLOY_FILE
@@ -363,8 +362,7 @@ def test_the_command_line_ends_with_the_exit_code_and_one_message(
     folder = exported("safetensors")
     edit(folder / "config.json", hidden_size=10**9)
     seal(folder)
-    command = [str(Path(sys.executable).with_name("attar")), "predict", str(folder), "a film"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = tiny_recipe.attar("predict", folder, "a film")
     assert done.returncode == 4, done.stderr
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
     assert done.stdout == ""

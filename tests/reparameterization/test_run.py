@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import forked
 import tiny
 import training_runs
 from attar.artifacts import read_result
@@ -70,14 +70,7 @@ run = "report"
 
 
 def attar(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "attar", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    return forked.run("attar", *arguments, cwd=folder, timeout=200)
 
 
 @pytest.fixture(scope="module")

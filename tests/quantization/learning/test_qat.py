@@ -9,8 +9,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import forked
 import qat_runs
 import tiny
 from attar.data.config import FilesData
@@ -169,12 +168,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(place: Path, tmp_pa
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(place: Path, tmp_path: Path) -> None:
-    tests_folder = str(Path(qat_runs.__file__).parent)
     killed = prepare(tmp_path / "killed")
-    process = subprocess.Popen(
-        [sys.executable, qat_runs.__file__, str(killed), "epochs=20"],
-        env={**os.environ, "PYTHONPATH": tests_folder},
-    )
+    process = forked.start(qat_runs.__file__, killed, "epochs=20")
     deadline = time.monotonic() + 120
     while not list((killed / "scratch").glob("checkpoint-*")) and process.poll() is None:
         assert time.monotonic() < deadline, "no checkpoint appeared"
