@@ -16,7 +16,7 @@ from typing import Any
 from attar.models.config import ChangedModel
 from attar.numerics.paired import paired
 from attar.recipe.load import load_recipe
-from attar.report.sections.seeds import signed
+from attar.report.sections.seed_comparisons import signed
 from attar.training.config import TrainStep
 from eofd_table import BASELINE, EPOCHS, RECIPE, ROWS, SCALE_ROWS, SCALES, TEACHER, WIDTHS, key_of
 from ptq_table import TASKS, read_cells

@@ -39,8 +39,8 @@ def test_every_loss_names_its_term_and_has_a_card(repository: Path) -> None:
 
 def test_studies_stand_in_union_table_cards_and_report(repository: Path) -> None:
     from attar.analysis.run import STUDIES
-    from attar.report.charts.studies import STUDY_PICTURES
-    from attar.report.studies.layouts import LAYOUTS, TITLES
+    from attar.report.charts.study_pictures import STUDY_PICTURES
+    from attar.report.study_tables.layouts import LAYOUTS, TITLES
 
     words = _words(AnalyzeStep, "study")
     assert words

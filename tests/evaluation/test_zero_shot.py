@@ -35,7 +35,7 @@ from attar.recipe.load import load_recipe, parse_recipe, require_data
 from attar.recipe.plan import plan_recipe
 from attar.recipe.run import run_recipe
 from attar.report.quantities import NBSP, metric_text
-from attar.report.sections.seeds import signed
+from attar.report.sections.seed_comparisons import signed
 from attar.scoring.shared_prefixes import Likelihoods
 from attar.step import StepContext
 from fake_hub import serving

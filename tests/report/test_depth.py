@@ -12,10 +12,10 @@ import pytest
 
 from attar.report.charts.gamma_cosine import MOST_DIMENSIONS
 from attar.report.charts.histogram_panels import PANEL_PX, Panel, panels_svg
-from attar.report.charts.studies import study_pictures
+from attar.report.charts.study_pictures import study_pictures
 from attar.report.charts.svg import NARROW, WIDE, Shape
 from attar.report.reading import read_made
-from attar.report.sections.studies import Study, studies
+from attar.report.sections.study import Study, studies
 from made_up_studies import write_study
 
 

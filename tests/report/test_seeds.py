@@ -14,7 +14,7 @@ from attar.numerics.paired import paired
 from attar.report.markdown import markdown_of
 from attar.report.reading import read_made
 from attar.report.sections.page import page_of
-from attar.report.sections.seeds import SeedComparison, seed_comparisons
+from attar.report.sections.seed_comparisons import SeedComparison, seed_comparisons
 
 PRED, HIDDEN, EOFD = [0.80, 0.82, 0.81], [0.83, 0.84, 0.84], [0.84, 0.83, 0.85]
 METHODS = {"pred": PRED, "hidden": HIDDEN, "eofd": EOFD}

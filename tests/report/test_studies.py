@@ -11,10 +11,10 @@ import pytest
 
 import made_up_run
 from attar.analysis.run import STUDIES
-from attar.report.charts.studies import STUDY_PICTURES, study_pictures
+from attar.report.charts.study_pictures import STUDY_PICTURES, study_pictures
 from attar.report.reading import read_made
-from attar.report.sections.studies import Study, studies
-from attar.report.studies.layouts import LAYOUTS, TITLES
+from attar.report.sections.study import Study, studies
+from attar.report.study_tables.layouts import LAYOUTS, TITLES
 from made_up_studies import DIMENSIONS, write_studies, write_study
 
 ONE = {"steps": {}}

@@ -4,7 +4,7 @@
     metrics       what a gate or another program may want of it
 
 To add a study: its file in studies/, a member of the union in `config`, a row here, what the report
-shows of it (report/studies/layouts.py), and its card in docs/methods.
+shows of it (report/study_tables/layouts.py), and its card in docs/methods.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from attar.losses.term import Needs, Pair
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class SquaredGradients:
     """How much the teacher's answer depends on one hidden state, on average over texts."""
 
     squares: Float[Tensor, "2 D"]
@@ -45,7 +45,7 @@ class Sensitivity:
 class SensitivityMseTerm(StatesTerm):
     """Squared error of mapped hidden states, weighted by what the teacher's answer depends on."""
 
-    needs = Needs(hidden=True, sensitivity=True)
+    needs = Needs(hidden=True, gradients=True)
 
     def __init__(self, config: SensitivityMse, objective: str, pair: Pair | None) -> None:
         super().__init__(config, objective, pair)
@@ -56,11 +56,11 @@ class SensitivityMseTerm(StatesTerm):
                 ones = torch.ones(2, pair.teacher[stack].hidden_size)
                 self.register_buffer(_name(stack, index), ones)
 
-    def learn(self, found: Mapping[str, Sequence[Sensitivity]]) -> None:
+    def learn(self, found: Mapping[str, Sequence[SquaredGradients]]) -> None:
         """Take the weights from what was measured: stack → one for each hidden state."""
         for stack, layer_map in self.states.maps.items():
             for index in set(layer_map.values()):
-                weights = sensitivity_weights(found[stack][index], self._power)
+                weights = gradient_weights(found[stack][index], self._power)
                 self.get_buffer(_name(stack, index)).copy_(weights)
 
     def of_pair(
@@ -75,14 +75,14 @@ class SensitivityMseTerm(StatesTerm):
         return sums / self.states.num_pairs
 
 
-def sensitivity_weights(found: Sensitivity, power: float) -> Float[Tensor, "2 D"]:
+def gradient_weights(found: SquaredGradients, power: float) -> Float[Tensor, "2 D"]:
     """Weights with a mean of 1 over real tokens and dimensions.
 
     Law: power 0 gives ones, and so does an answer that depends on nothing.
 
     Example:
-        >>> found = Sensitivity(torch.tensor([[4.0, 0.0], [1.0, 1.0]]), first_share=0.5)
-        >>> sensitivity_weights(found, 1.0).tolist()
+        >>> found = SquaredGradients(torch.tensor([[4.0, 0.0], [1.0, 1.0]]), first_share=0.5)
+        >>> gradient_weights(found, 1.0).tolist()
         [[2.6666667461395264, 0.0], [0.6666666865348816, 0.6666666865348816]]
     """
     shares = torch.tensor([found.first_share, 1 - found.first_share]).unsqueeze(1)

@@ -79,7 +79,7 @@ class Needs:
     hidden: bool = False
     scores: bool = False
     qkv: bool = False
-    sensitivity: bool = False
+    gradients: bool = False
     """How much the teacher's answer depends on its hidden states, measured before the first step.
     """
     rollouts: bool = False

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.losses.config import LossConfig, LossSettings, WeightSchedule, weight_at
-from attar.losses.sensitivity_mse import Sensitivity, SensitivityMseTerm
+from attar.losses.sensitivity_mse import SensitivityMseTerm, SquaredGradients
 from attar.losses.targets import Counts, Outputs, Targets
 from attar.losses.term import Needs, Pair, PredictionTerm, Term
 from attar.numerics.logits import Gradients, row_values, with_gradients
@@ -80,7 +80,7 @@ class TotalLoss(nn.Module):
         """What all terms together must be shown."""
         return needs_of(tuple(self.terms.values()))
 
-    def learn(self, found: Mapping[str, Sequence[Sensitivity]]) -> None:
+    def learn(self, found: Mapping[str, Sequence[SquaredGradients]]) -> None:
         """Tell the terms that ask for it how much the teacher's answer depends on its states.
 
         Args:

@@ -22,15 +22,15 @@ from attar.report.charts.front import budget_pictures
 from attar.report.charts.pictures import comparison_pictures, training_pictures
 from attar.report.charts.recovery import recovery_pictures
 from attar.report.charts.scores import scores_of
-from attar.report.charts.seeds import seed_picture
-from attar.report.charts.studies import study_pictures
+from attar.report.charts.seed_spread import seed_picture
+from attar.report.charts.study_pictures import study_pictures
 from attar.report.charts.zero_shot import zero_shot_picture
 from attar.report.glossary import WORDS, word_id
 from attar.report.reading import Made, base_name, number
 from attar.report.sections.compression import Quantized
 from attar.report.sections.measured import FORM_WORDS
 from attar.report.sections.page import Page
-from attar.report.sections.seeds import signed
+from attar.report.sections.seed_comparisons import signed
 
 HERE = Path(__file__).parent
 MACHINE_WORDS = {

@@ -38,7 +38,7 @@ from attar.training.rollouts import Rollouts
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
-from attar.training.sensitivity import learn_sensitivities
+from attar.training.squared_gradients import learn_squared_gradients
 from attar.training.teachers import Teacher, open_teacher
 from attar.training.teaching.live import LiveTeacher
 from attar.training.teaching.teacher_inputs import TeacherInputs, loss_of
@@ -90,7 +90,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
                 progress=context.progress,
             )
         )
-        learn_sensitivities(job)
+        learn_squared_gradients(job)
 
     floor = _seconds_of_products(job, teacher, precision)
     context.scratch.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`auto`: by construction nearer to float than any single rule; sensitivity is that of outputs."""
+"""`auto`: by construction nearer to float than any single rule; gradients is that of outputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attar.quantization.config import AutoStep, Calibration
 from attar.quantization.method import BitPlan, Problem
 from attar.quantization.ranges.auto import _most_hurtful_first, _proposals, auto_ranges
 from attar.quantization.ranges.extremes import minmax
-from attar.quantization.ranges.gradient_weighted import OutputSensitivity
+from attar.quantization.ranges.gradient_weighted import OutputGradients
 from attar.quantization.ranges.percentile import ranges_at
 from attar.quantization.ranges.token_wise_clipping import TokenRanges
 from attar.quantization.solve import simulated
@@ -64,8 +64,8 @@ def test_the_answer_is_no_worse_than_any_rule(problem: Problem) -> None:
 def test_every_kind_has_the_ranges_of_the_rule_that_is_named_for_it(problem: Problem) -> None:
     """Exchanges add up, and kinds are tried in the order of what all their sites lose together."""
     found = auto_ranges(problem)
-    details, sensitivity = found.details["ranges"], OutputSensitivity.of(problem)
-    proposals = _proposals(problem, sensitivity)
+    details, gradients = found.details["ranges"], OutputGradients.of(problem)
+    proposals = _proposals(problem, gradients)
     exchanged, start = details["exchanged_kinds"], details["start"]
     assert len(exchanged) > 1
     assert details["proposals"].keys() == proposals.keys()
@@ -76,26 +76,26 @@ def test_every_kind_has_the_ranges_of_the_rule_that_is_named_for_it(problem: Pro
         assert ends == proposals[exchanged.get(site.kind, start)][site], site.name
     lost: dict[str, list[float]] = {}
     for site, (low, high) in proposals[start].items():
-        lost.setdefault(site.kind, []).append(sensitivity.lost(site, low, high, BITS))
+        lost.setdefault(site.kind, []).append(gradients.lost(site, low, high, BITS))
     assert max(map(len, lost.values())) == 2
-    order = _most_hurtful_first(problem, proposals[start], sensitivity)
+    order = _most_hurtful_first(problem, proposals[start], gradients)
     assert order == sorted(lost, key=lambda kind: sum(lost[kind]), reverse=True)
     assert list(exchanged) == [kind for kind in order if kind in exchanged]
 
 
 def test_a_range_by_gradient_loses_no_more_than_the_full_one(problem: Problem) -> None:
-    sensitivity = OutputSensitivity.of(problem)
+    gradients = OutputGradients.of(problem)
     full = minmax(problem).ranges
     for site, widest in problem.calibration.statistics.items():
-        low, high = sensitivity.best_range(site, BITS)
-        least = sensitivity.lost(site, low, high, BITS)
-        assert least <= sensitivity.lost(site, widest.low, widest.high, BITS), site.name
+        low, high = gradients.best_range(site, BITS)
+        least = gradients.lost(site, low, high, BITS)
+        assert least <= gradients.lost(site, widest.low, widest.high, BITS), site.name
         assert site in full
 
 
 def test_sensitivity_predicts_what_a_small_error_does_to_the_outputs(problem: Problem) -> None:
     # at 8 bits rounding is small and unrelated: the first-order figure must be of the right size
-    sensitivity = OutputSensitivity.of(problem)
+    gradients = OutputGradients.of(problem)
     site = next(site for site in problem.calibration.statistics if site.kind == "ffn_norm")
     seen = problem.calibration.statistics[site]
     from attar.quantization.calibration.calibrate import grids_of
@@ -103,7 +103,7 @@ def test_sensitivity_predicts_what_a_small_error_does_to_the_outputs(problem: Pr
     grids = grids_of({site: (seen.low, seen.high)}, 8)
     outputs = sum(logits.numel() for logits in problem.calibration.logits)
     real = problem.calibration.output_error(problem.model, grids) * outputs
-    predicted = sensitivity.lost(site, seen.low, seen.high, 8)
+    predicted = gradients.lost(site, seen.low, seen.high, 8)
     assert 0.2 * real < predicted < 5 * real
 
 
@@ -130,24 +130,24 @@ def test_what_is_lost_is_each_squared_error_times_the_squared_gradient(problem: 
     zero = round(-low / scale)
     rounded = ((x / scale).round() + zero).clamp(0, 15).sub(zero) * scale
     wanted = float((g.square() * (x - rounded).square()).sum())
-    sensitivity = OutputSensitivity.of(problem)
-    assert sensitivity.lost(site, low, high, 4) == pytest.approx(wanted, rel=1e-3)
+    gradients = OutputGradients.of(problem)
+    assert gradients.lost(site, low, high, 4) == pytest.approx(wanted, rel=1e-3)
 
 
 def test_the_range_by_gradient_is_the_best_of_both_ends_one_at_a_time(problem: Problem) -> None:
-    sensitivity = OutputSensitivity.of(problem)
+    gradients = OutputGradients.of(problem)
     shares = np.linspace(1.0, 0.02, 50)
     for site in list(problem.calibration.statistics)[:4]:
         seen = problem.calibration.statistics[site]
-        low, high = sensitivity.best_range(site, BITS)
-        least = sensitivity.lost(site, low, high, BITS)
-        assert least < sensitivity.lost(site, seen.low, seen.high, BITS)
+        low, high = gradients.best_range(site, BITS)
+        least = gradients.lost(site, low, high, BITS)
+        assert least < gradients.lost(site, seen.low, seen.high, BITS)
         for share in shares:
-            assert sensitivity.lost(site, min(seen.low, 0) * share, high, BITS) >= least
+            assert gradients.lost(site, min(seen.low, 0) * share, high, BITS) >= least
 
 
 def test_the_model_learns_nothing_from_being_asked(problem: Problem) -> None:
     before = {name: p.clone() for name, p in problem.model.named_parameters()}
-    OutputSensitivity.of(problem)
+    OutputGradients.of(problem)
     assert all(p.requires_grad and p.grad is None for p in problem.model.parameters())
     assert all(torch.equal(before[name], p) for name, p in problem.model.named_parameters())

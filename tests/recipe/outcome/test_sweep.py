@@ -10,7 +10,7 @@ import pytest
 from attar.errors import GateMissedError, RecipeError
 from attar.recipe.load import parse_recipe
 from attar.recipe.outcome.sweep import expand
-from attar.report.sections.seeds import method_and_seed
+from attar.report.sections.seed_comparisons import method_and_seed
 from engine_steps import RECIPE, run_small
 
 SEEDS = '[sweep]\nsteps = ["student"]\nseed = [0, 1]\n'

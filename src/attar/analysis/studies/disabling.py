@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from attar.analysis.config import MOST_DIMENSIONS, DisablingStep
-from attar.analysis.damage_words import sentence
+from attar.analysis.disabling_sentence import disabling_sentence
 from attar.analysis.judging import TextJudge, open_judge
 from attar.analysis.outlying.criteria import recognise
 from attar.analysis.outlying.hidden import run_with_states
@@ -243,7 +243,7 @@ def _summary(word: str, damage: Damage, metric: str, chosen: Chosen) -> dict[str
         "as_bad": damage.as_bad,
         "choices": damage.choices,
         "p_value": damage.p_value,
-        "sentence": sentence(word, damage, metric, chosen.count),
+        "sentence": disabling_sentence(word, damage, metric, chosen.count),
     }
 
 

@@ -25,7 +25,7 @@ from attar.quantization.calibration.calibrate import Ranges
 from attar.quantization.config import AutoStep
 from attar.quantization.method import ChosenRanges, Problem
 from attar.quantization.ranges.extremes import minmax
-from attar.quantization.ranges.gradient_weighted import OutputSensitivity
+from attar.quantization.ranges.gradient_weighted import OutputGradients
 from attar.quantization.ranges.omse import ranges_of_histograms
 from attar.quantization.ranges.percentile import SHARES, ranges_at
 from attar.quantization.ranges.token_wise_clipping import TokenRanges, alpha_of
@@ -43,8 +43,8 @@ HOPELESS = 4.0
 def auto_ranges(problem: Problem) -> ChosenRanges:
     """The ranges of the best rule, with every kind of site exchanged that another serves better."""
     started = time.perf_counter()
-    loss, sensitivity = problem.config.loss, OutputSensitivity.of(problem)
-    proposals = _proposals(problem, sensitivity)
+    loss, gradients = problem.config.loss, OutputGradients.of(problem)
+    proposals = _proposals(problem, gradients)
     errors: dict[str, float] = {}
     for name, ranges in proposals.items():
         limit = HOPELESS * min(errors.values(), default=math.inf)
@@ -53,7 +53,7 @@ def auto_ranges(problem: Problem) -> ChosenRanges:
     winner, rivals = ranked[0], ranked[1 : NUM_RIVALS + 1]
     chosen, error = dict(proposals[winner]), errors[winner]
     exchanged: dict[str, str] = {}
-    for kind in _most_hurtful_first(problem, chosen, sensitivity):
+    for kind in _most_hurtful_first(problem, chosen, gradients):
         for rival in rivals:
             tried = _exchanged(chosen, proposals[rival], kind)
             found = problem.output_error_up_to(error, tried, loss)
@@ -75,7 +75,7 @@ def auto_passes(config: AutoStep) -> float:
     return 40
 
 
-def _proposals(problem: Problem, sensitivity: OutputSensitivity) -> Mapping[str, Ranges]:
+def _proposals(problem: Problem, gradients: OutputGradients) -> Mapping[str, Ranges]:
     """What each rule would do, by its name."""
     calibration = problem.calibration
     tokens = TokenRanges.of(calibration)
@@ -86,18 +86,18 @@ def _proposals(problem: Problem, sensitivity: OutputSensitivity) -> Mapping[str,
         found[f"token quantile {alpha_of(number):g}"] = tokens.at(number)
     found["omse"] = ranges_of_histograms(problem, "golden_section")
     found["gradient_weighted"] = {
-        site: sensitivity.best_range(site, problem.plan.site(site)) for site in sensitivity.meters
+        site: gradients.best_range(site, problem.plan.site(site)) for site in gradients.meters
     }
     return found
 
 
 def _most_hurtful_first(
-    problem: Problem, ranges: Ranges, sensitivity: OutputSensitivity
+    problem: Problem, ranges: Ranges, gradients: OutputGradients
 ) -> list[str]:
     """Kinds of sites in the order of what their errors do to the outputs, to first order."""
     lost: dict[str, float] = {}
     for site, (low, high) in ranges.items():
-        found = sensitivity.lost(site, low, high, problem.plan.site(site))
+        found = gradients.lost(site, low, high, problem.plan.site(site))
         lost[site.kind] = lost.get(site.kind, 0.0) + found
     return sorted(lost, key=lambda kind: -lost[kind])
 

@@ -36,13 +36,13 @@ ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class OutputSensitivity:
+class OutputGradients:
     """How much the outputs feel an error at each value of each site."""
 
     meters: Mapping[Site, _Meter]
 
     @classmethod
-    def of(cls, problem: Problem) -> OutputSensitivity:
+    def of(cls, problem: Problem) -> OutputGradients:
         """One forward and one backward pass of the float model over the calibration texts."""
         calibration, model = problem.calibration, problem.model
         real = RealTokens()

@@ -19,7 +19,7 @@ from attar.recipe.checking.references import table_of
 from attar.recipe.outcome.sweep import Expanded
 from attar.recipe.steps import run_of
 from attar.report.reading import base_name, read_made
-from attar.report.sections.seeds import seed_comparisons
+from attar.report.sections.seed_comparisons import seed_comparisons
 from attar.report.sections.training import failed_of
 
 SWEEP_FILE = "sweep.json"

@@ -12,7 +12,7 @@ from attar.escaping import for_terminal
 from attar.progress import human_seconds
 from attar.recipe.outcome.findings import figures_of
 from attar.recipe.outcome.gates import GateOutcome, require_gates
-from attar.report.sections.seeds import SeedComparison, seed_comparisons
+from attar.report.sections.seed_comparisons import SeedComparison, seed_comparisons
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from attar.report.charts.svg import (
 )
 from attar.report.quantities import QUALITIES, number_text
 from attar.report.reading import number, table
-from attar.report.sections.studies import Study, rows_of
-from attar.report.studies.disabling import PLACES
+from attar.report.sections.study import Study, rows_of
+from attar.report.study_tables.disabling import PLACES
 
 ROW_PX = 38
 OUTLIER, OTHERS = "var(--bad)", "var(--muted)"

@@ -15,8 +15,8 @@ from attar.report.charts.outliers import MOST_ROWS, norm_short
 from attar.report.charts.pictures import Key, Picture, drawn_twice
 from attar.report.quantities import number_text
 from attar.report.reading import number, table
-from attar.report.sections.studies import Study
-from attar.report.studies.arranged import Row, norm_name, over_median
+from attar.report.sections.study import Study
+from attar.report.study_tables.arranged import Row, norm_name, over_median
 
 MOST_NORMS, MOST_DIMENSIONS = 4, 8
 """Drawn dimension by dimension; study.json has more of both."""

@@ -14,8 +14,8 @@ from attar.report.charts.histogram_panels import Panel, panels_svg
 from attar.report.charts.pictures import Key, Picture, drawn_twice
 from attar.report.quantities import number_text
 from attar.report.reading import number, table
-from attar.report.sections.studies import Study, rows_of
-from attar.report.studies.arranged import Row, by_stack, norm_name
+from attar.report.sections.study import Study, rows_of
+from attar.report.study_tables.arranged import Row, by_stack, norm_name
 
 MOST_ROWS = 20
 """Dimensions or norms in one picture; the table has them all."""

@@ -21,9 +21,9 @@ from attar.report.sections.mixed_precision import Budgeted, budgets
 from attar.report.sections.parts import Parts, parts
 from attar.report.sections.provenance import Provenance, provenance
 from attar.report.sections.recovery import Recovery, recoveries
-from attar.report.sections.seeds import SeedComparison, comparisons_of
+from attar.report.sections.seed_comparisons import SeedComparison, comparisons_of
 from attar.report.sections.selection import Selected, selections
-from attar.report.sections.studies import Study, studies
+from attar.report.sections.study import Study, studies
 from attar.report.sections.sweep import Sweep, sweeps
 from attar.report.sections.training import Training, trainings
 from attar.report.sections.vectors import VectorTable, vector_tables

@@ -17,7 +17,7 @@ from attar.numerics.failed_runs import failed_runs
 from attar.progress import human_seconds
 from attar.report.quantities import number_text
 from attar.report.reading import Made, base_name, number, table, variant_of, without_a_twin
-from attar.report.sections.seeds import method_and_seed
+from attar.report.sections.seed_comparisons import method_and_seed
 
 MOST_POINTS = 300
 """Points drawn in one curve: about one for every two pixels of its picture."""

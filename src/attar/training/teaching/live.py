@@ -125,7 +125,7 @@ def require_answer(folder: Path, needs: Needs) -> None:
             "from; fine-tune it in a step of its own and name that step, or use hidden_mse alone"
         )
     architectures: list[str] = read_config(folder).get("architectures") or [""]
-    if needs.sensitivity and not architectures[0].endswith("ForMaskedLM"):
+    if needs.gradients and not architectures[0].endswith("ForMaskedLM"):
         raise ModelError(
             f"teacher {folder} has no head, so it has no answer to depend on, and sensitivity_mse "
             "weighs its hidden states by how much its answer depends on them; use hidden_mse "
@@ -146,7 +146,7 @@ def _fits(folder: Path, task: Task, needs: Needs) -> bool:
         return False
     predicts = needs.teacher_logits
     own = task_of(folder)
-    if needs.sensitivity and task.has_language_head and not own.has_language_head:
+    if needs.gradients and task.has_language_head and not own.has_language_head:
         raise ModelError(
             f"teacher {folder} gives one answer per text, the student one per token, so "
             "sensitivity_mse cannot ask what each token's answer depends on; use hidden_mse "

@@ -23,7 +23,7 @@ from attar.losses.targets import UNLABELLED, Targets
 from attar.losses.term import Needs
 from attar.tasks.task import Generation
 from attar.training.forward import forward
-from attar.training.sensitivity import sensitivities_of
+from attar.training.squared_gradients import squared_gradients_of
 from language_runs import write_random, write_tokenizer
 from training_runs import prepare, read_history, run_training
 
@@ -56,7 +56,7 @@ def test_it_is_the_squared_jacobian_of_the_centred_logits_on_average() -> None:
         expected[0] += squares[:, 0].sum(dim=0)
         expected[1] += squares[:, 1:].sum(dim=(0, 1))
     hooked.remove()
-    draws = [sensitivities_of(teacher, [(inputs, targets)], seed) for seed in range(400)]
+    draws = [squared_gradients_of(teacher, [(inputs, targets)], seed) for seed in range(400)]
     mean = torch.stack([draw["encoder"][0].squares for draw in draws]).mean(dim=0)
     relative = (mean - expected / count[:, None]).norm() / (expected / count[:, None]).norm()
     assert relative < 0.1, "400 draws of signs leave about 1/√400 of noise"
@@ -64,7 +64,7 @@ def test_it_is_the_squared_jacobian_of_the_centred_logits_on_average() -> None:
 
 def test_an_encoder_answers_from_its_first_token() -> None:
     teacher, inputs, targets = teacher_and_batch()
-    states = sensitivities_of(teacher, [(inputs, targets)], 0)["encoder"]
+    states = squared_gradients_of(teacher, [(inputs, targets)], 0)["encoder"]
     assert states[-1].squares[0].min() >= 0 < states[-1].squares[0].max()
     assert states[-1].squares[1].max() == 0, "nothing reads the other tokens of the last state"
     assert states[0].squares[1].max() > 0
@@ -79,8 +79,8 @@ def test_batches_add_up() -> None:
         one = {name: values[row : row + 1] for name, values in inputs.items()}
         mask = {"encoder": one["attention_mask"]}
         parts.append((one, Targets(targets.labels[row : row + 1], mask)))
-    whole = sensitivities_of(teacher, [(inputs, targets)], 0)
-    cut = sensitivities_of(teacher, parts, 0)
+    whole = squared_gradients_of(teacher, [(inputs, targets)], 0)
+    cut = squared_gradients_of(teacher, parts, 0)
     for one, other in product(whole, cut):
         for left, right in zip(whole[one], cut[other], strict=True):
             torch.testing.assert_close(left.squares, right.squares)
@@ -106,7 +106,7 @@ def test_every_hidden_state_of_every_stack_is_reached(family: str, writes: bool)
         parameter.requires_grad_(False)
     teacher: Any = SimpleNamespace(model=model, input_names=("input_ids", "attention_mask"))
     targets = Targets(labels, dict.fromkeys(stacks, mask))
-    found = sensitivities_of(teacher, [(inputs, targets)], 0)
+    found = squared_gradients_of(teacher, [(inputs, targets)], 0)
     assert tuple(found) == stacks
     for stack, states in found.items():
         assert len(states) == config.num_hidden_layers + 1

@@ -16,7 +16,7 @@ from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
 from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, name_axis, svg_of
 from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT, metric_text
-from attar.report.sections.seeds import MEAN, SeedComparison
+from attar.report.sections.seed_comparisons import MEAN, SeedComparison
 
 ROW_PX = 30
 

@@ -9,7 +9,7 @@ from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.numerics.statistics import Difference
 
 
-def sentence(word: str, damage: Damage, metric: str, count: str) -> str:
+def disabling_sentence(word: str, damage: Damage, metric: str, count: str) -> str:
     """One sentence.
 
     Args:

@@ -18,9 +18,9 @@ from attar.report.charts.outliers import (
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice, line_keys
 from attar.report.quantities import metric_text
 from attar.report.reading import number, table
-from attar.report.sections.studies import Study
+from attar.report.sections.study import Study
 from attar.report.sections.training import Curve
-from attar.report.studies.arranged import Row, by_stack
+from attar.report.study_tables.arranged import Row, by_stack
 
 MOST_DIMENSIONS = 3
 PROBLEMATIC_LOSS = 1.0

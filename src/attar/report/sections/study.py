@@ -13,8 +13,8 @@ from typing import Any
 
 from attar.report.quantities import DASH, metric_text, number_text, ratio_text
 from attar.report.reading import Made, number, table
-from attar.report.studies.arranged import Column, Layout, Row
-from attar.report.studies.layouts import LAYOUTS, TITLES
+from attar.report.study_tables.arranged import Column, Layout, Row
+from attar.report.study_tables.layouts import LAYOUTS, TITLES
 
 
 @dataclass(frozen=True)

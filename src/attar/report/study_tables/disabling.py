@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from attar.report.quantities import DASH, MINUS, QUALITIES, number_text
 from attar.report.reading import number, table
-from attar.report.studies.arranged import Column, Row
+from attar.report.study_tables.arranged import Column, Row
 
 PLACES = {"zero": "set to zero", "mean": "set to the mean"}
 INFINITE = "∞"

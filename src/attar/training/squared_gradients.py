@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attar.losses.sensitivity_mse import Sensitivity
+from attar.losses.sensitivity_mse import SquaredGradients
 from attar.losses.targets import Targets
 from attar.losses.term import Needs
 from attar.numerics.logits import Taught, row_values, with_gradients
@@ -27,22 +27,22 @@ NUM_ROWS = 256
 """As many texts as set the ranges of a quantizer."""
 
 
-def learn_sensitivities(job: Job) -> None:
+def learn_squared_gradients(job: Job) -> None:
     """Measure what the teacher's answer depends on, on the first rows, if a loss asks for it."""
-    if job.teacher is None or not job.loss.needs.sensitivity:
+    if job.teacher is None or not job.loss.needs.gradients:
         return
     size = job.evaluation_batch_size
     steps = range(min(len(job.batches), -(-NUM_ROWS // job.config.batch_rows) + 1))
     first = np.concatenate([job.batches.at(step) for step in steps])[:NUM_ROWS]
     parts = (first[begin : begin + size] for begin in range(0, len(first), size))
     made = (job.train.batch(rows, job.model.device) for rows in parts)
-    job.loss.learn(sensitivities_of(job.teacher, made, derive_seed(job.seed, "signs")))
+    job.loss.learn(squared_gradients_of(job.teacher, made, derive_seed(job.seed, "signs")))
 
 
-def sensitivities_of(
+def squared_gradients_of(
     teacher: Teacher, batches: Iterable[tuple[Mapping[str, Tensor], Targets]], seed: int
-) -> dict[str, list[Sensitivity]]:
-    """Stack → one `Sensitivity` for each hidden state, the embedding output first.
+) -> dict[str, list[SquaredGradients]]:
+    """Stack → one `SquaredGradients` for each hidden state, the embedding output first.
 
     Args:
         batches: at least one.
@@ -107,8 +107,8 @@ def _add_batch_(
             total[1] += (squares * (mask - first).unsqueeze(-1)).sum(dim=(0, 1)).cpu()
 
 
-def _mean_of(squares: Tensor, tokens: Tensor) -> Sensitivity:
+def _mean_of(squares: Tensor, tokens: Tensor) -> SquaredGradients:
     counts = tokens.cpu()
-    return Sensitivity(
+    return SquaredGradients(
         squares / counts.clamp(min=1).unsqueeze(1), first_share=float(counts[0] / counts.sum())
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attar.losses.config import HiddenMse, SensitivityMse
-from attar.losses.sensitivity_mse import Sensitivity, SensitivityMseTerm, sensitivity_weights
+from attar.losses.sensitivity_mse import SensitivityMseTerm, SquaredGradients, gradient_weights
 from attar.losses.states import StatesTerm
 from attar.losses.targets import Outputs, Targets
 from attar.losses.term import Pair, StackShape
@@ -28,10 +28,12 @@ def outputs(seed: int) -> Outputs:
     return Outputs(torch.zeros(2, 2), {"encoder": states})
 
 
-def found(seed: int = 0) -> dict[str, list[Sensitivity]]:
+def found(seed: int = 0) -> dict[str, list[SquaredGradients]]:
     generator = torch.Generator().manual_seed(seed)
     share = float(2 / MASK.sum())
-    return {"encoder": [Sensitivity(torch.rand(2, D, generator=generator), share) for _ in "ab"]}
+    return {
+        "encoder": [SquaredGradients(torch.rand(2, D, generator=generator), share) for _ in "ab"]
+    }
 
 
 def value(term: SensitivityMseTerm | StatesTerm, student: Outputs, teacher: Outputs) -> float:
@@ -41,7 +43,7 @@ def value(term: SensitivityMseTerm | StatesTerm, student: Outputs, teacher: Outp
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_weights_have_a_mean_of_one_over_real_tokens_and_dimensions(power: float) -> None:
     (one, _) = found()["encoder"]
-    weights = sensitivity_weights(one, power)
+    weights = gradient_weights(one, power)
     mean = one.first_share * weights[0].mean() + (1 - one.first_share) * weights[1].mean()
     torch.testing.assert_close(mean, torch.tensor(1.0))
     assert torch.equal(weights, torch.ones(2, D)) == (power == 0)
@@ -60,7 +62,7 @@ def test_power_zero_and_weights_not_yet_learned_are_the_plain_hidden_mse() -> No
 def test_only_what_the_answer_depends_on_counts_and_padding_never_does() -> None:
     term = SensitivityMseTerm(SensitivityMse(power=1.0), "classification", PAIR)
     squares = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]])
-    term.learn({"encoder": [Sensitivity(squares, float(2 / MASK.sum()))] * 2})
+    term.learn({"encoder": [SquaredGradients(squares, float(2 / MASK.sum()))] * 2})
     teacher = outputs(0)
     moved = [state.clone() for state in teacher.hidden["encoder"]]
     for state in moved:

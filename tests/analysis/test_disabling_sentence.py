@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 
-from attar.analysis.damage_words import sentence
+from attar.analysis.disabling_sentence import disabling_sentence
 from attar.numerics.damage import Damage, Ratio
 from attar.numerics.statistics import Difference
 
@@ -22,7 +22,7 @@ CLEAR = Damage(
 
 
 def test_a_clear_ratio_has_both_ends() -> None:
-    assert sentence("zero", CLEAR, "accuracy", "8") == (
+    assert disabling_sentence("zero", CLEAR, "accuracy", "8") == (
         "8 outlier dimensions set to zero cost 5.1 points (95 % interval 1.2 … 8.8); as many "
         "others 1.0 points (95 % interval 0.5 … 2.0) on average of 10 random choices; 5.1 times as "
         "much (95 % interval 2 … 9); 0 of 10 choices damage as much (p = 0.091; so few choices can "
@@ -32,24 +32,28 @@ def test_a_clear_ratio_has_both_ends() -> None:
 
 def test_a_null_that_may_be_zero_leaves_the_ratio_open() -> None:
     null = Difference(0.001, -0.01, 0.01, 408)
-    said = sentence("mean", replace(CLEAR, null=null, ratio=Ratio(51.0, 2.4, inf)), "f1", "1")
+    said = disabling_sentence(
+        "mean", replace(CLEAR, null=null, ratio=Ratio(51.0, 2.4, inf)), "f1", "1"
+    )
     assert said.startswith("1 outlier dimension set to their mean cost 5.1 points of f1 ")
     assert f"(95 % interval {MINUS}1.0 … 1.0)" in said
     open_end = "51 times as much (at least 2.4 times as much, no upper end: the others' damage "
     assert f"{open_end}cannot be told from 0)" in said
-    none = sentence("zero", replace(CLEAR, null=null, ratio=Ratio(None, 24.0, inf)), "f1", "8")
+    none = disabling_sentence(
+        "zero", replace(CLEAR, null=null, ratio=Ratio(None, 24.0, inf)), "f1", "8"
+    )
     assert "no ratio can be told, at least 24 times as much;" in none
-    never = sentence("zero", replace(CLEAR, ratio=Ratio(None, inf, inf)), "f1", "8")
+    never = disabling_sentence("zero", replace(CLEAR, ratio=Ratio(None, inf, inf)), "f1", "8")
     assert "no ratio can be told;" in never
 
 
 def test_outliers_whose_damage_is_noise_claim_no_ratio() -> None:
     small = replace(CLEAR, outlier=Difference(0.01, -0.01, 0.03, 408))
-    said = sentence("zero", small, "accuracy", "8")
+    said = disabling_sentence("zero", small, "accuracy", "8")
     assert "inside the noise, so no ratio is claimed" in said
     assert "times as much" not in said
 
 
 def test_nats_are_nats() -> None:
-    said = sentence("zero", CLEAR, "nll", "2 + 3")
+    said = disabling_sentence("zero", CLEAR, "nll", "2 + 3")
     assert said.startswith("2 + 3 outlier dimensions set to zero cost 0.051 nats a token (95 %")

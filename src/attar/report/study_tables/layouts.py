@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attar.report.studies.arranged import (
+from attar.report.study_tables.arranged import (
     Column,
     Layout,
     with_blocks,
@@ -14,7 +14,7 @@ from attar.report.studies.arranged import (
     with_strength,
     with_times,
 )
-from attar.report.studies.disabling import with_damage, with_damage_summary
+from attar.report.study_tables.disabling import with_damage, with_damage_summary
 
 TITLES: Mapping[str, str] = {
     "outliers": "Outlier dimensions",
