@@ -16,6 +16,10 @@ def _remember_debug(value: bool) -> bool:
     return value
 
 
+def _as_data_word(corpus: str) -> str:
+    return f"corpus:{Path(corpus)}"
+
+
 def wants_tracebacks() -> bool:
     """Whether `--debug` was given."""
     return _debug
@@ -38,8 +42,11 @@ Model = Annotated[str, typer.Option(metavar="MODEL", help=MODEL_WORDS)]
 DATA_WORDS = "stdlib_docs, stdlib_text, glue:TASK[@FOLDER], corpus:FOLDER, or files."
 Data = Annotated[str, typer.Option(metavar="DATA", help=DATA_WORDS)]
 CorpusFolder = Annotated[
-    Path,
+    str,
     typer.Argument(
-        metavar="CORPUS", show_default=False, help="The folder of a tokenize step: runs/…/tokenize."
+        metavar="CORPUS",
+        show_default=False,
+        help="The folder of a tokenize step: runs/…/tokenize.",
+        callback=_as_data_word,
     ),
 ]

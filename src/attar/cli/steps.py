@@ -1,9 +1,13 @@
-"""One step without a recipe: the flags that matter, and `--set` for the rest."""
+"""One step without a recipe: the flags that matter, and `--set` for the rest.
+
+A verb's parameters are settings of its step, by their names; what it returns is changed: None takes
+a setting out, `run` is another step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -22,11 +26,41 @@ from attar.cli.flags import (
 )
 from attar.cli.output import conclude
 
+Changed = Mapping[str, Any]
+
+
+def one_step(verb: Callable[..., Changed]) -> Callable[..., None]:
+    """The command of a verb: its own flags, and those that every verb has."""
+
+    def command(
+        overrides: Overrides = None,
+        out: Out = None,
+        as_json: Json = False,
+        quiet: Quiet = False,
+        debug: Debug = False,
+        **given: Any,
+    ) -> None:
+        from attar.recipe.one_step import run_one_step
+
+        settings = {**given, **verb(**given)}
+        run = settings.pop("run", verb.__name__)
+        conclude(run_one_step(run, settings, overrides or (), out, quiet=quiet), as_json)
+
+    own, shared = (inspect.signature(each, eval_str=True) for each in (verb, command))
+    parameters = [*own.parameters.values(), *list(shared.parameters.values())[:-1]]
+    keyword_only = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    command.__signature__ = inspect.Signature(keyword_only)  # pyright: ignore
+    command.__annotations__ = {each.name: each.annotation for each in keyword_only}
+    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+    return command
+
+
 ScoresFolder = Annotated[
     str | None, typer.Option(metavar="SCORES", help="The folder of a score step: runs/…/score.")
 ]
 
 
+@one_step
 def tokenize(
     data: Annotated[str, typer.Argument(metavar="DATA", show_default=False, help=DATA_WORDS)],
     tokenizer: Annotated[
@@ -48,12 +82,7 @@ def tokenize(
     max_documents: Annotated[
         int | None, typer.Option(help="Read at most this many documents.")
     ] = None,
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+) -> Changed:
     """Turn documents into a corpus: token chunks on disk."""
     from attar.errors import UsageError
     from attar.recipe.one_step import DATA_NAME
@@ -63,37 +92,27 @@ def tokenize(
             "a corpus needs one tokenizer: --tokenizer names one, or --vocab-size 4096 learns one "
             "from the data"
         )
-    settings = {
-        "data": data,
-        "tokenizer": tokenizer,
+    return {
+        "vocab_size": None,
         "tokenizer.train_on": None if vocab_size is None else DATA_NAME,
         "tokenizer.vocab_size": vocab_size,
-        "max_length": max_length,
-        "reserve": reserve,
-        "source_column": source_column,
-        "max_documents": max_documents,
     }
-    _run_one_step("tokenize", settings, overrides, out, as_json, quiet)
 
 
+@one_step
 def score(
-    corpus: CorpusFolder,
+    data: CorpusFolder,
     model: Model,
     part: Annotated[str | None, typer.Option(help="scored or reserved.")] = None,
     chunks: Annotated[int | None, typer.Option(help="Score a random sample.")] = None,
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+) -> Changed:
     """Score every chunk of a corpus with a language model: its log-probability."""
-    settings = {"data": f"corpus:{corpus}", "model": model, "part": part, "chunks": chunks}
-    _run_one_step("score", settings, overrides, out, as_json, quiet)
+    return {}
 
 
+@one_step
 def select(
-    corpus: CorpusFolder,
+    data: CorpusFolder,
     teacher: ScoresFolder = None,
     reference: ScoresFolder = None,
     scores: Annotated[
@@ -112,29 +131,14 @@ def select(
     near_duplicates: Annotated[
         float | None, typer.Option(help="Jaccard similarity from which a chunk is set aside.")
     ] = None,
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+) -> Changed:
     """Keep the chunks of a corpus that teach most, by two models' scores of them."""
-    settings = {
-        "data": f"corpus:{corpus}",
-        "teacher": teacher,
-        "reference": reference,
-        "scores": scores,
-        "method": method,
-        "keep": keep,
-        "trim": trim,
-        "minimum_tokens": minimum_tokens,
-        "near_duplicates": near_duplicates,
-    }
-    _run_one_step("select", settings, overrides, out, as_json, quiet)
+    return {}
 
 
+@one_step
 def generate(
-    corpus: CorpusFolder,
+    data: CorpusFolder,
     model: Model,
     part: Annotated[str | None, typer.Option(help="scored or reserved.")] = None,
     chunks: Annotated[int | None, typer.Option(help="Continue a random sample.")] = None,
@@ -148,26 +152,12 @@ def generate(
         float | None, typer.Option(help="0: always the most likely token.")
     ] = None,
     top_p: Annotated[float | None, typer.Option()] = None,
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+) -> Changed:
     """Let a language model continue the beginnings of a corpus's chunks: a corpus of its texts."""
-    settings = {
-        "data": f"corpus:{corpus}",
-        "model": model,
-        "part": part,
-        "chunks": chunks,
-        "prompt_tokens": prompt_tokens,
-        "new_tokens": new_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-    }
-    _run_one_step("generate", settings, overrides, out, as_json, quiet)
+    return {}
 
 
+@one_step
 def train(
     data: Data,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_WORDS)] = None,
@@ -191,12 +181,7 @@ def train(
     epochs: Annotated[float | None, typer.Option()] = None,
     learning_rate: Annotated[float | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+) -> Changed:
     """Fit a model to data, alone or with a teacher."""
     from attar.errors import UsageError
 
@@ -204,19 +189,8 @@ def train(
         raise UsageError(
             "training needs one model: --model names one, or --size nano starts from random weights"
         )
-    settings = {
-        "model": model,
-        **({} if size is None else _random_model(size, family, tokenizer, data)),
-        "data": data,
-        "part": part,
-        "max_length": max_length,
-        "max_tokens": max_tokens,
-        "teacher": teacher,
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-    }
-    _run_one_step("train", settings, overrides, out, as_json, quiet)
+    random = {} if size is None else _random_model(size, family, tokenizer, data)
+    return {"size": None, "family": None, "tokenizer": None, **random}
 
 
 def _random_model(size: str, family: str, tokenizer: str | None, data: str) -> dict[str, str]:
@@ -233,6 +207,7 @@ def _random_model(size: str, family: str, tokenizer: str | None, data: str) -> d
     return {"model.size": size, "model.family": family, "model.tokenizer": tokenizer}
 
 
+@one_step
 def analyze(
     model: Model,
     data: Annotated[
@@ -249,17 +224,12 @@ def analyze(
             "leave_one_kind, gamma_cosine or clipping."
         ),
     ] = "outliers",
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+) -> Changed:
     """Find out why a model is hard to quantize: one study."""
-    settings = {"model": model, "data": data, "study": study}
-    _run_one_step("analyze", settings, overrides, out, as_json, quiet)
+    return {}
 
 
+@one_step
 def quantize(
     model: Model,
     data: Data,
@@ -269,23 +239,16 @@ def quantize(
     weight_bits: Annotated[int, typer.Option(min=2, max=8)] = 8,
     activation_bits: Annotated[int, typer.Option(min=2, max=8)] = 8,
     examples: Annotated[int, typer.Option(min=1, help="Calibration texts.")] = 256,
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+) -> Changed:
     """Quantize a fine-tuned model, calibrated on texts of DATA."""
-    settings = {
-        "model": model,
-        "method": method,
-        "weight_bits": weight_bits,
-        "activation_bits": activation_bits,
+    return {
+        "data": None,
+        "examples": None,
         "calibration": {"data": data, "examples": examples},
     }
-    _run_one_step("quantize", settings, overrides, out, as_json, quiet)
 
 
+@one_step
 def export(
     data: Annotated[
         str,
@@ -303,12 +266,7 @@ def export(
             "selection: dataset (default), jsonl or parquet."
         ),
     ] = None,
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+) -> Changed:
     """Turn a model into a folder that a CPU runtime opens, or a corpus into files for trainers."""
     from attar.errors import UsageError
     from attar.recipe.one_step import data_table
@@ -318,36 +276,18 @@ def export(
             f"nothing to export: name a model with --model, or chunks with --data; {data!r} is not "
             "the folder of a tokenize or a select step"
         )
-    verb = "export_data" if model is None else "export"
-    of_model = None if model is None else "openvino"
-    settings = {"model": model, "data": data, "format": format or of_model}
-    _run_one_step(verb, settings, overrides, out, as_json, quiet)
+    return {"run": "export_data"} if model is None else {"format": format or "openvino"}
 
 
+@one_step
 def evaluate(
-    model: Annotated[list[str], typer.Option(metavar="MODEL", help="Repeat to compare models.")],
+    models: Annotated[
+        list[str], typer.Option("--model", metavar="MODEL", help="Repeat to compare models.")
+    ],
     data: Annotated[
         str | None, typer.Option(metavar="DATA", help=f"{DATA_WORDS} Or --set tasks=[…].")
     ] = None,
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+) -> Changed:
     """Measure models of any form on the same data: quality with intervals, speed, size, memory; or
     language models on zero-shot tasks."""
-    _run_one_step("evaluate", {"models": model, "data": data}, overrides, out, as_json, quiet)
-
-
-def _run_one_step(
-    verb: str,
-    settings: Mapping[str, Any],
-    overrides: Sequence[str] | None,
-    out: Path | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    from attar.recipe.one_step import run_one_step
-
-    conclude(run_one_step(verb, settings, overrides or (), out, quiet=quiet), as_json)
+    return {}

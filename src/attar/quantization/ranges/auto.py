@@ -91,9 +91,7 @@ def _proposals(problem: Problem, gradients: OutputGradients) -> Mapping[str, Ran
     return found
 
 
-def _most_hurtful_first(
-    problem: Problem, ranges: Ranges, gradients: OutputGradients
-) -> list[str]:
+def _most_hurtful_first(problem: Problem, ranges: Ranges, gradients: OutputGradients) -> list[str]:
     """Kinds of sites in the order of what their errors do to the outputs, to first order."""
     lost: dict[str, float] = {}
     for site, (low, high) in ranges.items():
