@@ -10,7 +10,7 @@ A method is a preset of four independent choices, each of which a recipe may als
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from pydantic import Field, model_validator
 
@@ -77,6 +77,39 @@ class Budget(Config):
                 f"{sorted(self.widths)} is {min(self.widths)}; allow more bits or a smaller width"
             )
         return self
+
+
+class QuantizeMetrics(TypedDict, total=False):
+    """What the step may write to its result; a gate may name nothing else."""
+
+    method: str
+    weight_bits: float
+    embedding_bits: float
+    activation_bits: float
+    num_sites: int
+    transform: dict[str, Any]
+    weight_rule: str
+    momentum: float
+    percentile: float
+    candidates: list[dict[str, float]]
+    """Of percentile."""
+    omse: dict[str, Any]
+    clipping: dict[str, Any]
+    """The coarse stage of token-wise clipping."""
+    ranges: dict[str, Any]
+    """Of auto."""
+    start: dict[str, Any]
+    """Where learned step sizes began."""
+    fine: dict[str, Any]
+    """What the fine stage learned."""
+    training: dict[str, Any]
+    budget: dict[str, Any]
+    calibration: dict[str, Any]
+    sites: dict[str, dict[str, Any]]
+    weights: dict[str, dict[str, Any]]
+    mean_sqnr_db: float | None
+    logits_sqnr_db: float | None
+    size_mib: float
 
 
 class QuantizeSettings(Config):

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel
 
@@ -34,7 +34,7 @@ from attar.models.structure.sites import sites_of
 from attar.numerics.agreement import SqnrSum, finite_or_none, sqnr_db
 from attar.quantization.calibration.calibrate import Batch, site_sqnr
 from attar.quantization.calibration.texts import calibration_texts
-from attar.quantization.config import PercentileStep, QatStep, QuantizeSettings
+from attar.quantization.config import PercentileStep, QatStep, QuantizeMetrics, QuantizeSettings
 from attar.quantization.learning.job import check_qat
 from attar.quantization.method import Problem, Solution
 from attar.quantization.methods import method_of, name_of
@@ -46,7 +46,7 @@ from attar.step import StepContext
 from attar.tasks.task import Task
 
 
-def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
+def quantize(config: QuantizeSettings, context: StepContext) -> QuantizeMetrics:
     """Quantize `config.model` and write the artifact `model/` and `calibration.json`.
 
     Returns: the step's metrics.
@@ -80,7 +80,7 @@ def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
     )
     folder = context.folder / "model"
     _write(folder, loaded, qparams, solution.weights)
-    return {
+    metrics = {
         "method": name_of(config),
         **{f"{sort}_bits": bits for sort, bits in qparams.mean_bits.items()},
         "num_sites": len(solution.grids),
@@ -97,6 +97,7 @@ def quantize(config: QuantizeSettings, context: StepContext) -> dict[str, Any]:
         **_losses(problem, solution),
         "size_mib": size_mib(folder),
     }
+    return cast(QuantizeMetrics, metrics)
 
 
 def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:

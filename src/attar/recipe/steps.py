@@ -19,6 +19,7 @@ from attar.config import Config
 from attar.data.corpus.config import CORPUS_MAKERS
 from attar.distillation.config import AugmentMetrics, GenerateMetrics
 from attar.export.config import ExportMetrics
+from attar.quantization.config import QuantizeMetrics
 from attar.recipe.checking.references import (
     ModelPlace,
     ModelWord,
@@ -27,7 +28,13 @@ from attar.recipe.checking.references import (
     model_references,
 )
 from attar.reparameterization.config import FoldMetrics
-from attar.selection.config import ExportDataMetrics, ProxyMetrics
+from attar.selection.config import (
+    ExportDataMetrics,
+    ProxyMetrics,
+    ScoreMetrics,
+    SelectMetrics,
+    TokenizeMetrics,
+)
 from attar.step import StepContext, StepPlan
 from attar.training.cache_config import CacheMetrics
 from attar.training.config import TrainMetrics
@@ -143,6 +150,7 @@ STEPS: Mapping[str, StepKind] = {
     "tokenize": StepKind(
         "attar.selection.tokenize:tokenize",
         "attar.selection.plan:plan_tokenize",
+        metrics=TokenizeMetrics,
         models=(ModelPlace("tokenizer", TOKENIZERS, tokenizer_only=True),),
         data=("data", "tokenizer.train_on"),
         rows="attar.selection.rows:corpus_rows",
@@ -151,6 +159,7 @@ STEPS: Mapping[str, StepKind] = {
     "score": StepKind(
         "attar.selection.score:score",
         "attar.selection.plan:plan_score",
+        metrics=ScoreMetrics,
         models=(ModelPlace("model", (*FLOAT, "proxy")),),
         data=("data",),
         corpora=("data",),
@@ -172,6 +181,7 @@ STEPS: Mapping[str, StepKind] = {
     "select": StepKind(
         "attar.selection.select:select",
         "attar.selection.plan:plan_select",
+        metrics=SelectMetrics,
         models=(
             ModelPlace("teacher", ("score",), steps_only=True),
             ModelPlace("reference", ("score",), steps_only=True),
@@ -218,6 +228,7 @@ STEPS: Mapping[str, StepKind] = {
         "attar.quantization.run:quantize",
         "attar.quantization.plan:plan_quantize",
         needs_views=True,
+        metrics=QuantizeMetrics,
         models=(ModelPlace("model", FLOAT, needs_task=True),),
         data=("calibration.data", "data"),
         version=3,

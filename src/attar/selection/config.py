@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
@@ -15,6 +15,20 @@ from attar.training.config import TrainStep
 
 def _form_of(tokenizer: object) -> str:
     return "learned" if isinstance(tokenizer, (dict, LearnedTokenizer)) else "word"
+
+
+class TokenizeMetrics(TypedDict):
+    """What the step writes to its result; a gate may name nothing else."""
+
+    data: str
+    documents: int
+    reserved_documents: int
+    bytes: int
+    chunks: int
+    tokens: int
+    shards: int
+    chunks_by_part: dict[str, int]
+    chunks_by_source: dict[str, int]
 
 
 class TokenizeStep(Config):
@@ -70,6 +84,25 @@ class ScoreStep(Config):
     seed: int | None = None
     """Of the sample. None: the recipe's. Equal seeds and sizes give the same chunks, and a larger
     sample contains a smaller one."""
+
+
+class ScoreMetrics(TypedDict, total=False):
+    """What the step may write to its result; a gate may name nothing else."""
+
+    data: str
+    part: str
+    chunks: int
+    tokens: int
+    """Predicted ones."""
+    flops: int
+    nll: float | None
+    """Nats a token, of a language model."""
+    mean_predicted: float | None
+    """Score, of a proxy."""
+    offline: dict[str, float]
+    """What a proxy's scores took, and the teacher's would have taken."""
+    set_aside: dict[str, int]
+    """Reason → chunks without a score."""
 
 
 class ProxyMetrics(TypedDict):
@@ -189,6 +222,28 @@ class ExportDataMetrics(TypedDict):
     tokens: int
     files: int
     columns: list[str]
+
+
+class SelectMetrics(TypedDict, total=False):
+    """What the step may write to its result; a gate may name nothing else."""
+
+    data: str
+    method: str
+    keep: float
+    chunks: int
+    kept: int
+    tokens: int
+    kept_tokens: int
+    fates: dict[str, int]
+    sources: dict[str, dict[str, int]]
+    cut: float
+    """The lowest score that is kept."""
+    mean_score: dict[str, float]
+    nll: dict[str, float]
+    """Of teacher and reference, nats a token."""
+    warnings: list[str]
+    near_duplicates: dict[str, int]
+    diversity: dict[str, Any]
 
 
 class SelectStep(Config):

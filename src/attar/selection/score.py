@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ from attar.errors import ModelError, NonFiniteError, StoppedError
 from attar.models.cost import forward_flops
 from attar.models.sources.references import find_model_folder
 from attar.selection.batches import token_batches
-from attar.selection.config import ScoreStep
+from attar.selection.config import ScoreMetrics, ScoreStep
 from attar.selection.flops import OfflineFlops
 from attar.selection.proxy_model import is_proxy
 from attar.selection.sample import rows_to_score
@@ -54,7 +54,7 @@ ROWS_NAMED = 5
 """In a message, of each reason."""
 
 
-def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
+def score(config: ScoreStep, context: StepContext) -> ScoreMetrics:
     """Score the chunks of a part of the corpus, or a sample of them.
 
     Raises:
@@ -107,7 +107,7 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
     for file in files:
         put_beside(file, context.folder)
     write_set_aside(context.folder / SET_ASIDE_FILE, faults)
-    return {
+    metrics = {
         "data": config.data,
         "part": config.part,
         **counts,
@@ -115,6 +115,7 @@ def score(config: ScoreStep, context: StepContext) -> dict[str, Any]:
         **_offline(config, context, counts),
         "set_aside": dict(Counter(fault.reason for fault in faults)),
     }
+    return cast(ScoreMetrics, metrics)
 
 
 def work(shards: Iterable[int], do: Callable[[int], Path]) -> list[Path]:

@@ -42,7 +42,7 @@ from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import DIGEST_FILE, KEPT_FILE, REJECTED_FILE, CorpusView, kept_rows
 from attar.errors import DataError, UsageError
 from attar.numerics.selection import highest, share_of, spans
-from attar.selection.config import NearDuplicates, SelectStep
+from attar.selection.config import NearDuplicates, SelectMetrics, SelectStep
 from attar.selection.diversity import diversity
 from attar.selection.explored import write_explored
 from attar.selection.fates import (
@@ -64,7 +64,7 @@ COMPARED = 1000
 """Chunks compared with earlier ones before it is asked whether to stop: about 0.1 s."""
 
 
-def select(config: SelectStep, context: StepContext) -> dict[str, Any]:
+def select(config: SelectStep, context: StepContext) -> SelectMetrics:
     """Write the rows that are kept, and the others with their scores and reasons.
 
     Raises:
@@ -233,7 +233,7 @@ def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
 
 def selection_metrics(
     config: SelectStep, sources: list[str], selection: Selection
-) -> dict[str, Any]:
+) -> SelectMetrics:
     """What the step says of its selection.
 
     Raises:
@@ -252,19 +252,13 @@ def selection_metrics(
         )
     by_source, lowest, sums = _counted(sources, scored, fate)
     totals = {name: sum(row[name] for row in by_source.values()) for name in COUNTED}
-    metrics = {
-        "data": config.data,
-        "method": config.method,
-        "keep": config.keep,
-        **totals,
-        "fates": fates,
-        "sources": by_source,
-        "cut": lowest,
-        "mean_score": {
-            "kept": sums["kept"] / totals["kept"],
-            "all": sums["all"] / (len(fate) - fates.get(REASONS[UNSCORED], 0)),
-        },
+    mean_score = {
+        "kept": sums["kept"] / totals["kept"],
+        "all": sums["all"] / (len(fate) - fates.get(REASONS[UNSCORED], 0)),
     }
+    about = {"data": config.data, "method": config.method, "keep": config.keep, **totals}
+    about |= {"fates": fates, "sources": by_source, "cut": lowest, "mean_score": mean_score}
+    metrics = cast(SelectMetrics, about)
     if selection.repeats is not None:
         found = selection.repeats >= 0
         kept = found[fate == KEPT]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from attar.artifacts import put_beside, read_json, write_json
 from attar.data.config import FilesData
@@ -32,7 +32,7 @@ from attar.data.reading.rows import MAX_FAULTS, check_set_aside
 from attar.data.tables import SetAside
 from attar.errors import DataError
 from attar.models.sources.references import resolve_model
-from attar.selection.config import TokenizeStep
+from attar.selection.config import TokenizeMetrics, TokenizeStep
 from attar.selection.set_aside import write_set_aside
 from attar.special_tokens import TOKENIZER_FILE, write_tokenizer
 from attar.step import StepContext
@@ -45,7 +45,7 @@ RESERVED_HASH, SHARE_HASH = "reserved", "share"
 """The validation split is chosen by a hash of the text alone; these go by others."""
 
 
-def tokenize(config: TokenizeStep, context: StepContext) -> dict[str, Any]:
+def tokenize(config: TokenizeStep, context: StepContext) -> TokenizeMetrics:
     """Write the shards and `corpus.json`; counts by part and source.
 
     Raises:
@@ -76,7 +76,7 @@ def tokenize(config: TokenizeStep, context: StepContext) -> dict[str, Any]:
     settings = read_json(context.folder / SETTINGS_FILE)
     end = tokenizer.id_to_token(end_id)  # which only config.json may have named
     write_json(context.folder / SETTINGS_FILE, settings | {"eos_token": end})
-    return {"data": config.data, **stream.counts, **corpus.counts()}
+    return cast(TokenizeMetrics, {"data": config.data, **stream.counts, **corpus.counts()})
 
 
 def _tokenizer_folder(config: TokenizeStep, context: StepContext) -> Path:
