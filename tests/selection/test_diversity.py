@@ -26,23 +26,6 @@ from attar.step import MadeRows
 SETTINGS = Diversity(model="model", chunks=50, max_length=24)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("diverse")
-    corpora.write_documents(folder / "texts")
-    corpora.write_model(folder / "model", seed=0)
-    corpora.write_model(folder / "other", seed=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(folder: Path) -> MadeRows:
-    made, _ = corpora.tokenized(folder)
-    corpora.scored(folder, made, "teacher")
-    corpora.scored(folder, made, "reference", "other")
-    return made
-
-
 def test_a_select_step_compares_samples_of_one_size(folder: Path, made: MadeRows) -> None:
     step = SelectStep(data="corpus", teacher="teacher", reference="reference", diversity=SETTINGS)
     inputs = {each: folder / each for each in ("teacher", "reference")}

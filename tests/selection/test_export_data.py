@@ -23,24 +23,12 @@ FORMATS = ("jsonl", "parquet", "dataset")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported")
-    corpora.write_documents(folder / "texts")
-    for seed, name in enumerate(("model", "other")):
-        corpora.write_model(folder / name, seed=seed)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(folder: Path) -> dict[str, Any]:
+def data(folder: Path, made: MadeRows) -> dict[str, Any]:
     """A corpus of several shards, and a selection from it."""
-    corpus, _ = corpora.tokenized(folder)
-    corpora.scored(folder, corpus, "teacher")
-    corpora.scored(folder, corpus, "reference", "other")
     step = SelectStep(data="corpus", teacher="teacher", reference="reference", keep=0.3)
     inputs = {each: folder / each for each in ("teacher", "reference")}
-    select(step, corpora.context(folder, "kept", {"corpus": corpus}, inputs=inputs))
-    return {"corpus": corpus, "kept": MadeRows("", folder / "kept", step, 0)}
+    select(step, corpora.context(folder, "kept", {"corpus": made}, inputs=inputs))
+    return {"corpus": made, "kept": MadeRows("", folder / "kept", step, 0)}
 
 
 def _export(folder: Path, known: dict[str, Any], name: str, **settings: Any) -> dict[str, Any]:
@@ -115,6 +103,6 @@ def test_what_has_no_chunks_is_refused(folder: Path, data: dict[str, Any]) -> No
     texts = FilesData(path="texts", text="text", label_names=None)
     with pytest.raises(UsageError, match="'texts' is not a corpus"):
         _export(folder, {"texts": texts}, "none", data="texts")
-    corpus, _ = corpora.tokenized(folder, "unreserved", settings={"reserve": 0.0})
+    unreserved, _ = corpora.tokenized(folder, "unreserved", settings={"reserve": 0.0})
     with pytest.raises(DataError, match="has no chunks of that part"):
-        _export(folder, {"corpus": corpus}, "none", data="corpus", part="reserved")
+        _export(folder, {"corpus": unreserved}, "none", data="corpus", part="reserved")

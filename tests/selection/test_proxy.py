@@ -42,15 +42,6 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("proxies")
-    corpora.write_documents(folder / "texts")
-    corpora.write_model(folder / "model", seed=0)
-    corpora.write_model(folder / "other", seed=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def made(folder: Path) -> MadeRows:
     made, _ = corpora.tokenized(folder)
     for name, model in (("few_teacher", "model"), ("few_reference", "other")):

@@ -27,14 +27,6 @@ from attar.step import MadeRows
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scores")
-    corpora.write_documents(folder / "texts")
-    corpora.write_model(folder / "model")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def made(folder: Path) -> MadeRows:
     return corpora.tokenized(folder)[0]
 

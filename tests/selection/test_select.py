@@ -26,23 +26,6 @@ from attar.step import MadeRows
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("selected")
-    corpora.write_documents(folder / "texts")
-    corpora.write_model(folder / "model", seed=0)
-    corpora.write_model(folder / "other", seed=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(folder: Path) -> MadeRows:
-    made, _ = corpora.tokenized(folder)
-    corpora.scored(folder, made, "teacher")
-    corpora.scored(folder, made, "reference", "other")
-    return made
-
-
-@pytest.fixture(scope="module")
 def scored(folder: Path, made: MadeRows) -> Scored:
     folders = {name: folder / name for name in ("teacher", "reference")}
     return read_scored(Corpus.open(made.folder), folders, "select")
