@@ -38,9 +38,10 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-# a process a core, each with one thread; the tests of a file stay together and share what they made
+# a process a core, each with one thread; the tests of a file stay together and share what they made.
+# In the order of collection, which ends with the doctests: small files, so that no core waits long.
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # the site, in site/index.html; it opens without a server
 docs: $(STAMP)

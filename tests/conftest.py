@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -39,6 +40,12 @@ def pytest_runtest_setup() -> None:
         torch.manual_seed(0)
 
 
+def pytest_collection_finish() -> None:
+    """What is loaded now stays to the end: every full collection would walk all of torch again."""
+    gc.collect()
+    gc.freeze()
+
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -70,13 +77,15 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def deployments(tmp_path_factory: pytest.TempPathFactory) -> Deployments:
     """A tiny model in every form: float, quantized, exported. Read-only by agreement."""
     from deployments import Deployments
+    from made_once import shared_folder
 
-    return Deployments(tmp_path_factory.mktemp("deployments"))
+    return Deployments(shared_folder(tmp_path_factory, "deployments"))
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """A whole tiny recipe, run once by the real command. Read-only by agreement."""
     import tiny_recipe
+    from made_once import shared_folder
 
-    return tiny_recipe.run_once(tmp_path_factory.mktemp("tiny_run"))
+    return tiny_recipe.run_once(shared_folder(tmp_path_factory, "tiny_run"))

@@ -4,7 +4,7 @@ deployed."""
 from __future__ import annotations
 
 import json
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from attar.progress import Progress
 from attar.quantization.config import QuantizeStep
 from attar.step import StepContext
 from attar.tasks.task import Task
+from made_once import made_once
 
 LABELS = ("bad", "good")
 MAX_LENGTH = 48
@@ -147,27 +148,43 @@ def exported(
 
 
 class Deployments:
-    """One tiny model in all its forms, each made when first asked for. Read-only by agreement."""
+    """One tiny model in all its forms, each made when a process of the tests first asks for it.
+    Read-only by agreement."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.float = cache(lambda: fine_tuned(root / "float"))
-        self.uneven = cache(lambda: fine_tuned(root / "uneven", uneven_norms=True))
-        self.uneven_int8 = cache(lambda: quantized(root, self.uneven(), name="uneven-int8"))
-        self.score = cache(lambda: fine_tuned(root / "score", objective="regression"))
-        self.int8 = cache(lambda: quantized(root, self.float()))
-        self.int4 = cache(lambda: quantized(root, self.float(), bits=4))
-        self.export = cache(self._export)
-        self.four_bit_kernel = cache(self._four_bit_kernel)
-        self.pairs = cache(self._pairs)
+        made_once(root, "data", lambda: write_data(root / "texts", pairs=True))
+        self.float = self._once("float", lambda: fine_tuned(root / "float"))
+        self.uneven = self._once("uneven", lambda: fine_tuned(root / "uneven", uneven_norms=True))
+        self.uneven_int8 = self._once(
+            "uneven-int8", lambda: quantized(root, self.uneven(), name="uneven-int8")
+        )
+        self.score = self._once("score", lambda: fine_tuned(root / "score", objective="regression"))
+        self.int8 = self._once("int8", lambda: quantized(root, self.float()))
+        self.int4 = self._once("int4", lambda: quantized(root, self.float(), bits=4))
 
-    def _export(self, source: str, form: str) -> tuple[Path, dict[str, Any]]:
-        return exported(self._root, f"{source}-{form}", getattr(self, source)(), form)
+    def export(self, source: str, form: str) -> tuple[Path, dict[str, Any]]:
+        return self._exported(f"{source}-{form}", source, form)
 
-    def _pairs(self, form: str) -> tuple[Path, dict[str, Any]]:
+    def pairs(self, form: str) -> tuple[Path, dict[str, Any]]:
         """A model that reads two texts, as its data says."""
-        return exported(self._root, f"pairs-{form}", self.float(), form, data="pairs")
+        return self._exported(f"pairs-{form}", "float", form, data="pairs")
 
-    def _four_bit_kernel(self, form: str) -> tuple[Path, dict[str, Any]]:
+    def four_bit_kernel(self, form: str) -> tuple[Path, dict[str, Any]]:
         name = f"int4-kernel-{form}"
-        return exported(self._root, name, self.int4(), form, weight_storage="int4_kernel")
+        return self._exported(name, "int4", form, weight_storage="int4_kernel")
+
+    def _exported(
+        self, name: str, source: str, form: str, **settings: Any
+    ) -> tuple[Path, dict[str, Any]]:
+        model = getattr(self, source)()
+
+        def make() -> tuple[str, dict[str, Any]]:
+            folder, metrics = exported(self._root, name, model, form, **settings)
+            return str(folder), metrics
+
+        folder, metrics = made_once(self._root, name, make)
+        return Path(folder), metrics
+
+    def _once(self, name: str, make: Callable[[], Path]) -> Callable[[], Path]:
+        return lambda: Path(made_once(self._root, name, lambda: str(make())))

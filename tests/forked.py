@@ -150,6 +150,11 @@ def _serve(address: str) -> Callable[[], None] | None:
 
     for kind in STEPS.values():
         kind.resolve()
+        kind.resolve_plan()
+    from attar.planning import CPU, measured_flops_per_s
+
+    for precision in ("fp32", "bf16"):  # which takes a second of every plan, once a process
+        measured_flops_per_s(precision, CPU)
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(f"{address}.new")
         door.listen(64)

@@ -15,6 +15,7 @@ from typing import Any
 import forked
 import tiny
 import training_runs
+from made_once import made_once
 
 NAME = "tiny"
 RECIPE = """
@@ -101,13 +102,15 @@ def write(folder: Path, text: str = RECIPE) -> Path:
 
 
 def run_once(folder: Path) -> TinyRun:
-    """Write the recipe and run it with the installed command."""
-    recipe = write(folder)
-    words = command("run", recipe, "--out", folder / "runs", "--json")
-    finished = subprocess.run(
-        words, check=False, capture_output=True, text=True, timeout=DEADLINE_S
-    )
-    return TinyRun(recipe, folder / "runs" / NAME, finished)
+    """Write the recipe and run it with the installed command; once in a folder."""
+
+    def make() -> dict[str, Any]:
+        words = command("run", write(folder), "--out", folder / "runs", "--json")
+        given = {"capture_output": True, "text": True, "timeout": DEADLINE_S}
+        return vars(subprocess.run(words, check=False, **given))
+
+    finished = subprocess.CompletedProcess(**made_once(folder, "run", make))
+    return TinyRun(folder / "tiny.toml", folder / "runs" / NAME, finished)
 
 
 def command(*words: object) -> list[str]:

@@ -22,7 +22,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cache, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -322,7 +322,6 @@ class PlanContext:
     flops_per_s: float | None = None
     """What a device is assumed to do, all in all; None: the speed of a matrix product is measured
     here, and a step reaches a share of it."""
-    speeds: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
     def model(self, reference: ModelReference, head: Head | None, max_length: int) -> ModelPlan:
         """A model with the head that is asked for; None: with its own."""
@@ -376,10 +375,8 @@ class PlanContext:
         """How long so many operations take, of forward passes and of training."""
         if self.flops_per_s is not None:
             return (forward + training) / self.flops_per_s
-        key = (precision, str(device))
-        if key not in self.speeds:
-            self.speeds[key] = measured_flops_per_s(precision, device)
-        return (forward / FORWARD_SHARE + training / TRAIN_SHARE) / self.speeds[key]
+        speed = measured_flops_per_s(precision, device)
+        return (forward / FORWARD_SHARE + training / TRAIN_SHARE) / speed
 
 
 def cost_under(head: Head | None, config: Mapping[str, Any]) -> Cost:
@@ -398,8 +395,10 @@ def cost_under(head: Head | None, config: Mapping[str, Any]) -> Cost:
     return cost_from_config({**config, "architectures": [found.__name__]})
 
 
+@cache
 def measured_flops_per_s(precision: str, device: torch.device = CPU, seconds: float = 0.3) -> float:
-    """Operations a second of a matrix product of a small model's shape, here and now."""
+    """Operations a second of a matrix product of a small model's shape, here and now; measured once
+    a process."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left = torch.ones(1024, 384, dtype=dtype, device=device)
     right = torch.ones(384, 1536, dtype=dtype, device=device)
