@@ -41,6 +41,8 @@ MODULES = (
 )
 """What is loaded before the first fork, beside the functions of all steps."""
 COMMAND = "attar"
+START_S = 280
+"""Loading takes some seconds of processor time, on a busy machine minutes."""
 
 
 class Forked:
@@ -50,13 +52,14 @@ class Forked:
         """`words`: "attar" or a Python file, then its arguments; settings as of `start`."""
         self.args = list(words)
         self.returncode: int | None = None
-        self._folder = tempfile.TemporaryDirectory()
-        streams = {name: Path(self._folder.name) / name for name in ("in", "out", "err")}
+        address = _server()
+        folder = Path(tempfile.mkdtemp(dir=address.parent))
+        streams = {name: folder / name for name in ("in", "out", "err")}
         self._encoding = {"encoding": "utf-8", "errors": settings.get("errors", "strict")}
         streams["in"].write_bytes((settings.get("input") or "").encode(**self._encoding))
         self._streams = streams
         self._line = socket.socket(socket.AF_UNIX)
-        self._line.connect(_server())
+        self._line.connect(str(address))
         request = {
             "words": self.args,
             "folder": str(settings.get("cwd") or Path.cwd()),
@@ -66,11 +69,15 @@ class Forked:
         self._line.sendall(json.dumps(request).encode() + b"\n")
         self._answers = self._line.makefile()
         self.pid = int(self._answers.readline())
+        RUNNING.add(self)
 
     def poll(self) -> int | None:
         """As of `Popen`."""
         if self.returncode is None and select.select([self._line], [], [], 0)[0]:
             self.returncode = int(self._answers.readline())
+            self._answers.close()
+            self._line.close()
+            RUNNING.remove(self)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -108,7 +115,7 @@ def start(*words: object, **settings: Any) -> Forked:
     return Forked([str(word) for word in words], settings)
 
 
-def run(*words: object, timeout: float = 120, **settings: Any) -> subprocess.CompletedProcess[str]:
+def run(*words: object, timeout: float = 280, **settings: Any) -> subprocess.CompletedProcess[str]:
     """Such a process to its end.
 
     Raises:
@@ -124,18 +131,24 @@ def run(*words: object, timeout: float = 120, **settings: Any) -> subprocess.Com
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+RUNNING: set[Forked] = set()
+"""Nobody has seen them end yet."""
+SERVERS: list[subprocess.Popen[bytes]] = []
+"""One at most. Its stdin stays open as long as this process lives, and it ends with it."""
+
+
 @cache
-def _server() -> str:
+def _server() -> Path:
     """The address of this worker's server, started when first asked for."""
     folder = tempfile.mkdtemp(prefix="forked-")
-    address = str(Path(folder) / "socket")
-    command, quiet = [sys.executable, __file__, address], subprocess.DEVNULL
+    address = Path(folder) / "socket"
+    command, quiet = [sys.executable, __file__, str(address)], subprocess.DEVNULL
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    # it ends when its stdin does, however this process ends
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, env=environment)
+    SERVERS.append(server)
     atexit.register(shutil.rmtree, folder)
-    deadline = time.monotonic() + 120
-    while not Path(address).exists():
+    deadline = time.monotonic() + START_S
+    while not address.exists():
         assert server.poll() is None and time.monotonic() < deadline, "no server of processes"
         time.sleep(0.01)
     return address

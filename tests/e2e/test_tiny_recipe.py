@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -27,17 +25,9 @@ SCORES = RECIPE.index("[steps.scores]")
 SWEPT = RECIPE[:INT8] + RECIPE[SCORES:].replace(', "int8", "deploy", "deploy_ort"', "")
 """Teacher, student, scores, report."""
 LONG = RECIPE[:STUDENT] + RECIPE[STUDENT:INT8].replace(
-    "max_steps = 2", "max_steps = 400\ncheckpoint_every = 10"
+    "max_steps = 2", "max_steps = 200\ncheckpoint_every = 5"
 )
 """Teacher, and a student long enough to be killed on its way."""
-TORCH_FREE = """
-import sys
-import attar
-answers = attar.load(sys.argv[1], threads=1).predict(["a good film", "a bad one"])
-heavy = {"torch", "transformers"} & set(sys.modules)
-assert not heavy, heavy
-print(*[answer.label for answer in answers])
-"""
 
 
 def test_every_artifact_is_as_it_was_written_and_a_second_run_reuses_all(
@@ -59,15 +49,6 @@ def test_every_artifact_is_as_it_was_written_and_a_second_run_reuses_all(
         "onnxruntime",
     }
     assert scores["student"]["num_params"] == scores["deploy"]["num_params"]
-
-
-def test_both_exports_answer_with_no_torch_in_the_process(tiny_run: TinyRun) -> None:
-    for name in ("deploy", "deploy_ort"):
-        command = [sys.executable, "-c", TORCH_FREE, str(tiny_run.folder / name)]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert found.returncode == 0, found.stderr
-        first, second = found.stdout.split()
-        assert {first, second} <= {"bad", "good"}
 
 
 def test_a_sweep_makes_a_student_a_seed_and_the_report_shows_both(tmp_path: Path) -> None:
@@ -101,12 +82,12 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bits(tmp_path: Path) -> 
     folder = tmp_path / "killed" / NAME
     process = forked.start("attar", "run", recipe, "--out", folder.parent, "--quiet")
     deadline = time.monotonic() + DEADLINE_S
-    while newest_checkpoint(folder) < 50 and process.poll() is None:
+    while newest_checkpoint(folder) < 20 and process.poll() is None:
         assert time.monotonic() < deadline, "no checkpoint appeared"
         time.sleep(0.001)
     process.kill()
     assert process.wait(DEADLINE_S) == -signal.SIGKILL, "the run ended before it could be killed"
-    assert 0 < newest_checkpoint(folder) < 400
+    assert 0 < newest_checkpoint(folder) < 200
     # What is there can be reported already, and is not taken for the whole.
     assert "teacher" in report_again(folder, quiet=True).read_text()
     status = json.loads(tiny_recipe.attar("status", folder, "--json").stdout)

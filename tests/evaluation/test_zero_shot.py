@@ -534,7 +534,7 @@ def test_a_pretrained_model_has_the_log_likelihoods_of_lm_eval(
         models=("demo:smollm2-135m",),
         tasks=tuple(FREE),
         path=str(shared_data),
-        rows=4,
+        rows=1,
         harness="both",
     )
     assert found["harness"]["demo:smollm2-135m"]["largest_difference"] < 1e-3
