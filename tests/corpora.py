@@ -102,7 +102,7 @@ SETTINGS: dict[str, Any] = {
 def tokenized(folder: Path, name: str = "corpus", **extra: Any):
     """The tiny corpus, by the real step: what data = "corpus" then stands for, and the metrics."""
     from attar.data.config import FilesData
-    from attar.selection.config import TokenizeStep
+    from attar.selection.config import TokenizeMetrics, TokenizeStep
     from attar.selection.tokenize import tokenize
     from attar.step import MadeRows
 
@@ -113,17 +113,20 @@ def tokenized(folder: Path, name: str = "corpus", **extra: Any):
     )
     step = TokenizeStep(**settings)
     metrics = tokenize(step, context(folder, name, {"texts": texts}, **extra))
+    assert metrics.keys() == TokenizeMetrics.__annotations__.keys()
     return MadeRows("", folder / name, step, 0), metrics
 
 
 def scored(folder: Path, made: Any, name: str, model: str = "model", **extra: Any):
     """Scores of the tiny corpus, by the real step."""
-    from attar.selection.config import ScoreStep
+    from attar.selection.config import ScoreMetrics, ScoreStep
     from attar.selection.score import score
 
     settings = {"batch_tokens": 128, **extra.pop("settings", {})}
     step = ScoreStep(model=model, data="corpus", **settings)
-    return score(step, context(folder, name, {"corpus": made}, **extra))
+    metrics = score(step, context(folder, name, {"corpus": made}, **extra))
+    assert metrics.keys() <= ScoreMetrics.__annotations__.keys()
+    return metrics
 
 
 RECIPE = """

@@ -90,7 +90,7 @@ def run_quantize(
 
     from attar.data.config import FilesData
     from attar.progress import Progress
-    from attar.quantization.config import QuantizeStep
+    from attar.quantization.config import QuantizeMetrics, QuantizeStep
     from attar.quantization.run import quantize
     from attar.step import StepContext
 
@@ -117,4 +117,6 @@ def run_quantize(
     config = TypeAdapter(QuantizeStep).validate_python(
         {"model": "student", "calibration": calibration, **settings}
     )
-    return QuantizedRun(float_folder, artifact, quantize(config, context))
+    metrics: dict[str, Any] = {**quantize(config, context)}
+    assert metrics.keys() <= QuantizeMetrics.__annotations__.keys()
+    return QuantizedRun(float_folder, artifact, metrics)

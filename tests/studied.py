@@ -46,7 +46,7 @@ def run_study(
     from pydantic import TypeAdapter
     from transformers import AutoModelForSequenceClassification
 
-    from attar.analysis.config import AnalyzeStep
+    from attar.analysis.config import AnalyzeMetrics, AnalyzeStep
     from attar.analysis.run import analyze
 
     model_folder = root / "float"
@@ -67,7 +67,8 @@ def run_study(
         {"run": "analyze", "model": "teacher", "study": study, **settings}
     )
     context = context_below(root)
-    metrics = analyze(config, context)
+    metrics: dict[str, Any] = {**analyze(config, context)}
+    assert metrics.keys() <= AnalyzeMetrics.__annotations__.keys()
     return Studied(metrics, json.loads((context.folder / "study.json").read_text()))
 
 

@@ -7,7 +7,7 @@ a function.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypedDict, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -39,6 +39,63 @@ class Texts(Config):
     """None: 32, and 4 for a model that writes text."""
     seed: int | None = None
     """Which examples; None: the recipe's seed."""
+
+
+ByName = dict[str, Any]
+Number = float
+"""A metric is called `float`."""
+
+
+class AnalyzeMetrics(TypedDict, total=False):
+    """What one study or another writes to the step's result; a gate may name nothing else."""
+
+    study: str
+    examples: int
+    tokens: int
+    bits: int
+    metric: str
+    num_rows: int
+    num_passages: int
+    float: Number
+    quantized: Number
+    kinds: ByName
+    values: ByName
+    sites: ByName
+    num_sites: int
+    num_problematic: int
+    lowest_cosine: Number
+    norms: Any
+    mean_gain: ByName
+    gamma: ByName
+    norms_with_bias: int
+    hidden_size: int
+    criterion: str
+    border: Number
+    magnitude: Number
+    layer_share: Number
+    outliers: ByName
+    recognised: ByName
+    num_outlier_dimensions: ByName
+    massive_activations: ByName
+    kurtosis: ByName
+    max_to_median: ByName
+    largest_magnitude: ByName
+    top_share: Number
+    outlier_dimensions: list[int]
+    carriers: ByName
+    encoder: ByName
+    """Of two stacks the two figures above, and so `decoder`."""
+    decoder: ByName
+    bins_per_octave: int
+    tokens_of: dict[str, int]
+    text: str
+    magnitudes: ByName
+    disabled: str
+    null_seeds: int
+    found: str
+    full: Number
+    full_se: Number
+    damage: ByName
 
 
 class AnalyzeSettings(Config):

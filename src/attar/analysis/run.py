@@ -10,8 +10,9 @@ shows of it (report/study_tables/layouts.py), and its card in docs/methods.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
+from attar.analysis.config import AnalyzeMetrics
 from attar.analysis.studies.clipping import clipping
 from attar.analysis.studies.disabling import disabling
 from attar.analysis.studies.gamma import gamma
@@ -39,7 +40,7 @@ STUDIES: Mapping[str, Callable[[Any, StepContext], Finding]] = {
 STUDY_FILE = "study.json"
 
 
-def analyze(config: Any, context: StepContext) -> dict[str, Any]:
+def analyze(config: Any, context: StepContext) -> AnalyzeMetrics:
     """Make the study `config.study` and write its table.
 
     Returns: the step's metrics.
@@ -47,4 +48,4 @@ def analyze(config: Any, context: StepContext) -> dict[str, Any]:
     found = STUDIES[config.study](config, context)
     table = {"study": config.study, "facts": found.facts, **found.tables}
     write_json(context.folder / STUDY_FILE, table)
-    return {"study": config.study, **found.facts, **found.metrics}
+    return cast(AnalyzeMetrics, {"study": config.study, **found.facts, **found.metrics})

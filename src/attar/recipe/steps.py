@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from attar.analysis.config import AnalyzeMetrics
 from attar.artifacts import sha256_of
 from attar.config import Config
 from attar.data.corpus.config import CORPUS_MAKERS
@@ -211,6 +212,7 @@ STEPS: Mapping[str, StepKind] = {
         "attar.analysis.run:analyze",
         "attar.analysis.plan:plan_analyze",
         needs_views=True,
+        metrics=AnalyzeMetrics,
         models=(ModelPlace("model", FLOAT), ModelPlace("compare_with", FLOAT)),
         data=("data",),
         names_matter=True,

@@ -55,6 +55,8 @@ def gate_on(metric: str) -> str:
             "teacher.accuracy",
             "runs 'train' has no metric 'accuracy'; an evaluate step measures",
         ),
+        ("int8.accuracy", "'quantize' has no metric 'accuracy'; an evaluate step measures it"),
+        ("int8.mean_sqnr", "has no metric 'mean_sqnr' (did you mean 'mean_sqnr_db'?)"),
         ("teacher.validaton.f1", "has no metric 'validaton' (did you mean 'validation'?); it has "),
     ],
 )
