@@ -51,7 +51,7 @@ def run_limited(place: Path, spare_mib: int, **settings: Any) -> subprocess.Comp
     return subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)
 
 
-WHOLE = {"batch_size": ROWS, "max_steps": 3, "evaluations": 1}
+WHOLE = {"batch_size": ROWS, "max_steps": 2, "evaluations": 1}
 
 
 @pytest.mark.slow

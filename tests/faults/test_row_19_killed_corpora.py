@@ -29,8 +29,13 @@ import forked
 KILLS = 20
 PIECES = 3
 """A run is killed within this part of the calls that an undisturbed run makes."""
-WORK = {"corpus": "write_shards", "by_teacher": "fill_", "written": "_Writer._write"}
-"""Where the work of a step begins; it ends when the step is published."""
+WORK = {
+    "corpus": ("attar.selection.tokenize", "write_shards"),
+    "by_teacher": ("attar.selection.score", "fill_"),
+    "written": ("attar.distillation.generate", "_Writer._write"),
+}
+"""Module and function where the work of a step begins, behind the loading of tokenizer and model,
+which makes most of the calls; it ends when the step is published."""
 RECIPE = corpora.RECIPE.partition("[steps.by_reference]")[0] + "batch_tokens = 128\n"
 """A shard is some batches, and kept after each of them."""
 WRITTEN = """
@@ -71,18 +76,25 @@ class _Calls:
     """Counts the calls inside one step, and ends the process at one of them."""
 
     def __init__(self, step: str, last: int | None, of_files: bool) -> None:
-        self._step, self._last, self._of_files = step, last, of_files
-        self._is_inside = False
+        self._last, self._of_files = last, of_files
         self.count = 0
         self.count_of_files = 0
+        module, name = WORK[step]
+        owner, _, function = name.rpartition(".")
+        place: Any = importlib.import_module(module)
+        place = getattr(place, owner) if owner else place
+        work = getattr(place, function)
+
+        def begin(*given: Any, **settings: Any) -> Any:
+            sys.setprofile(self)
+            return work(*given, **settings)
+
+        setattr(place, function, begin)
 
     def __call__(self, frame: FrameType, event: str, function: Any) -> None:
-        name = frame.f_code.co_qualname
-        if event == "call" and name == WORK[self._step]:
-            self._is_inside = True  # tokenizer and model are loaded, which takes most of the calls
-        elif event == "return" and name == "Engine.make":
-            self._is_inside = False
-        if self._is_inside and event in ("call", "c_call"):
+        if event == "return" and frame.f_code.co_qualname == "Engine.make":
+            sys.setprofile(None)
+        elif event in ("call", "c_call"):
             owner = getattr(function, "__self__", None)
             is_of_file = event == "c_call" and (
                 function.__name__ in FILE_CALLS
@@ -113,10 +125,8 @@ def _fork(
         assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
         return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, json.loads(said or "{}")
     calls = _Calls(step, last, of_files)
-    sys.setprofile(calls)
     try:
         run_recipe(recipe, out=recipe.parent / out, quiet=True, estimates={})
-        sys.setprofile(None)
         with os.fdopen(write, "w") as stream:
             found = {"calls": [calls.count, calls.count_of_files], "modules": list(sys.modules)}
             json.dump(found, stream)

@@ -62,7 +62,7 @@ assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 """
 RUN = """
 import attar.recipe.run
-attar.recipe.run.run_recipe({recipe!r}, out={out!r}, quiet=True)
+attar.recipe.run.run_recipe({recipe!r}, out={out!r}, quiet=True, estimates={{}})
 """
 PREDICT = "import attar; attar.load({folder!r}).predict(['a film'])"
 

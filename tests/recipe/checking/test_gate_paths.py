@@ -74,7 +74,7 @@ def test_what_a_gate_compares_with_is_checked_too() -> None:
 
 def test_only_an_evaluation_has_models_to_name() -> None:
     """Whatever else is called `models` in another step says nothing about its metrics."""
-    steps = {"probe": {"run": "analyze", "models": ["teacher"]}}
+    steps = {"probe": {"run": "extrapolate", "models": ["teacher"]}}
     assert gate_mistakes([{"metric": "probe.loss"}], steps) == []
     steps["probe"]["run"] = "evaluate"
     assert len(gate_mistakes([{"metric": "probe.loss"}], steps)) == 1
