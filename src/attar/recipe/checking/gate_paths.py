@@ -72,7 +72,7 @@ def _metric_problem(path: str, run: str, metric: str) -> str | None:
     scores = "; an evaluate step measures it" if metric in MODEL_METRICS else ""
     return (
         f"{path!r}: a step that runs {run!r} has no metric {metric!r}{did_you_mean(metric, known)}"
-        f"{scores}; it has {', '.join(known)}"
+        f"{scores}; it has {listed(known)}"
     )
 
 
