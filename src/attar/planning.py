@@ -80,10 +80,6 @@ class Head:
     embedding: Embedding | None = None
     """How vectors are made, without a head."""
 
-    @property
-    def predicts_words(self) -> bool:
-        return self.words is not None
-
 
 @dataclass(frozen=True)
 class ModelPlan:
@@ -134,8 +130,8 @@ class PlannedChunks:
         return max(1, round(self.tokens / max(self.chunks, 1)))
 
     def __add__(self, other: PlannedChunks) -> PlannedChunks:
-        is_exact = self.is_exact and other.is_exact
-        return PlannedChunks(self.chunks + other.chunks, self.tokens + other.tokens, is_exact)
+        chunks, tokens = self.chunks + other.chunks, self.tokens + other.tokens
+        return PlannedChunks(chunks, tokens, self.is_exact and other.is_exact)
 
 
 @dataclass(frozen=True)
@@ -162,8 +158,7 @@ class PlannedTexts:
         seed: int,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._configs, self._recipe_folder, self._seed = data, recipe_folder, seed
-        self._say = say
+        self._configs, self._recipe_folder, self._seed, self._say = data, recipe_folder, seed, say
         self._data: dict[tuple[str, bool], TextData] = {}
         self._made: dict[str, TextData] = {}
         self._chunks: dict[str, Mapping[str, PlannedChunks]] = {}
@@ -195,9 +190,8 @@ class PlannedTexts:
     def judged(self, name: str) -> TextData:
         """The texts of a data set whose train split is not needed, and left unread where it can
         be."""
-        folder = self._recipe_folder
-        config = without_answers(self._configs[name], folder)
-        return load_data(config, folder, name=name, seed=self._seed, train=False)
+        config = without_answers(self._configs[name], self._recipe_folder)
+        return load_data(config, self._recipe_folder, name=name, seed=self._seed, train=False)
 
     def loaded(self, name: str, *, texts_only: bool = False) -> TextData:
         """One data set by its name in the recipe.
@@ -397,8 +391,7 @@ def cost_under(head: Head | None, config: Mapping[str, Any]) -> Cost:
 
 @cache
 def measured_flops_per_s(precision: str, device: torch.device = CPU, seconds: float = 0.3) -> float:
-    """Operations a second of a matrix product of a small model's shape, here and now; measured once
-    a process."""
+    """Operations a second of a small model's matrix product, here; measured once a process."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left = torch.ones(1024, 384, dtype=dtype, device=device)
     right = torch.ones(384, 1536, dtype=dtype, device=device)

@@ -31,7 +31,7 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
     split = labelled_split(texts.loaded(config.data), config.split)
     flops = 0
     # models that write are timed while they write, and the stages of writing at one batch size
-    is_written = texts.head(config.data).predicts_words
+    is_written = texts.head(config.data).words is not None
     speed = None if is_written else config.speed
     for word, model in zip(config.models, models, strict=True):
         rows, tokens = texts.count(config.data, config.split, model)

@@ -37,7 +37,7 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
     texts, teacher = context.texts, planned_teacher(config.teacher, context)
     head = texts.head(config.data, config.objective)
     shape = cached_shape(config, teacher.model.cost.model)
-    if problem := config.misfit(predicts_words=head.predicts_words):
+    if problem := config.misfit(predicts_words=head.words is not None):
         raise UsageError(f"{context.name}: {problem}")
     sparse = config.sparse(is_running=texts.loaded(config.data).kind.is_running)
     kept = Content(config.logits, kept_states(config, context.name, shape), sparse)
@@ -48,7 +48,7 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
         rows, tokens = count_taught(texts, config.data, model)
     else:
         rows, tokens = chunks.chunks, chunks.mean_tokens
-    written = WORD_TOKENS if texts.has_classes(config.data) and head.predicts_words else None
+    written = WORD_TOKENS if texts.has_classes(config.data) and head.words else None
     flops = rows * model.cost.flops(1, tokens, written)
     plain = model.cost.model.config.to_dict()
     text_mib = model.activation_mib(tokens)

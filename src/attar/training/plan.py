@@ -331,7 +331,7 @@ def _compare(
     objective = config.objective or texts.loaded(config.data_name).objective
     if needs.teacher_logits and KINDS[objective].graph == "causal":
         require_causal(other.config, f"teacher {config.teacher!r}")
-    writes = texts.head(config.data_name, config.objective).predicts_words
+    writes = texts.head(config.data_name, config.objective).words is not None
     if teacher.cache is None:
         require_decoder_texts(other, config.teacher or "", student_writes=writes)
     both_write = writes and other.get_output_embeddings() is not None
