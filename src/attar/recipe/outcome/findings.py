@@ -26,7 +26,7 @@ from attar.report.sections.comparison import Comparison, comparisons
 from attar.report.sections.gates import gates
 from attar.report.sections.headline import headline
 from attar.report.sections.measured import DEPLOYED, ModelRow
-from attar.report.sections.studies import studies
+from attar.report.sections.study import studies
 from attar.report.sections.zero_shot import ZeroShot, zero_shots
 
 FACTS: Mapping[str, tuple[str, ...]] = {
