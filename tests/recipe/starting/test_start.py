@@ -83,7 +83,7 @@ def test_texts_without_labels_are_shown_and_the_ways_on_are_named(
 ) -> None:
     (tmp_path / "d.csv").write_text("text\n" + "".join(f"a plain message {i}\n" for i in range(40)))
     said: list[str] = []
-    with pytest.raises(UsageError, match=r"--label, .* --task running_text"):
+    with pytest.raises(UsageError, match=r"--label; .* --task running_text"):
         new_recipe(
             tmp_path / "d.csv",
             Wishes(),
@@ -174,3 +174,16 @@ def test_rows_that_cannot_be_used_are_let_out_by_a_setting_that_says_how_many(
     made = new_recipe(data, Wishes(), model="owner/x", output=tmp_path / "r.toml")
     assert checked(made).data["my_data"].max_set_aside == 0.07
     assert "6.2% of the rows cannot be used; better fix them" in made.file.read_text()
+
+
+def test_unlabelled_texts_beside_labelled_ones_are_a_setting(tmp_path: Path) -> None:
+    folder = tmp_path / "my_data"
+    folder.mkdir()
+    write(folder, "classification").rename(folder / "train.jsonl")
+    lines = [json.dumps({"text": f"a film nobody labelled {i}"}) for i in range(200)]
+    (folder / "unlabelled.jsonl").write_text("\n".join(lines))
+    made = new_recipe(folder, Wishes(), model="owner/x", output=tmp_path / "r.toml")
+    recipe = checked(made)
+    assert recipe.data["my_data"].unlabelled == "unlabelled"  # pyright: ignore
+    assert made.summary.splits["unlabelled"].rows == 200
+    assert not made.summary.splits["unlabelled"].set_aside

@@ -44,6 +44,7 @@ ROWS = 1000
 """Rows that are looked at."""
 ID_NAMES = ("id", "uuid", "index", "guid")
 OTHER_VALIDATION = ("val", "eval")
+UNLABELLED_STEMS = ("unlabelled", "unlabeled", "raw", "pool")
 MAX_GRADES = 20
 """More different numbers than this are amounts and not classes."""
 MIN_WORDS = 2.5
@@ -169,7 +170,7 @@ def _splits(path: Path, table: dict[str, Any]) -> tuple[Path, list[Guess]]:
         raise UsageError(f"{path} does not exist{did_you_mean(path.name, near)}")
     files = [file for file in sorted(path.iterdir()) if file.is_file() and format_of(file)]
     stems = [stem_of(file) for file in files]
-    usual = (*VALIDATION_STEMS, *OTHER_VALIDATION, *TEST_STEMS)
+    usual = (*VALIDATION_STEMS, *OTHER_VALIDATION, *TEST_STEMS, *UNLABELLED_STEMS)
     texts = [file for file in path.rglob("*.txt") if stem_of(file) not in ("train", *usual)]
     if texts and not [file for file in files if format_of(file) != ".txt"]:
         table |= {"document": "file", "objective": CAUSAL_LM.name}
@@ -187,10 +188,11 @@ def _splits(path: Path, table: dict[str, Any]) -> tuple[Path, list[Guess]]:
     validation = next((s for s in (*VALIDATION_STEMS, *OTHER_VALIDATION) if s in stems), None)
     if validation in OTHER_VALIDATION:
         table["validation"] = validation
-    judged = validation or "a tenth of train, held out"
-    return path.parent, [
-        Guess("split", f"train = {train}, validation = {judged}", "by the names of the files")
-    ]
+    found = f"train = {train}, validation = {validation or 'a tenth of train, held out'}"
+    if unlabelled := next((s for s in UNLABELLED_STEMS if s in stems), None):
+        table["unlabelled"] = unlabelled
+        found += f", unlabelled = {unlabelled}"
+    return path.parent, [Guess("split", found, "by the names of the files")]
 
 
 def _columns(

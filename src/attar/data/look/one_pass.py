@@ -35,7 +35,7 @@ from attar.data.reading.labels import (
 from attar.data.reading.locate import own_files
 from attar.data.reading.records import Record
 from attar.data.reading.rows import Columns, read_row
-from attar.data.tables import UNLABELLED, TextData
+from attar.data.tables import UNLABELLED, UNLABELLED_SPLIT, TextData
 from attar.tasks.table import Gold
 
 MAX_LENGTHS = 8192
@@ -292,7 +292,7 @@ def summary_of_files(
 
     def rows(split: str) -> Iterator[Row]:
         records = _first(records_of(config, files[split]), first_rows)
-        may_lack = split == "test"
+        may_lack = split in ("test", UNLABELLED_SPLIT)
         return (_read(record, columns[split], read_label, may_lack) for record in records)
 
     column = config.label if config.kind.has_classes else None

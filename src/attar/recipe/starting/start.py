@@ -181,8 +181,9 @@ def new_recipe(
             say(for_terminal(line))
         raise UsageError(
             f"{data} has texts and no labels, so no classifier can be trained on it; name the "
-            "column of labels with --label, label some of the rows first, or train a language "
-            "model on the text with --task running_text"
+            "column of labels with --label; or label some of the rows as train.csv and give the "
+            "folder of both, this file named unlabelled.csv: the student learns from the teacher's "
+            "answers to it; or train a language model on the text with --task running_text"
         )
     text = RECIPES[guessed.task](_subject(guessed, summary, start, name, data, output, size))
     parse_recipe(text, path=output)
