@@ -125,13 +125,19 @@ def test_parts_and_stages_of_measured_models_are_shown(tmp_path: Path) -> None:
         "a@seed=1": figures | {"stages": {"prefill": slower, "decode_step": STAGE}},
         "b": figures | {"parts": {"encoder.ffn": PARTS["encoder.ffn"]}},
     }
-    metrics = {"models": models, "data": {"name": "films"}}
-    inputs = {"scores": made_up_run.write_step(tmp_path, "scores", "evaluate", metrics)}
-    made = read_made(inputs, {"steps": {"scores": {"run": "evaluate", "models": list(models)}}})
+    inputs: dict[str, Path] = {}
+    steps: dict[str, Any] = {}
+    for seed, names in enumerate((("a@seed=0", "b"), ("a@seed=1", "b"))):
+        step = f"scores@seed={seed}"
+        metrics = {"models": {name: models[name] for name in names}, "data": {"name": "films"}}
+        inputs[step] = made_up_run.write_step(tmp_path, step, "evaluate", metrics)
+        steps[step] = {"run": "evaluate", "models": list(names)}
+    made = read_made(inputs, {"steps": steps})
     page = page_of(made, {})
     [found] = page.parts
     assert found.names == ("encoder.ffn", "head", "all")
-    assert [row.models for row in found.rows] == ["a@seed=0, a@seed=1", "b"]
+    assert found.step == "scores"
+    assert [row.models for row in found.rows] == ["a", "b"]
     assert found.rows[0].figures[-1] == ("9\u00a0k", "66\u00a0k")
     assert found.rows[1].figures[1] == ("–", "–")
     assert found.shape == "1 × 64"

@@ -13,7 +13,7 @@ from statistics import mean
 from typing import Any
 
 from attar.report.quantities import count_text, number_text, ratio_text
-from attar.report.reading import Made, number, table
+from attar.report.reading import Made, base_name, number, table
 from attar.report.sections.comparison import family_name
 
 STAGES = {"prefill": "prefill", "decode_step": "decode step"}
@@ -52,28 +52,39 @@ class Parts:
 
 
 def parts(made: Sequence[Made]) -> tuple[Parts, ...]:
-    """Of every evaluate step that knows any."""
-    found = (_parts(step) for step in made if step.run == "evaluate")
-    return tuple(one for one in found if one.rows or one.stages)
+    """Of every evaluate step that knows any; the runs of a swept one are merged."""
+    models: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for step in made:
+        if step.run == "evaluate":
+            found = table(step.metrics.get("models")).items()
+            of_step = models.setdefault(base_name(step.name), [])
+            of_step += [(family_name(name), table(figures)) for name, figures in found]
+    every = (_parts(name, found) for name, found in models.items())
+    return tuple(one for one in every if one.rows or one.stages)
 
 
-def _parts(step: Made) -> Parts:
-    models = {name: table(figures) for name, figures in table(step.metrics.get("models")).items()}
-    costs = {name: table(figures.get("parts")) for name, figures in models.items()}
-    names = tuple(dict.fromkeys(part for each in costs.values() for part in each))
-    rows: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for model, each in costs.items():
+def _parts(step: str, models: Sequence[tuple[str, Mapping[str, Any]]]) -> Parts:
+    costs = [(name, table(figures.get("parts"))) for name, figures in models]
+    names = tuple(dict.fromkeys(part for _, each in costs for part in each))
+    rows: dict[tuple[tuple[str, str], ...], dict[str, None]] = {}
+    for model, each in costs:
         if each:
-            rows.setdefault(_costs(each, names), []).append(model)
-    timed = {name: table(figures.get("stages")) for name, figures in models.items()}
-    entries = [table(entry) for stages in timed.values() for entry in stages.values()]
+            rows.setdefault(_costs(each, names), {})[model] = None
+    timed: dict[str, list[Mapping[str, Any]]] = {}
+    for name, figures in models:
+        if stages := table(figures.get("stages")):
+            timed.setdefault(name, []).append(stages)
+    first = table(next((next(iter(runs[0].values())) for runs in timed.values()), None))
     return Parts(
-        step=step.name,
+        step=step,
         names=(*names, "all") if names else (),
         rows=tuple(PartsRow(", ".join(models), figures) for figures, models in rows.items()),
-        shape=_shape(entries[0]) if entries else "",
-        stage_names=tuple(STAGES.values()) if entries else (),
-        stages=tuple(_stages({name: stages for name, stages in timed.items() if stages})),
+        shape=_shape(first) if timed else "",
+        stage_names=tuple(STAGES.values()) if timed else (),
+        stages=tuple(
+            StagesRow(name, tuple(_stage([table(run.get(s)) for run in runs]) for s in STAGES))
+            for name, runs in timed.items()
+        ),
     )
 
 
@@ -89,16 +100,6 @@ def _costs(content: Mapping[str, Any], names: Sequence[str]) -> tuple[tuple[str,
 def _shape(entry: Mapping[str, Any]) -> str:
     shown = (number_text(number(entry.get(name))) for name in ("batch", "tokens"))
     return " × ".join(shown)
-
-
-def _stages(timed: Mapping[str, Mapping[str, Any]]) -> list[StagesRow]:
-    families: dict[str, list[Mapping[str, Any]]] = {}
-    for name, stages in timed.items():
-        families.setdefault(family_name(name), []).append(stages)
-    return [
-        StagesRow(name, tuple(_stage([table(run.get(stage)) for run in runs]) for stage in STAGES))
-        for name, runs in families.items()
-    ]
 
 
 def _stage(runs: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
