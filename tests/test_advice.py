@@ -42,7 +42,9 @@ OVERRIDE = re.compile(r"--set '?([\w.…]+)=")
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
 FILE = re.compile(r"\w+\.(?:json|csv|argv)")
 NO_SETTINGS = {
-    **dict.fromkeys(("model_type", "is_decoder", "max_new_tokens"), "of a model's JSON"),
+    **dict.fromkeys(
+        ("model_type", "is_decoder", "do_lower_case", "max_new_tokens"), "of a model's JSON"
+    ),
     **dict.fromkeys(("pad_to", "texts", "value", "n", "p"), "of Python, of TOML, or a figure"),
 }
 OF_OTHER_PROGRAMS = {"no-deps": "pip"}

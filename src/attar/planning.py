@@ -34,8 +34,6 @@ from attar.artifacts import MIB, read_json
 from attar.data.corpus.view import ALL, CorpusView
 from attar.data.documents import without_answers
 from attar.data.load import left_out, load_data
-from attar.data.look.one_pass import WORDS, summary_of, tokens_of
-from attar.data.look.summary import DataSummary
 from attar.data.packing import token_blocks
 from attar.data.tables import UNLABELLED, Split, TextData
 from attar.data.tokenize import TextEncoder
@@ -218,15 +216,9 @@ class PlannedTexts:
         self._made[name] = made
         return made
 
-    def summary(self, name: str, tokenizer_folder: Path | None) -> DataSummary | None:
-        """What is in a data set that was read for the steps, in tokens or, without a tokenizer, in
-        words; None: it was not read, or has chunks only."""
-        read = [data for (word, _), data in self._data.items() if word == name]
-        if not read:
-            return None
-        measure = WORDS if tokenizer_folder is None else tokens_of(tokenizer_folder)
-        found = summary_of(read[0], measure)
-        return found if found.splits else None
+    def read(self, name: str) -> TextData | None:
+        """A data set that was read for the steps; None: it was not."""
+        return next((data for (word, _), data in self._data.items() if word == name), None)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -259,7 +259,11 @@ def plan_recipe(
 
 def _summaries(recipe: Recipe, context: PlanContext) -> Iterator[DataSummary]:
     """Of each data table that was read, in tokens of the first model that reads it."""
+    from attar.data.look.one_pass import WORDS, summary_of, tokens_of
+
     for name in recipe.data:
+        if (data := context.texts.read(name)) is None:
+            continue
         readers = (
             step
             for step, config in recipe.steps.items()
@@ -268,7 +272,8 @@ def _summaries(recipe: Recipe, context: PlanContext) -> Iterator[DataSummary]:
         )
         first = next(readers, None)
         folder = None if first is None else context.models[first].tokenizer_folder
-        if found := context.texts.summary(name, folder):
+        found = summary_of(data, WORDS if folder is None else tokens_of(folder))
+        if found.splits:  # and not only chunks of a corpus
             yield found
 
 
