@@ -22,7 +22,7 @@ from attar.artifacts import read_result
 from attar.errors import ArtifactError, UsageError
 from attar.export.measured_card import evaluations_of, measured_card
 from attar.export.push import push
-from tiny_recipe import TinyRun, attar
+from tiny_recipe import TinyRun, command
 
 REPO = "someone/films"
 
@@ -108,7 +108,8 @@ def pushed(folder: Path, address: str, *words: str) -> subprocess.CompletedProce
     """The command, with a hub's address, which the library reads when it is imported."""
     settings = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_test"}
     env = {**os.environ, **settings, "NO_PROXY": "127.0.0.1"}
-    return attar("push", folder, "--repo", REPO, *words, env=env)
+    line = command("push", folder, "--repo", REPO, *words)
+    return subprocess.run(line, env=env, capture_output=True, text=True, check=False)
 
 
 def test_the_card_has_what_the_evaluate_step_measured(tiny_run: TinyRun) -> None:
