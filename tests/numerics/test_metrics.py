@@ -27,7 +27,7 @@ EXACT = 1e-12
 SHIFTED = 1e-9
 """A shift of 1e3 on values scaled by 1e-3 leaves 1e6 × the float64 epsilon of each, 2e-10."""
 matthews, f1, pearson, spearman = (METRICS[m] for m in ("matthews", "f1", "pearson", "spearman"))
-CLASS_METRICS = ("accuracy", "matthews", "f1", "macro_f1")
+CLASS_METRICS = ("accuracy", "matthews", "f1", "macro_f1", "micro_f1")
 NUMBER_METRICS = ("pearson", "spearman")
 
 
@@ -39,6 +39,7 @@ def peers() -> dict[str, Callable[..., float]]:
         "matthews": lambda p, y: sklearn.matthews_corrcoef(y, p),
         "f1": lambda p, y: sklearn.f1_score(y, p),
         "macro_f1": lambda p, y: sklearn.f1_score(y, p, average="macro"),
+        "micro_f1": lambda p, y: sklearn.f1_score(y, p, average="micro"),
         "pearson": lambda p, y: scipy.pearsonr(p, y).statistic,
         "spearman": lambda p, y: scipy.spearmanr(p, y).statistic,
     }

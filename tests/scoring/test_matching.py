@@ -49,7 +49,7 @@ def test_logits_of_a_reordered_model_give_the_same_predictions() -> None:
     for order in ([0, 1, 2], [2, 0, 1], [1, 0, 2]):
         names = tuple(NAMES[i] for i in order)
         columns = columns_of(names, data)
-        ours = predictions_from(logits[:, order][:, columns], "m", is_score=False)
+        ours = predictions_from(logits[:, order][:, columns], "m", np.zeros(1, dtype=np.int64))
         assert (ours == logits.argmax(axis=1)).all()
 
 
@@ -94,7 +94,7 @@ def test_a_regression_predicts_its_one_number() -> None:
     data = data_with([0.5, 1.0], names=(), metrics=("pearson",))
     columns = columns_of((), data)
     scores = np.array([[2.5], [0.5]])[:, columns]
-    assert predictions_from(scores, "m", is_score=True).tolist() == [2.5, 0.5]
+    assert predictions_from(scores, "m", np.zeros(1)).tolist() == [2.5, 0.5]
 
 
 def test_an_empty_split_is_refused_with_the_numbers_of_the_others() -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from attar.artifacts import read_json, write_json
 from attar.data.load import data_of
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.records import read_records
-from attar.data.tables import UNLABELLED, Split, TextData
+from attar.data.tables import Split, TextData, unlabelled_rows
 from attar.errors import ArtifactError, DataError
 from attar.step import MadeRows, StepContext
 
@@ -68,7 +67,7 @@ def augmented_data(made: MadeRows, context: StepContext) -> TextData:
     # its seed, so that `train_rows` draws the rows that the others were made from
     data = data_of(replace(context, seed=made.seed), made.step.data)
     train = data.split("train")
-    with_made = joined(train, read_augmented(made.folder, train, data=data.name))
+    with_made = train + read_augmented(made.folder, train, data=data.name)
     return replace(data, splits={**data.splits, "train": with_made})
 
 
@@ -90,9 +89,8 @@ def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
             f"are not the same texts; remove {folder} and run again"
         )
     texts: list[tuple[str, ...]] = []
-    labels: list[float] = []
-    is_score = train.labels.dtype.kind == "f"
-    none = math.nan if is_score else UNLABELLED
+    labels: list[Any] = []
+    none = unlabelled_rows(train.labels, 1)[0]
     for number, record in enumerate(read_records(folder / ROWS_FILE), start=1):
         if isinstance(record, Unreadable) or not _is_row(record):
             raise ArtifactError(
@@ -101,21 +99,16 @@ def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
             )
         texts.append(tuple(record["texts"]))
         labels.append(record.get("label", none))
-    return Split(tuple(texts), np.array(labels, dtype=np.float32 if is_score else np.int64))
-
-
-def joined(first: Split, second: Split) -> Split:
-    """The rows of both, those of the first one first."""
-    return Split((*first.texts, *second.texts), np.concatenate([first.labels, second.labels]))
+    shape = (len(labels), *train.labels.shape[1:])
+    return Split(tuple(texts), np.array(labels, dtype=train.labels.dtype).reshape(shape))
 
 
 def with_copies(data: TextData, copies: int, keep_labels: bool) -> TextData:
     """What will stand where such rows are read, before they are made: each source's own texts."""
     train = data.split("train")
-    none = math.nan if train.labels.dtype.kind == "f" else UNLABELLED
-    labels = train.labels if keep_labels else np.full_like(train.labels, none)
-    made = Split(tuple(train.texts) * copies, np.tile(labels, copies))
-    return replace(data, splits={**data.splits, "train": joined(train, made)})
+    labels = train.labels if keep_labels else unlabelled_rows(train.labels, len(train))
+    made = Split(tuple(train.texts) * copies, np.concatenate([labels] * copies))
+    return replace(data, splits={**data.splits, "train": train + made})
 
 
 def _is_row(record: Mapping[str, Any]) -> bool:

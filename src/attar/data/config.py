@@ -77,7 +77,10 @@ class FilesData(DataSettings):
     text: str | tuple[str, str] | None = None
     """A column, or two for pairs; None: guessed when plain."""
     label: str = "label"
-    """Column of the labels: integers, names, or (for regression) numbers."""
+    """Column of the labels: integers, names, or (for regression) numbers; for multi_label several
+    names, or none."""
+    separator: str = Field(default="|", min_length=1, max_length=10)
+    """Of multi_label: what parts the names in a cell. A JSON list needs none."""
     target: str = "target"
     """Column of the target texts."""
     objective: Objective = CLASSIFICATION.name

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from attar.data.config import FilesData
 from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.label_sets import every_label, labels_of, settle_sets
 from attar.data.reading.labels import Classes, find_classes
 from attar.data.reading.locate import SplitFiles, format_of, own_files
 from attar.data.reading.records import Record, read_document, read_records
@@ -65,6 +66,9 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         for split in ("train", "validation", "test", UNLABELLED_SPLIT)
         if split in files
     }
+    if config.kind.gives_sets:
+        for rows in taken.values():
+            rows.labels = [labels_of(value, config.separator) for value in rows.labels]
     first = next(iter(taken))
     try:
         label_names, notes = _label_names(config, taken[first], columns[first])
@@ -179,6 +183,12 @@ def _labels(
     return settle_labels(rows, classes, may_lack_labels=may_lack)
 
 
+def _sets(
+    rows: Taken, column: str | None, classes: Classes, may_lack: bool
+) -> tuple[Split, list[SetAside]]:
+    return settle_sets(rows, classes, may_lack_labels=may_lack)
+
+
 def _numbers(
     rows: Taken, column: str | None, classes: Classes, may_lack: bool
 ) -> tuple[Split, list[SetAside]]:
@@ -208,6 +218,7 @@ class GoldColumn:
 
 GOLD: Mapping[Gold, GoldColumn] = {
     "class": GoldColumn("label", _labels, find_classes),
+    "labels": GoldColumn("label", _sets, find_classes),
     "number": GoldColumn("label", _numbers),
     "relevance": GoldColumn("label", _numbers, is_optional=True),
     "similarity": GoldColumn("label", _numbers, is_optional=True),
@@ -242,7 +253,8 @@ def _label_names(
     find = GOLD[config.kind.gold].find
     if find is None or columns.label is None or not train.texts:
         return (), ()
-    return find(train.labels, columns.label)
+    labels = every_label(train.labels) if config.kind.gives_sets else train.labels
+    return find(labels, columns.label)
 
 
 def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str, Columns]:

@@ -33,10 +33,18 @@ UNLABELLED_SPLIT = "unlabelled"
 """The name of a split whose texts have no labels, for a teacher to answer."""
 
 
+def unlabelled_rows(labels: np.ndarray, rows: int) -> np.ndarray:
+    """Labels of rows without any, in the form of others: −1, NaN in a regression, and of sets −1
+    for each label."""
+    none = np.nan if labels.dtype.kind == "f" else UNLABELLED
+    return np.full((rows, *labels.shape[1:]), none, dtype=labels.dtype)
+
+
 @dataclass(frozen=True)
 class Split:
-    """Texts and their labels, row for row: int64 classes, or float32 numbers in a regression; where
-    the answer is a text, `targets` has it and no row has a class; running text has neither.
+    """Texts and their labels, row for row: int64 classes, or float32 numbers in a regression, or
+    sets of labels as 0 and 1, int8 (N, C); where the answer is a text, `targets` has it and no row
+    has a class; running text has neither.
     """
 
     texts: Sequence[tuple[str, ...]]
@@ -56,7 +64,8 @@ class Split:
             return sum(not target for target in self.targets)
         if self.labels.dtype.kind == "f":
             return int(np.isnan(self.labels).sum())
-        return int((self.labels == UNLABELLED).sum())
+        unlabelled = self.labels == UNLABELLED
+        return int((unlabelled if unlabelled.ndim == 1 else unlabelled.any(axis=1)).sum())
 
     @property
     def is_labelled(self) -> bool:

@@ -98,6 +98,11 @@ class AugmentStep(Config):
                 f"data {data!r} has scores, and a sentence with other words has another score; "
                 "remove keep_labels and let a teacher judge the made rows"
             )
+        if self.keep_labels and kind.gives_sets:
+            return (
+                f"data {data!r} has several labels for a text, which made rows do not keep; remove "
+                "keep_labels and let a teacher judge the made rows"
+            )
         return None
 
 

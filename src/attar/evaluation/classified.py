@@ -5,6 +5,7 @@
     confusions  the most frequent wrong pairs
     ece         the expected calibration error, and its bins (`calibration`)
     confident   how many rows a threshold on confidence lets through, and how many of them are right
+    exact_match share of rows with just the right labels, where several may be right
     changed     rows that a model answers otherwise than the first one, the most confident first
 
 A gate names these figures as `scores.deploy.per_class.urgent.recall` or
@@ -26,6 +27,7 @@ from attar.numerics.classification import (
     calibration_error,
     class_figures,
     confusion_matrix,
+    figures_of_counts,
     softmax,
 )
 
@@ -73,6 +75,27 @@ def classified(
             **_changed(answers[first], answers[name], split, label_names, changed_texts),
         }
     return found
+
+
+def per_label(
+    predictions: Mapping[str, np.ndarray], labels: np.ndarray, label_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Model → the figures of each label, where several may be right.
+
+    Args:
+        predictions: model → sets of labels as 0 and 1, (N, C).
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, given in predictions.items():
+        right = ((given > 0) & (labels > 0)).sum(axis=0)
+        figures = figures_of_counts(right, (labels > 0).sum(axis=0), (given > 0).sum(axis=0))
+        named = zip(label_names, map(asdict, figures), strict=True)
+        found[name] = {"per_class": dict(named), "exact_match": _equal_rows(given, labels)}
+    return found
+
+
+def _equal_rows(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one == other).all(axis=1).mean())
 
 
 def _figures(

@@ -1,7 +1,8 @@
 """A class or a number for each row, and the table it is kept in.
 
 predictions.parquet: row, label, and for each model <name>.prediction and <name>.logits
-                     (classes in the data's order, whose names are in the table's metadata)
+                     (classes in the data's order, whose names are in the table's metadata;
+                     sets of labels are lists of 0 and 1)
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import json
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from attar.evaluation.classified import Answers, classified
+from attar.evaluation.classified import Answers, classified, per_label
 from attar.evaluation.compared import Compared, Judged
 from attar.scoring.matching import predictions_from
 from attar.scoring.rows import longest_first, score_rows
@@ -30,12 +32,14 @@ def judge_rows(compared: Compared) -> Judged:
     data, split = compared.data, compared.split
     logits = logits_of_rows(compared)
     predictions = {
-        name: predictions_from(values, f"model {name!r}", is_score=data.kind.is_score)
+        name: predictions_from(values, f"model {name!r}", split.labels, _cuts(compared, name))
         for name, values in logits.items()
     }
     _write(compared, predictions, logits)
     names = dict.fromkeys([*data.metrics, *((MACRO,) if data.kind.has_classes else ())])
     metrics = {m: compared.bootstrap(m, predictions, split.labels) for m in names}
+    if data.kind.gives_sets:
+        return metrics, per_label(predictions, split.labels, data.label_names)
     if not data.kind.has_classes:
         return metrics, {}
     answers = {name: Answers.of(predictions[name], values) for name, values in logits.items()}
@@ -66,17 +70,34 @@ def logits_of_rows(compared: Compared) -> dict[str, np.ndarray]:
     return logits
 
 
+def _cuts(compared: Compared, name: str) -> ArrayLike:
+    """Where several labels may be right: the logit from which the model gives each of them, in the
+    data's order."""
+    task = compared.forms[name].task
+    return np.array(task.cuts)[compared.columns[name]] if task.kind.gives_sets else 0.0
+
+
 def _write(
     compared: Compared, predictions: dict[str, np.ndarray], logits: dict[str, np.ndarray]
 ) -> None:
     """One row a row of the split, in its order. Classes as numbers, named in the metadata."""
-    import pyarrow as pa
-
     data, split = compared.data, compared.split
-    columns: dict[str, Any] = {"row": compared.numbers(len(split)), "label": split.labels}
+    columns: dict[str, Any] = {
+        "row": compared.numbers(len(split)),
+        "label": _column(split.labels),
+    }
     for name, predicted in predictions.items():
         narrow = np.int32 if data.kind.has_classes else np.float32
-        columns[f"{name}.prediction"] = predicted.astype(narrow)
-        flat = pa.array(np.ascontiguousarray(logits[name], dtype=np.float32).ravel())
-        columns[f"{name}.logits"] = pa.FixedSizeListArray.from_arrays(flat, logits[name].shape[1])
+        columns[f"{name}.prediction"] = _column(predicted.astype(narrow))
+        columns[f"{name}.logits"] = _column(logits[name].astype(np.float32))
     compared.write(columns, label_names=json.dumps(data.label_names, ensure_ascii=False))
+
+
+def _column(values: np.ndarray) -> Any:
+    """A column of a table; of several figures a row, as lists."""
+    import pyarrow as pa
+
+    if values.ndim == 1:
+        return values
+    flat = pa.array(np.ascontiguousarray(values).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

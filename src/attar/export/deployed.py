@@ -40,9 +40,10 @@ class Prediction:
     """One answer."""
 
     label: str
-    """Name of the most probable class; the score in words for regression."""
+    """Name of the most probable class; the score in words for regression; where several labels may
+    be right, all that are given, parted by "|"."""
     probability: float | None
-    """Of that label, 0 to 1; None for regression."""
+    """Of that label, 0 to 1; None for regression, and where several labels may be right."""
     milliseconds: float
     """Time from text to answer; in a batch, the batch's time over its texts."""
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -50,6 +51,8 @@ class Prediction:
     is_cut: bool = False
     """Whether the text has more tokens than the model reads (`task.max_length`): its end is not in
     the answer."""
+    labels: tuple[str, ...] | None = None
+    """Where several may be right: those that are given, the most probable first; else None."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -181,10 +184,10 @@ class Deployed:
         if self.task.embedding is not None:
             cut = encoded.is_cut[chosen].tolist()
             return [EmbeddedText(v, each_ms, c) for v, c in zip(logits, cut, strict=True)]
-        answers = ANSWERS[self.task.kind.gold](self.task.label_names, logits)
+        answers = ANSWERS[self.task.kind.gold](self.task, logits)
         return [
-            Prediction(label, probability, each_ms, scores, bool(is_cut))
-            for (label, probability, scores), is_cut in zip(
+            Prediction(label, probability, each_ms, scores, bool(is_cut), labels)
+            for (label, probability, scores, labels), is_cut in zip(
                 answers, encoded.is_cut[chosen], strict=True
             )
         ]
@@ -263,27 +266,42 @@ def _short(text: object) -> str:
     return written if len(written) <= 60 else written[:57] + "…"
 
 
-Answer = tuple[str, float | None, dict[str, float]]
-"""Label, its probability and all scores, as in `Prediction`."""
+Answer = tuple[str, float | None, dict[str, float], tuple[str, ...] | None]
+"""Label, its probability, all scores and the labels, as in `Prediction`."""
 
 
-def _classes(names: Sequence[str], logits: np.ndarray) -> list[Answer]:
+def _classes(task: Task, logits: np.ndarray) -> list[Answer]:
     answers: list[Answer] = []
     for shares in softmax(logits):
         best = int(shares.argmax())
-        scores = {name: float(share) for name, share in zip(names, shares, strict=True)}
-        answers.append((names[best], float(shares[best]), scores))
+        scores = _named(task, shares)
+        answers.append((task.label_names[best], float(shares[best]), scores, None))
     return answers
 
 
-def _numbers(names: Sequence[str], logits: np.ndarray) -> list[Answer]:
-    name = names[0] if names else "score"
-    return [(f"{value:.4f}", None, {name: value}) for value in logits[:, 0].tolist()]
+def _sets(task: Task, logits: np.ndarray) -> list[Answer]:
+    cuts, answers = np.array(task.cuts), []
+    for row in logits.astype(np.float64):
+        order = np.argsort(-row, kind="stable")
+        given = tuple(task.label_names[place] for place in order if row[place] >= cuts[place])
+        shares = softmax(np.stack([row, np.zeros_like(row)], axis=-1))[:, 0]
+        answers.append(("|".join(given), None, _named(task, shares), given))
+    return answers
 
 
-ANSWERS: Mapping[Gold, Callable[[Sequence[str], np.ndarray], list[Answer]]] = {
+def _numbers(task: Task, logits: np.ndarray) -> list[Answer]:
+    name = task.label_names[0] if task.label_names else "score"
+    return [(f"{value:.4f}", None, {name: value}, None) for value in logits[:, 0].tolist()]
+
+
+def _named(task: Task, shares: np.ndarray) -> dict[str, float]:
+    return {name: float(share) for name, share in zip(task.label_names, shares, strict=True)}
+
+
+ANSWERS: Mapping[Gold, Callable[[Task, np.ndarray], list[Answer]]] = {
     "class": _classes,
+    "labels": _sets,
     "number": _numbers,
     "relevance": _numbers,
 }
-"""(label names, logits (N, C)) → N answers."""
+"""(the task, logits (N, C)) → N answers."""

@@ -272,6 +272,9 @@ def _ratio(part: float, whole: float) -> float:
 def _flips(ours: np.ndarray, theirs: np.ndarray, task: Task) -> float:
     if not task.kind.has_classes:
         return 0.0
+    if task.kind.gives_sets:
+        cuts = np.array(task.cuts)
+        return float(((ours >= cuts) != (theirs >= cuts)).any(axis=1).mean())
     return float((ours.argmax(axis=1) != theirs.argmax(axis=1)).mean())
 
 

@@ -87,6 +87,8 @@ class _Lines:
             plain = {name: row.record[name] for name in kept if name in row.record}
             plain |= zip(ANSWER_COLUMNS, row.answers(is_score=self._shape.is_score), strict=True)
             plain["scores"] = dict(row.scores) or None
+            if isinstance(row.answer, Prediction) and row.answer.labels is not None:
+                plain["labels"] = row.answer.labels
             lines.append(json.dumps(plain, ensure_ascii=False) + "\n")
         return "".join(lines).encode("utf-8", "backslashreplace")
 

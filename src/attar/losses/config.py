@@ -86,13 +86,20 @@ class LossSettings(Config):
 
 
 class CrossEntropy(LossSettings):
-    """Against the gold label: cross-entropy for classes and for relevance, squared error for a
-    score."""
+    """Against the gold label: cross-entropy for classes and for relevance, of each class by itself
+    where several may be right, squared error for a score."""
 
     needs_teacher = False
     on_answers = True
     term = "attar.losses.predictions:CrossEntropyTerm"
     kind: Literal["cross_entropy"] = "cross_entropy"
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Factor of each class, by its name (others 1), so that rare ones count; "balanced": such that
+    all classes weigh alike. Where several labels may be right, the factor of rows that have the
+    label against those that do not."""
+    focal: float = Field(default=0.0, ge=0)
+    """γ of the focal loss: an answer of probability p weighs (1 − p)^γ, so that what is easy counts
+    less; 0: plain cross-entropy, 2 is usual."""
 
 
 class Softened(LossSettings):

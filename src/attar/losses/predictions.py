@@ -5,8 +5,15 @@ Against the gold label:
     classes:  −log softmax(z)[label]        score:  (z − label)²
     relevance r of a passage, 0..1:         −r · log σ(z) − (1 − r) · log(1 − σ(z))
 
-A prediction without a label adds exactly 0 and sends back no gradient. Left out: class weights and
-label smoothing.
+    labels of which several may be right:   −Σ_c [y_c·log σ(z_c) + (1 − y_c)·log(1 − σ(z_c))] / C
+
+A prediction without a label adds exactly 0 and sends back no gradient. Skewed classes may get
+weights w, or the focal factor, by which what is predicted well counts less (p: probability of the
+gold answer):
+
+    w[label] · (1 − p)^γ · (−log p)
+
+Left out: label smoothing.
 
 Against the teacher, whose distribution, softened by a temperature τ, shows how the wrong classes
 compare. With p = softmax(teacher/τ), q = softmax(student/τ) and m = (p + q)/2:
@@ -31,22 +38,27 @@ exist at a time, is the business of `attar.numerics.logits`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from attar.errors import DataError
-from attar.losses.config import ForwardKl, Jsd, ReverseKl, SoftCrossEntropy
+from attar.errors import DataError, ModelError, UsageError, did_you_mean
+from attar.losses.config import CrossEntropy, ForwardKl, Jsd, ReverseKl, SoftCrossEntropy
 from attar.losses.targets import UNLABELLED, is_labelled
 from attar.losses.term import Needs, Pair, PredictionTerm
+from attar.numerics.classification import balanced_weights
 from attar.numerics.logits import Taught
 from attar.numerics.sparse_distributions import SparseDistributions
 from attar.tasks.table import KINDS, Gold
+
+LEAST_MISS = 1e-6
+"""Of 1 − p in the focal factor: what it weighs there is nothing."""
 
 
 def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -58,6 +70,56 @@ def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Fl
         tensor(True)
     """
     return functional.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="none")
+
+
+def weighed_cross_entropy(
+    logits: Float[Tensor, "B C"],
+    labels: Int[Tensor, " B"],
+    weights: Float[Tensor, " C"] | None = None,
+    focal: float = 0.0,
+) -> Float[Tensor, " B"]:
+    """w[label] · (1 − p)^focal · cross-entropy of each example; 0 where there is no label.
+
+    Law: with weights of 1 and focal 0 it is `cross_entropy`.
+    Source: Lin et al., "Focal Loss for Dense Object Detection" (2017), equation 5.
+    """
+    plain_B = cross_entropy(logits, labels)
+    if weights is not None:
+        factor_B = weights[labels.clamp(min=0)]
+        return factor_B * _eased(plain_B, focal) * plain_B
+    return _eased(plain_B, focal) * plain_B
+
+
+def binary_cross_entropy(
+    logits: Float[Tensor, "B C"],
+    sets: Int[Tensor, "B C"],
+    weights: Float[Tensor, " C"] | None = None,
+    focal: float = 0.0,
+) -> Float[Tensor, " B"]:
+    """Cross-entropy of each class by itself, a mean over the classes; 0 where labels are not known.
+
+    Args:
+        sets: 1 for each class that is right, −1 where nothing is known of the row.
+        weights: factor of a class where it is right, as `pos_weight` of PyTorch.
+
+    Example:
+        >>> found = binary_cross_entropy(torch.zeros(1, 3), torch.tensor([[1, 0, 1]]))
+        >>> round(found.item(), 4)
+        0.6931
+    """
+    known_BC, wanted_BC = sets >= 0, (sets > 0).to(logits.dtype)
+    plain_BC = functional.binary_cross_entropy_with_logits(logits, wanted_BC, reduction="none")
+    values_BC = _eased(plain_BC, focal) * plain_BC
+    if weights is not None:
+        values_BC = values_BC * torch.where(sets > 0, weights, torch.ones_like(weights))
+    return torch.where(known_BC, values_BC, 0).mean(dim=-1)
+
+
+def _eased(nats: Tensor, focal: float) -> Tensor | float:
+    """(1 − p)^focal of −log p."""
+    if focal == 0:
+        return 1.0
+    return (1 - torch.exp(-nats)).clamp(min=LEAST_MISS) ** focal  # of 0, a gradient is infinite
 
 
 def squared_error(logits: Float[Tensor, "B 1"], scores: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -96,6 +158,7 @@ def relevance_error(
 
 AGAINST_GOLD: Mapping[Gold, Callable[[Tensor, Any], Tensor]] = {
     "class": cross_entropy,
+    "labels": binary_cross_entropy,
     "number": squared_error,
     "relevance": relevance_error,
     "text": cross_entropy,
@@ -190,6 +253,22 @@ def soft_cross_entropy(
     return -(log_p_BC.exp() * log_q_BC).sum(dim=-1) * temperature**2
 
 
+def two_sided(logits: Tensor) -> Float[Tensor, "N 2"]:
+    """Each class of each row by itself as two classes, it and not it: softmax(z, 0) is (σ(z),
+    1 − σ(z))."""
+    return torch.stack([logits, torch.zeros_like(logits)], dim=-1).flatten(0, -2)
+
+
+def _label_by_label(divergence: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A divergence of each class by itself, as a mean over the classes."""
+
+    def between(student: Tensor, teacher: Tensor) -> Tensor:
+        found = divergence(two_sided(student), two_sided(teacher))
+        return found.view_as(student).mean(dim=-1)
+
+    return between
+
+
 def score_difference(
     student_logits: Float[Tensor, "B 1"], teacher_logits: Float[Tensor, "B 1"]
 ) -> Float[Tensor, " B"]:
@@ -230,9 +309,50 @@ class CrossEntropyTerm(PredictionTerm):
 
     unit = "labelled"
 
-    def __init__(self, config: Any, objective: str, pair: Pair | None) -> None:
+    def __init__(self, config: CrossEntropy, objective: str, pair: Pair | None) -> None:
         super().__init__()
-        self._compared = AGAINST_GOLD[KINDS[objective].gold]
+        kind = KINDS[objective]
+        if (config.class_weights or config.focal) and not kind.has_classes:
+            raise ModelError(
+                f"cross_entropy: class_weights and focal weigh classes, and the objective is "
+                f"{objective}; remove them"
+            )
+        self._asked, self._focal = config.class_weights, config.focal
+        self._weights: Tensor | None = None
+        self._compared = AGAINST_GOLD[kind.gold]
+        if kind.gives_sets:
+            self._compared = self._of_sets
+        elif self._asked or self._focal:
+            self._compared = self._of_classes
+
+    def weigh(self, names: Sequence[str], labels: np.ndarray) -> None:
+        """Find the classes' weights in the training labels.
+
+        Args:
+            names: of the classes, in the order of the logits.
+            labels: classes (N,), or sets of them (N, C).
+        Raises:
+            UsageError: a weight for a class that is none.
+        """
+        if isinstance(self._asked, dict):
+            unknown = [name for name in self._asked if name not in names]
+            if unknown:
+                raise UsageError(
+                    f"cross_entropy: class_weights names {unknown[0]!r}"
+                    f"{did_you_mean(unknown[0], list(names))}; the classes are {', '.join(names)}"
+                )
+            self._weights = torch.tensor([self._asked.get(name, 1.0) for name in names])
+        elif self._asked == "balanced":
+            self._weights = torch.tensor(balanced_weights(labels, len(names)).tolist())
+
+    def _of_classes(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return weighed_cross_entropy(logits, labels, self._weights_on(logits), self._focal)
+
+    def _of_sets(self, logits: Tensor, sets: Tensor) -> Tensor:
+        return binary_cross_entropy(logits, sets, self._weights_on(logits), self._focal)
+
+    def _weights_on(self, logits: Tensor) -> Tensor | None:
+        return None if self._weights is None else self._weights.to(logits)
 
     def rows(self, student: Tensor, teacher: Taught, labels: Any) -> Tensor:
         if isinstance(teacher, SparseDistributions):  # whose terms need the same log softmax
@@ -255,12 +375,15 @@ class DivergenceTerm(PredictionTerm):
     ) -> None:
         super().__init__()
         self._kind = config.kind
-        is_score = KINDS[objective].is_score
+        kind = KINDS[objective]
+        is_score = kind.is_score
         self._against_gold = is_score and getattr(config, "score", "teacher") == "gold"
         if self._against_gold:
             self.unit = "labelled"
         divergence = partial(DIVERGENCES[config.kind], temperature=config.temperature)
-        self._between = score_difference if is_score else divergence
+        self._between: Callable[..., Tensor] = score_difference if is_score else divergence
+        if kind.gives_sets:
+            self._between = _label_by_label(divergence)
 
     def rows(self, student: Tensor, teacher: Taught, labels: Any) -> Tensor:
         assert teacher is not None

@@ -111,11 +111,16 @@ class Targets:
     """Of rows whose texts are read one by one: numbers of the texts, equal for equal texts."""
     whole: WholeBatch | None = None
     """The batch that this is a micro-batch of, where a loss asks for it."""
+    sets: Int[Tensor, "B C"] | None = None
+    """Where several classes may be right: 1 for each that is; `labels` then only say whether they
+    are known."""
     facts: Mapping[str, float] = field(default_factory=dict[str, float])
     """Figures of the whole batch for the log."""
 
     def at(self, index: Index) -> Tensor | SampledTokens:
         """What is known of some predictions."""
+        if self.sets is not None:
+            return self.sets[index]
         return (self.labels if self.sampled is None else self.sampled)[index]
 
     @property

@@ -15,11 +15,13 @@ from functools import reduce
 from importlib import import_module
 from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.losses.config import LossConfig, LossSettings, WeightSchedule, weight_at
+from attar.losses.predictions import CrossEntropyTerm
 from attar.losses.sensitivity_mse import SensitivityMseTerm, SquaredGradients
 from attar.losses.targets import Counts, Outputs, Targets
 from attar.losses.term import Needs, Pair, PredictionTerm, Term
@@ -89,6 +91,12 @@ class TotalLoss(nn.Module):
         for _, term in self._named():
             if isinstance(term, SensitivityMseTerm):
                 term.learn(found)
+
+    def weigh(self, names: Sequence[str], labels: np.ndarray) -> None:
+        """Tell the terms on gold labels the classes' names and the training labels."""
+        for _, term in self._named():
+            if isinstance(term, CrossEntropyTerm):
+                term.weigh(names, labels)
 
     def look_at(self, teacher: Sequence[Outputs], targets: Sequence[Targets]) -> None:
         """Show the terms that ask for it the teacher on all micro-batches of a batch."""

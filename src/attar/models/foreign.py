@@ -13,8 +13,8 @@ An encoder-decoder with a language head turns text to text. How it chooses words
 `generation_config.json`, or, in older folders, in `config.json` itself; transformers counts the
 start token into a length, we do not.
 
-Left out: several labels at once, and several numbers at once; both are refused. The metrics are
-not known, so the data's own are used.
+Left out: several numbers at once, which are refused. The metrics are not known, so the data's own
+are used, and thresholds of labels are 0.5.
 """
 
 from __future__ import annotations
@@ -92,8 +92,9 @@ def _labelled_task(
     fitting = [k for k in kinds if (k.problem_type == problem if problem else k.allows(count))]
     if not fitting:
         raise ModelError(
-            f"{folder} gives a text several labels at once (problem_type {config.problem_type!r}); "
-            "attar knows one of several labels, and one number"
+            f"{folder} answers in a way that attar does not know (problem_type "
+            f"{config.problem_type!r}, {count} labels); it knows one of several labels, any of "
+            "several labels, and one number"
         )
     try:
         return Task(

@@ -38,6 +38,26 @@ def softmax(logits: NDArray[Any]) -> Floats:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
+def balanced_weights(labels: NDArray[Any], num_classes: int) -> Floats:
+    """Factors that make all classes weigh alike, (C,).
+
+    Of classes (N,): N / (classes that occur · rows of the class), a mean of 1 over the rows. Of
+    sets (N, C): rows without the label per row with it. Rows without a label (−1) have no say; a
+    class without a row gets 1.
+
+    Example:
+        >>> balanced_weights(np.array([0, 0, 0, 1]), 2).round(3).tolist()
+        [0.667, 2.0]
+    """
+    if labels.ndim == 2:
+        positive, negative = (labels > 0).sum(axis=0), (labels == 0).sum(axis=0)
+        is_usable = (positive > 0) & (negative > 0)
+        return np.divide(negative, positive, out=np.ones(num_classes), where=is_usable)
+    rows = np.bincount(labels[labels >= 0], minlength=num_classes)
+    shares = np.count_nonzero(rows) * rows / max(rows.sum(), 1)
+    return np.divide(1.0, shares, out=np.ones(num_classes), where=shares > 0)
+
+
 def confusion_matrix(
     labels: NDArray[Any], predictions: NDArray[Any], num_classes: int
 ) -> NDArray[np.int64]:

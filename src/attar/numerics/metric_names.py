@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-CLASSES = ("accuracy", "matthews", "f1", "macro_f1")
-"""Metrics of predicted classes. f1 is that of class 1, macro_f1 the mean over the classes."""
+CLASSES = ("accuracy", "matthews", "f1", "macro_f1", "micro_f1")
+"""Metrics of predicted classes. f1 is that of class 1, macro_f1 the mean over the classes, micro_f1
+that of all decisions together; the last two are also those of sets of labels."""
 CALIBRATION = ("ece",)
 """Metrics of how far confidence is from the share of right answers."""
 SCORES = ("pearson", "spearman")

@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 Metric = Callable[[ArrayLike, ArrayLike], float]
 """(predictions, labels) → value."""
 CountsMetric = Callable[[NDArray[Any], NDArray[Any], Floats], Floats]
-"""(predictions (N,), labels (N,), counts (R, N)) → values (R,)."""
+"""(predictions (N,), labels (N,), counts (R, N)) → values (R,); sets of labels are (N, C)."""
 
 LARGEST_EXPONENT = 700.0
 """exp of more is beyond float64."""
@@ -112,11 +112,28 @@ def f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats
 def macro_f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
     """Mean of the classes' F1, 0..1, in each resample; a class that is neither labelled nor
     predicted in it has no say."""
-    classes = np.unique(np.concatenate([predictions, labels]))
-    is_predicted, is_labelled = predictions[:, None] == classes, labels[:, None] == classes
-    right = counts @ (is_predicted & is_labelled).astype(np.float64)
-    seen = counts @ (is_predicted * 1.0 + is_labelled * 1.0)
+    right, seen = _right_and_seen(predictions, labels, counts)
     return _ratio(_ratio(2 * right, seen).sum(axis=1), (seen > 0).sum(axis=1).astype(np.float64))
+
+
+def micro_f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
+    """F1 of all decisions about a class together, 0..1, in each resample; where each row has one
+    class, this is the accuracy."""
+    right, seen = _right_and_seen(predictions, labels, counts)
+    return _ratio(2 * right.sum(axis=1), seen.sum(axis=1))
+
+
+def _right_and_seen(
+    predictions: NDArray[Any], labels: NDArray[Any], counts: Floats
+) -> tuple[Floats, Floats]:
+    """How often each class was right, and was predicted plus was the label, in each resample: (R,
+    C), of classes (N,) or of sets of them as 0 and 1 (N, C)."""
+    if labels.ndim == 1:
+        classes = np.unique(np.concatenate([predictions, labels]))
+        predictions, labels = predictions[:, None] == classes, labels[:, None] == classes
+    chosen, wanted = predictions > 0, labels > 0
+    right = counts @ (chosen & wanted).astype(np.float64)
+    return right, counts @ (chosen * 1.0 + wanted * 1.0)
 
 
 def mean_of_counts(scores: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
@@ -201,15 +218,17 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
 def constant_score(metric: str, labels: ArrayLike) -> float | None:
     """What the best constant answer scores: a model no better than that is at chance.
 
-    That of always answering the most frequent class for accuracy and macro_f1, class 1 for F1, and
-    0 for correlations; None for metrics of texts.
+    That of always answering the most frequent class for accuracy, macro_f1 and micro_f1, class 1
+    for F1, and 0 for correlations; None for metrics of texts and of sets of labels.
 
     Example:
         >>> constant_score("accuracy", [1, 1, 1, 0]), constant_score("matthews", [1, 1, 1, 0])
         (0.75, 0.0)
     """
     known = np.asarray(labels)
-    if metric in ("accuracy", "macro_f1"):
+    if known.ndim == 2:
+        return None
+    if metric in ("accuracy", "macro_f1", "micro_f1"):
         classes, rows = np.unique(known, return_counts=True)
         return METRICS[metric](np.full_like(known, classes[rows.argmax()]), known)
     if metric == "f1":
@@ -220,7 +239,12 @@ def constant_score(metric: str, labels: ArrayLike) -> float | None:
 def _on_all_rows(metric: CountsMetric, predictions: ArrayLike, labels: ArrayLike) -> float:
     """The metric on the data as they are: every row drawn once."""
     predicted, labelled = np.asarray(predictions), np.asarray(labels)
-    if predicted.ndim != 1 or predicted.shape != labelled.shape or len(predicted) == 0:
+    is_of_sets = metric in (macro_f1_of_counts, micro_f1_of_counts) and predicted.ndim == 2
+    if (
+        not (predicted.ndim == 1 or is_of_sets)
+        or predicted.shape != labelled.shape
+        or len(predicted) == 0
+    ):
         raise ValueError(
             "a metric needs as many predictions as labels, in one dimension, at least one; "
             f"got shapes {predicted.shape} and {labelled.shape}"
@@ -234,6 +258,7 @@ METRICS_OF_COUNTS: Mapping[str, CountsMetric] = {
     "matthews": matthews_of_counts,
     "f1": f1_of_counts,
     "macro_f1": macro_f1_of_counts,
+    "micro_f1": micro_f1_of_counts,
     "pearson": pearson_of_counts,
     "spearman": spearman_of_counts,
     **dict.fromkeys((*RANKING, *ROUGE), mean_of_counts),

@@ -104,7 +104,7 @@ def bootstrap(
 
     Args:
         metric: a name in `METRICS`.
-        predictions: model name → (N,), in the order of `labels`.
+        predictions: model name → (N,), in the order of `labels`; sets of labels are (N, C).
         resamples: how many; 2,000 leave about 0.2 % of a quantile's level to chance.
     Raises:
         NonFiniteError: a prediction is NaN or infinite.
@@ -217,7 +217,11 @@ def percentiles(values: Floats, level: float = LEVEL) -> tuple[float, float]:
 
 def _check_shapes(predictions: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> None:
     shapes = {name: values.shape for name, values in predictions.items()}
-    if labels.ndim != 1 or len(labels) == 0 or any(s != labels.shape for s in shapes.values()):
+    if (
+        labels.ndim not in (1, 2)
+        or len(labels) == 0
+        or any(s != labels.shape for s in shapes.values())
+    ):
         raise ValueError(
             "every model needs one prediction a row, and there must be a row; "
             f"got labels of shape {labels.shape} and predictions {shapes}"

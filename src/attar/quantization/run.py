@@ -124,8 +124,15 @@ def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
     """Refuse a loss that says nothing about what the model answers.
 
     Raises:
-        UsageError: KL between distributions, asked of a model that answers with a number.
+        UsageError: KL between distributions, asked of a model that answers with a number, or with
+            any number of labels.
     """
+    if task.kind.gives_sets and getattr(config, "loss", "mse") == "kl":
+        raise UsageError(
+            f'model {config.model!r} gives each label a probability of its own, and loss = "kl" '
+            "compares distributions over classes of which one is right; remove it, or set loss = "
+            '"mse"'
+        )
     if task.kind.is_score and getattr(config, "loss", "mse") == "kl":
         raise UsageError(
             f'model {config.model!r} answers with a number, and loss = "kl" compares distributions '

@@ -20,7 +20,7 @@ NBSP = "\u00a0"
 MINUS = "\u2212"
 DASH = "–"
 """Shown where nothing was measured."""
-SHOWN_AS_PERCENT = frozenset({"accuracy", "f1", "macro_f1", *CALIBRATION, *ZERO_SHOT})
+SHOWN_AS_PERCENT = frozenset({"accuracy", "f1", "macro_f1", "micro_f1", *CALIBRATION, *ZERO_SHOT})
 """Shares; correlations keep three decimals."""
 QUALITIES = frozenset({*CLASSES, *SCORES, *RANKING, *ROUGE, *ZERO_SHOT})
 """Metrics between −1 and 1: a point is a hundredth of any of them."""

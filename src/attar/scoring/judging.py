@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from transformers import PreTrainedModel
 
 from attar.data.tables import Split, TextData
@@ -32,13 +33,15 @@ class Judge:
 
     encoded: Encoded
     labels: np.ndarray
-    """(N,)."""
+    """(N,); sets of labels (N, C)."""
     columns: np.ndarray
     """Column of the scores for each of the data's classes."""
     metric: str
     batch_size: int
     context: StepContext
     scorer_of: Callable[[PreTrainedModel], Scorer] = head_logits
+    cuts: ArrayLike = 0.0
+    """Of sets of labels, the score from which each is given."""
 
     @classmethod
     def of_head(
@@ -70,10 +73,12 @@ class Judge:
         columns = output_columns(name, task, data, context.progress.warn)
         encoder = TextEncoder.from_folder(folder, task.max_length, task.input_names)
         encoded = encoder.encode(split.texts)
-        return cls(encoded, split.labels, columns, known_metrics(data)[0], batch_size, context)
+        cuts = np.array(task.cuts)[columns] if task.kind.gives_sets else 0.0
+        metric = known_metrics(data)[0]
+        return cls(encoded, split.labels, columns, metric, batch_size, context, cuts=cuts)
 
     def answers(self, model: PreTrainedModel, name: str) -> np.ndarray:
-        """What the model answers to each row now: classes or numbers, (N,).
+        """What the model answers to each row now: classes or numbers, (N,), or sets, (N, C).
 
         Args:
             name: of this variant of the model, for progress and messages.
@@ -90,8 +95,8 @@ class Judge:
 
             scorer = self.scorer_of(model)
             scores = score_rows(scorer, self.encoded, batches, f"model {name!r}", after_batch)
-        is_score = self.labels.dtype.kind == "f"
-        return predictions_from(scores[:, self.columns], f"model {name!r}", is_score=is_score)
+        found = scores[:, self.columns]
+        return predictions_from(found, f"model {name!r}", self.labels, self.cuts)
 
     def value(self, model: PreTrainedModel, name: str) -> float:
         """The metric of the model's answers. Raises: as `answers`."""

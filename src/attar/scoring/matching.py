@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from attar.data.tables import Split, TextData
 from attar.errors import DataError, ModelError, did_you_mean
-from attar.numerics.metrics import METRICS_OF_COUNTS, predicted_classes
+from attar.numerics.metrics import METRICS_OF_COUNTS, predicted_classes, require_finite
 from attar.tasks.labels import match_classes, why_not_matched
 from attar.tasks.task import Task
 
@@ -46,8 +47,7 @@ def labelled_split(data: TextData, name: str) -> Split:
             f"by split: {rows}; set aside: {len(data.set_aside):,}); choose another split or data"
         )
     if data.kind.has_gold and not split.is_labelled:
-        is_number = split.labels.dtype.kind == "f"
-        missing = int(np.sum(np.isnan(split.labels) if is_number else split.labels < 0))
+        missing = split.num_unlabelled
         raise DataError(
             f"split {name!r} of data {data.name!r} has no label in {missing:,} of {len(split):,} "
             "rows, and a metric needs all of them; choose another split (GLUE's test labels are "
@@ -111,13 +111,22 @@ def output_columns(
     return np.array(match.order, dtype=np.int64)
 
 
-def predictions_from(scores: np.ndarray, model: str, *, is_score: bool) -> np.ndarray:
-    """Classes (N,) int64, the first of equals, or numbers (N,) float64 in a regression.
+def predictions_from(
+    scores: np.ndarray, model: str, labels: np.ndarray, cuts: ArrayLike = 0.0
+) -> np.ndarray:
+    """What is predicted, in the form of the labels: classes (N,) int64, the first of equals;
+    numbers (N,) float64; or sets of labels as 0 and 1, (N, C) int8.
 
     Args:
         scores: (N, C), columns in the data's order.
         model: its name, for the message.
+        cuts: of sets, the score from which each label is given (`Task.cuts`), in the data's order.
     Raises:
         NonFiniteError: a score of a class is NaN or infinite.
     """
-    return scores[:, 0].astype(np.float64) if is_score else predicted_classes(scores, model)
+    if labels.ndim == 2:
+        require_finite(scores, model)
+        return (scores >= np.asarray(cuts)).astype(np.int8)
+    if labels.dtype.kind == "f":
+        return scores[:, 0].astype(np.float64)
+    return predicted_classes(scores, model)

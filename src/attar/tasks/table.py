@@ -4,8 +4,8 @@ The problem: a name such as "regression" compared in thirty files makes a new ki
 in each of them. The idea: a kind is a few words, and code asks for the word it depends on.
 
     reads     what a row holds          a text or two, running text
-    gold      what the answer is        a class, a number, how relevant or alike two texts are, a
-                                        text, or the row's own tokens
+    gold      what the answer is        a class, some labels, a number, how relevant or alike two
+                                        texts are, a text, or the row's own tokens
     answer    the shape of an answer    one a row, a row's rank for its query, the next token,
                                         hidden spans, a text, a vector
     graph     how the model runs        one pass, causal, encoder-decoder
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from attar.numerics.metric_names import CLASSES, LANGUAGE, RANKING, ROUGE, SCORES
 
 Reads = Literal["texts", "running"]
-Gold = Literal["class", "number", "relevance", "similarity", "text", "itself"]
+Gold = Literal["class", "labels", "number", "relevance", "similarity", "text", "itself"]
 """relevance and similarity: a number for two texts, or none, where the two belong together."""
 Answer = Literal["row", "rank", "next", "spans", "text", "vector"]
 Graph = Literal["one_pass", "causal", "encoder_decoder"]
@@ -90,7 +90,13 @@ class Kind:
 
     @property
     def has_classes(self) -> bool:
-        return self.gold == "class"
+        """Whether the columns of its logits have names: one of them is the answer, or any."""
+        return self.gold in ("class", "labels")
+
+    @property
+    def gives_sets(self) -> bool:
+        """Whether any number of the classes may be right at once."""
+        return self.gold == "labels"
 
     @property
     def may_be_words(self) -> bool:
@@ -166,6 +172,31 @@ REGRESSION = Kind(
     ),
 )
 """A number for a text or for a pair of texts."""
+MULTI_LABEL = Kind(
+    name="multi_label",
+    reads="texts",
+    gold="labels",
+    answer="row",
+    graph="one_pass",
+    heads=("ForSequenceClassification",),
+    classes="MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+    metrics=("micro_f1", "macro_f1"),
+    problem_type="multi_label_classification",
+    num_labels=(2, None),
+    shown=Shown(
+        verb="predict",
+        pipeline_tag="text-classification",
+        words="any of {count} labels, each with a probability of its own: {labels}",
+        snippet=(
+            "limits = task.get('thresholds') or [0.5] * len(logits)",
+            "shares = 1 / (1 + np.exp(-logits))",
+            "for label, share, limit in zip(task['label_names'], shares, limits):",
+            "    if share >= limit:",
+            "        print(repr(label)[1:-1][:200], f'{share:.3f}')  # control characters escaped",
+        ),
+    ),
+)
+"""Any number of several labels, none included, for a text or for a pair of texts."""
 CAUSAL_LM = Kind(
     name="causal_lm",
     reads="running",
@@ -253,8 +284,8 @@ by how well the second text of a row is found among all second texts by the firs
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        *(CLASSIFICATION, REGRESSION, CAUSAL_LM, TEXT_TO_TEXT, SPAN_CORRUPTION),
-        *(RERANKING, SENTENCE_EMBEDDING),
+        *(CLASSIFICATION, REGRESSION, MULTI_LABEL, CAUSAL_LM, TEXT_TO_TEXT),
+        *(SPAN_CORRUPTION, RERANKING, SENTENCE_EMBEDDING),
     )
 }
 """Every kind of task by the name that `objective` has in a recipe."""

@@ -9,11 +9,12 @@ such file; what its `config.json` says is taken instead (`attar.models.foreign`)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from string import Formatter
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -74,6 +75,9 @@ class Task(Config):
     folder of an older attar, or a model that was fine-tuned elsewhere and is not exported)."""
     metrics: tuple[str, ...] = ()
     """The first one selects the best model."""
+    thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Where several labels may be right: the probability from which each is given, in the order of
+    label_names; empty: 0.5."""
     label_words: tuple[str, ...] = ()
     """What a model with a language head writes for each class, in the order of label_names, or for
     each number that it can answer; empty: a classifier's head answers."""
@@ -123,6 +127,23 @@ class Task(Config):
             limit = f"at least {fewest}" if most is None else f"at most {most}"
             raise ValueError(f"{self.objective} needs {limit} label_names, got {count}")
         return self
+
+    @model_validator(mode="after")
+    def _thresholds_fit_the_labels(self) -> Task:
+        if self.thresholds and not self.kind.gives_sets:
+            raise ValueError(f"{self.objective} gives one answer, so it has no thresholds")
+        if self.thresholds and len(self.thresholds) != len(self.label_names):
+            raise ValueError(
+                f"thresholds must be one for each of {len(self.label_names)} labels, got "
+                f"{len(self.thresholds)}"
+            )
+        return self
+
+    @property
+    def cuts(self) -> tuple[float, ...]:
+        """The logit from which each label is given: log(p / (1 − p)) of its threshold."""
+        thresholds = self.thresholds or (0.5,) * len(self.label_names)
+        return tuple(math.log(limit / (1 - limit)) for limit in thresholds)
 
     @property
     def compared_as(self) -> str:

@@ -16,6 +16,7 @@ from attar.tasks.embedding import Embedding
 from attar.tasks.table import KINDS, SENTENCE_EMBEDDING, SPAN_CORRUPTION, Kind, Objective
 
 DEFAULT_EPOCHS = 3.0
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 MOMENT_BYTES = {"adamw": 8, "adafactor": 0}
@@ -108,6 +109,8 @@ class TrainStep(Config):
     number_step: float | None = Field(default=None, gt=0)
     """text_to_text only: numbers are rounded to multiples of this; None: 0.2, as T5 does for
     STS-B."""
+    thresholds: Share | dict[str, Share] | None = None
+    """multi_label only: probability from which a label is given, for all or by name; None: 0.5."""
     denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
     """span_corruption only: the kinds of corruption, each with its share of the texts; None:
     T5's, 15 % of the tokens in spans of 3."""
@@ -183,8 +186,7 @@ class TrainStep(Config):
     """How often the model is evaluated on validation, evenly spaced; the last time is at the
     end."""
     patience: int | None = Field(default=None, gt=0)
-    """Training ends early after this many evaluations in a row without a better value; None: never.
-    Raise evaluations with it."""
+    """Stop early after this many evaluations without a better value; None: never."""
     evaluate_at_tokens: tuple[Annotated[int, Field(gt=0)], ...] = ()
     """Also evaluate on validation after this many tokens, rounded up to a whole batch."""
     checkpoint_every: int | None = Field(default=None, gt=0)
@@ -244,10 +246,7 @@ class TrainStep(Config):
                 'match_flops; add match_flops = "<train step>", or leave count_flops out'
             )
         if self.patience is not None and self.match_flops is not None:
-            raise ValueError(
-                f"patience = {self.patience} may end training early, and match_flops = "
-                f"{self.match_flops!r} compares runs of equal length; leave one out"
-            )
+            raise ValueError("patience may end training early, match_flops may not; leave one out")
         if self.batch_tokens is not None and self.batch_tokens < self.max_length:
             raise ValueError(
                 f"batch_tokens = {self.batch_tokens} holds no example of max_length = "
@@ -297,6 +296,8 @@ class TrainStep(Config):
             )
         if problem := self._misfit_of_vectors(asked, data):
             return problem
+        if self.thresholds is not None and not asked.gives_sets:
+            return f"thresholds are of several labels for a text; the objective is {asked.name}"
         words = self.label_words or self.number_step
         if (self.template and not asked.writes) or (words and not learns_words):
             return (

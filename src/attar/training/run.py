@@ -33,6 +33,7 @@ from attar.training.first_look import first_look
 from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
 from attar.training.objectives.examples import Examples, Streamed
+from attar.training.objectives.labelled import LabelledTexts
 from attar.training.objectives.preparing import ready, task_for
 from attar.training.rollouts import Rollouts
 from attar.training.saving.checkpoint import CheckpointStore
@@ -191,6 +192,8 @@ def _job(
             ("validation", task.kind.has_gold),
         )
     )
+    if isinstance(train, LabelledTexts) and task.kind.has_classes:
+        loss.weigh(task.label_names, train.labels)
     _say_who_reads_labels(data, config, loss, context)
     if config.order == "corpus" and not isinstance(train, Streamed):
         raise UsageError(

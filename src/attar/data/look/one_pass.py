@@ -263,6 +263,16 @@ def summary_of(data: TextData, measure: Measure = WORDS) -> DataSummary:
 def _in_memory(data: TextData, name: str) -> Iterator[Row]:
     split = data.splits[name]
     names = data.label_names
+    if split.labels.ndim == 2:
+        for texts, row in zip(split.texts, split.labels, strict=True):
+            is_known = UNLABELLED not in row
+            yield (
+                texts,
+                "|".join(name for name, is_right in zip(names, row, strict=True) if is_right)
+                if is_known
+                else None,
+            )
+        return
     for texts, label in zip(split.texts, split.labels.tolist(), strict=True):
         is_number = not names and data.kind.is_score and not math.isnan(label)
         is_class = bool(names) and label != UNLABELLED

@@ -109,6 +109,10 @@ def in_model_order(data: TextData, task: Task, model: str, warn: Callable[[str],
     columns = output_columns(model, task, data, warn)
     if not data.kind.has_classes:
         return data
+    if data.kind.gives_sets:
+        places = np.argsort(columns)
+        splits = {n: replace(s, labels=s.labels[:, places]) for n, s in data.splits.items()}
+        return replace(data, splits=splits)
     numbers = np.array([*columns, UNLABELLED])  # UNLABELLED is −1: the last place
     splits = {n: replace(s, labels=numbers[s.labels]) for n, s in data.splits.items()}
     return replace(data, splits=splits)

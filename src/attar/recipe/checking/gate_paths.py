@@ -22,7 +22,7 @@ from attar.recipe.steps import STEPS
 MODEL_METRICS = (
     *METRIC_NAMES,
     *CALIBRATION,
-    *("per_class", "confident"),
+    *("per_class", "confident", "exact_match"),
     *("tokens_per_s", "latency_ms", "size_mib", "num_params", "flops"),
     *("peak_memory_mib", "model_memory_mib", "agreement", "widths", "parts", "stages"),
 )

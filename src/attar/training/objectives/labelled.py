@@ -1,4 +1,4 @@
-"""Texts with a class or a score each.
+"""Texts with a class, a score or some labels each.
 
 Validation is in float32, the precision a model is shipped in.
 """
@@ -37,6 +37,8 @@ class LabelledTexts:
     gold: Gold = "class"
     query_of: np.ndarray | None = None
     """Of candidates, the number of each row's query."""
+    cuts: tuple[float, ...] = ()
+    """Of sets of labels, the logit from which each is given."""
 
     @classmethod
     def of(
@@ -45,9 +47,10 @@ class LabelledTexts:
         encoder: TextEncoder,
         stacks: tuple[str, ...] = ("encoder",),
         kind: Kind = CLASSIFICATION,
+        cuts: tuple[float, ...] = (),
     ) -> LabelledTexts:
         query_of = query_numbers(split.texts) if kind.ranks else None
-        return cls(encoder.encode(split.texts), split.labels, stacks, kind.gold, query_of)
+        return cls(encoder.encode(split.texts), split.labels, stacks, kind.gold, query_of, cuts)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -62,13 +65,19 @@ class LabelledTexts:
 
     def counts(self, rows: np.ndarray) -> Counts:
         tokens = int(self.encoded.lengths[rows].sum())
-        return count_units(torch.from_numpy(self.labels[rows]), dict.fromkeys(self.stacks, tokens))
+        return count_units(self._labels(rows), dict.fromkeys(self.stacks, tokens))
+
+    def _labels(self, rows: np.ndarray) -> Tensor:
+        """(B,); of sets, 0 where one is known and −1 where not."""
+        labels = self.labels[rows]
+        return torch.from_numpy(labels if labels.ndim == 1 else labels.min(axis=1).clip(max=0))
 
     def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
         arrays = self.encoded.batch(rows)
         inputs = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-        labels = torch.from_numpy(self.labels[rows]).to(device)
-        return inputs, Targets(labels, dict.fromkeys(self.stacks, inputs["attention_mask"]))
+        masks = dict.fromkeys(self.stacks, inputs["attention_mask"])
+        sets = torch.from_numpy(self.labels[rows]).to(device) if self.labels.ndim == 2 else None
+        return inputs, Targets(self._labels(rows).to(device), masks, sets=sets)
 
     def validate(
         self,
@@ -94,6 +103,5 @@ class LabelledTexts:
         if self.query_of is not None:
             scores = order_scores(logits_NC[:, 0], self.labels, self.query_of)
             return {name: float(scores[name].mean()) for name in metrics}
-        is_score = self.labels.dtype.kind == "f"
-        predictions = predictions_from(logits_NC, "the model", is_score=is_score)
+        predictions = predictions_from(logits_NC, "the model", self.labels, self.cuts or 0.0)
         return {name: float(METRICS[name](predictions, self.labels)) for name in metrics}

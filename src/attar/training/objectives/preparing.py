@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from attar.data.prompts import fitting_template
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
-from attar.errors import DataError, ModelError, UsageError
+from attar.errors import DataError, ModelError, UsageError, did_you_mean
 from attar.models.architecture import input_names_of
 from attar.models.foreign import says_its_task, task_of
 from attar.models.generation import start_of
@@ -73,6 +73,8 @@ def task_for(
         "num_texts": None if data.kind.is_running else data.num_texts,
         "metrics": asked.metrics if asked.hides_spans else data.metrics,
     }
+    if asked.gives_sets:
+        settings["thresholds"] = _thresholds(config, data, step)
     if asked.hides_spans:
         settings["denoisers"] = config.denoisers or PUBLISHED
     if asked.embeds:
@@ -102,6 +104,25 @@ def label_words_for(config: TrainStep, data: TextData, step: str) -> tuple[str, 
     if config.label_words is not None or not data.kind.is_score:
         return config.label_words or data.label_names
     return _number_words(config, data, step)
+
+
+def _thresholds(config: TrainStep, data: TextData, step: str) -> tuple[float, ...]:
+    """The probability from which each label is given.
+
+    Raises:
+        UsageError: a threshold for a label that is none.
+    """
+    asked = 0.5 if config.thresholds is None else config.thresholds
+    if not isinstance(asked, dict):
+        return (float(asked),) * len(data.label_names)
+    unknown = [name for name in asked if name not in data.label_names]
+    if unknown:
+        raise UsageError(
+            f"{step}: thresholds names {unknown[0]!r}"
+            f"{did_you_mean(unknown[0], list(data.label_names))}; the labels of data "
+            f"{data.name!r} are {', '.join(data.label_names)}"
+        )
+    return tuple(asked.get(name, 0.5) for name in data.label_names)
 
 
 def _number_words(config: TrainStep, data: TextData, step: str) -> tuple[str, ...]:
@@ -209,7 +230,8 @@ def _labelled(
     seed: int = 0,
 ) -> Examples:
     encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
-    return LabelledTexts.of(split, encoder, stacks_of(student.model), task.kind)
+    cuts = task.cuts if task.kind.gives_sets else ()
+    return LabelledTexts.of(split, encoder, stacks_of(student.model), task.kind, cuts)
 
 
 def _embedded(
@@ -269,6 +291,7 @@ Maker = Callable[[Task, Split, str, LoadedModel, tuple[str, ...], int], Examples
 """(task, split, the split's name, student, input names, seed) → examples."""
 EXAMPLES: Mapping[tuple[Gold, Answer], Maker] = {
     ("class", "row"): _labelled,
+    ("labels", "row"): _labelled,
     ("number", "row"): _labelled,
     ("relevance", "rank"): _labelled,
     ("similarity", "vector"): _embedded,

@@ -1,0 +1,92 @@
+"""Cells that hold several labels, or none: `billing|urgent`, or a JSON list.
+
+An empty cell and an empty list are an answer (no label applies); null, and a row without the
+column, have none. Each name is read as a label of its own (`labels`), so whole numbers are classes
+by size here too. Left out: a column for each label; and lists of Parquet, which are not read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.labels import Classes, Missing
+from attar.data.reading.rows import MAX_REASONS, Taken
+from attar.data.tables import UNLABELLED, SetAside, Split
+
+
+def labels_of(value: Any, separator: str) -> list[Any] | Unreadable:
+    """The labels of a cell.
+
+    Example:
+        >>> labels_of("a| b", "|"), labels_of('["a", "b"]', "|"), labels_of("", "|")
+        (['a', 'b'], ['a', 'b'], [])
+    """
+    if value is None:
+        return Missing("unlabelled")
+    if isinstance(value, str):
+        text = value.strip()
+        if not text.startswith("["):
+            return [name.strip() for name in text.split(separator)] if text else []
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return Unreadable("labels that begin with [ and are not a JSON list")
+    if isinstance(value, list):
+        return value
+    return [value]
+
+
+def every_label(cells: Iterable[Any]) -> Iterator[Any]:
+    """The labels of all cells, one by one."""
+    for cell in cells:
+        if isinstance(cell, list):
+            yield from cell
+
+
+def settle_sets(
+    taken: Taken, classes: Classes, *, may_lack_labels: bool = False
+) -> tuple[Split, list[SetAside]]:
+    """Second pass: the labels of every row become a row of 0 and 1, or the row is set aside too.
+
+    Args:
+        taken: with what `labels_of` made of the cells.
+        may_lack_labels: keep rows without labels, as −1; else they are set aside.
+
+    Returns: the kept rows, and all rows of the split that were set aside in both passes, in order.
+    """
+    kept: list[int] = []
+    rows: list[np.ndarray] = []
+    set_aside = list(taken.set_aside)
+    reasons: set[str] = set()
+    for i, cell in enumerate(taken.labels):
+        found = _row_of(cell, classes)
+        if isinstance(found, Missing) and may_lack_labels:
+            found = np.full(len(classes.names), UNLABELLED, dtype=np.int8)
+        if isinstance(found, Unreadable):
+            known = found.reason in reasons or len(reasons) < MAX_REASONS
+            reason = found.reason if known else "another label that cannot be used"
+            reasons.add(reason)
+            set_aside.append(SetAside(taken.split, taken.rows[i], reason))
+        else:
+            kept.append(i)
+            rows.append(found)
+    set_aside.sort(key=lambda fault: fault.row)
+    array = np.array(rows, dtype=np.int8).reshape(len(kept), len(classes.names))
+    return Split(tuple(taken.texts[i] for i in kept), array), set_aside
+
+
+def _row_of(cell: list[Any] | Unreadable, classes: Classes) -> np.ndarray | Unreadable:
+    if isinstance(cell, Unreadable):
+        return cell
+    row = np.zeros(len(classes.names), dtype=np.int8)
+    for label in cell:
+        place = classes.place_of(label)
+        if isinstance(place, Unreadable):
+            return place
+        row[place] = 1
+    return row
