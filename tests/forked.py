@@ -6,7 +6,8 @@ that loads what commands load, runs nothing, has one thread, and forks. The chil
 arguments, environment, folder and standard streams, ends as any interpreter ends, and can be sent
 signals or killed.
 
-Not for tests of what is loaded when, of the import path, of the locale, of how torch is told of its
+Not for torch with several threads, which attar refuses behind a fork, nor for tests of what is
+loaded when, of the import path, of the locale, of how torch is told of its
 threads, or of memory limits: an interpreter decides those when it starts. They use `subprocess`.
 """
 
