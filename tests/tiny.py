@@ -173,15 +173,17 @@ def tiny_model(
     seed: int = 0,
     attention: str = "eager",
     bare: bool = False,
+    head: str = "SequenceClassification",
     **changes: Any,
 ) -> PreTrainedModel:
-    """A random sequence classifier (or the bare model) of any family, in eval mode.
+    """A random sequence classifier (or the bare model, or one with another of transformers' heads)
+    of any family, in eval mode.
 
     Norms, biases and T5's position tables are random too: at their initial ones and zeros a wrong
     view would go unnoticed.
     """
     import torch
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    import transformers
 
     from attar.models.load import buildable_attention, prepare_
     from attar.models.structure.chains import variant_class
@@ -190,7 +192,7 @@ def tiny_model(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        builder = AutoModel if bare else AutoModelForSequenceClassification
+        builder: Any = getattr(transformers, "AutoModel" if bare else f"AutoModelFor{head}")
         model_class = builder._model_mapping[type(config)]
         built_with = buildable_attention(model_class, attention)
         if getattr(config, "attar_ffn", None) is not None:

@@ -33,7 +33,7 @@ def run(recipe: str | Path, **settings: Any) -> RunSummary:
 
 
 def load(folder: str | Path, **settings: Any) -> Deployed:
-    """Open an exported model. See `attar.export.deployed.Deployed` for what it can do."""
-    from attar.export.deployed import Deployed
+    """Open an exported model. See `attar.export.opened` for what the model of each task can do."""
+    from attar.export.opened import open_exported
 
-    return Deployed(Path(folder), **settings)
+    return open_exported(folder, **settings)

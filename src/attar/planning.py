@@ -7,6 +7,7 @@ is what all steps read. Parameters and FLOPs of a forward pass are exact: each m
 torch's meta device, without weights. Texts are counted with the model's own tokenizer:
 
     classification, regression    a row per text, as long as the tokenizer says    classifier's head
+    tags, parts of texts          windows of a text that share a third           head at all tokens
     classes as words, seq2seq     the same                                         language head
     language modelling            ceil(tokens of all documents / max_length)       language head
                                   blocks of max_length tokens
@@ -37,17 +38,19 @@ from attar.data.load import left_out, load_data
 from attar.data.packing import token_blocks
 from attar.data.tables import UNLABELLED, Split, TextData
 from attar.data.tokenize import TextEncoder
-from attar.models.architecture import class_of, config_of, input_names_of
+from attar.data.windows import WindowEncoder
+from attar.models.architecture import input_names_of
 from attar.models.config import ChangedModel, FromConfig, ModelReference, referenced_model
-from attar.models.cost import Cost, cost_from_config
+from attar.models.cost import Cost
+from attar.models.planned_head import Head, cost_under
 from attar.models.sources.references import resolve_model
 from attar.models.sources.sentence_transformers import is_sentence_model
 from attar.models.surgery import changed
 from attar.special_tokens import require_reading, vocabulary_of
 from attar.step import StepPlan
 from attar.tasks.embedding import Embedding
-from attar.tasks.table import CAUSAL_LM, KINDS, Kind
-from attar.tasks.task import Generation, Task
+from attar.tasks.table import CAUSAL_LM, KINDS
+from attar.tasks.task import Task
 
 RUNTIME_MIB = 450
 """Resident size of Python with torch and transformers loaded, before any model."""
@@ -65,18 +68,6 @@ SAMPLED_TEXTS = 512
 ONE_BLOCK = 1 << 40
 """A length that no documents reach."""
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Head:
-    """What stands on top of a model."""
-
-    num_labels: int | None
-    """Width of a classifier's; None: words are predicted, or vectors are made."""
-    words: Kind | None = None
-    """For what words are predicted."""
-    embedding: Embedding | None = None
-    """How vectors are made, without a head."""
 
 
 @dataclass(frozen=True)
@@ -228,8 +219,8 @@ class PlannedTexts:
         )
 
     def count(self, data: str, split: str, model: ModelPlan) -> tuple[int, int]:
-        """Rows of a split, and the mean number of tokens of a row (0, 1 if there is no such
-        split).
+        """Rows of a split, or windows where every token is answered, and the mean number of tokens
+        of one (0, 1 if there is no such split).
 
         Raises:
             DataError, ModelError: documents that a step could not cut into blocks either.
@@ -249,6 +240,15 @@ class PlannedTexts:
             # a last block of one token predicts nothing and is left out
             return math.ceil((total - 1) / model.max_length), min(total, model.max_length)
         names = input_names_of(model.cost.model.config)
+        if texts.kind.answers_tokens:
+            task = Task(
+                objective=texts.objective,
+                label_names=texts.label_names,
+                max_length=model.max_length,
+                input_names=names,
+            )
+            lengths = WindowEncoder(model.tokenizer_folder, task).encode(sampled).encoded.lengths
+            return round(len(lengths) * len(rows) / len(sampled)), round(float(lengths.mean()))
         encoder = TextEncoder.from_folder(model.tokenizer_folder, model.max_length, names)
         return len(rows), max(1, round(float(encoder.encode(sampled).lengths.mean())))
 
@@ -277,7 +277,9 @@ class PlannedTexts:
         kind = KINDS[objective or texts.objective]
         if kind.embeds:
             return Head(None, embedding=Embedding())
-        return Head(None, kind) if kind.predicts_words else Head(len(texts.label_names) or 1)
+        if kind.predicts_words:
+            return Head(None, kind)
+        return Head(len(texts.label_names) or len(kind.outputs), kind=kind)
 
 
 @dataclass(frozen=True)
@@ -363,22 +365,6 @@ class PlanContext:
             return (forward + training) / self.flops_per_s
         speed = measured_flops_per_s(precision, device)
         return (forward / FORWARD_SHARE + training / TRAIN_SHARE) / speed
-
-
-def cost_under(head: Head | None, config: Mapping[str, Any]) -> Cost:
-    """Cost of a config's model under a head; None: under the one that its `architectures` name.
-
-    Raises:
-        ModelError: the config is not of a known model, or its model has no such head.
-    """
-    if head is None:
-        return cost_from_config(config)
-    if head.words is None:
-        return cost_from_config(config, head.num_labels, head.embedding)
-    writes = Generation() if head.words.writes else None
-    task = Task(objective=head.words.name, max_length=1, input_names=(), generation=writes)
-    found = class_of(config_of(config, "config", task), "config", task)
-    return cost_from_config({**config, "architectures": [found.__name__]})
 
 
 @cache

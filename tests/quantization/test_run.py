@@ -239,7 +239,7 @@ def test_a_loss_of_distributions_is_refused_where_a_number_is_answered(tmp_path,
     monkeypatch.setattr("attar.quantization.run.calibration_texts", nothing_is_read)
     write_regression(tmp_path)
     for method in ("token_wise_clipping", "auto"):
-        with pytest.raises(UsageError, match=r"answers with a number, .* or set loss = \"mse\""):
+        with pytest.raises(UsageError, match=r"is for regression, .* or set loss = \"mse\""):
             simulated.run_quantize(tmp_path, method=method, loss="kl")
 
 

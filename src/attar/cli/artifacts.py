@@ -80,8 +80,10 @@ def predict(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Answer texts with label, probability and milliseconds, or the rows of a file."""
-    from attar.export.deployed import BATCH_SIZE, Deployed
+    """Answer texts with label, probability and milliseconds, or with the parts that are marked; or
+    the rows of a file."""
+    from attar.export.deployed import BATCH_SIZE
+    from attar.export.opened import open_exported
 
     if source or target or text or keep:
         _predict_file(folder, source, target, texts, text, keep, threads, as_json, quiet)
@@ -89,12 +91,12 @@ def predict(
     from attar.export.asked import lines_of_stdin, paired, rows_of, texts_of_arguments
 
     lines = texts_of_arguments(texts) if texts else lines_of_stdin()
-    model = Deployed(folder, threads=threads)
+    model = open_exported(folder, threads=threads)
     if texts and model.task.num_texts == 2:
         lines = paired(lines)
     rows = rows_of(lines, model.task.num_texts)
-    model.predict(rows[:BATCH_SIZE])  # what a first call compiles is no time of an answer
-    answers = model.predict(rows)
+    model.answers(rows[:BATCH_SIZE])  # what a first call compiles is no time of an answer
+    answers = model.answers(rows)
     for line, prediction in zip(lines, answers, strict=True):
         answer = {"text": line, **prediction.as_json()}
         print_result(answer, prediction.text(), as_json, one_line=True)
@@ -113,7 +115,7 @@ def _predict_file(
     quiet: bool,
 ) -> None:
     from attar.errors import UsageError
-    from attar.export.deployed import Deployed
+    from attar.export.opened import open_exported
     from attar.export.predicted_files import predict_file
     from attar.progress import Progress, human_seconds
     from attar.recipe.running.signals import stop_requests
@@ -123,7 +125,8 @@ def _predict_file(
             "predict reads a file with --input and --output together, and no texts beside them: "
             "attar predict DIR --input x.csv --text message --output y.csv"
         )
-    model = Deployed(folder, threads=threads)
+    model = open_exported(folder, threads=threads)
+    model.refuse_tokens("predict --input")
     with stop_requests(quiet) as should_stop:
         done = predict_file(
             model,

@@ -16,7 +16,7 @@ from typing import Any
 
 from attar.data.config import DataConfig, FilesData, HubData, StdlibTextData
 from attar.data.files import (
-    GOLD,
+    answer_column,
     column_names,
     find_columns,
     load_files,
@@ -96,12 +96,10 @@ def without_answers(config: DataConfig, recipe_folder: Path) -> DataConfig:
     """The table as a corpus reads it: running text, where its rows have no labels or targets."""
     if not isinstance(config, FilesData):
         return config
-    files, answer = (
-        own_files(config, recipe_folder),
-        getattr(config, GOLD[config.kind.gold].setting),
-    )
+    files = own_files(config, recipe_folder)
     read = [files[split] for split in ("train", "validation") if split in files]
-    if all(answer in column_names(config, paths) for paths in read):
+    columns = [column_names(config, paths) for paths in read]
+    if all(answer_column(config, names) in names for names in columns):
         return config
     return config.model_copy(update={"objective": CAUSAL_LM.name, "label_names": None})
 

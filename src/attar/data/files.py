@@ -12,43 +12,26 @@ Left out: labels spread over several columns, more than two texts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
 
 from attar.data.config import FilesData
+from attar.data.gold import GOLD
 from attar.data.reading.byte_lines import Unreadable
-from attar.data.reading.label_sets import every_label, labels_of, settle_sets
-from attar.data.reading.labels import Classes, find_classes
+from attar.data.reading.label_sets import every_label, labels_of
+from attar.data.reading.labels import Classes
 from attar.data.reading.locate import SplitFiles, format_of, own_files
 from attar.data.reading.records import Record, read_document, read_records
-from attar.data.reading.rows import (
-    Columns,
-    Taken,
-    check_set_aside,
-    settle_labels,
-    take_texts,
-)
-from attar.data.reading.targets import settle_targets
+from attar.data.reading.rows import Columns, Taken, check_set_aside, take_texts
 from attar.data.tables import UNLABELLED_SPLIT, SetAside, Split, TextData
 from attar.errors import DataError
 from attar.numerics.metric_names import SCORES
-from attar.tasks.table import Gold, Kind
+from attar.tasks.table import Kind
 
 ROWS_LOOKED_AT = 100
 """Rows from which columns are guessed."""
 HELD_OUT = 0.1
-PLAIN_TEXT = ("text", "sentence", "content", "document", "review", "question")
-PLAIN_PAIRS = (
-    ("sentence1", "sentence2"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-    ("text1", "text2"),
-    ("text_a", "text_b"),
-)
 
 
 def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
@@ -62,7 +45,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
     _require_rows_to_learn_from(config, files, name)
     columns = find_columns(config, files, name)
     taken = {
-        split: take_texts(records_of(config, files[split]), columns[split], split)
+        split: _taken(config, files[split], columns[split], split)
         for split in ("train", "validation", "test", UNLABELLED_SPLIT)
         if split in files
     }
@@ -109,10 +92,10 @@ def load_judged(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         DataError: as `load_files`.
     """
     files = own_files(config, recipe_folder)
-    if config.kind.has_classes or "validation" not in files:
+    if config.kind.has_labels or "validation" not in files:
         return load_files(config, recipe_folder, name)
     columns = find_columns(config, files, name)["validation"]
-    rows = take_texts(records_of(config, files["validation"]), columns, "validation")
+    rows = _taken(config, files["validation"], columns, "validation")
     split, faults = _settle(config, rows, columns, Classes((), may_be_indices=False))
     check_set_aside(name, "validation", rows.num_read, faults, config.max_set_aside)
     return TextData(
@@ -170,61 +153,16 @@ def _unseen(splits: Mapping[str, Split], taken: Taken) -> tuple[Split, list[SetA
     return own.rows(kept), seen
 
 
+def _taken(config: FilesData, files: tuple[Path, ...], columns: Columns, split: str) -> Taken:
+    """The rows of some files whose texts are good."""
+    return take_texts(marked_records_of(config, files, columns), columns, split)
+
+
 def _settle(
     config: FilesData, rows: Taken, columns: Columns, classes: Classes
 ) -> tuple[Split, list[SetAside]]:
     may_lack = rows.split == "test" or columns.label is None
     return GOLD[config.kind.gold].settle(rows, columns.label, classes, may_lack)
-
-
-def _labels(
-    rows: Taken, column: str | None, classes: Classes, may_lack: bool
-) -> tuple[Split, list[SetAside]]:
-    return settle_labels(rows, classes, may_lack_labels=may_lack)
-
-
-def _sets(
-    rows: Taken, column: str | None, classes: Classes, may_lack: bool
-) -> tuple[Split, list[SetAside]]:
-    return settle_sets(rows, classes, may_lack_labels=may_lack)
-
-
-def _numbers(
-    rows: Taken, column: str | None, classes: Classes, may_lack: bool
-) -> tuple[Split, list[SetAside]]:
-    return settle_labels(rows, None, may_lack_labels=may_lack)
-
-
-def _targets(
-    rows: Taken, column: str | None, classes: Classes, may_lack: bool
-) -> tuple[Split, list[SetAside]]:
-    return settle_targets(rows, column, may_lack_targets=may_lack)
-
-
-@dataclass(frozen=True)
-class GoldColumn:
-    """How the answers stand in a file."""
-
-    setting: Literal["label", "target"]
-    """The setting that names their column."""
-    settle: Callable[[Taken, str | None, Classes, bool], tuple[Split, list[SetAside]]]
-    """(rows, column, classes, may rows lack an answer) → the rows that are kept, and the others."""
-    find: Callable[[Iterable[Any], str], tuple[tuple[str, ...], tuple[str, ...]]] | None = None
-    """(labels of train, column) → the classes, and notes for the user; None: there are none."""
-    is_optional: bool = False
-    """Of two texts: data may have no such column, and then the two belong together; it is read
-    where it is there, or named."""
-
-
-GOLD: Mapping[Gold, GoldColumn] = {
-    "class": GoldColumn("label", _labels, find_classes),
-    "labels": GoldColumn("label", _sets, find_classes),
-    "number": GoldColumn("label", _numbers),
-    "relevance": GoldColumn("label", _numbers, is_optional=True),
-    "similarity": GoldColumn("label", _numbers, is_optional=True),
-    "itself": GoldColumn("label", _labels),  # not read, and not taken for the text either
-    "text": GoldColumn("target", _targets),
-}
 
 
 def records_of(config: FilesData, files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
@@ -234,6 +172,19 @@ def records_of(config: FilesData, files: tuple[Path, ...]) -> Iterator[Record | 
         return chain.from_iterable(read_document(file, limit) for file in files)
     return chain.from_iterable(
         read_records(file, limit, config.delimiter, header=config.header) for file in files
+    )
+
+
+def marked_records_of(
+    config: FilesData, files: tuple[Path, ...], columns: Columns
+) -> Iterator[Record | Unreadable]:
+    """The same, with a text and its marks where a task marks parts of texts."""
+    records, read = records_of(config, files), GOLD[config.kind.gold].read
+    if read is None:
+        return records
+    return (
+        record if isinstance(record, Unreadable) else read(record, columns, config.label_names)
+        for record in records
     )
 
 
@@ -248,9 +199,9 @@ def _label_names(
     config: FilesData, train: Taken, columns: Columns
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The classes, and notes for the user."""
-    if config.label_names is not None:
+    find, read = GOLD[config.kind.gold].find, GOLD[config.kind.gold].read
+    if config.label_names is not None and read is None:
         return config.label_names, ()
-    find = GOLD[config.kind.gold].find
     if find is None or columns.label is None or not train.texts:
         return (), ()
     labels = every_label(train.labels) if config.kind.gives_sets else train.labels
@@ -267,14 +218,14 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
     found = {}
     gold = GOLD[config.kind.gold]
     setting = gold.setting
-    answer = getattr(config, setting)
     text = (config.text,) if isinstance(config.text, str) else config.text
     limit = config.max_row_bytes
     for split, paths in files.items():
         sample = _first_rows(config, paths)
         names = list(dict.fromkeys(name for row in sample for name in row))
+        answer = answer_column(config, names)
         if not sample:  # empty, or unreadable throughout: the count of faults says which
-            found[split] = Columns(text or PLAIN_TEXT[:1], answer, config.id or None, limit)
+            found[split] = Columns(text or gold.texts[:1], answer, config.id or None, limit)
             continue
         text = text or _guess_text(sample, config, name)
         if gold.is_optional and len(text) != 2:
@@ -301,6 +252,17 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
             )
         found[split] = Columns(text, None if is_unlabelled else answer, config.id or None, limit)
     return found
+
+
+def answer_column(config: FilesData, names: Collection[str]) -> str:
+    """The column of the answers: as it is set, or else one of those that are usual for the kind of
+    task, if it is there."""
+    gold = GOLD[config.kind.gold]
+    if gold.setting not in config.model_fields_set:
+        for name in gold.names:
+            if name in names:
+                return name
+    return getattr(config, gold.setting)
 
 
 def column_names(config: FilesData, paths: tuple[Path, ...]) -> list[str]:
@@ -335,13 +297,14 @@ def _column_advice(config: FilesData, path: Path, row: Record, setting: str) -> 
 
 def _guess_text(sample: list[Record], config: FilesData, name: str) -> tuple[str, ...]:
     names = list(dict.fromkeys(column for row in sample for column in row))
-    pairs = () if config.kind.is_running else PLAIN_PAIRS
+    gold = GOLD[config.kind.gold]
+    pairs = () if config.kind.is_running else gold.pairs
     pairs = [pair for pair in pairs if all(column in names for column in pair)]
-    single = [(column,) for column in PLAIN_TEXT if column in names]
+    single = [(column,) for column in gold.texts if column in names]
     texts = [
         (column,)
         for column in names
-        if column not in (getattr(config, GOLD[config.kind.gold].setting), config.id)
+        if column not in (answer_column(config, names), config.id)
         and sum(_reads_as_text(row.get(column)) for row in sample) > len(sample) / 2
     ]
     for candidates in (pairs, single, texts):
@@ -364,7 +327,10 @@ def _hold_out(splits: Mapping[str, Split], name: str, kind: Kind) -> dict[str, S
     """Move the tenth of train with the smallest text hashes to validation; equal texts, and all
     candidates of a query, go together."""
     train = splits["train"]
-    hashes = [text_hash(texts[:1] if kind.ranks else texts) for texts in train.texts]
+    # candidates of one query, and questions about one text, stay together
+    places = slice(None) if train.marks is None else slice(-1, None)
+    places = slice(1) if kind.ranks else places
+    hashes = [text_hash(texts[places]) for texts in train.texts]
     wanted = max(1, round(len(train) * HELD_OUT))
     limit = sorted(hashes)[wanted - 1] if hashes else ""
     held_out = [i for i, value in enumerate(hashes) if value <= limit]

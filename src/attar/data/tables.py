@@ -21,6 +21,7 @@ import numpy as np
 
 from attar.errors import DataError, did_you_mean
 from attar.tasks.table import KINDS, Kind
+from attar.tasks.tagging import Mark
 
 if TYPE_CHECKING:
     from attar.data.corpus.view import CorpusView
@@ -40,11 +41,21 @@ def unlabelled_rows(labels: np.ndarray, rows: int) -> np.ndarray:
     return np.full((rows, *labels.shape[1:]), none, dtype=labels.dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What is marked in a row's last text."""
+
+    marks: tuple[Mark, ...]
+    """In characters, in their order."""
+    words: tuple[tuple[int, int], ...] | None = None
+    """First and last (exclusive) character of each word, where the data says them."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Texts and their labels, row for row: int64 classes, or float32 numbers in a regression, or
     sets of labels as 0 and 1, int8 (N, C); where the answer is a text, `targets` has it and no row
-    has a class; running text has neither.
+    has a class, and where it is in the text, `marks`; running text has none of these.
     """
 
     texts: Sequence[tuple[str, ...]]
@@ -53,6 +64,8 @@ class Split:
     """Where the answer is a text; "": the row lacks its target."""
     chunks: CorpusView | None = None
     """What the rows are chunks of, where they come from a corpus."""
+    marks: tuple[Marks | None, ...] | None = None
+    """Where the answers are parts of the texts; None: the row lacks its own."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -62,6 +75,8 @@ class Split:
         """Rows without a label, or without their target."""
         if self.targets is not None:
             return sum(not target for target in self.targets)
+        if self.marks is not None:
+            return sum(marks is None for marks in self.marks)
         if self.labels.dtype.kind == "f":
             return int(np.isnan(self.labels).sum())
         unlabelled = self.labels == UNLABELLED
@@ -89,6 +104,7 @@ class Split:
             texts,
             self.labels[numbers],
             None if self.targets is None else tuple(self.targets[i] for i in indices),
+            marks=None if self.marks is None else tuple(self.marks[i] for i in indices),
         )
 
 

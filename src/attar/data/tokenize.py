@@ -6,8 +6,8 @@ become a tokenizer is said in `attar.special_tokens`. Settings for padding and t
 pads everything to 128) are replaced by our own: cut a pair at its longer text, pad right, and only
 to the longest row of a batch.
 
-Shapes: B rows of a batch, T tokens. Left out: word offsets, and every input beside the three that
-encoders know.
+Shapes: B rows of a batch, T tokens. Left out: where a token stands in its text
+(`attar.data.windows`), and every input beside the three that encoders know.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class TextEncoder:
             ModelError: the folder has no usable tokenizer, or names neither padding nor end.
         """
         tokenizer = open_tokenizer(model_folder)
-        pad_id = _find_pad_id(model_folder, tokenizer)
+        pad_id = find_pad_id(model_folder, tokenizer)
         cut_at = truncation_side(model_folder, tokenizer)
         return cls(tokenizer, max_length, input_names, pad_id, cut_at)
 
@@ -171,7 +171,8 @@ class TextEncoder:
         return self._tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
 
 
-def _find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:
+def find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:
+    """The token that pads. Raises: ModelError: none is named, and no end token either."""
     pad_id = padding_id(model_folder, tokenizer)
     if pad_id is None:
         raise ModelError(

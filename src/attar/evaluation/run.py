@@ -27,10 +27,12 @@ from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
 from attar.evaluation.passages import judge_running_text
 from attar.evaluation.predictions import MACRO, judge_rows
+from attar.evaluation.quoted import judge_quotes
 from attar.evaluation.rankings import judge_rankings
 from attar.evaluation.spans import judge_spans
 from attar.evaluation.speed import first_float, measure_latency
 from attar.evaluation.stages import time_stages, turns_shown
+from attar.evaluation.tagged import judge_tags
 from attar.evaluation.vectors import judge_vectors
 from attar.evaluation.written import judge_written
 from attar.evaluation.zero_shot.run import evaluate_zero_shot
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 JUDGES: Mapping[Answer, Callable[[Compared], Judged]] = {
     "row": judge_rows,
     "rank": judge_rankings,
+    "tags": judge_tags,
+    "quote": judge_quotes,
     "next": judge_running_text,
     "spans": judge_spans,
     "text": judge_written,

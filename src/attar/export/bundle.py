@@ -56,13 +56,9 @@ VECTORS_WITH_ATTAR = (LOAD, "print(model.embed(texts, side='query')[0].tolist())
 WITH_ATTAR = (
     LOAD,
     "answer = model.{verb}([tuple(texts) if len(texts) == 2 else texts[0]])[0]",
-    "label = repr(answer.label)[1:-1][:200]  # control characters escaped",
-    "print(label, '' if answer.probability is None else f'{answer.probability:.3f}')",
-    "if answer.is_cut:",
-    "    print(f'cut at {model.task.max_length} tokens', file=sys.stderr)",
 )
 """The file after its texts where torch is the runtime: unpacking is attar's. {verb} is the
-task's."""
+task's, as is how an answer is printed."""
 
 
 def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
@@ -97,7 +93,8 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
         f"    sys.exit('usage: python -P predict.py {asked}')",
     )
     if form == "safetensors":
-        answer = VECTORS_WITH_ATTAR if task.kind.embeds else WITH_ATTAR
+        answer = (*WITH_ATTAR, *task.shown.with_attar)
+        answer = VECTORS_WITH_ATTAR if task.kind.embeds else answer
         imported = "import os, pathlib, sys, attar"
         lines = (usage, "# pip install attar", imported, *texts, *answer)
         write_text(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -33,6 +33,21 @@ SHOWN_NUMBERS = 5
 """Of a vector in a line for people; JSON has the whole."""
 MOST_LABEL = 200
 """Characters of a label in a line for people; JSON has the whole."""
+
+
+class Answered(Protocol):
+    """An answer as `attar predict` prints it."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the model did not read the text to its end."""
+        ...
+
+    def as_json(self) -> dict[str, Any]: ...
+
+    def text(self) -> str:
+        """One line for people."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,8 @@ class Deployed:
             NonFiniteError: the model gives NaN or an infinity.
         """
         self._require_own_process()
-        rows = _as_rows(texts, self.task.num_texts)
+        self.refuse_tokens("predict(…)")
+        rows = as_rows(texts, self.task.num_texts, "predict")
         if self.task.embedding is not None:
             rows = self.task.embedding.read_as(side, [text for text, *_ in rows])
         started = time.perf_counter()
@@ -172,8 +188,7 @@ class Deployed:
         self, encoded: Encoded, chosen: np.ndarray, encoding_ms: float
     ) -> list[Prediction] | list[EmbeddedText]:
         started = time.perf_counter()
-        width = self._runtime.padded(int(encoded.lengths[chosen].max()))
-        batch = encoded.batch(chosen, pad_to=min(width, self.task.max_length))
+        batch = encoded.batch(chosen, pad_to=self._padded(int(encoded.lengths[chosen].max())))
         logits = self._runtime.logits(batch)
         each_ms = encoding_ms + (time.perf_counter() - started) * 1e3 / len(chosen)
         if not np.isfinite(logits).all():
@@ -192,6 +207,22 @@ class Deployed:
             )
         ]
 
+    def answers(self, rows: Sequence[str | tuple[str, str]]) -> Sequence[Answered]:
+        """What the command `attar predict` prints of each row. Raises: as `predict`."""
+        return self.predict(rows)
+
+    def _padded(self, tokens: int) -> int:
+        """Tokens to pad a batch to."""
+        return min(self._runtime.padded(tokens), self.task.max_length)
+
+    def refuse_tokens(self, verb: str) -> None:
+        """Refuse to be asked for an answer of rows where every token is answered."""
+        if self.task.kind.answers_tokens:
+            raise UsageError(
+                f"the model in {self.folder} is made for {self.task.objective}; open it with "
+                f"attar.load and call {self.task.shown.verb}(…) instead of {verb}"
+            )
+
     def _require_own_process(self) -> None:
         """Refuse what could wait for ever: no thread of a runtime lives on in a forked process, and
         a lock that another thread held is never given back there."""
@@ -209,11 +240,11 @@ class Deployed:
         )
 
 
-def _as_rows(texts: Any, num_texts: int | None) -> list[tuple[str, ...]]:
+def as_rows(texts: Any, num_texts: int | None, verb: str) -> list[tuple[str, ...]]:
     """Texts and pairs as tuples of one or two strings; a string is one text, whatever is in it."""
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise UsageError(
-            f'predict needs a list of texts, got one {type(texts).__name__}; write predict(["…"])'
+            f'{verb} needs a list of texts, got one {type(texts).__name__}; write {verb}(["…"])'
         )
     asked = list(texts)
     rows: list[tuple[str, ...]] = []
@@ -227,7 +258,7 @@ def _as_rows(texts: Any, num_texts: int | None) -> list[tuple[str, ...]]:
         if num_texts is not None and len(row) != num_texts:
             got, reads = ("one text", "pairs") if len(row) == 1 else ("a pair", "single texts")
             raise UsageError(f"{which} is {got}, and this model reads {reads}: {_short(text)}")
-        _require_unicode(row, which)
+        require_unicode(row, which)
         rows.append(row)
     return rows
 
@@ -240,7 +271,7 @@ def _is_pair(text: Any) -> bool:
     )
 
 
-def _require_unicode(row: Sequence[str], which: str) -> None:
+def require_unicode(row: Sequence[str], which: str) -> None:
     for part in row:
         try:
             part.encode()

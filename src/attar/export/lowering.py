@@ -31,6 +31,7 @@ from transformers import PreTrainedModel
 
 from attar.errors import ModelError
 from attar.export.moved_shortcuts import Integers
+from attar.models.heads import logits_in
 from attar.models.load import LoadedModel, load_model
 from attar.models.simulated.packing import read_integers
 from attar.models.simulated.qparams import QPARAMS_FILE, ModelQParams, SiteQParams
@@ -53,7 +54,8 @@ MoveFactors = Callable[[PreTrainedModel, Integers], None]
 
 
 class OnePass(nn.Module):
-    """The whole graph: int64 inputs (B, T) to logits (B, C), or to vectors (B, W).
+    """The whole graph: int64 inputs (B, T) to logits (B, C), to those of every token (B, T, C), or
+    to vectors (B, W).
 
     Args:
         embeds: the model answers with vectors.
@@ -88,7 +90,9 @@ class OnePass(nn.Module):
         rest = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         if self.embeds:
             rest["real_tokens"] = real
-        return self.model(input_ids=input_ids, attention_mask=mask, **rest).logits
+        logits = logits_in(self.model(input_ids=input_ids, attention_mask=mask, **rest))
+        assert logits is not None, "a model without a head is refused"
+        return logits
 
 
 LARGEST = torch.finfo(torch.float32).min
@@ -123,8 +127,8 @@ def _require_encoder(loaded: LoadedModel) -> None:
     is_encoder = len(stacks) == 1 and not stacks[0].blocks[0].attention.is_causal
     if loaded.task is None or not is_encoder:
         raise ModelError(
-            "export knows encoders fine-tuned for classes, a score or vectors, such as bert and "
-            f"roberta; {loaded.folder} holds a {type(loaded.model).__name__}"
+            "export knows encoders fine-tuned for a task, such as bert and roberta; "
+            f"{loaded.folder} holds a {type(loaded.model).__name__}"
             f"{' without task.json' if loaded.task is None else ''}; train an encoder first"
         )
 

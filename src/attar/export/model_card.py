@@ -207,9 +207,10 @@ def _four_bit(audit: FusionAudit) -> str:
 
 
 def _limits(task: Task, deployment: Deployment) -> str:
+    reads = "read in windows of" if task.kind.answers_tokens else "cut at"
     lines = [
         NO_LICENSE,
-        f"- Texts are cut at {task.max_length} tokens.",
+        f"- Texts are {reads} {task.max_length} tokens.",
         "- It knows the language and the kind of text it was trained on; elsewhere its "
         "answers mean little.",
         NOT_MEASURED,

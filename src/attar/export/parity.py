@@ -23,7 +23,7 @@ A model whose activations are all float is compared with torch directly: max |di
 
 Nothing of attar's own stands on the float side, from the text on: transformers opens the source
 folder's tokenizer and, for a float model, the network. Token ids are compared before any logit.
-Shapes: B texts, C classes.
+Shapes: B texts (tokens, where every one is answered), C classes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import GateMissedError, NonFiniteError
@@ -49,7 +50,7 @@ from attar.models.simulated.quantized import load_simulated, quantizing
 from attar.models.sources.safe_files import read_model_files
 from attar.models.structure.site_kinds import SITE_KINDS
 from attar.scoring.in_memory import head_logits
-from attar.scoring.rows import Scorer, score_rows
+from attar.scoring.rows import Scorer, score_rows, score_tokens
 from attar.scoring.vectors import vector_agreement
 from attar.special_tokens import open_tokenizer, padding_id
 from attar.tasks.task import Task
@@ -68,7 +69,8 @@ class ParityResult:
     """"simulated", or "float" for a model that was never quantized."""
     relative_error: float
     label_flips: float
-    """Share of the texts; 0 for a number or a vector."""
+    """Share of the texts, or of the tokens where every one is answered; 0 for a number, a vector or
+    a part of a text."""
     max_relative_error: float
     max_label_flips: float
     max_difference: float
@@ -140,22 +142,22 @@ def measure_parity(
         GateMissedError: a logit of the runtime is NaN or infinite.
     """
     try:
-        deployed = _logits(runtime.logits, encoded, "the exported model")
+        deployed = _logits(runtime.logits, encoded, task, "the exported model")
     except NonFiniteError as error:
         raise GateMissedError(f"{error}; nothing was published") from error
     if not is_quantized(model_folder):
-        expected = _logits(head_logits(_of_transformers(model_folder, task)), encoded)
+        expected = _logits(head_logits(_of_transformers(model_folder, task)), encoded, task)
         return _without_grids("float", expected, deployed, task, limits)
     model = load_simulated(model_folder, skip_kinds=SITE_KINDS).model
     sites = ModelQParams.read(model_folder).sites
-    unquantized = _logits(head_logits(model), encoded)
+    unquantized = _logits(head_logits(model), encoded, task)
     given = [site for site in sites if site.kind not in float_sites]
     if not given:  # weights alone, or a budget that leaves every Linear in float
         return _without_grids("simulated", unquantized, deployed, task, limits)
     with quantizing(model, given):
-        simulated = _logits(head_logits(model), encoded)
+        simulated = _logits(head_logits(model), encoded, task)
     with quantizing(model, sites):
-        complete = _logits(head_logits(model), encoded)
+        complete = _logits(head_logits(model), encoded, task)
     return compare(deployed, simulated, unquantized, complete, task, limits)
 
 
@@ -199,12 +201,15 @@ def _of_transformers(model_folder: Path, task: Task) -> PreTrainedModel:
     files = read_model_files(model_folder)
     if settings_in(files.config, str(model_folder)) is not None or not task.kind.heads:
         return load_model(model_folder).model
+    heads: Any = getattr(transformers, task.kind.classes)
     with quiet_transformers():
-        model = AutoModelForSequenceClassification.from_pretrained(
+        config = AutoConfig.from_pretrained(
+            model_folder, local_files_only=True, trust_remote_code=False
+        )
+        model = heads[type(config)].from_pretrained(
             model_folder,
             dtype=torch.float32,
             local_files_only=True,
-            trust_remote_code=False,
             use_safetensors=True,
         )
     model.config.pad_token_id = padding_id(model_folder, open_tokenizer(model_folder))
@@ -252,10 +257,14 @@ def _without_grids(
     )
 
 
-def _logits(scorer: Scorer, encoded: Encoded, model: str = "the torch model") -> np.ndarray:
-    """(B, C), in batches of neighbours in the given order: lengths of all kinds meet."""
+def _logits(
+    scorer: Scorer, encoded: Encoded, task: Task, model: str = "the torch model"
+) -> np.ndarray:
+    """(B, C), or (tokens, C) where every token is answered, in batches of neighbours in the given
+    order: lengths of all kinds meet."""
     batches = np.split(np.arange(len(encoded)), range(BATCH_SIZE, len(encoded), BATCH_SIZE))
-    return score_rows(scorer, encoded, batches, model)
+    score = score_tokens if task.kind.answers_tokens else score_rows
+    return score(scorer, encoded, batches, model)
 
 
 def _rms(values: np.ndarray) -> float:
@@ -270,7 +279,7 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _flips(ours: np.ndarray, theirs: np.ndarray, task: Task) -> float:
-    if not task.kind.has_classes:
+    if not task.kind.has_labels:
         return 0.0
     if task.kind.gives_sets:
         cuts = np.array(task.cuts)

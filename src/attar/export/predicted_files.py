@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import disk_errors_explained, read_json, sha256_of, write_bytes, write_json
-from attar.data.files import PLAIN_PAIRS, PLAIN_TEXT
+from attar.data.gold import PLAIN_PAIRS, PLAIN_TEXT
 from attar.data.reading.byte_lines import Unreadable, fault_of_encoding
 from attar.data.reading.locate import FORMATS, format_of
 from attar.data.reading.records import Record, read_records

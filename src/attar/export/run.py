@@ -190,7 +190,9 @@ def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> D
     return seal(
         folder,
         config.format,
-        cost_from_config(read_config(model_folder), task.num_labels, task.embedding),
+        cost_from_config(
+            read_config(model_folder), task.num_labels, task.embedding, kind=task.kind
+        ),
         task.input_names,
         source=config.model,
         cpu={"int8": int8_flags()},

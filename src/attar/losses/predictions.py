@@ -159,6 +159,8 @@ def relevance_error(
 AGAINST_GOLD: Mapping[Gold, Callable[[Tensor, Any], Tensor]] = {
     "class": cross_entropy,
     "labels": binary_cross_entropy,
+    "tags": cross_entropy,
+    "quotes": cross_entropy,
     "number": squared_error,
     "relevance": relevance_error,
     "text": cross_entropy,

@@ -187,7 +187,7 @@ def prepare_(model: PreTrainedModel, attention: Attention) -> None:
 
 
 def _with_head(fields: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    names = task.label_names or ("score",)
+    names = task.label_names or task.kind.outputs
     without = ("num_labels", "problem_type", "architectures", "_num_labels")
     return {n: v for n, v in fields.items() if n not in without} | {
         "id2label": dict(enumerate(names)),

@@ -37,7 +37,7 @@ from attar.models.structure.families import FAMILIES
 from attar.models.structure.sites import reads_one_token
 from attar.models.structure.views import AttentionView, FfnView, LinearView
 from attar.tasks.embedding import Embedding
-from attar.tasks.table import CLASSIFICATION, REGRESSION, SENTENCE_EMBEDDING
+from attar.tasks.table import CLASSIFICATION, REGRESSION, SENTENCE_EMBEDDING, Kind
 from attar.tasks.task import Task
 
 TOKEN_BY_TOKEN = ("mamba", "falcon_mamba")
@@ -296,7 +296,10 @@ def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: in
 
 
 def cost_from_config(
-    config: Mapping[str, Any], num_labels: int | None = None, embedding: Embedding | None = None
+    config: Mapping[str, Any],
+    num_labels: int | None = None,
+    embedding: Embedding | None = None,
+    kind: Kind | None = None,
 ) -> Cost:
     """Cost of a model that need not exist, from the plain data of its `config.json`.
 
@@ -304,6 +307,7 @@ def cost_from_config(
         num_labels: width of a classification head; None: what the config's `architectures` names,
             or the bare model.
         embedding: the model answers with vectors.
+        kind: of its task; None: classes of texts, or for one label a number.
     Raises:
         ModelError: the config is none that transformers or the anatomy knows.
     """
@@ -313,10 +317,10 @@ def cost_from_config(
             objective=SENTENCE_EMBEDDING.name, max_length=1, input_names=(), embedding=embedding
         )
     elif num_labels is not None:
-        names = tuple(f"label {i}" for i in range(num_labels)) if num_labels > 1 else ()
-        objective = (CLASSIFICATION if num_labels > 1 else REGRESSION).name
+        kind = kind or (CLASSIFICATION if num_labels > 1 else REGRESSION)
+        names = tuple(f"label {i}" for i in range(num_labels)) if kind.has_labels else ()
         task = Task(
-            objective=objective, label_names=names, max_length=1, input_names=("input_ids",)
+            objective=kind.name, label_names=names, max_length=1, input_names=("input_ids",)
         )
     hf_config = config_of(config, "config", task)
     model_class: Any = class_of(hf_config, "config", task)

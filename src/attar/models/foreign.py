@@ -89,7 +89,7 @@ def _labelled_task(
     count = config.num_labels
     problem = config.problem_type
     kinds = _kinds_of_head(plain["architectures"][0])
-    fitting = [k for k in kinds if (k.problem_type == problem if problem else k.allows(count))]
+    fitting = [k for k in kinds if (k.problem_type == problem if problem else k.has_width(count))]
     if not fitting:
         raise ModelError(
             f"{folder} answers in a way that attar does not know (problem_type "
@@ -99,9 +99,12 @@ def _labelled_task(
     try:
         return Task(
             objective=fitting[0].name,
-            label_names=tuple(str(config.id2label[i]) for i in range(count)),
+            label_names=tuple(str(config.id2label[i]) for i in range(count))
+            if fitting[0].allows(count)
+            else (),
             max_length=_max_length(folder, max_tokens_of(config)),
             input_names=_input_names(folder, names),
+            num_texts=2 if fitting[0].asks else None,
         )
     except (ValidationError, KeyError) as error:
         raise ModelError(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from attar.models.heads import logits_in
 from attar.numerics.logits import Head, HeadLogits, Logits
 
 TRIED = 8
@@ -41,8 +42,8 @@ def has_plain_head(model: PreTrainedModel) -> bool:
 def run_to_logits(
     model: PreTrainedModel, inputs: Mapping[str, Tensor], **settings: Any
 ) -> tuple[Any, Logits]:
-    """What the model gives for a batch, and its logits: lazy ones where its head allows it, and of
-    shape (B, 0) where it has none.
+    """What the model gives for a batch, and its logits as `logits_in` has them: lazy ones where its
+    head allows it, and of shape (B, 0) where it has none.
 
     Args:
         settings: of the model's call, beside its inputs.
@@ -50,7 +51,7 @@ def run_to_logits(
     if has_plain_head(model):
         return _run_to_lazy(model, inputs, **settings)
     raw = model(**inputs, **settings)
-    logits = getattr(raw, "logits", None)
+    logits = logits_in(raw)
     if logits is None:
         first = next(iter(inputs.values()))
         logits = torch.zeros(len(first), 0, device=first.device)

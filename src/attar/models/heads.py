@@ -13,17 +13,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from attar.errors import ModelError
 from attar.tasks.labels import match_classes, why_not_matched
+from attar.tasks.table import KINDS
 from attar.tasks.task import Task
 
-HEAD_ROWS = re.compile(r"(classifier|score|classification_head)(\.out_proj)?\.(weight|bias)")
-"""Names of a sequence classifier's last Linear, in all families that the anatomy knows."""
-HEAD = re.compile(r"(pre_classifier|classifier|score|classification_head)\.")
+HEAD_ROWS = re.compile(
+    r"(classifier|score|classification_head|qa_outputs)(\.out_proj)?\.(weight|bias)"
+)
+"""Names of the last Linear of a head for classes, in all families that the anatomy knows."""
+HEAD = re.compile(r"(pre_classifier|classifier|score|classification_head|qa_outputs)\.")
+TOKEN_HEADS = ("classifier", "qa_outputs")
+"""Linears that read the last norm at every token, in all families; a classifier of texts has a map
+in front of the first."""
 SHARED_HEAD = re.compile(r"head\.")
 """Maps before a classifier that a masked language model has too, and so may have trained."""
+
+
+def answers_tokens(model: nn.Module) -> bool:
+    """Whether a model's head, be it for tags or for parts of a text, answers every token."""
+    heads = tuple(end for k in KINDS.values() if k.answers_tokens for end in k.heads)
+    return type(model).__name__.endswith(heads)
+
+
+def logits_in(outputs: Any) -> Tensor | None:
+    """The logits among what a model gives: (B, C), or (B, T, C) of a head that answers every token,
+    the first and the last of an answer side by side; None: it has no head."""
+    if getattr(outputs, "start_logits", None) is not None:
+        return torch.stack([outputs.start_logits, outputs.end_logits], dim=-1)
+    return getattr(outputs, "logits", None)
 
 
 class OtherClassesError(ModelError):
@@ -53,8 +74,8 @@ def reconciled_head(
     rows = [name for name in head if HEAD_ROWS.fullmatch(name)]
     count = tensors[rows[0]].shape[0] if rows else 0
     names = _names(config, count)
-    wanted = task.label_names or ("score",)
-    if count == task.num_labels and (task.kind.is_score or names == wanted):
+    wanted = task.label_names or task.kind.outputs
+    if count == task.num_labels and (not task.kind.has_labels or names == wanted):
         return tensors, ()
     match = match_classes(names, wanted)
     if match is not None:

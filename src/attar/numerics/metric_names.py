@@ -15,6 +15,10 @@ RANKING = ("ndcg@10", "mrr@10", "recall@1", "recall@10")
 """Metrics of what is found for a query, 0..1, means over queries."""
 ROUGE = ("rouge1", "rouge2", "rougeL")
 """Metrics of written texts, 0..1."""
+SPANS = ("span_f1", "span_precision", "span_recall")
+"""Metrics of marked parts of a text, each right only with both its ends and its label."""
+QUOTES = ("squad_f1", "exact_match")
+"""Metrics of answers that are parts of a text, as SQuAD's script has them."""
 LANGUAGE = ("nll", "perplexity", "bits_per_byte")
 """Metrics of running text: nats a token, its exponential, bits a byte of text."""
 LEADING = "bits_per_byte"
@@ -35,7 +39,7 @@ ZERO_SHOT = (
     "storycloze",
 )
 """Accuracies of zero-shot tasks, each under its task's name."""
-METRIC_NAMES = (*CLASSES, *SCORES, *RANKING, *ROUGE, *LANGUAGE)
+METRIC_NAMES = (*CLASSES, *SCORES, *RANKING, *SPANS, *QUOTES, *ROUGE, *LANGUAGE)
 LOWER_IS_BETTER = frozenset({*LANGUAGE, *CALIBRATION, "loss"})
 """Metrics of which the smallest is the best; of all others it is the largest."""
 BOUNDS = {

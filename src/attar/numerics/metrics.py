@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attar.errors import NonFiniteError
-from attar.numerics.metric_names import CLASSES, RANKING, ROUGE, SCORES
+from attar.numerics.metric_names import CLASSES, QUOTES, RANKING, ROUGE, SCORES, SPANS
 
 Floats = NDArray[np.float64]
 Metric = Callable[[ArrayLike, ArrayLike], float]
@@ -134,6 +134,27 @@ def _right_and_seen(
     chosen, wanted = predictions > 0, labels > 0
     right = counts @ (chosen & wanted).astype(np.float64)
     return right, counts @ (chosen * 1.0 + wanted * 1.0)
+
+
+def span_f1_of_counts(found: NDArray[Any], marked: NDArray[Any], counts: Floats) -> Floats:
+    """F1 of marks, 0..1, in each resample of rows: 2·right / (found + marked), summed over rows.
+
+    Args:
+        found: of each row, how many marks are right and how many were made, (N, 2).
+        marked: of each row, how many there are, (N,).
+    """
+    right, made = found[:, 0].astype(np.float64), found[:, 1].astype(np.float64)
+    return _ratio(2 * (counts @ right), counts @ (made + marked))
+
+
+def span_precision_of_counts(found: NDArray[Any], marked: NDArray[Any], counts: Floats) -> Floats:
+    """Share of the marks made that are right; as `span_f1_of_counts`."""
+    return _ratio(counts @ found[:, 0].astype(np.float64), counts @ found[:, 1].astype(np.float64))
+
+
+def span_recall_of_counts(found: NDArray[Any], marked: NDArray[Any], counts: Floats) -> Floats:
+    """Share of the marks there are that were made; as `span_f1_of_counts`."""
+    return _ratio(counts @ found[:, 0].astype(np.float64), counts @ marked.astype(np.float64))
 
 
 def mean_of_counts(scores: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
@@ -261,14 +282,28 @@ METRICS_OF_COUNTS: Mapping[str, CountsMetric] = {
     "micro_f1": micro_f1_of_counts,
     "pearson": pearson_of_counts,
     "spearman": spearman_of_counts,
-    **dict.fromkeys((*RANKING, *ROUGE), mean_of_counts),
+    "span_f1": span_f1_of_counts,
+    "span_precision": span_precision_of_counts,
+    "span_recall": span_recall_of_counts,
+    **dict.fromkeys((*RANKING, *QUOTES, *ROUGE), mean_of_counts),
     "nll": nll_of_counts,
     "perplexity": perplexity_of_counts,
     "bits_per_byte": bits_per_byte_of_counts,
 }
-"""Every name of `metric_names` in its form for resamples. The "predictions" of ROUGE are the scores
-of the rows, those of rankings the scores of the queries; those of running text are the nats that a
-row cost, and its "labels" are its tokens, or its bytes for bits_per_byte."""
+"""Every name of `metric_names` in its form for resamples. The "predictions" of ROUGE and of quotes
+are the scores of the rows, those of rankings the scores of the queries; those of running text are
+the nats that a row cost, and its "labels" are its tokens, or its bytes for bits_per_byte; those of
+marks are counts, as their functions say."""
+
+COLUMNS: Mapping[str, tuple[int, ...]] = dict.fromkeys(SPANS, (2,))
+"""Metric → the shape of what it reads of a row's predictions, where that is not one number."""
+
+
+def on_all_rows(metric: str, found: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Any metric on the data as they are, of what it reads of each row."""
+    return float(METRICS_OF_COUNTS[metric](found, labels, np.ones((1, len(labels))))[0])
+
+
 METRICS: Mapping[str, Metric] = {
     name: partial(_on_all_rows, METRICS_OF_COUNTS[name]) for name in (*CLASSES, *SCORES)
 }

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attar.numerics.metrics import METRICS_OF_COUNTS, require_finite
+from attar.numerics.metrics import COLUMNS, METRICS_OF_COUNTS, require_finite
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
@@ -104,14 +104,15 @@ def bootstrap(
 
     Args:
         metric: a name in `METRICS`.
-        predictions: model name → (N,), in the order of `labels`; sets of labels are (N, C).
+        predictions: model name → (N,), or what else the metric reads of each row, in the order of
+            `labels`; sets of labels are (N, C).
         resamples: how many; 2,000 leave about 0.2 % of a quantile's level to chance.
     Raises:
         NonFiniteError: a prediction is NaN or infinite.
     """
     labelled = np.asarray(labels)
     predicted = {name: np.asarray(values) for name, values in predictions.items()}
-    _check_shapes(predicted, labelled)
+    _check_shapes(predicted, labelled, COLUMNS.get(metric, ()))
     for name, values in predicted.items():
         require_finite(values, f"model {name!r}")
     of_counts = METRICS_OF_COUNTS[metric]
@@ -215,13 +216,14 @@ def percentiles(values: Floats, level: float = LEVEL) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _check_shapes(predictions: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> None:
+def _check_shapes(
+    predictions: Mapping[str, NDArray[Any]], labels: NDArray[Any], columns: tuple[int, ...]
+) -> None:
+    """Raise where they differ. Args: columns: beside the rows."""
+    expected = (*labels.shape, *columns)
     shapes = {name: values.shape for name, values in predictions.items()}
-    if (
-        labels.ndim not in (1, 2)
-        or len(labels) == 0
-        or any(s != labels.shape for s in shapes.values())
-    ):
+    is_odd = labels.ndim not in (1, 2) or len(labels) == 0
+    if is_odd or any(s != expected for s in shapes.values()):
         raise ValueError(
             "every model needs one prediction a row, and there must be a row; "
             f"got labels of shape {labels.shape} and predictions {shapes}"

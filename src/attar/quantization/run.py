@@ -124,8 +124,7 @@ def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
     """Refuse a loss that says nothing about what the model answers.
 
     Raises:
-        UsageError: KL between distributions, asked of a model that answers with a number, or with
-            any number of labels.
+        UsageError: KL between distributions, asked of a model whose outputs are none.
     """
     if task.kind.gives_sets and getattr(config, "loss", "mse") == "kl":
         raise UsageError(
@@ -133,10 +132,11 @@ def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
             "compares distributions over classes of which one is right; remove it, or set loss = "
             '"mse"'
         )
-    if task.kind.is_score and getattr(config, "loss", "mse") == "kl":
+    if not task.kind.gives_distribution and getattr(config, "loss", "mse") == "kl":
         raise UsageError(
-            f'model {config.model!r} answers with a number, and loss = "kl" compares distributions '
-            'over classes: it is 0 whatever the number; remove it, or set loss = "mse"'
+            f'model {config.model!r} is for {task.objective}, and loss = "kl" compares '
+            "distributions over classes, which its answers are not; remove it, or set "
+            'loss = "mse"'
         )
 
 

@@ -10,9 +10,11 @@ from attar.numerics.metric_names import (
     CALIBRATION,
     CLASSES,
     LOWER_IS_BETTER,
+    QUOTES,
     RANKING,
     ROUGE,
     SCORES,
+    SPANS,
     ZERO_SHOT,
 )
 
@@ -20,9 +22,11 @@ NBSP = "\u00a0"
 MINUS = "\u2212"
 DASH = "–"
 """Shown where nothing was measured."""
-SHOWN_AS_PERCENT = frozenset({"accuracy", "f1", "macro_f1", "micro_f1", *CALIBRATION, *ZERO_SHOT})
+SHOWN_AS_PERCENT = frozenset(
+    {"accuracy", "f1", "macro_f1", "micro_f1", *CALIBRATION, *SPANS, *QUOTES, *ZERO_SHOT}
+)
 """Shares; correlations keep three decimals."""
-QUALITIES = frozenset({*CLASSES, *SCORES, *RANKING, *ROUGE, *ZERO_SHOT})
+QUALITIES = frozenset({*CLASSES, *SCORES, *RANKING, *SPANS, *QUOTES, *ROUGE, *ZERO_SHOT})
 """Metrics between −1 and 1: a point is a hundredth of any of them."""
 ALIKE_WITHIN = 0.15
 """Ratios of single rounds of two equally fast models stay this near to 1 on a quiet machine."""

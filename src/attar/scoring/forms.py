@@ -26,6 +26,7 @@ import numpy as np
 from attar.artifacts import MIB
 from attar.cores import torch_threads
 from attar.data.tokenize import Encoded, TextEncoder
+from attar.data.windows import WindowEncoder
 from attar.errors import ArtifactError, ModelError
 from attar.models.deployed.runtimes import DEPLOY_FILE, Deployment, model_size_mib, open_runtime
 from attar.models.foreign import task_of
@@ -70,6 +71,11 @@ class Form(ABC):
     def encoder(self) -> TextEncoder:
         return TextEncoder.from_folder(self.folder, self.task.max_length, self.task.input_names)
 
+    @cached_property
+    def window_encoder(self) -> WindowEncoder:
+        """What reads long texts, for a model that answers every token."""
+        return WindowEncoder(self.folder, self.task)
+
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
         """Rows as the model reads them."""
         return self.encoder.encode(self.task.texts_read(texts))
@@ -78,7 +84,7 @@ class Form(ABC):
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits (B, C), float32, of int64 inputs (B, T); of a model that answers with words, the
         log-likelihoods of its classes' words, or the likeliest number (B, 1); of a causal language
-        model, (B, T, V).
+        model, (B, T, V), and of a head that answers every token, (B, T, C).
         """
 
     def padded(self, tokens: int) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.models.head_chunks import run_to_logits
+from attar.models.heads import logits_in
 from attar.numerics.logits import log_probabilities
 from attar.scoring.rows import Batch, Scorer
 
@@ -36,12 +37,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def head_logits(model: PreTrainedModel) -> Scorer:
-    """Logits of a classifier or regressor, float32 (B, C); of a language model (B, T, V)."""
+    """Logits of a classifier or regressor, float32 (B, C); of a head that answers every token
+    (B, T, C), and of a language model (B, T, V)."""
 
     def answer(batch: Batch) -> np.ndarray:
         with evaluating(model):
             inputs = {n: torch.from_numpy(x).to(model.device) for n, x in batch.items()}
-            return model(**inputs).logits.float().cpu().numpy()
+            logits = logits_in(model(**inputs))
+            assert logits is not None, "a model without a head is refused"
+            return logits.float().cpu().numpy()
 
     return answer
 

@@ -8,7 +8,7 @@ Shapes: N rows, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,16 @@ from transformers import PreTrainedModel
 
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import Encoded, TextEncoder
+from attar.data.windows import WindowEncoder
 from attar.errors import ModelError
-from attar.numerics.metrics import METRICS
+from attar.numerics.metrics import METRICS, on_all_rows
 from attar.scoring.in_memory import head_logits
 from attar.scoring.matching import known_metrics, output_columns, predictions_from
-from attar.scoring.rows import Scorer, longest_first, score_rows
+from attar.scoring.quoting import QuotedRows, agreement, golds_of
+from attar.scoring.rows import Scorer, longest_first, score_rows, score_tokens
+from attar.scoring.tagging import TaggedRows, right_and_made
 from attar.step import StepContext
+from attar.tasks.table import Answer
 from attar.tasks.task import Task
 
 
@@ -33,7 +37,7 @@ class Judge:
 
     encoded: Encoded
     labels: np.ndarray
-    """(N,); sets of labels (N, C)."""
+    """(N,), sets of labels (N, C), or what else the metric compares answers with."""
     columns: np.ndarray
     """Column of the scores for each of the data's classes."""
     metric: str
@@ -42,6 +46,9 @@ class Judge:
     scorer_of: Callable[[PreTrainedModel], Scorer] = head_logits
     cuts: ArrayLike = 0.0
     """Of sets of labels, the score from which each is given."""
+    of_tokens: Callable[[np.ndarray], np.ndarray] | None = None
+    """Of a model that answers every token: its logits (tokens, C) → what the metric reads of each
+    row; None: it answers rows."""
 
     @classmethod
     def of_head(
@@ -54,7 +61,7 @@ class Judge:
         context: StepContext,
         batch_size: int,
     ) -> Judge:
-        """Of models with a head for classes or a number.
+        """Of models with a head for classes, a number, tags or parts of a text.
 
         Args:
             name: the model's, for messages.
@@ -64,13 +71,20 @@ class Judge:
             ModelError: the model is for another task or other classes than the data.
             DataError: a metric of the data is not known.
         """
-        if task.kind.embeds or data.metrics[0] not in METRICS:
+        is_known = data.metrics[0] in METRICS or task.kind.answers_tokens
+        if task.kind.embeds or not is_known:
             raise ModelError(
                 f"{context.name}: only models that answer each row with a class or a number can be "
                 f"judged here, and data {data.name!r} is measured by {data.metrics[0]}; measure "
                 "this one with quantize and evaluate steps"
             )
         columns = output_columns(name, task, data, context.progress.warn)
+        if task.kind.answers_tokens:
+            encoded, labels, of_tokens = READ[task.kind.answer](folder, task, split)
+            metric = known_metrics(data)[0]
+            return cls(
+                *(encoded, labels, columns, metric, batch_size, context), of_tokens=of_tokens
+            )
         encoder = TextEncoder.from_folder(folder, task.max_length, task.input_names)
         encoded = encoder.encode(split.texts)
         cuts = np.array(task.cuts)[columns] if task.kind.gives_sets else 0.0
@@ -78,7 +92,8 @@ class Judge:
         return cls(encoded, split.labels, columns, metric, batch_size, context, cuts=cuts)
 
     def answers(self, model: PreTrainedModel, name: str) -> np.ndarray:
-        """What the model answers to each row now: classes or numbers, (N,), or sets, (N, C).
+        """What the model answers to each row now: classes or numbers, (N,), sets, (N, C), or what
+        else the metric reads.
 
         Args:
             name: of this variant of the model, for progress and messages.
@@ -87,17 +102,51 @@ class Judge:
             StoppedError: the process was asked to stop.
         """
         batches = longest_first(self.encoded.lengths, self.batch_size)
-        with self.context.progress.task(f"{self.context.name}: {name}", len(self.labels)) as bar:
+        with self.context.progress.task(f"{self.context.name}: {name}", len(self.encoded)) as bar:
 
             def after_batch(rows: int) -> None:
                 self.context.stop_if_asked("judging a model")
                 bar.advance(rows)
 
-            scorer = self.scorer_of(model)
-            scores = score_rows(scorer, self.encoded, batches, f"model {name!r}", after_batch)
+            scorer, score = self.scorer_of(model), score_tokens if self.of_tokens else score_rows
+            scores = score(scorer, self.encoded, batches, f"model {name!r}", after_batch)
+        if self.of_tokens is not None:
+            return self.of_tokens(scores)
         found = scores[:, self.columns]
         return predictions_from(found, f"model {name!r}", self.labels, self.cuts)
 
     def value(self, model: PreTrainedModel, name: str) -> float:
         """The metric of the model's answers. Raises: as `answers`."""
-        return METRICS[self.metric](self.answers(model, name), self.labels)
+        return on_all_rows(self.metric, self.answers(model, name), self.labels)
+
+
+TokenRows = tuple[Encoded, np.ndarray, Callable[[np.ndarray], np.ndarray]]
+"""Windows, labels, and what makes answers of the logits of all tokens."""
+
+
+def _tagged(folder: Path, task: Task, split: Split) -> TokenRows:
+    rows = TaggedRows.of(split.texts, split.marks, WindowEncoder(folder, task))
+    marked = [() if marks is None else marks.marks for marks in split.marks or ()]
+
+    def answers(logits: np.ndarray) -> np.ndarray:
+        return right_and_made(rows.marks(logits, task.label_names), marked)[0]
+
+    return rows.windows.encoded, np.array(list(map(len, marked))), answers
+
+
+def _quoted(folder: Path, task: Task, split: Split) -> TokenRows:
+    rows = QuotedRows.of(split.texts, WindowEncoder(folder, task))
+    golds = golds_of(split.texts, split.marks or ())
+
+    def answers(logits: np.ndarray) -> np.ndarray:
+        found = rows.answers(rows.quotes(logits), task.no_answer_threshold)
+        return agreement(found, golds)[task.kind.metrics[0]]
+
+    return rows.windows.encoded, np.zeros(len(split)), answers
+
+
+READ: Mapping[Answer, Callable[[Path, Task, Split], TokenRows]] = {
+    "tags": _tagged,
+    "quote": _quoted,
+}
+"""Shape of an answer of tokens → how rows are read and answered."""

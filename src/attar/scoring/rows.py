@@ -6,6 +6,7 @@ Training's validation, `evaluate`, the studies, the choices of quantization and 
 use it. They differ only in the `Scorer` they pass: `attar.scoring.in_memory` has those of torch
 models, `attar.scoring.forms` those of model folders. Sorted rows need hardly any padding, and with
 the longest first a batch that does not fit into memory fails at once. Imports no torch.
+Models that answer every token are scored by `score_tokens`.
 Shapes: N rows, B rows of a batch, T tokens, C classes.
 """
 
@@ -82,3 +83,33 @@ def score_rows(
         return answer(encoded.batch(rows, pad_to=width))
 
     return score_batches(of_rows, batches, model, after_batch)
+
+
+def score_tokens(
+    answer: Scorer,
+    encoded: Encoded,
+    batches: Sequence[np.ndarray],
+    model: str,
+    after_batch: AfterBatch = lambda rows: None,
+    padded: Callable[[int], int] = lambda tokens: tokens,
+) -> np.ndarray:
+    """What `answer` gives for each token of `encoded.ids`, float32 (tokens, C); padding left out.
+
+    Args:
+        answer: int64 inputs (B, T) → (B, T, C).
+        batches, model, after_batch, padded: as of `score_rows`.
+    Raises:
+        NonFiniteError: a number is NaN or infinite.
+    """
+    found: np.ndarray | None = None
+    for rows in batches:
+        lengths = encoded.lengths[rows]
+        logits = answer(encoded.batch(rows, pad_to=padded(int(lengths.max()))))
+        if found is None:
+            found = np.empty((len(encoded.ids), logits.shape[-1]), np.float32)
+        for row, length, values in zip(rows, lengths, logits, strict=True):
+            found[encoded.starts[row] : encoded.starts[row] + length] = values[:length]
+        after_batch(len(rows))
+    assert found is not None, "a split without rows is refused"
+    require_finite(found, model)
+    return found

@@ -5,9 +5,10 @@ in each of them. The idea: a kind is a few words, and code asks for the word it 
 
     reads     what a row holds          a text or two, running text
     gold      what the answer is        a class, some labels, a number, how relevant or alike two
-                                        texts are, a text, or the row's own tokens
-    answer    the shape of an answer    one a row, a row's rank for its query, the next token,
-                                        hidden spans, a text, a vector
+                                        texts are, a text, tags of words, parts of the text, or the
+                                        row's own tokens
+    answer    the shape of an answer    one a row, a row's rank for its query, a tag a word, a part
+                                        of the text, the next token, hidden spans, a text, a vector
     graph     how the model runs        one pass, causal, encoder-decoder
 
 Code that differs by a word is a table with that word as its key, on the floor it belongs to.
@@ -17,117 +18,21 @@ Configs read this table, so it imports neither torch nor numpy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from attar.numerics.metric_names import CLASSES, LANGUAGE, RANKING, ROUGE, SCORES
+from attar.numerics.metric_names import (
+    CLASSES,
+    LANGUAGE,
+    QUOTES,
+    RANKING,
+    ROUGE,
+    SCORES,
+    SPANS,
+)
+from attar.tasks.kind import MAX_ANSWER_TOKENS, Answer, Gold, Graph, Kind, Reads, Shown
+from attar.tasks.tagging import WORD
 
-Reads = Literal["texts", "running"]
-Gold = Literal["class", "labels", "number", "relevance", "similarity", "text", "itself"]
-"""relevance and similarity: a number for two texts, or none, where the two belong together."""
-Answer = Literal["row", "rank", "next", "spans", "text", "vector"]
-Graph = Literal["one_pass", "causal", "encoder_decoder"]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What the user of an exported model sees of its task."""
-
-    verb: str
-    """The method of `attar.load(folder)`, and the command of `attar`."""
-    pipeline_tag: str
-    """The Hugging Face Hub's name for it."""
-    words: str
-    """What the model answers with; {count} and {labels} stand for the names of classes."""
-    snippet: tuple[str, ...]
-    """Lines of Python that print the answer of `logits` (C,), with `task` and `np` at hand."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One row of the table of tasks."""
-
-    name: str
-    reads: Reads
-    gold: Gold
-    answer: Answer
-    graph: Graph
-    heads: tuple[str, ...]
-    """Ends of the names of transformers' classes with its head; the first is for new models. None:
-    the bare model answers."""
-    classes: str
-    """transformers' table from configs to these classes."""
-    metrics: tuple[str, ...]
-    """What is measured where the data does not say it; the first one is the default."""
-    problem_type: str | None
-    """transformers' name for it in the config of a classifier; None: its head is for words."""
-    num_labels: tuple[int, int | None]
-    """Fewest and most names of classes; None: no limit."""
-    selects: str | None = None
-    """The metric that picks the best checkpoint, where the first one takes too long in training."""
-    shown: Shown | None = None
-    """None: an exported model cannot answer it yet."""
-
-    def allows(self, num_labels: int) -> bool:
-        """Whether its head may have this number of classes."""
-        fewest, most = self.num_labels
-        return num_labels >= fewest and (most is None or num_labels <= most)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether rows are running text, cut into blocks of tokens."""
-        return self.reads == "running"
-
-    @property
-    def hides_spans(self) -> bool:
-        """Whether spans of the text are hidden, others in every epoch, and written."""
-        return self.answer == "spans"
-
-    @property
-    def has_gold(self) -> bool:
-        """Whether a row needs an answer of its own beside its text."""
-        return self.gold not in ("itself", "similarity")
-
-    @property
-    def has_classes(self) -> bool:
-        """Whether the columns of its logits have names: one of them is the answer, or any."""
-        return self.gold in ("class", "labels")
-
-    @property
-    def gives_sets(self) -> bool:
-        """Whether any number of the classes may be right at once."""
-        return self.gold == "labels"
-
-    @property
-    def may_be_words(self) -> bool:
-        """Whether its answer, a class or a number, can be written as one of some words."""
-        return self.gold in ("class", "number")
-
-    @property
-    def is_score(self) -> bool:
-        """Whether the answer is a number."""
-        return self.gold in ("number", "relevance")
-
-    @property
-    def predicts_words(self) -> bool:
-        """Whether its own head predicts tokens of the vocabulary."""
-        return self.gold in ("text", "itself")
-
-    @property
-    def ranks(self) -> bool:
-        """Whether rows are candidates for a query, which are put into an order."""
-        return self.answer == "rank"
-
-    @property
-    def embeds(self) -> bool:
-        """Whether each text is read by itself, and the answer is its vector."""
-        return self.answer == "vector"
-
-    @property
-    def writes(self) -> bool:
-        """Whether the answer is a text that the model generates."""
-        return self.answer == "text"
-
+__all__ = ["KINDS", "MAX_ANSWER_TOKENS", "Answer", "Gold", "Graph", "Kind", "Reads", "Shown"]
 
 CLASSIFICATION = Kind(
     name="classification",
@@ -197,6 +102,80 @@ MULTI_LABEL = Kind(
     ),
 )
 """Any number of several labels, none included, for a text or for a pair of texts."""
+TOKEN_CLASSIFICATION = Kind(
+    name="token_classification",
+    reads="texts",
+    gold="tags",
+    answer="tags",
+    graph="one_pass",
+    heads=("ForTokenClassification",),
+    classes="MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
+    metrics=SPANS,
+    problem_type=None,
+    num_labels=(2, None),
+    shown=Shown(
+        verb="tag",
+        pipeline_tag="token-classification",
+        words="the parts of the text that it marks, with these tags of words: {labels}",
+        snippet=(
+            "import re",
+            "names, found, last = task['label_names'], [], 0",
+            "pieces = [i for i, special in enumerate(row.special_tokens_mask) if not special]",
+            f"for word in re.finditer({WORD!r}, texts[0]):",
+            "    begin, end = word.span()",
+            "    # the first token of a word has its tag",
+            "    places = ((i, *row.offsets[i]) for i in pieces)",
+            "    piece = next((i for i, a, b in places if a < end and b > begin), None)",
+            "    tag = 'O' if piece is None else names[logits[piece].argmax()]",
+            "    prefix, _, label = tag.partition('-')",
+            "    if prefix == 'B':",
+            "        found.append([begin, end, label])",
+            "    elif prefix == 'I' and found and found[-1][1:] == [last, label]:",
+            "        found[-1][1] = end",
+            "    last = end",
+            "for begin, end, label in found:",
+            "    print(begin, end, repr(label)[1:-1], repr(texts[0][begin:end])[1:-1])",
+        ),
+        with_attar=(
+            "for one in answer:",
+            "    print(one.start, one.end, repr(one.label)[1:-1], repr(one.text)[1:-1])",
+        ),
+    ),
+)
+"""A tag for each word, by which parts of the text are marked: names, places, products."""
+QUESTION_ANSWERING = Kind(
+    name="question_answering",
+    reads="texts",
+    gold="quotes",
+    answer="quote",
+    graph="one_pass",
+    heads=("ForQuestionAnswering",),
+    classes="MODEL_FOR_QUESTION_ANSWERING_MAPPING",
+    metrics=QUOTES,
+    problem_type=None,
+    num_labels=(0, 0),
+    outputs=("start", "end"),
+    shown=Shown(
+        verb="answer",
+        pipeline_tag="question-answering",
+        words="the part of the second text that answers the first, or with nothing",
+        snippet=(
+            "is_text = np.array([i == 1 for i in row.sequence_ids])",
+            "first, last = np.where(is_text[:, None], logits, -np.inf).T",
+            "place = np.arange(len(first))",
+            "length = place - place[:, None] + 1  # of an answer, in tokens",
+            f"allowed = (length > 0) & (length <= {MAX_ANSWER_TOKENS})",
+            "score = np.where(allowed, first[:, None] + last, -np.inf)",
+            "begin, end = np.unravel_index(score.argmax(), score.shape)",
+            "limit = task.get('no_answer_threshold')",
+            "has_none = limit is not None and logits[0].sum() - score.max() > limit",
+            "a, b = (0, 0) if has_none else (row.offsets[begin][0], row.offsets[end][1])",
+            "print(a, b, repr(texts[1][a:b])[1:-1])",
+        ),
+        with_attar=("print(answer.start, answer.end, repr(answer.text)[1:-1])",),
+    ),
+)
+"""The part of a text that answers a question about it, or none (SQuAD)."""
 CAUSAL_LM = Kind(
     name="causal_lm",
     reads="running",
@@ -284,8 +263,8 @@ by how well the second text of a row is found among all second texts by the firs
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        *(CLASSIFICATION, REGRESSION, MULTI_LABEL, CAUSAL_LM, TEXT_TO_TEXT),
-        *(SPAN_CORRUPTION, RERANKING, SENTENCE_EMBEDDING),
+        *(CLASSIFICATION, REGRESSION, MULTI_LABEL, TOKEN_CLASSIFICATION, QUESTION_ANSWERING),
+        *(CAUSAL_LM, TEXT_TO_TEXT, SPAN_CORRUPTION, RERANKING, SENTENCE_EMBEDDING),
     )
 }
 """Every kind of task by the name that `objective` has in a recipe."""

@@ -87,6 +87,12 @@ class Task(Config):
     """Tokens of a target text, for a task that writes."""
     generation: Generation | None = None
     """How a task that writes chooses its words."""
+    window_overlap: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
+    """Tokens that neighbouring windows of a long text share, where every token is answered; None: a
+    third of max_length."""
+    no_answer_threshold: float | None = None
+    """Of questions that a text may not answer: none is given where the score of no answer is more
+    than this above that of the best one; None: there is always an answer."""
     denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
     """How a task that hides spans hides them; None: as is published, or it hides none."""
     embedding: Embedding | None = None
@@ -100,6 +106,8 @@ class Task(Config):
             raise ValueError(
                 f"{self.objective} writes no text, so it has no generation and no max_target_length"
             )
+        if self.window_overlap is not None and not self.kind.answers_tokens:
+            raise ValueError(f"{self.objective} reads no windows, so it has no window_overlap")
         if self.denoisers and not self.kind.hides_spans:
             raise ValueError(f"{self.objective} hides no spans, so it has no denoisers")
         if self.kind.embeds and self.embedding is None:
@@ -186,9 +194,11 @@ class Task(Config):
         """Whether every training row needs its answer.
 
         Args:
-            taught: a teacher answers; only a class that is written as a word is still needed.
+            taught: a teacher answers; only a class that is written as a word is still needed, and
+                marks, which say where in a text it is asked.
         """
-        return self.kind.has_gold and (not taught or bool(self.label_words))
+        at_words = bool(self.label_words) or self.kind.answers_tokens
+        return self.kind.has_gold and (not taught or at_words)
 
     @property
     def validated_by(self) -> tuple[str, ...]:
@@ -234,7 +244,12 @@ class Task(Config):
     @property
     def num_labels(self) -> int:
         """Width of a classifier's head."""
-        return len(self.label_names) or 1
+        return len(self.label_names) or len(self.kind.outputs)
+
+    @property
+    def overlap(self) -> int:
+        """Tokens that neighbouring windows share."""
+        return self.max_length // 3 if self.window_overlap is None else self.window_overlap
 
     @property
     def num_outputs(self) -> int | None:

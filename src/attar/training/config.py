@@ -18,7 +18,6 @@ from attar.tasks.table import KINDS, SENTENCE_EMBEDDING, SPAN_CORRUPTION, Kind, 
 DEFAULT_EPOCHS = 3.0
 Share = Annotated[float, Field(gt=0, lt=1)]
 
-
 MOMENT_BYTES = {"adamw": 8, "adafactor": 0}
 """Of each weight's moments; Adafactor has those of rows and columns, which are few."""
 
@@ -145,7 +144,8 @@ class TrainStep(Config):
     """Examples per forward pass; None: batch_size. The gradient is that of the whole batch
     either way."""
     max_length: int = Field(default=128, ge=8, le=8192)
-    """Maximum number of tokens of a text; longer texts are cut."""
+    """Maximum number of tokens of a text; longer texts are cut, or read in windows."""
+    window_overlap: int | None = Field(default=None, ge=0, le=8192)
     max_target_length: int = Field(default=128, ge=2, le=8192)
     """Tasks that generate text only: maximum number of tokens of a target."""
     learning_rate: float = Field(default=5e-5, gt=0)

@@ -17,6 +17,9 @@ from attar.models.head_chunks import run_to_logits
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.families import FAMILIES
 
+IMPOSSIBLE = -1e9
+"""Logit of what cannot be: its probability is 0, and differences of two are still finite."""
+
 
 def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) -> Outputs:
     """Logits, and whatever else the losses need, in float32 or wider: a loss in bf16 would lose its
@@ -24,7 +27,8 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) 
 
     Args:
         inputs: the model's inputs by name, shape (B, T).
-    Returns: logits of shape (B, 0) for a model without a head.
+    Returns: logits of shape (B, 0) for a model without a head; of one that finds parts of a text,
+        (B, 2, T): where one begins, and where it ends, as classes.
     Raises:
         ModelError: attention is to be watched in a model of a family that is not known.
     """
@@ -37,8 +41,12 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) 
         raw, logits = run_to_logits(
             model, inputs, output_hidden_states=needs.hidden, return_dict=True
         )
+    if isinstance(logits, Tensor):
+        logits = _wide(logits)
+        if "start_logits" in raw:
+            logits = _of_places(logits, inputs["attention_mask"])
     return Outputs(
-        _wide(logits) if isinstance(logits, Tensor) else logits,
+        logits,
         hidden=_hidden_states(model, raw) if needs.hidden else {},
         scores=seen.scores,
         qkv=seen.qkv,
@@ -86,6 +94,12 @@ def _hidden_states(model: PreTrainedModel, raw: Any) -> dict[str, tuple[Tensor, 
     else:
         found = {"encoder": raw.encoder_hidden_states, "decoder": raw.decoder_hidden_states}
     return {stack: tuple(map(_wide, states)) for stack, states in found.items()}
+
+
+def _of_places(logits: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, 2) → (B, 2, T): a token is a class, and padding is none, so that a loss does not
+    depend on how far a batch is padded."""
+    return logits.transpose(1, 2).masked_fill(mask[:, None] == 0, IMPOSSIBLE)
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ pass.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from attar.training.loop import Loop
 from attar.training.objectives.examples import Examples, Streamed
 from attar.training.objectives.labelled import LabelledTexts
 from attar.training.objectives.preparing import ready, task_for
+from attar.training.objectives.quoted import THRESHOLD
 from attar.training.rollouts import Rollouts
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
@@ -101,7 +103,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     ).run()
 
     student.model.to("cpu")  # pyright: ignore[reportArgumentType]
-    save_model(student, context.folder / "model")
+    save_model(_with_threshold(student, kept_validation(job, place)), context.folder / "model")
     write_history(context.folder, place)
     metrics = _metrics(job, data, place, precision, floor, work.flops(place.step), matched)
     if (found := summary_of(data, tokens_of(student.folder))).splits:
@@ -311,6 +313,28 @@ def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision
     return seconds / tokens
 
 
+def kept_step(job: Job, place: Place) -> int | None:
+    """The step whose weights become the artifact."""
+    return place.best_step if job.config.keep == "best" else place.step
+
+
+def kept_validation(job: Job, place: Place) -> dict[str, float]:
+    """The last look at validation of the weights that become the artifact."""
+    return next(
+        line["validation"]
+        for line in place.history
+        if "validation" in line and line["step"] == kept_step(job, place)
+    )
+
+
+def _with_threshold(student: LoadedModel, validation: Mapping[str, float]) -> LoadedModel:
+    """The student with what was chosen on validation in its task."""
+    if student.task is None or THRESHOLD not in validation:
+        return student
+    chosen = {THRESHOLD: validation[THRESHOLD]}
+    return replace(student, task=student.task.model_copy(update=chosen))
+
+
 def _metrics(
     job: Job,
     data: TextData,
@@ -325,12 +349,6 @@ def _metrics(
     Args:
         floor: seconds a token of the matrix products alone.
     """
-    kept_step = place.best_step if job.config.keep == "best" else place.step
-    kept = next(
-        line["validation"]
-        for line in place.history
-        if "validation" in line and line["step"] == kept_step
-    )
     examples, seconds = place.step * job.config.batch_rows, place.seconds
     return {
         "objective": job.config.objective or data.objective,
@@ -339,7 +357,7 @@ def _metrics(
         "micro_batch_size": place.micro_batch_size or job.evaluation_batch_size,
         "epochs": round(place.step / len(job.batches), 4),
         "best_step": place.best_step,
-        "kept_step": kept_step,
+        "kept_step": kept_step(job, place),
         "precision": precision.name,
         "precision_reason": precision.reason,
         "train_seconds": round(place.seconds, 3),
@@ -350,7 +368,7 @@ def _metrics(
         "flops_non_embedding": flops.non_embedding,
         "matched": matched,
         "matmul_share": round(floor * place.tokens / seconds, 4) if floor and seconds else None,
-        "validation": kept,
+        "validation": kept_validation(job, place),
         "data": {
             "name": data.name,
             "train_rows": len(job.train),

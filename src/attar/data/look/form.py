@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from attar.data.files import PLAIN_TEXT
+from attar.data.gold import PLAIN_TEXT
 from attar.data.reading.byte_lines import Unreadable, read_lines
 from attar.data.reading.labels import number_as_written
 from attar.data.reading.locate import format_of

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from attar.data.config import FilesData
-from attar.data.files import PLAIN_PAIRS, records_of
+from attar.data.files import records_of
+from attar.data.gold import PLAIN_PAIRS
 from attar.data.look.form import LABEL_NAMES, TEXT_NAMES, Guess, TaskName, Wishes, form_of
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.labels import MAX_CLASSES, number_as_written

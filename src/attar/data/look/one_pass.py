@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.data.config import FilesData
-from attar.data.files import find_columns, records_of, text_hash
+from attar.data.files import find_columns, marked_records_of, text_hash
 from attar.data.look.summary import DataSummary, Lengths, SplitSummary, notes_between
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.labels import (
@@ -298,10 +298,12 @@ def summary_of_files(
     """
     files = own_files(config, recipe_folder)
     columns = find_columns(config, files, name)
-    read_label = _class_of(config.label_names) or LABELS.get(config.kind.gold)
+    named = _class_of(config.label_names) if config.kind.may_be_words else None
+    read_label = named or LABELS.get(config.kind.gold)
 
     def rows(split: str) -> Iterator[Row]:
-        records = _first(records_of(config, files[split]), first_rows)
+        records = marked_records_of(config, files[split], columns[split])
+        records = _first(records, first_rows)
         may_lack = split in ("test", UNLABELLED_SPLIT)
         return (_read(record, columns[split], read_label, may_lack) for record in records)
 

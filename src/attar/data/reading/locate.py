@@ -27,7 +27,7 @@ from attar.data.config import (
 from attar.errors import DataError, UsageError
 from attar.escaping import shortened
 
-FORMATS = (".jsonl", ".csv", ".tsv", ".parquet", ".txt")
+FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 COMPRESSIONS = (".gz", ".zst")
 MAX_SHOWN = 100
 """Characters of a path that a message repeats."""
@@ -154,7 +154,7 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     if not files:
         raise DataError(
             f"no data file at {base}; path is a folder or a glob of {' '.join(FORMATS)} files "
-            f"(.jsonl .csv .tsv .txt also with {' or '.join(COMPRESSIONS)}), relative to the "
+            f"(.jsonl .json .csv .tsv .txt also with {' or '.join(COMPRESSIONS)}), relative to the "
             'folder of the recipe or, for a verb, to this one; with document = "file", of .txt '
             "files, below it too, each of which is a document"
         )

@@ -1,5 +1,5 @@
-"""Rows of a .jsonl, .csv, .tsv, .txt or .parquet file as dictionaries, one at a time; what is no
-row says why.
+"""Rows of a .jsonl, .json, .csv, .tsv, .txt or .parquet file as dictionaries, one at a time; what
+is no row says why.
 
 The problem: one bad line must not cost the file, and a file must not be held in memory twice. The
 idea: every format is a stream of `dict | Unreadable` (Parquet's is in `parquet`). CSV is read by
@@ -35,6 +35,7 @@ from attar.data.reading.byte_lines import (
     too_long,
 )
 from attar.data.reading.locate import FORMATS, format_of
+from attar.data.reading.squad import read_json_rows
 from attar.errors import DataError
 
 Record = dict[str, Any]
@@ -64,6 +65,7 @@ def read_records(
     """
     readers: dict[str, Callable[[Path], Iterator[Record | Unreadable]]] = {
         ".jsonl": lambda file: _read_jsonl(file, limit),
+        ".json": read_json_rows,
         ".csv": lambda file: _read_table(file, limit, _Quoted, delimiter or ",", header, blank),
         ".tsv": lambda file: _read_table(file, limit, _Unquoted, delimiter or "\t", header, blank),
         ".parquet": _read_parquet,

@@ -247,9 +247,13 @@ class TorchRuntime:
         """Logits (B, C) of one batch."""
         import torch
 
+        from attar.models.heads import logits_in
+
         with _turn, torch_threads(self._threads), torch.inference_mode():
             tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
-            return np.array(self._model(**tensors).logits.float().numpy())
+            logits = logits_in(self._model(**tensors))
+            assert logits is not None, "a model without a head is refused"
+            return np.array(logits.float().numpy())
 
     def padded(self, tokens: int) -> int:
         return tokens

@@ -160,8 +160,8 @@ class Runtime(Protocol):
     """A model that is open and ready, for any number of threads."""
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits (B, C), or vectors (B, W), float32, of int64 inputs (B, T); an array of the
-        caller's own."""
+        """Logits (B, C), those of every token (B, T, C), or vectors (B, W), float32, of int64
+        inputs (B, T); an array of the caller's own."""
         ...
 
     def padded(self, tokens: int) -> int:
@@ -193,14 +193,14 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
         )
     _require_agreement(folder, task)
     opened = _open(folder, deployment, threads or usable_cores(), task.max_length)
-    return CheckedRuntime(opened, folder, task.num_outputs)
+    return CheckedRuntime(opened, folder, task)
 
 
 class CheckedRuntime:
     """A runtime whose failures and whose answers' shape are checked: a graph may be anything."""
 
-    def __init__(self, runtime: Runtime, folder: Path, num_outputs: int | None) -> None:
-        self._runtime, self._folder, self._num_outputs = runtime, folder, num_outputs
+    def __init__(self, runtime: Runtime, folder: Path, task: Task) -> None:
+        self._runtime, self._folder, self._task = runtime, folder, task
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """As of `Runtime`.
@@ -222,8 +222,9 @@ class CheckedRuntime:
             raise ArtifactError(
                 f"the model in {self._folder} fails ({reason}); export the model again"
             ) from error
-        rows = len(next(iter(batch.values())))
-        wanted = (rows, self._num_outputs or (*logits.shape, 1)[1])
+        rows, tokens = next(iter(batch.values())).shape
+        width = self._task.num_outputs or logits.shape[-1]
+        wanted = (rows, tokens, width) if self._task.kind.answers_tokens else (rows, width)
         if logits.shape != wanted:
             raise ArtifactError(
                 f"the model in {self._folder} answers {rows} texts with numbers of shape "
@@ -256,7 +257,7 @@ def _require_agreement(folder: Path, task: Task) -> None:
         )
     names = [by_number[i] for i in sorted(by_number)]
     placeholders = [f"LABEL_{i}" for i in range(len(names))]
-    if not task.kind.has_classes or names in ([], placeholders):
+    if not task.kind.has_labels or names in ([], placeholders):
         return
     if names != list(task.label_names):
         raise ArtifactError(

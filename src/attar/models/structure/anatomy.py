@@ -19,6 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.models.heads import TOKEN_HEADS
 from attar.models.structure.blocks import Block, Stack, Sublayer
 from attar.models.structure.chains import LinearChain, NoFfn, variant_of
 from attar.models.structure.families import FAMILIES, without_views
@@ -151,7 +152,7 @@ class _Finder:
         return f"{block}.{row.adder}"
 
     def head(self, family: Family) -> LinearView | None:
-        for name in family.heads:
+        for name in (*family.heads, *TOKEN_HEADS):
             for fqn in (self.fqn(name), name):
                 if self.has(fqn) and self.model.get_submodule(fqn) is not None:
                     return self.linear("", fqn)

@@ -37,6 +37,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from attar.errors import ModelError
+from attar.models.heads import answers_tokens
 from attar.models.structure.anatomy import Anatomy, anatomy_of
 from attar.models.structure.blocks import Block, Stack
 from attar.models.structure.families import FAMILIES
@@ -62,10 +63,11 @@ def sites_of(model: PreTrainedModel) -> list[Site]:
         )
     sites = [site for stack in anatomy.stacks for site in _stack_sites(model, stack)]
     pooled = list(_pooled_sites(model, anatomy))
-    if pooled:
+    if anatomy.head is not None and reads_one_token(model, anatomy):
         last = anatomy.stacks[-1]
         norm = last.final_norm or last.blocks[-1].norms[-1]
-        sites = [site for site in sites if site.fqn != norm.fqn] + pooled
+        sites = [site for site in sites if site.fqn != norm.fqn]
+    sites += pooled
     _require_all_inputs(model, anatomy, sites)
     return sites
 
@@ -143,19 +145,21 @@ def _attention_ports(view: AttentionView, *, is_rotary: bool) -> list[tuple[str,
 
 
 def reads_one_token(model: PreTrainedModel, anatomy: Anatomy) -> bool:
-    """Whether the head runs on one token of each text; a decoder's `score` and a language head run
-    on every token."""
+    """Whether the head runs on one token of each text; a decoder's `score`, a language head, and a
+    head for tags or for parts of a text run on every token."""
     is_decoder_alone = anatomy.stacks[-1].row.is_causal and len(anatomy.stacks) == 1
-    return not is_decoder_alone and model.get_output_embeddings() is None
+    is_pooled = model.get_output_embeddings() is None and not answers_tokens(model)
+    return not is_decoder_alone and is_pooled
 
 
 def _pooled_sites(model: PreTrainedModel, anatomy: Anatomy) -> Iterator[Site]:
     """What a head reads of one token of each text, and what its second map reads."""
-    head = anatomy.head
-    if head is None or not reads_one_token(model, anatomy):
+    head, is_pooled = anatomy.head, reads_one_token(model, anatomy)
+    if head is None or not (is_pooled or answers_tokens(model)):
         return
     stack: Any = anatomy.stacks[-1].name
-    yield Site(head.fqn, "input", "pooler_input", None, stack)
+    if is_pooled:
+        yield Site(head.fqn, "input", "pooler_input", None, stack)
     modules = dict(model.named_modules())
     for space in FAMILIES[anatomy.family].head_spaces:
         if head.fqn.endswith(space.writer):

@@ -5,7 +5,7 @@ token: 256 summaries of BART are 20,000 rows of 50,265 numbers, 4 GB. A language
 map, so its *inputs* (20,000 × 768, 61 MB) say the same, and the logits of a batch are computed from
 them whenever they are asked for. Nothing is approximated.
 
-    classifier       states = logits (B, C)
+    classifier       states = logits (B, C); (N, C) where every token is answered
     language model   states (N, D) of the N real tokens;   logits = states · Wᵀ + bias  (N, V)
 
 The states are the head's own input, so whatever stands before the head (a last norm, T5's scaling)
@@ -24,17 +24,21 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.models.head_chunks import run_to_head
+from attar.models.heads import answers_tokens, logits_in
 from attar.quantization.calibration.real_tokens import DECODER_MASK, TEXTS_KEY, texts_of
 
 
 def final_states(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
-    """Run `model` on a batch: its logits (B, C), or the states (N, D) of which its language head
-    makes logits.
+    """Run `model` on a batch: its logits (B, C), those of the real tokens (N, C) where it answers
+    every token, or the states (N, D) of which its language head makes logits.
     """
     inputs = {name: tensor for name, tensor in batch.items() if name != TEXTS_KEY}
     if model.get_output_embeddings() is None:
         outputs = model(**inputs)
-        return outputs.logits if hasattr(outputs, "logits") else outputs[0]
+        logits = logits_in(outputs)
+        if logits is None:
+            return outputs[0]
+        return logits[texts_of(batch) > 0] if answers_tokens(model) else logits
     _, states = run_to_head(model, inputs, use_cache=False)
     texts = batch[DECODER_MASK] if DECODER_MASK in batch else texts_of(batch)
     return states[texts > 0]

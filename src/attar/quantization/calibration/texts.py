@@ -5,16 +5,20 @@
 
 The last arrow is for models with a decoder only: what it would write, or the words by which it
 names classes (`decoder_texts`). The second line is for models that continue text and data that is
-running text: they read blocks that are packed as in training.
+running text: they read blocks that are packed as in training. A model that answers every token
+reads windows of its texts; as many of them are drawn as there are texts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from attar.data.packing import token_blocks
 from attar.data.tables import TextData
 from attar.data.tokenize import Encoded, TextEncoder
+from attar.data.windows import WindowEncoder
 from attar.models.load import LoadedModel
 from attar.quantization.calibration.calibrate import (
     Batch,
@@ -32,6 +36,7 @@ from attar.quantization.config import BATCH_SIZE
 from attar.scoring.label_words import LabelWords
 from attar.seeds import generator
 from attar.step import StepContext
+from attar.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -84,14 +89,25 @@ def calibration_texts(
         texts = named.render(texts)
     elif loaded.task is not None:
         texts = loaded.task.texts_read(texts)
-    encoded = encoder.encode(texts)
-    numbers = length_sorted(encoded.lengths, batch_size)
+    if loaded.task is not None and loaded.task.kind.answers_tokens:
+        encoded = _windows(loaded.folder, loaded.task, texts)
+        drawn = generator(seed, "calibration windows").permutation(len(encoded))[:examples]
+        lengths = encoded.lengths[drawn]
+        numbers = [drawn[batch] for batch in length_sorted(lengths, batch_size)]
+    else:
+        encoded = encoder.encode(texts)
+        numbers = length_sorted(encoded.lengths, batch_size)
     batches = [to_tensors(encoded.batch(batch)) for batch in numbers]
     if named is not None:
         batches = with_label_words(named, loaded.model, batches)
     elif writes_text and loaded.task is not None:
         batches = with_generations(loaded, batches, context)
     return CalibrationTexts(list(batches), rows.tolist(), seed)
+
+
+def _windows(folder: Path, task: Task, texts: Sequence[tuple[str, ...]]) -> Encoded:
+    """Texts in the windows in which a model that answers every token reads them."""
+    return WindowEncoder(folder, task).encode(texts).encoded
 
 
 def blocks_of(length: int) -> str:

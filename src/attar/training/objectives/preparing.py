@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from attar.data.prompts import fitting_template
 from attar.data.tables import Split, TextData
 from attar.data.tokenize import TextEncoder
+from attar.data.windows import WindowEncoder
 from attar.errors import DataError, ModelError, UsageError, did_you_mean
 from attar.models.architecture import input_names_of
 from attar.models.foreign import says_its_task, task_of
@@ -34,8 +35,10 @@ from attar.training.objectives.documents import Documents
 from attar.training.objectives.embedded import EmbeddedTexts
 from attar.training.objectives.examples import Examples
 from attar.training.objectives.labelled import LabelledTexts
+from attar.training.objectives.quoted import QuotedTexts
 from attar.training.objectives.shards import Shards
 from attar.training.objectives.spans import VALIDATION_SEED, HiddenSpans
+from attar.training.objectives.tagged import TaggedTexts
 from attar.training.objectives.text_pairs import TextPairs
 
 NUMBER_STEP = 0.2
@@ -72,6 +75,7 @@ def task_for(
         "input_names": input_names_of(model),
         "num_texts": None if data.kind.is_running else data.num_texts,
         "metrics": asked.metrics if asked.hides_spans else data.metrics,
+        "window_overlap": config.window_overlap,
     }
     if asked.gives_sets:
         settings["thresholds"] = _thresholds(config, data, step)
@@ -287,6 +291,32 @@ def _spans(
     return found
 
 
+def _tagged(
+    task: Task,
+    split: Split,
+    name: str,
+    student: LoadedModel,
+    input_names: tuple[str, ...],
+    seed: int = 0,
+) -> Examples:
+    task = task.model_copy(update={"input_names": input_names})
+    encoder = WindowEncoder(student.folder, task)
+    return TaggedTexts.of(split, task.label_names, encoder, stacks_of(student.model))
+
+
+def _quoted(
+    task: Task,
+    split: Split,
+    name: str,
+    student: LoadedModel,
+    input_names: tuple[str, ...],
+    seed: int = 0,
+) -> Examples:
+    task = task.model_copy(update={"input_names": input_names})
+    encoder = WindowEncoder(student.folder, task)
+    return QuotedTexts.of(split, encoder, stacks_of(student.model))
+
+
 Maker = Callable[[Task, Split, str, LoadedModel, tuple[str, ...], int], Examples]
 """(task, split, the split's name, student, input names, seed) → examples."""
 EXAMPLES: Mapping[tuple[Gold, Answer], Maker] = {
@@ -295,6 +325,8 @@ EXAMPLES: Mapping[tuple[Gold, Answer], Maker] = {
     ("number", "row"): _labelled,
     ("relevance", "rank"): _labelled,
     ("similarity", "vector"): _embedded,
+    ("tags", "tags"): _tagged,
+    ("quotes", "quote"): _quoted,
     ("itself", "next"): _documents,
     ("itself", "spans"): _spans,
     ("text", "text"): _text_pairs,

@@ -117,6 +117,12 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
     data = data_of(context, config.data)
     lesson = TrainStep(model=config.teacher, data=config.data, **config.model_dump(include=SHARED))
     task = task_for(lesson, data, config_of(read_config(folder), str(folder)), folder, context.name)
+    if task.kind.asks and config.logits:
+        raise UsageError(
+            f"{context.name}: predictions of {task.objective} are as wide as a window is long, and "
+            "a cache keeps predictions of one width; name the teacher itself in the train step, or "
+            "set logits = false and learn from hidden states"
+        )
     needs = Needs(teacher_logits=config.logits, hidden=bool(config.hidden_states))
     teacher = load_live(folder, task, needs=needs, seed=context.seed)
     for note in teacher.loaded.notes:

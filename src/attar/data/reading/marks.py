@@ -1,0 +1,164 @@
+"""From the columns of a tagged row to one text and the marks in it.
+
+    words and a tag a word     ["I", "like", "Rome"], ["O", "O", "B-LOC"], or numbers of label_names
+    a text and its spans       "I like Rome", [{"start": 7, "end": 11, "label": "LOC"}] or
+                               [[7, 11, "LOC"]], in characters
+
+Words are joined by one space each, so that a tokenizer reads them as it reads any text; where each
+of them begins and ends is kept. The same promise as for labels: kept + set aside = read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from attar.data.reading.byte_lines import Unreadable
+from attar.data.reading.labels import shown
+from attar.data.reading.records import Record
+from attar.data.reading.rows import Columns, Taken
+from attar.data.tables import UNLABELLED, Marks, SetAside, Split
+from attar.errors import DataError
+from attar.tasks.tagging import TAG, Mark, marks_of_tags, tag_names
+
+START, END, LABEL = ("start", "begin", "start_offset"), ("end", "end_offset"), ("label", "type")
+"""Keys of a span that are known, the usual one first."""
+
+
+def read_tagged(
+    record: Record, columns: Columns, names: Sequence[str] | None
+) -> Record | Unreadable:
+    """A record with a text in the place of its words, and `Marks` in that of its tags or spans.
+
+    Args:
+        names: of the tags, where the file has their numbers.
+    """
+    text, answer = record.get(columns.text[0]), columns.label
+    found = None if answer is None else record.get(answer)
+    words = None
+    if isinstance(text, list):
+        if not all(isinstance(word, str) for word in text):
+            return Unreadable(f"{columns.text[0]} has words that are not texts")
+        text, words = joined(text)
+    if found is not None:
+        found = _marks(found, text, words, names)
+    if isinstance(found, Unreadable):
+        return found
+    return record | {columns.text[0]: text, **({} if answer is None else {answer: found})}
+
+
+def joined(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Words with a space between them, and where each of them begins and ends.
+
+    Example:
+        >>> joined(["New", "York"])
+        ('New York', ((0, 3), (4, 8)))
+    """
+    places, begin = [], 0
+    for word in words:
+        places.append((begin, begin + len(word)))
+        begin += len(word) + 1
+    return " ".join(words), tuple(places)
+
+
+def _marks(
+    found: Any,
+    text: Any,
+    words: tuple[tuple[int, int], ...] | None,
+    names: Sequence[str] | None,
+) -> Marks | Unreadable:
+    if not isinstance(found, list):
+        return Unreadable("its tags or spans are not a list")
+    if words is None:
+        return _of_spans(found, text)
+    if len(found) != len(words):
+        return Unreadable("as many tags as words are needed, and they are not")
+    tags: list[str] = []
+    for tag in found:
+        if type(tag) is int and names is not None and 0 <= tag < len(names):
+            tag = names[tag]
+        if type(tag) is int:
+            return Unreadable("tags are numbers that label_names does not name")
+        if not isinstance(tag, str) or not TAG.fullmatch(tag):
+            return Unreadable(f"tag {shown([str(tag)])} is none of O, B-…, I-…, E-… and S-…")
+        tags.append(tag)
+    marks = marks_of_tags(tags)
+    return Marks(tuple((words[a][0], words[b - 1][1], label) for a, b, label in marks), words)
+
+
+def _of_spans(found: Iterable[Any], text: Any) -> Marks | Unreadable:
+    if not isinstance(text, str):
+        return Unreadable("spans are marked in something that is not a text")
+    marks: list[Mark] = []
+    for span in found:
+        mark = _span(span)
+        if mark is None:
+            return Unreadable("a span is not start, end and label")
+        if not 0 <= mark[0] < mark[1] <= len(text):
+            return Unreadable("a span is not inside its text")
+        marks.append(mark)
+    marks.sort()
+    if any(one[1] > following[0] for one, following in pairwise(marks)):
+        return Unreadable("spans overlap")
+    return Marks(tuple(marks))
+
+
+def _span(span: Any) -> Mark | None:
+    if isinstance(span, Mapping):
+        span = [next((span[k] for k in keys if k in span), None) for keys in (START, END, LABEL)]
+    if not isinstance(span, list | tuple) or len(span) != 3:
+        return None
+    begin, end, label = span
+    is_mark = type(begin) is int and type(end) is int and isinstance(label, str) and label
+    return (begin, end, label) if is_mark else None
+
+
+def find_tags(found: Iterable[Any], column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tags that a model chooses from: those of the labels that are marked in train.
+
+    Raises:
+        DataError: nothing is marked.
+    """
+    rows = [marks for marks in found if isinstance(marks, Marks)]
+    labels = {label for marks in rows for _, _, label in marks.marks}
+    if not labels:
+        raise DataError(
+            f"column {column!r} of split 'train' marks nothing in {len(rows)} rows, and a model "
+            "learns from marks; name the column of tags or spans with label ="
+        )
+    return tag_names(labels), ()
+
+
+def settle_marks(
+    taken: Taken, names: Sequence[str] | None, *, may_lack_marks: bool = False
+) -> tuple[Split, list[SetAside]]:
+    """What `take_texts` found as labels, as marks.
+
+    Args:
+        names: the tags that are known; None: marks have no labels.
+        may_lack_marks: keep rows without marks of their own, as None.
+
+    Returns: the kept rows, and all rows of the split that were set aside in both passes, in order.
+    """
+    kept: list[int] = []
+    set_aside = list(taken.set_aside)
+    known = None if names is None else {name.partition("-")[2] for name in names}
+    for i, found in enumerate(taken.labels):
+        reason = None
+        if found is None:
+            reason = None if may_lack_marks else "unlabelled"
+        elif known is not None:
+            other = [label for _, _, label in found.marks if label not in known]
+            reason = f"unknown label {shown(other[:1])}" if other else None
+        if reason is None:
+            kept.append(i)
+        else:
+            set_aside.append(SetAside(taken.split, taken.rows[i], reason))
+    set_aside.sort(key=lambda fault: fault.row)
+    unlabelled = np.full(len(kept), UNLABELLED, dtype=np.int64)
+    texts = tuple(taken.texts[i] for i in kept)
+    marks = tuple(taken.labels[i] for i in kept)
+    return Split(texts, unlabelled, marks=marks), set_aside

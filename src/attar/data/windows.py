@@ -1,0 +1,279 @@
+"""Long texts in windows of `max_length` tokens, with the characters that each token stands for.
+
+A model that answers every token of a text must see all of it. A text longer than the model reads is
+cut into windows that share `overlap` tokens, so that most tokens have others on both sides; a token
+in several windows is answered by the one in which it is farthest from an end (its own window). Of a
+pair (a question and a text) only the second is cut into windows, and the first stands before each;
+it keeps at most a third of `max_length`.
+
+    [CLS] question [SEP] tokens 0 … r−1 [SEP]
+    [CLS] question [SEP] tokens r−o … 2r−o−1 [SEP]          r: room for tokens, o: overlap
+
+Special tokens are put where the tokenizer itself puts them around one short text or two.
+Left out: windows cut at ends of sentences. Letters: N rows, W windows. Imports no torch.
+
+Source: BERT's code for SQuAD (Devlin et al. 2019), which also answers by the window of "maximum
+context".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from attar.data.tokenize import TEXTS_AT_ONCE, Encoded, find_pad_id
+from attar.errors import ModelError, UsageError
+from attar.special_tokens import open_tokenizer, tokenizer_errors
+from attar.tasks.task import Task
+
+Ints = NDArray[np.int32]
+NOWHERE = -1
+"""Character of a token that is none of the text's: a special one, or one of the question."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of some rows, laid end to end."""
+
+    encoded: Encoded
+    """A row a window; `is_cut`: its question is cut."""
+    rows: Ints
+    """The row of each window, (W,), in rising order."""
+    begins: Ints
+    ends: Ints
+    """First and last (exclusive) character of each token of `encoded.ids`."""
+    own: NDArray[np.int64]
+    """Of each token of the rows' texts, its place in `encoded.ids` in its own window, row by row.
+    """
+    starts: NDArray[np.int64]
+    """Row i has own[starts[i]:starts[i + 1]], (N + 1,)."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.starts) - 1
+
+    @cached_property
+    def first(self) -> NDArray[np.int64]:
+        """The first window of each row, and behind them the number of windows, (N + 1,)."""
+        return np.searchsorted(self.rows, np.arange(self.num_rows + 1))
+
+    def first_pieces(self, row: int, words: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+        """Place in `encoded.ids` of the first token of each word, −1 for a word without a token.
+
+        Args:
+            words: first and last (exclusive) character of each.
+        """
+        if not words:
+            return np.zeros(0, np.int64)
+        own = self.own[self.starts[row] : self.starts[row + 1]]
+        if not len(own):
+            return np.full(len(words), NOWHERE, np.int64)
+        begins, ends = np.array(words, np.int64).T
+        token = np.searchsorted(self.ends[own], begins, side="right")
+        found = own[np.minimum(token, len(own) - 1)]
+        has_one = (token < len(own)) & (self.begins[found] < ends)
+        return np.where(has_one, found, NOWHERE)
+
+
+class WindowEncoder:
+    """A folder's tokenizer, which cuts long texts into windows.
+
+    Args:
+        task: of rows of a text, or of a question and a text.
+    Raises:
+        ModelError: the folder has no usable tokenizer.
+        UsageError: the windows have no room for text beside what they share.
+    """
+
+    def __init__(self, folder: Path, task: Task) -> None:
+        is_pair = task.kind.asks
+        tokenizer = open_tokenizer(folder)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._frame = _Frame.of(tokenizer, folder, is_pair=is_pair)
+        self._input_names, self._overlap = task.input_names, task.overlap
+        self._pad_id = find_pad_id(folder, tokenizer)
+        self._question = task.max_length // 3 if is_pair else 0
+        self._max_length = task.max_length
+        if self._max_length - self._frame.special - self._question <= self._overlap:
+            raise UsageError(
+                f"a window of max_length = {task.max_length} tokens has {self._frame.special} "
+                f"special ones, up to {self._question} of a question, and {self._overlap} that it "
+                "shares with the next one (window_overlap), so windows would not go on; raise "
+                "max_length or lower window_overlap"
+            )
+
+    def encode(self, texts: Sequence[tuple[str, ...]]) -> Windows:
+        """The windows of texts `(text,)`, or of pairs `(question, text)`."""
+        made = _Made()
+        for row, (*questions, pieces) in enumerate(self._read(texts)):
+            question = questions[0] if questions else None
+            asked = np.array([] if question is None else question.ids, np.int32)
+            is_cut = len(asked) > self._question
+            head = self._frame.head(asked[: self._question])
+            places = np.array(pieces.offsets, np.int32).reshape(-1, 2)
+            room = self._max_length - len(head[0]) - len(self._frame.after[0])
+            cuts = list(window_cuts(len(places), room, self._overlap))
+            window_of, at = own_windows(cuts, len(places))
+            ids, before = np.array(pieces.ids, np.int32), len(made.rows)
+            for begin, end in cuts:
+                made.add(row, head, ids[begin:end], places[begin:end], self._frame, is_cut)
+            made.own.append(np.array(made.firsts[before:], np.int64)[window_of] + at)
+        return made.together(self._input_names, self._pad_id)
+
+    def _read(self, texts: Sequence[tuple[str, ...]]) -> Iterator[tuple[Any, ...]]:
+        """The tokens of the texts of each row, without special ones."""
+        for begin in range(0, len(texts), TEXTS_AT_ONCE):
+            parts = zip(*texts[begin : begin + TEXTS_AT_ONCE], strict=True)
+            with tokenizer_errors("the model's tokenizer.json fails on a text"):
+                read = [
+                    self._tokenizer.encode_batch(list(part), add_special_tokens=False)
+                    for part in parts
+                ]
+            yield from zip(*read, strict=True)
+
+
+def window_cuts(tokens: int, room: int, overlap: int) -> Iterator[tuple[int, int]]:
+    """First and last (exclusive) token of each window of a text; one window where it fits.
+
+    Example:
+        >>> list(window_cuts(10, 4, 1)), list(window_cuts(0, 4, 1))
+        ([(0, 4), (3, 7), (6, 10)], [(0, 0)])
+    """
+    begin = 0
+    while begin + room < tokens:
+        yield begin, begin + room
+        begin += room - overlap
+    yield begin, tokens
+
+
+def own_windows(
+    cuts: Sequence[tuple[int, int]], tokens: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each token the window in which it is farthest from an end, the first of equals, and its
+    place in that window.
+
+    Example:
+        >>> own_windows([(0, 4), (2, 6)], 6)[0].tolist()
+        [0, 0, 0, 1, 1, 1]
+    """
+    best = np.full(tokens, -1, np.int64)
+    window_of, at = np.zeros(tokens, np.int64), np.zeros(tokens, np.int64)
+    for window, (begin, end) in enumerate(cuts):
+        place = np.arange(end - begin)
+        depth = np.minimum(place, place[::-1])
+        is_deeper = depth > best[begin:end]
+        for found, values in ((best, depth), (window_of, window), (at, place)):
+            found[begin:end] = np.where(is_deeper, values, found[begin:end])
+    return window_of, at
+
+
+Part = tuple[Ints, Ints]
+"""Token ids and segments."""
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The special tokens around a text, or around a question and a text."""
+
+    before: Part
+    between: Part
+    after: Part
+    segments: tuple[int, ...]
+    """Of the texts."""
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, folder: Path, *, is_pair: bool) -> _Frame:
+        """As the tokenizer frames short texts.
+
+        Raises:
+            ModelError: it makes no token of a word.
+        """
+        read = tokenizer.encode("a", "a") if is_pair else tokenizer.encode("a")
+        ids, segments = np.array(read.ids, np.int32), np.array(read.type_ids, np.int32)
+        of_text = np.array([-1 if i is None else i for i in read.sequence_ids])
+        places = [np.flatnonzero(of_text == number) for number in range(1 + is_pair)]
+        if not all(map(len, places)):
+            raise ModelError(f"the tokenizer of {folder} makes no token of a word; get it again")
+        first, last = places[0], places[-1]
+
+        def part(begin: int, end: int) -> Part:
+            return ids[begin:end], segments[begin:end]
+
+        return cls(
+            part(0, first[0]),
+            part(first[-1] + 1, last[0]) if is_pair else part(0, 0),
+            part(last[-1] + 1, len(ids)),
+            tuple(int(segments[place[0]]) for place in places),
+        )
+
+    @property
+    def special(self) -> int:
+        return sum(len(ids) for ids, _ in (self.before, self.between, self.after))
+
+    def head(self, asked: Ints) -> Part:
+        """What stands before a text, a question among it."""
+        question = asked, np.full(len(asked), self.segments[0], np.int32)
+        ids, segments = zip(self.before, question, self.between, strict=True)
+        return np.concatenate(ids), np.concatenate(segments)
+
+
+class _Made:
+    """Windows that are being laid end to end."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.firsts: list[int] = []
+        """Where the text of each window begins among all tokens."""
+        self.own: list[NDArray[np.int64]] = []
+        self._ids: list[Ints] = []
+        self._segments: list[Ints] = []
+        self._places: list[Ints] = []
+        self._lengths: list[int] = []
+        self._is_cut: list[bool] = []
+        self._tokens = 0
+
+    def add(
+        self, row: int, head: Part, ids: Ints, places: Ints, frame: _Frame, is_cut: bool
+    ) -> None:
+        whole = np.concatenate([head[0], ids, frame.after[0]])
+        segment = np.full(len(ids), frame.segments[-1], np.int32)
+        where = np.full((len(whole), 2), NOWHERE, np.int32)
+        where[len(head[0]) : len(head[0]) + len(ids)] = places
+        self.rows.append(row)
+        self.firsts.append(self._tokens + len(head[0]))
+        self._ids.append(whole)
+        self._segments.append(np.concatenate([head[1], segment, frame.after[1]]))
+        self._places.append(where)
+        self._lengths.append(len(whole))
+        self._is_cut.append(is_cut)
+        self._tokens += len(whole)
+
+    def together(self, input_names: tuple[str, ...], pad_id: int) -> Windows:
+        none = np.zeros(0, np.int32)
+        ids, segments = np.concatenate([none, *self._ids]), np.concatenate([none, *self._segments])
+        places = np.concatenate([none.reshape(0, 2), *self._places])
+        encoded = Encoded(
+            ids=ids,
+            type_ids=segments.astype(np.int8),
+            starts=np.cumsum([0, *self._lengths], dtype=np.int64),
+            input_names=input_names,
+            pad_id=pad_id,
+            is_cut=np.array(self._is_cut, np.bool_),
+        )
+        own = np.concatenate([np.zeros(0, np.int64), *self.own])
+        starts = np.cumsum([0, *map(len, self.own)], dtype=np.int64)
+        return Windows(
+            encoded, np.array(self.rows, np.int32), places[:, 0], places[:, 1], own, starts
+        )

@@ -1,0 +1,115 @@
+"""Texts with a tag for each word. An example is a window of a text, as the model reads it.
+
+Only the first token of a word has a label, and only in its own window; so each word counts once.
+Validation is in float32, the precision a model is shipped in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.data.tables import Split
+from attar.data.tokenize import Encoded
+from attar.data.windows import WindowEncoder
+from attar.losses.predictions import cross_entropy
+from attar.losses.targets import UNLABELLED, Counts, Targets
+from attar.numerics.metrics import on_all_rows
+from attar.scoring.in_memory import head_logits
+from attar.scoring.rows import AfterBatch, longest_first, score_tokens
+from attar.scoring.tagging import TaggedRows, right_and_made
+from attar.tasks.tagging import Mark, tags_of_marks
+
+
+@dataclass(frozen=True)
+class TaggedTexts:
+    """One split, ready for a model of tags."""
+
+    rows: TaggedRows
+    marked: Sequence[Sequence[Mark]]
+    """Of each row."""
+    names: tuple[str, ...]
+    """Of the tags, in the order of the logits."""
+    labels: np.ndarray
+    """Of each token of all windows, int64."""
+    stacks: tuple[str, ...] = ("encoder",)
+
+    @classmethod
+    def of(
+        cls,
+        split: Split,
+        names: tuple[str, ...],
+        encoder: WindowEncoder,
+        stacks: tuple[str, ...] = ("encoder",),
+    ) -> TaggedTexts:
+        marks = split.marks or ()
+        rows = TaggedRows.of(split.texts, marks, encoder)
+        labels = np.full(len(rows.windows.encoded.ids), UNLABELLED, np.int64)
+        number = {name: i for i, name in enumerate(names)}
+        marked = [() if of_row is None else of_row.marks for of_row in marks]
+        for words, pieces, of_row in zip(rows.words, rows.pieces, marked, strict=True):
+            tags = np.array([number[tag] for tag in tags_of_marks(of_row, words)], np.int64)
+            labels[pieces[pieces >= 0]] = tags[pieces >= 0]
+        return cls(rows, marked, names, labels, stacks)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.rows.windows.encoded.lengths
+
+    @property
+    def texts(self) -> Sequence[Encoded]:
+        return (self.rows.windows.encoded,)
+
+    def __len__(self) -> int:
+        return len(self.rows.windows)
+
+    def counts(self, rows: np.ndarray) -> Counts:
+        labelled = int((self._labels(rows) != UNLABELLED).sum())
+        tokens = int(self.lengths[rows].sum())
+        counts = {
+            "prediction": labelled,
+            "labelled": labelled,
+            **dict.fromkeys(self.stacks, tokens),
+        }
+        return {unit: max(count, 1) for unit, count in counts.items()}
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
+        arrays = self.rows.windows.encoded.batch(rows)
+        inputs = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        labels = torch.from_numpy(self._labels(rows)).to(device)
+        return inputs, Targets(labels, dict.fromkeys(self.stacks, inputs["attention_mask"]))
+
+    def _labels(self, rows: np.ndarray) -> np.ndarray:
+        """(B, T)."""
+        lengths, starts = self.lengths[rows], self.rows.windows.encoded.starts[rows]
+        labels = np.full((len(rows), int(lengths.max(initial=0))), UNLABELLED, np.int64)
+        for row, (begin, length) in enumerate(zip(starts, lengths, strict=True)):
+            labels[row, :length] = self.labels[begin : begin + length]
+        return labels
+
+    def validate(
+        self,
+        model: PreTrainedModel,
+        metrics: Sequence[str],
+        batch_size: int,
+        after_batch: AfterBatch,
+    ) -> dict[str, float]:
+        """Metrics by name, and "loss": the mean over words, against their tags.
+
+        Raises:
+            NonFiniteError: a prediction is NaN or infinite.
+        """
+        encoded, batches = self.rows.windows.encoded, longest_first(self.lengths, batch_size)
+        logits = score_tokens(head_logits(model), encoded, batches, "the model", after_batch)
+        is_word = self.labels != UNLABELLED
+        loss = cross_entropy(
+            torch.from_numpy(logits[is_word]), torch.from_numpy(self.labels[is_word])
+        )
+        found, marked = right_and_made(self.rows.marks(logits, self.names), self.marked)
+        values = {name: on_all_rows(name, found, marked) for name in metrics}
+        return {**values, "loss": float(loss.numpy().mean(dtype=np.float64))}
