@@ -33,6 +33,8 @@ MAIN_METRICS = (
     "validation.accuracy",
     "validation.matthews",
     "validation.pearson",
+    "validation.span_f1",
+    "validation.squad_f1",
     "mean_sqnr_db",
     "size_mib",
     "num_params",
