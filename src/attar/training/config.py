@@ -141,11 +141,11 @@ class TrainStep(Config):
     """Tokens per optimizer step: batch_tokens / max_length examples, rounded down; takes
     precedence over batch_size."""
     micro_batch_size: int | None = Field(default=None, gt=0)
-    """Examples per forward pass; None: batch_size. The gradient is that of the whole batch
-    either way."""
+    """Examples per forward pass; None: batch_size. The gradient is the same either way."""
     max_length: int = Field(default=128, ge=8, le=8192)
     """Maximum number of tokens of a text; longer texts are cut, or read in windows."""
     window_overlap: int | None = Field(default=None, ge=0, le=8192)
+    """Tagging and question answering only: tokens that windows share. None: a third of them."""
     max_target_length: int = Field(default=128, ge=2, le=8192)
     """Tasks that generate text only: maximum number of tokens of a target."""
     learning_rate: float = Field(default=5e-5, gt=0)
