@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
-from attar.numerics.ranking import ranking_scores, ranks_in_groups, ranks_of_pairs
+from attar.numerics.ranking import order_scores, ranking_scores, ranks_in_groups, ranks_of_pairs
 
 
 def test_ndcg_is_that_of_scikit_learn() -> None:
@@ -21,10 +23,30 @@ def test_ndcg_is_that_of_scikit_learn() -> None:
     assert found.mean() == pytest.approx(ndcg_score(gains, scores, k=10), abs=1e-12)
 
 
-def test_a_model_that_gives_equal_vectors_finds_nothing() -> None:
-    same, rows = np.ones((30, 4), dtype=np.float32), np.arange(30)
-    found = ranking_scores(ranks_of_pairs(same, same, rows, rows), np.ones(30), rows, 30)
+@pytest.mark.parametrize(("rows", "width"), [(30, 4), (5, 384), (257, 32)])
+def test_a_model_that_gives_equal_vectors_finds_nothing(rows: int, width: int) -> None:
+    own = np.arange(rows)
+    for seed in range(10):  # a product of other sizes and values rounds otherwise
+        vector = np.random.default_rng(seed).standard_normal(width).astype(np.float32)
+        same = np.tile(vector / np.linalg.norm(vector), (rows, 1))
+        ranks = ranks_of_pairs(same, same, own, own)
+        assert (ranks == rows).all()
+    found = ranking_scores(np.full(30, 30), np.ones(30), np.arange(30), 30)
     assert all(values.sum() == 0 for values in found.values())
+
+
+def test_equal_scores_count_as_in_their_worst_order() -> None:
+    draw = np.random.default_rng(3)
+    for _ in range(40):
+        gains, scores = (draw.integers(0, 3, 5).astype(float) for _ in range(2))
+        query = np.zeros(5, dtype=np.int64)
+        found = order_scores(scores, gains, query)
+        orders = [
+            order_scores(scores - np.array(order) / 10, gains, query)
+            for order in permutations(range(5))
+        ]
+        for name, values in found.items():
+            assert values[0] == pytest.approx(min(one[name][0] for one in orders)), name
 
 
 def test_ranks_do_not_depend_on_the_order_of_pairs_nor_on_blocks() -> None:

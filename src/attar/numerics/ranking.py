@@ -1,13 +1,14 @@
 """How well what belongs to a query is found: recall, reciprocal rank and nDCG at a cut-off k.
 
-    rank of a candidate  = candidates whose score is at least its own        1 is the best
+    rank of a candidate  = its place in the order of the scores              1 is the best
     recall@k             = relevant candidates of rank ≤ k / relevant candidates
     mrr@k                = 1 / the best rank of a relevant candidate; 0 beyond k
     ndcg@k               = Σ_{rank ≤ k} gain / log₂(1 + rank)  /  the same of the ideal order
 
 Each is a number a query, 0..1, and its mean over queries is reported; intervals are drawn over
-queries. Ties count against the model: one that gives every candidate the same score finds nothing,
-where the order of a file would decide otherwise.
+queries. Ties count against the model: of all orders of equal scores the worst is taken, so that one
+that gives every candidate the same score finds nothing, where the order of a file would decide
+otherwise.
 
 Source: Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques", with
 linear gains as in trec_eval. Q queries, P candidates, M relevant (query, candidate) pairs.
@@ -23,6 +24,9 @@ from attar.numerics.metric_names import RANKING
 Floats = NDArray[np.float64]
 QUERIES_AT_ONCE = 256
 """Rows of scores in memory."""
+DECIMALS = 6
+"""Of a cosine; float32 products of equal vectors differ in the seventh, by where in the matrix they
+stand."""
 
 
 def ranks_of_pairs(
@@ -31,9 +35,10 @@ def ranks_of_pairs(
     query_M: NDArray[np.int64],
     passage_M: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Rank of each pair's passage among all passages, by the product with the pair's query, (M,).
+    """How many passages have at least the cosine with the pair's query that its own has, (M,).
 
     Args:
+        queries_QD, passages_PD: unit vectors.
         query_M, passage_M: the rows of a pair.
 
     Example:
@@ -47,7 +52,7 @@ def ranks_of_pairs(
     for begin, pairs in zip(
         range(0, len(queries_QD), QUERIES_AT_ONCE), np.split(order, starts[1:]), strict=True
     ):
-        scores = queries_QD[begin : begin + QUERIES_AT_ONCE] @ passages_PD.T
+        scores = (queries_QD[begin : begin + QUERIES_AT_ONCE] @ passages_PD.T).round(DECIMALS)
         rows = query_M[pairs] - begin
         for pair, row in zip(pairs, rows, strict=True):
             ranks_M[pair] = np.count_nonzero(scores[row] >= scores[row, passage_M[pair]])
@@ -55,7 +60,7 @@ def ranks_of_pairs(
 
 
 def ranks_in_groups(scores_N: Floats, group_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rank of each row among the rows of its group, (N,).
+    """How many rows of its group have at least the score of each row, (N,).
 
     Example:
         >>> ranks_in_groups(np.array([0.5, 0.9, 0.5, 0.1]), np.array([0, 0, 0, 1])).tolist()
@@ -76,7 +81,8 @@ def ranking_scores(
     """Each metric of `metric_names.RANKING` for each query, (Q,); 0 where nothing is relevant.
 
     Args:
-        rank_M: of the candidates that are given; those without gain may be left out.
+        rank_M: how many candidates of the query have at least the score of each that is given;
+            candidates without gain may be left out.
         gain_M: 0: not relevant.
 
     Example:
@@ -88,13 +94,14 @@ def ranking_scores(
     """
     is_relevant = gain_M > 0
     rank_M, gain_M, query_M = rank_M[is_relevant], gain_M[is_relevant], query_M[is_relevant]
+    rank_M = rank_M + 1 - _places(gain_M, query_M, rank_M)  # of equals, the best one comes last
     relevant_Q = np.bincount(query_M, minlength=num_queries)
     found: dict[str, Floats] = {}
     for name in RANKING:
         kind, _, cut = name.partition("@")
         is_in = rank_M <= int(cut)
         if kind == "ndcg":
-            ideal_M = _ideal_ranks(gain_M, query_M)
+            ideal_M = _places(gain_M, query_M)
             values, most = (
                 np.bincount(query_M, gain_M * (ranks <= int(cut)) / np.log2(1 + ranks), num_queries)
                 for ranks in (rank_M, ideal_M)
@@ -126,11 +133,14 @@ def order_scores(
     return ranking_scores(ranks_N, gains_N, query_N, int(query_N.max(initial=-1)) + 1)
 
 
-def _ideal_ranks(gain_M: Floats, query_M: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rank of each relevant candidate where those of more gain stand before those of less."""
-    order = np.lexsort((-gain_M, query_M))
-    opens = np.concatenate([[True], np.diff(query_M[order]) > 0]) if len(order) else order
+def _places(gain_M: Floats, *same: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each relevant candidate, from 1, where those of more gain stand before those of
+    less, among those that have the same of everything in `same`.
+    """
+    order = np.lexsort((-gain_M, *same))
+    opens = np.ones(len(order), dtype=np.bool_)
+    opens[1:] = np.any([np.diff(each[order]) != 0 for each in same], axis=0)
     firsts = np.maximum.accumulate(np.where(opens, np.arange(len(order)), 0))
-    ranks = np.empty(len(order), dtype=np.int64)
-    ranks[order] = np.arange(len(order)) - firsts + 1
-    return ranks
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order)) - firsts + 1
+    return places
