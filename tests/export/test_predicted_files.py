@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
+import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -185,9 +186,10 @@ def test_a_pair_is_two_columns(pair_model: Deployed, tmp_path: Path) -> None:
         ("x.csv", "y.csv", {"text": ["massage"]}, "has no column 'massage' .--text.; its columns"),
         ("x.csv", "y.csv", {"text": ["message"], "keep": ["no"]}, "has no column 'no' .--keep"),
         ("x.csv", "y.xls", {}, r"y.xls must end in one of .csv, .tsv, .jsonl, .parquet, .npy"),
-        ("x.doc", "y.csv", {}, r"x.doc must end in one of .jsonl, .csv"),
+        ("x.doc", "y.csv", {}, r"x.doc must end in one of .jsonl, .json, .csv"),
         ("x.csv", "x.csv", {}, "input and output are the same file"),
         ("x.csv", "no/y.csv", {}, "does not exist; create it first"),
+        ("x.csv", "folder.csv", {}, "folder.csv is a folder; name a file"),
         ("taken.csv", "y.csv", {}, "has a column 'prediction', which y.csv needs"),
     ],
 )
@@ -196,9 +198,54 @@ def test_what_cannot_be_done_is_said_before_anything_is_answered(
 ) -> None:
     write_csv(tmp_path / "x.csv")
     (tmp_path / "taken.csv").write_text("text,prediction\ngood,bad\n")
+    (tmp_path / "folder.csv").mkdir()
     with pytest.raises(UsageError, match=said):
         answered(model, tmp_path / source, tmp_path / target, **settings)
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.csv", "text,id\n", "x.csv has no rows"),
+        ("x.txt", "", "x.txt has no rows"),
+        ("x.jsonl", "{1}\n[]\n", "none of its first 2 rows can be read: not JSON"),
+    ],
+)
+def test_a_file_without_a_row_says_so(
+    model: Deployed, tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=said):
+        answered(model, tmp_path / name, tmp_path / "y.csv")
+
+
+def test_a_text_with_a_lone_carriage_return_stays_one_row(model: Deployed, tmp_path: Path) -> None:
+    texts = ["a\rb", "c\r\nd", "good"]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "x.jsonl").write_text(lines)
+    answered(model, tmp_path / "x.jsonl", tmp_path / "y.csv")
+    assert [row["text"] for row in read_csv(tmp_path / "y.csv")] == texts
+
+
+def test_values_of_parquet_that_json_lacks_are_written_as_text_or_null(
+    model: Deployed, tmp_path: Path
+) -> None:
+    table = {"text": ["good"], "price": [Decimal("1.20")], "x": [math.nan], "words": [["a"]]}
+    pq.write_table(pa.table(table), tmp_path / "x.parquet")
+    stream = io.StringIO()
+    predict_file(
+        model, tmp_path / "x.parquet", tmp_path / "y.jsonl", progress=Progress(stream), keep=None
+    )
+    row = json.loads((tmp_path / "y.jsonl").read_text(), parse_constant=pytest.fail)
+    assert (row["price"], row["x"]) == ("1.20", None)
+    assert "words" not in row
+    assert "the output lacks the column 'words'" in stream.getvalue()
+    answered(model, tmp_path / "x.parquet", tmp_path / "y.csv", keep=["price", "price"])
+    assert [*read_csv(tmp_path / "y.csv")[0]][:2] == ["price", "prediction"]
+    assert read_csv(tmp_path / "y.csv")[0]["price"] == "1.20"
+    with pytest.raises(UsageError, match=r"'words' of .* is a list or an object"):
+        answered(model, tmp_path / "x.parquet", tmp_path / "z.csv", keep=["words"])
 
 
 def test_a_file_without_an_answer_and_a_column_that_comes_late_are_errors(
@@ -207,7 +254,7 @@ def test_a_file_without_an_answer_and_a_column_that_comes_late_are_errors(
     (tmp_path / "x.jsonl").write_text('{"text": null}\n' * 3)
     with pytest.raises(DataError, match=r"none of its 3 rows .* \(the last one: no text\)"):
         answered(model, tmp_path / "x.jsonl", tmp_path / "y.jsonl")
-    shutil.rmtree(tmp_path / "y.jsonl.part")
+    assert not (tmp_path / "y.jsonl.part").exists()
     (tmp_path / "x.jsonl").write_text('{"text": "a"}\n' * 4 + '{"text": "a", "late": 1}\n')
     with pytest.raises(DataError, match="has a column 'late' that its first 4 rows lack"):
         answered(model, tmp_path / "x.jsonl", tmp_path / "y.csv")

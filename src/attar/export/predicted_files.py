@@ -102,11 +102,11 @@ def predict_file(
                     f"stopped after {job.done * CHUNK_ROWS:,} of {total:,} rows, which are kept in "
                     f"{job.folder}; the same command goes on from there"
                 )
-        if total == 0 or job.faulty == total:
+        if job.faulty == total:
+            shutil.rmtree(job.folder)
             raise DataError(
-                f"{source}: none of its {total:,} rows can be answered"
-                + (f" (the last one: {job.last_fault})" if total else "")
-                + "; check the file, or name its text column with --text"
+                f"{source}: none of its {total:,} rows can be answered (the last one: "
+                f"{job.last_fault}); check the file, or name its text column with --text"
             )
         job.join(total)
     seconds = time.monotonic() - began
@@ -123,6 +123,8 @@ def _check_names(source: Path, target: Path) -> None:
         raise UsageError(f"{target} must end in one of {', '.join(WRITERS)}")
     if target.resolve() == source.resolve():
         raise UsageError(f"input and output are the same file, {source}; choose another output")
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder; name a file for the output")
     if not target.parent.is_dir():
         raise UsageError(f"the folder {target.parent} does not exist; create it first")
 
@@ -157,7 +159,23 @@ class _Job:
     ) -> _Job:
         first = list(islice(read_records(source, blank=True), CHUNK_ROWS))
         names = tuple(dict.fromkeys(n for row in first if isinstance(row, dict) for n in row))
-        columns = names if keep is None else tuple(keep)
+        if not names:
+            fault = next((row.reason for row in first if isinstance(row, Unreadable)), None)
+            raise DataError(
+                f"{source} has no rows"
+                if fault is None
+                else f"{source}: none of its first {len(first):,} rows can be read: {fault}"
+            )
+        nested = _nested(source)
+        if keep is None and nested:
+            progress.warn(
+                f"{source}: lists and objects are not read, so the output lacks the column "
+                f"{', '.join(map(repr, nested))}"
+            )
+        elif lost := [name for name in nested if name in (keep or ())]:
+            raise UsageError(f"--keep: {lost[0]!r} of {source} is a list or an object, not read")
+        plain = (name for name in names if name not in nested)
+        columns = tuple(plain if keep is None else dict.fromkeys(keep))
         found = _text_columns(model, source, tuple(text), names)
         _require(source, columns, names, "--keep")
         if target.suffix != ".npy":
@@ -166,7 +184,9 @@ class _Job:
         width = 1 if task.kind.is_score else len(task.label_names)
         if task.kind.embeds:
             width = model.embed([""]).shape[1]
-        shape = Shape(columns, task.label_names, task.kind.is_score, width, keep is None)
+        shape = Shape(
+            columns, task.label_names, task.kind.is_score, width, keep is None and not nested
+        )
         job = cls(model, source, target, found, shape)
         job._open(progress)
         return job
@@ -313,6 +333,14 @@ def _text_columns(
             + (", once for each text of a pair" if reads == 2 else "")
         )
     return found[0]
+
+
+def _nested(source: Path) -> list[str]:
+    if format_of(source) != ".parquet":
+        return []
+    from attar.data.reading.parquet import nested_columns  # Arrow, which other formats do without
+
+    return nested_columns(source)
 
 
 def _require(source: Path, wanted: Sequence[str], names: Sequence[str], option: str) -> None:

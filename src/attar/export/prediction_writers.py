@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,8 @@ class _Lines:
             plain["scores"] = dict(row.scores) or None
             if isinstance(row.answer, Prediction) and row.answer.labels is not None:
                 plain["labels"] = row.answer.labels
-            lines.append(json.dumps(plain, ensure_ascii=False) + "\n")
+            plain = {name: _as_json(value) for name, value in plain.items()}
+            lines.append(json.dumps(plain, ensure_ascii=False, default=str) + "\n")
         return "".join(lines).encode("utf-8", "backslashreplace")
 
     def join(self, chunks: Sequence[Path], stream: IO[bytes], num_rows: int) -> None:
@@ -104,7 +106,12 @@ class _Table:
 
     def _lines(self, lines: Sequence[Sequence[Any]]) -> bytes:
         text = io.StringIO()
-        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(lines)
+        for line in lines:
+            # Python 3.11 quotes a lone "\r", which other readers take for an end, only if it ends
+            # the lines that are written
+            own = io.StringIO()
+            csv.writer(own, delimiter=self._delimiter, lineterminator="\r\n").writerow(line)
+            text.write(own.getvalue()[:-2] + "\n")
         return text.getvalue().encode("utf-8", "backslashreplace")
 
     def chunk(self, rows: Sequence[Row]) -> bytes:
@@ -200,12 +207,18 @@ WRITERS: Mapping[str, Callable[[Shape], Writer]] = {
 
 
 def _as_cell(value: Any) -> str:
-    """A value of the input as text; what is no text, as JSON."""
+    """A value of the input as text; lists and objects as JSON."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
-    return str(value) if isinstance(value, float) else json.dumps(value, default=str)
+    is_json = isinstance(value, bool | list | dict)
+    return json.dumps(value, default=str) if is_json else str(value)
+
+
+def _as_json(value: Any) -> Any:
+    """A value of the input for JSON, which has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _copy(chunks: Sequence[Path], stream: IO[bytes]) -> None:

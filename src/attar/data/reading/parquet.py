@@ -63,6 +63,15 @@ def read_parquet(file: Path) -> Iterator[dict[str, Any] | Unreadable]:
         ) from error
 
 
+def nested_columns(file: Path) -> list[str]:
+    """The columns that `read_parquet` gives as empty lists, because it does not read them."""
+    return [
+        name
+        for name, kind in _column_names(file, pq.read_schema(file)).items()
+        if pa.types.is_nested(kind)
+    ]
+
+
 def _rows_at_once(sizes: PageSizes) -> int:
     return max(1, min(ROWS_AT_ONCE, BATCH_BYTES // max(sizes.largest_value, 1)))
 
