@@ -152,7 +152,7 @@ def test_what_may_be_a_slip_is_said_and_nothing_is_changed() -> None:
 
 
 def test_a_column_that_holds_no_classes_is_refused() -> None:
-    with pytest.raises(DataError, match=r"1 different labels in 3 rows \('a'; 1 × unlabelled\)"):
+    with pytest.raises(DataError, match=r"1 different label in 3 rows \('a'; 1 × unlabelled\)"):
         find_classes(["a", "a", None], "label")
     with pytest.raises(DataError, match=r"0 different labels .*\(none; 2 × half a char.*; 1 × NUL"):
         find_classes(["\ud800", "\ud800", "a\0"], "label")

@@ -165,6 +165,32 @@ def test_a_pair_without_a_label_is_refused(tmp_path: Path) -> None:
         new_recipe(tmp_path / "d.csv", Wishes(text=("a", "b")), model="owner/x")
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "1 different label in 1200"), (1200, "1001 diff")])
+def test_a_column_without_classes_is_refused_before_a_recipe_is_written(
+    tmp_path: Path, count: int, said: str
+) -> None:
+    data, output = tmp_path / "d.csv", tmp_path / "r.toml"
+    lines = "".join(f"a film of number {i},c{i % count}\n" for i in range(1200))
+    data.write_text(f"text,label\n{lines}")
+    with pytest.raises(DataError, match=said):
+        new_recipe(data, Wishes(), model="owner/x", output=output)
+    assert not output.exists()
+
+
+def test_rows_in_another_encoding_come_with_what_to_do(tmp_path: Path) -> None:
+    data = tmp_path / "d.csv"
+    data.write_bytes(b"text,label\n" + b"caf\xe9 au lait,a\n" * 60)
+    with pytest.raises(DataError) as caught:
+        new_recipe(data, Wishes(), model="owner/x", output=tmp_path / "r.toml")
+    assert "save the file as UTF-8 (in a spreadsheet: CSV UTF-8)" in str(caught.value)
+
+
+def test_a_recipe_in_a_folder_that_is_not_there_is_a_mistake_of_use(tmp_path: Path) -> None:
+    data = write(tmp_path, "classification")
+    with pytest.raises(UsageError, match=r"the folder .*nowhere does not exist; create it first"):
+        new_recipe(data, Wishes(), model="owner/x", output=tmp_path / "nowhere" / "r.toml")
+
+
 def test_rows_that_cannot_be_used_are_let_out_by_a_setting_that_says_how_many(
     tmp_path: Path,
 ) -> None:

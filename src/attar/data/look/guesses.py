@@ -142,8 +142,8 @@ def guess(path: Path, wishes: Wishes) -> Guessed:
     rows = _first_rows(config, where)
     if not rows:
         raise UsageError(
-            f"{train} has no row that can be read; it must be UTF-8, and its columns separated in "
-            "the same way in every row"
+            f"{train} has no row that can be read; it must have rows below the names of its "
+            "columns, be UTF-8, and separate its columns in the same way in every row"
         )
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = [_Column.of(name, rows) for name in names]

@@ -153,16 +153,28 @@ def find_classes(labels: Iterable[Any], column: str) -> tuple[tuple[str, ...], t
     found = list(map(label_as_written, labels))
     read = one_kind(Counter(name for name in found if not isinstance(name, Unreadable)))
     classes = tuple(sorted(read, key=int if _are_whole(read) else None))
-    if not 2 <= len(classes) <= MAX_CLASSES:
-        faults = Counter(name.reason for name in found if isinstance(name, Unreadable))
-        others = "".join(f"; {count} × {reason}" for reason, count in faults.most_common(3))
-        raise DataError(
-            f"label column {column!r} of split 'train' has {len(classes)} different labels in "
-            f"{len(found)} rows ({shown(classes) or 'none'}{others}); a classification "
-            f"needs 2 to {MAX_CLASSES}; choose another column with label =, or set "
-            'objective = "regression" for numbers'
-        )
+    faults = Counter(name.reason for name in found if isinstance(name, Unreadable))
+    others = "".join(f"; {count} × {reason}" for reason, count in faults.most_common(3))
+    require_classes(len(classes), f"{shown(classes) or 'none'}{others}", column, len(found))
     return classes, tuple(label_notes(read, column))
+
+
+def require_classes(count: int, examples: str, column: str, num_rows: int) -> None:
+    """Refuse a column with fewer than two classes, or with so many that it holds no classes.
+
+    Args:
+        count: different labels of train.
+        examples: some of them, for the message.
+    Raises:
+        DataError: with the counts.
+    """
+    if not 2 <= count <= MAX_CLASSES:
+        raise DataError(
+            f"label column {column!r} of split 'train' has {count} different "
+            f"label{'s' * (count != 1)} in {num_rows} rows ({examples}); a classification needs 2 "
+            f"to {MAX_CLASSES}; choose another column with label = (on the command line --label), "
+            'or set objective = "regression" for numbers'
+        )
 
 
 def one_kind(read: Counter[str]) -> Counter[str]:

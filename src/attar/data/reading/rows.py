@@ -43,6 +43,11 @@ MAX_REASONS = 20
 MAX_CLASSES_SHOWN = 12
 KINDS = {bool: "a truth value", list: "a list", dict: "an object"}
 """What JSON may hold in the place of a text."""
+ADVICE = {
+    "not UTF-8": "  save the file as UTF-8 (in a spreadsheet: CSV UTF-8)",
+    "longer than": "  raise max_row_kib in the data table to let longer rows in",
+}
+"""How a reason begins → what to do about such rows."""
 MAX_FAULTS = 1_000_000
 """More unusable rows than this are not even counted: a gigabyte of empty objects must not fill
 memory."""
@@ -210,10 +215,7 @@ def check_set_aside(
             f"  the classes are {shown(classes, MAX_CLASSES_SHOWN)}: the labels of train, or "
             "label_names where it is set"
         )
-    if any(reason.startswith("not UTF-8") for reason in counts):
-        lines.append("  save the file as UTF-8 (in a spreadsheet: CSV UTF-8)")
-    if any(reason.startswith("longer than") for reason in counts):
-        lines.append("  raise max_row_kib in the data table to let longer rows in")
+    lines += advice_on(counts)
     enough = math.ceil(100 * len(set_aside) / num_read) / 100
     raise DataError(
         f"split {split!r} of data {name!r}: {len(set_aside)} of {num_read} rows cannot be used "
@@ -221,6 +223,11 @@ def check_set_aside(
         f"raise the limit: --set data.{name}.max_set_aside={enough} (rows are counted from 0)",
         lines,
     )
+
+
+def advice_on(reasons: Iterable[str]) -> list[str]:
+    """What to do about rows that were set aside, where the reason does not say it."""
+    return [line for start, line in ADVICE.items() if any(r.startswith(start) for r in reasons)]
 
 
 def _first(set_aside: Sequence[SetAside], reason: str) -> list[SetAside]:

@@ -23,6 +23,8 @@ from attar.data.files import HELD_OUT
 from attar.data.look.guesses import Guessed, TaskName, Wishes, guess
 from attar.data.look.one_pass import WORDS, Measure, summary_of_files, tokens_of
 from attar.data.look.summary import DataSummary, SplitSummary
+from attar.data.reading.labels import require_classes, shown
+from attar.data.reading.rows import advice_on
 from attar.errors import DataError, UsageError
 from attar.escaping import for_terminal
 from attar.models.sources.demo import DEMO_MODELS, PREFIX, demo_folder
@@ -172,6 +174,8 @@ def new_recipe(
             f"{output} exists already; write another file with --output, or overwrite it with "
             "--force"
         )
+    if not output.parent.is_dir():
+        raise UsageError(f"the folder {output.parent} does not exist; create it first")
     guessed = guess(data, wishes)
     start = _start(model, output.parent)
     summary = summary_of_files(guessed.config, data.parent, name, start.measure)
@@ -185,6 +189,10 @@ def new_recipe(
             "folder of both, this file named unlabelled.csv: the student learns from the teacher's "
             "answers to it; or train a language model on the text with --task running_text"
         )
+    if guessed.config.kind.has_classes:
+        train = summary.splits["train"]
+        examples = shown(list(train.classes)) or f"counted up to {train.num_labels}"
+        require_classes(train.num_labels, examples, guessed.config.label, train.rows)
     text = RECIPES[guessed.task](_subject(guessed, summary, start, name, data, output, size))
     parse_recipe(text, path=output)
     write_text(output, text)
@@ -197,9 +205,11 @@ def _require_rows(data: Path, summary: DataSummary) -> None:
         return
     reasons = ", ".join(f"{count:,} × {why}" for why, count in train.set_aside.items())
     raise DataError(
-        f"{data} has {train.rows} usable rows{f' ({reasons})' if reasons else ''}; a model needs "
-        f"at least {FEWEST_ROWS} to be trained and judged, and no more than {MOST_LOST:.0%} of the "
-        "rows may be unusable: fix them, or name other columns with --text and --label"
+        f"{data} has {train.rows} usable row{'s' * (train.rows != 1)}"
+        f"{f' ({reasons})' if reasons else ''}; a model needs at least {FEWEST_ROWS} to be trained "
+        f"and judged, and no more than {MOST_LOST:.0%} of the rows may be unusable: fix them, or "
+        "name other columns with --text and --label",
+        advice_on(train.set_aside),
     )
 
 
