@@ -160,6 +160,20 @@ def test_predict_gives_a_vector_a_text(made: Made) -> None:
     assert vector == pytest.approx(attar.load(folder).embed(TEXTS[:1], side="query")[0], abs=1e-5)
 
 
+def test_a_file_is_embedded_as_queries_or_as_passages(made: Made, tmp_path: Path) -> None:
+    from attar.cli import app
+
+    folder = made.export(made.root / "model", "openvino")
+    source, target = tmp_path / "x.txt", tmp_path / "x.npy"
+    source.write_text("\n".join(TEXTS[:3]) + "\n")
+    for flags, side in (([], "query"), (["--side", "passage"], "passage")):
+        command = ["predict", str(folder), "-i", str(source), "-o", str(target), *flags]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        expected = attar.load(folder).embed(TEXTS[:3], side=side)  # pyright: ignore
+        np.testing.assert_allclose(np.load(target), expected, atol=FLOAT)
+
+
 def test_a_classifier_does_not_embed(made: Made, deployments: Any) -> None:
     with pytest.raises(UsageError, match="not with vectors"):
         attar.load(deployments.export("float", "onnxruntime")[0]).embed(["a"])

@@ -149,7 +149,7 @@ def test_a_killed_job_goes_on_after_its_last_chunk_with_the_same_bytes(
     asked: list[int] = []
     predict = Deployed.predict
     monkeypatch.setattr(
-        Deployed, "predict", lambda self, rows: asked.append(len(rows)) or predict(self, rows)
+        Deployed, "predict", lambda self, rows, **_: asked.append(len(rows)) or predict(self, rows)
     )
     assert answered(model, source, target, text=["message"]).rows == 11
     assert asked == [3]
@@ -190,6 +190,7 @@ def test_a_pair_is_two_columns(pair_model: Deployed, tmp_path: Path) -> None:
         ("x.csv", "x.csv", {}, "input and output are the same file"),
         ("x.csv", "no/y.csv", {}, "does not exist; create it first"),
         ("x.csv", "folder.csv", {}, "folder.csv is a folder; name a file"),
+        ("x.csv", "y.csv", {"side": "passage"}, "--side is query or passage, for a model that emb"),
         ("taken.csv", "y.csv", {}, "has a column 'prediction', which y.csv needs"),
     ],
 )
@@ -267,7 +268,7 @@ def test_a_text_that_has_no_token_is_a_row_without_an_answer(
     (tmp_path / "x.txt").write_text("good\nbad\n")
     predict = Deployed.predict
 
-    def refuse(self: Deployed, rows: Any) -> Any:
+    def refuse(self: Deployed, rows: Any, **_: Any) -> Any:
         if "bad" in rows:
             raise UsageError(f"text {rows.index('bad') + 1} of {len(rows)} has no token")
         return predict(self, rows)

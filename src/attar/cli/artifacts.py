@@ -75,6 +75,10 @@ def predict(
         list[str] | None,
         typer.Option("--keep", help="A column of the input for the output; default: all."),
     ] = None,
+    side: Annotated[
+        str | None,
+        typer.Option(help="Of a model that embeds, with --input: query (default) or passage."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -85,8 +89,8 @@ def predict(
     from attar.export.deployed import BATCH_SIZE
     from attar.export.opened import open_exported
 
-    if source or target or text or keep:
-        _predict_file(folder, source, target, texts, text, keep, threads, as_json, quiet)
+    if source or target or text or keep or side:
+        _predict_file(folder, source, target, texts, text, keep, side, threads, as_json, quiet)
         return
     from attar.export.asked import lines_of_stdin, paired, rows_of, texts_of_arguments
 
@@ -110,6 +114,7 @@ def _predict_file(
     texts: list[str] | None,
     text: list[str] | None,
     keep: list[str] | None,
+    side: str | None,
     threads: int | None,
     as_json: bool,
     quiet: bool,
@@ -134,6 +139,7 @@ def _predict_file(
             target,
             text=text or (),
             keep=keep,
+            side=side,
             progress=Progress(quiet=quiet),
             should_stop=should_stop,
         )

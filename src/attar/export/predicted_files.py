@@ -39,6 +39,7 @@ from attar.export.deployed import Deployed, EmbeddedText, Prediction
 from attar.export.prediction_writers import ANSWER_COLUMNS, WRITERS, Row, Shape
 from attar.models.deployed.runtimes import DEPLOY_FILE
 from attar.progress import Progress
+from attar.tasks.embedding import SIDES, Side
 
 CHUNK_ROWS = 1024
 """Rows in memory, and lost at most when the job is killed."""
@@ -68,6 +69,7 @@ def predict_file(
     *,
     text: Sequence[str] = (),
     keep: Sequence[str] | None = None,
+    side: str | None = None,
     progress: Progress,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Answered:
@@ -76,6 +78,7 @@ def predict_file(
     Args:
         text: the column of the text, or the two of a pair; empty: found by its usual names.
         keep: columns of the input that the output has; None: all.
+        side: of a model that embeds: which of its prefixes is put before the texts; None: query.
     Raises:
         UsageError: columns that are not there, or an output that cannot be.
         DataError: the input is damaged, or none of its rows can be answered.
@@ -85,7 +88,12 @@ def predict_file(
     _check_names(source, target)
     if model.task.kind.embeds and target.suffix != ".npy":
         raise UsageError(f"a model that embeds writes its vectors to a .npy file, got {target}")
-    job = _Job.of(model, source, target, text, keep, progress)
+    if side is not None and not (model.task.kind.embeds and side in SIDES):
+        raise UsageError(
+            f"--side is {' or '.join(SIDES)}, for a model that embeds; got {side!r} for a model of "
+            f"the objective {model.task.objective}"
+        )
+    job = _Job.of(model, source, target, text, keep, SIDES[SIDES.index(side or "query")], progress)
     total = sum(1 for _ in read_records(source, blank=True))
     with (
         disk_errors_explained(target),
@@ -139,9 +147,10 @@ class _Job:
         target: Path,
         text: tuple[str, ...],
         shape: Shape,
+        side: Side,
     ) -> None:
         self._model, self._source, self._target, self._text = model, source, target, text
-        self._shape = shape
+        self._shape, self._side = shape, side
         self._writer = WRITERS[target.suffix](shape)
         self.folder = target.with_name(target.name + ".part")
         self.done = self.cut = self.faulty = 0
@@ -155,6 +164,7 @@ class _Job:
         target: Path,
         text: Sequence[str],
         keep: Sequence[str] | None,
+        side: Side,
         progress: Progress,
     ) -> _Job:
         first = list(islice(read_records(source, blank=True), CHUNK_ROWS))
@@ -187,7 +197,7 @@ class _Job:
         shape = Shape(
             columns, task.label_names, task.kind.is_score, width, keep is None and not nested
         )
-        job = cls(model, source, target, found, shape)
+        job = cls(model, source, target, found, shape, side)
         job._open(progress)
         return job
 
@@ -201,6 +211,7 @@ class _Job:
             "model": sha256_of(self._model.folder / DEPLOY_FILE),
             "text": list(self._text),
             "columns": list(self._shape.columns),
+            "side": self._side,
             "chunk_rows": CHUNK_ROWS,
         }
 
@@ -240,7 +251,7 @@ class _Job:
     def _answered(self, records: Sequence[Record | Unreadable]) -> list[Row]:
         asked = [_texts_of(record, self._text) for record in records]
         texts = [row for row in asked if not isinstance(row, Unreadable)]
-        answers = iter(_answers(self._model, texts))
+        answers = iter(_answers(self._model, texts, self._side))
         rows: list[Row] = []
         for record, row in zip(records, asked, strict=True):
             answer = row if isinstance(row, Unreadable) else next(answers)
@@ -284,16 +295,16 @@ class _Job:
 
 
 def _answers(
-    model: Deployed, texts: Sequence[tuple[str, ...]]
+    model: Deployed, texts: Sequence[tuple[str, ...]], side: Side
 ) -> Sequence[Prediction | EmbeddedText | Unreadable]:
     """An answer to each row; one by one where together one of them is refused."""
     asked: list[Any] = [row[0] if len(row) == 1 else row for row in texts]
     try:
-        return model.predict(asked)
+        return model.predict(asked, side=side)
     except UsageError as error:
         if len(asked) == 1:
             return [Unreadable(str(error).removeprefix("text 1 of 1 "))]
-    return [answer for row in texts for answer in _answers(model, [row])]
+    return [answer for row in texts for answer in _answers(model, [row], side)]
 
 
 def _texts_of(record: Record | Unreadable, columns: Sequence[str]) -> tuple[str, ...] | Unreadable:

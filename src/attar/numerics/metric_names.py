@@ -43,7 +43,7 @@ METRIC_NAMES = (*CLASSES, *SCORES, *RANKING, *SPANS, *QUOTES, *ROUGE, *LANGUAGE)
 LOWER_IS_BETTER = frozenset({*LANGUAGE, *CALIBRATION, "loss"})
 """Metrics of which the smallest is the best; of all others it is the largest."""
 BOUNDS = {
-    **dict.fromkeys((*CLASSES, *ROUGE), (0.0, 1.0)),
+    **dict.fromkeys((*CLASSES, *CALIBRATION, *RANKING, *ROUGE), (0.0, 1.0)),
     **dict.fromkeys(("matthews", *SCORES), (-1.0, 1.0)),
 }
 """Metric → the lowest and the highest value it can have."""

@@ -16,6 +16,10 @@ METRICS = {
         "models": {
             "student": {"accuracy": {"value": 0.90, "n": 100}, "latency_ms": {"p50": 3.0}},
             "int8": {"accuracy": {"value": 0.89, "n": 100}, "size_mib": 22},
+            "v1.5": {
+                "confident": {"99.5": {"rows": 7}},
+                "per_class": {"a": {"f1": 0.2}, "a.b": {"f1": 0.4}},
+            },
         }
     },
     "int8": {"mean_sqnr_db": 31.5, "method": "minmax", "is_symmetric": True},
@@ -31,6 +35,9 @@ METRICS = {
         ("scores.student.latency_ms.p50", 3.0),
         ("scores.int8.size_mib", 22),
         ("int8.mean_sqnr_db", 31.5),
+        ("scores.v1.5.confident.99.5.rows", 7),
+        ("scores.v1.5.per_class.a.f1", 0.2),
+        ("scores.v1.5.per_class.a.b.f1", 0.4),
     ],
 )
 def test_a_path_leads_to_its_number(path: str, value: float) -> None:
@@ -94,4 +101,14 @@ def test_a_drop_is_no_promise_about_what_is_better_the_lower_it_is(metric: str) 
     place = f"scores.student.{metric}"
     with pytest.raises(ValueError, match=f"{metric} is better the lower it is.*set at_most"):
         Gate(metric=place, of=f"scores.teacher.{metric}", max_drop=0.1)
-    assert Gate(metric=place, at_most=4.0).at_most == 4.0
+    assert Gate(metric=place, at_most=0.5).at_most == 0.5
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit"), [("ndcg@10", {"at_least": 0}), ("ece", {"at_most": 1})]
+)
+def test_a_limit_at_the_end_of_the_range_cannot_be_missed(
+    metric: str, limit: dict[str, float]
+) -> None:
+    with pytest.raises(ValueError, match=f"cannot be missed: {metric} lies between 0 and 1"):
+        Gate(metric=f"scores.student.{metric}", **limit)

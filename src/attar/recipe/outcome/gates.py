@@ -81,7 +81,7 @@ def _outcomes(gate: Gate, metrics: Mapping[str, Mapping[str, Any]]) -> list[Gate
 def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float:
     """The number at a dotted path: a step, then names inside its metrics.
 
-    `models` and a final `value` may be left out.
+    `models` and a final `value` may be left out. A name with dots is found: the longest that fits.
 
     Example:
         >>> scores = {"models": {"int8": {"accuracy": {"value": 0.9, "n": 100}}}}
@@ -89,16 +89,17 @@ def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float:
         0.9
     """
     here: Any = metrics
-    for part in path.split("."):
+    parts = path.split(".")
+    while parts:
         table = table_of(here)
-        models = table_of(table.get("models"))
-        if part in table:
-            here = table[part]
-        elif part in models:
-            here = models[part]
-        else:
+        inside = {**table_of(table.get("models")), **table}
+        # a class, or a threshold of 99.5 %, has a dot in its name
+        names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+        name = next((name for name in names if name in inside), None)
+        if name is None:
             known = ", ".join(table) or "nothing"
-            raise RecipeError([f"metric {path!r}: no {part!r} here, there is {known}"], "gates")
+            raise RecipeError([f"metric {path!r}: no {parts[0]!r} here, there is {known}"], "gates")
+        here, parts = inside[name], parts[name.count(".") + 1 :]
     here = table_of(here).get("value", here)
     if isinstance(here, bool) or not isinstance(here, (int, float)):
         raise RecipeError([f"metric {path!r} must be a number, got {str(here)[:60]}"], "gates")
