@@ -88,12 +88,13 @@ def predict_file(
     _check_names(source, target)
     if model.task.kind.embeds and target.suffix != ".npy":
         raise UsageError(f"a model that embeds writes its vectors to a .npy file, got {target}")
-    if side is not None and not (model.task.kind.embeds and side in SIDES):
+    read_as = next((known for known in SIDES if known == side), None)
+    if side is not None and not (model.task.kind.embeds and read_as):
         raise UsageError(
             f"--side is {' or '.join(SIDES)}, for a model that embeds; got {side!r} for a model of "
             f"the objective {model.task.objective}"
         )
-    job = _Job.of(model, source, target, text, keep, SIDES[SIDES.index(side or "query")], progress)
+    job = _Job.of(model, source, target, text, keep, read_as or "query", progress)
     total = sum(1 for _ in read_records(source, blank=True))
     with (
         disk_errors_explained(target),
