@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from attar.artifacts import disk_errors_explained, read_json, sha256_of, write_bytes, write_json
 from attar.data.gold import PLAIN_PAIRS, PLAIN_TEXT
@@ -88,13 +88,12 @@ def predict_file(
     _check_names(source, target)
     if model.task.kind.embeds and target.suffix != ".npy":
         raise UsageError(f"a model that embeds writes its vectors to a .npy file, got {target}")
-    read_as = next((known for known in SIDES if known == side), None)
-    if side is not None and not (model.task.kind.embeds and read_as):
+    if side is not None and not (model.task.kind.embeds and side in SIDES):
         raise UsageError(
             f"--side is {' or '.join(SIDES)}, for a model that embeds; got {side!r} for a model of "
             f"the objective {model.task.objective}"
         )
-    job = _Job.of(model, source, target, text, keep, read_as or "query", progress)
+    job = _Job.of(model, source, target, text, keep, cast("Side", side or "query"), progress)
     total = sum(1 for _ in read_records(source, blank=True))
     with (
         disk_errors_explained(target),
