@@ -150,7 +150,8 @@ class _Job:
         side: Side,
     ) -> None:
         self._model, self._source, self._target, self._text = model, source, target, text
-        self._shape, self._side = shape, side
+        self._shape = shape
+        self._side: Side = side
         self._writer = WRITERS[target.suffix](shape)
         self.folder = target.with_name(target.name + ".part")
         self.done = self.cut = self.faulty = 0
