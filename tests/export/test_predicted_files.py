@@ -18,7 +18,7 @@ import pytest
 from attar.errors import DataError, StoppedError, UsageError
 from attar.export import predicted_files
 from attar.export.deployed import Deployed
-from attar.export.predicted_files import predict_file
+from attar.export.predicted_files import Form, predict_file
 from attar.progress import Progress
 from deployments import Deployments
 from tiny_recipe import attar
@@ -55,6 +55,28 @@ def read_csv(file: Path, **settings: Any) -> list[dict[str, str]]:
 
 def answered(model: Deployed, source: Path, target: Path, **settings: Any) -> Any:
     return predict_file(model, source, target, progress=Progress(quiet=True), **settings)
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_a_table_that_training_can_read_can_be_answered(
+    model: Deployed, tmp_path: Path, header: bool
+) -> None:
+    source = tmp_path / "x.csv"
+    source.write_text("id;message\n" * header + '1;good, bad\n2;"a;b"\n')
+    column = "message" if header else "column2"
+    form = Form(delimiter=";", header=header)
+    answered(model, source, tmp_path / "y.csv", text=[column], form=form)
+    assert [row[column] for row in read_csv(tmp_path / "y.csv")] == ["good, bad", "a;b"]
+
+
+def test_a_single_column_with_another_delimiter_in_its_name_says_how_to_set_it(
+    model: Deployed, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "x.csv", tmp_path / "y.csv"
+    source.write_text("id;message\n1;good\n")
+    for text in ([], ["message"]):
+        with pytest.raises(UsageError, match=r"'id;message'.*--delimiter ';'"):
+            answered(model, source, target, text=text)
 
 
 def test_every_row_of_a_csv_has_the_answer_that_python_gives(

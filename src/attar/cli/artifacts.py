@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attar.cli.flags import Debug, Json, Quiet
+from attar.cli.flags import Debug, Delimiter, Json, Quiet, delimiter_of
 from attar.cli.output import print_result
+
+if TYPE_CHECKING:
+    from attar.export.predicted_files import Form
 
 
 def peek(
@@ -79,6 +82,10 @@ def predict(
         str | None,
         typer.Option(help="Of a model that embeds, with --input: query (default) or passage."),
     ] = None,
+    delimiter: Delimiter = None,
+    header: Annotated[
+        bool, typer.Option("--header/--no-header", help="The input's first line names its columns.")
+    ] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -89,8 +96,13 @@ def predict(
     from attar.export.deployed import BATCH_SIZE
     from attar.export.opened import open_exported
 
-    if source or target or text or keep or side:
-        _predict_file(folder, source, target, texts, text, keep, side, threads, as_json, quiet)
+    if source or target or text or keep or side or delimiter is not None or not header:
+        from attar.export.predicted_files import Form
+
+        form = Form(delimiter_of(delimiter), header)
+        _predict_file(
+            folder, source, target, texts, text, keep, side, form, threads, as_json, quiet
+        )
         return
     from attar.export.asked import lines_of_stdin, paired, rows_of, texts_of_arguments
 
@@ -115,6 +127,7 @@ def _predict_file(
     text: list[str] | None,
     keep: list[str] | None,
     side: str | None,
+    form: Form,
     threads: int | None,
     as_json: bool,
     quiet: bool,
@@ -140,6 +153,7 @@ def _predict_file(
             text=text or (),
             keep=keep,
             side=side,
+            form=form,
             progress=Progress(quiet=quiet),
             should_stop=should_stop,
         )

@@ -50,3 +50,22 @@ CorpusFolder = Annotated[
         callback=_as_data_word,
     ),
 ]
+
+Delimiter = Annotated[
+    str | None, typer.Option(help='Between columns: ";", "\\t" or any one character.')
+]
+
+
+def delimiter_of(written: str | None) -> str | None:
+    """The character that a command line means.
+
+    Raises:
+        UsageError: it is not one character, or a quotation mark or a line end.
+    """
+    from attar.data.config import NO_DELIMITERS
+    from attar.errors import UsageError
+
+    sign = "\t" if written == "\\t" else written
+    if sign is not None and (len(sign) != 1 or sign in NO_DELIMITERS):
+        raise UsageError(f'--delimiter is one character, such as ";" or "\\t"; got {written!r}')
+    return sign

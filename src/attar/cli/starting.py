@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attar.cli.flags import MODEL_WORDS, Debug, Json
+from attar.cli.flags import MODEL_WORDS, Debug, Delimiter, Json, delimiter_of
 from attar.cli.output import print_result
 
 
@@ -25,9 +25,7 @@ def new(
         typer.Option(metavar="NAME", help="The text column; given twice, a pair of texts."),
     ] = None,
     label: Annotated[str | None, typer.Option(metavar="NAME", help="The label column.")] = None,
-    delimiter: Annotated[
-        str | None, typer.Option(help='Between columns: ";", "\\t" or any one character.')
-    ] = None,
+    delimiter: Delimiter = None,
     header: Annotated[
         bool | None,
         typer.Option("--header/--no-header", help="Whether the first line names the columns."),
@@ -59,10 +57,7 @@ def new(
     wished = by_word.get(task or "")
     if task is not None and wished is None:
         raise UsageError(f"no task {task!r}; choose one of {', '.join(TASKS)}")
-    sign = "\t" if delimiter == "\\t" else delimiter
-    if sign is not None and len(sign) != 1:
-        raise UsageError(f'--delimiter is one character, such as ";" or "\\t"; got {delimiter!r}')
-    wishes = Wishes(tuple(text or ()), label, sign, header, wished)
+    wishes = Wishes(tuple(text or ()), label, delimiter_of(delimiter), header, wished)
     options = {"size": size, "model": model, "output": output, "force": force}
     made = new_recipe(data, wishes, **options, say=Progress().say)
     print_result(made.as_json(), made.text(), as_json)

@@ -24,13 +24,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 from attar.artifacts import disk_errors_explained, read_json, sha256_of, write_bytes, write_json
 from attar.data.gold import PLAIN_PAIRS, PLAIN_TEXT
+from attar.data.look.form import DELIMITERS
 from attar.data.reading.byte_lines import Unreadable, fault_of_encoding
 from attar.data.reading.locate import FORMATS, format_of
 from attar.data.reading.records import Record, read_records
@@ -44,6 +45,21 @@ from attar.tasks.embedding import SIDES, Side
 CHUNK_ROWS = 1024
 """Rows in memory, and lost at most when the job is killed."""
 STATE_FILE = "state.json"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a table is written, as in a recipe's data table."""
+
+    delimiter: str | None = None
+    """None: a comma, in a .tsv a tab."""
+    header: bool = True
+
+    def records(self, file: Path) -> Iterator[Record | Unreadable]:
+        return read_records(file, delimiter=self.delimiter, header=self.header, blank=True)
+
+
+PLAIN = Form()
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,7 @@ def predict_file(
     text: Sequence[str] = (),
     keep: Sequence[str] | None = None,
     side: str | None = None,
+    form: Form = PLAIN,
     progress: Progress,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Answered:
@@ -93,8 +110,8 @@ def predict_file(
             f"--side is {' or '.join(SIDES)}, for a model that embeds; got {side!r} for a model of "
             f"the objective {model.task.objective}"
         )
-    job = _Job.of(model, source, target, text, keep, cast("Side", side or "query"), progress)
-    total = sum(1 for _ in read_records(source, blank=True))
+    job = _Job.of(model, source, target, text, keep, cast("Side", side or "query"), form, progress)
+    total = sum(1 for _ in form.records(source))
     with (
         disk_errors_explained(target),
         progress.task(f"predict {source.name}", total) as bar,
@@ -148,9 +165,10 @@ class _Job:
         text: tuple[str, ...],
         shape: Shape,
         side: Side,
+        form: Form,
     ) -> None:
         self._model, self._source, self._target, self._text = model, source, target, text
-        self._shape = shape
+        self._shape, self._form = shape, form
         self._side: Side = side
         self._writer = WRITERS[target.suffix](shape)
         self.folder = target.with_name(target.name + ".part")
@@ -166,9 +184,10 @@ class _Job:
         text: Sequence[str],
         keep: Sequence[str] | None,
         side: Side,
+        form: Form,
         progress: Progress,
     ) -> _Job:
-        first = list(islice(read_records(source, blank=True), CHUNK_ROWS))
+        first = list(islice(form.records(source), CHUNK_ROWS))
         names = tuple(dict.fromkeys(n for row in first if isinstance(row, dict) for n in row))
         if not names:
             fault = next((row.reason for row in first if isinstance(row, Unreadable)), None)
@@ -198,7 +217,7 @@ class _Job:
         shape = Shape(
             columns, task.label_names, task.kind.is_score, width, keep is None and not nested
         )
-        job = cls(model, source, target, found, shape, side)
+        job = cls(model, source, target, found, shape, side, form)
         job._open(progress)
         return job
 
@@ -213,6 +232,7 @@ class _Job:
             "text": list(self._text),
             "columns": list(self._shape.columns),
             "side": self._side,
+            "form": asdict(self._form),
             "chunk_rows": CHUNK_ROWS,
         }
 
@@ -244,7 +264,7 @@ class _Job:
 
     def chunks_left(self) -> Iterator[list[Row]]:
         """The rows that are left, answered, a chunk at a time."""
-        records = read_records(self._source, blank=True)
+        records = self._form.records(self._source)
         records = islice(records, self.done * CHUNK_ROWS, None)
         while chunk := list(islice(records, CHUNK_ROWS)):
             yield self._answered(chunk)
@@ -343,6 +363,7 @@ def _text_columns(
             f"cannot guess the text column of {source}; its columns are "
             f"{', '.join(map(repr, names)) or 'none'}; name it with --text"
             + (", once for each text of a pair" if reads == 2 else "")
+            + _advice_on_delimiter(names)
         )
     return found[0]
 
@@ -360,8 +381,14 @@ def _require(source: Path, wanted: Sequence[str], names: Sequence[str], option: 
     if missing:
         raise UsageError(
             f"{source} has no column {', '.join(map(repr, missing))} ({option}); its columns are "
-            f"{', '.join(map(repr, names)) or 'none'}"
+            f"{', '.join(map(repr, names)) or 'none'}{_advice_on_delimiter(names)}"
         )
+
+
+def _advice_on_delimiter(names: Sequence[str]) -> str:
+    """What to do where another delimiter stands in the only column's name."""
+    sign = next((sign for sign in DELIMITERS if len(names) == 1 and sign in names[0]), None)
+    return f"; if {sign!r} separates them: --delimiter {sign!r}" if sign else ""
 
 
 def _refuse_clashes(columns: Sequence[str], target: Path) -> None:
