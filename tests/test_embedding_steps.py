@@ -179,6 +179,14 @@ def test_a_classifier_does_not_embed(made: Made, deployments: Any) -> None:
         attar.load(deployments.export("float", "onnxruntime")[0]).embed(["a"])
 
 
+def test_a_width_beyond_the_vectors_is_refused(made: Made) -> None:
+    step = EvaluateStep(models=("float",), data="pairs", speed=None, memory=False, widths=(8, 33))
+    with pytest.raises(UsageError, match=r"widths has 33, and .* 'float' have 32 numbers"):
+        evaluate(step, made.context("too_wide", float=made.root / "model"))
+    with pytest.raises(ModelError, match=r"width = 33, and the model's hidden size is 32"):
+        made.train("wide", max_steps=1, embedding={"width": 33})
+
+
 def test_every_form_is_judged_by_what_it_finds_and_by_its_neighbours(made: Made) -> None:
     folders = {"float": made.root / "model", "int8": made.int8()}
     folders["deploy"] = made.export(made.int8(), "onnxruntime")

@@ -5,11 +5,12 @@ predictions.parquet: row, label, and for each model <name>.cosine of the row's t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from attar.errors import DataError
+from attar.errors import DataError, UsageError
 from attar.evaluation.compared import Compared, Judged, Metrics
 from attar.numerics.metric_names import SCORES
 from attar.scoring.rows import longest_first, score_rows
@@ -26,6 +27,7 @@ def judge_vectors(compared: Compared) -> Judged:
     Raises:
         NonFiniteError: a model gives a vector that is not finite.
         DataError: the metrics are of scores, and rows have none.
+        UsageError: a width is more than a model's vectors have.
     """
     data, split = compared.data, compared.split
     if data.metrics[0] in SCORES and not split.is_labelled:
@@ -36,6 +38,7 @@ def judge_vectors(compared: Compared) -> Judged:
         )
     pairs = TextPairs.of(split.texts)
     vectors = _vectors(compared, pairs)
+    _require_widths(compared.config.widths, vectors)
     columns = {f"{name}.cosine": pairs.cosines(found) for name, found in vectors.items()}
     compared.write(
         {
@@ -56,6 +59,15 @@ def judge_vectors(compared: Compared) -> Judged:
             for name, one in values.items():
                 facts[name].setdefault("widths", {}).setdefault(str(width), {})[metric] = one.value
     return metrics, facts
+
+
+def _require_widths(widths: Sequence[int], vectors: dict[str, Vectors]) -> None:
+    for name, found in vectors.items():
+        if widths and max(widths) > found.shape[1]:
+            raise UsageError(
+                f"widths has {max(widths)}, and the vectors of model {name!r} have "
+                f"{found.shape[1]} numbers; lower it"
+            )
 
 
 def _metrics(compared: Compared, pairs: TextPairs, vectors: dict[str, Vectors]) -> Metrics:

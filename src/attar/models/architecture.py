@@ -266,6 +266,11 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
             f"{where}: transformers {transformers.__version__} has no {what}; use another model"
         )
     if task is not None and task.embedding is not None:
+        if (task.embedding.width or 0) > config.hidden_size:
+            raise ModelError(
+                f"{where}: embedding has width = {task.embedding.width}, and the model's hidden "
+                f"size is {config.hidden_size}; lower it, or leave it out for whole vectors"
+            )
         # pyright does not see the hash of a frozen config
         found = embedder_class(found, task.embedding)  # pyright: ignore[reportArgumentType]
     return found if variant_of(config) is None else variant_class(found)
