@@ -189,6 +189,18 @@ def test_an_input_that_changed_is_begun_anew(model: Deployed, tmp_path: Path) ->
     assert [row["message"] for row in read_csv(target)] == ["bad"] * 5
 
 
+def test_columns_that_are_kept_by_name_are_another_job_than_all(
+    model: Deployed, tmp_path: Path
+) -> None:
+    lines = [*[{"text": "a"}] * 4, {"text": "a", "late": 1}]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    target, stream = tmp_path / "y.jsonl", io.StringIO()
+    with pytest.raises(StoppedError):
+        answered(model, tmp_path / "x.jsonl", target, keep=["text"], should_stop=lambda: True)
+    predict_file(model, tmp_path / "x.jsonl", target, progress=Progress(stream))
+    assert "starting over" in stream.getvalue()
+
+
 def test_a_pair_is_two_columns(pair_model: Deployed, tmp_path: Path) -> None:
     pairs = [("a good movie", "bad"), ("", "film")]
     (tmp_path / "x.jsonl").write_text(

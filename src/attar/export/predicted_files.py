@@ -231,6 +231,7 @@ class _Job:
             "model": sha256_of(self._model.folder / DEPLOY_FILE),
             "text": list(self._text),
             "columns": list(self._shape.columns),
+            "keeps_all": self._shape.keeps_all,
             "side": self._side,
             "form": asdict(self._form),
             "chunk_rows": CHUNK_ROWS,
