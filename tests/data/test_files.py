@@ -299,3 +299,9 @@ def test_a_table_has_the_delimiter_and_the_header_that_are_set(
 def test_a_delimiter_is_one_character_that_ends_no_line(delimiter: str) -> None:
     with pytest.raises(ValidationError, match="must be one character"):
         FilesData(path="d.csv", delimiter=delimiter)
+
+
+def test_a_column_that_is_both_text_and_label_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "train.jsonl", ROWS)
+    with pytest.raises(DataError, match="'text' is both the text and the label"):
+        load(tmp_path, text="text", label="text")

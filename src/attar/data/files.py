@@ -250,6 +250,12 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
                 f"{', '.join(map(repr, names))}; "
                 f"{_column_advice(config, paths[0], sample[0], setting)}"
             )
+        if answer in text and not is_unlabelled:
+            raise DataError(
+                f"data {name!r}: column {answer!r} is both the text and the {setting}, so a model "
+                f"would only copy it; its columns are {', '.join(map(repr, names))}; choose "
+                f"another with text = or {setting} ="
+            )
         found[split] = Columns(text, None if is_unlabelled else answer, config.id or None, limit)
     return found
 
