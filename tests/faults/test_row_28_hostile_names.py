@@ -99,7 +99,7 @@ def test_a_model_card_shows_names_and_does_nothing(hostile: Path) -> None:
         "pipeline_tag": "text-classification",
         "tags": ["attar", "onnx"],
     }
-    headings = ["Use it", "How it was made", "Measured at export", "Limits"]
+    headings = ["Use it", "How it was made", "Data", "Measured at export", "Limits"]
     title = next(line for line in body.splitlines() if line.startswith("# "))
     require_inert_markdown(body, [title.removeprefix("# "), *headings])
     assert "&lt;script&gt;" in body
@@ -199,7 +199,8 @@ def test_errors_that_name_what_a_stranger_wrote_are_inert(
         cli.main()
     assert end.value.code in (2, 3)
     said = capsys.readouterr().err
-    assert said.startswith("error: ")
+    # A plan says first which data it reads.
+    assert said.removeprefix("reading data 'docs'\n").startswith("error: ")
     require_inert(said)
 
 
@@ -215,7 +216,7 @@ def test_progress_status_and_warnings_are_inert(capsys: pytest.CaptureFixture[st
     # A bar's lines come now and then; each say and each warning is one line.
     assert len([line for line in said.splitlines() if not line.startswith("  ")]) == 2 * len(NAMES)
     steps = tuple(StepStatus("a", "train", "done", n, 1.0, {n: 1.0}) for n in NAMES)
-    text = Status(NAMES[1], Path(NAMES[3]), None, steps, (), None).text()
+    text = Status(NAMES[1], Path(NAMES[3]), None, steps, (), "", None).text()
     require_inert(text)
     assert len(text.splitlines()) == 1 + len(NAMES)
 

@@ -72,7 +72,7 @@ class Continuations:
         advantages, log_sampled, carried = known
         sampled = SampledTokens(labels, advantages, log_sampled, carried)
         inputs = {"input_ids": ids, "attention_mask": mask}
-        return inputs, Targets(labels, {"decoder": mask}, sampled, self.facts)
+        return inputs, Targets(labels, {"decoder": mask}, sampled, facts=self.facts)
 
     def _places(self, rows: np.ndarray) -> list[int]:
         return [self.places[row] for row in rows.tolist()]

@@ -60,7 +60,7 @@ def test_the_delimiter_is_found(
 ) -> None:
     found = guess(table(tmp_path / name, MESSAGES, sign), Wishes())
     assert settings(found) == expected | {"text": "message", "label": "category"}
-    assert found.task == "classification"
+    assert found.task == "classes"
     assert "'stars' could be it too" in why(found, "label")
 
 
@@ -102,7 +102,7 @@ def test_a_first_line_that_is_a_row_is_no_header(
 
 def test_the_user_has_the_last_word(tmp_path: Path) -> None:
     file = table(tmp_path / "d.csv", MESSAGES)
-    found = guess(file, Wishes(text=("category", "message"), label="stars", task="regression"))
+    found = guess(file, Wishes(text=("category", "message"), label="stars", task="numbers"))
     assert settings(found) == {
         "text": ("category", "message"),
         "label": "stars",
@@ -141,13 +141,13 @@ PAIR = [{"premise": f"a man walks {i}", "hypothesis": f"he sits {i}"} for i in r
             [{"review": f"it was film number {i}", "score": i / 7} for i in range(40)],
             Wishes(),
             {"text": "review", "label": "score", "objective": "regression"},
-            "regression",
+            "numbers",
         ),
         (
             [{"review": f"it was film number {i}", "stars": 1 + i % 5} for i in range(40)],
             Wishes(),
             {"text": "review", "label": "stars"},
-            "classification",
+            "classes",
         ),
         (
             [{"note": f"a message without any label {i}"} for i in range(40)],

@@ -154,7 +154,7 @@ def test_a_classifier_of_other_classes_gets_a_new_head(tmp_path: Path, tiny_bert
 def test_too_few_usable_rows_are_refused_with_their_reasons(tmp_path: Path) -> None:
     data = write(tmp_path, "classification")
     with pytest.raises(DataError, match=r"0 usable rows \(60 × label is not a number\)"):
-        new_recipe(data, Wishes(task="regression", label="label"), model="owner/x")
+        new_recipe(data, Wishes(task="numbers", label="label"), model="owner/x")
 
 
 def test_a_pair_without_a_label_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from attar.data.reading.byte_lines import Unreadable, read_lines
 from attar.data.reading.labels import number_as_written
 from attar.data.reading.locate import format_of
 
-TaskName = Literal["classification", "regression", "pairs", "running_text", "unlabelled"]
+TaskName = Literal["classes", "numbers", "pairs", "running_text", "unlabelled"]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
 LINES = 100
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -88,9 +88,9 @@ def form_of(file: Path, wishes: Wishes, table: dict[str, Any]) -> list[Guess]:
     sign = wishes.delimiter or (even[0] if even else usual)
     if sign != usual or is_txt:
         table["delimiter"] = sign
-    why = "set" if wishes.delimiter else "the first lines have equally many columns"
+    why = "set" if wishes.delimiter else "the first lines all have the same number of columns"
     if wishes.delimiter is None and not even:
-        why = "the usual one; no sign cuts the first lines into equally many columns"
+        why = "the usual one; no character cuts the first lines into the same number of columns"
     if also := [DELIMITERS[other] for other in even if other != sign]:
         why += f", and with {' or '.join(also)} too"
     guesses = [Guess("delimiter", repr(sign)[1:-1], why)]

@@ -5,7 +5,7 @@ settings. The idea: look at the first rows, guess what is usual, say every guess
 changes it, and say the alternatives where there are several. Nothing here is used when a recipe
 runs: what was guessed is written down as settings.
 
-    delimiter   the sign that cuts the first lines into equally many columns
+    delimiter   the character that cuts the first lines into the same number of columns
     header      the first line, unless it has a number, an empty or repeated cell, a sentence, or a
                 value that stands in its column again
     text        a column with a usual name, else the one with the most words
@@ -230,7 +230,7 @@ def _columns(
             f"--task {task} needs a label, and no column looks like one; name it with --label; "
             f"the columns are {', '.join(map(repr, by_name))}"
         )
-    elif task == "regression" or (task == "pairs" and by_name[label].is_amount):
+    elif task == "numbers" or (task == "pairs" and by_name[label].is_amount):
         table["objective"] = REGRESSION.name
     else:
         table["objective"] = CLASSIFICATION.name
@@ -282,7 +282,7 @@ def _label(
     wanted = [c for c in columns if c.name not in text]
     usual = [c for name in LABEL_NAMES for c in wanted if c.plain == name and c.filled]
     found = [c for c in wanted if c.may_be_label]
-    if wishes.task == "regression":
+    if wishes.task == "numbers":
         found, usual = [c for c in wanted if c.is_number and c.plain not in ID_NAMES], []
     ranked = list(dict.fromkeys(c.name for c in [*usual, *reversed(found)]))
     if not ranked:
@@ -299,4 +299,4 @@ def _task(text: Sequence[_Column], label: _Column | None) -> TaskName:
         return "running_text" if text[0].words > LONG_WORDS else "unlabelled"
     if len(text) == 2:
         return "pairs"
-    return "regression" if label.is_amount else "classification"
+    return "numbers" if label.is_amount else "classes"

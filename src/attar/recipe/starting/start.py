@@ -46,8 +46,8 @@ MOST_LOST = 0.5
 LENGTH_STEP = 32
 MAX_LENGTH = 512
 RECIPES: Mapping[TaskName, Callable[[Subject], str]] = {
-    "classification": labelled,
-    "regression": labelled,
+    "classes": labelled,
+    "numbers": labelled,
     "pairs": labelled,
     "running_text": running_text,
 }
