@@ -232,7 +232,7 @@ def test_contrastive_training_finds_more_and_writes_what_it_was_given(made: Made
 
 def test_micro_batches_train_as_the_whole_batch(made: Made) -> None:
     losses = [{"kind": "contrastive"}, {"kind": "similarity_kl", "weight": 0.5}]
-    write_embedder(made.root / "dry", dropout=0)
+    write_embedder(made.root / "dry", dropout=0, query_prefix="how do i ", passage_prefix="it is ")
     lines = {}
     for size in (8, 3, 1):
         settings = {"model": "dry", "losses": losses, "teacher": "model", "max_steps": 1}

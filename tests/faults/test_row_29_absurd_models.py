@@ -150,7 +150,10 @@ def test_a_tokenizer_of_gigabytes_is_not_read(
         ({"max_length": 2**20 + 1}, "max_length: .*less than or equal to 1048576"),
         ({"objective": "causal_lm", "label_names": []}, "task is made for causal_lm"),
         ({"label_words": ["x", "y"]}, "task names classes by words"),
-        ({"objective": "regression", "label_names": []}, r"shape \(1, 2\), its task.json has 1"),
+        (
+            {"objective": "regression", "label_names": []},
+            r"shape \(1, 2\), by its task.json it is \(1, 1\)",
+        ),
     ],
 )
 @pytest.mark.parametrize("form", ["openvino", "onnxruntime", "safetensors"])
@@ -161,7 +164,7 @@ def test_a_task_that_does_not_fit_the_graph(
     edit(folder / "task.json", **changes)
     seal(folder)
     if form == "safetensors" and "lack" in words:
-        words = "lack|fails|logits of shape"  # torch fills in what is not given
+        words = "lack|fails|numbers of shape"  # torch fills in what is not given
         if changes["input_names"]:
             return
     with pytest.raises(ArtifactError, match=words):
@@ -178,7 +181,7 @@ def test_an_answer_of_another_shape_than_the_task_says(
     edit(folder / "config.json", id2label={"0": "LABEL_0", "1": "LABEL_1"})
     seal(folder)
     with pytest.raises(
-        ArtifactError, match=r"logits of shape \(1, 2\), its task.json has 3 labels"
+        ArtifactError, match=r"numbers of shape \(1, 2\), by its task.json it is \(1, 3\)"
     ):
         attar.load(folder, threads=1).predict(["a good film"])
 
@@ -268,7 +271,7 @@ def outside_weights(name: str) -> Callable[[Any], None]:
     ("change", "words"),
     [
         (two_outputs, "has 2 outputs, expected 1"),
-        (other_rows, r"answers 1 texts with logits of shape \(2, 2\)"),
+        (other_rows, r"answers 1 texts with numbers of shape \(2, 2\)"),
         (other_input, "lack extra"),
         (endless_loop, r"has a node that holds a graph \(Loop, If or Scan\)"),
         (outside_weights("part.bin"), "reads weights from 'part.bin', a file that deploy.json"),

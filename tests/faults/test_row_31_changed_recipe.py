@@ -43,7 +43,7 @@ def artifacts(folder: Path) -> dict[str, str]:
             RECIPE.replace('"stdlib_docs"', '"stdlib_docs"\nvalidation_rows = 5'),
             "teacher  replace  data.docs.validation_rows not set → 5",
         ),
-        (FASTER + GATE.format(0), "report   replace  the rest of the recipe"),
+        (FASTER + GATE.format(0.01), "report   replace  the rest of the recipe"),
     ],
 )
 def test_what_changed_is_said(

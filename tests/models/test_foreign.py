@@ -9,7 +9,6 @@ import pytest
 
 import deployments as made
 import tiny
-from attar.errors import ModelError
 from attar.models.foreign import task_of
 from attar.scoring.forms import open_form
 
@@ -65,10 +64,9 @@ def test_the_tokenizer_limits_the_length_up_to_the_positions(
     assert task_of(tmp_path).max_length == read
 
 
-def test_several_labels_at_once_are_refused(tmp_path: Path) -> None:
+def test_several_labels_at_once_are_known_by_the_problem_type(tmp_path: Path) -> None:
     save(tmp_path, id2label=NAMES, problem_type="multi_label_classification")
-    with pytest.raises(ModelError, match="several labels at once"):
-        task_of(tmp_path)
+    assert task_of(tmp_path).objective == "multi_label"
 
 
 def test_it_quantizes_answers_and_exports(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_every_step_is_published_with_its_manifest_and_nothing_else_is_left(fold
         "recipe.json",
         "recipe.toml",
         ".lock",
+        "run.log",
         ".scratch",
     }
     assert not any((folder / ".scratch").iterdir())
@@ -168,7 +169,7 @@ def test_a_crash_that_cannot_be_kept_warns_on_stderr(
 
 
 def test_a_gate_that_is_met_is_written_down(folder: Path) -> None:
-    summary = run_small(folder, RECIPE + GATE.format(0))
+    summary = run_small(folder, RECIPE + GATE.format(0.01))
     assert [gate.passed for gate in summary.gates] == [True]
     assert json.loads((folder / "gates.json").read_text())[0]["passed"] is True
 
@@ -182,7 +183,7 @@ def test_a_missed_gate_ends_the_run_after_everything_is_saved(folder: Path) -> N
 
 
 def test_gates_of_another_recipe_do_not_linger(folder: Path) -> None:
-    run_small(folder, RECIPE + GATE.format(0))
+    run_small(folder, RECIPE + GATE.format(0.01))
     run_small(folder)
     assert not (folder / "gates.json").exists()
 

@@ -14,8 +14,9 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from io import RawIOBase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from attar.artifacts import read_json, write_json
 from attar.errors import ArtifactError, AttarError
@@ -30,15 +31,15 @@ NOW_EVERY_S = 1.0
 class RunLog:
     """Hears what a run says."""
 
-    def __init__(self, folder: Path, stream: TextIO) -> None:
+    def __init__(self, folder: Path, stream: RawIOBase) -> None:
         self._folder, self._stream = folder, stream
         self._line_at = self._now_at = 0.0
 
     def said(self, line: str) -> None:
         """One line that stays."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError):
             moment = datetime.now().astimezone().isoformat(timespec="seconds")
-            print(f"{moment} {line}", file=self._stream, flush=True)
+            self._stream.write(f"{moment} {line}\n".encode(errors="backslashreplace"))
 
     def advanced(self, task: Task) -> None:
         """A piece of work has moved."""
@@ -71,7 +72,8 @@ def logged(folder: Path, progress: Progress) -> Generator[None]:
             f"{file} is not a plain file, and a run writes only inside its own folder; remove it"
         )
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as stream:
+    # not buffered: what a full disk refuses must not come back when the file is closed
+    with os.fdopen(descriptor, "ab", buffering=0) as stream:
         log = RunLog(folder, stream)
         log.said(f"begin, process {os.getpid()}")
         try:
