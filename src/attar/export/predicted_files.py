@@ -15,8 +15,6 @@ answered, and a row without a text has no answer and says why in `error`.
     .jsonl also has              scores, by class
     .parquet also has            scores, a list in the order of label_names in its metadata
     .npy has only                scores, float32 (N, C); NaN where there is no answer
-
-Left out: several files at once. Imports no torch.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def test_an_unknown_label_sets_its_row_aside(tmp_path: Path) -> None:
 
 
 def test_one_label_in_all_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has 1 different labels"):
+    with pytest.raises(DataError, match="has 1 different label "):
         loaded(tmp_path, "csv", "text,label\nx,a\ny,\n")
 
 

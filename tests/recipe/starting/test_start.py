@@ -20,8 +20,8 @@ from attar.recipe.starting.start import NewRecipe, new_recipe
 from attar.recipe.starting.written import Subject, labelled, running_text
 
 LABELS: dict[TaskName, Any] = {
-    "classification": lambda i: ("good", "bad")[i % 2],
-    "regression": lambda i: i / 7,
+    "classes": lambda i: ("good", "bad")[i % 2],
+    "numbers": lambda i: i / 7,
     "pairs": lambda i: ("yes", "no")[i % 2],
     "running_text": lambda i: "",
 }
@@ -61,15 +61,18 @@ def test_every_task_and_size_is_a_recipe_that_passes_the_check(
     assert recipe.name == "my_data"
     assert made.next == [f"attar {verb} {output}" for verb in ("check", "plan", "run")]
     [table] = recipe.data.values()
-    assert table.kind.name == {"pairs": "classification", "running_text": "causal_lm"}.get(
-        task, task
-    )
+    assert table.kind.name == {
+        "classes": "classification",
+        "numbers": "regression",
+        "pairs": "classification",
+        "running_text": "causal_lm",
+    }.get(task)
 
 
 def test_a_recipe_that_is_there_is_only_overwritten_by_force(
     tmp_path: Path, tiny_bert: Path
 ) -> None:
-    data, output = write(tmp_path, "classification"), tmp_path / "r.toml"
+    data, output = write(tmp_path, "classes"), tmp_path / "r.toml"
     output.write_text("mine")
     with pytest.raises(UsageError, match=r"exists already; .* --output, or .* --force"):
         new_recipe(data, Wishes(), model=str(tiny_bert), output=output)
@@ -97,13 +100,13 @@ def test_texts_without_labels_are_shown_and_the_ways_on_are_named(
 
 def test_few_rows_get_more_epochs_and_many_are_drawn_from(tmp_path: Path, tiny_bert: Path) -> None:
     few = new_recipe(
-        write(tmp_path, "classification", 60),
+        write(tmp_path, "classes", 60),
         Wishes(),
         model=str(tiny_bert),
         output=tmp_path / "few.toml",
     )
     many = new_recipe(
-        write(tmp_path, "classification", 3000),
+        write(tmp_path, "classes", 3000),
         Wishes(),
         model=str(tiny_bert),
         output=tmp_path / "many.toml",
@@ -134,7 +137,7 @@ def test_a_line_end_in_what_is_said_of_the_data_adds_no_setting() -> None:
 
 
 def test_without_a_tokenizer_words_are_counted_and_that_is_said(tmp_path: Path) -> None:
-    data = write(tmp_path, "classification")
+    data = write(tmp_path, "classes")
     made = new_recipe(data, Wishes(), model="owner/some-bert", output=tmp_path / "r.toml")
     assert made.summary.unit == "words"
     assert "have at most 6 words" in made.file.read_text()
@@ -146,13 +149,13 @@ def test_a_classifier_of_other_classes_gets_a_new_head(tmp_path: Path, tiny_bert
     data = write(tmp_path, "pairs")
     made = new_recipe(data, Wishes(), model=str(tiny_bert), output=tmp_path / "r.toml")
     assert "model.new_head = true" in made.file.read_text()
-    data = write(tmp_path, "classification")
+    data = write(tmp_path, "classes")
     made = new_recipe(data, Wishes(), model=str(tiny_bert), output=tmp_path / "s.toml")
     assert "new_head" not in made.file.read_text()
 
 
 def test_too_few_usable_rows_are_refused_with_their_reasons(tmp_path: Path) -> None:
-    data = write(tmp_path, "classification")
+    data = write(tmp_path, "classes")
     with pytest.raises(DataError, match=r"0 usable rows \(60 × label is not a number\)"):
         new_recipe(data, Wishes(task="numbers", label="label"), model="owner/x")
 
@@ -186,7 +189,7 @@ def test_rows_in_another_encoding_come_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_recipe_in_a_folder_that_is_not_there_is_a_mistake_of_use(tmp_path: Path) -> None:
-    data = write(tmp_path, "classification")
+    data = write(tmp_path, "classes")
     with pytest.raises(UsageError, match=r"the folder .*nowhere does not exist; create it first"):
         new_recipe(data, Wishes(), model="owner/x", output=tmp_path / "nowhere" / "r.toml")
 
@@ -194,7 +197,7 @@ def test_a_recipe_in_a_folder_that_is_not_there_is_a_mistake_of_use(tmp_path: Pa
 def test_rows_that_cannot_be_used_are_let_out_by_a_setting_that_says_how_many(
     tmp_path: Path,
 ) -> None:
-    data = write(tmp_path, "classification")
+    data = write(tmp_path, "classes")
     with data.open("a") as stream:
         stream.write('{"text": "", "label": "good"}\n' * 4)
     made = new_recipe(data, Wishes(), model="owner/x", output=tmp_path / "r.toml")
@@ -205,7 +208,7 @@ def test_rows_that_cannot_be_used_are_let_out_by_a_setting_that_says_how_many(
 def test_unlabelled_texts_beside_labelled_ones_are_a_setting(tmp_path: Path) -> None:
     folder = tmp_path / "my_data"
     folder.mkdir()
-    write(folder, "classification").rename(folder / "train.jsonl")
+    write(folder, "classes").rename(folder / "train.jsonl")
     lines = [json.dumps({"text": f"a film nobody labelled {i}"}) for i in range(200)]
     (folder / "unlabelled.jsonl").write_text("\n".join(lines))
     made = new_recipe(folder, Wishes(), model="owner/x", output=tmp_path / "r.toml")
