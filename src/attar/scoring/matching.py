@@ -60,7 +60,7 @@ def known_metrics(data: TextData) -> tuple[str, ...]:
     """The data's metrics, all of which can be computed.
 
     Raises:
-        DataError: a name that is no metric, or none at all.
+        DataError: an unknown metric, or no metric at all.
     """
     unknown = [name for name in data.metrics if name not in METRICS_OF_COUNTS]
     if unknown or not data.metrics:

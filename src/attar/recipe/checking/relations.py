@@ -137,7 +137,7 @@ def _model_problem(
 def _published_problem(
     word: str, makers: Sequence[str], recipe_folder: Path, near_step: NearName
 ) -> str | None:
-    """Why a word that is no step of this recipe is not the folder of a fitting one either."""
+    """Why a word that names no step of this recipe does not name a fitting step's folder either."""
     fit = " or ".join(map(repr, makers))
     folder = published_folder(word, recipe_folder)
     if not folder.is_dir():
