@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
+import time
+
 import pytest
 
 from attar.recipe.running import memory as module
@@ -30,8 +33,8 @@ def test_memory_freed_before_the_block_does_not_count(
 
 
 def _hold(size: int) -> None:
-    import time
-
-    held = bytearray(size)
-    held[::4096] = b"x" * len(held[::4096])
-    time.sleep(0.05)
+    """Pages from the kernel: an allocator may keep what was freed, and so would this process."""
+    with mmap.mmap(-1, size) as held:
+        for page in range(0, size, mmap.PAGESIZE):
+            held[page] = 1
+        time.sleep(0.05)
