@@ -21,7 +21,6 @@ def _as_data_word(corpus: str) -> str:
 
 
 def wants_tracebacks() -> bool:
-    """Whether `--debug` was given."""
     return _debug
 
 

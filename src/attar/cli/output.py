@@ -22,7 +22,6 @@ def conclude(summary: RunSummary, as_json: bool) -> None:
 
 
 def print_result(plain: Any, text: str, as_json: bool, one_line: bool = False) -> None:
-    """Print a result as text, or as JSON."""
     if as_json:
         is_utf_8 = str(sys.stdout.encoding).lower().replace("-", "") == "utf8"
         words = json.dumps(plain, ensure_ascii=not is_utf_8, indent=None if one_line else 2)

@@ -56,7 +56,6 @@ class LengthGroupedBatches:
         self._drawn: tuple[int, list[np.ndarray]] = (-1, [])
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
         return -(-len(self._lengths) // self._batch_size)
 
     def at(self, step: int) -> np.ndarray:

@@ -175,7 +175,6 @@ class TextData:
 
     @property
     def kind(self) -> Kind:
-        """The row of its objective in the table of tasks."""
         return KINDS[self.objective]
 
     @property

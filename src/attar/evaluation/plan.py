@@ -58,6 +58,5 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
 
 
 def plan_extrapolate(config: ExtrapolateStep, context: PlanContext) -> StepPlan:
-    """Plan a fit."""
     seconds = FIT_SECONDS * config.fit.bootstrap * len(config.models)
     return StepPlan(context.name, config.run, None, 0, RUNTIME_MIB, 1, seconds)

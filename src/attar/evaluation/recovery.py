@@ -31,8 +31,6 @@ LOSS = "nll"
 
 @dataclass(frozen=True)
 class Curve:
-    """The evaluations of one run."""
-
     tokens: tuple[float, ...]
     losses: tuple[float, ...]
     total_tokens: int
@@ -113,8 +111,6 @@ class Method:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What is known of all methods."""
-
     metrics: dict[str, Any]
     measured: Mapping[str, list[dict[str, float]]]
     """Method → its evaluations with their band."""

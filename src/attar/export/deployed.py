@@ -52,8 +52,6 @@ class Answered(Protocol):
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer."""
-
     label: str
     """Name of the most probable class; the score in words for regression; where several labels may
     be right, all that are given, parted by "|"."""
@@ -73,7 +71,6 @@ class Prediction:
         return asdict(self)
 
     def text(self) -> str:
-        """One line for people."""
         share = "" if self.probability is None else f"  {self.probability:.3f}"
         return f"{for_terminal(self.label, MOST_LABEL)}{share}  {self.milliseconds:.1f} ms"
 
@@ -92,7 +89,6 @@ class EmbeddedText:
         return {"vector": numbers, "milliseconds": self.milliseconds, "is_cut": self.is_cut}
 
     def text(self) -> str:
-        """One line for people."""
         first = " ".join(f"{x:.4f}" for x in self.vector[:SHOWN_NUMBERS])
         return f"{first} … ({len(self.vector)} numbers)  {self.milliseconds:.1f} ms"
 
@@ -212,7 +208,6 @@ class Deployed:
         return self.predict(rows)
 
     def _padded(self, tokens: int) -> int:
-        """Tokens to pad a batch to."""
         return min(self._runtime.padded(tokens), self.task.max_length)
 
     def refuse_tokens(self, verb: str) -> None:

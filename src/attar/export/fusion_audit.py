@@ -211,7 +211,6 @@ def _onnx_name(node: Any, stored: set[str]) -> str:
 
 
 def _reason(fqn: str, in_attention: bool, precision: str, qparams: ModelQParams | None) -> str:
-    """Why the product of the module `fqn` computes in floats."""
     if qparams is None:
         return UNQUANTIZED_REASON
     if precision == FOUR_BIT:

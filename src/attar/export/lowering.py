@@ -100,12 +100,10 @@ LARGEST = torch.finfo(torch.float32).min
 
 
 def is_quantized(model_folder: Path) -> bool:
-    """Whether the folder holds integers or floats."""
     return has_entry(model_folder / QPARAMS_FILE)
 
 
 def embeds(task: Task | None) -> bool:
-    """Whether a model of this task answers with vectors."""
     return task is not None and task.kind.embeds
 
 

@@ -15,7 +15,6 @@ COMPARED = 3
 
 
 def plan_export(config: ExportStep, context: PlanContext) -> StepPlan:
-    """Plan an export."""
     model = context.model(config.model, None, 128)
     context.models[context.name] = model
     rows, tokens = config.parity.examples, model.max_length

@@ -305,7 +305,6 @@ class _Job:
         self._write_state()
 
     def join(self, num_rows: int) -> None:
-        """Write the output and remove the chunks."""
         chunks = [self.folder / f"{place:06d}" for place in range(self.done)]
         whole = self.folder / "whole"
         with whole.open("wb") as stream:
@@ -347,7 +346,6 @@ def _texts_of(record: Record | Unreadable, columns: Sequence[str]) -> tuple[str,
 def _text_columns(
     model: Deployed, source: Path, text: tuple[str, ...], names: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The columns that the model reads."""
     reads = model.task.num_texts
     if text:
         _require(source, text, names, "--text")

@@ -46,7 +46,6 @@ class Quoted:
         return {**asdict(self.answer), "milliseconds": self.milliseconds, "is_cut": self.is_cut}
 
     def text(self) -> str:
-        """One line for people."""
         found = self.answer
         text = for_terminal(found.text, MOST_LABEL) if found.text else "no answer"
         place = f" [{found.start}:{found.end}]" if found.text else ""

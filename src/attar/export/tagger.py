@@ -48,7 +48,6 @@ class Tagged:
         return asdict(self)
 
     def text(self) -> str:
-        """One line for people."""
         found = [
             f"{for_terminal(one.label, MOST_LABEL)} {for_terminal(one.text, MOST_LABEL)} "
             f"[{one.start}:{one.end}] {one.probability:.3f}"

@@ -24,8 +24,6 @@ from attar.models.structure.families import FAMILIES
 
 @dataclass(frozen=True)
 class PartCost:
-    """Of one part."""
-
     num_params: int
     flops: int
 

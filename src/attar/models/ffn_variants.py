@@ -101,7 +101,6 @@ class FfnSettings(Config):
 
     @property
     def row(self) -> Variant:
-        """What the variant is."""
         return VARIANTS[self.variant]
 
     def plain(self) -> dict[str, Any]:

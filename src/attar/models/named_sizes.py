@@ -180,7 +180,6 @@ class SizedFamily(Generic[Size]):
     fields: Callable[[Size], dict[str, Any]]
 
     def config_of(self, size: str) -> dict[str, Any]:
-        """What a size says in a config."""
         return self.fields(self.sizes[size])
 
 

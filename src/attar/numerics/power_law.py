@@ -53,8 +53,6 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """The law with its constants."""
-
     scale: float
     """A, in units of compute to the power α."""
     alpha: float

@@ -132,8 +132,6 @@ class Refinement:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table."""
-
     ranges: RangeFinder
     range_passes: Callable[[Any], float]
     """Step's settings → forward passes over the calibration texts that the search of ranges takes,

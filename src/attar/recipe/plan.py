@@ -46,8 +46,6 @@ class Offline:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a whole recipe will cost."""
-
     name: str
     steps: tuple[StepPlan, ...]
     notes: tuple[str, ...] = ()
@@ -76,7 +74,6 @@ class Plan:
         return sum(step.seconds for step in self.missing)
 
     def as_json(self) -> dict[str, Any]:
-        """The plan as plain data."""
         return {
             "name": self.name,
             "steps": [asdict(step) for step in self.steps],

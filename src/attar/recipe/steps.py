@@ -47,8 +47,6 @@ PlanFunction = Callable[[Any, Any], StepPlan]
 
 @dataclass(frozen=True)
 class StepKind:
-    """One row of the table."""
-
     function: str
     """ "module:name"; imported when the step runs."""
     plan: str
@@ -80,11 +78,9 @@ class StepKind:
     """The step reads all other steps (the report); a sweep never multiplies it."""
 
     def resolve(self) -> StepFunction:
-        """Import the function."""
         return _resolved(self.function)
 
     def resolve_plan(self) -> PlanFunction:
-        """Import the function that plans."""
         return _resolved(self.plan)
 
     def files_in(
@@ -98,11 +94,9 @@ class StepKind:
         return _resolved(self.files)(step, recipe_folder, sha256) if self.files else None
 
     def models_in(self, step: Config | Mapping[str, Any]) -> tuple[ModelWord, ...]:
-        """The model words of a step's settings."""
         return model_references(as_table(step), self.models)
 
     def data_in(self, step: Config | Mapping[str, Any]) -> tuple[Reference, ...]:
-        """The data words of a step's settings."""
         return data_references(as_table(step), self.data)
 
 
@@ -308,5 +302,4 @@ def run_of(step: Config) -> str:
 
 
 def kind_of(step: Config, kinds: Mapping[str, StepKind] = STEPS) -> StepKind:
-    """The row of a step's settings."""
     return kinds[run_of(step)]

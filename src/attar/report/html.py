@@ -47,7 +47,6 @@ FIRST_ROWS = 24
 
 
 def html_of(page: Page, made: Sequence[Made]) -> str:
-    """The page's HTML."""
     jinja2: Any = require("jinja2", "report")
     markup: Any = require("markupsafe", "report").Markup
     environment = jinja2.Environment(

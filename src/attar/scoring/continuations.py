@@ -41,8 +41,6 @@ SAID = 60
 
 @dataclass(frozen=True)
 class Continuation:
-    """One request."""
-
     fed: tuple[int, ...]
     """What the model reads."""
     targets: tuple[int, ...]

@@ -48,8 +48,6 @@ FormName = Literal["float", "simulated", "openvino", "onnxruntime"]
 
 @dataclass(frozen=True)
 class WrittenTokens:
-    """Generated texts of a batch."""
-
     ids: np.ndarray
     """int64 (B, S), padded; special tokens included."""
     num_tokens: int
@@ -88,7 +86,6 @@ class Form(ABC):
         """
 
     def padded(self, tokens: int) -> int:
-        """Tokens to pad a batch to whose longest row has `tokens`: as many, or somewhat more."""
         return tokens
 
     def generate(self, batch: Mapping[str, np.ndarray]) -> WrittenTokens:

@@ -34,7 +34,6 @@ class OfflineFlops:
         return self.total / self.teacher_on_all
 
     def as_json(self) -> dict[str, float]:
-        """For a result."""
         return {
             **{name: value for name, value in vars(self).items() if name != "sampled"},
             "total": self.total,
@@ -44,7 +43,6 @@ class OfflineFlops:
         }
 
     def sentence(self) -> str:
-        """For a plan."""
         return (
             f"{self.total:.2g} FLOPs of scoring with a proxy (sample {self.teacher:.2g} by the "
             f"teacher and {self.reference:.2g} by the reference, training {self.training:.2g}, "

@@ -40,8 +40,6 @@ MOST_LINES, MOST_CHARACTERS = 12, 800
 
 @dataclass(frozen=True)
 class Peek:
-    """A chunk to read."""
-
     row: int
     """In the corpus."""
     source: str
@@ -59,7 +57,6 @@ class Peek:
         return score_of(self.scores) if self.scores else None
 
     def as_json(self) -> dict[str, Any]:
-        """As plain data."""
         scores = {name: _number(value) for name, value in self.scores.items()}
         about = {"row": self.row, "source": self.source, "part": self.part, "tokens": self.tokens}
         if self.fate is not None:

@@ -50,7 +50,6 @@ class ShardScores:
 
     @property
     def values(self) -> NDArray[np.float32]:
-        """As they are stored."""
         found = self.predicted if self.log_p is None else self.log_p
         assert found is not None
         return found

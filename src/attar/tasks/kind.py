@@ -43,8 +43,6 @@ class Shown:
 
 @dataclass(frozen=True)
 class Kind:
-    """One row of the table of tasks."""
-
     name: str
     reads: Reads
     gold: Gold

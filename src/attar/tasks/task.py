@@ -167,7 +167,6 @@ class Task(Config):
 
     @property
     def kind(self) -> Kind:
-        """Its row in the table of tasks."""
         return KINDS[self.objective]
 
     @property

@@ -63,7 +63,6 @@ class Sparse(Config):
         return self.exact, self.tail_draws or 0
 
     def said(self) -> str:
-        """In words."""
         tail = "the tail as one bucket" if self.is_bucket else f"{self.tail_draws} draws"
         return f"distributions ({self.exact} exact ids and {tail})"
 

@@ -133,8 +133,6 @@ class Tokens:
 
 @dataclass(frozen=True)
 class PlacedNorm:
-    """One norm."""
-
     view: NormView
     site: Site
     """Its output."""

@@ -45,7 +45,6 @@ class LayerFigures:
         self.peaks.see(values)
 
     def row(self) -> dict[str, Any]:
-        """The figures, for a table."""
         kurtosis, median = self.moments.kurtosis, self.magnitudes.median
         whole = self.moments.pooled()
         return {

@@ -203,7 +203,6 @@ def _nulls(scores: Mapping[str, Bootstrapped], word: str) -> list[Bootstrapped]:
 def _rows(
     config: DisablingStep, scores: Mapping[str, Bootstrapped], chosen: Chosen
 ) -> list[dict[str, Any]]:
-    """One row a run."""
     full = scores[FULL]
     rows: list[dict[str, Any]] = [
         {"run": FULL, "replacement": None, "value": full.value, "se": standard_error(full)}
@@ -227,7 +226,6 @@ def _rows(
 
 
 def _summary(word: str, damage: Damage, metric: str, chosen: Chosen) -> dict[str, Any]:
-    """The comparison of one replacement, as plain data."""
     ratio = damage.ratio
     return {
         "replacement": word,

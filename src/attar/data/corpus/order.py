@@ -40,7 +40,6 @@ class ChunkBatches:
     """Whether the numbers of an epoch go on behind those of the one before."""
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
         return -(-self.size // self.batch_size)
 
     def at(self, step: int) -> NDArray[np.int64]:

@@ -66,8 +66,6 @@ BETWEEN_DOCUMENTS = "\n\n"
 
 @dataclass(frozen=True)
 class ShardFiles:
-    """The two files of a shard."""
-
     folder: Path
     number: int
 
@@ -272,8 +270,6 @@ class Shards(Sequence[Shard]):
 
 @dataclass(frozen=True)
 class Corpus:
-    """A published corpus."""
-
     folder: Path
     about: Mapping[str, Any]
 

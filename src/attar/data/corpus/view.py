@@ -103,7 +103,6 @@ class CorpusView:
         return replace(self, part=ALL, kept=self.rows(places))
 
     def rows(self, places: Places) -> NDArray[np.int64]:
-        """Rows in the corpus."""
         found = np.zeros(len(places), np.int64)
         for number, members, inside in self._by_shard(places):
             found[members] = self._first_rows[number] + inside
@@ -131,7 +130,6 @@ class CorpusView:
         return np.zeros(0, np.int64) if found is None else found
 
     def digests(self, places: Places) -> NDArray[np.uint64]:
-        """The chunks' own digests."""
         return self.column("digest", places)
 
     def digest(self) -> dict[str, Any]:
@@ -142,7 +140,6 @@ class CorpusView:
         return {"chunks": len(self), "sha256": found.hexdigest()}
 
     def ids(self, places: Places) -> list[NDArray[np.int64]]:
-        """Token ids of each chunk."""
         found: list[Any] = [None] * len(places)
         for number, members, inside in self._by_shard(places):
             shard = self.corpus.shards[number]

@@ -23,8 +23,6 @@ COPY = 0.5
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the rows of a split are."""
-
     p50: int
     p95: int
     longest: int
@@ -57,8 +55,6 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """A whole data set."""
-
     name: str
     splits: dict[str, SplitSummary]
     unit: str
@@ -71,7 +67,6 @@ class DataSummary:
     """What looks wrong, each with what to do."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, as a result holds it."""
         return asdict(self)
 
     @staticmethod
@@ -84,7 +79,6 @@ class DataSummary:
         return TypeAdapter(DataSummary).validate_python(plain)
 
     def lines(self) -> list[str]:
-        """The summary for a terminal."""
         table = self.table()
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         read = "" if self.first_rows is None else f" (the first {self.first_rows:,} rows)"

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model answers to one task."""
-
     log_p: tuple[np.ndarray, ...]
     """Of the pairs of each row."""
     predictions: np.ndarray

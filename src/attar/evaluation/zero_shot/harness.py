@@ -141,7 +141,6 @@ def _places(tasks: Mapping[str, TaskRows]) -> Iterator[tuple[str, int, int]]:
 
 
 def _instances(tasks: Mapping[str, TaskRows]) -> list[Any]:
-    """The harness's own requests."""
     api: Any = require("lm_eval.api.task", "eval")
     datasets: Any = require("datasets", "eval")
     found: list[Any] = []

@@ -28,8 +28,6 @@ HARNESS_WORK = {"ours": (1, 0), "lm_eval": (0, 1), "both": (1, 1)}
 
 @dataclass(frozen=True)
 class Read:
-    """What one model is fed."""
-
     requests: int
     tokens: int
     """With what texts share read once."""
@@ -41,7 +39,6 @@ class Read:
 
     @classmethod
     def of(cls, requests: Sequence[Continuation], groups: Groups) -> Read:
-        """Of these requests."""
         lengths = [len(request.fed) for request in requests]
         tokens = attended = 0
         for group in groups:
@@ -101,7 +98,6 @@ def _requests(
 
 
 def _flops(cost: Cost, read: Read, *, is_shared: bool) -> int:
-    """Of all requests of one model."""
     if not is_shared:
         return read.requests * cost.flops(1, max(1, round(read.whole_tokens / read.requests)))
     # over one text of T tokens they are a·T + b·T²: two lengths give a and b

@@ -60,8 +60,6 @@ class HubPlace:
 
 @dataclass(frozen=True)
 class ZeroShotTask:
-    """One task."""
-
     name: str
     title: str
     split: str | None

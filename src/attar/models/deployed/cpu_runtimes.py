@@ -65,7 +65,6 @@ class OnnxRuntime:
         require_one_output(len(self._session.get_outputs()), file)
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits (B, C) of one batch."""
         result = self._session.run(None, inputs_of(batch, self._names))[0]
         return np.array(result, dtype=np.float32)
 
@@ -144,7 +143,6 @@ class OpenVinoRuntime:
         self._turn = Lock()
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits (B, C) of one batch."""
         inputs = inputs_of(batch, self._names)
         parts = [self._infer(inputs, rows) for rows in powers_of_two(len(inputs[self._names[0]]))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -244,7 +242,6 @@ class TorchRuntime:
         self._model = load_simulated(folder).model
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits (B, C) of one batch."""
         import torch
 
         from attar.models.heads import logits_in

@@ -24,8 +24,6 @@ from attar.models.structure.views import ChainView, FfnView, LinearView, NormVie
 
 @dataclass(frozen=True)
 class Space:
-    """A head's own space."""
-
     writer: LinearView
     readers: tuple[LinearView, ...]
     norm: NormView | None

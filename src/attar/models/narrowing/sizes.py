@@ -17,8 +17,6 @@ from attar.models.structure.blocks import Stack
 
 @dataclass(frozen=True)
 class StackSizes:
-    """Widths of one stack."""
-
     intermediate: int
     heads: int
     kv_heads: int
@@ -27,14 +25,11 @@ class StackSizes:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Widths of a model."""
-
     hidden: int
     stacks: dict[str, StackSizes]
 
 
 def sizes_of(parts: Parts) -> Sizes:
-    """The widths a model has."""
     return Sizes(parts.hidden_size, {stack.name: _sizes(stack) for stack in parts.anatomy.stacks})
 
 

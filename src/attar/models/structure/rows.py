@@ -100,8 +100,6 @@ class HeadSpace:
 
 @dataclass(frozen=True)
 class Family:
-    """One row of the table."""
-
     stacks: tuple[StackRow, ...]
     heads: tuple[str, ...]
     """First maps of every head the family can have, relative to the base model or to the whole."""

@@ -147,7 +147,6 @@ class Point:
     site."""
 
     def as_row(self) -> dict[str, Any]:
-        """Plain data for the metrics."""
         return {
             "average_bits": self.average_bits,
             "size_mib": self.size_mib,

@@ -77,7 +77,6 @@ class Latencies:
         return sum(times[shape] for shape in group.shapes)
 
     def as_rows(self) -> list[dict[str, Any]]:
-        """Plain data for the metrics."""
         return [
             {
                 "tokens": shape[0],

@@ -28,8 +28,6 @@ MAX_SHOWN = 60
 
 @dataclass(frozen=True)
 class Mistake:
-    """One mistake at one place."""
-
     place: Place
     text: str
 

@@ -46,8 +46,6 @@ FEW = 3
 
 @dataclass(frozen=True)
 class StepStatus:
-    """One step of a run."""
-
     name: str
     run: str
     state: State
@@ -64,8 +62,6 @@ class StepStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """A run at one moment."""
-
     name: str
     folder: Path
     holder: Holder | None
@@ -78,12 +74,10 @@ class Status:
     """The traceback of the last run, when it ended with a bug."""
 
     def as_json(self) -> dict[str, Any]:
-        """The status as plain data."""
         crash = None if self.crash is None else str(self.crash)
         return {**asdict(self), "folder": str(self.folder), "crash": crash}
 
     def text(self) -> str:
-        """The status as lines."""
         names, runs = (max(len(getattr(s, of)) for s in self.steps) for of in ("name", "run"))
         lines = [f"{self.name}: {self._headline()}", *([f"  {self.now}"] if self.now else [])]
         for step in self.steps:

@@ -17,8 +17,6 @@ from attar.report.sections.seed_comparisons import SeedComparison, seed_comparis
 
 @dataclass(frozen=True)
 class StepSummary:
-    """What became of one step."""
-
     name: str
     run: str
     key: str
@@ -37,8 +35,6 @@ class StepSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What became of a run."""
-
     name: str
     folder: Path
     steps: tuple[StepSummary, ...]
@@ -49,7 +45,6 @@ class RunSummary:
     """The command that goes on from here."""
 
     def metrics(self, step: str) -> Mapping[str, Any]:
-        """The metrics of one step."""
         return next(summary.metrics for summary in self.steps if summary.name == step)
 
     @property
@@ -64,7 +59,6 @@ class RunSummary:
         require_gates(self.gates)
 
     def as_json(self) -> dict[str, Any]:
-        """The summary as plain data, metrics included."""
         steps = [{**asdict(step), "folder": str(step.folder)} for step in self.steps]
         gates = [asdict(gate) for gate in self.gates]
         return {
@@ -77,7 +71,6 @@ class RunSummary:
         }
 
     def text(self) -> str:
-        """The summary as lines."""
         is_single = len(self.steps) == 1
         width = max(len(step.name) for step in self.steps)
         lines = [

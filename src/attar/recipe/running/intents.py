@@ -32,8 +32,6 @@ KEPT = ".kept"
 
 @dataclass(frozen=True)
 class Intent:
-    """What happens to one step."""
-
     step: str
     action: Action
     folder: Path

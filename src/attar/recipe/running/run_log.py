@@ -36,13 +36,11 @@ class RunLog:
         self._line_at = self._now_at = 0.0
 
     def said(self, line: str) -> None:
-        """One line that stays."""
         with suppress(OSError):
             moment = datetime.now().astimezone().isoformat(timespec="seconds")
             self._stream.write(f"{moment} {line}\n".encode(errors="backslashreplace"))
 
     def advanced(self, task: Task) -> None:
-        """A piece of work has moved."""
         now = time.monotonic()
         if now - self._now_at >= NOW_EVERY_S:
             self._now_at = now

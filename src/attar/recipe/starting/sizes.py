@@ -19,8 +19,6 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Size:
-    """One of the three."""
-
     rows: int | None
     """Training rows; None: all."""
     steps: int

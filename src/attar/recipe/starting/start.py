@@ -119,7 +119,6 @@ class NewRecipe:
         return [f"attar {verb} {recipe}" for verb in ("check", "plan", "run")]
 
     def text(self) -> str:
-        """What is printed."""
         says = ("finds mistakes", "says what it costs", "does it")
         width = max(map(len, self.next))
         steps = (f"  {c.ljust(width)}   {s}" for c, s in zip(self.next, says, strict=True))

@@ -161,8 +161,6 @@ RANGE_AIR = 0.07
 
 @dataclass(frozen=True)
 class Extent:
-    """One line."""
-
     name: str
     low: float
     high: float

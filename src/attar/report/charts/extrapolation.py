@@ -22,7 +22,6 @@ MOST_LABELS = 6
 
 
 def extrapolation_picture(found: Extrapolation) -> Picture:
-    """The picture of one step."""
     said = "; ".join(
         f"{law.name} {metric_text('nll', law.points[-1][1])} measured at "
         f"{count_text(law.points[-1][0])} tokens"

@@ -80,7 +80,6 @@ def front_svg(
     shape: Shape,
     label: str,
 ) -> str:
-    """The picture as inline SVG."""
     alt = require("altair", "report")
     x = alt.X(
         "cost:Q",

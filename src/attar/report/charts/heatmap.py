@@ -23,8 +23,6 @@ LABEL_EVERY_PX = 26
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell."""
-
     row: str
     column: int
     strength: float

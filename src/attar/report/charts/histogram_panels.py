@@ -29,8 +29,6 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Panel:
-    """One histogram."""
-
     line: int
     column: int
     bins: tuple[tuple[float, float, int], ...]

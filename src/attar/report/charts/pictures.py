@@ -25,8 +25,6 @@ CURVE_SHAPES = (Shape(width=540, height=250), Shape(width=350, height=230))
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of a legend."""
-
     text: str
     colour: str
     shape: str = "line"
@@ -34,8 +32,6 @@ class Key:
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure of the page."""
-
     title: str
     label: str
     """What the picture says, for those who do not see it."""
@@ -63,7 +59,6 @@ def drawn_twice(
 
 
 def line_keys(curves: Sequence[Curve]) -> tuple[Key, ...]:
-    """A legend of lines."""
     return tuple(Key(curve.name, line_colour(number)) for number, curve in enumerate(curves))
 
 

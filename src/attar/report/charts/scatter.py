@@ -75,7 +75,6 @@ class Axis:
 def scatter_svg(
     points: Sequence[Point], metric: str, title: str, unit: str, shape: Shape, label: str
 ) -> str:
-    """The picture as inline SVG."""
     alt = require("altair", "report")
     quality = quality_range(points)
     ticks = ticked(*quality, 6, metric, is_share=metric in SHOWN_AS_PERCENT)

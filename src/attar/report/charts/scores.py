@@ -38,8 +38,6 @@ class Area:
 
 @dataclass(frozen=True)
 class Scores:
-    """One histogram."""
-
     label: str
     bars: int
     areas: tuple[Area, ...]

@@ -22,7 +22,6 @@ ROW_PX = 30
 
 
 def seed_picture(comparison: SeedComparison) -> Picture:
-    """The picture of one comparison."""
     said = "; ".join(
         f"{method.name} {metric_text(comparison.metric, method.spread.mean)} over "
         f"{method.spread.n} seeds"

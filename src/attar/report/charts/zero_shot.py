@@ -18,7 +18,6 @@ AIR = 0.03
 
 
 def zero_shot_picture(found: ZeroShot) -> Picture:
-    """The picture of one evaluation."""
     said = "; ".join(
         f"{row.title} " + ", ".join(f"{score.model} {score.text}" for score in row.scores)
         for row in found.rows

@@ -21,8 +21,6 @@ MOST_CLASSES = 30
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class under every model."""
-
     name: str
     rows: int
     scores: tuple[tuple[str, str], ...]
@@ -44,8 +42,6 @@ class Changed:
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of one evaluation."""
-
     step: str
     models: tuple[str, ...]
     shown: str

@@ -18,8 +18,6 @@ from attar.report.sections.lineage import bits_word
 
 @dataclass(frozen=True)
 class SiteRow:
-    """One quantized activation."""
-
     name: str
     kind: str
     block: int | None
@@ -31,8 +29,6 @@ class SiteRow:
 
 @dataclass(frozen=True)
 class WeightRow:
-    """One quantized weight."""
-
     name: str
     bits: float | None
     sqnr_db: float | None
@@ -40,8 +36,6 @@ class WeightRow:
 
 @dataclass(frozen=True)
 class Quantized:
-    """One quantize step."""
-
     name: str
     method: str
     bits: str
@@ -58,8 +52,6 @@ class Quantized:
 
 @dataclass(frozen=True)
 class Exported:
-    """One export step."""
-
     name: str
     format: str
     size_mib: float | None
@@ -76,7 +68,6 @@ def quantizations(made: Sequence[Made]) -> tuple[Quantized, ...]:
 
 
 def exports(made: Sequence[Made]) -> tuple[Exported, ...]:
-    """Every export step with its parity and its fusion audit."""
     return tuple(_exported(step) for step in made if step.run == "export")
 
 

@@ -29,8 +29,6 @@ class Band:
 
 @dataclass(frozen=True)
 class Law:
-    """One law."""
-
     name: str
     points: tuple[tuple[float, float], ...]
     """Tokens and loss of each evaluation that it was fitted to."""
@@ -43,8 +41,6 @@ class Law:
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """One extrapolate step."""
-
     name: str
     laws: tuple[Law, ...]
     budgets: tuple[str, ...]
@@ -53,7 +49,6 @@ class Extrapolation:
 
 
 def extrapolations(made: Sequence[Made]) -> tuple[Extrapolation, ...]:
-    """Every extrapolate step, in the recipe's order."""
     return tuple(_extrapolation(step) for step in made if step.run == "extrapolate")
 
 

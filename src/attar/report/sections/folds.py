@@ -21,8 +21,6 @@ class PartRow:
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold step."""
-
     name: str
     what: str
     """Variant before and after."""
@@ -33,7 +31,6 @@ class Fold:
 
 
 def folds(made: Sequence[Made]) -> tuple[Fold, ...]:
-    """Every fold step, in the recipe's order."""
     return tuple(_fold(step) for step in made if step.run == "fold")
 
 

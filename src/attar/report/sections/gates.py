@@ -53,8 +53,6 @@ def keeps_limits(
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate in words, and its verdict."""
-
     metric: str
     """Dotted: step, model, metric."""
     measured: float | None
@@ -65,7 +63,6 @@ class Gate:
 
 
 def gates(made: Sequence[Made], recipe: Mapping[str, Any]) -> tuple[Gate, ...]:
-    """Every gate of the recipe with what was measured."""
     listed = recipe.get("gates")
     if not isinstance(listed, list | tuple):
         return ()

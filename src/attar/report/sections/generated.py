@@ -38,8 +38,6 @@ class Example:
 
 @dataclass(frozen=True)
 class Generated:
-    """One generate step."""
-
     name: str
     facts: tuple[tuple[str, Any], ...]
     compared: int
@@ -49,7 +47,6 @@ class Generated:
 
 
 def generated(made: Sequence[Made]) -> tuple[Generated, ...]:
-    """Every generate step, in the recipe's order."""
     return tuple(_generated(step) for step in made if step.run == "generate")
 
 

@@ -39,8 +39,6 @@ from attar.report.sections.zero_shot import ZeroShot
 
 @dataclass(frozen=True)
 class Tile:
-    """One key figure."""
-
     label: str
     value: str
     detail: str

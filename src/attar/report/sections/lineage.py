@@ -24,8 +24,6 @@ LONGEST_NAME = 48
 
 @dataclass(frozen=True)
 class Node:
-    """One model in the tree."""
-
     name: str
     verb: str
     """What its step did: "fine-tuned", "trained from random weights", "distilled from teacher",

@@ -49,8 +49,6 @@ class Cell:
 
 @dataclass(frozen=True)
 class Budgeted:
-    """One quantize step with a budget."""
-
     name: str
     facts: tuple[tuple[str, str | float], ...]
     points: tuple[FrontPoint, ...]
@@ -61,7 +59,6 @@ class Budgeted:
 
 
 def budgets(made: Sequence[Made]) -> tuple[Budgeted, ...]:
-    """Every quantize step that had a budget."""
     return tuple(
         _budgeted(step)
         for step in made

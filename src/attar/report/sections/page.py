@@ -32,8 +32,6 @@ from attar.report.sections.zero_shot import ZeroShot, zero_shots
 
 @dataclass(frozen=True)
 class Page:
-    """One report."""
-
     title: str
     headline: Headline
     lineage: tuple[Node, ...]
@@ -58,7 +56,6 @@ class Page:
     provenance: Provenance
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, as written to report.json."""
         return asdict(self)
 
 

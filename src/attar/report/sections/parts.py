@@ -40,8 +40,6 @@ class StagesRow:
 
 @dataclass(frozen=True)
 class Parts:
-    """Of one evaluate step."""
-
     step: str
     names: tuple[str, ...]
     rows: tuple[PartsRow, ...]

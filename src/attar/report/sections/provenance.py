@@ -16,8 +16,6 @@ from attar.tasks.table import CAUSAL_LM
 
 @dataclass(frozen=True)
 class StepRow:
-    """One step that was run."""
-
     name: str
     run: str
     key: str

@@ -45,14 +45,11 @@ class Judged:
     high: float
 
     def text(self, metric: str) -> str:
-        """With both ends."""
         return f"{metric_text(metric, self.value)} ({interval_text(metric, self.low, self.high)})"
 
 
 @dataclass(frozen=True)
 class MethodCurve:
-    """One method."""
-
     name: str
     measured: tuple[Measured, ...]
     tokens: str
@@ -69,8 +66,6 @@ class MethodCurve:
 
 @dataclass(frozen=True)
 class Recovery:
-    """One extrapolate step of several models."""
-
     name: str
     against: str
     teacher: str

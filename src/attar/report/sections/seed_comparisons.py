@@ -41,8 +41,6 @@ Found = Mapping[tuple[str, str], Mapping[str, Scores]]
 
 @dataclass(frozen=True)
 class Method:
-    """One method over its seeds."""
-
     name: str
     scores: Mapping[str, float]
     """Seed → score."""
@@ -112,7 +110,6 @@ def seed_comparisons(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[Seed
 
 
 def comparisons_of(made: Sequence[Made]) -> tuple[SeedComparison, ...]:
-    """The comparisons of a run's evaluate steps."""
     return seed_comparisons({step.name: step.metrics for step in made if step.run == "evaluate"})
 
 

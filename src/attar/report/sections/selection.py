@@ -65,8 +65,6 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class ReadChunk:
-    """A chunk to read."""
-
     source: str
     tokens: int
     score: float
@@ -100,8 +98,6 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Selected:
-    """One select step."""
-
     name: str
     is_explored: bool
     """It has a slider and texts."""
@@ -123,7 +119,6 @@ class Selected:
 
 
 def selections(made: Sequence[Made]) -> tuple[Selected, ...]:
-    """Every select step, in the recipe's order."""
     steps = [step for step in made if step.run == "select"]
     by_name = {step.name: step for step in made}
     return tuple(

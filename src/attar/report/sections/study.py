@@ -19,8 +19,6 @@ from attar.report.study_tables.layouts import LAYOUTS, TITLES
 
 @dataclass(frozen=True)
 class Grid:
-    """One table of a study, ready to be shown."""
-
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -28,8 +26,6 @@ class Grid:
 
 @dataclass(frozen=True)
 class Study:
-    """One `analyze` step."""
-
     name: str
     study: str
     title: str
@@ -51,7 +47,6 @@ def rows_of(content: Mapping[str, Any], name: str = "rows") -> Sequence[Row]:
 
 
 def studies(made: Sequence[Made]) -> tuple[Study, ...]:
-    """Every analyze step that left a study, in the recipe's order."""
     return tuple(_study(step) for step in made if step.run == "analyze" and step.study)
 
 

@@ -12,8 +12,6 @@ from attar.report.reading import Made, number, table
 
 @dataclass(frozen=True)
 class VectorRow:
-    """One model of an evaluation."""
-
     model: str
     figures: tuple[str, ...]
     """Mean and worst cosine, shared neighbours; then the metric at each width."""
@@ -21,8 +19,6 @@ class VectorRow:
 
 @dataclass(frozen=True)
 class VectorTable:
-    """One evaluation of models that embed."""
-
     step: str
     against: str
     """The first model."""

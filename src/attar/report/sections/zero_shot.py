@@ -56,8 +56,6 @@ class TaskScores:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """One evaluation on zero-shot tasks."""
-
     name: str
     models: tuple[str, ...]
     rows: tuple[TaskScores, ...]
@@ -79,12 +77,10 @@ class ZeroShot:
 
 
 def zero_shots(made: Sequence[Made]) -> tuple[ZeroShot, ...]:
-    """Every evaluation on zero-shot tasks, in the recipe's order."""
     return tuple(_zero_shot(step) for step in made if is_zero_shot(step))
 
 
 def is_zero_shot(step: Made) -> bool:
-    """Whether a step asked zero-shot tasks."""
     return step.run == "evaluate" and bool(table(step.metrics.get("tasks")))
 
 

@@ -16,8 +16,6 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of a row."""
-
     key: str
     head: str
     form: str = "number"
@@ -30,8 +28,6 @@ class Column:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one of a study's tables is shown."""
-
     table: str
     caption: str
     columns: tuple[Column, ...]

@@ -43,7 +43,6 @@ def with_damage_summary(
 
 
 def with_damage(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
-    """One row a run."""
     factor, points = _factor(facts), "" if _factor(facts) == 1 else ", points"
     shown = []
     for row in rows:

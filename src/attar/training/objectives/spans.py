@@ -147,7 +147,6 @@ class HiddenSpans(Streamed):
         return {name: found[name] for name in metrics} | {"loss": found["nll"]}
 
     def _raw(self, place: int) -> int:
-        """Tokens of a row's text."""
         raw = self.corruption.raw_tokens
         return min(raw, self.rows.tokens - place * raw)
 

@@ -54,7 +54,6 @@ class Content:
     """How predictions are kept; None: all logits."""
 
     def said(self) -> str:
-        """In words."""
         logits = "logits" if self.sparse is None else self.sparse.said()
         parts = [logits] if self.logits else []
         parts += [
@@ -214,7 +213,6 @@ class CacheHeader(Config):
 
     @property
     def content(self) -> Content:
-        """Which answers there are."""
         states = {stack: kept.states for stack, kept in self.stacks.items()}
         return Content(self.logits is not None, states, self.sparse)
 
