@@ -8,9 +8,9 @@ process of its own, one after the other, and says the most memory it ever held (
 the pages of files that are mapped too). Shards have 2²⁰ tokens, so that the smallest corpus has
 several: a corpus of less than a shard needs less.
 
-Scoring all of 1 GB would take an hour; in each corpus as many chunks are scored as the smallest one
-has, drawn from all shards, and all shards are opened. Selecting reads scores of every chunk, which
-are made up for it.
+Scoring all of 1 GB would take an hour; in each corpus the same number of chunks is scored, drawn
+from all shards, and all shards are opened. Selecting reads scores of every chunk, which are made up
+for it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from record import peak_mib, table, write_page
 
 MB = 10**6
 SHARD_TOKENS, MAX_LENGTH = 2**20, 256
+SCORED_CHUNKS = 3000
 STEPS = ("tokenize", "score", "select")
 SYLLABLES = "ba ce di fo gu ha ki lo mu ne pa re si to vu wa xe yo zu al en ir os un".split()
 
@@ -47,7 +48,6 @@ def main() -> None:
         return
     rows: list[list[str]] = []
     first: dict[str, float] = {}
-    chunks = 0
     for size in arguments.mb:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
             folder = Path(scratch)
@@ -62,8 +62,6 @@ def main() -> None:
                 cells.append(f"{found['seconds']:.0f}")
                 if step == "tokenize":
                     cells.insert(1, f"{found['chunks']:,}")
-                    chunks = chunks or found["chunks"]
-                    (folder / "chunks").write_text(str(chunks))
             rows.append(cells)
     head = ["MB of text", "chunks"]
     for step in STEPS:
@@ -191,8 +189,7 @@ def score(folder: Path) -> dict[str, Any]:
     from attar.selection import score as room
     from attar.selection.config import ScoreStep
 
-    chunks = int((folder / "chunks").read_text())
-    step = ScoreStep(model="model", data="corpus", chunks=chunks)
+    step = ScoreStep(model="model", data="corpus", chunks=SCORED_CHUNKS)
     _, made = corpus_step(folder)
     return room.score(step, context(folder, "scores", {"corpus": made}))
 
