@@ -9,7 +9,8 @@ atomic rename; a step never sees a half-written input and never has to clean up 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,18 @@ class StepContext:
                 f"stopped during step {self.name!r}; {what} keeps no checkpoint and starts again "
                 "on resume"
             )
+
+    @contextmanager
+    def counted(self, title: str, total: int, what: str) -> Generator[Callable[..., None]]:
+        """A bar, and what to call after each piece of the work: how many are done, and a note.
+
+        Raises:
+            StoppedError: as `stop_if_asked`, between two pieces.
+        """
+        with self.progress.task(title, total) as bar:
+
+            def advance(count: int = 1, note: str = "") -> None:
+                self.stop_if_asked(what)
+                bar.advance(count, note)
+
+            yield advance

@@ -60,12 +60,8 @@ class TextJudge:
             NonFiniteError: a token's nats are NaN or infinite.
         """
         tokens = len(self.stream.ids) - 1
-        with self.context.progress.task(f"{self.context.name}: {name}", tokens) as bar:
-
-            def after_tokens(tokens: int) -> None:
-                self.context.stop_if_asked("a study")
-                bar.advance(tokens)
-
+        title = f"{self.context.name}: {name}"
+        with self.context.counted(title, tokens, "a study") as after_tokens:
             return score_stream(
                 self.stream,
                 partial(token_nats, model),

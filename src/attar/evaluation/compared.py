@@ -4,8 +4,8 @@ answer needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from attar.data.tables import Split, TextData
 from attar.data.tokenize import Encoded
 from attar.evaluation.config import EvaluateStep
 from attar.numerics.statistics import Bootstrapped, bootstrap
+from attar.scoring.rows import AfterBatch, longest_first, score_rows, score_tokens
 from attar.seeds import derive_seed
 from attar.step import StepContext
 
@@ -55,16 +56,26 @@ class Compared:
                 f"{len(encoded)} rows have more, and the rest of them was not read"
             )
 
-    @contextmanager
-    def progress(self, unit: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    def progress(self, unit: str, total: int) -> AbstractContextManager[Callable[..., None]]:
         """A bar, and what to call after each batch: with the units just done and the model."""
-        with self.context.progress.task(f"{self.context.name}: {unit}", total) as bar:
+        return self.context.counted(f"{self.context.name}: {unit}", total, "measuring models")
 
-            def after_batch(units: int, name: str) -> None:
-                self.context.stop_if_asked("measuring models")
-                bar.advance(units, name)
+    def scores(
+        self,
+        name: str,
+        encoded: Encoded,
+        after_batch: AfterBatch = lambda rows: None,
+        *,
+        of_tokens: bool = False,
+    ) -> np.ndarray:
+        """What a model gives for each encoded row, (N, …), or for each token, (tokens, C).
 
-            yield after_batch
+        Raises:
+            NonFiniteError: NaN or an infinity.
+        """
+        form, score = self.forms[name], score_tokens if of_tokens else score_rows
+        batches = longest_first(encoded.lengths, self.config.batch_size)
+        return score(form.logits, encoded, batches, f"model {name!r}", after_batch, form.padded)
 
     def bootstrap(
         self, metric: str, answers: Mapping[str, ArrayLike], labels: ArrayLike
@@ -78,6 +89,21 @@ class Compared:
             resamples=self.config.bootstrap,
             seed=derive_seed(seed, "bootstrap"),
         )
+
+    def means(self, scores: Mapping[str, Mapping[str, ArrayLike]]) -> Metrics:
+        """The data's metrics, each the mean of what it gives each row.
+
+        Args:
+            scores: model → metric → its value for each row, (N,).
+        """
+        metrics = self.data.metrics
+        unused_labels = np.zeros(np.shape(next(iter(scores.values()))[metrics[0]])[0])
+        return {
+            metric: self.bootstrap(
+                metric, {name: values[metric] for name, values in scores.items()}, unused_labels
+            )
+            for metric in metrics
+        }
 
     @staticmethod
     def numbers(count: int) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""A class or a number for each row, and the table it is kept in.
+"""A class, a number or a score among candidates for each row, and the table it is kept in.
 
 predictions.parquet: row, label, and for each model <name>.prediction and <name>.logits
                      (classes in the data's order, whose names are in the table's metadata;
-                     sets of labels are lists of 0 and 1)
+                     sets of labels are lists of 0 and 1); of candidates row, query (its number),
+                     label, and for each model <name>.score
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from attar.data.candidates import query_numbers
 from attar.evaluation.classified import Answers, classified, per_label
 from attar.evaluation.compared import Compared, Judged
+from attar.numerics.ranking import order_scores
 from attar.scoring.matching import predictions_from
-from attar.scoring.rows import longest_first, score_rows
 
 MACRO = "macro_f1"
 """Measured of all classes, whatever metrics the data has."""
@@ -56,18 +58,29 @@ def logits_of_rows(compared: Compared) -> dict[str, np.ndarray]:
     """
     split, logits = compared.split, dict[str, np.ndarray]()
     with compared.progress("rows", len(compared.forms) * len(split)) as after_batch:
-        for name, form in compared.forms.items():
-            encoded = compared.encode(name)
-            own_order = score_rows(
-                form.logits,
-                encoded,
-                longest_first(encoded.lengths, compared.config.batch_size),
-                f"model {name!r}",
-                lambda rows, name=name: after_batch(rows, name),
-                form.padded,
+        for name in compared.forms:
+            own_order = compared.scores(
+                name, compared.encode(name), lambda rows, name=name: after_batch(rows, name)
             )
             logits[name] = own_order[:, compared.columns[name]]
     return logits
+
+
+def judge_rankings(compared: Compared) -> Judged:
+    """Score all candidates with each model, keep the scores, and measure the data's metrics: means
+    over queries, whose intervals are drawn over queries.
+
+    Raises:
+        NonFiniteError: a model gives a score that is not finite.
+    """
+    split = compared.split
+    query_of = query_numbers(split.texts)
+    scores = {name: values[:, 0] for name, values in logits_of_rows(compared).items()}
+    columns = {f"{name}.score": values.astype(np.float32) for name, values in scores.items()}
+    rows = compared.numbers(len(split))
+    compared.write({"row": rows, "query": query_of, "label": split.labels, **columns})
+    found = {name: order_scores(own, split.labels, query_of) for name, own in scores.items()}
+    return compared.means(found), {}
 
 
 def _cuts(compared: Compared, name: str) -> ArrayLike:

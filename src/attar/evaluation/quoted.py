@@ -17,7 +17,6 @@ import numpy as np
 
 from attar.evaluation.compared import Compared, Judged
 from attar.scoring.quoting import QuotedRows, agreement, golds_of
-from attar.scoring.rows import longest_first, score_tokens
 
 
 def judge_quotes(compared: Compared) -> Judged:
@@ -26,7 +25,7 @@ def judge_quotes(compared: Compared) -> Judged:
     Raises:
         NonFiniteError: a model gives NaN or infinite logits.
     """
-    data, split = compared.data, compared.split
+    split = compared.split
     golds = golds_of(split.texts, split.marks or ())
     scores: dict[str, dict[str, np.ndarray]] = {}
     columns: dict[str, Any] = {
@@ -36,12 +35,7 @@ def judge_quotes(compared: Compared) -> Judged:
     with compared.progress("models", len(compared.forms)) as after_model:
         for name, form in compared.forms.items():
             rows = QuotedRows.of(split.texts, form.window_encoder)
-            encoded = rows.windows.encoded
-            batches = longest_first(encoded.lengths, compared.config.batch_size)
-            logits = score_tokens(
-                form.logits, encoded, batches, f"model {name!r}", padded=form.padded
-            )
-            quotes = rows.quotes(logits)
+            quotes = rows.quotes(compared.scores(name, rows.windows.encoded, of_tokens=True))
             answers = rows.answers(quotes, form.task.no_answer_threshold)
             scores[name] = agreement(answers, golds)
             no_answer = [quote.no_answer for quote in quotes]
@@ -50,12 +44,7 @@ def judge_quotes(compared: Compared) -> Judged:
             columns |= {f"{name}.{m}": v.astype(np.float32) for m, v in scores[name].items()}
             after_model(1, name)
     compared.write(columns)
-    unused_labels = np.zeros(len(split))
-    metrics = {
-        metric: compared.bootstrap(metric, {n: s[metric] for n, s in scores.items()}, unused_labels)
-        for metric in data.metrics
-    }
-    return metrics, {
+    return compared.means(scores), {
         name: {"no_answer_threshold": form.task.no_answer_threshold}
         for name, form in compared.forms.items()
         if form.task.no_answer_threshold is not None

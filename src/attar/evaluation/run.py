@@ -26,12 +26,11 @@ from attar.evaluation.inputs import exact_batch, fixed_tokens, longest_texts, ti
 from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
 from attar.evaluation.passages import judge_running_text
-from attar.evaluation.predictions import MACRO, judge_rows
+from attar.evaluation.predictions import MACRO, judge_rankings, judge_rows
 from attar.evaluation.quoted import judge_quotes
-from attar.evaluation.rankings import judge_rankings
 from attar.evaluation.spans import judge_spans
 from attar.evaluation.speed import first_float, measure_latency
-from attar.evaluation.stages import time_stages, turns_shown
+from attar.evaluation.stages import time_stages
 from attar.evaluation.tagged import judge_tags
 from attar.evaluation.vectors import judge_vectors
 from attar.evaluation.written import judge_written
@@ -191,7 +190,7 @@ def _time(
         return {name: partial(form.logits, batches[name]) for name, form in forms.items()}
 
     against = first_float([(name, form.form) for name, form in forms.items()])
-    with turns_shown(context, "turns timed", turns) as after_turn:
+    with context.counted(f"{context.name}: turns timed", turns, "measuring models") as after_turn:
         return measure_latency(speed, lengths, threads, against, calls_for, after_turn)
 
 

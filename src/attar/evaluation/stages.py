@@ -10,8 +10,7 @@ Models take turns, as for any latency (`evaluation.speed`), at the smallest batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attar.data.tables import Split
@@ -52,7 +51,7 @@ def time_stages(
     against = first_float([(name, forms[name].form) for name in ready])
     timed: dict[str, dict[str, Any]] = {name: {} for name in ready}
     turns = len(STAGES) * len(ready) * speed.rounds
-    with turns_shown(context, "stages timed", turns) as after_turn:
+    with context.counted(f"{context.name}: stages timed", turns, "measuring models") as after_turn:
         for stage in STAGES:
             calls = {name: getattr(stages, stage) for name, stages in ready.items()}
             entries = measure_latency(
@@ -61,15 +60,3 @@ def time_stages(
             for name, [entry] in entries.items():
                 timed[name][stage] = entry
     return timed
-
-
-@contextmanager
-def turns_shown(context: StepContext, what: str, turns: int) -> Iterator[Callable[[], None]]:
-    """A bar of turns, and what to call after each; it stops the step where that is asked for."""
-    with context.progress.task(f"{context.name}: {what}", turns) as bar:
-
-        def after_turn() -> None:
-            context.stop_if_asked("measuring models")
-            bar.advance()
-
-        yield after_turn

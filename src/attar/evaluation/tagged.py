@@ -16,7 +16,6 @@ from typing import Any
 
 from attar.evaluation.compared import Compared, Judged
 from attar.numerics.metrics import on_all_rows
-from attar.scoring.rows import longest_first, score_tokens
 from attar.scoring.tagging import TaggedRows, right_and_made
 from attar.tasks.tagging import Mark
 
@@ -33,11 +32,7 @@ def judge_tags(compared: Compared) -> Judged:
     with compared.progress("rows", len(compared.forms)) as after_model:
         for name, form in compared.forms.items():
             rows = TaggedRows.of(split.texts, split.marks, form.window_encoder)
-            encoded = rows.windows.encoded
-            batches = longest_first(encoded.lengths, compared.config.batch_size)
-            logits = score_tokens(
-                form.logits, encoded, batches, f"model {name!r}", padded=form.padded
-            )
+            logits = compared.scores(name, rows.windows.encoded, of_tokens=True)
             found[name] = rows.marks(logits, form.task.label_names)
             after_model(1, name)
     counts = {name: right_and_made(marks, marked) for name, marks in found.items()}

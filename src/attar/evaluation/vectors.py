@@ -13,7 +13,6 @@ import numpy as np
 from attar.errors import DataError, UsageError
 from attar.evaluation.compared import Compared, Judged, Metrics
 from attar.numerics.metric_names import SCORES
-from attar.scoring.rows import longest_first, score_rows
 from attar.scoring.vectors import TextPairs, Vectors, unit_length, vector_agreement
 
 MOST_COMPARED = 2000
@@ -91,12 +90,7 @@ def _vectors(compared: Compared, pairs: TextPairs) -> dict[str, Vectors]:
             assert form.task.embedding is not None
             encoded = form.encoder.encode(pairs.read_by(form.task.embedding))
             compared.warn_of_cut(name, encoded)
-            found[name] = score_rows(
-                form.logits,
-                encoded,
-                longest_first(encoded.lengths, compared.config.batch_size),
-                f"model {name!r}",
-                lambda rows, name=name: after_batch(rows, name),
-                form.padded,
+            found[name] = compared.scores(
+                name, encoded, lambda rows, name=name: after_batch(rows, name)
             )
     return found

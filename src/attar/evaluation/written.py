@@ -67,10 +67,7 @@ def judge_written(compared: Compared, clock: Callable[[], float] = time.perf_cou
     for one in found.values():
         one.scores = rouge_scores(one.texts, split.targets or ())
     _write(compared, found)
-    unused_labels, metrics = np.zeros(len(split)), {}
-    for metric in compared.data.metrics:
-        by_row = {name: one.scores[metric] for name, one in found.items()}
-        metrics[metric] = compared.bootstrap(metric, by_row, unused_labels)
+    metrics = compared.means({name: one.scores for name, one in found.items()})
     return metrics, {name: {"tokens_per_s": one.tokens_per_s} for name, one in found.items()}
 
 

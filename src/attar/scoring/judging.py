@@ -102,12 +102,8 @@ class Judge:
             StoppedError: the process was asked to stop.
         """
         batches = longest_first(self.encoded.lengths, self.batch_size)
-        with self.context.progress.task(f"{self.context.name}: {name}", len(self.encoded)) as bar:
-
-            def after_batch(rows: int) -> None:
-                self.context.stop_if_asked("judging a model")
-                bar.advance(rows)
-
+        title = f"{self.context.name}: {name}"
+        with self.context.counted(title, len(self.encoded), "judging a model") as after_batch:
             scorer, score = self.scorer_of(model), score_tokens if self.of_tokens else score_rows
             scores = score(scorer, self.encoded, batches, f"model {name!r}", after_batch)
         if self.of_tokens is not None:

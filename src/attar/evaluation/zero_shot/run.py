@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +68,10 @@ def evaluate_zero_shot(config: EvaluateStep, context: StepContext) -> dict[str, 
     harness: dict[str, Any] = {}
     judges = 2 if config.harness == "both" else 1
     total = judges * len(pairs) * len(folders)
-    with context.progress.task(f"{context.name}: requests", total) as bar:
+    title = f"{context.name}: requests"
+    with context.counted(title, total, "asking zero-shot tasks") as advance:
         for name, folder in folders.items():
-
-            def after_batch(count: int, name: str = name) -> None:
-                context.stop_if_asked("asking zero-shot tasks")
-                bar.advance(count, name)
-
+            after_batch = partial(advance, note=name)
             asked = _Asked(config, tasks, requests[name], after_batch)
             found, models[name], harness[name] = asked.model(name, folder, context)
             answers[name] = answers_of(tasks, found)

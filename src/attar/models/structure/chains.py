@@ -18,7 +18,7 @@ New maps are N(0, 1/fan_in), biases zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
 from typing import Any, cast
@@ -172,10 +172,3 @@ def _new_linear(in_features: int, out_features: int, *, has_bias: bool) -> nn.Li
     if has_bias:
         nn.init.zeros_(linear.bias)
     return linear
-
-
-def chains_in(model: nn.Module) -> Iterator[tuple[str, LinearChain]]:
-    """Every chain of a model by its name."""
-    for name, module in model.named_modules():
-        if isinstance(module, LinearChain):
-            yield name, module

@@ -12,8 +12,6 @@ from attar.recipe.starting.sizes import BATCH, SIZES, by_size
 
 COMMENTS_AT = 34
 """Column of the comments."""
-HIGHEST_LENGTH = 512
-"""Tokens, if the model has as many positions."""
 SMALLEST_DROP, LARGEST_DROP = 0.02, 0.5
 ROWS_OF_A_GATE = 3
 """A gate allows as many validation rows to be lost: of few rows, one is more than 2 %."""
