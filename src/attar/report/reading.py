@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any, TypeVar
 
 from attar.artifacts import Result, read_json, read_result
@@ -165,6 +166,24 @@ def number(content: Any) -> float | None:
     return float(content) if math.isfinite(content) else None
 
 
+def whole(content: Any) -> int | None:
+    """A finite number without its fraction, or None."""
+    found = number(content)
+    return None if found is None else int(found)
+
+
+def ends_of(interval: Any) -> tuple[float | None, float | None]:
+    """Both ends of an interval, each as `number` has it."""
+    pair = interval if isinstance(interval, list | tuple) and len(interval) == 2 else (None, None)
+    return number(pair[0]), number(pair[1])
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None: none is."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
 def numbers(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Some figures of a table by their names, each as `number` has it."""
     return {name: number(content.get(name)) for name in names}
@@ -173,3 +192,8 @@ def numbers(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def table(content: Any) -> Mapping[str, Any]:
     """The mapping itself, or an empty one where an artifact has nothing."""
     return content if isinstance(content, Mapping) else {}
+
+
+def tables(content: Any) -> list[Mapping[str, Any]]:
+    """A list of mappings, or an empty one where an artifact has nothing."""
+    return [table(each) for each in content] if isinstance(content, list) else []

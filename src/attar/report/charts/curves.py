@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from attar.extras import require
-from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, flat_title, svg_of
-from attar.report.charts.ticks import ticked
+from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, svg_of
+from attar.report.charts.ticks import ticked, upright
 from attar.report.quantities import SHOWN_AS_PERCENT
 from attar.report.sections.training import Curve
 
@@ -53,16 +53,7 @@ def curves_svg(
         scale=alt.Scale(domain=[min(first, 0), max(last, first + 1)], nice=False),
         axis=alt.Axis(title=x_title, tickCount=5, grid=False, labelFlush=False),
     )
-    y = alt.Y(
-        "y:Q",
-        scale=alt.Scale(domain=[low, high], nice=False, zero=False),
-        axis=alt.Axis(
-            title=f"{title}, %" if is_share else title,
-            **ticks.axis,
-            **flat_title(shape),
-            ticks=False,
-        ),
-    )
+    y = upright("y", (low, high), f"{title}, %" if is_share else title, ticks, shape)
     drawn = partial(_lines, x=x, y=y, num_lines=len(curves))  # one scale of colours for all layers
     layers = [drawn(behind, opacity=0.25, width=1.0)] if behind else []
     layers.append(drawn(curves, opacity=1.0, width=2.0))

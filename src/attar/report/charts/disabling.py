@@ -24,7 +24,7 @@ from attar.report.charts.svg import (
     value_axis,
 )
 from attar.report.quantities import QUALITIES, number_text
-from attar.report.reading import number, table
+from attar.report.reading import ends_of, number, table
 from attar.report.sections.study import Study, rows_of
 from attar.report.study_tables.disabling import PLACES
 
@@ -71,10 +71,9 @@ def _said(name: str, dots: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _dot(row: Row, factor: float) -> dict[str, Any]:
-    is_outlier, ends = row.get("run") == "outlier", row.get("damage_ci95")
+    is_outlier, ends = row.get("run") == "outlier", ends_of(row.get("damage_ci95"))
     value = factor * (number(row.get("damage")) or 0.0)
-    known = [number(end) for end in ends] if isinstance(ends, list) else []
-    low, high = (factor * end if end is not None else value for end in (known or [None, None])[:2])
+    low, high = (factor * end if end is not None else value for end in ends)
     dimensions = "; ".join(
         f"{stack} {', '.join(map(str, each))}"
         for stack, each in table(row.get("dimensions")).items()

@@ -11,8 +11,8 @@ from typing import Any
 from attar.extras import require
 from attar.report.charts.curves import line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, flat_title, svg_of
-from attar.report.charts.ticks import ticked
+from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, svg_of
+from attar.report.charts.ticks import ticked, upright
 from attar.report.quantities import count_text, metric_text
 from attar.report.sections.extrapolation import Extrapolation
 
@@ -76,16 +76,14 @@ def bands_svg(
         scale=alt.Scale(type="log", domain=[first, last], nice=False),
         axis=alt.Axis(title=x_title, grid=False, labelFlush=False, **_powers(first, last)),
     )
-    scale = alt.Scale(domain=[low, high], nice=False, zero=False)
-    axis = alt.Axis(title="validation nll", **ticks.axis, **flat_title(shape), ticks=False)
-    y = alt.Y("y:Q", scale=scale, axis=axis)
+    y, bottom = (upright(end, heights, "validation nll", ticks, shape) for end in ("y", "low"))
     names = list(dict.fromkeys(at["line"] for at in lines))
     colour = coloured("line", names, [line_colour(int(name)) for name in names])
     band = drawn_of(cut).mark_area(opacity=0.18, aria=False, clip=True)
     line = drawn_of(cut).mark_line(strokeWidth=2, aria=False, clip=True)
     dots = drawn_of(points).mark_point(filled=True, size=30, opacity=0.9, aria=False)
     layers = [
-        band.encode(x=x, y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q", color=colour),
+        band.encode(x=x, y=bottom, y2="high:Q", color=colour),
         line.encode(x=x, y=y, color=colour),
         dots.encode(x=x, y=y, color=colour),
     ]

@@ -14,7 +14,7 @@ from attar.report.charts.bars import Bar, bars_svg, dumbbells_svg
 from attar.report.charts.outliers import MOST_ROWS, norm_short
 from attar.report.charts.pictures import Key, Picture, drawn_twice
 from attar.report.quantities import number_text
-from attar.report.reading import number, table
+from attar.report.reading import number, table, tables
 from attar.report.sections.study import Study
 from attar.report.study_tables.arranged import Row, norm_name, over_median
 
@@ -85,7 +85,7 @@ def _by_dimension(row: Row) -> Picture:
     name = norm_name(row)
     medians = [number(row.get(f"median_{key}")) or 1.0 for _, key, _ in SERIES]
     bars = []
-    for found in _dimensions(row):
+    for found in tables(row.get("dimensions"))[:MOST_DIMENSIONS]:
         values = [abs(number(found.get(key)) or 0.0) for _, key, _ in SERIES]
         told = zip(SERIES, values, strict=True)
         said = ", ".join(f"{which} {number_text(value)}" for (which, *_), value in told)
@@ -100,8 +100,3 @@ def _by_dimension(row: Row) -> Picture:
         keys=tuple(Key(what, colour, "square") for what, _, colour in SERIES),
         note="Each in multiples of its own median dimension (dashed); rows are dimensions.",
     )
-
-
-def _dimensions(row: Row) -> Sequence[Row]:
-    found = row.get("dimensions")
-    return [table(each) for each in found][:MOST_DIMENSIONS] if isinstance(found, list) else []

@@ -15,8 +15,8 @@ from typing import Any
 
 from attar.extras import require
 from attar.report.charts.labels import Anchor, Box, Placed, place_labels, shortened
-from attar.report.charts.svg import FONT_PX, Shape, drawn_of, dressed, flat_title, svg_of
-from attar.report.charts.ticks import ticked
+from attar.report.charts.svg import FONT_PX, Shape, drawn_of, dressed, svg_of
+from attar.report.charts.ticks import ticked, upright
 from attar.report.quantities import SHOWN_AS_PERCENT, interval_text, metric_text, unit_text
 
 LOG_FROM_RATIO = 30
@@ -89,16 +89,8 @@ def scatter_svg(
         ),
         axis=alt.Axis(title=_axis_title(frame.cost), tickCount=6, titlePadding=8, labelFlush=False),
     )
-    y = alt.Y(
-        "quality:Q",
-        scale=alt.Scale(domain=list(frame.quality), nice=False, zero=False),
-        axis=alt.Axis(
-            title=f"{metric}, %" if metric in SHOWN_AS_PERCENT else metric,
-            **ticks.axis,
-            **flat_title(shape),
-            ticks=False,
-        ),
-    )
+    named = f"{metric}, %" if metric in SHOWN_AS_PERCENT else metric
+    y = upright("quality", frame.quality, named, ticks, shape)
     layers = [
         *_lineage_layer(points, x, y),
         _bars(alt, points, x, y),

@@ -10,8 +10,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from attar.extras import require
 from attar.report.charts.labels import text_width
-from attar.report.charts.svg import FONT_PX, Shape
+from attar.report.charts.svg import FONT_PX, Shape, flat_title
 from attar.report.quantities import QUALITIES, SHOWN_AS_PERCENT
 
 ROUND = (1, 2, 5, 10)
@@ -48,6 +49,18 @@ class Ticks:
         """The shape with room for the labels on its left."""
         widest = max((text_width(label, FONT_PX) for label in self.labels), default=0)
         return replace(shape, left=max(shape.left, int(widest) + LABEL_AIR_PX))
+
+
+def upright(
+    field: str, heights: tuple[float, float], title: str, ticks: Ticks, shape: Shape
+) -> Any:
+    """The vertical axis of a field: what `heights` bound, fitted, with its title above it."""
+    alt = require("altair", "report")
+    return alt.Y(
+        f"{field}:Q",
+        scale=alt.Scale(domain=list(heights), nice=False, zero=False),
+        axis=alt.Axis(title=title, **ticks.axis, **flat_title(shape), ticks=False),
+    )
 
 
 def ticked(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.report.quantities import metric_text
-from attar.report.reading import Made, base_name, number, table
+from attar.report.reading import Made, base_name, number, table, tables
 from attar.report.sections.measured import DEPLOYED
 
 MOST_CLASSES = 30
@@ -93,17 +93,17 @@ def _classes(step: Made, models: Mapping[str, Mapping[str, Any]]) -> Classes:
         confusion=tuple(tuple(map(int, line)) for line in own.get("confusion") or ()),
         confusions=tuple(
             (str(pair["label"]), str(pair["predicted"]), int(pair["rows"]))
-            for pair in map(table, own.get("confusions") or ())
+            for pair in tables(own.get("confusions"))
         ),
         errors=tuple(_share(figures.get("ece")) for figures in models.values()),
         confident=tuple(
             (f"{threshold} %", tuple(_above(figures, threshold) for figures in models.values()))
             for threshold in table(own.get("confident"))
         ),
-        bins=tuple(_bin(table(each)) for each in own.get("calibration") or ()),
+        bins=tuple(map(_bin, tables(own.get("calibration")))),
         against=str(changed.get("against", "")),
         num_changed=int(number(changed.get("rows")) or 0),
-        changed=tuple(_changed(table(text)) for text in changed.get("texts") or ()),
+        changed=tuple(map(_changed, tables(changed.get("texts")))),
     )
 
 

@@ -14,7 +14,16 @@ from statistics import mean, stdev
 from typing import Any
 
 from attar.numerics.metric_names import LANGUAGE, leading_first, told
-from attar.report.reading import VARIANT_MARK, Made, base_name, number, table, variant_of
+from attar.report.reading import (
+    VARIANT_MARK,
+    Made,
+    base_name,
+    mean_of,
+    number,
+    table,
+    variant_of,
+    whole,
+)
 from attar.report.sections.measured import (
     Difference,
     Latency,
@@ -126,16 +135,14 @@ def _comparison(name: str, steps: Sequence[Made], swept: set[str]) -> Comparison
         step=name,
         data=str(data.get("name", "")),
         split=str(data.get("split", "")),
-        examples=int(rows_seen) if (rows_seen := number(data.get("rows"))) is not None else None,
+        examples=whole(data.get("rows")),
         metrics=tuple(metrics) or ("quality",),
         rows=tuple(rows.values()),
         families=families,
         baseline=first_float.name,
         differences=tuple(each for each in differences.values() if each.metric in told(metrics)),
         machine=table(steps[0].metrics.get("machine")),
-        flops_tokens=int(length)
-        if (length := number(steps[0].metrics.get("flops_tokens"))) is not None
-        else None,
+        flops_tokens=whole(steps[0].metrics.get("flops_tokens")),
         chance={
             metric: score
             for metric, value in table(data.get("chance")).items()
@@ -173,7 +180,7 @@ def _family(runs: Sequence[ModelRow]) -> ModelRow:
         for metric in runs[0].qualities
     }
     averaged = {
-        figure: _mean([getattr(run, figure) for run in runs])
+        figure: mean_of(getattr(run, figure) for run in runs)
         for figure in (
             "size_mib",
             "num_params",
@@ -194,11 +201,6 @@ def _spread(qualities: Sequence[Quality]) -> Quality:
     return Quality(centre, centre - spread, centre + spread, qualities[0].examples)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None
-
-
 def _mean_latency(runs: Sequence[Latency]) -> Latency:
     first = runs[0]
     return Latency(
@@ -206,8 +208,8 @@ def _mean_latency(runs: Sequence[Latency]) -> Latency:
         tokens=first.tokens,
         threads=first.threads,
         p50_ms=mean(run.p50_ms for run in runs),
-        p95_ms=_mean([run.p95_ms for run in runs]),
-        speedup=_mean([run.speedup for run in runs]),
+        p95_ms=mean_of(run.p95_ms for run in runs),
+        speedup=mean_of(run.speedup for run in runs),
         slowest_speedup=min(
             (run.slowest_speedup for run in runs if run.slowest_speedup), default=None
         ),

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attar.report.reading import Made, number, numbers, table
+from attar.report.reading import Made, number, numbers, table, tables, whole
 from attar.report.sections.lineage import bits_word
 
 
@@ -91,11 +91,10 @@ def _quantized(step: Made) -> Quantized:
 
 
 def _site(name: str, site: Mapping[str, Any]) -> SiteRow:
-    block = number(site.get("block"))
     return SiteRow(
         name=name,
         kind=str(site.get("kind", "")),
-        block=None if block is None else int(block),
+        block=whole(site.get("block")),
         **numbers(site, "sqnr_db", "low", "high"),
     )
 
@@ -106,17 +105,15 @@ def _worst_first(row: SiteRow | WeightRow) -> tuple[bool, float, str]:
 
 def _exported(step: Made) -> Exported:
     fusion = table(step.metrics.get("fusion"))
-    matmuls, int8 = number(fusion.get("num_matmuls")), number(fusion.get("num_int8"))
-    left = fusion.get("float")
     return Exported(
         name=step.name,
         format=str(step.metrics.get("format", "")),
         size_mib=number(step.metrics.get("size_mib")),
         parity=table(step.metrics.get("parity")),
-        num_matmuls=None if matmuls is None else int(matmuls),
-        num_int8=None if int8 is None else int(int8),
+        num_matmuls=whole(fusion.get("num_matmuls")),
+        num_int8=whole(fusion.get("num_int8")),
         left_in_float=tuple(
-            (str(table(item).get("name", "")), str(table(item).get("reason", "")))
-            for item in (left if isinstance(left, list) else [])
+            (str(item.get("name", "")), str(item.get("reason", "")))
+            for item in tables(fusion.get("float"))
         ),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from attar.escaping import for_reading
 from attar.report.quantities import DASH, number_text, share_text
-from attar.report.reading import Made, number, table
+from attar.report.reading import Made, number, table, tables
 
 SIDES = ("written", "original")
 
@@ -61,15 +61,12 @@ def _generated(step: Made) -> Generated:
         ("ended by the teacher", share_text(number(found.get("ended")) or 0, texts)),
         ("chunks too short for a prompt", number(found.get("too_short")) or None),
     ]
-    examples = step.explored.get("texts")
     return Generated(
         name=step.name,
         facts=tuple((name, value) for name, value in facts if value not in (None, "")),
         compared=int(number(distinct.get("texts")) or 0),
         varieties=tuple(_varieties(distinct, table(found.get("diversity")))),
-        examples=tuple(
-            _example(table(each)) for each in (examples if isinstance(examples, list) else [])
-        ),
+        examples=tuple(map(_example, tables(step.explored.get("texts")))),
     )
 
 

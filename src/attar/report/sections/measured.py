@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from attar.report.quantities import compared_text, speed_text, undecided
-from attar.report.reading import number, numbers, table
+from attar.report.reading import ends_of, number, numbers, table, tables, whole
 
 DEPLOYED = ("openvino", "onnxruntime")
 FORM_WORDS = {
@@ -149,20 +149,18 @@ def _row(name: str, figures: Mapping[str, Any]) -> ModelRow:
 def _quality(content: Any) -> Quality | None:
     if not isinstance(content, Mapping) or (value := number(content.get("value"))) is None:
         return None
-    low, high = _ends(content)
-    examples = number(content.get("n"))
-    return Quality(value, low, high, None if examples is None else int(examples))
+    return Quality(value, *ends_of(content.get("ci95")), whole(content.get("n")))
 
 
 def _latency(content: Mapping[str, Any]) -> Latency | None:
     p50, batch, tokens = (number(content.get(name)) for name in ("p50", "batch", "tokens"))
     if p50 is None or batch is None or tokens is None:
         return None
-    threads, speedup = number(content.get("threads")), table(content.get("speedup"))
+    speedup = table(content.get("speedup"))
     return Latency(
         batch=int(batch),
         tokens=int(tokens),
-        threads=None if threads is None else int(threads),
+        threads=whole(content.get("threads")),
         p50_ms=p50,
         p95_ms=number(content.get("p95")),
         speedup=number(speedup.get("median")),
@@ -185,7 +183,6 @@ def _ratio(before: float | None, after: float | None) -> float | None:
 
 
 def differences_of(content: Any, full: Mapping[str, str]) -> list[Difference]:
-    found = [table(item) for item in content] if isinstance(content, list) else []
     return [
         Difference(
             model=full.get(str(item.get("model")), str(item.get("model"))),
@@ -194,20 +191,11 @@ def differences_of(content: Any, full: Mapping[str, str]) -> list[Difference]:
             value=number(item.get("value")),
             within_noise=noise if isinstance(noise := item.get("within_noise"), bool) else None,
             sentence=str(item.get("sentence", "")),
-            low=_ends(item)[0],
-            high=_ends(item)[1],
-            no_difference_on=int(rows)
-            if item.get("value") == 0
-            and item.get("ci95") == [0, 0]
-            and (rows := number(item.get("n")))
+            low=ends_of(item.get("ci95"))[0],
+            high=ends_of(item.get("ci95"))[1],
+            no_difference_on=whole(item.get("n")) or None
+            if item.get("value") == 0 and item.get("ci95") == [0, 0]
             else None,
         )
-        for item in found
+        for item in tables(content)
     ]
-
-
-def _ends(content: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    ends = content.get("ci95")
-    if not isinstance(ends, list | tuple) or len(ends) != 2:
-        return None, None
-    return number(ends[0]), number(ends[1])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.report.quantities import number_text
-from attar.report.reading import Made, number, numbers, table
+from attar.report.reading import Made, number, numbers, table, tables, whole
 
 IN_BLOCK = re.compile(r"^(?P<stack>.+?)\.(?P<block>\d+)\.(?P<role>.+)$")
 LIMIT_WORDS = {
@@ -68,15 +68,12 @@ def budgets(made: Sequence[Made]) -> tuple[Budgeted, ...]:
 
 def _budgeted(step: Made) -> Budgeted:
     budget = table(step.metrics.get("budget"))
-    rows = budget.get("points")
-    points = tuple(_point(table(row)) for row in (rows if isinstance(rows, list) else []))
     limit = table(budget.get("limit"))
-    widths = _widths(step.metrics, budget)
-    inside, outside = _placed(widths)
+    inside, outside = _placed(_widths(step.metrics, budget))
     return Budgeted(
         name=step.name,
         facts=_facts(budget, limit),
-        points=points,
+        points=tuple(map(_point, tables(budget.get("points")))),
         cells=inside,
         elsewhere=outside,
         is_of_latency="max_latency_ms" in limit,
@@ -120,9 +117,8 @@ def _widths(metrics: Mapping[str, Any], budget: Mapping[str, Any]) -> dict[str, 
     found: dict[str, int | None] = {}
     for kind in ("weights", "sites"):
         for name, entry in table(metrics.get(kind)).items():
-            bits = number(table(entry).get("bits"))
-            if bits is not None:
-                found[name] = int(bits)
+            if (bits := whole(table(entry).get("bits"))) is not None:
+                found[name] = bits
     left = budget.get("float_tensors")
     return found | {str(name): None for name in (left if isinstance(left, list) else [])}
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
 from attar.report.quantities import count_text, number_text, ratio_text
-from attar.report.reading import Made, base_name, number, table
+from attar.report.reading import Made, base_name, mean_of, number, table
 from attar.report.sections.comparison import family_name
 
 STAGES = {"prefill": "prefill", "decode_step": "decode step"}
@@ -101,11 +100,6 @@ def _shape(entry: Mapping[str, Any]) -> str:
 
 
 def _stage(runs: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
-    p50, p95 = (_mean([number(run.get(name)) for run in runs]) for name in ("p50", "p95"))
-    faster = _mean([number(table(run.get("speedup")).get("median")) for run in runs])
+    p50, p95 = (mean_of(number(run.get(name)) for run in runs) for name in ("p50", "p95"))
+    faster = mean_of(number(table(run.get("speedup")).get("median")) for run in runs)
     return number_text(p50), number_text(p95), ratio_text(faster)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None

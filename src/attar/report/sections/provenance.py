@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from attar.data.look.summary import DataSummary
-from attar.report.reading import Made, number, table
+from attar.report.reading import Made, table, whole
 from attar.tasks.table import CAUSAL_LM
 
 
@@ -118,20 +118,17 @@ def _data(made: Sequence[Made]) -> tuple[DataRow, ...]:
         name, is_train = _name_of(step, str(data.get("name", ""))), step.run == "train"
         is_cut = is_train and step.metrics.get("objective") == CAUSAL_LM.name
         counts = data if is_train else {f"{data.get('split')}_rows": data.get("rows")}
-        train, validation = (
-            number(counts.get(split)) for split in ("train_rows", "validation_rows")
-        )
         rows.setdefault(
             name,
             DataRow(
                 name=name,
                 unit="chunks" if is_cut else "rows",
-                train_rows=None if train is None else int(train),
-                validation_rows=None if validation is None else int(validation),
+                train_rows=whole(counts.get("train_rows")),
+                validation_rows=whole(counts.get("validation_rows")),
                 set_aside={
-                    str(reason): int(count)
+                    str(reason): count
                     for reason, rows_lost in table(data.get("set_aside")).items()
-                    if (count := number(rows_lost)) is not None
+                    if (count := whole(rows_lost)) is not None
                 },
                 summary=_summary(table(data.get("summary"))),
             ),

@@ -15,7 +15,7 @@ from typing import Any
 
 from attar.numerics.metric_names import AVERAGES
 from attar.report.quantities import count_text, interval_text, metric_text
-from attar.report.reading import Made, number, table
+from attar.report.reading import Made, ends_of, number, table
 from attar.report.sections.extrapolation import LOSS, scientific
 
 JUDGED = {"bits_per_byte": "bits a byte, held out", AVERAGES[0]: "zero-shot average"}
@@ -97,8 +97,7 @@ def _judged_models(made: Sequence[Made]) -> dict[str, dict[str, Judged]]:
         for model, figures in table(step.metrics.get("models")).items():
             for metric in JUDGED:
                 content = table(table(figures).get(metric))
-                value, ends = number(content.get("value")), content.get("ci95")
-                low, high = map(number, ends) if isinstance(ends, list) else (None, None)
+                value, (low, high) = number(content.get("value")), ends_of(content.get("ci95"))
                 if value is not None and low is not None and high is not None:
                     found[metric].setdefault(model, Judged(value, low, high))
     return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.report.quantities import DASH, metric_text, number_text, ratio_text
-from attar.report.reading import Made, number, table
+from attar.report.reading import Made, number, table, tables
 from attar.report.study_tables.arranged import Column, Layout, Row
 from attar.report.study_tables.layouts import LAYOUTS, TITLES
 
@@ -42,8 +42,7 @@ class Study:
 
 def rows_of(content: Mapping[str, Any], name: str = "rows") -> Sequence[Row]:
     """The rows of one of a study's tables; none where the artifact has none."""
-    found = content.get(name)
-    return [table(row) for row in found] if isinstance(found, list) else []
+    return tables(content.get(name))
 
 
 def studies(made: Sequence[Made]) -> tuple[Study, ...]:

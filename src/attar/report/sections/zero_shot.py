@@ -9,7 +9,7 @@ from typing import Any
 
 from attar.numerics.metric_names import AVERAGES
 from attar.report.quantities import interval_text, metric_text, number_text
-from attar.report.reading import Made, number, table
+from attar.report.reading import Made, ends_of, number, table, tables
 
 TITLES = dict(zip(AVERAGES, ("average", "average with StoryCloze"), strict=True))
 METRIC_WORDS = {"acc": "log p", "acc_norm": "log p a character"}
@@ -89,15 +89,15 @@ def _zero_shot(step: Made) -> ZeroShot:
     first = table(next(iter(models.values()), None))
     wanted = {name: title for name, title in TITLES.items() if name in first}
     wanted |= {name: str(table(about).get("title", name)) for name, about in tasks.items()}
-    found = step.metrics.get("differences")
-    said = [str(table(item).get("sentence", "")) for item in found] if found else []
     return ZeroShot(
         name=step.name,
         models=tuple(models),
         rows=tuple(
             _row(name, title, table(tasks.get(name)), models) for name, title in wanted.items()
         ),
-        differences=tuple(said),
+        differences=tuple(
+            str(item.get("sentence", "")) for item in tables(step.metrics.get("differences"))
+        ),
         notes=tuple(_notes(step, models)),
     )
 
@@ -121,8 +121,7 @@ def _row(name: str, title: str, about: Mapping[str, Any], models: Mapping[str, A
 
 
 def _score(model: str, figures: Mapping[str, Any]) -> Score | None:
-    value, ends = number(figures.get("value")), figures.get("ci95")
-    low, high = (number(end) for end in ends) if isinstance(ends, list) else (None, None)
+    value, (low, high) = number(figures.get("value")), ends_of(figures.get("ci95"))
     if value is None or low is None or high is None:
         return None
     perplexity = number(table(figures.get("perplexity")).get("value"))

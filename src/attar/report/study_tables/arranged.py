@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.report.quantities import number_text
-from attar.report.reading import number, table
+from attar.report.reading import number, table, tables
 
 Row = Mapping[str, Any]
 
@@ -87,9 +87,7 @@ def with_largest(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], S
     """A norm's largest dimension in its own row; rows of an artifact that has none are left out."""
     flat = []
     for row in rows:
-        found = row.get("dimensions")
-        if isinstance(found, list) and found:
-            first = table(found[0])
+        for first in tables(row.get("dimensions"))[:1]:
             reach = {f"{key} over median": over_median(row, key) for key in ("y", "x")}
             flat.append({**row, **first, "place": norm_name(row), **reach})
     return (), flat

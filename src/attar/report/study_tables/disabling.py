@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attar.report.quantities import DASH, MINUS, QUALITIES, number_text
-from attar.report.reading import number, table
+from attar.report.reading import ends_of, number, table
 from attar.report.study_tables.arranged import Column, Row
 
 PLACES = {"zero": "set to zero", "mean": "set to the mean"}
@@ -18,7 +18,6 @@ def with_damage_summary(
     """One row a replacement: both damages and their ratio, each with its interval."""
     unit, shown = ", points" if _factor(facts) > 1 else "", []
     for row in rows:
-        ends = [number(end) for end in _pair(row.get("ratio_ci95"))]
         ratio = number(row.get("ratio"))
         shown.append(
             {
@@ -26,7 +25,7 @@ def with_damage_summary(
                 "outlier": _with_interval(row, "outlier", facts),
                 "null": _with_interval(row, "null", facts),
                 "ratio": DASH if ratio is None else f"{number_text(ratio)}×",
-                "ratio_ends": _ratio_ends(ends[0], ends[1]),
+                "ratio_ends": _ratio_ends(*ends_of(row.get("ratio_ci95"))),
                 "as_bad": f"{row.get('as_bad')} of {row.get('choices')}",
                 "p_value": number_text(number(row.get("p_value")), 2),
             }
@@ -91,7 +90,7 @@ def _with_interval(row: Row, key: str, facts: Row) -> str:
     value = number(row.get(key))
     if value is None:
         return DASH
-    low, high = (number(end) for end in _pair(row.get(f"{key}_ci95")))
+    low, high = ends_of(row.get(f"{key}_ci95"))
     digits = 1 if factor > 1 else 3
     said = [_plain(factor * x, digits) for x in (value, low or 0.0, high or 0.0)]
     return said[0] if low is None or high is None else f"{said[0]} ({said[1]} … {said[2]})"
@@ -107,7 +106,3 @@ def _ratio_ends(low: float | None, high: float | None) -> str:
     if low is None:
         return DASH
     return f"{number_text(low, 2)} … {INFINITE if high is None else number_text(high)}"
-
-
-def _pair(ends: object) -> tuple[object, object]:
-    return (ends[0], ends[1]) if isinstance(ends, list) and len(ends) == 2 else (None, None)
