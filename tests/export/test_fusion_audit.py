@@ -22,11 +22,13 @@ from attar.export.fusion_audit import (
     audit_onnx,
     audit_openvino,
 )
+from attar.export.config import Parity
 from attar.models.deployed.cpu import int8_flags
 from attar.models.deployed.cpu_runtimes import OnnxRuntime
+from attar.models.deployed.runtimes import Deployment
 from attar.models.load import load_model
 from attar.models.simulated.qparams import ModelQParams
-from deployments import Deployments
+from deployments import Deployments, exported, quantized
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 needs_int8_cpu = pytest.mark.skipif(not int8_flags(), reason="this CPU has no int8 dot products")
@@ -65,6 +67,24 @@ def test_the_products_inside_attention_are_found_and_explained(
     expected = {name + number for name in blocks for number in ("", " (2)")}
     found = {entry["name"]: entry["reason"] for entry in metrics["fusion"]["float"]}
     assert found == dict.fromkeys(expected, ATTENTION_REASON)
+
+
+@needs_int8_cpu
+@pytest.mark.parametrize("method", ["auto", "outlier_suppression", "lsq_plus"])
+def test_scores_of_symmetric_queries_and_keys_run_in_int8_and_equal_their_simulation(
+    deployments: Deployments, tmp_path: Path, method: str
+) -> None:
+    settings: dict[str, Any] = {"method": method, "query_key_grids": "symmetric"}
+    settings["calibration"] = {"data": "texts", "examples": 32, "batch_size": 8}
+    if method == "lsq_plus":
+        settings |= {"epochs": 1, "batch_size": 32}
+    source = quantized(tmp_path, deployments.float(), **settings)
+    strict = Parity(examples=48, max_relative_error=0.5)
+    folder, metrics = exported(tmp_path, "made", source, "openvino", strict)
+    assert Deployment.read(folder).float_sites == ("value", "attention_probs")
+    blocks = [f"bert.encoder.layer.{block}.attention.self" for block in (0, 1)]
+    found = {entry["name"]: entry["reason"] for entry in metrics["fusion"]["float"]}
+    assert found == dict.fromkeys([f"{name} (2)" for name in blocks], ATTENTION_REASON)
 
 
 @pytest.mark.parametrize("form", AUDITS)

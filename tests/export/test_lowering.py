@@ -15,16 +15,17 @@ from attar.export.lowering import (
     OnePass,
     example_inputs,
     float_graph,
+    float_sites,
     lower,
 )
 from attar.export.moved_shortcuts import factor_behind_sum_
 from attar.export.onnxruntime import IntegerMatMul
 from attar.export.openvino import ByteQuantizer, _integer_weight
 from attar.models.load import load_model
-from attar.models.simulated.qparams import SiteQParams
+from attar.models.simulated.qparams import ModelQParams, SiteQParams
 from attar.models.simulated.quantized import load_simulated
 from attar.tasks.task import Task
-from deployments import Deployments
+from deployments import Deployments, quantized
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -53,6 +54,28 @@ def test_everything_is_given_to_a_runtime_but_the_products_of_attention(
     lower(deployments.int8() / "model", _integer_weight, record, factor_behind_sum_)
     block = ["context", "mha_norm", "ffn_act", "ffn_norm"]
     assert given == ["embedding", *block, *block[:-1], "pooler_input", "classifier_input"]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_symmetric_queries_and_keys_are_given_to_openvino_alone(
+    deployments: Deployments, tmp_path: Path, bits: int
+) -> None:
+    symmetric = {"query_key_grids": "symmetric", "bits": bits}
+    folder = quantized(tmp_path, deployments.float(), **symmetric) / "model"
+    qparams = ModelQParams.read(folder)
+    left = ("value", "attention_probs")
+    assert float_sites(qparams, "openvino") == left
+    assert float_sites(qparams, "onnxruntime") == FLOAT_SITES
+    assert float_sites(ModelQParams.read(deployments.int8() / "model"), "openvino") == FLOAT_SITES
+    scores = [site for site in qparams.sites if site.kind in ("query", "key")]
+    half = 2 ** (bits - 1)
+    assert {(s.zero_point, s.quant_min, s.quant_max) for s in scores} == {(0, -half, half - 1)}
+    assert not any(site.quant_min for site in qparams.sites if site not in scores)
+    simulated = load_simulated(folder, skip_kinds=left).model
+    lowered = lower(folder, _integer_weight, ByteQuantizer, factor_behind_sum_, "openvino")
+    inputs = example_inputs(INPUTS)
+    with torch.no_grad():
+        assert torch.equal(lowered(**inputs), simulated(**inputs).logits)
 
 
 def test_the_additive_mask_is_the_librarys_own(deployments: Deployments) -> None:

@@ -46,6 +46,8 @@ class Encoded:
     pad_id: int
     is_cut: np.ndarray
     """Which rows had more tokens than max_length, bool (N,)."""
+    width: int | None = None
+    """Tokens of every batch; None: those of its longest row."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -71,17 +73,17 @@ class Encoded:
         """Rows as the model's inputs, int64 of shape (B, T), padded on the right.
 
         Args:
-            pad_to: T; None: the longest of these rows.
+            pad_to: T; None: `width`, or the longest of these rows.
         Raises:
             UsageError: `pad_to` is shorter than one of the rows.
         """
         indices = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[indices]
         longest = int(lengths.max(initial=0))
-        width = longest if pad_to is None else pad_to
+        width = pad_to or self.width or longest
         if width < longest:
             raise UsageError(
-                f"pad_to is {pad_to}, a row of this batch has {longest} tokens; raise pad_to or "
+                f"pad_to is {width}, a row of this batch has {longest} tokens; raise pad_to or "
                 "lower max_length"
             )
         shape = (len(indices), width)

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from attar.cores import usable_cores
+from attar.export.lowering import float_sites
 from attar.extras import require
 from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime, the_core
 from attar.models.deployed.runtimes import ONNX_FILE, OPENVINO_FILE
 from attar.models.simulated.qparams import ModelQParams
 
 ATTENTION_REASON = (
-    "a product of two activations inside attention: queries, keys, values and probabilities are "
-    "left in float, because integers made it no faster"
+    "a product of two activations inside attention, which are left in float: a zero point would "
+    "keep it in float, or integers make it no faster"
 )
 UNQUANTIZED_REASON = "the model was never quantized"
 LEFT_REASON = (
@@ -60,6 +61,8 @@ FLOAT_OPERATORS = frozenset(
 )
 
 
+CONTEXT = " (2)"
+"""Behind the name of an attention's second product: probabilities × values."""
 PRODUCTS_IN = {"MatMul": 1, "ScaledDotProductAttention": 2}
 """OpenVINO operation → matrix products in it: scores and context are two."""
 
@@ -115,6 +118,7 @@ def audit_openvino(folder: Path, qparams: ModelQParams | None) -> FusionAudit:
         for _ in range(PRODUCTS_IN.get(op.get_type_name(), 0))
     ]
     executed = list(_executed_products(OpenVinoRuntime(file, usable_cores()).compiled))
+    scores_are_float = qparams is None or "query" in float_sites(qparams, "openvino")
     products: list[Product] = []
     for name, fqn in zip(wanted, _numbered([_module_of(name) for name in wanted]), strict=True):
         node = next((node for node in executed if node.holds(name)), None)
@@ -123,11 +127,13 @@ def audit_openvino(folder: Path, qparams: ModelQParams | None) -> FusionAudit:
         if node is None:
             products.append(Product(fqn, False, "unknown", LOST_REASON))
             continue
-        in_attention = node.layer != "FullyConnected"
+        in_attention, is_context = node.layer != "FullyConnected", fqn.endswith(CONTEXT)
         precision = "" if node.layer == "Subgraph" else " × ".join(node.input_types[:2])
-        reason = "" if node.is_int8 else _reason(fqn, in_attention, precision, qparams)
+        is_int8 = node.is_int8(is_context)
+        left = in_attention and (is_context or scores_are_float)
+        reason = "" if is_int8 else _reason(fqn, left, precision, qparams)
         kernel = f"{node.layer} {node.primitive}"
-        products.append(Product(fqn, node.is_int8, kernel, reason, precision))
+        products.append(Product(fqn, is_int8, kernel, reason, precision))
     return FusionAudit(tuple(products))
 
 
@@ -142,9 +148,12 @@ class _Executed:
     def holds(self, product: str) -> bool:
         return bool({product, f"{product}_original"} & self.originals)
 
-    @property
-    def is_int8(self) -> bool:
-        return all(kind in ("u8", "i8") for kind in self.input_types[:2])
+    def is_int8(self, is_context: bool) -> bool:
+        """Whether its product multiplies bytes; a whole attention reads queries and keys first and
+        values last."""
+        is_attention = self.layer == "Subgraph"
+        types = self.input_types[-1:] if is_context and is_attention else self.input_types[:2]
+        return all(kind in ("u8", "i8") for kind in types)
 
 
 def _executed_products(compiled: Any) -> Iterator[_Executed]:
@@ -182,11 +191,11 @@ def audit_onnx(folder: Path, qparams: ModelQParams | None) -> FusionAudit:
     products: list[Product] = []
     for node, name in zip(nodes, names, strict=True):
         is_int8 = node.op_type in INT8_OPERATORS
-        in_attention = not any(name in stored for name in node.input[1:2])
+        left = not any(name in stored for name in node.input[1:2])
         precision = "u8 × i8" if is_int8 else "f32 × f32"
         if node.op_type == FOUR_BIT_OPERATOR:
             precision = FOUR_BIT
-        reason = "" if is_int8 else _reason(name, in_attention, precision, qparams)
+        reason = "" if is_int8 else _reason(name, left, precision, qparams)
         products.append(Product(name, is_int8, node.op_type, reason, precision))
     return FusionAudit(tuple(products))
 
@@ -210,12 +219,12 @@ def _onnx_name(node: Any, stored: set[str]) -> str:
     return node.name.removeprefix("fused ").split("/")[0] or node.op_type
 
 
-def _reason(fqn: str, in_attention: bool, precision: str, qparams: ModelQParams | None) -> str:
+def _reason(fqn: str, left_in_attention: bool, precision: str, qparams: ModelQParams | None) -> str:
     if qparams is None:
         return UNQUANTIZED_REASON
     if precision == FOUR_BIT:
         return FOUR_BIT_REASON
-    if in_attention:
+    if left_in_attention:
         return ATTENTION_REASON
     # which sites a Linear reads is not known here: any that was left may be the cause
     left = set(qparams.float_tensors)

@@ -13,9 +13,10 @@ Fewer than 8 bits lie on a part of the 8-bit grid: integers of a 4-bit weight ar
 grid. The attention mask is made additive once, in front (`OnePass`), instead of by the
 library's general code for masks, which is traced into dozens of small operations.
 
-*Which sites a runtime gets.* `FLOAT_SITES`: queries, keys, values and attention probabilities stay
+*Which sites a runtime gets.* `float_sites`: queries, keys, values and attention probabilities stay
 float, because OpenVINO computes the attention products in float whenever an operand has a zero
-point (docs/decisions/0002-export-by-lowering.md).
+point (docs/decisions/0002-export-by-lowering.md). Symmetric queries and keys have none, and
+OpenVINO multiplies them in int8; ONNX Runtime does so too and is not faster for it.
 Shape letters: B texts, T tokens, O rows of a weight, I columns.
 """
 
@@ -39,12 +40,12 @@ from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.families import FAMILIES
 from attar.models.structure.ports import insert_
-from attar.models.structure.site_kinds import SITE_KINDS
+from attar.models.structure.site_kinds import SCORE_KINDS, SITE_KINDS
 from attar.tasks.task import Task
 from attar.untrusted import has_entry
 
 FLOAT_SITES = ("query", "key", "value", "attention_probs")
-"""Kinds of sites that no runtime of ours is given, and why: see the module's text."""
+"""Kinds of sites that no runtime is given where they have zero points; see the module's text."""
 
 MakeWeight = Callable[[nn.Module, Tensor, Tensor], nn.Module]
 """(the float Linear or Embedding, int8 integers (O, I), float32 scales (O,)) → its replacement."""
@@ -131,11 +132,25 @@ def _require_encoder(loaded: LoadedModel) -> None:
         )
 
 
+def float_sites(qparams: ModelQParams, runtime: str) -> tuple[str, ...]:
+    """Kinds of sites that a runtime is not given."""
+    scores = [site for site in qparams.sites if site.kind in SCORE_KINDS]
+    if runtime != "openvino" or not scores or not all(site.is_symmetric for site in scores):
+        return FLOAT_SITES
+    return tuple(kind for kind in FLOAT_SITES if kind not in SCORE_KINDS)
+
+
 def lower(
-    model_folder: Path, make_weight: MakeWeight, make_site: MakeSite, move_factors: MoveFactors
+    model_folder: Path,
+    make_weight: MakeWeight,
+    make_site: MakeSite,
+    move_factors: MoveFactors,
+    runtime: str = "",
 ) -> OnePass:
     """The quantized model of a folder with every weight and every site replaced.
 
+    Args:
+        runtime: which it is for; it decides what stays float.
     Raises:
         ArtifactError, ModelError: as `load_simulated` and `float_graph`.
     """
@@ -150,7 +165,8 @@ def lower(
         fqn = name.removesuffix(".weight")
         lowered = make_weight(model.get_submodule(fqn), values.to(torch.int8), scale)
         model.set_submodule(fqn, lowered)
-    chosen = [site for site in qparams.sites if site.kind not in FLOAT_SITES]
+    left = float_sites(qparams, runtime)
+    chosen = [site for site in qparams.sites if site.kind not in left]
     insert_(model, {site.site: make_site(site) for site in chosen})
     return OnePass(model, embeds=embeds(loaded.task)).eval()
 

@@ -42,6 +42,7 @@ from attar.models.deployed.runtimes import OPENVINO_FILE
 from attar.models.deployed.silent_conversion import nothing_reported
 from attar.models.load import quiet_transformers
 from attar.models.simulated.qparams import SiteQParams
+from attar.models.structure.site_kinds import SCORE_KINDS
 
 XML_BYTES = 550
 """Of an operation with its ports; measured: 476 to 483 over float, int8 and 4-bit graphs."""
@@ -64,12 +65,15 @@ class IntegerLinear(nn.Module):
 
 
 class ByteQuantizer(nn.Module):
-    """Any grid of at most 8 bits, spelled on the 256 points of a byte."""
+    """Any grid of at most 8 bits, spelled on the 256 points of a byte. Those of symmetric queries
+    and keys lie around zero, which is how OpenVINO knows signed bytes without a zero point."""
 
     def __init__(self, site: SiteQParams) -> None:
         super().__init__()
         self.scale = site.scale
         self.zero_point = site.zero_point - site.quant_min
+        if site.kind in SCORE_KINDS and site.is_symmetric:
+            self.zero_point = (BYTE_MAX + 1) // 2
         self.is_narrow = site.quant_max - site.quant_min < BYTE_MAX
         self.low, self.high = site.low, site.high
 
@@ -97,7 +101,7 @@ def write_openvino(
     openvino = require("openvino", "export")
     if is_quantized(model_folder):
         make_weight = _four_bit_weight if storage == "int4_kernel" else _integer_weight
-        module = lower(model_folder, make_weight, ByteQuantizer, factor_behind_sum_)
+        module = lower(model_folder, make_weight, ByteQuantizer, factor_behind_sum_, "openvino")
     else:
         module = float_graph(model_folder)
     if not module.adds_mask:

@@ -19,7 +19,7 @@ from attar.errors import ModelError, UsageError, did_you_mean
 from attar.export.bundle import seal, write_bundle, write_snippet
 from attar.export.config import ExportMetrics, ExportStep
 from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino, audit_simulated
-from attar.export.lowering import FLOAT_SITES, is_quantized
+from attar.export.lowering import float_sites, is_quantized
 from attar.export.model_card import (
     base_model_of,
     data_of_lineage,
@@ -178,13 +178,14 @@ def storage_notes(config: ExportStep, model_folder: Path) -> list[str]:
 def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> Deployment:
     facts: dict[str, Any] = {"precision": "float32"}
     if is_quantized(model_folder):
-        facts = {"bits": ModelQParams.read(model_folder).mean_bits} | (
+        qparams = ModelQParams.read(model_folder)
+        facts = {"bits": qparams.mean_bits} | (
             {"precision": "simulated", "weight_storage": "packed"}
             if config.format == "safetensors"
             else {
                 "precision": "int4" if config.weight_storage == "int4_kernel" else "int8",
                 "weight_storage": config.weight_storage,
-                "float_sites": FLOAT_SITES,
+                "float_sites": float_sites(qparams, config.format),
             }
         )
     return seal(

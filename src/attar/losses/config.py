@@ -204,7 +204,7 @@ class Eofd(LossSettings):
     std: Literal["batch", "running"] = "batch"
     """Standard deviation over the tokens of the batch, or of all batches so far."""
     count_padding: bool = False
-    """true: include padding, as in the published code."""
+    """true: pad every batch to max_length and include the padding, as in the published code."""
 
 
 class SensitivityMse(LossSettings):

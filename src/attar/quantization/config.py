@@ -133,6 +133,11 @@ class QuantizeSettings(Config):
     """Share of the quantization difficulty that SmoothQuant moves into the weights."""
     weights: WeightRule | None = None
     """How weights are rounded; None: the method's own."""
+    query_key_grids: Literal["asymmetric", "symmetric"] = "asymmetric"
+    """Grids of queries and keys: asymmetric, as published, or around zero. OpenVINO multiplies two
+    activations in int8 where neither has a zero point, so only with symmetric grids are attention
+    scores of the exported model computed in int8: faster, and with these two roundings more. Of a
+    method that trains, a symmetric grid learns its step alone."""
     refine: bool = True
     """false: skip the part that learns by gradient."""
     budget: Budget | None = None

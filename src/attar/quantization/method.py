@@ -40,6 +40,8 @@ class BitPlan:
     """Parameter name → bits."""
     float_tensors: frozenset[str] = frozenset()
     """Sites and weights, by the same names, that are not quantized at all."""
+    symmetric: tuple[str, ...] = ()
+    """Kinds of sites whose grids are symmetric."""
 
     def site(self, site: Site) -> int:
         return self.of_sites.get(site.name, self.bits.activation)
@@ -72,7 +74,7 @@ class Problem:
         kept = {
             site: ends for site, ends in ranges.items() if site.name not in self.plan.float_tensors
         }
-        return grids_of(kept, self.plan.site)
+        return grids_of(kept, self.plan.site, self.plan.symmetric)
 
     def output_error(self, ranges: Ranges, loss: str = "mse") -> float:
         """How far the outputs are from float with weights and these ranges quantized."""

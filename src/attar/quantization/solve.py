@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from attar.models.load import LoadedModel
 from attar.models.simulated.qparams import Bits
+from attar.models.structure.site_kinds import SCORE_KINDS
 from attar.models.structure.sites import sites_of
 from attar.quantization.calibration.calibrate import Batch, calibrate
 from attar.quantization.config import QuantizeSettings
@@ -43,8 +44,9 @@ def prepare_(
         embedding=config.embedding_bits or config.weight_bits,
         activation=config.activation_bits,
     )
+    symmetric = SCORE_KINDS if config.query_key_grids == "symmetric" else ()
     problem = Problem(
-        *(config, context, loaded.task, BitPlan(bits), model),
+        *(config, context, loaded.task, BitPlan(bits, symmetric=symmetric), model),
         on_grid=model,
         calibration=calibration,
         folder=loaded.folder,

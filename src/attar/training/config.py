@@ -207,12 +207,6 @@ class TrainStep(Config):
                 f"micro_batch_size {self.micro_batch_size} is larger than "
                 f"batch_size {self.batch_rows}"
             )
-        is_cut = self.micro_batch_size not in (None, self.batch_rows)
-        if is_cut and not self.can_be_cut:
-            raise ValueError(
-                f"count_padding = true counts the padding of each micro-batch, so micro_batch_size "
-                f"{self.micro_batch_size} of {self.batch_rows} would change the loss; leave one out"
-            )
         return self
 
     @model_validator(mode="after")
@@ -369,9 +363,9 @@ class TrainStep(Config):
         return math.ceil(total_steps * self.warmup_ratio)
 
     @property
-    def can_be_cut(self) -> bool:
-        """Whether micro-batches have the loss and the gradient of the whole batch."""
-        return not any(getattr(loss, "count_padding", False) for loss in self.losses)
+    def counts_padding(self) -> bool:
+        """Whether a loss counts padding, so that all batches must have the same width."""
+        return any(getattr(loss, "count_padding", False) for loss in self.losses)
 
     def is_taught(self, kind: Kind) -> bool:
         """Whether a teacher's answers are targets, so that a row of this kind needs no label."""

@@ -182,7 +182,7 @@ class Loop:
     def _fitting(self, work: Callable[[int], T]) -> T:
         """What `work` makes of a micro-batch size; while memory runs out, of half of it."""
         size = self.place.micro_batch_size or self._job.evaluation_batch_size
-        return halving(work, size, self._halve) if self._config.can_be_cut else work(size)
+        return halving(work, size, self._halve)
 
     def _halve(self, size: int, reason: str) -> None:
         self.place.micro_batch_size = size

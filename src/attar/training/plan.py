@@ -136,7 +136,7 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
         passes=steps / max(-(-rows // config.batch_rows), 1),
         texts_at_once=micro_batch,
         text_mib=text_mib,
-        lowered_by="micro_batch_size" if config.can_be_cut else "",
+        lowered_by="micro_batch_size",
         is_estimate=read.is_estimate,
         training=work.flops(steps),
         note="; ".join(

@@ -35,7 +35,7 @@ from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
 from attar.training.objectives.examples import Examples, Streamed
 from attar.training.objectives.labelled import LabelledTexts
-from attar.training.objectives.preparing import ready, task_for
+from attar.training.objectives.preparing import of_one_width, ready, task_for
 from attar.training.objectives.quoted import THRESHOLD
 from attar.training.rollouts import Rollouts
 from attar.training.saving.checkpoint import CheckpointStore
@@ -194,6 +194,8 @@ def _job(
             ("validation", task.kind.has_gold),
         )
     )
+    if config.counts_padding:
+        train = of_one_width(train, task, context.name)
     if isinstance(train, LabelledTexts) and task.kind.has_classes:
         loss.weigh(task.label_names, train.labels)
     _say_who_reads_labels(data, config, loss, context)

@@ -72,6 +72,12 @@ class SiteQParams(Config):
         """The real number that the largest integer means."""
         return (self.quant_max - self.zero_point) * self.scale
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether zero is the middle of the integers, so that a runtime may store signed bytes
+        without a zero point."""
+        return 2 * self.zero_point == self.quant_min + self.quant_max + 1
+
     @model_validator(mode="after")
     def _grid_holds_zero(self) -> SiteQParams:
         _check_range(self.name, self.bits, self.quant_min, self.quant_max)

@@ -32,6 +32,8 @@ _Kind = Literal[
     "classifier_input",
 ]
 SITE_KINDS = get_args(_Kind)
+SCORE_KINDS = ("query", "key")
+"""Both factors of the attention scores."""
 FORMER_KINDS = {"gelu": "ffn_act"}
 """Name in files and recipes of earlier versions → today's name."""
 SiteKind = Annotated[_Kind, BeforeValidator(lambda kind: FORMER_KINDS.get(kind, kind))]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -299,12 +299,21 @@ def calibrate(
     return Calibration(batches, statistics, logits, time.perf_counter() - started, context)
 
 
-def grids_of(ranges: Ranges, bits: int | Callable[[Site], int]) -> list[SiteQParams]:
-    """The asymmetric per-tensor grid of every range; `bits` may depend on the site."""
+def grids_of(
+    ranges: Ranges, bits: int | Callable[[Site], int], symmetric: Collection[str] = ()
+) -> list[SiteQParams]:
+    """The per-tensor grid of every range; `bits` may depend on the site.
+
+    Args:
+        symmetric: kinds of sites whose grid is symmetric, with all integers of its bits; the
+            others' are asymmetric.
+    """
     grids: list[SiteQParams] = []
     for site, (low, high) in ranges.items():
-        width = bits if isinstance(bits, int) else bits(site)
-        found = choose_qparams(torch.tensor(low), torch.tensor(high), width, symmetric=False)
+        width, signed = bits if isinstance(bits, int) else bits(site), site.kind in symmetric
+        found = choose_qparams(
+            torch.tensor(low), torch.tensor(high), width, symmetric=signed, full_range=signed
+        )
         grids.append(
             SiteQParams(
                 **asdict(site),

@@ -43,6 +43,7 @@ from attar.quantization.learning.quantizers import (
     MakeQuantizer,
     PactQuantizer,
     SiteQuantizer,
+    learning_quantizer,
 )
 from attar.quantization.learning.weights_on_grid import (
     LearnedSteps,
@@ -98,7 +99,7 @@ class _Student:
     def of(cls, problem: Problem, start: Solution, learners: _Learners) -> _Student:
         model = copy.deepcopy(problem.model)
         weights = put_weights_on_learned_grids_(model, start.weights, learners.weight)
-        quantizers = [learners.site(grid) for grid in start.grids]
+        quantizers = [learning_quantizer(grid, learners.site) for grid in start.grids]
         insert_(model, {q.start.site: q for q in quantizers})
         _set_dropout_(model)
         return cls(model, quantizers, weights)

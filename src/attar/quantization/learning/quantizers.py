@@ -252,3 +252,9 @@ class FixedQuantizer(SiteQuantizer):
 
 
 MakeQuantizer = Callable[[SiteQParams], SiteQuantizer]
+
+
+def learning_quantizer(start: SiteQParams, usual: MakeQuantizer) -> SiteQuantizer:
+    """The method's own, but LSQ where the grid is symmetric and must stay so."""
+    is_signed = start.quant_min < 0 and start.is_symmetric
+    return LsqQuantizer(start) if is_signed else usual(start)

@@ -33,6 +33,7 @@ from attar.quantization.learning.quantizers import (
     FixedQuantizer,
     LsqPlusQuantizer,
     SiteQuantizer,
+    learning_quantizer,
 )
 from attar.quantization.method import Passes, Problem, Refinement, Solution
 from attar.seeds import generator
@@ -181,4 +182,6 @@ def _hold_out(problem: Problem) -> tuple[list[int], list[int]]:
 
 def _learning_quantizer(grid: SiteQParams) -> SiteQuantizer:
     """LSQ+ where values may be clipped; attention probabilities keep their grid."""
-    return FixedQuantizer(grid) if grid.port == NEVER_CLIPPED else LsqPlusQuantizer(grid)
+    if grid.port == NEVER_CLIPPED:
+        return FixedQuantizer(grid)
+    return learning_quantizer(grid, LsqPlusQuantizer)

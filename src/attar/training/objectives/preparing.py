@@ -7,6 +7,7 @@ numbers can be learned as words (`objective = "text_to_text"`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,28 @@ def ready(
     without = f", {unlabelled} of them unlabelled" if unlabelled else ""
     context.progress.say(f"  {context.name}: {len(split)} {name} rows{without}{cut}")
     return examples
+
+
+def of_one_width(examples: Examples, task: Task, step: str) -> Examples:
+    """The same rows, each batch padded to max_length and max_target_length, as published code pads
+    them; blocks of running text are full already.
+
+    Raises:
+        UsageError: rows of another task.
+    """
+    if isinstance(examples, LabelledTexts):
+        encoded = replace(examples.encoded, width=task.max_length)
+        return replace(examples, encoded=encoded)
+    if isinstance(examples, TextPairs):
+        written = task.max_target_length or task.max_length
+        source = replace(examples.source, width=task.max_length)
+        return replace(examples, source=source, target=replace(examples.target, width=written))
+    if task.kind.is_running:
+        return examples
+    raise UsageError(
+        f"{step}: count_padding is for classes, numbers and written texts, and this is "
+        f"{task.objective}; leave it out, so that padding does not count"
+    )
 
 
 def some_rows(data: TextData, name: str, step: str, *, labelled: bool) -> Split:
