@@ -38,11 +38,3 @@ def test_a_dump_reads_back_as_the_same_settings() -> None:
 
 def test_lists_become_tuples_at_any_depth() -> None:
     assert as_tuples({"a": [1, [2, {"b": [3]}]]}) == {"a": (1, (2, {"b": (3,)}))}
-
-
-def test_counted_padding_and_micro_batches_exclude_each_other() -> None:
-    step = {"model": "m", "data": "d", "teacher": "t", "batch_size": 8}
-    losses = [{"kind": "eofd", "count_padding": True}]
-    assert TrainStep.model_validate({**step, "losses": losses, "micro_batch_size": 8})
-    with pytest.raises(ValueError, match="micro_batch_size 4 of 8 would change the loss"):
-        TrainStep.model_validate({**step, "losses": losses, "micro_batch_size": 4})

@@ -60,6 +60,7 @@ def test_a_former_name_of_a_kind_still_works() -> None:
     [
         ("clipping", 'kinds = ["ffn_act", "ffn_act"]'),
         ("clipping", "shares = [0.5, 0.5]"),
+        ("clipping", "limits = [5.0, 5.0]"),
     ],
 )
 def test_nothing_is_measured_twice(study: str, lines: str) -> None:

@@ -121,11 +121,29 @@ def test_the_peak_of_a_token_is_its_largest_value_of_either_sign() -> None:
     peaks = _Peaks()
     peaks.see(torch.tensor([[-5.0, 1.0], [2.0, 3.0]]))
     peaks.see(torch.tensor([[0.0, -0.5]]))
-    assert peaks.values.tolist() == [5.0, 3.0, 0.5]
+    assert peaks.sizes.tolist() == [5.0, 3.0, 0.5]
+    assert peaks.beyond(-0.5, 2.5).tolist() == [True, True, False]
+
+
+def test_chosen_values_cut_one_side_and_count_the_tokens_beyond_it(root: Path) -> None:
+    """As table 13 of Outlier Suppression: norms from below, GELU from above."""
+    low, high = -1.5, 1.5
+    found = run_study(root, "clipping", kinds=["mha_norm"], limits=[low, high, 100.0])
+    assert [row["limit"] for row in found.rows] == [low, high, 100.0]
+    assert list(found.metrics["values"]) == ["mha_norm_-1.5", "mha_norm_1.5", "mha_norm_100"]
+    assert found.rows[-1]["clipped"] == [0.0, 0.0]
+    assert found.rows[-1]["change"] == 0
+    both = run_study(root, "clipping", kinds=["mha_norm"], shares=[0.5]).rows[0]
+    assert both["limit"] > 1.5  # so that tokens are cut on either side
+    for row in found.rows[:2]:
+        assert 0 < row["tokens_whole"] < 1
+        mean = sum(row["clipped"]) / len(row["clipped"])
+        assert 1 - row["tokens_whole"] == pytest.approx(mean)
+    assert found.rows[0]["clipped"] != found.rows[1]["clipped"]
 
 
 def test_a_clipped_tensor_is_cut_on_both_sides() -> None:
-    assert _Clip(1.5)(torch.tensor([-3.0, -1.0, 0.5, 3.0])).tolist() == [-1.5, -1.0, 0.5, 1.5]
+    assert _Clip(-1.5, 1.5)(torch.tensor([-3.0, -1.0, 0.5, 3.0])).tolist() == [-1.5, -1.0, 0.5, 1.5]
 
 
 def test_sites_outside_the_blocks_go_by_their_kind(root: Path) -> None:
@@ -137,7 +155,9 @@ def test_a_kind_of_more_values_than_torch_sorts_is_clipped_too(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = torch.arange(2**23 + 1) / 2**23  # of each of two blocks: beyond 2^24
-    monkeypatch.setattr(_Peaks, "values", many)
+    monkeypatch.setattr(_Peaks, "see", lambda peaks, values: None)
+    monkeypatch.setattr(_Peaks, "pieces", [torch.stack([0 * many, many])], raising=False)
+    monkeypatch.setattr(_Peaks, "__init__", lambda peaks: None)
     [row] = run_study(root, "clipping", kinds=["attention_probs"], shares=[0.5]).rows
     assert row["limit"] == pytest.approx(0.5)
     assert row["clipped"] == pytest.approx([0.5, 0.5])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from attar.export import fusion_audit, lowering, openvino
+from attar.export.config import Parity
 from attar.export.fusion_audit import (
     ATTENTION_REASON,
     FOUR_BIT,
@@ -22,7 +23,6 @@ from attar.export.fusion_audit import (
     audit_onnx,
     audit_openvino,
 )
-from attar.export.config import Parity
 from attar.models.deployed.cpu import int8_flags
 from attar.models.deployed.cpu_runtimes import OnnxRuntime
 from attar.models.deployed.runtimes import Deployment

@@ -123,15 +123,6 @@ def test_a_resumed_run_keeps_the_micro_batch_that_fitted(
     assert read_history(short) == read_history(small)
 
 
-def test_a_loss_that_counts_padding_is_not_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    losses = [{"kind": "eofd", "count_padding": True}, {"kind": "forward_kl"}]
-    run_out_once(monkeypatch, at=0)
-    with pytest.raises(RuntimeError, match="can't allocate memory"):
-        run_training(prepare(tmp_path), **{**TAUGHT, "losses": losses})
-
-
 def test_halving_ends_at_one_and_passes_other_errors() -> None:
     tried: list[int] = []
 

@@ -339,10 +339,21 @@ class ClippingStep(JudgedStudy):
         default=(1.0, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05), min_length=1
     )
     """The clipping value leaves this share of the kind's tokens whole."""
+    limits: Distinct[float] | None = Field(default=None, min_length=1)
+    """Clipping values of your own instead: a positive one cuts what is above it, a negative one
+    what is below it, and the other side is left."""
 
     @property
     def passes(self) -> tuple[int, int]:
-        return 1, 1 + len(self.kinds) * len(self.shares)
+        return 1, 1 + len(self.kinds) * len(self.limits or self.shares)
+
+    @model_validator(mode="after")
+    def _values_are_chosen_once(self) -> Self:
+        if self.limits is not None and 0 in self.limits:
+            raise ValueError("limits holds 0, which has no side to cut; use values above or below")
+        if self.limits is not None and self.shares != type(self).model_fields["shares"].default:
+            raise ValueError("limits and shares both choose the clipping values; remove one")
+        return self
 
 
 def study(table: Any) -> str:

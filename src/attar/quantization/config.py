@@ -311,6 +311,9 @@ class QatStep(QuantizeSettings):
     """Method that finds the initial step sizes."""
     distil: bool = True
     """Also learn from the float model's outputs."""
+    quant_noise: float = Field(default=1.0, gt=0, le=1)
+    """Share of each weight's values, drawn anew, that a training pass puts on the grid; 1: all.
+    Quant-Noise trains integers with 0.5."""
     epochs: float = Field(default=3, gt=0)
     """Passes over the training data."""
     learning_rate: float = Field(default=3e-5, gt=0)

@@ -19,6 +19,7 @@ from attar.quantization.learning.quantizers import (
     PactQuantizer,
     SiteQuantizer,
     learned_fake_quantize,
+    learning_quantizer,
 )
 
 KINDS = [LsqQuantizer, LsqPlusQuantizer, PactQuantizer, FixedQuantizer]
@@ -71,6 +72,20 @@ def test_the_forward_pass_is_the_stored_grid_bit_for_bit(kind, ends):
         x, stored.scale, stored.zero_point, stored.quant_min, stored.quant_max
     )
     assert torch.equal(quantizer(x), simulated)
+
+
+@pytest.mark.parametrize("usual", KINDS)
+def test_a_symmetric_grid_learns_its_step_alone_and_stays_symmetric(usual):
+    start = grid_for(-1.3, 2.1).model_copy(update={"quant_min": -8, "quant_max": 7})
+    start = start.model_copy(update={"zero_point": 0})
+    quantizer = learning_quantizer(start, usual)
+    x = 2 * noise(40, 50)
+    assert torch.equal(quantizer(x), fake_quantize(x, tensors_of(start)))
+    assert list(learned(quantizer, x, noise(40, 50, seed=1))) == ["step"]
+    with torch.no_grad():
+        quantizer.step.mul_(1.0371)
+    assert quantizer.grid().is_symmetric
+    assert isinstance(learning_quantizer(grid_for(-1.3, 2.1), usual), usual)
 
 
 @pytest.mark.parametrize("kind", [LsqPlusQuantizer, PactQuantizer, FixedQuantizer])

@@ -99,6 +99,34 @@ def test_a_row_step_has_the_gradient_of_lsq_divided_by_the_size_of_its_row():
     torch.testing.assert_close(grid.step.grad, expected.float(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [LearnedSteps, MinmaxSteps])
+def test_quant_noise_rounds_a_share_in_training_and_everything_otherwise(make):
+    """Fan et al. 2021: each pass a new random share; all of it for validation."""
+    weight = torch.randn(50, 400, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    largest = weight.detach().abs().amax(dim=1)
+    entry = WeightQParams(
+        fqn="w", kind="linear", bits=2, shape=(50, 400), quant_min=-1, quant_max=1
+    )
+    grid = make(entry, largest)
+    grid.noise = 0.25
+    whole = grid.eval()(weight).detach()
+    torch.manual_seed(0)
+    once, again = grid.train()(weight), grid(weight)
+    is_rounded = once != weight
+    assert torch.equal(once[is_rounded], whole[is_rounded])
+    assert float(is_rounded.float().mean()) == pytest.approx(0.25, abs=0.01)
+    assert not torch.equal(is_rounded, again != weight)
+    once.sum().backward()
+    assert (weight.grad == 1).all()  # straight through, or not rounded at all
+
+
+def test_quant_noise_reaches_every_weight():
+    model = tiny.tiny_model("bert")
+    start = quantize_weights(model, BITS)
+    grids = put_weights_on_learned_grids_(model, start, LearnedSteps, noise=0.25)
+    assert {grid.noise for grid in grids.values()} == {0.25}
+
+
 def test_a_row_of_zeros_stays_zero():
     entry = WeightQParams(
         fqn="a.weight", kind="linear", bits=3, shape=(2, 4), quant_min=-3, quant_max=3

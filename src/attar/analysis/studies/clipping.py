@@ -5,14 +5,18 @@ metric is measured. The clipping values are those that leave a share of the kind
 
     c(share) = quantile over the tokens of all blocks of max_j |x_tj|, at share
 
+`limits` names values of one's own, each for one side: x ≤ c for a positive c, x ≥ c for a negative.
 A token is clipped when one of its values is; of probabilities, a pair (query, key) stands for a
 token and its values are the heads'. One c for all blocks, so that the shares of clipped
 tokens differ from block to block.
-Source: Outlier Suppression (Wei et al. 2022), table 13, whose clipping values are chosen by hand.
+Source: Outlier Suppression (Wei et al. 2022), table 13, whose values are chosen by hand: GELU's are
+positive, those of norms negative.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,28 +34,34 @@ from attar.step import StepContext
 
 
 class _Clip(nn.Module):
-    """Cuts a tensor to −limit … limit."""
+    """Cuts a tensor to low … high."""
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, low: float, high: float) -> None:
         super().__init__()
-        self.limit = limit
+        self.low, self.high = low, high
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.clamp(-self.limit, self.limit)
+        return x.clamp(self.low, self.high)
 
 
 class _Peaks:
-    """max_j |x_j| of every token, (N,)."""
+    """min_j x_j and max_j x_j of every token, (2, N)."""
 
     def __init__(self) -> None:
         self.pieces: list[Tensor] = []
 
     def see(self, values: Tensor) -> None:
-        self.pieces.append(values.abs().amax(dim=1))
+        self.pieces.append(torch.stack(values.aminmax(dim=1)))
 
     @property
-    def values(self) -> Tensor:
-        return torch.cat(self.pieces)
+    def sizes(self) -> Tensor:
+        """max_j |x_j|, (N,)."""
+        return torch.cat(self.pieces, dim=1).abs().amax(dim=0)
+
+    def beyond(self, low: float, high: float) -> Tensor:
+        """Which tokens have a value outside low … high, (N,)."""
+        lows, highs = torch.cat(self.pieces, dim=1)
+        return (lows < low) | (highs > high)
 
 
 def clipping(config: ClippingStep, context: StepContext) -> Finding:
@@ -67,18 +77,19 @@ def clipping(config: ClippingStep, context: StepContext) -> Finding:
     subject.watch({site: each.see for site, each in peaks.items()}, "largest values of tokens")
     plain = judge.value(subject.model, "float")
     rows: list[dict[str, Any]] = []
+    cells: dict[str, float] = {}
     for kind, sites in of_kind.items():
-        # numpy's quantile: torch's takes 2^24 values at most, and probabilities are more
-        everything = torch.cat([peaks[site].values for site in sites]).numpy()
-        shares = sorted(config.shares, reverse=True)
-        for share, limit in zip(shares, np.quantile(everything, shares).tolist(), strict=True):
-            with inserted(subject.model, {site: _Clip(limit) for site in sites}):
+        for limit, low, high, share in _cuts(config, [peaks[site] for site in sites]):
+            with inserted(subject.model, {site: _Clip(low, high) for site in sites}):
                 value = judge.value(subject.model, f"{kind} cut at {limit:.3g}")
-            clipped = [float((peaks[site].values > limit).double().mean()) for site in sites]
+            beyond = [peaks[site].beyond(low, high).double() for site in sites]
+            clipped = [float(of_site.mean()) for of_site in beyond]
+            cells[f"{kind}_{limit if share is None else share:g}"] = value
+            whole = 1 - float(torch.cat(beyond).mean()) if share is None else share
             rows.append(
                 {
                     "kind": kind,
-                    "tokens_whole": share,
+                    "tokens_whole": whole,
                     "limit": limit,
                     "value": value,
                     "change": value - plain,
@@ -92,8 +103,23 @@ def clipping(config: ClippingStep, context: StepContext) -> Finding:
         "num_rows": len(judge.labels),
         **subject.reading,
     }
-    cells = {f"{row['kind']}_{row['tokens_whole']:g}": row["value"] for row in rows}
     return Finding(facts, {"rows": rows}, {"values": cells})
+
+
+def _cuts(
+    config: ClippingStep, peaks: Sequence[_Peaks]
+) -> Iterator[tuple[float, float, float, float | None]]:
+    """Each clipping value, the low and the high end that it cuts to, and the share it is for."""
+    if config.limits is not None:
+        for limit in config.limits:
+            low, high = (limit, math.inf) if limit < 0 else (-math.inf, limit)
+            yield limit, low, high, None
+        return
+    # numpy's quantile: torch's takes 2^24 values at most, and probabilities are more
+    sizes = torch.cat([each.sizes for each in peaks]).numpy()
+    shares = sorted(config.shares, reverse=True)
+    for share, limit in zip(shares, np.quantile(sizes, shares).tolist(), strict=True):
+        yield limit, -limit, limit, share
 
 
 def _place(site: Site) -> str:

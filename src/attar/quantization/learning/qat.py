@@ -17,7 +17,8 @@ uninterrupted one, bit for bit. What is written is what was validated: the state
 validation, its weights as integers, its zero points whole.
 
 *Differs from the paper*: what a site's quantizer learns moves in the measure of its own step.
-Left out: bf16 (a grid of 15 points between numbers of 8 bits).
+Left out: product quantization of weights, which Quant-Noise was also published with (no runtime
+of ours multiplies codebooks); bf16 (a grid of 15 points between numbers of 8 bits).
 Source: Outlier Suppression (Wei et al. 2022), section 5.3 and table 16.
 """
 
@@ -98,7 +99,9 @@ class _Student:
     @classmethod
     def of(cls, problem: Problem, start: Solution, learners: _Learners) -> _Student:
         model = copy.deepcopy(problem.model)
-        weights = put_weights_on_learned_grids_(model, start.weights, learners.weight)
+        weights = put_weights_on_learned_grids_(
+            *(model, start.weights, learners.weight), noise=problem.config.quant_noise
+        )
         quantizers = [learning_quantizer(grid, learners.site) for grid in start.grids]
         insert_(model, {q.start.site: q for q in quantizers})
         _set_dropout_(model)

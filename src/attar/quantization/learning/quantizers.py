@@ -188,7 +188,7 @@ class LsqQuantizer(SiteQuantizer):
         zero = start.quant_min if is_one_sided else middle
         self.largest = self.quant_max - zero
         farthest = start.high if is_one_sided else max(start.high, -start.low)
-        step = farthest / self.largest
+        step = start.scale if start.is_symmetric else farthest / self.largest
         self.step = nn.Parameter(torch.tensor(max(step, SMALLEST_SCALE), dtype=torch.float32))
         self.zero_point: Tensor
         self.register_buffer("zero_point", torch.tensor(float(zero)))

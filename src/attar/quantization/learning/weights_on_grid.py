@@ -8,6 +8,10 @@ own step, so that is the same, and the table is tens of times larger than a batc
     LSQ        the step of each row learns, gradient divided by √(values in a row · quant_max)
     min-max    the step of each row is max|w| / quant_max of the row as it is now (with PACT)
 
+*Quant-Noise*: in each training pass only a random share of a weight's values is on the grid, so
+that the gradient of the others has no straight-through error; for validation and in what is stored
+all of them are.
+
 Left out: DoReFa's tanh, which would change the weights of a model that is already trained.
 Shape letters: `O` rows (output channels, or words of a table), `I` values a row.
 """
@@ -39,6 +43,8 @@ class WeightGrid(nn.Module):
     def __init__(self, entry: WeightQParams) -> None:
         super().__init__()
         self.quant_min, self.quant_max = entry.quant_min, entry.quant_max
+        self.noise = 1.0
+        """Share of the values that a training pass puts on the grid."""
 
     def steps(self, rows_OI: Tensor, index: Tensor | None) -> Tensor:
         """The step of each row, shape (…, 1): of the whole weight, or of the rows looked up."""
@@ -54,7 +60,11 @@ class WeightGrid(nn.Module):
         steps = self.steps(rows_OI, index)
         damping = lsq_gradient_scale(rows_OI.shape[-1], self.quant_max)
         zero = torch.zeros((), device=steps.device)
-        return learned_fake_quantize(rows_OI, steps, zero, self.quant_min, self.quant_max, damping)
+        ends = self.quant_min, self.quant_max
+        on_grid = learned_fake_quantize(rows_OI, steps, zero, *ends, damping)
+        if self.noise == 1 or not self.training:
+            return on_grid
+        return torch.where(torch.rand_like(rows_OI) < self.noise, on_grid, rows_OI)
 
 
 class LearnedSteps(WeightGrid):
@@ -104,9 +114,12 @@ class EmbeddingOnGrid(nn.Embedding):
 
 
 def put_weights_on_learned_grids_(
-    model: PreTrainedModel, start: QuantizedWeights, make_grid: MakeWeightGrid
+    model: PreTrainedModel, start: QuantizedWeights, make_grid: MakeWeightGrid, noise: float = 1.0
 ) -> dict[str, WeightGrid]:
     """Make every quantized weight of `model` learn on the grid that `start` gave it.
+
+    Args:
+        noise: share of a weight's values that a training pass puts on it.
 
     Returns: weight name → its grids, which are part of the model.
     """
@@ -115,7 +128,7 @@ def put_weights_on_learned_grids_(
     for name, grid in {**grids, **shared}.items():
         module = model.get_submodule(name.removesuffix(".weight"))
         module.__class__ = _class_on_grid(module)
-        module.weight_grid = grid
+        module.weight_grid, grid.noise = grid, noise
     return grids
 
 
