@@ -68,6 +68,9 @@ def test_training_rows_are_padded_to_the_limits_of_the_task(tmp_path: Path) -> N
 
 
 def test_rows_that_are_no_texts_with_an_answer_are_refused() -> None:
-    task = Task(objective="sentence_embedding", input_names=NAMES, embedding=Embedding())
+    embedding = Embedding()
+    task = Task(
+        objective="sentence_embedding", max_length=24, input_names=NAMES, embedding=embedding
+    )
     with pytest.raises(UsageError, match="count_padding is for classes, numbers and written"):
         of_one_width(object(), task, "step")  # pyright: ignore[reportArgumentType]
