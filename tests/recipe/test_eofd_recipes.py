@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from attar.analysis.config import DisablingStep, HistogramsStep
+from attar.analysis.config import DisablingStep, HistogramsStep, OutliersStep
 from attar.distillation.config import AugmentStep
 from attar.evaluation.config import EvaluateStep
 from attar.losses.config import (
@@ -163,6 +163,7 @@ TABLES = {
     ),
 }
 COLUMNS = [(number, task) for number, table in TABLES.items() for task in table.tasks.split()]
+CLASS_HEAD = "table_16_t5_class_head"
 RECIPES = sorted({table.recipe for table in TABLES.values()})
 TEACHERS = {SIX: 8, FOUR: 8, "table_14_gpt2": 13, "table_16_t5": 15}
 """A recipe of students → the table of its teachers."""
@@ -191,7 +192,7 @@ def printed(number: int, task: str, row: str) -> float:
 
 def test_every_recipe_of_the_folder_is_a_table(repository: Path) -> None:
     found = sorted(path.stem for path in (repository / "recipes" / "eofd").glob("*.toml"))
-    assert found == RECIPES
+    assert found == sorted([*RECIPES, CLASS_HEAD, "table_05_t5", "appendix_h_t5"])
     tasks = {number: set(recipe(table.recipe).data) for number, table in TABLES.items()}
     assert all(tasks[number] == set(table.tasks.split()) for number, table in TABLES.items())
 
@@ -302,6 +303,43 @@ def test_t5_reads_its_own_prefixes_and_writes_its_own_words(task: str) -> None:
     premise_hypothesis = "mnli hypothesis: no premise: yes"
     assert str(trained(16, "mnli").template).format("yes", "no") == premise_hypothesis
     assert str(trained(16, "sst2").template).format("a film") == "sst2 sentence: a film"
+
+
+def test_t5_with_a_classification_head_differs_from_t5_with_words_in_that_alone() -> None:
+    words, head = recipe("table_16_t5"), recipe(CLASS_HEAD)
+    assert (words.data, words.seed, list(words.steps)) == (head.data, head.seed, list(head.steps))
+    for name, step in words.steps.items():
+        if isinstance(step, TrainStep):
+            form = {"objective": "classification", "template": None, "label_words": None}
+            step = step.model_copy(update=form)
+        assert head.steps[name] == step
+
+
+def test_table_5_disables_4_dimensions_of_t5_and_flan_t5_and_reads_the_classes_words() -> None:
+    words = {"mnli": 3, "qnli": 2, "rte": 2, "sst2": 2}
+    steps = [s for s in recipe("table_05_t5").steps.values() if isinstance(s, DisablingStep)]
+    models = list(dict.fromkeys(step.model for step in steps))
+    sizes = ("small", "base", "large")
+    assert models[:3] == [f"google-t5/t5-{size}" for size in sizes]
+    assert models[5:8] == [f"google/flan-t5-{size}" for size in sizes]
+    assert [(s.model, s.data) for s in steps] == [(m, task) for m in models for task in words]
+    for step in steps:
+        assert (step.count, step.replacement, step.per_token) == (4, ("zero",), True)
+        assert len(step.label_words or ()) == words[step.data]
+        assert ("{1}" in str(step.template)) == (step.data != "sst2")
+
+
+def test_appendix_h_reads_weights_and_its_figures_the_layers_in_print() -> None:
+    steps = recipe("appendix_h_t5").steps.values()
+    weights = [step for step in steps if isinstance(step, OutliersStep)]
+    assert not any(step.activations or step.reads_texts for step in weights)
+    shown = [(step.model, step.layers) for step in steps if isinstance(step, HistogramsStep)]
+    deep = (0, 5, 10, 15, 20, 23)
+    assert shown == [
+        ("google-t5/t5-small", tuple(range(7))),
+        ("google-t5/t5-large", deep),
+        ("google-t5/t5-11b", deep),
+    ]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -42,6 +42,15 @@ def test_a_glue_recipe_is_about_the_models_methods_and_bits_that_it_names(
     assert len(said) == len(quantized) / 8
 
 
+def test_the_recipe_of_t5_with_a_head_says_so(repository: Path) -> None:
+    header, steps = header_and_steps(
+        repository / "recipes" / "eofd" / "table_16_t5_class_head.toml"
+    )
+    trained = [step for step in steps if step["run"] == "train"]
+    assert {step["objective"] for step in trained} == {"classification"}
+    assert 'objective = "classification"' in header and "run_glue.py" in header
+
+
 @pytest.mark.parametrize("name", ["table_15_t5_teachers", "table_16_t5"])
 def test_the_t5_recipes_say_that_words_are_written(name: str, repository: Path) -> None:
     header, steps = header_and_steps(repository / "recipes" / "eofd" / f"{name}.toml")
