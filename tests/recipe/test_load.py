@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from attar.errors import AttarError, RecipeError, UsageError
 from attar.quantization.config import QuantizeStep
-from attar.recipe.checking.mistakes import leaves
-from attar.recipe.checking.places import MAX_DEPTH
+from attar.recipe.checking.mistakes import MAX_DEPTH, leaves
 from attar.recipe.load import MAX_BYTES, is_shallow, load_recipe, parse_recipe
 from attar.recipe.schema import StepConfig
 from engine_steps import RECIPE

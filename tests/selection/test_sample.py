@@ -8,7 +8,7 @@ import pytest
 import corpora
 from attar.data.corpus.token_store import Corpus
 from attar.data.corpus.view import CorpusView
-from attar.selection.sample import rows_to_score
+from attar.selection.score import rows_to_score
 
 
 @pytest.fixture(scope="module")

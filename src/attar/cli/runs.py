@@ -48,8 +48,7 @@ def check(
     """Find every mistake in a recipe, its data and its models before anything runs."""
     from attar.progress import Progress
     from attar.recipe.checking.doubts import doubts
-    from attar.recipe.checking.local_data import look_at_data
-    from attar.recipe.checking.local_models import require_models
+    from attar.recipe.checking.local_files import look_at_data, require_models
     from attar.recipe.load import load_recipe, require_data
 
     checked, folder = load_recipe(recipe, overrides or ()), recipe.resolve().parent

@@ -25,13 +25,12 @@ from attar.evaluation.generated import judge_generated
 from attar.evaluation.inputs import exact_batch, fixed_tokens, longest_texts, timed_tokens
 from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
+from attar.evaluation.parts_of_texts import judge_quotes, judge_tags
 from attar.evaluation.passages import judge_running_text
 from attar.evaluation.predictions import MACRO, judge_rankings, judge_rows
-from attar.evaluation.quoted import judge_quotes
 from attar.evaluation.spans import judge_spans
 from attar.evaluation.speed import first_float, measure_latency
 from attar.evaluation.stages import time_stages
-from attar.evaluation.tagged import judge_tags
 from attar.evaluation.vectors import judge_vectors
 from attar.evaluation.written import judge_written
 from attar.evaluation.zero_shot.run import evaluate_zero_shot

@@ -21,10 +21,18 @@ from attar.errors import RecipeError, UsageError, did_you_mean
 from attar.recipe.checking.corpora import check_corpora, expected_elsewhere
 from attar.recipe.checking.extrapolations import check_extrapolations
 from attar.recipe.checking.lessons import check_lessons
-from attar.recipe.checking.mistakes import MAX_MISTAKES, Mistake, Place, explain
+from attar.recipe.checking.mistakes import (
+    MAX_DEPTH,
+    MAX_MISTAKES,
+    TOO_DEEP,
+    Mistake,
+    Place,
+    explain,
+    line_of,
+    written_places,
+)
 from attar.recipe.checking.old_spellings import renew
 from attar.recipe.checking.overrides import apply_overrides
-from attar.recipe.checking.places import MAX_DEPTH, TOO_DEEP, line_of, written_places
 from attar.recipe.checking.relations import check_relations
 from attar.recipe.checking.selections import check_selections
 from attar.recipe.outcome.sweep import check_sweep, expand

@@ -17,10 +17,9 @@ from typing import Any
 from attar.extras import require
 from attar.progress import human_seconds
 from attar.report import quantities
-from attar.report.charts.extrapolation import extrapolation_picture
+from attar.report.charts.extrapolation import extrapolation_picture, recovery_pictures
 from attar.report.charts.front import budget_pictures
 from attar.report.charts.pictures import comparison_pictures, training_pictures
-from attar.report.charts.recovery import recovery_pictures
 from attar.report.charts.scores import scores_of
 from attar.report.charts.seed_spread import seed_picture
 from attar.report.charts.study_pictures import study_pictures

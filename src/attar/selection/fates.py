@@ -1,12 +1,19 @@
-"""What became of each scored chunk."""
+"""What became of each scored chunk, and what a step could not use as a file of its own: a line of
+JSON for each row, with the reason."""
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attar.artifacts import disk_errors_explained
+from attar.data.tables import SetAside
 from attar.selection.scores import Scored
 
 KEPT, BELOW, TRIMMED, SHORT, DUPLICATE, UNSCORED = range(6)
@@ -31,3 +38,19 @@ class Selection:
     """Numbers of the sources that have no share of their own."""
     is_by_score: bool
     """The keys are the scores."""
+
+
+def write_set_aside(file: Path, rows: Iterable[SetAside]) -> None:
+    """Equal rows give equal bytes.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    with (
+        disk_errors_explained(file.parent),
+        file.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,  # no name, no time
+    ):
+        for row in rows:
+            line = json.dumps({"row": row.row, "reason": row.reason}, ensure_ascii=False)
+            packed.write(f"{line}\n".encode())

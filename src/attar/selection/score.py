@@ -10,6 +10,10 @@ and not touched again; a stopped run goes on with the batch it was at, a killed 
 the minute before. `work` is the only loop over shards, and what it calls knows nothing of the
 others.
 
+A random sample of a part has the chunks with the largest keys, each a pure function of (seed,
+shard, place): it is uniform and without replacement, two steps with equal settings score the same
+chunks, and a larger sample contains a smaller one.
+
 A chunk that a model cannot score is set aside: its score is NaN, and a file has the reason.
 Memory: that of `attar.selection.scorers`, and the row numbers and scores of one shard.
 """
@@ -32,19 +36,20 @@ from safetensors.numpy import load_file, save
 
 from attar.artifacts import put_beside, read_result, write_bytes
 from attar.data.corpus.published import corpus_of
-from attar.data.corpus.token_store import Shard
+from attar.data.corpus.token_store import PARTS, Corpus, Shard
 from attar.data.tables import SetAside
 from attar.errors import ModelError, NonFiniteError, StoppedError
 from attar.models.cost import forward_flops
 from attar.models.sources.references import find_model_folder
+from attar.numerics.selection import cut_of, ordered
+from attar.seeds import generator
 from attar.selection.batches import token_batches
 from attar.selection.config import ScoreMetrics, ScoreStep
+from attar.selection.fates import write_set_aside
 from attar.selection.flops import OfflineFlops
 from attar.selection.proxy_model import is_proxy
-from attar.selection.sample import rows_to_score
 from attar.selection.scorers import Scorer, open_scorer
 from attar.selection.scores import ShardScores, read_scores, score_file
-from attar.selection.set_aside import write_set_aside
 from attar.step import StepContext
 
 SET_ASIDE_FILE = "set_aside.jsonl.gz"
@@ -247,3 +252,26 @@ def _require_few(faults: Sequence[SetAside], chunks: int, config: ScoreStep, ste
         f"{config.max_set_aside:.1%}: {reasons}; look at the model, whose weights may have "
         "diverged, or raise max_set_aside"
     )
+
+
+def rows_to_score(
+    corpus: Corpus, part: str, chunks: int | None, seed: int
+) -> Callable[[int], NDArray[np.int64]]:
+    """Number of a shard → its rows to be scored, rising.
+
+    Args:
+        chunks: of the sample; None, or as many as there are: all.
+    """
+
+    def of_part(shard: int) -> NDArray[np.int64]:
+        return np.flatnonzero(np.asarray(corpus.shards[shard].part) == PARTS.index(part))
+
+    def keys(shard: int) -> NDArray[np.float32]:
+        return generator(seed, "sample", shard).random(len(of_part(shard)), np.float32)
+
+    shards = range(len(corpus.shards))
+    if chunks is None or chunks >= sum(len(of_part(shard)) for shard in shards):
+        return of_part
+    cut = cut_of(lambda: map(keys, shards), chunks)
+    ties = np.cumsum([0, *(int((ordered(keys(shard)) == cut.key).sum()) for shard in shards)])
+    return lambda shard: of_part(shard)[cut.keeps(keys(shard), int(ties[shard]))]

@@ -33,7 +33,7 @@ from attar.data.tables import SetAside
 from attar.errors import DataError
 from attar.models.sources.references import resolve_model
 from attar.selection.config import TokenizeMetrics, TokenizeStep
-from attar.selection.set_aside import write_set_aside
+from attar.selection.fates import write_set_aside
 from attar.special_tokens import TOKENIZER_FILE, write_tokenizer
 from attar.step import StepContext
 from attar.transformers_tokenizer import SETTINGS_FILE

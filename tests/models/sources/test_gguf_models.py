@@ -49,7 +49,7 @@ def test_without_the_library_the_message_says_how_to_install_it(tmp_path: Path) 
         "import os, sys; sys.modules['gguf'] = None; os.environ['XDG_CACHE_HOME'] = sys.argv[1]\n"
         "from pathlib import Path\n"
         "from attar.errors import UsageError\n"
-        "from attar.models.sources.gguf_models import converted\n"
+        "from attar.models.sources.demo import converted\n"
         "try: converted(Path('model.gguf'), 'model', '</s>', 'pip install gguf')\n"
         "except UsageError as error: print(error)"
     )

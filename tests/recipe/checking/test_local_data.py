@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from attar.errors import DataError
-from attar.recipe.checking import local_data
-from attar.recipe.checking.local_data import look_at_data
+from attar.recipe.checking import local_files
+from attar.recipe.checking.local_files import look_at_data
 from attar.recipe.load import parse_recipe
 
 RECIPE = """
@@ -37,8 +37,8 @@ def films(tmp_path: Path) -> Path:
 @pytest.fixture(params=[True, False], ids=["small", "large"])
 def folder(films: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     if not request.param:
-        monkeypatch.setattr(local_data, "SMALL_BYTES", 10)
-        monkeypatch.setattr(local_data, "FIRST_ROWS", 30)
+        monkeypatch.setattr(local_files, "SMALL_BYTES", 10)
+        monkeypatch.setattr(local_files, "FIRST_ROWS", 30)
     return films
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from attar.errors import ArtifactError, AttarError, ModelError, RecipeError
 from attar.models.sources.demo import demo_config
-from attar.recipe.checking.local_models import require_models
+from attar.recipe.checking.local_files import require_models
 from attar.recipe.load import parse_recipe
 
 RECIPE = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attar.recipe.checking.places import line_of, written_places
+from attar.recipe.checking.mistakes import line_of, written_places
 
 
 def test_each_table_of_an_array_has_its_own_lines() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from attar.artifacts import read_result
 from attar.errors import StoppedError
-from attar.recipe.running.sessions import session
+from attar.recipe.running.time_left import session
 from engine_steps import run_small, start_small, until_waiting
 
 PAUSE_S = 0.3

@@ -11,8 +11,7 @@ import pytest
 
 from attar.data.look.form import TaskName, Wishes
 from attar.errors import DataError, UsageError
-from attar.recipe.checking.local_data import look_at_data
-from attar.recipe.checking.local_models import require_models
+from attar.recipe.checking.local_files import look_at_data, require_models
 from attar.recipe.load import load_recipe, require_data
 from attar.recipe.schema import Recipe
 from attar.recipe.starting.sizes import SIZES

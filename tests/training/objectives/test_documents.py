@@ -17,7 +17,7 @@ from attar.errors import DataError, ModelError
 from attar.losses.targets import UNLABELLED
 from attar.models.load import load_model
 from attar.tasks.task import Task
-from attar.training.objectives.documents import Documents
+from attar.training.objectives.next_tokens import Documents
 from language_runs import TEXT, model_config, write_running_text, write_tokenizer
 from training_runs import read_history, read_weights, run_training
 

@@ -44,8 +44,7 @@ from attar.recipe.running.changes import changes_of
 from attar.recipe.running.intents import KEPT, REPLACED, Intent, intent_lines, resting_places
 from attar.recipe.running.known_hashes import KnownHashes
 from attar.recipe.running.memory import memory_explained, peak_memory
-from attar.recipe.running.sessions import SUFFIX, session
-from attar.recipe.running.time_left import TimeLeft
+from attar.recipe.running.time_left import SUFFIX, TimeLeft, session
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import StepKind, kind_of, run_of

@@ -1,17 +1,22 @@
-"""How long the whole run still takes, from estimates made beforehand and corrected by what was
-measured since.
+"""Time of a run: how long it still takes, by estimates made beforehand and corrected by what was
+measured since; and how long a step took in all, when a stop cut it into several sessions.
 
     left = (seconds measured / seconds estimated, over the steps made so far) · estimate of the rest
 
 Without an estimate for every step that is left there is no answer: a number that pretends is worse
-than none.
+than none. A file beside the step's scratch folder holds the seconds of the sessions that are over.
+One that was killed could not write its own: it counts up to the last file that it left there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import json
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from attar.artifacts import write_text
 from attar.errors import ArtifactError, DataError, ModelError, UsageError
 from attar.progress import Progress
 from attar.recipe.outcome.sweep import Expanded
@@ -81,3 +86,41 @@ def planned_seconds(
         return {}
     require_memory(plan, progress, names)
     return expected_seconds(plan)
+
+
+SUFFIX = ".seconds"
+
+
+@contextmanager
+def session(scratch: Path) -> Generator[Callable[[], float]]:
+    """Yield a function that gives the seconds spent so far, all sessions together."""
+    file = scratch.with_name(scratch.name + SUFFIX)
+    before, began = _earlier(file, scratch), time.monotonic()
+
+    def seconds() -> float:
+        return before + time.monotonic() - began
+
+    _write(file, before, is_over=False)
+    try:
+        yield seconds
+    except BaseException:
+        with suppress(Exception):  # the step's own error matters more
+            _write(file, seconds(), is_over=True)
+        raise
+    file.unlink(missing_ok=True)
+
+
+def _earlier(file: Path, scratch: Path) -> float:
+    """Seconds of the sessions before this one; 0 where nothing can be read."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        seconds, began = float(content["seconds"]), file.stat().st_mtime
+        if not content["is_over"]:  # killed
+            seconds += max([0.0, *(path.stat().st_mtime - began for path in scratch.rglob("*"))])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+    return seconds
+
+
+def _write(file: Path, seconds: float, *, is_over: bool) -> None:
+    write_text(file, json.dumps({"seconds": round(seconds, 3), "is_over": is_over}))

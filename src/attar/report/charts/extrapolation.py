@@ -1,10 +1,10 @@
-"""Fitted power laws on a logarithmic axis of tokens: measured points, the curve through them and
-beyond, and its 95 % band."""
+"""Losses on a logarithmic axis with their 95 % bands: fitted power laws, and several methods while
+they train, against FLOPs and against tokens, which shows where each crosses the first."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, svg_of
 from attar.report.charts.ticks import ticked, upright
 from attar.report.quantities import count_text, metric_text
 from attar.report.sections.extrapolation import Extrapolation
+from attar.report.sections.recovery import Measured, Recovery
 
 AIR = 0.06
 MOST_LABELS = 6
@@ -117,3 +118,42 @@ def _powers(first: float, last: float) -> dict[str, object]:
     shown = [float(value) for value in values[::step]]
     said = " : ".join(f"datum.value == {value!r} ? '{count_text(value)}'" for value in shown)
     return {"values": shown, "labelExpr": f"{said} : ''"}
+
+
+def recovery_pictures(found: Recovery) -> list[Picture]:
+    """Against FLOPs, and against tokens."""
+    return [
+        _picture(found, "FLOPs", "training FLOPs", lambda at: at.flops),
+        _picture(found, "tokens", "tokens of training", lambda at: at.tokens),
+    ]
+
+
+def _picture(
+    found: Recovery, word: str, x_title: str, x_of: Callable[[Measured], float]
+) -> Picture:
+    said = "; ".join(
+        f"{method.name} {metric_text('nll', method.measured[-1].value)}" for method in found.methods
+    )
+    keys = [Key(method.name, line_colour(i)) for i, method in enumerate(found.methods)]
+    return drawn_twice(
+        f"Measured loss against {word}",
+        f"Measured validation loss against {word} of training, at the end: {said}. The table says "
+        "where they cross.",
+        partial(_drawn, found, x_title, x_of),
+        CURVE_SHAPES,
+        keys=tuple(keys),
+        note=f"Points: evaluations. Area: 95 % interval {found.interval}.",
+    )
+
+
+def _drawn(
+    found: Recovery, x_title: str, x_of: Callable[[Measured], float], shape: Shape, label: str
+) -> str:
+    lines = [
+        {"x": x_of(at), "y": at.value, "low": at.low, "high": at.high, "line": str(i)}
+        for i, method in enumerate(found.methods)
+        for at in method.measured
+    ]
+    ends = [end for at in lines for end in (at["low"], at["high"])]
+    heights = heights_with_air([at["y"] for at in lines], ends)
+    return bands_svg(lines, lines, heights, x_title, shape, label)

@@ -32,10 +32,10 @@ from attar.tasks.table import KINDS, Answer, Gold
 from attar.tasks.task import Generation, Task, number_words
 from attar.training.config import TrainStep
 from attar.training.forward import stacks_of
-from attar.training.objectives.documents import Documents
 from attar.training.objectives.embedded import EmbeddedTexts
 from attar.training.objectives.examples import Examples
 from attar.training.objectives.labelled import LabelledTexts
+from attar.training.objectives.next_tokens import Documents
 from attar.training.objectives.quoted import QuotedTexts
 from attar.training.objectives.shards import Shards
 from attar.training.objectives.spans import VALIDATION_SEED, HiddenSpans
