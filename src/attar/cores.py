@@ -112,7 +112,8 @@ def _allowed() -> set[int]:
 
 def core_limit() -> float:
     """Cores this process may use, by its affinity and the quotas of its control groups."""
-    return min([float(len(_allowed())), *_quotas()])
+    quotas = (quota for group in groups_of("cpu") for quota in _quota_of(*group))
+    return min([float(len(_allowed())), *quotas])
 
 
 def busy_cores() -> float | None:
@@ -143,12 +144,6 @@ def _ticks(cores: set[int]) -> tuple[int, int]:
             everything += sum(ticks)
             busy += sum(ticks) - ticks[3] - ticks[4]
     return busy, everything
-
-
-def _quotas() -> Iterator[float]:
-    """Cores that each limited group allows."""
-    for group, is_version_2 in groups_of("cpu"):
-        yield from _quota_of(group, is_version_2)
 
 
 def _quota_of(group: Path, is_version_2: bool) -> Iterator[float]:

@@ -1,4 +1,5 @@
-"""Progress on stderr, so that stdout carries results only.
+"""Progress on stderr, so that stdout carries results only; and how a terminal is shown times and
+tables.
 
 The time left is the time a unit has taken lately times the units left. The first piece of work is
 slower than all others (memory is allocated, code is loaded), so nothing is promised before a second
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
@@ -213,3 +214,21 @@ def _rich_bars(stream: TextIO) -> Any:
         TextColumn("{task.fields[words]}", markup=False),
     )
     return Bars(*columns, console=Console(file=stream), transient=True)
+
+
+def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
+    """A line for each row; the first `names` columns to the left, figures to the right.
+
+    Example:
+        >>> aligned([("model", "MiB"), ("teacher", "86.7"), ("int8", "9")])
+        ['model     MiB', 'teacher  86.7', 'int8        9']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if place < names else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return [line.rstrip() for line in lines]

@@ -56,8 +56,8 @@ def test_points_say_their_figures_on_hover() -> None:
 
 
 def test_the_cost_axis_starts_at_zero_unless_costs_span_far() -> None:
-    near = cost_axis([point("a", 10), point("b", 40)], "latency", "ms", WIDE)
-    far = cost_axis([point("a", 1), point("b", 100)], "latency", "ms", WIDE)
+    near = cost_axis([point("a", 10), point("b", 40)], WIDE)
+    far = cost_axis([point("a", 1), point("b", 100)], WIDE)
     assert (near.low, near.is_log) == (0.0, False)
     assert far.is_log
     assert far.place(far.value_at(0.3)) == pytest.approx(0.3)

@@ -12,7 +12,7 @@ import copy
 import gzip
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -60,7 +60,8 @@ def augment(config: AugmentStep, context: StepContext) -> AugmentMetrics:
             _chunk(augmenter, train, begin, parts, task, config.keep_labels)
     _join(parts, starts, context.folder / ROWS_FILE)
     write_source(context.folder, data.name, train)
-    totals = _totals(parts, starts)
+    counts = [read_json(_counts_file(parts, begin)) for begin in starts]
+    totals = {name: sum(count[name] for count in counts) for name in (*COUNTS, "seconds")}
     return {
         "data": {"name": data.name, "rows": len(train)},
         "rows_in": len(train),
@@ -202,8 +203,3 @@ def _join(parts: Path, starts: range, file: Path) -> None:
         for begin in starts:
             with _part_file(parts, begin).open("rb") as part:
                 shutil.copyfileobj(part, whole)
-
-
-def _totals(parts: Path, starts: range) -> Mapping[str, float]:
-    counts = [read_json(_counts_file(parts, begin)) for begin in starts]
-    return {name: sum(count[name] for count in counts) for name in (*COUNTS, "seconds")}

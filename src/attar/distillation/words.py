@@ -74,7 +74,8 @@ class WordReader:
         self._tokenizer = open_tokenizer(folder)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length)
-        names = _special_names(folder)
+        # by the settings; where those are silent, as bert-base-uncased's, by tokenizer.json itself
+        names = _names_in_tokenizer(folder) | _names_in_settings(folder)
         self.mask_id = self._id_of(names, "mask_token", folder)
         self._unknown_id = self._tokenizer.token_to_id(names.get("unk_token") or "")
 
@@ -131,13 +132,6 @@ class WordReader:
             for i, encoding in enumerate(read):
                 fits[row, i] = encoding.ids == [i] and words[i].isalpha()
         return words, fits
-
-
-def _special_names(folder: Path) -> dict[str, str]:
-    """Kind of special token → how it is written: by the tokenizer's settings, and where those are
-    silent, as bert-base-uncased's, by tokenizer.json itself.
-    """
-    return _names_in_tokenizer(folder) | _names_in_settings(folder)
 
 
 def _names_in_tokenizer(folder: Path) -> dict[str, str]:

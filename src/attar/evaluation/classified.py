@@ -90,12 +90,9 @@ def per_label(
         right = ((given > 0) & (labels > 0)).sum(axis=0)
         figures = figures_of_counts(right, (labels > 0).sum(axis=0), (given > 0).sum(axis=0))
         named = zip(label_names, map(asdict, figures), strict=True)
-        found[name] = {"per_class": dict(named), "exact_match": _equal_rows(given, labels)}
+        exact = float((given == labels).all(axis=1).mean())
+        found[name] = {"per_class": dict(named), "exact_match": exact}
     return found
-
-
-def _equal_rows(one: np.ndarray, other: np.ndarray) -> float:
-    return float((one == other).all(axis=1).mean())
 
 
 def _figures(

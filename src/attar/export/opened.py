@@ -6,19 +6,200 @@
     tags     Tagger     tag(texts)           marks in each text
     quote    Quoter     answer(pairs)        part of a text that answers a question
 
-Imports no torch.
+A long text of the last two is read in windows that overlap, so all of it is read. Imports no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from attar.export.deployed import Deployed
-from attar.export.quoter import Quoter
-from attar.export.tagger import Tagger
+import numpy as np
+
+from attar.data.reading.marks import joined
+from attar.data.tables import Marks
+from attar.data.windows import WindowEncoder, Windows
+from attar.errors import UsageError
+from attar.escaping import for_terminal
+from attar.export.deployed import BATCH_SIZE, MOST_LABEL, Deployed, as_rows, require_unicode
+from attar.scoring.quoting import QuotedRows
+from attar.scoring.rows import longest_first, score_tokens
+from attar.scoring.tagging import TaggedRows
 from attar.tasks.table import Answer
 from attar.tasks.task import Task
+
+
+class _ReaderInWindows(Deployed):
+    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
+        super().__init__(folder, threads)
+        self._windows = WindowEncoder(self.folder, self.task)
+
+    def _logits_of(self, windows: Windows) -> np.ndarray:
+        """Of each token of all windows, (tokens, C)."""
+        batches = longest_first(windows.encoded.lengths, BATCH_SIZE)
+        model = f"the model in {self.folder}"
+        logits = self._runtime.logits
+        return score_tokens(logits, windows.encoded, batches, model, padded=self._padded)
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A marked part of a text."""
+
+    text: str
+    label: str
+    start: int
+    """Its first character; of a list of words, in the words joined by one space each."""
+    end: int
+    """The character behind its last."""
+    probability: float
+    """Mean probability of the tags of its words, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """What is marked in one text, and how long that took."""
+
+    entities: list[Entity]
+    milliseconds: float
+    """Of all texts that were asked together, over their number."""
+    is_cut: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self) -> str:
+        found = [
+            f"{for_terminal(one.label, MOST_LABEL)} {for_terminal(one.text, MOST_LABEL)} "
+            f"[{one.start}:{one.end}] {one.probability:.3f}"
+            for one in self.entities
+        ]
+        return f"{'; '.join(found) or 'nothing'}  {self.milliseconds:.1f} ms"
+
+
+class Tagger(_ReaderInWindows):
+    """An exported model that tags words."""
+
+    def tag(self, texts: Sequence[str | Sequence[str]]) -> list[list[Entity]]:
+        """The marked parts of every text, in the order given. A text is a string, or a list of its
+        words.
+
+        Raises:
+            UsageError: one string instead of a list of them, something that is not text, or the
+                process was forked after loading.
+            NonFiniteError: the model gives NaN or an infinity.
+        """
+        return [tagged.entities for tagged in self.answers(texts)]
+
+    def answers(self, rows: Sequence[str | Sequence[str]]) -> list[Tagged]:
+        """The same with the time it took. Raises: as `tag`."""
+        self._require_own_process()
+        texts, marks = _texts_and_words(rows)
+        if not texts:
+            return []
+        started = time.perf_counter()
+        tagged = TaggedRows.of([(text,) for text in texts], marks, self._windows)
+        logits = self._logits_of(tagged.windows)
+        found = tagged.probable_marks(logits, self.task.label_names)
+        each_ms = (time.perf_counter() - started) * 1e3 / len(texts)
+        return [
+            Tagged([Entity(text[a:b], label, a, b, share) for a, b, label, share in marks], each_ms)
+            for text, marks in zip(texts, found, strict=True)
+        ]
+
+
+def _texts_and_words(rows: Any) -> tuple[list[str], list[Marks | None]]:
+    """Strings as they are, and lists of words joined, with where each word stands."""
+    if isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
+        raise UsageError(
+            f'tag needs a list of texts, got one {type(rows).__name__}; write tag(["…"])'
+        )
+    texts: list[str] = []
+    words: list[Marks | None] = []
+    for number, row in enumerate(rows, start=1):
+        is_words = isinstance(row, list | tuple) and all(isinstance(word, str) for word in row)
+        if not isinstance(row, str) and not is_words:
+            raise UsageError(
+                f"text {number} has type {type(row).__name__}; allowed are a string or a list of "
+                "words"
+            )
+        text, places = (row, None) if isinstance(row, str) else joined(row)
+        require_unicode((text,), f"text {number}")
+        texts.append(text)
+        words.append(None if places is None else Marks((), places))
+    return texts, words
+
+
+@dataclass(frozen=True)
+class Quotation:
+    """The part of a text that answers a question."""
+
+    text: str
+    """"": the text does not answer it."""
+    start: int
+    """Its first character."""
+    end: int
+    """The character behind its last; equal to `start` where there is no answer."""
+    probability: float
+    """Of this answer among all parts of the text and none, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """An answer, and how long it took."""
+
+    answer: Quotation
+    milliseconds: float
+    """Of all questions that were asked together, over their number."""
+    is_cut: bool = False
+    """Whether the question has more tokens than fit."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self.answer), "milliseconds": self.milliseconds, "is_cut": self.is_cut}
+
+    def text(self) -> str:
+        found = self.answer
+        text = for_terminal(found.text, MOST_LABEL) if found.text else "no answer"
+        place = f" [{found.start}:{found.end}]" if found.text else ""
+        return f"{text}{place}  {found.probability:.3f}  {self.milliseconds:.1f} ms"
+
+
+class Quoter(_ReaderInWindows):
+    """An exported model that answers questions from texts."""
+
+    def answer(self, pairs: Sequence[tuple[str, str]]) -> list[Quotation]:
+        """The answer to each (question, text), in the order given.
+
+        Raises:
+            UsageError: one pair instead of a list of them, something that is not text, or the
+                process was forked after loading.
+            NonFiniteError: the model gives NaN or an infinity.
+        """
+        return [quoted.answer for quoted in self.answers(pairs)]
+
+    def answers(self, rows: Sequence[str | tuple[str, str]]) -> list[Quoted]:
+        """The same with the time it took. Raises: as `answer`."""
+        self._require_own_process()
+        texts = as_rows(rows, 2, "answer")
+        if not texts:
+            return []
+        started = time.perf_counter()
+        read = QuotedRows.of(texts, self._windows)
+        threshold = self.task.no_answer_threshold
+        quotes = read.quotes(self._logits_of(read.windows))
+        each_ms = (time.perf_counter() - started) * 1e3 / len(texts)
+        is_cut = read.windows.encoded.is_cut[read.windows.first[:-1]]
+        answers: list[Quoted] = []
+        for (_, text), quote, cut in zip(texts, quotes, is_cut.tolist(), strict=True):
+            a, b, share = quote.begin, quote.end, quote.probability
+            if not quote.is_given(threshold):
+                a, b, share = 0, 0, quote.no_answer_probability
+            answers.append(Quoted(Quotation(text[a:b], a, b, share), each_ms, cut))
+        return answers
+
 
 OPENED: Mapping[Answer, type[Deployed]] = {
     "row": Deployed,

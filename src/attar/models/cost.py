@@ -169,10 +169,6 @@ def params_by_part(model: PreTrainedModel) -> dict[str, int]:
     return found
 
 
-def _widening_maps(anatomy: Anatomy) -> list[LinearView]:
-    return [s.embedding_map for s in anatomy.stacks if s.embedding_map is not None]
-
-
 def flops(model: PreTrainedModel, batch: int, tokens: int, written: int | None = None) -> int:
     """Floating-point operations of one forward pass, exactly.
 
@@ -289,7 +285,8 @@ def attention_flops(attention: AttentionView, own: int, read: int) -> int:
 def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: int) -> int:
     """Linear maps after the last norm."""
     before = {id(view.module) for block in anatomy.blocks for view in block.linears}
-    before |= {id(view.module) for view in _widening_maps(anatomy)}
+    widening = (stack.embedding_map for stack in anatomy.stacks)
+    before |= {id(view.module) for view in widening if view is not None}
     heads = [m for m in model.modules() if isinstance(m, nn.Linear) and id(m) not in before]
     rows = batch if reads_one_token(model, anatomy) else batch * tokens
     return sum(_linear_flops(head, rows) for head in heads)

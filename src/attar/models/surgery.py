@@ -114,16 +114,11 @@ def _shorten_(smaller: PreTrainedModel, stack: Stack, blocks: Sequence[int]) -> 
     owner, _, bias = (stack.shared_bias or "").rpartition(".")
     inside = owner.removeprefix(f"{stack.blocks[0].fqn}.")
     if stack.shared_bias is not None and inside != owner and blocks[0] != 0:
-        _hand_over_bias_(
-            stack.blocks[0].module.get_submodule(inside), kept[0].get_submodule(inside), bias
-        )
+        # the new first block owns the table of relative positions that the dropped one had
+        giver, taker = stack.blocks[0].module.get_submodule(inside), kept[0].get_submodule(inside)
+        setattr(taker, bias, copy.deepcopy(getattr(giver, bias)))
+        taker.has_relative_attention_bias = True
     setattr(holder, name, nn.ModuleList(kept))
-
-
-def _hand_over_bias_(giver: Any, taker: Any, name: str) -> None:
-    """Give the new first block the table of relative positions that the dropped one owned."""
-    setattr(taker, name, copy.deepcopy(getattr(giver, name)))
-    taker.has_relative_attention_bias = True
 
 
 def _recount_(smaller: PreTrainedModel, stacks: Sequence[Stack], blocks: Sequence[int]) -> None:

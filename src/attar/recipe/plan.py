@@ -20,9 +20,8 @@ from attar.config import Config
 from attar.data.look.summary import DataSummary
 from attar.escaping import for_terminal
 from attar.extras import training_explained
-from attar.progress import Progress, human_seconds
+from attar.progress import Progress, aligned, human_seconds
 from attar.recipe.keys import step_seed
-from attar.recipe.outcome.columns import aligned
 from attar.recipe.running.intents import Intent, intent_lines, reused
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind, kind_of, run_of, steps_read
@@ -130,7 +129,9 @@ class Plan:
         columns = {
             "step": [step.name for step in self.steps],
             "run": [step.run for step in self.steps],
-            "parameters": [_parameters(step) for step in self.steps],
+            "parameters": [
+                "" if s.num_params is None else f"{s.num_params / 1e6:.1f} M" for s in self.steps
+            ],
             "rows": [_rows(step) for step in self.steps],
             "passes": ["" if s.passes is None else f"{s.passes:.3g}" for s in self.steps],
             "steps": [f"{s.counts['steps']:,}" if "steps" in s.counts else "" for s in self.steps],
@@ -161,10 +162,6 @@ def _mebibytes(found: Sequence[float]) -> list[str]:
     if max(found) < 1e5:
         return [*(f"{each:.0f}" for each in found), "MiB"]
     return [*(f"{each / 1024:,.1f}" for each in found), "GiB"]
-
-
-def _parameters(step: StepPlan) -> str:
-    return "" if step.num_params is None else f"{step.num_params / 1e6:.1f} M"
 
 
 def _rows(step: StepPlan) -> str:

@@ -68,6 +68,7 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         for name in ("style.css", "theme.js", "explorer.js")
     )
     script = theme + explorer
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     by_name = {step.name: step for step in made}
     html: str = environment.get_template("template.html").render(
         page=page,
@@ -92,7 +93,7 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         svg=markup,
         style=markup(style),
         script=markup(script),
-        script_hash=_policy_hash(script),
+        script_hash=f"sha256-{digest}",
         worst_sites=WORST_SITES,
         first_rows=FIRST_ROWS,
     )
@@ -106,8 +107,3 @@ def _calibration_text(step: Quantized) -> str:
         f"{quantities.number_text(value)} {name}" for name, value in known if value is not None
     ]
     return ", ".join(parts) or quantities.DASH
-
-
-def _policy_hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"

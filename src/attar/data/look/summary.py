@@ -8,13 +8,14 @@ check`, `attar plan` and the report. `one_pass` makes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from attar.escaping import for_terminal
+from attar.progress import aligned
 
 CLASSES_SHOWN = 12
 COPY = 0.5
@@ -79,11 +80,9 @@ class DataSummary:
         return TypeAdapter(DataSummary).validate_python(plain)
 
     def lines(self) -> list[str]:
-        table = self.table()
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         read = "" if self.first_rows is None else f" (the first {self.first_rows:,} rows)"
         lines = [f"data {self.name!r}{read}"]
-        lines += ["  " + "  ".join(_cells(row, widths)).rstrip() for row in table]
+        lines += [f"  {line}" for line in aligned(self.table())]
         lines += [f"  {line}" for line in self.remarks()]
         lines += [f"  note: {note}" for note in self.notes]
         return list(map(for_terminal, lines))
@@ -126,11 +125,6 @@ class DataSummary:
             if split.unlabelled:
                 found.append(f"without a label in {name}: {split.unlabelled:,}")
         return found
-
-
-def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    first, *rest = zip(row, widths, strict=True)
-    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
 
 
 def _of_lengths(lengths: Lengths | None) -> tuple[str, str, str]:

@@ -20,7 +20,6 @@ import math
 import time
 from collections.abc import Mapping
 
-from attar.models.structure.sites import Site
 from attar.quantization.calibration.calibrate import Ranges
 from attar.quantization.config import AutoStep
 from attar.quantization.method import ChosenRanges, Problem
@@ -55,7 +54,8 @@ def auto_ranges(problem: Problem) -> ChosenRanges:
     exchanged: dict[str, str] = {}
     for kind in _most_hurtful_first(problem, chosen, gradients):
         for rival in rivals:
-            tried = _exchanged(chosen, proposals[rival], kind)
+            others = {site: r for site, r in proposals[rival].items() if site.kind == kind}
+            tried = chosen | others
             found = problem.output_error_up_to(error, tried, loss)
             if found.value < error:
                 chosen, error, exchanged[kind] = tried, found.value, rival
@@ -98,8 +98,3 @@ def _most_hurtful_first(problem: Problem, ranges: Ranges, gradients: OutputGradi
         found = gradients.lost(site, low, high, problem.plan.site(site))
         lost[site.kind] = lost.get(site.kind, 0.0) + found
     return sorted(lost, key=lambda kind: -lost[kind])
-
-
-def _exchanged(ranges: Ranges, other: Ranges, kind: str) -> dict[Site, tuple[float, float]]:
-    """`ranges` with those of one kind of site taken from `other`."""
-    return {site: (other if site.kind == kind else ranges)[site] for site in ranges}

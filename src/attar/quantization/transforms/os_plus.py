@@ -41,11 +41,7 @@ def os_plus_candidates(site: TransformSite, rows: ReadRows) -> list[EquivalentTr
     low, high = rows.low.double(), rows.high.double()
     shift = (low + high) / 2 if site.can_shift else torch.zeros_like(low)
     reach = torch.maximum(high - shift, shift - low)
-    return [EquivalentTransform(_scale(reach, t), shift) for t in _thresholds(reach)]
-
-
-def _scale(reach: Tensor, threshold: float) -> Tensor:
-    return (reach / threshold).clamp(min=1)
+    return [EquivalentTransform((reach / t).clamp(min=1), shift) for t in _thresholds(reach)]
 
 
 def _thresholds(reach: Tensor) -> list[float]:

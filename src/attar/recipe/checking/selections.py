@@ -271,7 +271,8 @@ def _scored_text_it_saw(
                 "written from its chunks" if isinstance(read, GenerateStep) else "selected from it"
             )
             return f"{word!r}, which is {what}"
-        return None if step.part == _other(scored) else f'the part "{step.part}" of {word!r}'
+        other = "reserved" if scored == "scored" else "scored"
+        return None if step.part == other else f'the part "{step.part}" of {word!r}'
     tables = (getattr(recipe.steps.get(each), "data", each) for each in (origin, corpus))
     if _same_texts(recipe, folder, *tables):
         return f"{word!r}, whose texts are those of the corpus"
@@ -329,7 +330,3 @@ def _files_of(table: TextConfig, folder: Path) -> set[Path]:
     except AttarError:
         return set()  # said elsewhere
     return {file.resolve() for file in files.get("train", ())}
-
-
-def _other(part: str) -> str:
-    return "reserved" if part == "scored" else "scored"

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from attar.numerics.metric_names import leading_first
+from attar.progress import aligned
 from attar.recipe.checking.references import table_of
-from attar.recipe.outcome.columns import aligned
 from attar.recipe.schema import flattened
 from attar.report.quantities import DASH, NBSP, interval_text, metric_text, number_text
 from attar.report.reading import Made

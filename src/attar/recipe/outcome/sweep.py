@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -82,9 +82,8 @@ def expand(recipe: Recipe, kinds: Mapping[str, StepKind] = STEPS) -> Expanded:
         for choice in _choices(sweep, reach[name]):
             copy = name + _label(sweep, choice)
             words = {
-                reference.place: reference.word
-                + _label(sweep, _restricted(choice, reach[reference.word]))
-                for reference in steps_read(step, recipe.steps, kinds)
+                r.place: r.word + _label(sweep, tuple(c for c in choice if c[0] in reach[r.word]))
+                for r in steps_read(step, recipe.steps, kinds)
             }
             table = with_words(_written(step), words)
             for setting, value in choice:
@@ -207,10 +206,6 @@ def _choices(sweep: Sweep, settings: Iterable[str]) -> list[Choice]:
     names = list(settings)
     values = (sweep.settings[name] for name in names)
     return [tuple(zip(names, combination, strict=True)) for combination in product(*values)]
-
-
-def _restricted(choice: Choice, settings: Sequence[str]) -> Choice:
-    return tuple(pair for pair in choice if pair[0] in settings)
 
 
 def _label(sweep: Sweep, choice: Choice) -> str:

@@ -330,7 +330,7 @@ class Engine:
             step=name,
             run=run_of(step),
             key=key,
-            inputs={i: self._key_of_input(i, folder) for i, folder in context.inputs.items()},
+            inputs={i: self.keys.get(i) or read_result(f).key for i, f in context.inputs.items()},
             seconds=round(seconds(), 3),
             peak_rss_mib=memory.peak_rss_mib,
             metrics=metrics,
@@ -371,9 +371,6 @@ class Engine:
             should_stop=self.should_stop,
             track=partial(self.track, name),
         )
-
-    def _key_of_input(self, name: str, folder: Path) -> str:
-        return self.keys.get(name) or read_result(folder).key
 
     def _remove_scratch(self, name: str) -> None:
         """Scratch of this step under any key: it is published, nothing will come back for it."""

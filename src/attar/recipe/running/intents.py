@@ -17,6 +17,7 @@ from typing import Literal
 
 from attar.artifacts import RESULT_FILE, read_result
 from attar.errors import ArtifactError
+from attar.progress import aligned
 from attar.recipe.keys import Fingerprints, Keyed, keys_of, room_fingerprints
 from attar.recipe.running.changes import changes_of
 from attar.recipe.running.known_hashes import KnownHashes
@@ -98,12 +99,8 @@ def intent_lines(intents: Sequence[Intent]) -> list[str]:
     """
     if all(intent.action == "make" for intent in intents):
         return []
-    width = max(len(intent.step) for intent in intents)
-    lines = (
-        f"{intent.step:{width}}  {intent.action:7}  {'; '.join(intent.changes)}"
-        for intent in intents
-    )
-    return [line.rstrip() for line in lines]
+    rows = [(intent.step, intent.action, "; ".join(intent.changes)) for intent in intents]
+    return aligned(rows, names=3)
 
 
 def reused(intents: Iterable[Intent]) -> dict[str, Path]:

@@ -73,7 +73,8 @@ def run_lock(folder: Path) -> Generator[None]:
                 f"another run is at work in {folder}: {who}; wait for it, stop it, or choose "
                 "another folder with --out"
             ) from None
-        _write(descriptor, Holder(socket.gethostname(), os.getpid(), _now()))
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        _write(descriptor, Holder(socket.gethostname(), os.getpid(), now))
         yield
         os.ftruncate(descriptor, 0)
     finally:
@@ -113,10 +114,6 @@ def _open(folder: Path, flags: int) -> int:
             )
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     return os.open(file, flags, 0o644)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _write(descriptor: int, holder: Holder) -> None:

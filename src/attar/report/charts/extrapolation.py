@@ -139,14 +139,14 @@ def _picture(
         f"Measured loss against {word}",
         f"Measured validation loss against {word} of training, at the end: {said}. The table says "
         "where they cross.",
-        partial(_drawn, found, x_title, x_of),
+        partial(_compared, found, x_title, x_of),
         CURVE_SHAPES,
         keys=tuple(keys),
         note=f"Points: evaluations. Area: 95 % interval {found.interval}.",
     )
 
 
-def _drawn(
+def _compared(
     found: Recovery, x_title: str, x_of: Callable[[Measured], float], shape: Shape, label: str
 ) -> str:
     lines = [

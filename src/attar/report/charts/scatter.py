@@ -53,8 +53,6 @@ class Point:
 class Axis:
     """A cost axis in data units."""
 
-    title: str
-    unit: str
     low: float
     high: float
     is_log: bool
@@ -79,7 +77,8 @@ def scatter_svg(
     quality = quality_range(points)
     ticks = ticked(*quality, 6, metric, is_share=metric in SHOWN_AS_PERCENT)
     shape = ticks.fitted(shape)
-    frame = Frame(cost_axis(points, title, unit, shape), quality, shape)
+    frame = Frame(cost_axis(points, shape), quality, shape)
+    title = f"{title}, {unit}{' (logarithmic)' if frame.cost.is_log else ''}"
     x = alt.X(
         "cost:Q",
         scale=alt.Scale(
@@ -87,7 +86,7 @@ def scatter_svg(
             nice=False,
             type="log" if frame.cost.is_log else "linear",
         ),
-        axis=alt.Axis(title=_axis_title(frame.cost), tickCount=6, titlePadding=8, labelFlush=False),
+        axis=alt.Axis(title=title, tickCount=6, titlePadding=8, labelFlush=False),
     )
     named = f"{metric}, %" if metric in SHOWN_AS_PERCENT else metric
     y = upright("quality", frame.quality, named, ticks, shape)
@@ -124,13 +123,13 @@ class Frame:
         }
 
 
-def cost_axis(points: Sequence[Point], title: str, unit: str, shape: Shape) -> Axis:
+def cost_axis(points: Sequence[Point], shape: Shape) -> Axis:
     """From zero with room on the right for labels; logarithmic when the costs span far."""
     costs = [point.cost for point in points]
     if min(costs) > 0 and max(costs) / min(costs) > LOG_FROM_RATIO:
-        return Axis(title, unit, min(costs) / 1.6, max(costs) * 1.6, True)
+        return Axis(min(costs) / 1.6, max(costs) * 1.6, True)
     room = shape.plot_width / (shape.plot_width - LABEL_ROOM_PX)
-    return Axis(title, unit, 0.0, max(costs) * room or 1.0, False)
+    return Axis(0.0, max(costs) * room or 1.0, False)
 
 
 def quality_range(points: Sequence[Point]) -> tuple[float, float]:
@@ -140,10 +139,6 @@ def quality_range(points: Sequence[Point]) -> tuple[float, float]:
     ]
     air = 0.12 * (max(ends) - min(ends)) or 0.05 * abs(ends[0]) or 0.05
     return min(ends) - air, max(ends) + air
-
-
-def _axis_title(cost: Axis) -> str:
-    return f"{cost.title}, {cost.unit}{' (logarithmic)' if cost.is_log else ''}"
 
 
 def _rows(points: Sequence[Point]) -> list[dict[str, Any]]:

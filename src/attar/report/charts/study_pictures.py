@@ -43,12 +43,9 @@ def _outlier_tokens(study: Study) -> tuple[Picture, ...]:
             : 1 + MOST_DIMENSIONS
         ]:
             rows = [row for row in own if row.get("dimension") == dimension]
-            pictures.append(_carriers(f"{_dimension_name(dimension)}{of}", rows))
+            what = "Any dimension" if dimension == "any" else f"Dimension {dimension}"
+            pictures.append(_carriers(f"{what}{of}", rows))
     return tuple(pictures)
-
-
-def _dimension_name(dimension: object) -> str:
-    return "Any dimension" if dimension == "any" else f"Dimension {dimension}"
 
 
 def _carriers(title: str, rows: Sequence[Row]) -> Picture:

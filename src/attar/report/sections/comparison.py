@@ -8,7 +8,7 @@ what the sweep was made to show.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
@@ -127,7 +127,10 @@ def _comparison(name: str, steps: Sequence[Made], swept: set[str]) -> Comparison
             differences.setdefault(
                 (difference.model, difference.against, difference.metric), difference
             )
-    families = tuple(_family(runs) for runs in _by_family(rows.values()))
+    groups: dict[str, list[ModelRow]] = {}
+    for row in rows.values():
+        groups.setdefault(family_name(row.name), []).append(row)
+    families = tuple(map(_family, groups.values()))
     data = table(steps[0].metrics.get("data"))
     metrics = leading_first(metric for row in rows.values() for metric in row.qualities)
     first_float = next((row for row in families if row.form == "float"), families[0])
@@ -161,13 +164,6 @@ def _full_names(step: Made, swept: set[str]) -> dict[str, str]:
         else name
         for name in step.metrics["models"]
     }
-
-
-def _by_family(rows: Iterable[ModelRow]) -> list[list[ModelRow]]:
-    groups: dict[str, list[ModelRow]] = {}
-    for row in rows:
-        groups.setdefault(family_name(row.name), []).append(row)
-    return list(groups.values())
 
 
 def _family(runs: Sequence[ModelRow]) -> ModelRow:
