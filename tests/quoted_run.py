@@ -51,6 +51,16 @@ model = "teacher"
 method = "minmax"
 calibration = { data = "asked", examples = 32 }
 
+[steps.qat]
+run = "quantize"
+model = "teacher"
+method = "lsq_plus"
+start = "minmax"
+epochs = 1
+batch_size = 16
+learning_rate = 1e-4
+calibration = { data = "asked", examples = 32 }
+
 [steps.deploy]
 run = "export"
 model = "int8"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -221,22 +222,28 @@ def test_one_step_needs_no_recipe_and_leaves_a_run_that_resume_knows(tmp_path: P
             "this is a bug in attar, not your mistake (ZeroDivision",
         ),
         (KeyboardInterrupt(), 130, "interrupted; finished steps are intact"),
+        (signal.SIGTERM, 75, "stopped by SIGTERM; finished steps are intact"),
     ],
 )
-def test_a_bug_ends_with_1_and_its_traceback_and_an_interruption_with_130(
-    raised: BaseException,
+def test_a_bug_ends_with_1_and_its_traceback_and_a_stop_says_how_to_go_on(
+    raised: BaseException | signal.Signals,
     exit_code: int,
     said: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def load_recipe(*_: object) -> None:
-        raise raised
+        if isinstance(raised, BaseException):
+            raise raised
+        os.kill(os.getpid(), raised)
+
+    before = signal.getsignal(signal.SIGTERM)
 
     monkeypatch.setattr("attar.recipe.load.load_recipe", load_recipe)
     monkeypatch.setattr("sys.argv", ["attar", "check", "recipe.toml"])
     with pytest.raises(SystemExit) as end:
         cli.main()
+    signal.signal(signal.SIGTERM, before)
     assert end.value.code == exit_code
     said_in_all = capsys.readouterr().err
     assert said in said_in_all

@@ -37,4 +37,6 @@ def test_a_recipes_mistakes_are_listed(count: int, words: str) -> None:
 
 def test_a_far_word_gets_no_hint() -> None:
     assert did_you_mean("zebra", ["learning_rate"]) == ""
+    for name, word in (("label", "table"), ("file", "title"), ("body", "model")):
+        assert did_you_mean(name, [word]) == ""
     assert did_you_mean("anything", []) == ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,19 @@ def test_a_cross_encoder_is_trained_exported_judged_by_query_and_ranks(made: Mad
         assert entry["value"] == pytest.approx(by_hand["ndcg@10"].mean(), abs=0.02)
         assert entry["n"] == 40
     assert metrics["validation"]["mrr@10"] == pytest.approx(by_hand["mrr@10"].mean(), abs=0.02)
+
+    labelled = made.root / "labelled"
+    labelled.mkdir()
+    rows = [
+        {"first": first, "second": second, "label": int(label) * (row >= 8)}
+        for row, ((first, second), label) in enumerate(zip(split.texts, split.labels, strict=True))
+    ]  # the first two queries have no right candidate
+    (labelled / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.copy(labelled / "validation.jsonl", labelled / "train.jsonl")
+    context = made.context("again", **models)
+    context = replace(context, data={"pairs": pairs(path="labelled", label="label")})
+    fewer = evaluate(judged, context)["models"]["learned"]["ndcg@10"]
+    assert (fewer["n"], fewer["value"]) == (38, pytest.approx(by_hand["ndcg@10"][2:].mean()))
 
     query, passages = split.texts[0][0], [text for _, text in split.texts[:4]]
     order = attar.load(made.root / "deploy").rank(query, passages)

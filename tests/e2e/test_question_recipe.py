@@ -40,6 +40,9 @@ def test_a_tiny_model_learns_to_answer_and_eight_bits_lose_little(run: Path) -> 
     task = read_json(run / "teacher" / "model" / "task.json")
     assert task["no_answer_threshold"] == validation["no_answer_threshold"]
     assert models["deploy"]["no_answer_threshold"] == task["no_answer_threshold"]
+    trained = read_json(run / "qat" / "result.json")["metrics"]["training"]["validation"]
+    chosen = read_json(run / "qat" / "model" / "task.json")["no_answer_threshold"]
+    assert chosen == trained["no_answer_threshold"] != task["no_answer_threshold"]
 
 
 @pytest.mark.parametrize("step", ["deploy", "deploy_ort"])

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from attar.data.reading.records import read_records
 from attar.errors import DataError, StoppedError, UsageError
 from attar.export import predicted_files
 from attar.export.deployed import Deployed
@@ -113,7 +114,8 @@ def test_every_format_has_the_same_answers(model: Deployed, tmp_path: Path, end:
         assert json.loads(table.schema.metadata[b"label_names"]) == list(model.task.label_names)
         np.testing.assert_allclose([row["scores"] for row in rows], scores, rtol=1e-6)
     else:
-        rows = read_csv(target, delimiter="\t")
+        rows = [row for row in read_records(target) if isinstance(row, dict)]
+        assert rows == read_csv(target, delimiter="\t")
     assert [row["message"] for row in rows] == list(TEXTS)
     assert [row["prediction"] for row in rows] == [one.label for one in expected]
 

@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from attar.errors import DataError
 from attar.numerics.ranking import order_scores, ranking_scores, ranks_in_groups, ranks_of_pairs
 
 
@@ -47,6 +48,17 @@ def test_equal_scores_count_as_in_their_worst_order() -> None:
         ]
         for name, values in found.items():
             assert values[0] == pytest.approx(min(one[name][0] for one in orders)), name
+
+
+def test_queries_without_a_right_candidate_are_left_out() -> None:
+    scores, gains = np.array([0.9, 0.1, 0.5, 0.4, 0.3]), np.array([1.0, 0.0, 0.0, 0.0, 2.0])
+    query = np.array([0, 0, 1, 1, 2])
+    found = order_scores(scores, gains, query)
+    assert {name: values.tolist() for name, values in found.items()} == {
+        name: [1.0, 1.0] for name in found
+    }
+    with pytest.raises(DataError, match="none of the 3 queries has a right candidate"):
+        order_scores(scores, np.zeros(5), query)
 
 
 def test_ranks_do_not_depend_on_the_order_of_pairs_nor_on_blocks() -> None:

@@ -56,6 +56,12 @@ def test_the_threshold_has_the_best_f1_of_all(seed: int) -> None:
     assert reached == pytest.approx(script(no_answer, f1, has_answer))
 
 
+def test_the_threshold_lies_midway_between_two_questions() -> None:
+    scores, has_answer = np.array([4.0, -1.0, -3.0, 6.0]), np.array([False, True, True, False])
+    assert best_threshold(scores, has_answer * 1.0, has_answer) == 1.5
+    assert best_threshold(scores, np.ones(4), np.ones(4, dtype=bool)) == 6.0
+
+
 def test_where_answers_are_always_wrong_none_is_given() -> None:
     none = best_threshold(np.array([0.5, 0.7]), np.zeros(2), np.array([False, False]))
     assert none < 0.5

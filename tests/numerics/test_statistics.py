@@ -16,6 +16,7 @@ from attar.numerics.statistics import (
     resample_counts,
     spread,
 )
+from attar.report.quantities import interval_text
 
 ROWS = 300
 
@@ -256,3 +257,23 @@ def test_what_no_row_shows_is_bounded_as_by_clopper_and_pearson(rows: int) -> No
     exact = scipy.binomtest(0, rows, alternative="less").proportion_ci(0.95, method="exact")
     assert most_unseen(rows) == pytest.approx(exact.high, rel=1e-9)
     assert most_unseen(rows) <= 3 / rows  # the rule of three
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "exact_match", "ndcg@10"])
+def test_equal_rows_bound_a_mean_by_what_they_do_not_show(metric: str) -> None:
+    for value in (0.0, 1.0):
+        rows = np.full(120, value)
+        interval = bootstrap_interval(bootstrap(metric, {"a": rows}, np.ones(120))["a"])
+        ends = (0.0, most_unseen(120)) if value == 0 else (1 - most_unseen(120), 1.0)
+        assert (interval.low, interval.high) == pytest.approx(ends)
+    one_wrong = np.ones(120)
+    one_wrong[0] = 0
+    wrong = bootstrap_interval(bootstrap(metric, {"a": one_wrong}, np.ones(120))["a"])
+    assert wrong.low < interval.low  # an error widens it
+
+
+def test_equal_rows_tell_no_interval_of_f1() -> None:
+    interval = bootstrap_interval(bootstrap("f1", {"a": np.ones(120)}, np.ones(120))["a"])
+    assert (interval.low, interval.high) == (1.0, 1.0)
+    assert interval_text("f1", interval.low, interval.high) == ""
+    assert interval_text("accuracy", 0.98, 1.0) == "98.0 to 100.0"

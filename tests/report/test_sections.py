@@ -213,6 +213,20 @@ def test_what_was_looked_at_once_is_a_figure_and_no_chart(tmp_path: Path) -> Non
     assert training_pictures(training) == ()
 
 
+def test_a_metric_with_one_value_all_the_time_is_a_figure_and_no_chart(tmp_path: Path) -> None:
+    step = made_up_run.write_step(
+        tmp_path, "teacher", "train", made_up_run.train_metrics("teacher")
+    )
+    lines = [
+        {"step": at, "epoch": at, "loss": 1 / at, "validation": {"accuracy": 1.0, "loss": 1 / at}}
+        for at in (1, 2, 3)
+    ]
+    (step / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [training] = trainings(read_made({"teacher": step}, {}))
+    assert ("validation accuracy", 1.0) in training.facts
+    assert [picture.title for picture in training_pictures(training)] == ["Loss"]
+
+
 def test_a_validation_loss_that_is_the_nll_is_shown_once(tmp_path: Path) -> None:
     """And of metrics that fall, the best run of a sweep is the lowest."""
     inputs = {}

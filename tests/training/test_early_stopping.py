@@ -11,6 +11,8 @@ from pydantic import ValidationError
 import training_runs
 from attar.errors import StoppedError
 from attar.training.config import TrainStep
+from attar.training.saving.history import log_evaluation
+from attar.training.saving.state import Place
 
 STILL: dict[str, Any] = {"learning_rate": 1e-12, "max_steps": 12, "evaluations": 6}
 """So small a rate that no evaluation is better than the first."""
@@ -34,6 +36,17 @@ def test_it_ends_after_so_many_evaluations_without_a_better_one(
     assert [line["step"] for line in history if "validation" in line] == [2, 4, 6]
     assert all("learning_rate" in line for line in history if "loss" in line)
     assert train(place, tmp_path / "patient")["steps"] == 12
+
+
+def test_of_equal_metrics_the_lower_loss_is_better() -> None:
+    place = Place()
+    is_best: list[bool] = []
+    for place.step, (merit, loss) in enumerate(
+        [(1.0, 0.4), (1.0, 0.2), (1.0, 0.2), (0.9, 0.1), (1.0, 0.3), (1.1, 0.9)]
+    ):
+        is_best.append(log_evaluation(place, {"accuracy": merit, "loss": loss}, merit, 0.0))
+    assert is_best == [True, True, False, False, False, True]
+    assert (place.best_step, place.best_value, place.best_loss) == (5, 1.1, 0.9)
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

@@ -13,8 +13,10 @@ traceback kept. Nothing heavy is imported at the top: `attar --help` must answer
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -37,12 +39,12 @@ from attar.cli.steps import (
     tokenize,
     train,
 )
-from attar.errors import AttarError
+from attar.errors import AttarError, StoppedError
 from attar.escaping import for_terminal
 
 BUG_EXIT_CODE = 1
-INTERRUPTED_EXIT_CODE = 130
-"""What typer makes of a KeyboardInterrupt."""
+INTERRUPTED = {130: "interrupted", StoppedError.exit_code: "stopped by SIGTERM"}
+"""Exit code → how it came about; 130 is what typer makes of a KeyboardInterrupt."""
 VERBS: tuple[Callable[..., None], ...] = (
     *(new, check, plan, run, status, resume, predict),
     *(explain, schema, push),
@@ -67,7 +69,7 @@ def _attar(
     pass
 
 
-def _app() -> typer.Typer:
+def _app(verbs: Sequence[Callable[..., None]] = VERBS) -> typer.Typer:
     app = typer.Typer(
         help="Make small language models out of big ones, and prove what they are worth.",
         no_args_is_help=True,
@@ -76,28 +78,38 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_attar)
-    for verb in VERBS:
+    for verb in verbs:
         app.command()(verb)
     return app
 
 
 app = _app()
+"""Of all verbs."""
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    raise SystemExit(StoppedError.exit_code)
 
 
 def main() -> None:
     """The `attar` command: run a verb, and turn what it raises into a message and an exit code."""
     escape_what_the_terminal_cannot_show()
+    if threading.current_thread() is threading.main_thread():
+        # for the seconds in which a verb imports its work; a run then catches signals itself
+        signal.signal(signal.SIGTERM, _terminated)
+    asked = [verb for verb in VERBS if [verb.__name__] == sys.argv[1:2]]
     try:
-        app()
+        _app(asked or VERBS)()  # typer reads the signature of every verb it is given
     except AttarError as error:
         if wants_tracebacks():
             print_traceback()
         print("error: " + "\n".join(map(for_terminal, error.lines)), file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except SystemExit as end:
-        if end.code == INTERRUPTED_EXIT_CODE:
+        if end.code in INTERRUPTED:
             print(
-                "interrupted; finished steps are intact: run the same command to continue",
+                f"{INTERRUPTED[end.code]}; finished steps are intact: run the same command to "
+                "continue",
                 file=sys.stderr,
             )
         raise

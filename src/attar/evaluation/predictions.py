@@ -68,9 +68,10 @@ def logits_of_rows(compared: Compared) -> dict[str, np.ndarray]:
 
 def judge_rankings(compared: Compared) -> Judged:
     """Score all candidates with each model, keep the scores, and measure the data's metrics: means
-    over queries, whose intervals are drawn over queries.
+    over queries with a right candidate, whose intervals are drawn over these.
 
     Raises:
+        DataError: no query has a right candidate.
         NonFiniteError: a model gives a score that is not finite.
     """
     split = compared.split
@@ -80,6 +81,15 @@ def judge_rankings(compared: Compared) -> Judged:
     rows = compared.numbers(len(split))
     compared.write({"row": rows, "query": query_of, "label": split.labels, **columns})
     found = {name: order_scores(own, split.labels, query_of) for name, own in scores.items()}
+    queries, judged = (
+        int(query_of.max()) + 1,
+        len(next(iter(found.values()))[compared.data.metrics[0]]),
+    )
+    if judged < queries:
+        compared.context.progress.warn(
+            f"{queries - judged:,} of {queries:,} queries of data {compared.data.name!r} have no "
+            "right candidate (a label above 0) and are left out of the ranking metrics"
+        )
     return compared.means(found), {}
 
 

@@ -134,4 +134,4 @@ def _sentences(one: Measured) -> list[str]:
 
 def _interval(figure: Mapping[str, Any]) -> str:
     low, high = figure["ci95"]
-    return f"{low:.4f} to {high:.4f}"
+    return f"{low:.4f} to {high:.4f}" if low < high else "–"

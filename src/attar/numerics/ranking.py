@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from attar.errors import DataError
 from attar.numerics.metric_names import RANKING
 
 Floats = NDArray[np.float64]
@@ -118,10 +119,16 @@ def ranking_scores(
 def order_scores(
     scores_N: NDArray[np.floating], relevance_N: NDArray[np.floating], query_N: NDArray[np.int64]
 ) -> dict[str, Floats]:
-    """Each metric for each query, (Q,), of candidates that are put into an order by their scores.
+    """Each metric for each query, of candidates that are put into an order by their scores.
+
+    Queries without a right candidate are left out, as in sentence-transformers: they are 0 for
+    every model, and would tell of the data alone.
 
     Args:
+        relevance_N: above 0 for a right candidate.
         query_N: numbers of the candidates' queries, 0 to Q − 1.
+    Raises:
+        DataError: no query has a right candidate.
 
     Example:
         >>> found = order_scores(np.array([2.0, 1.0]), np.array([0.0, 1.0]), np.array([0, 0]))
@@ -130,7 +137,14 @@ def order_scores(
     """
     ranks_N = ranks_in_groups(scores_N.astype(np.float64), query_N)
     gains_N = relevance_N.astype(np.float64)
-    return ranking_scores(ranks_N, gains_N, query_N, int(query_N.max(initial=-1)) + 1)
+    right_Q = np.bincount(query_N, gains_N > 0) > 0
+    if not right_Q.any():
+        raise DataError(
+            f"none of the {len(right_Q):,} queries has a right candidate (a label above 0), so "
+            "nothing can be ranked right; check the column of labels"
+        )
+    found = ranking_scores(ranks_N, gains_N, query_N, len(right_Q))
+    return {name: values_Q[right_Q] for name, values_Q in found.items()}
 
 
 def _places(gain_M: Floats, *same: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -44,6 +44,7 @@ from attar.quantization.solve import prepare_, simulated, solve
 from attar.quantization.weights.nearest import QuantizedWeights
 from attar.step import StepContext
 from attar.tasks.task import Task
+from attar.training.objectives.quoted import with_threshold
 
 
 def quantize(config: QuantizeSettings, context: StepContext) -> QuantizeMetrics:
@@ -79,7 +80,8 @@ def quantize(config: QuantizeSettings, context: StepContext) -> QuantizeMetrics:
         factored=factored_activations(loaded.model),
     )
     folder = context.folder / "model"
-    _write(folder, loaded, qparams, solution.weights)
+    validated = solution.details.get("training", {}).get("validation", {})
+    _write(folder, with_threshold(loaded, validated), qparams, solution.weights)
     metrics = {
         "method": name_of(config),
         **{f"{sort}_bits": bits for sort, bits in qparams.mean_bits.items()},

@@ -119,6 +119,7 @@ STEPS: Mapping[str, StepKind] = {
             ModelPlace("match_flops", ("train",), steps_only=True),
         ),
         data=("data", "data.from"),
+        version=2,
     ),
     "augment": StepKind(
         "attar.distillation.run:augment",
@@ -172,6 +173,7 @@ STEPS: Mapping[str, StepKind] = {
         ),
         data=("data",),
         corpora=("data",),
+        version=2,
     ),
     "select": StepKind(
         "attar.selection.select:select",
@@ -227,7 +229,7 @@ STEPS: Mapping[str, StepKind] = {
         metrics=QuantizeMetrics,
         models=(ModelPlace("model", FLOAT, needs_task=True),),
         data=("calibration.data", "data"),
-        version=3,
+        version=4,
     ),
     "export": StepKind(
         "attar.export.run:export",
@@ -247,6 +249,7 @@ STEPS: Mapping[str, StepKind] = {
         data=("data",),
         files="attar.evaluation.zero_shot.files:fingerprint",
         names_matter=True,
+        version=2,
     ),
     "extrapolate": StepKind(
         "attar.evaluation.extrapolation:extrapolate",

@@ -119,13 +119,14 @@ def share_text(part: float, whole: float) -> str:
 
 
 def interval_text(metric: str, low: float | None, high: float | None) -> str:
-    """An interval in the metric's own scale, without the unit.
+    """An interval in the metric's own scale, without the unit; "" for one without width, which
+    equal rows leave of metrics like F1.
 
     Example:
         >>> interval_text("accuracy", 0.81, 0.85)
         '81.0 to 85.0'
     """
-    if low is None or high is None:
+    if low is None or high is None or low == high:
         return ""
     ends = [metric_text(metric, end).removesuffix(f"{NBSP}%") for end in (low, high)]
     return f"{ends[0]} to {ends[1]}"

@@ -181,12 +181,12 @@ class TrainStep(Config):
     """auto: bf16 autocast if the device supports it in hardware and the first batch is at least
     10 % faster with it, else fp32. The choice is recorded, and kept on resume."""
     keep: Literal["best", "last"] = "best"
-    """Which state to keep: the one with the best first metric on validation, or the last."""
+    """best: that of the best first metric on validation, of equals the lowest loss; or the last."""
     evaluations: int = Field(default=3, ge=1)
     """How often the model is evaluated on validation, evenly spaced; the last time is at the
     end."""
     patience: int | None = Field(default=None, gt=0)
-    """Stop early after this many evaluations without a better value; None: never."""
+    """Stop early after this many evaluations without a better state (as keep); None: never."""
     evaluate_at_tokens: tuple[Annotated[int, Field(gt=0)], ...] = ()
     """Also evaluate on validation after this many tokens, rounded up to a whole batch."""
     checkpoint_every: int | None = Field(default=None, gt=0)
@@ -292,6 +292,8 @@ class TrainStep(Config):
             return problem
         if self.thresholds is not None and not asked.gives_sets:
             return f"thresholds are of several labels for a text; the objective is {asked.name}"
+        if self.window_overlap is not None and not asked.answers_tokens:
+            return f"window_overlap is of long texts in windows; the objective is {asked.name}"
         words = self.label_words or self.number_step
         if (self.template and not asked.writes) or (words and not learns_words):
             return (
@@ -329,9 +331,7 @@ class TrainStep(Config):
     @property
     def batch_rows(self) -> int:
         """Examples per optimizer step."""
-        if self.batch_tokens is None:
-            return self.batch_size
-        return self.batch_tokens // self.max_length
+        return self.batch_tokens // self.max_length if self.batch_tokens else self.batch_size
 
     def num_steps(self, rows: int, tokens: int) -> int:
         """Optimizer steps over so many training rows, which have so many tokens in all."""

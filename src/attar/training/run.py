@@ -7,7 +7,6 @@ pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from attar.training.loop import Loop
 from attar.training.objectives.examples import Examples, Streamed
 from attar.training.objectives.labelled import LabelledTexts
 from attar.training.objectives.preparing import of_one_width, ready, task_for
-from attar.training.objectives.quoted import THRESHOLD
+from attar.training.objectives.quoted import with_threshold
 from attar.training.rollouts import Rollouts
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import write_history
@@ -103,7 +102,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     ).run()
 
     student.model.to("cpu")  # pyright: ignore[reportArgumentType]
-    save_model(_with_threshold(student, kept_validation(job, place)), context.folder / "model")
+    save_model(with_threshold(student, kept_validation(job, place)), context.folder / "model")
     write_history(context.folder, place)
     metrics = _metrics(job, data, place, precision, floor, work.flops(place.step), matched)
     if (found := summary_of(data, tokens_of(student.folder))).splits:
@@ -327,14 +326,6 @@ def kept_validation(job: Job, place: Place) -> dict[str, float]:
         for line in place.history
         if "validation" in line and line["step"] == kept_step(job, place)
     )
-
-
-def _with_threshold(student: LoadedModel, validation: Mapping[str, float]) -> LoadedModel:
-    """The student with what was chosen on validation in its task."""
-    if student.task is None or THRESHOLD not in validation:
-        return student
-    chosen = {THRESHOLD: validation[THRESHOLD]}
-    return replace(student, task=student.task.model_copy(update=chosen))
 
 
 def _metrics(

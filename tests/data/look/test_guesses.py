@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,23 @@ def test_several_columns_of_texts_are_listed(tmp_path: Path) -> None:
 def test_ids_that_occur_again_do_not_tell_rows_apart(tmp_path: Path) -> None:
     rows = [{**row, "id": i // 2} for i, row in enumerate(MESSAGES)]
     assert settings(guess(table(tmp_path / "d.csv", rows), Wishes()))["id"] == ""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "name"), [(range(48_000, 48_060), "label_code"), ([*range(30)] * 2, "ticket_no")]
+)
+def test_numbers_like_those_of_tickets_are_no_label(
+    tmp_path: Path, numbers: Sequence[int], name: str
+) -> None:
+    rows = [{"message": f"please help, order {i} is late", name: n} for i, n in enumerate(numbers)]
+    found = guess(table(tmp_path / "d.csv", rows), Wishes())
+    assert found.task == "unlabelled" and found.config.label == "label"
+    assert why(found, "label") == f"none: {name!r}: whole numbers like those of tickets"
+    rows = [row | {"stars": i % 50 / 2} for i, row in enumerate(rows)]
+    found = guess(table(tmp_path / "d.csv", rows), Wishes(task="numbers"))
+    assert found.config.label == "stars"
+    found = guess(table(tmp_path / "d.csv", rows), Wishes(label=name))
+    assert found.task == "numbers"
 
 
 def test_a_folder_has_a_file_for_each_split(tmp_path: Path) -> None:

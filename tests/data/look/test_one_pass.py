@@ -84,7 +84,7 @@ def test_what_cannot_be_used_is_counted_by_its_reason() -> None:
             "'x|y' (1 rows) look like several labels joined by '|'",
         ),
         (
-            {"train": [*rows(*map(str, range(199))), *rows("y", label="y")]},
+            {"train": [*rows(*map(str, range(398))), *rows("y", "z", label="y")]},
             "99.5% of the rows are 'x'",
         ),
         (

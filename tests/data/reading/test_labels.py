@@ -29,7 +29,7 @@ def names_of(*labels: Any) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("labels", "classes"),
     [
-        ([f"{i:02d}" for i in range(1, 11)], tuple(f"{i:02d}" for i in range(1, 11))),
+        ([f"{i:02d}" for i in range(2, 11)], tuple(f"{i:02d}" for i in range(2, 11))),
         (["007", "7"], ("007", "7")),
         (["+1", "-1"], ("+1", "-1")),
         (["1e3", "10"], ("10", "1e3")),
@@ -156,9 +156,17 @@ def test_a_column_that_holds_no_classes_is_refused() -> None:
         find_classes(["a", "a", None], "label")
     with pytest.raises(DataError, match=r"0 different labels .*\(none; 2 × half a char.*; 1 × NUL"):
         find_classes(["\ud800", "\ud800", "a\0"], "label")
-    assert len(names_of(*range(MAX_CLASSES))) == MAX_CLASSES
+    assert len(names_of(*range(MAX_CLASSES), 0)) == MAX_CLASSES
     with pytest.raises(DataError, match=r"1001 different labels.*objective"):
-        find_classes(list(range(MAX_CLASSES + 1)), "label")
+        find_classes([*range(MAX_CLASSES + 1), 0], "label")
+
+
+def test_classes_with_one_row_are_told_and_refused_where_there_are_no_others() -> None:
+    codes = [f"c{i}" for i in range(12)]
+    with pytest.raises(DataError, match=r"12 different labels in 12 rows .*one row a class.*merge"):
+        find_classes(codes, "label")
+    note = find_classes([*codes, *codes[2:]], "label")[1][0]
+    assert "classes with one row: 2 of 12 ('c0', 'c1')" in note and "add rows" in note
 
 
 def test_a_typed_number_and_its_text_are_one_label() -> None:

@@ -34,12 +34,11 @@ def test_all_formats_of_one_table_give_the_same_records(
     records = [{"text": text, "label": label} for text, label in rows]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), "utf-8")
     (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress((tmp_path / "t.jsonl").read_bytes()))
-    with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, ["text", "label"])
-        writer.writeheader()
-        writer.writerows(records)
-    lines = ["text\tlabel", *("\t".join(row) for row in rows)]
-    (tmp_path / "t.tsv").write_text("\n".join(lines), "utf-8")
+    for name, delimiter in (("t.csv", ","), ("t.tsv", "\t")):
+        with (tmp_path / name).open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, ["text", "label"], delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(records)
     pq.write_table(pa.Table.from_pylist(records), tmp_path / "t.parquet")
     for name in ("t.jsonl", "t.jsonl.gz", "t.csv", "t.tsv", "t.parquet"):
         assert list(read_records(tmp_path / name)) == records, name
@@ -56,8 +55,26 @@ def test_a_quoted_field_of_csv_may_hold_lines_and_commas(tmp_path: Path) -> None
 
 def test_a_stray_quotation_mark_swallows_no_rows_of_tsv(tmp_path: Path) -> None:
     file = tmp_path / "t.tsv"
-    file.write_text('text\tlabel\n"open\t1\nnext\t0\n')
-    assert [row["text"] for row in read_records(file) if isinstance(row, dict)] == ['"open', "next"]
+    texts = ['"open', 'closed" here', 'an "inch"', '"a" and "b"', "next"]
+    file.write_text("text\tlabel\n" + "".join(f"{text}\t1\n" for text in texts))
+    assert [row["text"] for row in read_records(file) if isinstance(row, dict)] == texts
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_quotations_of_tsv_are_undone_as_pandas_writes_them(tmp_path: Path, ends: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    texts = ["a\ttab", 'a "quote"', '"all"', 'two\nlines\n\n"three"', "plain", " ", '"open']
+    table = pandas.DataFrame({"text": texts, "label": list("ababaab")})
+    table.to_csv(tmp_path / "t.tsv", sep="\t", index=False, lineterminator=ends)
+    found = list(read_records(tmp_path / "t.tsv"))
+    assert found == table.to_dict("records")
+
+
+def test_a_cell_that_lacks_its_end_costs_its_line_only(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text('text\tlabel\n"open\nnext\t0\nlast\t1\n')
+    fault, *others = read_records(tmp_path / "t.tsv")
+    assert fault == Unreadable("wrong number of columns")
+    assert others == [{"text": "next", "label": "0"}, {"text": "last", "label": "1"}]
 
 
 SWALLOWING = {

@@ -32,6 +32,7 @@ losses = [{ kind = "forward_kl" }, { kind = "eofd" }]
 """
 SEEDS = 'sweep={ steps = ["student"], seed = [3, 4] }'
 BOTH = 'sweep={ steps = ["answers", "student"], seed = [3, 4] }'
+FILES = 'data.docs={ source = "files", path = "docs" }'
 FEW = "data.docs.train_rows=100"
 
 
@@ -53,6 +54,10 @@ def test_a_cache_of_the_student_s_rows_is_fine(overrides: list[str]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        (
+            [FILES, "steps.teacher.window_overlap=4"],
+            r"is of long texts in windows; the objective is class",
+        ),
         (["steps.student.data='others'"], r"is 'others', the cache 'answers' has 'docs'"),
         (["steps.student.max_length=64"], r"is 64, the cache 'answers' has 128"),
         (["steps.answers.template='{0}'"], r"is not set, the cache 'answers' has '\{0\}'"),

@@ -47,6 +47,43 @@ def test_a_tracker_gets_the_lines_of_the_history(
     assert told[-1][2]["validation.accuracy"] == lines[-1]["validation"]["accuracy"]
 
 
+def _track_two_steps(name: str, folder: Path) -> None:
+    with tracking([name], "run", folder) as track:
+        for step in ("teacher", "student"):
+            for at in (1, 2, 3):
+                line = {"step": at, "loss": 1 / at, "validation": {"accuracy": at / 4}}
+                track(step, line)
+
+
+def test_tensorboard_reads_what_was_tracked(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra track is not installed")
+    from tensorboard.backend.event_processing import (  # pyright: ignore[reportMissingImports]
+        event_accumulator,
+    )
+
+    _track_two_steps("tensorboard", tmp_path)
+    for step in ("teacher", "student"):
+        found = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard" / step))
+        found.Reload()
+        assert found.Tags()["scalars"] == ["loss", "validation.accuracy"]
+        points = [(one.step, one.value) for one in found.Scalars("validation.accuracy")]
+        assert points == [(1, 0.25), (2, 0.5), (3, 0.75)]
+
+
+def test_trackio_reads_what_was_tracked_and_stdout_stays_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    pytest.importorskip("trackio", reason="the extra track is not installed")
+    from trackio.sqlite_storage import SQLiteStorage  # pyright: ignore[reportMissingImports]
+
+    _track_two_steps("trackio", tmp_path)
+    for step in ("teacher", "student"):
+        logs = SQLiteStorage.get_logs("run", step)
+        assert [(one["step"], one["loss"]) for one in logs] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert capfd.readouterr().out == ""
+
+
 def test_where_a_run_logs_is_in_no_key(tmp_path: Path) -> None:
     from attar.recipe.keys import keys_of
     from engine_steps import FINGERPRINTS, KINDS

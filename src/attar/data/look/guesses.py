@@ -9,7 +9,8 @@ runs: what was guessed is written down as settings.
     header      the first line, unless it has a number, an empty or repeated cell, a sentence, or a
                 value that stands in its column again
     text        a column with a usual name, else the one with the most words
-    label       a column with a usual name, else one of few different values
+    label       a column with a usual name, else one of few different values; whole numbers that
+                each stand in one row, or have a key's name, are keys
     task        by the labels: numbers with fractions, or more than MAX_GRADES different ones, are a
                 regression; anything else are classes
 
@@ -18,6 +19,7 @@ Left out: labels spread over several columns, nested JSON.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -44,6 +46,7 @@ from attar.tasks.table import CAUSAL_LM, CLASSIFICATION, REGRESSION
 ROWS = 1000
 """Rows that are looked at."""
 ID_NAMES = ("id", "uuid", "index", "guid")
+KEY_NAME = re.compile(r"(?:^|[\W_])(?:id|no|nr|num|number|key|ticket)$")
 OTHER_VALIDATION = ("val", "eval")
 UNLABELLED_STEMS = ("unlabelled", "unlabeled", "raw", "pool")
 MAX_GRADES = 20
@@ -116,11 +119,20 @@ class _Column:
         return self.is_number and (self.fractions or self.different > MAX_GRADES)
 
     @property
+    def is_key(self) -> bool:
+        """Whole numbers that tell rows apart, such as those of tickets: each stands in one row, or
+        the column is named like a key."""
+        whole = self.is_amount and not self.fractions
+        return whole and (self.different == self.filled or bool(KEY_NAME.search(self.plain)))
+
+    @property
     def may_be_label(self) -> bool:
         if self.plain in ID_NAMES or not self.filled or self.words > LABEL_WORDS:
             return False
         if self.plain in LABEL_NAMES:
             return True
+        if self.is_key:
+            return False
         return 1 < self.different <= min(MAX_CLASSES, max(2, self.filled // 3))
 
 
@@ -216,6 +228,7 @@ def _columns(
     guesses = [guess_of_text]
     if label is not None:
         table["label"] = label
+    if guess_of_label.why:
         guesses.append(guess_of_label)
     task = wishes.task or _task([by_name[name] for name in text], by_name.get(label or ""))
     if task == "running_text" or task == "unlabelled":
@@ -284,13 +297,18 @@ def _label(
     found = [c for c in wanted if c.may_be_label]
     if wishes.task == "numbers":
         found, usual = [c for c in wanted if c.is_number and c.plain not in ID_NAMES], []
+        found = [c for c in found if not c.is_key] or found
     ranked = list(dict.fromkeys(c.name for c in [*usual, *reversed(found)]))
+    keys = [c.name for c in wanted if c.is_key]
     if not ranked:
-        return None, Guess("label", "none", "")
+        why = f"{', '.join(map(repr, keys))}: whole numbers like those of tickets" if keys else ""
+        return None, Guess("label", "none", why)
     values = next(c.different for c in wanted if c.name == ranked[0])
     why = f"{values:,} different values"
     if len(ranked) > 1:
         why += f"; {', '.join(map(repr, ranked[1:]))} could be it too"
+    if ranked[0] in keys:
+        why += ", all whole numbers like those of tickets: is there a better column?"
     return ranked[0], Guess("label", ranked[0], why)
 
 

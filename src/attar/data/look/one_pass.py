@@ -221,7 +221,10 @@ def summarize(
         unit=measure.unit,
         first_rows=first_rows,
         is_estimate=seen.level > 0,
-        notes=(*label_notes(Counter(classes), column or ""), *notes_between(found)),
+        notes=(
+            *label_notes(Counter(classes), column or "", whole=first_rows is None),
+            *notes_between(found),
+        ),
     )
 
 

@@ -31,6 +31,8 @@ from attar.spelling import plain_name, whole_number
 
 MAX_CLASSES = 1000
 """More distinct labels than this are no classes: the column is an id, a text or a number."""
+FEW_ROWS = 10
+"""From this many on, rows of which each has its own label have no classes."""
 ONE_CLASS = 0.99
 """Share of the rows from which one class is all but the only one."""
 SEPARATORS = ("|", ";", ",", "/", "+", "&")
@@ -160,7 +162,8 @@ def find_classes(labels: Iterable[Any], column: str) -> tuple[tuple[str, ...], t
 
 
 def require_classes(count: int, examples: str, column: str, num_rows: int) -> None:
-    """Refuse a column with fewer than two classes, or with so many that it holds no classes.
+    """Refuse a column with fewer than two classes, or with so many that it holds no classes or has
+    one row of each.
 
     Args:
         count: different labels of train.
@@ -168,6 +171,13 @@ def require_classes(count: int, examples: str, column: str, num_rows: int) -> No
     Raises:
         DataError: with the counts.
     """
+    if FEW_ROWS <= count == num_rows:
+        raise DataError(
+            f"label column {column!r} of split 'train' has {count} different labels in {num_rows} "
+            f"rows ({examples}), one row a class, and a class with one row cannot be both trained "
+            "on and judged; add rows, merge classes, or choose another column with label = (on the "
+            "command line --label)"
+        )
     if not 2 <= count <= MAX_CLASSES:
         raise DataError(
             f"label column {column!r} of split 'train' has {count} different "
@@ -198,9 +208,21 @@ def _are_whole(classes: Iterable[str]) -> bool:
     return all(whole_number(name) is not None for name in classes)
 
 
-def label_notes(read: Counter[str], column: str) -> Iterator[str]:
-    """What may be a slip among the classes of a column: nothing is changed, so it is said."""
+def label_notes(read: Counter[str], column: str, *, whole: bool = True) -> Iterator[str]:
+    """What may be a slip among the classes of a column: nothing is changed, so it is said.
+
+    Args:
+        read: class → rows of train.
+        whole: they are all rows, and not the first ones of a long file.
+    """
     total = read.total()
+    single = [name for name, rows in read.items() if rows == 1]
+    if whole and single and len(read) > 1 and total >= FEW_ROWS:
+        yield (
+            f"label column {column!r}: classes with one row: {len(single):,} of {len(read):,} "
+            f"({shown(single)}); a class needs 2 rows to be both trained on and judged, so add "
+            "rows, merge such classes, or remove them"
+        )
     for name, count in read.most_common(1):
         if len(read) > 1 and count >= ONE_CLASS * total:
             yield (

@@ -12,8 +12,10 @@ A last line of JSON that is incomplete and has no end means a file that was cut.
 
 A quotation mark left open in a .csv makes one row of all lines up to the next one. So a quotation
 must close before a comma or the end of its line (`strict`), and of a faulty row each line counts as
-set aside, lest a thousand lost rows look like one. A .tsv has no quoting: its type (IANA's
-text/tab-separated-values) has none.
+set aside, lest a thousand lost rows look like one. A .tsv comes in two kinds: quoted, as written by
+spreadsheets, pandas and `attar predict`, and plain, as GLUE's files and IANA's
+text/tab-separated-values are. So quotations are undone where they close, and other quotation marks
+are text.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,12 @@ from attar.data.reading.squad import read_json_rows
 from attar.errors import DataError
 
 Record = dict[str, Any]
+CutRow = tuple[list[str] | None, int]
+"""Cells of a row of a table (None: it is none), and the number of its lines."""
+CutRows = Callable[[Iterator[str], str], Iterator[CutRow]]
+"""Lines and a delimiter → rows."""
+MAX_JOINED = 100
+"""Lines after the first of a cell in a .tsv."""
 NOT_JSON = Unreadable("not JSON")
 OPEN_QUOTATION = Unreadable("in a quotation that does not close as it should")
 
@@ -66,8 +75,8 @@ def read_records(
     readers: dict[str, Callable[[Path], Iterator[Record | Unreadable]]] = {
         ".jsonl": lambda file: _read_jsonl(file, limit),
         ".json": read_json_rows,
-        ".csv": lambda file: _read_table(file, limit, _Quoted, delimiter or ",", header, blank),
-        ".tsv": lambda file: _read_table(file, limit, _Unquoted, delimiter or "\t", header, blank),
+        ".csv": lambda file: _read_table(file, limit, _csv_rows, delimiter or ",", header, blank),
+        ".tsv": lambda file: _read_table(file, limit, _tsv_rows, delimiter or "\t", header, blank),
         ".parquet": _read_parquet,
         ".txt": lambda file: _read_txt(file, limit, blank),
     }
@@ -194,8 +203,52 @@ def _read_txt(file: Path, limit: int, blank: bool) -> Iterator[Record | Unreadab
                 yield not_utf8(line)
 
 
+def _csv_rows(lines: Iterator[str], delimiter: str) -> Iterator[CutRow]:
+    reader = csv.reader(lines, _Quoted, delimiter=delimiter)
+    while True:
+        before = reader.line_num
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            fields = None
+        yield fields, reader.line_num - before
+
+
+def _tsv_rows(lines: Iterator[str], delimiter: str) -> Iterator[CutRow]:
+    """A row is a line, with its quotations undone where they close. Lines are joined to one row
+    only where the first one lacks columns and all of them together do not."""
+    ahead: deque[str] = deque()
+    width = 0
+    while line := ahead.popleft() if ahead else next(lines, ""):
+        fields, joined = _cells([line], _Quoted, delimiter), [line]
+        if fields is None:
+            fields = _cells(joined, _Unquoted, delimiter)
+            while fields is not None and len(fields) < width and len(joined) <= MAX_JOINED:
+                if not (more := ahead.popleft() if ahead else next(lines, "")):
+                    break
+                joined.append(more)
+                if len(quoted := _cells(joined, _Quoted, delimiter) or ()) == width:
+                    fields = [*quoted]
+            if fields is None or len(fields) < width:
+                ahead.extendleft(reversed(joined[1:]))
+                joined = joined[:1]
+        width = width or len(fields or ())
+        yield fields, len(joined)
+
+
+def _cells(lines: Sequence[str], dialect: type[csv.Dialect], delimiter: str) -> list[str] | None:
+    """The row that some lines are; None: they are none, or several."""
+    try:
+        row, *others = csv.reader(lines, dialect, delimiter=delimiter)
+    except csv.Error:
+        return None
+    return None if others else row
+
+
 def _read_table(
-    file: Path, limit: int, dialect: type[csv.Dialect], delimiter: str, header: bool, blank: bool
+    file: Path, limit: int, rows: CutRows, delimiter: str, header: bool, blank: bool
 ) -> Iterator[Record | Unreadable]:
     passed_over: list[Unreadable] = []
 
@@ -207,19 +260,10 @@ def _read_table(
                 yield line.decode("utf-8", errors="surrogateescape") + "\n"
 
     csv.field_size_limit(max(limit, csv.field_size_limit()))
-    reader = csv.reader(lines(), dialect, delimiter=delimiter)
     names: list[str] | None = None
-    while True:
-        before = reader.line_num
-        try:
-            fields = next(reader)
-        except StopIteration:
-            break
-        except csv.Error:
-            fields = None
+    for fields, num_lines in rows(lines(), delimiter):
         yield from passed_over
         passed_over.clear()
-        num_lines = reader.line_num - before
         if names is None and header:
             names = _column_names(file, fields, num_lines)
             continue

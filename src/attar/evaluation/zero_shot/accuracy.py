@@ -24,7 +24,6 @@ from attar.numerics.statistics import (
     bootstrap,
     bootstrap_interval,
     mean_of,
-    most_unseen,
 )
 from attar.seeds import derive_seed
 from attar.step import StepContext
@@ -123,9 +122,6 @@ def entries_of(
     for name, found in metrics.items():
         interval = bootstrap_interval(found[model])
         low, high = interval.low, interval.high
-        if low == high:  # no row, or every row: resamples of equal rows are equal
-            unseen = most_unseen(interval.n)
-            low, high = max(low - unseen, 0.0), min(high + unseen, 1.0)
         entries[name] = {
             "value": interval.value,
             "ci95": [low, high],

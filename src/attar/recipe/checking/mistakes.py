@@ -23,7 +23,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from attar.errors import did_you_mean
+from attar.errors import NEAR, did_you_mean
 
 Place = tuple[str | int, ...]
 MAX_MISTAKES = 50
@@ -49,7 +49,7 @@ class Spot:
 
 
 NearName = Callable[..., str]
-"""(word, cutoff = 0.6) → the hint of `did_you_mean`."""
+"""(word, cutoff = NEAR) → the hint of `did_you_mean`."""
 
 
 def near_names(known: Sequence[str]) -> NearName:
@@ -61,7 +61,7 @@ def near_names(known: Sequence[str]) -> NearName:
         is_enough = near.cache_info().misses > MAX_MISTAKES
         return "" if is_enough else did_you_mean(word, known, cutoff)
 
-    def near_name(word: str, cutoff: float = 0.6) -> str:
+    def near_name(word: str, cutoff: float = NEAR) -> str:
         return near(word, cutoff)
 
     return near_name

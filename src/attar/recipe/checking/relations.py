@@ -141,7 +141,7 @@ def _published_problem(
     fit = " or ".join(map(repr, makers))
     folder = published_folder(word, recipe_folder)
     if not folder.is_dir():
-        near = near_step(word, 0.6)
+        near = near_step(word)
         return (
             f"no step {word!r}{near}; this place needs a step that runs {fit}, or its folder in "
             "another run"

@@ -8,8 +8,9 @@ files are in the run's folder, trackio's in its own cache.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,17 @@ def _tensorboard(run: str, folder: Path) -> Generator[Tracker]:
 
 @contextmanager
 def _trackio(run: str, folder: Path) -> Generator[Tracker]:
-    """A trackio project with the recipe's name: trackio show."""
+    """A trackio project with the recipe's name: trackio show. It prints, and stdout carries results
+    alone."""
     trackio: Any = require("trackio", EXTRA)
     begun: list[str] = []
 
     def track(step: str, at: int, figures: Mapping[str, float]) -> None:
         if begun[-1:] != [step]:
-            if begun:
-                trackio.finish()
-            trackio.init(project=run, name=step)
+            with redirect_stdout(sys.stderr):
+                if begun:
+                    trackio.finish()
+                trackio.init(project=run, name=step, auto_log_cpu=False, auto_log_gpu=False)
             begun.append(step)
         trackio.log(dict(figures), step=at)
 
@@ -60,7 +63,8 @@ def _trackio(run: str, folder: Path) -> Generator[Tracker]:
         yield track
     finally:
         if begun:
-            trackio.finish()
+            with redirect_stdout(sys.stderr):
+                trackio.finish()
 
 
 TRACKERS: Mapping[str, Callable[[str, Path], AbstractContextManager[Tracker]]] = {

@@ -51,7 +51,7 @@ class Training:
     parts: tuple[Curve, ...]
     """Each term of the loss; empty when there is only one."""
     validation: Mapping[str, tuple[Curve, ...]]
-    """Metric → one curve a run. Of one run that looked once, `facts` has the figures instead."""
+    """Metric → one curve a run. Of one run's metric that never changes, `facts` has it."""
     failed: tuple[str, ...] = ()
     """What was varied in the runs that failed, by their loss against that of the other seeds."""
 
@@ -108,12 +108,12 @@ def _training(name: str, runs: Sequence[Made], caches: Mapping[str, Mapping[str,
         for metric in table(line.get("validation"))
     }
     validation = without_a_twin({metric: _validation(runs, metric, failed) for metric in validated})
-    once = {
-        f"validation {metric}": curves[0].points[0][1]
+    flat = {
+        metric: values.pop()
         for metric, curves in validation.items()
-        if len(runs) == 1 and [len(curve.points) for curve in curves] == [1]
+        if len(runs) == 1 and len(values := {y for curve in curves for _, y in curve.points}) == 1
     }
-    drawn = {m: curves for m, curves in validation.items() if f"validation {m}" not in once}
+    drawn = {m: curves for m, curves in validation.items() if m not in flat}
     lines = tuple(smoothed(curve) for curve in loss if curve.points)
     if len(lines) == 1 and (held_out := drawn.get("loss", drawn.get("nll"))):
         drawn = {m: curves for m, curves in drawn.items() if curves is not held_out}
@@ -123,7 +123,7 @@ def _training(name: str, runs: Sequence[Made], caches: Mapping[str, Mapping[str,
         runs=tuple(run.name for run in runs),
         facts=(
             *_facts(trained, loss[0]),
-            *once.items(),
+            *((f"validation {metric}", value) for metric, value in flat.items()),
             *_distribution_facts(caches.get(str(first.settings.get("teacher")), {})),
         ),
         loss=tuple(curve for curve in loss if curve.points),

@@ -9,8 +9,8 @@ both. Validation is in float32, the precision a model is shipped in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from attar.data.tables import Marks, Split
 from attar.data.tokenize import Encoded
 from attar.data.windows import NOWHERE, WindowEncoder, Windows
 from attar.losses.targets import Counts, Targets
+from attar.models.load import LoadedModel
 from attar.scoring.in_memory import head_logits
 from attar.scoring.quoting import QuotedRows, agreement, golds_of, threshold_of
 from attar.scoring.rows import AfterBatch, longest_first, score_tokens
@@ -106,6 +107,14 @@ class QuotedTexts:
             total = np.logaddexp.reduce(scores, axis=0)
             sums += float((total - scores[self.labels[window], [0, 1]]).mean())
         return sums / len(self)
+
+
+def with_threshold(student: LoadedModel, validation: Mapping[str, float]) -> LoadedModel:
+    """A model with the threshold that was chosen on validation in its task, if one was."""
+    if student.task is None or THRESHOLD not in validation:
+        return student
+    chosen = {THRESHOLD: validation[THRESHOLD]}
+    return replace(student, task=student.task.model_copy(update=chosen))
 
 
 def _labels(windows: Windows, window: int, marks: Marks | None) -> tuple[int, int]:

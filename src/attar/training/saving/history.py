@@ -9,6 +9,7 @@ of a checkpoint. Beside the loss and its terms, a line has what the terms tell a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -69,7 +70,8 @@ def log_evaluation(place: Place, values: Mapping[str, float], merit: float, epoc
     Args:
         merit: by which evaluations are compared; the larger the better.
 
-    Returns: True if it is the best so far; of equals, the earliest is kept.
+    Returns: True if it is the best so far. Of equals, the one with the lower validation loss is
+        better: a classifier that is right on every row early is hardly trained yet.
     """
     place.evaluated_step = place.step
     place.history.append(
@@ -80,9 +82,11 @@ def log_evaluation(place: Place, values: Mapping[str, float], merit: float, epoc
             "validation": dict(values),
         }
     )
-    if place.best_value is not None and merit <= place.best_value:
+    loss = values["loss"]
+    best_loss = math.inf if place.best_loss is None else place.best_loss
+    if place.best_value is not None and (merit, -loss) <= (place.best_value, -best_loss):
         return False
-    place.best_step, place.best_value = place.step, merit
+    place.best_step, place.best_value, place.best_loss = place.step, merit, loss
     return True
 
 

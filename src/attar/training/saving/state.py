@@ -29,6 +29,8 @@ class Place:
     """The step of the newest evaluation."""
     best_step: int | None = None
     best_value: float | None = None
+    best_loss: float | None = None
+    """Validation loss of the best step; it breaks ties of the value."""
     micro_batch_size: int | None = None
     """What was left of the configured one when memory ran out; None: it never did."""
     seconds: float = 0.0
