@@ -41,7 +41,7 @@ MODULES = (
     *("attar.cli", "attar.recipe.run", "attar.export.deployed"),
 )
 """What is loaded before the first fork, beside the functions of all steps."""
-COMMAND = "attar"
+COMMAND, CODE = "attar", "-c"
 START_S = 280
 """Loading takes some seconds of processor time, on a busy machine minutes."""
 
@@ -50,7 +50,7 @@ class Forked:
     """A child of the server, with what tests use of `subprocess.Popen`."""
 
     def __init__(self, words: Sequence[str], settings: Mapping[str, Any]) -> None:
-        """`words`: "attar" or a Python file, then its arguments; settings as of `start`."""
+        """Words and settings as of `start`."""
         self.args = list(words)
         self.returncode: int | None = None
         address = _server()
@@ -107,10 +107,10 @@ class Forked:
 
 
 def start(*words: object, **settings: Any) -> Forked:
-    """Begin `attar` or a Python file of the tests in a child of the server.
+    """Begin `attar`, a Python file or Python code in a child of the server.
 
     Args:
-        words: "attar" or the file, then its arguments.
+        words: "attar", the file, or "-c" and the code, then its arguments.
         settings: `cwd`, `env`, `input` and `errors`, as of `subprocess.run`.
     """
     return Forked([str(word) for word in words], settings)
@@ -130,6 +130,13 @@ def run(*words: object, timeout: float = 280, **settings: Any) -> subprocess.Com
         raise
     assert process.returncode is not None
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def said(*words: object, **settings: Any) -> str:
+    """What such a process wrote to stdout; it must end well."""
+    done = run(*words, **settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 RUNNING: set[Forked] = set()
@@ -210,6 +217,9 @@ def _take_over(
         opened = os.open(stream, flags, 0o600)
         os.dup2(opened, number)
         os.close(opened)
+    if words[0] == CODE:
+        sys.argv = [CODE, *words[2:]]
+        return lambda: exec(words[1], {"__name__": "__main__"})
     sys.argv = words
     if words[0] != COMMAND:
         return lambda: runpy.run_path(words[0], run_name="__main__")

@@ -4,17 +4,15 @@ asked."""
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import attar
+import forked
 import quoted_run
 from attar.artifacts import read_json
 from quoted_run import QUESTION
-from tiny_recipe import command
 
 pytestmark = pytest.mark.e2e
 
@@ -57,16 +55,12 @@ def test_an_exported_model_answers_with_characters_of_the_text(run: Path, step: 
 
 
 def test_the_command_and_the_snippet_answer_as_attar_does(run: Path) -> None:
-    asked = [*command("predict", run / "deploy"), f"{QUESTION}\t{TEXT}", "--json"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=True)
-    answer = json.loads(done.stdout)
+    asked = ("predict", run / "deploy", f"{QUESTION}\t{TEXT}", "--json")
+    answer = json.loads(forked.said("attar", *asked))
     begin = TEXT.index("good film")
     assert (answer["start"], answer["end"]) == (begin, begin + len("good film"))
     for step in ("deploy", "deploy_ort"):
-        program = [sys.executable, "-P", str(run / step / "predict.py"), QUESTION]
-        found = [
-            subprocess.run([*program, text], capture_output=True, text=True, check=True).stdout
-            for text in (TEXT, WITHOUT)
-        ]
+        program = run / step / "predict.py"
+        found = [forked.said(program, QUESTION, text) for text in (TEXT, WITHOUT)]
         assert found[0].split() == [str(begin), str(begin + len("good film")), "good", "film"]
         assert found[1].split() == ["0", "0"]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import attar
+import forked
 import tagged_run
 from attar.artifacts import read_json
 from attar.errors import UsageError
-from tiny_recipe import command
 
 pytestmark = pytest.mark.e2e
 
@@ -61,15 +59,12 @@ def test_a_tagger_that_is_asked_for_a_class_says_what_it_answers(run: Path) -> N
 
 
 def test_the_command_and_the_snippet_mark_as_attar_does(run: Path) -> None:
-    asked = [*command("predict", run / "deploy"), TEXT, "--json"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=True)
-    answer = json.loads(done.stdout)
+    answer = json.loads(forked.said("attar", "predict", run / "deploy", TEXT, "--json"))
     assert [(one["text"], one["label"]) for one in answer["entities"]] == MARKED
     places = [f"{one['start']} {one['end']}" for one in answer["entities"]]
     for step in ("deploy", "deploy_ort"):
-        program = [sys.executable, "-P", str(run / step / "predict.py"), TEXT]
-        alone = subprocess.run(program, capture_output=True, text=True, check=True)
+        alone = forked.said(run / step / "predict.py", TEXT)
         said = [
             f"{place} {label} {text}" for place, (text, label) in zip(places, MARKED, strict=True)
         ]
-        assert alone.stdout.splitlines() == said
+        assert alone.splitlines() == said

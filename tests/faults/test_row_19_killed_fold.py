@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import forked
 import training_runs
 
 DEADLINE_S = 240
@@ -51,11 +50,8 @@ sys.exit(main())
 """
 
 
-def start(place: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WAITS_AFTER_THE_MODEL, "run", "recipe.toml", str(place)]
-    return subprocess.Popen(
-        command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def start(place: Path) -> forked.Forked:
+    return forked.start("-c", WAITS_AFTER_THE_MODEL, "run", "recipe.toml", place, cwd=place)
 
 
 def finish(place: Path) -> None:

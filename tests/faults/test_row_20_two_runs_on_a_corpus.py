@@ -6,14 +6,13 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 import corpora
-import tiny_recipe
+import forked
 from attar.errors import UsageError
 from attar.recipe.run import run_recipe
 
@@ -31,9 +30,7 @@ def test_two_runs_and_documents_that_change_between_them(tmp_path: Path) -> None
     recipe = corpora.write_recipe(tmp_path, RECIPE)
     corpora.write_documents(tmp_path / "texts", 4000)
     out, texts = tmp_path / "runs", tmp_path / "texts" / "train.jsonl"
-    first = subprocess.Popen(
-        tiny_recipe.command("run", recipe, "--out", out), stderr=subprocess.PIPE, text=True
-    )
+    first = forked.start("attar", "run", recipe, "--out", out)
     try:
         deadline, scratch = time.monotonic() + DEADLINE_S, out / "selected" / ".scratch"
         while not list(scratch.glob("*/shards/00001.tokens.safetensors")):

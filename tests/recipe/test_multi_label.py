@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import forked
 import tiny
 import tiny_recipe
 from attar.artifacts import read_result
@@ -95,13 +94,8 @@ def test_both_runtimes_give_the_sets_of_the_thresholds(run: Path) -> None:
             assert answer.probability is None
         scores.append([list(answer.scores.values()) for answer in answers])
     np.testing.assert_allclose(*scores, atol=0.1)
-    shown = subprocess.run(
-        [sys.executable, "-P", str(run / "deploy_ort" / "predict.py"), TEXTS[3]],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = dict(line.split() for line in shown.stdout.splitlines())
+    shown = forked.said(run / "deploy_ort" / "predict.py", TEXTS[3])
+    found = dict(line.split() for line in shown.splitlines())
     (expected,) = Deployed(run / "deploy_ort", threads=1).predict([TEXTS[3]])
     assert set(found) == set(expected.labels or ())
 

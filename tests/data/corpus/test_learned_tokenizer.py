@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 import corpora
+import forked
 from attar.data.corpus.config import LearnedTokenizer
 from attar.data.corpus.learned_tokenizer import (
     learn_tokenizer,
@@ -67,11 +66,9 @@ write_learned(learn_tokenizer(texts, settings), Path(sys.argv[3]))
 """
     for threads in ("1", "4"):
         folder = tmp_path / threads
-        subprocess.run(
-            [sys.executable, "-c", code, threads, SETTINGS.model_dump_json(), str(folder)],
-            env=os.environ | {"RAYON_NUM_THREADS": threads, "PYTHONPATH": "tests"},
-            cwd=Path(__file__).parents[3],
-            check=True,
+        forked.said(
+            *("-c", code, threads, SETTINGS.model_dump_json(), folder),
+            env=os.environ | {"RAYON_NUM_THREADS": threads},
         )
         for file in (tmp_path / "here").iterdir():
             assert (folder / file.name).read_bytes() == file.read_bytes()

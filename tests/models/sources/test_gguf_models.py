@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import forked
 from attar.models.sources.demo import DEMO_MODELS, demo_folder
 
 SENTENCE = "The quick brown fox jumps over the lazy dog. The capital of France is"
@@ -53,7 +52,5 @@ def test_without_the_library_the_message_says_how_to_install_it(tmp_path: Path) 
         "try: converted(Path('model.gguf'), 'model', '</s>', 'pip install gguf')\n"
         "except UsageError as error: print(error)"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "pip install gguf" in done.stdout
+    assert "pip install gguf" in forked.said("-c", code, tmp_path)
     assert not list(tmp_path.iterdir())
