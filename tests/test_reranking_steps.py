@@ -105,7 +105,7 @@ def test_a_cross_encoder_is_trained_exported_judged_by_query_and_ranks(made: Mad
     learned = made.root / "learned"
     config = ExportStep(
         model="learned",
-        format="onnxruntime",
+        format="openvino",
         data="pairs",
         parity=Parity(examples=8, max_relative_error=10.0),
     )

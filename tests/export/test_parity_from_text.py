@@ -54,7 +54,7 @@ def test_two_files_that_disagree_are_read_as_transformers_reads_them(
     deployments: Deployments, tmp_path: Path
 ) -> None:
     source = contradicting(deployments, tmp_path)
-    folder, _ = made.exported(tmp_path, "deploy", source, "onnxruntime")
+    folder, _ = made.exported(tmp_path, "deploy", source, "openvino")
     answers = [list(a.scores.values()) for a in Deployed(folder, threads=1).predict(CAPITALS)]
     expected = by_transformers(source / "model", CAPITALS)
     assert answers == [pytest.approx(row, abs=1e-4) for row in expected]
@@ -79,4 +79,4 @@ def test_a_fault_of_attars_reading_is_refused_with_the_text_and_both_ids(
     monkeypatch.setattr(transformers_tokenizer, "_cached", by_one_file)
     said = r"text 0 as other input_ids .*GOOD GREAT bad.*exported: \[\d.*transformers: \[\d"
     with pytest.raises(GateMissedError, match=said):
-        made.exported(tmp_path, "deploy", source, "onnxruntime")
+        made.exported(tmp_path, "deploy", source, "openvino")

@@ -87,7 +87,7 @@ def hostile(deployments: Deployments, tmp_path_factory: pytest.TempPathFactory) 
     context = replace(context, recipe={"name": NAMES[2], "data": {"texts": {}}, "steps": steps})
     lenient = Parity(examples=8, max_relative_error=10.0, max_label_flips=1.0)
     settings: dict[str, Any] = {"model": "source", "data": "texts", "parity": lenient}
-    export(made.ExportStep(format="onnxruntime", **settings), context)
+    export(made.ExportStep(format="openvino", **settings), context)
     return context.folder
 
 
@@ -95,9 +95,9 @@ def test_a_model_card_shows_names_and_does_nothing(hostile: Path) -> None:
     card = (hostile / "README.md").read_text(encoding="utf-8")
     header, _, body = card.removeprefix("---\n").partition("\n---\n")
     assert yaml.safe_load(header) == {
-        "library_name": "onnx",
+        "library_name": "openvino",
         "pipeline_tag": "text-classification",
-        "tags": ["attar", "onnx"],
+        "tags": ["attar", "openvino"],
     }
     headings = ["Use it", "How it was made", "Data", "Measured at export", "Limits"]
     title = next(line for line in body.splitlines() if line.startswith("# "))
@@ -163,7 +163,7 @@ def test_the_snippet_prints_inert_labels(hostile: Path) -> None:
         text = (hostile / "predict.py").read_text()
         assert "repr(" in text
         assert not [name for name in NAMES if name in text]
-    write_snippet(hostile, "onnxruntime", task)
+    write_snippet(hostile, "openvino", task)
     done = forked.run(hostile / "predict.py", "a film")
     assert done.returncode == 0, done.stderr
     require_inert(done.stdout)

@@ -26,9 +26,14 @@ from tiny_recipe import TinyRun
 ROWS = 72
 FEW = ["max_length=24", "learning_rate=1e-3"]
 """For every train step: the tiny model has 64 positions."""
+WITHOUT = """[steps.onnxruntime]
+run = "export"
+model = "int8"
+format = "onnxruntime"
+"""
+"""Of `mrpc`. Its export takes seconds, and `demo` has one."""
 RECIPES = {
     "demo": ["data.docs.train_rows=70", "data.docs.validation_rows=24"],
-    "sst2": ["data.sst2.path=glue", "data.sst2.train_rows=70"],
     "mrpc": ["data.mrpc.path=glue", "steps.student.epochs=1"],
     "ablation": ["data.sst2.path=glue", "data.sst2.train_rows=71"],
     "eofd_minilm": [
@@ -99,7 +104,8 @@ def test_a_shipped_recipe_does_what_its_plan_says(
     tiny.write_tiny_bert(tmp_path / "bert", blocks=6)
     write_glue(tmp_path / "glue")
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text((repository / "recipes" / f"{name}.toml").read_text())
+    text = (repository / "recipes" / f"{name}.toml").read_text()
+    recipe.write_text(text.replace(WITHOUT, "").replace(', "onnxruntime"]', "]"))
     overrides = [*RECIPES[name], *shrunk(recipe)]
     plan = planned(recipe, overrides)
     summary = run_recipe(
