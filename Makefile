@@ -5,11 +5,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 USABLE := $(VENV)/.usable
+TYPES  := $(VENV)/pyright.txt
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # users need no developers' tools; where these are, nothing is installed again
 READY   = $(if $(wildcard $(STAMP)),$(STAMP),$(USABLE))
 
-.PHONY: install setup demo demo-corpus test lint docs bench mutants clean
+.PHONY: install setup demo demo-corpus test lint style docs bench mutants clean
 
 install: $(USABLE)
 
@@ -32,16 +33,22 @@ demo: $(READY)
 demo-corpus: $(READY)
 	$(BIN)/attar run recipes/demo_corpus.toml --out runs
 
-lint: $(STAMP)
+lint: style
+	$(BIN)/pyright
+
+style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/pyright
 
 # a process a core, each with one thread; the tests of a file stay together and share what they made.
 # In the order of collection, which ends with the doctests: small files, so that no core waits long.
-test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# Types are checked beside them; both must pass.
+test: style
+	@$(BIN)/pyright > $(TYPES) & types=$$!; \
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder; \
+	tests=$$?; wait $$types; types=$$?; echo "pyright: $$(tail -n 1 $(TYPES))"; \
+	[ $$types = 0 ] || cat $(TYPES); exit $$((tests + types))
 
 # the site, in site/index.html; it opens without a server
 docs: $(STAMP)

@@ -26,6 +26,7 @@ VOCABULARY = 80
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2}
 IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 SETTINGS = "max_steps = 3\nbatch_size = 8\nmax_length = 24\nevaluations = 1\n"
+SPEED = "speed = { batch_sizes = [1], tokens = 8, threads = 1, rounds = 3, calls = 1 }"
 CLASSES = f"""
 name = "r"
 [data.films]
@@ -54,7 +55,7 @@ models = ["big", "small"]
 data = "films"
 bootstrap = 100
 memory = false
-speed = {{ batch_sizes = [1], tokens = 8, threads = 1, rounds = 3, calls = 1 }}
+{SPEED}
 """
 RUNNING_TEXT = f"""
 name = "r"
@@ -74,6 +75,7 @@ models = ["model"]
 data = "text"
 bootstrap = 100
 memory = false
+{SPEED}
 """
 
 

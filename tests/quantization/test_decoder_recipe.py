@@ -55,6 +55,7 @@ models = ["llama_float", "llama_int8"]
 data = "text"
 bootstrap = 100
 memory = false
+speed = { batch_sizes = [1], tokens = 8, threads = 1, rounds = 3, calls = 1 }
 
 [steps.t5_float]
 run = "train"
@@ -80,6 +81,7 @@ models = ["t5_float", "t5_int8"]
 data = "pairs"
 bootstrap = 100
 memory = false
+speed = { batch_sizes = [1], tokens = 8, threads = 1, rounds = 3, calls = 1 }
 """
 KIND = {"llama": ("causal_lm", "nll"), "t5": ("text_to_text", "rouge1")}
 
