@@ -1,10 +1,16 @@
 """attar's W8A8 against the runtimes' own static int8: same model, same calibration rows.
 
     python benchmarks/peers_int8.py MODEL --task sst2 --data FOLDER
+    python benchmarks/peers_int8.py MODEL --task sst2 --data FOLDER --seeds 0 1 2 \
+        --runtimes openvino --methods auto 'auto, int8 scores'
+    python benchmarks/peers_int8.py MODEL --data FOLDER --trial
 
 MODEL is the folder of a train step (or its model folder). Every entrant gets the same float model
-and the same texts of the train split, and answers the whole validation split. Latencies take turns,
-so a busy moment hits all alike; a ratio is the median of the ratios of the rounds.
+and the same texts of the train split, and answers the whole validation split. With several seeds
+each is calibrated on as many choices of texts; accuracy and agreement are then means with smallest
+and largest, and the first choice is timed. Latencies take turns, so a busy moment hits all alike; a
+ratio is the median of the ratios of the rounds. A trial is as small as it can be and writes no
+page.
 
 NNCF is no dependency of attar. Where it is not importable its row is left out with a word; to add
 it
@@ -52,13 +58,21 @@ from attar.step import StepContext
 from record import table, write_page
 
 METHODS: Mapping[str, dict[str, Any]] = {
-    "minmax": {},
-    "percentile": {},
-    "outlier_suppression": {"refine": False},
-    "auto": {},
+    "minmax": {"method": "minmax"},
+    "percentile": {"method": "percentile"},
+    "outlier_suppression without its fine stage": {
+        "method": "outlier_suppression",
+        "refine": False,
+    },
+    "auto": {"method": "auto"},
+    "percentile, int8 scores": {"method": "percentile", "query_key_grids": "symmetric"},
+    "auto, int8 scores": {"method": "auto", "query_key_grids": "symmetric"},
 }
-"""attar's entrants: method → settings beside its own. The paper's fine stage is not run: at 8 bits
-it has nothing to mend."""
+"""attar's entrants: name → settings. The paper's fine stage is not run: at 8 bits it has nothing to
+mend. With symmetric queries and keys OpenVINO multiplies them in int8; ONNX Runtime is not given
+them."""
+TRIAL = {"examples": 32, "rows": 64, "rounds": 1, "seeds": [0, 1], "dry": True}
+RUNTIMES = ("openvino", "onnxruntime")
 SHAPES = ((1, 128), (8, 128))
 CALLS = {1: 10, 8: 3}
 """Calls in a round: the fastest counts."""
@@ -80,15 +94,16 @@ class Entrant:
 class Bench:
     """One model, one task, one set of rows for all."""
 
-    def __init__(self, arguments: argparse.Namespace, scratch: Path) -> None:
+    def __init__(self, arguments: argparse.Namespace, scratch: Path, seed: int) -> None:
         self.folder = find_model_folder(arguments.model)
         self.task = task_of(self.folder)
-        self.scratch, self.arguments = scratch, arguments
+        self.scratch, self.arguments, self.seed = scratch / str(seed), arguments, seed
+        self.scratch.mkdir()
         self.data = GlueData(task=arguments.task, path=str(arguments.data.resolve()))
         loaded = load_data(self.data, Path.cwd(), name="data", seed=0)
         encoder = TextEncoder.from_folder(self.folder, self.task.max_length, self.task.input_names)
         train, validation = loaded.split("train"), loaded.split("validation")
-        chosen = choose_examples(len(train), arguments.examples, arguments.seed, "data")
+        chosen = choose_examples(len(train), arguments.examples, seed, "data")
         self.calibration = encoder.encode(train.rows(chosen).texts)
         count = arguments.rows or len(validation)
         self.validation = encoder.encode(validation.texts[:count])
@@ -114,7 +129,7 @@ class Bench:
             data={"data": self.data},
             recipe_folder=Path.cwd(),
             progress=Progress(quiet=True),
-            seed=self.arguments.seed,
+            seed=self.seed,
             recipe={"name": "peers", "data": {"data": {}}, "steps": {}},
         )
 
@@ -122,19 +137,20 @@ class Bench:
 def attar_entrants(bench: Bench, form: str) -> list[Entrant]:
     """Each method, quantized once and exported to this runtime."""
     found = []
-    for method, settings in METHODS.items():
-        quantized = bench.scratch / f"{method}-int8"
+    for number, name in enumerate(bench.arguments.methods):
+        settings, quantized = METHODS[name], bench.scratch / f"{number}-int8"
+        if form == "onnxruntime" and "query_key_grids" in settings:
+            continue
         if not quantized.is_dir():
             calibration = {"data": "data", "examples": bench.arguments.examples}
             config = TypeAdapter(QuantizeStep).validate_python(
-                {"method": method, "model": "float", "calibration": calibration, **settings}
+                {"model": "float", "calibration": calibration, **settings}
             )
             quantize(config, bench.context(quantized.name, {"float": bench.folder}))
-        context = bench.context(f"{method}-{form}", {"int8": quantized})
+        context = bench.context(f"{number}-{form}", {"int8": quantized})
         step = ExportStep(model="int8", format=form, data="data", parity=ANY_PARITY)  # pyright: ignore[reportArgumentType]
         export(step, context)
-        shown = f"{method} without its fine stage" if settings else method
-        found.append(entrant(f"attar {shown}", form, context.folder))
+        found.append(entrant(f"attar {name}", form, context.folder))
     return found
 
 
@@ -244,17 +260,50 @@ def timed(call: Callable[[], object], count: int) -> list[float]:
     return found
 
 
-def page(bench: Bench, entrants: list[Entrant], rounds: int) -> str:
-    answers = {each.name: bench.answers(each.runtime) for each in entrants}
-    reference = answers[entrants[0].name].argmax(axis=1)
-    times = in_turns(entrants, bench, rounds) if rounds else {}
+def entrants_of(bench: Bench) -> list[Entrant]:
+    """All who take part, the float model of the first runtime first."""
+    forms = bench.arguments.runtimes
+    entrants = [float_entrant(bench, form) for form in forms]
+    for form in forms:
+        peers = nncf_entrants if form == "openvino" else ort_entrants
+        entrants += attar_entrants(bench, form) + peers(bench, form)
+    return entrants
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How good an entrant's answers are, in percent, at one choice of calibration texts."""
+
+    accuracy: float
+    same_label: float
+
+
+def agreements(bench: Bench, entrants: list[Entrant]) -> dict[str, Agreement]:
+    chosen = {each.name: bench.answers(each.runtime).argmax(axis=1) for each in entrants}
+    reference = chosen[entrants[0].name]
+    return {
+        name: Agreement(100 * (own == bench.labels).mean(), 100 * (own == reference).mean())
+        for name, own in chosen.items()
+    }
+
+
+def spread(values: list[float]) -> str:
+    shown = f"{statistics.mean(values):.2f}"
+    return shown if len(values) == 1 else f"{shown} ({min(values):.2f} … {max(values):.2f})"
+
+
+def page(
+    entrants: list[Entrant],
+    found: list[dict[str, Agreement]],
+    times: dict[int, dict[str, list[float]]],
+) -> str:
     rows = []
     for each in entrants:
-        chosen = answers[each.name].argmax(axis=1)
+        own = [of_seed[each.name] for of_seed in found]
         cells = [
             each.name,
-            f"{100 * (chosen == bench.labels).mean():.2f}",
-            f"{100 * (chosen == reference).mean():.2f}",
+            spread([seed.accuracy for seed in own]),
+            spread([seed.same_label for seed in own]),
             f"{each.size_mib:.1f}",
         ]
         for by_name in times.values():
@@ -278,19 +327,29 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=256, help="rows that calibrate")
     parser.add_argument("--rows", type=int, default=0, help="validation rows; 0: all")
     parser.add_argument("--rounds", type=int, default=12, help="of latency; 0: none")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the calibrations")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES), help="the first is float"
+    )
+    parser.add_argument("--trial", action="store_true", help=f"as {TRIAL}")
     parser.add_argument("--dry", action="store_true", help="print only, write no page")
     arguments = parser.parse_args()
+    if arguments.trial:
+        vars(arguments).update(TRIAL)
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(arguments, Path(scratch))
-        entrants = [float_entrant(bench, form) for form in ("openvino", "onnxruntime")]
-        entrants += attar_entrants(bench, "openvino") + nncf_entrants(bench, "openvino")
-        entrants += attar_entrants(bench, "onnxruntime") + ort_entrants(bench, "onnxruntime")
+        first = Bench(arguments, Path(scratch), arguments.seeds[0])
+        entrants = entrants_of(first)
+        times = in_turns(entrants, first, arguments.rounds) if arguments.rounds else {}
+        found = [agreements(first, entrants)]
+        for seed in arguments.seeds[1:]:
+            bench = Bench(arguments, Path(scratch), seed)
+            found.append(agreements(bench, entrants_of(bench)))
         body = (
-            f"{arguments.task}: {arguments.examples} calibration rows, {len(bench.labels)} "
-            f"validation rows, {arguments.rounds} rounds of latency in turns. Float is OpenVINO's. "
-            f"NNCF: {nncf_version()}."
-            f"\n\n{page(bench, entrants, arguments.rounds)}"
+            f"{arguments.task}: {arguments.examples} calibration rows, {len(arguments.seeds)} "
+            f"choice(s) of them, {len(first.labels)} validation rows, {arguments.rounds} rounds of "
+            f"latency in turns. Float is that of {arguments.runtimes[0]}. NNCF: {nncf_version()}."
+            f"\n\n{page(entrants, found, times)}"
         )
     if arguments.dry:
         print(body)

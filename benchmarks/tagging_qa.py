@@ -6,19 +6,22 @@
 
 One recipe: the model is fine-tuned on the first data, quantized by every method at every width with
 every choice of calibration texts, and judged on the validation split of all data, whose files are
-of words and tags, or in SQuAD's form. min-max's first choice at 8 bits and the float model are
-exported to both runtimes and timed in turns against torch. A stopped run goes on: the same command
-reuses what is in --out. Nothing is trained but the float model, so the tables have the shape of
-those for SQuAD in Outlier Suppression (Wei et al. 2022, tables 1 and 14): F1 and exact match by
-method and width.
+of words and tags, or in SQuAD's form. The first choice of every method at 8 bits and the float
+model are exported to both runtimes and timed in turns against torch. A stopped run goes on: the
+same command reuses what is in --out, and --minutes stops it by itself with everything saved. With
+other --rounds only the timing is done again, so all else may be made on a busy machine. Nothing is
+trained but the float model, so the tables have the shape of those for SQuAD in Outlier Suppression
+(Wei et al. 2022, tables 1 and 14): F1 and exact match by method and width.
 
-Time it on a quiet machine. --model names another model to fine-tune (default: demo:minilm-l6).
+To try it: --rows 64 --methods minmax --widths 8 --seeds 0 --epochs 0.1 --rounds 1 --dry. --model
+names another model to fine-tune (default: demo:minilm-l6).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -47,7 +50,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--examples", type=int, default=256, help="calibration texts")
     parser.add_argument("--max-length", type=int, default=None)
-    parser.add_argument("--rows", type=int, default=None, help="of train and validation, to try it")
+    parser.add_argument("--rows", type=int, default=None, help="of train, and of validation")
+    parser.add_argument("--validation-rows", type=int, default=None, help="if other than --rows")
+    parser.add_argument("--minutes", type=float, default=None, help="stop then; None: when done")
+    parser.add_argument("--dry", action="store_true", help="print only, write no page")
     parser.add_argument("--rounds", type=int, default=15, help="of timing")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     arguments = parser.parse_args()
@@ -55,10 +61,20 @@ def main() -> None:
     recipe = arguments.out / f"{arguments.task}.toml"
     recipe.write_text(recipe_of(arguments), encoding="utf-8")
     command = [ATTAR, "run", str(recipe), "--out", str(arguments.out)]
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    run = arguments.out / arguments.task
-    question = f"What do fewer bits cost a model for {OBJECTIVES[arguments.task]}?"
-    write_page(arguments.task, question, page(arguments, run))
+    with subprocess.Popen(command, stdout=sys.stderr) as running:
+        try:
+            code = running.wait(None if arguments.minutes is None else 60 * arguments.minutes)
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGINT)
+            code = running.wait()
+    if code:
+        raise SystemExit(code)  # 75: stopped with everything saved
+    body = page(arguments, arguments.out / arguments.task)
+    if arguments.dry:
+        print(body)
+    else:
+        question = f"What do fewer bits cost a model for {OBJECTIVES[arguments.task]}?"
+        write_page(arguments.task, question, body)
 
 
 def cells(arguments: argparse.Namespace) -> dict[str, tuple[str, int, int]]:
@@ -76,9 +92,10 @@ def recipe_of(arguments: argparse.Namespace) -> str:
         there = joined(arguments.out, folders[first], name, folder) if name != first else folder
         path = str(Path(there).resolve())
         data: dict[str, Any] = {"source": "files", "path": path, "objective": objective}
-        if arguments.rows is not None:
-            data |= {"train_rows": arguments.rows, "rows_seed": 0}
-            data |= {"validation_rows": arguments.rows}
+        judged = arguments.validation_rows or arguments.rows
+        limits = {"train_rows": arguments.rows, "validation_rows": judged}
+        data |= {key: value for key, value in limits.items() if value is not None}
+        data |= {"rows_seed": 0} if arguments.rows else {}
         tables += [f"[data.{name}]", *lines(data)]
     train: dict[str, Any] = {"run": "train", "model": arguments.model, "data": first}
     train |= {"epochs": arguments.epochs, "learning_rate": arguments.learning_rate}

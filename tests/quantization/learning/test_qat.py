@@ -53,15 +53,20 @@ def validation_of(place: Path, model: torch.nn.Module, folder: Path) -> dict[str
     return examples.validate(model, ("accuracy",), 8, lambda rows: None)  # pyright: ignore
 
 
-@pytest.mark.parametrize("method", list(LEARNERS))
-def test_the_folder_says_what_the_trained_model_said(place: Path, method, monkeypatch) -> None:
+NOISY = {"method": "lsq_plus", "quant_noise": 0.5, "query_key_grids": "symmetric"}
+
+
+@pytest.mark.parametrize("settings", [*({"method": name} for name in LEARNERS), NOISY])
+def test_the_folder_says_what_the_trained_model_said(place: Path, settings, monkeypatch) -> None:
     """Recorded in training, from the float parameters; read back from integers and grids."""
     trained = []
     of = qat._Student.of.__func__
     monkeypatch.setattr(
         qat._Student, "of", classmethod(lambda *a: trained.append(of(*a)) or trained[0])
     )
-    metrics = run_qat(place, method=method)
+    metrics = run_qat(place, **settings)
+    grids = trained[0].weights.values()
+    assert {grid.noise for grid in grids} == {settings.get("quant_noise", 1)}
     written = load_simulated(place / "out" / "model").model
     batch = tiny.tiny_batch(batch=6)
     with torch.no_grad():
@@ -154,15 +159,17 @@ def test_attentions_are_given_that_dropout_and_nothing_else_is(family, monkeypat
     assert {p for is_of_probabilities, p in found if not is_of_probabilities} <= {0.0}
 
 
-@pytest.mark.parametrize("poll", [9, 14])
-def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(place: Path, tmp_path, poll) -> None:
-    run_qat(place)
+@pytest.mark.parametrize(("poll", "settings"), [(9, {}), (14, NOISY)])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
+    place: Path, tmp_path, poll, settings
+) -> None:
+    run_qat(place, **settings)
     stopped = prepare(tmp_path / "stopped")
     polls = iter(range(1000))
     with pytest.raises(StoppedError, match=r"of 12.*attar resume"):
-        run_qat(stopped, should_stop=lambda: next(polls) == poll)
+        run_qat(stopped, should_stop=lambda: next(polls) == poll, **settings)
     assert list((stopped / "scratch").glob("checkpoint-*"))
-    run_qat(stopped)
+    run_qat(stopped, **settings)
     assert result_of(stopped) == result_of(place)
 
 
