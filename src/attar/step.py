@@ -38,15 +38,16 @@ class CountedFlops:
     embeddings and language head."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepPlan:
     """What one step will cost: the answer of the function in the `plan.py` beside it."""
 
-    name: str
-    run: str
-    num_params: int | None
+    name: str = ""
+    run: str = ""
+    """Both are filled in where the whole recipe is planned."""
+    num_params: int | None = None
     """Of the model it makes."""
-    flops: int
+    flops: int = 0
     """Of the whole step."""
     memory_mib: float
     disk_mib: float

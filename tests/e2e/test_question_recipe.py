@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import attar
+import finding_run
 import forked
-import quoted_run
 from attar.artifacts import read_json
-from quoted_run import QUESTION
+from finding_run import QUESTION
 
 pytestmark = pytest.mark.e2e
 
@@ -25,8 +25,8 @@ WITHOUT = "how do i do to the and you is it of it"
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("quoted")
-    attar.run(quoted_run.write(folder), out=folder / "runs", quiet=True)
-    return folder / "runs" / quoted_run.NAME
+    attar.run(finding_run.write(folder, finding_run.QUOTED), out=folder / "runs", quiet=True)
+    return folder / "runs" / finding_run.QUOTED
 
 
 def test_a_tiny_model_learns_to_answer_and_eight_bits_lose_little(run: Path) -> None:

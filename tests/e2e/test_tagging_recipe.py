@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import attar
+import finding_run
 import forked
-import tagged_run
 from attar.artifacts import read_json
 from attar.errors import UsageError
 
@@ -23,8 +23,8 @@ MARKED = [("good film", "FILM"), ("socket", "TOOL")]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("tagged")
-    attar.run(tagged_run.write(folder), out=folder / "runs", quiet=True)
-    return folder / "runs" / tagged_run.NAME
+    attar.run(finding_run.write(folder, finding_run.TAGGED), out=folder / "runs", quiet=True)
+    return folder / "runs" / finding_run.TAGGED
 
 
 def test_a_tiny_model_learns_to_mark_and_eight_bits_lose_nothing(run: Path) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 import attar
-import quoted_run
-import tagged_run
+import finding_run
 import tiny
 from attar.artifacts import read_json
 from attar.errors import AttarError
@@ -108,7 +107,7 @@ precision = "fp32"
 
 
 def test_bart_answers_questions_in_torch_float_and_in_six_bits(tmp_path: Path) -> None:
-    quoted_run.write_asked(tmp_path / "asked", train=24, validation=8)
+    finding_run.write_asked(tmp_path / "asked", train=24, validation=8)
     tiny.write_tokenizer(tmp_path / "bart")
     vocabulary = json.loads((tmp_path / "bart" / "tokenizer.json").read_text())["model"]["vocab"]
     from transformers import BartConfig, BartForQuestionAnswering
@@ -126,7 +125,7 @@ def test_bart_answers_questions_in_torch_float_and_in_six_bits(tmp_path: Path) -
 
 
 def test_a_tagger_learns_from_a_cache_as_from_its_teacher(tmp_path: Path) -> None:
-    tagged_run.write_things(tmp_path / "things", train=32, validation=8)
+    finding_run.write_things(tmp_path / "things", train=32, validation=8)
     tiny.write_tiny_bert(tmp_path / "bert")
     (tmp_path / "cached.toml").write_text(CACHED)
     attar.run(tmp_path / "cached.toml", out=tmp_path / "runs", quiet=True)
@@ -138,7 +137,7 @@ def test_a_tagger_learns_from_a_cache_as_from_its_teacher(tmp_path: Path) -> Non
 
 
 def test_a_cache_of_parts_of_texts_is_refused(tmp_path: Path) -> None:
-    quoted_run.write_asked(tmp_path / "asked", train=24, validation=8)
+    finding_run.write_asked(tmp_path / "asked", train=24, validation=8)
     tiny.write_tiny_bert(tmp_path / "bert")
     data, rest = CACHED.split("[steps.teacher]")
     text = data.replace("token_classification", "question_answering").replace(

@@ -26,10 +26,9 @@ SHAPE = {
     **{"num_attention_heads": 64, "intermediate_size": 32768, "max_position_embeddings": 64},
 }
 """39 thousand million parameters: no test machine trains them. Planned without their weights."""
-STEP = StepPlan(
-    *("teacher", "train", 10, 0, 1000.0, 1.0, 1.0),
-    **{"texts_at_once": 8, "text_mib": 100.0, "lowered_by": "micro_batch_size"},
-)
+FIGURES = {"num_params": 10, "memory_mib": 1000.0, "disk_mib": 1.0, "seconds": 1.0}
+FIGURES |= {"texts_at_once": 8, "text_mib": 100.0}
+STEP = StepPlan(name="teacher", run="train", lowered_by="micro_batch_size", **FIGURES)
 """1,000 MiB with eight texts at a time, 300 with one."""
 
 
@@ -70,7 +69,9 @@ def test_a_step_is_refused_only_when_one_text_at_a_time_does_not_fit() -> None:
 
 
 def test_every_step_that_is_too_large_is_named_and_only_those_that_will_run() -> None:
-    whole = StepPlan("deploy", "export", 10, 0, 700.0, 1.0, 1.0)
+    whole = StepPlan(
+        name="deploy", run="export", num_params=10, memory_mib=700.0, disk_mib=1.0, seconds=1.0
+    )
     with pytest.raises(ResourceError) as caught:
         refused(200, STEP, whole, names=("teacher", "deploy"))
     assert "'teacher'" in str(caught.value)
@@ -80,9 +81,7 @@ def test_every_step_that_is_too_large_is_named_and_only_those_that_will_run() ->
 
 
 def test_a_setting_is_named_only_where_it_leaves_the_batch_as_it_is() -> None:
-    quantized = StepPlan(
-        *("small", "quantize", 10, 0, 1000.0, 1.0, 1.0), texts_at_once=8, text_mib=100.0
-    )
+    quantized = StepPlan(name="small", run="quantize", **FIGURES)
     said = refused(500, quantized, names=("small",))
     assert "lower its batch_size or max_length" in said and "--set" not in said
 

@@ -382,7 +382,8 @@ def test_texts_that_a_model_cannot_be_timed_with_are_refused_before_the_run(
 
 def test_runs_of_a_sweep_that_say_the_same_say_it_once() -> None:
     said = {"base@seed=0": "A", "base@seed=1": "A", "base@seed=2": "B", "other": "A", "quiet": ""}
-    plans = [StepPlan(name, "train", None, 0, 0.0, 0.0, 0.0, note=n) for name, n in said.items()]
+    nothing = {"memory_mib": 0.0, "disk_mib": 0.0, "seconds": 0.0}
+    plans = [StepPlan(name=name, run="train", note=n, **nothing) for name, n in said.items()]
     assert notes_of(plans) == ["base (2 runs): A", "base@seed=2: B", "other: A"]
 
 

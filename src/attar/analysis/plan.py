@@ -44,9 +44,6 @@ def plan_analyze(config: AnalyzeSettings, context: PlanContext) -> StepPlan:
         rows, tokens = texts.count(config.data, "validation", model)
         flops += judged * min(rows, config.num_rows) * model.cost.flops(1, tokens)
     return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
         flops=flops,
         memory_mib=RUNTIME_MIB + 3 * model.size_mib + batch * text_mib,
         disk_mib=1,

@@ -48,9 +48,6 @@ def plan_augment(config: AugmentStep, context: PlanContext) -> StepPlan:
     device = device_here()
     precision = choose_precision(config.precision, device).name
     return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
         flops=flops,
         memory_mib=RUNTIME_MIB + model.size_mib + scores / MIB,
         disk_mib=rows * config.copies * tokens * BYTES_A_TOKEN / MIB,
@@ -85,9 +82,6 @@ def plan_generate(config: GenerateStep, context: PlanContext) -> StepPlan:
     shard = min(tokens, config.shard_tokens) * SHARD_BYTES_A_TOKEN
     cache = rows * config.max_length * _cache_bytes(plain)
     return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
         flops=flops,
         memory_mib=RUNTIME_MIB + model.size_mib + (cache + drawn + shard) / MIB,
         disk_mib=tokens * CORPUS_BYTES_A_TOKEN / MIB,

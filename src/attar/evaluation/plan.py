@@ -46,9 +46,6 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
             calls = (config.speed.rounds + 1) * config.speed.calls
             flops += calls * model.cost.flops(min(config.speed.batch_sizes), fixed_tokens(config))
     return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
         flops=flops,
         memory_mib=RUNTIME_MIB + 4 * sum(model.cost.num_params for model in models) / MIB,
         disk_mib=1,
@@ -59,4 +56,4 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
 
 def plan_extrapolate(config: ExtrapolateStep, context: PlanContext) -> StepPlan:
     seconds = FIT_SECONDS * config.fit.bootstrap * len(config.models)
-    return StepPlan(context.name, config.run, None, 0, RUNTIME_MIB, 1, seconds)
+    return StepPlan(memory_mib=RUNTIME_MIB, disk_mib=1, seconds=seconds)

@@ -100,15 +100,13 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     if config.speed is not None and data.kind.graph == "one_pass":
         read = next(iter(forms.values())).encode(_read_together(forms, split))
         lengths = timed_tokens(config, read.lengths)
-        for name, entries in _time(config.speed, lengths, context, forms, split, threads).items():
+        for name, entries in _time(compared, config.speed, lengths, threads).items():
             models[name] |= {"latency_ms": entries[0], "latency": entries}
     if config.speed is not None:
-        for name, stages in time_stages(
-            config.speed, tokens, context, forms, split, threads
-        ).items():
+        for name, stages in time_stages(compared, config.speed, tokens, threads).items():
             models[name] |= {"stages": stages}
     if config.memory:
-        for name, entry in _weigh(speed, tokens, context, forms, folders, split, threads).items():
+        for name, entry in _weigh(compared, speed, tokens, folders, threads).items():
             models[name] |= entry
     found = differences(config.models, _compared(metrics, data))
     for difference in found:
@@ -171,14 +169,10 @@ def _facts(form: Form, tokens: int) -> dict[str, Any]:
 
 
 def _time(
-    speed: Speed,
-    lengths: Sequence[int],
-    context: StepContext,
-    forms: Mapping[str, Form],
-    split: Split,
-    threads: int,
+    compared: Compared, speed: Speed, lengths: Sequence[int], threads: int
 ) -> dict[str, list[dict[str, Any]]]:
     """Model → latency at each length and batch size, the models taking turns."""
+    forms, split = compared.forms, compared.split
     turns = len(forms) * speed.rounds * len(speed.batch_sizes) * len(lengths)
 
     def calls_for(batch_size: int, tokens: int) -> dict[str, Any]:
@@ -189,7 +183,7 @@ def _time(
         return {name: partial(form.logits, batches[name]) for name, form in forms.items()}
 
     against = first_float([(name, form.form) for name, form in forms.items()])
-    with context.counted(f"{context.name}: turns timed", turns, "measuring models") as after_turn:
+    with compared.progress("turns timed", turns) as after_turn:
         return measure_latency(speed, lengths, threads, against, calls_for, after_turn)
 
 
@@ -200,16 +194,11 @@ def _read_together(forms: Mapping[str, Form], split: Split) -> Sequence[tuple[st
 
 
 def _weigh(
-    speed: Speed,
-    tokens: int,
-    context: StepContext,
-    forms: Mapping[str, Form],
-    folders: Mapping[str, Path],
-    split: Split,
-    threads: int,
+    compared: Compared, speed: Speed, tokens: int, folders: Mapping[str, Path], threads: int
 ) -> dict[str, dict[str, Any]]:
     """Model → peak memory. A measurement that fails is said and left out: the rest stands."""
-    texts = longest_texts(_read_together(forms, split), max(speed.batch_sizes))
+    context, together = compared.context, _read_together(compared.forms, compared.split)
+    texts = longest_texts(together, max(speed.batch_sizes))
     sizes: dict[str, Any] = {"tokens": tokens, "batch_sizes": speed.batch_sizes}
     found: dict[str, dict[str, Any]] = {}
     with context.progress.task(f"{context.name}: memory", len(folders)) as bar:

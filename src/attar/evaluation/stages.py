@@ -10,36 +10,26 @@ Models take turns, as for any latency (`evaluation.speed`), at the smallest batc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from attar.data.tables import Split
+from attar.evaluation.compared import Compared
 from attar.evaluation.config import Speed
 from attar.evaluation.inputs import exact_batch, longest_texts, room_of
 from attar.evaluation.speed import first_float, measure_latency
-from attar.step import StepContext
-
-if TYPE_CHECKING:
-    from attar.scoring.forms import Form
 
 STAGES = ("prefill", "decode_step")
 
 
 def time_stages(
-    speed: Speed,
-    tokens: int,
-    context: StepContext,
-    forms: Mapping[str, Form],
-    split: Split,
-    threads: int,
+    compared: Compared, speed: Speed, tokens: int, threads: int
 ) -> dict[str, dict[str, Any]]:
     """Model → stage → its latency, of the models that write token by token. All read as many tokens
     as the one with the least room can, with one to write."""
-    batch = min(speed.batch_sizes)
+    batch, forms = min(speed.batch_sizes), compared.forms
     writing = {name: form for name, form in forms.items() if form.task.has_language_head}
     rooms = [room for form in writing.values() if (room := room_of(form.folder)) is not None]
     tokens = min(tokens, *(room - 1 for room in rooms)) if rooms else tokens
-    texts = longest_texts(split.texts, batch)
+    texts = longest_texts(compared.split.texts, batch)
     found = {
         name: form.stages(exact_batch(form.folder, form.task, texts, tokens))
         for name, form in writing.items()
@@ -51,7 +41,7 @@ def time_stages(
     against = first_float([(name, forms[name].form) for name in ready])
     timed: dict[str, dict[str, Any]] = {name: {} for name in ready}
     turns = len(STAGES) * len(ready) * speed.rounds
-    with context.counted(f"{context.name}: stages timed", turns, "measuring models") as after_turn:
+    with compared.progress("stages timed", turns) as after_turn:
         for stage in STAGES:
             calls = {name: getattr(stages, stage) for name, stages in ready.items()}
             entries = measure_latency(

@@ -23,8 +23,6 @@ def plan_export(config: ExportStep, context: PlanContext) -> StepPlan:
         rows = min(rows, there)
     flops = COMPARED * rows * model.cost.flops(1, tokens)
     return StepPlan(
-        name=context.name,
-        run=config.run,
         num_params=model.cost.num_params,
         flops=flops,
         memory_mib=RUNTIME_MIB + 4 * model.cost.num_params * 4 / MIB,

@@ -56,8 +56,6 @@ def plan_quantize(config: QuantizeSettings, context: PlanContext) -> StepPlan:
     batch = config.calibration.batch_size or BATCH_SIZE
     text_mib = model.activation_mib(tokens)
     return StepPlan(
-        name=context.name,
-        run=config.run,
         num_params=model.cost.num_params,
         flops=flops + training,
         memory_mib=RUNTIME_MIB + 2 * source.size_mib + batch * text_mib,

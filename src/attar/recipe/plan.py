@@ -237,7 +237,8 @@ def plan_recipe(
             for name in recipe.order:
                 step = recipe.steps[name]
                 context = replace(shared, name=name, seed=step_seed(step, recipe.seed))
-                shared.plans[name] = kind_of(step, kinds).resolve_plan()(step, context)
+                plan = kind_of(step, kinds).resolve_plan()(step, context)
+                shared.plans[name] = replace(plan, name=name, run=run_of(step))
                 bar.advance(note=name)
         data = () if progress is None else tuple(_summaries(recipe, shared))
     notes = notes_of(tuple(shared.plans.values()))

@@ -23,8 +23,6 @@ def plan_fold(config: FoldStep, context: PlanContext) -> StepPlan:
     compared = min(rows, config.examples)
     flops = compared * (source.cost.flops(1, tokens) + smaller.flops(1, tokens))
     return StepPlan(
-        name=context.name,
-        run=config.run,
         num_params=smaller.num_params,
         flops=flops,
         memory_mib=RUNTIME_MIB + source.size_mib + model.size_mib,

@@ -10,4 +10,4 @@ SECONDS = 4.0
 
 
 def plan_report(config: ReportStep, context: PlanContext) -> StepPlan:
-    return StepPlan(context.name, config.run, None, 0, RUNTIME_MIB, 1, SECONDS)
+    return StepPlan(memory_mib=RUNTIME_MIB, disk_mib=1, seconds=SECONDS)

@@ -17,6 +17,7 @@ from attar.data.corpus.tokenizing import DocumentTokenizer
 from attar.data.corpus.view import ALL, CorpusView
 from attar.data.documents import Document
 from attar.data.packing import document_tokenizer
+from attar.data.tables import Split, TextData
 from attar.models.cost import Cost
 from attar.numerics.selection import share_of
 from attar.planning import (
@@ -66,66 +67,61 @@ def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
     train = rows.split("train")
     shared = [row for row, texts in enumerate(train.texts) if is_read(texts, config.share)]
     limited = train.rows(shared[: config.max_documents])
-    running = replace(
-        rows,
-        objective=CAUSAL_LM.name,
-        label_names=(),
-        metrics=CAUSAL_LM.metrics,
-        splits={**rows.splits, "train": limited},
-    )
     texts: dict[str, list[tuple[str, ...]]] = {part: [] for part in PARTS}
     for each in limited.texts:
         texts[part_of(each, config.reserve)].append(each)
     require_parts(config, len(limited), len(texts[RESERVED]), context.name)
     tokenizer, learning = _tokenizer(config, context)
+    chunks = {part: _packed(config, those, tokenizer.folder) for part, those in texts.items()}
+    _found_by_readers(config, context, tokenizer, _running(rows, limited), chunks)
+    return _corpus_plan(config, chunks, len(limited), learning)
+
+
+def _running(rows: TextData, train: Split) -> TextData:
+    """The table as running text with another train split."""
+    text = replace(rows, objective=CAUSAL_LM.name, label_names=(), metrics=CAUSAL_LM.metrics)
+    return replace(text, splits={**rows.splits, "train": train})
+
+
+def _found_by_readers(
+    config: TokenizeStep,
+    context: PlanContext,
+    tokenizer: PlannedTokenizer,
+    rows: TextData,
+    chunks: Mapping[str, PlannedChunks],
+) -> None:
+    """What the plans of steps that read this corpus will find."""
     context.tokenizers[context.name] = tokenizer
     context.corpora[context.name] = PlannedCorpus(tokenizer, config.max_length)
-    chunks = {part: _packed(config, those, tokenizer.folder) for part, those in texts.items()}
-    context.texts.add(context.name, running, chunks)
-    return _corpus_plan(config, context, chunks, len(limited), learning)
+    context.texts.add(context.name, rows, chunks)
 
 
 def _plan_expected_corpus(config: TokenizeStep, context: PlanContext, tokens: int) -> StepPlan:
     """A corpus of so many tokens, in full chunks."""
     unread = context.texts.leave_unread(config.data)
     tokenizer, learning = _tokenizer(config, context)
-    context.tokenizers[context.name] = tokenizer
-    context.corpora[context.name] = PlannedCorpus(tokenizer, config.max_length)
     chunks: dict[str, PlannedChunks] = {}
     for part, share in ((RESERVED, config.reserve), (SCORED, 1 - config.reserve)):
         count = round(share * tokens / (config.max_length + 1))
         chunks[part] = PlannedChunks(count, count * config.max_length, is_exact=False)
-    context.texts.add(context.name, unread, chunks)
-    planned = _corpus_plan(config, context, chunks, 0, learning)
+    _found_by_readers(config, context, tokenizer, unread, chunks)
+    planned = _corpus_plan(config, chunks, 0, learning)
     return replace(planned, counts={"tokens": tokens}, is_estimate=True)
 
 
 def _plan_made_corpus(config: TokenizeStep, context: PlanContext, folder: Path) -> StepPlan:
     corpus = Corpus.open(folder)
     whole = CorpusView(corpus).split()
-    judged = context.texts.judged(config.data)
-    running = replace(
-        judged,
-        objective=CAUSAL_LM.name,
-        label_names=(),
-        metrics=CAUSAL_LM.metrics,
-        splits={**judged.splits, "train": whole},
-    )
+    running = _running(context.texts.judged(config.data), whole)
     chunks = {part: PlannedChunks.of(CorpusView(corpus, part)) for part in PARTS}
-    context.texts.add(context.name, running, chunks)
     tokenizer = PlannedTokenizer(folder, corpus.about["vocabulary"], corpus.about["end_id"])
-    context.tokenizers[context.name] = tokenizer
-    context.corpora[context.name] = PlannedCorpus(tokenizer, config.max_length)
+    _found_by_readers(config, context, tokenizer, running, chunks)
     documents = read_result(folder).metrics["documents"]
-    return _corpus_plan(config, context, chunks, documents, 0.0)
+    return _corpus_plan(config, chunks, documents, 0.0)
 
 
 def _corpus_plan(
-    config: TokenizeStep,
-    context: PlanContext,
-    chunks: Mapping[str, PlannedChunks],
-    documents: int,
-    learning: float,
+    config: TokenizeStep, chunks: Mapping[str, PlannedChunks], documents: int, learning: float
 ) -> StepPlan:
     """The plan from what was counted.
 
@@ -134,10 +130,6 @@ def _corpus_plan(
     """
     tokens = sum(part.tokens + part.chunks for part in chunks.values())
     return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
-        flops=0,
         memory_mib=RUNTIME_MIB + min(tokens, config.shard_tokens) * SHARD_BYTES_A_TOKEN / MIB,
         disk_mib=tokens * CORPUS_BYTES_A_TOKEN / MIB,
         seconds=OPEN_SECONDS + learning + tokens / TOKENS_A_SECOND,
@@ -195,9 +187,6 @@ def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
     flops = chunks * model.cost.flops(1, tokens)
     block_mib = model.activation_mib(tokens) / model.cost.model.config.num_hidden_layers
     return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
         flops=flops,
         memory_mib=RUNTIME_MIB + model.size_mib + config.batch_tokens / tokens * block_mib,
         disk_mib=chunks * CHUNK_BYTES / MIB,
@@ -227,8 +216,6 @@ def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
     micro_batch = config.micro_batch_size or config.batch_size
     params = model.cost.num_params
     return StepPlan(
-        name=context.name,
-        run=config.run,
         num_params=params,
         flops=flops,
         memory_mib=RUNTIME_MIB + 16 * params / MIB + micro_batch * text_mib,
@@ -302,9 +289,6 @@ def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
         memory += encoder.size_mib
         seconds += OPEN_SECONDS + context.seconds(forward=flops)
     return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
         flops=flops,
         memory_mib=memory,
         disk_mib=chunks * CHUNK_BYTES / MIB,
@@ -317,10 +301,6 @@ def plan_export_data(config: ExportDataStep, context: PlanContext) -> StepPlan:
     chunks = context.texts.chunks_of(config.data, config.part)
     tokens = 0 if chunks is None else chunks.tokens  # of texts alone: the step refuses them
     return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
-        flops=0,
         memory_mib=RUNTIME_MIB,
         disk_mib=tokens * CORPUS_BYTES_A_TOKEN / MIB,
         seconds=tokens / EXPORTED_TOKENS_A_SECOND,

@@ -55,9 +55,6 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
     device = device_here()
     precision = choose_precision(config.precision, device).name
     return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
         flops=flops,
         memory_mib=RUNTIME_MIB + model.size_mib + config.batch_size * text_mib,
         disk_mib=cache_bytes(config, plain, head.num_labels, rows, tokens, written, sparse) / MIB,

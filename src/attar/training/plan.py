@@ -120,8 +120,6 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     device = device_here()
     precision = choose_precision(config.precision, device).name
     return StepPlan(
-        name=context.name,
-        run=config.run,
         num_params=model.cost.num_params,
         flops=flops,
         memory_mib=RUNTIME_MIB + memory / MIB + micro_batch * text_mib,

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import quoted_run
-import tagged_run
+import finding_run
 import tiny
 from attar.data.config import FilesData
 from attar.data.load import load_data
@@ -34,7 +33,7 @@ def ready(folder: Path, objective: str) -> tuple[TextData, Any, Any]:
     """Data, its training rows as examples, and a random model for them."""
     tiny.write_tokenizer(folder)
     is_tagged = objective == KINDS[0]
-    write = tagged_run.write_things if is_tagged else quoted_run.write_asked
+    write = finding_run.write_things if is_tagged else finding_run.write_asked
     write(folder / "rows", train=20, validation=4)
     data = load_data(FilesData(path="rows", objective=objective), folder, name="rows")
     task = Task(

@@ -58,7 +58,7 @@ def plan_zero_shot(config: EvaluateStep, context: PlanContext) -> StepPlan:
     """
     if config.hub and context.flops_per_s is not None:  # planned where it will not be done
         note = "the tasks' rows are on the hub and not read here, so this step's work is left out"
-        return StepPlan(context.name, config.run, None, 0, RUNTIME_MIB, 1, OPEN_SECONDS, note=note)
+        return StepPlan(memory_mib=RUNTIME_MIB, disk_mib=1, seconds=OPEN_SECONDS, note=note)
     tasks = read_tasks(config, context.recipe_folder)
     groups = groups_of(tasks)
     flops, told, largest = 0, [], 0
@@ -74,9 +74,6 @@ def plan_zero_shot(config: EvaluateStep, context: PlanContext) -> StepPlan:
         largest = max(largest, model.cost.num_params)
     count = sum(map(len, groups))
     return StepPlan(
-        name=context.name,
-        run=config.run,
-        num_params=None,
         flops=flops,
         memory_mib=RUNTIME_MIB + 4 * largest / MIB,
         disk_mib=1,
