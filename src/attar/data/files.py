@@ -24,7 +24,7 @@ from attar.data.reading.labels import Classes
 from attar.data.reading.locate import SplitFiles, format_of, own_files
 from attar.data.reading.records import Record, read_document, read_records
 from attar.data.reading.rows import Columns, Taken, check_set_aside, take_texts
-from attar.data.tables import UNLABELLED_SPLIT, SetAside, Split, TextData
+from attar.data.tables import UNLABELLED_SPLIT, SetAside, Settled, Split, TextData
 from attar.errors import DataError
 from attar.numerics.metric_names import SCORES
 from attar.tasks.table import Kind
@@ -133,7 +133,7 @@ def _require_rows_to_learn_from(config: FilesData, files: SplitFiles, name: str)
         )
 
 
-def _unseen(splits: Mapping[str, Split], taken: Taken) -> tuple[Split, list[SetAside]]:
+def _unseen(splits: Mapping[str, Split], taken: Taken) -> Settled:
     """The unlabelled rows whose texts stand in no other split: a teacher's answer to a text that
     judges models would leak it, and one that has a label needs no answer."""
     where = {
@@ -158,9 +158,7 @@ def _taken(config: FilesData, files: tuple[Path, ...], columns: Columns, split: 
     return take_texts(marked_records_of(config, files, columns), columns, split)
 
 
-def _settle(
-    config: FilesData, rows: Taken, columns: Columns, classes: Classes
-) -> tuple[Split, list[SetAside]]:
+def _settle(config: FilesData, rows: Taken, columns: Columns, classes: Classes) -> Settled:
     may_lack = rows.split == "test" or columns.label is None
     return GOLD[config.kind.gold].settle(rows, columns.label, classes, may_lack)
 

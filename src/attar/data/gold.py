@@ -14,7 +14,7 @@ from attar.data.reading.quotes import read_quoted
 from attar.data.reading.records import Record
 from attar.data.reading.rows import Columns, Taken, settle_labels
 from attar.data.reading.targets import settle_targets
-from attar.data.tables import SetAside, Split
+from attar.data.tables import Settled
 from attar.tasks.table import Gold
 
 PLAIN_TEXT = ("text", "sentence", "content", "document", "review", "question")
@@ -28,39 +28,27 @@ PLAIN_PAIRS = (
 )
 
 
-def _labels(
-    rows: Taken, column: str | None, classes: Classes, may_lack: bool
-) -> tuple[Split, list[SetAside]]:
+def _labels(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
     return settle_labels(rows, classes, may_lack_labels=may_lack)
 
 
-def _sets(
-    rows: Taken, column: str | None, classes: Classes, may_lack: bool
-) -> tuple[Split, list[SetAside]]:
+def _sets(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
     return settle_sets(rows, classes, may_lack_labels=may_lack)
 
 
-def _numbers(
-    rows: Taken, column: str | None, classes: Classes, may_lack: bool
-) -> tuple[Split, list[SetAside]]:
+def _numbers(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
     return settle_labels(rows, None, may_lack_labels=may_lack)
 
 
-def _targets(
-    rows: Taken, column: str | None, classes: Classes, may_lack: bool
-) -> tuple[Split, list[SetAside]]:
+def _targets(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
     return settle_targets(rows, column, may_lack_targets=may_lack)
 
 
-def _marks(
-    rows: Taken, column: str | None, classes: Classes, may_lack: bool
-) -> tuple[Split, list[SetAside]]:
+def _marks(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
     return settle_marks(rows, classes.names, may_lack_marks=may_lack)
 
 
-def _quotes(
-    rows: Taken, column: str | None, classes: Classes, may_lack: bool
-) -> tuple[Split, list[SetAside]]:
+def _quotes(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
     return settle_marks(rows, None, may_lack_marks=may_lack)
 
 
@@ -70,7 +58,7 @@ class GoldColumn:
 
     setting: Literal["label", "target"]
     """The setting that names their column."""
-    settle: Callable[[Taken, str | None, Classes, bool], tuple[Split, list[SetAside]]]
+    settle: Callable[[Taken, str | None, Classes, bool], Settled]
     """(rows, column, classes, may rows lack an answer) → the rows that are kept, and the others."""
     find: Callable[[Iterable[Any], str], tuple[tuple[str, ...], tuple[str, ...]]] | None = None
     """(labels of train, column) → the classes, and notes for the user; None: there are none."""

@@ -118,6 +118,10 @@ class SetAside:
     reason: str
 
 
+Settled = tuple[Split, list[SetAside]]
+"""The rows of a split that are kept, and the others."""
+
+
 @dataclass(frozen=True)
 class TextData:
     """A named data set, ready for any model."""

@@ -122,12 +122,7 @@ def num_texts(config: GenerateStep, chunks: int) -> int:
 
 
 def _teacher(config: GenerateStep, context: StepContext, corpus: Corpus) -> LoadedModel:
-    """The model, on the device there is.
-
-    Raises:
-        ModelError: it predicts no next token, has another tokenizer than the corpus, or too few
-            positions or embeddings.
-    """
+    """The model, on the device there is."""
     loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
     kind = type(loaded.model).__name__
     if not kind.endswith(CAUSAL_LM.heads):

@@ -88,11 +88,7 @@ def _train_rows(config: AugmentStep, context: StepContext, data: TextData) -> Sp
 
 
 def _masked_lm(config: AugmentStep, context: StepContext) -> LoadedModel:
-    """The model, whose head must be one that predicts words.
-
-    Raises:
-        ModelError: it is another kind of model.
-    """
+    """The model, whose head must be one that predicts words."""
     loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
     architecture = type(loaded.model).__name__
     if not architecture.endswith("ForMaskedLM"):

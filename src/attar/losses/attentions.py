@@ -227,11 +227,7 @@ def _teacher_block(asked: int | None, teacher: StackShape, stack: str) -> int:
 def _relation_heads(
     relation: str, asked: int | None, student: StackShape, teacher: StackShape, stack: str
 ) -> int:
-    """How many heads a relation has.
-
-    Raises:
-        ModelError: the models' own head counts differ, or the asked one does not divide a width.
-    """
+    """How many heads a relation has."""
     if relation == "attention":
         if student.heads != teacher.heads:
             raise ModelError(

@@ -185,11 +185,7 @@ def _wide(tensor: Tensor) -> Tensor:
 
 
 def _recording_twin(kind: str) -> str:
-    """The registered name of an attention function that records and then runs `kind`, masks alike.
-
-    Raises:
-        ModelError: transformers knows no such kind, or not how it masks.
-    """
+    """The registered name of a function that records and then runs attention of a kind."""
     twin = f"attar_recording_{kind}"
     if twin in ALL_ATTENTION_FUNCTIONS:
         return twin

@@ -123,11 +123,7 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
 
 
 def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
-    """Refuse a loss that says nothing about what the model answers.
-
-    Raises:
-        UsageError: KL between distributions, asked of a model whose outputs are none.
-    """
+    """Refuse a loss that says nothing about what the model answers."""
     if task.kind.gives_sets and getattr(config, "loss", "mse") == "kl":
         raise UsageError(
             f'model {config.model!r} gives each label a probability of its own, and loss = "kl" '

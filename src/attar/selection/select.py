@@ -171,11 +171,7 @@ def _keys(config: SelectStep, scored: Scored, seed: int) -> NDArray[np.float32]:
 
 
 def _shares(config: SelectStep, sources: list[str], step: str) -> Iterator[tuple[list[int], float]]:
-    """Groups of sources, by number, each with the share that is kept of it.
-
-    Raises:
-        UsageError: a source that the corpus does not have.
-    """
+    """Groups of sources, by number, each with the share that is kept of it."""
     if strange := sorted(set(config.keep_by_source) - set(sources)):
         raise UsageError(
             f"{step}: keep_by_source names {', '.join(map(repr, strange))}; the corpus has the "

@@ -16,7 +16,7 @@ import numpy as np
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.labels import Classes, Missing
 from attar.data.reading.rows import MAX_REASONS, Taken
-from attar.data.tables import UNLABELLED, SetAside, Split
+from attar.data.tables import UNLABELLED, SetAside, Settled, Split
 
 
 def labels_of(value: Any, separator: str) -> list[Any] | Unreadable:
@@ -48,9 +48,7 @@ def every_label(cells: Iterable[Any]) -> Iterator[Any]:
             yield from cell
 
 
-def settle_sets(
-    taken: Taken, classes: Classes, *, may_lack_labels: bool = False
-) -> tuple[Split, list[SetAside]]:
+def settle_sets(taken: Taken, classes: Classes, *, may_lack_labels: bool = False) -> Settled:
     """Second pass: the labels of every row become a row of 0 and 1, or the row is set aside too.
 
     Args:

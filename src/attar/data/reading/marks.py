@@ -20,7 +20,7 @@ from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.labels import shown
 from attar.data.reading.records import Record
 from attar.data.reading.rows import Columns, Taken
-from attar.data.tables import UNLABELLED, Marks, SetAside, Split
+from attar.data.tables import UNLABELLED, Marks, SetAside, Settled, Split
 from attar.errors import DataError
 from attar.tasks.tagging import TAG, Mark, marks_of_tags, tag_names
 
@@ -134,7 +134,7 @@ def find_tags(found: Iterable[Any], column: str) -> tuple[tuple[str, ...], tuple
 
 def settle_marks(
     taken: Taken, names: Sequence[str] | None, *, may_lack_marks: bool = False
-) -> tuple[Split, list[SetAside]]:
+) -> Settled:
     """What `take_texts` found as labels, as marks.
 
     Args:

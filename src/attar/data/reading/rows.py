@@ -35,7 +35,7 @@ from attar.data.reading.labels import (
     shown,
 )
 from attar.data.reading.records import Record
-from attar.data.tables import UNLABELLED, SetAside, Split
+from attar.data.tables import UNLABELLED, SetAside, Settled, Split
 from attar.errors import DataError
 
 MAX_REASONS = 20
@@ -150,7 +150,7 @@ def text_of(name: str, value: Any, limit: int = MAX_ROW_BYTES) -> str | Unreadab
 
 def settle_labels(
     taken: Taken, classes: Classes | None, *, may_lack_labels: bool = False
-) -> tuple[Split, list[SetAside]]:
+) -> Settled:
     """Second pass: every label becomes its class (or number), or its row is set aside too.
 
     Args:

@@ -10,12 +10,10 @@ import numpy as np
 
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.rows import Taken, text_of
-from attar.data.tables import UNLABELLED, SetAside, Split
+from attar.data.tables import UNLABELLED, SetAside, Settled, Split
 
 
-def settle_targets(
-    taken: Taken, column: str | None, *, may_lack_targets: bool = False
-) -> tuple[Split, list[SetAside]]:
+def settle_targets(taken: Taken, column: str | None, *, may_lack_targets: bool = False) -> Settled:
     """What `take_texts` found as labels, as target texts.
 
     Args:

@@ -70,11 +70,7 @@ def _place_of(task: ZeroShotTask, root: Path) -> str:
 
 
 def _file_of(task: ZeroShotTask, root: Path) -> Path | None:
-    """The file of its split; None: there is none.
-
-    Raises:
-        DataError: there are several.
-    """
+    """The file of its split; None: there is none."""
     folder = root / task.name
     try:
         files = [file for file in sorted(folder.iterdir()) if file.is_file() and format_of(file)]

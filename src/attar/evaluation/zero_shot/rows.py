@@ -103,11 +103,7 @@ def _usable(
     task: ZeroShotTask,
     source: str,
 ) -> Row:
-    """A row that can be asked.
-
-    Raises:
-        DataError: it cannot, and why.
-    """
+    """A row that can be asked."""
     where = f"task {task.name!r}: row {number + 1:,} of {source}"
     if isinstance(record, Unreadable):
         raise DataError(f"{where} is unreadable: {record.reason}; get the file again")

@@ -237,11 +237,7 @@ class CheckedRuntime:
 
 
 def _require_agreement(folder: Path, task: Task) -> None:
-    """Refuse a `task.json` that differs from `config.json`, which other programs read.
-
-    Raises:
-        ArtifactError: classes of other names or in another order, or texts beyond its positions.
-    """
+    """Refuse a `task.json` that differs from `config.json`, which other programs read."""
     if not has_entry(folder / CONFIG_FILE):
         return
     config = read_json(folder / CONFIG_FILE)

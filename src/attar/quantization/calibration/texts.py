@@ -119,11 +119,7 @@ def _blocks(
     loaded: LoadedModel, data: TextData, wanted: int, length: int, seed: int
 ) -> tuple[Encoded, list[int]]:
     """At least `wanted` blocks of documents in a seeded order, and the documents. Twice as many are
-    read until there are enough.
-
-    Raises:
-        DataError: all documents together are fewer blocks.
-    """
+    read until there are enough."""
     train = data.split("train")
     order = generator(seed, "calibration").permutation(len(train))
     count = min(wanted, len(order))

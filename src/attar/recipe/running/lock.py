@@ -100,11 +100,7 @@ def lock_holder(folder: Path) -> Holder | None:
 
 def _open(folder: Path, flags: int) -> int:
     """Open the lock, which must be a regular file: a link would be emptied where it points to, and
-    a FIFO waited for.
-
-    Raises:
-        UsageError: it is something else.
-    """
+    a FIFO waited for."""
     file = folder / LOCK_FILE
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(file.lstat().st_mode):

@@ -104,11 +104,7 @@ def read_saved(folder: Path) -> Saved:
 
 def _require_sound(recipe: Recipe) -> None:
     """What a checked recipe is sure of and a damaged one need not be: nothing goes in a circle, and
-    what is named is there.
-
-    Raises:
-        ValueError: something is not so.
-    """
+    what is named is there."""
     problems = [mistake.text for mistake in check_sweep(recipe)]
     if circle := find_cycle(inputs_of(recipe.steps)):
         problems.append(f"the steps go in a circle: {' → '.join(circle)}")

@@ -174,11 +174,7 @@ class CachedTeacher:
                 )
 
     def _found(self, wanted: TeacherInputs) -> np.ndarray:
-        """Where the cache has each row of the training.
-
-        Raises:
-            DataError: the teacher was not asked about some of them.
-        """
+        """Where the cache has each row of the training."""
         header = self.header
         cache = f"{wanted.step}: the cache {self.folder} was made of {header.rows:,} rows of data"
         if header.max_length != wanted.max_length:

@@ -138,8 +138,6 @@ def _fits(folder: Path, task: Task, needs: Needs) -> bool:
 
     Args:
         needs: where its predictions are not among them, only what is inside it counts.
-    Raises:
-        ModelError: it must and does not.
     """
     require_answer(folder, needs)
     if not says_its_task(folder):
