@@ -217,7 +217,7 @@ def seal(staging: Path, result: Result, sha256: Callable[[Path], str] = sha256_o
     files = files_below(staging)
     with disk_errors_explained(staging):
         for path in files:
-            _sync(path)
+            sync(path)
     hashes = {path.relative_to(staging).as_posix(): sha256(path) for path in files}
     sealed = replace(result, files=hashes)
     with suppress(TypeError, ValueError):  # not plain data: write_json says where
@@ -247,7 +247,7 @@ def put_in_place(sealed: Path, final: Path, kept: Path | None = None) -> None:
             if not final.exists() and outdated.exists():
                 outdated.rename(final)  # the older artifact stays where it was
             raise
-        _sync(final.parent)
+        sync(final.parent)
     if kept is None:
         shutil.rmtree(outdated, ignore_errors=True)
 
@@ -270,7 +270,8 @@ def remove_outdated(folder: Path) -> None:
         shutil.rmtree(outdated, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

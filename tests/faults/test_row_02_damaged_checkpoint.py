@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_earlier_checkpoints_as_they_were(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_sync", full)
+    monkeypatch.setattr(checkpoint, "sync", full)
     with pytest.raises(ResourceError, match="disk full"):
         store.save(Place(step=2), {"w": torch.zeros(3)}, {}, {})
     found = store.newest()

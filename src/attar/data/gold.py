@@ -12,8 +12,7 @@ from attar.data.reading.labels import Classes, find_classes
 from attar.data.reading.marks import find_tags, read_tagged, settle_marks
 from attar.data.reading.quotes import read_quoted
 from attar.data.reading.records import Record
-from attar.data.reading.rows import Columns, Taken, settle_labels
-from attar.data.reading.targets import settle_targets
+from attar.data.reading.rows import Columns, Taken, settle_labels, settle_targets
 from attar.data.tables import Settled
 from attar.tasks.table import Gold
 

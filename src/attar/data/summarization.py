@@ -19,8 +19,7 @@ from attar.data.config import SummarizationData
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.locate import summarization_files
 from attar.data.reading.records import Record, read_records
-from attar.data.reading.rows import Columns, check_set_aside, take_texts
-from attar.data.reading.targets import settle_targets
+from attar.data.reading.rows import Columns, check_set_aside, settle_targets, take_texts
 from attar.data.tables import SetAside, Split, TextData
 from attar.errors import DataError
 from attar.extras import require

@@ -15,8 +15,8 @@ import numpy as np
 
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.labels import Classes, Missing
-from attar.data.reading.rows import MAX_REASONS, Taken
-from attar.data.tables import UNLABELLED, SetAside, Settled, Split
+from attar.data.reading.rows import Taken, settled
+from attar.data.tables import UNLABELLED, Settled, Split
 
 
 def labels_of(value: Any, separator: str) -> list[Any] | Unreadable:
@@ -49,33 +49,21 @@ def every_label(cells: Iterable[Any]) -> Iterator[Any]:
 
 
 def settle_sets(taken: Taken, classes: Classes, *, may_lack_labels: bool = False) -> Settled:
-    """Second pass: the labels of every row become a row of 0 and 1, or the row is set aside too.
+    """The labels of every row become a row of 0 and 1, or the row is set aside.
 
     Args:
         taken: with what `labels_of` made of the cells.
-        may_lack_labels: keep rows without labels, as −1; else they are set aside.
-
-    Returns: the kept rows, and all rows of the split that were set aside in both passes, in order.
+        may_lack_labels: keep rows without labels, as −1.
     """
-    kept: list[int] = []
-    rows: list[np.ndarray] = []
-    set_aside = list(taken.set_aside)
-    reasons: set[str] = set()
-    for i, cell in enumerate(taken.labels):
+    nothing_known = np.full(len(classes.names), UNLABELLED, dtype=np.int8)
+
+    def read(cell: Any) -> np.ndarray | Unreadable:
         found = _row_of(cell, classes)
-        if isinstance(found, Missing) and may_lack_labels:
-            found = np.full(len(classes.names), UNLABELLED, dtype=np.int8)
-        if isinstance(found, Unreadable):
-            known = found.reason in reasons or len(reasons) < MAX_REASONS
-            reason = found.reason if known else "another label that cannot be used"
-            reasons.add(reason)
-            set_aside.append(SetAside(taken.split, taken.rows[i], reason))
-        else:
-            kept.append(i)
-            rows.append(found)
-    set_aside.sort(key=lambda fault: fault.row)
-    array = np.array(rows, dtype=np.int8).reshape(len(kept), len(classes.names))
-    return Split(tuple(taken.texts[i] for i in kept), array), set_aside
+        return nothing_known if may_lack_labels and isinstance(found, Missing) else found
+
+    texts, rows, set_aside = settled(taken, read)
+    array = np.array(rows, dtype=np.int8).reshape(len(rows), len(classes.names))
+    return Split(texts, array), set_aside
 
 
 def _row_of(cell: list[Any] | Unreadable, classes: Classes) -> np.ndarray | Unreadable:

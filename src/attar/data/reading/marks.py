@@ -19,8 +19,8 @@ import numpy as np
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.labels import shown
 from attar.data.reading.records import Record
-from attar.data.reading.rows import Columns, Taken
-from attar.data.tables import UNLABELLED, Marks, SetAside, Settled, Split
+from attar.data.reading.rows import Columns, Taken, settled
+from attar.data.tables import UNLABELLED, Marks, Settled, Split
 from attar.errors import DataError
 from attar.tasks.tagging import TAG, Mark, marks_of_tags, tag_names
 
@@ -135,30 +135,20 @@ def find_tags(found: Iterable[Any], column: str) -> tuple[tuple[str, ...], tuple
 def settle_marks(
     taken: Taken, names: Sequence[str] | None, *, may_lack_marks: bool = False
 ) -> Settled:
-    """What `take_texts` found as labels, as marks.
+    """Every answer is the marks of its row, or the row is set aside.
 
     Args:
         names: the tags that are known; None: marks have no labels.
         may_lack_marks: keep rows without marks of their own, as None.
-
-    Returns: the kept rows, and all rows of the split that were set aside in both passes, in order.
     """
-    kept: list[int] = []
-    set_aside = list(taken.set_aside)
     known = None if names is None else {name.partition("-")[2] for name in names}
-    for i, found in enumerate(taken.labels):
-        reason = None
+
+    def read(found: Marks | None) -> Marks | Unreadable | None:
         if found is None:
-            reason = None if may_lack_marks else "unlabelled"
-        elif known is not None:
-            other = [label for _, _, label in found.marks if label not in known]
-            reason = f"unknown label {shown(other[:1])}" if other else None
-        if reason is None:
-            kept.append(i)
-        else:
-            set_aside.append(SetAside(taken.split, taken.rows[i], reason))
-    set_aside.sort(key=lambda fault: fault.row)
-    unlabelled = np.full(len(kept), UNLABELLED, dtype=np.int64)
-    texts = tuple(taken.texts[i] for i in kept)
-    marks = tuple(taken.labels[i] for i in kept)
-    return Split(texts, unlabelled, marks=marks), set_aside
+            return None if may_lack_marks else Unreadable("unlabelled")
+        other = [label for _, _, label in found.marks if known is not None and label not in known]
+        return Unreadable(f"unknown label {shown(other[:1])}") if other else found
+
+    texts, marks, set_aside = settled(taken, read)
+    unlabelled = np.full(len(texts), UNLABELLED, dtype=np.int64)
+    return Split(texts, unlabelled, marks=tuple(marks)), set_aside

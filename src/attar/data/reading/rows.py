@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from attar.data.reading.records import Record
 from attar.data.tables import UNLABELLED, SetAside, Settled, Split
 from attar.errors import DataError
 
+T = TypeVar("T")
 MAX_REASONS = 20
 """Reasons told apart in the labels of a split: a file may hold a million different wrong ones."""
 MAX_CLASSES_SHOWN = 12
@@ -148,39 +149,64 @@ def text_of(name: str, value: Any, limit: int = MAX_ROW_BYTES) -> str | Unreadab
     return fault_of_encoding(text) or text
 
 
+def settled(
+    taken: Taken, read: Callable[[Any], T | Unreadable]
+) -> tuple[tuple[tuple[str, ...], ...], list[T], list[SetAside]]:
+    """Second pass: the texts and the answers of the rows whose answer can be read, and all rows of
+    the split that were set aside in both passes, in order; beyond `MAX_REASONS` reasons, one."""
+    texts: list[tuple[str, ...]] = []
+    answers: list[T] = []
+    set_aside = list(taken.set_aside)
+    reasons: set[str] = set()
+    for text, row, value in zip(taken.texts, taken.rows, taken.labels, strict=True):
+        answer = read(value)
+        if isinstance(answer, Unreadable):
+            known = answer.reason in reasons or len(reasons) < MAX_REASONS
+            reason = answer.reason if known else "another label that cannot be used"
+            reasons.add(reason)
+            set_aside.append(SetAside(taken.split, row, reason))
+        else:
+            texts.append(text)
+            answers.append(answer)
+    return tuple(texts), answers, sorted(set_aside, key=lambda fault: fault.row)
+
+
 def settle_labels(
     taken: Taken, classes: Classes | None, *, may_lack_labels: bool = False
 ) -> Settled:
-    """Second pass: every label becomes its class (or number), or its row is set aside too.
+    """Every label becomes its class (or number), or its row is set aside.
 
     Args:
         classes: None: the labels are numbers, for a regression.
-        may_lack_labels: keep rows without a label, as `UNLABELLED` (or NaN); else they are set
-            aside.
-
-    Returns: the kept rows, and all rows of the split that were set aside in both passes, in order.
+        may_lack_labels: keep rows without a label, as `UNLABELLED` (or NaN).
     """
-    read = number_as_written if classes is None else classes.place_of
+    place = number_as_written if classes is None else classes.place_of
     no_label = math.nan if classes is None else UNLABELLED
-    kept: list[int] = []
-    labels: list[float] = []
-    set_aside = list(taken.set_aside)
-    reasons: set[str] = set()
-    for i, value in enumerate(taken.labels):
-        label = read(value)
-        if isinstance(label, Missing) and may_lack_labels:
-            label = no_label
-        if isinstance(label, Unreadable):
-            known = label.reason in reasons or len(reasons) < MAX_REASONS
-            reason = label.reason if known else "another label that cannot be used"
-            reasons.add(reason)
-            set_aside.append(SetAside(taken.split, taken.rows[i], reason))
-        else:
-            kept.append(i)
-            labels.append(label)
-    set_aside.sort(key=lambda fault: fault.row)
-    array = np.array(labels, dtype=np.float32 if classes is None else np.int64)
-    return Split(tuple(taken.texts[i] for i in kept), array), set_aside
+
+    def read(value: Any) -> float | Unreadable:
+        label = place(value)
+        return no_label if may_lack_labels and isinstance(label, Missing) else label
+
+    texts, labels, set_aside = settled(taken, read)
+    dtype = np.float32 if classes is None else np.int64
+    return Split(texts, np.array(labels, dtype=dtype)), set_aside
+
+
+def settle_targets(taken: Taken, column: str | None, *, may_lack_targets: bool = False) -> Settled:
+    """Every answer is a target text, or its row is set aside. An empty target is no answer.
+
+    Args:
+        column: where the targets stand; None: there are none.
+        may_lack_targets: keep rows without a target, as in a hidden test set, as "".
+    """
+
+    def read(value: Any) -> str | Unreadable:
+        text = text_of(column or "target", value)
+        return "" if may_lack_targets and isinstance(text, Unreadable) else text
+
+    texts, targets, set_aside = settled(taken, read)
+    unlabelled = np.full(len(texts), UNLABELLED, dtype=np.int64)
+    return Split(texts, unlabelled, tuple(targets)), set_aside
 
 
 def check_set_aside(

@@ -27,7 +27,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from attar.artifacts import disk_errors_explained, read_json, sha256_of, write_json
+from attar.artifacts import disk_errors_explained, read_json, sha256_of, sync, write_json
 from attar.errors import ArtifactError
 from attar.progress import Progress
 from attar.training.saving.state import Place
@@ -101,10 +101,10 @@ class CheckpointStore:
                 hashes |= self._link_best(aside, place, hashes[WEIGHTS_FILE])
                 content = {"place": asdict(place), "about": dict(about), "files": hashes}
                 write_json(aside / STATE_FILE, content)
-                _sync(aside)
+                sync(aside)
                 shutil.rmtree(final, ignore_errors=True)
                 aside.rename(final)
-                _sync(self._folder)
+                sync(self._folder)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
         if BEST_FILE in hashes:
@@ -163,20 +163,12 @@ class CheckpointStore:
             os.link(source, aside / BEST_FILE)
         except OSError:  # a file system without hard links
             shutil.copyfile(source, aside / BEST_FILE)
-            _sync(aside / BEST_FILE)
+            sync(aside / BEST_FILE)
         return {BEST_FILE: known_hash}
 
 
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write and sync; the sha256 of the bytes."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
-    _sync(file)
+    sync(file)
     return sha256_of(file)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
