@@ -24,7 +24,7 @@ Letters: G groups · R texts · T tokens of a text · p of its prefix · s of th
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -82,9 +82,13 @@ def likelihoods(
         together = [list(group) for group in groups if shares and common(requests, group)]
         alone = [i for group in groups if not (shares and common(requests, group)) for i in group]
         for batch in _shared_batches(requests, together, batch_tokens):
-            _read_shared(model, requests, batch, batch_tokens, found)
+            _read_shared(model, requests, batch, found)
             after_batch(sum(map(len, batch)))
-        for rows in _batches(alone, lambda i: len(requests[i].fed), batch_tokens):
+        for rows in _batches(
+            alone,
+            lambda i: len(requests[i].fed),
+            lambda texts, longest, _: (texts + 1) * longest > batch_tokens,  # with their padding
+        ):
             _read_whole(model, requests, rows, found)
             after_batch(len(rows))
     return Likelihoods(found.log_p, found.is_greedy)
@@ -102,14 +106,25 @@ class _Sums:
     """Sums over each request's continuation."""
 
     def __init__(self, requests: Sequence[Continuation]) -> None:
+        self._requests = requests
         self.log_p = np.zeros(len(requests))
         self.is_greedy = np.ones(len(requests), np.bool_)
 
-    def add(self, logits: Logits, predictions: Sequence[tuple[int, int, int, int]]) -> None:
-        """Take in predictions: (request, row of the logits, place, target)."""
-        if not predictions:
+    def add(self, logits: Logits, row_of: Mapping[int, int], begin: int, end: int) -> None:
+        """Take in what is predicted at the places [begin, end) of texts.
+
+        Args:
+            row_of: request → row of the logits, which has the places from `begin` on.
+        """
+        found: list[tuple[int, int, int, int]] = []
+        for number, row in row_of.items():
+            request = self._requests[number]
+            places = range(max(begin, request.first), min(end, len(request.fed)))
+            targets = (request.targets[place - request.first] for place in places)
+            found += [(number, row, p - begin, t) for p, t in zip(places, targets, strict=True)]
+        if not found:
             return
-        numbers, rows, places, targets = np.array(predictions).T
+        numbers, rows, places, targets = np.array(found).T
         device = logits.hidden.device if hasattr(logits, "hidden") else logits.device  # pyright: ignore
         index = tuple(torch.from_numpy(each.copy()).to(device) for each in (rows, places))
         labels = torch.from_numpy(targets.copy()).to(device)
@@ -127,36 +142,19 @@ def _is_first_choice(logits: Tensor, _: object, labels: Tensor) -> Tensor:
     return (logits.argmax(dim=-1) == labels).to(logits.dtype)
 
 
-def _predictions(
-    number: int, request: Continuation, row: int, begin: int, end: int
-) -> Iterator[tuple[int, int, int, int]]:
-    """What is predicted at the places [begin, end) of a text, of which the row has those from
-    `begin` on."""
-    for place in range(max(begin, request.first), min(end, len(request.fed))):
-        yield number, row, place - begin, request.targets[place - request.first]
-
-
 def _read_whole(
     model: PreTrainedModel, requests: Sequence[Continuation], rows: Sequence[int], found: _Sums
 ) -> None:
     """Read whole texts, padded behind, where a causal model does not look."""
     ids = _padded([requests[i].fed for i in rows], model.device)
     _, logits = run_to_logits(model, {"input_ids": ids}, use_cache=False)
-    found.add(
-        logits,
-        [
-            each
-            for row, i in enumerate(rows)
-            for each in _predictions(i, requests[i], row, 0, len(requests[i].fed))
-        ],
-    )
+    found.add(logits, {i: row for row, i in enumerate(rows)}, 0, ids.shape[1])
 
 
 def _read_shared(
     model: PreTrainedModel,
     requests: Sequence[Continuation],
     groups: Sequence[Sequence[int]],
-    batch_tokens: int,
     found: _Sums,
 ) -> None:
     """Read the groups' prefixes, and from there the rest of each text."""
@@ -164,23 +162,18 @@ def _read_shared(
     ids = _padded([requests[group[0]].fed[:shared] for group in groups], model.device)
     raw, logits = run_to_logits(model, {"input_ids": ids}, use_cache=True)
     owner = {i: row for row, group in enumerate(groups) for i in group}
-    found.add(
-        logits,
-        [each for i, row in owner.items() for each in _predictions(i, requests[i], row, 0, shared)],
-    )
+    found.add(logits, owner, 0, shared)
     rests = [i for i in owner if len(requests[i].fed) > shared]
-    for rows in _even(rests, lambda i: len(requests[i].fed) - shared):
+    for rows in _batches(
+        rests,
+        lambda i: len(requests[i].fed) - shared,
+        # until the shortest is less than half as long as the longest, unless they are small
+        lambda texts, longest, following: 2 * following < longest and texts * longest >= FEWEST,
+    ):
         cache = _copied(raw.past_key_values, [owner[i] for i in rows], model.device)
         rest = _padded([requests[i].fed[shared:] for i in rows], model.device)
         _, logits = run_to_logits(model, {"input_ids": rest}, past_key_values=cache, use_cache=True)
-        found.add(
-            logits,
-            [
-                each
-                for row, i in enumerate(rows)
-                for each in _predictions(i, requests[i], row, shared, len(requests[i].fed))
-            ],
-        )
+        found.add(logits, {i: row for row, i in enumerate(rows)}, shared, shared + rest.shape[1])
 
 
 def _shared_batches(
@@ -203,26 +196,16 @@ def _shared_batches(
 
 
 def _batches(
-    rows: Sequence[int], length: Callable[[int], int], batch_tokens: int
+    rows: Sequence[int], length: Callable[[int], int], is_full: Callable[[int, int, int], bool]
 ) -> Iterator[list[int]]:
-    """Texts of similar length, the longest first, padding included in the tokens."""
+    """Texts of similar length, the longest first.
+
+    Args:
+        is_full: (texts of a batch, length of its longest, of the text that would follow) → it ends.
+    """
     batch: list[int] = []
     for i in sorted(rows, key=length, reverse=True):
-        if batch and (len(batch) + 1) * length(batch[0]) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
-def _even(rows: Sequence[int], length: Callable[[int], int]) -> Iterator[list[int]]:
-    """Rests in batches whose shortest is at least half as long as the longest, or which are
-    small."""
-    batch: list[int] = []
-    for i in sorted(rows, key=length, reverse=True):
-        longest = length(batch[0]) if batch else 0
-        if batch and 2 * length(i) < longest and len(batch) * longest >= FEWEST:
+        if batch and is_full(len(batch), length(batch[0]), length(i)):
             yield batch
             batch = []
         batch.append(i)
