@@ -17,7 +17,7 @@ METRICS = {
             "student": {"accuracy": {"value": 0.90, "n": 100}, "latency_ms": {"p50": 3.0}},
             "int8": {"accuracy": {"value": 0.89, "n": 100}, "size_mib": 22},
             "v1.5": {
-                "confident": {"99.5": {"rows": 7}},
+                "confident": {"99.5": {"rows": 7}, "99.9": {"rows": 0, "accuracy": None}},
                 "per_class": {"a": {"f1": 0.2}, "a.b": {"f1": 0.4}},
             },
         }
@@ -94,6 +94,14 @@ def test_a_missed_gate_tells_the_numbers(tmp_path: Path) -> None:
         "1 of 2 gates missed, everything is saved: scores.int8.accuracy = 0.89, must be at least "
         "0.899 (scores.student.accuracy = 0.9, less 0.001)"
     )
+
+
+def test_what_could_not_be_measured_misses_its_gate(tmp_path: Path) -> None:
+    gate = Gate(metric="scores.v1.5.confident.99.9.accuracy", at_least=0.9)
+    outcomes = check_gates([gate], METRICS, tmp_path)
+    assert read_gates(tmp_path) == outcomes
+    with pytest.raises(GateMissedError, match=r"accuracy has no value, must be at least 0\.9"):
+        require_gates(outcomes)
 
 
 @pytest.mark.parametrize("metric", sorted(LOWER_IS_BETTER))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,17 +22,16 @@ class GateOutcome:
     """One gate and the numbers it was decided by."""
 
     metric: str
-    value: float
+    value: float | None
+    """None: it could not be measured, as the accuracy of no rows."""
     allowed: str
     """What would have passed, in words: "at least 0.9"."""
     passed: bool
 
     @property
     def sentence(self) -> str:
-        return (
-            f"{self.metric} = {self.value:.6g}, {'allowed' if self.passed else 'must be'} "
-            f"{self.allowed}"
-        )
+        value = "has no value" if self.value is None else f"= {self.value:.6g}"
+        return f"{self.metric} {value}, {'allowed' if self.passed else 'must be'} {self.allowed}"
 
 
 def check_gates(
@@ -62,24 +62,26 @@ def require_gates(outcomes: Sequence[GateOutcome]) -> None:
 
 def _outcomes(gate: Gate, metrics: Mapping[str, Mapping[str, Any]]) -> list[GateOutcome]:
     value = metric_at(gate.metric, metrics)
+    measured = math.nan if value is None else value  # which keeps no limit
     found: list[GateOutcome] = []
     if gate.at_least is not None:
-        passed = keeps_limits(value, at_least=gate.at_least)
+        passed = keeps_limits(measured, at_least=gate.at_least)
         found.append(GateOutcome(gate.metric, value, f"at least {gate.at_least:g}", passed))
     if gate.at_most is not None:
-        passed = keeps_limits(value, at_most=gate.at_most)
+        passed = keeps_limits(measured, at_most=gate.at_most)
         found.append(GateOutcome(gate.metric, value, f"at most {gate.at_most:g}", passed))
     if gate.of is not None and gate.max_drop is not None:
         other = metric_at(gate.of, metrics)
-        floor = other - gate.max_drop
-        allowed = f"at least {floor:.6g} ({gate.of} = {other:.6g}, less {gate.max_drop:g})"
-        passed = keeps_limits(value, reference=other, max_drop=gate.max_drop)
+        reference = math.nan if other is None else other
+        floor = reference - gate.max_drop
+        allowed = f"at least {floor:.6g} ({gate.of} = {reference:.6g}, less {gate.max_drop:g})"
+        passed = keeps_limits(measured, reference=reference, max_drop=gate.max_drop)
         found.append(GateOutcome(gate.metric, value, allowed, passed))
     return found
 
 
-def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float:
-    """The number at a dotted path: a step, then names inside its metrics.
+def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """The number at a dotted path: a step, then names inside its metrics; None: it has no value.
 
     `models` and a final `value` may be left out. A name with dots is found: the longest that fits.
 
@@ -101,6 +103,8 @@ def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float:
             raise RecipeError([f"metric {path!r}: no {parts[0]!r} here, there is {known}"], "gates")
         here, parts = inside[name], parts[name.count(".") + 1 :]
     here = table_of(here).get("value", here)
+    if here is None:
+        return None
     if isinstance(here, bool) or not isinstance(here, (int, float)):
         raise RecipeError([f"metric {path!r} must be a number, got {str(here)[:60]}"], "gates")
     return float(here)
