@@ -92,13 +92,13 @@ def write_tiny_masked_lm(folder: Path, *, seed: int = 0) -> Path:
 FAMILIES = (
     *("bert", "roberta", "xlm-roberta", "distilbert", "electra", "electra_narrow", "mpnet"),
     "modernbert",
-    *("bart", "t5", "t5_gated", "gpt2", "llama", "qwen2", "qwen3", "gemma"),
+    *("bart", "t5", "t5_gated", "gpt2", "llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"),
 )
 """Every kind of architecture the anatomy knows; T5 comes with two kinds of feed-forward, ELECTRA
 also with embeddings narrower than its hidden states."""
 LINEARS_ONLY = ("deberta-v2",)
 """Families of whose attention only the maps are known."""
-LLAMA_LIKE = ("llama", "qwen2", "qwen3", "gemma")
+LLAMA_LIKE = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3")
 """Decoders with gated feed-forwards and RMS norms, whose config says the size of a head."""
 GATED = ("t5_gated", "modernbert", *LLAMA_LIKE)
 WITHOUT_SHIFT = ("t5", "t5_gated", "modernbert", *LLAMA_LIKE)
@@ -115,6 +115,9 @@ def tiny_config(family: str, *, blocks: int = 2, **changes: Any) -> PretrainedCo
     heads = {"hidden_size": 32, "num_hidden_layers": blocks, "num_attention_heads": 4}
     encoder = {**heads, "intermediate_size": 48, "max_position_embeddings": 40}
     llama = {**encoder, "num_key_value_heads": 2}
+    kinds = ["full_attention" if i % 2 else "sliding_attention" for i in range(blocks)]
+    local = {"layer_types": kinds, "sliding_window": 4, "query_pre_attn_scalar": 16}
+    gemma = {**llama, "head_dim": 8, **local}
     bart = {
         **{f"{stack}_layers": blocks for stack in ("encoder", "decoder")},
         **{f"{stack}_ffn_dim": 48 for stack in ("encoder", "decoder")},
@@ -157,6 +160,8 @@ def tiny_config(family: str, *, blocks: int = 2, **changes: Any) -> PretrainedCo
         "qwen2": (hf.Qwen2Config, llama),
         "qwen3": (hf.Qwen3Config, {**llama, "head_dim": 8}),
         "gemma": (hf.GemmaConfig, {**llama, "head_dim": 8}),
+        "gemma2": (hf.Gemma2Config, {**gemma, "attn_logit_softcapping": 2.0}),
+        "gemma3": (hf.Gemma3TextConfig, gemma),
     }
     config_class, fields = rows[family]
     if changes.get("num_labels") == 2:

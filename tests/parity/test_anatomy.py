@@ -94,6 +94,9 @@ def recomputed(attention: AttentionView, seen: Seen) -> Tensor:
         scores = scores + seen.outputs[attention.fqn][1]  # T5 hands its position bias on
     if len(seen.args[attention.fqn]) == 3:
         scores = scores + seen.args[attention.fqn][2]  # MPNet's is its third argument
+    cap = getattr(attention.module, "attn_logit_softcapping", None)
+    if cap is not None:
+        scores = cap * (scores / cap).tanh()
     queries, keys = scores.shape[-2:]
     if attention.is_causal:
         future = torch.ones(queries, keys, dtype=torch.bool).triu(1)
@@ -215,9 +218,12 @@ def test_every_norm_of_the_model_is_a_site(model: Any, anatomy: Anatomy) -> None
         name for name, module in model.named_modules() if type(module).__name__.endswith("Norm")
     }
     on_heads = {n.fqn for b in anatomy.blocks for a in b.attentions for n in a.head_norms}
+    before_sums = {norm.fqn for block in anatomy.blocks for norm in block.post_norms}
     spaces = FAMILIES[anatomy.family].head_spaces
     in_head = {space.norm for space in spaces} & norms
-    assert {site.norm.fqn for site in anatomy.norm_sites} == norms - on_heads - in_head
+    assert {site.norm.fqn for site in anatomy.norm_sites} == (
+        norms - on_heads - in_head - before_sums
+    )
     first = anatomy.stacks[0].row.first_norm or "none"
     assert all(site.is_closed != site.name.endswith(first) for site in anatomy.norm_sites)
 
@@ -228,6 +234,21 @@ def test_norm_views_recompute_the_norm(anatomy: Anatomy, seen: Seen) -> None:
         with torch.no_grad():
             ours = normed(norm, seen.inputs[norm.fqn])
         torch.testing.assert_close(ours, seen.outputs[norm.fqn], **EXACT)
+
+
+def test_norms_behind_sublayers_read_what_these_write(anatomy: Anatomy, seen: Seen) -> None:
+    """And the next sublayer's norm reads the sum of what they make of it and of the stream."""
+    for block in anatomy.blocks:
+        if not block.post_norms:
+            continue
+        for end, norm in zip((block.attention.out, block.ffn.down), block.post_norms, strict=True):
+            assert torch.equal(seen.inputs[norm.fqn], seen.outputs[end.fqn])
+            with torch.no_grad():
+                ours = normed(norm, seen.inputs[norm.fqn])
+            torch.testing.assert_close(ours, seen.outputs[norm.fqn], **EXACT)
+        mha, ffn = block.norms
+        total = seen.inputs[mha.fqn] + seen.outputs[block.post_norms[0].fqn]
+        torch.testing.assert_close(seen.inputs[ffn.fqn], total, **EXACT)
 
 
 def test_scaling_moved_through_the_views_leaves_the_model_unchanged(model: Any) -> None:

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import TypeAdapter
 
 import language_runs
+import tiny
 import training_runs
 from attar.errors import DataError
 from attar.models.load import load_model
 from attar.models.simulated.qparams import ModelQParams
 from attar.models.structure.sites import sites_of
+from attar.quantization.calibration.outputs import real_logits
 from attar.quantization.config import QuantizeStep
 from attar.quantization.learning.qat import LEARNERS
 from attar.quantization.methods import METHODS
@@ -86,7 +89,9 @@ def test_every_method_quantizes_it_and_proves_its_transform(
     check_answers(tmp_path, metrics, family)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "qwen2", "qwen3", "gemma", "t5", "bart"])
+@pytest.mark.parametrize(
+    "family", ["gpt2", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "t5", "bart"]
+)
 def test_every_family_is_quantized_at_every_site(family: str, tmp_path: Path) -> None:
     metrics = quantized(tmp_path, family, method="smoothquant", weights="gptq")
     sites = {site.name for site in sites_of(load_model(tmp_path / "model").model)}
@@ -99,6 +104,15 @@ def test_every_family_is_quantized_at_every_site(family: str, tmp_path: Path) ->
     if family == "gpt2":  # its maps are stored transposed in the float model
         assert {w.shape for w in qparams.weights if "c_attn" in w.fqn} == {(96, 32)}
     check_answers(tmp_path, metrics, family)
+
+
+def test_kept_logits_are_the_models_own_under_a_soft_cap() -> None:
+    model = tiny.tiny_language_model("gemma2", final_logit_softcapping=0.1)
+    batch = {name: tiny.tiny_batch()[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        own = model(**batch).logits[batch["attention_mask"] > 0]
+        torch.testing.assert_close(real_logits(model, batch), own)
+    assert own.abs().max() < 0.1
 
 
 def test_calibration_reads_packed_blocks_of_documents_in_a_seeded_order(tmp_path: Path) -> None:

@@ -182,8 +182,7 @@ def prepare_(model: PreTrainedModel, attention: Attention) -> None:
     """Change a model that was just built, where its family's row asks for it."""
     family = FAMILIES.get(model.config.model_type)
     if family is not None and family.prepare_ is not None:
-        family.prepare_(model)
-        model.config._attn_implementation = attention
+        family.prepare_(model, attention)
 
 
 def _with_head(fields: Mapping[str, Any], task: Task) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def params_by_part(model: PreTrainedModel) -> dict[str, int]:
     for stack in anatomy_of(model).stacks:
         attentions = [a for block in stack.blocks for a in block.attentions]
         heads = [norm for a in attentions for norm in a.head_norms]
-        norms = [norm for block in stack.blocks for norm in block.norms] + heads
+        norms = [n for block in stack.blocks for n in (*block.norms, *block.post_norms)] + heads
         norms += [norm for norm in (stack.embedding_norm, stack.final_norm) if norm is not None]
         seen = {id(view) for a in attentions for view in (a.q, a.k, a.v, a.out)}
         ffns = [v for block in stack.blocks for v in block.linears if id(v) not in seen]

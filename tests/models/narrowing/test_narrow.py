@@ -10,11 +10,11 @@ import pytest
 import torch
 import transformers as hf
 from torch import nn
-from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 
 import tiny
 from attar.errors import ModelError
 from attar.models.config import ChangedModel
+from attar.models.families.gemma import PRECISE
 from attar.models.narrowing.narrow import narrowed
 from attar.models.narrowing.parts import parts_of
 from attar.models.structure.anatomy import anatomy_of
@@ -78,7 +78,7 @@ def make_exact_(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = 0.0
-        elif isinstance(module, GemmaRMSNorm):
+        elif isinstance(module, tuple(PRECISE)):
             module.eps, module.forward = 0.0, offset(module)
         elif hasattr(module, "variance_epsilon"):
             module.variance_epsilon = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +67,22 @@ def recomputed(block: Block, *, is_pre_norm: bool, follows: bool, seen: Watched)
     """The block's output: contexts from the model, everything behind them from the views."""
     h = seen.inputs[block.fqn]
     norms = {sublayer.kind: sublayer.norm for sublayer in block.sublayers}
+    behind = [partial(normed, norm) for norm in block.post_norms]
     for kind, attention in zip(("mha", "cross"), block.attentions, strict=False):
         branch = attention.out(seen.inputs[attention.out.fqn])
         if follows and attention is block.attentions[-1]:
             branch = block.ffn(branch)
-        h = h + branch
+        h = h + (behind[0](branch) if behind else branch)
         norm = norms[kind]
         h = h if is_pre_norm or norm is None else normed(norm, h)
     norm = norms.get("ffn")
     if is_pre_norm:
         read = h if norm is None else normed(norm, h)
-        return h if follows or not block.ffn.maps else h + block.ffn(read)
+        if follows or not block.ffn.maps:
+            assert len(behind) < 2
+            return h
+        written = block.ffn(read)
+        return h + (behind[1](written) if behind else written)
     h = h if follows or not block.ffn.maps else h + block.ffn(h)
     return h if norm is None else normed(norm, h)
 

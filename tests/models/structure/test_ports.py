@@ -16,11 +16,11 @@ from attar.models.structure.sites import sites_of
 FAMILIES = tiny.FAMILIES
 
 
-class Doubler(nn.Module):
-    """Not a constant added: a softmax and a norm would swallow it."""
+class Stretched(nn.Module):
+    """Not a constant added or a factor of all: a softmax and a norm would swallow them."""
 
     def forward(self, x):
-        return x * 2
+        return x * torch.linspace(1, 3, x.shape[-1])
 
 
 class AddOne(nn.Module):
@@ -47,7 +47,7 @@ def test_a_module_at_any_site_changes_the_logits_and_leaves_no_trace(family):
     with torch.no_grad():
         before = model(**batch).logits
         for site in sites_of(model):
-            with inserted(model, {site: Doubler()}):
+            with inserted(model, {site: Stretched()}):
                 assert not torch.allclose(model(**batch).logits, before, atol=1e-5), site
             assert torch.equal(model(**batch).logits, before), site
     assert [name for name, _ in model.named_modules()] == names
@@ -70,7 +70,7 @@ def test_dropout_falls_on_probabilities_in_training_alone(is_training):
 def test_modules_at_sites_travel_with_a_copy():
     model, batch = tiny.tiny_model("bert"), tiny.tiny_batch()
     site = sites_of(model)[0]
-    insert_(model, {site: Doubler()})
+    insert_(model, {site: Stretched()})
     twin = copy.deepcopy(model)
     with torch.no_grad():
         assert torch.equal(twin(**batch).logits, model(**batch).logits)

@@ -221,7 +221,9 @@ def _on_texts(parts: Parts, batches: Iterable[Batch]) -> dict[str, Tensor]:
 
 
 def _stacks_of_norms(parts: Parts) -> dict[str, str]:
-    return {site.norm.fqn: site.stack for site in parts.anatomy.norm_sites}
+    stacks = parts.anatomy.stacks
+    post = {norm.fqn: s.name for s in stacks for block in s.blocks for norm in block.post_norms}
+    return {site.norm.fqn: site.stack for site in parts.anatomy.norm_sites} | post
 
 
 def _heads_of(attention: AttentionView) -> Callable[[Tensor], Tensor]:

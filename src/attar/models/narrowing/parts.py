@@ -77,6 +77,7 @@ def parts_of(model: PreTrainedModel) -> Parts:
         and name not in biases
     )
     norms = {site.norm.fqn: site.norm for site in anatomy.norm_sites if site.num_channels == hidden}
+    norms |= {norm.fqn: norm for block in anatomy.blocks for norm in block.post_norms}
     widening = tuple(s.embedding_map for s in anatomy.stacks if s.embedding_map is not None)
     return Parts(
         *(model, family, anatomy, tuple(norms.values()), tables, widening),

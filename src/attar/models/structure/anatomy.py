@@ -159,6 +159,8 @@ class _Finder:
         return None
 
     def stack(self, row: StackRow) -> Stack:
+        if getattr(self.model.config, "use_bidirectional_attention", False):
+            row = replace(row, is_causal=False)
         blocks_fqn = self.fqn(row.blocks)
         count = len(self.module(blocks_fqn))
         wider = self.fqn(row.embedding_map or "none")
@@ -205,7 +207,13 @@ class _Finder:
         ]
         if sublayers[-1].norm is None:
             sublayers.pop()
-        block = Block(fqn, self.module(fqn), index, attention, cross, ffn, tuple(sublayers))
+        behind = [
+            self.norm_of_sublayer(row, fqn, its.post_norm) for _, its, _ in every if its.post_norm
+        ]
+        post_norms = tuple(norm for norm in behind if norm is not None)
+        block = Block(
+            *(fqn, self.module(fqn), index, attention, cross, ffn, tuple(sublayers), post_norms)
+        )
         self._check_complete(block)
         return block
 
@@ -272,7 +280,8 @@ class _Finder:
         or to a quantizer that `ports` put at a site while a model learns its ranges).
         """
         head_norms = [norm for a in block.attentions for norm in a.head_norms]
-        known = [view.module for view in (*block.linears, *block.norms, *head_norms)]
+        norms = (*block.norms, *block.post_norms, *head_norms)
+        known = [view.module for view in (*block.linears, *norms)]
         covered = {id(p) for module in known for p in module.parameters()}
         strange = [
             name

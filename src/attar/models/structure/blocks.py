@@ -50,6 +50,9 @@ class Block:
     ffn: FfnView | ChainView
     sublayers: tuple[Sublayer, ...]
     """Attention, cross-attention where there is one, and ffn, unless a variant dropped its norm."""
+    post_norms: tuple[NormView, ...] = ()
+    """Norms of what the sublayers write, before the sums. Nothing but a sum reads them, so no scale
+    can be moved across one, and none is a site."""
 
     @property
     def norms(self) -> tuple[NormView, ...]:

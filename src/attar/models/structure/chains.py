@@ -6,7 +6,7 @@ and the residual sum stay the block's own code:
     a module that is the feed-forward and nothing else (`FfnRow.whole`)  → the chain
     a block that calls its maps one by one                               → up, act: Identity,
                                                                            down: the chain
-    a norm that nothing reads any more                                   → Identity
+    a norm that nothing reads any more, or that reads nothing            → Identity
     attention's output map, followed by the feed-forward's               → a chain of both
 
 Dropout between activation and `down` then acts on the chain's input, or is gone with the module
@@ -122,7 +122,9 @@ def lost_norms(row: StackRow, ffn: FfnRow, variant: Variant) -> tuple[str, ...]:
     if variant.lost_norm == "between":
         return ((ffn if row.is_pre_norm else row.cross or row.attention).norm,)
     is_unread = row.is_pre_norm and variant.maps == 0
-    return (ffn.norm,) if variant.lost_norm == "own" or is_unread else ()
+    lost = (ffn.norm,) if variant.lost_norm == "own" or is_unread else ()
+    is_empty = variant.maps == 0 or variant.follows_attention
+    return (*lost, ffn.post_norm) if ffn.post_norm and is_empty else lost
 
 
 def _install_in_block_(block: Any, row: StackRow, settings: FfnSettings) -> None:

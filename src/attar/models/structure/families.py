@@ -176,6 +176,23 @@ _QWEN3_STACK = replace(
     attention=replace(_LLAMA_STACK.attention, q_norm="self_attn.q_norm", k_norm="self_attn.k_norm"),
 )
 
+
+def _gemma_2_and_3(llama: StackRow) -> StackRow:
+    """With a norm before each sublayer and one behind it."""
+    return replace(
+        llama,
+        attention=replace(llama.attention, post_norm="post_attention_layernorm"),
+        ffns=(
+            replace(
+                llama.ffns[0],
+                norm="pre_feedforward_layernorm",
+                post_norm="post_feedforward_layernorm",
+            ),
+        ),
+        norm_offset=1.0,
+    )
+
+
 _MODERNBERT_STACK = StackRow(
     name="encoder",
     blocks="layers",
@@ -223,17 +240,25 @@ _ROBERTA = Family(
 )
 
 
-def _with_attention_function_(model: Any) -> None:
+def _with_attention_function_(model: Any, attention: str) -> None:
     from attar.models.families.mpnet import use_attention_function_  # loads torch
 
     use_attention_function_(model)
+    model.config._attn_implementation = attention
 
 
-def _with_precise_norms_(model: Any) -> None:
+def _with_precise_norms_(model: Any, _: str) -> None:
     from attar.models.families.gemma import use_precise_norms_  # loads torch
 
     use_precise_norms_(model)
 
+
+_GEMMA = Family(
+    stacks=(replace(_LLAMA_STACK, norm_offset=1.0),),
+    heads=("score", "lm_head"),
+    scales_embeddings=lambda config: True,
+    prepare_=_with_precise_norms_,
+)
 
 FAMILIES = {
     "bert": Family(
@@ -325,12 +350,9 @@ FAMILIES = {
     "llama": Family(stacks=(_LLAMA_STACK,), heads=("score", "lm_head")),
     "qwen2": Family(stacks=(_LLAMA_STACK,), heads=("score", "lm_head")),
     "qwen3": Family(stacks=(_QWEN3_STACK,), heads=("score", "lm_head")),
-    "gemma": Family(
-        stacks=(replace(_LLAMA_STACK, norm_offset=1.0),),
-        heads=("score", "lm_head"),
-        scales_embeddings=lambda config: True,
-        prepare_=_with_precise_norms_,
-    ),
+    "gemma": _GEMMA,
+    "gemma2": replace(_GEMMA, stacks=(_gemma_2_and_3(_LLAMA_STACK),)),
+    "gemma3_text": replace(_GEMMA, stacks=(_gemma_2_and_3(_QWEN3_STACK),)),
 }
 """model_type of the config → row."""
 

@@ -49,6 +49,7 @@ def attar_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     position_bias: Tensor | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
     """softmax(q·kᵀ·scaling + bias + mask)·v, with the module's `at_…`, if any, in between.
@@ -57,6 +58,7 @@ def attar_attention(
         query: (B, H, T, K).
         key, value: the same, or fewer heads, each of which serves several of the queries'.
         position_bias: added to the scores, as T5 has it.
+        softcap: of the scores: cap · tanh(scores / cap), as Gemma 2 has it.
     Returns: the context (B, T, H, K) and the probabilities (B, H, T, T).
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -68,6 +70,8 @@ def attar_attention(
     if shared_by > 1:
         key, value = (heads.repeat_interleave(shared_by, dim=1) for heads in (key, value))
     scores = torch.matmul(query, key.transpose(2, 3)) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if position_bias is not None:
         scores = scores + position_bias
     if attention_mask is not None:

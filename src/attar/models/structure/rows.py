@@ -26,6 +26,8 @@ class AttentionRow:
     """Norm over each head's queries, before rotary positions; it has no readers among the maps."""
     k_norm: str | None = None
     """As `q_norm`, of keys."""
+    post_norm: str | None = None
+    """Norm of what the sublayer writes, before the sum that alone reads it."""
     is_plain: bool = True
     """Scores are q·k, scaled, plus a bias, by transformers' attention function. False: something
     else is computed of the maps' outputs, so only the maps are known."""
@@ -41,6 +43,8 @@ class FfnRow:
     norm: str
     gate: str | None = None
     adder: str | None = None
+    """As in `AttentionRow`."""
+    post_norm: str | None = None
     """As in `AttentionRow`."""
     whole: str | None = None
     """Module that is the feed-forward and nothing else; None: a module of the block calls `up`,
@@ -110,8 +114,9 @@ class Family:
     """Field of the config, where a language head can divide its input by √hidden_size."""
     max_tokens: Callable[[Any], int | None] = lambda config: None
     """Longest input, where positions are a learned table; None: no hard limit."""
-    prepare_: Callable[[Any], None] | None = None
-    """Changes a model that was just built, where transformers' own code lacks what views need."""
+    prepare_: Callable[[Any, str], None] | None = None
+    """Changes a model that was just built, where transformers' own code lacks what views need; the
+    word is the kind of attention that is wanted."""
 
 
 def not_kept(kept: Sequence[int], count: int, stack: str) -> str | None:

@@ -6,8 +6,8 @@ writing into the view writes into the model.
 
     ffn(x)       = down(act(up(x)))  or, gated,  down(act(gate(x)) · up(x))
     attention(x) = out(softmax(q(x) k(m)ᵀ · scaling + bias + mask) v(m))
-                   where m is x itself, or the encoder's output in a cross-attention, and each
-                   head's q and k can pass a norm
+                   where m is x itself, or the encoder's output in a cross-attention; each head's q
+                   and k can pass a norm, and the scores a soft cap
 
 Letters: B batch · T tokens · O / I out and in features · D hidden · H heads · K head size.
 """

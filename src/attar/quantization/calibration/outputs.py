@@ -51,7 +51,9 @@ def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
         return states
     logits: Tensor = head(states)
     bias = getattr(model, "final_logits_bias", None)
-    return logits if bias is None else logits + bias
+    logits = logits if bias is None else logits + bias
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 class KeptOutputs(Sequence[Tensor]):
