@@ -6,7 +6,7 @@
     on disk   packed   +   4 bytes for each row's scale
 
 Published sizes are the first line: packed integers, biases and norms in float32, no scales.
-BERT-base and RoBERTa-base are counted from their configs and stand beside the published figures.
+BERT, RoBERTa and BART are counted from their configs and stand beside the published figures.
 Activations take no space. A tied weight counts once, at the bits of embeddings.
 Source: Outlier Suppression (Wei et al. 2022), table 17.
 """
@@ -30,6 +30,12 @@ from record import table, write_page
 FLOAT = "32-32-32"
 WIDTHS = (FLOAT, "8-8-8", "6-6-6", "4-4-8", "4-4-4", "2-2-4")
 """Bits of weights, embeddings and activations."""
+BART = {
+    **{"model_type": "bart", "d_model": 768, "vocab_size": 50265, "max_position_embeddings": 1024},
+    **{f"{stack}_layers": 6 for stack in ("encoder", "decoder")},
+    **{f"{stack}_ffn_dim": 3072 for stack in ("encoder", "decoder")},
+    **{f"{stack}_attention_heads": 12 for stack in ("encoder", "decoder")},
+}
 PUBLISHED: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]] = {
     "BERT-base": ({"model_type": "bert"}, (417.6, 104.8, 78.7, 52.6, 52.6, 26.5)),
     "RoBERTa-base": (
@@ -37,9 +43,14 @@ PUBLISHED: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]] = {
         | {"type_vocab_size": 1},
         (475.5, 119.2, 89.5, 59.8, 59.8, 30.1),
     ),
+    "BART-base": (BART, (534.1, 134.0, 100.6, 67.3, 67.3, 34.0)),
+    "BART-base, XSum": (
+        BART | {"architectures": ["BartForConditionalGeneration"]},
+        (531.8, 133.4, 100.2, 67.0, 67.0, 33.8),
+    ),
 }
-"""Model → its config (defaults of transformers are those of the base size), and the published MiB
-with a head of two classes, in the order of `WIDTHS`."""
+"""Model → its config (of BERT and RoBERTa the defaults of transformers are those of the base size),
+and the published MiB with a head of two classes, or none, in the order of `WIDTHS`."""
 
 
 def main() -> None:
@@ -51,7 +62,8 @@ def main() -> None:
         model = load_model(resolve_model(word, {}, Path.cwd())).model
         rows += [row(word, model, width) for width in WIDTHS]
     for name, (config, published) in PUBLISHED.items():
-        model = cost_from_config(config, num_labels=2).model
+        classes = None if "architectures" in config else 2
+        model = cost_from_config(config, num_labels=classes).model
         for width, mib in zip(WIDTHS, published, strict=True):
             rows.append((*row(name, model, width)[:-1], str(mib)))
     head = ("model", "W-E-A", "on disk, MiB", "without scales", "published")
