@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import quoted_run
 
 import attar
-import quoted_run
 from attar.artifacts import read_json
 
 pytestmark = pytest.mark.e2e
