@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import quoted_run
 
 import attar
+import finding_run
 from attar.artifacts import read_json
 
 pytestmark = pytest.mark.e2e
@@ -20,11 +20,17 @@ CONFIGS = {
     "decoder_attention_heads = 4, encoder_ffn_dim = 48, decoder_ffn_dim = 48",
 }
 STEPS = """
+name = "squad"
+
+[data.rows]
+source = "files"
+path = "rows"
+objective = "question_answering"
 [steps.plain]
 run = "train"
 model = {{ config = {{ model_type = "{family}", max_position_embeddings = 40, {config} }}, \
 tokenizer = "bert" }}
-data = "asked"
+data = "rows"
 max_steps = {steps}
 batch_size = 16
 max_length = 32
@@ -38,12 +44,12 @@ model = "plain"
 method = "outlier_suppression"
 weight_bits = 6
 activation_bits = 6
-calibration = {{ data = "asked", examples = 32, batch_size = 8 }}
+calibration = {{ data = "rows", examples = 32, batch_size = 8 }}
 
 [steps.scores]
 run = "evaluate"
 models = ["plain", "os"]
-data = "asked"
+data = "rows"
 bootstrap = 100
 speed = false
 memory = false
@@ -54,10 +60,11 @@ memory = false
 def test_six_bits_answer_nearly_as_float(
     tmp_path: Path, family: str, steps: int, least: float
 ) -> None:
-    data = quoted_run.RECIPE.split("[steps.teacher]")[0]
-    text = data + STEPS.format(family=family, config=CONFIGS[family], steps=steps)
-    attar.run(quoted_run.write(tmp_path, text), out=tmp_path / "runs", quiet=True)
-    result = read_json(tmp_path / "runs" / quoted_run.NAME / "scores" / "result.json")
+    finding_run.write(tmp_path, finding_run.QUOTED)  # rows/ and bert/, whose tokenizer is read
+    recipe = tmp_path / "squad.toml"
+    recipe.write_text(STEPS.format(family=family, config=CONFIGS[family], steps=steps))
+    attar.run(recipe, out=tmp_path / "runs", quiet=True)
+    result = read_json(tmp_path / "runs" / "squad" / "scores" / "result.json")
     found = {name: of["squad_f1"]["value"] for name, of in result["metrics"]["models"].items()}
     assert found["plain"] >= least
     assert found["os"] == pytest.approx(found["plain"], abs=0.1)
