@@ -154,7 +154,9 @@ def _server() -> Path:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, env=environment)
     SERVERS.append(server)
-    atexit.register(shutil.rmtree, folder)
+    assert server.stdin is not None
+    for end in (lambda: shutil.rmtree(folder), server.wait, server.stdin.close):  # the last first
+        atexit.register(end)
     deadline = time.monotonic() + START_S
     while not address.exists():
         assert server.poll() is None and time.monotonic() < deadline, "no server of processes"
@@ -173,9 +175,11 @@ def _serve(address: str) -> Callable[[], None] | None:
         kind.resolve()
         kind.resolve_plan()
     from attar.planning import CPU, measured_flops_per_s
+    from attar.report.html import page_template
 
     for precision in ("fp32", "bf16"):  # which takes a second of every plan, once a process
         measured_flops_per_s(precision, CPU)
+    page_template()  # compiled
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(f"{address}.new")
         door.listen(64)

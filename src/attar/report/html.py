@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ FIRST_ROWS = 24
 """Rows of a study's table shown at once; a longer table is folded away."""
 
 
-def html_of(page: Page, made: Sequence[Made]) -> str:
+@cache
+def page_template() -> Any:
+    """Compiled once a process, which takes longer than most pages."""
     jinja2: Any = require("jinja2", "report")
-    markup: Any = require("markupsafe", "report").Markup
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -63,6 +65,11 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
         "seconds": human_seconds,
         "json": lambda content: json.dumps(content, indent=2, ensure_ascii=False),
     }
+    return environment.get_template("template.html")
+
+
+def html_of(page: Page, made: Sequence[Made]) -> str:
+    markup: Any = require("markupsafe", "report").Markup
     style, theme, explorer = (
         (HERE / name).read_text(encoding="utf-8")
         for name in ("style.css", "theme.js", "explorer.js")
@@ -70,7 +77,7 @@ def html_of(page: Page, made: Sequence[Made]) -> str:
     script = theme + explorer
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     by_name = {step.name: step for step in made}
-    html: str = environment.get_template("template.html").render(
+    html: str = page_template().render(
         page=page,
         comparison_pictures=[comparison_pictures(each, made) for each in page.comparisons],
         study_pictures=[study_pictures(study) for study in page.studies],
