@@ -143,6 +143,13 @@ def test_an_int8_export_says_how_far_its_vectors_turn(made: Made, form: str) -> 
     assert audit["num_int8"] > 0
 
 
+def test_equal_texts_have_one_number_on_both_sides() -> None:
+    pairs = TextPairs.of([("a", "b"), ("c", "a"), ("a", "d")])
+    numbers = dict(zip([*pairs.queries, *pairs.passages], pairs.identities.tolist(), strict=True))
+    assert len(set(numbers.values())) == 4
+    assert pairs.identities[0] == pairs.identities[len(pairs.queries) + 1] == numbers["a"]
+
+
 def test_similarity_ranks_a_text_first_for_itself(made: Made) -> None:
     model = attar.load(made.export(made.root / "model", "openvino"))
     found = model.similarity(TEXTS[:3], TEXTS[:3])
@@ -326,3 +333,33 @@ def test_a_teacher_pools_in_its_own_way_and_reads_with_its_students_prefixes(mad
 def test_losses_that_do_not_fit_are_refused(made: Made, settings: Any, said: str) -> None:
     with pytest.raises((UsageError, DataError), match=said):
         made.train("refused", **settings)
+
+
+def test_a_static_student_goes_through_every_step(made: Made, tmp_path: Path) -> None:
+    static = {"from": "model", "static_width": 16}
+    metrics = made.train("static", model=static, max_steps=0)
+    assert metrics["steps"] == 0 and metrics["num_params"] < 2000
+    folder = made.root / "static"
+    loaded = load_model(folder / "model")
+    rows = vectors_of(folder / "model", [(text,) for text in TEXTS])
+    assert loaded.model.config.hidden_size == 16 and rows.shape == (4, 16)
+    config = {
+        **{"model": "float", "method": "minmax"},
+        "calibration": {"data": "pairs", "examples": 16},
+    }
+    quantize(
+        TypeAdapter(QuantizeStep).validate_python(config),
+        made.context("static_int8", float=folder),
+    )
+    folders = {"static": folder, "static_int8": made.root / "static_int8"}
+    for form in FORMATS:
+        for source in (folder, made.root / "static_int8"):
+            name = f"{source.name}-{form}"
+            folders[name] = made.export(source, form)
+            found = attar.load(folders[name]).embed(TEXTS, side="query")
+            prefixed = [("how do i " + text,) for text in TEXTS]
+            wanted = vectors_of(folder / "model", prefixed)
+            assert (found * wanted).sum(axis=1).min() > (0.999999 if source is folder else 0.999)
+    step = EvaluateStep(models=tuple(folders), data="pairs", speed=None, memory=False)
+    metrics = evaluate(step, made.context("static_scores", **folders))
+    assert metrics["models"]["static"]["flops"] == 0

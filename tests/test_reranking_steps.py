@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 import attar
 import tiny
@@ -19,10 +20,12 @@ from attar.data.load import load_data
 from attar.errors import DataError
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.run import evaluate
-from attar.export.config import ExportStep, Parity
+from attar.export.config import ExportStep
 from attar.export.run import export
 from attar.numerics.ranking import order_scores
 from attar.progress import Progress
+from attar.quantization.config import QuantizeStep
+from attar.quantization.run import quantize
 from attar.scoring.forms import open_form
 from attar.step import StepContext
 from attar.training.config import TrainStep
@@ -103,14 +106,24 @@ def test_a_cross_encoder_is_trained_exported_judged_by_query_and_ranks(made: Mad
     metrics = train(step, made.context("learned"))
     assert set(metrics["validation"]) == {"ndcg@10", "mrr@10", "loss"}
     learned = made.root / "learned"
-    config = ExportStep(
-        model="learned",
-        format="openvino",
-        data="pairs",
-        parity=Parity(examples=8, max_relative_error=10.0),
-    )
-    export(config, made.context("deploy", learned=learned))
-    models = {"learned": learned, "deploy": made.root / "deploy"}
+    table = {"model": "learned", "method": "minmax"}
+    table["calibration"] = {"data": "pairs", "examples": 32}
+    int8 = TypeAdapter(QuantizeStep).validate_python(table)
+    quantize(int8, made.context("int8", learned=learned))
+    models = {"learned": learned, "int8": made.root / "int8"}
+    for name, source, form in (
+        ("deploy", "learned", "openvino"),
+        ("int8_openvino", "int8", "openvino"),
+        ("int8_ort", "int8", "onnxruntime"),
+    ):
+        config = ExportStep.model_validate(
+            {
+                **{"model": source, "format": form, "data": "pairs"},
+                "parity": {"examples": 8, "max_relative_error": 10.0},
+            }
+        )
+        export(config, made.context(name, **{source: made.root / source}))
+        models[name] = made.root / name
     judged = EvaluateStep(
         models=tuple(models), data="pairs", speed=None, memory=False, bootstrap=100
     )
@@ -122,7 +135,8 @@ def test_a_cross_encoder_is_trained_exported_judged_by_query_and_ranks(made: Mad
     by_hand = order_scores(scores, split.labels, query_numbers(split.texts))
     for name in models:
         entry = found["models"][name]["ndcg@10"]
-        assert entry["value"] == pytest.approx(by_hand["ndcg@10"].mean(), abs=0.02)
+        lost = 0.1 if "int8" in name else 0.02
+        assert entry["value"] == pytest.approx(by_hand["ndcg@10"].mean(), abs=lost)
         assert entry["n"] == 40
     assert metrics["validation"]["mrr@10"] == pytest.approx(by_hand["mrr@10"].mean(), abs=0.02)
 
@@ -142,3 +156,8 @@ def test_a_cross_encoder_is_trained_exported_judged_by_query_and_ranks(made: Mad
     query, passages = split.texts[0][0], [text for _, text in split.texts[:4]]
     order = attar.load(made.root / "deploy").rank(query, passages)
     assert [number for number, _ in order] == np.argsort(-scores[:4], kind="stable").tolist()
+    for name in ("int8_openvino", "int8_ort"):
+        near = dict(attar.load(made.root / name).rank(query, passages))
+        assert [near[i] for i in range(4)] == pytest.approx(scores[:4], abs=0.3)
+        audit = json.loads((made.root / name / "fusion_audit.json").read_text())
+        assert audit["num_int8"] > 0

@@ -35,7 +35,7 @@ from attar.artifacts import MIB, read_json
 from attar.data.corpus.view import ALL, CorpusView
 from attar.data.documents import without_answers
 from attar.data.load import left_out, load_data
-from attar.data.packing import token_blocks
+from attar.data.packing import END, SEPARATOR, token_blocks
 from attar.data.tables import UNLABELLED, Split, TextData
 from attar.data.tokenize import TextEncoder
 from attar.data.windows import WindowEncoder
@@ -45,11 +45,12 @@ from attar.models.cost import Cost
 from attar.models.planned_head import Head, cost_under
 from attar.models.sources.references import resolve_model
 from attar.models.sources.sentence_transformers import is_sentence_model
+from attar.models.static_student import static_config
 from attar.models.surgery import changed
 from attar.special_tokens import require_reading, vocabulary_of
 from attar.step import StepPlan
 from attar.tasks.embedding import Embedding
-from attar.tasks.table import CAUSAL_LM, KINDS
+from attar.tasks.table import CAUSAL_LM, KINDS, MASKED_LM
 from attar.tasks.task import Task
 
 RUNTIME_MIB = 450
@@ -236,7 +237,7 @@ class PlannedTexts:
             rows = [(text,) for row in rows for text in row]
         sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
         if texts.kind.is_running:
-            total = self.running_tokens(data, split, model.tokenizer_folder)
+            total = self.running_tokens(data, split, model)
             # a last block of one token predicts nothing and is left out
             return math.ceil((total - 1) / model.max_length), min(total, model.max_length)
         names = input_names_of(model.cost.model.config)
@@ -252,7 +253,7 @@ class PlannedTexts:
         encoder = TextEncoder.from_folder(model.tokenizer_folder, model.max_length, names)
         return len(rows), max(1, round(float(encoder.encode(sampled).lengths.mean())))
 
-    def running_tokens(self, data: str, split: str, tokenizer_folder: Path) -> int:
+    def running_tokens(self, data: str, split: str, model: ModelPlan) -> int:
         """Tokens of a split as running text, an end token behind each row.
 
         Raises:
@@ -260,7 +261,9 @@ class PlannedTexts:
         """
         rows = self.loaded(data).splits[split].texts
         sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
-        blocks = token_blocks(tokenizer_folder, sampled, ONE_BLOCK, f"split {split!r}")
+        end = SEPARATOR if type(model.cost.model).__name__.endswith(MASKED_LM.heads) else END
+        where = f"split {split!r}"
+        blocks = token_blocks(model.tokenizer_folder, sampled, ONE_BLOCK, where, end)
         return round(len(blocks.encoded.ids) * len(rows) / len(sampled))
 
     def has_classes(self, data: str) -> bool:
@@ -328,6 +331,9 @@ class PlanContext:
                 head = Head(None, embedding=Embedding())
             plan = ModelPlan(cost_under(head, config), folder, 4.0, max_length)
         if isinstance(reference, ChangedModel):
+            if (width := reference.static_width) is not None:
+                table = static_config(plan.cost.model.config.to_dict(), width)
+                return replace(plan, cost=cost_under(head, table), max_length=max_length)
             smaller = Cost(changed(plan.cost.model, reference))
             return ModelPlan(smaller, plan.tokenizer_folder, 4.0, max_length)
         return plan

@@ -11,7 +11,9 @@ import pytest
 import attar
 import finding_run
 import forked
+import tiny
 from attar.artifacts import read_json
+from attar.data.reading.records import read_records
 from finding_run import QUESTION
 
 pytestmark = pytest.mark.e2e
@@ -27,6 +29,48 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quoted")
     attar.run(finding_run.write(folder, finding_run.QUOTED), out=folder / "runs", quiet=True)
     return folder / "runs" / finding_run.QUOTED
+
+
+def test_a_model_without_segments_answers_as_well(tmp_path: Path) -> None:
+    """RoBERTa tells question and text apart by their place alone."""
+    sizes = (
+        "hidden_size = 32, num_hidden_layers = 2, num_attention_heads = 4, type_vocab_size = 1"
+        ", intermediate_size = 64, max_position_embeddings = 64, pad_token_id = 0"
+    )
+    tiny.write_tokenizer(tmp_path / "words")
+    words = len(read_json(tmp_path / "words" / "tokenizer.json")["model"]["vocab"])
+    model = f'config = {{ model_type = "roberta", vocab_size = {words}, {sizes} }}'
+    recipe = finding_run.write(tmp_path, finding_run.QUOTED)
+    keep = ("name", "[data.rows]", "[steps.teacher]", "[steps.int8]", "[steps.deploy_ort]")
+    parts = [part for part in recipe.read_text().strip().split("\n\n") if part.startswith(keep)]
+    reference = f'model = {{ {model}, tokenizer = "bert" }}'
+    recipe.write_text("\n\n".join(parts).replace('model = "bert"', reference))
+    attar.run(recipe, out=tmp_path / "runs", quiet=True)
+    folder = tmp_path / "runs" / finding_run.QUOTED
+    task = read_json(folder / "teacher" / "model" / "task.json")
+    assert task["input_names"] == ["input_ids", "attention_mask"]
+    validation = read_json(folder / "teacher" / "result.json")["metrics"]["validation"]
+    assert validation["squad_f1"] > 0.9
+    found = attar.load(folder / "deploy_ort", threads=1).answer(  # pyright: ignore
+        [(QUESTION, text) for text in (TEXT, WITHOUT)]
+    )
+    assert [one.text for one in found] == ["good film", ""]
+
+
+def test_a_file_of_questions_has_answers_with_their_characters(run: Path, tmp_path: Path) -> None:
+    source = tmp_path / "asked.csv"
+    rows = [("question", "context"), *((QUESTION, text) for text in (TEXT, WITHOUT))]
+    source.write_text("\n".join(",".join(row) for row in rows) + "\n")
+    begin = TEXT.index("good film")
+    predict = ("attar", "predict", run / "deploy_ort", "-i", source, "-o")
+    for end in (".jsonl", ".csv", ".parquet"):
+        forked.said(*predict, target := tmp_path / f"answers{end}")
+        first, second = (row for row in read_records(target) if isinstance(row, dict))
+        assert first["prediction"] == "good film"
+        assert (int(first["start"]), int(first["end"])) == (begin, begin + len("good film"))
+        assert second["prediction"] in ("", None) and first["context"] == TEXT
+    refused = forked.run(*predict, tmp_path / "x.npy")
+    assert refused.returncode == 2 and "parts of texts" in refused.stderr
 
 
 def test_a_tiny_model_learns_to_answer_and_eight_bits_lose_little(run: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import attar
 import finding_run
 import forked
 from attar.artifacts import read_json
+from attar.data.reading.records import read_records
 from attar.errors import UsageError
+from attar.export.predicted_files import predict_file
+from attar.progress import Progress
 
 pytestmark = pytest.mark.e2e
 
@@ -51,6 +56,24 @@ def test_an_exported_model_answers_with_characters_of_the_text(run: Path, step: 
     assert [(one.text, one.label) for one in from_the_end] == MARKED
     (by_words,) = model.tag([TEXT.split()])  # pyright: ignore
     assert [one.label for one in by_words] == ["FILM", "TOOL"]
+
+
+def test_a_file_of_texts_has_the_marks_of_each(run: Path, tmp_path: Path) -> None:
+    source = tmp_path / "texts.txt"
+    source.write_text(f"{TEXT}\nhow do i\n")
+    model = attar.load(run / "deploy_ort", threads=1)
+    expected = [asdict(one) for one in model.tag([TEXT])[0]]  # pyright: ignore
+    for end in (".jsonl", ".csv", ".parquet"):
+        target = tmp_path / f"marks{end}"
+        predict_file(model, source, target, progress=Progress(quiet=True))
+        if end == ".parquet":
+            found, nothing = pq.read_table(target)["prediction"].to_pylist()
+        else:
+            marks = [row["prediction"] for row in read_records(target) if isinstance(row, dict)]
+            found, nothing = (json.loads(x) if isinstance(x, str) else x for x in marks)
+        assert nothing == []
+        for one, other in zip(found, expected, strict=True):
+            assert one == other | {"probability": pytest.approx(other["probability"], abs=1e-3)}
 
 
 def test_a_tagger_that_is_asked_for_a_class_says_what_it_answers(run: Path) -> None:

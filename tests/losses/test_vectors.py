@@ -46,6 +46,25 @@ def test_rows_that_share_a_text_are_no_negatives_of_each_other() -> None:
     assert apart[0] == pytest.approx(float(contrastive(x[:2], x[:2])[0]), abs=1e-5)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_text_on_the_other_side_of_a_row_is_not_its_own_negative(symmetric: bool) -> None:
+    """Row 0 is (a, b), row 1 is (c, a): told apart from a, a would be pushed from itself."""
+    texts = torch.tensor([[0, 2, 3], [1, 0, 4]])
+    student = torch.randn(6, D, generator=torch.Generator().manual_seed(0))
+    student[4] = student[0]
+    loss = TotalLoss([Contrastive(symmetric=symmetric)], "sentence_embedding")
+    targets = Targets(torch.full((3,), float("nan")), {}, texts=texts)
+    found = loss(Outputs(student), None, targets, {"prediction": 3, "labelled": 1}).total
+    unit = torch.nn.functional.normalize(student, dim=1)
+    scores = unit[:3] @ unit[3:].T / 0.05
+    scores[0, 1] = float("-inf")  # a with a
+    own = scores.diagonal()
+    expected = (scores.logsumexp(dim=1) - own).mean()
+    if symmetric:
+        expected = (expected + (scores.logsumexp(dim=0) - own).mean()) / 2
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("config", [VectorMse(), VectorMse(widths=(6, 2)), SimilarityKl()])
 def test_a_student_like_its_teacher_has_no_loss_and_the_gradient_reaches_it_alone(
     config: LossConfig,

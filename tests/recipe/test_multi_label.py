@@ -15,11 +15,16 @@ import forked
 import tiny
 import tiny_recipe
 from attar.artifacts import read_result
+from attar.data.config import FilesData
 from attar.export.deployed import Deployed
+from attar.progress import Progress
 from attar.recipe.load import parse_recipe
 from attar.recipe.run import run_resolved
 from attar.recipe.running.saved import Source
+from attar.step import StepContext
 from attar.tasks.task import Task
+from attar.training.config import TrainStep
+from attar.training.run import train
 
 WORDS = {"bad": "bad", "good": "great", "net": "socket"}
 TEXTS = ["a great film", "a bad socket", "the movie", "bad great socket"]
@@ -60,6 +65,29 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write_tiny_bert(folder / "bert", num_labels=3)
     run_resolved(parse_recipe(RECIPE), Source(folder), folder / "run", estimates={})
     return folder / "run"
+
+
+def test_training_finds_which_words_stand_for_which_labels(run: Path) -> None:
+    """Each label has its word; to give all labels has an F1 of 0.57, to give none 0."""
+    root = run.parent
+    (root / "learned").mkdir()
+    context = StepContext(
+        name="learned",
+        folder=root / "learned",
+        scratch=root / ".learned",
+        inputs={},
+        data={"films": FilesData(path="films", text="text", objective="multi_label")},
+        recipe_folder=root,
+        progress=Progress(quiet=True),
+    )
+    step = TrainStep.model_validate(
+        {
+            **{"model": {"from": "bert", "new_head": True}, "data": "films", "max_length": 16},
+            **{"max_steps": 80, "learning_rate": 1e-2, "batch_size": 16, "precision": "fp32"},
+            "evaluations": 1,
+        }
+    )
+    assert train(step, context)["validation"]["micro_f1"] > 0.75
 
 
 def test_figures_are_those_of_scikit_learn_on_the_written_sets(run: Path) -> None:

@@ -65,7 +65,9 @@ def test_a_built_model_is_known_by_the_head_of_its_row(kind: Kind) -> None:
     built = [
         getattr(transformers, kind.classes)[CONFIG_MAPPING[name]].__name__
         for name in FAMILIES
-        if CONFIG_MAPPING[name] in getattr(transformers, kind.classes)
+        if name in CONFIG_MAPPING
+        and CONFIG_MAPPING[name] in getattr(transformers, kind.classes)
+        and not (kind.hides and name == "bart")  # refused: its class writes whole texts
     ]
     assert built
     assert not kind.heads or all(name.endswith(kind.heads) for name in built)

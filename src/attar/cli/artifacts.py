@@ -144,7 +144,6 @@ def _predict_file(
             "attar predict DIR --input x.csv --text message --output y.csv"
         )
     model = open_exported(folder, threads=threads)
-    model.refuse_tokens("predict --input")
     with stop_requests(quiet) as should_stop:
         done = predict_file(
             model,

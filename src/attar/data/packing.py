@@ -35,12 +35,18 @@ class TokenBlocks:
     """Of the text, in UTF-8."""
 
 
-def document_tokenizer(model_folder: Path) -> tuple[Tokenizer, int]:
+END, SEPARATOR = "eos_token", "sep_token"
+"""What stands behind a document: for language models, and for masked ones (BERT has no end)."""
+
+
+def document_tokenizer(model_folder: Path, end: str = END) -> tuple[Tokenizer, int]:
     """A folder's tokenizer, which neither cuts nor pads; and its end token.
 
     A special token that is written in a text is plain text to it: nothing ends a document but its
     own end.
 
+    Args:
+        end: which special token ends a document.
     Raises:
         ModelError: the tokenizer is missing or damaged, or has no end token.
     """
@@ -48,17 +54,21 @@ def document_tokenizer(model_folder: Path) -> tuple[Tokenizer, int]:
     tokenizer.no_padding()
     tokenizer.no_truncation()  # an exported folder's file has the limit that its texts are cut at
     tokenizer.encode_special_tokens = True
-    end = special_token_id(model_folder, tokenizer, "eos_token")
-    if end is None:
+    found = special_token_id(model_folder, tokenizer, end)
+    if found is None:
         raise ModelError(
-            f"no end token is named in {model_folder} (eos_token in tokenizer_config.json, or "
-            "eos_token_id in config.json), so documents cannot be kept apart; add one of them"
+            f"no end token is named in {model_folder} ({end} in tokenizer_config.json, or "
+            f"{end}_id in config.json), so documents cannot be kept apart; add one of them"
         )
-    return tokenizer, end
+    return tokenizer, found
 
 
 def token_blocks(
-    model_folder: Path, texts: Sequence[tuple[str, ...]], length: int, where: str
+    model_folder: Path,
+    texts: Sequence[tuple[str, ...]],
+    length: int,
+    where: str,
+    end_token: str = END,
 ) -> TokenBlocks:
     """The texts as one stream, cut into blocks of `length` tokens; a last block of one token, which
     predicts nothing, is left out.
@@ -66,11 +76,12 @@ def token_blocks(
     Args:
         model_folder: whose tokenizer reads, and whose end token separates.
         where: names the texts in a message.
+        end_token: as in `document_tokenizer`.
     Raises:
         ModelError: the tokenizer is missing or damaged, or has no end token.
         DataError: the texts have fewer than two tokens.
     """
-    tokenizer, end = document_tokenizer(model_folder)
+    tokenizer, end = document_tokenizer(model_folder, end_token)
     pieces: list[np.ndarray] = []
     for begin in range(0, len(texts), TEXTS_AT_ONCE):
         plain = [" ".join(text) for text in texts[begin : begin + TEXTS_AT_ONCE]]

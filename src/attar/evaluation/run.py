@@ -22,13 +22,13 @@ from attar.evaluation.compare import differences
 from attar.evaluation.compared import Compared, Judged, Metrics
 from attar.evaluation.config import EvaluateStep, Speed
 from attar.evaluation.generated import judge_generated
+from attar.evaluation.hidden import judge_hidden
 from attar.evaluation.inputs import exact_batch, fixed_tokens, longest_texts, timed_tokens
 from attar.evaluation.machine import describe_machine, usable_cores
 from attar.evaluation.memory import measure_memory
 from attar.evaluation.parts_of_texts import judge_quotes, judge_tags
 from attar.evaluation.passages import judge_running_text
 from attar.evaluation.predictions import MACRO, judge_rankings, judge_rows
-from attar.evaluation.spans import judge_spans
 from attar.evaluation.speed import first_float, measure_latency
 from attar.evaluation.stages import time_stages
 from attar.evaluation.vectors import judge_vectors
@@ -53,7 +53,8 @@ JUDGES: Mapping[Answer, Callable[[Compared], Judged]] = {
     "tags": judge_tags,
     "quote": judge_quotes,
     "next": judge_running_text,
-    "spans": judge_spans,
+    "spans": judge_hidden,
+    "masked": judge_hidden,
     "text": judge_written,
     "vector": judge_vectors,
 }

@@ -125,7 +125,11 @@ class Deployed:
             NonFiniteError: the model gives NaN or an infinity.
         """
         self._require_own_process()
-        self.refuse_tokens("predict(…)")
+        if self.task.kind.answers_tokens:
+            raise UsageError(
+                f"the model in {self.folder} is made for {self.task.objective}; open it with "
+                f"attar.load and call {self.task.shown.verb}(…) instead of predict(…)"
+            )
         rows = as_rows(texts, self.task.num_texts, "predict")
         if self.task.embedding is not None:
             rows = self.task.embedding.read_as(side, [text for text, *_ in rows])
@@ -209,14 +213,6 @@ class Deployed:
 
     def _padded(self, tokens: int) -> int:
         return min(self._runtime.padded(tokens), self.task.max_length)
-
-    def refuse_tokens(self, verb: str) -> None:
-        """Refuse to be asked for an answer of rows where every token is answered."""
-        if self.task.kind.answers_tokens:
-            raise UsageError(
-                f"the model in {self.folder} is made for {self.task.objective}; open it with "
-                f"attar.load and call {self.task.shown.verb}(…) instead of {verb}"
-            )
 
     def _require_own_process(self) -> None:
         """Refuse what could wait for ever: no thread of a runtime lives on in a forked process, and

@@ -123,7 +123,7 @@ def float_graph(model_folder: Path) -> OnePass:
 def _require_encoder(loaded: LoadedModel) -> None:
     """Refuse what one text in and one row of logits out does not describe."""
     stacks = anatomy_of(loaded.model).stacks
-    is_encoder = len(stacks) == 1 and not stacks[0].blocks[0].attention.is_causal
+    is_encoder = len(stacks) == 1 and not stacks[0].row.is_causal
     if loaded.task is None or not is_encoder:
         raise ModelError(
             "export knows encoders fine-tuned for a task, such as bert and roberta; "

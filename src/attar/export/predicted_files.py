@@ -11,7 +11,8 @@ chunks are cut at the same rows, so the answers are those of an uninterrupted ru
 `y.csv` appears when it is complete. Row i of the output is row i of the input: an empty text is
 answered, and a row without a text has no answer and says why in `error`.
 
-    columns of the input, then   prediction, probability, is_cut, error
+    columns of the input, then   prediction, probability, is_cut, error; of a part of a text also
+                                 start and end, in characters; of tags, prediction lists parts
     .jsonl also has              scores, by class
     .parquet also has            scores, a list in the order of label_names in its metadata
     .npy has only                scores, float32 (N, C); NaN where there is no answer
@@ -28,14 +29,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from attar.artifacts import disk_errors_explained, read_json, sha256_of, write_bytes, write_json
-from attar.data.gold import PLAIN_PAIRS, PLAIN_TEXT
-from attar.data.look.form import DELIMITERS
 from attar.data.reading.byte_lines import Unreadable, fault_of_encoding
 from attar.data.reading.locate import FORMATS, format_of
 from attar.data.reading.records import Record, read_records
 from attar.errors import DataError, StoppedError, UsageError
-from attar.export.deployed import Deployed, EmbeddedText, Prediction
-from attar.export.prediction_writers import ANSWER_COLUMNS, WRITERS, Row, Shape
+from attar.export.deployed import Deployed
+from attar.export.predicted_columns import (
+    nested_columns_of,
+    refuse_clashes,
+    require_columns,
+    text_columns,
+)
+from attar.export.prediction_writers import WRITERS, Answer, Row, Shape, columns_of
 from attar.models.deployed.runtimes import DEPLOY_FILE
 from attar.progress import Progress
 from attar.tasks.embedding import SIDES, Side
@@ -103,6 +108,12 @@ def predict_file(
     _check_names(source, target)
     if model.task.kind.embeds and target.suffix != ".npy":
         raise UsageError(f"a model that embeds writes its vectors to a .npy file, got {target}")
+    if model.task.kind.answers_tokens and target.suffix == ".npy":
+        raise UsageError(
+            f"a .npy file holds a number for each class, and a model of the objective "
+            f"{model.task.objective} answers with parts of texts; write to a .jsonl, .csv or "
+            ".parquet"
+        )
     if side is not None and not (model.task.kind.embeds and side in SIDES):
         raise UsageError(
             f"--side is {' or '.join(SIDES)}, for a model that embeds; got {side!r} for a model of "
@@ -194,7 +205,7 @@ class _Job:
                 if fault is None
                 else f"{source}: none of its first {len(first):,} rows can be read: {fault}"
             )
-        nested = _nested(source)
+        nested = nested_columns_of(source)
         if keep is None and nested:
             progress.warn(
                 f"{source}: lists and objects are not read, so the output lacks the column "
@@ -204,17 +215,15 @@ class _Job:
             raise UsageError(f"--keep: {lost[0]!r} of {source} is a list or an object, not read")
         plain = (name for name in names if name not in nested)
         columns = tuple(plain if keep is None else dict.fromkeys(keep))
-        found = _text_columns(model, source, tuple(text), names)
-        _require(source, columns, names, "--keep")
-        if target.suffix != ".npy":
-            _refuse_clashes(columns, target)
+        found = text_columns(model, source, tuple(text), names)
+        require_columns(source, columns, names, "--keep")
         task = model.task
+        if target.suffix != ".npy":
+            refuse_clashes(columns, target, (*columns_of(task.kind), "scores"))
         width = 1 if task.kind.is_score else len(task.label_names)
         if task.kind.embeds:
             width = model.embed([""]).shape[1]
-        shape = Shape(
-            columns, task.label_names, task.kind.is_score, width, keep is None and not nested
-        )
+        shape = Shape(columns, task.label_names, task.kind, width, keep is None and not nested)
         job = cls(model, source, target, found, shape, side, form)
         job._open(progress)
         return job
@@ -315,10 +324,12 @@ class _Job:
 
 def _answers(
     model: Deployed, texts: Sequence[tuple[str, ...]], side: Side
-) -> Sequence[Prediction | EmbeddedText | Unreadable]:
+) -> Sequence[Answer | Unreadable]:
     """An answer to each row; one by one where together one of them is refused."""
     asked: list[Any] = [row[0] if len(row) == 1 else row for row in texts]
     try:
+        if model.task.kind.answers_tokens:
+            return cast("Sequence[Answer]", model.answers(asked))
         return model.predict(asked, side=side)
     except UsageError as error:
         if len(asked) == 1:
@@ -341,57 +352,3 @@ def _texts_of(record: Record | Unreadable, columns: Sequence[str]) -> tuple[str,
             return fault
         texts.append(text)
     return tuple(texts)
-
-
-def _text_columns(
-    model: Deployed, source: Path, text: tuple[str, ...], names: tuple[str, ...]
-) -> tuple[str, ...]:
-    reads = model.task.num_texts
-    if text:
-        _require(source, text, names, "--text")
-        if reads is not None and len(text) != reads:
-            wants = "two columns: --text A --text B" if reads == 2 else "one column: --text A"
-            raise UsageError(f"the model in {model.folder} reads {wants}; got {', '.join(text)}")
-        return text
-    usual = PLAIN_PAIRS if reads == 2 else [(name,) for name in PLAIN_TEXT]
-    found = [columns for columns in usual if all(name in names for name in columns)]
-    if len(found) != 1:
-        raise UsageError(
-            f"cannot guess the text column of {source}; its columns are "
-            f"{', '.join(map(repr, names)) or 'none'}; name it with --text"
-            + (", once for each text of a pair" if reads == 2 else "")
-            + _advice_on_delimiter(names)
-        )
-    return found[0]
-
-
-def _nested(source: Path) -> list[str]:
-    if format_of(source) != ".parquet":
-        return []
-    from attar.data.reading.parquet import nested_columns  # Arrow, which other formats do without
-
-    return nested_columns(source)
-
-
-def _require(source: Path, wanted: Sequence[str], names: Sequence[str], option: str) -> None:
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise UsageError(
-            f"{source} has no column {', '.join(map(repr, missing))} ({option}); its columns are "
-            f"{', '.join(map(repr, names)) or 'none'}{_advice_on_delimiter(names)}"
-        )
-
-
-def _advice_on_delimiter(names: Sequence[str]) -> str:
-    """What to do where another delimiter stands in the only column's name."""
-    sign = next((sign for sign in DELIMITERS if len(names) == 1 and sign in names[0]), None)
-    return f"; if {sign!r} separates them: --delimiter {sign!r}" if sign else ""
-
-
-def _refuse_clashes(columns: Sequence[str], target: Path) -> None:
-    clashes = [name for name in (*ANSWER_COLUMNS, "scores") if name in columns]
-    if clashes:
-        raise UsageError(
-            f"the input has a column {', '.join(map(repr, clashes))}, which {target.name} needs "
-            "for the answers; rename it, or name the columns to keep with --keep"
-        )

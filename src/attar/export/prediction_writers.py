@@ -12,7 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -20,8 +20,16 @@ import numpy as np
 
 from attar.data.reading.records import Record
 from attar.export.deployed import EmbeddedText, Prediction
+from attar.export.opened import Quoted, Tagged
+from attar.tasks.kind import Kind
 
-ANSWER_COLUMNS = ("prediction", "probability", "is_cut", "error")
+Answer = Prediction | EmbeddedText | Quoted | Tagged
+
+
+def columns_of(kind: Kind) -> tuple[str, ...]:
+    """Names of what is answered, in the output of a kind of task."""
+    place = ("start", "end") if kind.asks else ()
+    return ("prediction", *place, "probability", "is_cut", "error")
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Row:
     """One row of the input and what is answered to it."""
 
     record: Record
-    answer: Prediction | EmbeddedText | None
+    answer: Answer | None
     fault: str = ""
 
     @property
@@ -37,13 +45,18 @@ class Row:
         """By class; empty where there is no answer."""
         return self.answer.scores if isinstance(self.answer, Prediction) else {}
 
-    def answers(self, *, is_score: bool) -> tuple[Any, ...]:
-        """The values of ANSWER_COLUMNS."""
-        answer = self.answer
-        if not isinstance(answer, Prediction):
-            return None, None, None, self.fault
-        label = next(iter(answer.scores.values())) if is_score else answer.label
-        return label, answer.probability, answer.is_cut, ""
+    def answers(self, kind: Kind) -> tuple[Any, ...]:
+        """The values of `columns_of`."""
+        given = self.answer
+        if isinstance(given, Quoted):
+            found = given.answer
+            return found.text, found.start, found.end, found.probability, given.is_cut, ""
+        if isinstance(given, Tagged):
+            return [asdict(one) for one in given.entities], None, given.is_cut, ""
+        if isinstance(given, Prediction):
+            label = next(iter(given.scores.values())) if kind.is_score else given.label
+            return label, given.probability, given.is_cut, ""
+        return (None,) * (len(columns_of(kind)) - 1) + (self.fault,)
 
 
 class Writer(Protocol):
@@ -65,7 +78,7 @@ class Shape:
     columns: tuple[str, ...]
     """Of the input, those that are kept."""
     label_names: tuple[str, ...]
-    is_score: bool
+    kind: Kind
     width: int
     """Scores of a row, or numbers of its vector."""
     keeps_all: bool
@@ -86,8 +99,10 @@ class _Lines:
         for row in rows:
             kept = row.record if self._shape.keeps_all else self._shape.columns
             plain = {name: row.record[name] for name in kept if name in row.record}
-            plain |= zip(ANSWER_COLUMNS, row.answers(is_score=self._shape.is_score), strict=True)
-            plain["scores"] = dict(row.scores) or None
+            kind = self._shape.kind
+            plain |= zip(columns_of(kind), row.answers(kind), strict=True)
+            if not kind.answers_tokens:
+                plain["scores"] = dict(row.scores) or None
             if isinstance(row.answer, Prediction) and row.answer.labels is not None:
                 plain["labels"] = row.answer.labels
             plain = {name: _as_json(value) for name, value in plain.items()}
@@ -115,16 +130,16 @@ class _Table:
         return text.getvalue().encode("utf-8", "backslashreplace")
 
     def chunk(self, rows: Sequence[Row]) -> bytes:
-        is_score = self._shape.is_score
+        kind = self._shape.kind
         return self._lines(
             [
-                [*map(_as_cell, self._shape.cells(row)), *row.answers(is_score=is_score)]
+                [*map(_as_cell, self._shape.cells(row)), *map(_answer_cell, row.answers(kind))]
                 for row in rows
             ]
         )
 
     def join(self, chunks: Sequence[Path], stream: IO[bytes], num_rows: int) -> None:
-        stream.write(self._lines([[*self._shape.columns, *ANSWER_COLUMNS]]))
+        stream.write(self._lines([[*self._shape.columns, *columns_of(self._shape.kind)]]))
         _copy(chunks, stream)
 
 
@@ -135,12 +150,21 @@ class _Parquet:
         import pyarrow as pa
 
         self._shape = shape
-        number = pa.float64() if shape.is_score else pa.string()
-        answers = (number, pa.float32(), pa.bool_(), pa.string())
+        kind = shape.kind
+        part = [("text", pa.string()), ("label", pa.string()), ("start", pa.int32())]
+        part += [("end", pa.int32()), ("probability", pa.float32())]
+        types = {
+            **dict.fromkeys(("start", "end"), pa.int32()),
+            **{"probability": pa.float32(), "is_cut": pa.bool_(), "error": pa.string()},
+            "prediction": pa.float64() if kind.is_score else pa.string(),
+        }
+        if kind.answers_tokens and not kind.asks:
+            types["prediction"] = pa.list_(pa.struct(part))
         fields = [(name, pa.string()) for name in shape.columns]
-        fields += zip(ANSWER_COLUMNS, answers, strict=True)
+        fields += [(name, types[name]) for name in columns_of(kind)]
+        scores = [] if kind.answers_tokens else [("scores", pa.list_(pa.float32()))]
         self._schema = pa.schema(
-            [*fields, ("scores", pa.list_(pa.float32()))],
+            [*fields, *scores],
             metadata={"label_names": json.dumps(shape.label_names, ensure_ascii=False)},
         )
 
@@ -152,8 +176,8 @@ class _Parquet:
         lines = [
             [
                 *(None if cell is None else _as_cell(cell) for cell in shape.cells(row)),
-                *row.answers(is_score=shape.is_score),
-                list(row.scores.values()) or None,
+                *row.answers(shape.kind),
+                *([] if shape.kind.answers_tokens else [list(row.scores.values()) or None]),
             ]
             for row in rows
         ]
@@ -186,7 +210,7 @@ class _Array:
             if isinstance(row.answer, EmbeddedText):
                 scores[place] = row.answer.vector
             elif row.answer is not None:
-                scores[place] = list(row.answer.scores.values())
+                scores[place] = list(row.scores.values())
         return scores.tobytes()
 
     def join(self, chunks: Sequence[Path], stream: IO[bytes], num_rows: int) -> None:
@@ -214,6 +238,11 @@ def _as_cell(value: Any) -> str:
         return value.encode("utf-8", "backslashreplace").decode()
     is_json = isinstance(value, bool | list | dict)
     return json.dumps(value, default=str) if is_json else str(value)
+
+
+def _answer_cell(value: Any) -> Any:
+    """A value of an answer; a list of parts as JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
 
 
 def _as_json(value: Any) -> Any:

@@ -9,9 +9,10 @@ A batch holds B rows of two texts; x_i and y_i are the unit vectors of row i, c_
     similarity_kl  KL(p ‖ q),  p = softmax_j(t_i·t_j/τ), q = softmax_j(s_i·s_j/τ),  j ≠ i over all
                    2B texts of the batch, mean over the row's two texts
 
-In contrastive a row whose first or second text is the same as row i's is no negative of it: it is
-left out of the sum. With `widths`, a term is the mean over vectors cut to each width (and made unit
-length again), so that the first numbers of a vector carry most of its meaning (Matryoshka).
+In contrastive a row whose first or second text is the same as row i's is no negative of it, nor is
+one whose second text is row i's first: it is left out of the sum. With `widths`, a term is the mean
+over vectors cut to each width (and made unit length again), so that the first numbers of a vector
+carry most of its meaning (Matryoshka).
 
 contrastive and similarity_kl depend on the whole batch. Cut into micro-batches they stay the loss
 of the whole one: the loop first computes all vectors without a gradient and with the same dropout
@@ -152,7 +153,8 @@ class ContrastiveTerm(VectorTerm):
             loss = contrastive(vectors[0], vectors[1], config.temperature, same_NN)
             if not config.symmetric:
                 return loss
-            back = contrastive(vectors[1], vectors[0], config.temperature, same_NN)
+            turned = None if same_NN is None else same_NN.T
+            back = contrastive(vectors[1], vectors[0], config.temperature, turned)
             return (loss + back) / 2
 
         return _in_whole(of_all, own, targets, width)
@@ -244,11 +246,13 @@ def _in_whole(
 
 
 def _same_texts(targets: Targets) -> Tensor | None:
-    """Pairs of rows of the whole batch that share a text, (N, N)."""
+    """(N, N): rows i and j of the whole batch share a first or a second text, or the second one of
+    j is the first one of i."""
     texts = targets.texts if targets.whole is None else targets.whole.texts
     if texts is None:
         return None
-    return (texts[:, :, None] == texts[:, None, :]).any(dim=0)
+    shared_NN = (texts[:, :, None] == texts[:, None, :]).any(dim=0)
+    return shared_NN | (texts[0][:, None] == texts[1][None, :])
 
 
 def _sides(outputs: Outputs) -> Tensor:

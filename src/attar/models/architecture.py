@@ -31,7 +31,9 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from attar.errors import AttarError, ModelError, ResourceError, ran_out_of_memory
+from attar.models.config import STATIC_TYPE
 from attar.models.embedder import embedder_class
+from attar.models.families.static import StaticConfig, StaticModel
 from attar.models.ffn_variants import settings_in, type_in_memory
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
 from attar.models.structure.chains import variant_class, variant_of
@@ -74,13 +76,13 @@ def config_of(
         raise ModelError(f"{where}: {unsupported(model_type)}")
     refuse_code_fields(plain, where)
     check_sizes(plain, where, is_known=model_type in FAMILIES)
-    _refuse_methods(plain, CONFIG_MAPPING[model_type], where)
+    config_class: Any = StaticConfig if model_type == STATIC_TYPE else CONFIG_MAPPING[model_type]
+    _refuse_methods(plain, config_class, where)
     fields = {name: value for name, value in plain.items() if name not in ("dtype", "torch_dtype")}
     fields["model_type"] = model_type
     settings_in(plain, where)
     if task is not None and not (task.has_language_head or task.kind.embeds):
         fields = _with_head(fields, task)
-    config_class: Any = CONFIG_MAPPING[model_type]
     try:
         # infinity, which JSON has no word for, is written as {"__float__": "Infinity"}
         config = config_class.from_dict(config_class._decode_special_floats(fields))
@@ -250,6 +252,8 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
         if kind.graph == "causal":
             require_causal(config, where)
         found = getattr(transformers, kind.classes).get(type(config), None)
+        if isinstance(config, StaticConfig) and not kind.heads:
+            found = StaticModel
         head = f"class with a head {kind.heads[0]}" if kind.heads else "bare model"
         what = f"{head} for model_type {config.model_type!r}"
     elif config.architectures:
@@ -258,8 +262,11 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
     else:
         found = MODEL_MAPPING.get(type(config), None)
         what = f"bare model for model_type {config.model_type!r}"
-    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)) or not isinstance(
-        config, found.config_class or ()
+    if (
+        not (isinstance(found, type) and issubclass(found, PreTrainedModel))
+        or not isinstance(config, found.config_class or ())
+        # BART's class for masked words writes whole texts
+        or (task is not None and task.kind.hides and not found.__name__.endswith(task.kind.heads))
     ):
         raise ModelError(
             f"{where}: transformers {transformers.__version__} has no {what}; use another model"

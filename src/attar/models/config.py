@@ -10,6 +10,7 @@ A reference is a word or a small table:
     { config = { model_type = "bert", … } }     random weights from a Hugging Face config
     { size = "nano", family = "llama" }         random weights of a size in `named_sizes`
     { …, ffn = "3w", ffn_expansion = 1.5 }      either of these tables, with simpler feed-forwards
+    { from = "teacher", static_width = 256 }    a table of one vector for each token, made of it
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from attar.config import Config
 from attar.errors import did_you_mean
 from attar.models.ffn_variants import FIELD, VARIANTS, FfnSettings, VariantName
 from attar.models.named_sizes import FAMILIES_OF_SIZES, config_of_size
+
+STATIC_TYPE = "static"
+"""The model_type of a table of vectors (`attar.models.families.static`)."""
 
 
 class _WithFfn(Config):
@@ -68,6 +72,9 @@ class ChangedModel(_WithFfn):
     """Number of attention heads to keep in each layer; None: all."""
     new_head: bool = False
     """Replace the classification head with a new one, so that other classes can be learned."""
+    static_width: int | None = Field(default=None, gt=0)
+    """Replace an encoder that embeds by a table with a vector of this width for each token, made
+    of the encoder's own vectors (`static_student`); None: keep the encoder."""
     ffn_start: Literal["least_squares", "random"] | None = None
     """Where new maps come from. least_squares, the default where it can be: what the old
     feed-forward does to texts of the step's data, as nearly as one linear map can do it."""
@@ -82,6 +89,16 @@ class ChangedModel(_WithFfn):
     def needs_texts(self) -> bool:
         """Whether texts decide about the new model's weights."""
         return self.is_narrower or self.fits_ffn
+
+    @model_validator(mode="after")
+    def _static_is_alone(self) -> Self:
+        others = sorted(self.model_fields_set - {"source", "static_width"})
+        if self.static_width is not None and others:
+            raise ValueError(
+                f"static_width replaces the whole encoder by a table, so {others[0]} has nothing "
+                "to change; leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _start_fits(self) -> Self:
@@ -112,12 +129,12 @@ class ChangedModel(_WithFfn):
 
     @model_validator(mode="after")
     def _something_changes(self) -> ChangedModel:
-        kept = self.keep_blocks is None and not self.is_narrower and self.ffn is None
-        if kept and not self.new_head:
+        kept = self.keep_blocks is None and self.ffn is None and self.static_width is None
+        if kept and not self.is_narrower and not self.new_head:
             raise ValueError(
                 f"{{ from = {self.source!r} }} changes nothing; give keep_blocks, hidden_size, "
-                "intermediate_size, num_attention_heads, ffn or new_head = true, or write "
-                f"model = {self.source!r}"
+                "intermediate_size, num_attention_heads, ffn, static_width or new_head = true, or "
+                f"write model = {self.source!r}"
             )
         return self
 

@@ -30,7 +30,7 @@ from attar.models.sources.safe_files import GENERATION_FILE, read_config, read_s
 from attar.models.sources.sentence_transformers import is_sentence_model, read_sentence_model
 from attar.models.structure.families import max_tokens_of
 from attar.special_tokens import TOKENIZER_FILE, takes_segments
-from attar.tasks.table import CAUSAL_LM, KINDS, SENTENCE_EMBEDDING, TEXT_TO_TEXT, Graph, Kind
+from attar.tasks.table import KINDS, SENTENCE_EMBEDDING, TEXT_TO_TEXT, Graph, Kind
 from attar.tasks.task import MAX_TOKENS, TASK_FILE, Generation, Task
 from attar.untrusted import has_entry, read_json
 
@@ -74,7 +74,8 @@ def task_of(folder: Path) -> Task:
             "that generates text; fine-tune it with a train step first"
         )
     config = config_of(plain, str(folder))
-    return TASK_OF[kinds[0].graph](folder, plain, config, input_names_of(config))
+    make = _language_task if kinds[0].gold == "itself" else TASK_OF[kinds[0].graph]
+    return make(folder, plain, config, input_names_of(config))
 
 
 def _kinds_of_head(architecture: str) -> list[Kind]:
@@ -160,13 +161,13 @@ def _text_task(folder: Path, plain: Mapping[str, Any], config: Any, names: tuple
         ) from error
 
 
-def _causal_task(
+def _language_task(
     folder: Path, plain: Mapping[str, Any], config: Any, names: tuple[str, ...]
 ) -> Task:
     """The task of a language model."""
     positions = max_tokens_of(config)
     return Task(
-        objective=CAUSAL_LM.name,
+        objective=_kinds_of_head(plain["architectures"][0])[0].name,
         # running text is read in windows, so that nothing is lost where no position limits them
         max_length=min(_max_length(folder, positions), positions or MAX_LENGTH),
         input_names=names,
@@ -175,7 +176,7 @@ def _causal_task(
 
 TASK_OF: Mapping[Graph, Callable[[Path, Mapping[str, Any], Any, tuple[str, ...]], Task]] = {
     "one_pass": _labelled_task,
-    "causal": _causal_task,
+    "causal": _language_task,
     "encoder_decoder": _text_task,
 }
 """How the model runs → what makes the task of (folder, its plain config, transformers' config,

@@ -49,6 +49,7 @@ from attar.models.sources.safe_files import (
     read_settings,
 )
 from attar.models.sources.sentence_transformers import write_sentence_model
+from attar.models.static_student import fill_table_, static_config
 from attar.models.structure.families import max_tokens_of
 from attar.models.surgery import changed
 from attar.seeds import derive_seed
@@ -119,7 +120,7 @@ def load_model(
             output_loading_info=True,
         )
     prepare_(model, attention)
-    head_is_due = not new_head and (own_task or task is None or has_entry(folder / TASK_FILE))
+    head_is_due = not new_head and (own_task or task is None or _has_head_for(task, folder))
     _check_fit(model, info, folder, head_is_due=head_is_due)
     return LoadedModel(model.eval(), folder, task, notes)
 
@@ -145,6 +146,8 @@ def build_model(
         return _random_model(reference, inputs, recipe_folder, task, seed, attention)
     is_whole = isinstance(reference, str)
     folder = resolve_model(reference if is_whole else reference.source, inputs, recipe_folder)
+    if not is_whole and reference.static_width is not None:
+        return _static_student(folder, reference.static_width, task)
     new_head = not is_whole and reference.new_head
     try:
         loaded = load_model(folder, task=task, seed=seed, attention=attention, new_head=new_head)
@@ -172,7 +175,7 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
         _name_type(folder)
     write_reader(loaded, folder)
     if loaded.task is not None and loaded.task.embedding is not None:
-        write_sentence_model(folder, loaded.task, loaded.model.config.hidden_size)
+        write_sentence_model(folder, loaded.task, loaded.model.config)
 
 
 def save_config(config: PreTrainedConfig, folder: Path) -> None:
@@ -289,12 +292,25 @@ def _check_fit(
         if _pattern(name, prefix) in known
     ]
     wrong += [str(message) for message in info["error_msgs"]]
+    no_head = [name for name in info["missing_keys"] if not name.startswith(prefix)]
+    if no_head and model.get_output_embeddings() is not None:
+        raise ModelError(
+            f"{folder} has no head that predicts words ({no_head[0]} is missing), as a "
+            f"{type(model).__name__} needs; start from a checkpoint that was pre-trained as one "
+            "(of ELECTRA, the generator)"
+        )
     if wrong:
         shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
         raise ModelError(
             f"the weights of {folder} do not fit its config.json ({type(model).__name__}), "
             f"{len(wrong)} tensors: {shown}; get config and weights of the same model"
         )
+
+
+def _has_head_for(task: Task, folder: Path) -> bool:
+    """Whether attar wrote the folder for a task with the same head; under another one, such as that
+    of a masked language model, a new head is learned."""
+    return has_entry(folder / TASK_FILE) and Task.read(folder).kind.heads == task.kind.heads
 
 
 def _pattern(name: str, prefix: str) -> str:
@@ -325,3 +341,19 @@ def _random_model(
         )
     prepare_(model, attention)
     return LoadedModel(model.eval(), folder, task)
+
+
+def _static_student(folder: Path, width: int, task: Task | None) -> LoadedModel:
+    encoder = load_model(folder)
+    if encoder.task is None or not encoder.task.kind.embeds:
+        raise ModelError(
+            f"static_width keeps what a model for sentence embedding answers to each token, and "
+            f"{folder} is not one; name a step that trained one, or a folder of "
+            "sentence-transformers"
+        )
+    config = config_of(static_config(encoder.model.config.to_dict(), width), str(folder), task)
+    model: Any = class_of(config, str(folder), task)
+    with _own_randomness(0, "a table that is filled"):
+        student = model._from_config(config, dtype=torch.float32)
+    fill_table_(student, encoder)
+    return LoadedModel(student.eval(), folder, task)

@@ -19,7 +19,7 @@ from attar.models.structure.site_kinds import SCORE_KINDS
 from attar.models.structure.sites import sites_of
 from attar.quantization.calibration.calibrate import Batch, calibrate
 from attar.quantization.config import QuantizeSettings
-from attar.quantization.method import BitPlan, Problem, Solution
+from attar.quantization.method import BitPlan, ChosenRanges, Problem, Solution
 from attar.quantization.methods import method_of
 from attar.quantization.transforms.rules import TRANSFORMS
 from attar.quantization.weights.nearest import QuantizedWeights, put_on_grid_
@@ -66,7 +66,8 @@ def solve(problem: Problem) -> tuple[Problem, Solution]:
         model, plan.weight, left_float=plan.float_tensors, full_range=method.full_range
     )
     problem = replace(problem, on_grid=simulated(model, weights))
-    chosen = method.ranges(problem)
+    # a table of tokens has no activations
+    chosen = method.ranges(problem) if sites_of(model) else ChosenRanges({})
     solution = Solution(problem.grids(chosen.ranges), weights, chosen.details)
     if method.refine is not None and config.refine:
         solution = method.refine.learn(problem, solution)

@@ -122,24 +122,24 @@ class Form(ABC):
         )
 
     def nats_of_targets(self, inputs: Mapping[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
-        """Σ −log p over the labels of each row, float64 (B,), of what an encoder and its decoder
-        are fed, int64 (B, T) and (B, S).
+        """Σ −log p over the labels of each row, float64 (B,), of what a model that predicts hidden
+        tokens is fed, int64 (B, T) and, of a decoder behind an encoder, (B, S).
 
         Args:
             labels: int64 (B, S); a negative one does not count.
         Raises:
-            ModelError: the model has no decoder behind an encoder.
+            ModelError: the model predicts no hidden tokens.
         """
-        raise self._writes_no_spans()
+        raise self._hides_nothing()
 
     @property
     def start_id(self) -> int:
         """What the decoder behind an encoder reads first. Raises: as `nats_of_targets`."""
-        raise self._writes_no_spans()
+        raise self._hides_nothing()
 
-    def _writes_no_spans(self) -> ModelError:
+    def _hides_nothing(self) -> ModelError:
         return ModelError(
-            f"{self.folder} ({self.form}) does not write hidden spans; encoder-decoders run in "
+            f"{self.folder} ({self.form}) does not predict hidden tokens; models that do run in "
             "torch, float or simulated: name the step that trained or quantized one"
         )
 
@@ -226,7 +226,8 @@ class TorchForm(Form):
 
         from attar.scoring.in_memory import row_nats
 
-        _ = self.start_id  # it has a decoder
+        if not self.task.kind.hides:
+            return super().nats_of_targets(inputs, labels)
         fed = {name: torch.from_numpy(array) for name, array in inputs.items()}
         wanted = torch.from_numpy(labels)
         with torch_threads(self._threads):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,14 @@ class TextPairs:
             sides.append((tuple(numbers), np.array(rows_of_side, dtype=np.int64)))
         (queries, query_N), (passages, passage_N) = sides
         return cls(queries, passages, query_N, passage_N)
+
+    @cached_property
+    def identities(self) -> NDArray[np.int64]:
+        """Numbers of the texts of `read_by`, (Q + P,): equal for a query and a passage that are the
+        same text."""
+        queries = {text: number for number, text in enumerate(self.queries)}
+        later = (queries.get(text, len(queries) + i) for i, text in enumerate(self.passages))
+        return np.array([*range(len(queries)), *later], dtype=np.int64)
 
     def read_by(self, embedding: Embedding) -> list[tuple[str, ...]]:
         """All queries, then all passages, as a model reads them."""

@@ -13,7 +13,7 @@ Gold = Literal[
     "class", "labels", "number", "relevance", "similarity", "text", "tags", "quotes", "itself"
 ]
 """relevance and similarity: a number for two texts, or none, where the two belong together."""
-Answer = Literal["row", "rank", "tags", "quote", "next", "spans", "text", "vector"]
+Answer = Literal["row", "rank", "tags", "quote", "next", "spans", "masked", "text", "vector"]
 Graph = Literal["one_pass", "causal", "encoder_decoder"]
 MAX_ANSWER_TOKENS = 30
 """Of a part of a text that answers a question, as in BERT's code for SQuAD."""
@@ -85,6 +85,11 @@ class Kind:
     def hides_spans(self) -> bool:
         """Whether spans of the text are hidden, others in every epoch, and written."""
         return self.answer == "spans"
+
+    @property
+    def hides(self) -> bool:
+        """Whether a part of the text is hidden, another one in every epoch, and predicted."""
+        return self.answer in ("spans", "masked")
 
     @property
     def has_gold(self) -> bool:

@@ -8,7 +8,8 @@ in each of them. The idea: a kind is a few words, and code asks for the word it 
                                         texts are, a text, tags of words, parts of the text, or the
                                         row's own tokens
     answer    the shape of an answer    one a row, a row's rank for its query, a tag a word, a part
-                                        of the text, the next token, hidden spans, a text, a vector
+                                        of the text, the next token, hidden spans, masked tokens, a
+                                        text, a vector
     graph     how the model runs        one pass, causal, encoder-decoder
 
 Code that differs by a word is a table with that word as its key, on the floor it belongs to.
@@ -218,6 +219,20 @@ SPAN_CORRUPTION = Kind(
 )
 """The spans that are hidden of running text: how T5 is pre-trained. Bytes are no measure of it,
 because sentinels are predicted too."""
+MASKED_LM = Kind(
+    name="masked_lm",
+    reads="running",
+    gold="itself",
+    answer="masked",
+    graph="one_pass",
+    heads=("ForMaskedLM",),
+    classes="MODEL_FOR_MASKED_LM_MAPPING",
+    metrics=LANGUAGE[:2],
+    problem_type=None,
+    num_labels=(0, 0),
+)
+"""The tokens that are masked in running text, from those on both sides: how BERT is pre-trained,
+and adapted to a domain. Its perplexity is that of the masked tokens, each given all others."""
 RERANKING = Kind(
     name="reranking",
     reads="texts",
@@ -264,7 +279,7 @@ KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
         *(CLASSIFICATION, REGRESSION, MULTI_LABEL, TOKEN_CLASSIFICATION, QUESTION_ANSWERING),
-        *(CAUSAL_LM, TEXT_TO_TEXT, SPAN_CORRUPTION, RERANKING, SENTENCE_EMBEDDING),
+        *(CAUSAL_LM, TEXT_TO_TEXT, SPAN_CORRUPTION, MASKED_LM, RERANKING, SENTENCE_EMBEDDING),
     )
 }
 """Every kind of task by the name that `objective` has in a recipe."""

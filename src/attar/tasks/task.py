@@ -23,6 +23,7 @@ from attar.config import Config
 from attar.errors import ArtifactError, DataError, ModelError
 from attar.tasks.denoising import Denoiser
 from attar.tasks.embedding import SIDES, Embedding
+from attar.tasks.masking import Masking
 from attar.tasks.table import KINDS, TEXT_TO_TEXT, Answer, Gold, Kind, Objective, Shown
 
 TASK_FILE = "task.json"
@@ -95,6 +96,8 @@ class Task(Config):
     than this above that of the best one; None: there is always an answer."""
     denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
     """How a task that hides spans hides them; None: as is published, or it hides none."""
+    masking: Masking | None = None
+    """How a task that masks tokens masks them; None: as BERT does, or it masks none."""
     embedding: Embedding | None = None
     """How a task that answers with vectors makes them."""
 
@@ -110,6 +113,8 @@ class Task(Config):
             raise ValueError(f"{self.objective} reads no windows, so it has no window_overlap")
         if self.denoisers and not self.kind.hides_spans:
             raise ValueError(f"{self.objective} hides no spans, so it has no denoisers")
+        if self.masking and self.kind.answer != "masked":
+            raise ValueError(f"{self.objective} masks no tokens, so it has no masking")
         if self.kind.embeds and self.embedding is None:
             raise ValueError(f"{self.objective} needs embedding")
         if self.embedding is not None and not self.kind.embeds:

@@ -150,10 +150,10 @@ class CacheStep(Config):
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CacheStep:
-        if self.objective is not None and KINDS[self.objective].hides_spans:
+        if self.objective is not None and KINDS[self.objective].hides:
             raise ValueError(
-                f"{self.objective} hides other spans in every epoch, so a teacher's answers cannot "
-                "be kept; name the teacher itself in the train step, which then asks it live"
+                f"{self.objective} hides other tokens in every epoch, so a teacher's answers "
+                "cannot be kept; name the teacher itself in the train step, which then asks it live"
             )
         states = self.hidden_states
         asked = any(states.values()) if isinstance(states, dict) else bool(states)

@@ -13,7 +13,9 @@ from attar.losses.config import CrossEntropy, ForwardKl, LossConfig, PolicyGradi
 from attar.models.config import ModelReference
 from attar.tasks.denoising import Denoiser
 from attar.tasks.embedding import Embedding
-from attar.tasks.table import KINDS, SENTENCE_EMBEDDING, SPAN_CORRUPTION, Kind, Objective
+from attar.tasks.masking import Masking
+from attar.tasks.table import KINDS, Kind, Objective
+from attar.training.misfit import misfit
 
 DEFAULT_EPOCHS = 3.0
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -97,8 +99,8 @@ class TrainStep(Config):
     objective: Objective | None = None
     """None: that of the data. text_to_text on data with classes or numbers: an encoder-decoder
     generates the label word or the rounded number. span_corruption on running text: an
-    encoder-decoder is pre-trained; max_length is what its encoder reads, and chunks are cut anew to
-    fill it."""
+    encoder-decoder is pre-trained; masked_lm: an encoder is. Then max_length is what the encoder
+    reads, and chunks are cut anew to fill it."""
     template: str | None = None
     """text_to_text only: what the encoder reads, with {0} and {1} for the texts of a row, such
     as "sst2 sentence: {0}". None: the text itself. Rows of two texts need a template."""
@@ -113,6 +115,8 @@ class TrainStep(Config):
     denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
     """span_corruption only: the kinds of corruption, each with its share of the texts; None:
     T5's, 15 % of the tokens in spans of 3."""
+    masking: Masking | None = None
+    """masked_lm only: what is predicted; None: 15 % of the tokens, as BERT does."""
     embedding: Embedding | None = None
     """sentence_embedding only: pooling, prefixes and width; None: as the model's folder says, else
     the mean over tokens, of length 1."""
@@ -123,8 +127,8 @@ class TrainStep(Config):
     cross_entropy in equal parts."""
     epochs: float | None = Field(default=None, gt=0)
     """Passes over the training rows; None, and neither max_steps nor max_tokens: 3."""
-    max_steps: int | None = Field(default=None, gt=0)
-    """Number of optimizer steps; takes precedence over epochs."""
+    max_steps: int | None = Field(default=None, ge=0)
+    """Number of optimizer steps; takes precedence over epochs. 0: the model as it starts."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Number of tokens to read in all, rounded up to a whole batch; takes precedence over
     epochs."""
@@ -271,57 +275,7 @@ class TrainStep(Config):
 
     def misfit(self, kind: Kind, data: str) -> str | None:
         """Why the step's objective and words do not fit data of a kind; None: they do."""
-        asked = KINDS[self.objective or kind.name]
-        if self.rollout_loss is not None and asked.graph != "causal":
-            return (
-                f"policy_gradient continues running text, and the objective on data {data!r} is "
-                f'{asked.name}; name running text with objective = "causal_lm", or use reverse_kl'
-            )
-        learns_words = kind.may_be_words and asked.writes
-        if asked is not kind and not learns_words and not (kind.is_running and asked.hides_spans):
-            return (
-                f"objective is {asked.name!r}, but data {data!r} is for {kind.name}; leave "
-                "objective out, or name other data"
-            )
-        if self.denoisers and not asked.hides_spans:
-            return (
-                f"denoisers hide spans, and the objective is {asked.name}; set objective = "
-                f'"{SPAN_CORRUPTION.name}", or leave denoisers out'
-            )
-        if problem := self._misfit_of_vectors(asked, data):
-            return problem
-        if self.thresholds is not None and not asked.gives_sets:
-            return f"thresholds are of several labels for a text; the objective is {asked.name}"
-        if self.window_overlap is not None and not asked.answers_tokens:
-            return f"window_overlap is of long texts in windows; the objective is {asked.name}"
-        words = self.label_words or self.number_step
-        if (self.template and not asked.writes) or (words and not learns_words):
-            return (
-                "template and label_words name classes by words, which needs data with classes "
-                "(number_step: with numbers) "
-                f'and objective = "text_to_text"; data {data!r} is for {kind.name} and the '
-                f"objective is {asked.name}"
-            )
-        return None
-
-    def _misfit_of_vectors(self, asked: Kind, data: str) -> str | None:
-        """Why losses and embedding do not fit an objective; None: they do."""
-        if self.embedding is not None and not asked.embeds:
-            return f"embedding says how vectors are made, and the objective is {asked.name}"
-        on_vectors = [loss.kind for loss in self.losses if loss.on_vectors]
-        if on_vectors and not asked.embeds:
-            return (
-                f"losses {on_vectors} compare vectors of texts, and the objective on data {data!r} "
-                f'is {asked.name}; set objective = "{SENTENCE_EMBEDDING.name}" in the data table, '
-                "or leave them out"
-            )
-        if asked.embeds and any(loss.on_answers for loss in self.effective_losses):
-            return (
-                f"{asked.name} predicts no classes and no words, so it needs losses on vectors: "
-                "contrastive for pairs that belong together, cosine for pairs with a score, "
-                "vector_mse or similarity_kl with a teacher; losses on hidden states may be added"
-            )
-        return None
+        return misfit(self, kind, data)
 
     @property
     def data_name(self) -> str:

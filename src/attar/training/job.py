@@ -144,5 +144,5 @@ def evenly_spread(total_steps: int, evaluations: int) -> frozenset[int]:
         >>> sorted(evenly_spread(10, 3))
         [3, 7, 10]
     """
-    count = min(evaluations, total_steps)
+    count = max(min(evaluations, total_steps), 1)  # a model that learns nothing is looked at once
     return frozenset(round(total_steps * k / count) for k in range(1, count + 1))

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from attar.artifacts import MIB
+from attar.data.corpus.masking import Masker
 from attar.data.corpus.spans import Corruption
 from attar.data.prompts import INPUTS
 from attar.data.tables import UNLABELLED_SPLIT
@@ -43,6 +44,7 @@ from attar.planning import (
 from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepPlan
 from attar.tasks.denoising import PUBLISHED, mean_lengths
+from attar.tasks.masking import Masking
 from attar.tasks.table import KINDS
 from attar.training.config import MOMENT_BYTES, Matched, Retokenized, TrainStep
 from attar.training.objectives.preparing import label_words_for
@@ -194,27 +196,45 @@ def _read(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
         ModelError, UsageError: chunks that the step would refuse.
     """
     kind = KINDS[config.objective or context.texts.loaded(config.data_name).objective]
-    return (_read_spans if kind.hides_spans else _read_rows)(config, context, model)
+    if not kind.hides:
+        return _read_rows(config, context, model)
+    return (_read_spans if kind.hides_spans else _read_masked)(config, context, model)
 
 
 def _read_spans(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
     """Of running text with hidden spans."""
-    texts, folder = context.texts, model.tokenizer_folder
     denoisers = config.denoisers or PUBLISHED
-    chunks = texts.chunks_of(config.data_name, config.part)
     with _said_of(context.name):
-        cut = Corruption.of(denoisers, config.max_length, folder, seed=0).raw_tokens
-        if chunks is not None and isinstance(config.data, str):
-            digest = tokenizer_digest(open_tokenizer(context.corpus(config.data).tokenizer.folder))
-            require_same(config.data, digest, folder, config.max_length)
-    if chunks is None:
-        total = texts.running_tokens(config.data_name, "train", folder)
-    else:
-        total = chunks.tokens + chunks.chunks
+        cut = Corruption.of(denoisers, config.max_length, model.tokenizer_folder, seed=0).raw_tokens
+        total, is_estimate = _cut_anew(config, context, model)
     rows, lengths = -(-total // cut), mean_lengths(denoisers, cut)
     read, written = map(round, lengths)
-    is_estimate = chunks is not None and not chunks.is_exact
     return _Read(round(rows * sum(lengths)), rows, read, is_estimate, written, cut)
+
+
+def _read_masked(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
+    """Of running text with masked tokens."""
+    with _said_of(context.name):
+        masker = Masker.of(
+            config.masking or Masking(), config.max_length, model.tokenizer_folder, seed=0
+        )
+        total, is_estimate = _cut_anew(config, context, model)
+    rows = -(-total // masker.text_tokens)
+    read = total + rows * masker.added
+    return _Read(read, rows, round(read / rows), is_estimate, cut=masker.text_tokens)
+
+
+def _cut_anew(config: TrainStep, context: PlanContext, model: ModelPlan) -> tuple[int, bool]:
+    """Tokens of running text that is cut whatever its documents or chunks are, and whether they are
+    an estimate."""
+    texts, folder = context.texts, model.tokenizer_folder
+    chunks = texts.chunks_of(config.data_name, config.part)
+    if chunks is None:
+        return texts.running_tokens(config.data_name, "train", model), False
+    if isinstance(config.data, str):
+        digest = tokenizer_digest(open_tokenizer(context.corpus(config.data).tokenizer.folder))
+        require_same(config.data, digest, folder, config.max_length)
+    return chunks.tokens + chunks.chunks, not chunks.is_exact
 
 
 @contextmanager

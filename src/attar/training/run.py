@@ -22,11 +22,12 @@ from attar.data.tables import UNLABELLED_SPLIT, TextData
 from attar.errors import UsageError
 from attar.losses.targets import tokens_read
 from attar.losses.total import TotalLoss
-from attar.models.config import FromConfig, referenced_model
+from attar.models.config import ChangedModel, FromConfig, referenced_model
 from attar.models.cost import Cost
 from attar.models.head_chunks import has_plain_head
 from attar.models.load import LoadedModel, build_model, config_of, save_model
 from attar.models.sources.references import resolve_model
+from attar.models.static_student import static_config
 from attar.step import CountedFlops, StepContext
 from attar.training.config import Matched, Retokenized, TrainMetrics, TrainStep
 from attar.training.first_look import first_look
@@ -154,6 +155,8 @@ def _student(config: TrainStep, context: StepContext, data: TextData, seed: int)
             referenced_model(config.model) or "", context.inputs, context.recipe_folder
         )
         plain, where = read_json(folder / "config.json"), str(folder)
+    if isinstance(config.model, ChangedModel) and config.model.static_width is not None:
+        plain = static_config(plain, config.model.static_width)
     task = task_for(config, data, config_of(plain, where), folder, context.name)
     student = build_model(
         config.model,

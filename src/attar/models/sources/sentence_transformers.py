@@ -6,7 +6,8 @@
     config_sentence_transformers.json prompts of queries and documents
 
 A folder of theirs is read as a model for sentence embedding, and a folder of ours has these files
-beside `task.json`, so that both programs give equal vectors. What attar does not compute (a Dense
+beside `task.json`, so that both programs give equal vectors; a static student is their
+StaticEmbedding. What attar does not compute (a Dense
 layer behind the pooling, pooling by maximum, prompts that are left out of the mean) is refused.
 Left out: `width`, for which they have no file; open such a folder with truncate_dim.
 Imports no torch.
@@ -20,6 +21,7 @@ from typing import Any
 
 from attar.artifacts import write_json
 from attar.errors import ModelError
+from attar.models.config import STATIC_TYPE
 from attar.models.sources.safe_files import read_settings
 from attar.tasks.embedding import Embedding
 from attar.tasks.task import Task
@@ -111,11 +113,20 @@ def read_sentence_model(folder: Path) -> SentenceModel:
     )
 
 
-def write_sentence_model(folder: Path, task: Task, hidden_size: int) -> None:
-    """Write the files beside a model's."""
+def write_sentence_model(folder: Path, task: Task, config: Any) -> None:
+    """Write the files beside a model's.
+
+    Args:
+        config: the model's.
+    """
     assert task.embedding is not None
     embedding = task.embedding
+    is_static = config.model_type == STATIC_TYPE
+    if is_static and not embedding.normalize:
+        return  # theirs is the mean without special tokens, whose rows are zeros
     parts = [("", "Transformer"), (POOLING_FOLDER, "Pooling")]
+    if is_static:
+        parts = [("", "StaticEmbedding")]
     if embedding.normalize:
         parts.append((NORMALIZE_FOLDER, "Normalize"))
     modules = [
@@ -123,11 +134,12 @@ def write_sentence_model(folder: Path, task: Task, hidden_size: int) -> None:
         for number, (path, kind) in enumerate(parts)
     ]
     write_json(folder / MODULES_FILE, modules)
-    (folder / POOLING_FOLDER).mkdir(exist_ok=True)
-    theirs = {ours: name for name, ours in MODES.items()}[embedding.pooling]
-    flags = {name: mode == theirs for name, mode in OLD_MODES.items()}
-    about = {"word_embedding_dimension": hidden_size, **flags, "include_prompt": True}
-    write_json(folder / POOLING_FOLDER / "config.json", about)
+    if not is_static:
+        (folder / POOLING_FOLDER).mkdir(exist_ok=True)
+        theirs = {ours: name for name, ours in MODES.items()}[embedding.pooling]
+        flags = {name: mode == theirs for name, mode in OLD_MODES.items()}
+        about = {"word_embedding_dimension": config.hidden_size, **flags, "include_prompt": True}
+        write_json(folder / POOLING_FOLDER / "config.json", about)
     lengths = {"max_seq_length": task.max_length, "do_lower_case": False}
     write_json(folder / LENGTH_FILE, lengths)
     prompts = {"query": embedding.query_prefix, "document": embedding.passage_prefix}

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from attar.errors import did_you_mean
+from attar.models.config import STATIC_TYPE
 from attar.models.ffn_variants import type_in_memory
 from attar.models.structure.rows import AttentionRow, Family, FfnRow, HeadSpace, StackRow
 
@@ -219,6 +220,11 @@ _MODERNBERT_STACK = StackRow(
     is_pre_norm=True,
 )
 
+_STATIC_STACK = replace(
+    _BERT_STACK, blocks="blocks", tables=("embedding",), embedding_norm=None, is_pre_norm=True
+)
+"""No blocks, so the names of their parts mean nothing."""
+
 _CLASSIFICATION_HEAD = HeadSpace("classification_head.dense", ("classification_head.out_proj",))
 
 _BART_CROSS = _qkv(
@@ -305,6 +311,7 @@ FAMILIES = {
         ),
         max_tokens=lambda config: config.max_position_embeddings,
     ),
+    STATIC_TYPE: Family(stacks=(_STATIC_STACK,), heads=()),
     "mpnet": Family(
         stacks=(_MPNET_STACK,),
         heads=_ROBERTA.heads,

@@ -219,12 +219,10 @@ def _of_model(
     if isinstance(step, ScoreStep | GenerateStep) and (problem := corpora.no_language_model(word)):
         yield Mistake(("steps", name, "model"), problem)
     length, positions = corpus.max_length, None
-    hides_spans = (
-        isinstance(step, TrainStep) and KINDS[step.objective or CAUSAL_LM.name].hides_spans
-    )
-    if isinstance(step, TrainStep) and hides_spans:
+    kind = KINDS[getattr(step, "objective", None) or CAUSAL_LM.name]
+    if isinstance(step, TrainStep) and kind.hides_spans:
         yield from _of_sentinels(name, step, corpus)
-    if isinstance(step, TrainStep) and not hides_spans and length > step.max_length:
+    if isinstance(step, TrainStep) and not kind.hides and length > step.max_length:
         yield Mistake(
             ("steps", name, "max_length"),
             f"is {step.max_length}, and the corpus {corpus.name!r} has chunks of up to {length} "

@@ -72,7 +72,7 @@ class EmbeddedTexts:
         return inputs, Targets(
             torch.from_numpy(self.labels[rows]).to(device),
             dict.fromkeys(self.stacks, inputs["attention_mask"]),
-            texts=torch.from_numpy(numbers.reshape(2, -1)).to(device),
+            texts=torch.from_numpy(self.pairs.identities[numbers].reshape(2, -1)).to(device),
         )
 
     def validate(

@@ -22,6 +22,7 @@ from attar.data.tokenize import TextEncoder
 from attar.data.windows import WindowEncoder
 from attar.errors import DataError, ModelError, UsageError, did_you_mean
 from attar.models.architecture import input_names_of
+from attar.models.config import STATIC_TYPE
 from attar.models.foreign import says_its_task, task_of
 from attar.models.generation import start_of
 from attar.models.load import LoadedModel, check_length
@@ -35,6 +36,7 @@ from attar.training.forward import stacks_of
 from attar.training.objectives.embedded import EmbeddedTexts
 from attar.training.objectives.examples import Examples
 from attar.training.objectives.labelled import LabelledTexts
+from attar.training.objectives.masked import MaskedTokens
 from attar.training.objectives.next_tokens import Documents
 from attar.training.objectives.quoted import QuotedTexts
 from attar.training.objectives.shards import Shards
@@ -45,6 +47,8 @@ from attar.training.objectives.text_pairs import TextPairs
 NUMBER_STEP = 0.2
 """T5's rounding of STS-B (arXiv 1910.10683, section 2.4)."""
 MAX_NUMBER_WORDS = 200
+Names = tuple[str, ...]
+"""Of a model's inputs."""
 
 
 def task_for(
@@ -75,15 +79,17 @@ def task_for(
         "max_length": config.max_length,
         "input_names": input_names_of(model),
         "num_texts": None if data.kind.is_running else data.num_texts,
-        "metrics": asked.metrics if asked.hides_spans else data.metrics,
+        "metrics": asked.metrics if asked.hides else data.metrics,
         "window_overlap": config.window_overlap,
     }
     if asked.gives_sets:
         settings["thresholds"] = _thresholds(config, data, step)
     if asked.hides_spans:
         settings["denoisers"] = config.denoisers or PUBLISHED
+    if asked.hides and config.masking:
+        settings["masking"] = config.masking
     if asked.embeds:
-        settings["embedding"] = config.embedding or _embedding(folder)
+        settings["embedding"] = _embedding(config, folder, model, step)
     if learns_words:
         settings["label_words"] = label_words_for(config, data, step)
     if asked.writes:
@@ -249,12 +255,7 @@ def examples_for(
 
 
 def _labelled(
-    task: Task,
-    split: Split,
-    name: str,
-    student: LoadedModel,
-    input_names: tuple[str, ...],
-    seed: int = 0,
+    task: Task, split: Split, name: str, student: LoadedModel, input_names: Names, seed: int = 0
 ) -> Examples:
     encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
     cuts = task.cuts if task.kind.gives_sets else ()
@@ -262,24 +263,14 @@ def _labelled(
 
 
 def _embedded(
-    task: Task,
-    split: Split,
-    name: str,
-    student: LoadedModel,
-    input_names: tuple[str, ...],
-    seed: int = 0,
+    task: Task, split: Split, name: str, student: LoadedModel, input_names: Names, seed: int = 0
 ) -> Examples:
     encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
     return EmbeddedTexts.of(split, task, encoder, stacks_of(student.model))
 
 
 def _documents(
-    task: Task,
-    split: Split,
-    name: str,
-    student: LoadedModel,
-    input_names: tuple[str, ...],
-    seed: int = 0,
+    task: Task, split: Split, name: str, student: LoadedModel, input_names: Names, seed: int = 0
 ) -> Examples:
     if split.chunks is not None:
         return Shards.of(split.chunks, student.folder, task.max_length)
@@ -287,12 +278,7 @@ def _documents(
 
 
 def _text_pairs(
-    task: Task,
-    split: Split,
-    name: str,
-    student: LoadedModel,
-    input_names: tuple[str, ...],
-    seed: int = 0,
+    task: Task, split: Split, name: str, student: LoadedModel, input_names: Names, seed: int = 0
 ) -> Examples:
     encoder = TextEncoder.from_folder(student.folder, task.max_length, input_names)
     longest = task.max_target_length or task.max_length
@@ -303,7 +289,7 @@ def _text_pairs(
 
 
 def _spans(
-    task: Task, split: Split, name: str, student: LoadedModel, _: tuple[str, ...], seed: int
+    task: Task, split: Split, name: str, student: LoadedModel, _: Names, seed: int
 ) -> Examples:
     start = start_of(student.model, str(student.folder))
     drawn_with = seed if name == "train" else VALIDATION_SEED
@@ -314,13 +300,15 @@ def _spans(
     return found
 
 
+def _masked(
+    task: Task, split: Split, name: str, student: LoadedModel, _: Names, seed: int
+) -> Examples:
+    drawn_with = seed if name == "train" else VALIDATION_SEED
+    return MaskedTokens.of(split, task, student.folder, drawn_with, f"split {name!r}")
+
+
 def _tagged(
-    task: Task,
-    split: Split,
-    name: str,
-    student: LoadedModel,
-    input_names: tuple[str, ...],
-    seed: int = 0,
+    task: Task, split: Split, name: str, student: LoadedModel, input_names: Names, seed: int = 0
 ) -> Examples:
     task = task.model_copy(update={"input_names": input_names})
     encoder = WindowEncoder(student.folder, task)
@@ -328,12 +316,7 @@ def _tagged(
 
 
 def _quoted(
-    task: Task,
-    split: Split,
-    name: str,
-    student: LoadedModel,
-    input_names: tuple[str, ...],
-    seed: int = 0,
+    task: Task, split: Split, name: str, student: LoadedModel, input_names: Names, seed: int = 0
 ) -> Examples:
     task = task.model_copy(update={"input_names": input_names})
     encoder = WindowEncoder(student.folder, task)
@@ -352,6 +335,7 @@ EXAMPLES: Mapping[tuple[Gold, Answer], Maker] = {
     ("quotes", "quote"): _quoted,
     ("itself", "next"): _documents,
     ("itself", "spans"): _spans,
+    ("itself", "masked"): _masked,
     ("text", "text"): _text_pairs,
     ("class", "text"): _text_pairs,
     ("number", "text"): _text_pairs,
@@ -369,10 +353,25 @@ def _generation(folder: Path | None, max_target_length: int) -> Generation:
     return Generation(max_new_tokens=max_target_length)
 
 
-def _embedding(folder: Path | None) -> Embedding:
-    """How the folder's model makes vectors, if it says so; else the mean over tokens."""
+def _embedding(
+    config: TrainStep, folder: Path | None, model: PreTrainedConfig, step: str
+) -> Embedding:
+    """How vectors are made: as the step says, else as the folder's model does, else the mean over
+    tokens.
+
+    Raises:
+        UsageError: a table of tokens, which can only be averaged, is to be pooled otherwise.
+    """
     own = task_of(folder).embedding if folder is not None and says_its_task(folder) else None
-    return own or Embedding()
+    found = config.embedding or own or Embedding()
+    if model.model_type != STATIC_TYPE or found.pooling == "mean":
+        return found
+    if config.embedding is not None:
+        raise UsageError(
+            f"{step}: a static model has a vector for each token and a text is their mean, and "
+            f'embedding.pooling is "{found.pooling}"; set pooling = "mean"'
+        )
+    return found.model_copy(update={"pooling": "mean"})
 
 
 def require_embeddings(model: PreTrainedModel, largest_id: int, who: str) -> None:

@@ -11,6 +11,7 @@ known by length: an end token that pads is never predicted.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from transformers import PreTrainedModel
 
 from attar.data.corpus.spans import Corruption
 from attar.data.corpus.stream import BlockRows, Rows, StreamRows
-from attar.data.packing import token_blocks
+from attar.data.packing import END, token_blocks
 from attar.data.tables import Split
 from attar.losses.targets import UNLABELLED, Counts, Targets
 from attar.scoring.rows import AfterBatch
@@ -47,14 +48,66 @@ class Largest:
 
 
 @dataclass(frozen=True, eq=False)
-class HiddenSpans(Streamed):
-    """One split, ready for an encoder-decoder; a row is `corruption.raw_tokens` tokens of text."""
+class Hidden(Streamed):
+    """Rows of running text of which a part is hidden, another one in every epoch."""
 
     rows: Rows
+    is_drawn_anew: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def raw_tokens(self) -> int:
+        """Tokens of text of a whole row."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def validate(
+        self,
+        model: PreTrainedModel,
+        metrics: Sequence[str],
+        batch_size: int,
+        after_batch: AfterBatch,
+    ) -> dict[str, float]:
+        """nll and perplexity of what is hidden, and "loss", the nll.
+
+        Raises:
+            NonFiniteError: a prediction is NaN or infinite.
+        """
+        nats = float(nats_of_rows(model, self, batch_size, after_batch).sum())
+        found = language_metrics(nats, self.counts(np.arange(len(self)))["labelled"])
+        return {name: found[name] for name in metrics} | {"loss": found["nll"]}
+
+    def _raw(self, place: int) -> int:
+        """Tokens of a row's text."""
+        return min(self.raw_tokens, self.rows.tokens - place * self.raw_tokens)
+
+
+def running_rows(
+    split: Split, model_folder: Path, length: int, max_length: int, where: str, end: str = END
+) -> Rows:
+    """The texts of a split end to end, or the chunks of a corpus, cut every `length` tokens.
+
+    Args:
+        max_length: of the model, for a message.
+        end: as in `document_tokenizer`.
+    Raises:
+        ModelError: a tokenizer without end token, or another than the corpus was made with.
+        DataError: texts of fewer than two tokens.
+    """
+    if split.chunks is not None:
+        require_tokenizer(split.chunks, model_folder, max_length)
+        return StreamRows(split.chunks, length)
+    return BlockRows(token_blocks(model_folder, split.texts, length, where, end).encoded)
+
+
+@dataclass(frozen=True, eq=False)
+class HiddenSpans(Hidden):
+    """One split, ready for an encoder-decoder; sentinels of the targets are predicted too."""
+
     corruption: Corruption
     start_id: int
     """What the decoder reads first."""
-    is_drawn_anew: ClassVar[bool] = True
 
     @classmethod
     def of(
@@ -69,14 +122,13 @@ class HiddenSpans(Streamed):
         """
         denoisers = task.denoisers or PUBLISHED
         corruption = Corruption.of(denoisers, task.max_length, model_folder, seed)
-        if split.chunks is not None:
-            require_tokenizer(split.chunks, model_folder, task.max_length)
-            return cls(StreamRows(split.chunks, corruption.raw_tokens), corruption, start)
-        blocks = token_blocks(model_folder, split.texts, corruption.raw_tokens, where)
-        return cls(BlockRows(blocks.encoded), corruption, start)
+        raw = corruption.raw_tokens
+        rows = running_rows(split, model_folder, raw, task.max_length, where)
+        return cls(rows, corruption, start)
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    @property
+    def raw_tokens(self) -> int:
+        return self.corruption.raw_tokens
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -114,8 +166,8 @@ class HiddenSpans(Streamed):
             for ids, place, epoch in zip(texts, places, epochs, strict=True)
         ]
         end = self.corruption.end_id
-        ids, mask = _padded([read for read, _ in pairs], end)
-        labels, written = _padded([target for _, target in pairs], UNLABELLED)
+        ids, mask = padded([read for read, _ in pairs], end)
+        labels, written = padded([target for _, target in pairs], UNLABELLED)
         fed = np.concatenate([np.full((len(rows), 1), self.start_id), labels[:, :-1]], axis=1)
         arrays = {
             "input_ids": ids,
@@ -130,32 +182,12 @@ class HiddenSpans(Streamed):
         }
         return inputs, Targets(torch.from_numpy(labels).to(device), masks)
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
-        """nll and perplexity of the targets, sentinels included, and "loss", the nll.
-
-        Raises:
-            NonFiniteError: a prediction is NaN or infinite.
-        """
-        nats = float(nats_of_rows(model, self, batch_size, after_batch).sum())
-        found = language_metrics(nats, self.counts(np.arange(len(self)))["labelled"])
-        return {name: found[name] for name in metrics} | {"loss": found["nll"]}
-
-    def _raw(self, place: int) -> int:
-        raw = self.corruption.raw_tokens
-        return min(raw, self.rows.tokens - place * raw)
-
     def _lengths(self, row: int) -> tuple[int, int]:
         epoch, place = divmod(row, len(self))
         return self.corruption.lengths(self._raw(place), place, epoch)
 
 
-def _padded(
+def padded(
     rows: Sequence[NDArray[np.int64]], pad: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows side by side, (B, T), and 1 where one has a token."""

@@ -25,8 +25,8 @@ class Place:
     """Optimizer steps done."""
     tokens: int = 0
     """Tokens the model has read in them."""
-    evaluated_step: int = 0
-    """The step of the newest evaluation."""
+    evaluated_step: int = -1
+    """The step of the newest evaluation; −1: there was none."""
     best_step: int | None = None
     best_value: float | None = None
     best_loss: float | None = None

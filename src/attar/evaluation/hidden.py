@@ -1,10 +1,13 @@
-"""The nats of hidden spans of running text, text by text, and the table they are kept in.
+"""The nats of what is hidden of running text, text by text, and the table they are kept in.
 
-    nll = Σ −log p(token of a target | what came before) / tokens      perplexity = exp(nll)
+    spans     nll = Σ −log p(token of a target | what came before) / tokens
+    masked    nll = Σ −log p(masked token | what is left of its text) / tokens
 
-All models read the same texts with the same spans hidden: those of the first model's task, and the
-same at every evaluation. So they must have one tokenizer; a tokenizer's tokens are what is hidden,
-and another one's would be another question. Sentinels and end tokens are predicted too.
+perplexity = exp(nll), of masked tokens also called pseudo-perplexity.
+
+All models read the same texts with the same tokens hidden: by the first model's task, and the same
+at every evaluation. So they must have one tokenizer; a tokenizer's tokens are what is hidden, and
+another one's would be another question. Of spans, sentinels and end tokens are predicted too.
 
     predictions.parquet: text, tokens, and for each model <name>.nats
 """
@@ -12,7 +15,7 @@ and another one's would be another question. Sentinels and end tokens are predic
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,11 +27,29 @@ from attar.evaluation.passages import LEAST_PASSAGES
 from attar.scoring.forms import Form
 from attar.scoring.rows import longest_first, score_batches
 from attar.special_tokens import open_tokenizer, tokenizer_digest
-from attar.training.objectives.spans import VALIDATION_SEED, HiddenSpans
+from attar.tasks.table import Answer
+from attar.tasks.task import Task
+from attar.training.objectives.masked import MaskedTokens
+from attar.training.objectives.spans import VALIDATION_SEED, Hidden, HiddenSpans
 
 
-def judge_spans(compared: Compared, clock: Callable[[], float] = time.perf_counter) -> Judged:
-    """Let the models write the hidden spans, and measure the data's metrics; and how fast they read
+def _spans(compared: Compared, task: Task, form: Form, where: str) -> Hidden:
+    return HiddenSpans.of(compared.split, task, form.folder, form.start_id, VALIDATION_SEED, where)
+
+
+def _masked(compared: Compared, task: Task, form: Form, where: str) -> Hidden:
+    return MaskedTokens.of(compared.split, task, form.folder, VALIDATION_SEED, where)
+
+
+HIDDEN: Mapping[Answer, Callable[[Compared, Task, Form, str], Hidden]] = {
+    "spans": _spans,
+    "masked": _masked,
+}
+"""What is hidden → the rows that a model reads."""
+
+
+def judge_hidden(compared: Compared, clock: Callable[[], float] = time.perf_counter) -> Judged:
+    """Let the models predict what is hidden, and measure the data's metrics; and how fast they read
     and write.
 
     Args:
@@ -45,12 +66,10 @@ def judge_spans(compared: Compared, clock: Callable[[], float] = time.perf_count
     how: dict[str, dict[str, Any]] = {}
     tokens = np.zeros(0, np.int64)
     for name, form in compared.forms.items():
-        spans = HiddenSpans.of(
-            compared.split, first.task, form.folder, form.start_id, VALIDATION_SEED, where
-        )
+        spans = HIDDEN[first.task.kind.answer](compared, first.task, form, where)
         if len(spans) < LEAST_PASSAGES:
             raise DataError(
-                f"{where} has {len(spans)} text of {spans.corruption.raw_tokens} tokens, and an "
+                f"{where} has {len(spans)} text of {spans.raw_tokens} tokens, and an "
                 f"interval needs at least {LEAST_PASSAGES}; evaluate on more text"
             )
         tokens = np.array([spans.counts(np.array([row]))["labelled"] for row in range(len(spans))])
@@ -62,7 +81,7 @@ def judge_spans(compared: Compared, clock: Callable[[], float] = time.perf_count
     return {metric: compared.bootstrap(metric, nats, tokens) for metric in data.metrics}, how
 
 
-def _nats(compared: Compared, name: str, form: Form, spans: HiddenSpans) -> np.ndarray:
+def _nats(compared: Compared, name: str, form: Form, spans: Hidden) -> np.ndarray:
     """Of each text, (N,)."""
 
     def of_rows(rows: np.ndarray) -> np.ndarray:
@@ -86,6 +105,6 @@ def _require_one_tokenizer(compared: Compared) -> None:
         if digest != digests[first]:
             raise ModelError(
                 f"{compared.context.name}: {name!r} has another tokenizer than {first!r}, so other "
-                "spans would be hidden from it; compare models of one tokenizer, or fine-tune both "
-                "and evaluate them on a task"
+                "tokens would be hidden from it; compare models of one tokenizer, or fine-tune "
+                "both and evaluate them on a task"
             )

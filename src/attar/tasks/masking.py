@@ -1,0 +1,27 @@
+"""How running text is masked for masked language modelling. Imports no torch.
+
+Of the tokens of a text, special ones aside, `density` are predicted. BERT hides them in three ways,
+so that a model that never meets [MASK] later has learned to represent plain words too:
+
+    80 %  the mask token        10 %  a random token        10 %  the token itself
+
+Source: Devlin et al. 2019, "BERT" (arXiv 1810.04805), section 3.1; whole words: its later models.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from attar.config import Config
+
+MASKED, RANDOM = 0.8, 0.1
+"""Shares of the predicted tokens; the rest is left as it is."""
+
+
+class Masking(Config):
+    """What of a text is predicted."""
+
+    density: float = Field(default=0.15, gt=0, lt=1)
+    """Share of a text's tokens that is predicted."""
+    whole_words: bool = False
+    """Predict all pieces of a word or none of them."""

@@ -1,0 +1,98 @@
+"""Running text with masked tokens: how encoders are pre-trained, and adapted to a domain.
+
+A row is a text of one length between the special tokens of the tokenizer, so only the last row is
+padded; documents lie end to end, with a separator behind each. Every epoch masks other tokens
+(`attar.data.corpus.masking`); validation masks the same ones at every look, whatever the run's
+seed. Only masked places have a label, so a language head makes logits for these alone, in training
+and of a teacher, whose distributions are compared there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attar.data.corpus.masking import Masker
+from attar.data.packing import SEPARATOR
+from attar.data.tables import Split
+from attar.losses.targets import UNLABELLED, Counts, Targets
+from attar.special_tokens import open_tokenizer, padding_id
+from attar.tasks.masking import Masking
+from attar.tasks.task import Task
+from attar.training.objectives.examples import TokenIds
+from attar.training.objectives.spans import Hidden, Largest, padded, running_rows
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedTokens(Hidden):
+    """One split, ready for an encoder with a language head."""
+
+    masker: Masker
+    pad_id: int
+
+    @classmethod
+    def of(
+        cls, split: Split, task: Task, model_folder: Path, seed: int, where: str
+    ) -> MaskedTokens:
+        """The texts of a split, or the chunks of a corpus cut anew.
+
+        Raises:
+            ModelError: a tokenizer without mask token or separator, or another than the corpus was
+                made with.
+            DataError: texts of fewer than two tokens.
+        """
+        masker = Masker.of(task.masking or Masking(), task.max_length, model_folder, seed)
+        rows = running_rows(
+            split, model_folder, masker.text_tokens, task.max_length, where, SEPARATOR
+        )
+        pad_id = padding_id(model_folder, open_tokenizer(model_folder))
+        return cls(rows, masker, masker.mask_id if pad_id is None else pad_id)
+
+    @property
+    def raw_tokens(self) -> int:
+        return self.masker.text_tokens
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.array([self._raw(row) for row in range(len(self))]) + self.masker.added
+
+    @property
+    def texts(self) -> Sequence[TokenIds]:
+        return (Largest(max(self.rows.largest_id, len(self.masker.is_special) - 1)),)
+
+    @property
+    def tokens(self) -> int:
+        return self.rows.tokens + len(self) * self.masker.added
+
+    def counts(self, rows: NDArray[np.int64]) -> Counts:
+        drawn = self._drawn(rows)
+        hidden = sum(int((labels != UNLABELLED).sum()) for _, labels in drawn)
+        read = sum(len(ids) for ids, _ in drawn)
+        return {"prediction": max(hidden, 1), "labelled": max(hidden, 1), "encoder": read}
+
+    def batch(
+        self, rows: NDArray[np.int64], device: torch.device
+    ) -> tuple[dict[str, Tensor], Targets]:
+        drawn = self._drawn(rows)
+        ids, mask = padded([read for read, _ in drawn], self.pad_id)
+        labels, _ = padded([labels for _, labels in drawn], UNLABELLED)
+        arrays = {"input_ids": ids, "attention_mask": mask}
+        inputs = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        masks = {"encoder": inputs["attention_mask"]}
+        return inputs, Targets(torch.from_numpy(labels).to(device), masks)
+
+    def _drawn(self, rows: NDArray[np.int64]) -> list[tuple[Ids, Ids]]:
+        """What is read of some rows, and what is predicted."""
+        epochs, places = np.divmod(rows, len(self))
+        return [
+            self.masker.of_text(ids, int(place), int(epoch))
+            for ids, place, epoch in zip(self.rows.ids(places), places, epochs, strict=True)
+        ]
