@@ -223,7 +223,6 @@ _MODERNBERT_STACK = StackRow(
 _STATIC_STACK = replace(
     _BERT_STACK, blocks="blocks", tables=("embedding",), embedding_norm=None, is_pre_norm=True
 )
-"""No blocks, so the names of their parts mean nothing."""
 
 _CLASSIFICATION_HEAD = HeadSpace("classification_head.dense", ("classification_head.out_proj",))
 
@@ -377,14 +376,11 @@ def max_tokens_of(config: Any) -> int | None:
 def positions_of(config: Mapping[str, Any]) -> int | None:
     """As `max_tokens_of`, by the content of a `config.json`; None where it does not say."""
     try:
-        found = max_tokens_of(SimpleNamespace(**{**config, "model_type": _type_in(config)}))
+        model_type = type_in_memory(str(config.get("model_type", "")))
+        found = max_tokens_of(SimpleNamespace(**{**config, "model_type": model_type}))
     except (AttributeError, TypeError):  # fields that are absent or not numbers
         return None
     return found if isinstance(found, int) else None
-
-
-def _type_in(config: Mapping[str, Any]) -> str:
-    return type_in_memory(str(config.get("model_type", "")))
 
 
 def unsupported(model_type: str) -> str:
