@@ -48,7 +48,6 @@ _BERT_STACK = StackRow(
     embedding_norm="embeddings.LayerNorm",
 )
 
-
 _ELECTRA_STACK = replace(
     _BERT_STACK, embedding_map="embeddings_project", embedding_size="embedding_size"
 )
