@@ -25,6 +25,10 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # for forty forward passes. Set before torch is imported; OMP_NUM_THREADS=2 brings the second back.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What tests write need not outlive a crash of the machine, and small runs mostly wait for the disk.
+# That files are synced, and before what, is tested where `os.fsync` is watched.
+os.fsync = lambda descriptor: None
+
 # Shapes in the signatures of pure tensor functions are checked under pytest only.
 install_import_hook("attar.losses", "beartype.beartype")
 

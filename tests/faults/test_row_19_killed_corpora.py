@@ -49,7 +49,7 @@ batch_tokens = 256
 shard_tokens = 1024
 """
 RECIPES = {"written": corpora.RECIPE.partition("[steps.by_teacher]")[0] + WRITTEN}
-FILE_CALLS = frozenset("open flush fsync replace rename unlink link mkdir".split())
+FILE_CALLS = frozenset("open flush replace rename unlink link mkdir".split())
 DEADLINE_S = 280
 
 
