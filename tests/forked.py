@@ -174,12 +174,14 @@ def _serve(address: str) -> Callable[[], None] | None:
     for kind in STEPS.values():
         kind.resolve()
         kind.resolve_plan()
+    from attar.cores import waiting
     from attar.planning import CPU, measured_flops_per_s
     from attar.report.html import page_template
 
     for precision in ("fp32", "bf16"):  # which takes a second of every plan, once a process
         measured_flops_per_s(precision, CPU)
     page_template()  # compiled
+    waiting()  # looks at the machine for a tenth of a second
     os.fsync = lambda descriptor: None  # as in conftest.py
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(f"{address}.new")
