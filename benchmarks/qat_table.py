@@ -176,35 +176,47 @@ def page(file: Path) -> str:
     cells = _cells(file)
     if not cells:
         raise SystemExit(f"{file} has no cells of version {VERSION}; measure some first")
-    steps = sorted({cell["steps"] for cell in cells})
+    steps = " or ".join(map(str, sorted({cell["steps"] for cell in cells})))
+    tasks = [task for task in TASKS if any(cell["task"] == task for cell in cells)]
+    sizes = ", ".join(
+        f"{BATCH_SIZES[task]} texts ({task}, {ROWS[task] or 'all'} rows)" for task in tasks
+    )
     parts = [
         "Weights-embeddings-activations; attention probabilities included. "
-        f"{steps[0]} … {steps[-1]} steps of 32 texts (SST-2) or 16 in every row; SST-2 trains on "
-        "6,000 of its 67,349 rows. One learning rate for all, not searched. Metrics and scale are "
-        "those of the table without training.",
+        f"{steps} steps of {sizes} in every row. One learning rate for all, not searched. Metrics "
+        "and scale are those of the table without training; mean ± standard deviation over n "
+        "seeds, of calibration texts and order. The last columns are the mean over the tasks and "
+        "the mean seconds of a run, with 1 thread, beside other work.",
     ]
     for widths in dict.fromkeys(cell["width"] for cell in cells):
         own = [cell for cell in cells if cell["width"] == widths]
-        parts += [f"## {widths}", table(("method", *TASKS, "mean", "n", "s"), _table_rows(own))]
+        head = ("method", *tasks, "mean", "n", "s")
+        parts += [f"## {widths}", table(head, _table_rows(own, tasks))]
     return "\n\n".join(parts)
 
 
-def _table_rows(cells: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def _table_rows(cells: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> list[list[str]]:
     floats = {cell["task"]: cell["float"] for cell in cells}
-    shown = [f"{floats[task]:.1f}" if task in floats else "–" for task in TASKS]
+    shown = [f"{floats[task]:.1f}" if task in floats else "–" for task in tasks]
     rows = [["float", *shown, f"{statistics.mean(floats.values()):.1f}", "", ""]]
     for name in METHODS:
         own = [cell for cell in cells if cell["method"] == name]
-        scores = {task: [c["score"] for c in own if c["task"] == task] for task in TASKS}
+        scores = {task: [c["score"] for c in own if c["task"] == task] for task in tasks}
         if not own:
             continue
-        each = [f"{statistics.mean(s):.1f}" if s else "–" for s in scores.values()]
         whole = all(scores.values())
         mean = statistics.mean(statistics.mean(s) for s in scores.values()) if whole else None
         seconds = statistics.mean(c["seconds"] for c in own)
         total = "–" if mean is None else f"**{mean:.1f}**"
-        rows.append([name, *each, total, str(min(map(len, scores.values()))), f"{seconds:.0f}"])
+        count = str(min(map(len, scores.values())))
+        rows.append([name, *map(_spread, scores.values()), total, count, f"{seconds:.0f}"])
     return rows
+
+
+def _spread(scores: Sequence[float]) -> str:
+    if len(scores) < 2:
+        return "".join(f"{score:.1f}" for score in scores) or "–"
+    return f"{statistics.mean(scores):.1f} ± {statistics.stdev(scores):.1f}"
 
 
 if __name__ == "__main__":
