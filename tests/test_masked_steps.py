@@ -19,6 +19,8 @@ from attar.evaluation.run import evaluate
 from attar.models.head_chunks import has_plain_head
 from attar.models.load import load_model
 from attar.progress import Progress
+from attar.recipe.load import load_recipe
+from attar.recipe.plan import plan_recipe
 from attar.step import StepContext
 from attar.tasks.masking import Masking
 from attar.training.config import TrainStep
@@ -178,3 +180,14 @@ def test_what_has_no_head_or_no_masks_is_refused(made: Any) -> None:
         said.pop("mask_token")
         file.write_text(json.dumps(said))
         Masker.of(Masking(), 16, folder, seed=0)
+
+
+def test_the_plan_counts_the_texts_that_training_reads(made: Any) -> None:
+    recipe = made.root / "planned.toml"
+    table = '[data.text]\nsource = "files"\npath = "text"\ntext = "text"\nobjective = "masked_lm"\n'
+    step = '[steps.more]\nrun = "train"\nmodel = "learned/model"\ndata = "text"\nmax_length = 16\n'
+    recipe.write_text(f'name = "planned"\n{table}{step}max_steps = 3\n')
+    [plan] = plan_recipe(load_recipe(recipe), made.root).steps
+    assert plan.counts["data.train_rows"] == made.learned["data"]["train_rows"]
+    assert plan.counts["data.validation_rows"] == made.learned["data"]["validation_rows"]
+    assert plan.num_params == made.learned["num_params"]
