@@ -214,7 +214,7 @@ def test_numpy_numbers_are_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), np.float32("nan"), {1, 2}])
 def test_what_json_cannot_say_is_refused_with_its_place(tmp_path: Path, value: object) -> None:
-    with pytest.raises(ValueError, match=r"a\.json: models\.1\.accuracy is not plain data"):
+    with pytest.raises(ValueError, match=r"a\.json: models\.1\.accuracy is not JSON data"):
         write_json(tmp_path / "a.json", {"models": [{}, {"accuracy": value}]})
     assert not (tmp_path / "a.json").exists()
 

@@ -105,7 +105,7 @@ def test_check_looks_whether_the_data_that_is_read_is_there(tmp_path: Path) -> N
             "should be less than or equal to 8",
         ),
         (["export", "--model", "a"], "Missing option '--data'"),
-        (["check", "FOLDER"], "is a folder, a recipe is a TOML file"),
+        (["check", "FOLDER"], "is a folder; a recipe is a TOML file"),
         (["check", "FOLDER/none.toml"], "does not exist"),
         (["status", "FOLDER"], "is not the folder of a run"),
         (["resume", "FOLDER"], "is not the folder of a run"),
@@ -141,7 +141,7 @@ def test_predict_answers_texts_and_lines_as_the_library_does(tiny_run: TinyRun) 
         answers = [json.loads(line) for line in finished.stdout.splitlines()]
         assert [answer["text"] for answer in answers] == lines
         assert [answer["scores"] for answer in answers] == expected
-        said = "warning: 1 of 6 texts have more than 24 tokens and were cut"
+        said = "warning: 1 of 6 texts have more than 24 tokens and were truncated"
         assert finished.stderr.strip() == said
     spoken = attar("predict", folder, "a good\vfilm", "bad").stdout.splitlines()
     assert len(spoken) == 2

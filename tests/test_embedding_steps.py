@@ -182,7 +182,7 @@ def test_a_file_is_embedded_as_queries_or_as_passages(made: Made, tmp_path: Path
 
 
 def test_a_classifier_does_not_embed(made: Made, deployments: Any) -> None:
-    with pytest.raises(UsageError, match="not with vectors"):
+    with pytest.raises(UsageError, match="has no vectors"):
         attar.load(deployments.export("float", "onnxruntime")[0]).embed(["a"])
 
 

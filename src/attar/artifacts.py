@@ -5,7 +5,7 @@ A run can be killed between any two bytes, so nothing under its final name is ev
 step writes into a staging folder beside the final one; `seal` syncs and hashes every file and
 writes `result.json` last, `put_in_place` renames. A folder without `result.json` is not an
 artifact, and a file whose bytes changed later no longer fits its hash. `result.json` holds a hash
-of its own content too. The hashes find damage and careless edits; someone who computes them anew
+of its own content too. The hashes find damage and careless edits; someone who computes them again
 can still forge a result.
 
     runs/<name>/.staging/<step>-<key>/   being written
@@ -130,14 +130,12 @@ def disk_errors_explained(folder: Path, needed_bytes: int | None = None) -> Gene
         existing = next(path for path in [folder, *folder.parents] if path.exists())
         free = shutil.disk_usage(existing).free / MIB
         needed = (
-            "more than that is needed"
-            if needed_bytes is None
-            else f"{needed_bytes / MIB:.1f} MiB are needed"
+            "more is needed" if needed_bytes is None else f"{needed_bytes / MIB:.1f} MiB are needed"
         )
         raise ResourceError(
             f"disk full while writing below {folder}: {free:.1f} MiB are free, {needed}; "
-            "what was published before is intact; "
-            "free some space or choose another folder with --out, then run again"
+            "finished steps are intact; free some space or choose another folder with --out, then "
+            "run again"
         ) from error
 
 
@@ -156,7 +154,7 @@ def write_json(file: Path, content: Any) -> None:
     except (TypeError, ValueError) as error:
         place, value = _not_plain(content) or ("", content)
         raise ValueError(
-            f"{file.name}: {place or 'the content'} is not plain data but {value!r:.80} ({error})"
+            f"{file.name}: {place or 'the content'} is not JSON data but {value!r:.80} ({error})"
         ) from error
     write_text(file, text + "\n")
 
@@ -185,7 +183,7 @@ def _plain_number(value: Any) -> Any:
     """A numpy scalar as Python's own number, without importing numpy."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
-    raise TypeError(f"{type(value).__name__} is not plain data")
+    raise TypeError(f"{type(value).__name__} is not JSON data")
 
 
 def _not_plain(content: Any, place: str = "") -> tuple[str, Any] | None:
@@ -309,10 +307,10 @@ def _require_form(result: Result) -> None:
     for name, kinds in FORM.items():
         value = getattr(result, name)
         if not isinstance(value, kinds):
-            raise TypeError(f"{name} has another type")
+            raise TypeError(f"{name} has the wrong type")
     for table in (result.inputs, result.files, result.versions):
         if not all(isinstance(text, str) for text in cast("Mapping[str, Any]", table).values()):
-            raise TypeError("inputs, files or versions holds more than text")
+            raise TypeError("inputs, files or versions holds values other than text")
 
 
 def published_fingerprint(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> str:
@@ -361,7 +359,7 @@ def _changed(
 
 
 def _special(path: Path) -> str | None:
-    """What a path is when it is no regular file and no folder; a link is not followed."""
+    """What a path is when it is not a regular file and no folder; a link is not followed."""
     try:
         mode = path.lstat().st_mode
     except OSError:

@@ -4,7 +4,7 @@ In a container a process may use fewer cores than the machine has: the CPU affin
 quotas of control groups (`attar.control_groups`). More threads than that wait for each other.
 
 Threads that share a computation wait for the slowest of them many times a millisecond. A thread
-that *spins* keeps its core while it waits, and goes on at once; one that *sleeps* gives the core
+that *spins* keeps its core while it waits, and continues at once; one that *sleeps* gives the core
 back, and wakes a little later. Alone, spinning is faster by up to 10 %. Beside other programs, or
 under a quota that is not a whole number of cores, it takes the core that the slowest thread needs:
 a training step of 1.25 s took 5.0 s beside two busy processes. OpenMP decides when torch is loaded
@@ -99,7 +99,7 @@ def _decided(limit: float, allowed: int, busy: float | None) -> Waiting:
     if limit % 1:
         return Waiting(False, f"the control group allows {limit:g} cores")
     if busy is None:
-        return Waiting(True, "the system does not say how busy its cores are")
+        return Waiting(True, "the load of the cores is unknown")
     is_free = allowed - busy >= FREE_SHARE * limit
     return Waiting(is_free, f"other programs use {busy:.1f} of {allowed} cores")
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 
 class AttarError(Exception):
-    """A mistake or a shortage that a user can mend. Printed without a traceback.
+    """A mistake or a shortage that a user can fix. Printed without a traceback.
 
     Args:
         message: one line; it may quote strangers' text, which is escaped where it is printed.
@@ -85,7 +85,7 @@ class GateMissedError(AttarError):
 
 
 class StoppedError(AttarError):
-    """SIGTERM or SIGINT arrived; everything is saved and `attar resume` goes on from here."""
+    """SIGTERM or SIGINT arrived; everything is saved and `attar resume` continues from here."""
 
     exit_code = 75
 

@@ -73,7 +73,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """A model that does not exist yet: its cost, where its tokenizer is, and bytes a weight."""
+    """A model that does not exist yet: its cost, where its tokenizer is, and bytes per weight."""
 
     cost: Cost
     tokenizer_folder: Path

@@ -103,7 +103,7 @@ class Listener(Protocol):
 
 
 class Progress:
-    """Says what is going on. `quiet=True` says nothing (tests, `--json` pipelines that want
+    """Shows what is running. `quiet=True` says nothing (tests, `--json` pipelines that want
     silence)."""
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:

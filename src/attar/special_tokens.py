@@ -124,8 +124,9 @@ def require_rows(tokenizer: Tokenizer, config: Mapping[str, Any], where: str) ->
     if isinstance(rows, int) and highest >= rows:
         raise ModelError(
             f"{where}: the tokenizer has token ids up to {highest} ({token!r}), the model has "
-            f"{rows} embeddings (ids 0 to {rows - 1}), so a text with that token has no answer; "
-            f"resize the model (model.resize_token_embeddings({highest + 1}) in transformers), or "
+            f"{rows} embeddings (ids 0 to {rows - 1}), so texts with that token cannot be "
+            f"processed; resize the model (model.resize_token_embeddings({highest + 1}) in "
+            "transformers), or "
             "save it with the tokenizer it was trained with"
         )
     segment = max(around.type_ids, default=0)
@@ -158,9 +159,9 @@ def require_reading(model_type: str, model_folder: Path, where: str) -> None:
     backend = copy.deepcopy(read_for(model_type, model_folder).backend_tokenizer)
     if tokenizer_digest(backend) != tokenizer_digest(open_tokenizer(model_folder)):
         raise ModelError(
-            f"{where}: beside a model of type {model_type!r}, transformers splits texts in that "
-            f"type's own way, which is not how the tokenizer of {model_folder} splits them; use "
-            "another family, or a tokenizer of that type"
+            f"{where}: beside a model of type {model_type!r}, transformers uses that type's own "
+            f"pre-tokenization, which differs from the tokenizer of {model_folder}; use another "
+            "family, or a tokenizer of that type"
         )
 
 

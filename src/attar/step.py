@@ -130,8 +130,8 @@ class StepContext:
         """
         if self.should_stop():
             raise StoppedError(
-                f"stopped during step {self.name!r}; {what} keeps no checkpoint and starts again "
-                "on resume"
+                f"stopped during step {self.name!r}; {what} has no checkpoint and starts over on "
+                "resume"
             )
 
     @contextmanager

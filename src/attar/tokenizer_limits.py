@@ -1,7 +1,7 @@
 """What a stranger's `tokenizer.json` may do to a text, decided from the file before it is built.
 
 The `tokenizers` library runs what the file says: replacements that multiply a text, regular
-expressions that search for ever, a template that names tokens it does not define (a panic), ids
+expressions that search forever, a template that names tokens it does not define (a panic), ids
 that overflow. Each is bounded from the file alone.
 
     a normalizer may make a text at most the product of its steps' factors longer

@@ -37,12 +37,11 @@ READ_FILES = (
 )
 """What transformers reads of a folder that has a tokenizer.json."""
 REFUSED_SETTINGS = {
-    "auto_map": "names Python code of the folder, and attar runs none",
+    "auto_map": "names Python code in the folder, which attar never runs",
     "gguf_file": "names another file to read",
-    "tokenizer_object": "is not a setting that a file may hold",
-    "init_inputs": "passes arguments without their names",
-    "split_special_tokens": "reads special tokens in a text as plain text, which tokenizer.json "
-    "cannot say to other readers",
+    "tokenizer_object": "is not allowed in a file",
+    "init_inputs": "passes positional arguments",
+    "split_special_tokens": "reads special tokens as plain text, which tokenizer.json cannot say",
 }
 """Settings of tokenizer_config.json → why they are refused where they are set."""
 UNWRITTEN_SETTINGS = ("is_local", "local_files_only", "max_length", "stride", "truncation_strategy")

@@ -1,6 +1,6 @@
 """The one door to a file that a stranger may have made: a model folder, an exported folder, a run.
 
-A name in such a folder can be a link to a file elsewhere, a FIFO that blocks for ever, a device
+A name in such a folder can be a link to a file elsewhere, a FIFO that blocks forever, a device
 without an end, a directory, or a file larger than memory. So we open first, without following a
 link and without waiting, then look at what was opened; nothing can change in between.
 

@@ -64,7 +64,7 @@ def test_a_former_name_of_a_kind_still_works() -> None:
     ],
 )
 def test_nothing_is_measured_twice(study: str, lines: str) -> None:
-    assert "name it once" in mistakes(f'study = "{study}"\ndata = "docs"\n{lines}')
+    assert "list it once" in mistakes(f'study = "{study}"\ndata = "docs"\n{lines}')
 
 
 def test_a_study_that_reads_texts_needs_data_and_gamma_takes_none() -> None:
@@ -78,7 +78,7 @@ def test_a_study_that_became_a_benchmark_is_told_where_it_went(
     study: str, repository: Path
 ) -> None:
     told = mistakes(f'study = "{study}"\ndata = "docs"\nwidths = [8]')
-    assert f"study '{study}' is a benchmark now" in told
+    assert f"study '{study}' was moved to a benchmark" in told
     assert f"python benchmarks/{study}.py" in told
     assert "unknown" not in told
     assert (repository / "benchmarks" / f"{study}.py").is_file()
@@ -96,7 +96,7 @@ def test_histograms_need_no_data_and_compare_two_different_models() -> None:
     study = 'study = "histograms"\n'
     assert parse_recipe(STEP + study).order == ["why"]
     assert "the model itself" in mistakes(study + 'compare_with = "demo:minilm-l6"')
-    assert "name it once" in mistakes(study + "layers = [1, 1]")
+    assert "list it once" in mistakes(study + "layers = [1, 1]")
     made = '[steps.int8]\nrun = "quantize"\nmethod = "minmax"\nmodel = "demo:minilm-l6"'
     made += '\ncalibration = { data = "docs" }'
     told = mistakes(f'{study}compare_with = "int8"\n{made}')

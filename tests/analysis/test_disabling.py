@@ -121,7 +121,7 @@ def test_a_model_without_outliers_is_told_and_nothing_is_disabled(tmp_path: Path
     found = run_study(tmp_path, "disabling", change=flat, **SMALL)
     assert found.rows == []
     assert found.metrics["damage"] == {}
-    assert "recognises none" in found.facts["found"]
+    assert "finds none" in found.facts["found"]
     assert found.facts["disabled"] == "none"
 
 
@@ -270,7 +270,7 @@ def test_running_text_is_judged_by_nats_and_more_nats_are_damage(languages: Path
     assert found.facts["disabled"] == "decoder 7"
     for row in found.rows[1:]:
         assert row["damage"] == pytest.approx(row["value"] - found.facts["full"])
-    assert "nats a token" in found.content["summary"][0]["sentence"]
+    assert "nats per token" in found.content["summary"][0]["sentence"]
 
 
 @pytest.mark.parametrize(
@@ -345,9 +345,11 @@ def test_what_cannot_be_judged_is_refused_before_anything_runs(languages: Path, 
         run_language(languages, "t5", "running")
     with pytest.raises(ModelError, match="no 'decoder'"):
         run_study(root, "disabling", stacks=["decoder"], **SMALL)
-    with pytest.raises(UsageError, match=r"judged by its classifier's head.*where template would"):
+    with pytest.raises(
+        UsageError, match=r"judged by its classification head.*where template would"
+    ):
         run_study(root, "disabling", template="{0}:", **SMALL)
     with pytest.raises(UsageError, match=r"running text.*label_words and per_token would change n"):
         run_language(languages, "gpt2", "running", label_words=["a", "b"], per_token=True)
-    with pytest.raises(ValueError, match="every row would read the same"):
+    with pytest.raises(ValueError, match="every row would give the same prompt"):
         disabling_step(template="no place")

@@ -25,8 +25,8 @@ def test_a_clear_ratio_has_both_ends() -> None:
     assert disabling_sentence("zero", CLEAR, "accuracy", "8") == (
         "8 outlier dimensions set to zero cost 5.1 points (95 % interval 1.2 … 8.8); as many "
         "others 1.0 points (95 % interval 0.5 … 2.0) on average of 10 random choices; 5.1 times as "
-        "much (95 % interval 2 … 9); 0 of 10 choices damage as much (p = 0.091; so few choices can "
-        "give 0.091 at the least)."
+        "much (95 % interval 2 … 9); 0 of 10 choices damage as much (p = 0.091; the smallest "
+        "possible p with so few choices is 0.091)."
     )
 
 
@@ -37,14 +37,14 @@ def test_a_null_that_may_be_zero_leaves_the_ratio_open() -> None:
     )
     assert said.startswith("1 outlier dimension set to their mean cost 5.1 points of f1 ")
     assert f"(95 % interval {MINUS}1.0 … 1.0)" in said
-    open_end = "51 times as much (at least 2.4 times as much, no upper end: the others' damage "
-    assert f"{open_end}cannot be told from 0)" in said
+    open_end = "51 times as much (at least 2.4 times as much, no upper bound: the others' damage "
+    assert f"{open_end}is not significantly above 0)" in said
     none = disabling_sentence(
         "zero", replace(CLEAR, null=null, ratio=Ratio(None, 24.0, inf)), "f1", "8"
     )
-    assert "no ratio can be told, at least 24 times as much;" in none
+    assert "there is no ratio, at least 24 times as much;" in none
     never = disabling_sentence("zero", replace(CLEAR, ratio=Ratio(None, inf, inf)), "f1", "8")
-    assert "no ratio can be told;" in never
+    assert "there is no ratio;" in never
 
 
 def test_outliers_whose_damage_is_noise_claim_no_ratio() -> None:
@@ -56,4 +56,4 @@ def test_outliers_whose_damage_is_noise_claim_no_ratio() -> None:
 
 def test_nats_are_nats() -> None:
     said = disabling_sentence("zero", CLEAR, "nll", "2 + 3")
-    assert said.startswith("2 + 3 outlier dimensions set to zero cost 0.051 nats a token (95 %")
+    assert said.startswith("2 + 3 outlier dimensions set to zero cost 0.051 nats per token (95 %")

@@ -113,7 +113,7 @@ def test_nothing_is_clipped_at_the_largest_value_and_ever_more_below_it(root: Pa
             assert clipped == pytest.approx(1 - row["tokens_whole"], abs=0.01)
             assert row["change"] == row["value"] - found.facts["float"]
     assert any(row["change"] for row in found.rows)
-    with pytest.raises(UsageError, match=r"'cross_probs', and the model has no such site"):
+    with pytest.raises(UsageError, match=r"'cross_probs', but the model has no such site"):
         run_study(root, "clipping", kinds=["cross_probs"])
 
 

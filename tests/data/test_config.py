@@ -15,7 +15,7 @@ TRAIN = '[steps.a]\nrun = "train"\nmodel = "bert"\ndata = "mine"\n'
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ('label_names = ["pos", "neg", "pos"]', "'pos' stands there twice"),
+        ('label_names = ["pos", "neg", "pos"]', "'pos' is listed twice"),
         ('label_names = ["pos", "neg"]\nobjective = "regression"', "remove label_names"),
     ],
 )

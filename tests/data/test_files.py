@@ -255,9 +255,13 @@ def test_too_few_rows_to_hold_out_a_tenth_is_an_error(tmp_path: Path) -> None:
         ("train.csv", "text\tlabel", r'look separated by tabs: set delimiter = "\t"'),
         ("train.txt", "text\tlabel", r'look separated by tabs: set delimiter = "\t"'),
         ("train.tsv", "text,label", 'do not look separated by tabs: set delimiter = ","'),
-        ("train.txt", "a sentence", "has no labels: leave text out, or use .csv, .tsv or .jsonl"),
+        ("train.txt", "a sentence", "has no labels: remove text, or use .csv, .tsv or .jsonl"),
         ("train.csv", "text,stars", "choose among them with text = and label ="),
-        ("train.csv", "a film,bad", "if the first line is a row and no header, set header = false"),
+        (
+            "train.csv",
+            "a film,bad",
+            "if the first line is a row and not a header, set header = false",
+        ),
     ],
 )
 def test_a_missing_column_comes_with_the_advice_that_helps(

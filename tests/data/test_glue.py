@@ -104,7 +104,7 @@ def test_columns_of_another_task_are_refused(tmp_path: Path) -> None:
 
 def test_offline_the_hub_error_names_the_way_out() -> None:
     pytest.importorskip("datasets")
-    with pytest.raises(DataError, match=r"'rte' could not be had from the hub.*set path = "):
+    with pytest.raises(DataError, match=r"'rte' could not be loaded from the hub.*set path = "):
         load("rte", None)
 
 

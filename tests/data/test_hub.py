@@ -127,7 +127,7 @@ def test_without_a_validation_split_a_hundredth_never_enters(
         ("config", "BuilderConfig 'none' not found"),
         ("name", "'some/other' on the hub cannot be read after row 0"),
         ("revision", "revision (aaaaaaaaaaaa…)"),
-        ("folder", "has the name of the folder"),
+        ("folder", "has the same name as the folder"),
     ],
 )
 def test_what_is_not_there_is_one_message(

@@ -62,5 +62,5 @@ def test_too_little_text_and_a_missing_end_token_are_refused(folder: Path) -> No
     config = json.loads((folder / "tokenizer_config.json").read_text())
     del config["eos_token"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="no end token is named"):
+    with pytest.raises(ModelError, match="no end token is set"):
         token_blocks(folder, DOCUMENTS, 5, "split 'train'")

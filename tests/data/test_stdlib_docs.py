@@ -129,7 +129,7 @@ def test_a_text_of_two_areas_and_an_area_too_small_are_set_aside(
     assert data.label_names == ("networking", "concurrency")
     assert sorted(row.reason for row in data.set_aside) == [
         "its area is too small in this Python",
-        "stands in two areas",
+        "occurs in two areas",
     ]
     kept = {text for split in data.splits.values() for (text,) in split.texts}
     assert kept == {text for texts in many.values() for text in texts}

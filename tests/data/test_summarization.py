@@ -159,8 +159,8 @@ def test_a_failed_download_names_the_repository_and_the_way_out(
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     told = (
-        r"'xsum' could not be had from the hub \(EdinburghNLP/xsum\): ConnectionError: no route to "
-        r"host; .*set path = to a folder that holds xsum/<split>\.jsonl\.gz"
+        r"'xsum' could not be loaded from the hub \(EdinburghNLP/xsum\): ConnectionError: no route "
+        r"to host; .*set path = to a folder that holds xsum/<split>\.jsonl\.gz"
     )
     with pytest.raises(DataError, match=told):
         load_data(SummarizationData(task="xsum"), Path())

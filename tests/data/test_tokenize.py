@@ -166,7 +166,7 @@ def test_padding_is_the_tokenizers_own_token(tokenizer_folder: Path, tmp_path: P
     assert pad_of({"pad_token": {"__type": "AddedToken", "content": "[MASK]"}}, {}).pad_id == mask
     encoded = pad_of({}, {"pad_token_id": mask})
     assert encoded.batch([0, 1])["input_ids"][0, -1] == mask
-    with pytest.raises(ModelError, match="no padding token is named"):
+    with pytest.raises(ModelError, match="sets neither a padding token"):
         pad_of({}, {})
 
 

@@ -376,17 +376,21 @@ def test_a_verb_continues_what_another_run_published(place: Path, run: Path) -> 
         (
             'data = "corpus"',
             'data = "texts"',
-            "data (line 24): data 'texts' has no chunks whose beginnings",
+            "data (line 24): data 'texts' has no chunks to continue",
         ),
-        ("new_tokens = 12", "new_tokens = 12\nshare = 0.5\nchunks = 9", "leave one out"),
-        ("new_tokens = 12", "new_tokens = 12\nmin_new_tokens = 13", "new_tokens only 12"),
+        ("new_tokens = 12", "new_tokens = 12\nshare = 0.5\nchunks = 9", "remove one"),
+        ("new_tokens = 12", "new_tokens = 12\nmin_new_tokens = 13", "above new_tokens = 12"),
         ("max_length = 17", "max_length = 16", "student.max_length: is 16, and the corpus"),
         (
             'data = "written"',
             'data = "corpus"',
-            "learn_prompts (line 38): is false, and the rows of 'corpus'",
+            "learn_prompts (line 38): is false, but the rows of 'corpus'",
         ),
-        ("max_length = 16 }", "max_length = 16 }\nlearn_prompts = false", "are packed again have"),
+        (
+            "max_length = 16 }",
+            "max_length = 16 }\nlearn_prompts = false",
+            "retokenized chunks have",
+        ),
     ],
 )
 def test_a_check_refuses_what_cannot_be_written(place: Path, old: str, new: str, said: str) -> None:

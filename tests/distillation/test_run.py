@@ -137,7 +137,7 @@ def test_regressions_are_allowed_without_their_scores(tmp_path: Path) -> None:
         text = "\n".join(map(json.dumps, rows))
         (tmp_path / "films" / f"{split}.jsonl").write_text(text)
     config = FilesData(path="films", text=("a", "b"), objective="regression")
-    with pytest.raises(UsageError, match="has another score; remove keep_labels"):
+    with pytest.raises(UsageError, match="change with the words; remove keep_labels"):
         augmented(tmp_path, tmp_path, {"data_config": config}, keep_labels=True)
     augmented(tmp_path, tmp_path, {"data_config": config})
     texts = (("the film is good", f"a movie {i}") for i in range(5))

@@ -144,5 +144,5 @@ def test_a_cache_of_parts_of_texts_is_refused(tmp_path: Path) -> None:
         'path = "things"', 'path = "asked"'
     )
     (tmp_path / "cached.toml").write_text(text + "[steps.teacher]" + rest)
-    with pytest.raises(AttarError, match=r"a cache keeps predictions of one width"):
+    with pytest.raises(AttarError, match=r"a cache stores predictions of one fixed width"):
         attar.run(tmp_path / "cached.toml", out=tmp_path / "runs", quiet=True)

@@ -50,10 +50,12 @@ def test_sentence_says_size_side_and_interval(
 
 def test_a_narrow_interval_of_a_language_metric_is_told_with_four_decimals() -> None:
     narrow, wide = Difference(0.012, 0.0056, 0.0184, 40), Difference(0.022, 0.0021, 0.0439, 40)
-    assert "by 0.0120 nats a token (95 % interval 0.0056 to 0.0184," in sentence(
+    assert "by 0.0120 nats per token (95 % interval 0.0056 to 0.0184," in sentence(
         "a", "b", "nll", narrow
     )
-    assert "by 0.022 nats a token (95 % interval 0.002 to 0.044," in sentence("a", "b", "nll", wide)
+    assert "by 0.022 nats per token (95 % interval 0.002 to 0.044," in sentence(
+        "a", "b", "nll", wide
+    )
 
 
 @pytest.mark.parametrize("metric", ["nll", "perplexity", "bits_per_byte"])

@@ -129,7 +129,7 @@ def test_the_same_seed_draws_the_same_interval(tmp_path: Path) -> None:
 def test_runs_of_different_cost_are_not_seeds_of_each_other(tmp_path: Path) -> None:
     write_run(tmp_path, "a")
     write_run(tmp_path, "b", flops_per_token=2e6)
-    with pytest.raises(UsageError, match=r"1e\+06 to 2e\+06 FLOPs.*give each a law"):
+    with pytest.raises(UsageError, match=r"1e\+06 to 2e\+06 FLOPs.*fit a separate law"):
         _run(tmp_path, models=(("a", "b"),))
 
 

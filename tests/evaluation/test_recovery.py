@@ -128,6 +128,6 @@ def test_the_page_shows_methods_at_equal_flops(tmp_path: Path) -> None:
     assert "loss at 4 × the FLOPs of plain" in text
     # what evaluations found at the ends: the mean of seeds, and nothing where one is missing
     [head, _, first, second, *_] = text[text.index("| method |") :].splitlines()
-    assert head.endswith("| share of the gap | bits a byte, held out | zero-shot average |")
+    assert head.endswith("| share of the gap | bits per byte, held out | zero-shot average |")
     assert first.endswith("| 2.000 (1.800 to 2.200) | – |")
     assert second.endswith("| 1.600 (1.500 to 1.700) | 45.0 % (40.0 to 50.0) |")

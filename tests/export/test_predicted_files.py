@@ -187,7 +187,7 @@ def test_an_input_that_changed_is_begun_anew(model: Deployed, tmp_path: Path) ->
     write_csv(source, ["bad"] * 5)
     stream = io.StringIO()
     predict_file(model, source, target, text=["message"], progress=Progress(stream))
-    assert "begun with another input, model or settings; starting over" in stream.getvalue()
+    assert "belongs to another input, model or settings; starting over" in stream.getvalue()
     assert [row["message"] for row in read_csv(target)] == ["bad"] * 5
 
 
@@ -322,11 +322,11 @@ def test_the_command_writes_the_file_and_says_what_was_cut(model: Deployed, tmp_
     finished = attar("predict", model.folder, *options, "--threads", "1", "--json")
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout)["rows"] == 6
-    assert "1 of 6 texts have more than 48 tokens and were cut" in finished.stderr
+    assert "1 of 6 texts have more than 48 tokens and were truncated" in finished.stderr
     assert len(read_csv(tmp_path / "y.csv")) == 6
     finished = attar("predict", model.folder, "--input", source)
     assert finished.returncode == 2
-    assert "predict reads a file with --input and --output together" in finished.stderr
+    assert "--input and --output are needed together" in finished.stderr
 
 
 def test_two_arguments_are_a_pair_as_for_the_standalone_script(pair_model: Deployed) -> None:

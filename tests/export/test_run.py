@@ -83,7 +83,7 @@ def test_packed_integers_deploy_as_they_are(deployments: Deployments) -> None:
     assert deployment.float_sites == ()
     card = (folder / "README.md").read_text()
     assert "4-bit weights" in card
-    assert "their own width" in card
+    assert "stored packed" in card
 
 
 def test_floats_are_not_packed_and_it_says_what_to_do(
@@ -216,7 +216,7 @@ def test_the_card_warns_of_cpus_on_which_8_bit_sums_saturate() -> None:
         "flops": Flops(per_text=0, per_token=0, per_token_pair=0),
     }
     exact = Deployment(format="onnxruntime", cpu={"int8": ["avx512_vnni"]}, **facts)
-    assert "answer wrongly" in _cpu_limit(exact)
+    assert "give wrong predictions" in _cpu_limit(exact)
     for other in (
         Deployment(format="onnxruntime", cpu={"int8": []}, **facts),
         Deployment(format="openvino", cpu={"int8": ["avx512_vnni"]}, **facts),

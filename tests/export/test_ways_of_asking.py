@@ -161,7 +161,10 @@ def test_a_folder_of_an_older_attar_takes_what_it_is_given_and_refuses_to_guess(
     one, pair = Deployed(tmp_path, threads=1).predict(["good\tbad", ("good", "bad")])
     assert one.scores != pair.scores
     assert len(by_command(tmp_path, "good", "bad")) == 2
-    said = "text 2 of 2 has a tab, and this folder does not say whether its model reads pairs"
+    said = (
+        "text 2 of 2 has a tab, and this folder, written by an older attar, does not say whether "
+        "its model reads pairs"
+    )
     assert refused(attar("predict", tmp_path, "good", "good\tbad"), said)
 
 
@@ -169,5 +172,5 @@ def test_a_text_without_a_token_is_refused(single: Path) -> None:
     model = Deployed(single, threads=1)
     model._encoder._tokenizer.post_processor = None  # no [CLS], as in GPT-2
     assert len(model.predict(["good"])) == 1
-    with pytest.raises(UsageError, match=r"text 2 of 3 has no token .* \(1 such in all\)"):
+    with pytest.raises(UsageError, match=r"text 2 of 3 has no token .* \(1 such texts in all\)"):
         model.predict(["good", "\u200b", "bad"])

@@ -99,7 +99,7 @@ def test_a_run_that_diverges_stops_and_running_again_stops_at_the_same_step(plac
 def test_a_nan_in_the_weights_is_found_before_any_update(place: Path) -> None:
     edit_weights(place, {"classifier.bias": float("nan")})
     before = load_model(place / "bert").model.get_parameter("classifier.weight").clone()
-    with pytest.raises(NonFiniteError, match=r"step 0: .* 8 of 8 .* no step had been done"):
+    with pytest.raises(NonFiniteError, match=r"step 0: .* 8 of 8 .* no step was finished"):
         run_training(place)
     assert not list((place / "scratch").glob("checkpoint-*"))
     assert torch.equal(load_model(place / "bert").model.get_parameter("classifier.weight"), before)

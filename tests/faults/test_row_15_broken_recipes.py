@@ -40,7 +40,7 @@ BROKEN = {
     "not UTF-8": (b"name = '\xff\xfe'", "line 1: byte 0xff is not UTF-8"),
     "NUL bytes": (b"name = 'a\x00b'", "not TOML"),
     "UTF-16": ("name = 'a'".encode("utf-16"), "is not UTF-8"),
-    "10 MB": (b"#" * 10_000_000, "has 9.5 MiB, a recipe has at most 1 MiB"),
+    "10 MB": (b"#" * 10_000_000, "has 9.5 MiB, but a recipe has at most 1 MiB"),
     "20,000 unknown keys": ("\n".join(f"k{i}=1" for i in range(20_000)), "more"),
     "date": (RECIPE.replace("seed = 3", "seed = 1979-05-27"), "is a date or time"),
     "infinity": (RECIPE.replace("seed = 3", "seed = inf"), "inf is not a finite number"),

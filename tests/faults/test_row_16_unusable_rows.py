@@ -137,7 +137,7 @@ def test_windows_1252_is_named_with_its_byte_and_row(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"9 × not UTF-8 \(byte 0xe9, 'é' in .*row 0, 1, 2, …"):
         load_data(FilesData(path="."), tmp_path)
     (tmp_path / "train.csv").write_bytes("café,label\na,b\n".encode("cp1252"))
-    with pytest.raises(DataError, match=r"names of its columns are not UTF-8 \(byte 0xe9"):
+    with pytest.raises(DataError, match=r"column names are not UTF-8 \(byte 0xe9"):
         load_data(FilesData(path="."), tmp_path)
 
 

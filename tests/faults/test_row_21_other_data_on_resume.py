@@ -101,7 +101,7 @@ def test_accepted_changes_begin_anew_and_say_so(
     assert [step.name for step in steps if step.reused] == []
     said = capsys.readouterr().err
     assert "teacher  replace  the content of data 'docs' (" in said
-    assert "warning: student: what was begun with other settings or data (" in said
+    assert "warning: student: partial work in " in said
     assert scratch(folder) == []
     assert all(step.reused for step in resume_run(folder, quiet=True).steps)
 
@@ -117,7 +117,7 @@ def test_run_with_other_data_says_what_was_begun_and_does_not_fit(
 ) -> None:
     change_data(folder)
     run_small(folder, FILMS, fingerprints=room_fingerprints())
-    assert "student: what was begun with other settings or data (" in capsys.readouterr().err
+    assert "student: partial work in " in capsys.readouterr().err
 
 
 def test_a_run_whose_data_is_missing_forgets_nothing(folder: Path) -> None:

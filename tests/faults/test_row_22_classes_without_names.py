@@ -51,7 +51,7 @@ def test_a_teacher_without_names_teaches_by_index_and_the_advice_gives_another_o
     train(place)
     said = capsys.readouterr().err
     assert "'LABEL_0' is taken for 'bad', 'LABEL_1' is taken for 'good', by index" in said
-    assert "list the classes in that order in label_names of the data" in said
+    assert "list the classes in its order in label_names of the data" in said
     other = prepare(tmp_path / "other")
     write_teacher(other / "teacher", ("LABEL_0", "LABEL_1"))
     assert train(other, label_names=NAMES) == expected

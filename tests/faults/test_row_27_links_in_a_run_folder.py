@@ -107,7 +107,7 @@ def test_a_working_folder_that_is_a_link_is_refused(tmp_path: Path, place: str) 
     link = folder / place.format(key=key)
     link.parent.mkdir(parents=True)
     link.symlink_to(outside)
-    with pytest.raises(AttarError, match="is a link, and a run writes only inside its own folder"):
+    with pytest.raises(AttarError, match="is a link, but a run only writes inside its own folder"):
         run_small(folder)
     assert [path.name for path in outside.iterdir()] == ["thesis.txt"]
 

@@ -76,7 +76,7 @@ def exported(deployments: Deployments, tmp_path: Path) -> Callable[[str], Path]:
         ({"architectures": ["RagModel"]}, ModelError, "no architecture 'RagModel'"),
         ({"model_type": "rag"}, ModelError, "type 'rag' are not supported"),
         ({"model_type": ["bert"]}, ModelError, "names no model_type"),
-        ({"to_dict": 1}, ModelError, "field 'to_dict', which is a part of transformers' own code"),
+        ({"to_dict": 1}, ModelError, "field 'to_dict', which overrides code of transformers"),
         ({"__class__": "x"}, ModelError, "field '__class__'"),
         ({"attribute_map": {"vocab_size": "x"}}, ModelError, "field 'attribute_map'"),
         ({"use_return_dict": True}, ModelError, "not a config of model_type 'bert'"),
@@ -143,7 +143,7 @@ def test_a_tokenizer_of_gigabytes_is_not_read(
         ({"max_length": 1e30}, "task.json does not describe a task: max_length"),
         (
             {"max_length": 65},
-            "task.json has max_length 65, and by config.json the model has 64 pos",
+            "task.json has max_length 65, but the model has 64 pos",
         ),
         ({"label_names": ["good", "bad"]}, r"\['good', 'bad'\], and config.json \['bad', 'good'\]"),
         ({"max_length": 2**20 + 1}, "max_length: .*less than or equal to 1048576"),
@@ -151,7 +151,7 @@ def test_a_tokenizer_of_gigabytes_is_not_read(
         ({"label_words": ["x", "y"]}, "task names classes by words"),
         (
             {"objective": "regression", "label_names": []},
-            r"shape \(1, 2\), by its task.json it is \(1, 1\)",
+            r"shape \(1, 2\) for 1 texts, its task.json says \(1, 1\)",
         ),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_task_that_does_not_fit_the_graph(
     edit(folder / "task.json", **changes)
     seal(folder)
     if form == "safetensors" and "lack" in words:
-        words = "lack|fails|numbers of shape"  # torch fills in what is not given
+        words = "lack|fails|outputs of shape"  # torch fills in what is not given
         if changes["input_names"]:
             return
     with pytest.raises(ArtifactError, match=words):
@@ -180,7 +180,7 @@ def test_an_answer_of_another_shape_than_the_task_says(
     edit(folder / "config.json", id2label={"0": "LABEL_0", "1": "LABEL_1"})
     seal(folder)
     with pytest.raises(
-        ArtifactError, match=r"numbers of shape \(1, 2\), by its task.json it is \(1, 3\)"
+        ArtifactError, match=r"outputs of shape \(1, 2\) for 1 texts, its task.json says \(1, 3\)"
     ):
         attar.load(folder, threads=1).predict(["a good film"])
 
@@ -270,7 +270,7 @@ def outside_weights(name: str) -> Callable[[Any], None]:
     ("change", "words"),
     [
         (two_outputs, "has 2 outputs, expected 1"),
-        (other_rows, r"answers 1 texts with numbers of shape \(2, 2\)"),
+        (other_rows, r"outputs of shape \(2, 2\) for 1 texts"),
         (other_input, "lack extra"),
         (endless_loop, r"has a node that holds a graph \(Loop, If or Scan\)"),
         (outside_weights("part.bin"), "reads weights from 'part.bin', a file that deploy.json"),

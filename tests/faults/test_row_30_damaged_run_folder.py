@@ -141,7 +141,7 @@ def test_a_changed_value_ends_well_or_with_a_message(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda r: r["steps"]["teacher"].update(model="student"), "circle: teacher → student"),
+        (lambda r: r["steps"]["teacher"].update(model="student"), "cycle: teacher → student"),
         (lambda r: r["steps"]["teacher"].update(data="gone"), "'teacher' names 'gone', which is"),
         (lambda r: r["steps"]["student"].update(data="gone"), "'student' names 'gone'"),
         (lambda r: r["sweep"].update(steps=["gone"]), "no step 'gone'"),

@@ -157,4 +157,4 @@ def test_a_kept_artifact_that_was_damaged_is_made_again(
     (damaged / "weights").write_bytes(b"other")
     steps = run_small(folder).steps
     assert [step.name for step in steps if not step.reused] == ["int8"]
-    assert "step 'int8' is not taken from" in capsys.readouterr().err
+    assert "step 'int8' is not reused from" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_a_map_that_two_blocks_share_is_left_alone():
         "0.intermediate.intermediate_act_fn",
         "1.intermediate.intermediate_act_fn",
     ]
-    assert all("several places" in reason for reason in left.values())
+    assert all("is shared" in reason for reason in left.values())
 
 
 def test_an_activation_module_that_two_blocks_share_is_left_alone():
@@ -109,7 +109,7 @@ def test_an_activation_module_that_two_blocks_share_is_left_alone():
     layers[1].intermediate.intermediate_act_fn = layers[0].intermediate.intermediate_act_fn
     left = reasons_to_leave(model, sites_of(model))
     assert [name.rpartition(".")[2] for name in left] == ["intermediate_act_fn"] * 2
-    assert all("activation function stands in several places" in why for why in left.values())
+    assert all("activation function is shared" in why for why in left.values())
 
 
 def test_factors_are_named_and_can_be_inserted_again_before_loading():

@@ -144,7 +144,7 @@ def test_a_weight_that_two_maps_share_is_never_scaled_twice():
     chosen = transforms.random_transforms(model)
     for site in anatomy.norm_sites:
         if site.norm.fqn in left:
-            with pytest.raises(ModelError, match="several places"):
+            with pytest.raises(ModelError, match="is shared"):
                 apply_(model, site, chosen[site.norm.fqn])
         else:
             apply_(model, site, chosen[site.norm.fqn])

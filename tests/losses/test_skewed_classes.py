@@ -87,7 +87,7 @@ def test_a_term_finds_its_weights_by_the_classes_names() -> None:
     )
     with pytest.raises(UsageError, match=r"names 'rare' .did you mean 'rarer'|names 'rare'"):
         term.weigh(("common", "rarer"), np.array([0, 1]))
-    with pytest.raises(ModelError, match="class_weights and focal weigh classes"):
+    with pytest.raises(ModelError, match="class_weights and focal need classes"):
         CrossEntropyTerm(CrossEntropy(focal=2.0), "regression", None)
 
 

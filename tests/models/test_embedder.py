@@ -79,7 +79,7 @@ def test_a_folder_of_sentence_transformers_says_how_its_vectors_are_made(
     [
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pools by max"),
         ("1_Pooling/config.json", {"include_prompt": False}, "without the prompt"),
-        ("sentence_bert_config.json", {"do_lower_case": True}, "lower case"),
+        ("sentence_bert_config.json", {"do_lower_case": True}, "lowercases"),
     ],
 )
 def test_vectors_that_attar_does_not_compute_are_refused(

@@ -63,7 +63,7 @@ def test_a_decoder_needs_a_token_to_begin_with() -> None:
 def test_generation_belongs_to_texts_and_to_nothing_else() -> None:
     with pytest.raises(ValueError, match="text_to_text needs generation"):
         Task(objective="text_to_text", max_length=8, input_names=())
-    with pytest.raises(ValueError, match="regression writes no text"):
+    with pytest.raises(ValueError, match="regression does not generate text"):
         Task(objective="regression", max_length=8, input_names=(), generation=Generation())
     with pytest.raises(ValueError, match="min_new_tokens is 9, above max_new_tokens = 8"):
         Generation(min_new_tokens=9, max_new_tokens=8)

@@ -77,7 +77,7 @@ def unnamed(tmp_path: Path, trained: Path) -> Path:
 def test_classes_without_names_are_matched_by_index_and_that_is_said(unnamed: Path) -> None:
     loaded = load_model(unnamed, task=task("bad", "fair", "good"))
     assert "'LABEL_0' is taken for 'bad', 'LABEL_1' is taken for 'fair'" in loaded.notes[0]
-    assert "list the classes in that order in label_names of the data" in loaded.notes[0]
+    assert "list the classes in its order in label_names of the data" in loaded.notes[0]
     torch.testing.assert_close(logits(loaded), logits(load_model(unnamed)))
 
 
@@ -118,7 +118,7 @@ def test_a_new_head_is_drawn_for_other_classes_and_the_body_stays(trained: Path)
     assert logits(first).shape == (2,)
     assert torch.equal(logits(first), logits(again))
     assert not torch.equal(logits(first), logits(other))
-    assert "tensors of its head are left out" in first.notes[0]
+    assert "tensors of its head are discarded" in first.notes[0]
     old, new = load_model(trained).model.base_model, first.model.base_model
     for name, tensor in old.state_dict().items():
         assert torch.equal(tensor, new.state_dict()[name])

@@ -158,7 +158,7 @@ def test_weights_of_another_shape_are_named_with_both_shapes(tmp_path: Path) -> 
 def test_blocks_the_config_does_not_count_are_named(tmp_path: Path) -> None:
     saved("bert", tmp_path)
     change_config(tmp_path, num_hidden_layers=1)
-    with pytest.raises(ModelError, match=r"layer\.1\.attention\.\S+ has no place in the model"):
+    with pytest.raises(ModelError, match=r"layer\.1\.attention\.\S+ does not exist in the model"):
         load_model(tmp_path, task=TASK)
 
 

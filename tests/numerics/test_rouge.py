@@ -35,5 +35,5 @@ def test_a_resample_of_rows_is_the_mean_of_the_rows_drawn() -> None:
 
 
 def test_texts_and_references_must_be_as_many() -> None:
-    with pytest.raises(UsageError, match="2 texts cannot be set against 1"):
+    with pytest.raises(UsageError, match="2 texts cannot be compared with 1"):
         rouge_scores(["a", "b"], ["a"])

@@ -102,7 +102,7 @@ def test_in_eight_bits_and_in_float_onnx_runtime_answers_as_torch(
 def test_openvino_is_refused_with_the_runtime_that_works(
     quantized: simulated.QuantizedRun, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match=r"OpenVINO cannot read .*onnxruntime"):
+    with pytest.raises(ModelError, match=r"OpenVINO does not support .*onnxruntime"):
         deployments.exported(tmp_path, "int8", quantized.artifact, "openvino")
 
 

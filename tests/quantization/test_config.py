@@ -16,22 +16,25 @@ BASE = {"model": "m", "calibration": {"data": "texts"}}
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"method": "lsq_plus", "refine": False}, "nothing of this method is left"),
-        ({"method": "lsq", "weights": "gptq"}, "thrown away"),
-        ({"method": "minmax", "smoothquant_alpha": 0.7}, "SmoothQuant alone"),
+        ({"method": "lsq_plus", "refine": False}, "all of this method"),
+        ({"method": "lsq", "weights": "gptq"}, "would be lost"),
+        ({"method": "minmax", "smoothquant_alpha": 0.7}, "a setting of SmoothQuant"),
         (
             {"method": "smoothquant", "transform": "gamma", "smoothquant_alpha": 0.7},
-            "SmoothQuant alone",
+            "a setting of SmoothQuant",
         ),
         ({"method": "minmax", "budget": {"max_latency_ms": 3, "widths": [4, 8]}}, "int8 and float"),
         (
             {"method": "percentile", "percentile": 0.999, "choose_by": "validation"},
             "nothing to choose",
         ),
-        ({"method": "minmax", "refine": True}, "minmax learns nothing by gradient.*remove it"),
-        ({"method": "smoothquant", "refine": True}, "smoothquant learns nothing by gradient"),
-        ({"method": "auto", "refine": True}, "refine asks auto to learn .* was removed, because"),
-        ({"method": "auto", "epochs": 3}, "was removed.* remove epochs, or train .*lsq_plus"),
+        ({"method": "minmax", "refine": True}, "minmax has no refinement by gradient.*remove it"),
+        ({"method": "smoothquant", "refine": True}, "smoothquant has no refinement by gradient"),
+        (
+            {"method": "auto", "refine": True},
+            "refine belongs to the gradient stage of auto .* was removed because",
+        ),
+        ({"method": "auto", "epochs": 3}, "was removed.* remove epochs, or use .*lsq_plus"),
         ({"method": "minmax", "budget": {}}, "exactly one"),
         ({"method": "minmax", "budget": {"average_bits": 5, "max_latency_ms": 3}}, "exactly one"),
     ],

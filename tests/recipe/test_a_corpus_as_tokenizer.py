@@ -213,7 +213,7 @@ def test_the_verb_learns_a_tokenizer_or_is_given_one(
         return int(end.value.code or 0)
 
     assert attar(*flags) == 2
-    assert "--vocab-size 4096 learns one" in capsys.readouterr().err
+    assert "train one with --vocab-size 4096" in capsys.readouterr().err
     assert attar("--vocab-size", "300", "--max-length", "24", "--quiet") == 0
     [folder] = (tmp_path / "runs").glob("tokenize-*/tokenize")
     assert Corpus.open(folder).about["vocabulary"] == 300

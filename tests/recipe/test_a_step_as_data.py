@@ -80,8 +80,11 @@ def test_a_step_comes_after_the_step_whose_rows_it_reads() -> None:
     [
         ("steps.learn.data=mor", r"no \[data.mor\] \(did you mean 'more'\?\); .* films, more"),
         ("steps.more.data=learn", "step 'learn' runs 'train' and makes no rows; .* runs 'augment'"),
-        ("steps.more.data=more", "circle.*more → more"),
-        ('sweep={ steps = ["learn"], data = ["films", "more"] }', "'data' names a step, and which"),
+        ("steps.more.data=more", "cycle.*more → more"),
+        (
+            'sweep={ steps = ["learn"], data = ["films", "more"] }',
+            "'data' names a step, and references",
+        ),
         ('sweep={ steps = ["more"], data = ["films", "none"] }', r"no \[data.none\]"),
     ],
 )

@@ -56,11 +56,11 @@ def test_students_of_a_selection_learn_from_caches_as_planned_and_the_page_says_
     run_recipe(file, out=tmp_path / "runs", quiet=True)
     made = read_result(tmp_path / "runs" / "selected" / "answers").metrics
     assert plan["answers"].disk_mib == pytest.approx(made["size_mib"], rel=0.3)  # estimated chunks
-    assert plan["answers"].note.startswith(f"{made['bytes_per_token']} bytes a token")
+    assert plan["answers"].note.startswith(f"{made['bytes_per_token']} bytes per token")
     assert plan["student"].flops < plan["answers"].flops * 10
     page = (tmp_path / "runs" / "selected" / "report" / "report.md").read_text()
-    assert "16 ids exactly, 4 ids drawn from the others" in page
-    assert "16 ids exactly, one bucket for the others" in page
+    assert "16 ids exactly, 4 ids drawn from the rest" in page
+    assert "16 ids exactly, one bucket for the rest" in page
     assert "a lower bound, not the KL" in page and "estimated without bias" in page
     history = (tmp_path / "runs" / "selected" / "bound" / "history.jsonl").read_text()
     assert "forward_kl_lower_bound" in history and '"forward_kl"' not in history
@@ -69,11 +69,11 @@ def test_students_of_a_selection_learn_from_caches_as_planned_and_the_page_says_
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("steps.bound.losses=[{kind='reverse_kl'}]", r"reverse_kl needs all of .* 'bucket' keeps"),
-        ("steps.student.losses=[{kind='jsd'}]", r"jsd needs all of .* \(16 exact ids and 4 draws"),
+        ("steps.bound.losses=[{kind='reverse_kl'}]", r"reverse_kl needs .* 'bucket' keeps"),
+        ("steps.student.losses=[{kind='jsd'}]", r"jsd needs .* \(16 exact ids and 4 draws"),
         (
             "steps.student.losses=[{kind='forward_kl', temperature=2.0}]",
-            r"temperature = 2.0 changes the probability of every word",
+            r"temperature = 2.0 changes the probability of every token",
         ),
         ("steps.student.data={from='kept', retokenize=true}", "retokenize makes other chunks"),
         ("steps.answers.distribution={exact=16}", "set either tail_draws = 8"),
@@ -81,7 +81,7 @@ def test_students_of_a_selection_learn_from_caches_as_planned_and_the_page_says_
         ("steps.answers.distribution='sparse'", "dense"),
         (
             "steps.answers.objective='classification'",
-            r"distribution keeps .* one class or score a row; leave distribution out",
+            r"distribution keeps .* one class or score per row; remove distribution",
         ),
     ],
 )

@@ -135,7 +135,7 @@ def test_a_file_above_the_cap_is_refused_by_its_size(tmp_path: Path) -> None:
     file.write_text(RECIPE + "#" * (MAX_BYTES - len(RECIPE)))
     assert load_recipe(file)
     file.write_text(RECIPE + "#" * 10_000_000)
-    with pytest.raises(UsageError, match=r"has 9\.5 MiB, a recipe has at most 1 MiB"):
+    with pytest.raises(UsageError, match=r"has 9\.5 MiB, but a recipe has at most 1 MiB"):
         load_recipe(file)
 
 

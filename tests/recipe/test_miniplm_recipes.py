@@ -79,7 +79,7 @@ def test_the_reference_never_sees_what_is_scored(name: str) -> None:
 
 def test_a_check_says_which_text_is_elsewhere() -> None:
     found = doubts(recipe("paper_200m"), FOLDER)
-    assert any(doubt.startswith("data 'pile' is not here") for doubt in found)
+    assert any(doubt.startswith("data 'pile' is missing") for doubt in found)
     require_data(recipe("paper_200m"), FOLDER)
 
 

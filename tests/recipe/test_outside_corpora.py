@@ -240,7 +240,7 @@ def test_folders_that_are_none_say_what_is_there(copy: Path) -> None:
         open_published("made", copy.parent)
     with pytest.raises(DataError, match="made by a step that runs 'score'; name the folder of a"):
         open_published("made/by_teacher", copy.parent)
-    with pytest.raises(DataError, match="which does not lie beside it; name its folder with corp"):
+    with pytest.raises(DataError, match="which is not beside it; name its folder with corp"):
         open_published("made/kept", copy.parent)
 
 
@@ -291,7 +291,7 @@ def test_what_the_chunks_are_is_in_a_key_and_where_they_lie_is_not(place: Path, 
         ),
         (
             'run = "train"\nmodel = "model"\ndata = "web"',
-            "on the hub is read as a stream; add a st",
+            "on the hub is streamed; add a st",
         ),
     ],
 )
@@ -358,7 +358,7 @@ def test_the_same_scores_twice_are_refused_as_in_a_recipe(place: Path) -> None:
     "setting", ["train_rows = 5", "validation_rows = 5", "max_set_aside = 0.5"]
 )
 def test_chunks_are_not_limited_like_texts(setting: str) -> None:
-    with pytest.raises(RecipeError, match=f"{setting.split()[0]} is a setting of texts"):
+    with pytest.raises(RecipeError, match=f"{setting.split()[0]} is a setting for texts"):
         parse_recipe(_recipe(setting))
 
 
@@ -396,7 +396,7 @@ def test_peek_shows_the_texts_of_a_corpus(place: Path) -> None:
     assert {chunk.part for chunk in shown} == {"scored", "reserved"}
     assert all(chunk.score is None and chunk.fate is None for chunk in shown)
     assert len(peek(folder, "random", 7)) == 7
-    with pytest.raises(UsageError, match="no scores, so none is best"):
+    with pytest.raises(UsageError, match="no scores to sort by"):
         peek(folder, "best")
     with pytest.raises(UsageError, match="did you mean 'sea'"):
         peek(folder, source="sae")
@@ -496,10 +496,10 @@ def test_the_folder_of_chunks_is_exported_as_chunks_without_further_words(
     [folder] = tmp_path.glob("export_data-*/export_data")
     assert f"made: {folder}" in said
     assert read_result(folder).metrics["format"] == "dataset"
-    assert "none of 'jsonl', 'parquet' or 'dataset'" in export(
+    assert "not one of 'jsonl', 'parquet' or 'dataset'" in export(
         "--data", chunks, "--format", "jsonl.zst"
     )
-    assert "nothing to export: name a model with --model" in export(
+    assert "nothing to export: give --model" in export(
         "--data", str(place / "texts"), "--format", "jsonl"
     )
 
@@ -539,7 +539,7 @@ def test_the_peek_verb_prints_kept_chunks_without_torch(place: Path) -> None:
     assert [chunk["row"] for chunk in shown] == [
         chunk.row for chunk in peek(kept, "best", 2, corpus=str(corpus))
     ]
-    assert printed.stdout.count("nats a token) · ") == 2
+    assert printed.stdout.count("nats per token) · ") == 2
     assert (wrong.returncode, "--best and --worst exclude each other" in wrong.stderr) == (2, True)
 
 

@@ -159,7 +159,7 @@ def test_the_table_has_a_line_a_step_and_the_total(recipe: Path) -> None:
     head, *rows, total = plan.text().splitlines()
     assert len({len(line) for line in (head, *rows)}) == 1
     assert [row.split()[0] for row in rows] == list(STEPS)
-    assert total.startswith("in all about ")
+    assert total.startswith("in total about ")
 
 
 def test_the_command_plans_every_copy_of_a_sweep(

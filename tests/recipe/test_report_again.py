@@ -35,5 +35,5 @@ def test_the_report_of_half_a_run_shows_half_and_is_not_taken_for_the_whole(tmp_
 def test_nothing_published_is_nothing_to_report(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     start_small(folder, crash="teacher:0").communicate(timeout=60)
-    with pytest.raises(UsageError, match=r"no step of .* is published yet"):
+    with pytest.raises(UsageError, match=r"no step of .* is finished yet"):
         report_again(folder, quiet=True, kinds=KINDS)

@@ -188,7 +188,7 @@ def test_a_quantized_model_is_refused(variant: Path) -> None:
     shutil.copytree(variant / "chain", quantized)
     (quantized / "model.safetensors").rename(quantized / "weights.safetensors")
     (quantized / "qparams.json").write_text("{}")
-    with pytest.raises(ModelError, match="holds a quantized model, and a float one is needed"):
+    with pytest.raises(ModelError, match="holds a quantized model, but a float model is needed"):
         run_fold(variant, model="quantized")
 
 

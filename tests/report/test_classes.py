@@ -60,10 +60,10 @@ def test_page_and_twin_show_every_table_and_names_are_inert(tmp_path: Path) -> N
     assert page.count("&lt;b&gt;text&lt;/b&gt;") > 5
     text = markdown_of(page, "demo")
     assert "## Classes" in text
-    assert "### Texts whose answer changed" in text
+    assert "### Texts whose prediction changed" in text
     assert "| ECE |" in text
     assert "message \\| " in text
-    for caption in ("F1 of each class", "Texts of each label", "Accuracy of the answers"):
+    for caption in ("F1 of each class", "Texts of each label", "Accuracy on texts"):
         assert caption in text
 
 

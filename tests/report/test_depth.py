@@ -114,9 +114,7 @@ def test_recognised_times_read_as_in_the_literature(tmp_path: Path) -> None:
 
 def test_a_model_without_outliers_has_no_heat_map_and_no_table_of_them(tmp_path: Path) -> None:
     study = read(tmp_path, "outliers", shared=[], recognised=[], massive=[])
-    assert [picture.title for picture in study_pictures(study)] == [
-        "How far values reach in the encoder"
-    ]
+    assert [picture.title for picture in study_pictures(study)] == ["Largest values in the encoder"]
     assert not any("Massive" in grid.caption for grid in study.grids)
 
 

@@ -85,9 +85,7 @@ def test_a_model_at_chance_is_called_so_and_not_praised_for_being_equal(tmp_path
         figures["accuracy"] |= {"ci95": [0.433, 0.617], "n": 120}
     said = sentence(with_scores(tmp_path, metrics))
     assert "equal" not in said
-    assert (
-        "both at chance in accuracy (52.5 %, where one answer to every text scores 50.0 %)" in said
-    )
+    assert "both at chance in accuracy (52.5 %, and a constant prediction scores 50.0 %)" in said
 
 
 def test_a_model_that_fell_to_chance_is_told_beside_its_loss(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def test_a_page_of_language_models_has_their_metrics_and_says_that_down_is_bette
     text = unescape(page.read_text())
     assert "Better is down and to the left" in text
     assert "Better is up" not in text
-    assert "student is worse than teacher by 0.250 bits a byte" in text
-    assert not re.search(r"by [0-9.]+ nats a token", text)  # the three rise and fall together
+    assert "student is worse than teacher by 0.250 bits per byte" in text
+    assert not re.search(r"by [0-9.]+ nats per token", text)  # the three rise and fall together
     for metric, value in (("nll", "4.150"), ("perplexity", "63.4"), ("bits_per_byte", "1.431")):
         assert metric in text
         assert value in text

@@ -48,7 +48,7 @@ def test_the_front_is_read_as_written():
     (found,) = budgets([made()])
     assert [p.average_bits for p in found.points] == [2.0, 4.9, 8.0, 5.0]
     assert [p.is_on_front for p in found.points] == [True, True, True, False]
-    assert ("budget", "5 bits a weight on average") in found.facts
+    assert ("budget", "5 bits per weight on average") in found.facts
     assert ("size MiB", 13.7) in found.facts
 
 

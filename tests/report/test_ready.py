@@ -49,7 +49,7 @@ def test_a_missed_gate_and_an_unmeasured_one_are_reasons(tmp_path: Path) -> None
     verdict = headline_of(tmp_path, [*gates, {"metric": "scores.deploy.f2", "at_least": 1}]).verdict
     assert verdict.word == "NOT READY"
     assert verdict.reasons == (
-        "scores.deploy.size_mib is 17.3, promised: at most 16",
+        "scores.deploy.size_mib is 17.3, required: at most 16",
         "scores.deploy.f2 was not measured",
     )
     assert verdict.advice == (
@@ -72,7 +72,7 @@ def test_a_model_at_chance_is_not_ready_whatever_the_gates_say(tmp_path: Path) -
     content = made_up_run.recipe(gates=[MET])
     verdict = page_of(read_made(inputs, content), content).headline.verdict
     assert verdict.word == "NOT READY"
-    assert verdict.reasons == ("deploy answers no better than one answer to every text",)
+    assert verdict.reasons == ("deploy is no better than a constant prediction",)
 
 
 def test_the_step_that_lost_most_is_named_with_settings_to_try(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_step_that_lost_most_is_named_with_settings_to_try(tmp_path: Path) -
     models = with_accuracy(int8=0.71, deploy=0.70)
     (line,) = headline_of(tmp_path, [gate], models).verdict.advice
     assert line.startswith(
-        "int8: 3.1 points lower than student in accuracy, the largest loss on the way. "
+        "int8: 3.1 points lower than student in accuracy, the largest loss among the steps. "
         'In [steps.int8], try method = "auto" ('
     )
 

@@ -130,7 +130,7 @@ def test_provenance_says_which_numbers_were_checked_against_a_hash(tmp_path: Pat
     assert page.provenance.unsealed == ("teacher",)
     total = len(inputs)
     told = (
-        f"The numbers of {total - 1} of {total} steps were checked against the sha256 in their "
+        f"The numbers of {total - 1} of {total} steps were verified by the sha256 in their "
         "result.json; not checked, written without one: teacher."
     )
     assert page.provenance.rests_on == told

@@ -67,9 +67,7 @@ def test_only_seeds_that_both_have_are_paired() -> None:
     comparison = only(seed_comparisons(missed))
     assert comparison.methods[1].against_first == paired(EOFD[::2], PRED[::2])
     assert comparison.methods[1].verdict == "too few to tell"
-    assert comparison.methods[1].sentence.endswith(
-        "over 2 seeds: too few to tell, 3 are the fewest."
-    )
+    assert comparison.methods[1].sentence.endswith("over 2 seeds: too few; at least 3 are needed.")
 
 
 def test_methods_without_a_common_seed_are_said_to_have_none() -> None:
@@ -94,7 +92,7 @@ def test_a_lower_perplexity_is_better() -> None:
     assert method.verdict == "better"
     assert "2.000 of perplexity below pred over 3 seeds" in method.sentence
     assert method.sentence.endswith(
-        ", higher in 0 of 3, p = 0.25, the least that 3 seeds can give)."
+        ", higher in 0 of 3, p = 0.25, the smallest possible with 3 seeds)."
     )
 
 

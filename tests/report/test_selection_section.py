@@ -43,7 +43,7 @@ def test_a_selection_is_on_the_page(tmp_path: Path) -> None:
         name: counts["kept"] for name, counts in metrics["sources"].items()
     }
     titles = [place["title"].partition(":")[0] for place in selected["places"]]
-    assert titles == ["Best kept", "Just kept", "Just rejected", "Middle", "Worst"]
+    assert titles == ["Highest scores", "Just kept", "Just rejected", "Middle", "Lowest scores"]
     scores = [[chunk["score"] for chunk in place["chunks"]] for place in selected["places"]]
     assert min(scores[1]) == pytest.approx(metrics["cut"], abs=1e-6)
     assert min(scores[0]) >= max(scores[1]) >= min(scores[1]) >= max(scores[2])

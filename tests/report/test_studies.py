@@ -69,7 +69,7 @@ def test_the_heat_map_has_a_cell_a_norm_and_dimension_and_names_each_block_once(
     tmp_path: Path,
 ) -> None:
     picture, growth = study_pictures(read(tmp_path, "outliers"))
-    assert growth.title == "How far values reach in the encoder"
+    assert growth.title == "Largest values in the encoder"
     root = ElementTree.fromstring(picture.wide)
     said = [e.text or "" for e in root.iter() if e.tag.endswith("title")]
     assert len([text for text in said if text.startswith("dimension ")]) == 7 * len(DIMENSIONS)

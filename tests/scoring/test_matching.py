@@ -104,8 +104,8 @@ def test_an_empty_split_is_refused_with_the_numbers_of_the_others() -> None:
 
 def test_a_mismatched_split_where_there_is_none_is_refused_with_the_splits_that_are() -> None:
     told = (
-        r"data 'colours' has no split 'validation_mismatched', which is MNLI's alone: it has train "
-        r"\(7 rows\), validation \(1 rows\); leave split out, or name the GLUE task mnli"
+        r"data 'colours' has no split 'validation_mismatched', which only MNLI has; its splits: "
+        r"train \(7 rows\), validation \(1 rows\); remove split, or name the GLUE task mnli"
     )
     with pytest.raises(DataError, match=told):
         labelled_split(data_with([0]), "validation_mismatched")

@@ -226,15 +226,16 @@ def test_a_classifier_is_not_asked_for_the_next_token(root: Path) -> None:
 
 def test_a_difference_of_language_models_says_which_is_worse_and_in_what_unit() -> None:
     assert sentence("a", "b", "nll", Difference(0.05, 0.03, 0.07, 300)) == (
-        "a is worse than b by 0.050 nats a token (95 % interval 0.030 to 0.070, n = 300 passages)."
+        "a is worse than b by 0.050 nats per token (95 % interval 0.030 to 0.070, n = 300 "
+        "passages)."
     )
     better = sentence("a", "b", "bits_per_byte", Difference(-0.003, -0.004, -0.002, 300))
     assert better == (
-        "a is better than b by 0.0030 bits a byte (95 % interval 0.0020 to 0.0040, n = 300 "
+        "a is better than b by 0.0030 bits per byte (95 % interval 0.0020 to 0.0040, n = 300 "
         "passages)."
     )
     level = sentence("a", "b", "nll", Difference(0.003, -0.01, 0.016, 300))
     assert level == (
-        "no difference was found between a and b (a minus b: 0.003 nats a token, 95 % interval "
+        "no difference was found between a and b (a minus b: 0.003 nats per token, 95 % interval "
         "\N{MINUS SIGN}0.010 to 0.016, n = 300 passages)."
     )

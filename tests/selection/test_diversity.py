@@ -96,5 +96,5 @@ def test_a_selection_stops_where_it_takes_long(
     step = SelectStep(data="corpus", teacher="teacher", reference="reference", **asked)
     inputs = {each: folder / each for each in ("teacher", "reference")}
     asks = {"inputs": inputs, "should_stop": lambda: True}
-    with pytest.raises(StoppedError, match="starts again on resume"):
+    with pytest.raises(StoppedError, match="starts over on resume"):
         select(step, corpora.context(folder, "stopped", {"corpus": made}, **asks))

@@ -104,5 +104,5 @@ def test_what_has_no_chunks_is_refused(folder: Path, data: dict[str, Any]) -> No
     with pytest.raises(UsageError, match="'texts' is not a corpus"):
         _export(folder, {"texts": texts}, "none", data="texts")
     unreserved, _ = corpora.tokenized(folder, "unreserved", settings={"reserve": 0.0})
-    with pytest.raises(DataError, match="has no chunks of that part"):
+    with pytest.raises(DataError, match="has no chunks in this part"):
         _export(folder, {"corpus": unreserved}, "none", data="corpus", part="reserved")

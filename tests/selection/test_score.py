@@ -87,7 +87,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
         return asked[0] == batches
 
     name = f"stopped_{batches}"
-    with pytest.raises(StoppedError, match="what is scored is saved"):
+    with pytest.raises(StoppedError, match="the scores so far are saved"):
         corpora.scored(folder, made, name, should_stop=should_stop)
     asked[0] = -1000
     corpora.scored(folder, made, name, should_stop=should_stop)
@@ -210,7 +210,7 @@ def test_a_chunk_that_breaks_the_model_is_set_aside_and_leaves_the_others_alone(
             row for row in faults if begin <= row < begin + len(shard)
         }
         begin += len(shard)
-    assert metrics["set_aside"] == {"the model's answer is NaN or infinite": len(faults)}
+    assert metrics["set_aside"] == {"the log-probability is NaN or infinite": len(faults)}
     assert 0 < len(faults) < metrics["chunks"] / 2
     assert np.isfinite(metrics["nll"])
 

@@ -137,7 +137,7 @@ def test_a_teacher_that_predicts_the_text_worse_than_the_reference_is_warned_of(
     worse, better = sorted(nll, key=lambda name: -nll[name])
     assert "warnings" not in found[better]
     [warning] = found[worse]["warnings"]
-    assert f"({nll[worse]:.2f} against {nll[better]:.2f} nats a token)" in warning
+    assert f"({nll[worse]:.2f} against {nll[better]:.2f} nats per token)" in warning
     assert capsys.readouterr().err.count("are they swapped?") == 1
 
 
@@ -145,7 +145,7 @@ def test_scores_of_one_model_are_nothing_to_select_by(
     folder: Path, made: MadeRows, tmp_path: Path
 ) -> None:
     shutil.copytree(folder / "teacher", tmp_path / "copy")
-    with pytest.raises(UsageError, match=r"equal for every chunk.*name the scores of a smaller"):
+    with pytest.raises(UsageError, match=r"equal for every chunk.*use the scores of a smaller"):
         folders = {"teacher": folder / "teacher", "reference": tmp_path / "copy"}
         read_scored(Corpus.open(made.folder), folders, "select")
 

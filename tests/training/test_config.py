@@ -15,9 +15,9 @@ from attar.training.config import TrainStep
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"max_steps": 3, "max_tokens": 100}, "leave one out"),
+        ({"max_steps": 3, "max_tokens": 100}, "remove all but one"),
         ({"batch_tokens": 100}, "holds no example of max_length = 128"),
-        ({"minimum_ratio": 0.1, "schedule": "constant"}, "leave minimum_ratio out"),
+        ({"minimum_ratio": 0.1, "schedule": "constant"}, "remove minimum_ratio"),
         ({"batch_tokens": 256, "micro_batch_size": 3}, "larger than batch_size 2"),
     ],
 )

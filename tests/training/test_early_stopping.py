@@ -65,5 +65,5 @@ def test_a_run_that_was_stopped_ends_where_an_uninterrupted_one_ends(
 
 
 def test_equal_flops_have_no_early_end() -> None:
-    with pytest.raises(ValidationError, match="patience may end training early"):
+    with pytest.raises(ValidationError, match="patience may stop training early"):
         TrainStep(model="m", data="d", patience=2, match_flops="other")

@@ -168,7 +168,7 @@ def test_a_tokenizer_that_transformers_would_rebuild_is_refused(tmp_path: Path) 
     for family in TOY:
         reference = FromConfig(size="pico", family=family, config=TOY[family], tokenizer="words")
         if family == "qwen2":
-            with pytest.raises(ModelError, match="splits texts in that type's own way"):
+            with pytest.raises(ModelError, match="uses that type's own pre-tokenization"):
                 build_model(reference, {}, tmp_path, None, 0)
         else:
             build_model(reference, {}, tmp_path, None, 0)
@@ -186,9 +186,9 @@ def test_memory_of_a_state_space_model_is_planned_by_what_it_keeps(family: str) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": {"from": "mamba", "keep_blocks": [0]}}, "not cut, looked into"),
-        ({"teacher": "llama", "losses": [{"kind": "hidden_mse"}]}, "not cut, looked into"),
-        ({"teacher": "llama", "losses": [{"kind": "attention_mse"}]}, "not cut, looked into"),
+        ({"model": {"from": "mamba", "keep_blocks": [0]}}, "not pruned, analyzed"),
+        ({"teacher": "llama", "losses": [{"kind": "hidden_mse"}]}, "not pruned, analyzed"),
+        ({"teacher": "llama", "losses": [{"kind": "attention_mse"}]}, "not pruned, analyzed"),
     ],
 )
 def test_what_needs_attention_or_views_is_refused_before_anything_runs(

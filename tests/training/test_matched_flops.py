@@ -134,8 +134,8 @@ def _require_blocks_and_norms(model: Any) -> None:
     ("settings", "said"),
     [
         ({"match_flops": "plain", "epochs": 2}, "match_flops = 'plain' and epochs = 2.0"),
-        ({"match_flops": "plain", "max_tokens": 9}, "leave one out"),
-        ({"count_flops": "all"}, "there is no match_flops"),
+        ({"match_flops": "plain", "max_tokens": 9}, "remove all but one"),
+        ({"count_flops": "all"}, "only applies with match_flops"),
     ],
 )
 def test_a_length_is_said_once(settings: dict[str, Any], said: str) -> None:

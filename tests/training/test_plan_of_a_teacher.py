@@ -122,7 +122,7 @@ def test_a_teacher_that_is_there_must_answer_where_it_is_asked(recipe: Path) -> 
     taught = "steps.student.teacher='bare'"
     assert "has no predictions to learn from" in refused(recipe, taught, PREDICTIONS)
     sensitive = "steps.student.losses=[{ kind = 'sensitivity_mse' }]"
-    assert "no answer to depend on" in refused(recipe, taught, sensitive)
+    assert "has no head" in refused(recipe, taught, sensitive)
     plan_recipe(load_recipe(recipe, [taught, HIDDEN]), recipe.parent)
 
 

@@ -313,5 +313,5 @@ def test_models_that_cannot_be_asked_for_the_next_token_are_refused(
 
 def test_a_cache_is_refused(rollouts: Rollouts, tmp_path: Path) -> None:
     task: Any = load_model(rollouts.teacher.loaded.folder).task
-    with pytest.raises(ModelError, match="asks the teacher about continuations"):
+    with pytest.raises(ModelError, match="needs the teacher on continuations"):
         load_cached(tmp_path, task, needs=rollouts.loss.needs, seed=0)

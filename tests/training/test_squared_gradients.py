@@ -129,7 +129,7 @@ def test_a_teacher_without_a_head_is_refused(tmp_path: Path, architecture: str |
     place = prepare(tmp_path)
     bare(tiny.write_tiny_bert(place / "teacher", seed=1), architecture=architecture)
     losses = [{"kind": "cross_entropy"}, {"kind": "sensitivity_mse"}]
-    with pytest.raises(ModelError, match=r"no answer to depend on.*use hidden_mse instead"):
+    with pytest.raises(ModelError, match=r"has no head.*use hidden_mse instead"):
         run_training(place, teacher="teacher", losses=losses)
     losses[1] = {"kind": "hidden_mse"}
     assert run_training(place, teacher="teacher", losses=losses, max_steps=1)["steps"] == 1
@@ -155,7 +155,7 @@ def test_a_classifier_does_not_say_what_each_token_s_answer_depends_on(tmp_path:
     classes.save_pretrained(place / "teacher")
     losses = [{"kind": "sensitivity_mse"}]
     with pytest.raises(
-        ModelError, match=r"one answer per text, the student one per token.*hidden_mse"
+        ModelError, match=r"predicts once per text, the student once per token.*hidden_mse"
     ):
         run_training(place, model="t5", teacher="teacher", losses=losses, **words)
 

@@ -1,8 +1,8 @@
 """Settings of `run = "analyze"`: one member for each study. Imports no torch.
 
 `passes` says what a study costs, for the plan: forward passes over the calibration texts, and over
-the rows that judge a model. A table without `study` means `outliers`, so the union is told apart by
-a function.
+the rows that judge a model. A table without `study` means `outliers`, so the union is distinguished
+by a function.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ Share = Annotated[float, Field(gt=0, le=1)]
 def _all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     twice = [value for place, value in enumerate(values) if value in values[:place]]
     if twice:
-        raise ValueError(f"{twice[0]!r} is there twice and would be measured twice; name it once")
+        raise ValueError(f"{twice[0]!r} is listed twice; list it once")
     return values
 
 
 T = TypeVar("T")
 Distinct = Annotated[tuple[T, ...], AfterValidator(_all_different)]
-"""Each is measured once; what is there twice is a mistake."""
+"""Distinct values; a repeated one is an error."""
 
 
 class Texts(Config):
-    """The training texts a model is watched on."""
+    """The training texts that are run through the model."""
 
     examples: int = Field(default=256, gt=0)
     """Number of texts."""
     batch_size: int | None = Field(default=None, gt=0)
-    """None: 32, and 4 for a model that writes text."""
+    """Texts per batch; None: 32, or 4 for a generative model."""
     seed: int | None = None
-    """Which examples; None: the recipe's seed."""
+    """Seed of the choice of examples; None: the recipe's."""
 
 
 ByName = dict[str, Any]
@@ -99,7 +99,7 @@ class AnalyzeMetrics(TypedDict, total=False):
 
 
 class AnalyzeSettings(Config):
-    """Find out why a model is hard to quantize: one study a step."""
+    """Find out why a model is hard to quantize: one study per step."""
 
     run: Literal["analyze"] = "analyze"
     model: str
@@ -112,7 +112,7 @@ class AnalyzeSettings(Config):
 
 
 class TextStudy(AnalyzeSettings):
-    """What the studies share that watch the model read."""
+    """Settings of the studies that run texts through the model."""
 
     data: str
     """Name of a `[data.<name>]` table; its train split is read."""
@@ -124,10 +124,10 @@ class TextStudy(AnalyzeSettings):
 
 
 class JudgedStudy(TextStudy):
-    """What the studies share that measure the data's first metric on validation rows."""
+    """Settings of the studies that measure the data's first metric on validation rows."""
 
     num_rows: int = Field(default=1000, gt=0)
-    """Validation rows that are used, a seeded choice; all of them if there are fewer."""
+    """Number of validation rows, a seeded random sample; all of them if there are fewer."""
     batch_size: int = Field(default=32, gt=0)
     """Validation rows per forward pass."""
 
@@ -141,21 +141,21 @@ Places = Literal["norms", "hidden_states"]
 
 
 class OutlierCriterion(TextStudy):
-    """What the studies share that speak of outlier dimensions: how one is recognised."""
+    """Settings of the studies of outlier dimensions: how one is recognised."""
 
     criterion: Criterion = "gamma_3sigma"
     """What makes a dimension an outlier: its weight in the norms (γ, or γ and β, 3 standard
     deviations from the mean), or the spread or the magnitude of its activations."""
     at: Places | None = None
-    """Where activations are looked at: the norms' outputs, or the hidden states (behind the
-    embedding and behind each block). None: activation_std at the norms, activation_magnitude at the
+    """Which activations the criterion uses: the norms' outputs, or the hidden states (after the
+    embedding and after each block). None: activation_std at the norms, activation_magnitude at the
     hidden states."""
     magnitude: float = Field(default=6.0, gt=0)
-    """Of activation_magnitude: a value so large …"""
+    """activation_magnitude only: minimum magnitude of a value …"""
     token_share: Share = 0.06
-    """… in this share of the tokens …"""
+    """… in at least this share of the tokens …"""
     layer_share: Share = 0.25
-    """… of this share of the blocks."""
+    """… of at least this share of the blocks."""
 
     @property
     def places(self) -> Places:
@@ -173,7 +173,7 @@ class OutlierCriterion(TextStudy):
         if self.at == "hidden_states" and not self.reads_texts:
             raise ValueError(
                 f'at = "hidden_states" does not go with criterion = {self.criterion!r}, which '
-                "looks at the weights of norms; leave out at, or ask for activation_std or "
+                "reads the weights of norms; remove at, or use activation_std or "
                 "activation_magnitude"
             )
         return self
@@ -186,8 +186,8 @@ class OutliersStep(OutlierCriterion):
 
     study: Literal["outliers"] = "outliers"
     activations: bool = True
-    """False: no more is read than the criterion needs; the figures of the hidden states and the
-    massive activations are left out."""
+    """false: only measure what the criterion needs, without statistics of hidden states and massive
+    activations."""
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -199,9 +199,9 @@ class OutlierTokensStep(OutlierCriterion):
 
     study: Literal["outlier_tokens"] = "outlier_tokens"
     top_share: Share = 0.01
-    """Share of the tokens at each place that counts as carrying."""
+    """Share of the tokens at each place that count as carriers."""
     dimensions: int = Field(default=6, gt=0)
-    """Outlier dimensions looked at, those of most places first."""
+    """Maximum number of outlier dimensions, those in the most places first."""
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -219,14 +219,14 @@ class HistogramsStep(AnalyzeSettings):
 
     study: Literal["histograms"] = "histograms"
     compare_with: str | None = None
-    """A second model, shown beside the first: with and without a loss, teacher and student."""
+    """A second model to compare with, such as the teacher, or a student trained without a loss."""
     data: str | None = None
-    """Name of a `[data.<name>]` table, whose train split is read; None: one question with its
-    context, written for this study."""
+    """Name of a `[data.<name>]` table, whose train split is read; None: a built-in question with
+    its context."""
     calibration: Texts = Texts()
     layers: Distinct[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
-    """Hidden states shown: 0 is the embeddings', k what leaves block k − 1. None: the embeddings'
-    and about six more, evenly spread."""
+    """Hidden states to show: 0 is the embedding output, k the output of block k − 1. None: the
+    embedding output and about six more, evenly spaced."""
 
     @model_validator(mode="after")
     def _two_models_are_two(self) -> HistogramsStep:
@@ -251,30 +251,30 @@ class DisablingStep(OutlierCriterion):
 
     study: Literal["disabling"] = "disabling"
     count: int | None = Field(default=None, gt=0)
-    """Outlier dimensions disabled in each stack, those of most places first; None: all that are
-    found, at most 8."""
+    """Number of outlier dimensions to disable in each stack, those in the most places first; None:
+    all, at most 8."""
     null_seeds: int = Field(default=10, ge=1)
-    """Random choices of the same number of other dimensions."""
+    """Number of random sets of equally many other dimensions."""
     replacement: Distinct[Literal["zero", "mean"]] = Field(default=("zero", "mean"), min_length=1)
-    """What a disabled dimension is set to: 0, or its mean over the calibration tokens there."""
+    """Value of a disabled dimension: 0, or its mean over the calibration tokens."""
     stacks: Distinct[Literal["encoder", "decoder"]] | None = Field(default=None, min_length=1)
     """Where dimensions are disabled; None: in every stack."""
     template: str | None = None
-    """Of zero-shot choice: the text a language model reads, with {0} and {1} for a row's texts;
-    None: the one it was trained with."""
+    """Zero-shot choice only: the prompt, with {0} and {1} for a row's texts; None: the one the
+    model was trained with."""
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
-    """Of zero-shot choice: a word for each class, in the order of the data's label_names; None:
-    those it was trained with, or the names themselves."""
+    """Zero-shot choice only: a word for each class, in the order of the data's label_names; None:
+    those of its training, or the names themselves."""
     per_token: bool = False
-    """Of zero-shot choice: compare log-likelihoods per token, so that long words are not at a
+    """Zero-shot choice only: compare log-likelihoods per token, so that long words are not at a
     disadvantage."""
     num_rows: int = Field(default=1000, gt=0)
-    """Validation rows that are used (documents, of running text), a seeded choice; all of them if
-    there are fewer."""
+    """Number of validation rows (documents, for running text), a seeded random sample; all of them
+    if there are fewer."""
     batch_size: int = Field(default=32, gt=0)
     """Validation rows per forward pass."""
     bootstrap: int = Field(default=2000, ge=100)
-    """Resamples behind every interval."""
+    """Number of bootstrap resamples for each interval."""
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -285,18 +285,18 @@ class DisablingStep(OutlierCriterion):
     def _words_need_a_template(self) -> Self:
         if self.template is not None and "{0}" not in self.template:
             raise ValueError(
-                f"template {self.template!r} has no {{0}}, so every row would read the same; put "
-                "{0} where the text goes, and {1} where the second one of a pair goes"
+                f"template {self.template!r} has no {{0}}, so every row would give the same "
+                "prompt; put {0} where the text goes, and {1} where the second text of a pair goes"
             )
         return self
 
 
 class SiteCosineStep(TextStudy):
-    """How near each site's output is to itself in few bits."""
+    """Cosine of each site's output with its quantized values."""
 
     study: Literal["site_cosine"] = "site_cosine"
     bits: Width = 6
-    """Of the activation that is rounded."""
+    """Bits of the activation."""
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -304,11 +304,11 @@ class SiteCosineStep(TextStudy):
 
 
 class GammaCosineStep(TextStudy):
-    """What a norm's output gains when γ is taken out before it is quantized."""
+    """How much better a norm's output can be quantized when γ is migrated."""
 
     study: Literal["gamma_cosine"] = "gamma_cosine"
     bits: Width = 6
-    """Of the activation that is rounded."""
+    """Bits of the activation."""
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -316,11 +316,11 @@ class GammaCosineStep(TextStudy):
 
 
 class LeaveOneKindStep(JudgedStudy):
-    """Quality with one kind of site left in float, and with it alone quantized."""
+    """Accuracy with one kind of site left in float, and with only that kind quantized."""
 
     study: Literal["leave_one_kind"] = "leave_one_kind"
     bits: Width = 6
-    """Of weights, embeddings and activations."""
+    """Bits of weights, embeddings and activations."""
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -330,18 +330,18 @@ class LeaveOneKindStep(JudgedStudy):
 
 
 class ClippingStep(JudgedStudy):
-    """Quality and share of clipped tokens as the outputs of one kind of site are cut."""
+    """Accuracy and share of clipped tokens as the outputs of one kind of site are clipped."""
 
     study: Literal["clipping"] = "clipping"
     kinds: Distinct[SiteKind] = Field(default=("mha_norm", "ffn_act"), min_length=1)
-    """Kinds of sites, each cut by itself."""
+    """Kinds of sites, each clipped separately."""
     shares: Distinct[Share] = Field(
         default=(1.0, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05), min_length=1
     )
-    """The clipping value leaves this share of the kind's tokens whole."""
+    """Share of the kind's tokens that the clipping value leaves unchanged."""
     limits: Distinct[float] | None = Field(default=None, min_length=1)
-    """Clipping values of your own instead: a positive one cuts what is above it, a negative one
-    what is below it, and the other side is left."""
+    """Clipping values to use instead of shares: a positive one only clips values above it, a
+    negative one only values below it."""
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -374,7 +374,7 @@ MOVED = ("methods", "seconds", "sizes")
 def _not_moved(table: Any) -> Any:
     if (asked := study(table)) in MOVED:
         raise ValueError(
-            f"study {asked!r} is a benchmark now; remove the step and run "
+            f"study {asked!r} was moved to a benchmark; remove the step and run "
             f"`python benchmarks/{asked}.py` from a checkout of attar, which makes the same table"
         )
     return as_tuples(table)

@@ -24,7 +24,7 @@ def disabling_sentence(word: str, damage: Damage, metric: str, count: str) -> st
         f"of {damage.choices} random {choices}",
         _ratio_words(damage),
         f"{damage.as_bad} of {damage.choices} choices damage as much (p = {damage.p_value:.2g}; "
-        f"so few choices can give {1 / (1 + damage.choices):.2g} at the least)",
+        f"the smallest possible p with so few choices is {1 / (1 + damage.choices):.2g})",
     ]
     return "; ".join(parts) + "."
 
@@ -32,7 +32,7 @@ def disabling_sentence(word: str, damage: Damage, metric: str, count: str) -> st
 def _size(lost: Difference, metric: str) -> str:
     """A damage with its interval: points of a quality, or the metric's own unit."""
     factor, digits, unit = (
-        (1, 3, "nats a token") if metric in LOWER_IS_BETTER else (100, 1, "points")
+        (1, 3, "nats per token") if metric in LOWER_IS_BETTER else (100, 1, "points")
     )
     of_metric = "" if metric in ("accuracy", "nll") else f" of {metric}"
     ends = (factor * x for x in (lost.value, lost.low, lost.high))
@@ -46,13 +46,11 @@ def _ratio_words(damage: Damage) -> str:
         return "the outliers' own damage is inside the noise, so no ratio is claimed"
     least = f"at least {_digits(ratio.low)} times as much" if 0 < ratio.low < inf else ""
     if ratio.value is None:
-        return (
-            f"the others do no damage on average, so no ratio can be told{least and ', ' + least}"
-        )
+        return f"the others do no damage on average, so there is no ratio{least and ', ' + least}"
     times = f"{_digits(ratio.value)} times as much"
     if isfinite(ratio.low) and isfinite(ratio.high):
         return f"{times} (95 % interval {_digits(ratio.low)} … {_digits(ratio.high)})"
-    reason = "no upper end: the others' damage cannot be told from 0"
+    reason = "no upper bound: the others' damage is not significantly above 0"
     return f"{times} ({least and least + ', '}{reason})"
 
 

@@ -98,11 +98,11 @@ def open_judge(config: DisablingStep, context: StepContext) -> tuple[Subject, Ju
     split = _some_rows(subject, config.num_rows)
     has_head = task is not None and not task.has_language_head
     if has_head and not data.kind.is_running:
-        _refuse_settings_of_choice(config, "by its classifier's head")
+        _refuse_settings_of_choice(config, "by its classification head")
         return subject, _head_judge(config, subject, split)
     _require_language_head(config, subject)
     if data.kind.is_running:
-        _refuse_settings_of_choice(config, "by the nats of running text")
+        _refuse_settings_of_choice(config, "by the loss on running text")
         stream = read_stream(subject.loaded.folder, split.texts, f"data {data.name!r}")
         return subject, TextJudge(stream, _max_tokens(subject), config.batch_size, context)
     return _by_words(config, subject, split)

@@ -27,13 +27,16 @@ def peek(
     best: Annotated[bool, typer.Option("--best", help="The highest scores.")] = False,
     worst: Annotated[bool, typer.Option("--worst", help="The lowest scores.")] = False,
     every: Annotated[
-        bool, typer.Option("--all", help="Of a selection: also what was not kept, and why.")
+        bool,
+        typer.Option("--all", help="Of a selection: also the rejected chunks, with the reason."),
     ] = False,
     count: Annotated[int, typer.Option("-n", min=1, help="How many chunks.")] = 5,
     source: Annotated[str | None, typer.Option(help="Only chunks of this source.")] = None,
     corpus: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Of a selection: its corpus, if it was moved."),
+        typer.Option(
+            metavar="DIR", help="Of a selection: the folder of its corpus, if it was moved."
+        ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -58,8 +61,10 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="[TEXT]...",
-            help="None: one a line from stdin. For a model of pairs, a tab separates the two, or "
-            "two arguments are a pair.",
+            help=(
+                "Default: one text per line from stdin. For a model of pairs: two arguments, or "
+                "lines with a tab between the two texts."
+            ),
         ),
     ] = None,
     source: Annotated[
@@ -72,19 +77,22 @@ def predict(
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", help="The input's text column; twice for a model of pairs."),
+        typer.Option("--text", help="The input's text column; give it twice for a model of pairs."),
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option("--keep", help="A column of the input for the output; default: all."),
+        typer.Option("--keep", help="Input column to copy to the output; default: all."),
     ] = None,
     side: Annotated[
         str | None,
-        typer.Option(help="Of a model that embeds, with --input: query (default) or passage."),
+        typer.Option(help="For an embedding model with --input: query (default) or passage."),
     ] = None,
     delimiter: Delimiter = None,
     header: Annotated[
-        bool, typer.Option("--header/--no-header", help="The input's first line names its columns.")
+        bool,
+        typer.Option(
+            "--header/--no-header", help="Whether the input's first line names its columns."
+        ),
     ] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
     as_json: Json = False,
@@ -111,7 +119,7 @@ def predict(
     if texts and model.task.num_texts == 2:
         lines = paired(lines)
     rows = rows_of(lines, model.task.num_texts)
-    model.answers(rows[:BATCH_SIZE])  # what a first call compiles is no time of an answer
+    model.answers(rows[:BATCH_SIZE])  # the first call compiles, so it is not timed
     answers = model.answers(rows)
     for line, prediction in zip(lines, answers, strict=True):
         answer = {"text": line, **prediction.as_json()}
@@ -140,7 +148,7 @@ def _predict_file(
 
     if source is None or target is None or texts:
         raise UsageError(
-            "predict reads a file with --input and --output together, and no texts beside them: "
+            "--input and --output are needed together, and exclude texts as arguments: "
             "attar predict DIR --input x.csv --text message --output y.csv"
         )
     model = open_exported(folder, threads=threads)
@@ -159,8 +167,8 @@ def _predict_file(
     _warn_of_cut(done.cut, done.rows, model.task.max_length)
     if done.faulty:
         print(
-            f"warning: {done.faulty:,} of {done.rows:,} rows have no answer; the column 'error' "
-            "says why",
+            f"warning: {done.faulty:,} of {done.rows:,} rows have no prediction; see the column "
+            "'error'",
             file=sys.stderr,
         )
     rate = f", {done.rows_per_s:,.0f} a second" if done.rows_per_s else ""
@@ -171,7 +179,8 @@ def _predict_file(
 def _warn_of_cut(cut: int, texts: int, max_length: int) -> None:
     if cut:
         print(
-            f"warning: {cut} of {texts} texts have more than {max_length} tokens and were cut",
+            f"warning: {cut} of {texts} texts have more than {max_length} tokens and were "
+            "truncated",
             file=sys.stderr,
         )
 
@@ -179,16 +188,19 @@ def _warn_of_cut(cut: int, texts: int, max_length: int) -> None:
 def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An exported model.")],
     repo: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Where on the hub; private if new.")
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME", help="Repository on the hub, owner/name; private if new."
+        ),
     ] = None,
     license: Annotated[
-        str | None, typer.Option(help="Such as apache-2.0; default: the card states none.")
+        str | None, typer.Option(help="License for the card, such as apache-2.0; default: none.")
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="For everyone to see; default: private.")
+        bool, typer.Option("--public", help="Create a public repository; default: private.")
     ] = False,
     upload: Annotated[
-        bool, typer.Option("--upload", help="Upload; default: a dry run that shows what would go.")
+        bool, typer.Option("--upload", help="Upload; default: a dry run that lists the files.")
     ] = False,
     as_json: Json = False,
     debug: Debug = False,

@@ -30,11 +30,14 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="K=V", help="Override a setting; repeatable, TOML values."),
 ]
-Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Where runs go; default: ./runs.")]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of the runs; default: ./runs.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 Debug = Annotated[
-    bool, typer.Option("--debug", callback=_remember_debug, help="Show tracebacks of mistakes too.")
+    bool,
+    typer.Option("--debug", callback=_remember_debug, help="Also show tracebacks of user errors."),
 ]
 MODEL_WORDS = "A folder, a hub id, demo:minilm-l6 or demo:smollm2-135m."
 Model = Annotated[str, typer.Option(metavar="MODEL", help=MODEL_WORDS)]
@@ -51,7 +54,7 @@ CorpusFolder = Annotated[
 ]
 
 Delimiter = Annotated[
-    str | None, typer.Option(help='Between columns: ";", "\\t" or any one character.')
+    str | None, typer.Option(help='Column separator: ";", "\\t" or any other character.')
 ]
 
 
@@ -66,5 +69,7 @@ def delimiter_of(written: str | None) -> str | None:
 
     sign = "\t" if written == "\\t" else written
     if sign is not None and (len(sign) != 1 or sign in NO_DELIMITERS):
-        raise UsageError(f'--delimiter is one character, such as ";" or "\\t"; got {written!r}')
+        raise UsageError(
+            f'--delimiter must be one character, such as ";" or "\\t"; got {written!r}'
+        )
     return sign

@@ -36,8 +36,8 @@ def print_result(plain: Any, text: str, as_json: bool, one_line: bool = False) -
 
 
 def escape_what_the_terminal_cannot_show() -> None:
-    """In a locale without UTF-8 an arrow is written as its escape, and is no reason to fail after
-    an hour's work."""
+    """In a locale without UTF-8 an arrow is written as its escape, and is not a reason to fail
+    after an hour's work."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

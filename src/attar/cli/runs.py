@@ -72,8 +72,10 @@ def plan(
         float | None,
         typer.Option(
             min=1.0,
-            help="Plan for a device with this many FLOP/s, such as 1.5e14; default: this machine, "
-            "whose speed is measured.",
+            help=(
+                "Plan for a device with this many FLOP/s, such as 1.5e14; default: the measured "
+                "speed of this machine."
+            ),
         ),
     ] = None,
     out: Out = None,
@@ -125,7 +127,7 @@ def resume(
         bool,
         typer.Option(
             "--accept-changes",
-            help="Restart the steps whose data, model or code has changed since.",
+            help="Rerun the steps whose data, model or code has changed.",
         ),
     ] = False,
     keep_replaced: KeepReplaced = False,

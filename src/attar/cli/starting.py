@@ -17,12 +17,14 @@ def new(
         typer.Argument(
             metavar="DATA",
             show_default=False,
-            help="A .csv, .tsv, .jsonl, .parquet or .txt file, or a folder with one file a split.",
+            help=(
+                "A .csv, .tsv, .jsonl, .parquet or .txt file, or a folder with one file per split."
+            ),
         ),
     ],
     text: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="The text column; given twice, a pair of texts."),
+        typer.Option(metavar="NAME", help="The text column; give it twice for pairs of texts."),
     ] = None,
     label: Annotated[str | None, typer.Option(metavar="NAME", help="The label column.")] = None,
     delimiter: Delimiter = None,
@@ -37,11 +39,16 @@ def new(
     size: Annotated[str, typer.Option(help="quick, good or best.")] = "quick",
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help=f"To fine-tune; default: demo:minilm-l6. {MODEL_WORDS}"),
+        typer.Option(
+            metavar="MODEL", help=f"Model to fine-tune; default: demo:minilm-l6. {MODEL_WORDS}"
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="RECIPE.toml", help="Default: named after the data, in this folder."),
+        typer.Option(
+            metavar="RECIPE.toml",
+            help="Recipe file; default: named after the data, in this folder.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the recipe.")] = False,
     as_json: Json = False,

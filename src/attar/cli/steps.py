@@ -65,19 +65,19 @@ def tokenize(
     data: Annotated[str, typer.Argument(metavar="DATA", show_default=False, help=DATA_WORDS)],
     tokenizer: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="A folder, hub id or demo model: its tokenizer."),
+        typer.Option(metavar="MODEL", help="A folder, hub id or demo model with the tokenizer."),
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(help="Learn a tokenizer with this many tokens from the data.")
+        int | None, typer.Option(help="Train a tokenizer of this size on the data.")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens that a model reads of a chunk.")
+        int | None, typer.Option(help="Tokens per chunk that a model reads.")
     ] = None,
     reserve: Annotated[
-        float | None, typer.Option(help="Share of the documents kept apart for a reference.")
+        float | None, typer.Option(help="Share of the documents to reserve for a reference.")
     ] = None,
     source_column: Annotated[
-        str | None, typer.Option(help="Column that names each document's source.")
+        str | None, typer.Option(help="Column with each document's source.")
     ] = None,
     max_documents: Annotated[
         int | None, typer.Option(help="Read at most this many documents.")
@@ -89,8 +89,7 @@ def tokenize(
 
     if (tokenizer is None) == (vocab_size is None):
         raise UsageError(
-            "a corpus needs one tokenizer: --tokenizer names one, or --vocab-size 4096 learns one "
-            "from the data"
+            "a corpus needs one tokenizer: give --tokenizer, or train one with --vocab-size 4096"
         )
     return {
         "vocab_size": None,
@@ -116,20 +115,23 @@ def select(
     teacher: ScoresFolder = None,
     reference: ScoresFolder = None,
     scores: Annotated[
-        str | None, typer.Option(metavar="SCORES", help="For --method proxy: its predictions.")
+        str | None,
+        typer.Option(
+            metavar="SCORES", help="For --method proxy: the folder of the predicted scores."
+        ),
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="difference_sampling, gumbel, random or proxy.")
     ] = None,
     keep: Annotated[float | None, typer.Option(help="Share of the chunks to keep.")] = None,
     trim: Annotated[
-        float | None, typer.Option(help="Share of the highest scores that is set aside.")
+        float | None, typer.Option(help="Share of the highest scores to set aside.")
     ] = None,
     minimum_tokens: Annotated[
         int | None, typer.Option(help="Shorter chunks are set aside; 16 by default.")
     ] = None,
     near_duplicates: Annotated[
-        float | None, typer.Option(help="Jaccard similarity from which a chunk is set aside.")
+        float | None, typer.Option(help="Jaccard similarity above which a chunk is set aside.")
     ] = None,
 ) -> Changed:
     """Keep the chunks of a corpus that teach most, by two models' scores of them."""
@@ -143,10 +145,10 @@ def generate(
     part: Annotated[str | None, typer.Option(help="scored or reserved.")] = None,
     chunks: Annotated[int | None, typer.Option(help="Continue a random sample.")] = None,
     prompt_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of a chunk's beginning; 128 by default.")
+        int | None, typer.Option(help="Prompt length in tokens; 128 by default.")
     ] = None,
     new_tokens: Annotated[
-        int | None, typer.Option(help="Tokens to generate after it; 896 by default.")
+        int | None, typer.Option(help="Maximum number of tokens to generate; 896 by default.")
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(help="0: always the most likely token.")
@@ -163,18 +165,20 @@ def train(
     model: Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_WORDS)] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Instead of a model, random weights of a size: pico, nano, micro, …"),
+        typer.Option(
+            help="Size of a model with random weights, instead of --model: pico, nano, micro, …"
+        ),
     ] = None,
     family: Annotated[
-        str, typer.Option(help="Of --size: llama, qwen2, qwen3, gpt2, mamba or mamba2.")
+        str, typer.Option(help="For --size: llama, qwen2, qwen3, gpt2, mamba or mamba2.")
     ] = "llama",
     tokenizer: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Of --size; default: that of the corpus."),
+        typer.Option(metavar="MODEL", help="For --size; default: the tokenizer of the corpus."),
     ] = None,
     part: Annotated[str | None, typer.Option(help="Of a corpus: scored or reserved.")] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens that the model reads of a text or a chunk.")
+        int | None, typer.Option(help="Maximum number of tokens per text or chunk.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Number of tokens to train on.")] = None,
     teacher: Annotated[str | None, typer.Option(metavar="MODEL", help="Distil from it.")] = None,
@@ -187,7 +191,7 @@ def train(
 
     if (model is None) == (size is None):
         raise UsageError(
-            "training needs one model: --model names one, or --size nano starts from random weights"
+            "training needs one model: give --model, or --size nano for random weights"
         )
     random = {} if size is None else _random_model(size, family, tokenizer, data)
     return {"size": None, "family": None, "tokenizer": None, **random}
@@ -201,8 +205,8 @@ def _random_model(size: str, family: str, tokenizer: str | None, data: str) -> d
     tokenizer = corpus_folder(data) if tokenizer is None else tokenizer
     if tokenizer is None:
         raise UsageError(
-            f"random weights need a tokenizer, and data {data!r} is no corpus, which has one; name "
-            "one with --tokenizer"
+            f"random weights need a tokenizer, and data {data!r} is not a corpus; name a tokenizer "
+            "with --tokenizer"
         )
     return {"model.size": size, "model.family": family, "model.tokenizer": tokenizer}
 
@@ -214,7 +218,7 @@ def analyze(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="As for the other verbs; the studies gamma and histograms need none.",
+            help="As for other commands; the studies gamma and histograms need none.",
         ),
     ] = None,
     study: Annotated[
@@ -254,16 +258,20 @@ def export(
         str,
         typer.Option(
             metavar="DATA",
-            help="Texts of the parity check, as for the other verbs; without a model, what is "
-            "exported: corpus:FOLDER.",
+            help=(
+                "With a model: texts for the parity check. Without: the corpus or selection to "
+                "export, corpus:FOLDER."
+            ),
         ),
     ],
     model: Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_WORDS)] = None,
     format: Annotated[
         str | None,
         typer.Option(
-            help="Of a model: openvino (default), onnxruntime or safetensors; of a corpus or a "
-            "selection: dataset (default), jsonl or parquet."
+            help=(
+                "For a model: openvino (default), onnxruntime or safetensors; for a corpus or "
+                "selection: dataset (default), jsonl or parquet."
+            )
         ),
     ] = None,
 ) -> Changed:
@@ -273,7 +281,8 @@ def export(
 
     if model is None and data_table(data)["source"] != "corpus":
         raise UsageError(
-            f"nothing to export: name a model with --model, or chunks with --data; {data!r} is not "
+            f"nothing to export: give --model, or a corpus or selection with --data; {data!r} is "
+            "not "
             "the folder of a tokenize or a select step"
         )
     return {"run": "export_data"} if model is None else {"format": format or "openvino"}

@@ -1,7 +1,7 @@
 """Rows that were made from the training rows of a data set, and the promise that it was these rows.
 
-A recipe that names the augment step as data reads the data that the step read, with the made rows
-behind the rows of its train split. The other splits stay as they are.
+A recipe that names the augment step as data reads the data that the step read, with the new rows
+after the rows of its train split. The other splits stay as they are.
 
 One file of lines `{"row": 7, "copy": 0, "texts": ["…"]}`: copy 0 of training row 7, with a "label"
 where the source row's is to be kept. A row without one is unlabelled: what a changed sentence says
@@ -58,11 +58,11 @@ def row_line(row: int, copy: int, texts: tuple[str, ...], label: float | None) -
 
 
 def augmented_data(made: MadeRows, context: StepContext) -> TextData:
-    """The data that an augment step read, with its made rows behind those of the train split.
+    """The data that an augment step read, with its new rows after those of the train split.
 
     Raises:
         DataError: the data is not what the rows were made from.
-        ArtifactError: the file of made rows is damaged.
+        ArtifactError: the file of new rows is damaged.
     """
     # its seed, so that `train_rows` draws the rows that the others were made from
     data = data_of(replace(context, seed=made.seed), made.step.data)
@@ -72,7 +72,7 @@ def augmented_data(made: MadeRows, context: StepContext) -> TextData:
 
 
 def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
-    """The made rows of an artifact, in the order of their sources.
+    """The new rows of an artifact, in the order of their sources.
 
     Args:
         train: the rows that will be trained on beside them.

@@ -50,7 +50,7 @@ def whole_queries(texts: Sequence[tuple[str, ...]], order: np.ndarray, rows: int
 
 def with_wrong_candidates(split: Split, count: int, where: str) -> Split:
     """Rows whose texts belong together (label 1), and for each query `count` passages of other
-    queries (label 0), behind one another.
+    queries (label 0), one after another.
 
     Raises:
         DataError: there are not so many other passages.
@@ -63,8 +63,8 @@ def with_wrong_candidates(split: Split, count: int, where: str) -> Split:
     most = max(map(len, right.values()), default=0)
     if len(passages) - most < count:
         raise DataError(
-            f"{where} has {len(passages)} different passages, up to {most} of which answer one "
-            f"query, too few for {count} wrong candidates; lower negatives, or add rows"
+            f"{where} has {len(passages)} distinct passages, of which up to {most} answer one "
+            f"query: too few for {count} negatives; lower negatives, or add rows"
         )
     names = list(dict.fromkeys(query for query, _ in split.texts))
     random = generator(NEGATIVES_SEED, "wrong candidates")

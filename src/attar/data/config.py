@@ -13,7 +13,7 @@ from attar.tasks.table import CAUSAL_LM, CLASSIFICATION, KINDS, Kind, Objective
 GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
 NO_DELIMITERS = "\"'\r\n\0"
 MAX_ROW_KIB = 512
-"""A row above this is set aside: a hundred times what an encoder of 512 tokens reads."""
+"""Longer rows are set aside; a hundred times what an encoder of 512 tokens reads."""
 MAX_DOCUMENT_KIB = 2**14
 """The same where a file is a row: few books are longer."""
 SummarizationTask = Literal["cnn_dailymail", "xsum"]
@@ -23,15 +23,16 @@ class DataSettings(Config):
     """What every source shares."""
 
     train_rows: int | None = Field(default=None, gt=0)
-    """Number of training rows to use, a seeded choice; a larger number keeps those of a smaller
+    """Number of training rows to use, a seeded random sample; a larger sample contains a smaller
     one. None: all."""
     rows_seed: int | None = Field(default=None, ge=0)
-    """Seed of train_rows; None: that of the step that reads, so that each seed of a sweep reads
-    other rows."""
+    """Seed of train_rows; None: the seed of the step that reads them, so each seed of a sweep reads
+    different rows."""
     validation_rows: int | None = Field(default=None, gt=0)
     """Number of validation rows to use; None: all."""
     max_set_aside: float = Field(default=0.01, ge=0, le=1)
-    """Share of unusable rows above which loading stops; up to it they are counted and reported."""
+    """Maximum share of unusable rows; below it they are counted and reported, above it the step
+    stops."""
 
 
 class GlueData(DataSettings):
@@ -43,7 +44,7 @@ class GlueData(DataSettings):
     path: str | None = None
     """A folder holding <task>/<split>.jsonl.gz; None: the hub's nyu-mll/glue."""
     revision: str | None = None
-    """Commit of the hub's data set; None: the newest. Not used with `path`."""
+    """Commit of the data set on the hub; None: the newest. Not used with `path`."""
 
 
 class SummarizationData(DataSettings):
@@ -56,63 +57,64 @@ class SummarizationData(DataSettings):
     """A folder holding <task>/<split>.jsonl.gz; None: the hub's abisee/cnn_dailymail (3.0.0) or
     EdinburghNLP/xsum."""
     revision: str | None = None
-    """Commit of the hub's data set; None: the newest. Not used with `path`."""
+    """Commit of the data set on the hub; None: the newest. Not used with `path`."""
 
 
 class FilesData(DataSettings):
-    """Your own files: .jsonl[.gz|.zst] .csv .tsv .parquet .txt, one file a split."""
+    """Your own files: .jsonl[.gz|.zst] .csv .tsv .parquet .txt, one file per split."""
 
     source: Literal["files"] = "files"
     path: str
-    """A folder with one file a split, or a glob."""
+    """A folder with one file per split, or a glob."""
     document: Literal["row", "file"] = "row"
-    """file: each .txt file below the folder, or of the glob, is one row of train, with the columns
-    text, file (its folder and its name) and source (its folder)."""
+    """file: each .txt file below the folder, or matching the glob, is one training row with the
+    columns text, file (folder and name) and source (folder)."""
     delimiter: str | None = None
-    """The character between the columns of a .csv, a .tsv or, if it is set, a .txt; None: a comma,
-    in a .tsv a tab."""
+    """Column separator of .csv and .tsv files and, if set, .txt files; None: a comma, in a .tsv a
+    tab."""
     header: bool = True
-    """The first line of such a file names its columns; false: it is a row, and the columns are
-    called column1, column2, …"""
+    """Whether the first line of such a file names the columns; false: the columns are column1,
+    column2, …"""
     text: str | tuple[str, str] | None = None
-    """A column, or two for pairs; None: guessed when plain."""
+    """Text column, or two for pairs; None: guessed if unambiguous."""
     label: str = "label"
     """Column of the labels: integers, names, or (for regression) numbers; for multi_label several
     names, or none."""
     separator: str = Field(default="|", min_length=1, max_length=10)
-    """Of multi_label: what parts the names in a cell. A JSON list needs none."""
+    """multi_label only: separator of the labels in a cell. A JSON list needs none."""
     target: str = "target"
     """Column of the target texts."""
     objective: Objective = CLASSIFICATION.name
-    """What the data is for. causal_lm: running text, in which every token is predicted from
-    those before it."""
+    """Task of the data. causal_lm: running text, for next-token prediction."""
     label_names: tuple[str, ...] | None = Field(None, min_length=2)
     """Order of the classes; None: sorted names found in train."""
     negatives: int | None = Field(default=None, gt=0, le=1000)
-    """Of reranking, where there is no label column and each row's texts belong together: so many
-    passages of other rows, drawn for each query, are its wrong candidates; None: 9."""
+    """reranking without a label column only: number of passages of other rows to draw for each
+    query as negatives; None: 9."""
     id: str = "id"
     """Column whose values must be unique, if it exists; "": no such column."""
     train: str = "train"
     """File stem of the split."""
     validation: str | None = None
-    """File stem; None: 'validation', 'dev' or 'valid' if such a file exists, else a seeded
-    tenth of train."""
+    """File stem of the validation split; None: 'validation', 'dev' or 'valid' if such a file
+    exists, else a seeded tenth of train is held out."""
     test: str | None = None
     """File stem of the test split; None: there is none."""
     unlabelled: str | None = None
-    """A file of texts without labels, beside the others: its stem or its name. A step with a
-    teacher, whose answers are then the targets, learns from them too. Without a train file, they
-    are all it learns from."""
+    """A file of unlabelled texts in the same folder: its stem or its name. Steps with a teacher
+    also train on them, with the teacher's predictions as targets. Without a train file, they are
+    the only training texts."""
     max_row_kib: int | None = Field(default=None, ge=1, le=2**20)
-    """A row above this is set aside; None: 512, and 16,384 with document = "file"."""
+    """Maximum size of a row; longer ones are set aside. None: 512, and 16,384 with document =
+    "file"."""
 
     @field_validator("delimiter")
     @classmethod
     def _delimiter_is_a_sign(cls, delimiter: str | None) -> str | None:
         if delimiter is not None and (len(delimiter) != 1 or delimiter in NO_DELIMITERS):
             raise ValueError(
-                f"must be one character, no quotation mark and no line end, got {delimiter!r}; "
+                "must be one character other than a quotation mark or a line end, got "
+                f"{delimiter!r}; "
                 r'write ";", "\t" or "|"'
             )
         return delimiter
@@ -123,8 +125,8 @@ class FilesData(DataSettings):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
-                f"label_names: {', '.join(map(repr, twice))} stands there twice; each class needs "
-                "a name of its own"
+                f"label_names: {', '.join(map(repr, twice))} is listed twice; each class needs its "
+                "own name"
             )
         if names and not self.kind.allows(len(names)):
             raise ValueError(
@@ -133,8 +135,8 @@ class FilesData(DataSettings):
             )
         if self.negatives is not None and not self.kind.ranks:
             raise ValueError(
-                f"negatives are wrong candidates for a query, and {self.objective} has no "
-                "candidates; leave it out"
+                f"negatives are for ranking tasks, and {self.objective} ranks nothing; remove "
+                "negatives"
             )
         if self.kind.is_running and isinstance(self.text, tuple):
             raise ValueError(
@@ -159,13 +161,14 @@ class FilesData(DataSettings):
     def _a_teacher_can_answer(self) -> Self:
         if self.unlabelled and self.kind.answer != "row":
             advice = (
-                "let the teacher write its own targets with a generate step"
+                "use a generate step to let the teacher write targets"
                 if self.kind.writes
-                else "such data has no labels, so give these texts to train"
+                else "this objective needs no labels, so add these texts to train"
             )
             raise ValueError(
-                f"unlabelled texts get a class or a number from a teacher, and the objective is "
-                f"{self.objective}; leave unlabelled out: {advice}"
+                "a teacher can label unlabelled texts with a class or a number, but the objective "
+                "is "
+                f"{self.objective}; remove unlabelled: {advice}"
             )
         return self
 
@@ -196,8 +199,8 @@ class HubData(DataSettings):
     text: str = "text"
     """Column of the text."""
     validation: str | None = None
-    """The split that models are judged by; None: a hundredth of `split`, chosen by a hash of the
-    text, which then never enters a corpus."""
+    """The validation split; None: a hundredth of `split`, chosen by a hash of the text and kept out
+    of every corpus."""
     validation_rows: int | None = Field(default=1000, gt=0)
     """Read only this many validation rows; None: all."""
 
@@ -222,8 +225,8 @@ class HubData(DataSettings):
     def _rows_are_not_drawn(self) -> Self:
         if self.train_rows is not None:
             raise ValueError(
-                "train_rows are drawn from rows in memory, and this source is read as a stream; "
-                f"set max_documents = {self.train_rows} in the tokenize step"
+                "train_rows needs rows in memory, and this source is a stream; set max_documents "
+                f"= {self.train_rows} in the tokenize step"
             )
         return self
 
@@ -255,16 +258,16 @@ TextConfig = Annotated[
 
 
 class CorpusData(DataSettings):
-    """Chunks that a run made before: what a tokenize or a select step published."""
+    """Chunks of another run: the output of a tokenize or select step."""
 
     source: Literal["corpus"] = "corpus"
     path: str
     """The step's folder: runs/<name>/<step>."""
     corpus: str | None = None
-    """Of a selection: the folder of its corpus. None: where it was when the selection was made."""
+    """For a selection: the folder of its corpus; None: where it was when the selection was made."""
     validation: TextConfig | None = None
-    """Texts whose validation split judges models. None: the corpus can be scored, selected from and
-    exported, but nothing can be trained on it."""
+    """A table whose validation split is used for validation. None: the corpus can be scored,
+    selected from and exported, but not trained on."""
 
     @model_validator(mode="after")
     def _chunks_are_not_limited(self) -> Self:
@@ -272,8 +275,8 @@ class CorpusData(DataSettings):
         given = [name for name, field in fields if getattr(self, name) != field.default]
         if given:
             raise ValueError(
-                f"{given[0]} is a setting of texts, and the chunks of a corpus are read as they "
-                "are; remove it, or select chunks with a select step"
+                f"{given[0]} is a setting for texts and does not apply to a corpus; remove it, or "
+                "choose chunks with a select step"
             )
         return self
 

@@ -4,7 +4,7 @@ The rows are those of the table's train split, in their order, read once and kep
 that cannot be used is passed on with its reason, so that the reader writes it down. Where a table
 of files has no validation split, the tenth that `load_data` would hold out is left out here too:
 what a model is judged on never enters a corpus. Finding that tenth takes a pass of its own over the
-texts, and 8 bytes of memory a row.
+texts, and 8 bytes of memory per row.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def documents(
     """
     if config.train_rows is not None:
         raise DataError(
-            f"data {name!r} has train_rows = {config.train_rows}, which are drawn from rows in "
-            "memory; a corpus is read as a stream: remove train_rows, or limit the corpus with "
+            f"data {name!r} has train_rows = {config.train_rows}, which needs rows in memory, but "
+            "a corpus is read as a stream; remove train_rows, or limit the corpus with "
             f"max_documents = {config.train_rows}"
         )
     config = without_answers(config, recipe_folder)

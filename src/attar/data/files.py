@@ -1,4 +1,4 @@
-"""Your own files as data: a folder with one file a split, a glob, or one file.
+"""Your own files as data: a folder with one file per split, a glob, or one file.
 
 The problem: columns have any names, and files have faulty rows. The idea: guess a column where only
 one fits, list the columns where several do, read every row once as a stream, and let `rows` decide
@@ -128,8 +128,8 @@ def _require_rows_to_learn_from(config: FilesData, files: SplitFiles, name: str)
         )
     if "validation" not in files:
         raise DataError(
-            f"data {name!r} has unlabelled texts and no labelled ones; models are judged by "
-            "labelled rows, so add a validation file"
+            f"data {name!r} has only unlabelled texts, and evaluation needs labelled rows; add a "
+            "validation file"
         )
 
 
@@ -228,7 +228,7 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
         text = text or _guess_text(sample, config, name)
         if gold.is_optional and len(text) != 2:
             raise DataError(
-                f"data {name!r}: {config.objective} is about two texts of each row, and one column "
+                f"data {name!r}: {config.objective} needs two texts per row, and only one column "
                 f"is read, {text[0]!r}, of {', '.join(map(repr, names))}; name two with text = "
                 '["…", "…"]'
             )
@@ -292,10 +292,10 @@ def _column_advice(config: FilesData, path: Path, row: Record, setting: str) -> 
     if form == ".tsv" and (found := next((sign for sign in ",;" if sign in line), None)):
         return f'its columns do not look separated by tabs: set delimiter = "{found}"'
     if is_plain(config, path):
-        return f"a .txt file has no {setting}s: leave text out, or use .csv, .tsv or .jsonl"
+        return f"a .txt file has no {setting}s: remove text, or use .csv, .tsv or .jsonl"
     choose = f"choose among them with text = and {setting} ="
     if form in (".csv", ".tsv") and config.header:
-        return f"{choose}; if the first line is a row and no header, set header = false"
+        return f"{choose}; if the first line is a row and not a header, set header = false"
     return choose
 
 

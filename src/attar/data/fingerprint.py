@@ -87,7 +87,7 @@ def require_there(config: DataConfig, recipe_folder: Path) -> None:
     """Look whether the data that `config` names is there, without reading texts.
 
     Raises:
-        DataError, ArtifactError: it is not, or it is no corpus, or a damaged one.
+        DataError, ArtifactError: it is not, or it is not a corpus, or a damaged one.
     """
     if isinstance(config, CorpusData):
         from attar.data.corpus.published import open_published

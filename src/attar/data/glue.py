@@ -147,7 +147,7 @@ def _hub_records(config: GlueData) -> dict[str, Iterator[Record | Unreadable]]:
         found = datasets.load_dataset(HUB_DATASET, config.task, revision=config.revision)
     except Exception as error:  # every kind of network error of several libraries
         raise DataError(
-            f"GLUE task {config.task!r} could not be had from the hub ({HUB_DATASET}): "
+            f"GLUE task {config.task!r} could not be loaded from the hub ({HUB_DATASET}): "
             f"{type(error).__name__}: {error}; check the network, or set path = to a folder that "
             "holds <task>/<split>.jsonl.gz"
         ) from error

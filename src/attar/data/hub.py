@@ -1,9 +1,9 @@
 """Running text of a data set on the hub, streamed by `datasets`, which only reads rows here.
 
-The problem: a corpus of terabytes is not downloaded first, and a stopped run must go on where it
+The problem: a corpus of terabytes is not downloaded first, and a stopped run must continue where it
 was. `datasets` keeps a state of its streams, which has gone wrong after a second resume. The idea:
 `datasets` is only asked for the rows of a pinned commit, in their order, and a place in the stream
-is a number of rows that we count. The price: a run that goes on reads the rows before it again.
+is a number of rows that we count. The price: a run that continues reads the rows before it again.
 
 No code of a repository is run: `datasets` reads Parquet, JSON, CSV and text only.
 """
@@ -46,7 +46,8 @@ def hub_records(config: HubData, split: str, name: str, *columns: str) -> Iterat
     where = f"data {name!r}: split {split!r} of {config.name!r} on the hub"
     if Path(config.name).exists():  # `datasets` would read it in the place of the hub's
         raise DataError(
-            f"{where} has the name of the folder {Path(config.name).resolve()}; start attar in "
+            f"{where} has the same name as the folder {Path(config.name).resolve()}; start attar "
+            "in "
             'another folder, or read the folder with source = "files"'
         )
     done = 0
@@ -65,7 +66,7 @@ def hub_records(config: HubData, split: str, name: str, *columns: str) -> Iterat
         raise DataError(
             f"{where} cannot be read after row {done:,} ({type(error).__name__}: {reason}); check "
             f"name, config, split, revision ({config.revision[:12]}…) and the network, then run "
-            "again: what was written is kept"
+            "again; finished shards are kept"
         ) from error
 
 
@@ -109,9 +110,7 @@ def load_beginning(config: HubData, recipe_folder: Path, name: str) -> TextData:
     judged = load_judged(config, recipe_folder, name)
     texts = _texts(config, config.split, name)
     train = _split((text for text in texts if not is_held_out(config, text)), BEGINNING)
-    note = (
-        f"its train split is a stream; only its first {len(train):,} documents are looked at here"
-    )
+    note = f"its train split is a stream; only its first {len(train):,} documents are read here"
     return replace(judged, splits={"train": train, **judged.splits}, notes=(note,))
 
 

@@ -6,7 +6,7 @@ but the last. A block may begin and end inside a document, and what stands befor
 beginning is seen by it, as in GPT-2's own training: no mask keeps them apart.
 
 Special tokens that a tokenizer would put around a text are left out, the end token excepted. The
-whole stream is held in memory, 4 bytes a token.
+whole stream is held in memory, 4 bytes per token.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def token_blocks(
     usable = len(ids) - (len(ids) % length == 1)
     if usable < 2:
         raise DataError(
-            f"{where} has {len(ids)} tokens, and a next token needs at least 2; add text"
+            f"{where} has {len(ids)} tokens, but predicting a next token needs at least 2; add text"
         )
     starts = np.append(np.arange(0, usable, length), usable).astype(np.int64)
     num_bytes = sum(len(part.encode()) for text in texts for part in text)

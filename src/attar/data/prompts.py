@@ -1,8 +1,8 @@
-"""Texts that a decoder is to go on with.
+"""Texts that a decoder is to continue with.
 
 The problem: a tokenizer ends a text with what ends texts ([SEP], </s>), and a model that reads the
-end goes on with something else; and a cut at the end takes away the question. The idea: what the
-tokenizer puts before a text stays, what it puts behind one is left out, and what is too long loses
+end continues with something else; and a cut at the end takes away the question. The idea: what the
+tokenizer puts before a text stays, what it puts after one is left out, and what is too long loses
 its beginning.
 """
 
@@ -46,7 +46,7 @@ def prompts(model_folder: Path, texts: Sequence[str], max_length: int) -> Encode
     if empty or not rows:
         raise DataError(
             f"{len(empty)} of {len(rows)} prompts have no token (first: row "
-            f"{empty[0] if empty else 0}), and nothing follows from them; put words into template"
+            f"{empty[0] if empty else 0}), so there is nothing to continue; add words to template"
         )
     ids = np.concatenate(rows)
     starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
@@ -66,7 +66,7 @@ def fitting_template(template: str | None, data: TextData, step: str) -> str:
     one text and nothing is said.
 
     Raises:
-        UsageError: it names a text that a row does not have, or is no template; or rows have
+        UsageError: it names a text that a row does not have, or is not a template; or rows have
             several texts and nothing says how they are read together.
     """
     count = data.num_texts

@@ -40,7 +40,7 @@ paragraphs of CPython 3.11 lie between them."""
 VALIDATION_SHARE = 1 / 6
 """About 1,200 rows on CPython 3.11: a 95 % interval of ±2.3 points at an accuracy of 0.8."""
 MIN_ROWS_OF_AREA = 100
-"""Some systems ship Python without tkinter or IDLE: an area below this is no class that can be
+"""Some systems ship Python without tkinter or IDLE: an area below this is not a class that can be
 learnt or measured."""
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -70,7 +70,7 @@ def load_stdlib_docs(config: StdlibDocsData, recipe_folder: Path, name: str) -> 
     for row, text in enumerate(sorted(areas_of_text, key=_hash_of)):
         split = split_of(text)
         if text not in unambiguous:
-            set_aside.append(SetAside(split, row, "stands in two areas"))
+            set_aside.append(SetAside(split, row, "occurs in two areas"))
         elif unambiguous[text] not in label_names:
             set_aside.append(SetAside(split, row, "its area is too small in this Python"))
         else:

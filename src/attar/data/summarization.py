@@ -99,7 +99,7 @@ def _hub_records(
         found = datasets.load_dataset(task.hub, task.name, revision=config.revision)
     except Exception as error:  # every kind of network error of several libraries
         raise DataError(
-            f"summarization task {config.task!r} could not be had from the hub ({task.hub}): "
+            f"summarization task {config.task!r} could not be loaded from the hub ({task.hub}): "
             f"{type(error).__name__}: {error}; check the network, or set path = to a folder that "
             f"holds {config.task}/<split>.jsonl.gz"
         ) from error

@@ -159,7 +159,7 @@ class TextData:
         if labelled and not found.is_labelled:
             raise DataError(
                 f"split {name!r} of data {self.name!r} has rows without a label "
-                f"({found.num_unlabelled:,} of {len(found):,}), and a label is needed here; choose "
+                f"({found.num_unlabelled:,} of {len(found):,}), but labels are needed here; choose "
                 "a labelled split, name the label column with label =, or set keep_labels = true "
                 "in the augment step that made these rows"
             )

@@ -112,14 +112,13 @@ class TextEncoder:
         unknown = [name for name in input_names if name not in KNOWN_INPUTS]
         if unknown:
             raise ModelError(
-                f"the model asks for the inputs {unknown}; a text encoder can give "
-                f"{list(KNOWN_INPUTS)}"
+                f"the model asks for the inputs {unknown}; attar can provide {list(KNOWN_INPUTS)}"
             )
         special = tokenizer.num_special_tokens_to_add(is_pair=True)
         if max_length <= special:
             raise UsageError(
-                f"max_length is {max_length}, and a pair of texts needs {special} special tokens "
-                f"beside its words; use at least {special + 1}"
+                f"max_length is {max_length}, but a pair of texts needs {special} special tokens; "
+                f"use at least {special + 1}"
             )
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_length, strategy="longest_first", direction=cut_at)
@@ -178,8 +177,8 @@ def find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:
     pad_id = padding_id(model_folder, tokenizer)
     if pad_id is None:
         raise ModelError(
-            f"no padding token is named in {model_folder}, nor an end token that could stand for "
-            "it (pad_token or eos_token in tokenizer_config.json, pad_token_id or eos_token_id in "
-            "config.json); add one of them"
+            f"{model_folder} sets neither a padding token nor an end token to pad with (pad_token "
+            "or eos_token in tokenizer_config.json, pad_token_id or eos_token_id in "
+            "config.json); set one of them"
         )
     return pad_id

@@ -64,7 +64,7 @@ class Windows:
 
     @cached_property
     def first(self) -> NDArray[np.int64]:
-        """The first window of each row, and behind them the number of windows, (N + 1,)."""
+        """The first window of each row, and after them the number of windows, (N + 1,)."""
         return np.searchsorted(self.rows, np.arange(self.num_rows + 1))
 
     def first_pieces(self, row: int, words: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
@@ -110,8 +110,8 @@ class WindowEncoder:
             raise UsageError(
                 f"a window of max_length = {task.max_length} tokens has {self._frame.special} "
                 f"special ones, up to {self._question} of a question, and {self._overlap} that it "
-                "shares with the next one (window_overlap), so windows would not go on; raise "
-                "max_length or lower window_overlap"
+                "shares with the next one (window_overlap), which leaves no room for new text; "
+                "raise max_length or lower window_overlap"
             )
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Windows:
@@ -205,7 +205,7 @@ class _Frame:
         of_text = np.array([-1 if i is None else i for i in read.sequence_ids])
         places = [np.flatnonzero(of_text == number) for number in range(1 + is_pair)]
         if not all(map(len, places)):
-            raise ModelError(f"the tokenizer of {folder} makes no token of a word; get it again")
+            raise ModelError(f"the tokenizer of {folder} gives no token for a word; get it again")
         first, last = places[0], places[-1]
 
         def part(begin: int, end: int) -> Part:

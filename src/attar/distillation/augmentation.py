@@ -7,9 +7,9 @@ several pieces, the nearest in its table of embeddings).
     for copy c of text t, word w:   u, v ~ U[0, 1) from (seed, row, which text)
         replaced if u < p;  by candidate ⌊v · top⌋ of (t, w)
 
-The candidates of a word depend on its text alone and not on the copy, so one question serves all
-copies, and a word that no copy replaces is never asked about. Each text of a pair is worked on by
-itself.
+The candidates of a word depend on its text alone and not on the copy, so one query serves all
+copies, and words that no copy replaces are never queried. Each text of a pair is augmented
+separately.
 
 Source: TinyBERT (Jiao et al. 2020), algorithm 1. *Differs from the paper*: there the words to the
 left of a mask are those of the copy, already replaced, which needs a forward pass for each word of

@@ -64,8 +64,8 @@ class AugmentStep(Config):
     model: ModelReference
     """A masked language model: its `config.json` names an architecture …ForMaskedLM."""
     data: str
-    """Name of a `[data.<name>]` table, or of a step that makes rows; its train split is read. As
-    data, this step is that data with the made rows behind those of its train split."""
+    """Name of a `[data.<name>]` table, or of a step that makes rows; its train split is read. Used
+    as data, this step is that data with the new rows appended to its train split."""
     copies: int = Field(default=20, ge=1, le=100)
     """New sentences per sentence; TinyBERT used 10 to 30, fewer for larger tasks."""
     probability: float = Field(default=0.4, ge=0, le=1)
@@ -73,16 +73,16 @@ class AugmentStep(Config):
     top: int = Field(default=15, ge=1, le=1000)
     """A replacement is drawn from this many candidates."""
     keep_labels: bool = False
-    """true: a new row has the class of its source. false: it has no label, so only a teacher
-    can provide the target."""
+    """true: a new row has the label of its source. false: it has no label, so a teacher must
+    provide the target."""
     max_length: int = Field(default=128, ge=8, le=8192)
     """Maximum number of tokens the masked language model reads; later words are kept as they
     are."""
     batch_tokens: int = Field(default=2048, ge=8)
-    """Tokens in one forward pass of the masked language model, padding included. On a CPU more are
-    slower: what lies between two layers must fit its caches (benchmarks/augmentation.py)."""
+    """Tokens in one forward pass of the masked language model, padding included. More are slower on
+    a CPU, because activations must fit into its caches (benchmarks/augmentation.py)."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """As in training. bf16 may order words of nearly equal probability otherwise."""
+    """As in training. bf16 may change the order of words with nearly equal probability."""
     seed: int | None = None
     """None: the recipe's."""
 
@@ -90,18 +90,18 @@ class AugmentStep(Config):
         """Why rows of data of a kind cannot be copied; None: they can."""
         if kind.answer != "row":
             return (
-                f"data {data!r} is for {kind.name}; words are replaced in texts of a "
-                "classification or a regression only; name such data"
+                f"data {data!r} is for {kind.name}; augmentation supports classification and "
+                "regression only; use such data"
             )
         if self.keep_labels and kind.is_score:
             return (
-                f"data {data!r} has scores, and a sentence with other words has another score; "
-                "remove keep_labels and let a teacher judge the made rows"
+                f"data {data!r} has scores, which change with the words; remove keep_labels and "
+                "let a teacher score the new rows"
             )
         if self.keep_labels and kind.gives_sets:
             return (
-                f"data {data!r} has several labels for a text, which made rows do not keep; remove "
-                "keep_labels and let a teacher judge the made rows"
+                f"data {data!r} is multi-label, and new rows do not keep the labels; remove "
+                "keep_labels and let a teacher label the new rows"
             )
         return None
 
@@ -115,18 +115,18 @@ class GenerateStep(Config):
     data: str
     """A tokenize, select or generate step, or a table with source = "corpus"."""
     part: Literal["all", Part] = "all"
-    """Of a corpus: the chunks whose beginnings are continued."""
+    """Part of the corpus: the chunks to continue."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of these chunks, chosen at random."""
     chunks: int | None = Field(default=None, ge=1)
-    """Their number, in place of a share. Equal seeds give the same chunks, and more contain
-    fewer."""
+    """Number of these chunks, instead of a share. Equal seeds give the same chunks, and a larger
+    sample contains a smaller one."""
     prompt_tokens: int = Field(default=128, ge=1, le=2**20)
-    """Tokens of the beginning of a chunk that form the prompt; shorter chunks are left out."""
+    """Prompt length in tokens, from the beginning of a chunk; shorter chunks are skipped."""
     new_tokens: int = Field(default=896, ge=8, le=2**20)
     """Maximum number of generated tokens."""
     min_new_tokens: int = Field(default=0, ge=0)
-    """No end token is generated before this many."""
+    """Minimum number of generated tokens before the end token."""
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature; 0: always the most likely token."""
     top_k: int | None = Field(default=None, ge=1)
@@ -134,11 +134,11 @@ class GenerateStep(Config):
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Sample from the smallest set of most likely tokens whose probabilities reach this sum."""
     batch_tokens: int = Field(default=16384, ge=1)
-    """Tokens in memory at a time, those to be generated included."""
+    """Tokens in memory at a time, including those to be generated."""
     shard_tokens: int = Field(default=2**22, ge=2**10, le=2**25)
     """Tokens after which a shard is written, if no text ends early."""
     diversity: Diversity | None = None
-    """None: it is not measured."""
+    """Vendi scores of generated and original texts; None: not measured."""
     seed: int | None = None
     """None: the recipe's."""
 
@@ -161,11 +161,11 @@ class GenerateStep(Config):
     def _settings_fit(self) -> GenerateStep:
         if self.chunks is not None and self.share < 1:
             raise ValueError(
-                f"chunks = {self.chunks} and share = {self.share} both say how many texts are "
-                "written; leave one out"
+                f"chunks = {self.chunks} and share = {self.share} both set the number of texts; "
+                "remove one"
             )
         if self.min_new_tokens > self.new_tokens:
             raise ValueError(
-                f"min_new_tokens is {self.min_new_tokens}, new_tokens only {self.new_tokens}"
+                f"min_new_tokens is {self.min_new_tokens}, above new_tokens = {self.new_tokens}"
             )
         return self

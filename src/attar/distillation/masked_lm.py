@@ -1,4 +1,4 @@
-"""A masked language model asked about thousands of words at once.
+"""Batched queries of a masked language model for thousands of words.
 
 Every (text, masked word) is a row; rows of like length share a batch of about `batch_tokens`
 tokens; and between body and head all tokens but the masked one are dropped, so that the head runs
@@ -67,8 +67,8 @@ class MaskedLm:
         fewest = int(fits_2V.sum(axis=1).min())
         if fewest <= top:
             raise ModelError(
-                f"top is {top}, and the tokenizer has {fewest} tokens that are words by "
-                f"themselves; set top = {max(fewest - 1, 1)} or less"
+                f"top is {top}, but the tokenizer has only {fewest} whole-word tokens; set top = "
+                f"{max(fewest - 1, 1)} or less"
             )
         if bf16:
             # all of it, unlike autocast: casting weights and activations back and forth was a
@@ -120,7 +120,8 @@ class MaskedLm:
         self.num_forwards += 1
         if scores_R1V.shape[:2] != (len(ids_RT), 1):
             raise ModelError(
-                f"{type(self.model).__name__} gave scores of shape {tuple(scores_R1V.shape)} for "
+                f"{type(self.model).__name__} returned scores of shape {tuple(scores_R1V.shape)} "
+                "for "
                 f"one place in each of {len(ids_RT)} texts; use another masked language model, "
                 "such as bert-base-uncased"
             )

@@ -1,5 +1,5 @@
-"""What making rows will cost: a row of a forward pass for every word that some copy replaces, and
-a forward pass over every text that is written."""
+"""The cost of new rows: a row of a forward pass for every word that some copy replaces, and a
+forward pass over every generated text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from."""
 
 
 def plan_augment(config: AugmentStep, context: PlanContext) -> StepPlan:
-    """Plan an augmentation: about a token a word, and three tensors of scores a row."""
+    """Plan an augmentation: about a token a word, and three tensors of scores per row."""
     model = context.model(config.model, None, config.max_length)
     rows, tokens = context.texts.count(config.data, "train", model)
     data = context.texts.loaded(config.data)

@@ -1,9 +1,9 @@
-"""`run = "augment"`: data and a masked language model in; made rows out,
-for steps that name this one as their data.
+"""`run = "augment"`: data and a masked language model in; new rows out, for steps that name this
+one as their data.
 
 Rows are worked on in chunks, so that memory does not grow with the data, and each chunk is written
-to the scratch folder as it is done: a killed run goes on with the first one that is missing. A part
-is a whole gzip file, and gzip files one after the other are one gzip file.
+to the scratch folder as it is done: a killed run continues with the first one that is missing. A
+part is a whole gzip file, and gzip files one after the other are one gzip file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def augment(config: AugmentStep, context: StepContext) -> AugmentMetrics:
     """Make `copies` rows of each training row.
 
     Raises:
-        AttarError: whatever a user can mend.
+        AttarError: a user error.
         StoppedError: asked to stop; what was made is kept.
     """
     data = data_of(context, config.data)
@@ -83,7 +83,7 @@ def _train_rows(config: AugmentStep, context: StepContext, data: TextData) -> Sp
         raise UsageError(f"{context.name}: {problem}")
     train = data.split("train", labelled=config.keep_labels)
     if len(train) == 0:
-        raise DataError(f"data {data.name!r}: split 'train' has no rows to make others of")
+        raise DataError(f"data {data.name!r}: split 'train' has no rows to augment")
     return train
 
 
@@ -93,7 +93,7 @@ def _masked_lm(config: AugmentStep, context: StepContext) -> LoadedModel:
     architecture = type(loaded.model).__name__
     if not architecture.endswith("ForMaskedLM"):
         raise ModelError(
-            f"{context.name}: {loaded.folder} is a {architecture}, which predicts no masked words; "
+            f"{context.name}: {loaded.folder} is a {architecture}, not a masked language model; "
             "name a model whose config.json says …ForMaskedLM, such as the hub's bert-base-uncased"
         )
     check_length(
@@ -141,7 +141,7 @@ def _augmenter(config: AugmentStep, context: StepContext) -> tuple[Augmenter, Pr
         if context.should_stop():
             raise StoppedError(
                 f"stopped during step {context.name!r}; the rows made so far are kept, and resume "
-                "goes on with the next"
+                "continues with the next"
             )
 
     augmenter = Augmenter(
@@ -182,7 +182,7 @@ def _chunk(
     seconds = time.perf_counter() - start
     # Written last and in one replacement: a part counts only with its counts.
     write_json(done, {**{name: getattr(made, name) for name in COUNTS}, "seconds": seconds})
-    task.advance(len(rows), f"{made.questions / max(made.forwards, 1):.0f} words a forward pass")
+    task.advance(len(rows), f"{made.questions / max(made.forwards, 1):.0f} words per forward pass")
 
 
 def _part_file(parts: Path, begin: int) -> Path:

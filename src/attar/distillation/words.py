@@ -1,4 +1,4 @@
-"""Where the words of a text are, and which tokens are words by themselves.
+"""Where the words of a text are, and which tokens are whole words.
 
 A word is a run of letters that the tokenizer does not join to its neighbours, known by the
 characters it spans; a new text is the old one with some spans exchanged, so that what is not
@@ -37,7 +37,7 @@ class Word:
     begin: int
     """First character."""
     end: int
-    """One behind the last character."""
+    """One after the last character."""
     position: int
     """Of its first token."""
     pieces: tuple[int, ...]
@@ -84,7 +84,7 @@ class WordReader:
         found = None if token is None else self._tokenizer.token_to_id(token)
         if found is None:
             raise ModelError(
-                f"{folder} names no {kind} (tokenizer_config.json has {token!r}, and "
+                f"{folder} has no {kind} (tokenizer_config.json has {token!r}, and "
                 f"tokenizer.json no special token {' or '.join(MASKS)}); use a masked "
                 "language model with its own tokenizer, such as bert-base-uncased"
             )

@@ -1,8 +1,8 @@
-"""What a teacher wrote, beside what stood in the corpus: figures, and texts to read.
+"""Generated texts compared with the original continuations: metrics, and texts to read.
 
-A student of generated text sees less of the world: the teacher repeats itself where people do not.
+Generated text is less diverse than human text, because the teacher repeats itself.
 So distinct-n, and the Vendi score where an encoder is named, are those of continuations and of the
-original texts behind the same prompts, as many tokens of each. The prompts themselves would make
+original texts after the same prompts, as many tokens of each. The prompts themselves would make
 both alike, and are left out.
 """
 
@@ -51,7 +51,7 @@ class ReadBeside:
     def pairs(
         self, numbers: NDArray[np.int64]
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-        """Prompt, what was written behind it, and what stood there.
+        """Prompt, what was written after it, and what stood there.
 
         Args:
             numbers: of written texts, rising.

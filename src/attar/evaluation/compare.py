@@ -20,9 +20,9 @@ from attar.numerics.metric_names import LANGUAGE, METRIC_NAMES
 from attar.numerics.statistics import Bootstrapped, Difference, none_seen, paired_bootstrap
 
 LANGUAGE_UNITS = {
-    "nll": "nats a token",
+    "nll": "nats per token",
     "perplexity": "of perplexity",
-    "bits_per_byte": "bits a byte",
+    "bits_per_byte": "bits per byte",
 }
 FINE = 0.02
 """An interval of language metrics narrower than this is told with four decimals."""

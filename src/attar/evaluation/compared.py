@@ -53,7 +53,7 @@ class Compared:
         if count := int(encoded.is_cut.sum()):
             self.context.progress.warn(
                 f"model {name!r} reads {self.forms[name].task.max_length} tokens; {count} of "
-                f"{len(encoded)} rows have more, and the rest of them was not read"
+                f"{len(encoded)} rows have more and were truncated"
             )
 
     def progress(self, unit: str, total: int) -> AbstractContextManager[Callable[..., None]]:

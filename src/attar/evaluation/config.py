@@ -11,16 +11,15 @@ from attar.errors import did_you_mean
 from attar.evaluation.zero_shot.tasks import TASKS
 
 LENGTHS: tuple[Literal["data"] | int, ...] = ("data", 128)
-"""Timed unless a recipe says otherwise: texts as the data has them, and a length that figures of
-other models are quoted for."""
+"""Default lengths to time: the median of the data, and 128 tokens, which published figures use."""
 
 
 class Speed(Config):
-    """How latency is measured: models take turns, so that a busy moment hits all of them alike."""
+    """How latency is measured: models take turns, so that load on the machine affects all of them
+    equally."""
 
     batch_sizes: tuple[int, ...] = (1, 8)
-    """Texts per forward pass; each is timed. The report's headline has the smallest, throughput is
-    that of the largest."""
+    """Batch sizes to time. The report's headline uses the smallest, throughput the largest."""
     tokens: int | None = Field(default=None, gt=0)
     """The same as `lengths = [tokens]`."""
     threads: int | None = Field(default=None, gt=0)
@@ -54,14 +53,14 @@ class EvaluateStep(Config):
     run: Literal["evaluate"] = "evaluate"
     models: tuple[str, ...] = Field(min_length=1)
     """Steps (trained, quantized, exported), or folders or hub ids of fine-tuned classifiers.
-    Differences are against the first and against the one before."""
+    Differences are to the first model and to the previous one."""
     data: str | None = None
     """What the models are evaluated on; None: `tasks`."""
     split: Literal["validation", "test", "validation_mismatched", "test_mismatched"] = "validation"
     """Which split. The mismatched ones are MNLI's second sets, from other sources than its
     training texts."""
     answers: Literal["likelihood", "generated"] = "likelihood"
-    """Models that answer with label words only. likelihood: the word with the highest
+    """Models that generate label words only. likelihood: the word with the highest
     likelihood. generated: what the model generates by greedy decoding; a text that is not a label
     word is wrong."""
     batch_size: int = Field(32, gt=0)
@@ -74,13 +73,11 @@ class EvaluateStep(Config):
     do not overlap. A smaller stride gives every token more context, at context / stride times the
     cost."""
     widths: tuple[Annotated[int, Field(gt=0)], ...] = ()
-    """Sentence embedding only: the metrics are also measured with the first so many numbers of each
-    vector."""
+    """Sentence embedding only: also measure the metrics on vectors truncated to these widths."""
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
-    """Of classes: confidences at which the share of rows that is answered, and of right answers
-    among them, are measured."""
+    """Classification only: confidence thresholds at which coverage and accuracy are measured."""
     changed_texts: int = Field(20, ge=0, le=1000)
-    """Of classes: texts that are shown of those a model answers otherwise than the first model, the
+    """Classification only: number of texts to show whose prediction differs from the first model's,
     most confident first; 0: none."""
     bootstrap: int = Field(2000, ge=100)
     """Number of bootstrap resamples for each interval."""
@@ -88,11 +85,11 @@ class EvaluateStep(Config):
     """Tokens of each timed text; the report's headline is of the first. "data": the median length
     of the split's texts. Default: "data" and 128, or `speed.tokens` alone."""
     speed: Speed | None = Speed()
-    """false: no timing. Models that write text are also timed while they write, in any case."""
+    """false: no timing. Generative models are always also timed while generating."""
     memory: bool = True
-    """Measure the peak memory of each model, in a process of its own."""
+    """Measure the peak memory of each model, in a separate process."""
     seed: int | None = None
-    """Of the bootstrap; None: the recipe's."""
+    """Seed of the bootstrap; None: the recipe's."""
     tasks: tuple[str, ...] = ()
     """Zero-shot tasks for language models, instead of `data`."""
     path: str | None = None
@@ -102,8 +99,8 @@ class EvaluateStep(Config):
     rows: int | None = Field(None, gt=0)
     """Tasks only: number of rows per task; None: all."""
     sample: Literal["first", "seeded"] = "first"
-    """Tasks only: which `rows`. first: the first ones, as the harness's limit does. seeded: a
-    random choice that is the same in every run."""
+    """Tasks only: how `rows` are chosen. first: the first ones, as the harness's limit does.
+    seeded: a random choice that is the same in every run."""
     harness: Literal["ours", "lm_eval", "both"] = "ours"
     """Tasks only: what computes log-likelihoods. both: also run lm-evaluation-harness and fail
     if a request differs; needs the extra `eval`."""
@@ -170,7 +167,7 @@ class EvaluateStep(Config):
     def _has_one_kind_of_lengths(self) -> Self:
         if self.lengths is not None and self.speed is not None and self.speed.tokens is not None:
             raise ValueError(
-                f"lengths and speed.tokens say the same thing; remove speed.tokens = "
+                f"lengths and speed.tokens set the same thing; remove speed.tokens = "
                 f"{self.speed.tokens}"
             )
         return self
@@ -200,34 +197,34 @@ class PowerLawFit(Config):
     """How L(C) = A · C^(−α) + L∞ is fitted to a run's evaluations."""
 
     bootstrap: int = Field(default=2000, ge=100)
-    """Resamples behind every interval."""
+    """Number of bootstrap resamples for each interval."""
     from_share: float = Field(default=0.2, ge=0, lt=1)
-    """Evaluations before this share of a run's tokens are left out: in the warm-up the loss falls
-    by another law."""
+    """Evaluations before this share of a run's tokens are ignored: during warm-up the loss does not
+    follow the power law."""
 
 
 class ExtrapolateStep(Config):
-    """Fit a power law to the validation losses of language models in training, and read it off at
-    budgets beyond them."""
+    """Fit a power law to the validation losses of language models during training, and extrapolate
+    it to larger budgets."""
 
     run: Literal["extrapolate"] = "extrapolate"
     models: tuple[str | Annotated[tuple[str, ...], Field(min_length=1)], ...] = Field(min_length=1)
-    """Train steps, or their folders in other runs; one law each. A list of them stands for runs of
-    one setting with other seeds: one law for all, and the seeds are in its interval."""
+    """Train steps, or their folders in other runs; each gets its own law. A list fits one law to
+    runs that differ only in their seed, whose variation is then part of the interval."""
     read_off_tokens: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(1e12, 1e13), min_length=1
     )
-    """Tokens of training at which the law is read."""
+    """Numbers of training tokens to extrapolate to."""
     read_off_budgets: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    """Multiples of the FLOPs of the first run at which all laws are read too, so that methods are
-    compared at equal FLOPs."""
+    """Also evaluate all laws at these multiples of the first run's FLOPs, to compare methods at
+    equal FLOPs."""
     teacher: str | None = None
-    """A train step, or its folder in another run: its last validation loss is the other end of the
-    gap that methods close, from the first law on."""
+    """A train step, or its folder in another run. Its last validation loss defines the gap to the
+    first law, of which each method closes a share."""
     fit: PowerLawFit = PowerLawFit()
     """How the law is fitted."""
     seed: int | None = None
-    """Of the bootstrap; None: the recipe's."""
+    """Seed of the bootstrap; None: the recipe's."""
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:

@@ -32,7 +32,7 @@ FAR = 1000
 """A read-off this many times beyond the last point says nothing of the model."""
 CURVE_POINTS = 60
 SAME_RATE = 0.01
-"""By how much the FLOPs a token of two seeds may differ."""
+"""By how much the FLOPs per token of two seeds may differ."""
 
 
 def extrapolate(config: ExtrapolateStep, context: StepContext) -> dict[str, Any]:
@@ -70,14 +70,14 @@ def fit_curves(curves: Sequence[Curve], config: PowerLawFit, seed: int, name: st
     """One law for the runs of one setting.
 
     Raises:
-        UsageError: the runs differ in their FLOPs a token.
+        UsageError: the runs differ in their FLOPs per token.
         DataError: see `fit_power_law`.
     """
     rates = [curve.flops_per_token for curve in curves]
     if max(rates) > (1 + SAME_RATE) * min(rates):
         raise UsageError(
-            f"{name}: a token costs {min(rates):.4g} to {max(rates):.4g} FLOPs, so these are not "
-            "runs of one setting; give each a law of its own"
+            f"{name}: a token costs {min(rates):.4g} to {max(rates):.4g} FLOPs, so these runs have "
+            "different settings; fit a separate law to each"
         )
     kept = [curve.since(config.from_share) for curve in curves]
     fewest = min(len(curve.tokens) for curve in kept)
@@ -142,15 +142,15 @@ def _notes(fit: Fit, last: float, read_off_tokens: Sequence[float]) -> list[str]
     notes: list[str] = []
     if not fit.is_identified:
         notes.append(
-            f"L∞ is not identified: these {fit.points} points fit floors from "
-            f"{max(fit.floor.low, 0.0):.3g} to {fit.floor.high:.3g} about as well; more "
-            "evaluations over a longer run would tell"
+            f"L∞ is not identified: these {fit.points} points fit values from "
+            f"{max(fit.floor.low, 0.0):.3g} to {fit.floor.high:.3g} about equally well; use more "
+            "evaluations over a longer run"
         )
     farthest = max(read_off_tokens)
     if farthest > FAR * last:
         notes.append(
             f"{farthest:.3g} tokens are {farthest / last:.2g} times beyond the last point, "
-            f"{last:.3g}: that read-off shows how the fit works, and is not a claim about the model"
+            f"{last:.3g}: treat this value as an illustration of the fit, not as a prediction"
         )
     return notes
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from attar.scoring.forms import Form
 
 NONE = -1
-"""What is no answer."""
+"""What is not an answer."""
 
 
 def judge_generated(compared: Compared) -> Judged:
@@ -45,8 +45,9 @@ def judge_generated(compared: Compared) -> Judged:
         for name, form in compared.forms.items():
             if not form.task.label_words:
                 raise UsageError(
-                    f'{compared.context.name}: answers = "generated", and {name!r} answers by a '
-                    'head; set answers = "likelihood", or train it with objective = "text_to_text"'
+                    f'{compared.context.name}: answers = "generated", and {name!r} has a '
+                    'classification head; set answers = "likelihood", or train it with objective '
+                    '= "text_to_text"'
                 )
             encoded = compared.encode(name)
             texts = [""] * len(split)

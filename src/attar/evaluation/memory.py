@@ -125,8 +125,8 @@ def measure_memory(
         words = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise ResourceError(
             f"the process measuring the memory of {folder} ended with {done.returncode} "
-            f"({words[0]}); a negative number is the signal that killed it, -9 mostly for lack of "
-            "memory; set memory = false to go without"
+            f"({words[0]}); a negative number is a signal, -9 usually means out of memory; set "
+            "memory = false to skip this"
         )
     return PeakMemory(**json.loads(figures[0]))
 

@@ -1,6 +1,6 @@
 """The nats of running text, passage by passage, and the table they are kept in.
 
-    nll = Σ −log p(token | its context) / tokens       nats a token
+    nll = Σ −log p(token | its context) / tokens       nats per token
     perplexity = exp(nll)                bits_per_byte = Σ −log₂ p / bytes of the text
 
 Only bits_per_byte compares models with different tokenizers fairly.

@@ -60,7 +60,7 @@ def read_curve(folder: Path, name: str) -> Curve:
     """The validation losses of a train step.
 
     Raises:
-        UsageError: it has none in nats a token.
+        UsageError: it has none in nats per token.
         ArtifactError: its history is damaged.
     """
     metrics = read_result(folder).metrics
@@ -128,8 +128,8 @@ def compared_with_the_first(
     if teacher is not None and teacher.validation_rows != first.curves[0].validation_rows:
         raise UsageError(
             f"the teacher was validated on {teacher.validation_rows} rows and the first model on "
-            f"{first.curves[0].validation_rows}, so their losses do not compare; give both the "
-            "same validation texts, or leave teacher out"
+            f"{first.curves[0].validation_rows}, so their losses are not comparable; use the same "
+            "validation texts for both, or remove teacher"
         )
     weights = {
         seeds: seed_weights(seeds, resamples, seed)

@@ -1,4 +1,4 @@
-"""How long a model that writes takes to read a text, and for each token behind it.
+"""How long a model that writes takes to read a text, and for each token after it.
 
     prefill        of an encoder-decoder the encoder; of a decoder alone its pass over the text
     decode_step    one token more

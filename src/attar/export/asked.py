@@ -77,8 +77,8 @@ def rows_of(lines: Sequence[str], num_texts: int | None) -> list[str | tuple[str
         parts = line.split("\t")
         if num_texts is None and len(parts) > 1:
             raise UsageError(
-                f"text {number} of {len(lines)} has a tab, and this folder does not say whether "
-                "its model reads pairs (an older attar wrote it); export the model again"
+                f"text {number} of {len(lines)} has a tab, and this folder, written by an older "
+                "attar, does not say whether its model reads pairs; export the model again"
             )
         if num_texts == 2 and len(parts) != 2:
             raise UsageError(

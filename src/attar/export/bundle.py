@@ -73,7 +73,8 @@ def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
     for name in (TOKENIZER_FILE, CONFIG_FILE):
         if not (model_folder / name).is_file():
             raise ArtifactError(
-                f"{model_folder} has no {name}, which an exported model needs; make the model again"
+                f"{model_folder} has no {name}, which an exported model needs; train or quantize "
+                "the model again"
             )
     with disk_errors_explained(folder):
         write_tokenizer(model_folder, folder, task.max_length, task.input_names)
@@ -126,7 +127,7 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
 
 
 def flops_formula(cost: Cost) -> Flops:
-    """The exact polynomial behind the FLOPs of a forward pass, from three lengths.
+    """The exact polynomial for the FLOPs of a forward pass, from three lengths.
 
     Every operation that is counted grows with texts, with tokens, or with pairs of tokens, or comes
     once a batch, so four values determine it and a fifth checks it.

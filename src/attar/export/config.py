@@ -15,12 +15,12 @@ class Parity(Config):
     """How far the deployed model may be from the simulated one before the step fails."""
 
     examples: int = Field(default=512, gt=0)
-    """Validation texts compared (fewer if the data has fewer). Enough that a share of flips
-    near the limit is told from chance: of 128 texts 2 % are two or three."""
+    """Number of validation texts to compare (fewer if the data has fewer). Use enough to resolve
+    max_label_flips: 2 % of 128 texts are two or three."""
     max_relative_error: float = Field(default=1.5, gt=0)
     """Root mean square of (deployed − simulated) logits, as a share of that of (simulated −
-    float): the quantization error itself. Two models that round independently of each other
-    differ by √2 of it; what lies above computes something else."""
+    float): the quantization error itself. Two models that round independently differ by √2 of it; a
+    larger difference means that they do not compute the same."""
     max_label_flips: float = Field(default=0.02, ge=0, le=1)
     """Share of texts whose predicted label may differ from the simulated model's."""
 
@@ -36,8 +36,7 @@ class ExportMetrics(TypedDict):
 
 
 class ExportStep(Config):
-    """Turn a quantized (or float) model into a folder that a CPU runtime opens, with everything
-    needed to use it."""
+    """Turn a quantized (or float) model into a self-contained folder for a CPU runtime."""
 
     run: Literal["export"] = "export"
     model: str
@@ -45,10 +44,10 @@ class ExportStep(Config):
     format: Literal["openvino", "onnxruntime", "safetensors"] = "openvino"
     """Runtime of the exported model. safetensors: packed integers, run by torch in simulation."""
     weight_storage: WeightStorage = "packed"
-    """How integers of fewer than 8 bits are stored. packed: at their own width in the file, as
-    bytes in memory: small files at the speed of int8. int8: one byte each. int4_kernel: 4 bits in
-    memory too, multiplied in float by a kernel of the runtime, at less than half the speed. Not
-    used for 8-bit weights, float models and safetensors (always packed)."""
+    """How integers of fewer than 8 bits are stored. packed: n bits each in the file, bytes in
+    memory; small files at the speed of int8. int8: one byte each. int4_kernel: 4 bits in memory
+    too, multiplied in float by the runtime's kernel, at less than half the speed. Not used for
+    8-bit weights, float models and safetensors (always packed)."""
     data: str | None = None
     """Texts for the parity check; None: the calibration data of the quantized model."""
     parity: Parity = Parity()

@@ -28,7 +28,7 @@ from attar.tasks.table import Gold
 from attar.tasks.task import Task
 
 BATCH_SIZE = 32
-"""Texts computed together: larger is no faster on a CPU and holds more memory."""
+"""Texts computed together: larger batches are not faster on a CPU and need more memory."""
 SHOWN_NUMBERS = 5
 """Of a vector in a line for people; JSON has the whole."""
 MOST_LABEL = 200
@@ -158,8 +158,8 @@ class Deployed:
         """
         if self.task.embedding is None:
             raise UsageError(
-                f"the model in {self.folder} answers with {self.task.objective}, not with vectors; "
-                "use predict, or load a model that was trained for sentence_embedding"
+                f"the model in {self.folder} is a {self.task.objective} model and has no vectors; "
+                "use predict, or load a sentence_embedding model"
             )
         vectors = [answer.vector for answer in self.predict(texts, side=side)]  # pyright: ignore
         return np.stack(vectors) if vectors else np.zeros((0, self.task.embedding.width or 0), "f4")
@@ -193,7 +193,7 @@ class Deployed:
         each_ms = encoding_ms + (time.perf_counter() - started) * 1e3 / len(chosen)
         if not np.isfinite(logits).all():
             raise NonFiniteError(
-                f"the model in {self.folder} answers NaN or infinity for one of {len(chosen)} "
+                f"the model in {self.folder} returned NaN or infinity for one of {len(chosen)} "
                 "texts; check the model it was exported from with attar evaluate"
             )
         if self.task.embedding is not None:
@@ -215,7 +215,7 @@ class Deployed:
         return min(self._runtime.padded(tokens), self.task.max_length)
 
     def _require_own_process(self) -> None:
-        """Refuse what could wait for ever: no thread of a runtime lives on in a forked process, and
+        """Refuse what could wait forever: no thread of a runtime lives on in a forked process, and
         a lock that another thread held is never given back there."""
         if os.getpid() != self._process:
             raise UsageError(
@@ -278,7 +278,7 @@ def _require_tokens(encoded: Encoded) -> None:
     if len(nothing):
         raise UsageError(
             f"text {nothing[0] + 1} of {len(encoded)} has no token in this model's vocabulary, so "
-            f"there is nothing to answer ({len(nothing)} such in all); leave it out"
+            f"there is nothing to predict ({len(nothing)} such texts in all); remove it"
         )
 
 

@@ -32,7 +32,7 @@ LEFT_REASON = (
     "its weight, or an activation of this model, was left in float when the model was quantized"
 )
 FOUR_BIT_REASON = "the runtime's 4-bit kernel multiplies floats by 4-bit weights"
-SIMULATED_REASON = "torch computes with floats on the grids of the integers"
+SIMULATED_REASON = "torch computes in float on the integer grid"
 LOST_REASON = "not found in the executed graph: the runtime renamed it or fused it away"
 UNKNOWN_REASON = "the runtime kept a quantized product in float: its kernel did not take it"
 
@@ -72,7 +72,7 @@ class Product:
     """One matrix product and how it is executed."""
 
     name: str
-    """The module's fqn; attention's products carry a number behind it."""
+    """The module's fqn; attention's products carry a number after it."""
     is_int8: bool
     kernel: str
     reason: str = ""

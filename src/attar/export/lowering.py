@@ -126,7 +126,7 @@ def _require_encoder(loaded: LoadedModel) -> None:
     is_encoder = len(stacks) == 1 and not stacks[0].row.is_causal
     if loaded.task is None or not is_encoder:
         raise ModelError(
-            "export knows encoders fine-tuned for a task, such as bert and roberta; "
+            "export supports encoders fine-tuned for a task, such as bert and roberta; "
             f"{loaded.folder} holds a {type(loaded.model).__name__}"
             f"{' without task.json' if loaded.task is None else ''}; train an encoder first"
         )

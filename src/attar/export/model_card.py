@@ -48,14 +48,14 @@ DATA_WORDS = {
 MOST_LABELS, MOST_NAME = 50, 100
 """Labels listed, and characters of a name."""
 STORED = {
-    "packed": "Integers of fewer than 8 bits take their own width in the file; ",
-    "int8": "Every integer takes a byte in the file; ",
-    "int4_kernel": "Weights of at most 4 bits take 4 in the file and in memory; ",
+    "packed": "Integers below 8 bits are stored packed; ",
+    "int8": "Every integer is stored in one byte; ",
+    "int4_kernel": "Weights of at most 4 bits take 4 bits in the file and in memory; ",
 }
 COMPUTED = {
-    "int8": "products compute with bytes.",
-    "int4": "the runtime's 4-bit kernel multiplies them by floats, which is slower than bytes.",
-    "simulated": "torch computes with floats on the grids of the integers, which is slow.",
+    "int8": "matrix products run in 8 bits.",
+    "int4": "the runtime's 4-bit kernel multiplies them in float, which is slower than int8.",
+    "simulated": "torch computes in float on the integer grid, which is slow.",
 }
 
 
@@ -174,7 +174,7 @@ def _figures(task: Task, parity: ParityResult, audit: FusionAudit) -> str:
         lines.append(
             f"- On {parity.examples} texts the deployed logits differ from the simulated ones by "
             f"{parity.relative_error:.2f} of the quantization error{_flips(parity, task)}. Its own "
-            f"distance to float is {parity.error_ratio:.2f} of the simulated model's "
+            f"error relative to float is {parity.error_ratio:.2f} of the simulated model's "
             "(`parity.json`)."
         )
     else:
@@ -211,8 +211,7 @@ def _limits(task: Task, deployment: Deployment) -> str:
     lines = [
         NO_LICENSE,
         f"- Texts are {reads} {task.max_length} tokens.",
-        "- It knows the language and the kind of text it was trained on; elsewhere its "
-        "answers mean little.",
+        "- It is only reliable on the language and the kind of text it was trained on.",
         NOT_MEASURED,
     ]
     if deployment.bits and deployment.format != "safetensors":
@@ -225,10 +224,11 @@ def _cpu_limit(deployment: Deployment) -> str:
     without = "- A CPU without int8 dot products (VNNI on x86)"
     if deployment.format == "onnxruntime" and deployment.cpu.get("int8"):
         return (
-            f"{without} may saturate in 8-bit sums and answer wrongly: this was exported on a CPU "
-            "that has them. Run the export again on a machine such as the one it will serve on."
+            f"{without} may saturate in 8-bit sums and give wrong predictions, because the model "
+            "was exported on a CPU that has them. Export it again on a machine like the one it "
+            "will run on."
         )
-    return f"{without} runs it, but not faster than floats."
+    return f"{without} runs it, but not faster than float."
 
 
 def lineage_of(model: str, recipe: Mapping[str, Any]) -> list[str]:

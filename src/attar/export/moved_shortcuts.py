@@ -6,7 +6,7 @@ idea: z, and s where the runtime takes it along, belong to constants that are th
 sublayer's last map W a + b, whose output the shortcut is added to:
 
     both          z goes into the bias:   W a + (b + z) + s ⊙ x̂
-    OpenVINO      = s ⊙ ((W / s) a + (b + z) / s + x̂)    a factor behind the sum, which its kernel
+    OpenVINO      = s ⊙ ((W / s) a + (b + z) / s + x̂)    a factor after the sum, which its kernel
                   takes along; W / s is another scale for each row of integers
     ONNX Runtime  s stays a factor on the shortcut, one Mul, which takes 2 % of the time at most
                   (benchmarks/results/migration-latency). As the scale a channel of a

@@ -5,7 +5,7 @@ torch's exporter cannot translate fake-quantize. It can pass on operators that i
 themselves and the exported graph is finished. Three rules make ONNX Runtime use its int8 kernels:
 
 - activations u8, weights s8 with a scale per column, stored (I, O) as its kernels want them;
-- no quantizer right behind a product: the sums leave as float (`MatMulIntegerToFloat`) and the
+- no quantizer right after a product: the sums leave as float (`MatMulIntegerToFloat`) and the
   bias is added there;
 - a product of two-dimensional inputs plus a bias would become `Gemm`, which has no such kernel, so
   those inputs (pooler, classifier) get a third dimension for the moment of the product.

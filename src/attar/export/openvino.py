@@ -51,7 +51,7 @@ BYTE_MIN, BYTE_MAX = 0, 255
 
 
 class IntegerLinear(nn.Module):
-    """A Linear that keeps int8; OpenVINO moves the scales behind the integer product."""
+    """A Linear that keeps int8; OpenVINO moves the scales after the integer product."""
 
     def __init__(self, linear: nn.Linear, integers: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -106,7 +106,8 @@ def write_openvino(
         module = float_graph(model_folder)
     if not module.adds_mask:
         raise ModelError(
-            f"OpenVINO cannot read the attention of a {type(module.model).__name__}; export it "
+            f"OpenVINO does not support the attention of a {type(module.model).__name__}; export "
+            "it "
             'with format = "onnxruntime"'
         )
     # The trace touches every property, also those transformers warns about when they are read.

@@ -272,7 +272,7 @@ def _rms(values: np.ndarray) -> float:
 
 
 def _ratio(part: float, whole: float) -> float:
-    """0/0 is no error at all; a finite error where none was expected is an unbounded share."""
+    """0/0 means no error; a finite error where none was expected is an unbounded share."""
     if whole > 0:
         return part / whole
     return 0.0 if part == 0 else 1e9

@@ -1,15 +1,15 @@
 """A file of texts in, the same rows with their answers out: `attar predict DIR --input --output`.
 
 The problem: a file may be larger than memory, a job may be killed after an hour, and a row that
-cannot be read must neither stop the job nor move the rows behind it. The idea: rows go through in
+cannot be read must neither stop the job nor move the rows after it. The idea: rows go through in
 chunks, and a finished chunk is a file.
 
     x.csv → chunks of CHUNK_ROWS → y.csv.part/000000, 000001, … → y.csv
 
-The same command goes on after the last whole chunk, if input, model and settings are the same (the
-chunks are cut at the same rows, so the answers are those of an uninterrupted run, bit for bit).
-`y.csv` appears when it is complete. Row i of the output is row i of the input: an empty text is
-answered, and a row without a text has no answer and says why in `error`.
+The same command continues after the last whole chunk, if input, model and settings are the same
+(the chunks are cut at the same rows, so the answers are those of an uninterrupted run, bit for
+bit). `y.csv` appears when it is complete. Row i of the output is row i of the input: an empty text
+is answered, and a row without a text has no answer and says why in `error`.
 
     columns of the input, then   prediction, probability, is_cut, error; of a part of a text also
                                  start and end, in characters; of tags, prediction lists parts
@@ -134,12 +134,12 @@ def predict_file(
             if should_stop() and job.done * CHUNK_ROWS < total:
                 raise StoppedError(
                     f"stopped after {job.done * CHUNK_ROWS:,} of {total:,} rows, which are kept in "
-                    f"{job.folder}; the same command goes on from there"
+                    f"{job.folder}; run the same command to continue"
                 )
         if job.faulty == total:
             shutil.rmtree(job.folder)
             raise DataError(
-                f"{source}: none of its {total:,} rows can be answered (the last one: "
+                f"{source}: none of its {total:,} rows can be used (the last one: "
                 f"{job.last_fault}); check the file, or name its text column with --text"
             )
         job.join(total)
@@ -257,10 +257,12 @@ class _Job:
                 self.done, self.cut, self.faulty = (
                     int(state[name]) for name in ("done", "cut", "faulty")
                 )
-                progress.say(f"  going on after {self.done * CHUNK_ROWS:,} rows of an earlier call")
+                progress.say(
+                    f"  continuing after {self.done * CHUNK_ROWS:,} rows of an earlier run"
+                )
                 return
             progress.warn(
-                f"{self.folder} was begun with another input, model or settings; starting over"
+                f"{self.folder} belongs to another input, model or settings; starting over"
             )
             shutil.rmtree(self.folder)
         self.folder.mkdir()
@@ -302,8 +304,8 @@ class _Job:
             if more:
                 raise DataError(
                     f"{self._source} has a column {min(more)!r} that its first {CHUNK_ROWS:,} rows "
-                    f"lack, so {self._target.name} has no place for it; write to a .jsonl, or name "
-                    "the columns to keep with --keep"
+                    f"lack, so it does not fit into {self._target.name}; write to a .jsonl file, "
+                    "or choose columns with --keep"
                 )
         write_bytes(self.folder / f"{self.done:06d}", self._writer.chunk(rows))
         self.done += 1

@@ -56,7 +56,7 @@ class Push:
         }
 
     def text(self) -> str:
-        """For people: what goes where, and how to go on."""
+        """For people: what goes where, and how to continue."""
         seen = "private" if self.is_private else "public"
         lines = [f"{name:<28} {size / 1024:12,.1f} KiB" for name, size in self.files.items()]
         if self.url is not None:
@@ -156,5 +156,5 @@ def _uploaded(folder: Path, repo: str, is_private: bool) -> str:
 
 
 _LOG_IN = (
-    "log in with a token that may write there: hf auth login, or the environment variable HF_TOKEN"
+    "log in with a token that has write access: hf auth login, or the environment variable HF_TOKEN"
 )

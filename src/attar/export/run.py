@@ -59,7 +59,7 @@ def export(config: ExportStep, context: StepContext) -> ExportMetrics:
     task = task_of(model_folder)
     if task.has_language_head:
         raise ModelError(
-            f"export knows models that answer with a class, a score or a vector; {model_folder} "
+            f"export supports models that predict a class, a score or a vector; {model_folder} "
             f"{task.answers}: evaluate it in torch, from its quantize step"
         )
     texts = _parity_texts(config, context, model_folder, task)
@@ -154,7 +154,7 @@ def storage_notes(config: ExportStep, model_folder: Path) -> list[str]:
         return [
             f"weights of {', '.join(map(str, widths))} bits are stored as bytes "
             '(weight_storage = "int8"), so the file has the size of 8 bits; '
-            'weight_storage = "packed" keeps their own'
+            'use weight_storage = "packed" for a smaller file'
         ]
     notes: list[str] = []
     wider = {
@@ -164,7 +164,8 @@ def storage_notes(config: ExportStep, model_folder: Path) -> list[str]:
     if config.format == "openvino" and odd:
         notes.append(
             f"OpenVINO has integers of {', '.join(map(str, OPENVINO_WIDTHS))} and 8 bits: it "
-            f'stores {", ".join(odd)}; format = "onnxruntime" or "safetensors" keeps their own'
+            f'stores {", ".join(odd)}; use format = "onnxruntime" or "safetensors" for a smaller '
+            "file"
         )
     more = [bits for bits in widths if bits > 4]
     if config.weight_storage == "int4_kernel" and more:
@@ -220,9 +221,9 @@ def _warn_of_float_products(audit: FusionAudit, context: StepContext) -> None:
     if unexpected:
         names = ", ".join(product.name for product in unexpected[:3])
         context.progress.warn(
-            f"{context.name}: {len(unexpected)} of {len(audit.products)} matrix products stay in "
-            f"float though they are quantized ({names}); they are right, and slow. "
-            f"int8 instructions of this CPU: {', '.join(int8_flags()) or 'none'}"
+            f"{context.name}: {len(unexpected)} of {len(audit.products)} quantized matrix products "
+            f"run in float ({names}); this is correct but slow. int8 instructions of this CPU: "
+            f"{', '.join(int8_flags()) or 'none'}"
         )
 
 
@@ -235,7 +236,7 @@ def _parity_texts(
     if name is None or name not in context.data:
         known = ", ".join(context.data) or "none"
         raise UsageError(
-            f"export compares answers on real texts, and data {name!r} is not among this recipe's "
+            f"export compares predictions on real texts, but data {name!r} is not in this recipe "
             f"({known}){did_you_mean(name or '', list(context.data))}; "
             'add data = "<name>" to the step'
         )
@@ -258,8 +259,8 @@ def _as_exported(task: Task, num_texts: int, model_folder: Path) -> Task:
     model where it says so, otherwise as the data has it; and how wide a vector is."""
     if task.num_texts not in (None, num_texts):
         raise ModelError(
-            f"{model_folder} reads {task.num_texts} texts a row, the data to check the export with "
-            f"has {num_texts}; name data like the one it was trained on"
+            f"{model_folder} reads {task.num_texts} texts per row, but the data of the parity "
+            f"check has {num_texts}; use data like that of its training"
         )
     changes: dict[str, Any] = {"num_texts": num_texts}
     if task.embedding is not None and task.embedding.width is None:

@@ -69,7 +69,7 @@ def planes_of(integers: np.ndarray, bits: int) -> list[Plane]:
 
 
 def in_bytes(plane: Plane) -> np.ndarray:
-    """A plane bit behind bit, lowest first: uint8 (⌈values · width / 8⌉,)."""
+    """A plane bit after bit, lowest first: uint8 (⌈values · width / 8⌉,)."""
     each_byte = 8 // plane.width
     flat = plane.values.reshape(-1)
     flat = np.pad(flat, (0, -flat.size % each_byte)).reshape(-1, each_byte)

@@ -1,15 +1,14 @@
 """Losses on self-attention, compared in every stack that the models have.
 
-attention_mse compares the scores of mapped blocks before the softmax, where a small probability
-still has a size of its own. A query's error is the mean over the keys it may see, so that the loss
-is a mean over real tokens, as that of hidden states is:
+attention_mse compares the scores of mapped blocks before the softmax, where small probabilities are
+still distinguishable. A query's error is the mean over the keys it may attend to, so the loss is a
+mean over real tokens, as for hidden states:
 
     sum_B = Σ_T mask_BT · mean_H mean_(S seen from T) (a^s_BHTS − a^t_BHTS)²
 
-relation_kl needs no equal widths or head counts, and one block of each model only. It compares
-distributions over the tokens of the text, whose number is the same in both: an attention, or the
-softmax of the products of any vectors x (queries, keys, values), cut into R equal heads of size
-E / R, whatever E is:
+relation_kl needs neither equal widths nor equal head counts, and only one block of each model. It
+compares distributions over the tokens of the text: an attention, or the softmax of the products of
+any vectors x (queries, keys, values), split into R equal heads of size E / R:
 
     relation_TS = softmax_S( x_T · x_S / √(E/R) )
     sum_B       = Σ_T mask_BT · mean_R KL( teacher's relation_T ‖ student's relation_T )
@@ -41,8 +40,8 @@ from attar.losses.term import Needs, Pair, Share, StackShape, Term
 
 
 def seen_pairs(mask: Int[Tensor, "B T"], is_causal: bool) -> Bool[Tensor, "B T T"]:
-    """Which keys (last axis) a query sees: real ones from a real one, in a causal stack none behind
-    it.
+    """Which keys (last axis) a query may attend to: real tokens only, and in a causal stack none
+    after it.
 
     Example:
         >>> seen_pairs(torch.tensor([[1, 1, 0]]), is_causal=True).int().tolist()
@@ -61,18 +60,17 @@ def score_distance(
     """Squared difference of two attentions' scores, mean over heads and over the keys a query sees,
     summed over each example's queries.
 
-    Law: 0 at equality, never negative, and blind to what is not seen. Gradient reaches the student
-    only.
+    Law: 0 at equality, never negative, independent of masked positions. The gradient only reaches
+    the student.
     """
-    # What is not seen may hold anything, infinity included: it is cut out before the square.
+    # Masked positions may hold anything, infinity included: they are removed before the square.
     squares = torch.where(seen.unsqueeze(1), student - teacher.detach(), 0).square()
     by_query = squares.mean(dim=1).sum(dim=-1) / seen.sum(dim=-1).clamp(min=1)
     return by_query.sum(dim=-1)
 
 
 UNSEEN = -1e30
-"""Score of a key that is not seen: finite, because 0 · (∞ − ∞) is NaN; its probability is exactly
-0."""
+"""Score of a masked key: finite, because 0 · (∞ − ∞) is NaN; its probability is exactly 0."""
 
 
 def relation_scores(vectors: Float[Tensor, "B T E"], heads: int) -> Float[Tensor, "B R T T"]:
@@ -94,8 +92,8 @@ def relation_divergence(
     """KL(teacher‖student) of the softmax over the keys that each query sees, mean over the heads,
     summed over each example's real queries; in nats.
 
-    Law: 0 where the scores differ by a constant, never negative, and blind to what is not seen.
-    Gradient reaches the student only.
+    Law: 0 where the scores differ by a constant, never negative, independent of masked positions.
+    The gradient only reaches the student.
 
     Args:
         student, teacher: scores before the softmax.
@@ -158,8 +156,8 @@ class AttentionMseTerm(Term):
 
 
 class RelationKlTerm(Term):
-    """KL(teacher‖student) of how tokens relate, in the student's last block and one of the
-    teacher's.
+    """KL(teacher‖student) between token relations of the student's last block and a block of the
+    teacher.
     """
 
     needs = Needs(scores=True, qkv=True)

@@ -13,7 +13,7 @@ from attar.config import Config
 
 
 class WeightSchedule(Config):
-    """A weight that moves in a straight line, and then stays: { from = 1.0, to = 0.0, over = 0.5 }.
+    """A weight that changes linearly and then stays constant: { from = 1.0, to = 0.0, over = 0.5 }.
 
     Example:
         >>> weight = WeightSchedule.model_validate({"from": 1.0, "to": 0.0, "over": 0.5})
@@ -29,7 +29,7 @@ class WeightSchedule(Config):
     """Share of the optimizer steps after which `to` is reached."""
 
     def at(self, progress: float) -> float:
-        """The weight of a step before which a share `progress` of all steps was done, 0..1."""
+        """The weight at `progress`, the share of all steps done, 0..1."""
         return self.start + (self.to - self.start) * min(progress / self.over, 1.0)
 
 
@@ -41,7 +41,7 @@ Weight = Annotated[
     Annotated[float, Field(ge=0), Tag("number")] | Annotated[WeightSchedule, Tag("schedule")],
     Discriminator(_form_of),
 ]
-"""Told apart by form, so that a mistake in one form is not reported against the other."""
+"""Discriminated by form, so that a mistake in one form is not reported for the other."""
 
 
 def weight_at(weight: float | WeightSchedule, progress: float) -> float:
@@ -50,78 +50,78 @@ def weight_at(weight: float | WeightSchedule, progress: float) -> float:
 
 
 class LossSettings(Config):
-    """What every term has."""
+    """Settings that all losses share."""
 
     term: ClassVar[str]
     """ "module:class" of its `Term`, imported when a model is trained."""
     needs_teacher: ClassVar[bool] = True
     not_cached: ClassVar[str] = ""
-    """What it compares that no cache keeps; "": nothing."""
+    """What it compares that a cache does not store; "": nothing."""
     on_answers: ClassVar[bool] = False
-    """It compares predictions: of classes, of a score, or of words."""
+    """Whether it compares predictions: of classes, a score, or tokens."""
     on_vectors: ClassVar[bool] = False
-    """It compares vectors of texts."""
+    """Whether it compares vectors of texts."""
     on_rollouts: ClassVar[bool] = False
-    """It looks at continuations that are sampled in every step, not at the texts of the data."""
+    """Whether it uses continuations sampled in every step instead of the texts of the data."""
     weight: Weight = 1.0
-    """Factor of this loss in the sum."""
+    """Factor of this loss in the sum of losses."""
 
     @property
     def needs_all_of_p(self) -> str:
-        """Why it cannot learn from part of a teacher's distribution; "": it can."""
+        """Why it needs the teacher's full distribution; "": part of it is enough."""
         return ""
 
     def needs_more_than(self, kept: str, cache: str, name: str = "") -> str:
-        """What is said where it would have to.
+        """The error message in that case.
 
         Args:
             kept: what the cache keeps.
             name: of the loss.
         """
         return (
-            f"{name or self.kind} needs all of the teacher's distribution: {self.needs_all_of_p}; "  # pyright: ignore
+            f"{name or self.kind} needs the full teacher distribution: {self.needs_all_of_p}; "  # pyright: ignore
             f"the cache {cache} keeps {kept}. Use forward_kl or soft_cross_entropy at temperature "
             '1, set distribution = "dense" in the cache step, or name the teacher itself'
         )
 
 
 class CrossEntropy(LossSettings):
-    """Against the gold label: cross-entropy for classes and for relevance, of each class by itself
-    where several may be right, squared error for a score."""
+    """Loss against the gold label: cross-entropy for classes, binary cross-entropy for relevance
+    and for multi-label, squared error for a score."""
 
     needs_teacher = False
     on_answers = True
     term = "attar.losses.predictions:CrossEntropyTerm"
     kind: Literal["cross_entropy"] = "cross_entropy"
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
-    """Factor of each class, by its name (others 1), so that rare ones count; "balanced": such that
-    all classes weigh alike. Where several labels may be right, the factor of rows that have the
-    label against those that do not."""
+    """Weight of each class by name (others 1), for imbalanced classes; "balanced": all classes
+    contribute equally. For multi_label, the weight of rows with the label relative to rows without
+    it."""
     focal: float = Field(default=0.0, ge=0)
-    """γ of the focal loss: an answer of probability p weighs (1 − p)^γ, so that what is easy counts
-    less; 0: plain cross-entropy, 2 is usual."""
+    """γ of the focal loss: a prediction with probability p has the weight (1 − p)^γ, which reduces
+    the weight of easy examples; 0: cross-entropy, 2 is common."""
 
 
 class Softened(LossSettings):
-    """What the terms share that compare class distributions softened by a temperature."""
+    """Settings of the losses that compare distributions softened by a temperature."""
 
     on_answers = True
     temperature: float = Field(default=1.0, gt=0)
-    """Logits are divided by it; above 1 the distributions are softer."""
+    """Divisor of the logits; above 1 the distributions are softer."""
 
     @property
     def needs_all_of_p(self) -> str:
         if self.temperature == 1:
             return ""
-        return f"temperature = {self.temperature} changes the probability of every word"
+        return f"temperature = {self.temperature} changes the probability of every token"
 
 
 class Weighted(Softened):
-    """Those of them that weigh by the student's distribution."""
+    """Those weighted by the student's distribution."""
 
     @property
     def needs_all_of_p(self) -> str:
-        return "it weighs words by the student's probabilities"
+        return "it weights tokens by the student's probabilities"
 
 
 class ForwardKl(Softened):
@@ -155,7 +155,7 @@ class SoftCrossEntropy(Softened):
     term = "attar.losses.predictions:DivergenceTerm"
     kind: Literal["soft_cross_entropy"] = "soft_cross_entropy"
     score: Literal["teacher", "gold"] = "teacher"
-    """What a student of regression is compared with; classes are always the teacher's."""
+    """Target of a regression student; for classes it is always the teacher."""
 
 
 LayerMap = Literal["uniform", "last"] | dict[int, int]
@@ -169,8 +169,8 @@ class HiddenMse(LossSettings):
     term = "attar.losses.states:StatesTerm"
     kind: Literal["hidden_mse"] = "hidden_mse"
     layer_map: LayerMap = "uniform"
-    """Which student hidden state learns from which teacher hidden state; 0 is the embedding output.
-    uniform: evenly spread. last: the last one only. Or a table, { 1 = 2, 2 = 4 }."""
+    """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
+    spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
 
 
 class HiddenCosine(LossSettings):
@@ -179,8 +179,8 @@ class HiddenCosine(LossSettings):
     term = "attar.losses.states:HiddenCosineTerm"
     kind: Literal["hidden_cosine"] = "hidden_cosine"
     layer_map: LayerMap = "uniform"
-    """Which student hidden state learns from which teacher hidden state; 0 is the embedding output.
-    uniform: evenly spread. last: the last one only. Or a table, { 1 = 2, 2 = 4 }."""
+    """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
+    spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
 
 
 class EmbeddingMse(LossSettings):
@@ -191,16 +191,16 @@ class EmbeddingMse(LossSettings):
 
 
 class Eofd(LossSettings):
-    """Mean squared error between mapped hidden states, each dimension weighted by its spread in
-    the teacher: w = (std / mean std)^power."""
+    """Mean squared error between mapped hidden states, each dimension weighted by its standard
+    deviation in the teacher: w = (std / mean std)^power."""
 
     term = "attar.losses.eofd:EofdTerm"
     kind: Literal["eofd"] = "eofd"
     power: float = Field(default=0.5, ge=0)
     """0: hidden_mse; the paper uses 0.5 and 1."""
     layer_map: LayerMap = "uniform"
-    """Which student hidden state learns from which teacher hidden state; 0 is the embedding output.
-    uniform: evenly spread. last: the last one only. Or a table, { 1 = 2, 2 = 4 }."""
+    """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
+    spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
     std: Literal["batch", "running"] = "batch"
     """Standard deviation over the tokens of the batch, or of all batches so far."""
     count_padding: bool = False
@@ -208,16 +208,17 @@ class Eofd(LossSettings):
 
 
 class SensitivityMse(LossSettings):
-    """Mean squared error of mapped hidden states, weighted by how much the teacher's answer depends
-    on each dimension, of a text's first token and of the others; measured before the first step."""
+    """Mean squared error of mapped hidden states, weighted by the sensitivity of the teacher's
+    prediction to each dimension, measured before the first step, separately for a text's first
+    token and the others."""
 
     term = "attar.losses.sensitivity_mse:SensitivityMseTerm"
     kind: Literal["sensitivity_mse"] = "sensitivity_mse"
     power: float = Field(default=0.5, ge=0, le=2)
     """0: hidden_mse."""
     layer_map: LayerMap = "uniform"
-    """Which student hidden state learns from which teacher hidden state; 0 is the embedding output.
-    uniform: evenly spread. last: the last one only. Or a table, { 1 = 2, 2 = 4 }."""
+    """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
+    spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
 
 
 class AttentionMse(LossSettings):
@@ -230,7 +231,7 @@ class AttentionMse(LossSettings):
     """Student attention → teacher attention; 0 is that of the first block. `uniform`: i → k·i +
     k − 1 with k = L_teacher/L_student."""
     heads: Literal["same", "mean"] = "same"
-    """`mean`: means over heads are compared, whose numbers may then differ."""
+    """`mean`: compare means over heads; the numbers of heads may then differ."""
 
 
 class RelationKl(LossSettings):
@@ -245,31 +246,32 @@ class RelationKl(LossSettings):
     )
     """The default is MiniLM's; MiniLMv2's is ["query", "key", "value"]."""
     teacher_block: int | None = Field(default=None, ge=0)
-    """0 is the first; None: the last. The student's is always its last."""
+    """The teacher's block, 0 is the first; None: the last. The student's is always its last."""
     heads: int | None = Field(default=None, gt=0)
-    """Relation heads that queries, keys and values are cut into; None: the models' own."""
+    """Number of relation heads that queries, keys and values are split into; None: the models'
+    own."""
 
 
 class VectorLoss(LossSettings):
-    """What the terms share that compare vectors of texts."""
+    """Settings of the losses that compare vectors of texts."""
 
     on_vectors = True
     widths: tuple[Annotated[int, Field(gt=0)], ...] = ()
-    """Matryoshka: the mean of the loss over vectors cut to so many numbers each, such as
-    [384, 128, 64], so that shortened vectors serve too; empty: whole vectors alone."""
+    """Matryoshka: average the loss over vectors truncated to these widths, such as [384, 128, 64];
+    empty: full vectors only."""
 
 
 class Contrastive(VectorLoss):
-    """Cross-entropy of finding a row's second text among all second texts of the batch by the
-    cosines with its first text (InfoNCE, in-batch negatives)."""
+    """InfoNCE with in-batch negatives: cross-entropy of retrieving a row's second text among all
+    second texts of the batch, by cosine with its first text."""
 
     needs_teacher = False
     term = "attar.losses.vectors:ContrastiveTerm"
     kind: Literal["contrastive"] = "contrastive"
     temperature: float = Field(default=0.05, gt=0)
-    """Cosines are divided by it before the softmax; smaller is sharper."""
+    """Divisor of the cosines before the softmax; smaller is sharper."""
     symmetric: bool = False
-    """Half of the loss is that of finding the first text by the second."""
+    """Whether half of the loss is retrieval of the first text by the second."""
 
 
 class Cosine(VectorLoss):
@@ -279,7 +281,7 @@ class Cosine(VectorLoss):
     term = "attar.losses.vectors:CosineTerm"
     kind: Literal["cosine"] = "cosine"
     best_score: float = Field(default=1.0, gt=0)
-    """The score of texts that mean the same, whose cosine is to be 1: 5 in STS-B."""
+    """The score that maps to cosine 1: 5 in STS-B."""
 
 
 class VectorMse(VectorLoss):
@@ -292,19 +294,19 @@ class VectorMse(VectorLoss):
 
 
 class SimilarityKl(VectorLoss):
-    """KL(teacher‖student) between distributions over the other texts of the batch, made of each
-    text's cosines with them; the models' widths may differ."""
+    """KL(teacher‖student) of each text's distribution over the other texts of the batch (softmax of
+    cosines); the models' widths may differ."""
 
     term = "attar.losses.vectors:SimilarityKlTerm"
     not_cached = "vectors of texts"
     kind: Literal["similarity_kl"] = "similarity_kl"
     temperature: float = Field(default=0.05, gt=0)
-    """Cosines are divided by it before the softmax; smaller is sharper."""
+    """Divisor of the cosines before the softmax; smaller is sharper."""
 
 
 class PolicyGradient(LossSettings):
-    """KL(student‖teacher) of whole continuations of the training texts, which are sampled in every
-    step; its gradient is estimated from them (MiniLLM)."""
+    """KL(student‖teacher) of whole continuations of the training texts, by policy gradient on
+    continuations sampled in every step (MiniLLM)."""
 
     not_cached = "continuations that are sampled in every step"
     on_rollouts = True
@@ -313,23 +315,23 @@ class PolicyGradient(LossSettings):
     mix: float = Field(default=0.2, ge=0, lt=1)
     """Tokens are sampled from mix · p_teacher + (1 − mix) · q_student."""
     single_step: bool = True
-    """What a token adds by itself is differentiated exactly, over the vocabulary, and only what
-    follows from it is estimated."""
+    """Differentiate each token's own term exactly, over the vocabulary, and only estimate the
+    rest."""
     length_normalized: bool = True
-    """A token's return is divided by the number of tokens it is a sum over."""
+    """Divide a token's return by the number of tokens it sums over."""
     importance: Literal["token", "product"] = "token"
-    """What corrects for sampling from the mixture: each token's own ratio, as in the paper, or the
-    products of ratios, without bias and with more variance."""
+    """Importance weights for sampling from the mixture. token: each token's own ratio, as in the
+    paper. product: products of ratios, unbiased but with more variance."""
     clip: float = Field(default=0.2, ge=0, lt=1)
-    """A token's ratio gains nothing outside 1 ± clip, as in PPO; 0: no clipping."""
+    """Clip a token's ratio to 1 ± clip, as in PPO; 0: no clipping."""
     reward_scale: float = Field(default=1.0, gt=0)
     """Factor of log p/q in the returns; the published scripts have 2."""
     reward_clip: float = Field(default=100.0, ge=0)
     """Largest absolute value of a token's scaled log p/q; 0: no limit."""
     prompt_tokens: int | None = Field(default=None, gt=0)
-    """Of each text that are continued; None: half of the step's max_length."""
+    """Prompt length in tokens; None: half of the step's max_length."""
     new_tokens: int | None = Field(default=None, gt=0)
-    """Most tokens that are sampled behind a prompt; None: the rest of max_length."""
+    """Maximum number of tokens to sample after a prompt; None: the rest of max_length."""
 
     def lengths(self, max_length: int) -> tuple[int, int]:
         """Tokens of a prompt and new tokens, at most, in a step with this max_length.

@@ -1,29 +1,29 @@
-"""Outlier-focused weights: dimensions in which the teacher's hidden states vary most count most.
+"""Outlier-focused weights: dimensions in which the teacher's hidden states vary most get the
+largest weight.
 
 The problem: a few hidden dimensions carry values far beyond the others, and disabling them hurts a
 model far more than disabling the same number of others; a plain mean over dimensions lets a student
-miss them.
-The idea: each dimension is weighted by its spread in the teacher, in units of the mean spread,
-raised to a power p:
+ignore them. The idea: each dimension is weighted by its standard deviation in the teacher, relative
+to the mean standard deviation, raised to a power p:
 
     std_d = standard deviation of H^t_d over all tokens of the batch     w_d = (std_d / mean std)^p
     loss  = mean( w_d · (H^s W − H^t)_d² )
 
-p = 0 is the plain hidden MSE. A batch that is cut into micro-batches has one spread all the same:
-means and squares of the pieces are merged exactly. Kept over batches ("running"), the spread is the
-data's and no longer changes from step to step by chance. With δ the difference of two means:
+p = 0 is the plain hidden MSE. Micro-batches share the spread of their batch: means and sums of
+squares are merged exactly. With "running", the spread is accumulated over batches and fluctuates
+less from step to step. With δ the difference of two means:
 
     n = n_A + n_B                        mean = mean_A + δ · n_B / n
     squares = squares_A + squares_B + δ² · n_A · n_B / n
 
-The weights of a step are the same in all its micro-batches: the term looks at the teacher on the
-whole batch first. Running spreads are buffers of the term, saved and resumed with the run; a step
-that is not done, because its loss was not finite, is taken out of them again.
+The weights are the same in all micro-batches of a step, because the term sees the teacher on the
+whole batch first. Running spreads are buffers of the term, saved and resumed with the run; a
+skipped step (non-finite loss) is removed from them.
 
-Left out: weights by token, and by anything that the student does.
+Left out: weights by token, or by the student's outputs.
 Source: the appendix "Code for the Emergent Outlier Focused Distillation Loss" of the EOFD paper
 (NAACL 2025); Chan, Golub, LeVeque (1979) for the merging.
-*Differs from the paper*: padding is left out, unless count_padding asks for it; running spreads.
+*Differs from the paper*: padding is excluded unless count_padding is set; running spreads.
 
 Shapes: N tokens, D hidden size.
 """
@@ -131,7 +131,7 @@ class RunningSpread(nn.Module):
     def add(self, batch: Spread) -> None:
         self._before = Spread(*(tensor.clone() for tensor in _tensors(self.spread)))
         merged = self.spread.merged(batch)
-        # NaN shows in the loss of this step; in the buffers it would stay for ever.
+        # NaN shows in the loss of this step; in the buffers it would never go away.
         if bool(merged.squares.isfinite().all()):
             self._fill(merged)
 

@@ -1,8 +1,8 @@
 """The reverse KL of whole continuations, by policy gradient.
 
 The problem: KL(q‖p) of student q and teacher p over continuations y of a prompt is an expectation
-over texts that the student writes itself, so its gradient must pass through the writing. With the
-reward r_t = log p(y_t) − log q(y_t) of each token, and all of it given what stands before,
+over texts sampled from the student, so the gradient must account for the sampling. With the reward
+r_t = log p(y_t) − log q(y_t) of each token, all conditioned on the tokens before it,
 
     KL(q‖p) = −E_{y∼q} Σ_t r_t
     ∇KL     = −E_{y∼q} Σ_t R_t ∇log q(y_t)                               R_t = Σ_{s≥t} r_s
@@ -13,28 +13,28 @@ The sampled gradient is noisy. MiniLLM makes it usable:
 
     ∇KL = E_{y∼q} Σ_t [ ∇KL_t − R_{t+1} ∇log q(y_t) ]       KL_t = Σ_v q(v) (log q(v) − log p(v))
 
-*Teacher-mixed sampling.* Tokens come from p̃ = mix · p + (1 − mix) · q, so that a poor student sees
-good text too, and a text that the teacher would never write cannot go on for long. The ratio
-ρ_t = q(y_t)/p̃(y_t) corrects for it; with c_t = Π_{s<t} ρ_s,
+*Teacher-mixed sampling.* Tokens come from p̃ = mix · p + (1 − mix) · q, so that a weak student also
+sees good text, and text that is very unlikely under the teacher does not continue for long. The
+ratio ρ_t = q(y_t)/p̃(y_t) corrects for it; with c_t = Π_{s<t} ρ_s,
 
     ∇KL = E_{y∼p̃} Σ_t c_t [ ∇KL_t − ρ_t G_t ∇log q(y_t) ]        G_t = ρ_{t+1} (r_{t+1} + G_{t+1})
 
-holds exactly (importance = "product"). The products of many ratios have a large variance, so the
-paper takes each token's own ratio (importance = "token"): c_t = 1, and G_t = R_{t+1}. That has a
-bias, since what came before and what follows are the mixture's.
+holds exactly (importance = "product"). Products of many ratios have a large variance, so the paper
+uses each token's own ratio (importance = "token"): c_t = 1, and G_t = R_{t+1}. This is biased,
+since the tokens before and after come from the mixture.
 
-*Length normalisation.* R_{t+1} is divided by the number of its terms, or it would grow with what is
-left of the text, and short texts would be preferred.
+*Length normalisation.* R_{t+1} is divided by the number of its terms. Otherwise it would grow with
+the remaining length, and short texts would be preferred.
 
 *Clipping* as in PPO: with the advantage A_t, a token's share of the surrogate is
 −c_t · min(ρ_t A_t, clip(ρ_t, 1 − ε, 1 + ε) A_t), whose gradient is the one above inside of 1 ± ε.
 
-The advantage is a number: no gradient passes through the log q in it. The surrogate gives the
-term its gradient only; its value is KL_t, so that what is logged is the reverse KL of a token.
+No gradient passes through the advantage. The surrogate only provides the gradient; the value of the
+term is KL_t, so the log shows the reverse KL per token.
 
 Source: Gu et al., "MiniLLM" (2024), arXiv 2306.08543, sections 2.2 and 2.3.
 *Differs from the published code*: R_{t+1} as in the paper, where the code adds r_t once more; no
-discount (0.95 there), no whitening of advantages; rewards are not doubled; texts are sampled anew
+discount (0.95 there), no whitening of advantages; rewards are not doubled; texts are sampled again
 for every optimizer step, where the code takes four passes over each batch of them.
 *Differs from the paper*: the single-step part has no ratio ρ_t, whose mean over y_t is 1.
 
@@ -65,7 +65,7 @@ def returns(
     from_next: bool,
     length_normalized: bool,
 ) -> Float[Tensor, "B S"]:
-    """The sum of rewards from each token on, or from the one behind it.
+    """The sum of rewards from each token on, or from the next one on.
 
     Args:
         sampled: which places have a token; a row's are side by side.
@@ -101,7 +101,7 @@ def sampled_tokens(
     log_p: Float[Tensor, "B S"],
     log_sampled: Float[Tensor, "B S"],
 ) -> SampledTokens:
-    """What the term must know of tokens before it sees the logits of any.
+    """What the term must know about the tokens before it sees logits.
 
     Args:
         ids: (B, S).
@@ -129,7 +129,7 @@ def sampled_tokens(
 def surrogate(
     log_q: Float[Tensor, "*N"], tokens: SampledTokens, clip: float
 ) -> Float[Tensor, "*N"]:
-    """What is minimised for the returns: its gradient is the estimate, its value means nothing.
+    """The objective for the returns: its gradient is the estimate, its value is meaningless.
 
     Args:
         log_q: of the tokens, under the student as it is; carries the gradient.

@@ -7,9 +7,9 @@ Against the gold label:
 
     labels of which several may be right:   −Σ_c [y_c·log σ(z_c) + (1 − y_c)·log(1 − σ(z_c))] / C
 
-A prediction without a label adds exactly 0 and sends back no gradient. Skewed classes may get
-weights w, or the focal factor, by which what is predicted well counts less (p: probability of the
-gold answer):
+A prediction without a label contributes exactly 0 and has no gradient. Imbalanced classes can have
+weights w, or the focal factor, which reduces the weight of easy examples (p: probability of the
+gold class):
 
     w[label] · (1 − p)^γ · (−log p)
 
@@ -18,21 +18,21 @@ Left out: label smoothing.
 Against the teacher, whose distribution, softened by a temperature τ, shows how the wrong classes
 compare. With p = softmax(teacher/τ), q = softmax(student/τ) and m = (p + q)/2:
 
-    forward_kl         = τ² · Σ_c p_c · (log p_c − log q_c)        q must cover all that p does
-    reverse_kl         = τ² · Σ_c q_c · (log q_c − log p_c)        q may leave out what p has
+    forward_kl         = τ² · Σ_c p_c · (log p_c − log q_c)        q must cover p
+    reverse_kl         = τ² · Σ_c q_c · (log q_c − log p_c)        q may ignore modes of p
     jsd                = ½ · forward_kl against m + ½ · reverse_kl against m, at most τ² · ln 2
     soft_cross_entropy = −τ² · Σ_c p_c · log q_c                   forward_kl + τ² · entropy of p
 
-The factor τ² keeps the gradient's size independent of τ (it shrinks as 1/τ²), so that weights mean
-the same at every temperature. A score is compared by its square, whatever the term is called.
+The factor τ² compensates for gradients that shrink as 1/τ², so that weights mean the same at every
+temperature. Scores are always compared by squared error.
 
-A cache may keep of a teacher's distribution only some ids and what stands for the others
+A cache may store only some ids of a teacher's distribution and a summary of the rest
 (`attar.numerics.sparse_distributions`). forward_kl and soft_cross_entropy are estimated from them
-at temperature 1; the other two, which weigh by q, are refused.
+at temperature 1; the other two, which are weighted by q, are refused.
 
 A classifier predicts once per example. A language model predicts once per token: only tokens with a
-label count. Every loss is one formula over rows; which rows there are, and how many of their logits
-exist at a time, is the business of `attar.numerics.logits`.
+label count. Every loss is a formula over rows; `attar.numerics.logits` decides how many rows of
+logits exist at a time.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from attar.numerics.sparse_distributions import SparseDistributions
 from attar.tasks.table import KINDS, Gold
 
 LEAST_MISS = 1e-6
-"""Of 1 − p in the focal factor: what it weighs there is nothing."""
+"""Smallest 1 − p in the focal factor, where the loss is about 0."""
 
 
 def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -149,8 +149,8 @@ def relevance_error(
     wanted_B = torch.where(known, relevance, 0).to(logits.dtype)
     if ((wanted_B < 0) | (wanted_B > 1)).any():
         raise DataError(
-            f"cross_entropy: a row has the relevance {float(wanted_B.abs().max()):g}, and it is "
-            "learned as a probability; write labels from 0 (wrong) to 1 (right)"
+            f"cross_entropy: a row has the relevance {float(wanted_B.abs().max()):g}, but binary "
+            "cross-entropy needs labels from 0 (wrong) to 1 (right)"
         )
     error_B = functional.binary_cross_entropy_with_logits(logits[:, 0], wanted_B, reduction="none")
     return torch.where(known, error_B, 0)
@@ -196,8 +196,8 @@ def reverse_kl(
 ) -> Float[Tensor, " B"]:
     """KL(student‖teacher) of each example, in nats, times temperature².
 
-    A student too small for all that the teacher says is drawn to a part of it that it can say well,
-    where forward_kl would have it say a little of everything.
+    It is mode-seeking: a small student fits some modes of the teacher well, where forward_kl makes
+    it cover all of them.
 
     Law: forward_kl with the two exchanged, and so 0 at equality and never negative. Gradient
     reaches the student only.
@@ -256,13 +256,13 @@ def soft_cross_entropy(
 
 
 def two_sided(logits: Tensor) -> Float[Tensor, "N 2"]:
-    """Each class of each row by itself as two classes, it and not it: softmax(z, 0) is (σ(z),
+    """Each class of each row as a binary distribution: softmax(z, 0) is (σ(z),
     1 − σ(z))."""
     return torch.stack([logits, torch.zeros_like(logits)], dim=-1).flatten(0, -2)
 
 
 def _label_by_label(divergence: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A divergence of each class by itself, as a mean over the classes."""
+    """The divergence of each class separately, averaged over the classes."""
 
     def between(student: Tensor, teacher: Tensor) -> Tensor:
         found = divergence(two_sided(student), two_sided(teacher))
@@ -284,7 +284,7 @@ def score_difference(
 
 def _softened(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """log q with gradient, log p without."""
-    if temperature != 1.0:  # two passes over all words less
+    if temperature != 1.0:  # saves two passes over the vocabulary
         student, teacher = student / temperature, teacher / temperature
     log_q_BC = functional.log_softmax(student, dim=-1)
     return log_q_BC, functional.log_softmax(teacher.detach(), dim=-1)
@@ -316,7 +316,7 @@ class CrossEntropyTerm(PredictionTerm):
         kind = KINDS[objective]
         if (config.class_weights or config.focal) and not kind.has_classes:
             raise ModelError(
-                f"cross_entropy: class_weights and focal weigh classes, and the objective is "
+                "cross_entropy: class_weights and focal need classes, but the objective is "
                 f"{objective}; remove them"
             )
         self._asked, self._focal = config.class_weights, config.focal

@@ -1,17 +1,18 @@
-"""`sensitivity_mse`: hidden states matter where the teacher's answer depends on them.
+"""`sensitivity_mse`: hidden states weighted by how much the teacher's prediction depends on them.
 
-The problem: a plain hidden loss spends the student's little capacity on every dimension of every
-token alike, and one that weighs by spread (`eofd`) on those that vary most, whether or not the
-answer depends on them. The idea: to first order a change δ of a hidden state changes the answer by
-J δ, so a squared difference is weighted by the squared Jacobian:
+The problem: a plain hidden loss spends the student's capacity equally on every dimension of every
+token, and one weighted by spread (`eofd`) on those that vary most, whether or not the prediction
+depends on them. The idea: to first order a change δ of a hidden state changes the logits by J δ, so
+a squared difference is weighted by the squared Jacobian:
 
     s_(c,d) = mean over texts, tokens of class c and directions v of ( ∂(v·z) / ∂h_(t,d) )²
     w = ( s / mean(s) )^power,  scaled to a mean of 1 over real tokens and dimensions
     loss = mean( w · (H^s W − H^t)² )
 
-Two classes of tokens: the first of a text, from which an encoder's answer is read, and the rest. z
-are the teacher's centred logits, v random signs. The weights are found once, from a few training
-batches, before the first step; a step costs what hidden_mse costs. power = 0 is exactly hidden_mse.
+Two classes of tokens: the first of a text, which an encoder's head reads, and the rest. z are the
+teacher's centred logits, v random signs. The weights are computed once, from a few training
+batches, before the first step; a step costs as much as with hidden_mse. power = 0 is exactly
+hidden_mse.
 
 Source: ours; the first-order argument is that of Optimal Brain Damage (LeCun et al. 1990), and of
 ranges of quantizers judged by squared output gradients.
@@ -34,7 +35,7 @@ from attar.losses.term import Needs, Pair
 
 @dataclass(frozen=True)
 class SquaredGradients:
-    """How much the teacher's answer depends on one hidden state, on average over texts."""
+    """How much the teacher's prediction depends on one hidden state, on average over texts."""
 
     squares: Float[Tensor, "2 D"]
     """Mean squared derivative by dimension: of the first tokens, of the others."""
@@ -43,7 +44,8 @@ class SquaredGradients:
 
 
 class SensitivityMseTerm(StatesTerm):
-    """Squared error of mapped hidden states, weighted by what the teacher's answer depends on."""
+    """Squared error of mapped hidden states, weighted by the sensitivity of the teacher's
+    prediction."""
 
     needs = Needs(hidden=True, gradients=True)
 
@@ -78,7 +80,7 @@ class SensitivityMseTerm(StatesTerm):
 def gradient_weights(found: SquaredGradients, power: float) -> Float[Tensor, "2 D"]:
     """Weights with a mean of 1 over real tokens and dimensions.
 
-    Law: power 0 gives ones, and so does an answer that depends on nothing.
+    Law: power 0 gives ones, and so do gradients that are all zero.
 
     Example:
         >>> found = SquaredGradients(torch.tensor([[4.0, 0.0], [1.0, 1.0]]), first_share=0.5)

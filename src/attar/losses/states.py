@@ -1,7 +1,7 @@
 """Losses on hidden states: stack by stack, mapped pair by mapped pair.
 
 For a mapped pair, the mean over the hidden dimensions of the squared difference, summed over the
-real tokens of an example; padding is left out, since what a model computes there means nothing:
+real tokens of an example; padding is excluded:
 
     sum_B = Σ_T mask_BT · mean_D( w_D · (H^s_BTD − H^t_BTD)² )
 
@@ -38,11 +38,11 @@ def resolve_layer_map(
     *,
     of_attentions: bool = False,
 ) -> LayerMap:
-    """The pairs a setting stands for. `uniform`: i → i·L_teacher/L_student from the embeddings up;
+    """The pairs of a setting. `uniform`: i → i·L_teacher/L_student from the embeddings up;
     `last`: the last only.
 
     Args:
-        kind: of the loss that asks, for the message.
+        kind: of the loss, for the message.
         of_attentions: the attentions inside the blocks are mapped, 0 being the first block's; there
             are none of the embeddings. The attention of block i belongs to hidden state i + 1.
     Raises:
@@ -92,14 +92,14 @@ def squared_distance(
     """Squared difference of two hidden states, mean over dimensions, summed over each example's
     real tokens.
 
-    Law: 0 at equality, never negative, and blind to what stands in the padding. Gradient reaches
-    the student only.
+    Law: 0 at equality, never negative, and independent of padding. The gradient only reaches the
+    student.
 
     Args:
         weights: of each dimension; None: 1.
     Source: Jiao et al., "TinyBERT" (2020), equation 8, with padding excluded.
     """
-    # Padding may hold anything, infinity included: it is cut out before the square, not multiplied
+    # Padding may hold anything, infinity included: it is removed before the square, not multiplied
     # away.
     squares = torch.where(mask.bool().unsqueeze(-1), student - teacher.detach(), 0).square()
     weighted = squares if weights is None else squares * weights
@@ -113,11 +113,11 @@ def cosine_distance(
 ) -> Float[Tensor, " B"]:
     """1 − cosine of two hidden states, summed over each example's real tokens.
 
-    Computed as half the squared distance of the two directions, which is the same and leaves
-    nothing to cancel where they agree.
+    Computed as half the squared distance of the two directions, which is the same without
+    cancellation where they agree.
 
     Law: 0 where one is a positive multiple of the other, never negative, at most 2 per token, and
-    blind to lengths and to the padding. Gradient reaches the student only.
+    independent of lengths and padding. The gradient only reaches the student.
     Source: Sanh et al., "DistilBERT" (2019), section 3.
     """
     real = mask.bool()

@@ -1,14 +1,13 @@
-"""What a loss looks at: the outputs of a model, and what is known about a batch.
+"""The inputs of a loss: the outputs of a model, and what is known about a batch.
 
-The problem: the gradient of a batch must not depend on how many micro-batches it was cut into, nor
-on how much padding each of them carries. The idea: no term ever takes a mean of its own. A term
-gives one *sum* per example, and says in which `Unit` it counts; the caller divides by that unit's
-count over the *whole* batch, which is known from the labels and the masks before the first forward
-pass:
+The problem: the gradient of a batch must not depend on the number of micro-batches or their
+padding. The idea: no term takes a mean itself. A term returns one *sum* per example and the `Unit`
+it counts in; the caller divides by that unit's count over the *whole* batch, which is known from
+the labels and the masks before the first forward pass:
 
     loss = Σ_terms weight · ( Σ_examples sum_B ) / count(unit, whole batch)
 
-A model is one stack of blocks ("encoder" or "decoder") or both; what is known of tokens is known by
+A model is one stack of blocks ("encoder" or "decoder") or both; facts about tokens are kept by
 stack. A classifier predicts once per example, a language model once per token.
 
 Shapes: B examples, T tokens of a stack, S predictions, C classes or words (1 for a score), D hidden
@@ -43,19 +42,19 @@ Qkv = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a forward pass gave; what no term asked for is left empty."""
+    """Outputs of a forward pass; what no term needs is empty."""
 
     logits: Float[Tensor, "B C"] | Float[Tensor, "B S C"] | LazyLogits
-    """Of words, as a rule computed only when and where a term needs them."""
+    """Logits of tokens are usually computed only when a term needs them."""
     hidden: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
-    """Stack → (B, T, D) for the embedding output, then for each block; behind the last block as
-    the next part of the model reads it, after a final norm."""
+    """Stack → (B, T, D) for the embedding output, then for each block; the last one after a final
+    norm."""
     scores: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
     """Stack → (B, H, T, T) of each block's self-attention, before mask and softmax."""
     qkv: Mapping[str, Sequence[Qkv]] = field(default_factory=dict[str, Sequence[Qkv]])
     """Stack → queries, keys and values of each block's self-attention."""
     sparse: SparseLogits | None = None
-    """Of a teacher whose distributions a cache keeps in part; its logits are empty then."""
+    """For a teacher whose distributions are partly cached; its logits are then empty."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class SampledTokens:
 
     ids: Tensor
     advantages: Tensor
-    """How much more than by itself a token is worth for what followed; without gradient."""
+    """Advantage of a token from the tokens after it; without gradient."""
     log_sampled: Tensor
     """Log-probability under the distribution it was sampled from."""
     carried: Tensor
@@ -98,7 +97,7 @@ class WholeBatch:
 
 @dataclass(frozen=True)
 class Targets:
-    """What is known about a batch beside the texts."""
+    """What is known about a batch besides the texts."""
 
     labels: Labels
     """Class numbers (`UNLABELLED` = none) or scores (NaN = none); of a language model one a
@@ -110,7 +109,7 @@ class Targets:
     texts: Int[Tensor, "S B"] | None = None
     """Of rows whose texts are read one by one: numbers of the texts, equal for equal texts."""
     whole: WholeBatch | None = None
-    """The batch that this is a micro-batch of, where a loss asks for it."""
+    """The batch that this micro-batch belongs to, if a loss needs it."""
     sets: Int[Tensor, "B C"] | None = None
     """Where several classes may be right: 1 for each that is; `labels` then only say whether they
     are known."""

@@ -1,10 +1,10 @@
-"""What every term of an objective is: it compares outputs of student and teacher, and says in which
+"""The base class of loss terms: a term compares outputs of student and teacher and says in which
 unit it counts.
 
-A term is a module, because some learn (a projection between widths) or remember (running
-statistics); what it holds is trained, saved and resumed with the student and left out of the
-artifact. To add one: its file in `losses/` with its mathematics, a member of the union in
-`losses/config` that names it, its card in docs/methods, its laws in tests.
+A term is a module, because some have parameters (a projection between widths) or buffers (running
+statistics); these are trained, saved and resumed with the student, but are not part of the
+artifact. To add a term: its file in `losses/`, a member of the union in `losses/config`, a card in
+docs/methods, and tests of its laws.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StackShape:
     kv_heads: int | None = None
     """Heads of keys and values; None: as many as of queries."""
     is_causal: bool = False
-    """A token sees itself and what stands before it only."""
+    """Causal: a token only attends to itself and the tokens before it."""
 
     @property
     def heads_of(self) -> Mapping[str, int]:
@@ -58,7 +58,7 @@ class Pair:
         """The stacks both have.
 
         Args:
-            kind: of the loss that asks, for the message.
+            kind: of the loss, for the message.
         Raises:
             ModelError: one is an encoder-decoder and the other is not, or they share no stack.
         """
@@ -73,21 +73,21 @@ class Pair:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a term must be shown of both models, beside the student's logits."""
+    """What a term needs from both models besides the student's logits."""
 
     teacher_logits: bool = False
     hidden: bool = False
     scores: bool = False
     qkv: bool = False
     gradients: bool = False
-    """How much the teacher's answer depends on its hidden states, measured before the first step.
+    """Sensitivity of the teacher's prediction to its hidden states, measured before the first step.
     """
     rollouts: bool = False
-    """Continuations that are sampled in every step, which no cache can have answers about."""
+    """Continuations sampled in every step, which no cache can cover."""
     whole_vectors: bool = False
     """Vectors of all texts of the batch, student's and teacher's, beside a micro-batch's own."""
     whole_batch: bool = False
-    """`look_at` must see the teacher on the whole batch before the first micro-batch is judged."""
+    """`look_at` must see the teacher on the whole batch before the first micro-batch."""
 
     @property
     def teacher(self) -> bool:
@@ -96,7 +96,7 @@ class Needs:
 
     @property
     def inside(self) -> bool:
-        """Whether a term looks inside the models, whose shapes it must then know."""
+        """Whether a term uses internal states, and so needs the shapes of the models."""
         return self.hidden or self.scores or self.qkv
 
     def __or__(self, other: Needs) -> Needs:
@@ -119,11 +119,11 @@ class Term(nn.Module):
     """
 
     needs: Needs = Needs()
-    """The most it can ask for."""
+    """Everything it may need."""
 
     @classmethod
     def needs_for(cls, config: Any) -> Needs:
-        """What it asks for with these settings."""
+        """What it needs with these settings."""
         return cls.needs
 
     def forward(
@@ -132,15 +132,15 @@ class Term(nn.Module):
         """The shares of one micro-batch; the term's value is their sum.
 
         Args:
-            teacher: of the same micro-batch; None if `needs` asks nothing of it.
+            teacher: of the same micro-batch; None if `needs` has nothing from it.
         """
         raise NotImplementedError
 
     def look_at(self, teacher: Sequence[Outputs], targets: Sequence[Targets]) -> None:
-        """See the teacher on all micro-batches of a batch; called only where `needs` asks."""
+        """See the teacher on all micro-batches of a batch; only called if `needs` says so."""
 
     def forget(self) -> None:
-        """Undo the last `look_at`: the step it was for will not be done."""
+        """Undo the last `look_at`: its step is skipped."""
 
     def facts(self) -> Mapping[str, float]:
         """Figures for the log, as of the last batch, such as an effective number of dimensions."""
@@ -148,7 +148,7 @@ class Term(nn.Module):
 
 
 class PredictionTerm(Term):
-    """A term on predictions, row by row, so that some rows' logits at a time are enough."""
+    """A term on predictions, row by row, so that logits can be computed for some rows at a time."""
 
     unit: Unit = "prediction"
 
@@ -157,8 +157,8 @@ class PredictionTerm(Term):
 
         Args:
             student: logits (N, C).
-            teacher: its logits, or what a cache keeps of its distributions; may be None if `needs`
-                asks nothing of it.
+            teacher: its logits, or its cached distributions; may be None if `needs` has nothing
+            from it.
             labels: (N,); `SampledTokens` of continuations.
         """
         raise NotImplementedError

@@ -28,7 +28,7 @@ from attar.losses.term import Needs, Pair, PredictionTerm, Term
 from attar.numerics.logits import Gradients, row_values, with_gradients
 
 LOWER_BOUND = "_lower_bound"
-"""Behind the name of a term against distributions whose tail is one bucket."""
+"""Suffix of a term's name if the tail of the distributions is one bucket."""
 
 
 def term_class(config: LossSettings | type[LossSettings]) -> type[Any]:
@@ -53,7 +53,7 @@ class LossValues:
 
 
 def needs_of(terms: Sequence[LossConfig]) -> Needs:
-    """What these terms together must be shown."""
+    """What these terms need together."""
     return reduce(Needs.__or__, (term_class(term).needs_for(term) for term in terms), Needs())
 
 
@@ -79,11 +79,11 @@ class TotalLoss(nn.Module):
 
     @property
     def needs(self) -> Needs:
-        """What all terms together must be shown."""
+        """What all terms need together."""
         return needs_of(tuple(self.terms.values()))
 
     def learn(self, found: Mapping[str, Sequence[SquaredGradients]]) -> None:
-        """Tell the terms that ask for it how much the teacher's answer depends on its states.
+        """Give the sensitivity of the teacher's prediction to the terms that need it.
 
         Args:
             found: stack → one for each hidden state.
@@ -99,13 +99,13 @@ class TotalLoss(nn.Module):
                 term.weigh(names, labels)
 
     def look_at(self, teacher: Sequence[Outputs], targets: Sequence[Targets]) -> None:
-        """Show the terms that ask for it the teacher on all micro-batches of a batch."""
+        """Show the teacher on all micro-batches of a batch to the terms that need it."""
         for _, term in self._named():
             if term.needs.whole_batch:
                 term.look_at(teacher, targets)
 
     def forget(self) -> None:
-        """Undo the last `look_at`: its step will not be done."""
+        """Undo the last `look_at`: its step is skipped."""
         for _, term in self._named():
             term.forget()
 
@@ -124,7 +124,7 @@ class TotalLoss(nn.Module):
             teacher: of the same micro-batch; None if no term needs it.
             targets: of the same micro-batch.
             counts: of the whole batch (`count_units`).
-            progress: share of all steps that is done, for weights that follow a schedule.
+            progress: share of all steps done, for scheduled weights.
         """
         shares_B, gradients = self._shares(student, teacher, targets, counts, progress)
         examples = torch.zeros(len(targets.labels), device=targets.labels.device)

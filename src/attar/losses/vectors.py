@@ -14,12 +14,12 @@ one whose second text is row i's first: it is left out of the sum. With `widths`
 over vectors cut to each width (and made unit length again), so that the first numbers of a vector
 carry most of its meaning (Matryoshka).
 
-contrastive and similarity_kl depend on the whole batch. Cut into micro-batches they stay the loss
-of the whole one: the loop first computes all vectors without a gradient and with the same dropout
-masks, and each micro-batch then evaluates the loss with its own vectors in their place among
-the others (`Targets.whole`). Its gradient is the exact partial derivative, and the gradients of the
-micro-batches add up to the batch's (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size
-under Memory Limited Setup": GradCache, which keeps the vectors' gradients instead).
+contrastive and similarity_kl depend on the whole batch, also with micro-batches: the loop first
+computes all vectors without a gradient and with the same dropout masks, and each micro-batch then
+evaluates the loss with its own vectors in their place among the others (`Targets.whole`). Its
+gradient is the exact partial derivative, and the gradients of the micro-batches add up to the
+batch's (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup":
+GradCache, which keeps the vectors' gradients instead).
 
 Sources: van den Oord et al. 2018 (arXiv 1807.03748), equation 4; Henderson et al. 2017
 (arXiv 1705.00652) for in-batch negatives; Reimers and Gurevych 2019 (arXiv 1908.10084), section 3,
@@ -58,7 +58,7 @@ def contrastive(
     vectors are equal.
 
     Args:
-        same: bool (N, N); pairs of rows that are no negatives of each other.
+        same: bool (N, N); pairs of rows that are not negatives of each other.
 
     Example:
         >>> x = torch.ones(4, 3)
@@ -77,7 +77,7 @@ def contrastive(
 def cosine_error(
     first: Float[Tensor, "B D"], second: Float[Tensor, "B D"], wanted: Float[Tensor, " B"]
 ) -> Float[Tensor, " B"]:
-    """(cosine − wanted)² of each row; 0 where nothing is wanted (NaN)."""
+    """(cosine − wanted)² of each row; 0 where there is no score (NaN)."""
     is_known = is_labelled(wanted)
     cosines = (_unit(first) * _unit(second)).sum(dim=-1)
     # replaced before the subtraction: masking a NaN afterwards leaves NaN in the gradient
@@ -90,8 +90,8 @@ def similarity_kl(
 ) -> Float[Tensor, " M"]:
     """KL(teacher‖student) of each text's distribution over the other texts, in nats.
 
-    Law: 0 where the cosines are equal, never negative; blind to widths, lengths and rotations.
-    Gradient reaches the student only.
+    Law: 0 where the cosines are equal, never negative; independent of widths, lengths and
+    rotations. The gradient only reaches the student.
     """
     itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
     log_q, log_p = (
@@ -171,7 +171,7 @@ class CosineTerm(VectorTerm):
             most = float(targets.labels.nan_to_num().abs().max())
             raise DataError(
                 f"cosine: a row has the score {most:g}, and best_score is {config.best_score:g}, "
-                "whose cosine is 1; set best_score to the score of texts that mean the same"
+                "the score that maps to cosine 1; set best_score to the highest score"
             )
         return cosine_error(own[0], own[1], targets.labels / config.best_score)
 
@@ -240,7 +240,7 @@ def _in_whole(
     whole, begin = _two_sides(targets.whole.student)[..., :width], targets.whole.begin
     end = begin + own.shape[1]
     added = of_all(torch.cat([whole[:, :begin], own, whole[:, end:]], dim=1))
-    # the other rows' loss depends on these vectors too: its gradient counts here, its value there
+    # the loss of other rows depends on these vectors too: gradient here, value there
     others = torch.cat([added[:begin], added[end:]]).sum()
     return added[begin:end] + (others - others.detach()) / own.shape[1]
 

@@ -112,7 +112,7 @@ def _require_pad_row(config: ModelConfig, where: str) -> None:
     if isinstance(pad_id, int) and isinstance(rows, int) and pad_id >= rows:
         raise ModelError(
             f"{where}: pad_token_id is {pad_id}, the model has {rows} embeddings (ids 0 to "
-            f"{rows - 1}); name a padding token below {rows} in config.json and "
+            f"{rows - 1}); set a padding token below {rows} in config.json and "
             "tokenizer_config.json, such as the end token"
         )
 
@@ -125,8 +125,8 @@ def _refuse_methods(plain: Mapping[str, Any], config_class: Any, where: str) -> 
         hidden = getattr(config_class, name, None)
         if name.startswith("__") or callable(hidden) or name in ("attribute_map", "sub_configs"):
             raise ModelError(
-                f"{where} has a field {name!r}, which is a part of transformers' own code; remove "
-                "the field"
+                f"{where} has a field {name!r}, which overrides code of transformers; remove the "
+                "field"
             )
 
 
@@ -233,8 +233,8 @@ def require_causal(config: ModelConfig, where: str) -> None:
         return
     which = "has an encoder that reads" if config.is_encoder_decoder else "reads"
     raise ModelError(
-        f"{where}: model_type {config.model_type!r} {which} in both directions, so it cannot be "
-        f"asked for the next token of running text; use one of {', '.join(causal)}"
+        f"{where}: model_type {config.model_type!r} {which} in both directions, so it cannot "
+        f"predict the next token; use one of {', '.join(causal)}"
     )
 
 
@@ -275,7 +275,7 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
         if (task.embedding.width or 0) > config.hidden_size:
             raise ModelError(
                 f"{where}: embedding has width = {task.embedding.width}, and the model's hidden "
-                f"size is {config.hidden_size}; lower it, or leave it out for whole vectors"
+                f"size is {config.hidden_size}; lower it, or remove it for full vectors"
             )
         # pyright does not see the hash of a frozen config
         found = embedder_class(found, task.embedding)  # pyright: ignore[reportArgumentType]

@@ -109,15 +109,15 @@ def _watch_attention(
 ) -> None:
     if not all(block.attention.is_plain for block in stack.blocks):
         raise ModelError(
-            "the attention of this family computes more than products of queries and keys, so its "
-            "scores cannot be captured; use losses on predictions or hidden states, and studies "
+            "attention scores of this family are not plain products of queries and keys and cannot "
+            "be captured; use losses on predictions or hidden states, and studies "
             "that need no attention"
         )
 
     def watch(module: nn.Module, recorder: _Recorder) -> None:
         if module in _recorders:
             raise ModelError(
-                "this model's attention is already being captured; leave that `capture` first"
+                "this model's attention is already being captured; exit that `capture` first"
             )
         _recorders[module] = recorder
         undo.callback(_recorders.pop, module)

@@ -63,7 +63,7 @@ class ChangedModel(_WithFfn):
     source: str = Field(alias="from")
     """A step, folder, hub id or demo model."""
     keep_blocks: tuple[int, ...] | None = Field(default=None, min_length=1)
-    """Which blocks to keep, counted from 0, in rising order; None: all."""
+    """Blocks to keep, numbered from 0, in increasing order; None: all."""
     hidden_size: int | None = Field(default=None, gt=0)
     """Number of hidden dimensions to keep, the same in every layer; None: all."""
     intermediate_size: int | None = Field(default=None, gt=0)
@@ -76,8 +76,8 @@ class ChangedModel(_WithFfn):
     """Replace an encoder that embeds by a table with a vector of this width for each token, made
     of the encoder's own vectors (`static_student`); None: keep the encoder."""
     ffn_start: Literal["least_squares", "random"] | None = None
-    """Where new maps come from. least_squares, the default where it can be: what the old
-    feed-forward does to texts of the step's data, as nearly as one linear map can do it."""
+    """How new feed-forwards are initialized. least_squares: the linear map that best approximates
+    the old feed-forward on texts of the step's data; the default where possible."""
 
     @property
     def fits_ffn(self) -> bool:
@@ -103,11 +103,11 @@ class ChangedModel(_WithFfn):
     @model_validator(mode="after")
     def _start_fits(self) -> Self:
         if self.ffn_start is not None and self.ffn is None:
-            raise ValueError("ffn_start is where the maps of ffn come from; set ffn, or remove it")
+            raise ValueError("ffn_start initializes ffn; set ffn, or remove ffn_start")
         if self.ffn_start == "least_squares" and not self.fits_ffn:
             able = [name for name, variant in VARIANTS.items() if variant.is_linear_ffn]
             raise ValueError(
-                f"least squares finds a linear map of what the feed-forward reads, which ffn = "
+                f"least squares fits a linear map, which ffn = "
                 f'"{self.ffn}" is not; set ffn_start = "random", or use {", ".join(able)}'
             )
         return self
@@ -122,8 +122,8 @@ class ChangedModel(_WithFfn):
         blocks = self.keep_blocks
         if blocks is not None and (list(blocks) != sorted(set(blocks)) or blocks[0] < 0):
             raise ValueError(
-                "keep_blocks must be distinct block numbers from 0 in rising order, "
-                f"got {list(blocks)}"
+                "keep_blocks must be distinct block numbers from 0 in increasing order, got "
+                f"{list(blocks)}"
             )
         return self
 
@@ -143,9 +143,8 @@ class FromConfig(_WithFfn):
     """Random weights in the shape of a Hugging Face config or of a named size."""
 
     config: dict[str, Any] = Field(default_factory=dict)
-    """`model_type` and the fields of its transformers config class; with `size`, only what
-    differs from it. Without `vocab_size`, the vocabulary and the end token are those of the
-    tokenizer."""
+    """`model_type` and fields of its transformers config class; with `size`, only the fields to
+    change. Without `vocab_size`, vocabulary and end token are those of the tokenizer."""
     size: str | None = None
     """A named size, such as nano or mini-32; needs `family`."""
     family: str | None = None

@@ -72,9 +72,9 @@ class Cost:
 
 
 def _kept_by_block(block: Block, tokens: int) -> int:
-    """Of an attention and its norm 12 tensors of the hidden size, and 2 of tokens × tokens a head;
-    of a feed-forward and its norm 4 of the hidden size, and 4 of the intermediate size or, of a
-    simpler one, what its maps and its activation read."""
+    """Of an attention and its norm 12 tensors of the hidden size, and 2 of tokens × tokens per
+    head; of a feed-forward and its norm 4 of the hidden size, and 4 of the intermediate size or, of
+    a simpler one, what its maps and its activation read."""
     hidden = block.attention.out.out_features
     pairs = sum(2 * attention.heads * tokens for attention in block.attentions)
     kept = 12 * hidden * len(block.attentions) + pairs
@@ -175,7 +175,7 @@ def flops(model: PreTrainedModel, batch: int, tokens: int, written: int | None =
     Args:
         batch: texts.
         tokens: tokens of each text, padding included: it is computed too.
-        written: tokens that a decoder behind an encoder is fed; None: as many.
+        written: tokens that a decoder after an encoder is fed; None: as many.
     Raises:
         ModelError: the family has no row, and torch cannot count its operations.
     """
@@ -253,7 +253,7 @@ def _count(model_class: Any, copied: Any, texts: int, tokens: int, written: int)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
-            f"the operations of a {model_class.__name__} cannot be counted without running it "
+            f"the FLOPs of a {model_class.__name__} cannot be counted without running it "
             f"({reason}), so it is not supported; use a model of {', '.join(FAMILIES)}"
         ) from error
     return counter.get_total_flops()

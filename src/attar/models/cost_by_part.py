@@ -1,6 +1,6 @@
 """Parameters and operations of a model's parts, each counted once.
 
-    embeddings           tables, and a map behind narrower ones; looking a row up is no product
+    embeddings           tables, and a map after narrower ones; looking a row up is not a product
     <stack>.attention    its maps, and the products of queries, keys, probabilities and values
     <stack>.cross_attention    the same, over what the encoder gives
     <stack>.ffn          the maps of the feed-forward, or of the variant in its place
@@ -46,7 +46,7 @@ def cost_by_part(
     anatomy = anatomy_of(model)
     if "model" in of_stacks:
         raise ModelError(
-            f"the operations of a {anatomy.family} model are known only as a whole, not by part"
+            f"the FLOPs of a {anatomy.family} model are only known in total, not by part"
         )
     flops = {**dict.fromkeys(params, 0), "head": of_stacks["head"]}
     for place, stack in enumerate(anatomy.stacks):

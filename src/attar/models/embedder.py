@@ -1,6 +1,6 @@
 """Encoders that answer with one vector for each text: pooling and length 1 are a part of the model.
 
-An embedder is transformers' own bare model with the arithmetic of `attar.tasks.embedding` behind
+An embedder is transformers' own bare model with the arithmetic of `attar.tasks.embedding` after
 its last state; its answer is called `logits`, as every model's here, so that it is calibrated,
 quantized, traced, compared and timed like a classifier. It is saved under the bare model's name:
 the pooling stands in `task.json`, and as other programs read it in `modules.json`

@@ -70,8 +70,8 @@ def task_of(folder: Path) -> Task:
     kinds = _kinds_of_head(made_for)
     if not kinds:
         raise ArtifactError(
-            f"{folder} has no task.json, and its {made_for} has no classification head and none "
-            "that generates text; fine-tune it with a train step first"
+            f"{folder} has no task.json, and its {made_for} has no classification head or language "
+            "head; fine-tune it with a train step first"
         )
     config = config_of(plain, str(folder))
     make = _language_task if kinds[0].gold == "itself" else TASK_OF[kinds[0].graph]
@@ -93,9 +93,9 @@ def _labelled_task(
     fitting = [k for k in kinds if (k.problem_type == problem if problem else k.has_width(count))]
     if not fitting:
         raise ModelError(
-            f"{folder} answers in a way that attar does not know (problem_type "
-            f"{config.problem_type!r}, {count} labels); it knows one of several labels, any of "
-            "several labels, and one number"
+            f"{folder} has an output that attar does not support (problem_type "
+            f"{config.problem_type!r}, {count} labels); supported are one of several labels, any "
+            "of several labels, and one number"
         )
     try:
         return Task(
@@ -109,7 +109,7 @@ def _labelled_task(
         )
     except (ValidationError, KeyError) as error:
         raise ModelError(
-            f"{folder / 'config.json'} describes no task that attar knows: {count} labels "
+            f"{folder / 'config.json'} does not describe a supported task: {count} labels "
             f"{config.id2label}, problem_type {config.problem_type!r} ({error}); correct it"
         ) from error
 
@@ -156,8 +156,8 @@ def _text_task(folder: Path, plain: Mapping[str, Any], config: Any, names: tuple
         )
     except ValidationError as error:
         raise ModelError(
-            f"{folder} chooses its words in a way that attar does not know ({error}); write what "
-            "is meant into a task.json"
+            f"{folder} has generation settings that attar does not support ({error}); describe the "
+            "task in a task.json"
         ) from error
 
 

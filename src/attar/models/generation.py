@@ -35,7 +35,7 @@ def generate(
     settings = task.generation
     if settings is None:
         raise ModelError(
-            f"a task of {task.objective} generates no text; use a model that writes text"
+            f"a task of {task.objective} does not generate text; use a generative model"
         )
     config = model.config
     chosen = GenerationConfig(
@@ -57,7 +57,8 @@ def tokens_read(written: Tensor, eos: int | Sequence[int]) -> Tensor:
     """Which tokens of generated rows the decoder was fed: int64 (B, S), 1 and 0.
 
     Everything before the first end token, and without one all but the last token: what ends a text
-    is never read again. The start token may be the end token (as in BART), so place 0 is no end.
+    is never read again. The start token may be the end token (as in BART), so place 0 is not an
+    end.
 
     Example:
         >>> tokens_read(torch.tensor([[2, 7, 2, 1], [2, 7, 8, 9]]), 2).tolist()

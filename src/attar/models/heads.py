@@ -68,7 +68,7 @@ def reconciled_head(
     if head and made_for and not made_for.endswith(task.kind.heads):
         body = {name: tensor for name, tensor in tensors.items() if name not in head}
         learned = "; a new one is learned" if task.kind.heads else ""
-        return body, (f"{folder}: the head of its {made_for} is left out{learned}",)
+        return body, (f"{folder}: the head of its {made_for} is discarded{learned}",)
     if not head:
         return tensors, ()
     rows = [name for name in head if HEAD_ROWS.fullmatch(name)]
@@ -105,14 +105,14 @@ def without_head(
     if task is None or task.kind.graph != "one_pass":
         what = "no task is known" if task is None else f"the objective is {task.objective}"
         raise ModelError(
-            f"new_head draws a classification head anew, and for {folder} {what}; remove new_head "
-            "(a language head belongs to the words and is kept)"
+            f"new_head initializes a classification head, but for {folder} {what}; remove new_head "
+            "(a language head is always kept)"
         )
     body = {name: tensor for name, tensor in tensors.items() if not HEAD.match(name)}
     left_out = len(tensors) - len(body)
     if not left_out:
-        return body, (f"{folder} has no head that new_head could leave out",)
-    return body, (f"{folder}: {left_out} tensors of its head are left out; a new one is learned",)
+        return body, (f"{folder} has no head that new_head could replace",)
+    return body, (f"{folder}: {left_out} tensors of its head are discarded; a new one is trained",)
 
 
 def _names(config: Mapping[str, Any], count: int) -> tuple[str, ...]:

@@ -226,7 +226,7 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def _own_randomness(seed: int, purpose: str) -> Iterator[None]:
-    """Random numbers that depend on the seed alone; the caller's go on untouched afterwards."""
+    """Random numbers that depend on the seed alone; the caller's continue untouched afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, purpose))
         yield
@@ -287,7 +287,7 @@ def _check_fit(
     ]
     wrong += [f"{name} is missing" for name in sorted(info["missing_keys"]) if not may_be_new(name)]
     wrong += [
-        f"{name} has no place in the model"
+        f"{name} does not exist in the model"
         for name in sorted(info["unexpected_keys"])
         if _pattern(name, prefix) in known
     ]
@@ -303,7 +303,7 @@ def _check_fit(
         shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
         raise ModelError(
             f"the weights of {folder} do not fit its config.json ({type(model).__name__}), "
-            f"{len(wrong)} tensors: {shown}; get config and weights of the same model"
+            f"{len(wrong)} tensors: {shown}; use config and weights of the same model"
         )
 
 

@@ -10,7 +10,7 @@ has three matrices, and GPT-2's, which has two, is half as wide again. A Mamba b
 alone, about half of a transformer block, so there are as many as come nearest to the size.
 The names 104M to 1.2B are those of MiniPLM (arXiv 2410.17215), which count Qwen's 151,936 tokens.
 
-Encoder-decoders: the names are those of UCB/EECS-2023-141, with the head size behind them. Its
+Encoder-decoders: the names are those of UCB/EECS-2023-141, with the head size after them. Its
 Table 3.1 gives heads of 32 to Tiny, Mini and Small, and the parameters of heads of 64.
 
 The vocabulary is the tokenizer's, so a size has no total of its own.

@@ -52,7 +52,7 @@ class Sampling:
     """None: all tokens."""
     top_p: float = 1.0
     end_ids: tuple[int, ...] = ()
-    """A row ends behind the first of these."""
+    """A row ends after the first of these."""
     min_new_tokens: int = 0
     """Before so many, no end token is drawn."""
     vocabulary: int | None = None
@@ -62,15 +62,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn behind each prompt."""
+    """What was drawn after each prompt."""
 
     ids: Tensor
-    """int64 (B, S); 0 behind the end of a row."""
+    """int64 (B, S); 0 after the end of a row."""
     lengths: Tensor
     """int64 (B,): tokens of each row, its end token included."""
     log_p: Tensor
     """float64 (B, S): of each token under the distribution it was drawn from, after temperature,
-    mixing and cutting; 0 behind the end of a row."""
+    mixing and cutting; 0 after the end of a row."""
     log_each: tuple[Tensor, ...]
     """The same under the model alone, and under the teacher alone, before cutting."""
 
@@ -87,7 +87,7 @@ def row_uniforms(seed: int, rows: Sequence[int], new_tokens: int) -> Tensor:
 
 
 def has_cache(model: PreTrainedModel) -> bool:
-    """Whether a model can go on from where it was; otherwise `sample` reads everything again for
+    """Whether a model can continue from where it was; otherwise `sample` reads everything again for
     each token."""
     return _cache_name(model) is not None
 
@@ -105,7 +105,7 @@ def sample(
     use_cache: bool = True,
     before_token: Callable[[], None] = lambda: None,
 ) -> Drawn:
-    """Draw tokens behind each prompt.
+    """Draw tokens after each prompt.
 
     Args:
         model: a decoder in eval mode, as is the teacher; both with the same tokens.
@@ -167,7 +167,7 @@ class Reader:
         self._reads_positions = "position_ids" in accepted
 
     def read(self, ids: Tensor) -> Tensor:
-        """Logits (B, V) behind the next tokens of each row, (B, T)."""
+        """Logits (B, V) after the next tokens of each row, (B, T)."""
         new_mask = torch.ones_like(ids) if self._prompt_mask is None else self._prompt_mask
         self._prompt_mask = None
         self._mask = torch.cat([self._mask, new_mask], dim=1)
@@ -228,7 +228,7 @@ def _log_each(logits: Sequence[Tensor], sampling: Sampling, forbidden: Tensor) -
         own = torch.log_softmax(z / (sampling.temperature or 1.0), dim=-1)
         if own.isnan().any():
             raise NonFiniteError(
-                f"the {name}'s logits are NaN or infinite, so no token can be drawn; its weights "
+                f"the {name}'s logits are NaN or infinite, so no token can be sampled; its weights "
                 "are damaged, or its training diverged"
             )
         found.append(own)
@@ -247,7 +247,7 @@ def _draw(p: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tens
         p = _nucleus(p, sampling.top_p)
     below = p.cumsum(dim=-1)
     total = below[:, -1:]
-    # u · total may be rounded up to the total, behind which there is no token
+    # u · total may be rounded up to the total, after which there is no token
     wanted = torch.minimum(uniforms[:, None] * total, total.nextafter(torch.zeros_like(total)))
     tokens = torch.searchsorted(below, wanted, right=True)
     return tokens[:, 0], (p.gather(-1, tokens) / total).log()[:, 0]

@@ -55,8 +55,8 @@ def with_simpler_ffn(
     before = variant_of(model.config)
     if before is not None:
         raise ModelError(
-            f"{reference.source} has the feed-forward {before.variant!r} already, and only a "
-            "family's own can be replaced; start from the model it was made of"
+            f"{reference.source} has the feed-forward {before.variant!r} already, and only the "
+            "family's standard one can be replaced; start from the original model"
         )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "simpler feed-forward"))
@@ -65,7 +65,7 @@ def with_simpler_ffn(
         return simpler
     if batches is None:
         raise ModelError(
-            f"{reference.source}: a chain that starts from least squares needs texts to be fitted "
+            f"{reference.source}: least-squares initialization needs texts to be fitted "
             'to; name data, or set ffn_start = "random"'
         )
     fits = fitted(model, settings, batches)
@@ -142,7 +142,7 @@ def fitted(
 
 
 def _pair(fit: LinearFit) -> tuple[Any, Any]:
-    """What watches a feed-forward's input, and what watches its output behind it."""
+    """What watches a feed-forward's input, and what watches its output after it."""
     seen: list[Tensor] = []
 
     def real(tensor: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,8 +1,8 @@
-"""The two stages of writing, apart: what reads a text, and what writes one more token behind it.
+"""The two stages of writing, apart: what reads a text, and what writes one more token after it.
 
     prefill        of an encoder-decoder its encoder; of a decoder alone a pass over the text that
                    keeps keys and values, with the head on the last token only
-    decode_step    the next token of each row; behind an encoder, the one after the start token
+    decode_step    the next token of each row; after an encoder, the one after the start token
 
 Each can be called any number of times and does the same work every time: a step's own keys and
 values are cut off again. A state of one size (Mamba, a full sliding window) moves on instead.

@@ -76,7 +76,7 @@ def keep_blocks(model: PreTrainedModel, blocks: Sequence[int]) -> PreTrainedMode
 def _check_blocks(stack: Stack, blocks: Sequence[int]) -> None:
     count = len(stack.blocks)
     if not blocks or list(blocks) != sorted(set(blocks)):
-        raise ModelError(f"keep_blocks must be distinct and rising, got {list(blocks)}")
+        raise ModelError(f"keep_blocks must be distinct and increasing, got {list(blocks)}")
     if problem := not_kept(blocks, count, stack.name):
         raise ModelError(problem)
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 SMALLEST_SCALE = 2.0**-100
-"""A range narrower than this is no range: the scale's reciprocal must stay finite in float32
+"""A range narrower than this is not a range: the scale's reciprocal must stay finite in float32
 (largest 2^127).
 """
 

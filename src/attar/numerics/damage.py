@@ -2,7 +2,7 @@
 
 "Ten times the damage" divides two differences, each of them noisy, and the lower one is near zero
 whenever the comparison is a good one (random dimensions should not matter): the ratio then has no
-finite upper end. So rows and random choices are drawn anew together, and a resample in which the
+finite upper end. So rows and random choices are drawn again together, and a resample in which the
 null does no damage counts as an infinite ratio.
 
     damage(x) = full − disabled(x)         (the other way round where lower is better)
@@ -106,7 +106,7 @@ def _harm(full: Bootstrapped, disabled: Bootstrapped) -> tuple[float, Floats]:
 
 
 def _mean_of_drawn(null_RS: Floats, seed: int) -> Floats:
-    """Mean over choices drawn anew in every resample of the rows, (R,)."""
+    """Mean over choices drawn again in every resample of the rows, (R,)."""
     resamples, choices = null_RS.shape
     drawn = np.random.default_rng(seed).integers(0, choices, size=(resamples, choices))
     return np.take_along_axis(null_RS, drawn, axis=1).mean(axis=1)

@@ -13,9 +13,9 @@ The rule, for n ≥ 3 runs whose loss was logged at the same places:
     run i failed   if its loss at the end is not finite, or e_i > max(6 s, 0.05 · fall)
 
 Only a loss *above* the others counts: a run that is better than the rest is luck. A spike that
-heals is no failure, since only the end counts. The floor of 5 % of the fall keeps runs that are all
-alike from failing by a hair. Where half of the runs or more would fail there is no common path to
-have left, and none is named.
+heals is not a failure, since only the end counts. The floor of 5 % of the fall keeps runs that are
+all alike from failing by a hair. Where half of the runs or more would fail there is no common path
+to have left, and none is named.
 
 Source: the phenomenon is figure 4.1 of UCB/EECS-2023-141, which names no rule; this one is ours.
 """

@@ -20,7 +20,7 @@ SPANS = ("span_f1", "span_precision", "span_recall")
 QUOTES = ("squad_f1", "exact_match")
 """Metrics of answers that are parts of a text, as SQuAD's script has them."""
 LANGUAGE = ("nll", "perplexity", "bits_per_byte")
-"""Metrics of running text: nats a token, its exponential, bits a byte of text."""
+"""Metrics of running text: nats per token, its exponential, bits per byte of text."""
 LEADING = "bits_per_byte"
 """Of a language model: it alone compares models with different tokenizers."""
 AVERAGES = ("average", "average_with_storycloze")

@@ -58,9 +58,8 @@ def require_finite(values: ArrayLike, whose: str) -> None:
         more = f" and {len(broken) - ROWS_NAMED:,} more" if len(broken) > ROWS_NAMED else ""
         raise NonFiniteError(
             f"{whose} gave NaN or infinite values for {len(broken):,} of {len(array):,} rows "
-            f"(rows {', '.join(map(str, broken[:ROWS_NAMED]))}{more}); a metric over them would "
-            "mean nothing; look at the step that made the model (bits too low, learning rate too "
-            "high)"
+            f"(rows {', '.join(map(str, broken[:ROWS_NAMED]))}{more}); check the step that made "
+            "the model (too few bits, or too high a learning rate)"
         )
 
 
@@ -163,7 +162,7 @@ def mean_of_counts(scores: NDArray[Any], labels: NDArray[Any], counts: Floats) -
 
 
 def nll_of_counts(nats: NDArray[Any], tokens: NDArray[Any], counts: Floats) -> Floats:
-    """Nats a token: Σ nats / Σ tokens of the rows drawn, in each resample."""
+    """Nats per token: Σ nats / Σ tokens of the rows drawn, in each resample."""
     return _ratio(counts @ nats.astype(np.float64), counts @ tokens.astype(np.float64))
 
 

@@ -10,7 +10,7 @@ solved by a few reweighted least-squares steps; what is left is a search over on
 that is refined around its best point. C is divided by the largest C first: units cancel.
 
 The interval is a moving-block bootstrap: evaluations of one run are correlated, so blocks of
-neighbouring points are drawn, not points, and a block that reaches the end goes on at the start,
+neighbouring points are drawn, not points, and a block that reaches the end continues at the start,
 so that the last point is drawn as often as any; of several runs of one setting (seeds), runs are
 drawn first. It says how the fit varies with the noise of these points. It cannot say whether the
 law holds beyond them.
@@ -152,7 +152,7 @@ def fit_power_law(runs: Sequence[tuple[ArrayLike, ArrayLike]], *, bootstrap: int
 def _check(compute: Sequence[Floats], losses: Sequence[Floats]) -> None:
     values = np.concatenate([*compute, *losses])
     if not (np.isfinite(values).all() and (values > 0).all()):
-        raise DataError("compute and losses must be positive and finite, got others")
+        raise DataError("compute and losses must be positive and finite")
     budgets = len(np.unique(np.concatenate(compute)))
     if budgets <= CONSTANTS:
         raise DataError(

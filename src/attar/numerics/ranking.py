@@ -5,7 +5,7 @@
     mrr@k                = 1 / the best rank of a relevant candidate; 0 beyond k
     ndcg@k               = Σ_{rank ≤ k} gain / log₂(1 + rank)  /  the same of the ideal order
 
-Each is a number a query, 0..1, and its mean over queries is reported; intervals are drawn over
+Each is a number per query, 0..1, and its mean over queries is reported; intervals are drawn over
 queries. Ties count against the model: of all orders of equal scores the worst is taken, so that one
 that gives every candidate the same score finds nothing, where the order of a file would decide
 otherwise.

@@ -38,7 +38,9 @@ def rouge_scores(
         {'rouge1': 0.667, 'rouge2': 0.5, 'rougeL': 0.667}
     """
     if len(written) != len(references):
-        raise UsageError(f"{len(written)} texts cannot be set against {len(references)} references")
+        raise UsageError(
+            f"{len(written)} texts cannot be compared with {len(references)} references"
+        )
     scorer_module: Any = require("rouge_score.rouge_scorer", "eval")
     scorer = scorer_module.RougeScorer(list(ROUGE), use_stemmer=True)
     scores: dict[str, NDArray[np.float64]] = {name: np.zeros(len(written)) for name in ROUGE}

@@ -3,8 +3,8 @@
 The problem: 10⁸ scores lie in files, and sorting them takes gigabytes. The idea: read as an
 unsigned integer with its sign handled, a float32 orders as the number does. One pass counts the
 upper sixteen bits of all, which finds the 65,536 neighbours among which the k-th largest lies; a
-second pass counts their lower sixteen bits, which finds it. Equal numbers are told apart by their
-index.
+second pass counts their lower sixteen bits, which finds it. Equal numbers are distinguished by
+their index.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Interval:
     low: float
     high: float
     n: int
-    """Rows behind it."""
+    """Rows after it."""
 
 
 @dataclass(frozen=True)

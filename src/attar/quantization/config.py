@@ -1,6 +1,6 @@
 """Settings of `run = "quantize"`. Imports no torch.
 
-A method is a preset of four independent choices, each of which a recipe may also make by itself:
+A method is a preset of four independent choices. A recipe can override each of them:
 
     transform   what is moved between layers before anything is rounded  (transforms/)
     weights     how weights become integers                            (weights/)
@@ -19,8 +19,8 @@ from attar.config import Config
 TransformRule = Literal["none", "gamma", "smoothquant", "os_plus", "auto"]
 WeightRule = Literal["nearest", "clipped", "gptq"]
 BATCH_SIZE = 32
-"""Calibration texts a batch, where the recipe says nothing; the paper's. For a model that writes
-text it is 4, the paper's too."""
+"""Default number of calibration texts per batch, as in the paper; 4 for a generative model, also as
+in the paper."""
 
 
 class Calibration(Config):
@@ -31,9 +31,9 @@ class Calibration(Config):
     examples: int = Field(default=256, gt=0)
     """Number of texts."""
     batch_size: int | None = Field(default=None, gt=0)
-    """None: 32, and 4 for a model that writes text."""
+    """Texts per batch; None: 32, or 4 for a generative model."""
     seed: int | None = None
-    """Which examples; None: the recipe's seed."""
+    """Seed of the choice of examples; None: the recipe's."""
 
 
 class Budget(Config):
@@ -54,8 +54,8 @@ class Budget(Config):
         usual = type(self).model_fields["widths"].default
         if self.max_latency_ms is not None and self.widths != usual:
             raise ValueError(
-                f"widths are {list(self.widths)}, but max_latency_ms chooses between int8 and "
-                "float alone, because every width runs at the speed of 8 bits; remove widths, or "
+                f"widths are {list(self.widths)}, but max_latency_ms only chooses between int8 and "
+                "float, because fewer bits are not faster; remove widths, or "
                 "set average_bits or max_accuracy_drop"
             )
         return self
@@ -116,7 +116,7 @@ class QuantizeSettings(Config):
     """Round a fine-tuned model to 2 to 8 bits, with or without training."""
 
     learns: ClassVar[bool] = False
-    """Whether the method has a part that learns by gradient."""
+    """Whether the method has a refinement by gradient."""
     run: Literal["quantize"] = "quantize"
     model: str
     """A step that trains, or a folder or hub id of a fine-tuned model."""
@@ -134,12 +134,11 @@ class QuantizeSettings(Config):
     weights: WeightRule | None = None
     """How weights are rounded; None: the method's own."""
     query_key_grids: Literal["asymmetric", "symmetric"] = "asymmetric"
-    """Grids of queries and keys: asymmetric, as published, or around zero. OpenVINO multiplies two
-    activations in int8 where neither has a zero point, so only with symmetric grids are attention
-    scores of the exported model computed in int8: faster, and with these two roundings more. Of a
-    method that trains, a symmetric grid learns its step alone."""
+    """Grids of queries and keys. asymmetric: as published. symmetric: without zero points, which
+    OpenVINO needs to compute attention scores in int8; faster, but it quantizes two more tensors of
+    the exported model. With a training method, a symmetric grid only learns its step size."""
     refine: bool = True
-    """false: skip the part that learns by gradient."""
+    """false: skip the refinement by gradient."""
     budget: Budget | None = None
     """Mixed precision: a bit width for each tensor, chosen by measurement; None: the same
     everywhere."""
@@ -151,14 +150,14 @@ class QuantizeSettings(Config):
         is_read = (self.transform or getattr(self, "method", None)) == "smoothquant"
         if self.smoothquant_alpha != usual and not is_read:
             raise ValueError(
-                "smoothquant_alpha is read by SmoothQuant alone; "
+                "smoothquant_alpha is a setting of SmoothQuant; "
                 'add transform = "smoothquant", or remove it'
             )
         # True is the default of all: a mistake where a recipe says it, but not where all is said
         said, every = self.model_fields_set, type(self).model_fields.keys()
         if self.refine and not self.learns and "refine" in said and not every <= said:
             raise ValueError(
-                f"{getattr(self, 'method', 'this method')} learns nothing by gradient, so "
+                f"{getattr(self, 'method', 'this method')} has no refinement by gradient, so "
                 "refine = true would be ignored; remove it"
             )
         return self
@@ -193,14 +192,14 @@ class PercentileStep(QuantizeSettings):
     def _something_is_chosen(self) -> PercentileStep:
         if self.percentile is not None and self.choose_by != "output_error":
             raise ValueError(
-                f"percentile = {self.percentile:g} leaves nothing to choose by "
-                f"{self.choose_by}; remove one of both"
+                f"percentile = {self.percentile:g} leaves nothing to choose by {self.choose_by}; "
+                "remove one of the two"
             )
         return self
 
 
 class OmseStep(QuantizeSettings):
-    """Range = the one whose grid is nearest to the tensor itself, in squared error."""
+    """Range = the one with the least squared error between the tensor and its quantized values."""
 
     method: Literal["omse"] = "omse"
     search: Literal["golden_section", "grid"] = "golden_section"
@@ -211,7 +210,7 @@ class OmseStep(QuantizeSettings):
 
 
 class Clipping(QuantizeSettings):
-    """What the methods that clip by token share (Outlier Suppression, Algorithm 1)."""
+    """Settings of the methods with token-wise clipping (Outlier Suppression, Algorithm 1)."""
 
     learns = True
     candidates: int | None = Field(default=None, ge=1, le=100)
@@ -220,7 +219,8 @@ class Clipping(QuantizeSettings):
     alpha: Literal["global", "per_kind"] = "global"
     """global: one α. per_kind: one α for each kind of site, by coordinate search (ours)."""
     whole_curve: bool = False
-    """Run every candidate to the end, for the curve of errors over α; the choice is the same."""
+    """Evaluate every candidate completely, for the curve of error against α; the choice is the
+    same."""
     loss: Literal["mse", "kl"] = "mse"
     """Error of the final outputs. kl: of the class distributions (ours)."""
     learning_rate: float = Field(default=1e-5, gt=0)
@@ -272,13 +272,13 @@ REMOVED_OF_AUTO = {"refine": False, "learning_rate": 3e-3, "epochs": 6}
 
 
 class AutoStep(QuantizeSettings):
-    """Ours: transform, weights and ranges, each chosen by what it measurably saves."""
+    """Ours: transform, weights and ranges are each chosen by measured output error."""
 
     method: Literal["auto"] = "auto"
     refine: bool = False
-    """auto learns nothing by gradient."""
+    """auto has no refinement by gradient."""
     loss: Literal["mse", "kl"] = "mse"
-    """Of the final outputs: squared error, or KL divergence of the class distributions."""
+    """Loss on the final outputs: squared error, or KL divergence of the class distributions."""
 
     @model_validator(mode="before")
     @classmethod
@@ -291,28 +291,28 @@ class AutoStep(QuantizeSettings):
         ]
         if asked:
             raise ValueError(
-                f"{asked[0]} asks auto to learn by gradient, and that stage (the reconstruction) "
-                "was removed, because it was not shown to pay in any metric; remove "
-                f'{", ".join(asked)}, or train through the grids with method = "lsq_plus", '
+                f"{asked[0]} belongs to the gradient stage of auto (the reconstruction), which was "
+                "removed because it did not improve any metric; remove "
+                f'{", ".join(asked)}, or use quantization-aware training with method = "lsq_plus", '
                 'start = "auto"'
             )
         return {name: value for name, value in given.items() if name not in REMOVED_OF_AUTO}
 
 
 class QatStep(QuantizeSettings):
-    """What the methods share that train the quantized model."""
+    """Settings of quantization-aware training."""
 
     learns = True
     data: str | None = None
-    """Training data; None: that of the calibration."""
+    """Training data; None: the calibration data."""
     start: Literal["token_wise_clipping", "minmax", "mean_3sigma", "omse", "auto"] = (
         "token_wise_clipping"
     )
-    """Method that finds the initial step sizes."""
+    """Method that initializes the step sizes."""
     distil: bool = True
-    """Also learn from the float model's outputs."""
+    """Also distil from the float model's outputs."""
     quant_noise: float = Field(default=1.0, gt=0, le=1)
-    """Share of each weight's values, drawn anew, that a training pass puts on the grid; 1: all.
+    """Share of each weight's values, sampled in every training pass, that are quantized; 1: all.
     Quant-Noise trains integers with 0.5."""
     epochs: float = Field(default=3, gt=0)
     """Passes over the training data."""
@@ -327,19 +327,19 @@ class QatStep(QuantizeSettings):
     def _trains_what_it_says(self) -> QatStep:
         if not self.refine:
             raise ValueError(
-                "refine = false leaves the training out, and nothing of this method is left; use "
+                "refine = false switches off the training, which is all of this method; use "
                 'method = "token_wise_clipping" or "auto"'
             )
         if self.weights == "gptq":
             raise ValueError(
-                'training begins at the float weights, so the rounding of weights = "gptq" would '
-                'be thrown away; use "nearest" or "clipped"'
+                'training starts from the float weights, so the rounding of weights = "gptq" would '
+                'be lost; use "nearest" or "clipped"'
             )
         return self
 
 
 class LsqStep(QatStep):
-    """Learned step sizes, symmetric where the values are, without learned zero points."""
+    """Learned step sizes without zero points; symmetric if the values are."""
 
     method: Literal["lsq"] = "lsq"
 

@@ -107,8 +107,8 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
     loaded = load_model(folder, attention="eager")
     if loaded.task is None:
         raise ModelError(
-            f"model {config.model!r} is not fine-tuned: {folder} has no task.json and no head "
-            "for classes or for text; fine-tune it with a train step first"
+            f"model {config.model!r} is not fine-tuned: {folder} has no task.json and no head; "
+            "fine-tune it with a train step first"
         )
     _require_known_answers(config, loaded.task)
     sites_of(loaded.model)  # refuses a model without sites before a text is read
@@ -126,14 +126,14 @@ def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
     """Refuse a loss that says nothing about what the model answers."""
     if task.kind.gives_sets and getattr(config, "loss", "mse") == "kl":
         raise UsageError(
-            f'model {config.model!r} gives each label a probability of its own, and loss = "kl" '
-            "compares distributions over classes of which one is right; remove it, or set loss = "
+            f'model {config.model!r} is multi-label, and loss = "kl" '
+            "compares distributions over exclusive classes; remove it, or set loss = "
             '"mse"'
         )
     if not task.kind.gives_distribution and getattr(config, "loss", "mse") == "kl":
         raise UsageError(
             f'model {config.model!r} is for {task.objective}, and loss = "kl" compares '
-            "distributions over classes, which its answers are not; remove it, or set "
+            "distributions over classes, which it does not predict; remove it, or set "
             'loss = "mse"'
         )
 

@@ -68,9 +68,9 @@ def read_text(path: Path) -> str:
     if path.is_dir():
         found = sorted(file.name for file in path.glob("*.toml"))
         hint = f"; it holds {', '.join(found[:5])}" if found else ""
-        raise UsageError(f"{path} is a folder, a recipe is a TOML file{hint}")
+        raise UsageError(f"{path} is a folder; a recipe is a TOML file{hint}")
     if path.is_fifo() or path.is_socket():
-        raise UsageError(f"{path} is a FIFO or a socket, a recipe is a TOML file")
+        raise UsageError(f"{path} is a FIFO or a socket; a recipe is a TOML file")
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
@@ -83,8 +83,8 @@ def read_text(path: Path) -> str:
         raise UsageError(f"{str(path)!r} is not a valid file name: {error}") from None
     if len(content) > MAX_BYTES:
         raise UsageError(
-            f"{path} has {size / MIB:.1f} MiB, a recipe has at most {MAX_BYTES // MIB} MiB; "
-            "is it the right file?"
+            f"{path} has {size / MIB:.1f} MiB, but a recipe has at most {MAX_BYTES // MIB} MiB; is "
+            "it the right file?"
         )
     try:
         return content.decode("utf-8-sig")

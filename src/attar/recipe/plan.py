@@ -106,8 +106,7 @@ class Plan:
         if self.made:
             time = f"{time} for the {len(self.missing)} of {len(self.steps)} steps not made yet"
         lines.append(
-            f"in all about {time}, {memory} of memory at the highest, {disk} of disk; an "
-            f"estimate{doubt}"
+            f"in total about {time}, {memory} of memory at peak, {disk} of disk; an estimate{doubt}"
         )
         lines += intent_lines(self.intents)
         notes = self.notes if self.data else (*self.data_notes, *self.notes)

@@ -1,6 +1,6 @@
 """Write a run's report again from what its steps left on disk, whether the run was finished or not.
 
-No step but the report runs, and no key is computed anew: data and models need not be there any
+No step but the report runs, and no key is computed again: data and models need not be there any
 more.
 """
 
@@ -46,7 +46,7 @@ def report_again(
             if step not in reports and (place / step / RESULT_FILE).is_file()
         }
         if not made:
-            raise UsageError(f"no step of {place} is published yet, so there is nothing to report")
+            raise UsageError(f"no step of {place} is finished yet, so there is nothing to report")
         engine = Engine(
             expanded.recipe.model_copy(update={"steps": {**made, name: report}}),
             saved.source.recipe_folder,

@@ -100,7 +100,7 @@ def resume_run(
     """Go on with the run in `folder`, with the recipe it began with.
 
     Args:
-        accept_changes: begin the steps anew whose data, model or code has changed since.
+        accept_changes: begin the steps again whose data, model or code has changed since.
         keep_replaced: as `run_recipe`.
     Raises:
         UsageError: the folder is not that of a run, or something changed that was not accepted.
@@ -143,7 +143,7 @@ def run_resolved(
     """Run a checked recipe in `folder`.
 
     Args:
-        as_before: the run that this one goes on with; what changed since is refused.
+        as_before: the run that this one continues with; what changed since is refused.
         kinds: the table of steps; another one only for tests of the engine.
         fingerprints: how to fingerprint data and models; None: as the rooms do.
     """
@@ -208,10 +208,10 @@ def run_resolved(
 
 
 def require_unchanged(before: Saved, engine: Engine) -> None:
-    """Refuse to go on with a run whose data, models or code are no longer those it began with.
+    """Refuse to continue with a run whose data, models or code are no longer those it began with.
 
     Raises:
-        UsageError: a key differs; the message lists what changed and how to begin anew.
+        UsageError: a key differs; the message lists what changed and how to begin again.
     """
     if not before.keys:
         return
@@ -229,16 +229,16 @@ def require_unchanged(before: Saved, engine: Engine) -> None:
         if name in differing
     }
     raise UsageError(
-        f"{engine.folder}: this is not what the run began with, and nothing was changed; put it "
-        f"back and resume, or start {', '.join(found)} anew with: "
-        f"attar resume {shlex.quote(str(engine.folder))} --accept-changes",
+        f"{engine.folder}: this is not what the run began with, so nothing was run; restore it and "
+        f"resume, or rerun {', '.join(found)} with: attar resume {shlex.quote(str(engine.folder))} "
+        "--accept-changes",
         [f"  - {name}: {'; '.join(what)}" for name, what in found.items() if what],
     )
 
 
 @contextmanager
 def running_in(folder: Path) -> Generator[Path]:
-    """Hold the folder; say how to go on after a stop; keep the traceback of a crash."""
+    """Hold the folder; say how to continue after a stop; keep the traceback of a crash."""
     with refusals_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()

@@ -1,6 +1,6 @@
 """The form of a recipe: its tables as frozen pydantic models, nothing about how it is read or run.
 
-A recipe is data tables, steps (a union told apart by `run`), an optional sweep, and gates.
+A recipe is data tables, steps (a union distinguished by `run`), an optional sweep, and gates.
 Relations between the tables (does this word name a step?) are checked in `relations`, because a
 field cannot see its neighbours.
 """
@@ -84,7 +84,7 @@ class Sweep(Config):
 
 
 class Gate(Config):
-    """A promise about a number; a missed one ends the run with exit code 6 after everything is
+    """A condition on a metric; if it is missed, the run ends with exit code 6 after everything is
     saved."""
 
     metric: str
@@ -101,7 +101,7 @@ class Gate(Config):
     @model_validator(mode="after")
     def _says_something(self) -> Gate:
         if (self.of is None) != (self.max_drop is None):
-            raise ValueError("`of` and `max_drop` belong together; give both or neither")
+            raise ValueError("`of` and `max_drop` must be given together")
         if self.at_least is None and self.at_most is None and self.of is None:
             raise ValueError("a gate needs at_least, at_most, or of with max_drop")
         named = [part for part in self.metric.split(".") if part in LOWER_IS_BETTER]
@@ -134,10 +134,10 @@ class Gate(Config):
 
 
 class RunSettings(Config):
-    """How a run works and not what it makes: in no step's key."""
+    """How a run works, not what it makes: not part of any step's key."""
 
     log: tuple[Literal["tensorboard", "trackio"], ...] = ()
-    """Programs that are told of each line of a training history as it is written."""
+    """Trackers that receive each line of a training history."""
 
 
 class Recipe(Config):

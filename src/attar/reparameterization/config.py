@@ -16,23 +16,24 @@ LARGEST_BLOCK_ERROR = 1e-12
 
 
 class FoldStep(Config):
-    """Compute every chain of linear maps in a model's feed-forwards as one matrix, and prove that
-    the model answers as before."""
+    """Multiply every chain of linear maps in a model's feed-forwards into one matrix, and verify
+    that the predictions stay the same."""
 
     run: Literal["fold"] = "fold"
     model: str
     """A step or folder whose feed-forwards are a variant (`ffn = "3w"`)."""
     data: str
-    """Whose training texts the logits are compared on."""
+    """Data whose training texts are used to compare logits."""
     examples: int = Field(64, ge=1)
-    """Texts, or blocks of running text."""
+    """Number of texts, or blocks of running text."""
     fold_norms: bool = False
-    """Also multiply the scale of each norm into the matrix behind it, where nothing else reads the
+    """Also multiply the scale of each norm into the matrix after it, if nothing else reads the
     norm; the norm stays, with a scale of 1."""
     max_relative_difference: float = Field(LARGEST_DIFFERENCE, gt=0, lt=1)
-    """Of logits, before and after; beyond it nothing is published and the exit code is 6."""
+    """Maximum relative difference of the logits; above it nothing is published and the exit code is
+    6."""
     seed: int | None = None
-    """Which texts; None: the recipe's."""
+    """Seed of the choice of texts; None: the recipe's."""
 
 
 class FoldMetrics(TypedDict):

@@ -1,11 +1,11 @@
-"""A chain of linear maps as the one map it is, in float64.
+"""Multiplies a chain of linear maps into one, in float64.
 
     W = Wₙ … W₁,   b = Wₙ … W₂ b₁ + … + bₙ         2w, 3w → 1w
     W = W₁ O,      b = W₁ b_O + b₁                 merged → attention_only: O is attention's output
 
 With the norm's scale and shift: W (γ ⊙ x̂ + β) + b, so W ← W diag(γ), b ← b + W β, γ ← 1, β ← 0.
-This is allowed where nothing but the matrix reads the norm, which a post-norm block never has: its
-shortcut reads the norm too.
+This is valid only if nothing but the matrix reads the norm. In a post-norm block the shortcut reads
+it too.
 
 The product is rounded to the model's precision once, at the end. Folding a folded model changes
 nothing. Left out: an exact stock form for ReLU feed-forwards, relu(W x) − relu(−W x), which doubles

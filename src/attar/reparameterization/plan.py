@@ -1,4 +1,4 @@
-"""What a fold will cost: two models in memory, and two forward passes over a few texts."""
+"""The cost of a fold: two models in memory, and two forward passes over a few texts."""
 
 from __future__ import annotations
 

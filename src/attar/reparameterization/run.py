@@ -2,7 +2,7 @@
 
     load → fold in float64 → compare logits on real texts → write a model like any other
 
-A model that answers otherwise than before is not published.
+A model with other predictions than before is not published.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def fold(config: FoldStep, context: StepContext) -> FoldMetrics:
 
     Raises:
         ModelError: there is nothing to fold, or the model has no task.
-        GateMissedError: the folded model answers otherwise.
+        GateMissedError: the folded model has other predictions.
     """
     loaded = load_model(resolve_model(config.model, context.inputs, context.recipe_folder))
     task = loaded.task
     if task is None:
         raise ModelError(
-            f"model {config.model!r} has no task.json and no head, so it gives no logits to "
+            f"model {config.model!r} has no task.json and no head, so there are no logits to "
             "compare; fine-tune it with a train step first"
         )
     for note in loaded.notes:
@@ -47,7 +47,7 @@ def fold(config: FoldStep, context: StepContext) -> FoldMetrics:
     if not result.block_errors and not result.norms:
         context.progress.warn(
             f"{context.name}: the feed-forwards of {config.model!r} ({result.before.variant}) are "
-            "no chain of maps, so nothing was folded"
+            "not chains of linear layers, so nothing was folded"
         )
     seed = context.seed if config.seed is None else config.seed
     look = first_look(task, data_of(context, config.data), seed, rows=config.examples)
@@ -97,7 +97,7 @@ def _compared(
 
 
 def _check(config: FoldStep, certificate: dict[str, float | int], name: str) -> None:
-    """Refuse a folded model that is another function."""
+    """Refuse a folded model with other outputs."""
     difference, block = certificate["relative_difference"], certificate["block_error"]
     if difference <= config.max_relative_difference and block <= LARGEST_BLOCK_ERROR:
         return  # NaN is never within

@@ -4,60 +4,59 @@ occur."""
 from __future__ import annotations
 
 WORDS: dict[str, str] = {
-    "teacher, student": "the big model, and the smaller one that learns from its answers",
-    "accuracy": "share of texts whose predicted label is the right one",
-    "macro F1": "mean of the classes' F1, each counting the same however rare it is; the F1 of a "
-    "class is the harmonic mean of its precision (share of its predictions that are right) and "
-    "recall (share of its texts that are found)",
-    "confidence": "probability that a model gives to its own answer",
-    "calibration error": "expected calibration error (ECE): how far confidence is from the share "
-    "of right answers, on average over texts in 15 bins of confidence; 0 is perfect",
+    "teacher, student": "the big model, and the smaller one that learns from its predictions",
+    "accuracy": "share of texts with the correct predicted label",
+    "macro F1": "unweighted mean of the classes' F1; the F1 of a class is the harmonic mean of its "
+    "precision (share of its predictions that are correct) and recall (share of its texts that are "
+    "found)",
+    "confidence": "probability that a model gives its own prediction",
+    "calibration error": "expected calibration error (ECE): difference between confidence and "
+    "accuracy, averaged over texts in 15 bins of confidence; 0 is perfect",
     "point": "a hundredth of a metric: 83.1 % is 0.4 points below 83.5 %",
-    "interval": "95 % interval: where the figure would land in 95 of 100 draws of the same "
-    "number of texts, by resampling the measured ones",
+    "interval": "95 % confidence interval, by bootstrap: the measured texts are resampled",
     "no measurable difference": "the 95 % interval of a paired difference contains zero: "
-    "these texts cannot tell the two models apart; outside of it the difference is real",
-    "pairs": "two runs that differ in their method and share their seed; "
-    "what the seed did to both cancels in their difference",
-    "p of signs": "share of all ways to flip the signs of the differences whose mean is as far "
-    "from 0: small when seeds agree, never below 2 in 2 to the number of seeds",
+    "these texts cannot tell the two models apart; otherwise the difference is real",
+    "pairs": "two runs with different methods and the same seed; the common effect of the seed "
+    "cancels in their difference",
+    "p of signs": "p value of a sign-flip test: share of all sign patterns of the differences "
+    "whose mean is at least as far from 0; at least 2/2ⁿ with n seeds",
     "latency": "milliseconds of one forward pass; p50 is the median, "
     "95 of 100 passes take no longer than p95",
-    "prefill": "reading a text before the first token is written: an encoder's pass, or a "
-    "decoder's over the whole text",
-    "decode step": "writing one token behind what was read",
-    "throughput": "texts a second, read in batches of the size given",
-    "size": "weights and graph files on disk, tokenizer left out, in MiB (1,048,576 bytes)",
-    "parameters": "numbers a model has learned, each counted once",
+    "prefill": "processing a text before the first token is generated: an encoder's pass, or a "
+    "decoder's over the whole prompt",
+    "decode step": "generating one token",
+    "throughput": "texts per second at the given batch size",
+    "size": "weights and graph files on disk, without the tokenizer, in MiB (1,048,576 bytes)",
+    "parameters": "number of weights of a model, shared ones counted once",
     "FLOPs": "floating-point operations of one forward pass; a multiply-add counts as two",
-    "peak memory": "most resident memory of a process that does nothing but run the model",
+    "peak memory": "peak resident memory of a process that only runs the model",
     "int8": "weights and activations stored and multiplied as 8-bit integers (also W8A8)",
-    "simulated": "a float model rounded to the integer grid: "
-    "what the deployed one computes, up to rounding; slow",
-    "deployed": "the same in real integers, run by OpenVINO or ONNX Runtime",
-    "distinct n-grams": "different n-grams of a sample of texts over all its n-grams; "
-    "a teacher that repeats itself has few",
+    "simulated": "a float model rounded to the integer grid: it computes what the deployed model "
+    "computes, up to rounding; slow",
+    "deployed": "an exported model, run in integers by OpenVINO or ONNX Runtime",
+    "distinct n-grams": "number of distinct n-grams of a sample of texts over the number of all "
+    "its n-grams; low if the texts repeat themselves",
     "site": "a place in the model where an activation is quantized",
-    "SQNR": "signal to quantization noise in dB, 20·log10(‖x‖ / ‖x − y‖); 6 dB are about one bit",
+    "SQNR": "signal-to-quantization-noise ratio in dB, 20·log10(‖x‖ / ‖x − y‖); one bit is about 6 "
+    "dB",
     "calibration": "texts that set the ranges of the quantizers",
-    "parity": "how near the deployed model's outputs are to the simulated one's",
-    "fusion audit": "which matrix multiplications the runtime really runs in integers, "
-    "and why not the others",
-    "vectors": "what a model that embeds makes of texts; two texts are alike where the cosine of "
-    "their vectors is near 1",
-    "gate": "a promise of the recipe about a metric; when missed, the run ends with exit code 6",
-    "zero-shot": "asked as a text to go on with, without examples and without training on the task",
-    "chance": "what guessing scores; a model whose interval contains it is at chance: "
-    "these rows do not show that it knows anything of the task",
-    "score": "how much likelier a chunk is to the teacher than to the reference: "
-    "the difference of their mean log-probabilities, in nats a token",
+    "parity": "agreement of the deployed model's outputs with the simulated one's",
+    "fusion audit": "which matrix products the runtime computes in integers, and why not the "
+    "others",
+    "vectors": "embeddings of texts; similar texts have a cosine near 1",
+    "gate": "a condition of the recipe on a metric; if it is missed, the run ends with exit code 6",
+    "zero-shot": "prompted without examples and without training on the task",
+    "chance": "accuracy of guessing; a model whose interval contains it is at chance: these rows "
+    "do not show that it can do the task",
+    "score": "how much more likely a chunk is under the teacher than under the reference: the "
+    "difference of their mean log-probabilities, in nats per token",
     "Vendi score": "effective number of distinct items in a sample: the exponential of the entropy "
     "of the eigenvalues of its similarity matrix",
     "near duplicate": "a chunk that shares most of its word 5-grams with an earlier one",
-    "failed run": "a run of several seeds whose loss at the end lies above the others': the median "
-    "excess of its last quarter is beyond 6 robust spreads of the runs and 5 % of the loss's fall",
-    "key": "hash of a step's settings, inputs and code: the same key is the same work, "
-    "and is reused",
+    "failed run": "one of several seeds whose final loss is above the others': the median excess "
+    "in its last quarter is over 6 robust standard deviations of the runs and over 5 % of the "
+    "loss's decrease",
+    "key": "hash of a step's settings, inputs and code version; a step with the same key is reused",
 }
 """Word → meaning, in the order of the page."""
 

@@ -15,4 +15,4 @@ class Diversity(Config):
     chunks: int = Field(default=2000, ge=50)
     """Size of each sample."""
     max_length: int = Field(default=256, ge=8)
-    """Tokens that the encoder reads of a chunk."""
+    """Tokens per chunk that the encoder reads."""

@@ -4,7 +4,7 @@ The tokens are those of lm-evaluation-harness, so that log-likelihoods can be co
 
     spaces at the end of the context belong to the continuation
     context tokens        those of the context alone, with the tokenizer's own special tokens
-    continuation tokens   those of context + continuation, behind as many as the context has
+    continuation tokens   those of context + continuation, after as many as the context has
     fed                   both, the last token excepted; of what is too long, the beginning is lost
 
 Source: lm-evaluation-harness 0.4.13, `api/model.py` and `models/huggingface.py`.
@@ -121,7 +121,7 @@ class _Reader:
             raise ModelError(
                 f"the tokenizer of {model_folder} ends every text with {around.tokens[-1]!r}, so "
                 "no continuation can follow a context; save it with a template (post_processor in "
-                "tokenizer.json) that adds nothing behind a text"
+                "tokenizer.json) that appends nothing"
             )
 
     def ids(self, texts: Sequence[str], bare: Sequence[bool] | None = None) -> list[list[int]]:
@@ -147,8 +147,8 @@ class _Reader:
         """What is fed in the place of an empty context, and what is left to predict."""
         if self._prefix is None:
             raise ModelError(
-                f"{self._folder} names neither bos_token nor eos_token, and an empty context needs "
-                "one of them to begin with; name one in tokenizer_config.json"
+                f"{self._folder} has neither bos_token nor eos_token, and an empty context needs "
+                "one of them; set one in tokenizer_config.json"
             )
         if targets[:1] == [self._prefix]:
             return targets[:1], targets[1:]
@@ -165,13 +165,13 @@ def _fitted(start: list[int], targets: list[int], limit: int, pair: Pair) -> Con
     context, following = (text if len(text) <= SAID else f"{text[:SAID]}…" for text in pair)
     if not targets:
         raise ModelError(
-            f"the tokenizer joins {following!r} with the end of {context!r}, so that no token is "
-            "left to predict; evaluate this model on other tasks"
+            f"the tokenizer joins {following!r} with the end of {context!r}, so no token is left "
+            "to predict; use other tasks"
         )
     if len(targets) > limit:
         raise DataError(
-            f"the continuation {following!r} has {len(targets)} tokens, the model reads {limit}; "
-            "evaluate a model with more positions"
+            f"the continuation {following!r} has {len(targets)} tokens, but the model reads at "
+            f"most {limit}; use a model with more positions"
         )
     whole = [*start, *targets][-(limit + 1) :]
     lost = len(start) + len(targets) - len(whole)

@@ -151,7 +151,7 @@ def target_candidates(tokenizer: Tokenizer, words: Sequence[str]) -> Candidates:
 def following_candidates(
     tokenizer: Tokenizer, words: Sequence[str], template: str = "{0}"
 ) -> Candidates:
-    """Words as they follow a prompt, behind one space.
+    """Words as they follow a prompt, after one space.
 
     They are cut from the tokens of a whole text, because some tokenizers write a word differently
     at the beginning of a text.
@@ -162,7 +162,7 @@ def following_candidates(
     """
     if template != template.rstrip():
         raise ModelError(
-            f"template {template!r} ends in a space; the words of the classes bring their own: "
+            f"template {template!r} ends in a space, which the label words already start with: "
             f"write {template.rstrip()!r}"
         )
     before = template.format("x", "x")
@@ -227,7 +227,7 @@ def _after_source(
 def _after_prompt(
     model: PreTrainedModel, fed: Tensor, input_ids: Tensor, attention_mask: Tensor
 ) -> Tensor:
-    """log p of each next token, (B, G, S, V), of a decoder behind its prompts."""
+    """log p of each next token, (B, G, S, V), of a decoder after its prompts."""
     texts, inputs, steps = len(input_ids), len(fed), fed.shape[1] + 1
     lengths = attention_mask.sum(dim=1)
     ids = torch.nn.functional.pad(input_ids, (0, fed.shape[1])).repeat_interleave(inputs, dim=0)
@@ -256,6 +256,6 @@ def _checked(rows: Sequence[tuple[int, ...]], words: Sequence[str]) -> Candidate
     if empty or not words:
         raise ModelError(
             f"the label words {list(words)} cannot be scored: {empty} have no token; every class "
-            "needs a word"
+            "needs a label word"
         )
     return Candidates(tuple(rows))

@@ -36,8 +36,8 @@ def labelled_split(data: TextData, name: str) -> Split:
     if name in MISMATCHED and name not in data.splits:
         rows = ", ".join(f"{key} ({len(value):,} rows)" for key, value in data.splits.items())
         raise DataError(
-            f"data {data.name!r} has no split {name!r}, which is MNLI's alone: it has {rows}; "
-            f"leave split out, or name the GLUE task mnli, with {name}.jsonl.gz in its folder"
+            f"data {data.name!r} has no split {name!r}, which only MNLI has; its splits: {rows}; "
+            f"remove split, or name the GLUE task mnli, with {name}.jsonl.gz in its folder"
         )
     split = data.split(name)
     if len(split) == 0:
@@ -94,7 +94,7 @@ def output_columns(
         )
     if task.num_texts not in (None, data.num_texts):
         raise ModelError(
-            f"model {model!r} reads {task.num_texts} texts a row, data {data.name!r} has "
+            f"model {model!r} reads {task.num_texts} texts per row, data {data.name!r} has "
             f"{data.num_texts}; name the columns it was trained on with text ="
         )
     if not data.label_names:

@@ -75,7 +75,9 @@ def read_stream(model_folder: Path, texts: Sequence[tuple[str, ...]], where: str
             # an offset may step back by a character or two where a tokenizer splits a letter
             passages.append(first + np.maximum.accumulate([*at, count - 1]))
     if sum(map(len, ids)) < 2:
-        raise DataError(f"{where} has fewer than 2 tokens, and a next token needs them; add text")
+        raise DataError(
+            f"{where} has fewer than 2 tokens, too few to predict the next one; add text"
+        )
     return Stream(np.concatenate(ids), np.concatenate(passages), np.array(num_bytes))
 
 
@@ -140,8 +142,8 @@ def score_stream(
     broken = np.flatnonzero(~np.isfinite(nats))
     if len(broken):
         raise NonFiniteError(
-            f"model {model!r} gives {len(broken):,} of {len(nats) - 1:,} tokens a likelihood that "
-            f"is NaN or infinite (first: token {broken[0]:,}); its weights are broken"
+            f"model {model!r} gives {len(broken):,} of {len(nats) - 1:,} tokens a NaN or infinite "
+            f"likelihood (first: token {broken[0]:,}); its weights are broken"
         )
     return np.bincount(stream.passages, weights=nats, minlength=len(stream.num_bytes))
 

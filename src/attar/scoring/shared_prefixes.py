@@ -7,7 +7,7 @@ common is read once, its keys and values are copied for each text, and each text
 rest; logits are made at the places that predict a continuation, some rows at a time.
 
     prefix     p tokens that all texts of a group begin with      (G, p)
-    rest       of each text                                       (R, s), padded behind
+    rest       of each text                                       (R, s), padded on the right
     log p      Σ over its continuation; greedy: every token of it is the model's first choice
 
 Groups read together are cut to the shortest prefix among them, so that no prefix is padded: then
@@ -95,7 +95,7 @@ def likelihoods(
 
 
 def shares_prefixes(model: PreTrainedModel) -> bool:
-    """Whether a model can go on from a text it has read, found out at the first call."""
+    """Whether a model can continue from a text it has read, found out at the first call."""
     if model not in _tried:
         with evaluating(model):
             _tried[model] = _agrees(model)
@@ -145,7 +145,7 @@ def _is_first_choice(logits: Tensor, _: object, labels: Tensor) -> Tensor:
 def _read_whole(
     model: PreTrainedModel, requests: Sequence[Continuation], rows: Sequence[int], found: _Sums
 ) -> None:
-    """Read whole texts, padded behind, where a causal model does not look."""
+    """Read whole texts, padded on the right, where a causal model does not look."""
     ids = _padded([requests[i].fed for i in rows], model.device)
     _, logits = run_to_logits(model, {"input_ids": ids}, use_cache=False)
     found.add(logits, {i: row for row, i in enumerate(rows)}, 0, ids.shape[1])

@@ -83,7 +83,7 @@ class TextPairs:
     def answers(
         self, metrics: Sequence[str], vectors: Vectors, labels: NDArray[np.float32]
     ) -> dict[str, tuple[Floats, NDArray[Any]]]:
-        """What each metric compares with what: cosines with the rows' scores, or a score a query
+        """What each metric compares with what: cosines with the rows' scores, or a score per query
         with nothing.
 
         Args:

@@ -1,6 +1,6 @@
 """Chunks of a shard in batches of about equal work: a pure function of their lengths.
 
-Chunks of like length go together, so that little is padding, and a batch has at most a budget of
+Chunks of similar length are batched together to reduce padding, and a batch has at most a budget of
 tokens, padding included. Nothing but the lengths decides, so a killed run that scores a shard again
 makes the same batches and, on the same machine, the same bits.
 """
@@ -37,7 +37,7 @@ def token_batches(lengths: NDArray[np.integer], budget: int) -> Iterator[NDArray
 
 
 def padded(chunks: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
-    """Ids and mask (B, T) of some chunks, padding behind the tokens."""
+    """Ids and mask (B, T) of some chunks, padding after the tokens."""
     length = max(map(len, chunks))
     ids = torch.zeros((len(chunks), length), dtype=torch.long)
     mask = torch.zeros_like(ids)

@@ -41,22 +41,22 @@ class TokenizeStep(Config):
         Annotated[str, Tag("word")] | Annotated[LearnedTokenizer, Tag("learned")],
         Discriminator(_form_of),
     ]
-    """A step, folder, hub id or demo model whose tokenizer is used, or a table to learn one."""
+    """A step, folder, hub id or demo model whose tokenizer is used, or a table to train one."""
     max_length: int = Field(default=1024, ge=8, le=2**20)
-    """Number of tokens a model reads of a chunk; a chunk has one more, which is only predicted."""
+    """Number of tokens per chunk that a model reads; a chunk has one more, which is only
+    predicted."""
     source_column: str | None = None
     """Column with the source of each document; a chunk never mixes sources. None: one source."""
     reserve: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the documents, by a hash of their text, that is kept for training the reference
-    and never scored."""
+    """Share of the documents, by a hash of their text, to reserve for training the reference; they
+    are never scored."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the documents, by a hash of their text, to read."""
     max_documents: int | None = Field(default=None, gt=0)
     """Maximum number of documents to read; None: all."""
     expect_tokens: int | None = Field(default=None, gt=0)
-    """Tokens that the corpus will have, for `attar plan`, which then reads no text: a corpus of
-    billions is planned where it is not. None: they are counted in some documents. The step itself
-    reads what is there."""
+    """Size of the corpus in tokens, only for `attar plan`, which then reads no text. None:
+    estimated from some documents."""
     shard_tokens: int = Field(default=2**24, ge=2**10, le=2**25)
     """Tokens after which a shard is written. One shard is held in memory."""
 
@@ -72,18 +72,17 @@ class ScoreStep(Config):
     data: str
     """Name of a tokenize step."""
     part: Part = "scored"
-    """Of the corpus: the chunks to select from, or those reserved for a reference."""
+    """Part of the corpus: the chunks to select from, or those reserved for a reference."""
     chunks: int | None = Field(default=None, ge=1)
     """Score a random sample of this many chunks; None: all. A proxy learns from a sample; a
     selection needs all."""
     batch_tokens: int = Field(default=4096, ge=1)
     """Tokens in one forward pass, padding included."""
     max_set_aside: float = Field(default=0.01, ge=0, le=1)
-    """Share of the chunks that the model may fail to score, such as by NaN; above it the step
-    stops."""
+    """Maximum share of chunks that get no score, such as NaN; above it the step stops."""
     seed: int | None = None
-    """Of the sample. None: the recipe's. Equal seeds and sizes give the same chunks, and a larger
-    sample contains a smaller one."""
+    """Seed of the sample; None: the recipe's. Equal seeds and sizes give the same chunks, and a
+    larger sample contains a smaller one."""
 
 
 class ScoreMetrics(TypedDict, total=False):
@@ -96,7 +95,7 @@ class ScoreMetrics(TypedDict, total=False):
     """Predicted ones."""
     flops: int
     nll: float | None
-    """Nats a token, of a language model."""
+    """Nats per token, of a language model."""
     mean_predicted: float | None
     """Score, of a proxy."""
     offline: dict[str, float]
@@ -117,7 +116,7 @@ class ProxyMetrics(TypedDict):
     """Of the chunks that neither trained nor chose the proxy: value, low, high, n; and that of the
     untrained one."""
     rmse: float
-    """Of the same, in nats a token."""
+    """Of the same, in nats per token."""
     scale: dict[str, float]
     num_params: int
     steps: int
@@ -142,7 +141,7 @@ class ProxyStep(Config):
 
     run: Literal["proxy"] = "proxy"
     model: ModelReference
-    """What it starts from, with the corpus's tokenizer; the reference is a good choice."""
+    """Initial model, with the corpus's tokenizer; the reference is a good choice."""
     data: str
     """Name of the tokenize step."""
     teacher: str
@@ -150,21 +149,21 @@ class ProxyStep(Config):
     reference: str
     """Name of a score step of the same chunks."""
     held_out: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the chunks it is not trained on: half of them choose the best state, the other half
-    are for its Spearman correlation."""
+    """Share of the chunks to hold out: one half chooses the best checkpoint, the other half
+    measures the Spearman correlation."""
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the scored sample."""
     max_steps: int | None = Field(default=None, gt=0)
-    """Optimizer steps; wins over epochs."""
+    """Number of optimizer steps; takes precedence over epochs."""
     batch_size: int = Field(default=32, gt=0)
     """Chunks per optimizer step."""
     micro_batch_size: int | None = Field(default=None, gt=0)
-    """Chunks per forward pass; None: batch_size. The gradient is that of the whole batch either
-    way."""
+    """Chunks per forward pass; None: batch_size. The gradient is the same either way."""
     learning_rate: float = Field(default=3e-4, gt=0)
-    """The highest of the schedule."""
+    """Peak learning rate."""
     evaluations: int = Field(default=6, ge=1)
-    """How often the held-out loss is measured, evenly spread; the state with the lowest is kept."""
+    """Number of evaluations of the held-out loss, evenly spaced; the checkpoint with the lowest is
+    kept."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """As in a train step."""
     checkpoint_every: int | None = Field(default=None, gt=0)
@@ -195,13 +194,13 @@ class NearDuplicates(Config):
     """Chunks that nearly repeat an earlier one."""
 
     threshold: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of word 5-grams from which a chunk is a near duplicate."""
+    """Jaccard similarity of word 5-grams above which a chunk is a near duplicate."""
     filter: bool = True
-    """Set them aside; false: count them only."""
+    """true: set them aside; false: only count them."""
 
 
 class ExportDataStep(Config):
-    """A corpus or a selection as files that other trainers read."""
+    """A corpus or a selection as files for other trainers."""
 
     run: Literal["export_data"] = "export_data"
     data: str
@@ -209,8 +208,8 @@ class ExportDataStep(Config):
     part: Literal["all", "scored", "reserved"] = "all"
     """Of a corpus."""
     format: Literal["jsonl", "parquet", "dataset"] = "dataset"
-    """jsonl: packed by zstd. dataset: a folder of Parquet files that `datasets.load_dataset`, and
-    whoever calls it, opens by its path."""
+    """jsonl: compressed with zstd. dataset: a folder of Parquet files that `datasets.load_dataset`
+    opens by its path."""
 
 
 class ExportDataMetrics(TypedDict):
@@ -240,14 +239,14 @@ class SelectMetrics(TypedDict, total=False):
     """The lowest score that is kept."""
     mean_score: dict[str, float]
     nll: dict[str, float]
-    """Of teacher and reference, nats a token."""
+    """Of teacher and reference, nats per token."""
     warnings: list[str]
     near_duplicates: dict[str, int]
     diversity: dict[str, Any]
 
 
 class SelectStep(Config):
-    """The chunks of a corpus that teach most."""
+    """Choose the chunks of a corpus to train on."""
 
     run: Literal["select"] = "select"
     data: str
@@ -264,18 +263,18 @@ class SelectStep(Config):
     keep: float = Field(default=0.5, gt=0, le=1)
     """Share of the chunks to keep, rounded down."""
     keep_by_source: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
-    """Source → its own share; the other sources share `keep`."""
+    """Source → share of its chunks to keep; `keep` applies to the other sources together."""
     temperature: float = Field(default=0.1, gt=0)
     """method = "gumbel" only: scale of the noise added to the scores, in nats per token."""
     trim: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the highest scores that is set aside: repetition inside a chunk scores highest."""
+    """Share of the highest scores to set aside; these are usually chunks that repeat themselves."""
     minimum_tokens: int = Field(default=16, ge=1)
-    """Predicted tokens of a chunk; shorter ones are set aside. The mean over a handful of tokens is
-    noise, and would be the highest scores."""
+    """Minimum number of predicted tokens; shorter chunks are set aside, because a mean over a few
+    tokens is noisy and would give the highest scores."""
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | NearDuplicates | None = None
-    """A table, or its threshold alone; None: none is looked for."""
+    """A table, or only its threshold; None: no search."""
     diversity: Diversity | None = None
-    """None: it is not measured."""
+    """Vendi scores before and after the selection; None: not measured."""
     seed: int | None = None
     """None: the recipe's."""
 

@@ -1,11 +1,11 @@
-"""What the report shows of a selection: a histogram of its scores, what another share would keep,
-and chunks to read.
+"""Data for the report's page of a selection: a histogram of its scores, what another share would
+keep, and chunks to read.
 
-Counts are exact and taken part by part, in memory that does not grow with the corpus. The question
-"and with α = 0.3?" is answered from a table of about 1,000 bins of the keys that the cut is made
-by: at the edge of a bin everything is known exactly. The edges are chosen so that each bin holds
-0.1 % of the chunks: read as an integer (`ordered`), a key is counted by its upper 20 bits, and
-neighbouring counts are joined. More than 0.1 % is in a bin only where keys agree in all 20 bits.
+Counts are exact and taken part by part, in memory that does not grow with the corpus. Other values
+of α are looked up in a table of about 1,000 bins of the sort keys, which is exact at the edge of a
+bin. The edges are chosen so that each bin holds 0.1 % of the chunks: read as an integer
+(`ordered`), a key is counted by its upper 20 bits, and neighbouring counts are joined. More than
+0.1 % is in a bin only where keys agree in all 20 bits.
 
 Chunks to read are samples, drawn by the seed.
 """

@@ -5,9 +5,9 @@
     dataset    README.md and data/train-00000-of-00004.parquet, …: a data set of the hub, on disk
 
 A row is a chunk: its text, its documents a blank line apart; its source; its tokens; and of a
-selection the mean log-probability a token that each model gave it, and their difference, the score.
-`dataset` is the form of a repository on the hub and not that of `save_to_disk`, because trainers
-pass a path to `datasets.load_dataset`, which refuses the other one.
+selection the mean log-probability per token that each model gave it, and their difference, the
+score. `dataset` is the form of a repository on the hub and not that of `save_to_disk`, because
+trainers pass a path to `datasets.load_dataset`, which refuses the other one.
 
 Equal chunks give equal bytes. Memory: the texts of one shard.
 """
@@ -39,7 +39,7 @@ SCORES = {
     "reference": "log_p_reference",
     "predicted": "predicted_score",
 }
-"""Column of a selection → its name outside; all in nats a token."""
+"""Column of a selection → its name outside; all in nats per token."""
 SCORE = "score"
 ROWS_AT_ONCE = 1024
 """A row group."""
@@ -51,12 +51,12 @@ def export_data(config: ExportDataStep, context: StepContext) -> ExportDataMetri
     """Write one file for each shard that has chunks of the view.
 
     Raises:
-        AttarError: whatever a user can mend.
+        AttarError: a user error.
         StoppedError: asked to stop.
     """
     view, selection = view_of(context, config.data, config.part)
     if not len(view):
-        raise DataError(f"{context.name}: data {config.data!r} has no chunks of that part")
+        raise DataError(f"{context.name}: data {config.data!r} has no chunks in this part")
     scores = _scores(selection)
     schema = _schema(scores)
     write, suffix = WRITERS[config.format]
@@ -160,9 +160,9 @@ MEANINGS = {
     "text": "a chunk of documents, which a blank line separates",
     "source": "where its documents come from; empty where the data told no sources apart",
     "tokens": "tokens of the chunk, by the tokenizer of the corpus",
-    SCORES["teacher"]: "mean log-probability a token under the teacher, in nats",
+    SCORES["teacher"]: "mean log-probability per token under the teacher, in nats",
     SCORES["reference"]: "the same under the reference",
-    SCORES["predicted"]: "score that a proxy predicts, in nats a token",
+    SCORES["predicted"]: "score that a proxy predicts, in nats per token",
     SCORE: "log_p_teacher − log_p_reference, by which chunks were selected",
 }
 

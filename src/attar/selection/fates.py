@@ -1,5 +1,5 @@
-"""What became of each scored chunk, and what a step could not use as a file of its own: a line of
-JSON for each row, with the reason."""
+"""Whether each scored chunk was kept, or why not; and a file of what a step could not use: one line
+of JSON per row, with the reason."""
 
 from __future__ import annotations
 

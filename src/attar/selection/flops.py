@@ -1,4 +1,4 @@
-"""What a proxy saves of the operations of scoring a corpus."""
+"""The FLOPs that a proxy saves in scoring a corpus."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OfflineFlops:
-    """What it takes to score a corpus before any student is trained, by a proxy and without."""
+    """FLOPs to score a corpus before any student is trained, with a proxy and without."""
 
     teacher: int
     """On the sample."""

@@ -5,7 +5,7 @@ Two texts are near duplicates when their sets of word 5-grams overlap: Jaccard s
 of places that estimates it (standard error ≤ 0.044, Broder 1997); signatures are compared only
 where a band of them is equal. Texts of fewer than five words are one gram.
 
-Cost: about 4 kB of memory a chunk, most of it the index of its 32 bands, and 0.1 ms for 200 words
+Cost: about 4 kB of memory per chunk, most of it the index of its 32 bands, and 0.1 ms for 200 words
 on one core: 4 GB and two minutes for a million chunks. For larger corpora remove duplicate
 documents before they are tokenized.
 """

@@ -1,4 +1,4 @@
-"""Chunks of a corpus or of a selection to read, each with what is known of it. Imports no torch.
+"""Shows chunks of a corpus or a selection with their scores. Imports no torch.
 
 A corpus has no scores, so its chunks are shown in their order or drawn at random. Of a selection
 the kept chunks are shown and, if asked for, the others that were scored, with their reasons.
@@ -31,7 +31,7 @@ Order = Literal["first", "random", "best", "worst"]
 KEPT = "kept"
 PREDICTED = "predicted"
 SCORES = ("teacher", "reference", PREDICTED)
-"""What a selection keeps of a chunk, in nats a token."""
+"""What a selection keeps of a chunk, in nats per token."""
 SEED = 0
 """Of a random choice, so that it can be looked at again."""
 MOST_LINES, MOST_CHARACTERS = 12, 800
@@ -47,7 +47,7 @@ class Peek:
     tokens: int
     text: str
     scores: Mapping[str, float]
-    """Nats a token, by teacher, reference or predicted; empty for a corpus."""
+    """Nats per token, by teacher, reference or predicted; empty for a corpus."""
     fate: str | None
     """"kept", or why it was not; None for a corpus."""
 
@@ -70,7 +70,7 @@ class Peek:
             facts.append(self.part)
         else:
             by = " ".join(f"{name} {value:.3f}" for name, value in self.scores.items())
-            facts += [f"score {self.score:+.3f} ({by}; nats a token)", str(self.fate)]
+            facts += [f"score {self.score:+.3f} ({by}; nats per token)", str(self.fate)]
         shown = self.text[:MOST_CHARACTERS].splitlines()[:MOST_LINES]
         is_cut = len("\n".join(shown)) < len(self.text.rstrip("\n"))
         lines = [for_terminal(" · ".join(facts)), *(f"  {for_terminal(line)}" for line in shown)]
@@ -100,8 +100,8 @@ def peek(
     found = open_published(folder, Path(), corpus)
     if not found.is_selection and order in ("best", "worst"):
         raise UsageError(
-            f"{folder} is a corpus, whose chunks have no scores, so none is {order}; name the "
-            "folder of a select step, or take --random"
+            f"{folder} is a corpus, whose chunks have no scores to sort by; name the folder of a "
+            "select step, or use --random"
         )
     sources: list[str] = found.corpus.about["sources"]
     if source is not None and source not in sources:

@@ -1,4 +1,4 @@
-"""What a corpus, its scores and a selection will cost. Tokens are counted in some documents."""
+"""The cost of a corpus, its scores and a selection. Tokens are estimated from some documents."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """`run = "proxy"`: scores of a sample of chunks in; a small model that predicts the score out.
 
-The problem: difference sampling asks a large teacher about every chunk of a corpus. The idea
+The problem: difference sampling runs a large teacher on every chunk of a corpus. The idea
 (MiniPLM_prx, arXiv 2410.17215): teacher and reference score a sample; a small model, such as the
 reference itself, learns to predict r(x) from the chunk (`attar.selection.proxy_model`), by mean
-squared error on standardised scores; then it alone scores the whole corpus.
+squared error on standardised scores; then only this model scores the whole corpus.
 
-A share of the sample is held out. Half of it is looked at while training, and the state with the
-lowest loss on it is kept (early stopping). The other half is seen once, by the kept state: its
-Spearman correlation says how well chunks are ranked, with a bootstrap interval, beside that of the
-untrained head. Training is the loop of `run = "train"`, and so are its checkpoints.
+A share of the sample is held out. Half of it is evaluated during training, and the checkpoint with
+the lowest loss is kept. The other half is used once: the Spearman correlation of the kept
+checkpoint, with a bootstrap interval, and that of the untrained head. Training is the loop of `run
+= "train"`, and so are its checkpoints.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ from attar.training.saving.state import Place
 from attar.training.update.precision import open_accelerator
 
 FEWEST = 20
-"""Chunks of a sample: below, a correlation of the held-out ones says nothing."""
+"""Minimum size of a sample; with fewer chunks the held-out correlation is meaningless."""
 HELD_OUT_FILE = "held_out.safetensors"
 EPSILON = 1e-6
-"""Nats a token; scores that differ by less are rounding."""
+"""Nats per token; scores that differ by less are rounding."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def proxy(config: ProxyStep, context: StepContext) -> ProxyMetrics:
     """Train a proxy on the scores of a sample.
 
     Raises:
-        AttarError: whatever a user can mend.
+        AttarError: a user error.
         StoppedError: asked to stop; a checkpoint is kept.
     """
     corpus = corpus_of(context, config.data)
@@ -204,14 +204,14 @@ def usable(sample: Scored, step: str) -> tuple[NDArray[np.int64], NDArray[np.flo
     if len(rows) < FEWEST:
         raise DataError(
             f"{step}: {len(rows)} of {len(sample)} chunks of the sample have a score; a proxy "
-            f"needs at least {FEWEST}, and some thousands to be worth anything: raise chunks in "
-            "the score steps"
+            f"needs at least {FEWEST}, and some thousands to be useful: raise chunks in the score "
+            "steps"
         )
     spread = float(scores.max() - scores.min())
     if spread < EPSILON:
         raise DataError(
-            f"{step}: all {len(rows):,} scores of the sample are {scores[0]:.4g} nats a token, so "
-            "there is nothing to learn; teacher and reference must be different models"
+            f"{step}: all {len(rows):,} scores of the sample are {scores[0]:.4g} nats per token, "
+            "so there is nothing to learn; teacher and reference must be different models"
         )
     return rows, scores
 

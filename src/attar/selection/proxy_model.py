@@ -2,10 +2,10 @@
 
     h̄ = mean of the last hidden states over the chunk's tokens
     z = B · tanh((w·h̄ + b) / B)              the standardised score, within ±B
-    r̂ = mean + std · z                       in nats a token
+    r̂ = mean + std · z                       in nats per token
 
 mean and std are those of the scores it was trained on, and B is twice the largest |z| among them:
-what it predicts stays near what it has seen, and nothing that it has seen is out of reach.
+predictions stay near the range of the training scores and can reach all of them.
 
 A proxy is a model folder (the body, without its language head) with `proxy.safetensors` beside the
 weights: w, b, mean, std and B. It reads what a language model reads of a chunk: all but its last
@@ -42,7 +42,7 @@ INITIAL_STD = 0.02
 
 @dataclass(frozen=True)
 class Scale:
-    """From scores in nats a token to the standardised ones that a proxy learns, and back."""
+    """From scores in nats per token to the standardised ones that a proxy learns, and back."""
 
     mean: float
     std: float
@@ -110,7 +110,7 @@ def read_of(chunk: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class ProxyScorer:
-    """The score of a chunk as a proxy predicts it, in nats a token."""
+    """The score of a chunk as a proxy predicts it, in nats per token."""
 
     quantity: ClassVar[str] = "predicted"
 

@@ -6,9 +6,8 @@ corpus are two steps, so that another reference costs one pass and not two (Mini
 arXiv 2410.17215). A proxy gives its prediction of the difference between the two.
 
 The batches of a shard are a pure function of its lengths. A shard is put in place when it is whole,
-and not touched again; a stopped run goes on with the batch it was at, a killed one with a batch of
-the minute before. `work` is the only loop over shards, and what it calls knows nothing of the
-others.
+and not touched again; a stopped run continues with the next batch, a killed one with a batch of the
+minute before. `work` is the only loop over shards, and what it calls knows nothing of the others.
 
 A random sample of a part has the chunks with the largest keys, each a pure function of (seed,
 shard, place): it is uniform and without replacement, two steps with equal settings score the same
@@ -53,7 +52,7 @@ from attar.selection.scores import ShardScores, read_scores, score_file
 from attar.step import StepContext
 
 SET_ASIDE_FILE = "set_aside.jsonl.gz"
-NOT_FINITE = "the model's answer is NaN or infinite"
+NOT_FINITE = "the log-probability is NaN or infinite"
 KEEP_EVERY_S = 60.0
 ROWS_NAMED = 5
 """In a message, of each reason."""
@@ -63,7 +62,7 @@ def score(config: ScoreStep, context: StepContext) -> ScoreMetrics:
     """Score the chunks of a part of the corpus, or a sample of them.
 
     Raises:
-        AttarError: whatever a user can mend.
+        AttarError: a user error.
         StoppedError: asked to stop; what is scored so far is kept.
     """
     corpus = corpus_of(context, config.data)
@@ -167,8 +166,8 @@ class Begun:
             self.saved_at = time.monotonic()
         if is_stopping:
             raise StoppedError(
-                f"{context.name} stopped after {self.batches:,} batches of a shard; what is scored "
-                "is saved, and `attar resume` (or the same command again) goes on from there"
+                f"{context.name} stopped after {self.batches:,} batches of a shard; the scores so "
+                "far are saved; continue with `attar resume` or the same command"
             )
 
     def scores(self, scorer: Scorer, shard: Shard, rows: NDArray[np.int64]) -> ShardScores:
@@ -249,8 +248,8 @@ def _require_few(faults: Sequence[SetAside], chunks: int, config: ScoreStep, ste
     error = NonFiniteError if NOT_FINITE in counts else ModelError
     raise error(
         f"{step}: {len(faults):,} of {chunks:,} chunks have no score, max_set_aside allows "
-        f"{config.max_set_aside:.1%}: {reasons}; look at the model, whose weights may have "
-        "diverged, or raise max_set_aside"
+        f"{config.max_set_aside:.1%}: {reasons}; the weights of the model may have diverged; check "
+        "it, or raise max_set_aside"
     )
 
 

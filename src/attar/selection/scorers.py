@@ -1,8 +1,8 @@
-"""What gives chunks their numbers: a language model's log p, or a proxy's prediction.
+"""Scorers of chunks: a language model's log p, or a proxy's prediction.
 
-Everything is computed in float32: two passes in bf16 differ by about 1e-2 nats a token, and what
-`select` looks at is a difference. The device is that of training. Memory: one batch, and the logits
-of some hundred tokens.
+Everything is computed in float32: two passes in bf16 differ by about 1e-2 nats per token, and
+`select` uses differences. The device is that of training. Memory: one batch, and the logits of some
+hundred tokens.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class LanguageScorer:
         ids, mask = (given.to(self.model.device) for given in padded(chunks))
         if ids.shape[1] < 2:
             return np.zeros(len(chunks), np.float32)
-        # the last token is predicted and never read; padding is behind what is read
+        # the last token is predicted and never read; padding is after what is read
         inputs = {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1]}
         is_predicted = mask[:, 1:].bool()
         _, logits = run_to_logits(self.model, inputs, use_cache=False)
@@ -114,9 +114,8 @@ def require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str)
     """
     if tokenizer_digest(open_tokenizer(folder)) != corpus.about["tokenizer"]:
         raise ModelError(
-            f"{step}: the tokenizer of {folder} is not the one the corpus was made with, so its "
-            "tokens mean something else to this model; tokenize the data with this model's "
-            "tokenizer, and compare scores of one corpus only"
+            f"{step}: the tokenizer of {folder} is not the one the corpus was made with; tokenize "
+            "the data with this model's tokenizer, and only compare scores of the same corpus"
         )
     positions = getattr(model.config, "max_position_embeddings", None)
     if isinstance(positions, int) and corpus.about["max_length"] > positions:

@@ -1,4 +1,4 @@
-"""Scores of a corpus's chunks: one file a shard, and what is read of them.
+"""Scores of a corpus's chunks: one file per shard, and what is read of them.
 
     00000.scores.safetensors    row, tokens, digest, and log_p or predicted, of shard 0
 
@@ -46,7 +46,7 @@ class ShardScores:
     log_p: NDArray[np.float32] | None = None
     """Of a language model: sum of log-probabilities in nats, (N,)."""
     predicted: NDArray[np.float32] | None = None
-    """Of a proxy: the predicted score in nats a token, (N,)."""
+    """Of a proxy: the predicted score in nats per token, (N,)."""
 
     @property
     def values(self) -> NDArray[np.float32]:
@@ -56,7 +56,7 @@ class ShardScores:
 
     @property
     def per_token(self) -> NDArray[np.float32]:
-        """Nats a token, (N,)."""
+        """Nats per token, (N,)."""
         if self.log_p is None:
             return self.values
         return (self.log_p / np.maximum(self.tokens, 1)).astype(np.float32)
@@ -104,7 +104,7 @@ class Details:
     row: NDArray[np.int64]
     """In the corpus, over all shards."""
     by: Mapping[str, NDArray[np.float32]]
-    """"teacher" and "reference" → mean log-probability a token in nats; or "predicted" → the
+    """"teacher" and "reference" → mean log-probability per token in nats; or "predicted" → the
     proxy's score. NaN: it could not be scored."""
 
 
@@ -112,7 +112,7 @@ class Details:
 class Scored:
     """What is known of each scored chunk; arrays (N,) over all shards, in corpus order.
 
-    Memory: 10 bytes a chunk; the rest is read shard by shard.
+    Memory: 10 bytes per chunk; the rest is read shard by shard.
     """
 
     score: NDArray[np.float32]
@@ -147,7 +147,7 @@ class Scored:
         return Details(row, by)
 
     def nll(self) -> dict[str, float]:
-        """Model → mean nats a predicted token, over the chunks that have a score."""
+        """Model → mean nats per predicted token, over the chunks that have a score."""
         sums, tokens = dict[str, float](), 0
         for span, details in self.parts():
             is_scored = np.isfinite(self.score[span])
@@ -159,7 +159,7 @@ class Scored:
         return {name: total / max(tokens, 1) for name, total in sums.items()}
 
     def rows(self) -> NDArray[np.int64]:
-        """Of all chunks, in the corpus: 8 bytes a chunk more."""
+        """Of all chunks, in the corpus: 8 bytes per chunk more."""
         return np.concatenate([details.row for _, details in self.parts()])
 
 
@@ -198,15 +198,14 @@ def read_scored(
     chunks = int(chunks_by_part[scored_by_part > 0].sum())
     if count < chunks and not may_be_sample:
         raise UsageError(
-            f"{step}: only a sample is scored, {count:,} of {chunks:,} chunks, and a selection "
-            "compares all of them; leave chunks out of the score steps, or train a proxy on the "
+            f"{step}: only a sample is scored, {count:,} of {chunks:,} chunks, but a selection "
+            "needs all of them; remove chunks from the score steps, or train a proxy on the "
             'sample (run = "proxy") and select by its predictions'
         )
     if len(folders) > 1 and count and not score[:count].any():
         raise UsageError(
             f"{step}: the scores of teacher and reference are equal for every chunk, as those of "
-            "one model are, so there is nothing to select by; name the scores of a smaller model "
-            "as reference"
+            "one model are; use the scores of a smaller model as reference"
         )
     begins = np.cumsum([0, *(shard["chunks"] for shard in corpus.about["shards"])])
 

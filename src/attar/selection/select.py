@@ -1,23 +1,23 @@
-"""`run = "select"`: a corpus and the scores of its chunks in; the chunks that teach most out.
+"""`run = "select"`: a corpus and the scores of its chunks in; the chunks to train on out.
 
-Difference sampling (MiniPLM, arXiv 2410.17215): a chunk's score is the mean log-probability a token
-that the teacher gives it, less the reference's,
+Difference sampling (MiniPLM, arXiv 2410.17215): a chunk's score is the mean log-probability per
+token that the teacher gives it, less the reference's,
 
     r(x) = (log p_T(x) − log p_ref(x)) / |x|,
 
 and the ⌊αN⌋ chunks with the highest scores are kept, in corpus order; of equal scores the earlier
 chunk goes first. `gumbel` adds Gumbel noise of a temperature to the scores before the cut, which
-draws without replacement in proportion to exp(r / temperature); `random` keeps chunks by chance;
+draws without replacement in proportion to exp(r / temperature); `random` keeps a random sample;
 `proxy` takes the scores that a small model predicts (`attar.selection.proxy`).
 
-What can be wrong with a high score: a chunk that repeats itself, which the teacher copies and the
+A high score can be misleading: a chunk that repeats itself, which the teacher copies and the
 reference cannot (`trim` sets the very highest aside), and a near duplicate, which has its
-original's score (`near_duplicates`). N counts what is set aside too, so that filters change what is
-kept and not how much.
+original's score (`near_duplicates`). N includes what is set aside, so filters change which chunks
+are kept, not how many.
 
 Filters go in this order: chunks without a score, chunks below `minimum_tokens`, the highest scores
-of all, near duplicates. Near duplicates are looked for among what the others leave, so a chunk is
-set aside only where the earlier one that it repeats may be kept.
+of all, near duplicates. Near duplicates are searched among the remaining chunks, so a chunk is only
+set aside if the earlier one that it repeats may be kept.
 
 The selection is a view: row numbers of the corpus, from 0 over all its shards.
 """
@@ -68,7 +68,7 @@ def select(config: SelectStep, context: StepContext) -> SelectMetrics:
     """Write the rows that are kept, and the others with their scores and reasons.
 
     Raises:
-        AttarError: whatever a user can mend.
+        AttarError: a user error.
     """
     corpus = corpus_of(context, config.data)
     sources: list[str] = corpus.about["sources"]
@@ -106,12 +106,12 @@ def select(config: SelectStep, context: StepContext) -> SelectMetrics:
 
 
 def _looks_swapped(nll: Mapping[str, float]) -> str | None:
-    """A warning where the teacher knows the text worse than the reference does."""
+    """A warning if the teacher predicts the text worse than the reference."""
     if nll["teacher"] <= nll["reference"]:
         return None
     return (
         f"the teacher predicts this text worse than the reference ({nll['teacher']:.2f} against "
-        f"{nll['reference']:.2f} nats a token); are they swapped?"
+        f"{nll['reference']:.2f} nats per token); are they swapped?"
     )
 
 
@@ -124,7 +124,7 @@ def _repeats(
 ) -> NDArray[np.int64] | None:
     """Which of the scored chunks each one nearly repeats, −1 for none; None: it is not asked.
 
-    Only chunks that are not set aside yet are compared: the others are no originals.
+    Only chunks that are not set aside yet are compared: others cannot be originals.
     """
     if config is None:
         return None
@@ -157,7 +157,7 @@ def _set_aside(config: SelectStep, scored: Scored) -> NDArray[np.uint8]:
 
 
 def _keys(config: SelectStep, scored: Scored, seed: int) -> NDArray[np.float32]:
-    """What the cut is made by."""
+    """Sort keys of the cut."""
     draw = np.random.default_rng(np.random.SeedSequence((seed, len(scored))))
     if config.method == "random":
         return draw.random(len(scored), np.float32)
@@ -244,7 +244,7 @@ def selection_metrics(
         listed = ", ".join(f"{count} {reason}" for reason, count in fates.items())
         raise DataError(
             f"nothing is kept of {len(fate)} scored chunks ({listed or 'none was scored'}); raise "
-            "keep, loosen the filters, or score more of the corpus"
+            "keep, relax the filters, or score more of the corpus"
         )
     by_source, lowest, sums = _counted(sources, scored, fate)
     totals = {name: sum(row[name] for row in by_source.values()) for name in COUNTED}

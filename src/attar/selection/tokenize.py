@@ -1,6 +1,6 @@
 """`run = "tokenize"`: a data table in; a corpus out, as shards of token chunks with their texts.
 
-Documents stream through into shards in the scratch folder (`writing`); a killed run goes on behind
+Documents stream through into shards in the scratch folder (`writing`); a killed run continues after
 the last whole one.
 
 A corpus carries its tokenizer, so its folder may be named wherever a tokenizer is. One that is to
@@ -49,7 +49,7 @@ def tokenize(config: TokenizeStep, context: StepContext) -> TokenizeMetrics:
     """Write the shards and `corpus.json`; counts by part and source.
 
     Raises:
-        AttarError: whatever a user can mend.
+        AttarError: a user error.
         StoppedError: asked to stop; whole shards are kept.
     """
     folder = _tokenizer_folder(config, context)
@@ -96,7 +96,7 @@ def _tokenizer_folder(config: TokenizeStep, context: StepContext) -> Path:
                 yield found
 
     context.progress.say(
-        f"  {context.name}: learning a tokenizer of {wanted.vocab_size:,} tokens from data "
+        f"  {context.name}: training a tokenizer of {wanted.vocab_size:,} tokens from data "
         f"{wanted.train_on!r}"
     )
     tokenizer = learn_tokenizer(sampled(read, wanted.max_bytes), wanted)
@@ -115,7 +115,7 @@ class _Stream:
         self.counts = {"documents": 0, "reserved_documents": 0, "bytes": 0}
 
     def documents(self, position: Position) -> Iterator[tuple[str, Document]]:
-        """Those that are pending at a position, and all behind it."""
+        """Those that are pending at a position, and all after it."""
         config, context = self._config, self._context
         pending = {row for rows, _ in position.pending for row in rows}
         table = context.data[config.data]

@@ -40,8 +40,8 @@ class Match:
         if not self.by_index:
             return taken
         return (
-            f"{taken}, by index, because the model does not name its classes; if its order is "
-            "another one, list the classes in that order in label_names of the data"
+            f"{taken}, by index, because the model does not name its classes; if its order "
+            "differs, list the classes in its order in label_names of the data"
         )
 
 

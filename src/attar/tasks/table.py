@@ -217,7 +217,7 @@ SPAN_CORRUPTION = Kind(
     problem_type=None,
     num_labels=(0, 0),
 )
-"""The spans that are hidden of running text: how T5 is pre-trained. Bytes are no measure of it,
+"""The spans that are hidden of running text: how T5 is pre-trained. Bytes are not a measure of it,
 because sentinels are predicted too."""
 MASKED_LM = Kind(
     name="masked_lm",

@@ -1,10 +1,11 @@
 """Words of a text, and tags of words as marks in it. Imports nothing.
 
 The problem: files mark the parts of a text in three spellings of tags a word, or by characters, and
-a model needs one tag a word. The idea: a mark is (first character, character behind its last,
+a model needs one tag a word. The idea: a mark is (first character, character after its last,
 label), whatever it was read from. All spellings are read by one rule, that of CoNLL's script: a
-mark begins at B and S, and at I and E where no mark of that label goes on; it goes on at I and E
-behind B or I of the same label. Models learn one spelling, IOB2: B begins, I goes on, O is outside.
+mark begins at B and S, and at I and E where no mark of that label continues; it continues at I and
+E after B or I of the same label. Models learn one spelling, IOB2: B begins, I continues, O is
+outside.
 
     IOB1    I-PER I-PER O B-LOC    B only where a mark follows another of its label
     IOB2    B-PER I-PER O B-LOC
@@ -49,7 +50,7 @@ def marks_of_tags(tags: Sequence[str], *, strict: bool = False) -> list[Mark]:
     """The marks, in words, that tags stand for.
 
     Args:
-        strict: only B and S begin a mark; what else would is no mark.
+        strict: only B and S begin a mark; anything else is not a mark.
 
     Example:
         >>> marks_of_tags(["I-PER", "I-PER", "O", "S-LOC"])

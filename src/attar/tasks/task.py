@@ -107,10 +107,11 @@ class Task(Config):
             raise ValueError(f"{self.objective} needs generation")
         if not self.kind.writes and (self.generation or self.max_target_length):
             raise ValueError(
-                f"{self.objective} writes no text, so it has no generation and no max_target_length"
+                f"{self.objective} does not generate text, so it has no generation and no "
+                "max_target_length"
             )
         if self.window_overlap is not None and not self.kind.answers_tokens:
-            raise ValueError(f"{self.objective} reads no windows, so it has no window_overlap")
+            raise ValueError(f"{self.objective} uses no windows, so it has no window_overlap")
         if self.denoisers and not self.kind.hides_spans:
             raise ValueError(f"{self.objective} hides no spans, so it has no denoisers")
         if self.masking and self.kind.answer != "masked":
@@ -118,7 +119,7 @@ class Task(Config):
         if self.kind.embeds and self.embedding is None:
             raise ValueError(f"{self.objective} needs embedding")
         if self.embedding is not None and not self.kind.embeds:
-            raise ValueError(f"{self.objective} makes no vectors, so it has no embedding")
+            raise ValueError(f"{self.objective} has no vectors, so it has no embedding")
         return self
 
     @model_validator(mode="after")
@@ -127,7 +128,7 @@ class Task(Config):
         if self.label_words and self.kind.is_score:
             values = self.word_values  # raises where a word is not a number
             if list(values) != sorted(set(values)):
-                raise ValueError(f"label_words must be rising numbers, got {list(values)}")
+                raise ValueError(f"label_words must be increasing numbers, got {list(values)}")
         elif self.label_words and len(set(self.label_words)) != count:
             raise ValueError(
                 f"label_words must be distinct, one for each of {list(self.label_names)}, got "
@@ -183,7 +184,7 @@ class Task(Config):
         """
         if self.kind.shown is None or self.label_words:
             raise ModelError(
-                f"the model {self.answers}, and an exported model answers with a class or a score; "
+                f"the model {self.answers}, but an exported model predicts a class or a score; "
                 "export a model with a classification head"
             )
         return self.kind.shown

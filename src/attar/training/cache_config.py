@@ -1,4 +1,4 @@
-"""Settings of `run = "cache"`: a teacher's answers, kept for many students. Imports no torch."""
+"""Settings of `run = "cache"`: a teacher's outputs, stored for many students. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attar.tasks.table import KINDS, Objective
 
 UNIFORM = re.compile(r"uniform:([1-9]\d*)")
 TOO_LARGE = frozenset({"scores", "attention_scores", "attentions", "relations", "qkv"})
-"""What a user may ask a cache for and it does not keep."""
+"""What a cache does not store although a user may ask for it."""
 
 
 def _sensible(states: tuple[int, ...] | str) -> tuple[int, ...] | str:
@@ -24,8 +24,8 @@ def _sensible(states: tuple[int, ...] | str) -> tuple[int, ...] | str:
             )
     elif list(states) != sorted(set(states)) or (states and states[0] < 0):
         raise ValueError(
-            f"hidden states must be distinct numbers from 0 (embedding output) in rising order, "
-            f"got {list(states)}"
+            "hidden states must be distinct numbers from 0 (embedding output) in increasing "
+            f"order, got {list(states)}"
         )
     return states
 
@@ -34,15 +34,14 @@ States = Annotated[tuple[int, ...] | str, AfterValidator(_sensible)]
 
 
 class Sparse(Config):
-    """Part of each token's distribution: the likeliest ids, and something that stands for the
-    others."""
+    """Part of each token's distribution: the most likely ids, and a summary of the rest."""
 
     exact: int = Field(ge=1, le=4096)
-    """Ids whose probabilities are kept."""
+    """Number of most likely ids whose probabilities are stored."""
     tail_draws: int | None = Field(default=None, ge=1, le=4096)
-    """Ids drawn from the others: cross-entropy and KL are then estimated without bias."""
+    """Number of ids drawn from the rest, for unbiased estimates of cross-entropy and KL."""
     tail: Literal["bucket"] | None = None
-    """The others are one outcome: the losses are then lower bounds."""
+    """bucket: the rest is a single outcome, and the losses are lower bounds."""
 
     @model_validator(mode="after")
     def _speaks_of_the_tail_once(self) -> Sparse:
@@ -75,7 +74,7 @@ Distribution = Annotated[
     Annotated[Literal["dense"], Tag("word")] | Annotated[Sparse, Tag("table")],
     Discriminator(_form_of),
 ]
-"""Told apart by form, so that a mistake in one form is not reported against the other."""
+"""Discriminated by form, so that a mistake in one form is not reported for the other."""
 RUNNING_TEXT = Sparse(exact=32, tail_draws=8)
 
 
@@ -99,17 +98,16 @@ class CacheMetrics(TypedDict):
 
 
 class CacheStep(Config):
-    """Ask a teacher once about every training row; a train step names this step as its teacher."""
+    """Run a teacher once on every training row; train steps name this step as their teacher."""
 
     run: Literal["cache"] = "cache"
     teacher: str
     """A step, folder, hub id or demo model with float weights."""
     data: str
-    """Name of a `[data.<name>]` table, or of a step that makes rows; its train split is
-    answered."""
+    """Name of a `[data.<name>]` table, or of a step that makes rows; its train split is used."""
     objective: Objective | None = None
     """As in the train step of the students, like `template`, `label_words`, `max_length` and
-    `max_target_length`; otherwise they would read other rows."""
+    `max_target_length`; otherwise the rows would differ."""
     template: str | None = None
     """As in the train step of the students."""
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
@@ -117,14 +115,15 @@ class CacheStep(Config):
     logits: bool = True
     """Store the teacher's predictions."""
     distribution: Distribution | None = None
-    """Of a token: "dense" (4 bytes a word of the vocabulary), `{ exact = 32, tail_draws = 8 }`
-    (about 95 bytes at 49,152 words) or `{ exact = 50, tail = "bucket" }`. None: the second for
-    running text, dense for everything else."""
+    """What to store per token of running text: "dense" (4 bytes per id of the vocabulary), `{ exact
+    = 32, tail_draws = 8 }` (about 95 bytes at a vocabulary of 49,152) or `{ exact = 50, tail =
+    "bucket" }`. None: the second for running text, dense for everything else."""
     hidden_states: States | dict[Literal["encoder", "decoder"], States] = ()
-    """Which of its hidden states are kept, 0 being the embedding output; of every stack, or stack
-    by stack. "uniform:3": those that a student of 3 blocks learns from by layer_map = "uniform"."""
+    """Hidden states to store, 0 is the embedding output; for every stack, or by stack. "uniform:3":
+    those that a student of 3 blocks needs for layer_map = "uniform"."""
     dtype: Literal["bf16", "fp32"] = "bf16"
-    """Of the hidden states; bf16 is half as large, and rounds each value by 0.4 % at most."""
+    """Number format of hidden states; bf16 takes half the space and rounds each value by at most
+    0.4 %."""
     max_length: int = Field(default=128, ge=8, le=8192)
     """As in the train step of the students."""
     max_target_length: int = Field(default=128, ge=2, le=8192)
@@ -132,9 +131,9 @@ class CacheStep(Config):
     batch_size: int = Field(default=32, gt=0)
     """Rows per forward pass; affects only the speed."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """What the teacher computes in; as for a train step."""
+    """Number format of the teacher's computation; as in a train step."""
     seed: int | None = None
-    """Which rows `train_rows` draws; None: the recipe's."""
+    """Seed of train_rows; None: the recipe's."""
 
     @model_validator(mode="before")
     @classmethod
@@ -142,9 +141,9 @@ class CacheStep(Config):
         asked = sorted(TOO_LARGE & set(table)) if isinstance(table, dict) else []
         if asked:
             raise ValueError(
-                f"{', '.join(asked)}: a cache keeps no attention scores and no relations: they "
-                "grow with the square of a text's length, and reading them would take longer than "
-                "computing them; name the teacher itself in the train step, which then asks it live"
+                f"{', '.join(asked)}: a cache stores no attention scores or relations, because "
+                "they grow with the square of the text length and would take longer to read than "
+                "to compute; name the teacher itself in the train step"
             )
         return as_tuples(table)
 
@@ -158,7 +157,7 @@ class CacheStep(Config):
         states = self.hidden_states
         asked = any(states.values()) if isinstance(states, dict) else bool(states)
         if not (self.logits or asked):
-            raise ValueError("nothing is to be kept; set logits = true or hidden_states = [0, …]")
+            raise ValueError("nothing to store; set logits = true or hidden_states = [0, …]")
         return self
 
     def sparse(self, *, is_running: bool) -> Sparse | None:
@@ -181,6 +180,6 @@ class CacheStep(Config):
         if predicts_words or not isinstance(self.distribution, Sparse):
             return None
         return (
-            f"distribution keeps {self.distribution.said()} of a vocabulary, and here a teacher "
-            "gives one class or score a row; leave distribution out"
+            f"distribution keeps {self.distribution.said()} of a vocabulary, but this teacher "
+            "predicts one class or score per row; remove distribution"
         )

@@ -67,7 +67,9 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
         is_estimate=chunks is not None and not chunks.is_exact,
         note=""
         if sparse is None
-        else f"{codec_of(sparse, plain['vocab_size']).record_bytes} bytes a token: {sparse.said()}",
+        else (
+            f"{codec_of(sparse, plain['vocab_size']).record_bytes} bytes per token: {sparse.said()}"
+        ),
     )
 
 

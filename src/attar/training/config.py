@@ -30,7 +30,7 @@ def _false_is_none(value: object) -> object:
 
 
 class Matched(TypedDict):
-    """What `match_flops` came to."""
+    """Result of `match_flops`."""
 
     to: str
     """The step whose training FLOPs were matched."""
@@ -38,7 +38,7 @@ class Matched(TypedDict):
     budget: int
     """Its FLOPs by that count."""
     steps: int
-    """The most optimizer steps that take no more."""
+    """The largest number of optimizer steps within that budget."""
     steps_by_the_other_count: int
 
 
@@ -83,8 +83,8 @@ class TrainStep(Config):
 
     run: Literal["train"] = "train"
     model: ModelReference
-    """What to start from: a step, a folder, a hub id, a demo model, or a table that changes one or
-    has random weights."""
+    """Initial model: a step, folder, hub id or demo model, or a table that changes one or has
+    random weights."""
     data: str | Retokenized
     """Name of a `[data.<name>]` table, or of a step that makes rows. A corpus or a selection
     must have been packed with the tokenizer of the model; for another tokenizer, write `{ from =
@@ -92,8 +92,8 @@ class TrainStep(Config):
     part: Literal["all", Part] = "all"
     """Corpora only: which chunks to train on. A reference is trained on the reserved ones."""
     learn_prompts: bool = True
-    """Texts of a generate step only. true: predict the tokens of the prompts too; false: only
-    those that the teacher wrote."""
+    """Texts of a generate step only: whether the loss includes the tokens of the prompts, or only
+    those the teacher generated."""
     order: Literal["shuffled", "corpus"] = "shuffled"
     """Corpora only: order of the chunks in an epoch. shuffled: a new order in every epoch."""
     objective: Objective | None = None
@@ -111,15 +111,15 @@ class TrainStep(Config):
     """text_to_text only: numbers are rounded to multiples of this; None: 0.2, as T5 does for
     STS-B."""
     thresholds: Share | dict[str, Share] | None = None
-    """multi_label only: probability from which a label is given, for all or by name; None: 0.5."""
+    """multi_label only: probability threshold of a label, one for all or by name; None: 0.5."""
     denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
     """span_corruption only: the kinds of corruption, each with its share of the texts; None:
     T5's, 15 % of the tokens in spans of 3."""
     masking: Masking | None = None
     """masked_lm only: what is predicted; None: 15 % of the tokens, as BERT does."""
     embedding: Embedding | None = None
-    """sentence_embedding only: pooling, prefixes and width; None: as the model's folder says, else
-    the mean over tokens, of length 1."""
+    """sentence_embedding only: pooling, prefixes and width; None: as in the model's folder, else
+    normalized mean pooling."""
     teacher: str | None = None
     """A step, folder, hub id or demo model to learn from; it is not trained itself."""
     losses: tuple[LossConfig, ...] = ()
@@ -130,11 +130,11 @@ class TrainStep(Config):
     max_steps: int | None = Field(default=None, ge=0)
     """Number of optimizer steps; takes precedence over epochs. 0: the model as it starts."""
     max_tokens: int | None = Field(default=None, gt=0)
-    """Number of tokens to read in all, rounded up to a whole batch; takes precedence over
+    """Total number of tokens to train on, rounded up to a whole batch; takes precedence over
     epochs."""
     match_flops: str | None = None
-    """A train step (or its folder in another run): train for as many optimizer steps as cost
-    the same training FLOPs, those of a teacher included."""
+    """A train step (or its folder in another run): train for as many optimizer steps as its
+    training FLOPs allow, a teacher's included."""
     count_flops: Literal["all", "non_embedding"] | None = None
     """How match_flops counts. all (also if None): every matrix product, attention and head
     included. non_embedding: 2·N per token and forward pass, with N parameters without embeddings
@@ -147,9 +147,10 @@ class TrainStep(Config):
     micro_batch_size: int | None = Field(default=None, gt=0)
     """Examples per forward pass; None: batch_size. The gradient is the same either way."""
     max_length: int = Field(default=128, ge=8, le=8192)
-    """Maximum number of tokens of a text; longer texts are cut, or read in windows."""
+    """Maximum number of tokens of a text; longer texts are truncated, or split into windows."""
     window_overlap: int | None = Field(default=None, ge=0, le=8192)
-    """Tagging and question answering only: tokens that windows share. None: a third of them."""
+    """Tagging and question answering only: overlap of windows in tokens; None: a third of
+    max_length."""
     max_target_length: int = Field(default=128, ge=2, le=8192)
     """Tasks that generate text only: maximum number of tokens of a target."""
     learning_rate: float = Field(default=5e-5, gt=0)
@@ -185,7 +186,8 @@ class TrainStep(Config):
     """auto: bf16 autocast if the device supports it in hardware and the first batch is at least
     10 % faster with it, else fp32. The choice is recorded, and kept on resume."""
     keep: Literal["best", "last"] = "best"
-    """best: that of the best first metric on validation, of equals the lowest loss; or the last."""
+    """Which checkpoint to keep. best: the best first metric on validation; of equals, the lowest
+    loss. last: the last one."""
     evaluations: int = Field(default=3, ge=1)
     """How often the model is evaluated on validation, evenly spaced; the last time is at the
     end."""
@@ -237,14 +239,17 @@ class TrainStep(Config):
         said = {name: getattr(self, name) for name in lengths if getattr(self, name) is not None}
         if len(said) > 1:
             listed = " and ".join(f"{name} = {value!r}" for name, value in said.items())
-            raise ValueError(f"{listed} each say how long to train; leave one out")
+            raise ValueError(f"{listed} each set the length of training; remove all but one")
         if self.count_flops is not None and self.match_flops is None:
             raise ValueError(
-                f'count_flops = "{self.count_flops}" says how match_flops counts, and there is no '
-                'match_flops; add match_flops = "<train step>", or leave count_flops out'
+                f'count_flops = "{self.count_flops}" only applies with match_flops; add '
+                'match_flops = "<train step>", or remove count_flops'
             )
         if self.patience is not None and self.match_flops is not None:
-            raise ValueError("patience may end training early, match_flops may not; leave one out")
+            raise ValueError(
+                "patience may stop training early, which match_flops does not allow; remove one of "
+                "them"
+            )
         if self.batch_tokens is not None and self.batch_tokens < self.max_length:
             raise ValueError(
                 f"batch_tokens = {self.batch_tokens} holds no example of max_length = "
@@ -268,8 +273,8 @@ class TrainStep(Config):
             )
         if self.minimum_ratio and self.schedule not in ("linear", "cosine"):
             raise ValueError(
-                f'minimum_ratio = {self.minimum_ratio} is where schedule = "linear" or "cosine" '
-                f'ends; "{self.schedule}" does not fall to an end, so leave minimum_ratio out'
+                f'minimum_ratio = {self.minimum_ratio} is the end of schedule = "linear" or '
+                f'"cosine", which "{self.schedule}" does not have; remove minimum_ratio'
             )
         return self
 

@@ -1,5 +1,5 @@
-"""What a model is shown before it is narrowed: some of the texts it will be trained on, prepared as
-training prepares them, so that importance is measured on the task's own inputs."""
+"""Inputs for measuring importance before a model is narrowed: some of its training texts, prepared
+as in training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attar.tasks.task import Task
 from attar.training.objectives.preparing import examples_for
 
 ROWS = 256
-"""As many as calibration reads: enough for means over some thousand tokens."""
+"""As many as for calibration: enough for means over some thousand tokens."""
 BATCH_SIZE = 32
 
 

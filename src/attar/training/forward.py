@@ -1,4 +1,4 @@
-"""One forward pass of any model, as the losses want to see it."""
+"""One forward pass of any model, in the form that losses need."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.families import FAMILIES
 
 IMPOSSIBLE = -1e9
-"""Logit of what cannot be: its probability is 0, and differences of two are still finite."""
+"""Logit of an impossible outcome: its probability is 0, and differences of two are still finite."""
 
 
 def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) -> Outputs:
-    """Logits, and whatever else the losses need, in float32 or wider: a loss in bf16 would lose its
-    digits. The logits of words are computed when a term asks for them.
+    """Logits, and whatever else the losses need, in float32 or wider: a loss in bf16 would lose
+    precision. Logits of tokens are computed when a term needs them.
 
     Args:
         inputs: the model's inputs by name, shape (B, T).
     Returns: logits of shape (B, 0) for a model without a head; of one that finds parts of a text,
         (B, 2, T): where one begins, and where it ends, as classes.
     Raises:
-        ModelError: attention is to be watched in a model of a family that is not known.
+        ModelError: attention is to be captured in a model of an unknown family.
     """
     with ExitStack() as watching:
         seen = Captured()
@@ -88,7 +88,7 @@ def shape_of(model: PreTrainedModel) -> Shape:
 
 
 def _hidden_states(model: PreTrainedModel, raw: Any) -> dict[str, tuple[Tensor, ...]]:
-    """As transformers gives them: behind the last block after a final norm, if there is one."""
+    """As transformers gives them: the last one after a final norm, if there is one."""
     if getattr(raw, "hidden_states", None) is not None:
         found = {stacks_of(model)[0]: raw.hidden_states}
     else:

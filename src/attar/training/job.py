@@ -1,4 +1,4 @@
-"""What is to be learned from what: fixed before the first step."""
+"""What is trained on what: fixed before the first step."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from attar.training.rollouts import Rollouts
 from attar.training.teachers import Teacher
 
 EVALUATION_BATCH_COST = 1 / 3
-"""Time of an evaluation batch in optimizer steps: one of the three forward passes a step is worth.
-For the time left only."""
+"""Time of an evaluation batch in optimizer steps: an optimizer step costs about
+three forward passes. Only for the time left."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class Job:
     metrics: tuple[str, ...]
     """The first one selects."""
     rollouts: Rollouts | None = None
-    """What continues the texts in every step, if a loss looks at continuations."""
+    """Samples continuations in every step, if a loss needs them."""
     penalty: Callable[[], Tensor] | None = None
-    """Added to the loss of every step: what its parameters cost by themselves."""
+    """Added to the loss of every step: a penalty on its parameters."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """Name of the model's parameter → factor on its learning rate, where it is not 1."""
 
     @cached_property
     def learned(self) -> nn.Module:
-        """All that is trained and saved: the model, and what the loss learns or remembers."""
+        """All that is trained and saved: the model, and the parameters and buffers of the loss."""
         return nn.ModuleDict({"model": self.model, "loss": self.loss})
 
     @cached_property
@@ -138,7 +138,7 @@ def first_batch(job: Job) -> Callable[[bool], None]:
 
 
 def evenly_spread(total_steps: int, evaluations: int) -> frozenset[int]:
-    """Steps after which validation is looked at: evenly spread, the last one at the end.
+    """Steps after which the model is validated: evenly spaced, the last one at the end.
 
     Example:
         >>> sorted(evenly_spread(10, 3))

@@ -2,13 +2,13 @@
 without a teacher.
 
 Every step is a pure function of (settings, step, weights, moments): its rows, its learning rate and
-its dropout masks are derived from the step's number. So a run that was killed and goes on from a
-checkpoint repeats, bit for bit, what an uninterrupted run does (on the same machine with as many
-threads), and there is no generator or iterator to restore.
+its dropout masks are derived from the step's number. So a run that continues from a checkpoint is
+bit-identical to an uninterrupted one (on the same machine with the same number of threads), and
+there is no generator or iterator to restore.
 
-The gradient is the whole batch's however many micro-batches it is cut into: each divides its sums
-by the counts of the whole batch. So where memory runs out, the micro-batch is halved and the step
-done again. Left out: several processes, and recomputing activations.
+The gradient does not depend on the micro-batch size, because each micro-batch divides its sums by
+the counts of the whole batch. If memory runs out, the micro-batch is halved and the step repeated.
+Left out: several processes, and recomputing activations.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ T = TypeVar("T")
 
 CHECKPOINT_EVERY_S = 60.0
 CHECKPOINT_SHARE = 0.05
-"""At most this share of the time goes into periodic checkpoints, however slow the disk is."""
+"""Maximum share of the time for periodic checkpoints, however slow the disk is."""
 
 
 @dataclass(frozen=True)
 class _Taught:
-    """A micro-batch, and what the teacher says of it."""
+    """A micro-batch, and the teacher's outputs for it."""
 
     rows: np.ndarray
     inputs: Mapping[str, Tensor]
@@ -63,7 +63,7 @@ class _Taught:
 
 
 class Loop:
-    """A job on its way: `run()` returns where it ended, with the kept weights in the model."""
+    """A running job: `run()` returns where it ended, with the kept weights in the model."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Loop:
         self.place = Place()
 
     def run(self) -> Place:
-        """Train to the end, going on from the newest checkpoint if there is one.
+        """Train to the end, starting from the newest checkpoint if there is one.
 
         Raises:
             NonFiniteError: a loss or gradient is NaN or infinite; the last good state is kept.
@@ -156,8 +156,8 @@ class Loop:
     def _accumulate(
         self, rows: np.ndarray, remembered: list[Tensor], size: int
     ) -> list[LossValues]:
-        """The batch's gradient from micro-batches of `size`; an attempt that ran out of memory has
-        left nothing in it.
+        """The batch's gradient from micro-batches of `size`; an attempt that ran out of memory
+        leaves nothing in it.
 
         Args:
             remembered: what the loss remembered before this step.
@@ -180,7 +180,7 @@ class Loop:
         return parts
 
     def _fitting(self, work: Callable[[int], T]) -> T:
-        """What `work` makes of a micro-batch size; while memory runs out, of half of it."""
+        """Result of `work` for a micro-batch size, which is halved while memory runs out."""
         size = self.place.micro_batch_size or self._job.evaluation_batch_size
         return halving(work, size, self._halve)
 
@@ -192,7 +192,7 @@ class Loop:
         )
 
     def _sources(self, rows: np.ndarray, size: int) -> Iterator[tuple[StepExamples, TotalLoss]]:
-        """What a step learns from, and by which losses: its texts, and what continues them."""
+        """The examples of a step and their losses: its texts, and continuations of them."""
         job = self._job
         if job.loss.terms:
             yield job.train, job.loss
@@ -204,7 +204,7 @@ class Loop:
     def _taught(
         self, examples: StepExamples, loss: TotalLoss, rows: np.ndarray, size: int
     ) -> Iterator[_Taught]:
-        """The batch's micro-batches, each with what the teacher says; one at a time, unless a loss
+        """The batch's micro-batches, each with the teacher's outputs; one at a time, unless a loss
         must see the teacher on the whole batch first.
         """
         cuts = (rows[at : at + size] for at in range(0, len(rows), size))
@@ -289,7 +289,7 @@ class Loop:
             self._checkpoint()
 
     def _is_out_of_patience(self) -> bool:
-        """Whether the last evaluations were all no better than one before them."""
+        """Whether none of the last evaluations improved on an earlier one."""
         patience, best = self._config.patience, self.place.best_step
         if patience is None or best is None or self.place.evaluated_step != self.place.step:
             return False
@@ -361,18 +361,18 @@ class Loop:
 
     def _keep_last_good(self) -> str:
         if self.place.step == 0:
-            return "no step had been done yet"
+            return "no step was finished yet"
         if not is_finite(self._learned):
             return "the weights are no longer finite, so only earlier checkpoints are kept"
         self._checkpoint()
-        return f"the state after step {self.place.step} is kept as a checkpoint"
+        return f"the state after step {self.place.step} is saved as a checkpoint"
 
     def _stop_if_asked(self) -> None:
         if self._should_stop():
             self._checkpoint()
             raise StoppedError(
                 f"{self._job.name} stopped after step {self.place.step} of {self._total}; its "
-                "state is saved, and `attar resume` (or the same command again) goes on from there"
+                "state is saved; continue with `attar resume` or the same command"
             )
 
     def _count_seconds(self) -> None:

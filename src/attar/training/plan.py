@@ -1,14 +1,13 @@
 """What training will cost, and whether a student can learn from its teacher.
 
     train     flops: `work`, and a forward pass over the validation texts for each evaluation
-    memory    weights, gradients and AdamW's two moments: 16 bytes a parameter, with Adafactor 8;
+    memory    weights, gradients and AdamW's two moments: 16 bytes per parameter, with Adafactor 8;
               a teacher: 4; activations kept for the backward pass, in float32
-    disk      two checkpoints of 12 bytes a parameter while training (Adafactor: 4), 4 afterwards
+    disk      two checkpoints of 12 bytes per parameter while training (Adafactor: 4), 4 afterwards
 
-A step finds out what does not fit when it begins, and by then its teacher may have been trained for
-hours. Tokenizers lie where the models come from, and shapes follow from configs, so the same
-questions are asked here, in the step's own words. Left to the step: the classes of the two heads.
-What a template adds to a text is left out.
+A step would only notice a mismatch when it begins, after its teacher has been trained for hours.
+Tokenizers and configs are known earlier, so the same checks run here, with the same messages. Left
+to the step: the classes of the two heads. Tokens of a template are not counted.
 """
 
 from __future__ import annotations
@@ -70,15 +69,15 @@ from attar.training.work import (
 
 @dataclass(frozen=True)
 class PlannedTeacher:
-    """Who will answer, live or through a cache."""
+    """The planned teacher, live or cached."""
 
     model: ModelPlan
     folder: Path | None
     """Of a model that is there; None: a step will make it, with a head."""
     cache: str | None = None
-    """The step that asks it once for its students; None: they ask it themselves."""
+    """The cache step; None: a live teacher."""
     kept: Content | None = None
-    """What that cache will hold."""
+    """The content of that cache."""
 
 
 def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
@@ -149,7 +148,7 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
 
 
 def _matched(work: TrainingWork, context: PlanContext) -> Matched | None:
-    """The steps that `match_flops` comes to.
+    """The number of steps that `match_flops` gives.
 
     Raises:
         UsageError: none; or the step that is matched is not one whose FLOPs are known.
@@ -184,7 +183,7 @@ class _Read:
     """Of a row, on average."""
     is_estimate: bool
     written: int | None = None
-    """Tokens that a decoder behind an encoder is fed of a row; None: as many."""
+    """Tokens that a decoder after an encoder is fed of a row; None: as many."""
     cut: int | None = None
     """Tokens of text after which running text is cut; None: those that the model reads."""
 
@@ -297,7 +296,7 @@ def _written(config: TrainStep, context: PlanContext, model: ModelPlan) -> int |
 
 
 def _teacher(config: TrainStep, context: PlanContext, student: ModelPlan) -> PlannedTeacher | None:
-    """Who answers; None: there is no teacher, or no loss asks it.
+    """The teacher; None: there is none, or no loss needs it.
 
     Raises:
         ModelError: the student cannot learn from it.
@@ -326,10 +325,10 @@ def require_pair(
         name: of the step.
         texts: the recipe's data.
     Raises:
-        ModelError: the step's own message, behind its name.
+        ModelError: the step's own message, after its name.
     """
     if not needs_of(config.effective_losses).teacher:
-        return  # the step says that nothing compares with the teacher, and leaves it out
+        return  # the step warns that no loss uses the teacher, and ignores it
     try:
         _compare(config, texts, student, teacher)
     except ModelError as error:

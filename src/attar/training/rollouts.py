@@ -1,14 +1,14 @@
-"""What continues a step's texts: sampled from student and teacher with the student's weights as
-they are, and then learned from like other examples.
+"""Continuations of a step's texts: sampled from student and teacher with the student's current
+weights, and then used like other examples.
 
     prompt   the first tokens of each row of the batch
     y_t      ~ mix · p_teacher + (1 − mix) · q_student, up to an end token
-    learned  by `attar.losses.policy_gradient`, from the log-probabilities that sampling has found
+    learned  by `attar.losses.policy_gradient`, from the log-probabilities of sampling
 
 A token is a function of (weights, seed, step, row), so a resumed run samples what an uninterrupted
-one does. Every optimizer step samples anew: continuations of an older student would have to be kept
-in checkpoints, and be corrected for. The teacher reads them twice: while they are written, and
-again for its distribution at every place.
+one does. Every optimizer step samples again: continuations of an older student would have to be
+stored in checkpoints and corrected for. The teacher reads them twice: during sampling, and again
+for its distribution at every position.
 """
 
 from __future__ import annotations

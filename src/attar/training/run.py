@@ -60,7 +60,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
     """Fit a model to data, alone or with a teacher; see the contract for files and metrics.
 
     Raises:
-        AttarError: whatever a user can mend, before training where it can be known then.
+        AttarError: a user error, found before training if possible.
     """
     data = data_of(context, config.data_name, part=config.part)
     if isinstance(config.data, Retokenized):
@@ -118,8 +118,8 @@ def _retokenized(
     chunks = data.split("train").chunks
     if chunks is None:
         raise UsageError(
-            f"{context.name}: data {wanted.source!r} is no corpus and no selection, so its texts "
-            f"are always read by the model's tokenizer; write data = {wanted.source!r}"
+            f"{context.name}: data {wanted.source!r} is neither a corpus nor a selection, so its "
+            f"texts always use the model's tokenizer; write data = {wanted.source!r}"
         )
     model = config.model
     word = model.tokenizer if isinstance(model, FromConfig) else referenced_model(model)
@@ -135,7 +135,7 @@ def _retokenized(
 
 
 def _without_prompts(config: TrainStep, context: StepContext, data: TextData) -> TextData:
-    """The data with the chunks of its train split as what a model wrote behind their prompts."""
+    """The data with the chunks of its train split as what a model wrote after their prompts."""
     chunks = data.split("train").chunks
     if chunks is None or not all((shard.prompt[rows] > 0).all() for shard, rows in chunks.shards()):
         raise UsageError(
@@ -209,9 +209,9 @@ def _job(
     for who, model in readers.items():
         if task.has_language_head and not has_plain_head(model):
             context.progress.warn(
-                f"{context.name}: the language head of {who} ({type(model).__name__}) works in a "
-                "way that is not known here, so all logits of a micro-batch are in memory at once; "
-                "lower micro_batch_size if they do not fit"
+                f"{context.name}: the language head of {who} ({type(model).__name__}) is not "
+                "supported in blocks, so all logits of a micro-batch are in memory at once; lower "
+                "micro_batch_size if they do not fit"
             )
     return Job(
         name=context.name,
@@ -231,14 +231,14 @@ def _job(
 def _say_who_reads_labels(
     data: TextData, config: TrainStep, loss: TotalLoss, context: StepContext
 ) -> None:
-    """Say what becomes of unlabelled texts: not read at all, or not by every loss."""
+    """Say whether unlabelled texts are ignored, or ignored by some losses."""
     if UNLABELLED_SPLIT not in data.splits:
         return
     unlabelled = len(data.splits[UNLABELLED_SPLIT])
     if not config.is_taught(data.kind):
         context.progress.warn(
             f"{context.name}: the {unlabelled:,} unlabelled rows of data {data.name!r} are not "
-            "read, because no teacher answers them with a class or a number"
+            "read, because no teacher predicts a class or a number for them"
         )
         return
     gold = [name for name, term in loss.made.items() if getattr(term, "unit", "") == "labelled"]
@@ -292,7 +292,7 @@ def _work(job: Job) -> TrainingWork:
 
 
 def _mean_lengths(job: Job) -> tuple[int, int | None]:
-    """Tokens that a row's first stack reads, and those that a decoder behind it is fed."""
+    """Tokens that a row's first stack reads, and those that a decoder after it is fed."""
     rows = len(job.train)
     if job.streamed is not None:
         written = job.streamed.written
@@ -304,7 +304,7 @@ def _mean_lengths(job: Job) -> tuple[int, int | None]:
 
 
 def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision) -> float | None:
-    """Seconds a token of the matrix products alone, on the first micro-batch; None: not measured,
+    """Seconds per token of the matrix products alone, on the first micro-batch; None: not measured,
     because rows of a table are too short to tell, or because tokens are sampled one by one."""
     if job.streamed is None or job.rollouts is not None:
         return None
@@ -343,7 +343,7 @@ def _metrics(
     """What the result says.
 
     Args:
-        floor: seconds a token of the matrix products alone.
+        floor: seconds per token of the matrix products alone.
     """
     examples, seconds = place.step * job.config.batch_rows, place.seconds
     return {

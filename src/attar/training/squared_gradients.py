@@ -1,8 +1,8 @@
-"""How much a teacher's answer depends on each dimension of each hidden state.
+"""Sensitivity of a teacher's prediction to each dimension of each hidden state.
 
-One backward pass a batch gives, for random signs v, the gradient of v·z in every hidden state at
+One backward pass per batch gives, for random signs v, the gradient of v·z in every hidden state at
 once; the mean of its square over v is the sum of the squared derivatives of all logits. A few
-batches of training texts suffice, before the first step; nothing of the teacher is changed.
+batches of training texts before the first step are enough; the teacher is not changed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from attar.training.teachers import Teacher
 
 Squares = dict[str, list[Tensor]]
 NUM_ROWS = 256
-"""As many texts as set the ranges of a quantizer."""
+"""As many texts as for calibration."""
 
 
 def learn_squared_gradients(job: Job) -> None:
-    """Measure what the teacher's answer depends on, on the first rows, if a loss asks for it."""
+    """Measure the sensitivity on the first rows, if a loss needs it."""
     if job.teacher is None or not job.loss.needs.gradients:
         return
     size = job.evaluation_batch_size
@@ -90,7 +90,7 @@ def _add_batch_(
 
         values, found = row_values([projected], index, outputs.logits, index[0], factors=[1.0])
         states = [(stack, state) for stack, own in outputs.hidden.items() for state in own]
-        # A state that the answer is not reached from is an error: zeros would weigh as if measured.
+        # A state without influence on the logits is an error: zeros would look measured.
         total = with_gradients(values.sum(), found)
         gradients = torch.autograd.grad(total, [state for _, state in states])
     for stack, mask in targets.masks.items():

@@ -1,8 +1,7 @@
-"""A teacher that reads as its student reads, asked live or remembered; or refused before anything
-is computed.
+"""A teacher with its student's inputs, live or cached; or refused before anything is computed.
 
-    live     a model folder: asked for every batch anew      teaching/live
-    cached   a `cache` step's folder: its answers are read   teaching/cached
+    live     a model folder: computes every batch            teaching/live
+    cached   a `cache` step's folder: its outputs are read   teaching/cached
 
 Both are called with a batch and the numbers of its rows, and give the same `Outputs`. What can be
 compared without data (tokens, classes, what a model was made for) is compared when a teacher is
@@ -35,15 +34,15 @@ from attar.training.teaching.tokens import require_same_tokens, require_same_wor
 
 
 class Teacher(Protocol):
-    """Whatever answers."""
+    """A live or cached teacher."""
 
     input_names: tuple[str, ...]
     columns: int | None
-    """Of its logits, the first so many are given; None: all."""
+    """Number of its logits that are used, from the first; None: all."""
 
     @property
     def loaded(self) -> LoadedModel:
-        """The model that answers, or whose answers are remembered."""
+        """The model, or the model behind the cache."""
         ...
 
     @property
@@ -53,7 +52,7 @@ class Teacher(Protocol):
         """See the rows and losses before the first step.
 
         Raises:
-            AttarError: it cannot teach them.
+            AttarError: it cannot serve these losses.
         """
         ...
 
@@ -69,7 +68,7 @@ class Teacher(Protocol):
 def open_teacher(
     config: TrainStep, context: StepContext, student: LoadedModel, seed: int
 ) -> Teacher | None:
-    """The teacher of a step, ready for `prepare`; None: it has none, or none of its losses asks it.
+    """The teacher of a step, ready for `prepare`; None: it has none, or no loss needs it.
 
     Raises:
         ModelError, ArtifactError: as `load_teacher`.
@@ -79,8 +78,8 @@ def open_teacher(
     needs = needs_of(config.effective_losses)
     if not needs.teacher:
         context.progress.warn(
-            f"{context.name}: no loss compares with teacher {config.teacher!r}, so it is not used; "
-            "add a loss such as forward_kl, or remove the teacher"
+            f"{context.name}: no loss uses teacher {config.teacher!r}; add a loss such as "
+            "forward_kl, or remove the teacher"
         )
         return None
     folder = resolve_model(config.teacher, context.inputs, context.recipe_folder)

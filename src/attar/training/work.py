@@ -101,7 +101,7 @@ class TrainingWork:
             one, paid = (getattr(flops, count) for flops in (self.flops(1), budget))
             size = "batch_size" if self.config.batch_tokens is None else "batch_tokens"
             raise UsageError(
-                f'{name}: match_flops = "{word}" leaves less than one optimizer step: a step takes '
+                f'{name}: match_flops = "{word}" is less than one optimizer step: a step takes '
                 f'{one:.3g} FLOPs, and "{word}" took {paid:.3g} in all; train "{word}" at least '
                 f'{math.ceil(one / max(paid, 1))} times as long, or lower {size} of "{name}"'
             )
@@ -142,7 +142,7 @@ def forward_flops(model: Cost, tokens: int, written: int | None = None) -> Count
     """Of one forward pass of a row of so many tokens.
 
     Args:
-        written: tokens that a decoder behind an encoder is fed; None: as many.
+        written: tokens that a decoder after an encoder is fed; None: as many.
     """
     fed = non_embedding_params(model.model) * tokens
     if written is not None:
@@ -172,8 +172,8 @@ def flops_of_run(folder: Path) -> CountedFlops:
         return CountedFlops(int(metrics["flops"]), int(metrics["flops_non_embedding"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{folder} does not say how many FLOPs its training took ({error!r}), so no step can "
-            "match them; remove it and run its recipe again"
+            f"{folder} does not say how many FLOPs its training took ({error!r}); remove it and "
+            "run its recipe again"
         ) from error
 
 

@@ -125,9 +125,9 @@ def test_text_that_gives_too_few_tokens_is_refused_with_their_number() -> None:
     [
         ({"vocab_size": 256}, "at least 257 .*got 256"),
         ({"vocab_size": 300, "sentinels": 100}, "at least 357"),
-        ({"special_tokens": ["<a>", "<a>"]}, "'<a>' twice"),
-        ({"special_tokens": ["<|endoftext|>"]}, "there already"),
-        ({"special_tokens": ["<extra_id_0>"], "sentinels": 1}, "there already"),
+        ({"special_tokens": ["<a>", "<a>"]}, "'<a>' more than once"),
+        ({"special_tokens": ["<|endoftext|>"]}, "exists already"),
+        ({"special_tokens": ["<extra_id_0>"], "sentinels": 1}, "exists already"),
     ],
 )
 def test_settings_that_no_tokenizer_can_have_are_refused(

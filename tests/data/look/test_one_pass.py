@@ -99,7 +99,10 @@ def test_what_cannot_be_used_is_counted_by_its_reason() -> None:
             {"train": [*rows("a", label="x"), *rows("a", "b", label="y")]},
             "rows of train with the text of another row and a different label: 1",
         ),
-        ({"train": [*rows("a", label="Pos"), *rows("b", label="pos")]}, "spelled almost alike"),
+        (
+            {"train": [*rows("a", label="Pos"), *rows("b", label="pos")]},
+            "with almost the same spelling",
+        ),
     ],
 )
 def test_what_looks_wrong_is_said(splits: dict[str, list[Row]], note: str) -> None:

@@ -138,7 +138,7 @@ def test_words_for_missing_values_are_missing_among_numbers_and_names_among_name
     assert find_classes(["0", "1", "NA", "nan"], "y") == (("0", "1"), ())
     classes, notes = find_classes(["de", "fr", "NA", "NA"], "country")
     assert classes == ("NA", "de", "fr")
-    assert "'country': 'NA' (2 rows) is taken for the name of a class" in notes[0]
+    assert "'country': 'NA' (2 rows) is treated as a class" in notes[0]
     assert find_classes(["None", "null"], "y")[0] == ("None", "null")
 
 
@@ -146,7 +146,7 @@ def test_what_may_be_a_slip_is_said_and_nothing_is_changed() -> None:
     classes, notes = find_classes(["pos", "Pos", "neg", 3, 3], "y")
     assert classes == ("3", "Pos", "neg", "pos")
     assert "also the numbers '3' (2 rows)" in notes[0]
-    assert "'Pos' (1 rows), 'pos' (1 rows) are 2 classes, spelled almost alike" in notes[1]
+    assert "'Pos' (1 rows), 'pos' (1 rows) are 2 classes with almost the same spelling" in notes[1]
     assert find_classes(["01", "10", "2.5"], "y")[1] == ()
     assert find_classes(["a", "b"], "y")[1] == ()
 

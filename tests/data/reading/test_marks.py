@@ -27,9 +27,9 @@ TAGGED: dict[str, dict[str, Any]] = {
     "lists": {"text": TEXT, "entities": [list(mark) for mark in reversed(MARKS)]},
 }
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "counts": ({"tokens": TOKENS, "tags": IOB2[1:]}, "as many tags as words"),
-    "no prefix": ({"tokens": TOKENS, "tags": ["NOUN"] * 7}, "none of O, B-"),
-    "numbers": ({"tokens": TOKENS, "tags": [0] * 7}, "label_names does not name"),
+    "counts": ({"tokens": TOKENS, "tags": IOB2[1:]}, "numbers of tags and words differ"),
+    "no prefix": ({"tokens": TOKENS, "tags": ["NOUN"] * 7}, "not one of O, B-"),
+    "numbers": ({"tokens": TOKENS, "tags": [0] * 7}, "numbers beyond label_names"),
     "outside": ({"text": TEXT, "tags": [[20, 40, "LOC"]]}, "not inside its text"),
     "nested": ({"text": TEXT, "tags": [[0, 7, "PER"], [4, 7, "PER"]]}, "spans overlap"),
     "other": ({"tokens": ["Rome"], "tags": ["B-CITY"]}, "unknown label 'CITY'"),
@@ -98,7 +98,9 @@ def test_an_answer_that_is_not_where_it_is_said_to_be_is_set_aside(tmp_path: Pat
     asked = {"question": "Where?", "context": CONTEXT}
     wrong = {**asked, "answers": {"text": ["New York"], "answer_start": [12]}}
     good = {**asked, **ANSWERED["hub"]}
-    with pytest.raises(DataError, match=r"1 × an answer is not in its text at its answer_start"):
+    with pytest.raises(
+        DataError, match=r"1 × an answer is not found in the text at its answer_start"
+    ):
         loaded(tmp_path, good, wrong, objective="question_answering")
 
 
@@ -132,7 +134,7 @@ def test_the_files_of_squad_are_rows_of_questions(tmp_path: Path, version: str) 
 def test_a_json_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text('{"version": 1}')
     config = FilesData(path=str(tmp_path), objective="question_answering")
-    with pytest.raises(DataError, match=r"neither a list of objects nor a file of SQuAD"):
+    with pytest.raises(DataError, match=r"neither a list of objects nor in SQuAD format"):
         load_data(config, tmp_path, name="squad")
 
 

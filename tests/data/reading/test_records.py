@@ -99,7 +99,7 @@ def test_every_line_that_a_stray_quotation_mark_swallows_is_counted(
     for row in kept:
         assert row["text"] in ("a", "b")
         assert "\n" not in row["label"]
-    assert "in a quotation that does not close as it should" in reasons
+    assert "in a quotation that is not closed" in reasons
 
 
 def test_a_stray_quotation_mark_among_the_column_names_is_refused(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_faulty_lines_say_why_and_the_others_stay(tmp_path: Path) -> None:
         Unreadable("not JSON"),
         Unreadable("not a JSON object"),
         Unreadable("not UTF-8 (byte 0xff, 'ÿ' in Windows-1252)"),
-        Unreadable("JSON with a number too long or brackets too deep"),
+        Unreadable("JSON with a number that is too long, or nested too deep"),
         {"a": 2},
     ]
 
@@ -141,7 +141,7 @@ def test_faulty_rows_of_csv_say_why_and_the_others_stay(tmp_path: Path) -> None:
 
 def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,text\na,b\n")
-    with pytest.raises(DataError, match="'text' stands there twice"):
+    with pytest.raises(DataError, match="'text' occurs twice"):
         list(read_records(tmp_path / "t.csv"))
 
 

@@ -117,7 +117,7 @@ def test_a_folder_without_deploy_json_is_no_exported_model(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, r"version 2, this attar reads version 1"),
+        ({"version": 2}, r"version 2, this version of attar reads 1"),
         ({"format": "tflite"}, r"damaged: format"),
         ({"files": {}}, r"must name"),
     ],

@@ -69,7 +69,7 @@ def test_models_made_here_are_told_apart_from_float_ones(
 ) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / name).write_text("{}")
-    with pytest.raises(ModelError, match=f"{kind}.* a float one is needed"):
+    with pytest.raises(ModelError, match=f"{kind}.* a float model is needed"):
         read_model_files(tmp_path)
 
 

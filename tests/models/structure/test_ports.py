@@ -89,5 +89,5 @@ def test_a_site_takes_one_module():
 def test_attention_that_hides_its_probabilities_is_refused():
     model = tiny.tiny_model("bert", attention="sdpa")
     site = next(site for site in sites_of(model) if site.port == "probabilities")
-    with pytest.raises(ModelError, match="'sdpa' never shows its probabilities"):
+    with pytest.raises(ModelError, match="'sdpa' does not expose its probabilities"):
         insert_(model, {site: AddOne()})

@@ -146,6 +146,6 @@ def test_one_batch_leaves_nothing_to_hold_out():
 def test_a_stop_request_stops_it_and_takes_the_quantizers_out():
     polls = iter(range(1000))
     problem, start = problem_of(TokenWiseClippingStep(**QUICK), stop=lambda: next(polls) == 12)
-    with pytest.raises(StoppedError, match="starts again on resume"):
+    with pytest.raises(StoppedError, match="starts over on resume"):
         learn_steps(problem, start)
     assert not [n for n, _ in problem.on_grid.named_modules() if ".at_" in n]

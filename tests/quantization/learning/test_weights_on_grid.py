@@ -141,5 +141,5 @@ def test_a_kind_of_layer_that_is_not_known_is_refused():
     model = tiny.tiny_model("bert")
     start = quantize_weights(model, BITS)
     model.classifier = nn.Bilinear(3, 3, 3)
-    with pytest.raises(ModelError, match="Bilinear cannot learn on a grid"):
+    with pytest.raises(ModelError, match="Bilinear cannot be trained on a grid"):
         put_weights_on_learned_grids_(model, start, LearnedSteps)

@@ -353,7 +353,9 @@ def test_a_limit_for_classifiers_is_refused_for_a_model_that_writes_text(limit, 
         return replace(loaded, task=task)
 
     monkeypatch.setattr(run, "_load_float", writes_text)
-    with pytest.raises(ModelError, match=rf"{limit} is for models with a head .* use average_bits"):
+    with pytest.raises(
+        ModelError, match=rf"{limit} is for models with a classification .* use average_bits"
+    ):
         simulated.run_quantize(root, budget={limit: 0.5})
 
 

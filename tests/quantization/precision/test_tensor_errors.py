@@ -182,7 +182,7 @@ def test_the_repair_is_the_smallest_majorant_that_never_rises():
 def test_a_stop_is_honoured_between_two_tensors():
     calls = iter([False, False, True])
     stopping = probe_of(should_stop=lambda: next(calls))
-    with pytest.raises(StoppedError, match=r"sensitivity of weights \(1 of \d+\) keeps no"):
+    with pytest.raises(StoppedError, match=r"sensitivity of weights \(1 of \d+\) has no"):
         weight_sensitivities(stopping, weights_of(stopping.model), [2, 8])
 
 

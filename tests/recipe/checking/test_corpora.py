@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_named(folder: Path, change: tuple[str, str], said:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ([('source_column = "source"\n', "")], "tells no sources apart; set source_column"),
+        ([('source_column = "source"\n', "")], "has only one source; set source_column"),
         (
             [
                 ('source_column = "source"\n', ""),

@@ -13,7 +13,7 @@ from attar.errors import RecipeError
 from attar.recipe.checking.relations import ModelFamilies
 from attar.recipe.load import parse_recipe
 
-REFUSED = r"attar knows no parts of models of type 'albert', .*but not cut, .*works for: bert, "
+REFUSED = r"structure of models of type 'albert', .*but not pruned, .*works for: bert, "
 
 
 @pytest.fixture

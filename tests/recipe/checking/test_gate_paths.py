@@ -20,13 +20,13 @@ def mistakes_in(text: str) -> str:
 def test_gates_begin_with_a_step() -> None:
     gate = '[[gates]]\nmetric = "score.int8.accuracy"\nat_least = 0.5\n'
     assert (
-        "gates.0.metric (line 27): 'score.int8.accuracy' does not begin with a step (did"
+        "gates.0.metric (line 27): 'score.int8.accuracy' does not start with a step (did"
         in mistakes_in(RECIPE + gate)
     )
     bare = '[[gates]]\nmetric = "scores"\nat_least = 0.5\n'
     assert "names no metric" in mistakes_in(RECIPE + bare)
     nothing = '[[gates]]\nmetric = "scores.int8.accuracy"\nof = "scores.student.accuracy"\n'
-    assert "`of` and `max_drop` belong together" in mistakes_in(RECIPE + nothing)
+    assert "`of` and `max_drop` must be given together" in mistakes_in(RECIPE + nothing)
 
 
 def gate_on(metric: str) -> str:

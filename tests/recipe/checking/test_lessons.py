@@ -139,7 +139,7 @@ FILES = 'source = "files"\npath = "somewhere"\nobjective = '
 @pytest.mark.parametrize(
     ("kind", "changes", "said"),
     [
-        ("causal_lm", [], r"steps\.more\.data.*'docs' is for causal_lm; words are replaced"),
+        ("causal_lm", [], r"steps\.more\.data.*'docs' is for causal_lm; augmentation supports"),
         ("regression", ["steps.more.keep_labels=true"], r"steps\.more\.data.*has scores"),
         (
             "regression",

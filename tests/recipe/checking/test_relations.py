@@ -96,9 +96,7 @@ def test_unknown_data_is_named_with_what_there_is() -> None:
 
 def test_a_circle_is_told_in_order() -> None:
     circle = RECIPE.replace('model = "demo:minilm-l6"', 'model = "student"')
-    assert "in a circle, each needs the next one first: teacher → student → teacher" in mistakes_in(
-        circle
-    )
+    assert "form a cycle: teacher → student → teacher" in mistakes_in(circle)
 
 
 def test_a_step_that_reads_itself_is_told() -> None:

@@ -195,7 +195,7 @@ scores = "predicted"
     [
         ("", "", ""),
         ('model = "proxy"', 'model = "other"', "has log-probabilities of 'other'"),
-        ('teacher = "by_teacher"', 'teacher = "predicted"', "the steps go in a circle"),
+        ('teacher = "by_teacher"', 'teacher = "predicted"', "the steps form a cycle"),
         ('scores = "predicted"', 'scores = "proxy"', "needs a step that runs 'score'"),
         ('scores = "predicted"\n', "", 'method = "proxy" needs scores, got none of them'),
         (

@@ -47,8 +47,8 @@ def test_a_path_leads_to_its_number(path: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("scores.int4.accuracy", "no 'int4' here, there is models"),
-        ("scores.int8.acuracy", "no 'acuracy' here, there is accuracy, size_mib"),
+        ("scores.int4.accuracy", "no 'int4' here; found: models"),
+        ("scores.int8.acuracy", "no 'acuracy' here; found: accuracy, size_mib"),
         ("int8.method", "must be a number, got minmax"),
         ("scores.int8", "must be a number"),
         ("int8.is_symmetric", "must be a number, got True"),

@@ -82,6 +82,9 @@ def test_a_link_where_the_log_goes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("")
     (tmp_path / LOG_FILE).symlink_to(tmp_path / "other")
     stream = io.StringIO()
-    with pytest.raises(ArtifactError, match="not a plain file"), logged(tmp_path, Progress(stream)):
+    with (
+        pytest.raises(ArtifactError, match="not a regular file"),
+        logged(tmp_path, Progress(stream)),
+    ):
         pass
     assert (tmp_path / "other").read_text() == ""

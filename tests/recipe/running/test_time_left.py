@@ -111,4 +111,4 @@ def test_a_plan_that_fails_otherwise_is_a_warning_and_no_reason_not_to_run(
     monkeypatch.setattr("attar.recipe.plan.plan_recipe", failing)
     seconds, said = planned(tiny_bert, tmp_path)
     assert seconds == {}
-    assert said.startswith("warning: the time the whole run will take cannot be told (odd shapes)")
+    assert said.startswith("warning: the time of the whole run cannot be estimated (odd shapes)")

@@ -242,7 +242,7 @@ def test_rows_are_found_by_what_they_are_whatever_their_order(place: Path) -> No
 
 def test_another_cut_is_refused_with_both_lengths(place: Path) -> None:
     run_cache(place)
-    with pytest.raises(DataError, match="max_length = 24, this step cuts at 16"):
+    with pytest.raises(DataError, match="max_length = 24, this step at 16"):
         learn(place, "cached", max_length=16)
 
 
@@ -252,7 +252,7 @@ def test_other_weights_in_the_cache_are_refused(place: Path) -> None:
     weights = place / "cached" / "model" / "model.safetensors"
     weights.unlink()
     shutil.copyfile(other / "model.safetensors", weights)
-    with pytest.raises(ArtifactError, match="is not the one whose answers the cache"):
+    with pytest.raises(ArtifactError, match="is not the teacher of the cache"):
         learn(place, "cached")
 
 
@@ -287,7 +287,7 @@ def never(*_: object, **__: object) -> None:
         ({"logits": False}, LOSSES, r"need logits, .* has hidden states \[0, 1, 2\]"),
         ({}, [{"kind": "eofd", "count_padding": True}], "eofd counts padding"),
         ({}, [{"kind": "attention_mse"}], "attention scores, which the cache .* square"),
-        ({}, [{"kind": "relation_kl"}], "relations, which the cache .* does not keep"),
+        ({}, [{"kind": "relation_kl"}], "relations, which the cache .* does not store"),
     ],
 )  # fmt: skip
 def test_what_the_cache_does_not_keep_is_refused_before_any_compute(
@@ -312,7 +312,7 @@ def test_states_that_the_teacher_has_not_are_refused(place: Path) -> None:
 
 @pytest.mark.parametrize("name", ["attention_scores", "relations"])
 def test_scores_and_relations_are_refused_with_the_reason(name: str) -> None:
-    with pytest.raises(ValueError, match=r"square of a text's length.*asks it live"):
+    with pytest.raises(ValueError, match=r"square of the text length.*name the teacher itself"):
         CacheStep(teacher="t", data="d", **{name: True})  # type: ignore[arg-type]
 
 

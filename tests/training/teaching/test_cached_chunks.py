@@ -1,4 +1,4 @@
-"""Answers about a corpus's chunks: a file a shard, found by the chunks' own digests."""
+"""Answers about a corpus's chunks: a file per shard, found by the chunks' own digests."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ def test_another_teacher_tokenizer_or_a_flipped_byte_is_refused(
 @pytest.mark.parametrize(
     ("loss", "said"),
     [
-        ({"kind": "reverse_kl"}, "weighs words by the student's probabilities"),
-        ({"kind": "jsd"}, "weighs words by the student's probabilities"),
+        ({"kind": "reverse_kl"}, "weights tokens by the student's probabilities"),
+        ({"kind": "jsd"}, "weights tokens by the student's probabilities"),
         ({"kind": "forward_kl", "temperature": 2.0}, "temperature = 2.0 changes"),
         ({"kind": "hidden_mse"}, r"need hidden state .* distributions \(32 exact ids and 8 draws"),
     ],

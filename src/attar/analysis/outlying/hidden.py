@@ -36,12 +36,12 @@ class HiddenState:
     fqn: str
     """transformers' name of it."""
     kind: str
-    """embedding, block, or normed_block: behind the last block and the norm that follows."""
+    """embedding, block, or normed_block: after the last block and the norm that follows."""
     block: int | None
     """The block it leaves; None at the embedding."""
     stack: StackName
     index: int
-    """0 behind the embeddings."""
+    """0 after the embeddings."""
 
 
 def hidden_states_of(model: PreTrainedModel) -> list[HiddenState]:
@@ -79,7 +79,7 @@ def run_with_states(model: PreTrainedModel, batch: Batch) -> Mapping[StackName, 
 
 def decoder_ids(model: PreTrainedModel, batch: Batch) -> Tensor:
     """What the decoder of an encoder-decoder reads, (B, T): what the batch says, or, as a
-    classifier of these families does, the text itself behind the start token.
+    classifier of these families does, the text itself after the start token.
     """
     if "decoder_input_ids" in batch:
         return batch["decoder_input_ids"]
@@ -98,7 +98,7 @@ def require_finite(state: HiddenState, values: Tensor) -> None:
     if bad:
         raise NonFiniteError(
             f"{bad} of {values.numel()} values of {state.fqn} are NaN or infinite in float32; "
-            "check the weights: an earlier training step may have diverged"
+            "an earlier training step may have diverged; check its weights"
         )
 
 

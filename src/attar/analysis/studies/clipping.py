@@ -133,7 +133,7 @@ def _sites_of_kind(subject: Subject, kind: str) -> list[Site]:
     if not found:
         known = list(dict.fromkeys(site.kind for site in sites))
         raise UsageError(
-            f"kinds names {kind!r}, and the model has no such site{did_you_mean(kind, known)}; its "
+            f"kinds names {kind!r}, but the model has no such site{did_you_mean(kind, known)}; its "
             f"kinds are {', '.join(known)}"
         )
     return found

@@ -1,7 +1,7 @@
 """`disabling`: what a model loses without its outlier dimensions.
 
-The residual stream is run without them (`models.structure.residual`: they are overwritten behind
-the embeddings and behind every block), and without the same number of random others, again and
+The residual stream is run without them (`models.structure.residual`: they are overwritten after
+the embeddings and after every block), and without the same number of random others, again and
 again:
 
     damage = score with everything − score without
@@ -80,8 +80,8 @@ def disabling(config: DisablingStep, context: StepContext) -> Finding:
     facts = _facts(config, judge, chosen)
     if not any(chosen.outliers.values()):
         facts["found"] = (
-            f"no outlier dimension: criterion {config.criterion} recognises none, so nothing was "
-            "disabled; another criterion, such as activation_std, may"
+            f"no outlier dimensions: criterion {config.criterion} finds none, so nothing was "
+            "disabled; try another criterion, such as activation_std"
         )
         context.progress.say(f"{context.name}: {facts['found']}")
         return Finding(facts, {"rows": [], "summary": []}, {"damage": {}})

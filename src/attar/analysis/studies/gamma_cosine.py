@@ -2,7 +2,7 @@
 
     y = γ ⊙ x̂ + β = γ ⊙ X',   X' = y / γ          gain = cos(X', q(X')) − cos(y, q(y))
 
-`restored` says what is left of it behind the norm, where γ is multiplied on again:
+`restored` says what is left of it after the norm, where γ is multiplied on again:
 cos(y, γ ⊙ q(X')). A channel whose γ is nearly 0 has no X' and keeps the factor 1. Nothing is
 folded: y is observed, and divided. The largest |y_j| and |X'_j| over the tokens, dimension by
 dimension, show why: where X' is milder, the few dimensions that stand out of y do not stand out of

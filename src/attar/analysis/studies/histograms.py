@@ -94,7 +94,7 @@ def _shown(
         for word, last in zip(words, lasts, strict=True):
             if layer > last:
                 raise ModelError(
-                    f"study histograms is asked for hidden state {layer} of the {stack}, model "
+                    f"study histograms names hidden state {layer} of the {stack}, model "
                     f"{word!r} has 0 to {last}; name fewer layers, or leave them out"
                 )
         yield tuple(layer for _ in words)

@@ -56,18 +56,18 @@ class CorpusForm(Config):
 
 
 class LearnedTokenizer(Config):
-    """A byte-level BPE tokenizer, learned from documents before they are tokenized."""
+    """A byte-level BPE tokenizer, trained on documents before they are tokenized."""
 
     train_on: str
     """Name of a `[data.<name>]` table; its train split is read, as a corpus reads it."""
     vocab_size: int = Field(le=2**20)
-    """Tokens in all: the end token, special_tokens, 256 bytes, merges and sentinels."""
+    """Vocabulary size: the end token, special_tokens, 256 bytes, merges and sentinels."""
     special_tokens: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
-    """Beside `<|endoftext|>`, which ends a document."""
+    """Additional special tokens besides `<|endoftext|>`, which ends a document."""
     sentinels: int = Field(default=0, ge=0, le=1000)
     """Number of tokens `<extra_id_0>`, `<extra_id_1>`, … for span corruption."""
     max_bytes: int = Field(default=2**28, gt=0)
-    """Of text that is read; of more text, a sample of the documents by a hash of each."""
+    """Maximum amount of text to read; beyond it, a sample of the documents by their hash."""
 
     @property
     def first_tokens(self) -> list[str]:
@@ -90,7 +90,7 @@ class LearnedTokenizer(Config):
             )
         if twice := sorted({token for token in named if named.count(token) > 1}):
             raise ValueError(
-                f"special_tokens has {', '.join(map(repr, twice))} twice, or it is there already; "
-                "each token needs a text of its own"
+                f"special_tokens has {', '.join(map(repr, twice))} more than once, or it exists "
+                "already; each token needs its own text"
             )
         return self

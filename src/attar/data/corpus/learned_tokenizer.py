@@ -5,7 +5,7 @@ The alphabet is the 256 bytes, so every text has tokens and none is unknown. Ids
     <|endoftext|>, special tokens, 256 bytes, merges, <extra_id_S-1> … <extra_id_0>
 
 With sentinels it is for an encoder-decoder, which must learn where a text ends: an end token is put
-behind each text, as T5's tokenizer does.
+after each text, as T5's tokenizer does.
 
 The same documents give the same file, byte for byte, in any order and with any number of threads:
 words are counted before the first merge, and of two pairs that are equally frequent the one with

@@ -37,7 +37,7 @@ class ChunkBatches:
     is_shuffled: bool = True
     """False: the batches are consecutive chunks, in corpus order."""
     is_numbered_on: bool = False
-    """Whether the numbers of an epoch go on behind those of the one before."""
+    """Whether the numbers of an epoch continue after those of the one before."""
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)

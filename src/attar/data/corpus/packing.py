@@ -26,7 +26,7 @@ from attar.data.corpus.sentence_ends import SentenceEnds
 
 @dataclass(frozen=True)
 class TokenizedDocument:
-    """A document as tokens, the end token behind them."""
+    """A document as tokens, the end token after them."""
 
     part: str
     """What it is for; parts never share a chunk."""
@@ -65,7 +65,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Pending:
-    """Documents of one source whose tokens are no chunk yet."""
+    """Documents of one source whose tokens are not yet a chunk."""
 
     documents: tuple[TokenizedDocument, ...]
     begin: int
@@ -74,7 +74,7 @@ class Pending:
 
 @dataclass
 class _Buffer:
-    """Tokens of one source that are no chunk yet."""
+    """Tokens of one source that are not yet a chunk."""
 
     documents: list[TokenizedDocument] = field(default_factory=list[TokenizedDocument])
     begin: int = 0
@@ -121,7 +121,7 @@ class Packer:
 
     Args:
         limit: tokens of a chunk.
-        pending: documents whose tokens are no chunk yet, as a packer before this one left them.
+        pending: documents whose tokens are not yet a chunk, as a packer before this one left them.
     """
 
     def __init__(self, ends: SentenceEnds, limit: int, pending: Sequence[Pending] = ()) -> None:
@@ -153,7 +153,7 @@ class Packer:
                 yield self._next(buffer)
 
     def pending(self) -> tuple[Pending, ...]:
-        """What is no chunk yet."""
+        """What is not a chunk yet."""
         return tuple(
             Pending(tuple(buffer.documents), buffer.begin)
             for buffer in self._buffers.values()

@@ -121,7 +121,7 @@ def open_published(path: str | Path, folder: Path, corpus: str | None = None) ->
 
 
 def load_corpus(config: CorpusData, recipe_folder: Path, name: str, part: str = ALL) -> TextData:
-    """The chunks as training rows, read when they are asked for, and the validation texts.
+    """The chunks as training rows, read on demand, and the validation texts.
 
     Raises:
         ArtifactError, DataError: as `open_published`, and those of the validation texts.
@@ -145,7 +145,7 @@ def corpus_of(context: StepContext, name: str) -> Corpus:
     """The corpus of a step's recipe by name, made by a step or published by another run.
 
     Raises:
-        UsageError: it is no corpus.
+        UsageError: it is not a corpus.
         ArtifactError, DataError: as `open_published`.
     """
     config = context.data[name]
@@ -255,7 +255,7 @@ def _corpus_folder(folder: Path, result: Result) -> Path:
         return _place(recipe["recipe"]["data"][name]["path"], Path(recipe["recipe_folder"]))
     except (KeyError, TypeError):
         raise DataError(
-            f"{folder} is a selection from the corpus {name!r}, which does not lie beside it; name "
+            f"{folder} is a selection from the corpus {name!r}, which is not beside it; name "
             'its folder with corpus = "…"'
         ) from None
 

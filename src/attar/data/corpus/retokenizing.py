@@ -39,7 +39,7 @@ def retokenized(
     say: Callable[[str], None] = lambda what: None,
 ) -> CorpusView:
     """The texts of a view as chunks of another tokenizer, written to `folder`. Called again after a
-    stop, it goes on behind the last whole shard.
+    stop, it continues after the last whole shard.
 
     Args:
         model_folder: whose tokenizer reads.
@@ -87,7 +87,7 @@ def stored_documents(view: CorpusView) -> Iterator[tuple[str, Document]]:
 
     for shard, rows in view.shards():
         for key, pieces, ends_document in _in_order(shard, rows):
-            if pieces is None:  # left out: what was before it does not go on behind it
+            if pieces is None:  # left out: what was before it does not continue after it
                 if key in open_pieces:
                     yield ended(key)
                 continue

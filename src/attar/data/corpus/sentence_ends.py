@@ -1,8 +1,8 @@
 """Where a chunk of running text may end: a rule over token ids, precomputed for a whole vocabulary.
 
-A chunk may end behind the end-of-text token; behind a token with a line break; and behind a token
+A chunk may end after the end-of-text token; after a token with a line break; and after a token
 with one of . ! ? ; and no unbalanced bracket, if the next token begins with a space ("3.14" and
-"D.A." are no sentence ends). The rule is MiniPLM's (arXiv 2410.17215, the authors' scripts),
+"D.A." are not sentence ends). The rule is MiniPLM's (arXiv 2410.17215, the authors' scripts),
 applied to arrays of ids.
 """
 
@@ -27,9 +27,9 @@ class SentenceEnds:
     """Three tables over the vocabulary (V,)."""
 
     always: NDArray[np.bool_]
-    """A chunk may end behind this token."""
+    """A chunk may end after this token."""
     before_space: NDArray[np.bool_]
-    """A chunk may end behind this token if a token with `begins_word` follows."""
+    """A chunk may end after this token if a token with `begins_word` follows."""
     begins_word: NDArray[np.bool_]
 
     def last(self, ids: NDArray[np.integer], limit: int) -> int:

@@ -11,8 +11,8 @@ each token independently would be another corruption.)
     inputs    the <S0> the <S1> end              S0, S1: <extra_id_0>, <extra_id_1>
     targets   <S0> cat sat on <S1> mat end
 
-What is drawn is a pure function of (seed, epoch, number of the text), so a run that goes on after a
-stop, or another machine, hides the same tokens, and each epoch hides others.
+What is drawn is a pure function of (seed, epoch, number of the text), so a run that continues after
+a stop, or another machine, hides the same tokens, and each epoch hides others.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _prefix(tokenizer: Tokenizer, denoiser: Denoiser, model_folder: Path) -> tup
     if found is None:
         raise ModelError(
             f"the tokenizer of {model_folder} has no token {denoiser.prefix!r}, which a denoiser "
-            "names as its prefix; learn a tokenizer with special_tokens = "
+            "uses as its prefix; train a tokenizer with special_tokens = "
             f"[{denoiser.prefix!r}], or leave prefix out"
         )
     return (found,)

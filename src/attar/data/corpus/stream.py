@@ -8,7 +8,7 @@ follow each other. Only where a shard ends may another source's text stand betwe
 document.
 
 Nothing is lost: all rows end to end are all tokens, each once. Only the last row is shorter.
-Memory: 16 bytes a chunk of the shards in use, of which `SHARDS_KNOWN` are remembered.
+Memory: 16 bytes per chunk of the shards in use, of which `SHARDS_KNOWN` are remembered.
 """
 
 from __future__ import annotations

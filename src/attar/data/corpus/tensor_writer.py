@@ -1,6 +1,6 @@
 """A safetensors file of columns that are longer than memory: written part by part.
 
-The format has one tensor behind the other, so each part goes to its place in each of them; how long
+The format has one tensor after the other, so each part goes to its place in each of them; how long
 they will be must be known before.
 """
 

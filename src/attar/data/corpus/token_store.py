@@ -182,7 +182,7 @@ class Shard:
         self.prompt: NDArray[np.uint32] = tensors.get(PROMPT, none)
         """Tokens of each chunk that were given to the model which wrote the others."""
         if not self._is_whole():
-            raise _not_a_shard(files.tokens, "its arrays do not fit each other")
+            raise _not_a_shard(files.tokens, "its arrays have inconsistent lengths")
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -200,7 +200,9 @@ class Shard:
         """
         ids = self.ids[self.starts[row] : self.starts[row + 1]]
         if chunk_digest(ids) != self.digest[row]:
-            raise _damaged(self.files.tokens, f"the tokens of chunk {row} do not fit their digest")
+            raise _damaged(
+                self.files.tokens, f"the tokens of chunk {row} do not match their digest"
+            )
         if ids.max() >= self._vocabulary:
             why = f"chunk {row} has id {ids.max()} of {self._vocabulary}"
             raise _damaged(self.files.tokens, why)
@@ -237,7 +239,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Shards(Sequence[Shard]):
-    """The shards of a corpus, each opened when it is asked for. Nothing here holds one: what has
+    """The shards of a corpus, each opened on demand. Nothing here holds one: what has
     been read of a file counts as this process's memory while it is open, and the number of open
     files is limited."""
 

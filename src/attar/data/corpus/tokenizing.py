@@ -30,7 +30,7 @@ Group = list[tuple[str, Document]]
 
 
 class DocumentTokenizer:
-    """A tokenizer that adds no special tokens but the end token behind each document.
+    """A tokenizer that adds no special tokens but the end token after each document.
 
     Args:
         tokenizer: as `document_tokenizer` opens it.

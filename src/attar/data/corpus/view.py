@@ -1,11 +1,11 @@
 """A corpus, or some of its chunks, in corpus order: what is trained on, scored, selected and read.
 
 A view holds no tokens. It knows how many of its chunks each shard has; which ones they are is read
-from the shard when they are asked for: all, those of a part, or the rows that a selection kept.
+from the shard on demand: all, those of a part, or the rows that a selection kept.
 Chunk i of a view is its i-th in corpus order, and *places* are such numbers; a *row* is a chunk's
 number in the corpus, over all shards.
 
-Memory: three numbers a shard. Tokens, and the rows of a selection, are memory maps.
+Memory: three numbers per shard. Tokens, and the rows of a selection, are memory maps.
 """
 
 from __future__ import annotations
@@ -75,9 +75,8 @@ class CorpusView:
         view = cls(corpus, kept=kept, name=folder.name)
         if read_json(folder / DIGEST_FILE) != view.digest():
             raise ArtifactError(
-                f"{folder / KEPT_FILE} has rows that are other chunks in {corpus.folder} than when "
-                "they were selected; name the corpus that they were selected from, or run the "
-                "select step again"
+                f"{folder / KEPT_FILE} was made for another version of {corpus.folder}; name the "
+                "corpus it was selected from, or run the select step again"
             )
         return view
 
@@ -175,13 +174,13 @@ class CorpusView:
         return sum(int(shard.lengths[rows].sum()) for shard, rows in self.shards())
 
     def split(self) -> Split:
-        """Its chunks as the rows of a data table, which are read when they are asked for."""
+        """Its chunks as the rows of a data table, which are read on demand."""
         none = np.broadcast_to(np.int64(UNLABELLED), len(self))
         return Split(ChunkTexts(self), none, chunks=self)
 
     @cached_property
     def _first_rows(self) -> NDArray[np.int64]:
-        """Row of each shard's first chunk, and behind the last one the number of all, (S + 1,)."""
+        """Row of each shard's first chunk, and after the last one the number of all, (S + 1,)."""
         counts = (shard["chunks"] for shard in self.corpus.about["shards"])
         return np.cumsum([0, *counts], dtype=np.int64)
 

@@ -2,7 +2,7 @@
 
 Each shard is written with the position it leaves the stream at: which document comes next, and
 which ones are not used up. Whoever was killed reads the stream again, tokenizes only those, and
-goes on with the next shard; its files are the same, byte for byte.
+continues with the next shard; its files are the same, byte for byte.
 
 Memory: one group of documents and one shard.
 """
@@ -68,7 +68,7 @@ def write_shards(
     for the name of the data.
 
     Args:
-        documents: with the part of each, those that are pending at a position and all behind it.
+        documents: with the part of each, those that are pending at a position and all after it.
         max_length: of a chunk, which has one token more, predicted last.
         shard_tokens: after which a shard is written.
         say: called after each shard.

@@ -90,7 +90,7 @@ def form_of(file: Path, wishes: Wishes, table: dict[str, Any]) -> list[Guess]:
         table["delimiter"] = sign
     why = "set" if wishes.delimiter else "the first lines all have the same number of columns"
     if wishes.delimiter is None and not even:
-        why = "the usual one; no character cuts the first lines into the same number of columns"
+        why = "the usual one; no character splits the first lines into the same number of columns"
     if also := [DELIMITERS[other] for other in even if other != sign]:
         why += f", and with {' or '.join(also)} too"
     guesses = [Guess("delimiter", repr(sign)[1:-1], why)]
@@ -99,7 +99,9 @@ def form_of(file: Path, wishes: Wishes, table: dict[str, Any]) -> list[Guess]:
     header = not fault if wishes.header is None else wishes.header
     if not header:
         table["header"] = False
-    why = fault or ("set" if wishes.header is not None else "the first line has only names")
+    why = fault or (
+        "set" if wishes.header is not None else "the first line looks like column names"
+    )
     value = "yes" if header else "no (column1, …)"
     return [*guesses, Guess("header", value, why)]
 
@@ -127,7 +129,7 @@ def _even(lines: Sequence[str], usual: str) -> list[str]:
 
 
 def _no_header(rows: Sequence[Sequence[str]]) -> str:
-    """Why the first row is no header; "": it looks like one."""
+    """Why the first row is not a header; "": it looks like one."""
     if not rows:
         return ""
     first, rest = rows[0], rows[1:]
@@ -141,7 +143,7 @@ def _no_header(rows: Sequence[Sequence[str]]) -> str:
         if isinstance(number_as_written(cell), float):
             return f"the first line has the number {cell}"
         if cell in below:
-            return f"{cell!r} of the first line stands in its column again"
+            return f"{cell!r} from the first line occurs again in its column"
         if len(cell) > MAX_NAME:
             return "the first line has a sentence"
     return ""

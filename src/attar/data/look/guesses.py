@@ -52,7 +52,7 @@ UNLABELLED_STEMS = ("unlabelled", "unlabeled", "raw", "pool")
 MAX_GRADES = 20
 """More different numbers than this are amounts and not classes."""
 MIN_WORDS = 2.5
-"""A column of texts has more words a row."""
+"""A column of texts has more words per row."""
 LABEL_WORDS = 4
 """A class has no more."""
 LONG_WORDS = 60
@@ -115,7 +115,7 @@ class _Column:
 
     @property
     def is_amount(self) -> bool:
-        """Numbers that are no classes."""
+        """Numbers that are not classes."""
         return self.is_number and (self.fractions or self.different > MAX_GRADES)
 
     @property
@@ -137,7 +137,7 @@ class _Column:
 
 
 def guess(path: Path, wishes: Wishes) -> Guessed:
-    """What a file, or a folder with one file a split, is.
+    """What a file, or a folder with one file per split, is.
 
     Args:
         path: as the user wrote it.
@@ -154,8 +154,8 @@ def guess(path: Path, wishes: Wishes) -> Guessed:
     rows = _first_rows(config, where)
     if not rows:
         raise UsageError(
-            f"{train} has no row that can be read; it must have rows below the names of its "
-            "columns, be UTF-8, and separate its columns in the same way in every row"
+            f"{train} has no readable row; it needs rows below the column names, UTF-8 text, and "
+            "the same delimiter in every row"
         )
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = [_Column.of(name, rows) for name in names]
@@ -173,7 +173,7 @@ def _splits(path: Path, table: dict[str, Any]) -> tuple[Path, list[Guess]]:
     if path.is_file():
         if format_of(path) is None:
             raise UsageError(
-                f"{path} has no format that can be read; known are {' '.join(FORMATS)}; save a "
+                f"{path} has an unknown format; supported: {' '.join(FORMATS)}; save a "
                 "spreadsheet as CSV UTF-8"
             )
         why = "one file: a tenth of its rows is held out for validation"
@@ -194,7 +194,7 @@ def _splits(path: Path, table: dict[str, Any]) -> tuple[Path, list[Guess]]:
     if train is None:
         raise UsageError(
             f"{path} has no file named train; it has {', '.join(stems) or 'no data file'}; give "
-            "the file to train on itself, or rename it"
+            "that file itself, or rename it"
         )
     if train != "train":
         table["train"] = train
@@ -205,7 +205,7 @@ def _splits(path: Path, table: dict[str, Any]) -> tuple[Path, list[Guess]]:
     if unlabelled := next((s for s in UNLABELLED_STEMS if s in stems), None):
         table["unlabelled"] = unlabelled
         found += f", unlabelled = {unlabelled}"
-    return path.parent, [Guess("split", found, "by the names of the files")]
+    return path.parent, [Guess("split", found, "by file name")]
 
 
 def _columns(
@@ -250,7 +250,7 @@ def _columns(
     ids = by_name.get("id")
     if ids is not None and ids.different < ids.filled:
         table["id"] = ""
-        why = "values of the column 'id' occur again, so it does not tell rows apart"
+        why = "values of the column 'id' repeat, so it does not identify rows"
         guesses.append(Guess("id", "not looked at", why))
     why = "set" if wishes.task else "by the labels" if label else "no column looks like a label"
     return task, [*guesses, Guess("task", task, why)]
@@ -263,7 +263,7 @@ def _text(columns: Sequence[_Column], wishes: Wishes) -> tuple[tuple[str, ...], 
     pair = next((p for p in PLAIN_PAIRS if all(name in names for name in p)), None)
     if pair is not None and wishes.task in (None, "pairs"):
         found = tuple(names[name] for name in pair)
-        return found, Guess("text", " and ".join(found), "usual names of a pair")
+        return found, Guess("text", " and ".join(found), "common column names of a pair")
     usual = [column for name in TEXT_NAMES for column in columns if column.plain == name]
     others = sorted((c for c in columns if c.is_text), key=lambda c: -c.words)
     ranked = list(dict.fromkeys(c.name for c in [*(u for u in usual if u.is_text), *others]))

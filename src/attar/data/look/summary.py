@@ -36,7 +36,7 @@ class SplitSummary:
 
     rows: int
     classes: dict[str, int] = field(default_factory=dict[str, int])
-    """Class → rows, the most frequent first; empty: too many, or the labels are no classes."""
+    """Class → rows, the most frequent first; empty: too many, or the labels are not classes."""
     num_labels: int = 0
     """Different labels, counted up to one more than a classification may have."""
     numbers: tuple[float, float, float] | None = None
@@ -139,17 +139,17 @@ def notes_between(splits: Mapping[str, SplitSummary]) -> Iterator[str]:
         if split.contradicting:
             yield (
                 f"rows of {name} with the text of another row and a different label: "
-                f"{split.contradicting:,}; no model can be right on both, so correct one of them"
+                f"{split.contradicting:,}; no model can predict both, so correct one of them"
             )
         if name != "train" and split.in_train:
             what = "is a copy of train" if split.in_train > COPY * split.rows else "overlaps train"
             yield (
                 f"{name} {what}: rows with a text of train: {split.in_train:,} of "
-                f"{split.rows:,}; a model is not measured by what it was trained on, so remove "
-                "them, or leave the file out to hold out a tenth of train"
+                f"{split.rows:,}; metrics on training texts are misleading; remove these rows, or "
+                "remove the file to hold out a tenth of train"
             )
         elif name == "train" and split.repeated > COPY * split.rows:
             yield (
-                f"{split.repeated:,} of {split.rows:,} rows of train repeat a text; they count as "
-                "often as they stand there, so remove them if that is not meant"
+                f"{split.repeated:,} of {split.rows:,} rows of train repeat a text and count each "
+                "time; remove them if this is not intended"
             )

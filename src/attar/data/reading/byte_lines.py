@@ -1,7 +1,7 @@
 """Lines of a plain, gzip or zstandard file as UTF-8: bounded in memory, complete or refused.
 
 The problem: a download that broke off reads like a shorter file (the zstandard library ends such a
-stream without a word), 32 KiB can unpack to a gigabyte, and one line without an end can fill
+stream silently), 32 KiB can unpack to a gigabyte, and one line without an end can fill
 memory. The idea: Arrow's streams, which know when a compressed frame has not ended, read in small
 pieces under a budget; a line over the cap is dropped as it passes.
 

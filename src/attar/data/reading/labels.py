@@ -30,7 +30,7 @@ from attar.errors import DataError
 from attar.spelling import plain_name, whole_number
 
 MAX_CLASSES = 1000
-"""More distinct labels than this are no classes: the column is an id, a text or a number."""
+"""More distinct labels than this are not classes: the column is an id, a text or a number."""
 FEW_ROWS = 10
 """From this many on, rows of which each has its own label have no classes."""
 ONE_CLASS = 0.99
@@ -181,8 +181,8 @@ def require_classes(count: int, examples: str, column: str, num_rows: int) -> No
     if not 2 <= count <= MAX_CLASSES:
         raise DataError(
             f"label column {column!r} of split 'train' has {count} different "
-            f"label{'s' * (count != 1)} in {num_rows} rows ({examples}); a classification needs 2 "
-            f"to {MAX_CLASSES}; choose another column with label = (on the command line --label), "
+            f"label{'s' * (count != 1)} in {num_rows} rows ({examples}); classification needs 2 to "
+            f"{MAX_CLASSES}; choose another column with label = (on the command line --label), "
             'or set objective = "regression" for numbers'
         )
 
@@ -227,8 +227,8 @@ def label_notes(read: Counter[str], column: str, *, whole: bool = True) -> Itera
         if len(read) > 1 and count >= ONE_CLASS * total:
             yield (
                 f"label column {column!r}: {count / total:.1%} of the rows are {shown([name])}, so "
-                "a model that always answers this has that accuracy; add rows of the other "
-                "classes, and look at matthews or f1 and not at accuracy"
+                "always predicting it gives that accuracy; add rows of the other classes, and "
+                "look at matthews or f1 instead of accuracy"
             )
     for sign in SEPARATORS:
         joined = [n for n in read if sign in n and all(p.strip() in read for p in n.split(sign))]
@@ -249,14 +249,13 @@ def _notes_of_names(read: Counter[str], column: str) -> Iterator[str]:
     if words and numbers:
         few, kind = (numbers, "numbers") if len(numbers) <= len(words) else (words, "words")
         yield (
-            f"label column {column!r} holds names and numbers, so every label is a class as it is "
+            f"label column {column!r} mixes names and numbers, so every label is a class as "
             f"written: also the {kind} {shown(few)} ({sum(read[name] for name in few):,} rows)"
         )
     for name in missing:
         yield (
-            f"label column {column!r}: {name!r} ({read[name]:,} rows) is taken for the name of a "
-            "class; if it stands for a missing label, remove these rows or list the classes with "
-            "label_names ="
+            f"label column {column!r}: {name!r} ({read[name]:,} rows) is treated as a class; if it "
+            "means a missing label, remove these rows or list the classes with label_names ="
         )
     alike: dict[str, list[str]] = {}
     for name in sorted(read):
@@ -265,8 +264,8 @@ def _notes_of_names(read: Counter[str], column: str) -> Iterator[str]:
         if len(names) > 1:
             counts = ", ".join(f"{shown([name])} ({read[name]:,} rows)" for name in names)
             yield (
-                f"label column {column!r}: {counts} are {len(names)} classes, spelled almost "
-                "alike; if they are one, spell them alike"
+                f"label column {column!r}: {counts} are {len(names)} classes with almost the same "
+                "spelling; if they are one class, spell them the same"
             )
 
 

@@ -216,9 +216,9 @@ def _refuse_shared_files(found: SplitFiles) -> None:
         for file in files:
             if file in owner:
                 raise DataError(
-                    f"{file} is claimed by the splits {owner[file]!r} and {split!r}; rows that a "
-                    "model is trained on cannot measure it; give each split its own file, or "
-                    "leave validation out to hold out a tenth of train"
+                    f"{file} is claimed by the splits {owner[file]!r} and {split!r}; metrics on "
+                    "training rows are misleading; give each split its own file, or remove "
+                    "validation to hold out a tenth of train"
                 )
             owner[file] = split
 

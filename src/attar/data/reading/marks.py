@@ -75,15 +75,15 @@ def _marks(
     if words is None:
         return _of_spans(found, text)
     if len(found) != len(words):
-        return Unreadable("as many tags as words are needed, and they are not")
+        return Unreadable("the numbers of tags and words differ")
     tags: list[str] = []
     for tag in found:
         if type(tag) is int and names is not None and 0 <= tag < len(names):
             tag = names[tag]
         if type(tag) is int:
-            return Unreadable("tags are numbers that label_names does not name")
+            return Unreadable("tags are numbers beyond label_names")
         if not isinstance(tag, str) or not TAG.fullmatch(tag):
-            return Unreadable(f"tag {shown([str(tag)])} is none of O, B-…, I-…, E-… and S-…")
+            return Unreadable(f"tag {shown([str(tag)])} is not one of O, B-…, I-…, E-… and S-…")
         tags.append(tag)
     marks = marks_of_tags(tags)
     return Marks(tuple((words[a][0], words[b - 1][1], label) for a, b, label in marks), words)
@@ -91,7 +91,7 @@ def _marks(
 
 def _of_spans(found: Iterable[Any], text: Any) -> Marks | Unreadable:
     if not isinstance(text, str):
-        return Unreadable("spans are marked in something that is not a text")
+        return Unreadable("the row has spans, but its text is not a string")
     marks: list[Mark] = []
     for span in found:
         mark = _span(span)
@@ -126,8 +126,8 @@ def find_tags(found: Iterable[Any], column: str) -> tuple[tuple[str, ...], tuple
     labels = {label for marks in rows for _, _, label in marks.marks}
     if not labels:
         raise DataError(
-            f"column {column!r} of split 'train' marks nothing in {len(rows)} rows, and a model "
-            "learns from marks; name the column of tags or spans with label ="
+            f"column {column!r} of split 'train' has no spans in {len(rows)} rows; name the column "
+            "of tags or spans with label ="
         )
     return tag_names(labels), ()
 

@@ -39,7 +39,7 @@ def read_quoted(
         if type(begin) is not int or not isinstance(text, str) or not text:
             return Unreadable(f"an answer is not a text with its {START}")
         if begin < 0 or context[begin : begin + len(text)] != text:
-            return Unreadable(f"an answer is not in its text at its {START}")
+            return Unreadable(f"an answer is not found in the text at its {START}")
         marks.append((begin, begin + len(text), ""))
     return record | {columns.label: Marks(tuple(marks))}
 

@@ -1,5 +1,5 @@
 """Rows of a .jsonl, .json, .csv, .tsv, .txt or .parquet file as dictionaries, one at a time; what
-is no row says why.
+is not a row says why.
 
 The problem: one bad line must not cost the file, and a file must not be held in memory twice. The
 idea: every format is a stream of `dict | Unreadable` (Parquet's is in `parquet`). CSV is read by
@@ -49,7 +49,7 @@ CutRows = Callable[[Iterator[str], str], Iterator[CutRow]]
 MAX_JOINED = 100
 """Lines after the first of a cell in a .tsv."""
 NOT_JSON = Unreadable("not JSON")
-OPEN_QUOTATION = Unreadable("in a quotation that does not close as it should")
+OPEN_QUOTATION = Unreadable("in a quotation that is not closed")
 
 
 def read_records(
@@ -84,7 +84,7 @@ def read_records(
         readers[".txt"] = readers[".csv"]
     reader = readers.get(format_of(file) or "")
     if reader is None:
-        raise DataError(f"{file} has no format that can be read; known are {' '.join(FORMATS)}")
+        raise DataError(f"{file} has an unknown format; supported: {' '.join(FORMATS)}")
     return reader(file)
 
 
@@ -174,7 +174,7 @@ def _parse_json(line: bytes) -> Record | Unreadable:
     except json.JSONDecodeError:
         return NOT_JSON
     except (ValueError, RecursionError):
-        return Unreadable("JSON with a number too long or brackets too deep")
+        return Unreadable("JSON with a number that is too long, or nested too deep")
     return content if isinstance(content, dict) else Unreadable("not a JSON object")
 
 
@@ -256,7 +256,7 @@ def _read_table(
         for line in read_lines(file, limit):
             if isinstance(line, Unreadable):
                 passed_over.append(line)
-            else:  # bytes that are no UTF-8 become surrogates, found when the texts are looked at
+            else:  # bytes that are not UTF-8 become surrogates, found when the texts are looked at
                 yield line.decode("utf-8", errors="surrogateescape") + "\n"
 
     csv.field_size_limit(max(limit, csv.field_size_limit()))
@@ -287,17 +287,17 @@ def _read_table(
 def _column_names(file: Path, fields: list[str] | None, num_lines: int) -> list[str]:
     if fields is None:
         raise DataError(
-            f"{file}: its first line must name the columns, and line 1 (up to line {num_lines}) is "
-            "not a row of CSV; look for a quotation mark that is not closed, or for line ends of "
-            "two kinds (\\r among \\n)"
+            f"{file}: its first line must name the columns, but line 1 (up to line {num_lines}) is "
+            "not valid CSV; look for an unclosed quotation mark, or mixed line ends (\\r among "
+            "\\n)"
         )
     fault = fault_of_encoding("".join(fields))
     if fault is not None:
-        raise DataError(f"{file}: the names of its columns are {fault.reason}; save it as UTF-8")
+        raise DataError(f"{file}: the column names are {fault.reason}; save it as UTF-8")
     twice = sorted({name for name in fields if fields.count(name) > 1})
     if twice:
         raise DataError(
             f"{file}: its first line must name the columns, and {', '.join(map(repr, twice))} "
-            "stands there twice; give each column its own name"
+            "occurs twice; give each column its own name"
         )
     return fields

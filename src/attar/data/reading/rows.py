@@ -40,13 +40,14 @@ from attar.errors import DataError
 
 T = TypeVar("T")
 MAX_REASONS = 20
-"""Reasons told apart in the labels of a split: a file may hold a million different wrong ones."""
+"""Reasons distinguished in the labels of a split: a file may hold a million different wrong
+ones."""
 MAX_CLASSES_SHOWN = 12
 KINDS = {bool: "a truth value", list: "a list", dict: "an object"}
 """What JSON may hold in the place of a text."""
 ADVICE = {
     "not UTF-8": "  save the file as UTF-8 (in a spreadsheet: CSV UTF-8)",
-    "longer than": "  raise max_row_kib in the data table to let longer rows in",
+    "longer than": "  raise max_row_kib in the data table to accept longer rows",
 }
 """How a reason begins → what to do about such rows."""
 MAX_FAULTS = 1_000_000
@@ -102,7 +103,7 @@ def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: 
             if characters > MAX_CHARACTERS:
                 raise DataError(
                     f"split {split!r}: its first {row + 1:,} rows have more than "
-                    f"{MAX_CHARACTERS:,} characters, and its texts are held in memory; give it "
+                    f"{MAX_CHARACTERS:,} characters, too many to hold in memory; use "
                     'fewer rows, or read it as a corpus (run = "tokenize")'
                 )
             taken.texts.append(texts)

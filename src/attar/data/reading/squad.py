@@ -36,14 +36,14 @@ def read_json_rows(file: Path) -> Iterator[dict[str, Any] | Unreadable]:
         content = json.loads(b"\n".join(line for line in lines if isinstance(line, bytes)))
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{file} is not JSON ({error}); fetch it again, or name a .jsonl file of one object a "
-            "line"
+            f"{file} is not JSON ({error}); fetch it again, or use a .jsonl file with one object "
+            "per line"
         ) from error
     rows = content.get("data") if isinstance(content, Mapping) else content
     if not isinstance(rows, list):
         raise DataError(
-            f"{file} is neither a list of objects nor a file of SQuAD; write one object a line as "
-            ".jsonl"
+            f"{file} is neither a list of objects nor in SQuAD format; use a .jsonl file with one "
+            "object per line"
         )
     for row in rows:
         if isinstance(row, dict) and "paragraphs" in row:

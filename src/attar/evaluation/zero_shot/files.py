@@ -50,8 +50,8 @@ def find_files(config: EvaluateStep, recipe_folder: Path) -> dict[str, Path]:
     if missing := [name for name, file in found.items() if file is None]:
         places = [f"{name}: {_place_of(TASKS[name], root)}" for name in missing]
         raise DataError(
-            f"{len(missing)} of {len(found)} zero-shot tasks have no file; put each where it is "
-            "looked for, correct path, or leave the task out of tasks",
+            f"{len(missing)} of {len(found)} zero-shot tasks have no file; put each file at its "
+            "path below, correct path, or remove the task from tasks",
             places,
         )
     return {name: file for name, file in found.items() if file is not None}

@@ -123,5 +123,5 @@ def _usable(
         if not all(question.lengths):
             raise ValueError("an answer is empty")
     except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise DataError(f"{where} cannot be asked ({error}); correct or remove it") from error
+        raise DataError(f"{where} cannot be used ({error}); correct or remove it") from error
     return row

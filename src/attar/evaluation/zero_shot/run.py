@@ -144,13 +144,13 @@ class _Asked:
         lost = sum(request.lost > 0 for request in self.requests)
         if lost:
             context.progress.warn(
-                f"model {name!r}: {lost:,} of {len(self.requests):,} requests are longer than the "
-                "model reads; the beginning of their context was cut off"
+                f"model {name!r}: {lost:,} of {len(self.requests):,} requests exceed the maximum "
+                "length; their context was truncated on the left"
             )
         shares = shares_prefixes(model)
         if not shares:
             context.progress.say(
-                f"model {name!r} keeps no keys and values, so every text is read whole"
+                f"model {name!r} has no key-value cache, so every text is computed in full"
             )
         began = time.perf_counter()
         if self.config.harness == "lm_eval":

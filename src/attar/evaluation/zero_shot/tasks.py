@@ -77,7 +77,7 @@ class ZeroShotTask:
 
 
 def _answers(row: Row, prompt: str, choices: str = "choices") -> Question:
-    """Answers behind one prompt, each after a space."""
+    """Answers after one prompt, each after a space."""
     context = prompt.format(row["context"])
     answers: Sequence[str] = row[choices]
     return Question(

@@ -10,7 +10,7 @@ calls took three times as long.)
 *Torch* computes with packed integers, unpacked once to floats, exactly as they were measured. Its
 number of threads is a setting of the whole process: it is set for a call and put back after it, one
 call at a time. Its threads are not copied by `os.fork`, and a forked process would wait for them
-for ever; with one thread there is nothing to wait for.
+forever; with one thread there is nothing to wait for.
 
 Shapes: B texts, T tokens, C classes.
 """
@@ -231,8 +231,9 @@ class TorchRuntime:
     def __init__(self, folder: Path, threads: int) -> None:
         if _is_forked and threads > 1:
             raise UsageError(
-                f"{folder} runs in torch, which in a forked process can use 1 thread only, asked "
-                f"for {threads}; load it with threads=1, or start processes with the method spawn "
+                f"{folder} runs in torch, which can only use 1 thread in a forked process, got "
+                f"threads={threads}; load it with threads=1, or start processes with the method "
+                "spawn "
                 '(multiprocessing.get_context("spawn"))'
             )
         prepare_torch()

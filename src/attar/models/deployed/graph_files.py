@@ -1,7 +1,7 @@
 """What is refused in a stranger's graph before a runtime opens it. Imports no torch, and no `onnx`.
 
 Whoever writes a graph can also write its hash into `deploy.json`. So the graph itself is looked at,
-for what our exporters never write and what can make a runtime run for ever or read other files:
+for what our exporters never write and what can make a runtime run forever or read other files:
 
     a node that holds a graph (Loop, If, Scan)    may never end; without one a graph is finite
     functions of the model's own                  called by each other, a few make billions of nodes
@@ -116,7 +116,7 @@ def check_openvino(file: Path) -> None:
 
 def _refused(file: Path, what: str) -> ArtifactError:
     return ArtifactError(
-        f"{file} {what}, which no export of attar writes, so it is refused; export the model again"
+        f"{file} {what}, which attar never exports, so it is refused; export the model again"
     )
 
 
@@ -178,7 +178,7 @@ def _fields(content: mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int
 
 
 def _varint(content: mmap.mmap, begin: int) -> tuple[int, int]:
-    """Seven bits a byte, the lowest first; the last byte is below 128."""
+    """Seven bits per byte, the lowest first; the last byte is below 128."""
     value = 0
     for place in range(10):
         byte = content[begin + place]

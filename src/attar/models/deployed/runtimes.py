@@ -115,7 +115,7 @@ class Deployment(Config):
         found = content.get("version") if isinstance(content, dict) else None
         if found != FORMAT_VERSION:
             raise ArtifactError(
-                f"{file} has version {found!r}, this attar reads version {FORMAT_VERSION}; "
+                f"{file} has version {found!r}, this version of attar reads {FORMAT_VERSION}; "
                 "export the model again"
             )
         try:
@@ -188,7 +188,7 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     task = Task.read(folder)
     if task.has_language_head:
         raise ArtifactError(
-            f"{folder / TASK_FILE}: the task {task.answers}, and an exported model answers with a "
+            f"{folder / TASK_FILE}: the task {task.answers}, but an exported model predicts a "
             "class or a score; export the model again"
         )
     _require_agreement(folder, task)
@@ -227,8 +227,8 @@ class CheckedRuntime:
         wanted = (rows, tokens, width) if self._task.kind.answers_tokens else (rows, width)
         if logits.shape != wanted:
             raise ArtifactError(
-                f"the model in {self._folder} answers {rows} texts with numbers of shape "
-                f"{logits.shape}, by its {TASK_FILE} it is {wanted}; export the model again"
+                f"the model in {self._folder} returned outputs of shape {logits.shape} for {rows} "
+                f"texts, its {TASK_FILE} says {wanted}; export the model again"
             )
         return logits
 
@@ -248,8 +248,8 @@ def _require_agreement(folder: Path, task: Task) -> None:
         return  # of another type: nothing that could be compared
     if longest is not None and task.max_length > longest:
         raise ArtifactError(
-            f"{folder / TASK_FILE} has max_length {task.max_length}, and by {CONFIG_FILE} the "
-            f"model has {longest} positions; export the model again"
+            f"{folder / TASK_FILE} has max_length {task.max_length}, but the model has {longest} "
+            f"positions ({CONFIG_FILE}); export the model again"
         )
     names = [by_number[i] for i in sorted(by_number)]
     placeholders = [f"LABEL_{i}" for i in range(len(names))]
@@ -258,7 +258,7 @@ def _require_agreement(folder: Path, task: Task) -> None:
     if names != list(task.label_names):
         raise ArtifactError(
             f"{folder}: {TASK_FILE} names the classes {list(task.label_names)}, and {CONFIG_FILE} "
-            f"{names}, so other programs would answer otherwise; export the model again"
+            f"{names}, so other programs would give other labels; export the model again"
         )
 
 
@@ -284,9 +284,9 @@ def _open(folder: Path, deployment: Deployment, count: int, max_length: int) -> 
     ):
         warnings.warn(
             f"{folder} was exported on a CPU with int8 dot products "
-            f"({', '.join(deployment.cpu['int8'])}), and this CPU has none: sums of its 8-bit "
-            "products may saturate, and answers be wrong without a sign of it; run the export "
-            "again on a machine such as this one",
+            f"({', '.join(deployment.cpu['int8'])}), and this CPU has none: 8-bit sums may "
+            "saturate and silently give wrong predictions; export the model again on a machine "
+            "like this one",
             UserWarning,
             stacklevel=3,
         )

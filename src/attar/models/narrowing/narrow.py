@@ -98,7 +98,7 @@ def _built(parts: Parts, sizes: Sizes, kept: Kept) -> PreTrainedModel:
     ]
     if wrong or set(expected) != set(state):
         raise ModelError(
-            f"{type(model).__name__} has {len(wrong)} tensors that narrowing does not know: "
+            f"{type(model).__name__} has {len(wrong)} tensors that narrowing does not support: "
             f"{', '.join(wrong[:4])}; narrow the bare model or a classifier of it"
         )
     if model.device.type != "meta":

@@ -93,8 +93,8 @@ def ffn_of(block: Block) -> FfnView:
     """
     if isinstance(block.ffn, ChainView):
         raise ModelError(
-            f"{block.fqn} has a simpler feed-forward (attar_ffn), and only a family's own can be "
-            "cut; cut the model first and replace its feed-forward afterwards (ffn = …)"
+            f"{block.fqn} has a simpler feed-forward (attar_ffn), which cannot be narrowed; narrow "
+            "the model first and replace its feed-forwards afterwards (ffn = …)"
         )
     return block.ffn
 

@@ -52,8 +52,8 @@ def wanted_sizes(parts: Parts, reference: ChangedModel) -> Sizes:
     is_scaled = parts.family.scales_embeddings(parts.model.config)
     if is_scaled and hidden != has.hidden and parts.anatomy.stacks[-1].final_norm is None:
         raise ModelError(
-            f"hidden_size {hidden}: this model multiplies its embeddings by √{has.hidden}, and a "
-            "narrower one would by another number; narrow intermediate_size only"
+            f"hidden_size {hidden}: this model multiplies its embeddings by √{has.hidden}, which "
+            "changes with the width; narrow only intermediate_size"
         )
     stacks: dict[str, StackSizes] = {}
     for stack in parts.anatomy.stacks:
@@ -85,8 +85,8 @@ def _kv_heads(own: StackSizes, heads: int, where: str) -> int:
     fit = [n for n in range(1, own.heads + 1) if n % group == 0 or n % own.kv_heads == 0]
     raise ModelError(
         f"num_attention_heads is {heads}, and {where} has {own.heads} heads that share "
-        f"{own.kv_heads} of keys and values, {group} each: whole groups can be kept, or as many "
-        f"heads of each; choose among {', '.join(map(str, fit))}"
+        f"{own.kv_heads} of keys and values, {group} each: keep whole groups, or equally many "
+        f"heads of each; choose one of {', '.join(map(str, fit))}"
     )
 
 

@@ -1,9 +1,9 @@
 """Integers of 2 to 8 bits in a file, at their true size.
 
-A quantized weight (O, I) of n bits takes ⌈I·n/8⌉ bytes a row: its integers, moved to 0 … 2^n−1, are
-written bit behind bit, lowest first, and each row starts on a byte. 8-bit weights are plain int8.
-Beside them lie the float32 scales, and under their own names the tensors that stay float32 (biases,
-norms). Tensors that share memory are stored once.
+A quantized weight (O, I) of n bits takes ⌈I·n/8⌉ bytes per row: its integers, moved to 0 … 2^n−1,
+are written bit after bit, lowest first, and each row starts on a byte. 8-bit weights are plain
+int8. Beside them lie the float32 scales, and under their own names the tensors that stay float32
+(biases, norms). Tensors that share memory are stored once.
 
     <name>.packed   uint8 (O, ⌈I·n/8⌉), or int8 (O, I) at 8 bits
     <name>.scale    float32 (O,)
@@ -153,7 +153,7 @@ def _integers_of(
     integers = unpack(packed, weight.bits, weight.quant_min, num_columns)
     if int(integers.min()) < weight.quant_min or int(integers.max()) > weight.quant_max:
         raise _damaged(
-            file, f"{weight.fqn} leaves its range {weight.quant_min} … {weight.quant_max}"
+            file, f"{weight.fqn} exceeds its range {weight.quant_min} … {weight.quant_max}"
         )
     return integers, scale
 

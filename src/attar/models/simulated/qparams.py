@@ -127,7 +127,7 @@ class ModelQParams(Config):
     """Norms whose output the shortcuts restore; the factors lie with the floats."""
 
     factored: tuple[str, ...] = ()
-    """Activation functions with a factor for each channel behind them; it lies with the floats."""
+    """Activation functions with a factor for each channel after them; it lies with the floats."""
 
     @model_validator(mode="after")
     def _named_once(self) -> ModelQParams:
@@ -209,6 +209,4 @@ def _bits_in_words(sort: str, mean: float, widths: Collection[int]) -> str:
 
 def _check_range(name: str, bits: int, quant_min: int, quant_max: int) -> None:
     if not (quant_min < quant_max and math.log2(quant_max - quant_min + 1) <= bits):
-        raise ValueError(
-            f"{name}: {quant_min} … {quant_max} is not a range of at most 2^{bits} integers"
-        )
+        raise ValueError(f"{name}: {quant_min} … {quant_max} is not a valid range for {bits} bits")

@@ -21,8 +21,8 @@ from attar.escaping import shortened
 from attar.untrusted import named_values
 
 OWN_CODE = (
-    "the model brings its own Python code, and attar runs no code of a model folder; such models "
-    "are refused. Use a model of a family that transformers has built in"
+    "the model needs its own Python code, which attar never runs; use a model of a family that is "
+    "built into transformers"
 )
 KERNEL = (
     "it names a compute kernel that transformers would fetch and run; remove the field, attar "

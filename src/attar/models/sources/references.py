@@ -113,7 +113,7 @@ def require_readable(folder: Path, *, weights: bool, tokenizer: bool) -> None:
 
 def _require_tokenizer(folder: Path) -> None:
     if not has_entry(folder / TOKENIZER_FILE):
-        raise ModelError(f"{folder} has no {TOKENIZER_FILE}; name a folder with a fast tokenizer")
+        raise ModelError(f"{folder} has no {TOKENIZER_FILE}; use a folder with a fast tokenizer")
     check_small_files(folder)
 
 
@@ -167,9 +167,9 @@ def _hub_snapshot(word: str, tried: list[str], hint: str) -> Path:
     try:
         return Path(snapshot_download(word, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        offline = "the hub is switched off by HF_HUB_OFFLINE, and it is not in the cache"
+        offline = "HF_HUB_OFFLINE is set, and it is not in the cache"
         reason = offline if constants.HF_HUB_OFFLINE else str(error).splitlines()[0]
         raise ModelError(
             f"model {word!r} was not found{hint}; tried: {'; '.join(tried)}; the hub id {word!r} "
-            f"({reason}); correct the name, or put a model folder there"
+            f"({reason}); correct the name, or use a model folder"
         ) from error

@@ -158,10 +158,10 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     made = [kind for name, kind in MADE_KINDS.items() if has_entry(folder / name)]
     if made:
         raise ModelError(
-            f"{folder} holds {made[0]} model, and a float one is needed here; name the step or "
+            f"{folder} holds {made[0]} model, but a float model is needed here; name the step or "
             "folder it was made from"
         )
-    raise ArtifactError(f"{folder} has no {WEIGHTS_FILE}, so there are no weights to load")
+    raise ArtifactError(f"{folder} has no {WEIGHTS_FILE}, so it has no weights")
 
 
 def _indexed_files(index: Path) -> tuple[Path, ...]:
@@ -173,8 +173,8 @@ def _indexed_files(index: Path) -> tuple[Path, ...]:
     for name in names:
         if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
             raise ArtifactError(
-                f"{index} points at {name!r}; allowed are names of .safetensors files in its own "
-                "folder, so it is refused"
+                f"{index} points at {name!r}; only .safetensors files in the same folder are "
+                "allowed, so it is refused"
             )
         if not has_entry(index.parent / name):
             raise ArtifactError(

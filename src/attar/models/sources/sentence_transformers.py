@@ -74,28 +74,28 @@ def read_sentence_model(folder: Path) -> SentenceModel:
     kinds = [kind for kind, _ in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ModelError(
-            f"{folder / MODULES_FILE} has the modules {', '.join(kinds)}; attar computes "
-            "Transformer, Pooling, and Normalize or none, in this order"
+            f"{folder / MODULES_FILE} has the modules {', '.join(kinds)}; attar supports "
+            "Transformer, Pooling and optionally Normalize, in this order"
         )
     if modules[0][1]:
         raise ModelError(
-            f"{folder} keeps its Transformer in {modules[0][1]!r}, and attar reads the weights of "
-            "the folder itself; save it again with a current sentence-transformers"
+            f"{folder} keeps its Transformer in {modules[0][1]!r}, but attar expects it in the "
+            "folder itself; save it again with a current sentence-transformers"
         )
     pooling = read_settings(folder / modules[1][1] / "config.json")
     mode = _mode(pooling)
     if mode not in MODES or pooling.get("include_prompt") is False:
         raise ModelError(
             f"{folder / modules[1][1] / 'config.json'} pools by {mode}"
-            f"{' without the prompt' * (pooling.get('include_prompt') is False)}; attar pools by "
-            f"{', '.join(MODES)}, prompt included"
+            f"{' without the prompt' * (pooling.get('include_prompt') is False)}; attar supports "
+            f"{', '.join(MODES)}, including the prompt"
         )
     lengths = _settings(folder / LENGTH_FILE)
     if lengths.get("do_lower_case"):
         raise ModelError(
-            f"{folder / LENGTH_FILE} makes texts lower case before its tokenizer reads them, which "
-            "attar leaves to the tokenizer; set do_lower_case = false there if the tokenizer "
-            "ignores case, and leave this model alone if it does not"
+            f"{folder / LENGTH_FILE} lowercases texts before tokenization, which attar does not "
+            "do; set do_lower_case = false there if the tokenizer ignores case, otherwise this "
+            "model cannot be used"
         )
     prompts = _settings(folder / PROMPTS_FILE).get("prompts") or {}
     passage = next((prompts[name] for name in PASSAGE_PROMPTS if prompts.get(name)), "")

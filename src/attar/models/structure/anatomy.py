@@ -128,7 +128,7 @@ class _Finder:
         path, _, part = name.partition("[")
         fqn = f"{block}.{path}" if block else path
         module = self.module(fqn)
-        if isinstance(module, LinearChain):  # attention's output map, with a variant's behind it
+        if isinstance(module, LinearChain):  # attention's output map, with a variant's after it
             fqn, module = f"{fqn}.maps.0", module.maps[0]
         index, _, count = part.rstrip("]").partition("/")
         return LinearView(

@@ -8,7 +8,7 @@ that reads it takes the scale back.
     chain        h = x W₁ᵀ + b,                                y = h W₂ᵀ + b
 
 A gated product is linear in what `up` gives, so the rows of W_up (and its bias) take a factor for
-nothing. Between an activation function and the map behind it no weight is left that could do the
+nothing. Between an activation function and the map after it no weight is left that could do the
 scaling, so a module does: `ChannelFactor`, stored on the activation's module and called by a hook,
 like a quantizer (`ports`). Nothing before h could take a shift.
 
@@ -97,7 +97,7 @@ def _through_factor(module: nn.Module, args: tuple[Any, ...], output: Tensor) ->
 
 
 def insert_factor_(model: PreTrainedModel, site: ActivationSite) -> ChannelFactor:
-    """The factor behind the activation of `site`, put there, without effect yet, if there was
+    """The factor after the activation of `site`, put there, without effect yet, if there was
     none.
     """
     activation = model.get_submodule(site.name)
@@ -115,7 +115,7 @@ def factored_activations(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def insert_factors_(model: PreTrainedModel, activations: Collection[str]) -> None:
-    """Put a factor behind every activation named, ready to be loaded.
+    """Put a factor after every activation named, ready to be loaded.
 
     Raises:
         ModelError: the model has no such activation.

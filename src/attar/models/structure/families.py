@@ -394,7 +394,8 @@ def unsupported(model_type: str) -> str:
 def without_views(model_type: str) -> str:
     """Says that a family has no row here, what works without one, and which families have one."""
     return (
-        f"attar knows no parts of models of type {model_type!r}, so they can be trained, evaluated "
-        "and used as a teacher of predictions, but not cut, looked into, quantized or exported; "
+        f"attar does not know the structure of models of type {model_type!r}, so they can be "
+        "trained, evaluated "
+        "and used as a teacher of predictions, but not pruned, analyzed, quantized or exported; "
         f"this works for: {', '.join(FAMILIES)}"
     )

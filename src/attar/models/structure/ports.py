@@ -32,7 +32,7 @@ PLURALS = {"query": "queries", "key": "keys", "value": "values", "probabilities"
 def use_attar_attention_(model: PreTrainedModel) -> None:
     """Make `model` compute attention with `attar_attention`, whose probabilities can be seen."""
     AttentionInterface.register(ATTENTION_NAME, attar_attention)
-    # without a mask function of the same name transformers drops the padding mask without a word
+    # without a mask function of the same name transformers drops the padding mask silently
     AttentionMaskInterface.register(ATTENTION_NAME, eager_mask)
     modules: Iterator[Any] = model.modules()
     for module in modules:  # the stacks of T5 and BART have configs of their own
@@ -121,9 +121,9 @@ def insert_(model: PreTrainedModel, modules: Mapping[Site, nn.Module]) -> list[R
         is_inside = site.port not in ("input", "output")
         if is_inside and model.config._attn_implementation != ATTENTION_NAME:
             raise ModelError(
-                f"attention {model.config._attn_implementation!r} never shows its "
+                f"attention {model.config._attn_implementation!r} does not expose its "
                 f"{PLURALS[site.port]}, which site {site.name} needs; load with "
-                f'attention="eager" or leave out the kind "{site.kind}"'
+                f'attention="eager" or remove the kind "{site.kind}"'
             )
         owner.add_module(f"at_{site.port}", inserted_module)
         if site.port == "input":

@@ -65,7 +65,7 @@ class StackRow:
     """Embedding tables that are summed for each token; none: each is rounded alone."""
     embedding_norm: str | None = None
     embedding_map: str | None = None
-    """Map behind `embedding_norm` to the hidden size, in models whose embeddings are narrower."""
+    """Map after `embedding_norm` to the hidden size, in models whose embeddings are narrower."""
     embedding_size: str | None = None
     """Field of the config that has the width of the embeddings, where it is not that of the hidden
     states by definition; narrowing changes both."""

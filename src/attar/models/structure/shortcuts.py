@@ -10,7 +10,7 @@ depends on who adds:
 
     a module is given the shortcut as its second argument (BERT): Restore changes the argument
     the block adds by itself (BART): no hook sees the shortcut on its own, but the sublayer's first
-        map reads the same tensor. It is remembered there, behind any dropout, and (s − 1)⊙X' + z is
+        map reads the same tensor. It is remembered there, after any dropout, and (s − 1)⊙X' + z is
         added to the sum that enters the norm
 
 Left out: pre-LN blocks, whose shortcut goes around the norm and needs nothing. In training, dropout

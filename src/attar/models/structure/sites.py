@@ -7,11 +7,11 @@ are derived from the anatomy. The rule: what a matrix product reads is quantized
     attention     query · key · value · attention_probs · context     cross-attention: cross_…
     feed-forward  ffn_act: what `down` reads, act(up(x)) or, gated, act(gate(x)) · up(x); in a chain
                   of maps, what each map reads that no norm wrote
-    embeddings    embedding, behind its norm in a post-LN stack · projected_embedding
+    embeddings    embedding, after its norm in a post-LN stack · projected_embedding
     norms         mha_norm · cross_norm · ffn_norm (one a sublayer) · final_norm
     head          pooler_input · classifier_input
 
-A norm stands behind its sublayer in a post-LN block and before it in a pre-LN block. One tensor has
+A norm stands after its sublayer in a post-LN block and before it in a pre-LN block. One tensor has
 one grid: in a post-LN block a norm's quantized output feeds the queries, keys, values or the FFN
 *and* the shortcut around them. Left in float: attention scores (their softmax follows), sums before
 a norm, so the whole residual stream of a pre-LN stack, tanh, and logits. The last norm is left
@@ -52,14 +52,14 @@ def sites_of(model: PreTrainedModel) -> list[Site]:
     """Every activation of `model` that is quantized, in the order of the forward pass.
 
     Raises:
-        ModelError: the family has no row, a map reads a tensor that is no site, or the model is an
-            encoder that was made a decoder by its config.
+        ModelError: the family has no row, a map reads a tensor that is not a site, or the model is
+            an encoder that was made a decoder by its config.
     """
     anatomy = anatomy_of(model)
     if getattr(model.config, "is_decoder", False) and not anatomy.stacks[-1].row.is_causal:
         raise ModelError(
-            f"a {type(model).__name__} with is_decoder = true reads a text from left to right, "
-            f"which the family {anatomy.family!r} does not; quantize it with is_decoder = false"
+            f"a {type(model).__name__} with is_decoder = true uses causal attention, which is "
+            f"not supported for the family {anatomy.family!r}; quantize it with is_decoder = false"
         )
     sites = [site for stack in anatomy.stacks for site in _stack_sites(model, stack)]
     pooled = list(_pooled_sites(model, anatomy))

@@ -116,7 +116,7 @@ class ChainView:
     maps: tuple[LinearView, ...]
     has_relu: bool
     reads_norm: bool
-    """False: the first map reads attention's output, or the sum behind it."""
+    """False: the first map reads attention's output, or the sum after it."""
 
     @property
     def inputs(self) -> tuple[LinearView, ...]:
@@ -237,7 +237,7 @@ class NormSite:
     consumers: tuple[LinearView, ...]
     """Linear maps whose input is the norm's output (of one token, where a head picks one)."""
     shortcuts: tuple[Shortcut, ...]
-    """The shortcut of a post-LN block. Empty in pre-LN, and behind the last block."""
+    """The shortcut of a post-LN block. Empty in pre-LN, and after the last block."""
     is_closed: bool
     """Nothing but these readers sees the output, and none of their weights is tied: a transform can
     be moved across.

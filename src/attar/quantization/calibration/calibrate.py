@@ -45,7 +45,7 @@ from attar.step import StepContext
 
 Batch = Mapping[str, Tensor]
 ROWS_AT_ONCE = 1024
-"""Rows of logits compared at a time: in float64 they are 8 bytes a word of the vocabulary."""
+"""Rows of logits compared at a time: in float64 they are 8 bytes per word of the vocabulary."""
 Ranges = Mapping[Site, tuple[float, float]]
 """Site → (low, high)."""
 Watcher = Callable[[Tensor], None]

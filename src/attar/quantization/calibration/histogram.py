@@ -18,7 +18,7 @@ from torch import Tensor
 MAX_BINS = 8192
 """At least half of them are in use, so a bin is at most 1/16 of a step of an 8-bit grid."""
 SMALLEST_EXPONENT = -40
-"""Below 2^-40 values are not told apart: an activation that small is silence."""
+"""Below 2^-40 values are not distinguished: an activation that small is silence."""
 
 
 @dataclass

@@ -4,7 +4,7 @@ Padding is noise that never reaches an output, and one such value can stretch a 
 of real tokens are counted, told by the attention mask and never by lengths (`real_tokens`). Kept
 for each site, all of it small beside one batch of activations:
 
-    batch extremes     two numbers a batch, in the order of the batches
+    batch extremes     two numbers per batch, in the order of the batches
     token extremes     max_j x_j and min_j x_j over the embedding, two numbers per token
     sums               Σx and Σx² of each batch, in float64
     histogram          of all values, the same in any order and chunking

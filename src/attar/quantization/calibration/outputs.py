@@ -1,6 +1,6 @@
 """What a model finally says of a batch, at real tokens only, and a way to keep it that fits memory.
 
-A classifier's outputs are a handful of numbers a text; a language model's are V logits at every
+A classifier's outputs are a handful of numbers per text; a language model's are V logits at every
 token: 256 summaries of BART are 20,000 rows of 50,265 numbers, 4 GB. A language head is one linear
 map, so its *inputs* (20,000 × 768, 61 MB) say the same, and the logits of a batch are computed from
 them whenever they are asked for. Nothing is approximated.
@@ -57,7 +57,7 @@ def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
 
 
 class KeptOutputs(Sequence[Tensor]):
-    """The logits of a model, batch by batch, each computed when it is asked for.
+    """The logits of a model, batch by batch, each computed on demand.
 
     The model's head must stay as it is for as long as they are used.
     """

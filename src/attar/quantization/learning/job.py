@@ -40,8 +40,8 @@ def check_qat(config: QatStep, loaded: LoadedModel, context: StepContext) -> Non
     data, task = _data_and_task(config, loaded.task, context)
     if task.kind.embeds and not config.distil:
         raise UsageError(
-            f"{context.name}: a model that embeds learns its vectors from the float model; leave "
-            "distil = false out"
+            f"{context.name}: an embedding model is always distilled from the float model; remove "
+            "distil = false"
         )
     check_length(loaded.model.config, task.max_length, f"{context.name}: the model", made_for=True)
     for name, labelled in _splits(config, task):

@@ -1,7 +1,7 @@
 """Quantization-aware training: weights and grids learn together, through the one training loop.
 
-Training goes on with the quantizers in place, so that weights, norms and biases move to where their
-grids can represent them. The float model teaches.
+Training continues with the quantizers in place, so that weights, norms and biases move to where
+their grids can represent them. The float model teaches.
 
     loss = ½·cross-entropy + ½·KL(float ‖ quantized)    distil = true; for a score, squared errors
            cross-entropy                                distil = false

@@ -171,8 +171,8 @@ def _hold_out(problem: Problem) -> tuple[list[int], list[int]]:
     count = len(calibration.batches)
     if count < 2:
         context.progress.warn(
-            f"{context.name}: the {calibration.num_examples} calibration texts are one batch, so "
-            "none can be held out and step sizes are not learned; lower calibration.batch_size"
+            f"{context.name}: the {calibration.num_examples} calibration texts fit into one batch, "
+            "so none can be held out and step sizes are not learned; lower calibration.batch_size"
         )
         return list(range(count)), []
     order = generator(context.seed, "held out").permutation(count).tolist()

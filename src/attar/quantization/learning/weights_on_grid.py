@@ -144,8 +144,8 @@ def _class_on_grid(module: nn.Module) -> type[nn.Module]:
         # call of nn.Embedding's arrives at ours
         return new_class(f"{own.__name__}OnGrid", (own, EmbeddingOnGrid))
     raise ModelError(
-        f"the weight of a {own.__name__} cannot learn on a grid; known: Linear and Embedding; "
-        "teach it in src/attar/quantization/learning/weights_on_grid.py"
+        f"the weight of a {own.__name__} cannot be trained on a grid; supported: Linear and "
+        "Embedding; add it in src/attar/quantization/learning/weights_on_grid.py"
     )
 
 

@@ -77,8 +77,8 @@ def check_budget(
     limit = "max_latency_ms" if budget.max_latency_ms is not None else "max_accuracy_drop"
     if loaded.task is not None and loaded.task.has_language_head:
         raise ModelError(
-            f"{context.name}: budget {limit} is for models with a head for classes or a number, "
-            f"this one {loaded.task.answers}; use average_bits"
+            f"{context.name}: budget {limit} is for models with a classification or regression "
+            f"head, this one {loaded.task.answers}; use average_bits"
         )
     if budget.max_latency_ms is not None:
         require("openvino", "export")

@@ -2,10 +2,10 @@
 
     weight (O, I) at w bits     O · ⌈I·w/8⌉ bytes of integers and 4·O bytes of scales
     weight left float           4·O·I bytes
-    everything else             4 bytes a value (biases, norms)
+    everything else             4 bytes per value (biases, norms)
 
 An activation is never stored: its width costs nothing here. Left out: the names and shapes in the
-head of the file and `qparams.json`, some hundred bytes a tensor whatever its width.
+head of the file and `qparams.json`, some hundred bytes per tensor whatever its width.
 Shape letters: O rows, I columns.
 """
 

@@ -281,7 +281,8 @@ def _float_graph(openvino: Any, model: PreTrainedModel, inputs: Mapping[str, Ten
             return openvino.convert_model(wrapped, example_input=tuple(inputs.values()))
     except RuntimeError as error:
         raise UsageError(
-            f"OpenVINO cannot read the float model ({str(error).splitlines()[0]}), so its latency "
+            f"OpenVINO cannot convert the float model ({str(error).splitlines()[0]}), so its "
+            "latency "
             "cannot be measured; budget max_latency_ms is for encoder classifiers, use "
             "average_bits or max_accuracy_drop"
         ) from error

@@ -76,8 +76,8 @@ def held_out_judge(config: QuantizeSettings, loaded: LoadedModel, context: StepC
     limit = config.budget.max_accuracy_drop or 1.0
     if len(rows) * limit < 1:
         raise DataError(
-            f"a drop of {limit:g} is measured on at least {round(1 / limit)} labelled rows "
-            f"that did not calibrate, data {settings.data!r} has {len(rows)} left of "
+            f"a drop of {limit:g} is measured on at least {round(1 / limit)} labelled rows not "
+            f"used for calibration, data {settings.data!r} has {len(rows)} left of "
             f"{len(train)}; lower calibration.examples, add data, or allow a larger drop"
         )
     batch_size = settings.batch_size or BATCH_SIZE

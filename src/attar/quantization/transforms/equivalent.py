@@ -20,7 +20,7 @@ A tensor is left alone where a reader is unknown, or where a weight of its maker
 stands somewhere else (tied to an embedding, shared by two maps): scaling it there would change what
 is computed. z is 0 where the maker or one of the readers has no bias to take it in.
 
-Left out: queries and keys, whose product no weight stands behind; values, which got worse
+Left out: queries and keys, whose product is followed by no weight; values, which got worse
 (docs/decisions/0008).
 Source: Outlier Suppression (Wei et al. 2022), equations 5, 10 and 11; the shift from Outlier
 Suppression+ (Wei et al. 2023), section 4.1.
@@ -147,14 +147,14 @@ def _reason_to_leave(site: TransformSite, shared: _Shared) -> str | None:
         for parameter in module.parameters():
             if parameter.data_ptr() in shared.parameters:
                 names = shared.parameters[parameter.data_ptr()]
-                return f"a weight stands in several places: {names}"
+                return f"a weight is shared: {names}"
     if not isinstance(site, NormSite):
         if maker is not None:
             return None
         is_shared = site.name in shared.modules
-        return "its activation function stands in several places" if is_shared else None
+        return "its activation function is shared" if is_shared else None
     if not site.is_closed:
-        return "its output is also read outside the model's known maps"
+        return "its output is also read by other modules"
     return None
 
 

@@ -32,7 +32,7 @@ from attar.seeds import derive_seed
 from attar.step import StepContext
 
 MOST_ROWS = 1024
-"""Tokens kept for each tensor: 1.5 MB at 384 channels, 6.3 MB behind a GELU of 1,536. A
+"""Tokens kept for each tensor: 1.5 MB at 384 channels, 6.3 MB after a GELU of 1,536. A
 site's decibels then move by about 0.1 from sample to sample."""
 
 
@@ -104,6 +104,6 @@ def _check_finite(found: Mapping[str, ReadRows]) -> None:
     ]
     if broken:
         raise ModelError(
-            f"the float model has NaN or infinite activations behind {len(broken)} of "
+            f"the float model has NaN or infinite activations after {len(broken)} of "
             f"{len(found)} modules, first {broken[0]}; train it again or calibrate with other data"
         )

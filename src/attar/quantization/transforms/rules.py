@@ -135,7 +135,7 @@ def _os_plus_at_norms(
     if fixed:
         context.progress.warn(
             f"{context.name}: os_plus moves no shift at {fixed} of {len(sites)} norms, because "
-            "they or the maps that read them have no bias; it searches scales alone there"
+            "they or the layers that read them have no bias; it only searches scales there"
         )
     rule = at_norms(lambda site, rows, error, _: ("os_plus", os_plus_transform(site, rows, error)))
     return rule(model, batches, config, context)

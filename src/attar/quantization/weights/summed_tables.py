@@ -82,7 +82,7 @@ def _recorder(parts: list[Tensor], real: RealTokens, stack: str):
 def errors_made_good(
     model: PreTrainedModel, weights: QuantizedWeights, reads: TableReads
 ) -> QuantizedWeights:
-    """`weights` with every table rounded anew in the light of those with fewer rows.
+    """`weights` with every table rounded again in the light of those with fewer rows.
 
     Args:
         model: float; the tables that `weights` leaves in float make no error.

@@ -60,7 +60,7 @@ def check_corpora(recipe: Recipe, recipe_folder: Path) -> list[Mistake]:
 
 
 def _other_objective(recipe: Recipe, word: str) -> str | None:
-    """Why a model that this recipe trains is no language model; None: it is, or is unknown."""
+    """Why a model that this recipe trains is not a language model; None: it is, or is unknown."""
     train = recipe.steps.get(word)
     if not isinstance(train, TrainStep):
         return None
@@ -200,7 +200,7 @@ def _of_sources(name: str, step: SelectStep, corpus: _Corpus | None) -> Iterator
             has = (
                 f"has the sources {', '.join(map(repr, known))}"
                 if known
-                else ("tells no sources apart; set source_column where it is tokenized")
+                else ("has only one source; set source_column in its tokenize step")
             )
             yield Mistake(
                 ("steps", name, "keep_by_source", source),

@@ -51,7 +51,7 @@ def rates_for_fine_tuning(recipe: Recipe) -> Iterator[str]:
         if "learning_rate" not in step.model_fields_set and name not in varied:
             yield (
                 f"steps.{name}.learning_rate is not set: the default, {step.learning_rate:g}, is "
-                "for fine-tuning, and a model with random weights hardly learns at it; try 1e-3 "
+                "for fine-tuning and too low for random weights; try 1e-3 "
                 'for a small one (0.02 with optimizer = "adafactor")'
             )
 
@@ -66,9 +66,9 @@ def outside_references(recipe: Recipe) -> Iterator[str]:
         reference = scores.model if isinstance(scores, ScoreStep) else word
         if reference not in recipe.steps:
             yield (
-                f"steps.{name}.reference: {reference!r} comes from outside the recipe, and nothing "
-                "is known about the text it was trained on; it must be a random sample of the text "
-                "that is scored, and none of that text itself"
+                f"steps.{name}.reference: {reference!r} comes from outside the recipe, so its "
+                "training text is unknown; it must be a random sample of the same corpus, and "
+                "must not be part of the scored text"
             )
 
 
@@ -77,7 +77,7 @@ def _data_elsewhere(recipe: Recipe, recipe_folder: Path) -> Iterator[str]:
         try:
             require_there(recipe.data[word], recipe_folder)
         except DataError as error:
-            yield f"data {word!r} is not here, so this recipe can be planned and not run: {error}"
+            yield f"data {word!r} is missing, so this recipe can be planned but not run: {error}"
 
 
 def _hub_words(recipe: Recipe, recipe_folder: Path) -> Iterator[str]:
@@ -90,8 +90,8 @@ def _hub_words(recipe: Recipe, recipe_folder: Path) -> Iterator[str]:
             if not folder.is_dir():
                 yield (
                     f"steps.{name}.{reference.place}: {word!r} is neither a step nor a folder "
-                    f"({folder} does not exist), so it is taken for the id of a model on the hub; "
-                    "a check does not ask the hub"
+                    f"({folder} does not exist), so it is treated as a model id on the hub; attar "
+                    "check does not query the hub"
                 )
 
 

@@ -48,7 +48,7 @@ def _problem(path: str, steps: Mapping[str, Mapping[str, Any]], near_step: NearN
     step, dot, rest = path.partition(".")
     if step not in steps:
         hint = near_step(step) or f"; steps: {listed(steps)}"
-        return f"{path!r} does not begin with a step{hint}"
+        return f"{path!r} does not start with a step{hint}"
     if not dot:
         return f"{path!r} names no metric; write step.model.metric or step.metric"
     run, models = str(steps[step].get("run")), steps[step].get("models")

@@ -61,9 +61,9 @@ def _of_labels(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterat
     if needs_labels and isinstance(made, AugmentStep) and not made.keep_labels:
         yield Mistake(
             ("steps", name, "data"),
-            f"the rows that {data!r} makes have no labels, and this step needs one for every "
-            f"row; set steps.{data}.keep_labels = true, or let a teacher judge them for a "
-            "classifier's head",
+            f"the rows that {data!r} makes have no labels, but this step needs one for every row; "
+            f"set steps.{data}.keep_labels = true, or use a teacher with a classification "
+            "head",
         )
 
 
@@ -109,8 +109,8 @@ def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterato
         if own != other:
             yield Mistake(
                 ("steps", name, setting),
-                f"is {_said(own)}, the cache {step.teacher!r} has {_said(other)}; a student reads "
-                "the rows its teacher was asked about, so give both the same",
+                f"is {_said(own)}, the cache {step.teacher!r} has {_said(other)}; student and "
+                "cache must read the same rows, so set both to the same value",
             )
     sparse = _sparse(recipe, cache)
     for index, loss in enumerate(step.losses):

@@ -126,7 +126,7 @@ def _sentence(detail: ErrorDetails, spot: Spot) -> str:
     if kind == "literal_error":
         allowed = str(context["expected"])
         known = [word.strip("' ") for word in allowed.replace(" or ", ",").split(",")]
-        return f"{shown(value)} is none of {allowed}{did_you_mean(str(value), known)}"
+        return f"{shown(value)} is not one of {allowed}{did_you_mean(str(value), known)}"
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_pattern_mismatch":

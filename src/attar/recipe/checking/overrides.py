@@ -29,7 +29,7 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> list[M
         parts = tuple(part.strip() for part in path.split("."))
         problem = None
         if not equals or not all(parts):
-            problem = "is not of the form dotted.path=value"
+            problem = "does not have the form dotted.path=value"
         else:
             value, problem = _parsed(value_text.strip())
             problem = problem or _set(content, parts, value)

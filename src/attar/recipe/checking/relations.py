@@ -82,7 +82,7 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
     cycle = find_cycle(inputs)
     if cycle:
         circle = " → ".join([*cycle, cycle[0]])
-        problem = f"the steps go in a circle, each needs the next one first: {circle}"
+        problem = f"the steps form a cycle: {circle}"
         mistakes.append(Mistake(("steps", cycle[0]), problem))
     return mistakes + gate_mistakes(content.get("gates"), steps)
 
@@ -173,7 +173,7 @@ def _data_problem(word: str, steps: Tables, near_data: NearName, known: list[str
     if word in steps:
         run, fit = steps[word].get("run"), " or ".join(map(repr, ROW_MAKERS))
         return (
-            f"step {word!r} runs {run!r} and makes no rows; name a [data.<name>] table, or a step "
+            f"step {word!r} runs {run!r} and makes no rows; use a [data.<name>] table, or a step "
             f"that runs {fit}"
         )
     has = f"the recipe has {listed(known)}" if known else "the recipe has no data"

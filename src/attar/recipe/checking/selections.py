@@ -58,7 +58,7 @@ def check_selections(recipe: Recipe, folder: Path) -> list[Mistake]:
 
 
 def _of_tables(recipe: Recipe, name: str, step: TokenizeStep) -> Iterator[Mistake]:
-    """Documents are read from tables of texts as a stream; rows and chunks are no documents."""
+    """Documents are read from tables of texts as a stream; rows and chunks are not documents."""
     for table in STEPS["tokenize"].data_in(step):
         place = ("steps", name, *table.place.split("."))
         if table.word in recipe.steps:
@@ -71,8 +71,8 @@ def _of_tables(recipe: Recipe, name: str, step: TokenizeStep) -> Iterator[Mistak
         elif (rows := getattr(recipe.data.get(table.word), "train_rows", None)) is not None:
             yield Mistake(
                 ("data", table.word, "train_rows"),
-                f"is {rows}, and step {name!r} reads this table as a stream; remove it, or set "
-                f"max_documents = {rows} there",
+                f"is {rows}, and step {name!r} streams this table; remove it, or set max_documents "
+                f"= {rows} there",
             )
 
 
@@ -83,7 +83,7 @@ def _of_streams(recipe: Recipe, name: str, step: Config) -> Iterator[Mistake]:
         if isinstance(recipe.data.get(reference.word), HubData) and not is_reader:
             yield Mistake(
                 ("steps", name, *reference.place.split(".")),
-                f"data {reference.word!r} on the hub is read as a stream; add a step with "
+                f"data {reference.word!r} on the hub is streamed; add a step with "
                 f'run = "tokenize" and data = "{reference.word}", and name that step here',
             )
 
@@ -96,21 +96,20 @@ def _of_part(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
     if isinstance(table, CorpusData) and table.validation is None:
         yield Mistake(
             ("steps", name, "data"),
-            f"training looks at validation texts, and the corpus {origin!r} has none; name some in "
+            f"training needs validation texts, and the corpus {origin!r} has none; name some in "
             f"the recipe, or with --set 'data.{origin}.validation={VALIDATION_TEXTS}'",
         )
     is_unknown = isinstance(outside, CorpusData) and isinstance(step.data, str)
     if not step.learn_prompts and not isinstance(corpus, GenerateStep) and not is_unknown:
         yield Mistake(
             ("steps", name, "learn_prompts"),
-            f"is false, and the rows of {word!r} have no prompts; name a step with run = "
+            f"is false, but the rows of {word!r} have no prompts; name a step with run = "
             '"generate", or leave learn_prompts out',
         )
     elif not step.learn_prompts and not isinstance(step.data, str):
         yield Mistake(
             ("steps", name, "learn_prompts"),
-            "is false, and chunks that are packed again have no prompts any more; leave "
-            "learn_prompts out",
+            "is false, but retokenized chunks have no prompts; remove learn_prompts",
         )
     if step.part == "all" or isinstance(outside, CorpusData):
         return
@@ -134,7 +133,7 @@ def _of_prompts(recipe: Recipe, name: str, step: GenerateStep) -> Iterator[Mista
         if corpus is not None or outside is not None:
             yield Mistake(
                 ("steps", name, "data"),
-                f"data {step.data!r} has no chunks whose beginnings could be continued; name a "
+                f"data {step.data!r} has no chunks to continue; name a "
                 'step with run = "tokenize" or "select", or a table with source = "corpus"',
             )
         return
@@ -292,7 +291,7 @@ def _origin(recipe: Recipe, word: str) -> str:
 
 def _corpus_of(recipe: Recipe, folder: Path, word: str) -> tuple[str | None, bool]:
     """What tells a corpus from others, equal for copies of one; and whether the word names a
-    selection of another run, from it. None: it is no corpus, or is not there."""
+    selection of another run, from it. None: it is not a corpus, or is not there."""
     table = recipe.data.get(word)
     if not isinstance(table, CorpusData):
         return (word if isinstance(recipe.steps.get(word), TokenizeStep) else None), False

@@ -66,7 +66,7 @@ NEXT: Mapping[str, str] = {
     "evaluate": "attar report {run}",
     "extrapolate": "attar report {run}",
 }
-"""Kind of the last step → the command that goes on from what it made."""
+"""Kind of the last step → the command that continues from what it made."""
 
 
 def figures_of(run: str, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -125,7 +125,7 @@ def findings(made: Sequence[Made], recipe: Mapping[str, Any]) -> list[str]:
 
 
 def next_command(made: Sequence[Made], recipe: Mapping[str, Any], folder: Path) -> str:
-    """The command that goes on from here; "" where there is none."""
+    """The command that continues from here; "" where there is none."""
     judged = gates(made, recipe)
     if any(gate.is_met is False for gate in judged):
         return ""  # what to try is said instead

@@ -100,7 +100,7 @@ def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float | No
         name = next((name for name in names if name in inside), None)
         if name is None:
             known = ", ".join(table) or "nothing"
-            raise RecipeError([f"metric {path!r}: no {parts[0]!r} here, there is {known}"], "gates")
+            raise RecipeError([f"metric {path!r}: no {parts[0]!r} here; found: {known}"], "gates")
         here, parts = inside[name], parts[name.count(".") + 1 :]
     here = table_of(here).get("value", here)
     if here is None:
@@ -120,7 +120,7 @@ def read_gates(folder: Path) -> list[GateOutcome]:
             _ = outcome.sentence, outcome.allowed.strip(), outcome.passed and True
     except (TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
-            f"{folder / GATES_FILE} does not have the form of gates ({error}); remove it, the run "
+            f"{folder / GATES_FILE} is not a gates file ({error}); remove it, and the next run "
             "writes it again"
         ) from None
     return outcomes

@@ -39,7 +39,7 @@ MAIN_METRICS = (
     "size_mib",
     "num_params",
 )
-"""Numbers shown of a step that is no evaluation, where it has them."""
+"""Numbers shown of a step that is not an evaluation, where it has them."""
 FEW = 3
 """Numbers shown of a step that has none of those."""
 
@@ -88,7 +88,7 @@ class Status:
         lines += [f"  {step.name}: {step.problem}" for step in self.steps if step.problem]
         lines += [f"  gate {'passed' if g.passed else 'MISSED'}: {g.sentence}" for g in self.gates]
         if self.crash is not None:
-            lines.append(f"  the last run ended with a bug of attar: {self.crash}")
+            lines.append(f"  the last run ended with a bug in attar: {self.crash}")
         return "\n".join(map(for_terminal, lines))
 
     def require_whole(self) -> None:

@@ -28,7 +28,7 @@ class StepSummary:
 
     @property
     def facts(self) -> str:
-        """Its most telling counts, behind a space; "" for kinds of steps without any."""
+        """Its most telling counts, after a space; "" for kinds of steps without any."""
         said = [f"{name} {text}" for name, text in figures_of(self.run, self.metrics)]
         return f"  {', '.join(said)}" if said else ""
 
@@ -42,7 +42,7 @@ class RunSummary:
     found: tuple[str, ...] = ()
     """The figures of the run, for people: `findings`."""
     next: str = ""
-    """The command that goes on from here."""
+    """The command that continues from here."""
 
     def metrics(self, step: str) -> Mapping[str, Any]:
         return next(summary.metrics for summary in self.steps if summary.name == step)

@@ -127,7 +127,7 @@ def _step_problem(recipe: Recipe, name: str) -> str | None:
     if name not in recipe.steps:
         return f"no step {name!r}{did_you_mean(name, list(recipe.steps))}"
     if kind_of(recipe.steps[name]).reads_everything:
-        return f"step {name!r} is a report, which shows every copy already"
+        return f"step {name!r} is a report, which already shows every copy"
     return None
 
 
@@ -137,7 +137,7 @@ def _misfit(recipe: Recipe, name: str, setting: str, value: Any) -> str | None:
     step = recipe.steps[name]
     inside = _inside(recipe.sweep, setting)
     if inside == "run":
-        return "`run` says what the step is and cannot vary"
+        return "`run` cannot vary"
     try:
         changed = _validated(with_value(_written(step), inside.split("."), value))
     except (IndexError, ValueError) as error:
@@ -150,7 +150,7 @@ def _misfit(recipe: Recipe, name: str, setting: str, value: Any) -> str | None:
     is_other_model = kind.models_in(changed) != kind.models_in(step)
     if is_other_model or steps_read(changed, steps) != steps_read(step, steps):
         what = "a model" if is_other_model else "a step"
-        return f"{inside!r} names {what}, and which step reads which cannot vary"
+        return f"{inside!r} names {what}, and references between steps cannot vary"
     known = [*recipe.data, *(name for name in steps if makes_rows(name, steps))]
     unknown = [r.word for r in kind.data_in(changed) if r.word not in known]
     return f"no [data.{unknown[0]}]{did_you_mean(unknown[0], known)}" if unknown else None

@@ -17,7 +17,7 @@ from attar.recipe.running.saved import Saved
 from attar.recipe.schema import Recipe, flattened
 from attar.recipe.steps import STEPS, StepKind, kind_of
 
-NOT_RECORDED = "what it was made from is not recorded (made by an earlier version of attar)"
+NOT_RECORDED = "its inputs are not recorded (made by an earlier version of attar)"
 
 THE_REST = "the rest of the recipe"
 """What the key of a report has in it too."""

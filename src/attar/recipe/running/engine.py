@@ -5,7 +5,7 @@
 Keys of all steps come first, so data or a model that does not exist, or an artifact that was
 damaged, is found before anything runs. A killed run leaves a staging folder, which the next one
 removes (or publishes, when the kill came after its seal), and the step's scratch, from which the
-step goes on.
+step continues.
 
 An artifact that another replaces is moved to `.replaced` and stays there until the run has ended
 well (with `keep_replaced` for good, in `.kept`); a run that wants it again (the earlier recipe, the
@@ -66,7 +66,7 @@ def require_own_folders(folder: Path) -> None:
         for path in (folder / place, *(folder / place).rglob("*")):
             if path.is_symlink():
                 raise ArtifactError(
-                    f"{path} is a link, and a run writes only inside its own folder; remove it"
+                    f"{path} is a link, but a run only writes inside its own folder; remove it"
                 )
 
 
@@ -159,7 +159,7 @@ class Engine:
             self.progress.say(f"  {line}")
         if self.changed:
             self.progress.say(
-                f"replaced artifacts move to {KEPT} and stay there"
+                f"replaced artifacts are moved to {KEPT} and kept"
                 if keep_replaced
                 else f"replaced artifacts are kept in {REPLACED} until the run has ended well; "
                 "--keep-replaced keeps them for good"
@@ -180,7 +180,7 @@ class Engine:
         try:
             verify(sealed, self.hashes.sha256)
         except ArtifactError as error:
-            self.progress.warn(f"step {name!r} is not taken from {sealed}: {error}")
+            self.progress.warn(f"step {name!r} is not reused from {sealed}: {error}")
             return
         put_in_place(sealed, self.folder / name, self._kept(name))
 
@@ -242,8 +242,8 @@ class Engine:
             if not result.sha256:
                 self.progress.warn(
                     f"{name}: result.json has no hash of its own (made by an earlier version of "
-                    f"attar), so an edit of its numbers would not be seen; remove {folder} and run "
-                    "again to be sure"
+                    f"attar), so edited numbers would go unnoticed; to be sure, remove {folder} "
+                    "and run again"
                 )
             return verify(folder, self.hashes.sha256)
         self.changed[name] = self.changes(name, result.made_from)
@@ -284,8 +284,8 @@ class Engine:
                 self.progress.say(heading + self._left_in_all(number - 1))
                 for folder in self.unfinished(name):
                     self.progress.warn(
-                        f"{name}: what was begun with other settings or data ({folder}) does not "
-                        "fit, so this step starts anew; it is kept until the step is done"
+                        f"{name}: partial work in {folder} was made with other settings or data, "
+                        "so this step starts over; it is kept until the step is done"
                     )
                 result = self.make(name, self.keys[name])
                 self.time_left.made(name, result.seconds)

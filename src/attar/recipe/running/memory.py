@@ -48,7 +48,7 @@ def require_memory(
         raise ResourceError(
             f"memory is short before anything runs: {usable:,.0f} MiB are available; lower "
             "max_length or batch_size, or take a smaller model (keep_blocks, hidden_size, or "
-            "another one); free memory by closing other programs; or run where there is more",
+            "another one); close other programs; or use a machine with more memory",
             [f"  - {_needed(step)}" for step in short],
         )
     for step in steps:
@@ -136,7 +136,7 @@ def memory_explained(step: str) -> Generator[None]:
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise ResourceError(
-            f"memory ran out in step {step!r} ({reason}); what was published before is intact; "
-            "lower batch_size, micro_batch_size or max_length, then run again (attar plan tells "
-            "what each step needs)"
+            f"memory ran out in step {step!r} ({reason}); finished steps are intact; lower "
+            "batch_size, micro_batch_size or max_length, then run again (attar plan shows the "
+            "memory of each step)"
         ) from error

@@ -59,16 +59,14 @@ class RunLog:
 
 @contextmanager
 def logged(folder: Path, progress: Progress) -> Generator[None]:
-    """Keep a log of a run while it goes on, and the error that ends it.
+    """Keep a log of a run, and the error that ends it.
 
     Raises:
         ArtifactError: something else stands where the log goes.
     """
     file = folder / LOG_FILE
     if file.is_symlink() or (file.exists() and not file.is_file()):
-        raise ArtifactError(
-            f"{file} is not a plain file, and a run writes only inside its own folder; remove it"
-        )
+        raise ArtifactError(f"{file} is not a regular file; remove it")
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     # not buffered: what a full disk refuses must not come back when the file is closed
     with os.fdopen(descriptor, "ab", buffering=0) as stream:

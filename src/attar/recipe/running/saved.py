@@ -107,7 +107,7 @@ def _require_sound(recipe: Recipe) -> None:
     what is named is there."""
     problems = [mistake.text for mistake in check_sweep(recipe)]
     if circle := find_cycle(inputs_of(recipe.steps)):
-        problems.append(f"the steps go in a circle: {' → '.join(circle)}")
+        problems.append(f"the steps form a cycle: {' → '.join(circle)}")
     for name, step in recipe.steps.items():
         kind = kind_of(step)
         unknown = [

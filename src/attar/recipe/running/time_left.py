@@ -67,7 +67,7 @@ def planned_seconds(
         names: of the steps that will run.
         intents: what the run does with each step.
 
-    A plan that fails is a warning: not knowing the time is no reason not to run.
+    A plan that fails is a warning: not knowing the time is not a reason not to run.
 
     Raises:
         ModelError, DataError, UsageError, ArtifactError: a mistake that one of the steps would
@@ -82,7 +82,7 @@ def planned_seconds(
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        progress.warn(f"the time the whole run will take cannot be told ({reason})")
+        progress.warn(f"the time of the whole run cannot be estimated ({reason})")
         return {}
     require_memory(plan, progress, names)
     return expected_seconds(plan)

@@ -155,7 +155,7 @@ def new_recipe(
     """Look at a file, and write a recipe for it.
 
     Args:
-        data: a file, or a folder with one file a split.
+        data: a file, or a folder with one file per split.
         model: a folder, a hub id or a demo model; None: all-MiniLM-L6-v2.
         output: the recipe; None: named after the data, in the current folder.
         force: overwrite it.
@@ -184,7 +184,7 @@ def new_recipe(
             say(for_terminal(line))
         raise UsageError(
             f"{data} has texts and no labels, so no classifier can be trained on it; name the "
-            "column of labels with --label; or label some of the rows as train.csv and give the "
+            "label column with --label; or label some of the rows as train.csv and give the "
             "folder of both, this file named unlabelled.csv: the student learns from the teacher's "
             "answers to it; or train a language model on the text with --task running_text"
         )
@@ -283,7 +283,7 @@ def _subject(
 def _length(split: SplitSummary, unit: str, config: Mapping[str, Any]) -> tuple[int | None, str]:
     """Tokens to read of a text: 95 % of the texts fit."""
     if split.lengths is None:
-        return None, "longer texts are cut"
+        return None, "longer texts are truncated"
     factor = 1.0 if unit == "tokens" else TOKENS_A_WORD
     positions = positions_of(config) if config else None
     wanted = LENGTH_STEP * math.ceil(factor * split.lengths.p95 / LENGTH_STEP)

@@ -114,7 +114,7 @@ def labelled(subject: Subject) -> str:
             "[gates]",
             ("metric", f"scores.deploy.{metric}", "the run fails (exit code 6) if this is missed"),
             ("of", f"scores.teacher.{metric}"),
-            ("max_drop", max(0.05, tolerated), "how far it may lie below; 0.05 is 5 points"),
+            ("max_drop", max(0.05, tolerated), "how far it may drop; 0.05 is 5 points"),
         ),
     )
 
@@ -139,7 +139,7 @@ def running_text(subject: Subject) -> str:
             "steps.corpus",
             ("run", "tokenize"),
             ("data", data),
-            ("tokenizer.train_on", data, "a tokenizer is learned from the text"),
+            ("tokenizer.train_on", data, "trains a tokenizer on the text"),
             ("tokenizer.vocab_size", 4096),
             ("max_length", 256),
         ),
@@ -153,7 +153,7 @@ def running_text(subject: Subject) -> str:
             ("max_length", 256),
             ("max_tokens", tokens, all_tokens),
             ("batch_tokens", 2048),
-            ("learning_rate", 2e-3, "for random weights; lower for bigger models"),
+            ("learning_rate", 2e-3, "for random weights; use less for bigger models"),
             ("schedule", "cosine"),
         ),
         _table(
@@ -173,8 +173,8 @@ def _text(subject: Subject, *tables: str) -> str:
     why = subject.why
     data = [(n, v, why[n]) if n in why else (n, v) for n, v in subject.data.items()]
     head = [
-        f"# A first recipe, of size {subject.size!r}: where a comment lists {sizes},",
-        "# it has the value of each size. What was guessed of the data is a setting of its table.",
+        f"# A first recipe of size {subject.size!r}; comments that list {sizes} have the",
+        "# value of each size. Guesses about the data are settings of its table.",
         _line(("name", subject.name, f"of the run's folder: runs/{subject.name}")),
         _line(("seed", 0)),
         "",

@@ -142,7 +142,7 @@ def dumbbells_svg(
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """Names that fit a picture, told apart where two would be the same row.
+    """Names that fit a picture, distinguished where two would be the same row.
 
     Example:
         >>> [name.strip() for name in unique(["a", "a"])], len(set(unique(["a", "a"])))

@@ -2,7 +2,7 @@
 
 One line a replacement. A small dot is one random choice of dimensions, the large one the outlier
 dimensions, with their 95 % interval as a bar: whether the large one lies among the small ones or
-apart is the answer. The dashed line is no damage.
+apart is the answer. The dashed line means no damage.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def damage_pictures(study: Study) -> tuple[Picture, ...]:
     sentences = [str(row.get("sentence", "")) for row in rows_of(study.content, "summary")]
     note = " ".join([f"{sentence[:1].upper()}{sentence[1:]}" for sentence in sentences])
     note = f"Dashed: no loss. {note}"
-    what = "What dimensions are worth"
+    what = "Effect of disabling dimensions"
     return (drawn_twice(what, label, draw, CURVE_SHAPES, keys=keys, note=note),)
 
 

@@ -61,7 +61,7 @@ def _front(budget: Budgeted) -> Picture:
     ]
     if any(not point.is_on_front for point in budget.points):
         keys.insert(2, Key("same bits everywhere", UNIFORM, "square"))
-    note = "Prediction adds up what each tensor costs alone; measured is the whole plan at once."
+    note = "Predicted: sum of the costs of single tensors. Measured: the whole plan."
     draw = partial(front_svg, budget.points, cost_of, f"{word}, {unit}")
     return drawn_twice(
         f"Error against {word}", label, draw, CURVE_SHAPES, keys=tuple(keys), note=note
@@ -138,7 +138,7 @@ def _map(budget: Budgeted) -> Picture:
     label = f"Bits of {budget.name} by tensor and block: {said}."
     draw = partial(heatmap_svg, cells, roles, [str(block) for block in blocks], "block")
     note = "Darker: more bits. Framed: left in float. Names that end in a port are activations."
-    return drawn_twice("Who got the bits", label, draw, CURVE_SHAPES, note=note)
+    return drawn_twice("Bits of each tensor", label, draw, CURVE_SHAPES, note=note)
 
 
 def _heat(cell: Cell, blocks: Sequence[int]) -> HeatCell:

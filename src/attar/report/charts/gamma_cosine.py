@@ -54,7 +54,7 @@ def _cosines(study: Study) -> Picture:
     return drawn_twice(
         "Cosine with γ (hollow) and without (filled)",
         f"Cosine of each norm's output with and without γ: {said}.",
-        partial(dumbbells_svg, bars, (GOOD, BAD), f"cosine with the {bits}-bit self, %"),
+        partial(dumbbells_svg, bars, (GOOD, BAD), f"cosine with its {bits}-bit version, %"),
         keys=keys,
     )
 
@@ -73,7 +73,7 @@ def _reach(rows: Sequence[Row]) -> Picture:
         f"{said}.",
         partial(dumbbells_svg, bars, (BAD, GOOD), "largest dimension over the median one"),
         keys=(
-            Key("milder without γ (filled dot)", GOOD, "circle"),
+            Key("smaller without γ (filled dot)", GOOD, "circle"),
             Key("stronger without γ", BAD, "circle"),
         ),
         note="A dimension counts by its largest magnitude over all tokens.",

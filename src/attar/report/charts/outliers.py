@@ -106,7 +106,7 @@ def _growth(stack: str, states: Sequence[Row]) -> Picture:
     said = "; ".join(f"{bar.name} {number_text(bar.values[0])}" for bar in bars)
     title = "largest magnitude over the median"
     return drawn_twice(
-        f"How far values reach in the {stack}",
+        f"Largest values in the {stack}",
         f"Largest magnitude over the median in each hidden state of the {stack}: {said}.",
         partial(bars_svg, bars, (MODEL_COLOURS[0],), title),
         note="Each hidden state's largest value as a multiple of its median magnitude.",

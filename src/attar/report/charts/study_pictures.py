@@ -76,10 +76,13 @@ def _site_cosine(study: Study) -> tuple[Picture, ...]:
     draw = partial(bars_svg, bars, ("var(--float)",), "100 % − cosine", border=PROBLEMATIC_LOSS)
     return (
         drawn_twice(
-            f"The {len(bars)} sites that lose most in {bits} bits",
-            f"Sites by cosine with their {bits}-bit selves: {said}.",
+            f"The {len(bars)} sites with the largest error at {bits} bits",
+            f"Sites by cosine with their {bits}-bit versions: {said}.",
             draw,
-            note="Dashed: a cosine of 99 %, below which the literature calls a site problematic.",
+            note=(
+                "Dashed: a cosine of 99 %; sites below it are considered problematic in the "
+                "literature."
+            ),
         ),
     )
 
@@ -104,13 +107,13 @@ def _leave_one_kind(study: Study) -> tuple[Picture, ...]:
     whole = f"all quantized {metric_text(metric, number(facts.get('quantized')))}, float "
     whole += metric_text(metric, number(facts.get("float")))
     keys = (
-        Key("comes back when left in float", RISE, "square"),
-        Key("is lost when quantized alone", "var(--simulated)", "square"),
+        Key("gain when left in float", RISE, "square"),
+        Key("loss when quantized alone", "var(--simulated)", "square"),
     )
     draw = partial(bars_svg, bars, (RISE, "var(--simulated)"), f"points of {metric}")
     label = f"Each kind of tensor: {'; '.join(f'{b.name} {b.said}' for b in bars)}; {whole}."
     note = f"{whole[0].upper()}{whole[1:]}."
-    return (drawn_twice("What each kind of tensor costs", label, draw, keys=keys, note=note),)
+    return (drawn_twice("Cost of each kind of tensor", label, draw, keys=keys, note=note),)
 
 
 def _clipping(study: Study) -> tuple[Picture, ...]:
@@ -131,7 +134,7 @@ def _clipping(study: Study) -> tuple[Picture, ...]:
     )
     label = f"{metric} by the share of clipped tokens: {said}."
     draw = partial(curves_svg, curves, metric, metric=metric, x_title="tokens clipped, %")
-    title = "Quality as more tokens lose their largest values"
+    title = "Quality as more tokens are clipped"
     note = f"Float: {metric_text(metric, number(facts.get('float')))}."
     return (drawn_twice(title, label, draw, CURVE_SHAPES, keys=line_keys(curves), note=note),)
 

@@ -43,7 +43,7 @@ class Shape:
 
 WIDE = Shape(width=540, height=310)
 NARROW = Shape(width=350, height=300)
-"""For a phone: drawn anew rather than shrunk, so that letters keep their size."""
+"""For a phone: drawn again rather than shrunk, so that letters keep their size."""
 FONT_PX = 12
 
 

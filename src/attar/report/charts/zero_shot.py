@@ -29,7 +29,7 @@ def zero_shot_picture(found: ZeroShot) -> Picture:
         partial(_drawn, found),
         CURVE_SHAPES,
         keys=tuple(keys[1:] and keys),
-        note="Bars: 95 % intervals over rows. Tick: what guessing scores.",
+        note="Bars: 95 % intervals over rows. Tick: accuracy of guessing.",
     )
 
 

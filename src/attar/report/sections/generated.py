@@ -1,4 +1,4 @@
-"""Texts that a teacher wrote: how many and how long, how varied beside the original texts behind
+"""Texts that a teacher wrote: how many and how long, how varied beside the original texts after
 the same prompts, and a few to read.
 """
 
@@ -57,7 +57,7 @@ def _generated(step: Made) -> Generated:
         ("teacher", str(step.settings.get("model", ""))),
         ("texts", texts),
         ("tokens of a prompt", number(found.get("prompt_tokens"))),
-        ("new tokens of a text, mean", new / texts if texts else None),
+        ("new tokens per text, mean", new / texts if texts else None),
         ("ended by the teacher", share_text(number(found.get("ended")) or 0, texts)),
         ("chunks too short for a prompt", number(found.get("too_short")) or None),
     ]

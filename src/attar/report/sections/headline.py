@@ -131,7 +131,7 @@ def _against_chance(comparison: Comparison, row: ModelRow) -> str:
     metric = comparison.metric
     own, chance = row.qualities[metric].value, comparison.chance[metric]
     return (
-        f"{metric_text(metric, own)}, where one answer to every text scores "
+        f"{metric_text(metric, own)}, and a constant prediction scores "
         f"{metric_text(metric, chance)}"
     )
 
@@ -262,7 +262,7 @@ def _of_tasks(asked: ZeroShot, gates: Sequence[Gate]) -> Headline:
         for score in row.scores
     ]
     last = asked.models[-1] if asked.models else ""
-    context = "Language models answer questions that they were not trained on, without examples."
+    context = "Language models on zero-shot tasks, without examples and without training on them."
     return Headline(asked.sentence, context, (*tiles, *_gate_tile(gates)), last)
 
 

@@ -16,7 +16,7 @@ from attar.report.reading import Made, number, numbers, table, tables, whole
 
 IN_BLOCK = re.compile(r"^(?P<stack>.+?)\.(?P<block>\d+)\.(?P<role>.+)$")
 LIMIT_WORDS = {
-    "average_bits": "bits a weight on average",
+    "average_bits": "bits per weight on average",
     "max_latency_ms": "ms at most",
     "max_accuracy_drop": "lost at most",
 }
@@ -89,7 +89,7 @@ def _facts(
     ]
     latency = table(budget.get("latency"))
     shown = [
-        ("bits a weight", budget.get("average_bits")),
+        ("bits per weight", budget.get("average_bits")),
         ("size MiB", budget.get("size_mib")),
         ("predicted ms", budget.get("predicted_latency_ms")),
         ("float ms", latency.get("float_ms")),

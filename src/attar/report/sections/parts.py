@@ -1,5 +1,5 @@
 """What each part of the measured models costs, and the stages of writing: how long a text takes to
-read, and each token behind it.
+read, and each token after it.
 
 Models of equal parts, such as the runs of a seed sweep, share a row. The stages of a family are the
 mean over its runs.

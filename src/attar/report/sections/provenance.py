@@ -60,7 +60,7 @@ class Provenance:
         """Which of the numbers were checked against a hash."""
         sealed, total = len(self.steps) - len(self.unsealed), len(self.steps)
         checked = (
-            f"The numbers of {sealed} of {total} steps were checked against the sha256 in their "
+            f"The numbers of {sealed} of {total} steps were verified by the sha256 in their "
             "result.json"
         )
         names = ", ".join(self.unsealed)

@@ -2,8 +2,8 @@
 how much of the gap to a teacher each closes. Measured by an extrapolate step of several models.
 
 Intervals of the curves are over seeds, or blocks of one run's evaluations. Where evaluate steps of
-the same run judge the methods, what they found at the ends of the curves stands beside: bits a byte
-of held-out text, with an interval over its passages, and the zero-shot average over its rows.
+the same run judge the methods, what they found at the ends of the curves stands beside: bits per
+byte of held-out text, with an interval over its passages, and the zero-shot average over its rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attar.report.quantities import count_text, interval_text, metric_text
 from attar.report.reading import Made, ends_of, number, table
 from attar.report.sections.extrapolation import LOSS, scientific
 
-JUDGED = {"bits_per_byte": "bits a byte, held out", AVERAGES[0]: "zero-shot average"}
+JUDGED = {"bits_per_byte": "bits per byte, held out", AVERAGES[0]: "zero-shot average"}
 """Metric of an evaluate step → its title."""
 OUTSIDE = ("before the first evaluation", "beyond the last")
 """Where an end of an interval is that lies outside what was measured."""
@@ -129,7 +129,7 @@ def _recovery(step: Made, judged: Mapping[str, Mapping[str, Judged]]) -> Recover
         name=step.name,
         against=against,
         teacher="" if teacher is None else metric_text(LOSS, teacher),
-        interval=f"over {seeds} seeds" if seeds > 1 else "over blocks of neighbouring evaluations",
+        interval=f"over {seeds} seeds" if seeds > 1 else "over blocks of consecutive evaluations",
         methods=tuple(method for method in methods if method.measured),
     )
 

@@ -198,9 +198,9 @@ def sentence(name: str, first: str, metric: str, found: Paired) -> str:
     )
     seeds = f"over {found.n} seed{'s' if found.n > 1 else ''}"
     if found.low is None or found.high is None or found.p is None:
-        return f"{claim} {seeds}: too few to tell, {FEWEST} are the fewest."
+        return f"{claim} {seeds}: too few; at least {FEWEST} are needed."
     least = 2.0 ** (1 - found.n)
-    floor = f", the least that {found.n} seeds can give" if found.p == least else ""
+    floor = f", the smallest possible with {found.n} seeds" if found.p == least else ""
     ends = (found.low, found.high)
     if not found.within_noise:  # in the direction that the words say
         ends = sorted(map(abs, ends))

@@ -25,11 +25,11 @@ FACTS = (
 )
 UNSCORED = "could not be scored"
 PLACES = {
-    "best kept": "Best kept: from the highest 1 %",
+    "best kept": "Highest scores: from the top 1 %",
     "kept, at the cut": "Just kept: next to the cut",
     "rejected, at the cut": "Just rejected: next to the cut",
     "middle": "Middle: the 1 % around the median",
-    "worst": "Worst: from the lowest 1 % of the rejected",
+    "worst": "Lowest scores: from the bottom 1 % of the rejected",
     "trimmed": "Trimmed: among the highest scores",
     "near duplicate": "Near duplicates, each with the earlier chunk that it repeats",
 }
@@ -37,7 +37,7 @@ PLACES = {
 SAMPLES = {
     "all": "all scored chunks",
     "kept": "kept chunks",
-    "random": "as many scored chunks, drawn at random",
+    "random": "equally many scored chunks, drawn at random",
 }
 
 
@@ -58,9 +58,9 @@ class Likelihood:
 
     model: str
     log_p: float
-    """Mean log-probability a token, in nats."""
+    """Mean log-probability per token, in nats."""
     log_p_of_byte: float
-    """Mean log-probability a byte of the chunk, in nats."""
+    """Mean log-probability per byte of the chunk, in nats."""
 
 
 @dataclass(frozen=True)

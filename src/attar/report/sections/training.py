@@ -65,7 +65,7 @@ FACTS = (
     ("examples_per_s", "examples per second"),
     ("tokens_per_s", "tokens per second"),
     ("flops", "floating-point operations of training"),
-    ("matmul_share", "share of the time that the matrix products alone take"),
+    ("matmul_share", "share of the time spent in matrix products"),
 )
 
 
@@ -160,12 +160,12 @@ def _distribution_facts(cache: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]
     if not kept:
         return ()
     draws = kept.get("tail_draws")
-    tail = f"{draws} ids drawn from the others" if draws else "one bucket for the others"
+    tail = f"{draws} ids drawn from the rest" if draws else "one bucket for the rest"
     means = "estimated without bias" if draws else "a lower bound, not the KL"
     return (
         ("the teacher's distributions", f"{kept.get('exact')} ids exactly, {tail}"),
         ("losses against them", means),
-        ("bytes of the cache a token", cache.get("bytes_per_token")),
+        ("bytes of the cache per token", cache.get("bytes_per_token")),
         ("share of the teacher's mass on the exact ids", cache.get("mass_exact")),
     )
 

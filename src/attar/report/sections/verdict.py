@@ -37,7 +37,7 @@ class Verdict:
     reasons: tuple[str, ...]
     advice: tuple[str, ...] = ()
     is_useless: bool = False
-    """The model to deploy answers no better than one answer to every text."""
+    """Whether the model to deploy is no better than a constant prediction."""
 
 
 def fitting(comparison: Comparison, gates: Sequence[Gate]) -> list[ModelRow]:
@@ -88,7 +88,7 @@ def verdict_of(
 ) -> Verdict:
     """Ready only where every gate is met."""
     useless = [
-        f"{row.name} answers no better than one answer to every text"
+        f"{row.name} is no better than a constant prediction"
         for row in (product,)
         if row and comparison and comparison.is_at_chance(row)
     ]
@@ -107,7 +107,7 @@ def verdict_of(
     said = [
         f"{gate.metric} was not measured"
         if gate.is_met is None
-        else f"{gate.metric} is {gate.shown}, promised: {gate.condition}"
+        else f"{gate.metric} is {gate.shown}, required: {gate.condition}"
         for gate in open_gates
     ]
     return Verdict(NOT_READY, (*useless, *said), tuple(dict.fromkeys(advice)), bool(useless))
@@ -166,7 +166,7 @@ def tries(gate: Gate, made: Sequence[Made], comparison: Comparison | None) -> li
     metric = words[-1]
     if worst := comparison and worst_loss(chain[0].name, metric, made, comparison):
         lost = f"{worst.step.name}: {change_text(metric, worst.change)} than {worst.before} in "
-        return [f"{lost}{metric}, the largest loss on the way. {_to_try(worst.step)}"]
+        return [f"{lost}{metric}, the largest loss among the steps. {_to_try(worst.step)}"]
     return [_to_try(chain[-1])]
 
 
@@ -182,7 +182,7 @@ def settings_to_try(step: Made) -> list[str]:
         return _of_quantize(has)
     if step.run == "export":
         other = "onnxruntime" if has.get("format") == "openvino" else "openvino"
-        return [f'format = "{other}" (another runtime rounds otherwise)']
+        return [f'format = "{other}" (another runtime rounds differently)']
     found = []
     for name in ("epochs", "max_steps", "max_tokens"):
         if (value := number(has.get(name))) is not None:
@@ -202,7 +202,7 @@ def _of_quantize(has: Mapping[str, Any]) -> list[str]:
         if (bits := number(has.get(name))) is not None and bits < 8
     ]
     if has.get("method") != "auto":
-        found.append('method = "auto" (loses least of the methods without training)')
+        found.append('method = "auto" (the most accurate method without training)')
     if has.get("method") != "lsq_plus":
         found.append('method = "lsq_plus" (trains with the quantizers in place)')
     calibration = has.get("calibration")

@@ -12,7 +12,7 @@ from attar.report.quantities import interval_text, metric_text, number_text
 from attar.report.reading import Made, ends_of, number, table, tables
 
 TITLES = dict(zip(AVERAGES, ("average", "average with StoryCloze"), strict=True))
-METRIC_WORDS = {"acc": "log p", "acc_norm": "log p a character"}
+METRIC_WORDS = {"acc": "log p", "acc_norm": "log p per character"}
 """How the answer is chosen."""
 
 

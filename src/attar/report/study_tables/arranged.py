@@ -50,7 +50,7 @@ NORM_WORDS = {
     "ffn_norm": "after FFN",
     "final_norm": "last",
     "block": "output",
-    "normed_block": "output behind the last norm",
+    "normed_block": "output after the last norm",
 }
 
 

@@ -21,17 +21,17 @@ TITLES: Mapping[str, str] = {
     "outlier_tokens": "Tokens that carry the outliers",
     "gamma": "Scales and biases of the norms",
     "histograms": "How large hidden states are",
-    "disabling": "What outlier dimensions are worth",
-    "site_cosine": "Each site against itself in few bits",
+    "disabling": "Effect of disabling outlier dimensions",
+    "site_cosine": "Each site against its quantized version",
     "leave_one_kind": "One kind of tensor left in float, or quantized alone",
-    "gamma_cosine": "What a norm's output gains without γ",
-    "clipping": "What cutting the largest values costs",
+    "gamma_cosine": "Gain of a norm's output without γ",
+    "clipping": "Cost of clipping the largest values",
 }
 LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "outliers": (
         Layout(
             "shared",
-            "Outlier dimensions, those of most places first",
+            "Outlier dimensions, those in the most places first",
             (
                 Column("dimension", "dimension", "text"),
                 Column("stack", "stack", "text"),
@@ -131,13 +131,13 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "disabling": (
         Layout(
             "summary",
-            "Damage of the outlier dimensions, and of the same number of random ones on average",
+            "Damage of the outlier dimensions, and mean damage of equally many random ones",
             (Column("place", "disabled dimensions", "text"),),
             with_damage_summary,
         ),
         Layout(
             "rows",
-            "Every run; damage is what is lost",
+            "Every run; damage is the loss in the metric",
             (Column("run", "run", "text"), Column("place", "disabled dimensions", "text")),
             with_damage,
         ),
@@ -171,7 +171,7 @@ LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "gamma_cosine": (
         Layout(
             "rows",
-            "Cosine of a norm's output with its quantized self, in %; restored: behind γ",
+            "Cosine of a norm's output with its quantized version, in %; restored: after γ",
             (
                 Column("place", "norm", "text"),
                 Column("cosine", "with γ", "percent4"),

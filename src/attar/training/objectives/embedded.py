@@ -1,7 +1,7 @@
-"""Rows of two texts, each of which is read by itself: as vectors are learned and judged.
+"""Rows of two texts, embedded separately: training and validation of embedding models.
 
 A batch of B rows is 2B texts: first the first texts of all rows, then the second ones. Validation
-embeds every different text once, and measures what `evaluate` measures.
+embeds every distinct text once and has the metrics of `evaluate`.
 Shapes: B rows, N rows of the split, T tokens.
 """
 

@@ -1,4 +1,4 @@
-"""What the loop asks of the rows it learns from, whatever there is to predict.
+"""The interface between the training loop and its rows, whatever is predicted.
 
 labelled     a class or a score for each row
 documents    the next token of running text
@@ -25,7 +25,7 @@ from attar.scoring.rows import AfterBatch
 
 
 class TokenIds(Protocol):
-    """What is known of many rows of token ids."""
+    """Facts about many rows of token ids."""
 
     @property
     def largest_id(self) -> int:
@@ -95,5 +95,5 @@ class Streamed(Examples):
 
     @property
     def written(self) -> int | None:
-        """Of them, what a decoder behind an encoder is fed of a row on average; None: nothing."""
+        """Of them, what a decoder after an encoder is fed of a row on average; None: nothing."""
         return None

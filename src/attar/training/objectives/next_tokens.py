@@ -1,7 +1,7 @@
 """Running text, of which every token is predicted from those before it in its block; and how much a
 language model of any kind misses in validation texts.
 
-nll = Σ −log p(token | what came before) / tokens      nats a token
+nll = Σ −log p(token | tokens before it) / tokens      nats per token
 perplexity = exp(nll)            bits_per_byte = Σ −log₂ p / bytes of the text
 """
 

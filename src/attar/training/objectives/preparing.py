@@ -1,7 +1,7 @@
 """From a step's settings and its data to a task, and from a split to examples.
 
-The data says what it is for. A step may set another objective where the two fit: classes and
-numbers can be learned as words (`objective = "text_to_text"`).
+The data has an objective. A step may set another one if the two fit: classes and numbers can be
+generated as text (`objective = "text_to_text"`).
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def ready(
     cut = ""
     for limit, ids in zip(("max_length", "max_target_length"), examples.texts, strict=False):
         if ids.num_cut:
-            cut += f", {ids.num_cut} are longer than {limit} and are cut"
+            cut += f", {ids.num_cut} are longer than {limit} and are truncated"
     unlabelled = split.num_unlabelled if split.chunks is None and task.kind.has_gold else 0
     without = f", {unlabelled} of them unlabelled" if unlabelled else ""
     context.progress.say(f"  {context.name}: {len(split)} {name} rows{without}{cut}")
@@ -296,7 +296,7 @@ def _spans(
     found = HiddenSpans.of(split, task, student.folder, start, drawn_with, f"split {name!r}")
     raw, denoisers = found.corruption.raw_tokens, found.corruption.denoisers
     written = max(denoiser.targets(raw) for denoiser in denoisers)
-    check_length(student.model.config, written, "the decoder, which writes the hidden spans,")
+    check_length(student.model.config, written, "the decoder, which generates the masked spans,")
     return found
 
 

@@ -1,5 +1,5 @@
-"""Questions, and the parts of texts that answer them. An example is a window of a text behind its
-question.
+"""Questions, and the spans of texts that answer them. An example is a question followed by a window
+of a text.
 
 A window has two labels: the token at which the answer begins, and the one at which it ends. Where
 the answer is not wholly in a window, both are the window's first token, as in BERT's code for

@@ -1,6 +1,6 @@
 """Chunks of a corpus, read from its shards as they were packed: nothing is tokenized again.
 
-Of a chunk of n tokens, n − 1 are read and n − 1 predicted, or only those behind its prompt. The
+Of a chunk of n tokens, n − 1 are read and n − 1 predicted, or only those after its prompt. The
 mask hides padding by length; the end token, which pads, is predicted where it ends a document.
 Memory: one batch, whatever the size of the corpus.
 """
@@ -45,7 +45,7 @@ class Shards(Streamed):
 
     @property
     def lengths(self) -> np.ndarray:
-        """8 bytes a chunk: for small views, and for work that asks about every chunk at once."""
+        """8 bytes per chunk: for small views, and for work that asks about every chunk at once."""
         return _read(self.view.lengths(np.arange(len(self))))
 
     @property
@@ -125,7 +125,7 @@ def _read(lengths: np.ndarray) -> np.ndarray:
 
 
 def require_tokenizer(view: CorpusView, model_folder: Path, max_length: int) -> None:
-    """Refuse chunks whose tokens mean something else to a model. Raises: as `require_same`."""
+    """Refuse chunks of another tokenizer. Raises: as `require_same`."""
     require_same(view.label, view.corpus.about["tokenizer"], model_folder, max_length)
 
 

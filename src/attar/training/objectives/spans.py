@@ -1,11 +1,11 @@
-"""Running text with hidden spans, for an encoder-decoder: T5's pre-training.
+"""Running text with masked spans, for an encoder-decoder: T5's pre-training.
 
 A row is a text of one length, whose corruption fills the encoder's `max_length` exactly; so rows
-need no padding, but the last one and those of a mixture of denoisers. Every epoch hides other
-spans: row i of epoch e has the number e · N + i, and what is hidden is a function of it alone.
-Validation hides the same spans at every look, whatever the run's seed.
+need no padding, but the last one and those of a mixture of denoisers. Every epoch masks different
+spans: row i of epoch e has the number e · N + i, which determines its spans. Validation always
+masks the same spans, whatever the run's seed.
 
-The decoder is fed its target moved one place to the right, behind its start token. What counts is
+The decoder is fed its target moved one place to the right, after its start token. What counts is
 known by length: an end token that pads is never predicted.
 """
 
@@ -113,7 +113,7 @@ class HiddenSpans(Hidden):
     def of(
         cls, split: Split, task: Task, model_folder: Path, start: int, seed: int, where: str
     ) -> HiddenSpans:
-        """The texts of a split, or the chunks of a corpus cut anew.
+        """The texts of a split, or the chunks of a corpus cut again.
 
         Raises:
             ModelError: a tokenizer without end token, sentinels or prefixes, or another than the

@@ -1,7 +1,7 @@
-"""A text for a text, in an encoder-decoder; and classes, each named by a word.
+"""Sequence-to-sequence training of an encoder-decoder, and classification by label words.
 
-The decoder is fed the target moved one place to the right, behind its start token, and predicts the
-target, end token included. Of classes, the one is answered whose word has the largest
+The decoder is fed the target moved one place to the right, after its start token, and predicts the
+target, end token included. The predicted class is the one whose label word has the highest
 log-likelihood.
 """
 
@@ -83,8 +83,8 @@ class TextPairs:
         missing = split.num_unlabelled
         if missing:
             raise DataError(
-                f"{missing} of {len(split)} rows have no label, so there is no word for the model "
-                "to write; leave them out, set keep_labels = true in the augment step that made "
+                f"{missing} of {len(split)} rows have no label, so there is no label word to "
+                "generate; remove them, set keep_labels = true in the augment step that made "
                 'them, or learn classes with objective = "classification"'
             )
         words = target_encoder.encode([(word,) for word in task.label_words])

@@ -1,10 +1,10 @@
-"""Checkpoints of a run: written aside, sealed with hashes, put in place by one rename, the one
-before kept.
+"""Checkpoints of a run: written to a temporary folder, sealed with hashes, renamed into place; the
+previous one is kept.
 
 The problem: a run can be killed while it saves, and what it saved can be damaged later. The idea: a
 checkpoint is a folder whose `state.json`, written last, holds the sha256 of its tensors; the folder
 gets its name only when all of it is on disk. The reader takes the newest checkpoint whose hashes
-fit and says which it passed over.
+match and names those it skipped.
 
     <scratch>/checkpoint-00000120/  weights.safetensors  moments.safetensors  best.safetensors
     state.json
@@ -141,12 +141,12 @@ class CheckpointStore:
             place, about = Place(**content["place"]), content["about"]
             hashes: dict[str, str] = content["files"]
         except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{STATE_FILE} does not have the form of a checkpoint") from error
+            raise ArtifactError(f"{STATE_FILE} is not a checkpoint") from error
         for name, expected in hashes.items():
             if not (folder / name).is_file():
                 raise ArtifactError(f"{name} is missing")
             if sha256_of(folder / name) != expected:
-                raise ArtifactError(f"{name} is truncated or changed: its sha256 does not fit")
+                raise ArtifactError(f"{name} is truncated or changed: its sha256 differs")
         if BEST_FILE in hashes:
             self._best = (folder / BEST_FILE, hashes[BEST_FILE])
         return Checkpoint(folder, place, about)

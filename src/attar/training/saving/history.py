@@ -1,9 +1,9 @@
 """The lines of `history.jsonl`: means over a few steps, and what each evaluation found.
 
 A run of thousands of steps is thinned to a few hundred lines. A line is the mean over the steps
-since the last one, so that nothing is lost to chance; the steps that wait for their line are part
-of a checkpoint. Beside the loss and its terms, a line has what the terms tell about themselves
-("facts"). No times: equal runs write equal files; how long training took is in `result.json`.
+since the last one, so no step is lost; steps that wait for their line are part of a checkpoint.
+Besides the loss and its terms, a line has figures that the terms report ("facts"). No times: equal
+runs write equal files; how long training took is in `result.json`.
 """
 
 from __future__ import annotations

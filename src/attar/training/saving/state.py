@@ -1,8 +1,7 @@
-"""What a training run is at one moment: its tensors under stable names, and its place as plain
-data.
+"""The state of a training run: its tensors under stable names, and its position as JSON data.
 
 Everything else a run depends on is a pure function of (settings, step): the order of the data, the
-learning rate, and the dropout masks, whose generator is seeded anew for every step. So there is no
+learning rate, and the dropout masks, whose generator is seeded again for every step. So there is no
 generator state to store.
 """
 

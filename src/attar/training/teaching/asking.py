@@ -1,7 +1,7 @@
-"""Asking a teacher about all rows and writing down what it says, batch by batch.
+"""Runs a teacher on all rows and stores its outputs, batch by batch.
 
-Where a kill left off is remembered every few seconds in the step's scratch folder; what was written
-after that is cut off and written again, the same: a batch is a pure function of its number, and so
+Progress is saved every few seconds in the step's scratch folder; after a kill, what was written
+later is truncated and written again, identically: a batch is a pure function of its number, and so
 are the ids that are drawn from a distribution's tail.
 """
 
@@ -33,7 +33,7 @@ from attar.training.teaching.tensor_file import TensorWriter
 
 PROGRESS_FILE = "progress.json"
 SAVE_EVERY_S = 5.0
-"""Seconds of work that are done again after a kill, at most."""
+"""Maximum seconds of work to repeat after a kill."""
 SHOWN = 5
 
 
@@ -46,7 +46,7 @@ class Part:
 
 
 def require_disk(header: CacheHeader, context: StepContext) -> None:
-    """Refuse to begin what the disk cannot hold; what an earlier attempt wrote counts as there.
+    """Refuse to begin if the disk is too small; what an earlier attempt wrote counts as free.
 
     Raises:
         ResourceError: with both numbers and what each kind of answer needs.
@@ -178,7 +178,7 @@ def ask(
     """
     done = _Done.read(header, context.scratch)
     batches = [-(-len(part.rows) // batch_size) for part in parts]
-    title = f"{context.name}: asking the teacher"
+    title = f"{context.name}: running the teacher"
     with context.progress.task(title, sum(batches)) as task:
         task.skip(sum(batches[: done.part]) + done.batches)
         while True:
@@ -190,8 +190,7 @@ def ask(
                         at = sum(batches[: done.part]) + done.batches
                         raise StoppedError(
                             f"{context.name} stopped after batch {at} of {sum(batches)}; its "
-                            "answers are kept, and `attar resume` (or the same command again) "
-                            "goes on"
+                            "outputs are saved; continue with `attar resume` or the same command"
                         )
                     inputs, targets = part.examples.batch(rows, accelerator.device)
                     with accelerator.autocast():
@@ -246,6 +245,6 @@ def _require_none(bad: Collection[int], key: tuple[str, int] | None, precision: 
         name = "logits" if key is None else f"hidden state {key[1]} of the {key[0]}"
         raise NonFiniteError(
             f"the teacher's {name} of {len(bad)} rows are not finite, train rows "
-            f"{', '.join(map(str, sorted(bad)[:SHOWN]))}; nothing can be learned from them: leave "
-            f"these rows out, or {NEXT_STEP[precision]}"
+            f"{', '.join(map(str, sorted(bad)[:SHOWN]))}; remove these rows, or "
+            f"{NEXT_STEP[precision]}"
         )

@@ -1,8 +1,8 @@
-"""`run = "cache"`: a teacher and data in; its answers on every training row out, for many students.
+"""`run = "cache"`: a teacher and data in; its outputs on every training row out, for many students.
 
-The problem: a teacher says the same about a row in every epoch, to every student and under every
-seed, and is asked each time. The idea: ask once, keep what students compare with, and read it by
-memory map. What is kept:
+The problem: a teacher's outputs for a row are the same in every epoch, for every student and every
+seed, yet are computed each time. The idea: compute them once, store what losses need, and read it
+by memory map. What is stored:
 
     logits          float32          one row a prediction (an example, or a labelled token);
                     or ≈ 95 bytes    of a token's distribution: some ids exactly, and the tail
@@ -10,12 +10,11 @@ memory map. What is kept:
 
     bytes = predictions · (4 · classes, or a record) + Σ_stacks states · tokens · width · (2 or 4)
 
-All sizes are known before the first forward pass, so the disk is asked beforehand. Memory does not
-grow with the data's answers: a batch's are written before the next is asked. (Where each row's lie
-takes 40 bytes a row.)
+All sizes are known before the first forward pass, so disk space is checked first. Memory does not
+grow with the outputs: each batch is written before the next. (The index takes 40 bytes per row.)
 
 Left out: attention scores and relations, which grow with the square of a text's length (12 heads,
-128 tokens: 768 KiB a row and block) and take longer to read than to compute.
+128 tokens: 768 KiB per row and block) and take longer to read than to compute.
 """
 
 from __future__ import annotations
@@ -56,12 +55,12 @@ from attar.training.teaching.rows import batches_in_order, parts_of, survey
 from attar.training.update.precision import open_accelerator
 
 SHARED = {"objective", "template", "label_words", "max_length", "max_target_length"}
-"""Settings that decide what a row is, for the teacher as for its students."""
+"""Settings that determine a row, for the teacher and its students."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A teacher, the rows it is asked about, and what is known of them without asking."""
+    """A teacher, its rows, and what is known of them in advance."""
 
     teacher: LiveTeacher
     parts: tuple[Part, ...]
@@ -73,7 +72,7 @@ def cache(config: CacheStep, context: StepContext) -> CacheMetrics:
     """Keep a teacher's answers on the train split; see the contract for files and metrics.
 
     Raises:
-        AttarError: whatever a user can mend, before the first forward pass where it can be known
+        AttarError: a user error, before the first forward pass where it can be known
             then.
     """
     folder = resolve_model(config.teacher, context.inputs, context.recipe_folder)
@@ -119,9 +118,9 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
     task = task_for(lesson, data, config_of(read_config(folder), str(folder)), folder, context.name)
     if task.kind.asks and config.logits:
         raise UsageError(
-            f"{context.name}: predictions of {task.objective} are as wide as a window is long, and "
-            "a cache keeps predictions of one width; name the teacher itself in the train step, or "
-            "set logits = false and learn from hidden states"
+            f"{context.name}: predictions of {task.objective} have one column per token of a "
+            "window, and a cache stores predictions of one fixed width; name the teacher itself "
+            "in the train step, or set logits = false and distil from hidden states"
         )
     needs = Needs(teacher_logits=config.logits, hidden=bool(config.hidden_states))
     teacher = load_live(folder, task, needs=needs, seed=context.seed)

@@ -1,21 +1,20 @@
-"""A teacher that remembers: its answers are read from a cache by the fingerprints of rows.
+"""A cached teacher: its outputs are read from a cache by the fingerprints of rows.
 
-The problem: a student may read other rows than the cache was made of, or in another order, and
-would be taught nonsense without a word. The idea: a row is looked up by what it is, and before the
-first step
+The problem: a student may read other rows than the cache has, or in another order, and would
+silently get wrong targets. The idea: a row is looked up by its content, and before the first step
 
-    content   every row of the training is in the cache, cut alike; weights and tokenizer are those
+    content   every training row is in the cache, truncated alike; weights and tokenizer are those
               of the teacher in the cache
-    answers   the live teacher is asked about a few random rows and must say what is stored
+    answers   the live teacher's outputs on a few random rows must equal the stored ones
 
 and a difference is refused with its numbers. A cache may hold more rows than a training reads: that
-of a whole corpus serves every selection of it. With the first batch the live teacher is let go.
+of a whole corpus serves every selection of it. The live teacher is released with the first batch.
 Only the rows of a batch are ever read; they are returned in float32.
 
-What stands behind a row's last token repeats that token's state: no loss looks there. Losses that
-ask for padding, attention scores or relations are refused.
+Positions after a row's last token repeat its state: no loss uses them. Losses on padding, attention
+scores or relations are refused.
 
-Memory: 16 bytes a row of the cache while they are looked up, then 8 a row of the training.
+Memory: 16 bytes per row of the cache while they are looked up, then 8 a row of the training.
 """
 
 from __future__ import annotations
@@ -53,11 +52,12 @@ from attar.training.teaching.teacher_inputs import TeacherInputs
 SURVEY_BATCH = 256
 SHOWN = 5
 OPEN_PARTS = 16
-"""Parts whose files stay open: what was read of an open file counts as this process's memory."""
+"""Number of parts whose files stay open: pages read from an open file count as memory of this
+process."""
 
 
 class CachedTeacher:
-    """Answers by row number, once `prepare` has found that it may.
+    """Outputs by row number, after `prepare` has checked them.
 
     Args:
         folder: the cache.
@@ -87,7 +87,7 @@ class CachedTeacher:
         return self.loaded.model
 
     def prepare(self, wanted: TeacherInputs) -> None:
-        """Find out whether these answers are about the rows of this training, and the teacher's.
+        """Check that these outputs belong to the rows of this training and to the teacher.
 
         Raises:
             ModelError: a loss needs what is not in the cache.
@@ -108,13 +108,13 @@ class CachedTeacher:
         require_same_answers(self._live, self, self.header, wanted)
         kept = content.said()
         wanted.progress.say(
-            f"  {wanted.step}: the teacher's answers come from {self.folder} ({kept})"
+            f"  {wanted.step}: the teacher's outputs are read from {self.folder} ({kept})"
         )
         self._is_ready = True
 
     @torch.no_grad()
     def __call__(self, inputs: Mapping[str, Tensor], rows: np.ndarray | None = None) -> Outputs:
-        """What the teacher said of these rows, padded as this batch is, in float32."""
+        """The teacher's outputs for these rows, padded like this batch, in float32."""
         assert rows is not None, "a cached teacher finds its answers by row"
         if self._is_ready:
             self._live = None  # it was needed for the check, and for what a loss asks beforehand
@@ -145,7 +145,7 @@ class CachedTeacher:
     def _states(
         self, stack: str, states: tuple[int, ...], groups: Sequence[Group], device: torch.device
     ) -> tuple[Tensor, ...]:
-        """All of a stack's states by number; those that nobody asks for are empty."""
+        """All of a stack's states by number; unused ones are empty."""
         width = max(int(group.tokens(stack).counts[group.rows].max()) for group in groups)
         places = [token_places(group.tokens(stack), group.rows, width) for group in groups]
         found = [torch.empty(0, device=device)] * (self.header.stacks[stack].num_blocks + 1)
@@ -158,7 +158,7 @@ class CachedTeacher:
         return tuple(found)
 
     def _require_teacher(self) -> None:
-        """Refuse a cache whose model is not the one that was asked."""
+        """Refuse a cache of another model."""
         header, model = self.header, self.folder / "model"
         tokenizer = tokenizer_digest(open_tokenizer(model))
         hashes = {
@@ -168,7 +168,7 @@ class CachedTeacher:
         for what, (now, then) in hashes.items():
             if now != then:
                 raise ArtifactError(
-                    f"the teacher in {model} is not the one whose answers the cache holds (its "
+                    f"the teacher in {model} is not the teacher of the cache (its "
                     f"{what} has the hash {now[:SHOWN]}…, then {then[:SHOWN]}…); run the cache "
                     "step again"
                 )
@@ -179,8 +179,8 @@ class CachedTeacher:
         cache = f"{wanted.step}: the cache {self.folder} was made of {header.rows:,} rows of data"
         if header.max_length != wanted.max_length:
             raise DataError(
-                f"{cache} {header.data!r} cut at max_length = {header.max_length}, this step cuts "
-                f"at {wanted.max_length}; set one of them"
+                f"{cache} {header.data!r} truncated at max_length = {header.max_length}, this step "
+                f"at {wanted.max_length}; set both to the same value"
             )
         given = fingerprints_of(wanted.train, SURVEY_BATCH, self.input_names)
         parts = range(len(header.parts))
@@ -207,9 +207,9 @@ def load_cached(folder: Path, task: Task, *, needs: Needs, seed: int) -> CachedT
     """
     if needs.rollouts:
         raise ModelError(
-            f"policy_gradient asks the teacher about continuations that are sampled in every step, "
-            f"and the cache {folder} has answers about the training rows only; name the teacher "
-            "itself as teacher"
+            "policy_gradient needs the teacher on continuations that are sampled in every step, "
+            f"but the cache {folder} only covers the training rows; name the teacher itself as "
+            "teacher"
         )
     if needs.scores or needs.qkv:
         what = " and ".join(
@@ -218,9 +218,9 @@ def load_cached(folder: Path, task: Task, *, needs: Needs, seed: int) -> CachedT
             if asked
         )
         raise ModelError(
-            f"a loss compares {what}, which the cache {folder} does not keep: they grow with the "
-            "square of a text's length, and reading them takes longer than computing them; name "
-            "the teacher itself as teacher, or leave that loss out"
+            f"a loss compares {what}, which the cache {folder} does not store, because they grow "
+            "with the square of the text length; name the teacher itself as teacher, or remove "
+            "that loss"
         )
     header = CacheHeader.read(folder)
     return CachedTeacher(folder, header, load_live(folder / "model", task, needs=needs, seed=seed))

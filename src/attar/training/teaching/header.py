@@ -92,7 +92,7 @@ class Content:
                 raise ModelError(term.needs_more_than(self.said(), cache, name))
             if getattr(term, "count_padding", False):
                 raise ModelError(
-                    f"{name} counts padding, of which a cache keeps nothing; set count_padding = "
+                    f"{name} counts padding, which a cache does not store; set count_padding = "
                     "false, or name the teacher itself"
                 )
 

@@ -1,8 +1,8 @@
-"""A teacher that is asked for every batch anew, and answers in the student's terms.
+"""A live teacher: computes every batch, with its classes in the student's order.
 
-A teacher whose classes stand in another order gives answers that look right and teach nonsense: its
-head is brought into the task's order by the classes' names, or refused. What it was fine-tuned for
-is compared before its weights are read.
+A teacher whose classes are in another order would silently give wrong targets: its head is
+reordered by class names, or refused. What it was fine-tuned for is compared before its weights are
+read.
 
 It runs in eval mode and without gradient, whatever the student does. Left out: teachers with
 another tokenizer (their answers would have to be passed on as text).
@@ -35,7 +35,7 @@ from attar.training.teaching.teacher_inputs import TeacherInputs
 
 
 class LiveTeacher:
-    """Asked for every batch anew.
+    """Computes every batch.
 
     Args:
         columns: how many of its logits are given, from the first; None: all.
@@ -90,9 +90,9 @@ def load_live(folder: Path, task: Task, *, needs: Needs, seed: int) -> LiveTeach
 
 
 def require_decoder_texts(model: PreTrainedModel, teacher: str, *, student_writes: bool) -> None:
-    """Refuse a T5 that would be asked what its decoder thinks of nothing: with a classifier's head
-    it reads the text there too, as BART always does; with a language head, or none, it must be
-    given what was written so far, which rows with a class have not.
+    """Refuse a T5 whose decoder would have no input: with a classification head it reads the text
+    there too, as BART always does; with a language head, or none, it needs a target text, which
+    rows with a class do not have.
 
     Args:
         model: the teacher; one on the meta device will do.
@@ -111,8 +111,7 @@ def require_decoder_texts(model: PreTrainedModel, teacher: str, *, student_write
 
 
 def require_answer(folder: Path, needs: Needs) -> None:
-    """Refuse a teacher without a head where its answer counts: for its predictions, or for what
-    they depend on.
+    """Refuse a teacher without a head if a loss needs its predictions or their sensitivity.
 
     Raises:
         ModelError: the model has no head.
@@ -122,19 +121,19 @@ def require_answer(folder: Path, needs: Needs) -> None:
     if needs.teacher_logits:
         raise ModelError(
             f"teacher {folder} has no classification head, so it has no predictions to learn "
-            "from; fine-tune it in a step of its own and name that step, or use hidden_mse alone"
+            "from; fine-tune it in its own step and name that step, or use hidden_mse alone"
         )
     architectures: list[str] = read_config(folder).get("architectures") or [""]
     if needs.gradients and not architectures[0].endswith("ForMaskedLM"):
         raise ModelError(
-            f"teacher {folder} has no head, so it has no answer to depend on, and sensitivity_mse "
-            "weighs its hidden states by how much its answer depends on them; use hidden_mse "
-            "instead, or fine-tune it in a step of its own and name that step"
+            f"teacher {folder} has no head, and sensitivity_mse weights its hidden states by how "
+            "much its prediction depends on them; use hidden_mse instead, or fine-tune it in its "
+            "own step and name that step"
         )
 
 
 def _fits(folder: Path, task: Task, needs: Needs) -> bool:
-    """Whether the teacher's head answers what the student is asked.
+    """Whether the teacher's head has the student's task.
 
     Args:
         needs: where its predictions are not among them, only what is inside it counts.
@@ -146,15 +145,15 @@ def _fits(folder: Path, task: Task, needs: Needs) -> bool:
     own = task_of(folder)
     if needs.gradients and task.has_language_head and not own.has_language_head:
         raise ModelError(
-            f"teacher {folder} gives one answer per text, the student one per token, so "
-            "sensitivity_mse cannot ask what each token's answer depends on; use hidden_mse "
-            "instead, or name a teacher with a language head"
+            f"teacher {folder} predicts once per text, the student once per token, so "
+            "sensitivity_mse has no per-token sensitivity; use hidden_mse instead, or a teacher "
+            "with a language head"
         )
     is_ours = (folder / TASK_FILE).is_file()
     differences = _differences(own, task, is_ours=is_ours)
     if differences and predicts:
         raise ModelError(
-            f"teacher {folder} was made for something else than the student: "
+            f"teacher {folder} has another task than the student: "
             f"{'; '.join(differences)}; their predictions cannot be compared. Name a teacher of "
             "the student's objective, or use losses on hidden states only, such as hidden_mse"
         )
@@ -165,14 +164,13 @@ def _fits(folder: Path, task: Task, needs: Needs) -> bool:
 
 
 def _differences(teacher: Task, student: Task, *, is_ours: bool) -> list[str]:
-    """What makes the predictions of two models answers to different questions; the names of classes
-    are left to the head's own reconciliation.
+    """Differences between the tasks of two models; class names are matched with the head.
 
     Args:
         is_ours: the teacher's folder has a task.json, and not only a head.
     """
     if teacher.has_language_head and student.has_language_head:
-        if not is_ours:  # a pretrained language model may be asked anything in words
+        if not is_ours:  # a pretrained language model can be prompted for any task
             return []
         pairs = (
             ("it is for", teacher.objective, student.objective),
@@ -182,7 +180,7 @@ def _differences(teacher: Task, student: Task, *, is_ours: bool) -> list[str]:
     else:
         pairs = (
             ("it is for", _in_words(teacher), _in_words(student)),
-            ("it reads texts with the prefixes", _prefixes(teacher), _prefixes(student)),
+            ("its prefixes are", _prefixes(teacher), _prefixes(student)),
         )
     return [f"{what} {one}, the student's: {other}" for what, one, other in pairs if one != other]
 

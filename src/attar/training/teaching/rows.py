@@ -1,13 +1,13 @@
-"""Which rows a teacher is asked about, and where each row's answer lies in a cache.
+"""The rows of a cache, and where the outputs of each row are stored.
 
-The problem: a cache is only right for the rows it was made of, and a student may read other ones:
-another subset, another cut, another tokenizer, another order. The idea: every row has a
-fingerprint, which is a chunk's own digest or a hash of what the teacher is fed (token ids and
-segments, without padding). Answers are found by it and never by a row's number.
+The problem: a cache is only valid for its own rows, and a student may read others: another subset,
+truncation, tokenizer or order. The idea: every row has a fingerprint, which is a chunk's own digest
+or a hash of what the teacher is fed (token ids and segments, without padding). Outputs are looked
+up by fingerprint, never by row number.
 
-Answers are ragged: a row has as many hidden states as tokens, and as many predictions as there are
-labels. They lie end to end in the order the rows were asked, which is that of their length. The
-rows of a corpus are asked shard by shard, and each shard has files of its own.
+Outputs are ragged: a row has one hidden state per token and one prediction per label. They are
+concatenated in the order of computation, which is by length. The rows of a corpus are computed
+shard by shard, and each shard has files of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Whether stored answers are the live teacher's: both are asked about a few random rows.
+"""Compares stored outputs with the live teacher's on a few random rows.
 
-Live and stored answers differ by rounding: of the storage, and of sums that another padding takes
-in another order. Anything beyond is another teacher, another row, or a damaged file.
+Live and stored outputs differ by rounding: of the storage, and of sums in another order due to
+other padding. A larger difference means another teacher, another row, or a damaged file.
 
     logits and hidden states    difference = ‖stored − live‖ / ‖live‖, over the real tokens of a row
     part of a distribution      log p of the ids that are kept exactly, beyond a level of the codec:
@@ -28,7 +28,7 @@ from attar.training.teaching.teacher_inputs import TeacherInputs
 
 ROWS_ASKED = 8
 LIMITS = {"fp32": 1e-4, "bf16": 0.1}
-"""Largest difference by what the teacher computes in: float32 sums of hundreds of terms in another
+"""Largest difference by the teacher's number format: float32 sums of hundreds of terms in another
 order differ by 1e-6; in bf16, six blocks of MiniLM by 0.008 and an untrained head by 0.013. Another
 row or another model differs by about 1."""
 NATS = {"fp32": 1e-3, "bf16": 0.1}
@@ -95,7 +95,7 @@ def _require_near_ids(
             beyond = (log_p - now).abs() - level
             total += float(beyond.clamp(min=0).square().mean(1).sum())
         difference = (total / max(len(places[0]), 1)) ** 0.5
-        if not difference <= limit:  # NaN is no small difference
+        if not difference <= limit:  # NaN is not a small difference
             raise ArtifactError(
                 f"the cache is not of this teacher: train row {row}, the distributions: the stored "
                 f"log-probabilities differ from the live ones by {difference:.2g} nats beyond "
@@ -108,7 +108,7 @@ def _require_near(
     rows: np.ndarray, name: str, live: Logits, stored: Logits, counts: Tensor, limit: float
 ) -> None:
     for row, difference in _differences(rows, live, stored, counts):
-        if not difference <= limit:  # NaN is no small difference
+        if not difference <= limit:  # NaN is not a small difference
             raise ArtifactError(
                 f"the cache is not of this teacher: train row {row}, {name}: the stored answer "
                 f"differs from the live one by {difference:.2g} of its length, rounding allows "

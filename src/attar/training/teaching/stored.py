@@ -66,7 +66,7 @@ def in_order(groups: Sequence[Group], answers: Sequence[Tensor]) -> Tensor:
 
 
 def token_places(ragged: Ragged, rows: np.ndarray, width: int) -> Tensor:
-    """Where each token of some rows lies, (B, T); behind a row's end its last token again.
+    """Where each token of some rows lies, (B, T); after a row's end its last token again.
 
     Args:
         width: T.
@@ -106,7 +106,7 @@ class PredictionPlaces:
 
 
 class StoredLogits(LazyLogits):
-    """Logits of tokens, read from a cache's files when they are asked for.
+    """Logits of tokens, read from a cache's files on demand.
 
     Args:
         columns: the first so many are given; None: all.

@@ -1,8 +1,8 @@
 """The objective of a student and its teacher, and what a teacher needs before training starts.
 
-The objective is made from the shapes of the two models alone: whatever a loss cannot compare
-(depths, widths, head counts, stacks) is refused here, before a forward pass. Models on the meta
-device will do, so that a plan can ask as well as a step.
+The objective is made from the shapes of the two models alone: mismatches (depths, widths, head
+counts, stacks) are refused here, before a forward pass. Models on the meta device are enough, so
+plans and steps share these checks.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The file is an ordinary safetensors file with one tensor, so that any tool can open it: its shape is
 known beforehand, its header is written first, and rows are appended. What was appended after the
-last `sync` may be lost with a kill; a writer that goes on cuts the file there.
+last `sync` may be lost with a kill; a writer that continues cuts the file there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DTYPES: dict[str, tuple[str, torch.dtype, int]] = {
     "bf16": ("BF16", torch.bfloat16, 2),
     "fp32": ("F32", torch.float32, 4),
 }
-"""Our word → safetensors' word, torch's type, bytes a value."""
+"""Our word → safetensors' word, torch's type, bytes per value."""
 ALIGNED = 64
 """Bytes; the values begin at a multiple of it, so that a memory map of them is aligned."""
 
@@ -82,7 +82,7 @@ class TensorWriter:
             self._stream = file.open("ab")
 
     def append(self, rows: Tensor) -> None:
-        """Write rows (N, columns) behind those written before."""
+        """Write rows (N, columns) after those written before."""
         stored = rows.to("cpu", DTYPES[self._spec.dtype][1]).contiguous()
         # numpy has no bf16; the bytes are what is written.
         plain = stored.view(torch.uint8).numpy()

@@ -1,11 +1,11 @@
 """Whether two models read a text as the same token ids, and predict among the same ones.
 
-A teacher that reads other token ids gives answers that look right and teach nonsense. So the
-vocabularies and the text pipelines of two tokenizers, as they read in fact and not as their files
-look, are compared part by part. Padding and truncation do not count: attar's own replace them.
+A teacher with other token ids would silently give wrong targets. So the vocabularies and text
+pipelines of two tokenizers are compared part by part, by behaviour and not by file. Padding and
+truncation do not count: attar's own replace them.
 
 A language head may have more columns than the vocabulary has tokens (T5: 32,128 for 32,100, a
-multiple of 128). What a teacher says of ids that no token has is left out; a student with more
+multiple of 128). A teacher's logits for ids without a token are ignored; a student with more
 columns than its teacher is refused.
 """
 
@@ -22,7 +22,7 @@ from attar.special_tokens import open_tokenizer
 SHOWN = 5
 """Differences quoted in a message: enough to recognise the cause."""
 SECTIONS = ("normalizer", "pre_tokenizer", "post_processor")
-"""Parts of a tokenizer that decide which tokens a text becomes, beside the vocabulary."""
+"""Parts of a tokenizer that decide which tokens a text becomes, besides the vocabulary."""
 
 
 def require_same_tokens(student_folder: Path, teacher_folder: Path) -> None:
@@ -42,7 +42,7 @@ def require_same_tokens(student_folder: Path, teacher_folder: Path) -> None:
         differences.append("the rules that join pieces to tokens differ")
     if differences:
         raise ModelError(
-            f"student ({student_folder}) and teacher ({teacher_folder}) read text differently: "
+            f"student ({student_folder}) and teacher ({teacher_folder}) tokenize differently: "
             f"{'; '.join(differences)}; use a student with the teacher's tokenizer, such as "
             '{ from = "<teacher>", keep_blocks = […] }'
         )

@@ -65,7 +65,7 @@ def choose_precision(asked: Asked, device: torch.device, work: Work | None = Non
     if asked == "bf16":
         return Precision("bf16", "as asked", is_emulated=not has_hardware)
     if not has_hardware:
-        return Precision("fp32", f"{device.type} has no bf16 multiplication in hardware")
+        return Precision("fp32", f"{device.type} has no bf16 hardware")
     if device.type != "cpu":
         return Precision("bf16", f"{device.type} has {what}")
     return _faster_product() if work is None else faster(work)
@@ -129,8 +129,8 @@ def open_accelerator(
     accelerator = Accelerator(mixed_precision="bf16" if precision.name == "bf16" else "no")
     if accelerator.num_processes > 1:
         raise UsageError(
-            f"{context.name}: started as one of {accelerator.num_processes} processes; "
-            "training runs in one process for now: start attar without a launcher"
+            f"{context.name}: started as one of {accelerator.num_processes} processes, but attar "
+            "trains in one process; start it without a launcher"
         )
     context.progress.say(
         f"  {context.name}: {precision.name} on {device.type} ({precision.reason})"
