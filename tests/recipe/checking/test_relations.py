@@ -146,4 +146,4 @@ def test_flops_are_matched_with_another_train_step(word: str, said: str) -> None
 
 def test_steps_that_match_each_other_go_in_a_circle() -> None:
     text = RECIPE.replace("[steps.teacher]\n", '[steps.teacher]\nmatch_flops = "student"\n')
-    assert "circle" in mistakes_in(text)
+    assert "cycle" in mistakes_in(text)
