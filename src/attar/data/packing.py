@@ -57,8 +57,8 @@ def document_tokenizer(model_folder: Path, end: str = END) -> tuple[Tokenizer, i
     found = special_token_id(model_folder, tokenizer, end)
     if found is None:
         raise ModelError(
-            f"no end token is named in {model_folder} ({end} in tokenizer_config.json, or "
-            f"{end}_id in config.json), so documents cannot be kept apart; add one of them"
+            f"no end token is set in {model_folder} ({end} in tokenizer_config.json, or "
+            f"{end}_id in config.json), so documents cannot be separated; set one of them"
         )
     return tokenizer, found
 
