@@ -86,7 +86,7 @@ def test_a_delimiter_that_could_be_two_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"a": f"a sentence of words {i}", "b": "xy"[i % 2]} for i in range(60)], "'x' of"),
+        ([{"a": f"a sentence of words {i}", "b": "xy"[i % 2]} for i in range(60)], "'x' from"),
         ([{"a": f"a sentence of words {i}", "b": i % 3} for i in range(60)], "the number 0"),
     ],
 )
