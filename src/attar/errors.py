@@ -125,5 +125,10 @@ def did_you_mean(name: str, known: Sequence[str], cutoff: float = NEAR) -> str:
 
     near = get_close_matches(name, known, n=1, cutoff=cutoff)
     if not near and cutoff <= NEAR:
-        near = [w for w in known if f"_{name}_" in f"_{w}_" or sorted(name) == sorted(w)]
+        part = f"_{name}_".replace("-", "_")
+        near = [
+            word
+            for word in known
+            if part in f"_{word}_".replace("-", "_") or sorted(name) == sorted(word)
+        ]
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -187,5 +187,5 @@ def test_pieces_and_signs_can_stand_for_no_word(reader: WordReader) -> None:
 
 
 def test_more_candidates_than_words_are_refused(folder: Path, reader: WordReader) -> None:
-    with pytest.raises(ModelError, match=r"top is 500, .* has \d+ tokens .* or less"):
+    with pytest.raises(ModelError, match=r"top is 500, .* only \d+ whole-word tokens; .* or less"):
         masked_lm(folder, reader, top=500)

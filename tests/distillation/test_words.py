@@ -70,7 +70,7 @@ def test_which_tokens_are_words_depends_on_the_space_before_them(tmp_path: Path)
 
 def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path / "lm", trims=True, mask=False)
-    with pytest.raises(ModelError, match=r"names no mask_token.*such as bert-base-uncased"):
+    with pytest.raises(ModelError, match=r"has no mask_token.*such as bert-base-uncased"):
         WordReader(folder, 32)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attar.export import fusion_audit, lowering, openvino
+from attar.export import float_sites, fusion_audit, openvino
 from attar.export.config import Parity
 from attar.export.fusion_audit import (
     ATTENTION_REASON,
@@ -102,7 +102,7 @@ def test_a_float_model_has_no_product_in_int8_and_the_same_products(
 def test_a_linear_whose_input_lost_its_quantizer_is_reported(
     deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lowering, "FLOAT_SITES", (*lowering.FLOAT_SITES, "ffn_act"))
+    monkeypatch.setattr(float_sites, "FLOAT_SITES", (*float_sites.FLOAT_SITES, "ffn_act"))
     openvino.write_openvino(deployments.int8() / "model", tmp_path, INPUTS)
     unexpected = audit_openvino(tmp_path, qparams(deployments)).unexpected()
     names = {f"bert.encoder.layer.{block}.output.dense" for block in (0, 1)}

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import deployments as made
-from attar.export.lowering import FLOAT_SITES, example_inputs, lower
+from attar.export.float_sites import FLOAT_SITES
+from attar.export.lowering import example_inputs, lower
 from attar.export.moved_shortcuts import factor_behind_sum_, moved_shortcuts, shift_in_bias_
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import ByteQuantizer, _integer_weight, write_openvino

@@ -50,7 +50,7 @@ def test_a_model_that_no_machine_trains_is_refused_by_plan_and_run(tmp_path: Pat
         assert "memory is short before anything runs: " in done.stderr
         assert "\n  - step 'teacher' (train) needs about 59" in done.stderr
         assert "MiB even with one text at a time" in done.stderr
-        for remedy in ("lower max_length", "take a smaller model", "free memory"):
+        for remedy in ("lower max_length", "take a smaller model", "close other programs"):
             assert remedy in done.stderr
     assert not (tmp_path / "runs" / "tiny" / "teacher").exists()
     assert not any((tmp_path / "runs" / "tiny").glob(".scratch/*"))

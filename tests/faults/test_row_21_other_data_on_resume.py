@@ -108,7 +108,7 @@ def test_accepted_changes_begin_anew_and_say_so(
 
 def test_other_code_of_a_step_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_small_steps(monkeypatch, kinds={**KINDS, "train": replace(KINDS["train"], version=9)})
-    with pytest.raises(UsageError, match=r"attar's code of this step: version 1 → 9"):
+    with pytest.raises(UsageError, match=r"attar's code of this step: version 2 → 9"):
         resume_run(folder, quiet=True)
 
 

@@ -156,7 +156,7 @@ def test_the_last_norm_of_a_bare_model_is_left_alone():
     last = anatomy_of(model).norm_sites[-1]
     left = reasons_to_leave(model, anatomy_of(model).norm_sites)
     assert list(left) == [last.norm.fqn]
-    with pytest.raises(ModelError, match=r"ln_f.*outside"):
+    with pytest.raises(ModelError, match=r"ln_f.*other modules"):
         apply_(model, last, EquivalentTransform.of_scale(torch.full((32,), 2.0)))
 
 

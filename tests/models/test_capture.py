@@ -53,7 +53,7 @@ def test_softmax_of_the_scores_is_the_model_s_own_attention(model: Any) -> None:
         for block, scores, expected in zip(stack.blocks, seen.scores[stack.name], own, strict=True):
             visible = torch.ones_like(scores, dtype=torch.bool)
             window = getattr(block.attention.module, "sliding_window", None)
-            if window is not None:  # ModernBERT's local blocks
+            if window is not None:  # local blocks of ModernBERT, Gemma 2 and 3
                 place = torch.arange(scores.shape[-1])
                 visible &= (place[:, None] - place).abs() < window
             if stack.row.is_causal:

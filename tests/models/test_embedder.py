@@ -106,7 +106,7 @@ def test_another_module_behind_the_pooling_is_refused(tmp_path: Path) -> None:
 def test_a_classifier_loses_its_head_and_keeps_its_body(tiny_bert: Path, embedder: Path) -> None:
     task = task_of(embedder)
     body, classifier = load_model(tiny_bert, task=task), load_model(tiny_bert)
-    assert "head of its BertForSequenceClassification is left out" in body.notes[0]
+    assert "head of its BertForSequenceClassification is discarded" in body.notes[0]
     ids = torch.tensor([[2, 9, 3]])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     with torch.no_grad():

@@ -94,7 +94,7 @@ def test_a_head_that_labels_tokens_is_no_head_for_texts(tmp_path: Path, tiny_ber
     config["architectures"] = ["BertForTokenClassification"]
     (folder / "config.json").write_text(json.dumps(config))
     loaded = load_model(folder, task=task("no", "yes"))
-    assert "head of its BertForTokenClassification is left out" in loaded.notes[0]
+    assert "head of its BertForTokenClassification is discarded" in loaded.notes[0]
     old = load_model(tiny_bert).model.classifier.weight
     assert not torch.equal(loaded.model.classifier.weight, old)
 

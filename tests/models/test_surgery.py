@@ -117,8 +117,8 @@ def test_caches_of_a_smaller_decoder_are_numbered_from_0(name: str) -> None:
     [
         ([1, 4], r"names \[4\].*4 blocks, 0 to 3"),
         ([-1], r"\[-1\]"),
-        ([], "rising"),
-        ([2, 1], "rising"),
+        ([], "increasing"),
+        ([2, 1], "increasing"),
     ],
 )
 def test_blocks_that_do_not_exist_are_named(blocks: list[int], words: str) -> None:

@@ -13,7 +13,7 @@ import deployments as made
 import tiny
 from attar.export import onnxruntime as to_onnx
 from attar.export import openvino as to_openvino
-from attar.export.lowering import FLOAT_SITES
+from attar.export.float_sites import FLOAT_SITES
 from attar.models.config import ChangedModel
 from attar.models.deployed.cpu import int8_flags
 from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime

@@ -16,7 +16,8 @@ import torch
 
 import deployments as made
 from attar.export.config import Parity
-from attar.export.lowering import FLOAT_SITES, example_inputs
+from attar.export.float_sites import FLOAT_SITES
+from attar.export.lowering import example_inputs
 from attar.export.onnxruntime import write_onnx
 from attar.export.openvino import write_openvino
 from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime

@@ -187,7 +187,7 @@ def test_a_part_without_documents_is_refused_by_plan_and_step(
         ("steps.again.tokenizer=scores", "runs 'score'; this place needs a step that runs 'train'"),
         ("steps.model.model=corpus", "runs 'tokenize'; this place needs"),
         ("steps.corpus.tokenizer.vocab_size=200", "vocab_size must be at least 257"),
-        ("steps.corpus.tokenizer.size=300", "unknown name; known: train_on, vocab_size"),
+        ("steps.corpus.tokenizer.size=300", "did you mean 'vocab_size'?"),
         ("steps.model.model.size=nanno", r"model.size .*did you mean 'nano'"),
         ("steps.model.model.tokenizer=corpsu", "did you mean 'corpus'"),
         ("steps.model.model.tokenizer=prose", r"\[data.prose\] is data"),

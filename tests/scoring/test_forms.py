@@ -81,16 +81,19 @@ def test_a_model_has_its_threads_while_it_computes_and_the_caller_keeps_its_own(
     before, used = torch.get_num_threads(), set[int]()
     ids = np.array([[5, 6, 7, 3]])
     fed: dict[str, np.ndarray] = {"input_ids": ids, "decoder_input_ids": ids}
-    writer = {"objective": "text_to_text", "generation": {"max_new_tokens": 2}}
-    causal, t5 = (
-        language_runs.write_random(tmp_path / family, family, **task)
-        for family, task in (("gpt2", {"objective": "causal_lm"}), ("t5", writer))
+    causal, spans, writer = (
+        language_runs.write_random(tmp_path / task["objective"], family, **task)
+        for family, task in (
+            ("gpt2", {"objective": "causal_lm"}),
+            ("t5", {"objective": "span_corruption"}),
+            ("t5", {"objective": "text_to_text", "generation": {"max_new_tokens": 2}}),
+        )
     )
     calls: tuple[tuple[Path, Callable[[Form], object]], ...] = (
         (deployments.float(), lambda form: form.logits(batch())),
         (causal, lambda form: form.nats(ids)),
-        (t5, lambda form: form.nats_of_targets(fed, ids)),
-        (t5, lambda form: form.generate({"input_ids": ids, "attention_mask": 0 * ids + 1})),
+        (spans, lambda form: form.nats_of_targets(fed, ids)),
+        (writer, lambda form: form.generate({"input_ids": ids, "attention_mask": 0 * ids + 1})),
     )
     for folder, call in calls:
         form = open_form(folder, before + 1)

@@ -163,7 +163,7 @@ def test_a_step_with_a_loss_that_is_no_number_leaves_no_trace_in_the_spread(
         inner(examples, rows, step)
 
     monkeypatch.setattr(loop, "require_finite_loss", third_fails)
-    with pytest.raises(NonFiniteError, match="after step 3 is kept"):
+    with pytest.raises(NonFiniteError, match="after step 3 is saved"):
         distil(place)
     assert any(name.endswith(".count") for name in learned(place))
     monkeypatch.setattr(loop, "require_finite_loss", inner)

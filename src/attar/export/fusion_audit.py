@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.cores import usable_cores
-from attar.export.lowering import float_sites
+from attar.export.float_sites import float_sites
 from attar.extras import require
 from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime, the_core
 from attar.models.deployed.runtimes import ONNX_FILE, OPENVINO_FILE

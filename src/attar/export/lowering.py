@@ -13,10 +13,7 @@ Fewer than 8 bits lie on a part of the 8-bit grid: integers of a 4-bit weight ar
 grid. The attention mask is made additive once, in front (`OnePass`), instead of by the
 library's general code for masks, which is traced into dozens of small operations.
 
-*Which sites a runtime gets.* `float_sites`: queries, keys, values and attention probabilities stay
-float, because OpenVINO computes the attention products in float whenever an operand has a zero
-point (docs/decisions/0002-export-by-lowering.md). Symmetric queries and keys have none, and
-OpenVINO multiplies them in int8; ONNX Runtime does so too and is not faster for it.
+Sites that stay float in a runtime: `float_sites`.
 Shape letters: B texts, T tokens, O rows of a weight, I columns.
 """
 
@@ -31,6 +28,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.export.float_sites import float_sites
 from attar.export.moved_shortcuts import Integers
 from attar.models.heads import logits_in
 from attar.models.load import LoadedModel, load_model
@@ -40,12 +38,9 @@ from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.families import FAMILIES
 from attar.models.structure.ports import insert_
-from attar.models.structure.site_kinds import SCORE_KINDS, SITE_KINDS
+from attar.models.structure.site_kinds import SITE_KINDS
 from attar.tasks.task import Task
 from attar.untrusted import has_entry
-
-FLOAT_SITES = ("query", "key", "value", "attention_probs")
-"""Kinds of sites that no runtime is given where they have zero points; see the module's text."""
 
 MakeWeight = Callable[[nn.Module, Tensor, Tensor], nn.Module]
 """(the float Linear or Embedding, int8 integers (O, I), float32 scales (O,)) → its replacement."""
@@ -130,14 +125,6 @@ def _require_encoder(loaded: LoadedModel) -> None:
             f"{loaded.folder} holds a {type(loaded.model).__name__}"
             f"{' without task.json' if loaded.task is None else ''}; train an encoder first"
         )
-
-
-def float_sites(qparams: ModelQParams, runtime: str) -> tuple[str, ...]:
-    """Kinds of sites that a runtime is not given."""
-    scores = [site for site in qparams.sites if site.kind in SCORE_KINDS]
-    if runtime != "openvino" or not scores or not all(site.is_symmetric for site in scores):
-        return FLOAT_SITES
-    return tuple(kind for kind in FLOAT_SITES if kind not in SCORE_KINDS)
 
 
 def lower(

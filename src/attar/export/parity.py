@@ -41,7 +41,8 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import GateMissedError, NonFiniteError
 from attar.export.config import Parity
-from attar.export.lowering import FLOAT_SITES, is_quantized
+from attar.export.float_sites import FLOAT_SITES
+from attar.export.lowering import is_quantized
 from attar.models.deployed.runtimes import Runtime
 from attar.models.ffn_variants import settings_in
 from attar.models.load import load_model, quiet_transformers

@@ -18,8 +18,9 @@ from attar.data.load import data_of
 from attar.errors import ModelError, UsageError, did_you_mean
 from attar.export.bundle import seal, write_bundle, write_snippet
 from attar.export.config import ExportMetrics, ExportStep
+from attar.export.float_sites import float_sites
 from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino, audit_simulated
-from attar.export.lowering import float_sites, is_quantized
+from attar.export.lowering import is_quantized
 from attar.export.model_card import (
     base_model_of,
     data_of_lineage,

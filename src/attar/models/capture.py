@@ -7,14 +7,15 @@ least, before mask and softmax,
 
     scores = q kᵀ · scaling + position bias        (B, H, T, S)
 
-and then calls the function that would have run anyway: outputs are bit-identical, watched or not.
+with the product soft-capped where the family does that (Gemma 2), and then calls the function that
+would have run anyway: outputs are bit-identical, watched or not.
 Nothing is detached: a loss on what was seen reaches the weights, unless under `no_grad`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,7 +163,7 @@ def _recording_attention(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _record(
-    module: nn.Module, query: Tensor, key: Tensor, value: Any, scaling: float | None, bias: Any
+    module: nn.Module, query: Tensor, key: Tensor, value: Any, how: Mapping[str, Any]
 ) -> None:
     recorder = _recorders.get(module)
     if recorder is None:
@@ -172,11 +173,13 @@ def _record(
         recorder.qkv((q, k, v))
     if recorder.scores is None:
         return
+    scaling, cap, bias = (how.get(name) for name in ("scaling", "softcap", "position_bias"))
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
     shared_by = query.shape[1] // key.shape[1]
     keys = _wide(key).repeat_interleave(shared_by, dim=1)
     with torch.autocast(query.device.type, enabled=False):
         scores = _wide(query) @ keys.transpose(2, 3) * factor
+        scores = scores if cap is None else cap * torch.tanh(scores / cap)
     recorder.scores(scores if bias is None else scores + bias)
 
 
@@ -200,8 +203,7 @@ def _recording_twin(kind: str) -> str:
     def record_and_run(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
-        scaling, bias = kwargs.get("scaling"), kwargs.get("position_bias")
-        _record(module, query, key, value, scaling, bias)
+        _record(module, query, key, value, kwargs)
         return _function(kind, module)(module, query, key, value, *args, **kwargs)
 
     AttentionInterface.register(twin, record_and_run)

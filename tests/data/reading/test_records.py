@@ -184,5 +184,5 @@ def test_a_bomb_in_parquet_is_refused_before_it_is_unpacked(tmp_path: Path) -> N
 
 
 def test_an_unknown_format_is_refused_with_those_known(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"known are \.jsonl \.json \.csv"):
+    with pytest.raises(DataError, match=r"supported: \.jsonl \.json \.csv"):
         read_records(tmp_path / "t.xlsx")

@@ -184,7 +184,7 @@ def test_8_bit_products_that_may_saturate_on_this_cpu_are_warned_of(
     monkeypatch.setattr(cpu, "CPU_INFO", tmp_path / "cpuinfo")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     if warns:
-        with pytest.warns(UserWarning, match=r"avx512_vnni.*may saturate.*export again"):
+        with pytest.warns(UserWarning, match=r"avx512_vnni.*may saturate.*export the model again"):
             open_runtime(folder, threads=1)
         return
     with warnings.catch_warnings():

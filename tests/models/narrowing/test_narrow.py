@@ -304,7 +304,7 @@ def test_heads_that_share_keys_go_in_whole_groups_or_evenly() -> None:
     assert (whole.heads, whole.kv_heads, whole.head_size) == (4, 1, 4)
     even = anatomy_of(narrowed(model, reference(num_attention_heads=6))).blocks[0].attention
     assert (even.heads, even.kv_heads, even.head_size) == (6, 2, 4)
-    with pytest.raises(ModelError, match=r"heads is 5.*8 heads that share 2.*among 2, 4, 6, 8"):
+    with pytest.raises(ModelError, match=r"heads is 5.*8 heads that share 2.*one of 2, 4, 6, 8"):
         narrowed(model, reference(num_attention_heads=5))
 
 

@@ -1,8 +1,7 @@
 """Where the parts of a model are: one row a family; nothing else in attar knows a family's name.
 
-A row names modules, relative to the base model or to a block; `anatomy` turns it into views. That a
-row tells the truth is not believed but tested: each block is recomputed through its views, and each
-norm site is checked by watching what its readers really receive.
+A row names modules, relative to the base model or to a block; `anatomy` turns it into views. Tests
+recompute each block through its views and compare each norm site with what its readers receive.
 
 To add a family: a row here and a tiny model in tests/tiny.py; the tests of the anatomy do the rest.
 """

@@ -185,7 +185,8 @@ def sentence(name: str, first: str, metric: str, found: Paired) -> str:
     Example:
         >>> sentence("eofd", "hidden", "accuracy", paired([0.84, 0.85, 0.86], [0.83, 0.83, 0.85]))
         'no difference was found between eofd and hidden over 3 seeds (eofd minus hidden: 1.3\
- points, 95 % interval −0.1 to 2.8, higher in 3 of 3, p = 0.25, the least that 3 seeds can give).'
+ points, 95 % interval −0.1 to 2.8, higher in 3 of 3, p = 0.25, the\
+ smallest possible with 3 seeds).'
     """
     unit = " points" if _in_points(metric) else ""
     of_metric = f" of {metric}" if metric not in ("accuracy", MEAN) else ""
