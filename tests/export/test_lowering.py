@@ -9,15 +9,8 @@ import torch
 
 import tiny
 from attar.errors import ModelError
-from attar.export.lowering import (
-    FLOAT_SITES,
-    IntegerEmbedding,
-    OnePass,
-    example_inputs,
-    float_graph,
-    float_sites,
-    lower,
-)
+from attar.export.float_sites import FLOAT_SITES, float_sites
+from attar.export.lowering import IntegerEmbedding, OnePass, example_inputs, float_graph, lower
 from attar.export.moved_shortcuts import factor_behind_sum_
 from attar.export.onnxruntime import IntegerMatMul
 from attar.export.openvino import ByteQuantizer, _integer_weight
