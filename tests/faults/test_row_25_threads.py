@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
 import random
 import subprocess
@@ -21,7 +22,6 @@ import psutil
 import pytest
 
 import attar
-import forked
 from attar.errors import UsageError
 from attar.export.deployed import Deployed
 from attar.models.deployed.runtimes import Runtime, open_runtime
@@ -205,7 +205,7 @@ def test_threads_may_load_at_the_same_time(deployments: Deployments, form: str) 
         "    found = set(pool.map(load, range(8)))\n"
         "assert len(found) == 1, found\n"
     )
-    forked.said("-c", code, timeout=DEADLINE_S)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=DEADLINE_S)
 
 
 @pytest.mark.parametrize("form", ["openvino", "onnxruntime", "safetensors"])
@@ -236,7 +236,9 @@ def test_a_forked_process_is_told_to_load_the_folder_itself(
         "    assert os.waitpid(child, 0)[1] == 0\n"
         "os._exit(0)\n"
     )
-    forked.said("-c", code, timeout=DEADLINE_S)
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, timeout=DEADLINE_S, env=environment)
 
 
 def test_torch_refuses_several_threads_in_a_forked_process(deployments: Deployments) -> None:
