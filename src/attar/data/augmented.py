@@ -1,14 +1,15 @@
-"""Rows that were made from the training rows of a data set, and the promise that it was these rows.
+"""Training rows that were made from other rows, with a check that the source rows are unchanged.
 
-A recipe that names the augment step as data reads the data that the step read, with the new rows
-after the rows of its train split. The other splits stay as they are.
+If a recipe names an augment step as data, it reads the data that the step read, with the new rows
+appended to the train split. The other splits are unchanged.
 
-One file of lines `{"row": 7, "copy": 0, "texts": ["…"]}`: copy 0 of training row 7, with a "label"
-where the source row's is to be kept. A row without one is unlabelled: what a changed sentence says
-is for a teacher to judge.
+The rows are stored as lines `{"row": 7, "copy": 0, "texts": ["…"]}`: copy 0 of training row 7, with
+a "label" if the source row's label is kept. A row without a label is unlabelled: after the change,
+only a teacher can say what its label should be.
 
-Beside it stands a hash of the training texts, in their order. Rows that were made from others (a
-split that grew, another choice of `train_rows`) are refused: row 7 would be another sentence.
+A hash of the training texts, in their order, is stored with the rows. If the training rows have
+changed since (a larger split, another choice of `train_rows`), the augmented rows are refused,
+because row 7 would be another sentence.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SOURCE_FILE = "source.json"
 
 
 def texts_digest(split: Split) -> str:
-    """A hash of the texts of a split in their order; 32 hexadecimal digits."""
+    """Hash of the texts of a split, in their order: 32 hexadecimal digits."""
     digest = hashlib.sha256()
     for texts in split.texts:
         digest.update(json.dumps(texts, ensure_ascii=True).encode() + b"\n")
@@ -43,14 +44,14 @@ def texts_digest(split: Split) -> str:
 
 
 def write_source(folder: Path, data: str, split: Split) -> None:
-    """Say in an artifact which rows its rows were made from."""
+    """Record in an artifact which rows its rows were made from."""
     write_json(
         folder / SOURCE_FILE, {"data": data, "rows": len(split), "texts": texts_digest(split)}
     )
 
 
 def row_line(row: int, copy: int, texts: tuple[str, ...], label: float | None) -> str:
-    """One line of the file, without its end."""
+    """One line of the file, without a line break."""
     content: dict[str, Any] = {"row": row, "copy": copy, "texts": texts}
     if label is not None:
         content["label"] = label
@@ -58,13 +59,13 @@ def row_line(row: int, copy: int, texts: tuple[str, ...], label: float | None) -
 
 
 def augmented_data(made: MadeRows, context: StepContext) -> TextData:
-    """The data that an augment step read, with its new rows after those of the train split.
+    """The data that an augment step read, with the new rows appended to its train split.
 
     Raises:
-        DataError: the data is not what the rows were made from.
+        DataError: the data is not the data that the rows were made from.
         ArtifactError: the file of new rows is damaged.
     """
-    # its seed, so that `train_rows` draws the rows that the others were made from
+    # the augment step's seed, so that `train_rows` samples the same source rows
     data = data_of(replace(context, seed=made.seed), made.step.data)
     train = data.split("train")
     with_made = train + read_augmented(made.folder, train, data=data.name)
@@ -75,10 +76,11 @@ def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
     """The new rows of an artifact, in the order of their sources.
 
     Args:
-        train: the rows that will be trained on beside them.
-        data: its name, for messages.
+        train: the training rows that the new rows must have been made from.
+        data: name of the data, for messages.
+
     Raises:
-        DataError: they were made from other rows than `train`'s.
+        DataError: the new rows were made from rows other than `train`.
         ArtifactError: the file is damaged.
     """
     source = read_json(folder / SOURCE_FILE)
@@ -104,7 +106,8 @@ def read_augmented(folder: Path, train: Split, *, data: str) -> Split:
 
 
 def with_copies(data: TextData, copies: int, keep_labels: bool) -> TextData:
-    """What will stand where such rows are read, before they are made: each source's own texts."""
+    """A stand-in for augmented data before the rows are made: each copy has its source's own
+    texts."""
     train = data.split("train")
     labels = train.labels if keep_labels else unlabelled_rows(train.labels, len(train))
     made = Split(tuple(train.texts) * copies, np.concatenate([labels] * copies))

@@ -1,12 +1,12 @@
-"""Batches of rows of like length, in an order that is a pure function of (seed, epoch).
+"""Batches of rows of similar length, in an order that is a pure function of (seed, epoch).
 
-A batch is padded to its longest row. Rows in random order waste half of the computation on padding;
-all rows sorted by length would give the same batches, short to long, in every epoch. So we shuffle
-the rows, cut the permutation into groups of many batches, sort by length inside a group, cut the
-groups into batches, and shuffle the batches: rows meet different neighbours in every epoch, and
-padding nearly vanishes.
+A batch is padded to its longest row. With rows in random order, half of the computation is spent on
+padding; with all rows sorted by length, every epoch would have the same batches, from short to
+long. So we shuffle the rows, cut the permutation into groups of many batches, sort by length within
+a group, cut the groups into batches, and shuffle the batches: the composition of batches changes
+every epoch, and there is almost no padding.
 
-Left out: any state. A resumed run asks for the same epoch again and skips what it has done.
+There is no state: a resumed run computes the same epoch again and skips the batches that are done.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from attar.errors import UsageError
 from attar.seeds import generator
 
 BATCHES_PER_GROUP = 50
-"""Batches sorted together. Measured padding efficiency (batch 32, MiniLM's tokens, groups of 1, 10,
-50 and 1,000 batches): SST-2 0.33, 0.82, 0.95, 0.997; MRPC 0.66, 0.93, 0.98, 0.99. Beyond 50 little
-is left to gain, and fewer rows change company."""
+"""Number of batches sorted together. Measured padding efficiency (batch 32, MiniLM's tokens, groups
+of 1, 10, 50 and 1,000 batches): SST-2 0.33, 0.82, 0.95, 0.997; MRPC 0.66, 0.93, 0.98, 0.99. Larger
+groups gain little and mix the rows less."""
 
 
 class Batches(Protocol):
-    """Which rows each step learns from: a pure function of its number."""
+    """The rows of each training step: a pure function of the step's number."""
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         ...
 
     def at(self, step: int) -> np.ndarray:
-        """The rows of a step's batch, counted from 0 over all epochs."""
+        """Row numbers of a step's batch; steps are counted from 0 over all epochs."""
         ...
 
 
 class LengthGroupedBatches:
-    """Every row exactly once an epoch, in batches of at most `batch_size` rows of like length.
+    """Every row exactly once per epoch, in batches of at most `batch_size` rows of similar length.
 
     Args:
-        lengths: tokens of each row.
-        batch_size: rows in a batch; only the last batch of an epoch's cut is smaller.
+        lengths: number of tokens of each row.
+        batch_size: number of rows in a batch; only the last batch that is cut may be smaller.
+
     Raises:
         UsageError: `batch_size` is not positive.
     """
@@ -59,7 +60,7 @@ class LengthGroupedBatches:
         return -(-len(self._lengths) // self._batch_size)
 
     def at(self, step: int) -> np.ndarray:
-        """The rows of a step's batch; one epoch is remembered."""
+        """Row numbers of a step's batch. The batches of the last requested epoch are cached."""
         epoch, place = divmod(step, len(self))
         if self._drawn[0] != epoch:
             self._drawn = (epoch, self.epoch(epoch))

@@ -1,9 +1,9 @@
-"""Candidates of queries: rows of (query, passage) that are put into an order for each query.
+"""Candidates for queries: rows of (query, passage) that are ranked per query.
 
-Data for search often has only the right answers: a question and the passage that answers it. Wrong
-candidates are then drawn from the passages of other queries, the same ones in every step and for
-every seed, so that models are compared on equal candidates. They are easy ones: candidates that a
-first search found, with labels, are the better data.
+Search data often contains only the correct pairs: a question and the passage that answers it.
+Negatives are then drawn from the passages of other queries. They are the same in every step and for
+every seed, so that models are compared on equal candidates. These negatives are easy; labelled
+candidates retrieved by a first-stage search are better data.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from attar.errors import DataError
 from attar.seeds import generator
 
 NEGATIVES = 9
-"""With the right one, ten candidates."""
+"""Negatives per query; with the correct passage there are ten candidates."""
 NEGATIVES_SEED = 0
 
 
 def query_numbers(texts: Sequence[tuple[str, ...]]) -> NDArray[np.int64]:
-    """Of each row, the number of its query (its first text), counted in the order of the rows.
+    """Number of each row's query (its first text), counted in order of first appearance.
 
     Example:
         >>> query_numbers([("a", "x"), ("b", "x"), ("a", "y")]).tolist()
@@ -34,8 +34,8 @@ def query_numbers(texts: Sequence[tuple[str, ...]]) -> NDArray[np.int64]:
 
 
 def whole_queries(texts: Sequence[tuple[str, ...]], order: np.ndarray, rows: int) -> np.ndarray:
-    """The rows of the first queries of an order of rows, at most `rows` in all, one query at least;
-    rising.
+    """All rows of the first queries in `order`: at most `rows` rows, but at least one query. Row
+    numbers are returned in increasing order.
 
     Example:
         >>> whole_queries([("a", "x"), ("b", "x"), ("a", "y")], np.array([2, 1, 0]), 2).tolist()
@@ -49,11 +49,11 @@ def whole_queries(texts: Sequence[tuple[str, ...]], order: np.ndarray, rows: int
 
 
 def with_wrong_candidates(split: Split, count: int, where: str) -> Split:
-    """Rows whose texts belong together (label 1), and for each query `count` passages of other
-    queries (label 0), one after another.
+    """Rows of matching texts (label 1), followed for each query by `count` passages of other
+    queries (label 0).
 
     Raises:
-        DataError: there are not so many other passages.
+        DataError: there are fewer than `count` other passages.
     """
     query_of = query_numbers(split.texts)
     right: dict[int, dict[str, None]] = {}

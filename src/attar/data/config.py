@@ -13,14 +13,14 @@ from attar.tasks.table import CAUSAL_LM, CLASSIFICATION, KINDS, Kind, Objective
 GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
 NO_DELIMITERS = "\"'\r\n\0"
 MAX_ROW_KIB = 512
-"""Longer rows are set aside; a hundred times what an encoder of 512 tokens reads."""
+"""Longer rows are set aside; about a hundred times the text that an encoder reads in 512 tokens."""
 MAX_DOCUMENT_KIB = 2**14
-"""The same where a file is a row: few books are longer."""
+"""The limit if each file is a row; few books are longer."""
 SummarizationTask = Literal["cnn_dailymail", "xsum"]
 
 
 class DataSettings(Config):
-    """What every source shares."""
+    """Settings that all data sources share."""
 
     train_rows: int | None = Field(default=None, gt=0)
     """Number of training rows to use, a seeded random sample; a larger sample contains a smaller
@@ -174,18 +174,18 @@ class FilesData(DataSettings):
 
     @property
     def kind(self) -> Kind:
-        """The row of its objective in the table of tasks."""
+        """The task of the data."""
         return KINDS[self.objective]
 
     @property
     def max_row_bytes(self) -> int:
-        """As max_row_kib has it."""
+        """`max_row_kib` in bytes, with its default filled in."""
         usual = MAX_DOCUMENT_KIB if self.document == "file" else MAX_ROW_KIB
         return 1024 * (usual if self.max_row_kib is None else self.max_row_kib)
 
 
 class HubData(DataSettings):
-    """Running text of a data set on the Hugging Face hub, read as a stream; needs `datasets`."""
+    """Running text from a data set on the Hugging Face hub, read as a stream; needs `datasets`."""
 
     source: Literal["hub"] = "hub"
     name: str
@@ -193,7 +193,7 @@ class HubData(DataSettings):
     config: str | None = None
     """Name of a configuration; None: the default one."""
     split: str = "train"
-    """The split that documents are read from."""
+    """The split to read documents from."""
     revision: str
     """Commit to read. A branch can change, and a resumed run would then read other rows."""
     text: str = "text"
@@ -232,20 +232,20 @@ class HubData(DataSettings):
 
     @property
     def kind(self) -> Kind:
-        """The row of running text in the table of tasks."""
+        """Always running text."""
         return CAUSAL_LM
 
 
 class StdlibDocsData(DataSettings):
-    """Sentences of the docstrings of the running Python's standard library, labelled by area.
-    Needs nothing but Python."""
+    """Sentences of the docstrings of the running Python's standard library, labelled by area. Needs
+    no download."""
 
     source: Literal["stdlib_docs"] = "stdlib_docs"
 
 
 class StdlibTextData(DataSettings):
     """Running text: the sources of the running Python's standard library and its language
-    reference. Needs nothing but Python."""
+    reference. Needs no download."""
 
     source: Literal["stdlib_text"] = "stdlib_text"
 
@@ -254,7 +254,7 @@ TextConfig = Annotated[
     GlueData | SummarizationData | FilesData | HubData | StdlibDocsData | StdlibTextData,
     Field(discriminator="source"),
 ]
-"""A source of texts."""
+"""Any source of texts."""
 
 
 class CorpusData(DataSettings):
@@ -262,12 +262,13 @@ class CorpusData(DataSettings):
 
     source: Literal["corpus"] = "corpus"
     path: str
-    """The step's folder: runs/<name>/<step>."""
+    """Folder of the step: runs/<name>/<step>."""
     corpus: str | None = None
-    """For a selection: the folder of its corpus; None: where it was when the selection was made."""
+    """For a selection: the folder of its corpus; None: the folder recorded when the selection was
+    made."""
     validation: TextConfig | None = None
-    """A table whose validation split is used for validation. None: the corpus can be scored,
-    selected from and exported, but not trained on."""
+    """A data table whose validation split is used. None: the corpus can be scored, selected from
+    and exported, but not trained on."""
 
     @model_validator(mode="after")
     def _chunks_are_not_limited(self) -> Self:
@@ -282,7 +283,7 @@ class CorpusData(DataSettings):
 
     @property
     def kind(self) -> Kind:
-        """The row of running text in the table of tasks."""
+        """Always running text."""
         return CAUSAL_LM
 
 

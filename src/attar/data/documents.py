@@ -1,10 +1,10 @@
-"""A data table as a stream of documents, for corpora that no memory holds.
+"""A data table as a stream of documents, for corpora larger than memory.
 
-The rows are those of the table's train split, in their order, read once and kept by nobody. A row
-that cannot be used is passed on with its reason, so that the reader writes it down. Where a table
-of files has no validation split, the tenth that `load_data` would hold out is left out here too:
-what a model is judged on never enters a corpus. Finding that tenth takes a pass of its own over the
-texts, and 8 bytes of memory per row.
+The documents are the rows of the table's train split, in order, each read once and not kept in
+memory. An unusable row is passed on with its reason, so that the reader can record it. If a table
+of files has no validation split, the tenth of the rows that `load_data` would hold out is skipped
+here too, so that validation texts never enter a corpus. Finding that tenth takes one extra pass
+over the texts, and 8 bytes of memory per row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from attar.errors import DataError, did_you_mean
 from attar.tasks.table import CAUSAL_LM
 
 BETWEEN_TEXTS = "\n"
-"""Of a row with two texts."""
+"""Separator of the two texts of a row."""
 MAX_SOURCE_NAME = 200
 
 
@@ -45,11 +45,11 @@ class Document:
     """One row of running text."""
 
     row: int
-    """Its place in the table, from 0; rows that are set aside count."""
+    """Row number in the table, from 0, including rows that are set aside."""
     source: str
-    """What it is packed with; "" where the table tells no sources apart."""
+    """Source whose documents it is packed with; "" if the table does not distinguish sources."""
     texts: tuple[str, ...]
-    """Of its columns."""
+    """The texts of its columns."""
 
     @property
     def text(self) -> str:
@@ -62,10 +62,11 @@ Documents = Iterator[Document | SetAside]
 def documents(
     config: DataConfig, recipe_folder: Path, name: str, source_column: str | None = None
 ) -> Documents:
-    """The documents of a table's train split, and the rows that are none.
+    """The documents of a table's train split, and its unusable rows.
 
     Args:
-        source_column: column of a file that names each row's source.
+        source_column: column of a file with each row's source.
+
     Raises:
         DataError: the data is missing or damaged, or has no such column.
     """
@@ -93,7 +94,7 @@ def documents(
 
 
 def without_answers(config: DataConfig, recipe_folder: Path) -> DataConfig:
-    """The table as a corpus reads it: running text, where its rows have no labels or targets."""
+    """The table as running text, if its rows have no labels or targets; otherwise unchanged."""
     if not isinstance(config, FilesData):
         return config
     files = own_files(config, recipe_folder)
@@ -127,10 +128,10 @@ def _of_files(
 def require_source_column(
     config: FilesData, recipe_folder: Path, name: str, column: str | None
 ) -> None:
-    """Refuse a source column that none of the first rows has.
+    """Raise if none of the first rows has the source column.
 
     Raises:
-        DataError: with the columns that are there.
+        DataError: lists the columns that exist.
     """
     files = own_files(config, recipe_folder).get("train", ())
     known = column_names(config, files) if column is not None else []
@@ -176,7 +177,7 @@ def _document(
 
 
 def _source(column: str, value: Any) -> str | Unreadable:
-    """A source's name; an empty cell is a source without one."""
+    """The name of a source; "" for an empty cell."""
     name = "" if value in ("", None) else text_of(column, value)
     if isinstance(name, str) and len(name) > MAX_SOURCE_NAME:
         return Unreadable(f"{column} longer than {MAX_SOURCE_NAME} characters")

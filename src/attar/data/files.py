@@ -1,12 +1,12 @@
-"""Your own files as data: a folder with one file per split, a glob, or one file.
+"""Local files as data: a folder with one file per split, a glob, or one file.
 
-The problem: columns have any names, and files have faulty rows. The idea: guess a column where only
-one fits, list the columns where several do, read every row once as a stream, and let `rows` decide
-what is kept. Without a validation file, a tenth of train is held out, chosen by a hash of the
-texts: equal texts stay on one side, the choice does not depend on the order of rows, and it is the
-same for every step and seed, so that no step trains on what another measures.
+The problem: columns have arbitrary names, and files have invalid rows. The idea: guess a column if
+only one is suitable, list the columns if several are, stream every row once, and let `rows` decide
+which rows are kept. Without a validation file, a tenth of train is held out, chosen by a hash of
+the texts: equal texts end up in the same split, and the choice does not depend on the order of
+rows, the step or the seed, so no step trains on rows that another evaluates on.
 
-Left out: labels spread over several columns, more than two texts.
+Not supported: labels spread over several columns, more than two texts.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from attar.numerics.metric_names import SCORES
 from attar.tasks.table import Kind
 
 ROWS_LOOKED_AT = 100
-"""Rows from which columns are guessed."""
+"""Number of rows from which columns are guessed."""
 HELD_OUT = 0.1
 
 
 def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
-    """Read every split that has a file; hold out a validation split if none has one.
+    """Read every split that has a file; hold out a validation split if there is no validation file.
 
     Raises:
-        DataError: nothing is there, columns are missing, a file is damaged, or too many rows are
+        DataError: there are no files, columns are missing, a file is damaged, or too many rows are
             unusable.
     """
     files = own_files(config, recipe_folder)
@@ -55,7 +55,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
     first = next(iter(taken))
     try:
         label_names, notes = _label_names(config, taken[first], columns[first])
-    except DataError:  # too few classes, perhaps because rows were lost for their texts
+    except DataError:  # too few classes, perhaps because rows were dropped for unusable texts
         train = taken[first]
         check_set_aside(name, first, train.num_read, train.set_aside, config.max_set_aside)
         raise
@@ -85,8 +85,8 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
 
 
 def load_judged(config: FilesData, recipe_folder: Path, name: str) -> TextData:
-    """As `load_files`; the train split is left unread unless classes, or a tenth to hold out, must
-    be found in it.
+    """Like `load_files`, but the train split is read only if it is needed to find the classes or to
+    hold out a validation split.
 
     Raises:
         DataError: as `load_files`.
@@ -109,8 +109,8 @@ def load_judged(config: FilesData, recipe_folder: Path, name: str) -> TextData:
 
 
 def _metrics(kind: Kind, validation: Split) -> tuple[str, ...]:
-    """What is measured: of texts that are compared, the correlation with their scores, or, where
-    they have none, what is found."""
+    """The metrics of the data. For embeddings: correlation with the scores, or retrieval metrics if
+    the rows have no scores."""
     if not kind.embeds:
         return kind.metrics
     is_scored = validation.is_labelled
@@ -118,8 +118,8 @@ def _metrics(kind: Kind, validation: Split) -> tuple[str, ...]:
 
 
 def _require_rows_to_learn_from(config: FilesData, files: SplitFiles, name: str) -> None:
-    """Refuse data without train rows, labelled or not; and unlabelled ones alone, where nothing
-    says what the classes are or judges a model."""
+    """Raise if there are no train rows. Unlabelled rows alone are enough only if something else
+    defines the classes and there are rows to evaluate on."""
     if "train" in files:
         return
     if UNLABELLED_SPLIT not in files:
@@ -134,8 +134,8 @@ def _require_rows_to_learn_from(config: FilesData, files: SplitFiles, name: str)
 
 
 def _unseen(splits: Mapping[str, Split], taken: Taken) -> Settled:
-    """The unlabelled rows whose texts stand in no other split: a teacher's answer to a text that
-    judges models would leak it, and one that has a label needs no answer."""
+    """The unlabelled rows whose texts occur in no other split. A teacher's prediction for a
+    validation or test text would leak it, and a text with a label needs no prediction."""
     where = {
         texts: split
         for split in ("train", "test", "validation")
@@ -154,7 +154,7 @@ def _unseen(splits: Mapping[str, Split], taken: Taken) -> Settled:
 
 
 def _taken(config: FilesData, files: tuple[Path, ...], columns: Columns, split: str) -> Taken:
-    """The rows of some files whose texts are good."""
+    """Rows of some files with usable texts."""
     return take_texts(marked_records_of(config, files, columns), columns, split)
 
 
@@ -164,7 +164,7 @@ def _settle(config: FilesData, rows: Taken, columns: Columns, classes: Classes) 
 
 
 def records_of(config: FilesData, files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
-    """The rows of some files, or the files as rows."""
+    """The rows of some files, or each file as one row."""
     limit = config.max_row_bytes
     if config.document == "file":
         return chain.from_iterable(read_document(file, limit) for file in files)
@@ -176,7 +176,7 @@ def records_of(config: FilesData, files: tuple[Path, ...]) -> Iterator[Record | 
 def marked_records_of(
     config: FilesData, files: tuple[Path, ...], columns: Columns
 ) -> Iterator[Record | Unreadable]:
-    """The same, with a text and its marks where a task marks parts of texts."""
+    """The same rows; for tasks that mark parts of texts, with the text and its marks."""
     records, read = records_of(config, files), GOLD[config.kind.gold].read
     if read is None:
         return records
@@ -187,7 +187,9 @@ def marked_records_of(
 
 
 def _first_rows(config: FilesData, files: tuple[Path, ...]) -> list[Record]:
-    """By which columns are found; of whole files one, which has the columns of all."""
+    """Rows used to find the columns. For whole files one row is enough, because all have the same
+    columns.
+    """
     looked_at = 1 if config.document == "file" else ROWS_LOOKED_AT
     rows = (row for row in records_of(config, files) if isinstance(row, dict))
     return list(islice(rows, looked_at))
@@ -207,11 +209,10 @@ def _label_names(
 
 
 def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str, Columns]:
-    """The columns of every split; only .txt files and a test split may lack the label.
+    """The columns of every split. Only .txt files and a test split may have no label.
 
     Raises:
-        DataError: a column is missing or cannot be guessed; the message names the columns that are
-            there.
+        DataError: a column is missing or cannot be guessed; lists the columns that exist.
     """
     found = {}
     gold = GOLD[config.kind.gold]
@@ -222,7 +223,7 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
         sample = _first_rows(config, paths)
         names = list(dict.fromkeys(name for row in sample for name in row))
         answer = answer_column(config, names)
-        if not sample:  # empty, or unreadable throughout: the count of faults says which
+        if not sample:  # empty or entirely unreadable; the counts of unusable rows will say which
             found[split] = Columns(text or gold.texts[:1], answer, config.id or None, limit)
             continue
         text = text or _guess_text(sample, config, name)
@@ -259,8 +260,8 @@ def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str
 
 
 def answer_column(config: FilesData, names: Collection[str]) -> str:
-    """The column of the answers: as it is set, or else one of those that are usual for the kind of
-    task, if it is there."""
+    """The answer column: the one set in the config, or else the first usual name for the task that
+    exists."""
     gold = GOLD[config.kind.gold]
     if gold.setting not in config.model_fields_set:
         for name in gold.names:
@@ -270,18 +271,18 @@ def answer_column(config: FilesData, names: Collection[str]) -> str:
 
 
 def column_names(config: FilesData, paths: tuple[Path, ...]) -> list[str]:
-    """The columns of the first rows of some files; none where no row can be read."""
+    """The columns of the first rows of some files; empty if no row can be read."""
     return list(dict.fromkeys(name for row in _first_rows(config, paths) for name in row))
 
 
 def is_plain(config: FilesData, file: Path) -> bool:
-    """Whether a line of a file is a text and nothing else."""
+    """Whether each line of a file is just a text, without columns."""
     return format_of(file) == ".txt" and config.delimiter is None
 
 
 def _column_advice(config: FilesData, path: Path, row: Record, setting: str) -> str:
-    """What to do about a column that is not there. A lone column is often several that another
-    character separates: spreadsheets write ";" in much of Europe, and tabs as "Unicode text"."""
+    """Advice for a missing column. A single column is often several with another separator:
+    spreadsheets write ";" in much of Europe, and tabs as "Unicode text"."""
     form = format_of(path)
     lone = next(iter(row.items())) if len(row) == 1 else ("", "")
     line = str(lone[1] if form == ".txt" else lone[0])
@@ -328,10 +329,10 @@ def _reads_as_text(value: object) -> bool:
 
 
 def _hold_out(splits: Mapping[str, Split], name: str, kind: Kind) -> dict[str, Split]:
-    """Move the tenth of train with the smallest text hashes to validation; equal texts, and all
-    candidates of a query, go together."""
+    """Move the tenth of train with the smallest text hashes to validation. Equal texts, and all
+    candidates of a query, stay together."""
     train = splits["train"]
-    # candidates of one query, and questions about one text, stay together
+    # candidates of one query, and questions about one text, stay in one split
     places = slice(None) if train.marks is None else slice(-1, None)
     places = slice(1) if kind.ranks else places
     hashes = [text_hash(texts[places]) for texts in train.texts]

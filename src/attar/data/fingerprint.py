@@ -1,14 +1,15 @@
-"""What a data set is, in 16 characters: the part of a step's key that changes when its data
-changes.
+"""A key of a data set, in 16 characters: it changes whenever the data changes.
 
-The problem: a step is reused while its key is the same, so the key must see a changed row and must
-not see a moved folder. The idea: hash content and not names of places: the bytes of each split's
-files; for the docstrings, the Python they come from with the names and sizes of its sources and the
-table of areas; for the hub (with its revision, if one is pinned), the data set and the task. A
-later attar may read the same bytes otherwise, so the version of the readers is hashed with them.
+The problem: a step is reused as long as its key is the same, so the key must depend on every row
+but not on where the folder is. The idea: hash content instead of paths: the bytes of each split's
+files; for the standard library's docstrings, the Python version with the names and sizes of its
+sources and the table of areas; for the hub, the data set, the task and the revision, if one is
+pinned. A later attar may read the same bytes differently, so the version of the readers is
+included.
 
-Left out: the hub's newest revision, which is unknown until it is asked; pin one to be safe. A hub
-data set that is read as a stream always has one.
+Not covered: an unpinned hub data set, whose newest revision is not known without a request; pin a
+revision to be safe. A hub data set that is read as a stream always has one.
+
 Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
 """
 
@@ -34,18 +35,19 @@ from attar.data.reading.locate import SplitFiles, glue_files, own_files, summari
 from attar.data.stdlib_areas import AREAS, stdlib_sources
 
 DATA_VERSION = 2
-"""Raise it with every change after which the same files give other rows, labels or splits."""
+"""Increase it with every change that makes the same files give other rows, labels or splits."""
 
 
 def data_fingerprint(
     config: DataConfig, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
 ) -> str:
-    """A key of the content that `config` names; equal keys mean equal rows.
+    """A key of the content that `config` refers to; equal keys mean equal rows.
 
     Args:
-        sha256: what hashes a file; the default reads every byte.
+        sha256: function that hashes a file; the default reads every byte.
+
     Raises:
-        DataError: the data is not there.
+        DataError: the data does not exist.
     """
     if isinstance(config, CorpusData):
         return _of_chunks(config, recipe_folder, sha256)
@@ -54,7 +56,7 @@ def data_fingerprint(
 
 
 def _of_chunks(config: CorpusData, recipe_folder: Path, sha256: Callable[[Path], str]) -> str:
-    """That of the chunks and that of the validation texts."""
+    """Key of the chunks, combined with that of the validation texts."""
     from attar.data.corpus.published import open_published
 
     chunks = open_published(config.path, recipe_folder, config.corpus).fingerprint(sha256)
@@ -72,7 +74,7 @@ def _content(config: TextConfig, recipe_folder: Path, sha256: Callable[[Path], s
             "areas": {area: list(modules) for area, modules in AREAS.items()},
         }
     files = data_files(config, recipe_folder)
-    if isinstance(config, FilesData) and config.document == "file":  # names are columns
+    if isinstance(config, FilesData) and config.document == "file":  # file names are a column here
         named = (files or {}).get("train", ())
         return [[file.parent.name, file.name, sha256(file)] for file in named]
     if files is not None or isinstance(config, FilesData):
@@ -84,10 +86,10 @@ def _content(config: TextConfig, recipe_folder: Path, sha256: Callable[[Path], s
 
 
 def require_there(config: DataConfig, recipe_folder: Path) -> None:
-    """Look whether the data that `config` names is there, without reading texts.
+    """Check that the data that `config` refers to exists, without reading texts.
 
     Raises:
-        DataError, ArtifactError: it is not, or it is not a corpus, or a damaged one.
+        DataError, ArtifactError: it does not exist, is not a corpus, or is a damaged one.
     """
     if isinstance(config, CorpusData):
         from attar.data.corpus.published import open_published
@@ -100,10 +102,10 @@ def require_there(config: DataConfig, recipe_folder: Path) -> None:
 
 
 def data_files(config: TextConfig, recipe_folder: Path) -> SplitFiles | None:
-    """The files that hold texts; None: they are on the hub, or Python's own.
+    """The files that contain the texts; None if they are on the hub or part of Python.
 
     Raises:
-        DataError: they are not there.
+        DataError: they do not exist.
     """
     if isinstance(config, FilesData):
         return own_files(config, recipe_folder)
@@ -114,8 +116,8 @@ def data_files(config: TextConfig, recipe_folder: Path) -> SplitFiles | None:
 
 
 def _hashes(files: SplitFiles, sha256: Callable[[Path], str]) -> dict[str, list[list[str]]]:
-    """A file's ending is part of what it says: the same bytes read as .csv and as .txt are two data
-    sets."""
+    """Hash of every file. File endings are included: the same bytes read as .csv and as .txt are
+    two different data sets."""
     return {
         split: [["".join(path.suffixes), sha256(path)] for path in paths]
         for split, paths in files.items()

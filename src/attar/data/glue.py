@@ -1,8 +1,8 @@
 """The nine GLUE tasks, from files or from the hub, with GLUE's own label order and metrics.
 
 The problem: nine tasks differ in columns, label names, metrics and splits, and copies of them
-differ again. The idea: a literal table, one row a task. Text columns are looked for under each name
-that copies use; class i is `label_names[i]`.
+differ again. The idea: a literal table with one row per task. Text columns are found by any of the
+names that copies use; class i is `label_names[i]`.
 
 Source: Wang et al. 2019, GLUE (table 1 for the metrics). MNLI's two validation sets are
 `validation` (matched) and `validation_mismatched`. Left out: AX, which has no training data. Test
@@ -29,7 +29,7 @@ from attar.extras import require
 from attar.tasks.table import CLASSIFICATION, REGRESSION
 
 ROWS_LOOKED_AT = 100
-"""Rows among which one that can be read is looked for, to see the columns."""
+"""Number of rows searched for a readable one, to see the columns."""
 HUB_DATASET = "nyu-mll/glue"
 PAIR = ("sentence1", "sentence2")
 PAIRED = "sentence1: {0} sentence2: {1}"
@@ -38,15 +38,15 @@ SAME = ("entailment", "not_entailment")
 
 @dataclass(frozen=True)
 class TaskRow:
-    """What is particular to one task."""
+    """What differs between the tasks."""
 
     text: tuple[tuple[str, ...], ...]
-    """Text columns as copies name them, the first that fits is taken."""
+    """Names of the text columns in different copies; the first that fits is used."""
     label_names: tuple[str, ...]
     metrics: tuple[str, ...]
     template: str
-    """How T5 reads a row (arXiv 1910.10683, appendix D); it writes the label names, and of STS-B
-    the number. WNLI's is ours: T5 learned it in another form."""
+    """T5's input format (arXiv 1910.10683, appendix D). The targets are the label names, or the
+    number for STS-B. WNLI's format is our own: T5 used a different task format."""
 
 
 TASKS: Mapping[str, TaskRow] = {
@@ -79,13 +79,14 @@ TASKS: Mapping[str, TaskRow] = {
     "wnli": TaskRow((PAIR,), ("not_entailment", "entailment"), ("accuracy",), f"wnli {PAIRED}"),
 }
 OUR_SPLITS = {stems[0]: split for split, stems in MNLI_STEMS.items()}
-"""The hub's name of a split → ours; only MNLI's differ."""
+"""Split name on the hub → split name here; only MNLI's differ."""
 LABEL_COLUMNS = ("label", "score")
-"""The similarity of STS-B is `label` on the hub and `score` in the benchmark's own files."""
+"""The similarity score of STS-B is in `label` on the hub and in `score` in the benchmark's own
+files."""
 
 
 def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
-    """One task with all the splits that its source has.
+    """Load one task, with all splits of its source.
 
     Raises:
         DataError: the source is missing or damaged, or too many rows of a split are unusable.
@@ -124,7 +125,7 @@ def _local(config: GlueData, recipe_folder: Path) -> dict[str, Iterator[Record |
 def _columns_of(
     rows: list[Record | Unreadable], task: TaskRow, task_name: str, split: str
 ) -> Columns:
-    """The columns by the first readable row's names; the task's usual ones if there is none."""
+    """The columns, found from the first readable row; the task's usual ones if there is none."""
     first = next((row for row in rows if isinstance(row, dict) and row), None)
     if first is None:
         return Columns(task.text[0], LABEL_COLUMNS[0])
@@ -141,17 +142,17 @@ def _columns_of(
 
 
 def _hub_records(config: GlueData) -> dict[str, Iterator[Record | Unreadable]]:
-    """The task from the hub, through `datasets`; no code of the repository is run."""
+    """Load the task from the hub with `datasets`; no code of the repository is run."""
     datasets: Any = require("datasets", "hub")
     try:
         found = datasets.load_dataset(HUB_DATASET, config.task, revision=config.revision)
-    except Exception as error:  # every kind of network error of several libraries
+    except Exception as error:  # several libraries raise network errors of their own types
         raise DataError(
             f"GLUE task {config.task!r} could not be loaded from the hub ({HUB_DATASET}): "
             f"{type(error).__name__}: {error}; check the network, or set path = to a folder that "
             "holds <task>/<split>.jsonl.gz"
         ) from error
     for split in found:
-        if set(found[split]["label"]) == {UNLABELLED}:  # hidden; in STS-B it would read as a score
+        if set(found[split]["label"]) == {UNLABELLED}:  # hidden labels, not scores of STS-B
             found[split] = found[split].remove_columns("label")
     return {OUR_SPLITS.get(str(split), str(split)): iter(found[split]) for split in found}

@@ -1,4 +1,4 @@
-"""How the answers of a task stand in a file, by what they are: the table `GOLD`."""
+"""How the gold answers of each kind of task are stored in a file: the table `GOLD`."""
 
 from __future__ import annotations
 
@@ -53,26 +53,27 @@ def _quotes(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -
 
 @dataclass(frozen=True)
 class GoldColumn:
-    """How the answers stand in a file."""
+    """How the answers of one kind of task are stored and read."""
 
     setting: Literal["label", "target"]
-    """The setting that names their column."""
+    """The setting that names the answer column."""
     settle: Callable[[Taken, str | None, Classes, bool], Settled]
-    """(rows, column, classes, may rows lack an answer) → the rows that are kept, and the others."""
+    """(rows, column, classes, whether rows may lack an answer) → kept rows and rows set aside."""
     find: Callable[[Iterable[Any], str], tuple[tuple[str, ...], tuple[str, ...]]] | None = None
-    """(labels of train, column) → the classes, and notes for the user; None: there are none."""
+    """(labels of train, column) → the classes, and notes for the user; None: there are no
+    classes."""
     read: Callable[[Record, Columns, Sequence[str] | None], Record | Unreadable] | None = None
-    """(record, columns, names of tags) → the record with a text, and what is marked in it as its
-    label; None: as it is."""
+    """(record, columns, names of tags) → the record with its text and, as label, its marks; None:
+    the record is used unchanged."""
     is_optional: bool = False
-    """Of two texts: data may have no such column, and then the two belong together; it is read
-    where it is there, or named."""
+    """For text pairs: the column is optional. Without it, the two texts of each row match; it is
+    read if it exists or is named."""
     pairs: tuple[tuple[str, str], ...] = PLAIN_PAIRS
-    """Two columns that are."""
+    """Pairs of columns that are recognized as text pairs."""
     names: tuple[str, ...] = ()
-    """Columns that are looked for where the setting is not set, in this order."""
+    """Column names to look for, in this order, if the setting is not set."""
     texts: tuple[str, ...] = PLAIN_TEXT
-    """Columns that are taken for the text where `text` is not set."""
+    """Column names that are recognized as the text, if `text` is not set."""
 
 
 GOLD: Mapping[Gold, GoldColumn] = {
@@ -81,7 +82,7 @@ GOLD: Mapping[Gold, GoldColumn] = {
     "number": GoldColumn("label", _numbers),
     "relevance": GoldColumn("label", _numbers, is_optional=True),
     "similarity": GoldColumn("label", _numbers, is_optional=True),
-    "itself": GoldColumn("label", _labels),  # not read, and not taken for the text either
+    "itself": GoldColumn("label", _labels),  # not read, and never guessed to be the text
     "text": GoldColumn("target", _targets),
     "tags": GoldColumn(
         *("label", _marks, find_tags, read_tagged),

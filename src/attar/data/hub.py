@@ -1,9 +1,9 @@
-"""Running text of a data set on the hub, streamed by `datasets`, which only reads rows here.
+"""Running text of a data set on the hub, streamed with `datasets`.
 
-The problem: a corpus of terabytes is not downloaded first, and a stopped run must continue where it
-was. `datasets` keeps a state of its streams, which has gone wrong after a second resume. The idea:
-`datasets` is only asked for the rows of a pinned commit, in their order, and a place in the stream
-is a number of rows that we count. The price: a run that continues reads the rows before it again.
+The problem: a corpus of terabytes cannot be downloaded first, and an interrupted run must continue
+where it stopped. The stream state of `datasets` has been wrong after a second resume. The idea: use
+`datasets` only to read the rows of a pinned commit, in order, and count the rows here. The cost: a
+resumed run reads the earlier rows again.
 
 No code of a repository is run: `datasets` reads Parquet, JSON, CSV and text only.
 """
@@ -28,23 +28,24 @@ from attar.extras import require
 from attar.tasks.table import CAUSAL_LM
 
 HELD_OUT = 0.01
-"""Share of the rows that is held out where no split is named for validation."""
+"""Share of the rows to hold out if no validation split is named."""
 BEGINNING = 2000
-"""Documents that a plan counts."""
+"""Number of documents read for a plan."""
 
 
 def hub_records(config: HubData, split: str, name: str, *columns: str) -> Iterator[Record]:
-    """Some columns of every row of a split, in order.
+    """Selected columns of every row of a split, in order.
 
     Args:
         name: of the data table, for messages.
+
     Raises:
         UsageError: `datasets` is not installed.
-        DataError: the data set or a column is not there, or the hub cannot be reached.
+        DataError: the data set or a column does not exist, or the hub cannot be reached.
     """
     datasets: Any = require("datasets", "hub")
     where = f"data {name!r}: split {split!r} of {config.name!r} on the hub"
-    if Path(config.name).exists():  # `datasets` would read it in the place of the hub's
+    if Path(config.name).exists():  # `datasets` would read this folder instead of the hub
         raise DataError(
             f"{where} has the same name as the folder {Path(config.name).resolve()}; start attar "
             "in "
@@ -61,7 +62,7 @@ def hub_records(config: HubData, split: str, name: str, *columns: str) -> Iterat
             yield record
     except AttarError:
         raise
-    except Exception as error:  # every kind of network error of several libraries
+    except Exception as error:  # several libraries raise network errors of their own types
         reason = (str(error).splitlines() or [""])[0]
         raise DataError(
             f"{where} cannot be read after row {done:,} ({type(error).__name__}: {reason}); check "
@@ -80,12 +81,12 @@ def _require_columns(where: str, columns: tuple[str, ...], known: list[str]) -> 
 
 
 def is_held_out(config: HubData, text: str) -> bool:
-    """Whether a text of `config.split` belongs to the validation split."""
+    """Whether a text of `config.split` belongs to the held-out validation split."""
     return config.validation is None and int(text_hash((text,))[:16], 16) < HELD_OUT * 2**64
 
 
 def load_judged(config: HubData, recipe_folder: Path, name: str) -> TextData:
-    """What models are judged by; the rest is read as a stream (`documents`).
+    """The validation texts only; training texts are read as a stream (`documents`).
 
     Raises:
         UsageError, DataError: as `hub_records`.
@@ -102,7 +103,7 @@ def load_judged(config: HubData, recipe_folder: Path, name: str) -> TextData:
 
 
 def load_beginning(config: HubData, recipe_folder: Path, name: str) -> TextData:
-    """As `load_judged`, and the first rows of the train split, for a plan.
+    """The validation texts and the first rows of the train split, for a plan.
 
     Raises:
         UsageError, DataError: as `hub_records`.

@@ -1,10 +1,10 @@
-"""From a `[data.<name>]` table to texts and labels: the one door to all sources.
+"""Load the texts and labels of a `[data.<name>]` table: the single entry point for all sources.
 
-The problem: a source may need a library that others do not (the hub's, Arrow), and a subset must
-mean the same everywhere. The idea: a literal table from source to function, imported when a source
-is read, and one place where rows are limited. `train_rows` takes the beginning of one seeded
-permutation, so a larger number contains a smaller one; what is measured on (`validation_rows`) is
-chosen with a fixed seed, so that all steps of a sweep measure on the same rows.
+The problem: a source may need a library that others do not (the hub's, Arrow), and row limits must
+mean the same for all sources. The idea: a literal table from source to function, which is imported
+when the source is read, and one place where rows are limited. `train_rows` takes the beginning of
+one seeded permutation, so a larger number contains a smaller one. `validation_rows` uses a fixed
+seed, so that all steps of a sweep evaluate on the same rows.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ SOURCES = {
     "stdlib_text": "attar.data.stdlib_text:load_stdlib_text",
     "corpus": "attar.data.corpus.published:load_corpus",
 }
-"""Source → its function (config, recipe_folder, name) → TextData; of a corpus, with a part too."""
+"""Source → its function (config, recipe_folder, name) → TextData; for a corpus, with a part too."""
 WITHOUT_TRAIN = {"files": "attar.data.files:load_judged", "hub": "attar.data.hub:load_judged"}
-"""Source → its function where the train split is not wanted, and can be left unread."""
+"""Source → the function to use if the train split is not needed and can be skipped."""
 VALIDATION_SEED = 0
 MAX_REASONS_SAID = 6
 
@@ -50,12 +50,14 @@ def load_data(
     """Read a data set and limit its rows.
 
     Args:
-        recipe_folder: relative paths in `config` start here.
-        seed: which rows `train_rows` keeps, unless `rows_seed` says it; nothing else depends on it.
-        train: whether the train split is wanted; it may be there even so.
-        part: of a corpus.
+        recipe_folder: base of relative paths in `config`.
+        seed: chooses the rows that `train_rows` keeps, unless `rows_seed` is set; affects nothing
+            else.
+        train: whether the train split is needed; it may be present even if False.
+        part: which chunks of a corpus.
+
     Raises:
-        DataError: the data is missing, damaged, or not what the config says it is.
+        DataError: the data is missing, damaged, or does not match the config.
     """
     readers = SOURCES if train else SOURCES | WITHOUT_TRAIN
     parts = (part,) if isinstance(config, CorpusData) else ()
@@ -85,14 +87,16 @@ def load_data(
 def data_of(
     context: StepContext, name: str, *, part: str = "all", is_said: bool = False
 ) -> TextData:
-    """The data of a step's recipe by name, from outside or made by a step; what was left out of it
-    is said.
+    """The data that a step refers to by name, from outside or made by a step. Rows that were set
+    aside are reported.
 
-    Rows that are missing from what models are judged by change every score, so that is a warning.
+    Missing rows in a split used for evaluation change every score, so they are reported as a
+    warning.
 
     Args:
-        part: of a corpus.
-        is_said: the step has read it before.
+        part: which chunks of a corpus.
+        is_said: the step has read and reported this data before.
+
     Raises:
         DataError: as `load_data`.
     """
@@ -105,14 +109,14 @@ def data_of(
     for note in data.notes:
         context.progress.warn(f"{context.name}: data {name!r}: {note}")
     for split, sentence in left_out(data).items():
-        is_fault = split != "train" and config.source != "stdlib_docs"  # its texts are ours
+        is_fault = split != "train" and config.source != "stdlib_docs"  # not the user's own texts
         say = context.progress.warn if is_fault else context.progress.say
         say(f"{'' if is_fault else '  '}{context.name}: {sentence}")
     return data
 
 
 def left_out(data: TextData) -> dict[str, str]:
-    """Split → which of its rows were set aside, and why; only splits that lost rows.
+    """Split → which of its rows were set aside, and why; only splits with such rows.
 
     Example:
         >>> from attar.data.tables import SetAside

@@ -1,12 +1,12 @@
-"""Running text as blocks of tokens: documents end to end, cut every `length` tokens.
+"""Running text as blocks of tokens: documents concatenated and cut every `length` tokens.
 
-The problem: documents are of any length, and padding each to the longest would be mostly padding.
-The idea: one stream, every document followed by the end token, cut into blocks that are all full
-but the last. A block may begin and end inside a document, and what stands before a document's
-beginning is seen by it, as in GPT-2's own training: no mask keeps them apart.
+The problem: documents have any length, and padding each to the longest would be mostly padding. The
+idea: one stream, with an end token after every document, cut into blocks that are all full except
+the last. A block may begin and end inside a document, and tokens can attend to the previous
+document in their block, as in GPT-2's training: no mask separates documents.
 
-Special tokens that a tokenizer would put around a text are left out, the end token excepted. The
-whole stream is held in memory, 4 bytes per token.
+No special tokens are added except the end token. The whole stream is held in memory, 4 bytes per
+token.
 """
 
 from __future__ import annotations
@@ -27,32 +27,34 @@ INPUTS = ("input_ids", "attention_mask")
 
 @dataclass(frozen=True)
 class TokenBlocks:
-    """A split's text in blocks."""
+    """The text of a split in blocks."""
 
     encoded: Encoded
-    """One row a block."""
+    """One row per block."""
     num_bytes: int
-    """Of the text, in UTF-8."""
+    """Size of the text in UTF-8, in bytes."""
 
 
 END, SEPARATOR = "eos_token", "sep_token"
-"""What stands behind a document: for language models, and for masked ones (BERT has no end)."""
+"""The token after a document: for causal language models, and for masked ones (BERT has no end
+token)."""
 
 
 def document_tokenizer(model_folder: Path, end: str = END) -> tuple[Tokenizer, int]:
-    """A folder's tokenizer, which neither cuts nor pads; and its end token.
+    """The tokenizer of a model folder, without truncation and padding, and its end token.
 
-    A special token that is written in a text is plain text to it: nothing ends a document but its
-    own end.
+    Special tokens that appear in a text are treated as plain text, so only the end of a document
+    ends it.
 
     Args:
         end: which special token ends a document.
+
     Raises:
         ModelError: the tokenizer is missing or damaged, or has no end token.
     """
     tokenizer = open_tokenizer(model_folder)
     tokenizer.no_padding()
-    tokenizer.no_truncation()  # an exported folder's file has the limit that its texts are cut at
+    tokenizer.no_truncation()  # an exported tokenizer.json has truncation set
     tokenizer.encode_special_tokens = True
     found = special_token_id(model_folder, tokenizer, end)
     if found is None:
@@ -70,13 +72,14 @@ def token_blocks(
     where: str,
     end_token: str = END,
 ) -> TokenBlocks:
-    """The texts as one stream, cut into blocks of `length` tokens; a last block of one token, which
-    predicts nothing, is left out.
+    """Concatenate the texts and cut them into blocks of `length` tokens. A last block of one token
+    is dropped, because it predicts nothing.
 
     Args:
-        model_folder: whose tokenizer reads, and whose end token separates.
-        where: names the texts in a message.
+        model_folder: model whose tokenizer and end token are used.
+        where: name of the texts in messages.
         end_token: as in `document_tokenizer`.
+
     Raises:
         ModelError: the tokenizer is missing or damaged, or has no end token.
         DataError: the texts have fewer than two tokens.

@@ -1,9 +1,8 @@
-"""Texts that a decoder is to continue with.
+"""Prompts for a decoder to continue.
 
-The problem: a tokenizer ends a text with what ends texts ([SEP], </s>), and a model that reads the
-end continues with something else; and a cut at the end takes away the question. The idea: what the
-tokenizer puts before a text stays, what it puts after one is left out, and what is too long loses
-its beginning.
+The problem: a tokenizer appends end tokens ([SEP], </s>) to a text, after which a model would start
+something new; and truncation at the end would cut off the question. The idea: keep special tokens
+before the text, drop those after it, and truncate long prompts at the beginning.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ INPUTS = ("input_ids", "attention_mask")
 
 
 def prompts(model_folder: Path, texts: Sequence[str], max_length: int) -> Encoded:
-    """Prompts as tokens, their last `max_length` where they have more.
+    """Tokenize prompts; longer ones are truncated to their last `max_length` tokens.
 
-    Padding is token 0: nothing reads it.
+    Padding is token 0 and never read.
 
     Raises:
-        DataError: a prompt has no token, so that nothing follows from it.
+        DataError: a prompt has no tokens, so nothing can follow.
     """
     tokenizer = open_tokenizer(model_folder)
     tokenizer.no_padding()
@@ -54,7 +53,7 @@ def prompts(model_folder: Path, texts: Sequence[str], max_length: int) -> Encode
 
 
 def _specials_before(tokenizer: Tokenizer) -> list[int]:
-    """What the tokenizer puts before a text."""
+    """Special tokens that the tokenizer adds before a text."""
     encoding = tokenizer.encode("x")
     specials = encoding.special_tokens_mask
     count = next((i for i, is_special in enumerate(specials) if not is_special), 0)
@@ -62,12 +61,12 @@ def _specials_before(tokenizer: Tokenizer) -> list[int]:
 
 
 def fitting_template(template: str | None, data: TextData, step: str) -> str:
-    """The template a row's texts are read in: the step's, else the data's own; {0} where a row has
-    one text and nothing is said.
+    """The template for a row's texts: the step's, else the data's; {0} if neither is set and rows
+    have one text.
 
     Raises:
-        UsageError: it names a text that a row does not have, or is not a template; or rows have
-            several texts and nothing says how they are read together.
+        UsageError: the template is invalid or refers to a text that rows do not have; or rows have
+            several texts and there is no template.
     """
     count = data.num_texts
     known = [f"{{{i}}}" for i in range(count)]
@@ -82,7 +81,7 @@ def fitting_template(template: str | None, data: TextData, step: str) -> str:
     try:
         named = [f"{{{name}}}" for _, name, _, _ in Formatter().parse(template) if name is not None]
         if set(named) <= set(known):
-            template.format(*known)  # {0:d} and {0!z} name a text and cannot be written
+            template.format(*known)  # {0:d} and {0!z} are valid placeholders but fail to format
     except (ValueError, IndexError, KeyError) as error:
         raise UsageError(
             f"{step}: template {template!r} cannot be read: {error}; texts are written "

@@ -1,10 +1,9 @@
-"""The areas of Python's standard library: a literal table, and where the sources of the running
-Python lie.
+"""The areas of Python's standard library as a literal table, and the location of its sources.
 
-Areas are what a reader would look under, merged until each has a few hundred docstrings on CPython
-3.11 to 3.14; modules that came or went between these versions stand here with the others. A module
-in no area (`this`, `antigravity`) is not used. Imports nothing heavy: the fingerprint of the data
-asks here too.
+Areas group modules by topic so that each has a few hundred docstrings on CPython 3.11 to 3.14;
+modules that were added or removed between these versions are included. A module in no area (`this`,
+`antigravity`) is not used. Imports nothing heavy, because the fingerprint of the data uses this
+module too.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ SKIPPED_FOLDERS = frozenset(
 
 
 def area_of(source: Path) -> str | None:
-    """The area of a source, by its path below the standard library; None: in no area.
+    """The area of a source file, by its path in the standard library; None: in no area.
 
     Example:
         >>> area_of(Path("asyncio/queues.py")), area_of(Path("this.py"))
@@ -87,7 +86,7 @@ def area_of(source: Path) -> str | None:
 
 
 def stdlib_sources() -> tuple[Path, list[Path]]:
-    """The standard library's folder and, in a fixed order, its sources that belong to an area.
+    """The standard library's folder, and its source files that belong to an area, in a fixed order.
 
     Raises:
         DataError: this Python was installed without its sources.

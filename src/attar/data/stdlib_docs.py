@@ -1,18 +1,15 @@
-"""Real English with real labels on every machine: the docstrings of the running Python's standard
-library.
+"""Labelled English text on every machine: the docstrings of the running Python's standard library.
 
-The problem: a demonstration needs data, and a fresh machine has no network. The idea: Python
-carries a few thousand paragraphs written by people about known subjects. Take the first paragraph
-of every docstring of a module, class or function, and label it with the area of the library that
-its module belongs to (`stdlib_areas`).
+The problem: a demo needs data, and a new machine may have no network. The idea: Python comes with a
+few thousand human-written paragraphs about known subjects. Take the first paragraph of every
+docstring of a module, class or function, and label it with the module's area of the library
+(`stdlib_areas`).
 
-The sources are parsed and never imported or run. A paragraph found in two areas says nothing of its
-area and is set aside; one found twice in an area counts once; so no text is on both sides of the
-split, which goes by a hash of the text and not by its place: another Python's library gives the
-same side to the same text.
+The sources are parsed and never imported or run. A paragraph found in two areas has no clear label
+and is set aside; one found twice in an area counts once, so no text is in both splits. The split is
+chosen by a hash of the text, so the same text is in the same split for every Python version.
 
-Left out: the rest of a docstring (parameters, examples), which is less like a sentence the further
-down one reads.
+Not used: the rest of a docstring (parameters, examples), which is less like ordinary sentences.
 """
 
 from __future__ import annotations
@@ -35,21 +32,21 @@ from attar.errors import DataError
 from attar.tasks.table import CLASSIFICATION
 
 MIN_CHARACTERS, MAX_CHARACTERS = 20, 400
-"""Shorter is a word or two ("See above."), longer is a page; 94 % of the 8,281 first
-paragraphs of CPython 3.11 lie between them."""
+"""Shorter paragraphs are a word or two ("See above."), longer ones a page; 94 % of the 8,281 first
+paragraphs of CPython 3.11 are in this range."""
 VALIDATION_SHARE = 1 / 6
 """About 1,200 rows on CPython 3.11: a 95 % interval of ±2.3 points at an accuracy of 0.8."""
 MIN_ROWS_OF_AREA = 100
-"""Some systems ship Python without tkinter or IDLE: an area below this is not a class that can be
-learnt or measured."""
+"""Some systems ship Python without tkinter or IDLE: an area with fewer rows cannot be learned or
+measured as a class."""
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def load_stdlib_docs(config: StdlibDocsData, recipe_folder: Path, name: str) -> TextData:
-    """The docstrings, labelled by area, in an order that depends on the texts only.
+    """The docstrings, labelled by area, in an order that depends only on the texts.
 
     Raises:
-        DataError: this Python has no sources, or too few areas are left to tell apart.
+        DataError: this Python has no sources, or fewer than two areas have enough rows.
     """
     root, sources = stdlib_sources()
     areas_of_text = read_areas_of_texts(root, tuple(sources))
@@ -91,7 +88,7 @@ def load_stdlib_docs(config: StdlibDocsData, recipe_folder: Path, name: str) -> 
 
 
 def split_of(text: str) -> str:
-    """The side a text is on, whatever else the data holds."""
+    """The split of a text, which depends on nothing else."""
     return "validation" if int(_hash_of(text)[:8], 16) < VALIDATION_SHARE * 2**32 else "train"
 
 
@@ -101,10 +98,10 @@ def _hash_of(text: str) -> str:
 
 @cache
 def read_areas_of_texts(root: Path, sources: tuple[Path, ...]) -> Mapping[str, Sequence[str]]:
-    """Every first paragraph with the areas it stands in.
+    """Every first paragraph, with the areas in which it occurs.
 
-    Kept for the life of the process: the steps of a recipe ask again and again, and the library of
-    a running Python does not change.
+    Cached for the lifetime of the process: several steps of a recipe need it, and the library of a
+    running Python does not change.
     """
     found: dict[str, list[str]] = {}
     for source in sources:
@@ -117,12 +114,12 @@ def read_areas_of_texts(root: Path, sources: tuple[Path, ...]) -> Mapping[str, S
 
 
 def first_paragraphs(source: Path) -> Iterator[str]:
-    """The first paragraph of every docstring of a source, on one line, if its length is that of a
+    """The first paragraph of every docstring of a source, on one line, if it has the length of a
     sentence or two.
 
-    A source that this Python cannot parse (a template, a test of the parser) has none.
+    A source that this Python cannot parse (a template, a parser test) yields none.
     """
-    with warnings.catch_warnings():  # old sources hold escapes that newer parsers warn about
+    with warnings.catch_warnings():  # old sources contain escapes that newer parsers warn about
         warnings.simplefilter("ignore")
         try:
             tree = ast.parse(source.read_bytes())
@@ -135,7 +132,7 @@ def first_paragraphs(source: Path) -> Iterator[str]:
 
 
 def _documented(node: ast.AST) -> Iterator[Documented]:
-    """Modules, classes and functions in order; expressions, which hold none, are not visited."""
+    """Modules, classes and functions in order. Expressions contain none and are not visited."""
     if isinstance(node, Documented):
         yield node
     for block in ("body", "orelse", "handlers", "finalbody"):

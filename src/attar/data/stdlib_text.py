@@ -1,9 +1,9 @@
 """Running text on every machine: the sources of the running Python's standard library, and its
 language reference.
 
-A document is a module's source, whose area of the library (`stdlib_areas`) is its source, or a
-topic of Python's own help. Sources are read and never run. Which split a document is in goes by a
-hash of its text, as in `stdlib_docs`.
+A document is either a module's code, with its area of the library (`stdlib_areas`) as the source,
+or a topic of Python's built-in help. The code is read and never run. The split is chosen by a hash
+of the text, as in `stdlib_docs`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attar.data.tables import UNLABELLED, Split, TextData
 from attar.tasks.table import CAUSAL_LM
 
 REFERENCE = "language reference"
-"""Source of the topics of Python's help."""
+"""Source name of the topics of Python's help."""
 
 
 def stdlib_documents() -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""CNN/DailyMail and XSum: news articles with a summary each, from files or from the hub.
+"""CNN/DailyMail and XSum: news articles with summaries, from files or from the hub.
 
-Two tasks, one row each of a literal table: CNN/DailyMail's highlights are three or four sentences,
-one a line; XSum's summary is one sentence. Files have the hub's columns and names of splits:
+Each task is one row of a literal table. CNN/DailyMail's highlights are three or four sentences, one
+per line; XSum's summary is one sentence. Files use the hub's column and split names:
 `<path>/<task>/<split>.jsonl[.gz]` (or any format that `files` reads).
 
 Source: See et al. 2017 (CNN/DailyMail 3.0.0, not anonymised); Narayan et al. 2018 (XSum).
@@ -26,16 +26,16 @@ from attar.extras import require
 from attar.tasks.table import TEXT_TO_TEXT
 
 ROWS_LOOKED_AT = 100
-"""Rows among which one that can be read is looked for, to see the columns."""
+"""Number of rows searched for a readable one, to see the columns."""
 
 
 @dataclass(frozen=True)
 class TaskRow:
-    """What is particular to one task."""
+    """What differs between the tasks."""
 
     hub: str
     name: str | None
-    """Of the hub's configuration."""
+    """Name of the configuration on the hub."""
     text: str
     target: str
 
@@ -47,7 +47,7 @@ TASKS: Mapping[str, TaskRow] = {
 
 
 def load_summarization(config: SummarizationData, recipe_folder: Path, name: str) -> TextData:
-    """One task with all the splits that its source has.
+    """Load one task, with all splits of its source.
 
     Raises:
         DataError: the source is missing or damaged, or too many rows of a split are unusable.
@@ -93,11 +93,11 @@ def _check_columns(
 def _hub_records(
     config: SummarizationData, task: TaskRow
 ) -> dict[str, Iterator[Record | Unreadable]]:
-    """The task from the hub, through `datasets`; no code of the repository is run."""
+    """Load the task from the hub with `datasets`; no code of the repository is run."""
     datasets: Any = require("datasets", "hub")
     try:
         found = datasets.load_dataset(task.hub, task.name, revision=config.revision)
-    except Exception as error:  # every kind of network error of several libraries
+    except Exception as error:  # several libraries raise network errors of their own types
         raise DataError(
             f"summarization task {config.task!r} could not be loaded from the hub ({task.hub}): "
             f"{type(error).__name__}: {error}; check the network, or set path = to a folder that "

@@ -1,13 +1,15 @@
-"""What every data source becomes: texts with labels in named splits, and the rows that were left
-out with the reason.
+"""The common form of all data sources: texts with labels in named splits, and the rows set aside
+with their reasons.
 
-The problem: sources differ in columns, label forms and faults, and the code that uses rows should
-not depend on that. The idea: one small immutable table. A text is a tuple of one or two strings (a
-sentence or a pair), a label an integer class or, in a regression, a number; an answer that is a
-text is its row's target. Rows that cannot be used are kept beside the table, so that
-kept + set aside = what was read.
+The problem: sources differ in columns, label formats and faults, and code that uses rows should not
+depend on that. The idea: one small immutable table. A text is a tuple of one or two strings (a
+sentence or a pair), and a label is an integer class or, for regression, a number; if the answer is
+a text, it is the row's target. Unusable rows are recorded in the table, so that
 
-Left out: tensors and token ids. A table knows no model; `tokenize` and `batches` follow.
+    kept + set aside = read
+
+Not included: tensors and token ids. A table does not depend on a model; `tokenize` and `batches`
+do.
 """
 
 from __future__ import annotations
@@ -27,52 +29,53 @@ if TYPE_CHECKING:
     from attar.data.corpus.view import CorpusView
 
 UNLABELLED = -1
-"""The class of a row without a label (a hidden test set); GLUE's own convention. In a regression it
-is NaN."""
+"""Class of a row without a label (a hidden test set), as in GLUE. For regression it is NaN."""
 
 UNLABELLED_SPLIT = "unlabelled"
-"""The name of a split whose texts have no labels, for a teacher to answer."""
+"""Name of the split of unlabelled texts, which a teacher labels."""
 
 
 def unlabelled_rows(labels: np.ndarray, rows: int) -> np.ndarray:
-    """Labels of rows without any, in the form of others: −1, NaN in a regression, and of sets −1
-    for each label."""
+    """Labels for rows without any, in the same format as `labels`: −1, NaN for regression, or −1
+    for each label of a set."""
     none = np.nan if labels.dtype.kind == "f" else UNLABELLED
     return np.full((rows, *labels.shape[1:]), none, dtype=labels.dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What is marked in a row's last text."""
+    """The marked parts of a row's last text."""
 
     marks: tuple[Mark, ...]
-    """In characters, in their order."""
+    """Ordered, in characters."""
     words: tuple[tuple[int, int], ...] | None = None
-    """First and last (exclusive) character of each word, where the data says them."""
+    """First and last (exclusive) character of each word, if the data contains words."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Texts and their labels, row for row: int64 classes, or float32 numbers in a regression, or
-    sets of labels as 0 and 1, int8 (N, C); where the answer is a text, `targets` has it and no row
-    has a class, and where it is in the text, `marks`; running text has none of these.
+    """Texts and their labels, row by row.
+
+    Labels are int64 classes, float32 numbers for regression, or sets of labels as 0 and 1, int8 (N,
+    C). If the answer is a text, it is in `targets`, and if it is a part of the text, in `marks`;
+    the labels are then unused. Running text has no answers.
     """
 
     texts: Sequence[tuple[str, ...]]
     labels: np.ndarray
     targets: tuple[str, ...] | None = None
-    """Where the answer is a text; "": the row lacks its target."""
+    """Target texts, if the answer is a text; "": the row has no target."""
     chunks: CorpusView | None = None
-    """What the rows are chunks of, where they come from a corpus."""
+    """The view of the corpus that the rows come from, if they are chunks."""
     marks: tuple[Marks | None, ...] | None = None
-    """Where the answers are parts of the texts; None: the row lacks its own."""
+    """Marked parts of the texts, if these are the answers; None: the row has no answer."""
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
     def num_unlabelled(self) -> int:
-        """Rows without a label, or without their target."""
+        """Number of rows without a label or target."""
         if self.targets is not None:
             return sum(not target for target in self.targets)
         if self.marks is not None:
@@ -84,15 +87,15 @@ class Split:
 
     @property
     def is_labelled(self) -> bool:
-        """True if no row lacks a label, or its target."""
+        """Whether every row has a label or target."""
         return self.num_unlabelled == 0
 
     def __add__(self, other: Split) -> Split:
-        """The rows of both, in this order; of tables without targets and chunks."""
+        """The rows of both, in this order. Not for splits with targets or chunks."""
         return Split((*self.texts, *other.texts), np.concatenate([self.labels, other.labels]))
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> Split:
-        """The same table with these rows only, in the order given."""
+        """Only these rows, in the given order."""
         numbers = np.asarray(indices, dtype=np.int64)
         if self.chunks is not None:
             if (np.diff(numbers) > 0).all():
@@ -114,37 +117,38 @@ class SetAside:
 
     split: str
     row: int
-    """Counted from 0 in the order of reading."""
+    """Counted from 0, in reading order."""
     reason: str
 
 
 Settled = tuple[Split, list[SetAside]]
-"""The rows of a split that are kept, and the others."""
+"""The kept rows of a split, and the rows set aside."""
 
 
 @dataclass(frozen=True)
 class TextData:
-    """A named data set, ready for any model."""
+    """A named data set, independent of any model."""
 
     name: str
     objective: str
     """Name of its task in `attar.tasks.table`."""
     label_names: tuple[str, ...]
-    """Class i is called label_names[i]; empty in a regression and for texts."""
+    """Class i is called label_names[i]; empty for regression and for texts."""
     metrics: tuple[str, ...]
-    """What is measured on it; the first one selects the best checkpoint."""
+    """Metrics to compute; the first one selects the best checkpoint."""
     splits: Mapping[str, Split]
     set_aside: tuple[SetAside, ...] = ()
     notes: tuple[str, ...] = ()
-    """What the user should know about how it was read."""
+    """Notes for the user about how the data was read."""
     template: str | None = None
-    """How a text-to-text model reads a row by convention, with {0} and {1} for its texts."""
+    """The usual input format for a text-to-text model, with {0} and {1} for a row's texts."""
 
     def split(self, name: str, *, labelled: bool = False) -> Split:
-        """One split by name.
+        """A split by name.
 
         Args:
-            labelled: refuse a split with rows that have no label.
+            labelled: raise if rows have no label.
+
         Raises:
             DataError: there is no such split, or it has rows without a label.
         """
@@ -167,13 +171,12 @@ class TextData:
 
     @property
     def taught(self) -> Split:
-        """What a step with a teacher learns from: the rows of train, then those that nobody has
-        labelled."""
+        """Training rows for a step with a teacher: the train split, then the unlabelled rows."""
         train = self.split("train")
         return train + self.splits[UNLABELLED_SPLIT] if UNLABELLED_SPLIT in self.splits else train
 
     def set_aside_of(self, split: str) -> dict[str, int]:
-        """Reason → how many rows of a split, the most frequent first."""
+        """Reason → number of rows of a split that were set aside, most frequent first."""
         reasons = (row.reason for row in self.set_aside if row.split == split)
         return dict(Counter(reasons).most_common())
 
@@ -183,7 +186,7 @@ class TextData:
 
     @property
     def num_texts(self) -> int:
-        """Texts of a row that a model reads together, 1 or 2; 1 where there are no rows."""
+        """Number of texts of a row that a model reads together, 1 or 2; 1 if there are no rows."""
         if self.kind.embeds:
             return 1
         return max(
@@ -192,6 +195,6 @@ class TextData:
 
     @property
     def set_aside_counts(self) -> dict[str, int]:
-        """ "split: reason" → how many rows, the most frequent first."""
+        """ "split: reason" → number of rows, most frequent first."""
         counts = Counter(f"{row.split}: {row.reason}" for row in self.set_aside)
         return dict(counts.most_common())

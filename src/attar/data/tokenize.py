@@ -1,13 +1,13 @@
-"""Texts to token ids with the `tokenizers` library alone, and ragged rows to padded batches.
+"""Convert texts to token ids with only the `tokenizers` library, and ragged rows to padded batches.
 
-The problem: a deployed model must read text on a machine without torch and transformers, and must
-read it exactly as the model did in training. The idea: one encoder for both; how a folder's files
-become a tokenizer is said in `attar.special_tokens`. Settings for padding and truncation (MiniLM's
-pads everything to 128) are replaced by our own: cut a pair at its longer text, pad right, and only
+The problem: a deployed model must tokenize text on a machine without torch and transformers,
+exactly as in training. The idea: one encoder for both; `attar.special_tokens` describes how a model
+folder's files become a tokenizer. The tokenizer's own padding and truncation settings (MiniLM's
+pads everything to 128) are replaced: truncate the longer text of a pair, pad on the right, and only
 to the longest row of a batch.
 
-Shapes: B rows of a batch, T tokens. Left out: where a token stands in its text
-(`attar.data.windows`), and every input beside the three that encoders know.
+Shapes: B rows of a batch, T tokens. Not included: character offsets of tokens
+(`attar.data.windows`), and inputs other than the three that encoders know.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ from attar.special_tokens import (
 
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TEXTS_AT_ONCE = 4096
-"""Texts handed to the tokenizer's threads together: enough for all cores, little enough to keep
-memory flat."""
+"""Number of texts tokenized in one call: enough to use all cores, few enough to bound memory."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows of token ids of different lengths, laid end to end: row i is `ids[starts[i]:starts[i +
+    """Rows of token ids of different lengths, concatenated: row i is `ids[starts[i]:starts[i +
     1]]`."""
 
     ids: np.ndarray
@@ -45,35 +44,36 @@ class Encoded:
     input_names: tuple[str, ...]
     pad_id: int
     is_cut: np.ndarray
-    """Which rows had more tokens than max_length, bool (N,)."""
+    """Whether each row had more than max_length tokens, bool (N,)."""
     width: int | None = None
-    """Tokens of every batch; None: those of its longest row."""
+    """Number of tokens to which every batch is padded; None: its longest row."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     @property
     def largest_id(self) -> int:
-        """Of all rows and of their padding."""
+        """The largest id in all rows, including padding."""
         return int(self.ids.max(initial=self.pad_id))
 
     @property
     def num_cut(self) -> int:
-        """Rows that had more tokens than max_length."""
+        """Number of rows that had more than max_length tokens."""
         return int(self.is_cut.sum())
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row, special tokens included."""
+        """Number of tokens of each row, including special tokens."""
         return np.diff(self.starts)
 
     def batch(
         self, indices: Sequence[int] | np.ndarray, pad_to: int | None = None
     ) -> dict[str, np.ndarray]:
-        """Rows as the model's inputs, int64 of shape (B, T), padded on the right.
+        """Rows as model inputs, int64 of shape (B, T), padded on the right.
 
         Args:
             pad_to: T; None: `width`, or the longest of these rows.
+
         Raises:
             UsageError: `pad_to` is shorter than one of the rows.
         """
@@ -99,7 +99,7 @@ class Encoded:
 
 
 class TextEncoder:
-    """A folder's tokenizer, cutting at `max_length` tokens (special tokens included)."""
+    """A model's tokenizer that truncates to `max_length` tokens, including special tokens."""
 
     def __init__(
         self,
@@ -131,11 +131,12 @@ class TextEncoder:
     def from_folder(
         cls, model_folder: Path, max_length: int, input_names: tuple[str, ...]
     ) -> TextEncoder:
-        """The tokenizer of a folder, its padding token and the side it cuts at; where no padding is
-        named, as in GPT-2, the end token pads (`attar.special_tokens`).
+        """The tokenizer of a model folder, with its padding token and truncation side. If there is
+        no padding token, as in GPT-2, the end token is used (`attar.special_tokens`).
 
         Raises:
-            ModelError: the folder has no usable tokenizer, or names neither padding nor end.
+            ModelError: the folder has no usable tokenizer, or defines neither a padding nor an end
+                token.
         """
         tokenizer = open_tokenizer(model_folder)
         pad_id = find_pad_id(model_folder, tokenizer)
@@ -143,7 +144,7 @@ class TextEncoder:
         return cls(tokenizer, max_length, input_names, pad_id, cut_at)
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
-        """Token ids of sentences `(text,)` and pairs `(first, second)`; all cores at work."""
+        """Tokenize sentences `(text,)` or pairs `(first, second)`, using all cores."""
         rows: list[np.ndarray] = []
         row_types: list[np.ndarray] = []
         is_cut: list[bool] = []
@@ -168,12 +169,16 @@ class TextEncoder:
         )
 
     def decode(self, ids: np.ndarray) -> list[str]:
-        """Rows of token ids (B, T) as texts, special tokens left out."""
+        """Decode rows of token ids (B, T) to texts, without special tokens."""
         return self._tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
 
 
 def find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:
-    """The token that pads. Raises: ModelError: none is named, and no end token either."""
+    """The padding token's id.
+
+    Raises:
+        ModelError: there is neither a padding token nor an end token.
+    """
     pad_id = padding_id(model_folder, tokenizer)
     if pad_id is None:
         raise ModelError(

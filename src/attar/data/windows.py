@@ -1,19 +1,19 @@
-"""Long texts in windows of `max_length` tokens, with the characters that each token stands for.
+"""Split long texts into windows of `max_length` tokens, keeping each token's characters.
 
-A model that answers every token of a text must see all of it. A text longer than the model reads is
-cut into windows that share `overlap` tokens, so that most tokens have others on both sides; a token
-in several windows is answered by the one in which it is farthest from an end (its own window). Of a
-pair (a question and a text) only the second is cut into windows, and the first stands before each;
-it keeps at most a third of `max_length`.
+A model that makes a prediction for every token must see the whole text. A text longer than
+`max_length` is split into windows that share `overlap` tokens, so that most tokens have context on
+both sides. For a token in several windows, the prediction is taken from the window in which it is
+farthest from an end (its own window). In a pair (a question and a text), only the text is split,
+and the question, at most a third of `max_length`, precedes each window.
 
     [CLS] question [SEP] tokens 0 … r−1 [SEP]
     [CLS] question [SEP] tokens r−o … 2r−o−1 [SEP]          r: room for tokens, o: overlap
 
-Special tokens are put where the tokenizer itself puts them around one short text or two.
-Left out: windows cut at ends of sentences. Letters: N rows, W windows. Imports no torch.
+Special tokens are added where the tokenizer adds them to one or two short texts.
 
-Source: BERT's code for SQuAD (Devlin et al. 2019), which also answers by the window of "maximum
-context".
+Windows are not aligned with sentence ends. Letters: N rows, W windows. Imports no torch.
+
+Source: BERT's code for SQuAD (Devlin et al. 2019), which also uses the window of "maximum context".
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from attar.tasks.task import Task
 
 Ints = NDArray[np.int32]
 NOWHERE = -1
-"""Character of a token that is none of the text's: a special one, or one of the question."""
+"""Character position of a token that is not part of the text: a special token, or one of the
+question."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of some rows, laid end to end."""
+    """The windows of some rows, concatenated."""
 
     encoded: Encoded
-    """A row a window; `is_cut`: its question is cut."""
+    """One row per window; `is_cut`: its question was truncated."""
     rows: Ints
-    """The row of each window, (W,), in rising order."""
+    """The row of each window, (W,), in increasing order."""
     begins: Ints
     ends: Ints
     """First and last (exclusive) character of each token of `encoded.ids`."""
     own: NDArray[np.int64]
-    """Of each token of the rows' texts, its place in `encoded.ids` in its own window, row by row.
-    """
+    """For each token of the texts, row by row: its index in `encoded.ids`, in its own window."""
     starts: NDArray[np.int64]
-    """Row i has own[starts[i]:starts[i + 1]], (N + 1,)."""
+    """The tokens of row i are own[starts[i]:starts[i + 1]], (N + 1,)."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,11 +64,11 @@ class Windows:
 
     @cached_property
     def first(self) -> NDArray[np.int64]:
-        """The first window of each row, and after them the number of windows, (N + 1,)."""
+        """Index of the first window of each row, followed by the number of windows, (N + 1,)."""
         return np.searchsorted(self.rows, np.arange(self.num_rows + 1))
 
     def first_pieces(self, row: int, words: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-        """Place in `encoded.ids` of the first token of each word, −1 for a word without a token.
+        """Index in `encoded.ids` of the first token of each word; −1 for a word without a token.
 
         Args:
             words: first and last (exclusive) character of each.
@@ -86,13 +86,14 @@ class Windows:
 
 
 class WindowEncoder:
-    """A folder's tokenizer, which cuts long texts into windows.
+    """A tokenizer that splits long texts into windows.
 
     Args:
-        task: of rows of a text, or of a question and a text.
+        task: whether rows are one text, or a question and a text.
+
     Raises:
         ModelError: the folder has no usable tokenizer.
-        UsageError: the windows have no room for text beside what they share.
+        UsageError: max_length is too small for the overlap and the question.
     """
 
     def __init__(self, folder: Path, task: Task) -> None:
@@ -115,7 +116,7 @@ class WindowEncoder:
             )
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Windows:
-        """The windows of texts `(text,)`, or of pairs `(question, text)`."""
+        """The windows of texts `(text,)` or of pairs `(question, text)`."""
         made = _Made()
         for row, (*questions, pieces) in enumerate(self._read(texts)):
             question = questions[0] if questions else None
@@ -133,7 +134,7 @@ class WindowEncoder:
         return made.together(self._input_names, self._pad_id)
 
     def _read(self, texts: Sequence[tuple[str, ...]]) -> Iterator[tuple[Any, ...]]:
-        """The tokens of the texts of each row, without special ones."""
+        """Tokenize the texts of each row, without special tokens."""
         for begin in range(0, len(texts), TEXTS_AT_ONCE):
             parts = zip(*texts[begin : begin + TEXTS_AT_ONCE], strict=True)
             with tokenizer_errors("the model's tokenizer.json fails on a text"):
@@ -145,7 +146,7 @@ class WindowEncoder:
 
 
 def window_cuts(tokens: int, room: int, overlap: int) -> Iterator[tuple[int, int]]:
-    """First and last (exclusive) token of each window of a text; one window where it fits.
+    """First and last (exclusive) token of each window of a text; one window if the text fits.
 
     Example:
         >>> list(window_cuts(10, 4, 1)), list(window_cuts(0, 4, 1))
@@ -161,8 +162,8 @@ def window_cuts(tokens: int, room: int, overlap: int) -> Iterator[tuple[int, int
 def own_windows(
     cuts: Sequence[tuple[int, int]], tokens: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of each token the window in which it is farthest from an end, the first of equals, and its
-    place in that window.
+    """For each token, the window in which it is farthest from an end (the first one on ties), and
+    its position in that window.
 
     Example:
         >>> own_windows([(0, 4), (2, 6)], 6)[0].tolist()
@@ -180,7 +181,7 @@ def own_windows(
 
 
 Part = tuple[Ints, Ints]
-"""Token ids and segments."""
+"""Token ids and segment ids."""
 
 
 @dataclass(frozen=True)
@@ -191,14 +192,14 @@ class _Frame:
     between: Part
     after: Part
     segments: tuple[int, ...]
-    """Of the texts."""
+    """Segment ids of the texts."""
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, folder: Path, *, is_pair: bool) -> _Frame:
-        """As the tokenizer frames short texts.
+        """Find how the tokenizer frames short texts.
 
         Raises:
-            ModelError: it makes no token of a word.
+            ModelError: it produces no token for a word.
         """
         read = tokenizer.encode("a", "a") if is_pair else tokenizer.encode("a")
         ids, segments = np.array(read.ids, np.int32), np.array(read.type_ids, np.int32)
@@ -223,19 +224,19 @@ class _Frame:
         return sum(len(ids) for ids, _ in (self.before, self.between, self.after))
 
     def head(self, asked: Ints) -> Part:
-        """What stands before a text, a question among it."""
+        """Tokens before a text, including the question."""
         question = asked, np.full(len(asked), self.segments[0], np.int32)
         ids, segments = zip(self.before, question, self.between, strict=True)
         return np.concatenate(ids), np.concatenate(segments)
 
 
 class _Made:
-    """Windows that are being laid end to end."""
+    """Collects windows, then concatenates them."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
         self.firsts: list[int] = []
-        """Where the text of each window begins among all tokens."""
+        """Index among all tokens where the text of each window begins."""
         self.own: list[NDArray[np.int64]] = []
         self._ids: list[Ints] = []
         self._segments: list[Ints] = []

@@ -1,20 +1,19 @@
 """New training sentences, written by a masked language model.
 
-Each sentence gives `copies` new ones: every word is replaced with probability p, by one of the
-`top` words that the masked language model finds most probable in its place (or, for a word of
-several pieces, the nearest in its table of embeddings).
+Each sentence gives `copies` new ones: every word is replaced with probability p by one of the `top`
+words that the masked language model finds most likely in its place (or, for a word of several
+tokens, by one of its nearest neighbours in the embedding table).
 
     for copy c of text t, word w:   u, v ~ U[0, 1) from (seed, row, which text)
         replaced if u < p;  by candidate ⌊v · top⌋ of (t, w)
 
-The candidates of a word depend on its text alone and not on the copy, so one query serves all
-copies, and words that no copy replaces are never queried. Each text of a pair is augmented
-separately.
+A word's candidates depend only on its text, not on the copy, so one query serves all copies, and
+words that no copy replaces are never queried. The texts of a pair are augmented separately.
 
-Source: TinyBERT (Jiao et al. 2020), algorithm 1. *Differs from the paper*: there the words to the
-left of a mask are those of the copy, already replaced, which needs a forward pass for each word of
-each copy; and words of several pieces have their neighbours in GloVe. Here the word itself is never
-its own replacement, so p is the share that changes.
+Source: TinyBERT (Jiao et al. 2020), algorithm 1. *Differs from the paper*: there, words to the left
+of a mask are those of the copy, already replaced, which takes a forward pass for each word of each
+copy; and words of several tokens get their neighbours from GloVe. Here a word is never replaced by
+itself, so p is the share of words that change.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from attar.distillation.words import ReadText
 from attar.seeds import generator
 
 Candidates = Mapping[tuple[str, int], np.ndarray]
-"""(text, number of the word) → token ids, the best first."""
+"""(text, number of the word) → token ids, best first."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What one text becomes: bool and int64 (copies, words)."""
+    """Random choices for one text: bool and int64 (copies, words)."""
 
     is_replaced: np.ndarray
     candidate: np.ndarray
@@ -42,22 +41,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Made:
-    """Copies of the rows of a chunk, and what it took."""
+    """Copies of a chunk of rows, with counts."""
 
     rows: list[list[tuple[str, ...]]]
-    """Per source row its copies."""
+    """The copies of each source row."""
     words: int
-    """Words that could have been replaced, counted in every copy."""
+    """Number of words that could have been replaced, over all copies."""
     replaced: int
     questions: int
-    """Words that the masked language model was asked about."""
+    """Number of words for which the masked language model was queried."""
     forwards: int
 
 
 def choose(
     seed: int, row: int, which: int, copies: int, words: int, probability: float, top: int
 ) -> Choice:
-    """Which words of a text change in which copy, and to which candidate: a pure function.
+    """Choose which words of a text change in which copy, and to which candidate: a pure function.
 
     Args:
         which: 0 or 1, the text of a pair.
@@ -70,7 +69,7 @@ class Augmenter:
     """Makes copies of rows.
 
     Args:
-        tokens: id → the word it writes.
+        tokens: id → the word of that token.
         after_forward: called after each forward pass; may raise to stop.
     """
 
@@ -91,7 +90,7 @@ class Augmenter:
         self._probability, self._after_forward = probability, after_forward
 
     def augment(self, rows: Sequence[tuple[str, ...]], first_row: int) -> Made:
-        """Copies of the rows, which are numbered from `first_row`."""
+        """Copies of the rows. The first one has number `first_row`."""
         distinct = list(dict.fromkeys(text for texts in rows for text in texts))
         read = dict(zip(distinct, self._read(distinct), strict=True))
         choices = [
@@ -128,8 +127,8 @@ class Augmenter:
         choices: Sequence[Sequence[Choice]],
         read: Mapping[str, ReadText],
     ) -> tuple[Candidates, int]:
-        """Candidates of every word that some copy replaces, and of how many words the masked
-        language model was asked."""
+        """Candidates of every word that some copy replaces, and the number of words for which the
+        masked language model was queried."""
         wanted = {
             (text, int(number))
             for texts, chosen in zip(rows, choices, strict=True)

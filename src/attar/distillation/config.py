@@ -14,7 +14,7 @@ from attar.tasks.table import Kind
 
 
 class AugmentMetrics(TypedDict):
-    """What the step writes to its result; a gate may name nothing else."""
+    """What the step writes to its result; a gate can use only these names."""
 
     data: dict[str, Any]
     rows_in: int
@@ -31,25 +31,25 @@ class AugmentMetrics(TypedDict):
 
 
 class GenerateMetrics(TypedDict):
-    """What the step writes to its result; a gate may name nothing else."""
+    """What the step writes to its result; a gate can use only these names."""
 
     data: str
     part: str
     texts: int
     too_short: int
-    """Chunks that have fewer tokens than a prompt."""
+    """Number of chunks that have fewer tokens than a prompt."""
     prompt_tokens: int
-    """Of each text."""
+    """Prompt tokens per text."""
     new_tokens: int
-    """Of all texts, end tokens included."""
+    """Generated tokens of all texts, including end tokens."""
     ended: int
-    """Texts that the teacher ended itself."""
+    """Number of texts that ended with an end token, before the maximum length."""
     flops: int
     distinct: dict[str, Any]
-    """Distinct-1 to distinct-4 of what is written and of what stood there, and the number of texts
+    """Distinct-1 to distinct-4 of the generated texts and of the originals, and the number of texts
     compared."""
     diversity: dict[str, Any]
-    """The Vendi score of both; empty: it is not measured."""
+    """Vendi scores of the generated texts and of the originals; empty: not measured."""
     chunks: int
     tokens: int
     shards: int
@@ -58,11 +58,11 @@ class GenerateMetrics(TypedDict):
 
 
 class AugmentStep(Config):
-    """More training sentences, by letting a masked language model replace words."""
+    """Make more training sentences: a masked language model replaces words."""
 
     run: Literal["augment"] = "augment"
     model: ModelReference
-    """A masked language model: its `config.json` names an architecture …ForMaskedLM."""
+    """A masked language model; its `config.json` names an architecture that ends in ForMaskedLM."""
     data: str
     """Name of a `[data.<name>]` table, or of a step that makes rows; its train split is read. Used
     as data, this step is that data with the new rows appended to its train split."""
@@ -71,7 +71,7 @@ class AugmentStep(Config):
     probability: float = Field(default=0.4, ge=0, le=1)
     """Probability that a word is replaced, in each copy."""
     top: int = Field(default=15, ge=1, le=1000)
-    """A replacement is drawn from this many candidates."""
+    """Number of most likely candidates from which a replacement is drawn."""
     keep_labels: bool = False
     """true: a new row has the label of its source. false: it has no label, so a teacher must
     provide the target."""
@@ -84,10 +84,10 @@ class AugmentStep(Config):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """As in training. bf16 may change the order of words with nearly equal probability."""
     seed: int | None = None
-    """None: the recipe's."""
+    """Random seed; None: the recipe's."""
 
     def misfit(self, kind: Kind, data: str) -> str | None:
-        """Why rows of data of a kind cannot be copied; None: they can."""
+        """Why rows of this kind cannot be augmented; None if they can."""
         if kind.answer != "row":
             return (
                 f"data {data!r} is for {kind.name}; augmentation supports classification and "
@@ -107,7 +107,7 @@ class AugmentStep(Config):
 
 
 class GenerateStep(Config):
-    """A corpus of texts that a language model wrote: it continues the beginnings of chunks."""
+    """Make a corpus of generated text: a language model continues the beginnings of chunks."""
 
     run: Literal["generate"] = "generate"
     model: str
@@ -115,7 +115,7 @@ class GenerateStep(Config):
     data: str
     """A tokenize, select or generate step, or a table with source = "corpus"."""
     part: Literal["all", Part] = "all"
-    """Part of the corpus: the chunks to continue."""
+    """Which chunks of the corpus to continue."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of these chunks, chosen at random."""
     chunks: int | None = Field(default=None, ge=1)
@@ -140,21 +140,21 @@ class GenerateStep(Config):
     diversity: Diversity | None = None
     """Vendi scores of generated and original texts; None: not measured."""
     seed: int | None = None
-    """None: the recipe's."""
+    """Random seed; None: the recipe's."""
 
     @property
     def max_length(self) -> int:
-        """Tokens that a model reads of the longest text: the last one is predicted only."""
+        """Number of tokens a model reads of the longest text; the last token is only predicted."""
         return self.prompt_tokens + self.new_tokens - 1
 
     @property
     def batch_rows(self) -> int:
-        """Texts that are written together."""
+        """Number of texts that are generated together."""
         return max(1, self.batch_tokens // (self.prompt_tokens + self.new_tokens))
 
     @property
     def shard_rows(self) -> int:
-        """Texts of a shard."""
+        """Number of texts in a shard."""
         return max(1, self.shard_tokens // (self.prompt_tokens + self.new_tokens))
 
     @model_validator(mode="after")

@@ -1,13 +1,13 @@
 """Batched queries of a masked language model for thousands of words.
 
-Every (text, masked word) is a row; rows of like length share a batch of about `batch_tokens`
-tokens; and between body and head all tokens but the masked one are dropped, so that the head runs
-once a row. The answers are those of one pass a word.
+Every (text, masked word) is a row. Rows of similar length share a batch of about `batch_tokens`
+tokens, and between body and head all tokens except the masked one are dropped, so that the head
+runs once per row. The results are the same as with one pass per word.
 
-A word of several pieces has no single place to mask. Its neighbours in the table of embeddings are
-taken: by the cosine between a token's row and the mean of the word's rows.
+A word of several tokens has no single position to mask. Its candidates are its neighbours in the
+embedding table, by the cosine between a token's row and the mean of the word's rows.
 
-Shapes: R rows (masked words), T tokens, D hidden, V vocabulary, top words asked for.
+Shapes: R rows (masked words), T tokens, D hidden, V vocabulary; `top` words per query.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from attar.distillation.words import ReadText, Word
 from attar.errors import ModelError
 
 WORDS_AT_ONCE = 1024
-"""Words of several pieces compared with the vocabulary together."""
+"""Number of words of several tokens that are compared with the vocabulary at once."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One word of one text that replacements are wanted for."""
+    """A query for replacements of one word in one text."""
 
     text: ReadText
     number: int
-    """Of the word in its text."""
+    """Index of the word in its text."""
 
     @property
     def word(self) -> Word:
@@ -45,11 +45,11 @@ class Request:
 
 
 class MaskedLm:
-    """A masked language model and the tokens that can stand for a word.
+    """A masked language model, with the tokens that can replace a word.
 
     Args:
         fits_2V: bool (2, V); see `WordReader.whole_words`.
-        batch_tokens: tokens of a forward pass, padding included.
+        batch_tokens: number of tokens in a forward pass, including padding.
         bf16: compute in bf16, in a copy of the model.
     """
 
@@ -71,8 +71,8 @@ class MaskedLm:
                 f"{max(fewest - 1, 1)} or less"
             )
         if bf16:
-            # all of it, unlike autocast: casting weights and activations back and forth was a
-            # quarter of the time, and nothing is learned here that would need float32
+            # bf16 throughout instead of autocast: casting weights and activations took a quarter of
+            # the time, and nothing is trained here that would need float32
             model = cast(PreTrainedModel, copy.deepcopy(model).to(torch.bfloat16))  # pyright: ignore[reportArgumentType]
         self.model, self.device = model.eval(), model.device
         self._fits_2V = torch.from_numpy(fits_2V).to(self.device)
@@ -81,7 +81,7 @@ class MaskedLm:
         self.num_forwards = 0
 
     def batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
-        """Numbers of the requests that one forward pass answers, short texts first."""
+        """Indices of the requests of each forward pass, short texts first."""
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].text.ids))
         batch: list[int] = []
         for i in order:
@@ -94,11 +94,11 @@ class MaskedLm:
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> np.ndarray:
-        """The `top` most probable words in the place of each word, the best first, without the word
-        itself: token ids, int64 (R, top).
+        """The `top` most likely words in place of each word, best first, excluding the word itself:
+        token ids, int64 (R, top).
 
         Raises:
-            ModelError: the model gives no scores for a single place.
+            ModelError: the model does not return scores for a single position.
         """
         width = max(len(request.text.ids) for request in requests)
         ids_RT = torch.full((len(requests), width), self._pad_id, dtype=torch.int64)
@@ -129,7 +129,7 @@ class MaskedLm:
 
     @cached_property
     def _embeddings(self) -> tuple[Tensor, Tensor]:
-        """The table of embeddings in float32, (V, D), as it is and with rows of length 1."""
+        """The embedding table in float32, (V, D), and the same with rows normalized to length 1."""
         table: Any = self.model.get_input_embeddings()
         table_VD: Tensor = table.weight.detach().float()[: self._fits_2V.shape[1]]
         return table_VD, nn.functional.normalize(table_VD, dim=1)
@@ -142,7 +142,7 @@ class MaskedLm:
 
     @torch.inference_mode()
     def neighbours(self, requests: Sequence[Request]) -> np.ndarray:
-        """The `top` nearest words in the table of embeddings: token ids, int64 (R, top)."""
+        """The `top` nearest words in the embedding table: token ids, int64 (R, top)."""
         table_VD, unit_VD = self._embeddings
         found: list[np.ndarray] = []
         for begin in range(0, len(requests), WORDS_AT_ONCE):
@@ -157,7 +157,7 @@ class MaskedLm:
 
 @contextmanager
 def _only_at(model: PreTrainedModel, positions_R: Tensor) -> Iterator[None]:
-    """For a while the body hands one token of each text on to the head."""
+    """While active, the body passes only one token of each text to the head."""
 
     def keep_one(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
         hidden_RTD: Tensor = output.last_hidden_state

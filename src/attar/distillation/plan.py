@@ -1,5 +1,5 @@
-"""The cost of new rows: a row of a forward pass for every word that some copy replaces, and a
-forward pass over every generated text."""
+"""Cost of new rows: a forward-pass row for every word that some copy replaces, or a forward pass
+over every generated text."""
 
 from __future__ import annotations
 
@@ -27,17 +27,16 @@ from attar.tasks.table import CAUSAL_LM
 from attar.training.update.precision import choose_precision, device_here
 
 BYTES_A_TOKEN = 4 / 3
-"""Of a made row: about four bytes of text, a third when packed."""
+"""Size of an augmented row: about four bytes of text per token, a third when compressed."""
 WRITING = 4.0
-"""How much longer a token takes to write than to read: the weights are read from memory for a
-handful of rows. Assumed, not measured."""
+"""How much longer it takes to generate a token than to read one: the weights are read from memory
+for only a few rows. Assumed, not measured."""
 DRAWN_BYTES = 32
-"""In memory, of a word of the vocabulary for each text that is written: float64 numbers to draw
-from."""
+"""Memory per vocabulary entry and generated text: float64 numbers to sample from."""
 
 
 def plan_augment(config: AugmentStep, context: PlanContext) -> StepPlan:
-    """Plan an augmentation: about a token a word, and three tensors of scores per row."""
+    """Plan an augmentation: about one token per word, and three tensors of scores per row."""
     model = context.model(config.model, None, config.max_length)
     rows, tokens = context.texts.count(config.data, "train", model)
     data = context.texts.loaded(config.data)
@@ -57,8 +56,8 @@ def plan_augment(config: AugmentStep, context: PlanContext) -> StepPlan:
 
 
 def plan_generate(config: GenerateStep, context: PlanContext) -> StepPlan:
-    """Plan a corpus of written texts, none of which ends early; steps that read it will find their
-    number."""
+    """Plan a corpus of generated texts, assuming that none ends early. Registers its size for the
+    steps that read it."""
     form = context.corpus(config.data)
     model = context.model(config.model, Head(None, CAUSAL_LM), config.max_length)
     chunks = context.texts.chunks_of(config.data, config.part)
@@ -93,7 +92,7 @@ def plan_generate(config: GenerateStep, context: PlanContext) -> StepPlan:
 
 
 def _cache_bytes(config: Any) -> int:
-    """What a model keeps of a token that it has read: keys and values of every block."""
+    """Size of the key-value cache per token, over all blocks."""
     heads = getattr(config, "num_attention_heads", None) or 1
     shared = getattr(config, "num_key_value_heads", None) or heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads

@@ -1,9 +1,9 @@
-"""`run = "augment"`: data and a masked language model in; new rows out, for steps that name this
-one as their data.
+"""`run = "augment"`: make new training rows with a masked language model; other steps can name this
+step as their data.
 
-Rows are worked on in chunks, so that memory does not grow with the data, and each chunk is written
-to the scratch folder as it is done: a killed run continues with the first one that is missing. A
-part is a whole gzip file, and gzip files one after the other are one gzip file.
+Rows are processed in chunks, so that memory does not grow with the data, and each finished chunk is
+written to the scratch folder: a killed run continues with the first missing chunk. A part is a
+complete gzip file, and concatenated gzip files are a valid gzip file.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from attar.step import StepContext
 from attar.training.update.precision import Precision, open_accelerator
 
 CHUNK_ROWS = 512
-"""Rows worked on together: enough for full batches of like length, and a minute's work at most on
-a small CPU."""
+"""Rows processed together: enough for full batches of similar length, and at most a minute's work
+on a small CPU."""
 TIMED_TOKENS = 32
-"""Length of a text in the batch that the number formats are timed with."""
+"""Text length in the batch used to time the number formats."""
 COUNTS = ("words", "replaced", "questions", "forwards")
 
 
@@ -47,7 +47,7 @@ def augment(config: AugmentStep, context: StepContext) -> AugmentMetrics:
 
     Raises:
         AttarError: a user error.
-        StoppedError: asked to stop; what was made is kept.
+        StoppedError: a stop was requested; finished chunks are kept.
     """
     data = data_of(context, config.data)
     train = _train_rows(config, context, data)
@@ -88,7 +88,7 @@ def _train_rows(config: AugmentStep, context: StepContext, data: TextData) -> Sp
 
 
 def _masked_lm(config: AugmentStep, context: StepContext) -> LoadedModel:
-    """The model, whose head must be one that predicts words."""
+    """The model, after checking that it is a masked language model."""
     loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
     architecture = type(loaded.model).__name__
     if not architecture.endswith("ForMaskedLM"):
@@ -103,7 +103,7 @@ def _masked_lm(config: AugmentStep, context: StepContext) -> LoadedModel:
 
 
 def _first_batch(model: PreTrainedModel, batch_tokens: int) -> Callable[[bool], None]:
-    """A batch of the model's blocks, in bf16 or in float32, for its time."""
+    """A forward pass of the model's blocks in bf16 or float32, to time both formats."""
     ids = torch.zeros(max(1, batch_tokens // TIMED_TOKENS), TIMED_TOKENS, dtype=torch.int64)
 
     @cache
@@ -119,7 +119,7 @@ def _first_batch(model: PreTrainedModel, batch_tokens: int) -> Callable[[bool], 
 
 
 def _augmenter(config: AugmentStep, context: StepContext) -> tuple[Augmenter, Precision]:
-    """What makes copies, on the device there is, and the number format."""
+    """The augmenter on the available device, and the number format."""
     loaded = _masked_lm(config, context)
     accelerator, precision = open_accelerator(
         config.precision, context, _first_batch(loaded.model, config.batch_tokens)
@@ -160,7 +160,7 @@ def _augmenter(config: AugmentStep, context: StepContext) -> tuple[Augmenter, Pr
 def _chunk(
     augmenter: Augmenter, train: Split, begin: int, parts: Path, task: Task, keep_labels: bool
 ) -> None:
-    """Make the copies of one chunk, unless an interrupted run has."""
+    """Make the copies of one chunk, unless an interrupted run has already made them."""
     rows = train.texts[begin : begin + CHUNK_ROWS]
     done = _counts_file(parts, begin)
     if done.is_file():
@@ -180,7 +180,7 @@ def _chunk(
     with disk_errors_explained(parts, len(content)):
         _part_file(parts, begin).write_bytes(content)
     seconds = time.perf_counter() - start
-    # Written last and in one replacement: a part counts only with its counts.
+    # Written last and atomically: a part is complete only if its counts exist.
     write_json(done, {**{name: getattr(made, name) for name in COUNTS}, "seconds": seconds})
     task.advance(len(rows), f"{made.questions / max(made.forwards, 1):.0f} words per forward pass")
 

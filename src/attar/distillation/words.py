@@ -1,14 +1,14 @@
-"""Where the words of a text are, and which tokens are whole words.
+"""Find the words of a text, and the tokens that are whole words.
 
-A word is a run of letters that the tokenizer does not join to its neighbours, known by the
-characters it spans; a new text is the old one with some spans exchanged, so that what is not
-replaced stays as it is, to the last space.
+A word is a run of letters that the tokenizer does not join to its neighbours, identified by its
+character span. A new text is the old one with some spans replaced, so the rest stays identical,
+including spaces.
 
-A token can stand for a word when it is written with letters alone and the tokenizer reads what is
-written as that one token again: so "##ing" cannot, whatever marks a piece in this vocabulary. Where
-tokens know the space before them (RoBERTa), it depends on whether there is one.
+A token can replace a word if it decodes to letters only and the tokenizer encodes these letters as
+that single token. This excludes pieces such as "##ing", in any vocabulary. If tokens include the
+preceding space (RoBERTa), it depends on whether there is one.
 
-Left out: numbers, punctuation, and words with a piece that the vocabulary lacks; they stay.
+Not replaced: numbers, punctuation, and words with an unknown token.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from attar.errors import ModelError
 from attar.special_tokens import num_ids, open_tokenizer
 
 MASKS = ("[MASK]", "<mask>")
-"""How BERT and its kin, RoBERTa and its kin write the token to fill in."""
+"""Mask tokens of BERT-like and RoBERTa-like vocabularies."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,27 @@ class Word:
     end: int
     """One after the last character."""
     position: int
-    """Of its first token."""
+    """Position of its first token."""
     pieces: tuple[int, ...]
     """Its token ids."""
     after_space: bool
-    """White space stands before it."""
+    """Whether white space precedes it."""
 
 
 @dataclass(frozen=True)
 class ReadText:
-    """A text, its token ids (cut at the tokenizer's limit), and its words."""
+    """A text, its token ids (truncated to the tokenizer's limit), and its words."""
 
     text: str
     ids: np.ndarray
     words: tuple[Word, ...]
 
     def with_words(self, replaced: Mapping[int, str]) -> str:
-        """The text with some words exchanged; number of the word → what stands there now."""
+        """The text with some words replaced.
+
+        Args:
+            replaced: number of the word → new word.
+        """
         parts: list[str] = []
         end = 0
         for number in sorted(replaced):
@@ -66,7 +70,7 @@ class ReadText:
 
 
 class WordReader:
-    """The tokenizer of a masked language model, seen as a reader of words."""
+    """The tokenizer of a masked language model, with access to words."""
 
     def __init__(self, folder: Path, max_length: int) -> None:
         encoder = TextEncoder.from_folder(folder, max_length, ("input_ids",))
@@ -74,7 +78,8 @@ class WordReader:
         self._tokenizer = open_tokenizer(folder)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length)
-        # by the settings; where those are silent, as bert-base-uncased's, by tokenizer.json itself
+        # settings take precedence over tokenizer.json, which has what bert-base-uncased's settings
+        # lack
         names = _names_in_tokenizer(folder) | _names_in_settings(folder)
         self.mask_id = self._id_of(names, "mask_token", folder)
         self._unknown_id = self._tokenizer.token_to_id(names.get("unk_token") or "")
@@ -91,7 +96,7 @@ class WordReader:
         return found
 
     def read(self, texts: Sequence[str]) -> list[ReadText]:
-        """The texts taken apart; all cores at work."""
+        """Tokenize texts and find their words, using all cores."""
         encodings = self._tokenizer.encode_batch(list(texts))
         return [
             ReadText(text, np.array(encoding.ids, np.int64), tuple(self._words(text, encoding)))
@@ -108,18 +113,20 @@ class WordReader:
             if number is None:
                 continue
             begin, end = offsets[first][0], offsets[position - 1][1]
-            # a tokenizer may count the space before a word as part of it
+            # some tokenizers count the preceding space as part of the word
             begin = end - len(text[begin:end].lstrip())
             pieces = tuple(ids[first:position])
             if text[begin:end].isalpha() and self._unknown_id not in pieces:
                 yield Word(begin, end, first, pieces, begin > 0 and text[begin - 1].isspace())
 
     def whole_words(self, size: int) -> tuple[list[str], np.ndarray]:
-        """What each token writes, and whether it can stand for a word.
+        """The text of each token, and whether it can replace a word.
 
         Args:
-            size: of the model's vocabulary; ids that the tokenizer lacks can stand for nothing.
-        Returns: `size` words, and bool (2, size): row 0 without, row 1 with white space before.
+            size: vocabulary size of the model; ids that the tokenizer lacks can replace nothing.
+
+        Returns:
+            `size` words, and bool (2, size): row 0 without, row 1 with preceding white space.
         """
         known = min(size, num_ids(self._tokenizer))
         written = self._tokenizer.decode_batch([[i] for i in range(known)])
@@ -135,7 +142,7 @@ class WordReader:
 
 
 def _names_in_tokenizer(folder: Path) -> dict[str, str]:
-    """The unknown word of the vocabulary's model, and a special token written as masks are."""
+    """The unknown token of the vocabulary, and a special token spelled like a mask token."""
     plain: dict[str, Any] = read_json(folder / "tokenizer.json")
     names: dict[str, str] = {}
     unknown = (plain.get("model") or {}).get("unk_token")

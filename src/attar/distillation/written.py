@@ -1,9 +1,9 @@
-"""Generated texts compared with the original continuations: metrics, and texts to read.
+"""Compare generated texts with the original continuations: metrics, and examples to read.
 
-Generated text is less diverse than human text, because the teacher repeats itself.
-So distinct-n, and the Vendi score where an encoder is named, are those of continuations and of the
-original texts after the same prompts, as many tokens of each. The prompts themselves would make
-both alike, and are left out.
+Generated text is less diverse than human text, because the teacher repeats itself. So distinct-n,
+and the Vendi score if an encoder is set, are computed for the generated and the original
+continuations of the same prompts, with the same number of tokens each. Prompts are excluded,
+because they are common to both.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from attar.step import StepContext
 
 EXPLORED_FILE = "explored.json"
 COMPARED = 2000
-"""Texts of which distinct-n is counted: about 2 million tokens at MiniPLM's length."""
+"""Number of texts for distinct-n: about 2 million tokens at MiniPLM's length."""
 LONGEST_GRAM = 4
 EXAMPLES, EXAMPLE_CHARACTERS = 8, 600
-"""Texts to read, and the beginning of each part that is shown."""
+"""Number of examples, and the maximum number of characters shown of each part."""
 
 
 @dataclass(frozen=True)
 class ReadBeside:
-    """Written texts, and the chunks that they were begun from."""
+    """Generated texts, with the chunks that their prompts come from."""
 
     originals: CorpusView
     written: Corpus
     places: Places
-    """Of the original of each written text."""
+    """Place of the original of each generated text."""
     tokenizer: Tokenizer
 
     def ended(self) -> int:
-        """Texts that the teacher ended itself."""
+        """Number of texts that ended with an end token, before the maximum length."""
         end = self.written.about["end_id"]
         return sum(int((s.ids[s.starts[1:] - 1] == end).sum()) for s in self.written.shards)
 
     def pairs(
         self, numbers: NDArray[np.int64]
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-        """Prompt, what was written after it, and what stood there.
+        """Prompt, generated continuation and original continuation of some texts.
 
         Args:
-            numbers: of written texts, rising.
+            numbers: of generated texts, in increasing order.
         """
         view = CorpusView(self.written)
         prompts = view.column("prompt", numbers).tolist()
@@ -68,7 +68,7 @@ class ReadBeside:
 
 
 def measured(config: GenerateStep, context: StepContext, read: ReadBeside) -> dict[str, Any]:
-    """How the written texts differ from the originals; and texts for the report.
+    """How the generated texts differ from the originals. Also writes examples for the report.
 
     Raises:
         AttarError: the encoder cannot be used.
@@ -92,7 +92,7 @@ def measured(config: GenerateStep, context: StepContext, read: ReadBeside) -> di
 def _diversity(
     config: GenerateStep, context: StepContext, read: ReadBeside, order: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """Vendi scores of both; nothing if none is asked for."""
+    """Vendi scores of both; empty if not requested."""
     if config.diversity is None:
         return {}
     sampled = read.pairs(np.sort(order[: config.diversity.chunks]))
@@ -128,6 +128,6 @@ def _write_examples(context: StepContext, read: ReadBeside, numbers: NDArray[np.
 
 
 def _beginning(text: str, is_prompt: bool) -> dict[str, Any]:
-    """As much of a text as is shown: of a prompt its end, which is continued."""
+    """The part of a text to show: its beginning, or the end of a prompt."""
     shown = text[-EXAMPLE_CHARACTERS:] if is_prompt else text[:EXAMPLE_CHARACTERS]
     return {"text": shown, "characters": len(text)}

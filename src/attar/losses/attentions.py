@@ -40,8 +40,8 @@ from attar.losses.term import Needs, Pair, Share, StackShape, Term
 
 
 def seen_pairs(mask: Int[Tensor, "B T"], is_causal: bool) -> Bool[Tensor, "B T T"]:
-    """Which keys (last axis) a query may attend to: real tokens only, and in a causal stack none
-    after it.
+    """Keys (last axis) that each query may attend to: no padding, and in a causal stack no later
+    tokens.
 
     Example:
         >>> seen_pairs(torch.tensor([[1, 1, 0]]), is_causal=True).int().tolist()
@@ -60,10 +60,10 @@ def score_distance(
     """Squared difference of two attentions' scores, mean over heads and over the keys a query sees,
     summed over each example's queries.
 
-    Law: 0 at equality, never negative, independent of masked positions. The gradient only reaches
-    the student.
+    Law: 0 at equality, never negative, independent of masked positions. Gradient reaches only the
+    student.
     """
-    # Masked positions may hold anything, infinity included: they are removed before the square.
+    # Masked positions may contain anything, including infinity: remove them before squaring.
     squares = torch.where(seen.unsqueeze(1), student - teacher.detach(), 0).square()
     by_query = squares.mean(dim=1).sum(dim=-1) / seen.sum(dim=-1).clamp(min=1)
     return by_query.sum(dim=-1)
@@ -74,10 +74,10 @@ UNSEEN = -1e30
 
 
 def relation_scores(vectors: Float[Tensor, "B T E"], heads: int) -> Float[Tensor, "B R T T"]:
-    """Products of each token's vectors with those of all tokens, before the softmax.
+    """Dot products of each token's vectors with those of all tokens, scaled, before the softmax.
 
     Args:
-        heads: relation heads R; divides E.
+        heads: number of relation heads R; divides E.
     """
     batch, tokens, _ = vectors.shape
     cut = vectors.view(batch, tokens, heads, -1).transpose(1, 2)
@@ -92,20 +92,20 @@ def relation_divergence(
     """KL(teacher‖student) of the softmax over the keys that each query sees, mean over the heads,
     summed over each example's real queries; in nats.
 
-    Law: 0 where the scores differ by a constant, never negative, independent of masked positions.
-    The gradient only reaches the student.
+    Law: 0 if the scores differ by a constant, never negative, independent of masked positions.
+    Gradient reaches only the student.
 
     Args:
         student, teacher: scores before the softmax.
     """
     log_q, log_p = (_log_softmax(scores, seen) for scores in (student, teacher.detach()))
     kl_BRT = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
-    # Rounding can leave −1e-8 where both agree; a divergence below 0 does not exist.
+    # Rounding can give −1e-8 where both agree, but a divergence is never negative.
     return kl_BRT.clamp(min=0).mean(dim=1).sum(dim=-1)
 
 
 def _log_softmax(scores: Tensor, seen: Tensor) -> Tensor:
-    """Over the keys that are seen; of a query that sees none, as padding does, uniform."""
+    """log softmax over the keys that a query sees; uniform for a query that sees none (padding)."""
     return torch.where(seen.unsqueeze(1), scores, UNSEEN).log_softmax(dim=-1)
 
 
@@ -200,7 +200,7 @@ class RelationKlTerm(Term):
         return shares
 
     def _scores(self, outputs: Outputs, stack: str, block: int) -> Iterator[Tensor]:
-        """Of each relation, (B, R, T, T)."""
+        """Scores of each relation, (B, R, T, T)."""
         for relation in self._relations:
             if relation == "attention":
                 yield outputs.scores[stack][block]
@@ -225,7 +225,7 @@ def _teacher_block(asked: int | None, teacher: StackShape, stack: str) -> int:
 def _relation_heads(
     relation: str, asked: int | None, student: StackShape, teacher: StackShape, stack: str
 ) -> int:
-    """How many heads a relation has."""
+    """Number of heads of a relation."""
     if relation == "attention":
         if student.heads != teacher.heads:
             raise ModelError(

@@ -1,6 +1,6 @@
-"""The terms a training objective can be made of. Imports no torch.
+"""The loss terms of a training objective. Imports no torch.
 
-`weight` multiplies a term, by a constant or by a schedule; the terms add up.
+Each term is multiplied by its `weight`, a constant or a schedule; the objective is their sum.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class WeightSchedule(Config):
     """
 
     start: float = Field(alias="from", ge=0)
-    """Weight of the first step."""
+    """Weight at the first step."""
     to: float = Field(ge=0)
     """Weight at the end."""
     over: float = Field(default=1.0, gt=0, le=1)
@@ -45,7 +45,7 @@ Weight = Annotated[
 
 
 def weight_at(weight: float | WeightSchedule, progress: float) -> float:
-    """The weight of a step, scheduled or not."""
+    """The weight at `progress`, for a constant or a schedule."""
     return weight.at(progress) if isinstance(weight, WeightSchedule) else weight
 
 
@@ -56,7 +56,7 @@ class LossSettings(Config):
     """ "module:class" of its `Term`, imported when a model is trained."""
     needs_teacher: ClassVar[bool] = True
     not_cached: ClassVar[str] = ""
-    """What it compares that a cache does not store; "": nothing."""
+    """The teacher output it needs that a cache does not store; "": none."""
     on_answers: ClassVar[bool] = False
     """Whether it compares predictions: of classes, a score, or tokens."""
     on_vectors: ClassVar[bool] = False
@@ -68,15 +68,16 @@ class LossSettings(Config):
 
     @property
     def needs_all_of_p(self) -> str:
-        """Why it needs the teacher's full distribution; "": part of it is enough."""
+        """Why it needs the teacher's full distribution; "" if part of it is enough."""
         return ""
 
     def needs_more_than(self, kept: str, cache: str, name: str = "") -> str:
-        """The error message in that case.
+        """The error message for a loss that needs the full distribution.
 
         Args:
-            kept: what the cache keeps.
-            name: of the loss.
+            kept: what the cache stores.
+            cache: name of the cache step.
+            name: of the loss; "": its kind.
         """
         return (
             f"{name or self.kind} needs the full teacher distribution: {self.needs_all_of_p}; "  # pyright: ignore
@@ -117,7 +118,7 @@ class Softened(LossSettings):
 
 
 class Weighted(Softened):
-    """Those weighted by the student's distribution."""
+    """Losses weighted by the student's distribution."""
 
     @property
     def needs_all_of_p(self) -> str:
@@ -160,7 +161,7 @@ class SoftCrossEntropy(Softened):
 
 LayerMap = Literal["uniform", "last"] | dict[int, int]
 """Student hidden state → teacher hidden state; 0 is the embedding output. `uniform`: i →
-i·L_teacher/L_student; `last`: the last one only. Of attentions, 0 is the first block's."""
+i·L_teacher/L_student; `last`: only the last one. For attentions, 0 is the first block."""
 
 
 class HiddenMse(LossSettings):
@@ -202,7 +203,7 @@ class Eofd(LossSettings):
     """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
     spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
     std: Literal["batch", "running"] = "batch"
-    """Standard deviation over the tokens of the batch, or of all batches so far."""
+    """Compute the standard deviation over the tokens of the batch, or of all batches so far."""
     count_padding: bool = False
     """true: pad every batch to max_length and include the padding, as in the published code."""
 
@@ -235,7 +236,7 @@ class AttentionMse(LossSettings):
 
 
 class RelationKl(LossSettings):
-    """KL(teacher‖student) between distributions over tokens in one block: attentions, and
+    """KL(teacher‖student) between distributions over tokens in one block: attentions, or softmaxed
     products of queries, of keys or of values."""
 
     not_cached = "queries, keys and values"
@@ -244,12 +245,13 @@ class RelationKl(LossSettings):
     relations: tuple[Literal["attention", "query", "key", "value"], ...] = Field(
         default=("attention", "value"), min_length=1
     )
-    """The default is MiniLM's; MiniLMv2's is ["query", "key", "value"]."""
+    """Default: MiniLM's relations. MiniLMv2 uses ["query", "key", "value"]."""
     teacher_block: int | None = Field(default=None, ge=0)
-    """The teacher's block, 0 is the first; None: the last. The student's is always its last."""
+    """Block of the teacher, where 0 is the first; None: the last. The student's block is always its
+    last."""
     heads: int | None = Field(default=None, gt=0)
-    """Number of relation heads that queries, keys and values are split into; None: the models'
-    own."""
+    """Number of relation heads that queries, keys and values are split into; None: the model's own
+    number of attention heads."""
 
 
 class VectorLoss(LossSettings):
@@ -262,8 +264,8 @@ class VectorLoss(LossSettings):
 
 
 class Contrastive(VectorLoss):
-    """InfoNCE with in-batch negatives: cross-entropy of retrieving a row's second text among all
-    second texts of the batch, by cosine with its first text."""
+    """InfoNCE with in-batch negatives: cross-entropy of finding a row's second text among all
+    second texts of the batch, by cosine similarity with its first text."""
 
     needs_teacher = False
     term = "attar.losses.vectors:ContrastiveTerm"
@@ -271,7 +273,7 @@ class Contrastive(VectorLoss):
     temperature: float = Field(default=0.05, gt=0)
     """Divisor of the cosines before the softmax; smaller is sharper."""
     symmetric: bool = False
-    """Whether half of the loss is retrieval of the first text by the second."""
+    """Average the loss with that of the other direction, finding the first text by the second."""
 
 
 class Cosine(VectorLoss):
@@ -285,8 +287,8 @@ class Cosine(VectorLoss):
 
 
 class VectorMse(VectorLoss):
-    """Squared difference between student's and teacher's vectors of a text, summed over their
-    numbers."""
+    """Squared difference between the student's and the teacher's vector of a text, summed over the
+    dimensions."""
 
     term = "attar.losses.vectors:VectorMseTerm"
     not_cached = "vectors of texts"
@@ -306,7 +308,7 @@ class SimilarityKl(VectorLoss):
 
 class PolicyGradient(LossSettings):
     """KL(student‖teacher) of whole continuations of the training texts, by policy gradient on
-    continuations sampled in every step (MiniLLM)."""
+    continuations that the student samples in every step (MiniLLM)."""
 
     not_cached = "continuations that are sampled in every step"
     on_rollouts = True
@@ -315,17 +317,17 @@ class PolicyGradient(LossSettings):
     mix: float = Field(default=0.2, ge=0, lt=1)
     """Tokens are sampled from mix · p_teacher + (1 − mix) · q_student."""
     single_step: bool = True
-    """Differentiate each token's own term exactly, over the vocabulary, and only estimate the
-    rest."""
+    """Compute the gradient of each token's own term exactly, over the whole vocabulary, and
+    estimate only the rest."""
     length_normalized: bool = True
-    """Divide a token's return by the number of tokens it sums over."""
+    """Divide a token's return by the number of tokens it is summed over."""
     importance: Literal["token", "product"] = "token"
     """Importance weights for sampling from the mixture. token: each token's own ratio, as in the
     paper. product: products of ratios, unbiased but with more variance."""
     clip: float = Field(default=0.2, ge=0, lt=1)
     """Clip a token's ratio to 1 ± clip, as in PPO; 0: no clipping."""
     reward_scale: float = Field(default=1.0, gt=0)
-    """Factor of log p/q in the returns; the published scripts have 2."""
+    """Factor of log p/q in the returns; the published scripts use 2."""
     reward_clip: float = Field(default=100.0, ge=0)
     """Largest absolute value of a token's scaled log p/q; 0: no limit."""
     prompt_tokens: int | None = Field(default=None, gt=0)
@@ -334,7 +336,7 @@ class PolicyGradient(LossSettings):
     """Maximum number of tokens to sample after a prompt; None: the rest of max_length."""
 
     def lengths(self, max_length: int) -> tuple[int, int]:
-        """Tokens of a prompt and new tokens, at most, in a step with this max_length.
+        """Maximum numbers of prompt tokens and of new tokens, in a step with this max_length.
 
         Example:
             >>> PolicyGradient().lengths(64), PolicyGradient(new_tokens=16).lengths(64)

@@ -20,7 +20,7 @@ The weights are the same in all micro-batches of a step, because the term sees t
 whole batch first. Running spreads are buffers of the term, saved and resumed with the run; a
 skipped step (non-finite loss) is removed from them.
 
-Left out: weights by token, or by the student's outputs.
+Not included: weights per token, or weights from the student's outputs.
 Source: the appendix "Code for the Emergent Outlier Focused Distillation Loss" of the EOFD paper
 (NAACL 2025); Chan, Golub, LeVeque (1979) for the merging.
 *Differs from the paper*: padding is excluded unless count_padding is set; running spreads.
@@ -55,18 +55,18 @@ class Spread:
 
     @staticmethod
     def of(states: Float[Tensor, "N D"]) -> Spread:
-        """Of tokens at hand; there may be none. In float32 at least: summed in bf16, a standard
-        deviation is off by up to 0.7 %."""
+        """Spread of some tokens, possibly none. Computed in at least float32: summed in bf16, a
+        standard deviation is off by up to 0.7 %."""
         wide = states.to(torch.promote_types(states.dtype, torch.float32))
         count = torch.tensor(len(states), device=states.device)
         mean = wide.sum(dim=0) / max(len(states), 1)
         return Spread(count, mean, (wide - mean).square().sum(dim=0))
 
     def merged(self, other: Spread) -> Spread:
-        """Of the tokens of both.
+        """Spread of the tokens of both.
 
-        Law: whatever the cut, and in whatever order, the merged spread of the pieces is that of the
-        whole, to rounding.
+        Law: for any cut and any order, merging the spreads of the pieces gives the spread of the
+        whole, up to rounding.
         """
         count = self.count + other.count
         share = other.count.to(self.mean.dtype) / count.clamp(min=1)
@@ -76,24 +76,26 @@ class Spread:
 
     @staticmethod
     def of_all(pieces: Iterable[Float[Tensor, "_ D"]]) -> Spread:
-        """Of a whole that comes in at least one piece."""
+        """Spread of tokens that come in one or more pieces."""
         return reduce(Spread.merged, map(Spread.of, pieces))
 
     @property
     def std(self) -> Float[Tensor, " D"]:
-        """As torch's: unbiased, divided by one less than the count. A single token has none: 0."""
+        """Standard deviation as in torch: unbiased, divided by the count minus one. 0 for a single
+        token.
+        """
         return (self.squares / (self.count - 1).clamp(min=1)).sqrt()
 
 
 def outlier_weights(std: Float[Tensor, " D"], power: float) -> Float[Tensor, " D"]:
     """(std / mean of std)^power.
 
-    Law: power 0 gives ones; a factor on all of std changes nothing. Where nothing varies, as in a
-    batch of one token, no dimension stands out and all weights are 1.
+    Law: power 0 gives ones; scaling all of std changes nothing. If nothing varies, as in a batch of
+    one token, all weights are 1.
 
     Args:
-        std: of the teacher's states, not negative.
-        power: 0 or more; 1: in proportion to the spread.
+        std: standard deviations of the teacher's states, not negative.
+        power: 0 or more; 1: proportional to the standard deviation.
 
     Example:
         >>> outlier_weights(torch.tensor([1.0, 1.0, 4.0]), 0.5).tolist()
@@ -104,7 +106,8 @@ def outlier_weights(std: Float[Tensor, " D"], power: float) -> Float[Tensor, " D
 
 
 def effective_dimensions(weights: Float[Tensor, " D"]) -> float:
-    """(Σ w)² / Σ w²: over how many dimensions the weight is spread, 1..D; D where all are alike.
+    """(Σ w)² / Σ w²: the effective number of dimensions that share the weight, 1..D; D if all
+    weights are equal.
 
     Example:
         >>> effective_dimensions(torch.tensor([1.0, 1.0, 0.0, 0.0]))
@@ -114,11 +117,11 @@ def effective_dimensions(weights: Float[Tensor, " D"]) -> float:
 
 
 class RunningSpread(nn.Module):
-    """The spread over all batches so far; a batch can be taken back."""
+    """The spread over all batches so far; the last batch can be taken back."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        # Tokens are counted in integers: float32 counts to 16 million.
+        # Count tokens as integers: float32 is exact only up to 16 million.
         self.register_buffer("count", torch.tensor(0))
         self.register_buffer("mean", torch.zeros(hidden_size))
         self.register_buffer("squares", torch.zeros(hidden_size))
@@ -131,7 +134,7 @@ class RunningSpread(nn.Module):
     def add(self, batch: Spread) -> None:
         self._before = Spread(*(tensor.clone() for tensor in _tensors(self.spread)))
         merged = self.spread.merged(batch)
-        # NaN shows in the loss of this step; in the buffers it would never go away.
+        # A NaN shows up in the loss of this step; in the buffers it would never go away.
         if bool(merged.squares.isfinite().all()):
             self._fill(merged)
 
@@ -166,7 +169,7 @@ class EofdTerm(StatesTerm):
         self._weights: dict[tuple[str, int], Tensor] = {}
         self._facts: dict[str, float] = {}
         self._real_ratio = dict.fromkeys(self.states.maps, 1.0)
-        """Stack → real tokens / counted positions of the batch."""
+        """Stack → number of real tokens / number of counted positions in the batch."""
 
     def look_at(self, teacher: Sequence[Outputs], targets: Sequence[Targets]) -> None:
         for stack, index in self._taught:
@@ -194,13 +197,15 @@ class EofdTerm(StatesTerm):
     def of_pair(
         self, stack: str, index: int, own: Tensor, taught: Tensor, targets: Targets
     ) -> Tensor:
-        weights = self._weights[stack, index]  # of this batch: look_at has seen it
+        weights = self._weights[stack, index]  # of this batch, set by look_at
         sums = squared_distance(own, taught, self._counted(targets, stack), weights)
-        # The caller divides by the real tokens of the batch.
+        # The caller divides by the number of real tokens in the batch.
         return sums * (self._real_ratio[stack] / self.states.num_pairs)
 
     def facts(self) -> Mapping[str, float]:
-        """Effective number of dimensions: mean over the layers of each stack, and of its last."""
+        """Effective number of dimensions: mean over the layers of each stack, and that of the last
+        layer.
+        """
         return self._facts
 
     def _effective_dimensions(self) -> dict[str, float]:

@@ -68,7 +68,7 @@ def returns(
     """The sum of rewards from each token on, or from the next one on.
 
     Args:
-        sampled: which places have a token; a row's are side by side.
+        sampled: which positions have a sampled token; a row's are contiguous.
         ratios: importance ratios; None: 1.
 
     Example:
@@ -101,12 +101,13 @@ def sampled_tokens(
     log_p: Float[Tensor, "B S"],
     log_sampled: Float[Tensor, "B S"],
 ) -> SampledTokens:
-    """What the term must know about the tokens before it sees logits.
+    """Precompute the advantages and importance weights of the sampled tokens.
 
     Args:
         ids: (B, S).
-        sampled: which places have a token that was sampled.
-        log_q, log_p, log_sampled: of these tokens, under student, teacher and the mixture.
+        sampled: which positions have a sampled token.
+        log_q, log_p, log_sampled: log-probabilities of these tokens under student, teacher and the
+            mixture.
     """
     log_q = log_q.detach()
     rewards = config.reward_scale * (log_p - log_q)
@@ -129,11 +130,12 @@ def sampled_tokens(
 def surrogate(
     log_q: Float[Tensor, "*N"], tokens: SampledTokens, clip: float
 ) -> Float[Tensor, "*N"]:
-    """The objective for the returns: its gradient is the estimate, its value is meaningless.
+    """A surrogate objective for the returns: its gradient is the policy-gradient estimate, its
+    value has no meaning.
 
     Args:
-        log_q: of the tokens, under the student as it is; carries the gradient.
-        clip: 0: the ratio is not clipped.
+        log_q: log-probabilities of the tokens under the current student; carries the gradient.
+        clip: 0: no clipping of the ratio.
     """
     ratio = (log_q - tokens.log_sampled).exp()
     gain = ratio * tokens.advantages
@@ -143,8 +145,8 @@ def surrogate(
 
 
 class PolicyGradientTerm(PredictionTerm):
-    """The reverse KL at each token of continuations that were sampled, with the gradient of that
-    of whole continuations."""
+    """The reverse KL at each token of sampled continuations, with the gradient of the reverse KL of
+    whole continuations."""
 
     needs = Needs(teacher_logits=True, rollouts=True)
 

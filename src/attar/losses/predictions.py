@@ -13,7 +13,7 @@ gold class):
 
     w[label] · (1 − p)^γ · (−log p)
 
-Left out: label smoothing.
+Not included: label smoothing.
 
 Against the teacher, whose distribution, softened by a temperature τ, shows how the wrong classes
 compare. With p = softmax(teacher/τ), q = softmax(student/τ) and m = (p + q)/2:
@@ -28,7 +28,7 @@ temperature. Scores are always compared by squared error.
 
 A cache may store only some ids of a teacher's distribution and a summary of the rest
 (`attar.numerics.sparse_distributions`). forward_kl and soft_cross_entropy are estimated from them
-at temperature 1; the other two, which are weighted by q, are refused.
+at temperature 1; the other two are weighted by q and not supported.
 
 A classifier predicts once per example. A language model predicts once per token: only tokens with a
 label count. Every loss is a formula over rows; `attar.numerics.logits` decides how many rows of
@@ -58,12 +58,11 @@ from attar.numerics.sparse_distributions import SparseDistributions
 from attar.tasks.table import KINDS, Gold
 
 LEAST_MISS = 1e-6
-"""Smallest 1 − p in the focal factor, where the loss is about 0."""
+"""Minimum of 1 − p in the focal factor, where the loss is about 0."""
 
 
 def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """Negative log-likelihood of the gold class of each example, in nats; 0 where there is no
-    label.
+    """Negative log-likelihood of the gold class of each example, in nats; 0 if it has no label.
 
     Example:
         >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2])).item() == torch.tensor(4.0).log()
@@ -78,7 +77,7 @@ def weighed_cross_entropy(
     weights: Float[Tensor, " C"] | None = None,
     focal: float = 0.0,
 ) -> Float[Tensor, " B"]:
-    """w[label] · (1 − p)^focal · cross-entropy of each example; 0 where there is no label.
+    """w[label] · (1 − p)^focal · cross-entropy of each example; 0 if it has no label.
 
     Law: with weights of 1 and focal 0 it is `cross_entropy`.
     Source: Lin et al., "Focal Loss for Dense Object Detection" (2017), equation 5.
@@ -96,11 +95,11 @@ def binary_cross_entropy(
     weights: Float[Tensor, " C"] | None = None,
     focal: float = 0.0,
 ) -> Float[Tensor, " B"]:
-    """Cross-entropy of each class by itself, a mean over the classes; 0 where labels are not known.
+    """Binary cross-entropy, averaged over the classes; 0 for rows with unknown labels.
 
     Args:
-        sets: 1 for each class that is right, −1 where nothing is known of the row.
-        weights: factor of a class where it is right, as `pos_weight` of PyTorch.
+        sets: 1 for each class that is right, 0 for the others; −1 in rows with unknown labels.
+        weights: factor of each class in rows where it is right, as `pos_weight` in PyTorch.
 
     Example:
         >>> found = binary_cross_entropy(torch.zeros(1, 3), torch.tensor([[1, 0, 1]]))
@@ -116,17 +115,17 @@ def binary_cross_entropy(
 
 
 def _eased(nats: Tensor, focal: float) -> Tensor | float:
-    """(1 − p)^focal of −log p."""
+    """(1 − p)^focal, where `nats` is −log p."""
     if focal == 0:
         return 1.0
-    return (1 - torch.exp(-nats)).clamp(min=LEAST_MISS) ** focal  # of 0, a gradient is infinite
+    return (1 - torch.exp(-nats)).clamp(min=LEAST_MISS) ** focal  # at 0, the gradient is infinite
 
 
 def squared_error(logits: Float[Tensor, "B 1"], scores: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """(prediction − score)² of each example, in the score's unit squared; 0 where there is none."""
+    """(prediction − score)² of each example, in squared units of the score; 0 without a score."""
     labelled = is_labelled(scores)
     prediction_B = logits[:, 0]
-    # The target is replaced before the subtraction: masking a NaN afterwards leaves NaN in the
+    # Replace the target before the subtraction: masking a NaN afterwards would leave NaN in the
     # gradient.
     error_B = prediction_B - torch.where(labelled, scores, 0).to(prediction_B.dtype)
     return torch.where(labelled, error_B.square(), 0)
@@ -135,8 +134,8 @@ def squared_error(logits: Float[Tensor, "B 1"], scores: Float[Tensor, " B"]) -> 
 def relevance_error(
     logits: Float[Tensor, "B 1"], relevance: Float[Tensor, " B"]
 ) -> Float[Tensor, " B"]:
-    """−log of the probability σ(z) that a passage is relevant, weighted by its relevance 0..1, in
-    nats (binary cross-entropy); 0 where there is none.
+    """Binary cross-entropy of the probability σ(z) that a passage is relevant, against its
+    relevance 0..1, in nats; 0 if it has no relevance label.
 
     Raises:
         DataError: a relevance outside 0..1.
@@ -166,7 +165,7 @@ AGAINST_GOLD: Mapping[Gold, Callable[[Tensor, Any], Tensor]] = {
     "text": cross_entropy,
     "itself": cross_entropy,
 }
-"""What is known of a row → (logits, labels) → (N,)."""
+"""Kind of gold answer → loss (logits, labels) → (N,)."""
 
 
 def forward_kl(
@@ -176,8 +175,8 @@ def forward_kl(
 ) -> Float[Tensor, " B"]:
     """KL(teacher‖student) of each example, in nats, times temperature².
 
-    Law: 0 where the logits differ by a constant, never negative; kl(z, τ) = τ² · kl(z/τ, 1).
-    Gradient reaches the student only.
+    Law: 0 if the logits differ by a constant, never negative; kl(z, τ) = τ² · kl(z/τ, 1). Gradient
+    reaches only the student.
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2.
 
     Example:
@@ -196,11 +195,11 @@ def reverse_kl(
 ) -> Float[Tensor, " B"]:
     """KL(student‖teacher) of each example, in nats, times temperature².
 
-    It is mode-seeking: a small student fits some modes of the teacher well, where forward_kl makes
-    it cover all of them.
+    It is mode-seeking: a small student fits some modes of the teacher well, whereas forward_kl
+    makes it cover all of them.
 
-    Law: forward_kl with the two exchanged, and so 0 at equality and never negative. Gradient
-    reaches the student only.
+    Law: forward_kl with student and teacher exchanged, so 0 at equality and never negative.
+    Gradient reaches only the student.
     Source: Gu et al., "MiniLLM" (2024), section 2.
 
     Example:
@@ -219,8 +218,8 @@ def jsd(
 ) -> Float[Tensor, " B"]:
     """Jensen–Shannon divergence of each example, in nats, times temperature².
 
-    Law: symmetric; 0 at equality, never negative, at most ln 2 · temperature², however sure and
-    however wrong the student is. Gradient reaches the student only.
+    Law: symmetric; 0 at equality, never negative, at most ln 2 · temperature², however wrong a
+    confident student is. Gradient reaches only the student.
     Source: Lin, "Divergence Measures Based on the Shannon Entropy" (1991), section IV.
 
     Example:
@@ -241,8 +240,8 @@ def soft_cross_entropy(
 ) -> Float[Tensor, " B"]:
     """−Σ p log q of each example, in nats, times temperature²: summed over the classes.
 
-    Law: forward_kl plus temperature² · the teacher's entropy, which it reaches at equality and
-    never falls below; the gradient is forward_kl's. Gradient reaches the student only.
+    Law: forward_kl plus temperature² · the teacher's entropy, which is its minimum, reached at
+    equality; the gradient is forward_kl's. Gradient reaches only the student.
     Source: Jiao et al., "TinyBERT" (2020), equation 10.
     *Differs from the published code*: no mean over the classes, which would make the weight of the
     term depend on their number; and the factor temperature².
@@ -256,8 +255,7 @@ def soft_cross_entropy(
 
 
 def two_sided(logits: Tensor) -> Float[Tensor, "N 2"]:
-    """Each class of each row as a binary distribution: softmax(z, 0) is (σ(z),
-    1 − σ(z))."""
+    """Each class of each row as a binary distribution: softmax(z, 0) is (σ(z), 1 − σ(z))."""
     return torch.stack([logits, torch.zeros_like(logits)], dim=-1).flatten(0, -2)
 
 
@@ -274,8 +272,8 @@ def _label_by_label(divergence: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def score_difference(
     student_logits: Float[Tensor, "B 1"], teacher_logits: Float[Tensor, "B 1"]
 ) -> Float[Tensor, " B"]:
-    """(student − teacher)² of each example: the KL of two normal distributions of variance ½ around
-    the scores.
+    """(student − teacher)² of each example: the KL between two normal distributions with variance ½
+    and the scores as means.
 
     Law: 0 at equality, never negative.
     """
@@ -283,8 +281,8 @@ def score_difference(
 
 
 def _softened(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """log q with gradient, log p without."""
-    if temperature != 1.0:  # saves two passes over the vocabulary
+    """log q with gradient, and log p without."""
+    if temperature != 1.0:  # the condition saves two passes over the vocabulary
         student, teacher = student / temperature, teacher / temperature
     log_q_BC = functional.log_softmax(student, dim=-1)
     return log_q_BC, functional.log_softmax(teacher.detach(), dim=-1)
@@ -293,7 +291,7 @@ def _softened(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Ten
 def _divergence(log_first_BC: Tensor, log_second_BC: Tensor) -> Tensor:
     """KL(first‖second) of each row."""
     kl_B = (log_first_BC.exp() * (log_first_BC - log_second_BC)).sum(dim=-1)
-    # Rounding can leave −1e-8 where both agree; a divergence below 0 does not exist.
+    # Rounding can give −1e-8 where both agree, but a divergence is never negative.
     return kl_B.clamp(min=0)
 
 
@@ -307,7 +305,7 @@ DIVERGENCES: Mapping[str, Callable[..., Tensor]] = {
 
 
 class CrossEntropyTerm(PredictionTerm):
-    """Against the gold label."""
+    """Loss against the gold label."""
 
     unit = "labelled"
 
@@ -328,13 +326,14 @@ class CrossEntropyTerm(PredictionTerm):
             self._compared = self._of_classes
 
     def weigh(self, names: Sequence[str], labels: np.ndarray) -> None:
-        """Find the classes' weights in the training labels.
+        """Compute the class weights from the training labels.
 
         Args:
             names: of the classes, in the order of the logits.
             labels: classes (N,), or sets of them (N, C).
+
         Raises:
-            UsageError: a weight for a class that is none.
+            UsageError: a weight for an unknown class.
         """
         if isinstance(self._asked, dict):
             unknown = [name for name in self._asked if name not in names]
@@ -357,15 +356,15 @@ class CrossEntropyTerm(PredictionTerm):
         return None if self._weights is None else self._weights.to(logits)
 
     def rows(self, student: Tensor, teacher: Taught, labels: Any) -> Tensor:
-        if isinstance(teacher, SparseDistributions):  # whose terms need the same log softmax
+        if isinstance(teacher, SparseDistributions):  # shares the log softmax of other terms
             log_q_NV = teacher.log_q(student)
             return functional.nll_loss(log_q_NV, labels, reduction="none")
         return self._compared(student, labels)
 
 
 class DivergenceTerm(PredictionTerm):
-    """Between the student's and the teacher's predictions; a score by its square, against the
-    teacher's or (soft_cross_entropy with score = "gold") the gold one."""
+    """Divergence between the student's and the teacher's predictions; for a score, the squared
+    difference from the teacher's score, or from the gold score (soft_cross_entropy, if set)."""
 
     needs = Needs(teacher_logits=True)
 

@@ -35,12 +35,12 @@ from attar.losses.term import Needs, Pair
 
 @dataclass(frozen=True)
 class SquaredGradients:
-    """How much the teacher's prediction depends on one hidden state, on average over texts."""
+    """How strongly the teacher's prediction depends on one hidden state, averaged over texts."""
 
     squares: Float[Tensor, "2 D"]
-    """Mean squared derivative by dimension: of the first tokens, of the others."""
+    """Mean squared derivative per dimension: for first tokens, and for all others."""
     first_share: float
-    """Share of the real tokens that are a text's first."""
+    """Share of the real tokens that are the first of a text."""
 
 
 class SensitivityMseTerm(StatesTerm):
@@ -59,7 +59,11 @@ class SensitivityMseTerm(StatesTerm):
                 self.register_buffer(_name(stack, index), ones)
 
     def learn(self, found: Mapping[str, Sequence[SquaredGradients]]) -> None:
-        """Take the weights from what was measured: stack → one for each hidden state."""
+        """Compute the weights from the measured sensitivities.
+
+        Args:
+            found: stack → one measurement per hidden state.
+        """
         for stack, layer_map in self.states.maps.items():
             for index in set(layer_map.values()):
                 weights = gradient_weights(found[stack][index], self._power)

@@ -38,15 +38,15 @@ def resolve_layer_map(
     *,
     of_attentions: bool = False,
 ) -> LayerMap:
-    """The pairs of a setting. `uniform`: i → i·L_teacher/L_student from the embeddings up;
-    `last`: the last only.
+    """Resolve a layer_map setting to pairs. `uniform`: i → i·L_teacher/L_student, starting with the
+    embeddings; `last`: only the last pair.
 
     Args:
         kind: of the loss, for the message.
-        of_attentions: the attentions inside the blocks are mapped, 0 being the first block's; there
-            are none of the embeddings. The attention of block i belongs to hidden state i + 1.
+        of_attentions: map attentions instead of hidden states; 0 is the first block's, because
+            embeddings have no attention. The attention of block i belongs to hidden state i + 1.
     Raises:
-        ModelError: the depths do not divide (uniform), or a pair names what does not exist.
+        ModelError: the depths do not divide (uniform), or a pair does not exist.
 
     Example:
         >>> resolve_layer_map("uniform", 3, 6, "hidden_mse")
@@ -92,15 +92,15 @@ def squared_distance(
     """Squared difference of two hidden states, mean over dimensions, summed over each example's
     real tokens.
 
-    Law: 0 at equality, never negative, and independent of padding. The gradient only reaches the
+    Law: 0 at equality, never negative, and independent of padding. Gradient reaches only the
     student.
 
     Args:
         weights: of each dimension; None: 1.
     Source: Jiao et al., "TinyBERT" (2020), equation 8, with padding excluded.
     """
-    # Padding may hold anything, infinity included: it is removed before the square, not multiplied
-    # away.
+    # Padding may contain anything, including infinity: remove it before squaring, because
+    # multiplying infinity by 0 gives NaN.
     squares = torch.where(mask.bool().unsqueeze(-1), student - teacher.detach(), 0).square()
     weighted = squares if weights is None else squares * weights
     return weighted.mean(dim=-1).sum(dim=-1)
@@ -113,11 +113,11 @@ def cosine_distance(
 ) -> Float[Tensor, " B"]:
     """1 − cosine of two hidden states, summed over each example's real tokens.
 
-    Computed as half the squared distance of the two directions, which is the same without
-    cancellation where they agree.
+    Computed as half the squared distance of the two directions, which is equal but has no
+    cancellation error for similar vectors.
 
-    Law: 0 where one is a positive multiple of the other, never negative, at most 2 per token, and
-    independent of lengths and padding. The gradient only reaches the student.
+    Law: 0 if one is a positive multiple of the other, never negative, at most 2 per token, and
+    independent of vector lengths and padding. Gradient reaches only the student.
     Source: Sanh et al., "DistilBERT" (2019), section 3.
     """
     real = mask.bool()
@@ -128,7 +128,7 @@ def cosine_distance(
 
 
 class MappedStates(nn.Module):
-    """Pairs of hidden states of student and teacher, of one width."""
+    """Pairs of hidden states of student and teacher, projected to the same width."""
 
     def __init__(self, kind: str, layer_map: str | LayerMap, pair: Pair) -> None:
         super().__init__()
@@ -151,7 +151,9 @@ class MappedStates(nn.Module):
     def pairs(
         self, student: Outputs, teacher: Outputs
     ) -> Iterator[tuple[str, int, Tensor, Tensor]]:
-        """Stack, teacher's index, and both states (B, T, D); the teacher's without gradient."""
+        """Stack, index of the teacher's state, and both states (B, T, D); the teacher's without
+        gradient.
+        """
         for stack, layer_map in self.maps.items():
             for own, other in layer_map.items():
                 state = student.hidden[stack][own]
@@ -168,7 +170,7 @@ class StatesTerm(Term):
     def __init__(self, config: Any, objective: str, pair: Pair | None) -> None:
         super().__init__()
         assert pair is not None
-        # embedding_mse has no map: it compares what the embeddings give to the first block
+        # embedding_mse has no layer_map: it compares the embedding outputs
         self.states = MappedStates(config.kind, getattr(config, "layer_map", {0: 0}), pair)
 
     def forward(
@@ -183,8 +185,8 @@ class StatesTerm(Term):
     def of_pair(
         self, stack: str, index: int, own: Tensor, taught: Tensor, targets: Targets
     ) -> Tensor:
-        """What one pair adds, (B,): its distance, summed over real tokens, over the number of
-        pairs.
+        """Contribution of one pair, (B,): its distance, summed over real tokens, divided by the
+        number of pairs.
 
         Args:
             index: of the teacher's state.
@@ -202,7 +204,9 @@ class HiddenCosineTerm(StatesTerm):
 
 
 def _projection(own: int, other: int, seed: int) -> nn.Linear:
-    """H ↦ H W with orthonormal rows or columns: at first it keeps lengths and angles."""
+    """A linear map H ↦ H W, initialized with orthonormal rows or columns so that it preserves
+    lengths and angles.
+    """
     made = nn.Linear(own, other, bias=False)
     with torch.no_grad():
         random = torch.Generator().manual_seed(seed)

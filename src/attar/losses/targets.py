@@ -1,9 +1,9 @@
 """The inputs of a loss: the outputs of a model, and what is known about a batch.
 
 The problem: the gradient of a batch must not depend on the number of micro-batches or their
-padding. The idea: no term takes a mean itself. A term returns one *sum* per example and the `Unit`
-it counts in; the caller divides by that unit's count over the *whole* batch, which is known from
-the labels and the masks before the first forward pass:
+padding. The idea: terms compute sums and not means. A term returns one *sum* per example and the
+`Unit` it counts in; the caller divides by that unit's count over the *whole* batch, which is known
+from the labels and the masks before the first forward pass:
 
     loss = Σ_terms weight · ( Σ_examples sum_B ) / count(unit, whole batch)
 
@@ -33,11 +33,11 @@ Counts = Mapping[Unit, int]
 
 Labels = Int[Tensor, "B"] | Float[Tensor, "B"] | Int[Tensor, "B S"]
 UNLABELLED = -1
-"""The class number of a prediction without a gold label. A score without one is NaN."""
+"""Class number of a prediction without a gold label. For scores it is NaN."""
 
 
 Qkv = tuple[Tensor, Tensor, Tensor]
-"""Queries, keys and values of one attention, heads side by side: (B, T, E) each."""
+"""Queries, keys and values of one attention, with concatenated heads: (B, T, E) each."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Outputs:
     logits: Float[Tensor, "B C"] | Float[Tensor, "B S C"] | LazyLogits
     """Logits of tokens are usually computed only when a term needs them."""
     hidden: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
-    """Stack → (B, T, D) for the embedding output, then for each block; the last one after a final
-    norm."""
+    """Stack → (B, T, D) for the embedding output, then for each block; the last one is after the
+    final norm, if there is one."""
     scores: Mapping[str, Sequence[Tensor]] = field(default_factory=dict[str, Sequence[Tensor]])
     """Stack → (B, H, T, T) of each block's self-attention, before mask and softmax."""
     qkv: Mapping[str, Sequence[Qkv]] = field(default_factory=dict[str, Sequence[Qkv]])
@@ -59,11 +59,11 @@ class Outputs:
 
 @dataclass(frozen=True)
 class SampledTokens:
-    """What is known of tokens that were sampled, place by place: (B, S), or (N,) of some."""
+    """Sampled tokens: (B, S), or (N,) for a selection of them."""
 
     ids: Tensor
     advantages: Tensor
-    """Advantage of a token from the tokens after it; without gradient."""
+    """Advantage from the tokens after it; without gradient."""
     log_sampled: Tensor
     """Log-probability under the distribution it was sampled from."""
     carried: Tensor
@@ -84,48 +84,49 @@ class SampledTokens:
 
 @dataclass(frozen=True)
 class WholeBatch:
-    """Vectors of all texts of a batch, for losses that compare a micro-batch's with them."""
+    """Vectors of all texts of a batch, for losses that compare a micro-batch with the whole
+    batch."""
 
     student: Tensor
     """(2N, D), first texts before second ones; without gradient."""
     teacher: Tensor | None
     texts: Tensor | None
-    """Numbers of the texts, (2, N)."""
+    """Ids of the texts, (2, N)."""
     begin: int
-    """Row of the batch with which this micro-batch begins."""
+    """First row of this micro-batch in the batch."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is known about a batch besides the texts."""
+    """Everything known about a batch besides its inputs."""
 
     labels: Labels
-    """Class numbers (`UNLABELLED` = none) or scores (NaN = none); of a language model one a
+    """Class numbers (`UNLABELLED` = none) or scores (NaN = none); for a language model, one per
     token."""
     masks: Mapping[str, Int[Tensor, "R T"]]
-    """Stack → 1 for a real token, 0 for padding; a row for each text that is read."""
+    """Stack → 1 for a real token, 0 for padding; one row per text."""
     sampled: SampledTokens | None = None
-    """Of continuations; their ids are the labels."""
+    """For continuations; their ids are the labels."""
     texts: Int[Tensor, "S B"] | None = None
-    """Of rows whose texts are read one by one: numbers of the texts, equal for equal texts."""
+    """For rows whose texts are read separately: ids of the texts, equal for equal texts."""
     whole: WholeBatch | None = None
     """The batch that this micro-batch belongs to, if a loss needs it."""
     sets: Int[Tensor, "B C"] | None = None
-    """Where several classes may be right: 1 for each that is; `labels` then only say whether they
-    are known."""
+    """For multi-label: 1 for each class that is right. `labels` then only state whether a row is
+    labelled."""
     facts: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Figures of the whole batch for the log."""
+    """Values for the whole batch to log."""
 
     def at(self, index: Index) -> Tensor | SampledTokens:
-        """What is known of some predictions."""
+        """Labels of some predictions."""
         if self.sets is not None:
             return self.sets[index]
         return (self.labels if self.sampled is None else self.sampled)[index]
 
     @property
     def predicted(self) -> Bool[Tensor, " B"] | Bool[Tensor, "B S"]:
-        """Which predictions count: every example's, labelled or not, or every text's where they are
-        read one by one; of tokens the labelled."""
+        """Which predictions count: for rows, all of them, labelled or not (one per text if texts
+        are read separately); for tokens, the labelled ones."""
         if self.labels.ndim == 2:
             return is_labelled(self.labels)
         count = len(self.labels) if self.texts is None else self.texts.numel()
@@ -133,7 +134,7 @@ class Targets:
 
 
 def tokens_read(counts: Counts) -> int:
-    """Tokens that a model reads of a batch, in all its stacks."""
+    """Number of tokens of a batch that a model reads, in all its stacks."""
     return sum(n for unit, n in counts.items() if unit not in ("prediction", "labelled"))
 
 
@@ -143,11 +144,11 @@ def is_labelled(labels: Labels) -> Bool[Tensor, " B"] | Bool[Tensor, "B S"]:
 
 
 def count_units(labels: Labels, tokens: Mapping[str, int]) -> dict[Unit, int]:
-    """Counts over a whole batch; an empty count is 1, because the sum it divides is then 0.
+    """Counts for a whole batch. A count of 0 is replaced by 1; the sum divided by it is then 0.
 
     Args:
         labels: of the whole batch, not of a micro-batch.
-        tokens: stack → real tokens in the whole batch.
+        tokens: stack → number of real tokens in the whole batch.
     """
     labelled = int(is_labelled(labels).sum())
     counts: dict[Unit, int] = {

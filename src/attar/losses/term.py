@@ -1,5 +1,5 @@
-"""The base class of loss terms: a term compares outputs of student and teacher and says in which
-unit it counts.
+"""The base class of loss terms: a term compares outputs of student and teacher, and states the unit
+that it counts in.
 
 A term is a module, because some have parameters (a projection between widths) or buffers (running
 statistics); these are trained, saved and resumed with the student, but are not part of the
@@ -23,39 +23,39 @@ from attar.numerics.logits import Taught
 
 @dataclass(frozen=True)
 class StackShape:
-    """One stack of blocks."""
+    """Shape of one stack of blocks."""
 
     num_blocks: int
     hidden_size: int
     heads: int
     head_size: int
     kv_heads: int | None = None
-    """Heads of keys and values; None: as many as of queries."""
+    """Number of heads of keys and values; None: the same as for queries."""
     is_causal: bool = False
-    """Causal: a token only attends to itself and the tokens before it."""
+    """Whether a token attends only to itself and earlier tokens."""
 
     @property
     def heads_of(self) -> Mapping[str, int]:
-        """Heads of its queries, keys and values."""
+        """Numbers of heads of queries, keys and values."""
         shared = self.heads if self.kv_heads is None else self.kv_heads
         return {"query": self.heads, "key": shared, "value": shared}
 
 
 Shape = Mapping[str, StackShape]
-"""Stack ("encoder", "decoder") → its shape; in the order in which a token meets them."""
+"""Stack ("encoder", "decoder") → its shape, in the order of execution."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A student and the teacher it is compared with."""
+    """Shapes of a student and its teacher."""
 
     student: Shape
     teacher: Shape
     seed: int = 0
-    """Where the weights of learned projections come from."""
+    """Seed for the initial weights of learned projections."""
 
     def stacks(self, kind: str) -> tuple[str, ...]:
-        """The stacks both have.
+        """The stacks that both models have.
 
         Args:
             kind: of the loss, for the message.
@@ -83,11 +83,13 @@ class Needs:
     """Sensitivity of the teacher's prediction to its hidden states, measured before the first step.
     """
     rollouts: bool = False
-    """Continuations sampled in every step, which no cache can cover."""
+    """Continuations sampled in every step, which a cache cannot contain."""
     whole_vectors: bool = False
-    """Vectors of all texts of the batch, student's and teacher's, beside a micro-batch's own."""
+    """Vectors of all texts of the batch from student and teacher, in addition to the micro-batch's
+    own."""
     whole_batch: bool = False
-    """`look_at` must see the teacher on the whole batch before the first micro-batch."""
+    """Whether `look_at` must get the teacher's outputs for the whole batch before the first
+    micro-batch."""
 
     @property
     def teacher(self) -> bool:
@@ -110,20 +112,20 @@ class Share:
 
     unit: Unit
     sums: Float[Tensor, " B"]
-    """Of each example, with gradient."""
+    """Sum for each example, with gradient."""
 
 
 class Term(nn.Module):
-    """One summand of an objective, made of (config, objective, the two models' shapes if there is a
-    teacher).
+    """One term of an objective, constructed from (config, objective, shapes of the two models or
+    None).
     """
 
     needs: Needs = Needs()
-    """Everything it may need."""
+    """Everything the term may need with any settings."""
 
     @classmethod
     def needs_for(cls, config: Any) -> Needs:
-        """What it needs with these settings."""
+        """What the term needs with these settings."""
         return cls.needs
 
     def forward(
@@ -137,28 +139,30 @@ class Term(nn.Module):
         raise NotImplementedError
 
     def look_at(self, teacher: Sequence[Outputs], targets: Sequence[Targets]) -> None:
-        """See the teacher on all micro-batches of a batch; only called if `needs` says so."""
+        """Receive the teacher's outputs on all micro-batches of a batch; called only if
+        `needs.whole_batch`.
+        """
 
     def forget(self) -> None:
-        """Undo the last `look_at`: its step is skipped."""
+        """Undo the last `look_at`, because its step is skipped."""
 
     def facts(self) -> Mapping[str, float]:
-        """Figures for the log, as of the last batch, such as an effective number of dimensions."""
+        """Values to log for the last batch, such as an effective number of dimensions."""
         return {}
 
 
 class PredictionTerm(Term):
-    """A term on predictions, row by row, so that logits can be computed for some rows at a time."""
+    """A term on single predictions, so that logits can be computed for a few rows at a time."""
 
     unit: Unit = "prediction"
 
     def rows(self, student: Tensor, teacher: Taught, labels: Any) -> Float[Tensor, " N"]:
-        """Of each prediction, with gradient.
+        """The loss of each prediction, with gradient.
 
         Args:
             student: logits (N, C).
-            teacher: its logits, or its cached distributions; may be None if `needs` has nothing
-            from it.
-            labels: (N,); `SampledTokens` of continuations.
+            teacher: its logits, or its cached distributions; may be None if the term needs no
+                teacher.
+            labels: (N,); `SampledTokens` for continuations.
         """
         raise NotImplementedError

@@ -3,8 +3,8 @@
     total = Σ_terms weight(progress) · Σ_shares Σ_B sum_B / count(unit)
 
 `count` is over the whole batch, so the totals of its micro-batches add up to the total of the
-batch, to rounding, and so do their gradients. Every term also says how much each example
-contributed, so that a NaN can be traced to its row.
+batch, to rounding, and so do their gradients. Each example's contribution is returned too, so that
+a NaN can be traced to its row.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from attar.losses.term import Needs, Pair, PredictionTerm, Term
 from attar.numerics.logits import Gradients, row_values, with_gradients
 
 LOWER_BOUND = "_lower_bound"
-"""Suffix of a term's name if the tail of the distributions is one bucket."""
+"""Suffix of a term's name if the tail of the teacher's distributions is a single bucket."""
 
 
 def term_class(config: LossSettings | type[LossSettings]) -> type[Any]:
-    """The `Term` of a loss, made of (config, objective, the two models' shapes if there is a
-    teacher)."""
+    """The `Term` class of a loss, constructed from (config, objective, shapes of the two models or
+    None)."""
     module, _, name = config.term.partition(":")
     return getattr(import_module(module), name)
 
@@ -43,26 +43,27 @@ class LossValues:
     """One (micro-)batch's share of the objective."""
 
     total: Float[Tensor, ""]
-    """What is differentiated."""
+    """The value to differentiate."""
     terms: dict[str, Float[Tensor, ""]]
-    """Unweighted share of each term, without gradient; they add up over micro-batches."""
+    """Unweighted share of each term, without gradient; the shares of micro-batches add up."""
     examples: Float[Tensor, " B"]
     """Each example's share of the total, without gradient."""
     facts: dict[str, float] = field(default_factory=dict[str, float])
-    """Figures of terms beside their values, "<term>.<figure>"; equal in all micro-batches."""
+    """Further values reported by terms, "<term>.<value>"; equal in all micro-batches."""
 
 
 def needs_of(terms: Sequence[LossConfig]) -> Needs:
-    """What these terms need together."""
+    """Combined needs of these terms."""
     return reduce(Needs.__or__, (term_class(term).needs_for(term) for term in terms), Needs())
 
 
 class TotalLoss(nn.Module):
-    """The sum of weighted terms of a recipe, for one objective.
+    """The weighted sum of loss terms, for one objective.
 
     Args:
         objective: of the task, a name in `attar.tasks.table`.
-        pair: the shapes of student and teacher; needed by terms that look inside them.
+        pair: shapes of student and teacher; needed by terms that compare internal states.
+
     Raises:
         ModelError: a term cannot compare these two models.
     """
@@ -79,33 +80,34 @@ class TotalLoss(nn.Module):
 
     @property
     def needs(self) -> Needs:
-        """What all terms need together."""
+        """Combined needs of all terms."""
         return needs_of(tuple(self.terms.values()))
 
     def learn(self, found: Mapping[str, Sequence[SquaredGradients]]) -> None:
-        """Give the sensitivity of the teacher's prediction to the terms that need it.
+        """Pass the sensitivity of the teacher's prediction to the terms that need it.
 
         Args:
-            found: stack → one for each hidden state.
+            found: stack → one measurement per hidden state.
         """
         for _, term in self._named():
             if isinstance(term, SensitivityMseTerm):
                 term.learn(found)
 
     def weigh(self, names: Sequence[str], labels: np.ndarray) -> None:
-        """Tell the terms on gold labels the classes' names and the training labels."""
+        """Pass the class names and the training labels to the terms that need them."""
         for _, term in self._named():
             if isinstance(term, CrossEntropyTerm):
                 term.weigh(names, labels)
 
     def look_at(self, teacher: Sequence[Outputs], targets: Sequence[Targets]) -> None:
-        """Show the teacher on all micro-batches of a batch to the terms that need it."""
+        """Pass the teacher's outputs on all micro-batches of a batch to the terms that need
+        them."""
         for _, term in self._named():
             if term.needs.whole_batch:
                 term.look_at(teacher, targets)
 
     def forget(self) -> None:
-        """Undo the last `look_at`: its step is skipped."""
+        """Undo the last `look_at`, because its step is skipped."""
         for _, term in self._named():
             term.forget()
 
@@ -124,7 +126,7 @@ class TotalLoss(nn.Module):
             teacher: of the same micro-batch; None if no term needs it.
             targets: of the same micro-batch.
             counts: of the whole batch (`count_units`).
-            progress: share of all steps done, for scheduled weights.
+            progress: share of all steps that are done, for scheduled weights.
         """
         shares_B, gradients = self._shares(student, teacher, targets, counts, progress)
         examples = torch.zeros(len(targets.labels), device=targets.labels.device)
@@ -154,8 +156,8 @@ class TotalLoss(nn.Module):
         counts: Counts,
         progress: float,
     ) -> tuple[dict[str, Tensor], Gradients]:
-        """Each term's unweighted share of each example, (B,); and the gradients of the weighted
-        total of those on predictions, whose shares carry none: they are all evaluated together."""
+        """Each term's unweighted share per example, (B,), and the gradients of the prediction
+        terms. The latter are evaluated together, so their shares carry no gradient themselves."""
         shares: dict[str, Tensor] = {}
         predictions: dict[str, PredictionTerm] = {}
         for name, term in self._named():
@@ -163,12 +165,12 @@ class TotalLoss(nn.Module):
                 predictions[name] = term
             else:
                 own = [s.sums / counts[s.unit] for s in term(student, teacher, targets)]
-                # of rows whose texts are read one by one: first all first texts, then the others
+                # for texts read separately: all first texts come before all second ones
                 by_text = torch.stack(own).sum(dim=0)
                 shares[name] = by_text.view(-1, len(targets.labels)).sum(dim=0)
         if not predictions:
             return shares, []
-        # of one number type with the values, so that a weight rounds as they do
+        # same dtype as the values, so that weights are rounded alike
         one = torch.ones((), dtype=student.logits.dtype)
         index = torch.nonzero(targets.predicted, as_tuple=True)
         values, gradients = row_values(
@@ -194,7 +196,7 @@ class TotalLoss(nn.Module):
 
 
 def _distinct_names(terms: Sequence[LossConfig]) -> list[str]:
-    """The kind, numbered from the second of its kind on: forward_kl, forward_kl_2."""
+    """The kind of each term; repeated kinds are numbered: forward_kl, forward_kl_2."""
     names: list[str] = []
     for index, term in enumerate(terms):
         earlier = sum(other.kind == term.kind for other in terms[:index])

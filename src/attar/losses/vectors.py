@@ -1,4 +1,4 @@
-"""Losses on vectors of texts: pairs that belong together, scored pairs, and a teacher's vectors.
+"""Losses on vectors of texts: matching pairs, scored pairs, and a teacher's vectors.
 
 A batch holds B rows of two texts; x_i and y_i are the unit vectors of row i, c_ij = x_i · y_j.
 
@@ -9,10 +9,10 @@ A batch holds B rows of two texts; x_i and y_i are the unit vectors of row i, c_
     similarity_kl  KL(p ‖ q),  p = softmax_j(t_i·t_j/τ), q = softmax_j(s_i·s_j/τ),  j ≠ i over all
                    2B texts of the batch, mean over the row's two texts
 
-In contrastive a row whose first or second text is the same as row i's is no negative of it, nor is
-one whose second text is row i's first: it is left out of the sum. With `widths`, a term is the mean
-over vectors cut to each width (and made unit length again), so that the first numbers of a vector
-carry most of its meaning (Matryoshka).
+In contrastive, a row is not a negative of row i if they share their first or second text, or if its
+second text is row i's first: it is left out of the sum. With `widths`, a term is the mean over
+vectors truncated to each width (and normalized again), so that the first dimensions carry most of
+the meaning (Matryoshka).
 
 contrastive and similarity_kl depend on the whole batch, also with micro-batches: the loop first
 computes all vectors without a gradient and with the same dropout masks, and each micro-batch then
@@ -54,8 +54,8 @@ def contrastive(
 ) -> Float[Tensor, " N"]:
     """−log of the probability of each row's own second text, in nats.
 
-    Law: 0 where every row's texts agree and no other row is near; never negative; log N where all
-    vectors are equal.
+    Law: never negative; near 0 if both texts of every row have the same vector and all other rows
+    are far away; log N if all vectors are equal.
 
     Args:
         same: bool (N, N); pairs of rows that are not negatives of each other.
@@ -77,10 +77,10 @@ def contrastive(
 def cosine_error(
     first: Float[Tensor, "B D"], second: Float[Tensor, "B D"], wanted: Float[Tensor, " B"]
 ) -> Float[Tensor, " B"]:
-    """(cosine − wanted)² of each row; 0 where there is no score (NaN)."""
+    """(cosine − wanted)² of each row; 0 if it has no score (NaN)."""
     is_known = is_labelled(wanted)
     cosines = (_unit(first) * _unit(second)).sum(dim=-1)
-    # replaced before the subtraction: masking a NaN afterwards leaves NaN in the gradient
+    # replaced before the subtraction: masking a NaN afterwards would leave NaN in the gradient
     error = cosines - torch.where(is_known, wanted, 0).to(cosines.dtype)
     return torch.where(is_known, error.square(), 0)
 
@@ -90,8 +90,8 @@ def similarity_kl(
 ) -> Float[Tensor, " M"]:
     """KL(teacher‖student) of each text's distribution over the other texts, in nats.
 
-    Law: 0 where the cosines are equal, never negative; independent of widths, lengths and
-    rotations. The gradient only reaches the student.
+    Law: 0 if the cosines are equal, never negative; independent of the vectors' widths, lengths and
+    rotation. Gradient reaches only the student.
     """
     itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
     log_q, log_p = (
@@ -108,7 +108,7 @@ def _unit(vectors: Tensor) -> Tensor:
 
 
 class VectorTerm(Term):
-    """A term on the vectors of both texts of each row."""
+    """A loss on the vectors of both texts of each row."""
 
     def __init__(self, config: VectorLoss, objective: str, pair: Pair | None) -> None:
         super().__init__()
@@ -130,16 +130,17 @@ class VectorTerm(Term):
     def of_vectors(
         self, own: Tensor, taught: Tensor | None, targets: Targets, width: int
     ) -> Float[Tensor, " B"]:
-        """What each row adds.
+        """The loss of each row.
 
         Args:
-            own: (2, B, width); `taught`: (2, B, E), the teacher's.
+            own: (2, B, width), the student's vectors.
+            taught: (2, B, E), the teacher's.
         """
         raise NotImplementedError
 
 
 class ContrastiveTerm(VectorTerm):
-    """Each row's second text among those of the whole batch."""
+    """Retrieval of each row's second text among those of the whole batch."""
 
     needs = Needs(whole_vectors=True)
 
@@ -161,7 +162,7 @@ class ContrastiveTerm(VectorTerm):
 
 
 class CosineTerm(VectorTerm):
-    """The cosine of a row's vectors against its score."""
+    """Squared difference between the cosine of a row's vectors and its score."""
 
     def of_vectors(
         self, own: Tensor, taught: Tensor | None, targets: Targets, width: int
@@ -177,7 +178,7 @@ class CosineTerm(VectorTerm):
 
 
 class VectorMseTerm(VectorTerm):
-    """The student's vectors against the teacher's."""
+    """Squared difference between the student's and the teacher's vectors."""
 
     needs = Needs(teacher_logits=True)
 
@@ -204,7 +205,7 @@ class VectorMseTerm(VectorTerm):
 
 
 class SimilarityKlTerm(VectorTerm):
-    """The student's cosines between the batch's texts against the teacher's."""
+    """KL divergence between the similarities of the batch's texts in teacher and student."""
 
     needs = Needs(teacher_logits=True, whole_vectors=True)
 
@@ -228,11 +229,11 @@ class SimilarityKlTerm(VectorTerm):
 def _in_whole(
     of_all: Callable[[Tensor], Tensor], own: Tensor, targets: Targets, width: int
 ) -> Tensor:
-    """What each row of this micro-batch adds to a loss of the whole batch, (B,), with the gradient
-    of the whole loss by this micro-batch's vectors.
+    """The loss of each row of this micro-batch, (B,), in a loss over the whole batch, with the
+    gradient of the whole loss with respect to this micro-batch's vectors.
 
     Args:
-        of_all: vectors (2, N, width) → what each row adds, (N,).
+        of_all: vectors (2, N, width) → loss of each row, (N,).
         own: (2, B, width), with gradient.
     """
     if targets.whole is None:
@@ -240,14 +241,14 @@ def _in_whole(
     whole, begin = _two_sides(targets.whole.student)[..., :width], targets.whole.begin
     end = begin + own.shape[1]
     added = of_all(torch.cat([whole[:, :begin], own, whole[:, end:]], dim=1))
-    # the loss of other rows depends on these vectors too: gradient here, value there
+    # the loss of other rows depends on these vectors too: keep that gradient, but not the value
     others = torch.cat([added[:begin], added[end:]]).sum()
     return added[begin:end] + (others - others.detach()) / own.shape[1]
 
 
 def _same_texts(targets: Targets) -> Tensor | None:
-    """(N, N): rows i and j of the whole batch share a first or a second text, or the second one of
-    j is the first one of i."""
+    """(N, N): whether rows i and j of the whole batch share a first or a second text, or the second
+    text of j is the first one of i."""
     texts = targets.texts if targets.whole is None else targets.whole.texts
     if texts is None:
         return None
@@ -256,7 +257,7 @@ def _same_texts(targets: Targets) -> Tensor | None:
 
 
 def _sides(outputs: Outputs) -> Tensor:
-    """The vectors of a batch, (2B, D), by side, (2, B, D)."""
+    """Reshape the vectors of a batch, (2B, D), to (2, B, D), by side."""
     vectors = outputs.logits
     assert isinstance(vectors, Tensor)
     return _two_sides(vectors)

@@ -1,16 +1,17 @@
-"""How a recipe names a model. Imports no torch.
+"""How a recipe refers to a model. Imports no torch.
 
-A reference is a word or a small table:
-    "teacher"                                   the model another step of the recipe makes
+A reference is a string or a small table:
+
+    "teacher"                                   the model that another step of the recipe makes
     "models/minilm"                             a folder (relative to the recipe)
     "demo:minilm-l6"                            weights that come with a package
     "sentence-transformers/all-MiniLM-L6-v2"    a hub id
     { from = "teacher", keep_blocks = [1, 3] }  another model with fewer blocks, narrower, or with a
                                                 new head: `ChangedModel`
     { config = { model_type = "bert", … } }     random weights from a Hugging Face config
-    { size = "nano", family = "llama" }         random weights of a size in `named_sizes`
-    { …, ffn = "3w", ffn_expansion = 1.5 }      either of these tables, with simpler feed-forwards
-    { from = "teacher", static_width = 256 }    a table of one vector for each token, made of it
+    { size = "nano", family = "llama" }         random weights, in a size from `named_sizes`
+    { …, ffn = "3w", ffn_expansion = 1.5 }      any of these tables, with simpler feed-forwards
+    { from = "teacher", static_width = 256 }    one vector per token, computed from the encoder
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from attar.models.ffn_variants import FIELD, VARIANTS, FfnSettings, VariantName
 from attar.models.named_sizes import FAMILIES_OF_SIZES, config_of_size
 
 STATIC_TYPE = "static"
-"""The model_type of a table of vectors (`attar.models.families.static`)."""
+"""The model_type of a static embedding table (`attar.models.families.static`)."""
 
 
 class _WithFfn(Config):
-    """A model whose feed-forwards can be simpler ones."""
+    """A model whose feed-forwards can be replaced by simpler ones."""
 
     ffn: VariantName | None = None
     """Replaces every feed-forward with a simpler one (`ffn_variants`); None: the family's own."""
@@ -40,7 +41,7 @@ class _WithFfn(Config):
 
     @property
     def ffn_settings(self) -> FfnSettings | None:
-        """As a model's config holds them."""
+        """The feed-forward settings as stored in the model's config; None: unchanged."""
         if self.ffn is None:
             return None
         return FfnSettings(variant=self.ffn, expansion=self.ffn_expansion)
@@ -57,8 +58,8 @@ class _WithFfn(Config):
 
 
 class ChangedModel(_WithFfn):
-    """A model made of another one's weights: some of its blocks, a narrower cut of it, one with
-    simpler feed-forwards, or all of it under a new head; any of them together, at least one."""
+    """A model made from another model's weights: fewer blocks, smaller dimensions, simpler
+    feed-forwards, or a new head. The changes can be combined; at least one is needed."""
 
     source: str = Field(alias="from")
     """A step, folder, hub id or demo model."""
@@ -73,21 +74,21 @@ class ChangedModel(_WithFfn):
     new_head: bool = False
     """Replace the classification head with a new one, so that other classes can be learned."""
     static_width: int | None = Field(default=None, gt=0)
-    """Replace an encoder that embeds by a table with a vector of this width for each token, made
-    of the encoder's own vectors (`static_student`); None: keep the encoder."""
+    """Replace an embedding encoder with a static table: one vector of this width per token,
+    computed with the encoder (`static_student`); None: keep the encoder."""
     ffn_start: Literal["least_squares", "random"] | None = None
     """How new feed-forwards are initialized. least_squares: the linear map that best approximates
-    the old feed-forward on texts of the step's data; the default where possible."""
+    the old feed-forward on texts from the step's data; the default where it is possible."""
 
     @property
     def fits_ffn(self) -> bool:
-        """Whether new maps start from least squares."""
+        """Whether the new linear maps are initialized by least squares."""
         can = self.ffn is not None and VARIANTS[self.ffn].is_linear_ffn
         return can and self.ffn_start != "random"
 
     @property
     def needs_texts(self) -> bool:
-        """Whether texts decide about the new model's weights."""
+        """Whether making the model needs texts, for importance scores or a least-squares fit."""
         return self.is_narrower or self.fits_ffn
 
     @model_validator(mode="after")
@@ -114,7 +115,7 @@ class ChangedModel(_WithFfn):
 
     @property
     def is_narrower(self) -> bool:
-        """Whether anything but the number of blocks is cut."""
+        """Whether any dimension other than the number of blocks is reduced."""
         return any((self.hidden_size, self.intermediate_size, self.num_attention_heads))
 
     @model_validator(mode="after")
@@ -140,11 +141,11 @@ class ChangedModel(_WithFfn):
 
 
 class FromConfig(_WithFfn):
-    """Random weights in the shape of a Hugging Face config or of a named size."""
+    """Random weights, in the shape of a Hugging Face config or of a named size."""
 
     config: dict[str, Any] = Field(default_factory=dict)
-    """`model_type` and fields of its transformers config class; with `size`, only the fields to
-    change. Without `vocab_size`, vocabulary and end token are those of the tokenizer."""
+    """`model_type` and fields of its transformers config class; with `size`, only the fields that
+    differ. Without `vocab_size`, the vocabulary size and the end token are the tokenizer's."""
     size: str | None = None
     """A named size, such as nano or mini-32; needs `family`."""
     family: str | None = None
@@ -185,7 +186,7 @@ class FromConfig(_WithFfn):
         return self
 
     def plain(self, vocab_size: int | None = None, end_id: int | None = None) -> dict[str, Any]:
-        """The whole config.
+        """The complete config, without instantiating a config class.
 
         Args:
             vocab_size, end_id: of the tokenizer; None: unknown, and left to the config class.
@@ -198,7 +199,7 @@ class FromConfig(_WithFfn):
 
 
 def written_config(reference: Mapping[str, Any]) -> dict[str, Any]:
-    """The config that a table of a model spells out, which need not be sound; empty: none."""
+    """The config described by a reference table, not yet validated; empty if it describes none."""
     size, family, config = (reference.get(name) for name in ("size", "family", "config"))
     row = FAMILIES_OF_SIZES.get(family) if isinstance(family, str) else None
     is_known = row is not None and isinstance(size, str) and size in row.sizes
@@ -207,7 +208,7 @@ def written_config(reference: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ffn_field(reference: Mapping[str, Any]) -> dict[str, Any]:
-    """The field of a config for the simpler feed-forwards that a table asks for."""
+    """The config field for the simpler feed-forwards that a reference table requests."""
     found = {"variant": reference.get("ffn"), "expansion": reference.get("ffn_expansion")}
     if found["variant"] not in VARIANTS:
         return {}
@@ -232,11 +233,11 @@ ModelReference = Annotated[
     | Annotated[FromConfig, Tag("config")],
     Discriminator(_form_of),
 ]
-"""Told apart by form, so that a mistake in one form is not reported against the others."""
+"""Discriminated by form, so that a mistake in one form is not reported for the others."""
 
 
 def referenced_model(reference: ModelReference) -> str | None:
-    """The word inside a reference that may be a step's name; None for a model made from a
+    """The string in a reference, which may be a step's name; None for a model made from a
     config."""
     if isinstance(reference, FromConfig):
         return None

@@ -1,4 +1,4 @@
-"""Settings of how texts are measured, whichever step does it. Imports no torch."""
+"""Settings of text measurements that several steps share. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from attar.config import Config
 
 
 class Diversity(Config):
-    """The Vendi score of a sample of chunks."""
+    """Measure the Vendi score of a sample of chunks."""
 
     model: str = "demo:minilm-l6"
     """Encoder whose mean-pooled last states are compared: a step, folder, hub id or demo model."""
     chunks: int = Field(default=2000, ge=50)
-    """Size of each sample."""
+    """Number of chunks in each sample."""
     max_length: int = Field(default=256, ge=8)
     """Tokens per chunk that the encoder reads."""

@@ -18,7 +18,7 @@ def _form_of(tokenizer: object) -> str:
 
 
 class TokenizeMetrics(TypedDict):
-    """What the step writes to its result; a gate may name nothing else."""
+    """What the step writes to its result; a gate can use only these names."""
 
     data: str
     documents: int
@@ -32,7 +32,7 @@ class TokenizeMetrics(TypedDict):
 
 
 class TokenizeStep(Config):
-    """Documents → shards of token chunks."""
+    """Split documents into chunks of tokens, stored in shards."""
 
     run: Literal["tokenize"] = "tokenize"
     data: str
@@ -43,27 +43,26 @@ class TokenizeStep(Config):
     ]
     """A step, folder, hub id or demo model whose tokenizer is used, or a table to train one."""
     max_length: int = Field(default=1024, ge=8, le=2**20)
-    """Number of tokens per chunk that a model reads; a chunk has one more, which is only
+    """Tokens per chunk that a model reads. A chunk stores one more token, which is only
     predicted."""
     source_column: str | None = None
     """Column with the source of each document; a chunk never mixes sources. None: one source."""
     reserve: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the documents, by a hash of their text, to reserve for training the reference; they
+    """Share of the documents to reserve for training the reference, by a hash of their text; they
     are never scored."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the documents, by a hash of their text, to read."""
+    """Share of the documents to read, by a hash of their text."""
     max_documents: int | None = Field(default=None, gt=0)
     """Maximum number of documents to read; None: all."""
     expect_tokens: int | None = Field(default=None, gt=0)
-    """Size of the corpus in tokens, only for `attar plan`, which then reads no text. None:
-    estimated from some documents."""
+    """Size of the corpus in tokens, used only by `attar plan`, which then reads no text. None:
+    estimated from some of the documents."""
     shard_tokens: int = Field(default=2**24, ge=2**10, le=2**25)
-    """Tokens after which a shard is written. One shard is held in memory."""
+    """Write a shard after this many tokens. One shard is held in memory."""
 
 
 class ScoreStep(Config):
-    """A number for every chunk of a corpus: log p under a language model, or a proxy's
-    prediction."""
+    """Score every chunk of a corpus: log p under a language model, or a proxy's prediction."""
 
     run: Literal["score"] = "score"
     model: str
@@ -72,51 +71,51 @@ class ScoreStep(Config):
     data: str
     """Name of a tokenize step."""
     part: Part = "scored"
-    """Part of the corpus: the chunks to select from, or those reserved for a reference."""
+    """Which chunks of the corpus: those to select from, or those reserved for a reference."""
     chunks: int | None = Field(default=None, ge=1)
     """Score a random sample of this many chunks; None: all. A proxy learns from a sample; a
     selection needs all."""
     batch_tokens: int = Field(default=4096, ge=1)
     """Tokens in one forward pass, padding included."""
     max_set_aside: float = Field(default=0.01, ge=0, le=1)
-    """Maximum share of chunks that get no score, such as NaN; above it the step stops."""
+    """Maximum share of chunks without a valid score (such as NaN); above it the step stops."""
     seed: int | None = None
     """Seed of the sample; None: the recipe's. Equal seeds and sizes give the same chunks, and a
     larger sample contains a smaller one."""
 
 
 class ScoreMetrics(TypedDict, total=False):
-    """What the step may write to its result; a gate may name nothing else."""
+    """What the step may write to its result; a gate can use only these names."""
 
     data: str
     part: str
     chunks: int
     tokens: int
-    """Predicted ones."""
+    """Number of predicted tokens."""
     flops: int
     nll: float | None
-    """Nats per token, of a language model."""
+    """Mean negative log-likelihood of a language model, in nats per token."""
     mean_predicted: float | None
-    """Score, of a proxy."""
+    """Mean predicted score of a proxy."""
     offline: dict[str, float]
-    """What a proxy's scores took, and the teacher's would have taken."""
+    """FLOPs of scoring with the proxy, and of scoring with the teacher instead."""
     set_aside: dict[str, int]
-    """Reason → chunks without a score."""
+    """Reason → number of chunks without a score."""
 
 
 class ProxyMetrics(TypedDict):
-    """What a proxy step writes to its result; a gate may name nothing else."""
+    """What a proxy step writes to its result; a gate can use only these names."""
 
     chunks: int
-    """Of the sample, those with a score."""
+    """Number of sampled chunks that have a score."""
     left_out: int
-    """Those without."""
+    """Number of sampled chunks without a score."""
     train_chunks: int
     spearman: dict[str, float]
-    """Of the chunks that neither trained nor chose the proxy: value, low, high, n; and that of the
-    untrained one."""
+    """Spearman correlation on the chunks used neither for training nor for choosing the checkpoint:
+    value, low, high, n; and the value of the untrained proxy."""
     rmse: float
-    """Of the same, in nats per token."""
+    """Root mean squared error on the same chunks, in nats per token."""
     scale: dict[str, float]
     num_params: int
     steps: int
@@ -126,18 +125,18 @@ class ProxyMetrics(TypedDict):
     train_seconds: float
     sample_tokens: int
     flops: dict[str, int]
-    """Of the teacher and the reference on the sample, and of training the proxy."""
+    """FLOPs of teacher and reference on the sample, and of training the proxy."""
 
 
 LOOP_SETTINGS = (
     *("model", "data", "epochs", "max_steps", "batch_size", "micro_batch_size", "learning_rate"),
     *("evaluations", "precision", "checkpoint_every"),
 )
-"""Settings of a proxy that are those of a train step."""
+"""Settings that a proxy shares with a train step."""
 
 
 class ProxyStep(Config):
-    """A small model that learns to predict the scores of a sample of chunks."""
+    """Train a small model to predict the scores of a sample of chunks."""
 
     run: Literal["proxy"] = "proxy"
     model: ModelReference
@@ -169,7 +168,7 @@ class ProxyStep(Config):
     checkpoint_every: int | None = Field(default=None, gt=0)
     """Optimizer steps between checkpoints; None: about once a minute."""
     seed: int | None = None
-    """None: the recipe's."""
+    """Random seed; None: the recipe's."""
 
     @model_validator(mode="after")
     def _the_loop_takes_these_settings(self) -> ProxyStep:
@@ -181,17 +180,17 @@ class ProxyStep(Config):
 
     @property
     def scored_by(self) -> dict[str, str]:
-        """Whose scores are read → the score step."""
+        """Role of a score → name of its score step."""
         return {"teacher": self.teacher, "reference": self.reference}
 
     @property
     def training(self) -> TrainStep:
-        """The settings of its training loop."""
+        """The train step that runs the proxy's training loop."""
         return TrainStep(**{name: getattr(self, name) for name in LOOP_SETTINGS})
 
 
 class NearDuplicates(Config):
-    """Chunks that nearly repeat an earlier one."""
+    """Find chunks that nearly repeat an earlier one."""
 
     threshold: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity of word 5-grams above which a chunk is a near duplicate."""
@@ -200,20 +199,20 @@ class NearDuplicates(Config):
 
 
 class ExportDataStep(Config):
-    """A corpus or a selection as files for other trainers."""
+    """Write a corpus or a selection as files for other trainers."""
 
     run: Literal["export_data"] = "export_data"
     data: str
     """A tokenize step, a select step, or a table with source = "corpus"."""
     part: Literal["all", "scored", "reserved"] = "all"
-    """Of a corpus."""
+    """Which chunks of a corpus to write."""
     format: Literal["jsonl", "parquet", "dataset"] = "dataset"
     """jsonl: compressed with zstd. dataset: a folder of Parquet files that `datasets.load_dataset`
     opens by its path."""
 
 
 class ExportDataMetrics(TypedDict):
-    """What the step writes to its result; a gate may name nothing else."""
+    """What the step writes to its result; a gate can use only these names."""
 
     data: str
     format: str
@@ -224,7 +223,7 @@ class ExportDataMetrics(TypedDict):
 
 
 class SelectMetrics(TypedDict, total=False):
-    """What the step may write to its result; a gate may name nothing else."""
+    """What the step may write to its result; a gate can use only these names."""
 
     data: str
     method: str
@@ -236,10 +235,10 @@ class SelectMetrics(TypedDict, total=False):
     fates: dict[str, int]
     sources: dict[str, dict[str, int]]
     cut: float
-    """The lowest score that is kept."""
+    """The lowest score among the kept chunks."""
     mean_score: dict[str, float]
     nll: dict[str, float]
-    """Of teacher and reference, nats per token."""
+    """Of teacher and reference, in nats per token."""
     warnings: list[str]
     near_duplicates: dict[str, int]
     diversity: dict[str, Any]
@@ -267,16 +266,16 @@ class SelectStep(Config):
     temperature: float = Field(default=0.1, gt=0)
     """method = "gumbel" only: scale of the noise added to the scores, in nats per token."""
     trim: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the highest scores to set aside; these are usually chunks that repeat themselves."""
+    """Share of the chunks with the highest scores to set aside; these usually repeat themselves."""
     minimum_tokens: int = Field(default=16, ge=1)
-    """Minimum number of predicted tokens; shorter chunks are set aside, because a mean over a few
-    tokens is noisy and would give the highest scores."""
+    """Minimum number of predicted tokens. Shorter chunks are set aside: a mean over a few tokens is
+    noisy, so they would get the highest scores."""
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | NearDuplicates | None = None
-    """A table, or only its threshold; None: no search."""
+    """Search for near duplicates: a threshold, or a table; None: no search."""
     diversity: Diversity | None = None
     """Vendi scores before and after the selection; None: not measured."""
     seed: int | None = None
-    """None: the recipe's."""
+    """Random seed; None: the recipe's."""
 
     @model_validator(mode="after")
     def _scores_fit_the_method(self) -> SelectStep:
@@ -291,7 +290,7 @@ class SelectStep(Config):
 
     @property
     def scored_by(self) -> dict[str, str]:
-        """Whose scores are read → the score step."""
+        """Role of a score → name of its score step."""
         if self.scores is not None:
             return {"predicted": self.scores}
         assert self.teacher is not None

@@ -1,19 +1,20 @@
-"""How much of a text is hidden by span corruption: exact counts, before anything is drawn.
+"""How much of a text span corruption hides: exact counts, before anything is sampled.
 
-A denoiser hides some spans of a text. The encoder reads the text with a sentinel in the place of
-each span; the decoder writes each sentinel and what it stood for. An end token follows on both
-sides. Of t tokens of text, with density ρ and mean span μ:
+A denoiser hides some spans of a text. The encoder reads the text with a sentinel in place of each
+span; the decoder writes each sentinel followed by the span. Both sequences end with an end token.
+For t tokens of text, with density ρ and mean span μ:
 
     hidden  = round(ρ · t)                       inputs  = t − hidden + spans + 1
     spans   = round(hidden / μ)                  targets = hidden + spans + 1
 
-So a model that reads n tokens is given the most tokens of text whose inputs are at most n: with
-ρ = 0.15 and μ = 3, 568 for 512, and 114 to write. No token of padding is needed.
+For a model that reads n tokens, t is the largest number of tokens whose inputs are at most n: with
+ρ = 0.15, μ = 3 and n = 512, t is 568, and there are 114 targets. No padding is needed.
 
 Source: Raffel et al. 2020 (arXiv 1910.10683), section 3.1.4 and the code published with it; the
 mixtures of denoisers are UL2's (Tay et al. 2022, arXiv 2205.05131).
-*Differs from the paper*: there are never more spans than tokens that stay, which at densities
-near 1 the formulas would ask for; UL2's S-denoiser has the same sentinel as the others.
+
+*Differs from the paper*: there are never more spans than visible tokens, which the formulas would
+give at densities near 1; UL2's S-denoiser uses the same sentinel as the others.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from attar.config import Config
 
 @dataclass(frozen=True)
 class Hidden:
-    """What a denoiser hides of a text."""
+    """How much of a text a denoiser hides."""
 
     tokens: int
     spans: int
@@ -39,28 +40,31 @@ class Denoiser(Config):
     """One kind of corruption."""
 
     share: float = Field(default=1.0, gt=0)
-    """Of the texts, in relation to the shares of the other denoisers."""
+    """Share of the texts, relative to the shares of the other denoisers."""
     noise_density: float = Field(default=0.15, gt=0, lt=1)
-    """Share of a text's tokens that is hidden."""
+    """Share of a text's tokens to hide."""
     mean_span: Annotated[float, Field(ge=1)] | Literal["suffix"] = 3.0
-    """Tokens of a hidden span on average; "suffix": one span, at the end of the text, as for a
+    """Mean number of tokens in a hidden span; "suffix": one span, at the end of the text, as for a
     prefix language model."""
     prefix: str | None = Field(default=None, min_length=1, max_length=100)
-    """A token that the model reads first, which tells it the kind of corruption; None: none."""
+    """A token that the model reads first and that identifies the kind of corruption; None: no such
+    token."""
 
     def hidden(self, tokens: int) -> Hidden:
-        """How much of a text of so many tokens is hidden; a text of one token is hidden whole."""
+        """How much of a text with this many tokens is hidden; a text of one token is hidden
+        entirely.
+        """
         hidden = max(min(round(tokens * self.noise_density), tokens - 1), 1)
         spans = 1 if self.mean_span == "suffix" else round(hidden / self.mean_span)
         return Hidden(hidden, max(min(spans, tokens - hidden), 1))
 
     def inputs(self, tokens: int) -> int:
-        """Tokens that the encoder reads of such a text."""
+        """Number of tokens that the encoder reads."""
         hidden = self.hidden(tokens)
         return tokens - hidden.tokens + hidden.spans + 1 + (self.prefix is not None)
 
     def targets(self, tokens: int) -> int:
-        """Tokens that the decoder writes.
+        """Number of tokens that the decoder writes.
 
         Example:
             >>> Denoiser().inputs(568), Denoiser().targets(568)
@@ -71,11 +75,11 @@ class Denoiser(Config):
 
 
 PUBLISHED = (Denoiser(),)
-"""T5's: 15 % of the tokens, in spans of 3 on average."""
+"""T5's corruption: 15 % of the tokens, in spans of 3 on average."""
 
 
 def raw_tokens(denoisers: Sequence[Denoiser], max_length: int) -> int:
-    """Tokens of text that fill `max_length` inputs, with the denoiser that leaves the most.
+    """The most tokens of text for which no denoiser gives more than `max_length` inputs.
 
     Args:
         max_length: at least 8.
@@ -91,12 +95,12 @@ def raw_tokens(denoisers: Sequence[Denoiser], max_length: int) -> int:
 
 
 def most_spans(denoisers: Sequence[Denoiser], tokens: int) -> int:
-    """Sentinels that are needed for texts of at most so many tokens."""
+    """Number of sentinels needed for texts of at most this many tokens."""
     return max(denoiser.hidden(tokens).spans for denoiser in denoisers)
 
 
 def mean_lengths(denoisers: Sequence[Denoiser], tokens: int) -> tuple[float, float]:
-    """Inputs and targets of texts of so many tokens, on average over the denoisers."""
+    """Mean numbers of inputs and targets over the denoisers, for texts of this many tokens."""
     total = sum(denoiser.share for denoiser in denoisers)
     inputs = sum(denoiser.share * denoiser.inputs(tokens) for denoiser in denoisers)
     targets = sum(denoiser.share * denoiser.targets(tokens) for denoiser in denoisers)

@@ -1,13 +1,13 @@
-"""How one vector is made of a text: what is put before it, and what of its tokens' states is kept.
+"""How a text becomes one vector: its prefix, and the pooling of its tokens' states.
 
-    states of the tokens (T, D) → pooling → the first `width` numbers → length 1
+    states of the tokens (T, D) → pooling → the first `width` dimensions → length 1
 
-Query and passage may be read with different prefixes ("query: ", "passage: "), as E5 and its
-descendants are trained. Imports no torch; the arithmetic is in `attar.models.embedder`, and is a
-part of an exported graph.
+Queries and passages may have different prefixes ("query: ", "passage: "), as E5 and similar models
+are trained. Imports no torch; the computation is in `attar.models.embedder`, and is part of an
+exported graph.
 
 Source: Reimers and Gurevych 2019, "Sentence-BERT" (arXiv 1908.10084), section 3; Kusupati et al.
-2022, "Matryoshka Representation Learning" (arXiv 2205.13147) for the first numbers of a vector.
+2022, "Matryoshka Representation Learning" (arXiv 2205.13147) for truncating vectors.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from attar.config import Config
 
 Side = Literal["query", "passage"]
 SIDES: tuple[Side, Side] = ("query", "passage")
-"""Of the two texts of a row: the first is read as a query, the second as a passage."""
+"""Sides of the two texts of a row: the first is a query, the second a passage."""
 MAX_PREFIX = 2000
-"""Characters."""
+"""In characters."""
 
 
 class Embedding(Config):
-    """From the states of a text's tokens to its vector."""
+    """How to compute a text's vector from the states of its tokens."""
 
     pooling: Literal["mean", "cls", "last"] = "mean"
-    """mean: over the tokens, padding excluded; cls: the first token; last: the last token."""
+    """mean: mean over the tokens, without padding; cls: the first token; last: the last token."""
     normalize: bool = True
-    """Vectors have length 1, so that products are cosines."""
+    """Scale vectors to length 1, so that dot products are cosines."""
     width: int | None = Field(default=None, gt=0)
-    """Keep so many numbers, the first ones; None: all of the hidden size."""
+    """Number of dimensions to keep, from the first; None: all."""
     query_prefix: str = Field(default="", max_length=MAX_PREFIX)
-    """Put before a text that is looked for, and before the first text of a row."""
+    """Prefix of a query, and of the first text of a row."""
     passage_prefix: str = Field(default="", max_length=MAX_PREFIX)
-    """Put before a text that is found, and before the second text of a row."""
+    """Prefix of a passage, and of the second text of a row."""
 
     def read_as(self, side: Side, texts: Sequence[str]) -> list[tuple[str, ...]]:
-        """What the model is given of some texts, as rows of one text.
+        """Add the side's prefix to some texts, as rows of one text.
 
         Example:
             >>> Embedding(query_prefix="query: ").read_as("query", ["a"])

@@ -1,17 +1,16 @@
-"""Two sets of classes, matched by name. Imports no torch.
+"""Match two sets of classes by name. Imports no torch.
 
-The problem: the same classes stand in another order in another checkpoint (MNLI is the known trap),
-and a score of 10 % or a teacher that teaches nonsense is all one sees of it. The idea: order never
-counts, names do. Names that are equal match first; of the others, those that differ in spelling
-alone (`spelling`: "not_entailment", "Not entailment"), and only where that leaves no choice.
-Whoever matches so says it.
+The problem: another checkpoint may have the same classes in another order (MNLI is the known trap),
+which shows only as a score of 10 % or a useless teacher. The idea: match names and never rely on
+order. Equal names match first; then names that differ only in spelling (`spelling`:
+"not_entailment", "Not entailment"), if that is unambiguous. Such matches are reported to the user.
 
-Hugging Face's placeholders (LABEL_0, LABEL_1, …) are numbers and not names. They match classes that
-are called 0, 1, … by that number, and as many classes of other names by index: LABEL_i is class i
-of the data, in the order of `label_names` (where it is not set, the sorted names). That order is a
-convention and no proof, so the match is always said, with the setting that changes it.
+Hugging Face's placeholders (LABEL_0, LABEL_1, …) are numbers, not names. They match classes called
+0, 1, … by number, and other class names by index: LABEL_i is class i of the data, in the order of
+`label_names` (if it is not set, the sorted names). That order is only a convention, so the match is
+always reported, with the setting that changes it.
 
-Left out: meaning. "pos" is not "positive", and "1" is neither.
+Not covered: meaning. "pos" does not match "positive", and "1" matches neither.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from attar.spelling import plain_name
 
 @dataclass(frozen=True)
 class Match:
-    """The same classes under two sets of names."""
+    """A mapping between two sets of names for the same classes."""
 
     order: tuple[int, ...]
-    """Of each wanted class, its place among the given ones."""
+    """For each wanted class, its index among the given ones."""
     respelled: tuple[tuple[str, str], ...]
-    """(given, wanted) where the names are not equal."""
+    """(given, wanted) for names that are not equal."""
     by_index: bool = False
-    """The given names are placeholders, and only their number says which class each is."""
+    """Whether the given names are placeholders that were matched by their number."""
 
     @property
     def said(self) -> str:
@@ -46,7 +45,7 @@ class Match:
 
 
 def match_classes(given: Sequence[str], wanted: Sequence[str]) -> Match | None:
-    """How given classes are the wanted ones; None where they are not, or where that is a guess.
+    """Match given classes to the wanted ones; None if they do not match, or only ambiguously.
 
     Example:
         >>> match_classes(["not_entailment", "Entailment"], ["entailment", "not entailment"]).order
@@ -79,15 +78,14 @@ def match_classes(given: Sequence[str], wanted: Sequence[str]) -> Match | None:
 
 
 def why_not_matched(given: Sequence[str], wanted: Sequence[str], config: str) -> str:
-    """The end of a message: what differs between the classes of a model and of data, and what to
-    do.
+    """The end of an error message: how the classes of a model and of data differ, and what to do.
 
     Args:
-        config: the model's `config.json`, as the user finds it.
+        config: path of the model's `config.json`, for the message.
     """
     only_model = [name for name in given if name not in wanted]
     only_data = [name for name in wanted if name not in given]
-    # Where no name is common, these are all of them.
+    # If no name is common, these are all of them.
     is_all = len(only_model) == len(given)
     known = f"; the model knows {_listed(given)}, the data {_listed(wanted)}"
     return (

@@ -1,7 +1,7 @@
 """How running text is masked for masked language modelling. Imports no torch.
 
-Of the tokens of a text, special ones aside, `density` are predicted. BERT hides them in three ways,
-so that a model that never meets [MASK] later has learned to represent plain words too:
+Of the tokens of a text, excluding special tokens, `density` are predicted. BERT replaces them in
+three ways, so that the model also learns to represent plain words when there is no [MASK]:
 
     80 %  the mask token        10 %  a random token        10 %  the token itself
 
@@ -15,13 +15,13 @@ from pydantic import Field
 from attar.config import Config
 
 MASKED, RANDOM = 0.8, 0.1
-"""Shares of the predicted tokens; the rest is left as it is."""
+"""Shares of the predicted tokens; the rest is left unchanged."""
 
 
 class Masking(Config):
-    """What of a text is predicted."""
+    """Which tokens of a text are predicted."""
 
     density: float = Field(default=0.15, gt=0, lt=1)
-    """Share of a text's tokens that is predicted."""
+    """Share of a text's tokens to predict."""
     whole_words: bool = False
-    """Predict all pieces of a word or none of them."""
+    """Predict either all tokens of a word or none of them."""

@@ -1,19 +1,20 @@
-"""The table of tasks: what a row holds, what is predicted from it, and by which model.
+"""The table of tasks: the content of a row, what is predicted from it, and the kind of model.
 
-The problem: a name such as "regression" compared in thirty files makes a new kind of task an edit
-in each of them. The idea: a kind is a few words, and code asks for the word it depends on.
+The problem: if a name such as "regression" is compared in thirty files, a new kind of task must be
+added in each of them. The idea: a kind is described by a few properties, and code checks the
+property it depends on.
 
-    reads     what a row holds          a text or two, running text
-    gold      what the answer is        a class, some labels, a number, how relevant or alike two
-                                        texts are, a text, tags of words, parts of the text, or the
-                                        row's own tokens
-    answer    the shape of an answer    one a row, a row's rank for its query, a tag a word, a part
-                                        of the text, the next token, hidden spans, masked tokens, a
-                                        text, a vector
-    graph     how the model runs        one pass, causal, encoder-decoder
+    reads     content of a row       one or two texts, running text
+    gold      the gold answer        a class, some labels, a number, the relevance or similarity of
+                                     two texts, a text, tags of words, parts of the text, or the
+                                     row's own tokens
+    answer    form of the answer     one per row, a rank among a query's rows, a tag per word, a
+                                     part of the text, the next token, hidden spans, masked tokens,
+                                     a text, a vector
+    graph     how the model runs     one pass, causal, encoder-decoder
 
-Code that differs by a word is a table with that word as its key, on the floor it belongs to.
-Configs read this table, so it imports neither torch nor numpy.
+Code that differs by a property has a table keyed by it, in the package where the code belongs.
+Configs import this table, so it imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ CLASSIFICATION = Kind(
         snippet=(
             "label = repr(task['label_names'][logits.argmax()])[1:-1]"
             "  # control characters escaped",
-            # exp(max − max) = 1, so the largest share of the softmax is 1 over the sum
+            # exp(max − max) = 1, so the largest softmax probability is 1 divided by the sum
             "print(label[:200], f'{1 / np.exp(logits - logits.max()).sum():.3f}')",
         ),
     ),
 )
-"""One of several classes for a text or for a pair of texts."""
+"""One of several classes for a text or a pair of texts."""
 REGRESSION = Kind(
     name="regression",
     reads="texts",
@@ -72,12 +73,12 @@ REGRESSION = Kind(
     num_labels=(0, 1),
     shown=Shown(
         verb="predict",
-        pipeline_tag="text-classification",  # the Hub's tag of scores too
+        pipeline_tag="text-classification",  # the Hub's tag for scores as well
         words="a number",
         snippet=("print(f'{logits[0]:.4f}')",),
     ),
 )
-"""A number for a text or for a pair of texts."""
+"""A number for a text or a pair of texts."""
 MULTI_LABEL = Kind(
     name="multi_label",
     reads="texts",
@@ -102,7 +103,7 @@ MULTI_LABEL = Kind(
         ),
     ),
 )
-"""Any number of several labels, none included, for a text or for a pair of texts."""
+"""Any number of labels, including none, for a text or a pair of texts."""
 TOKEN_CLASSIFICATION = Kind(
     name="token_classification",
     reads="texts",
@@ -143,7 +144,7 @@ TOKEN_CLASSIFICATION = Kind(
         ),
     ),
 )
-"""A tag for each word, by which parts of the text are marked: names, places, products."""
+"""A tag for each word, to mark parts of the text: names, places, products."""
 QUESTION_ANSWERING = Kind(
     name="question_answering",
     reads="texts",
@@ -189,7 +190,7 @@ CAUSAL_LM = Kind(
     problem_type=None,
     num_labels=(0, 0),
 )
-"""The next token of running text, from those before it."""
+"""The next token of running text, given the previous ones."""
 TEXT_TO_TEXT = Kind(
     name="text_to_text",
     reads="texts",
@@ -203,8 +204,8 @@ TEXT_TO_TEXT = Kind(
     problem_type=None,
     num_labels=(0, 0),
 )
-"""A text for a text, such as a summary. Validation judges texts by their likelihood, because
-generating them takes long."""
+"""A target text for an input text, such as a summary. Validation uses the likelihood of the
+targets, because generating texts is slow."""
 SPAN_CORRUPTION = Kind(
     name="span_corruption",
     reads="running",
@@ -217,8 +218,8 @@ SPAN_CORRUPTION = Kind(
     problem_type=None,
     num_labels=(0, 0),
 )
-"""The spans that are hidden of running text: how T5 is pre-trained. Bytes are not a measure of it,
-because sentinels are predicted too."""
+"""Hidden spans of running text: T5's pre-training. There is no metric per byte, because sentinels
+are predicted too."""
 MASKED_LM = Kind(
     name="masked_lm",
     reads="running",
@@ -231,8 +232,8 @@ MASKED_LM = Kind(
     problem_type=None,
     num_labels=(0, 0),
 )
-"""The tokens that are masked in running text, from those on both sides: how BERT is pre-trained,
-and adapted to a domain. Its perplexity is that of the masked tokens, each given all others."""
+"""Masked tokens of running text, given the tokens on both sides: BERT's pre-training, also used to
+adapt to a domain. Perplexity is that of the masked tokens, each given all other tokens."""
 RERANKING = Kind(
     name="reranking",
     reads="texts",
@@ -251,8 +252,7 @@ RERANKING = Kind(
         snippet=("print(f'{logits[0]:.4f}')",),
     ),
 )
-"""How well a passage answers a query, read together; the passages of a query are put into an
-order by it."""
+"""How well a passage answers a query, read together; the passages of a query are ranked by it."""
 SENTENCE_EMBEDDING = Kind(
     name="sentence_embedding",
     reads="texts",
@@ -271,9 +271,9 @@ SENTENCE_EMBEDDING = Kind(
         snippet=("print(json.dumps([round(float(x), 6) for x in logits]))",),
     ),
 )
-"""A vector for each text, so that texts with the same meaning have like vectors. Of rows with a
-score, it is measured by the cosines' correlation with the scores (spearman); of rows without one,
-by how well the second text of a row is found among all second texts by the first."""
+"""A vector for each text, so that texts with similar meaning have similar vectors. Rows with a
+score are evaluated by the correlation of cosines with the scores (spearman); rows without one, by
+retrieving the second text of a row among all second texts with the first."""
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
@@ -282,10 +282,10 @@ KINDS: Mapping[str, Kind] = {
         *(CAUSAL_LM, TEXT_TO_TEXT, SPAN_CORRUPTION, MASKED_LM, RERANKING, SENTENCE_EMBEDDING),
     )
 }
-"""Every kind of task by the name that `objective` has in a recipe."""
+"""Every kind of task, by the name used for `objective` in a recipe."""
 
 if TYPE_CHECKING:
     Objective = str
 else:
     Objective = Literal[tuple(KINDS)]
-    """A kind's name in a config; pydantic refuses any other and lists these."""
+    """Name of a kind in a config; pydantic rejects any other and lists these."""

@@ -1,19 +1,18 @@
-"""Words of a text, and tags of words as marks in it. Imports nothing.
+"""Words of a text, and conversion between word tags and marks. Imports nothing.
 
-The problem: files mark the parts of a text in three spellings of tags a word, or by characters, and
-a model needs one tag a word. The idea: a mark is (first character, character after its last,
-label), whatever it was read from. All spellings are read by one rule, that of CoNLL's script: a
-mark begins at B and S, and at I and E where no mark of that label continues; it continues at I and
-E after B or I of the same label. Models learn one spelling, IOB2: B begins, I continues, O is
-outside.
+The problem: files mark parts of a text with one of three tagging schemes or by characters, and a
+model needs one tag per word. The idea: a mark is (first character, character after the last,
+label), whatever its source. All schemes are read by one rule, that of CoNLL's script: a mark begins
+at B and S, and at I and E if no mark of the same label continues; it continues at I and E after B
+or I of the same label. Models learn one scheme, IOB2: B begins, I continues, O is outside.
 
     IOB1    I-PER I-PER O B-LOC    B only where a mark follows another of its label
     IOB2    B-PER I-PER O B-LOC
     BIOES   B-PER E-PER O S-LOC
 
-What a model says is read strictly, as seqeval's strict mode with IOB2 does: only B begins a mark.
+Model predictions are read strictly, like seqeval's strict mode with IOB2: only B begins a mark.
 
-Left out: tags without these prefixes (parts of speech), and marks inside marks.
+Not supported: tags without these prefixes (parts of speech), and nested marks.
 
 Source: Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task (2003), and its
 script conlleval; Ramshaw & Marcus, Text Chunking using Transformation-Based Learning (1995).
@@ -29,9 +28,9 @@ Mark = tuple[int, int, str]
 OUTSIDE = "O"
 TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
 CHARACTER = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-"""Characters of writing without spaces, each of which is taken for a word: kana and CJK."""
+"""Characters of scripts without spaces (kana and CJK); each counts as a word."""
 WORD = rf"[{CHARACTER}]|\w(?:[^\s{CHARACTER}]*\w)?|\S"
-"""A word: a run without spaces, and without punctuation at its ends, each of which is a word too
+"""A word: a run without spaces or punctuation at its ends. Each punctuation character is a word too
 ("U.S" and "." of "U.S.")."""
 
 
@@ -47,7 +46,7 @@ def words_of(text: str) -> list[tuple[int, int]]:
 
 
 def marks_of_tags(tags: Sequence[str], *, strict: bool = False) -> list[Mark]:
-    """The marks, in words, that tags stand for.
+    """Convert tags to marks, whose positions are word numbers.
 
     Args:
         strict: only B and S begin a mark; anything else is not a mark.
@@ -73,8 +72,8 @@ def marks_of_tags(tags: Sequence[str], *, strict: bool = False) -> list[Mark]:
 
 
 def tags_of_marks(marks: Iterable[Mark], words: Sequence[tuple[int, int]]) -> list[str]:
-    """The IOB2 tag of each word that marks in characters give it; a word belongs to the first mark
-    that it overlaps.
+    """The IOB2 tag of each word, from marks in characters. A word belongs to the first mark that it
+    overlaps.
 
     Example:
         >>> tags_of_marks([(4, 12, "LOC")], [(0, 3), (4, 7), (8, 12)])
@@ -91,7 +90,7 @@ def tags_of_marks(marks: Iterable[Mark], words: Sequence[tuple[int, int]]) -> li
 
 
 def tag_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """The tags that a model of these labels chooses from.
+    """The tags that a model predicts for these labels.
 
     Example:
         >>> tag_names(["PER", "LOC"])

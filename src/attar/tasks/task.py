@@ -1,10 +1,10 @@
-"""What a fine-tuned model is for: the sidecar `task.json` of its folder. Imports no torch.
+"""The task of a fine-tuned model: `task.json` in its folder. Imports no torch.
 
-A Hugging Face `config.json` says what a network is; it does not say how its texts were cut, which
-inputs it was fed, or by which figure it was judged. Everything that comes after training (quantize,
-export, evaluate, predict) reads this file instead of asking the recipe again, so that a model
-folder can be carried away and still be used correctly. A model that was fine-tuned elsewhere has no
-such file; what its `config.json` says is taken instead (`attar.models.foreign`).
+A Hugging Face `config.json` describes a network, but not how its texts were truncated, which inputs
+it received, or by which metric it was judged. Every step after training (quantize, export,
+evaluate, predict) reads this file instead of the recipe, so that a model folder can be moved and
+still be used correctly. A model that was fine-tuned elsewhere has no such file; its task is
+inferred from its `config.json` (`attar.models.foreign`).
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from attar.tasks.table import KINDS, TEXT_TO_TEXT, Answer, Gold, Kind, Objective
 
 TASK_FILE = "task.json"
 MAX_TOKENS = 2**20
-"""Of a text; the longest that published models read."""
+"""Upper limit for text lengths; the longest that published models read."""
 MAX_BEAMS = 1000
-"""Each holds a copy of the decoder's cache."""
+"""Upper limit for beams; each holds a copy of the decoder's cache."""
 
 
 class Generation(Config):
-    """How an encoder-decoder chooses its words; the names and their meanings are transformers'."""
+    """Generation settings of an encoder-decoder, with the names and meanings of transformers."""
 
     num_beams: int = Field(default=1, ge=1, le=MAX_BEAMS)
     max_new_tokens: int = Field(default=128, gt=0, le=MAX_TOKENS)
     min_new_tokens: int = Field(default=0, ge=0)
     length_penalty: float = 1.0
-    """Of beams: a score is divided by length ** length_penalty."""
+    """Beam search: divide a score by length ** length_penalty."""
     no_repeat_ngram_size: int = Field(default=0, ge=0)
-    """No run of this many tokens occurs twice; 0: no limit."""
+    """No sequence of this many tokens may occur twice; 0: no limit."""
     early_stopping: bool = False
-    """Of beams: stop as soon as num_beams texts are complete."""
+    """Beam search: stop as soon as num_beams texts are complete."""
     forced_bos_token_id: int | None = None
-    """The first token written."""
+    """The first generated token."""
     forced_eos_token_id: int | None = None
-    """The last token of a text that reaches its limit."""
+    """The last token of a text that reaches the maximum length."""
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> Generation:
@@ -61,45 +61,45 @@ class Generation(Config):
 
 
 class Task(Config):
-    """What goes in, what comes out, and what counts as good."""
+    """Inputs, outputs and metrics of a model."""
 
     objective: Objective
     label_names: tuple[str, ...] = ()
-    """Name of each class in the order of the logits; one name at most for a number, none for
-    words."""
+    """Name of each class, in the order of the logits; at most one name for a number, none for
+    generated text."""
     max_length: int = Field(gt=0, le=MAX_TOKENS)
-    """Tokens; longer texts are cut."""
+    """Maximum number of tokens; longer texts are truncated."""
     input_names: tuple[str, ...]
-    """Inputs of the model that are made from a text, such as input_ids and attention_mask."""
+    """Inputs that the model takes from a text, such as input_ids and attention_mask."""
     num_texts: Literal[1, 2] | None = None
-    """Texts of a row: 2 for a model of pairs. Taken from the columns of its data; None: unknown (a
-    folder of an older attar, or a model that was fine-tuned elsewhere and is not exported)."""
+    """Number of texts per row: 2 for text pairs. Taken from the training data; None: unknown (a
+    folder from an older attar, or a model that was fine-tuned elsewhere and is not exported)."""
     metrics: tuple[str, ...] = ()
-    """The first one selects the best model."""
+    """The first one selects the best checkpoint."""
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    """Where several labels may be right: the probability from which each is given, in the order of
-    label_names; empty: 0.5."""
+    """For multi_label: probability threshold of each label, in the order of label_names; empty:
+    0.5."""
     label_words: tuple[str, ...] = ()
     """What a model with a language head writes for each class, in the order of label_names, or for
-    each number that it can answer; empty: a classifier's head answers."""
+    each possible number; empty: the model has a classification head."""
     template: str = "{0}"
-    """The text that such a model reads, with {0} and {1} for a row's texts."""
+    """Input format of a model that generates text, with {0} and {1} for a row's texts."""
     max_target_length: int | None = Field(default=None, gt=0, le=MAX_TOKENS)
-    """Tokens of a target text, for a task that writes."""
+    """Maximum number of tokens of a target, for tasks that generate text."""
     generation: Generation | None = None
-    """How a task that writes chooses its words."""
+    """Generation settings, for tasks that generate text."""
     window_overlap: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
-    """Tokens that neighbouring windows of a long text share, where every token is answered; None: a
-    third of max_length."""
+    """Tokens shared by neighbouring windows of a long text, for tasks with a prediction per token;
+    None: a third of max_length."""
     no_answer_threshold: float | None = None
-    """Of questions that a text may not answer: none is given where the score of no answer is more
-    than this above that of the best one; None: there is always an answer."""
+    """For questions that may have no answer: none is given if the score of "no answer" exceeds that
+    of the best answer by more than this; None: there is always an answer."""
     denoisers: tuple[Denoiser, ...] | None = Field(default=None, min_length=1)
-    """How a task that hides spans hides them; None: as is published, or it hides none."""
+    """Span corruption; None: T5's, or the task does not hide spans."""
     masking: Masking | None = None
-    """How a task that masks tokens masks them; None: as BERT does, or it masks none."""
+    """Masking; None: BERT's, or the task does not mask tokens."""
     embedding: Embedding | None = None
-    """How a task that answers with vectors makes them."""
+    """How vectors are computed, for tasks that embed texts."""
 
     @model_validator(mode="after")
     def _generation_fits_the_objective(self) -> Task:
@@ -126,7 +126,7 @@ class Task(Config):
     def _labels_fit_the_objective(self) -> Task:
         count = len(self.label_names)
         if self.label_words and self.kind.is_score:
-            values = self.word_values  # raises where a word is not a number
+            values = self.word_values  # raises if a word is not a number
             if list(values) != sorted(set(values)):
                 raise ValueError(f"label_words must be increasing numbers, got {list(values)}")
         elif self.label_words and len(set(self.label_words)) != count:
@@ -155,20 +155,20 @@ class Task(Config):
 
     @property
     def cuts(self) -> tuple[float, ...]:
-        """The logit from which each label is given: log(p / (1 − p)) of its threshold."""
+        """The logit threshold of each label: log(p / (1 − p)) for the probability threshold p."""
         thresholds = self.thresholds or (0.5,) * len(self.label_names)
         return tuple(math.log(limit / (1 - limit)) for limit in thresholds)
 
     @property
     def compared_as(self) -> str:
-        """The objective whose losses compare predictions: a number that is written is predicted as
-        text is, token by token."""
+        """The objective whose losses compare predictions: a generated number is predicted as text,
+        token by token."""
         is_written = self.kind.is_score and bool(self.label_words)
         return TEXT_TO_TEXT.name if is_written else self.objective
 
     @property
     def word_values(self) -> tuple[float, ...]:
-        """The number that each word stands for, where the answer is a number."""
+        """The number that each label word stands for, if the answer is a number."""
         return tuple(map(float, self.label_words)) if self.kind.is_score else ()
 
     @property
@@ -177,10 +177,10 @@ class Task(Config):
 
     @property
     def shown(self) -> Shown:
-        """What the user of an exported model sees.
+        """How the task appears to the user of an exported model.
 
         Raises:
-            ModelError: an exported model cannot answer this task yet.
+            ModelError: exported models do not support this task yet.
         """
         if self.kind.shown is None or self.label_words:
             raise ModelError(
@@ -191,35 +191,35 @@ class Task(Config):
 
     @property
     def learned(self) -> tuple[Gold, Answer]:
-        """What is known of a row, and the shape in which it is learned; a class that is named by a
-        word is learned as a text."""
+        """Kind of gold answer, and the form in which it is learned; a class with label words is
+        learned as text."""
         return self.kind.gold, "text" if self.label_words else self.kind.answer
 
     def needs_gold(self, *, taught: bool) -> bool:
-        """Whether every training row needs its answer.
+        """Whether every training row needs a gold answer.
 
         Args:
-            taught: a teacher answers; only a class that is written as a word is still needed, and
-                marks, which say where in a text it is asked.
+            taught: whether a teacher provides targets. Gold answers are then needed only for label
+                words, and for marks, which define the positions of the predictions.
         """
         at_words = bool(self.label_words) or self.kind.answers_tokens
         return self.kind.has_gold and (not taught or at_words)
 
     @property
     def validated_by(self) -> tuple[str, ...]:
-        """The metrics that training looks at; the first one picks the best checkpoint."""
+        """The metrics computed during training; the first one selects the best checkpoint."""
         return self.metrics if self.kind.selects is None else (self.kind.selects,)
 
     @property
     def has_language_head(self) -> bool:
-        """Whether words are predicted, be it to name a class."""
+        """Whether the model predicts tokens of the vocabulary, even if only to name a class."""
         return bool(self.label_words) or self.kind.predicts_words
 
     def prompt(self, texts: tuple[str, ...]) -> str:
-        """A row's texts in the template.
+        """Fill a row's texts into the template.
 
         Raises:
-            DataError: the template names a text that the row does not have.
+            DataError: the template refers to a text that the row does not have.
 
         Example:
             >>> Task(objective="classification", label_names=("a", "b"), max_length=8,
@@ -229,9 +229,9 @@ class Task(Config):
         return filled(self.template, texts)
 
     def texts_read(self, rows: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
-        """What the model is given of some rows: in its template, where it answers with words. One
-        that makes vectors reads each text of a row by itself: first all first ones, then all second
-        ones."""
+        """The model's input texts for some rows, with the template applied if it generates text. An
+        embedding model reads each text of a row separately: all first texts, then all second
+        texts."""
         if self.embedding is not None:
             sides = zip(SIDES, zip(*rows, strict=True), strict=False)
             return [text for side, texts in sides for text in self.embedding.read_as(side, texts)]
@@ -248,31 +248,30 @@ class Task(Config):
 
     @property
     def num_labels(self) -> int:
-        """Width of a classifier's head."""
+        """Number of outputs of the classification head."""
         return len(self.label_names) or len(self.kind.outputs)
 
     @property
     def overlap(self) -> int:
-        """Tokens that neighbouring windows share."""
+        """Number of tokens shared by neighbouring windows."""
         return self.max_length // 3 if self.window_overlap is None else self.window_overlap
 
     @property
     def num_outputs(self) -> int | None:
-        """Numbers that a model in one pass answers a text with; None: as many as its hidden
-        size."""
+        """Number of outputs per text of a model that runs in one pass; None: its hidden size."""
         return self.num_labels if self.embedding is None else self.embedding.width
 
     def write(self, folder: Path) -> None:
-        """Put `task.json` into a model folder."""
+        """Write `task.json` to a model folder."""
         write_json(folder / TASK_FILE, self.model_dump(mode="json", exclude_none=True))
 
     @classmethod
     def read(cls, folder: Path) -> Task:
-        """The `task.json` of a model folder; `attar.models.foreign.task_of` also knows folders
-        without one.
+        """Read the `task.json` of a model folder. `attar.models.foreign.task_of` also supports
+        folders without one.
 
         Raises:
-            ArtifactError: the file is missing, is not JSON, or says something impossible.
+            ArtifactError: the file is missing, not JSON, or invalid.
         """
         file = folder / TASK_FILE
         try:
@@ -288,7 +287,7 @@ class Task(Config):
 
 
 def number_words(low: float, high: float, step: float) -> tuple[str, ...]:
-    """The multiples of a step from the one nearest to `low` to that nearest to `high`, as text.
+    """Multiples of `step` as text, from the one nearest to `low` to the one nearest to `high`.
 
     Example:
         >>> number_words(0.1, 1.0, 0.2)
@@ -300,10 +299,10 @@ def number_words(low: float, high: float, step: float) -> tuple[str, ...]:
 
 
 def filled(template: str, texts: Sequence[str]) -> str:
-    """A row's texts in a template, in which {0} and {1} stand for them.
+    """Fill texts into a template with the placeholders {0} and {1}.
 
     Raises:
-        DataError: the template names a text that the row does not have, or cannot be read.
+        DataError: the template refers to a text that the row does not have, or is invalid.
     """
     try:
         for _, name, spec, conversion in Formatter().parse(template):

@@ -12,7 +12,7 @@ from attar.tasks.table import KINDS, Objective
 
 UNIFORM = re.compile(r"uniform:([1-9]\d*)")
 TOO_LARGE = frozenset({"scores", "attention_scores", "attentions", "relations", "qkv"})
-"""What a cache does not store although a user may ask for it."""
+"""Teacher outputs that a cache does not store; setting them raises an error that explains why."""
 
 
 def _sensible(states: tuple[int, ...] | str) -> tuple[int, ...] | str:
@@ -41,7 +41,7 @@ class Sparse(Config):
     tail_draws: int | None = Field(default=None, ge=1, le=4096)
     """Number of ids drawn from the rest, for unbiased estimates of cross-entropy and KL."""
     tail: Literal["bucket"] | None = None
-    """bucket: the rest is a single outcome, and the losses are lower bounds."""
+    """bucket: treat the rest as a single outcome; the losses are then lower bounds."""
 
     @model_validator(mode="after")
     def _speaks_of_the_tail_once(self) -> Sparse:
@@ -58,7 +58,7 @@ class Sparse(Config):
 
     @property
     def codec(self) -> tuple[int, int]:
-        """Exact ids, and draws."""
+        """Number of exact ids, and number of draws."""
         return self.exact, self.tail_draws or 0
 
     def said(self) -> str:
@@ -79,7 +79,7 @@ RUNNING_TEXT = Sparse(exact=32, tail_draws=8)
 
 
 class CacheMetrics(TypedDict):
-    """What the step writes to its result; a gate may name nothing else."""
+    """What the step writes to its result; a gate can use only these names."""
 
     objective: str
     rows: int
@@ -117,10 +117,11 @@ class CacheStep(Config):
     distribution: Distribution | None = None
     """What to store per token of running text: "dense" (4 bytes per id of the vocabulary), `{ exact
     = 32, tail_draws = 8 }` (about 95 bytes at a vocabulary of 49,152) or `{ exact = 50, tail =
-    "bucket" }`. None: the second for running text, dense for everything else."""
+    "bucket" }`. None: `{ exact = 32, tail_draws = 8 }` for running text, "dense" for everything
+    else."""
     hidden_states: States | dict[Literal["encoder", "decoder"], States] = ()
-    """Hidden states to store, 0 is the embedding output; for every stack, or by stack. "uniform:3":
-    those that a student of 3 blocks needs for layer_map = "uniform"."""
+    """Hidden states to store, where 0 is the embedding output; for all stacks, or per stack.
+    "uniform:3": those that a student of 3 blocks needs for layer_map = "uniform"."""
     dtype: Literal["bf16", "fp32"] = "bf16"
     """Number format of hidden states; bf16 takes half the space and rounds each value by at most
     0.4 %."""
@@ -161,10 +162,10 @@ class CacheStep(Config):
         return self
 
     def sparse(self, *, is_running: bool) -> Sparse | None:
-        """How predictions are kept; None: as all logits, or not at all.
+        """How predictions are compressed; None: all logits are stored, or none.
 
         Args:
-            is_running: the data is running text.
+            is_running: whether the data is running text.
         """
         if not self.logits or self.distribution == "dense":
             return None
@@ -172,10 +173,11 @@ class CacheStep(Config):
         return default if self.distribution is None else self.distribution
 
     def misfit(self, *, predicts_words: bool) -> str | None:
-        """Why `distribution` does not fit the data; None: it does.
+        """Why `distribution` does not fit the data; None if it does.
 
         Args:
-            predicts_words: at every token, and not a class or a score for each row.
+            predicts_words: whether the teacher predicts a token at every position, rather than a
+                class or a score per row.
         """
         if predicts_words or not isinstance(self.distribution, Sparse):
             return None

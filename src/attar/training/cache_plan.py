@@ -1,10 +1,11 @@
-"""What a cache of a teacher's answers will cost.
+"""Cost of caching a teacher's outputs.
 
-    flops     rows · teacher on a text of mean length, and on a word of a class
+    flops     rows · teacher on a text of mean length, and on a label word
     bytes     predictions · (4 · columns, or a record of a codec)
               + states · tokens · hidden size · (2 or 4)
 
-A step counts every token and asks the disk before it begins; here, rows have their mean length.
+The step counts every token and checks the free disk space before it begins; the plan assumes that
+all rows have the mean length.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from attar.training.teaching.header import Content, codec_of
 from attar.training.update.precision import choose_precision, device_here
 
 WORD_TOKENS = 4
-"""Of a word that names a class, end token included: as a rule the longest has no more."""
+"""Assumed number of tokens of a label word, including the end token; most words are shorter."""
 STACKS = ("encoder", "decoder")
 
 
@@ -32,7 +33,7 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
     """Plan a cache: the teacher reads every row once.
 
     Raises:
-        ModelError: hidden states that the teacher has not.
+        ModelError: the teacher does not have the requested hidden states.
     """
     texts, teacher = context.texts, planned_teacher(config.teacher, context)
     head = texts.head(config.data, config.objective)
@@ -82,13 +83,14 @@ def cache_bytes(
     written: int | None = None,
     sparse: Sparse | None = None,
 ) -> int:
-    """Bytes of the answers about `rows` texts of `tokens` tokens.
+    """Size of the outputs for `rows` texts with `tokens` tokens in total, in bytes.
 
     Args:
         config: of the teacher, as plain data.
-        num_labels: columns of a classifier's head; None: words are predicted, at every token.
-        written: tokens of a target, which are then what is predicted; None: as many as read.
-        sparse: how words are kept; None: by all logits.
+        num_labels: number of outputs of a classification head; None: a token is predicted at every
+            position.
+        written: number of target tokens, if these are predicted; None: as many as are read.
+        sparse: how token distributions are compressed; None: all logits are stored.
     """
     hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
     value = 2 if step.dtype == "bf16" else 4

@@ -21,11 +21,12 @@ DEFAULT_EPOCHS = 3.0
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 MOMENT_BYTES = {"adamw": 8, "adafactor": 0}
-"""Of each weight's moments; Adafactor has those of rows and columns, which are few."""
+"""Bytes per weight of the optimizer's moments. Adafactor's are per row and column, so they count as
+0."""
 
 
 def _false_is_none(value: object) -> object:
-    """TOML has no null."""
+    """Read `false` as None, because TOML has no null."""
     return None if value is False else value
 
 
@@ -36,14 +37,14 @@ class Matched(TypedDict):
     """The step whose training FLOPs were matched."""
     count: str
     budget: int
-    """Its FLOPs by that count."""
+    """The training FLOPs of that step, counted as in `count`."""
     steps: int
     """The largest number of optimizer steps within that budget."""
     steps_by_the_other_count: int
 
 
 class TrainMetrics(TypedDict):
-    """What the step writes to its result; a gate may name nothing else."""
+    """What the step writes to its result; a gate can use only these names."""
 
     objective: str
     num_params: int
@@ -68,7 +69,7 @@ class TrainMetrics(TypedDict):
 
 
 class Retokenized(Config):
-    """The texts of a corpus or a selection, packed again for the model's own tokenizer."""
+    """The texts of a corpus or a selection, tokenized again with the model's own tokenizer."""
 
     source: str = Field(alias="from")
     """A tokenize or select step, or a `[data.<name>]` table of a corpus."""
@@ -79,7 +80,7 @@ class Retokenized(Config):
 
 
 class TrainStep(Config):
-    """Fit a model to data, alone or with a teacher."""
+    """Train a model on data, alone or with a teacher."""
 
     run: Literal["train"] = "train"
     model: ModelReference
@@ -97,13 +98,13 @@ class TrainStep(Config):
     order: Literal["shuffled", "corpus"] = "shuffled"
     """Corpora only: order of the chunks in an epoch. shuffled: a new order in every epoch."""
     objective: Objective | None = None
-    """None: that of the data. text_to_text on data with classes or numbers: an encoder-decoder
-    generates the label word or the rounded number. span_corruption on running text: an
-    encoder-decoder is pre-trained; masked_lm: an encoder is. Then max_length is what the encoder
-    reads, and chunks are cut anew to fill it."""
+    """None: the data's objective. text_to_text on data with classes or numbers: an encoder-decoder
+    generates the label word or the rounded number. span_corruption on running text: pre-train an
+    encoder-decoder. masked_lm: pre-train an encoder. For both, max_length is the number of tokens
+    the encoder reads, and chunks are cut again to fill it."""
     template: str | None = None
-    """text_to_text only: what the encoder reads, with {0} and {1} for the texts of a row, such
-    as "sst2 sentence: {0}". None: the text itself. Rows of two texts need a template."""
+    """text_to_text only: format of the encoder's input, with {0} and {1} for the texts of a row,
+    such as "sst2 sentence: {0}". None: the text itself. Rows with two texts need a template."""
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
     """text_to_text only: the word for each class, in the order of the data's label_names; None:
     the label names."""
@@ -116,29 +117,29 @@ class TrainStep(Config):
     """span_corruption only: the kinds of corruption, each with its share of the texts; None:
     T5's, 15 % of the tokens in spans of 3."""
     masking: Masking | None = None
-    """masked_lm only: what is predicted; None: 15 % of the tokens, as BERT does."""
+    """masked_lm only: which tokens are masked; None: 15 % of the tokens, as in BERT."""
     embedding: Embedding | None = None
-    """sentence_embedding only: pooling, prefixes and width; None: as in the model's folder, else
-    normalized mean pooling."""
+    """sentence_embedding only: pooling, prefixes and width; None: the settings in the model's
+    folder, or normalized mean pooling if it has none."""
     teacher: str | None = None
-    """A step, folder, hub id or demo model to learn from; it is not trained itself."""
+    """A step, folder, hub id or demo model to learn from; its weights are not trained."""
     losses: tuple[LossConfig, ...] = ()
     """Terms of the loss. Empty: cross_entropy without a teacher; with one, forward_kl +
     cross_entropy in equal parts."""
     epochs: float | None = Field(default=None, gt=0)
     """Passes over the training rows; None, and neither max_steps nor max_tokens: 3."""
     max_steps: int | None = Field(default=None, ge=0)
-    """Number of optimizer steps; takes precedence over epochs. 0: the model as it starts."""
+    """Number of optimizer steps; takes precedence over epochs. 0: save the initial model."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Total number of tokens to train on, rounded up to a whole batch; takes precedence over
     epochs."""
     match_flops: str | None = None
-    """A train step (or its folder in another run): train for as many optimizer steps as its
-    training FLOPs allow, a teacher's included."""
+    """A train step (or its folder in another run): train for as many optimizer steps as fit into
+    its training FLOPs, including the forward passes of a teacher."""
     count_flops: Literal["all", "non_embedding"] | None = None
-    """How match_flops counts. all (also if None): every matrix product, attention and head
-    included. non_embedding: 2·N per token and forward pass, with N parameters without embeddings
-    and head, as in papers."""
+    """How match_flops counts. all (also if None): every matrix product, including attention and
+    head. non_embedding: 2·N per token and forward pass, where N is the number of parameters without
+    embeddings and head, as in papers."""
     batch_size: int = Field(default=32, gt=0)
     """Examples per optimizer step."""
     batch_tokens: int | None = Field(default=None, gt=0)
@@ -158,15 +159,15 @@ class TrainStep(Config):
     schedule: Literal["linear", "cosine", "inverse_sqrt", "constant_inverse_sqrt", "constant"] = (
         "linear"
     )
-    """How the learning rate changes. inverse_sqrt: rises linearly for W = warmup_steps, then
-    falls with √(W / step). constant_inverse_sqrt: as T5, constant for W steps (10,000 if W is 0),
-    then the same."""
+    """How the learning rate changes. inverse_sqrt: rises linearly for W = warmup_steps, then falls
+    as √(W / step). constant_inverse_sqrt: as T5, constant for W steps (10,000 if W is 0), then
+    falls the same way."""
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
     """Share of the optimizer steps in which the learning rate rises linearly from 0."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Number of warm-up steps; takes precedence over warmup_ratio."""
     minimum_ratio: float = Field(default=0.0, ge=0, lt=1)
-    """Share of learning_rate at which a linear or cosine schedule ends."""
+    """Final learning rate of a linear or cosine schedule, as a share of learning_rate."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     """adafactor uses T5's settings; learning_rate is then relative to the size of the weights."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -186,13 +187,13 @@ class TrainStep(Config):
     """auto: bf16 autocast if the device supports it in hardware and the first batch is at least
     10 % faster with it, else fp32. The choice is recorded, and kept on resume."""
     keep: Literal["best", "last"] = "best"
-    """Which checkpoint to keep. best: the best first metric on validation; of equals, the lowest
-    loss. last: the last one."""
+    """Which checkpoint to keep. best: the one with the best first metric on validation; ties go to
+    the lowest loss. last: the last one."""
     evaluations: int = Field(default=3, ge=1)
-    """How often the model is evaluated on validation, evenly spaced; the last time is at the
-    end."""
+    """Number of evaluations on validation, evenly spaced; the last one is at the end."""
     patience: int | None = Field(default=None, gt=0)
-    """Stop early after this many evaluations without a better state (as keep); None: never."""
+    """Stop early after this many evaluations without improvement (measured as in keep); None:
+    never."""
     evaluate_at_tokens: tuple[Annotated[int, Field(gt=0)], ...] = ()
     """Also evaluate on validation after this many tokens, rounded up to a whole batch."""
     checkpoint_every: int | None = Field(default=None, gt=0)
@@ -279,12 +280,14 @@ class TrainStep(Config):
         return self
 
     def misfit(self, kind: Kind, data: str) -> str | None:
-        """Why the step's objective and words do not fit data of a kind; None: they do."""
+        """Why the objective and settings of this step do not fit data of this kind; None if they
+        do.
+        """
         return misfit(self, kind, data)
 
     @property
     def data_name(self) -> str:
-        """Of the table, or of the step that makes rows."""
+        """Name of the table, or of the step that makes the rows."""
         return self.data if isinstance(self.data, str) else self.data.source
 
     @property
@@ -293,7 +296,7 @@ class TrainStep(Config):
         return self.batch_tokens // self.max_length if self.batch_tokens else self.batch_size
 
     def num_steps(self, rows: int, tokens: int) -> int:
-        """Optimizer steps over so many training rows, which have so many tokens in all."""
+        """Number of optimizer steps for this many training rows with this many tokens in total."""
         if self.max_steps is not None:
             return self.max_steps
         if self.max_tokens is not None:
@@ -301,14 +304,14 @@ class TrainStep(Config):
         return max(1, round((self.epochs or DEFAULT_EPOCHS) * self._epoch_steps(rows)))
 
     def steps_for(self, budget: int, rows: int, tokens: int) -> int:
-        """The fewest optimizer steps in which a model reads `budget` tokens, where rows have their
-        mean length. Every epoch ends with a batch of the rows that are left."""
+        """The fewest optimizer steps in which a model reads `budget` tokens, if every row has the
+        mean length. Every epoch ends with a smaller batch of the remaining rows."""
         epochs, rest = divmod(budget, max(tokens, 1))
         partial = -(-rest * rows // (self.batch_rows * max(tokens, 1)))
         return epochs * self._epoch_steps(rows) + partial
 
     def rows_read(self, steps: int, rows: int) -> int:
-        """Rows in so many steps, each counted as often as it is read."""
+        """Number of rows read in `steps` steps; a row counts each time it is read."""
         epochs, rest = divmod(steps, max(1, self._epoch_steps(rows)))
         return epochs * rows + rest * self.batch_rows
 
@@ -316,18 +319,19 @@ class TrainStep(Config):
         return -(-rows // self.batch_rows)
 
     def warmup(self, total_steps: int) -> int:
-        """Steps of the warm-up; a share is rounded up."""
+        """Number of warm-up steps; `warmup_ratio` is rounded up to a whole step."""
         if self.warmup_steps is not None:
             return self.warmup_steps
         return math.ceil(total_steps * self.warmup_ratio)
 
     @property
     def counts_padding(self) -> bool:
-        """Whether a loss counts padding, so that all batches must have the same width."""
+        """Whether a loss includes padding, so that all batches must have the same width."""
         return any(getattr(loss, "count_padding", False) for loss in self.losses)
 
     def is_taught(self, kind: Kind) -> bool:
-        """Whether a teacher's answers are targets, so that a row of this kind needs no label."""
+        """Whether the teacher's predictions are targets, so that rows of this kind need no
+        label."""
         answers = any(loss.needs_teacher for loss in self.effective_losses)
         return self.teacher is not None and answers and KINDS[self.objective or kind.name] is kind
 
@@ -344,10 +348,10 @@ class TrainStep(Config):
 
     @property
     def text_losses(self) -> tuple[LossConfig, ...]:
-        """Those on the training texts."""
+        """The losses that are computed on the training texts."""
         return tuple(loss for loss in self.effective_losses if not loss.on_rollouts)
 
     @property
     def rollout_loss(self) -> PolicyGradient | None:
-        """The one on continuations of them."""
+        """The loss that is computed on sampled continuations; None: there is none."""
         return next((loss for loss in self.losses if isinstance(loss, PolicyGradient)), None)

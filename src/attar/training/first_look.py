@@ -1,5 +1,5 @@
-"""Inputs for measuring importance before a model is narrowed: some of its training texts, prepared
-as in training."""
+"""Inputs for importance measurements before a model is narrowed: some of its training texts,
+prepared as in training."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from attar.tasks.task import Task
 from attar.training.objectives.preparing import examples_for
 
 ROWS = 256
-"""As many as for calibration: enough for means over some thousand tokens."""
+"""As many as for calibration: enough for means over several thousand tokens."""
 BATCH_SIZE = 32
 
 
 def first_look(
     task: Task, data: TextData, seed: int, rows: int = ROWS
 ) -> Callable[[LoadedModel], Iterator[dict[str, Tensor]]]:
-    """Model → batches of the inputs that training will feed it, from so many seeded rows at
-    most."""
+    """Model → batches of the inputs that it will get in training, from at most `rows` randomly
+    chosen rows."""
 
     def batches(loaded: LoadedModel) -> Iterator[dict[str, Tensor]]:
         train = data.split("train", labelled=task.needs_gold(taught=True))

@@ -1,4 +1,4 @@
-"""One forward pass of any model, in the form that losses need."""
+"""One forward pass of any model, with the outputs that losses need."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.families import FAMILIES
 
 IMPOSSIBLE = -1e9
-"""Logit of an impossible outcome: its probability is 0, and differences of two are still finite."""
+"""Logit of an impossible outcome: its probability is 0, and the difference of two such logits is
+finite."""
 
 
 def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) -> Outputs:
-    """Logits, and whatever else the losses need, in float32 or wider: a loss in bf16 would lose
-    precision. Logits of tokens are computed when a term needs them.
+    """Compute the logits and the other outputs that the losses need.
+
+    Outputs are float32 or wider, because a loss in bf16 would lose precision. Logits of tokens are
+    computed only when a term needs them.
 
     Args:
         inputs: the model's inputs by name, shape (B, T).
-    Returns: logits of shape (B, 0) for a model without a head; of one that finds parts of a text,
-        (B, 2, T): where one begins, and where it ends, as classes.
+
+    Returns:
+        Outputs. Logits have shape (B, 0) for a model without a head, and (B, 2, T) for question
+        answering: tokens are the classes, for the beginning and the end of the answer.
+
     Raises:
-        ModelError: attention is to be captured in a model of an unknown family.
+        ModelError: attention must be captured, but the model's family is not supported.
     """
     with ExitStack() as watching:
         seen = Captured()
@@ -54,14 +60,16 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) 
 
 
 def fed(inputs: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """What one of two models is fed of a batch made for both: its own inputs, and the decoder's
-    where there is one.
+    """The part of a batch that one of two models gets: its own inputs, and the decoder's inputs if
+    there are any.
     """
     return {n: x for n, x in inputs.items() if n in names or n.startswith("decoder_")}
 
 
 def stacks_of(model: PreTrainedModel) -> tuple[str, ...]:
-    """Names of the stacks a token meets, in that order; without a family, what its config says."""
+    """Names of the model's stacks, in the order of execution; for an unknown family, taken from its
+    config.
+    """
     family = FAMILIES.get(model.config.model_type)
     if family is not None:
         return tuple(stack.name for stack in family.stacks)
@@ -69,10 +77,10 @@ def stacks_of(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def shape_of(model: PreTrainedModel) -> Shape:
-    """How deep and wide each stack is.
+    """Depth and width of each stack.
 
     Raises:
-        ModelError: the family is not known.
+        ModelError: the family is not supported.
     """
     return {
         stack.name: StackShape(
@@ -88,7 +96,9 @@ def shape_of(model: PreTrainedModel) -> Shape:
 
 
 def _hidden_states(model: PreTrainedModel, raw: Any) -> dict[str, tuple[Tensor, ...]]:
-    """As transformers gives them: the last one after a final norm, if there is one."""
+    """Hidden states as returned by transformers: the last one is after the final norm, if there is
+    one.
+    """
     if getattr(raw, "hidden_states", None) is not None:
         found = {stacks_of(model)[0]: raw.hidden_states}
     else:
@@ -97,8 +107,8 @@ def _hidden_states(model: PreTrainedModel, raw: Any) -> dict[str, tuple[Tensor, 
 
 
 def _of_places(logits: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, 2) → (B, 2, T): a token is a class, and padding is none, so that a loss does not
-    depend on how far a batch is padded."""
+    """(B, T, 2) → (B, 2, T): each token is a class. Padding is masked out, so that a loss does not
+    depend on the width of the batch."""
     return logits.transpose(1, 2).masked_fill(mask[:, None] == 0, IMPOSSIBLE)
 
 

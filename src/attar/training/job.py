@@ -1,4 +1,4 @@
-"""What is trained on what: fixed before the first step."""
+"""Everything that defines a training run, fixed before the first step."""
 
 from __future__ import annotations
 
@@ -26,36 +26,38 @@ from attar.training.rollouts import Rollouts
 from attar.training.teachers import Teacher
 
 EVALUATION_BATCH_COST = 1 / 3
-"""Time of an evaluation batch in optimizer steps: an optimizer step costs about
-three forward passes. Only for the time left."""
+"""Time of an evaluation batch relative to an optimizer step, which costs about three forward
+passes. Used only to estimate the remaining time."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A model, what it learns from, and how."""
+    """A model, its training data, and its settings."""
 
     name: str
     config: TrainStep
     seed: int
     model: PreTrainedModel
     input_names: tuple[str, ...]
-    """What the student is fed; a teacher may be fed more."""
+    """Inputs of the student; a teacher may have more."""
     teacher: Teacher | None
     loss: TotalLoss
     train: Examples
     validation: Examples
     metrics: tuple[str, ...]
-    """The first one selects."""
+    """The first one selects the best checkpoint."""
     rollouts: Rollouts | None = None
     """Samples continuations in every step, if a loss needs them."""
     penalty: Callable[[], Tensor] | None = None
-    """Added to the loss of every step: a penalty on its parameters."""
+    """A penalty on the parameters, added to the loss in every step."""
     rates: Mapping[str, float] = field(default_factory=dict)
-    """Name of the model's parameter → factor on its learning rate, where it is not 1."""
+    """Parameter name → factor of its learning rate, if it is not 1."""
 
     @cached_property
     def learned(self) -> nn.Module:
-        """All that is trained and saved: the model, and the parameters and buffers of the loss."""
+        """Everything that is trained and saved: the model, and the parameters and buffers of the
+        loss.
+        """
         return nn.ModuleDict({"model": self.model, "loss": self.loss})
 
     @cached_property
@@ -73,13 +75,15 @@ class Job:
 
     @cached_property
     def train_tokens(self) -> int:
-        """Tokens the model reads in an epoch."""
+        """Number of tokens the model reads per epoch."""
         streamed = self.streamed
         return int(self.train.lengths.sum()) if streamed is None else streamed.tokens
 
     @property
     def streamed(self) -> Streamed | None:
-        """The training rows, where they are read in any order; None: grouped by length."""
+        """The training rows, if they are read in arbitrary order; None: batches are grouped by
+        length.
+        """
         return self.train if isinstance(self.train, Streamed) else None
 
     @cached_property
@@ -90,7 +94,7 @@ class Job:
         return evenly_spread(self.total_steps, config.evaluations) | reached
 
     def rows_read(self, steps: int) -> int:
-        """Training rows in so many steps, each counted as often as it is read."""
+        """Number of rows read in `steps` steps; a row counts each time it is read."""
         return self.config.rows_read(steps, len(self.train))
 
     @property
@@ -99,18 +103,19 @@ class Job:
 
     @property
     def evaluation_units(self) -> int:
-        """Work of one evaluation, in optimizer steps."""
+        """Cost of one evaluation, in optimizer steps."""
         batches = -(-len(self.validation) // self.evaluation_batch_size)
         return int(batches * EVALUATION_BATCH_COST)
 
     def units(self, step: int, evaluated_step: int) -> int:
-        """Work done after `step` steps and the evaluations up to `evaluated_step`, in steps."""
+        """Cost of `step` steps and the evaluations up to `evaluated_step`, in optimizer steps."""
         evaluations = sum(due <= evaluated_step for due in self.evaluation_steps)
         return step + evaluations * self.evaluation_units
 
 
 def first_batch(job: Job) -> Callable[[bool], None]:
-    """Forward and backward of the student's first batch, in bf16 or in float32, for its time.
+    """Forward and backward pass of the student's first batch in bf16 or float32, to time both
+    formats.
 
     Works on a copy of the model, made at the first call.
     """
@@ -138,11 +143,12 @@ def first_batch(job: Job) -> Callable[[bool], None]:
 
 
 def evenly_spread(total_steps: int, evaluations: int) -> frozenset[int]:
-    """Steps after which the model is validated: evenly spaced, the last one at the end.
+    """Steps after which the model is evaluated on validation: evenly spaced, the last one at the
+    end.
 
     Example:
         >>> sorted(evenly_spread(10, 3))
         [3, 7, 10]
     """
-    count = max(min(evaluations, total_steps), 1)  # a model that learns nothing is looked at once
+    count = max(min(evaluations, total_steps), 1)  # a model with 0 training steps is evaluated once
     return frozenset(round(total_steps * k / count) for k in range(1, count + 1))

@@ -1,14 +1,14 @@
 """The one training loop: optimizer steps, evaluations and checkpoints of any objective, with or
 without a teacher.
 
-Every step is a pure function of (settings, step, weights, moments): its rows, its learning rate and
-its dropout masks are derived from the step's number. So a run that continues from a checkpoint is
+Every step is a pure function of (settings, step, weights, moments): its rows, learning rate and
+dropout masks are derived from the step's number. So a run resumed from a checkpoint is
 bit-identical to an uninterrupted one (on the same machine with the same number of threads), and
-there is no generator or iterator to restore.
+there is no generator or iterator state to restore.
 
 The gradient does not depend on the micro-batch size, because each micro-batch divides its sums by
 the counts of the whole batch. If memory runs out, the micro-batch is halved and the step repeated.
-Left out: several processes, and recomputing activations.
+Not supported: distributed training and activation checkpointing.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Taught:
 
 
 class Loop:
-    """A running job: `run()` returns where it ended, with the kept weights in the model."""
+    """A training run: `run()` trains to the end and leaves the selected weights in the model."""
 
     def __init__(
         self,
@@ -95,11 +95,11 @@ class Loop:
         self.place = Place()
 
     def run(self) -> Place:
-        """Train to the end, starting from the newest checkpoint if there is one.
+        """Train to the end, from the newest checkpoint if there is one.
 
         Raises:
             NonFiniteError: a loss or gradient is NaN or infinite; the last good state is kept.
-            StoppedError: the process was asked to stop; its state is a checkpoint.
+            StoppedError: a stop was requested; the state is saved as a checkpoint.
         """
         self._resume()
         self._model.train()
@@ -121,7 +121,7 @@ class Loop:
         return place
 
     def _step(self) -> None:
-        """One optimizer step, or an error with weights and moments as they were."""
+        """One optimizer step. If it fails, weights and moments are unchanged."""
         job, step = self._job, self.place.step
         rows = job.batches.at(step)
         try:
@@ -156,11 +156,11 @@ class Loop:
     def _accumulate(
         self, rows: np.ndarray, remembered: list[Tensor], size: int
     ) -> list[LossValues]:
-        """The batch's gradient from micro-batches of `size`; an attempt that ran out of memory
-        leaves nothing in it.
+        """Accumulate the batch's gradient from micro-batches of `size`. An earlier attempt that ran
+        out of memory has no effect on it.
 
         Args:
-            remembered: what the loss remembered before this step.
+            remembered: values of the loss's buffers before this step.
         """
         job = self._job
         self._optimizer.zero_grad(set_to_none=True)
@@ -180,7 +180,7 @@ class Loop:
         return parts
 
     def _fitting(self, work: Callable[[int], T]) -> T:
-        """Result of `work` for a micro-batch size, which is halved while memory runs out."""
+        """Run `work` with a micro-batch size, which is halved as long as memory runs out."""
         size = self.place.micro_batch_size or self._job.evaluation_batch_size
         return halving(work, size, self._halve)
 
@@ -192,7 +192,8 @@ class Loop:
         )
 
     def _sources(self, rows: np.ndarray, size: int) -> Iterator[tuple[StepExamples, TotalLoss]]:
-        """The examples of a step and their losses: its texts, and continuations of them."""
+        """The examples of a step with their losses: the training texts, and sampled
+        continuations."""
         job = self._job
         if job.loss.terms:
             yield job.train, job.loss
@@ -204,8 +205,8 @@ class Loop:
     def _taught(
         self, examples: StepExamples, loss: TotalLoss, rows: np.ndarray, size: int
     ) -> Iterator[_Taught]:
-        """The batch's micro-batches, each with the teacher's outputs; one at a time, unless a loss
-        must see the teacher on the whole batch first.
+        """The micro-batches of a batch, each with the teacher's outputs: one at a time, unless a
+        loss needs the teacher's outputs for the whole batch first.
         """
         cuts = (rows[at : at + size] for at in range(0, len(rows), size))
         parts = (self._teach(examples, loss, cut) for cut in cuts)
@@ -216,8 +217,8 @@ class Loop:
         return iter(whole)
 
     def _beside_whole(self, parts: list[_Taught]) -> Iterator[_Taught]:
-        """The micro-batches of a loss that compares them with the whole batch: all vectors are
-        computed first, with the dropout masks that each micro-batch will have."""
+        """The micro-batches of a loss that compares each with the whole batch. All vectors are
+        computed first, with the same dropout masks as later in training."""
         begins = np.cumsum([0, *(len(part.rows) for part in parts)])[:-1].tolist()
 
         def masks_of(begin: int) -> None:
@@ -230,7 +231,7 @@ class Loop:
             with self._accelerator.autocast():
                 given = forward(self._model, fed(part.inputs, self._job.input_names), Needs())
             assert isinstance(given.logits, Tensor)
-            # not under no_grad, whose kernels may draw other masks
+            # not under no_grad, whose kernels may draw different dropout masks
             found.append(given.logits.detach())
         taught = [part.outputs.logits for part in parts if part.outputs is not None]
         texts = [part.targets.texts for part in parts if part.targets.texts is not None]
@@ -253,7 +254,8 @@ class Loop:
         return _Taught(rows, inputs, targets, outputs)
 
     def _backward(self, part: _Taught, loss: TotalLoss, counts: Counts) -> LossValues:
-        """Forward and backward of one micro-batch; its share of the batch's loss and gradient."""
+        """Forward and backward pass of one micro-batch: its share of the batch's loss and
+        gradient."""
         step = self.place.step
         own = fed(part.inputs, self._job.input_names)
         with self._accelerator.autocast():
@@ -289,7 +291,7 @@ class Loop:
             self._checkpoint()
 
     def _is_out_of_patience(self) -> bool:
-        """Whether none of the last evaluations improved on an earlier one."""
+        """Whether none of the last `patience` evaluations was an improvement."""
         patience, best = self._config.patience, self.place.best_step
         if patience is None or best is None or self.place.evaluated_step != self.place.step:
             return False
@@ -303,7 +305,7 @@ class Loop:
         return True
 
     def _keep(self) -> None:
-        """Leave the kept state's weights in the model, in eval mode."""
+        """Load the selected weights into the model, and set it to eval mode."""
         if self._config.keep == "best" and self.place.best_step != self.place.step:
             fill_weights_(self._learned, self._store.best_weights)
         self._count_seconds()
@@ -332,7 +334,7 @@ class Loop:
             )
 
     def _conditions(self) -> dict[str, Any]:
-        """What must be equal for a continuation to be bit-identical."""
+        """Conditions that must be equal for a resumed run to be bit-identical."""
         return {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
@@ -390,6 +392,8 @@ class Loop:
 
 
 def _by_side(vectors: Sequence[Any]) -> Tensor:
-    """Vectors of micro-batches (2B, D) as those of their batch: first texts before second ones."""
+    """Reorder vectors of micro-batches (2B, D) as in the whole batch: all first texts, then all
+    second texts.
+    """
     sides = [each.view(2, -1, each.shape[-1]) for each in vectors]
     return torch.cat(sides, dim=1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Whether a train step's settings fit the kind of its data. Imports no torch."""
+"""Check whether a train step's settings fit the kind of its data. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def misfit(step: TrainStep, kind: Kind, data: str) -> str | None:
-    """Why the step's objective and words do not fit data of a kind; None: they do."""
+    """Why the step's objective and settings do not fit data of this kind; None if they do."""
     asked = KINDS[step.objective or kind.name]
     if step.rollout_loss is not None and asked.graph != "causal":
         return (
@@ -52,7 +52,7 @@ def misfit(step: TrainStep, kind: Kind, data: str) -> str | None:
 
 
 def _of_vectors(step: TrainStep, asked: Kind, data: str) -> str | None:
-    """Why losses and embedding do not fit an objective; None: they do."""
+    """Why the losses and embedding settings do not fit the objective; None if they do."""
     if step.embedding is not None and not asked.embeds:
         return f"embedding says how vectors are made, and the objective is {asked.name}"
     on_vectors = [loss.kind for loss in step.losses if loss.on_vectors]

@@ -1,13 +1,14 @@
-"""What training will cost, and whether a student can learn from its teacher.
+"""Cost of training, and a check that the student can learn from its teacher.
 
     train     flops: `work`, and a forward pass over the validation texts for each evaluation
     memory    weights, gradients and AdamW's two moments: 16 bytes per parameter, with Adafactor 8;
               a teacher: 4; activations kept for the backward pass, in float32
     disk      two checkpoints of 12 bytes per parameter while training (Adafactor: 4), 4 afterwards
 
-A step would only notice a mismatch when it begins, after its teacher has been trained for hours.
-Tokenizers and configs are known earlier, so the same checks run here, with the same messages. Left
-to the step: the classes of the two heads. Tokens of a template are not counted.
+The step itself would notice a mismatch only when it begins, after its teacher has been trained for
+hours. Tokenizers and configs are known earlier, so the same checks run here, with the same
+messages. Only the classes of the two heads are left to the step. Tokens of a template are not
+counted.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class PlannedTeacher:
 
     model: ModelPlan
     folder: Path | None
-    """Of a model that is there; None: a step will make it, with a head."""
+    """Folder of an existing model; None: a step will make it, with a head."""
     cache: str | None = None
     """The cache step; None: a live teacher."""
     kept: Content | None = None
@@ -89,7 +90,7 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     texts = context.texts
     head = texts.head(config.data_name, config.objective)
     model = context.model(config.model, head, config.max_length)
-    # Going on with another step's model, this one may cut texts elsewhere.
+    # A model from another step may have another max_length.
     model = replace(model, max_length=config.max_length)
     check_length(model.cost.model.config, config.max_length, f"{context.name}: the model")
     context.models[context.name] = model
@@ -110,7 +111,7 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
     matched = _matched(work, context)
     steps = config.num_steps(rows, read.total) if matched is None else matched["steps"]
     evaluations = min(config.evaluations + len(config.evaluate_at_tokens), steps)
-    # what a cache's teacher took is in the plan of the cache
+    # the teacher's FLOPs are in the plan of the cache
     own = work if live else replace(work, teacher=None)
     flops = own.flops(steps).all + evaluations * validation_rows * work.student.all
     micro_batch = config.micro_batch_size or config.batch_rows
@@ -148,23 +149,24 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
 
 
 def _matched(work: TrainingWork, context: PlanContext) -> Matched | None:
-    """The number of steps that `match_flops` gives.
+    """The number of steps that `match_flops` gives; None if it is not set.
 
     Raises:
-        UsageError: none; or the step that is matched is not one whose FLOPs are known.
+        UsageError: the budget is too small for one step.
+        ArtifactError: the FLOPs of the matched step are unknown.
     """
     word = work.config.match_flops
     if word is None:
         return None
     planned = context.plans.get(word)
     budget = None if planned is None else planned.training
-    # unlike Path's, it leaves the home of an unknown user as it is written
+    # unlike Path.expanduser, it keeps an unknown user's home unchanged
     outside = context.recipe_folder / os.path.expanduser(word)  # noqa: PTH111
     return work.matched(budget or flops_of_run(outside), context.name, word)
 
 
 def _apart(cost: Cost, passes: int, tokens: int, written: int | None) -> list[str]:
-    """What each stack of an encoder-decoder has of the student's operations."""
+    """The student's FLOPs in each stack of an encoder-decoder."""
     parts = flops_by_part(cost.model, 1, tokens, written)
     if not {"encoder", "decoder"} <= parts.keys():
         return []
@@ -177,22 +179,22 @@ class _Read:
     """What a step reads of its training rows."""
 
     total: int
-    """Tokens of all of them."""
+    """Total number of tokens."""
     rows: int
     tokens: int
-    """Of a row, on average."""
+    """Mean number of tokens per row."""
     is_estimate: bool
     written: int | None = None
-    """Tokens that a decoder after an encoder is fed of a row; None: as many."""
+    """Number of decoder input tokens per row, in an encoder-decoder; None: as many as are read."""
     cut: int | None = None
-    """Tokens of text after which running text is cut; None: those that the model reads."""
+    """Tokens of text after which running text is cut; None: as many as the model reads."""
 
 
 def _read(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
     """The rows that a step will train on.
 
     Raises:
-        ModelError, UsageError: chunks that the step would refuse.
+        ModelError, UsageError: the step would reject the chunks.
     """
     kind = KINDS[config.objective or context.texts.loaded(config.data_name).objective]
     if not kind.hides:
@@ -201,7 +203,7 @@ def _read(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
 
 
 def _read_spans(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
-    """Of running text with hidden spans."""
+    """For running text with hidden spans."""
     denoisers = config.denoisers or PUBLISHED
     with _said_of(context.name):
         cut = Corruption.of(denoisers, config.max_length, model.tokenizer_folder, seed=0).raw_tokens
@@ -212,7 +214,7 @@ def _read_spans(config: TrainStep, context: PlanContext, model: ModelPlan) -> _R
 
 
 def _read_masked(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
-    """Of running text with masked tokens."""
+    """For running text with masked tokens."""
     with _said_of(context.name):
         masker = Masker.of(
             config.masking or Masking(), config.max_length, model.tokenizer_folder, seed=0
@@ -224,8 +226,8 @@ def _read_masked(config: TrainStep, context: PlanContext, model: ModelPlan) -> _
 
 
 def _cut_anew(config: TrainStep, context: PlanContext, model: ModelPlan) -> tuple[int, bool]:
-    """Tokens of running text that is cut whatever its documents or chunks are, and whether they are
-    an estimate."""
+    """Number of tokens of running text that is cut regardless of documents and chunks, and whether
+    it is an estimate."""
     texts, folder = context.texts, model.tokenizer_folder
     chunks = texts.chunks_of(config.data_name, config.part)
     if chunks is None:
@@ -238,7 +240,7 @@ def _cut_anew(config: TrainStep, context: PlanContext, model: ModelPlan) -> tupl
 
 @contextmanager
 def _said_of(step: str) -> Generator[None]:
-    """Put the step's name before a message."""
+    """Prefix error messages with the step's name."""
     try:
         yield
     except (ModelError, UsageError) as error:
@@ -246,7 +248,8 @@ def _said_of(step: str) -> Generator[None]:
 
 
 def count_taught(texts: PlannedTexts, data: str, model: ModelPlan) -> tuple[int, int]:
-    """Rows that a teacher answers, train's and the unlabelled ones, and their mean tokens."""
+    """Number of rows that a teacher labels (train and unlabelled), and their mean number of
+    tokens."""
     counted = [texts.count(data, split, model) for split in ("train", UNLABELLED_SPLIT)]
     rows = sum(count for count, _ in counted)
     tokens = sum(count * length for count, length in counted)
@@ -254,7 +257,7 @@ def count_taught(texts: PlannedTexts, data: str, model: ModelPlan) -> tuple[int,
 
 
 def _read_rows(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Read:
-    """Of rows and chunks as they are."""
+    """For rows or chunks that are used unchanged."""
     texts = context.texts
     chunks = texts.chunks_of(config.data_name, config.part)
     if chunks is not None and isinstance(config.data, str):
@@ -275,7 +278,7 @@ def _read_rows(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Re
 
 
 def _written(config: TrainStep, context: PlanContext, model: ModelPlan) -> int | None:
-    """Mean tokens of a target, or of the word of a row's class; None: nothing is written."""
+    """Mean number of tokens of a target or label word; None: nothing is generated."""
     data = context.texts.loaded(config.data_name)
     if KINDS[config.objective or data.objective].graph != "encoder_decoder":
         return None
@@ -319,13 +322,14 @@ def planned_teacher(word: str, context: PlanContext) -> PlannedTeacher:
 def require_pair(
     name: str, config: TrainStep, texts: PlannedTexts, student: ModelPlan, teacher: PlannedTeacher
 ) -> None:
-    """Refuse a pair that the step would refuse.
+    """Raise if the step would reject this student and teacher.
 
     Args:
         name: of the step.
         texts: the recipe's data.
+
     Raises:
-        ModelError: the step's own message, after its name.
+        ModelError: the step's own message, prefixed with its name.
     """
     if not needs_of(config.effective_losses).teacher:
         return  # the step warns that no loss uses the teacher, and ignores it
@@ -356,7 +360,7 @@ def _compare(
         require_same_words(num_columns(own), num_columns(other), *folders)
         if teacher.kept is not None:
             teacher.kept.require_columns(num_columns(own), num_columns(other), repr(teacher.cache))
-    # Projections are drawn, and thrown away here.
+    # random projections are drawn for the comparison and discarded
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         loss = loss_of(config.effective_losses, objective, own, other, seed=0)
     if teacher.kept is not None:

@@ -1,14 +1,14 @@
-"""Continuations of a step's texts: sampled from student and teacher with the student's current
-weights, and then used like other examples.
+"""Sample continuations of a step's texts from student and teacher, with the student's current
+weights, as examples for a loss.
 
     prompt   the first tokens of each row of the batch
     y_t      ~ mix · p_teacher + (1 − mix) · q_student, up to an end token
-    learned  by `attar.losses.policy_gradient`, from the log-probabilities of sampling
+    loss     `attar.losses.policy_gradient`, from the log-probabilities of sampling
 
-A token is a function of (weights, seed, step, row), so a resumed run samples what an uninterrupted
-one does. Every optimizer step samples again: continuations of an older student would have to be
-stored in checkpoints and corrected for. The teacher reads them twice: during sampling, and again
-for its distribution at every position.
+A token depends only on (weights, seed, step, row), so a resumed run samples the same tokens as an
+uninterrupted one. Every optimizer step samples again: continuations from earlier weights would have
+to be stored in checkpoints and corrected for. The teacher reads them twice: during sampling, and
+again for its distribution at every position.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from attar.training.teaching.live import LiveTeacher
 
 @dataclass(frozen=True)
 class Continuations:
-    """The continued texts of one step; a row has the number of the row it continues."""
+    """The continued texts of one step; a row keeps the number of the row it continues."""
 
     texts: Sequence[Tensor]
-    """Prompt and continuation, (n,) each."""
+    """Prompt and continuation of each, (n,)."""
     tokens: SampledTokens
-    """Of the continuations, (B, S)."""
+    """The sampled tokens, (B, S)."""
     lengths: Tensor
-    """Tokens of each continuation, (B,)."""
+    """Number of tokens of each continuation, (B,)."""
     places: dict[int, int]
-    """Row → its place here."""
+    """Row → its index here."""
     end_id: int
     facts: dict[str, float]
 
@@ -55,7 +55,7 @@ class Continuations:
         return {"prediction": sampled, "labelled": sampled, "decoder": read}
 
     def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
-        """Inputs (B, T); labels at the places where a token was sampled."""
+        """Inputs (B, T), with labels at the positions where a token was sampled."""
         places = self._places(rows)
         shape = len(places), max(len(self.texts[place]) for place in places) - 1
         ids = torch.full(shape, self.end_id, device=device)
@@ -80,7 +80,7 @@ class Continuations:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """What samples continuations, and the loss on them."""
+    """Samples continuations, and holds the loss on them."""
 
     config: PolicyGradient
     loss: TotalLoss
@@ -96,8 +96,9 @@ class Rollouts:
         """Continue these rows, `size` at a time.
 
         Args:
-            student: its train mode is left as it was.
-            step: of the optimizer.
+            student: the student; its train mode is restored afterwards.
+            step: number of the optimizer step.
+
         Raises:
             NonFiniteError: a model's logits are NaN or infinite.
         """

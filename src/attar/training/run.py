@@ -1,7 +1,7 @@
-"""`run = "train"`: a model, data and perhaps a teacher in; a fine-tuned model folder and its
-history out.
+"""`run = "train"`: train a model on data, optionally with a teacher; write a model folder and its
+history.
 
-All that can be refused (labels, vocabularies, lengths, losses) is refused before the first forward
+All invalid inputs (labels, vocabularies, lengths, losses) are rejected before the first forward
 pass.
 """
 
@@ -57,7 +57,7 @@ from attar.training.work import (
 
 
 def train(config: TrainStep, context: StepContext) -> TrainMetrics:
-    """Fit a model to data, alone or with a teacher; see the contract for files and metrics.
+    """Train a model on data, alone or with a teacher; see the contract for files and metrics.
 
     Raises:
         AttarError: a user error, found before training if possible.
@@ -114,7 +114,7 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
 def _retokenized(
     config: TrainStep, wanted: Retokenized, context: StepContext, data: TextData
 ) -> TextData:
-    """The data with the texts of its chunks in chunks of the model's own tokenizer."""
+    """The data with its chunks' texts packed again, with the model's own tokenizer."""
     chunks = data.split("train").chunks
     if chunks is None:
         raise UsageError(
@@ -135,7 +135,7 @@ def _retokenized(
 
 
 def _without_prompts(config: TrainStep, context: StepContext, data: TextData) -> TextData:
-    """The data with the chunks of its train split as what a model wrote after their prompts."""
+    """The data with prompts excluded from the loss."""
     chunks = data.split("train").chunks
     if chunks is None or not all((shard.prompt[rows] > 0).all() for shard, rows in chunks.shards()):
         raise UsageError(
@@ -231,7 +231,7 @@ def _job(
 def _say_who_reads_labels(
     data: TextData, config: TrainStep, loss: TotalLoss, context: StepContext
 ) -> None:
-    """Say whether unlabelled texts are ignored, or ignored by some losses."""
+    """Warn if unlabelled texts are ignored, by all losses or by some."""
     if UNLABELLED_SPLIT not in data.splits:
         return
     unlabelled = len(data.splits[UNLABELLED_SPLIT])
@@ -292,7 +292,7 @@ def _work(job: Job) -> TrainingWork:
 
 
 def _mean_lengths(job: Job) -> tuple[int, int | None]:
-    """Tokens that a row's first stack reads, and those that a decoder after it is fed."""
+    """Mean numbers of tokens per row: read by the first stack, and read by a decoder after it."""
     rows = len(job.train)
     if job.streamed is not None:
         written = job.streamed.written
@@ -304,8 +304,8 @@ def _mean_lengths(job: Job) -> tuple[int, int | None]:
 
 
 def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision) -> float | None:
-    """Seconds per token of the matrix products alone, on the first micro-batch; None: not measured,
-    because rows of a table are too short to tell, or because tokens are sampled one by one."""
+    """Seconds per token of the matrix products alone, on the first micro-batch. None: not measured,
+    because rows of a table are too short to measure, or because tokens are sampled one by one."""
     if job.streamed is None or job.rollouts is not None:
         return None
     first = job.batches.at(0)[: job.evaluation_batch_size]
@@ -318,12 +318,12 @@ def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision
 
 
 def kept_step(job: Job, place: Place) -> int | None:
-    """The step whose weights become the artifact."""
+    """The step whose weights are saved as the result."""
     return place.best_step if job.config.keep == "best" else place.step
 
 
 def kept_validation(job: Job, place: Place) -> dict[str, float]:
-    """The last look at validation of the weights that become the artifact."""
+    """The latest validation metrics of the weights that are saved."""
     return next(
         line["validation"]
         for line in place.history
@@ -340,7 +340,7 @@ def _metrics(
     flops: CountedFlops,
     matched: Matched | None,
 ) -> TrainMetrics:
-    """What the result says.
+    """The step's metrics.
 
     Args:
         floor: seconds per token of the matrix products alone.

@@ -1,8 +1,9 @@
 """Sensitivity of a teacher's prediction to each dimension of each hidden state.
 
-One backward pass per batch gives, for random signs v, the gradient of v·z in every hidden state at
-once; the mean of its square over v is the sum of the squared derivatives of all logits. A few
-batches of training texts before the first step are enough; the teacher is not changed.
+One backward pass per batch gives the gradient of v·z with respect to every hidden state, for logits
+z and random signs v; the mean of its square over v is the sum of the squared derivatives of all
+logits. A few batches of training texts before the first step are enough; the teacher is not
+changed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NUM_ROWS = 256
 
 
 def learn_squared_gradients(job: Job) -> None:
-    """Measure the sensitivity on the first rows, if a loss needs it."""
+    """Measure the sensitivity on the first training rows, if a loss needs it."""
     if job.teacher is None or not job.loss.needs.gradients:
         return
     size = job.evaluation_batch_size
@@ -42,11 +43,11 @@ def learn_squared_gradients(job: Job) -> None:
 def squared_gradients_of(
     teacher: Teacher, batches: Iterable[tuple[Mapping[str, Tensor], Targets]], seed: int
 ) -> dict[str, list[SquaredGradients]]:
-    """Stack → one `SquaredGradients` for each hidden state, the embedding output first.
+    """Stack → one `SquaredGradients` per hidden state, starting with the embedding output.
 
     Args:
         batches: at least one.
-        seed: of the random signs.
+        seed: for the random signs.
     """
     generator = torch.Generator().manual_seed(seed)
     sums: Squares = {}
@@ -54,7 +55,7 @@ def squared_gradients_of(
     embeddings = teacher.model.get_input_embeddings()
     frozen = [p for p in embeddings.parameters() if not p.requires_grad]
     for parameter in frozen:
-        parameter.requires_grad_(True)  # so that hidden states have a gradient at all
+        parameter.requires_grad_(True)  # so that hidden states have a gradient
     try:
         for inputs, targets in batches:
             _add_batch_(sums, tokens, teacher, inputs, targets, generator)
@@ -79,7 +80,7 @@ def _add_batch_(
     with torch.enable_grad():
         outputs = forward(teacher.model, fed(inputs, teacher.input_names), Needs(hidden=True))
         counted = targets.predicted
-        if counted.ndim < len(outputs.logits.shape) - 1:  # of a masked language model, every token
+        if counted.ndim < len(outputs.logits.shape) - 1:  # masked language model: all tokens
             counted = counted[:, None].expand(*outputs.logits.shape[:2])
         index = torch.nonzero(counted, as_tuple=True)
 
@@ -90,7 +91,8 @@ def _add_batch_(
 
         values, found = row_values([projected], index, outputs.logits, index[0], factors=[1.0])
         states = [(stack, state) for stack, own in outputs.hidden.items() for state in own]
-        # A state without influence on the logits is an error: zeros would look measured.
+        # A state that does not influence the logits is an error: zeros would look like a
+        # measurement.
         total = with_gradients(values.sum(), found)
         gradients = torch.autograd.grad(total, [state for _, state in states])
     for stack, mask in targets.masks.items():

@@ -1,11 +1,11 @@
-"""A teacher with its student's inputs, live or cached; or refused before anything is computed.
+"""Open a teacher, live or cached, and check that it fits the student.
 
     live     a model folder: computes every batch            teaching/live
     cached   a `cache` step's folder: its outputs are read   teaching/cached
 
-Both are called with a batch and the numbers of its rows, and give the same `Outputs`. What can be
-compared without data (tokens, classes, what a model was made for) is compared when a teacher is
-loaded; what needs the rows, in `prepare`.
+Both are called with a batch and its row numbers, and return the same `Outputs`. What can be
+compared without data (tokens, classes, the model's task) is checked when a teacher is loaded; what
+depends on the rows is checked in `prepare`.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ class Teacher(Protocol):
     def model(self) -> PreTrainedModel: ...
 
     def prepare(self, wanted: TeacherInputs) -> None:
-        """See the rows and losses before the first step.
+        """Check the rows and losses before the first step.
 
         Raises:
-            AttarError: it cannot serve these losses.
+            AttarError: the teacher does not support these losses.
         """
         ...
 
     def __call__(self, inputs: Mapping[str, Tensor], rows: np.ndarray | None = None) -> Outputs:
-        """Its outputs for a batch, without gradient.
+        """Outputs for a batch, without gradient.
 
         Args:
-            rows: which training rows these are.
+            rows: row numbers of the batch in the training data.
         """
         ...
 
@@ -84,7 +84,7 @@ def open_teacher(
         return None
     folder = resolve_model(config.teacher, context.inputs, context.recipe_folder)
     if config.teacher not in context.inputs and is_cached(folder):
-        verify(folder.parent)  # the engine has looked at those of this recipe
+        verify(folder.parent)  # the engine has already verified those of this recipe
     teacher, notes = load_teacher(folder, student, needs=needs, seed=seed)
     for note in notes:
         context.progress.warn(f"{context.name}: {note}")
@@ -94,15 +94,16 @@ def open_teacher(
 def load_teacher(
     folder: Path, student: LoadedModel, *, needs: Needs, seed: int
 ) -> tuple[Teacher, tuple[str, ...]]:
-    """Load a teacher, or open a cache of its answers; and notes for the user.
+    """Load a teacher, or open a cache of its outputs; also return notes for the user.
 
     Args:
-        folder: of a model; the one inside a cache stands for the cache.
-        student: whose task and tokenizer it must share.
+        folder: of a model; the model inside a cache stands for the cache.
+        student: must have the same task and tokenizer.
+
     Raises:
-        ModelError: other tokens, other classes, made for something else, or no head where its
+        ModelError: the teacher has other tokens or classes, another task, or no head although its
             predictions are needed.
-        ArtifactError: a damaged cache.
+        ArtifactError: the cache is damaged.
     """
     task = student.task
     assert task is not None

@@ -1,25 +1,24 @@
-"""The work of training: its operations, the number of steps that some operations pay for, and the
-time of its matrix products alone, which is the floor of a step's time.
+"""The FLOPs of training, the number of steps for a FLOP budget, and the time of the matrix products
+alone, which is a lower bound of a step's time.
 
     no teacher                         rows · 3 · student          (a backward pass is 2 forwards)
     a live teacher                     rows · (3 · student + teacher)
-    answers from a cache               rows · 3 · student + rows asked about · teacher
+    a cached teacher                   rows · 3 · student + distinct rows · teacher
     continuations (MiniLLM)            rows · (4 · student + 2 · teacher), over continued prompts:
-                                       both write, the teacher reads, the student learns
+                                       both generate, the teacher reads, the student learns
 
-A cache asks its teacher once about each row, so over several epochs its pass is shared; the pass is
-counted here, where its answers are used. What is done before a step for any number of students
-(texts that a teacher writes, scores of a corpus) is not: a plan has it in a column of its own.
+A cache runs its teacher once per row, and further epochs reuse the outputs; this pass is counted in
+the step that uses them. Work done before a step for any number of students (texts that a teacher
+generates, scores of a corpus) is not counted here: a plan has a separate column for it.
 
 Source of the papers' counting: Gu et al. 2024, arXiv 2410.17215, appendix (3·N_s·T / (3·N_s + N_t)
 steps of distillation and 3·N_s·T / (4·N_s + 2·N_t) of MiniLLM for T steps without a teacher). It
-leaves out the loss on texts beside MiniLLM's, and so does the count without embeddings here.
+ignores MiniLLM's additional loss on texts, and so does the count without embeddings here.
 
-A step forward and backward multiplies each weight matrix three times with as many rows as there are
-tokens: for its output, and for the gradients of its input and of itself. Only these products are
-timed, each on the rows of one micro-batch; attention between tokens, norms, activations,
-the loss, the optimizer and padding are what a real step has beside them. A teacher multiplies each
-of its matrices once.
+A forward and backward pass multiplies each weight matrix three times with as many rows as there are
+tokens: for its output, and for the gradients of its input and of its weights. Only these products
+are timed, each with the rows of one micro-batch. A real step also has attention, norms,
+activations, the loss, the optimizer and padding. A teacher multiplies each of its matrices once.
 """
 
 from __future__ import annotations
@@ -43,31 +42,32 @@ from attar.step import CountedFlops
 from attar.training.config import Matched, TrainStep
 
 ROWS_OF_A_HEAD = 1024
-"""A wider matrix than this many times its other side is multiplied in parts, as a head is."""
+"""A matrix wider than WIDE times its height, such as a head, is multiplied in parts of this many
+rows."""
 WIDE = 8
 MULTIPLIED = ("Linear", "Conv1D")
-"""GPT-2's Conv1D is a Linear with its weight turned round."""
+"""GPT-2's Conv1D is a Linear with transposed weight."""
 
 
 @dataclass(frozen=True)
 class TrainingWork:
-    """What a train step computes, planned or done: its operations for any number of steps."""
+    """The computation of a train step, planned or done: its FLOPs for any number of steps."""
 
     config: TrainStep
     rows: int
-    """Of an epoch."""
+    """Rows per epoch."""
     student: CountedFlops
-    """Of one forward pass of a row."""
+    """FLOPs of one forward pass of a row."""
     teacher: CountedFlops | None = None
-    """None: there is none, or no loss asks it."""
+    """None: there is none, or no loss uses it."""
     is_cached: bool = False
-    """The teacher's answers come from a cache."""
+    """Whether the teacher's outputs come from a cache."""
     continued: tuple[CountedFlops, CountedFlops] | None = None
-    """Of one forward pass of student and teacher over a continued prompt; None: no loss looks at
+    """FLOPs of one forward pass of student and teacher over a continued prompt; None: no loss uses
     continuations."""
 
     def flops(self, steps: int) -> CountedFlops:
-        """Of so many optimizer steps."""
+        """FLOPs of this many optimizer steps."""
         return CountedFlops(*(self._taken(steps, count) for count in ("all", "non_embedding")))
 
     def _taken(self, steps: int, count: str) -> int:
@@ -85,13 +85,14 @@ class TrainingWork:
         return taken + read * (3 * student * bool(losses) + teacher * is_taught)
 
     def matched(self, budget: CountedFlops, name: str, word: str) -> Matched:
-        """The most optimizer steps that take no more operations than a budget.
+        """The largest number of optimizer steps within a FLOP budget.
 
         Args:
-            name: of this step, for a message.
-            word: that names the step with this budget.
+            name: of this step, for messages.
+            word: name of the step with this budget.
+
         Raises:
-            UsageError: the budget does not pay for one step.
+            UsageError: the budget is too small for one step.
         """
         count = self.config.count_flops or "all"
         steps, steps_by_the_other = (
@@ -119,7 +120,7 @@ class TrainingWork:
 
         paid = getattr(budget, count)
         row = self.student if self.continued is None else self.continued[0]
-        most = paid // max(3 * getattr(row, count), 1)  # a step reads a row at least
+        most = paid // max(3 * getattr(row, count), 1)  # a step reads at least one row
         return bisect_right(range(1, most + 1), paid, key=taken)
 
 
@@ -130,7 +131,7 @@ COUNTS = {
 
 
 def matched_words(found: Matched) -> str:
-    """What was matched, in a sentence."""
+    """Describe in a sentence what was matched."""
     other = next(words for count, words in COUNTS.items() if count != found["count"])
     return (
         f"{found['steps']:,} steps, for the {found['budget']:.3g} FLOPs of {found['to']!r} "
@@ -139,10 +140,10 @@ def matched_words(found: Matched) -> str:
 
 
 def forward_flops(model: Cost, tokens: int, written: int | None = None) -> CountedFlops:
-    """Of one forward pass of a row of so many tokens.
+    """FLOPs of one forward pass of a row of this many tokens.
 
     Args:
-        written: tokens that a decoder after an encoder is fed; None: as many.
+        written: number of decoder input tokens, in an encoder-decoder; None: as many as are read.
     """
     fed = non_embedding_params(model.model) * tokens
     if written is not None:
@@ -154,7 +155,9 @@ def forward_flops(model: Cost, tokens: int, written: int | None = None) -> Count
 def continued_flops(
     config: TrainStep, student: Cost, teacher: Cost | None
 ) -> tuple[CountedFlops, CountedFlops] | None:
-    """Of one forward pass of both over the longest continued prompt; None: none is continued."""
+    """FLOPs of one forward pass of both models over the longest continued prompt; None: no
+    continuations.
+    """
     if config.rollout_loss is None or teacher is None:
         return None
     tokens = sum(config.rollout_loss.lengths(config.max_length))
@@ -162,10 +165,10 @@ def continued_flops(
 
 
 def flops_of_run(folder: Path) -> CountedFlops:
-    """What the train step took that made a folder.
+    """FLOPs of the train step that made a folder.
 
     Raises:
-        ArtifactError: its result does not tell.
+        ArtifactError: its result does not contain them.
     """
     metrics = read_result(folder).metrics
     try:
@@ -180,7 +183,7 @@ def flops_of_run(folder: Path) -> CountedFlops:
 def matmul_seconds(
     model: nn.Module, tokens: int, *, products: int = 3, dtype: torch.dtype
 ) -> float:
-    """Seconds of the products of every weight matrix with `tokens` rows.
+    """Time of the products of every weight matrix with `tokens` rows, in seconds.
 
     Args:
         products: 3 for training; 1 for a forward pass.

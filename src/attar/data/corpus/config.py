@@ -1,5 +1,5 @@
-"""Settings of a corpus: its parts, a tokenizer learned from documents, and the form of its file.
-Imports no torch."""
+"""Settings of a corpus: its parts, a learned tokenizer, and the schema of `corpus.json`. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, model_valid
 from attar.config import Config
 
 END = "<|endoftext|>"
-"""Ends a document."""
+"""End-of-document token."""
 NUM_BYTES = 256
 CORPUS_MAKERS = ("tokenize", "generate")
-"""Kinds of steps whose folder is a corpus."""
+"""Steps whose output folder is a corpus."""
 CHUNK_MAKERS = (*CORPUS_MAKERS, "select")
-"""Kinds of steps that say which chunks there are."""
+"""Steps whose output folder is a corpus or a selection from one."""
 Part = Literal["scored", "reserved"]
-"""What a chunk is for: to be scored and selected, or to train the reference."""
+"""Purpose of a chunk: to be scored and selected from, or to train the reference."""
 
 
 def sentinel(number: int) -> str:
-    """The token that stands for a hidden span, as T5's vocabulary writes it."""
+    """The sentinel token that replaces a hidden span, spelled as in T5's vocabulary."""
     return f"<extra_id_{number}>"
 
 
 class ShardCounts(Config):
-    """What a corpus says of a shard."""
+    """Counts of a shard, as recorded in `corpus.json`."""
 
     chunks: PositiveInt = Field(le=2**48)
     tokens: PositiveInt = Field(le=2**48)
 
 
 class CorpusForm(Config):
-    """The form of `corpus.json`, which a stranger may have written."""
+    """Schema of `corpus.json`, which may come from an untrusted source."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -51,7 +51,7 @@ class CorpusForm(Config):
             raise ValueError(f"end_id is {self.end_id}, the vocabulary has {self.vocabulary} ids")
         if len(self.sources) != len({*self.sources}):
             raise ValueError("a source is named twice")
-        "".join((self.data, *self.sources)).encode()  # half a surrogate pair cannot be written
+        "".join((self.data, *self.sources)).encode()  # raises if a name has an unpaired surrogate
         return self
 
 
@@ -59,7 +59,7 @@ class LearnedTokenizer(Config):
     """A byte-level BPE tokenizer, trained on documents before they are tokenized."""
 
     train_on: str
-    """Name of a `[data.<name>]` table; its train split is read, as a corpus reads it."""
+    """Name of a `[data.<name>]` table; documents are read from its train split."""
     vocab_size: int = Field(le=2**20)
     """Vocabulary size: the end token, special_tokens, 256 bytes, merges and sentinels."""
     special_tokens: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
@@ -71,12 +71,14 @@ class LearnedTokenizer(Config):
 
     @property
     def first_tokens(self) -> list[str]:
-        """In the order of their ids, from 0."""
+        """Tokens with the lowest ids, in the order of their ids from 0."""
         return [END, *self.special_tokens]
 
     @property
     def last_tokens(self) -> list[str]:
-        """The sentinels in the order of their ids, as in T5's vocabulary: the first one is last."""
+        """The sentinels in the order of their ids; as in T5's vocabulary, the first sentinel has
+        the highest id.
+        """
         return [sentinel(number) for number in reversed(range(self.sentinels))]
 
     @model_validator(mode="after")

@@ -1,20 +1,21 @@
 """A tokenizer learned from documents: byte-level BPE, by the `tokenizers` library.
 
-The alphabet is the 256 bytes, so every text has tokens and none is unknown. Ids, in this order:
+The alphabet is the 256 bytes, so any text can be tokenized without unknown tokens. Ids, in this
+order:
 
     <|endoftext|>, special tokens, 256 bytes, merges, <extra_id_S-1> … <extra_id_0>
 
-With sentinels it is for an encoder-decoder, which must learn where a text ends: an end token is put
-after each text, as T5's tokenizer does.
+With sentinels it is meant for an encoder-decoder, which must learn where a text ends: an end token
+is appended to each text, as T5's tokenizer does.
 
 The same documents give the same file, byte for byte, in any order and with any number of threads:
-words are counted before the first merge, and of two pairs that are equally frequent the one with
-the lower ids is merged. Where there is more text than `max_bytes`, the documents with the lowest
-hashes are read, which is a random sample that depends on the texts alone. Of a long document only
-the beginning is read then, so that no document is most of the sample. Finding them takes a pass of
-its own.
+words are counted before the first merge, and of two equally frequent pairs the one with the lower
+ids is merged. If there is more text than `max_bytes`, the documents with the lowest hashes are
+read, a random sample that depends only on the texts. Long documents are then truncated, so that no
+single document dominates the sample. Choosing the sample takes one extra pass over the documents.
 
-Memory: the distinct words of the sample with their counts, and about 130 bytes a sampled document.
+Memory: the distinct words of the sample with their counts, and about 130 bytes per sampled
+document.
 """
 
 from __future__ import annotations
@@ -34,32 +35,35 @@ from attar.special_tokens import TOKENIZER_FILE
 from attar.transformers_tokenizer import OLD_BACKEND_CLASS, SETTINGS_FILE
 
 LEAST_COUNT = 2
-"""A pair that occurs once is not merged."""
+"""Pairs that occur less often are not merged."""
 LEAST_DOCUMENTS = 16
-"""In a sample: a document gives it at most this part of `max_bytes`."""
+"""A sample has at least this many documents: one contributes at most this fraction of
+`max_bytes`."""
 HASH = "tokenizer"
-"""The sample goes by another hash than the validation split and the reserved part."""
+"""Hash salt of the sample, so that it is independent of the validation split and the reserved
+part."""
 
 
 def sampled(read: Callable[[], Iterable[Document]], max_bytes: int) -> Iterator[str]:
-    """The texts with the lowest hashes, or their beginnings, as many as have `max_bytes` bytes
-    together, in the order they are read.
+    """The texts with the lowest hashes, in reading order, with at most `max_bytes` bytes in total;
+    long texts are truncated.
 
     Args:
-        read: begins a new pass over the documents.
+        read: starts a new pass over the documents.
     """
     below, most = _limits(read(), max_bytes)
     return (
-        document.text.encode()[:most].decode(errors="ignore")  # a letter that is cut is left out
+        document.text.encode()[:most].decode(errors="ignore")  # drops a character cut in the middle
         for document in read()
         if _hash_of(document) < below
     )
 
 
 def _limits(documents: Iterable[Document], max_bytes: int) -> tuple[int, int]:
-    """Which hashes are in the sample, and how many bytes of a document are read."""
+    """Upper bound of the hashes in the sample, and the maximum number of bytes read per
+    document."""
     below, total, of_all, most = 2**64, 0, 0, -(-max_bytes // LEAST_DOCUMENTS)
-    kept: list[tuple[int, int]] = []  # (-hash, bytes): the highest hash comes first
+    kept: list[tuple[int, int]] = []  # (-hash, bytes): a heap with the highest hash first
     for document in documents:
         place, size = _hash_of(document), len(document.text.encode())
         of_all += size
@@ -80,7 +84,7 @@ def _hash_of(document: Document) -> int:
 
 
 def learn_tokenizer(texts: Iterable[str], settings: LearnedTokenizer) -> Tokenizer:
-    """Learn a tokenizer. It has fewer tokens than `vocab_size` if no pair of tokens is left that
+    """Train a tokenizer. It has fewer than `vocab_size` tokens if no remaining pair of tokens
     occurs twice."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -106,10 +110,10 @@ def learn_tokenizer(texts: Iterable[str], settings: LearnedTokenizer) -> Tokeniz
 
 
 def require_size(tokenizer: Tokenizer, settings: LearnedTokenizer, step: str) -> None:
-    """Refuse a tokenizer for which the text was too short.
+    """Raise if the text was too short to learn all tokens.
 
     Raises:
-        DataError: with the size that it has.
+        DataError: states the size that was reached.
     """
     found = tokenizer.get_vocab_size(with_added_tokens=True)
     if found < settings.vocab_size:
@@ -122,8 +126,8 @@ def require_size(tokenizer: Tokenizer, settings: LearnedTokenizer, step: str) ->
 
 
 def write_learned(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write it as the tokenizer of a model folder, the settings first: with its `tokenizer.json`
-    the folder is whole."""
+    """Write the tokenizer files of a model folder. `tokenizer.json` is written last; once it
+    exists, the folder is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "tokenizer_class": OLD_BACKEND_CLASS,

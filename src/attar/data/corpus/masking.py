@@ -1,13 +1,15 @@
-"""Masking of token ids: which tokens of a text are predicted, and what is read in their place.
+"""Masking of token ids: which tokens of a text are predicted, and what the model reads in their
+place.
 
-`density` of a text's tokens are predicted (`attar.tasks.masking`), rounded, at least one; special
-tokens never are. Words are drawn one after another while they fit into that number; without
-`whole_words` a word is a token. What is drawn is a pure function of (seed, epoch, number of the
-text), as for span corruption: a run that goes on after a stop masks the same tokens, each epoch
-others.
+`density` of a text's tokens are predicted (`attar.tasks.masking`), rounded, but at least one;
+special tokens never are. Words are drawn in random order until that number is reached; a word that
+would exceed it is skipped. Without `whole_words`, each token is a word. The draw is a pure function
+of (seed, epoch, number of the text), as for span corruption: a resumed run masks the same tokens,
+and each epoch masks others.
 
-Whole words end where a token does not continue one: "##" in WordPiece; in vocabularies that mark
-spaces ("Ġ", "▁") a token without the mark continues, a comma behind a word included.
+A word ends before a token that does not continue it. Tokens that continue a word have "##" in
+WordPiece; in vocabularies that mark spaces ("Ġ", "▁") they are those without the mark, so a comma
+after a word belongs to it.
 """
 
 from __future__ import annotations
@@ -32,24 +34,24 @@ SPACES = ("Ġ", "▁")
 
 @dataclass(frozen=True, eq=False)
 class Masker:
-    """Masking, as one tokenizer writes it."""
+    """Masking with the ids of one tokenizer."""
 
     masking: Masking
     before: Ids
     after: Ids
-    """Special tokens around a text."""
+    """Special tokens before and after a text."""
     mask_id: int
     is_special: NDArray[np.bool_]
-    """By id, (V,)."""
+    """Whether each id is a special token, (V,)."""
     continues: NDArray[np.bool_]
-    """By id: the token goes on with a word, (V,)."""
+    """Whether each id continues a word, (V,)."""
     text_tokens: int
-    """Of a whole text, without special tokens."""
+    """Maximum number of tokens of a text, without special tokens."""
     seed: int
 
     @classmethod
     def of(cls, masking: Masking, max_length: int, model_folder: Path, seed: int) -> Masker:
-        """The masking of texts that a model with this tokenizer reads in `max_length` tokens.
+        """Masking for a model with this tokenizer that reads `max_length` tokens.
 
         Raises:
             ModelError: the tokenizer has no separator or no mask token.
@@ -72,15 +74,14 @@ class Masker:
 
     @property
     def added(self) -> int:
-        """Special tokens around a text."""
+        """Number of special tokens around a text."""
         return len(self.before) + len(self.after)
 
     def of_text(self, ids: Ids, number: int, epoch: int) -> tuple[Ids, Ids]:
-        """What is read of a text, and what is predicted at each place: `NOT_PREDICTED` or the
-        token.
+        """Input ids and labels of a text; a label is `NOT_PREDICTED` or the original token.
 
         Args:
-            number: of the text among all.
+            number: index of the text in the data.
         """
         random = generator(self.seed, "masking", epoch, number)
         hidden = self._hidden(ids, random)
@@ -98,12 +99,12 @@ class Masker:
         )
 
     def _hidden(self, ids: Ids, random: np.random.Generator) -> Ids:
-        """Places of the tokens that are predicted."""
+        """Positions of the tokens to predict."""
         places = np.flatnonzero(~self.is_special[ids])
         if not len(places):
             return places
         wanted = max(1, round(self.masking.density * len(places)))
-        # a word goes on in the next place, and not behind a special token
+        # a word continues only at the next position, never across a special token
         goes_on = self.continues[ids[places]] & (np.diff(places, prepend=-2) == 1)
         word_of = np.cumsum(~goes_on) - (0 if goes_on[0] else 1)
         lengths = np.bincount(word_of)
@@ -115,7 +116,7 @@ class Masker:
 def _by_id(
     tokenizer: Tokenizer, *, whole_words: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which ids are special tokens, or none at all; and which continue a word."""
+    """Which ids are special tokens (or not in the vocabulary), and which continue a word."""
     is_special = np.ones(num_ids(tokenizer), np.bool_)
     continues = np.zeros(len(is_special), np.bool_)
     added = tokenizer.get_added_tokens_decoder()

@@ -1,16 +1,16 @@
-"""The order in which a corpus is read, which is never stored: which chunk comes at place i of an
-epoch.
+"""The order of chunks in an epoch, computed instead of stored: which chunk comes at place i.
 
-The problem: a permutation of 10⁸ chunks takes 0.8 GB and a second to draw, and a run that resumes
-must know where it was. The idea: a Feistel network is a permutation of 2²ᵇ numbers whatever its
-round function does, so four rounds of a hash keyed with (seed, epoch) shuffle them; places that
-fall outside 0 … N − 1 are sent through the network again until they fall inside (cycle walking), at
-most four times on average. The order is a pure function of (N, seed, epoch, place): no state,
-nothing to resume, O(1) memory. Fewer than `FEW` items have too few bits for the hash to mix, so
-some orders come more often than others; their permutation is drawn.
+The problem: a permutation of 10⁸ chunks takes 0.8 GB and a second to draw, and a resumed run must
+know its position. The idea: a Feistel network is a permutation of 2²ᵇ numbers for any round
+function, so four rounds of a hash keyed with (seed, epoch) shuffle them. Results outside 0 … N − 1
+are sent through the network again until they fall inside (cycle walking), at most four times on
+average. The order is a pure function of (N, seed, epoch, place): no state, nothing to restore on
+resume, O(1) memory. With fewer than `FEW` items there are too few bits for the hash to mix, so some
+orders would be more likely than others; their permutation is drawn directly.
 
-It is shuffled enough for training, and no secret: the rounds are mixed by splitmix64's finalizer.
-Batches are not grouped by length, as those of a table are: most chunks are nearly full.
+The shuffle is good enough for training but not cryptographic: the rounds use splitmix64's
+finalizer. Batches are not grouped by length, unlike those of a table, because most chunks are
+nearly full.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 @dataclass(frozen=True)
 class ChunkBatches:
-    """Every chunk exactly once an epoch, in batches of `batch_size`; an epoch's last batch may be
-    smaller."""
+    """Every chunk exactly once per epoch, in batches of `batch_size`; the last batch of an epoch
+    may be smaller."""
 
     size: int
-    """Chunks of an epoch."""
+    """Number of chunks in an epoch."""
     batch_size: int
     seed: int
     is_shuffled: bool = True
     """False: the batches are consecutive chunks, in corpus order."""
     is_numbered_on: bool = False
-    """Whether the numbers of an epoch continue after those of the one before."""
+    """Whether chunk numbers keep counting up across epochs instead of restarting at 0."""
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
 
     def at(self, step: int) -> NDArray[np.int64]:
-        """The chunks of a batch, counted from 0 over all epochs.
+        """Chunk numbers of a step's batch; steps are counted from 0 over all epochs.
 
         Example:
             >>> [ChunkBatches(5, 2, 0, is_shuffled=False).at(i).tolist() for i in range(4)]
@@ -62,7 +62,9 @@ def shuffled(places: NDArray[np.integer], size: int, seed: int, epoch: int) -> N
 
     Args:
         places: numbers from 0 to size − 1, of any shape.
-    Returns: of the same shape; all places together give each item once.
+
+    Returns:
+        Items in the same shape. All places together give each item once.
 
     Example:
         >>> sorted(shuffled(np.arange(5), size=5, seed=1, epoch=0).tolist())
@@ -72,7 +74,7 @@ def shuffled(places: NDArray[np.integer], size: int, seed: int, epoch: int) -> N
         return np.random.default_rng((seed, epoch)).permutation(size)[places]
     half_bits = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
     words = np.random.SeedSequence((seed, epoch)).generate_state(ROUNDS, np.uint64)
-    keys = words.astype(np.uint64)  # which they are, but for their type
+    keys = words.astype(np.uint64)  # already uint64; the cast is for the type checker
     items = np.asarray(places).astype(np.uint64)
     outside = np.ones(items.shape, np.bool_)
     while outside.any():

@@ -1,16 +1,16 @@
-"""Documents → chunks: each source's tokens, end to end, cut where sentences end.
+"""Documents → chunks: each source's tokens, concatenated and cut at sentence ends.
 
-The problem: documents are of any length, a model reads at most so many tokens, and whoever trains
-later on a part of the chunks must know where every one came from. The idea: each source has a
-buffer of its own. A document's tokens and the end token go to the end of it; whenever more than a
-chunk has gathered, the front is cut off at the last sentence end that fits (`sentence_ends`). At
-the end of the corpus, what the buffers still hold becomes the last chunks.
+The problem: documents have any length, a model reads a limited number of tokens, and every chunk
+must be traceable to its source. The idea: each source has its own buffer, to which a document's
+tokens and an end token are appended. When a buffer holds more than a chunk, its front is cut off at
+the last sentence end that fits (`sentence_ends`). At the end of the corpus, the remaining tokens in
+the buffers become the last chunks.
 
-Nothing is lost and nothing is added: the chunks of a source end to end are its token stream, and
-their texts end to end are its documents. (The scripts of MiniPLM drop what is left in the buffers,
+Nothing is lost or added: concatenating the chunks of a source gives its token stream, and
+concatenating their texts gives its documents. (MiniPLM's scripts drop what is left in the buffers,
 and documents beyond 2,000 chunks.)
 
-Memory: a chunk per source, and one document.
+Memory: one chunk per source, and one document.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from attar.data.corpus.sentence_ends import SentenceEnds
 
 @dataclass(frozen=True)
 class TokenizedDocument:
-    """A document as tokens, the end token after them."""
+    """A document as tokens, followed by the end token."""
 
     part: str
-    """What it is for; parts never share a chunk."""
+    """Part of the corpus; parts never share a chunk."""
     source: str
     row: int
-    """Its place in the data."""
+    """Row number in the data."""
     text: bytes
     """UTF-8."""
     ids: NDArray[np.int32]
-    """(T,), the end token included."""
+    """(T,), including the end token."""
     byte_ends: NDArray[np.int64]
     """(T,): bytes of the text up to and including each token; the last two are equal."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is packed with."""
+        """Documents with the same key are packed together."""
         return self.part, self.source
 
 
@@ -53,41 +53,41 @@ class Chunk:
     part: str
     source: str
     document: int
-    """Row of the document that its first token belongs to."""
+    """Row of the document that the first token belongs to."""
     ids: NDArray[np.int32]
     pieces: tuple[str, ...]
-    """The text of each document in it, or of the part of a document."""
+    """Text of each document, or part of a document, in the chunk."""
     ends_document: bool
-    """The last piece is the end of its document; all pieces before the last one are."""
+    """Whether the last piece ends its document. All earlier pieces do."""
     prompt: int = 0
-    """The first so many tokens are a prompt that a model continued; 0: no model wrote it."""
+    """Number of leading tokens that were the prompt of a generated text; 0: not generated."""
 
 
 @dataclass(frozen=True)
 class Pending:
-    """Documents of one source whose tokens are not yet a chunk."""
+    """Documents of one source whose tokens are not all in chunks yet."""
 
     documents: tuple[TokenizedDocument, ...]
     begin: int
-    """Tokens of the first one that are in a chunk."""
+    """Number of tokens of the first document that are already in a chunk."""
 
 
 @dataclass
 class _Buffer:
-    """Tokens of one source that are not yet a chunk."""
+    """Tokens of one source that are not in a chunk yet."""
 
     documents: list[TokenizedDocument] = field(default_factory=list[TokenizedDocument])
     begin: int = 0
-    """Tokens of the first document that went into chunks."""
+    """Number of tokens of the first document that are already in chunks."""
     length: int = 0
-    """Tokens in the buffer."""
+    """Number of tokens in the buffer."""
 
     def add(self, document: TokenizedDocument) -> None:
         self.documents.append(document)
         self.length += len(document.ids)
 
     def front(self, tokens: int) -> NDArray[np.int32]:
-        """The first tokens, at most so many."""
+        """The first tokens of the buffer, at most this many."""
         parts: list[NDArray[np.int32]] = []
         begin = self.begin
         for document in self.documents:
@@ -99,7 +99,7 @@ class _Buffer:
         return np.concatenate(parts)
 
     def take(self, ids: NDArray[np.int32]) -> Chunk:
-        """Remove the tokens `ids`, which are the first ones, as a chunk."""
+        """Remove the tokens `ids`, the first of the buffer, and return them as a chunk."""
         first, left = self.documents[0], len(ids)
         pieces: list[str] = []
         is_end = True
@@ -117,11 +117,11 @@ class _Buffer:
 
 
 class Packer:
-    """Packs documents as they come.
+    """Packs documents one by one into chunks.
 
     Args:
-        limit: tokens of a chunk.
-        pending: documents whose tokens are not yet a chunk, as a packer before this one left them.
+        limit: maximum number of tokens in a chunk.
+        pending: documents left over by an earlier packer, when resuming.
     """
 
     def __init__(self, ends: SentenceEnds, limit: int, pending: Sequence[Pending] = ()) -> None:
@@ -136,24 +136,26 @@ class Packer:
         }
 
     def add(self, document: TokenizedDocument) -> Iterator[Chunk]:
-        """The chunks that the document makes full."""
+        """Add a document; yield the chunks that are now full."""
         self._buffers.setdefault(document.key, _Buffer()).add(document)
         yield from self._full(document.key)
 
     def go_on(self) -> Iterator[Chunk]:
-        """The chunks that are full already, where a packer stopped in the middle of a document."""
+        """Yield the chunks that are already full, when resuming in the middle of a document."""
         for key in list(self._buffers):
             yield from self._full(key)
 
     def flush(self) -> Iterator[Chunk]:
-        """What is left of every source, in the order of the buffers' first documents."""
+        """Yield the remaining tokens of every source as chunks, in the order of the buffers' first
+        documents.
+        """
         for key in list(self._buffers):
             buffer = self._buffers[key]
             while buffer.length:
                 yield self._next(buffer)
 
     def pending(self) -> tuple[Pending, ...]:
-        """What is not a chunk yet."""
+        """Documents whose tokens are not all in chunks yet."""
         return tuple(
             Pending(tuple(buffer.documents), buffer.begin)
             for buffer in self._buffers.values()
@@ -165,7 +167,7 @@ class Packer:
         while buffer.length > self._limit:
             yield self._next(buffer)
         if not buffer.length:
-            del self._buffers[key]  # so that the order of buffers depends on what they hold alone
+            del self._buffers[key]  # so that the order of buffers depends only on their contents
 
     def _next(self, buffer: _Buffer) -> Chunk:
         ids = buffer.front(self._limit + 1)
@@ -173,15 +175,15 @@ class Packer:
 
 
 def _text_between(document: TokenizedDocument, begin: int, end: int) -> str:
-    """The text of some tokens. A letter whose bytes lie on both sides of a cut goes to the later
-    one."""
+    """The text of a range of tokens. A character whose bytes are split by a cut goes to the later
+    part."""
     first = 0 if begin == 0 else int(document.byte_ends[begin - 1])
     last = int(document.byte_ends[end - 1])
     return document.text[_letter(document.text, first) : _letter(document.text, last)].decode()
 
 
 def _letter(text: bytes, place: int) -> int:
-    """The beginning of the letter that `place` lies in."""
-    while 0 < place < len(text) and text[place] & 0xC0 == 0x80:  # inside a letter of UTF-8
+    """Byte position where the character at `place` begins."""
+    while 0 < place < len(text) and text[place] & 0xC0 == 0x80:  # a UTF-8 continuation byte
         place -= 1
     return place

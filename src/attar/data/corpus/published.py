@@ -1,10 +1,9 @@
-"""A corpus or a selection that another run published, where a recipe or a verb names its folder.
+"""A corpus or a selection from another run, opened by its folder.
 
-The folder is believed for what its `result.json` says: which step made it, and the sha256 of each
-file. Whenever it is opened, what is looked at is cheap: every file is there, `corpus.json` and the
-rows of a selection are those that were written, and every shard's header and footer fit its size
-and `corpus.json`. A run holds each file against its sha256 when it computes its keys; tokens are
-held against their digests whenever they are read.
+The folder's `result.json` states which step made it and the sha256 of each file. Opening does only
+cheap checks: every file exists, `corpus.json` and the rows of a selection match their sha256, and
+every shard's header and footer fit its size and `corpus.json`. A run checks each file's sha256 when
+it computes its keys; tokens are checked against their digests whenever they are read.
 """
 
 from __future__ import annotations
@@ -44,19 +43,19 @@ SMALL_FILES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(CORPUS_MAKERS, (CORPUS_FILE,)),
     "select": (KEPT_FILE, DIGEST_FILE),
 }
-"""Of a step's folder, those that are held against their sha256 whenever it is opened."""
+"""Files of a step's folder whose sha256 is checked whenever the folder is opened."""
 RECIPE_FILE = "recipe.json"
-"""Of the run that a step's folder lies in."""
+"""Recipe file in the folder of a run."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a tokenize, a generate or a select step published."""
+    """The published output of a tokenize, generate or select step."""
 
     folder: Path
     result: Result
     corpus: Corpus
-    """What it is, or what it was selected from."""
+    """The corpus itself, or the one that the selection was made from."""
     corpus_result: Result
 
     @property
@@ -64,10 +63,10 @@ class Published:
         return self.result.run == "select"
 
     def view(self, part: str = ALL) -> CorpusView:
-        """Its chunks; of a corpus, those of a part.
+        """The chunks as a view; for a corpus, optionally only one part.
 
         Raises:
-            DataError: a part of a selection.
+            DataError: a part of a selection was requested.
         """
         if not self.is_selection:
             return CorpusView(self.corpus, part)
@@ -80,16 +79,17 @@ class Published:
 
     @property
     def corpus_fingerprint(self) -> str:
-        """That of its corpus."""
+        """Fingerprint of the corpus, also for a selection."""
         return key_of([_hashes(self.corpus_result)])
 
     def fingerprint(self, sha256: Callable[[Path], str] = sha256_of) -> str:
-        """The same for equal chunks.
+        """A fingerprint that is the same for equal chunks.
 
         Args:
-            sha256: what hashes a file; the default reads every byte.
+            sha256: function that hashes a file; the default reads every byte.
+
         Raises:
-            ArtifactError: a file is not as it was written.
+            ArtifactError: a file has changed since it was written.
         """
         folders = {self.corpus.folder: self.corpus_result, self.folder: self.result}
         for folder, result in folders.items():
@@ -99,14 +99,15 @@ class Published:
 
 
 def open_published(path: str | Path, folder: Path, corpus: str | None = None) -> Published:
-    """What lies at a path.
+    """Open a published corpus or selection.
 
     Args:
-        folder: relative paths start here.
-        corpus: of a selection, where its corpus lies; None: where it was.
+        folder: base of relative paths.
+        corpus: folder of a selection's corpus; None: as recorded in the selection.
+
     Raises:
-        ArtifactError, DataError: the folder is not there, is not that of such a step, is damaged,
-            or is a selection from another corpus.
+        ArtifactError, DataError: the folder is missing, was not made by such a step, is damaged, or
+            is a selection from another corpus.
     """
     place = _place(path, folder)
     result = _result(place, CHUNK_MAKERS)
@@ -116,7 +117,7 @@ def open_published(path: str | Path, folder: Path, corpus: str | None = None) ->
     corpus_result = _result(corpus_folder, CORPUS_MAKERS)
     found = Published(place, result, _whole_corpus(corpus_folder, corpus_result), corpus_result)
     _require_own_corpus(found)
-    _ = found.view()  # its rows are looked at
+    _ = found.view()  # checks the rows of a selection
     return found
 
 
@@ -124,7 +125,7 @@ def load_corpus(config: CorpusData, recipe_folder: Path, name: str, part: str = 
     """The chunks as training rows, read on demand, and the validation texts.
 
     Raises:
-        ArtifactError, DataError: as `open_published`, and those of the validation texts.
+        ArtifactError, DataError: see `open_published`; or the validation texts cannot be read.
     """
     chunks = open_published(config.path, recipe_folder, config.corpus).view(part)
     splits = {"train": chunks.split()}
@@ -142,11 +143,11 @@ def load_corpus(config: CorpusData, recipe_folder: Path, name: str, part: str = 
 
 
 def corpus_of(context: StepContext, name: str) -> Corpus:
-    """The corpus of a step's recipe by name, made by a step or published by another run.
+    """Open the corpus that a recipe refers to by name, made by a step or published by another run.
 
     Raises:
-        UsageError: it is not a corpus.
-        ArtifactError, DataError: as `open_published`.
+        UsageError: the data is not a corpus.
+        ArtifactError, DataError: see `open_published`.
     """
     config = context.data[name]
     if isinstance(config, MadeRows) and config.step.run in CORPUS_MAKERS:
@@ -162,11 +163,11 @@ def corpus_of(context: StepContext, name: str) -> Corpus:
 
 
 def view_of(context: StepContext, name: str, part: str = ALL) -> tuple[CorpusView, Path | None]:
-    """The chunks that a step's recipe calls `name`, and the folder of the selection they are.
+    """The chunks that a recipe refers to by name, and the folder of the selection, if it is one.
 
     Raises:
-        UsageError: it is neither a corpus nor a selection, or has no such part.
-        ArtifactError, DataError: as `open_published`.
+        UsageError: the data is neither a corpus nor a selection, or has no such part.
+        ArtifactError, DataError: see `open_published`.
     """
     config = context.data[name]
     if isinstance(config, CorpusData):
@@ -179,13 +180,13 @@ def view_of(context: StepContext, name: str, part: str = ALL) -> tuple[CorpusVie
 
 
 def texts_table(found: Published) -> dict[str, Any] | None:
-    """The data table that a corpus was made of, with absolute paths, where the recipe of its run
-    lies beside it; None: it does not."""
+    """The data table that a corpus was made from, with absolute paths, according to the recipe
+    saved in its run's folder; None if there is no such recipe."""
     file = found.corpus.folder.parent / RECIPE_FILE
     saved: Any = read_json(file) if file.is_file() else {}
     try:
         name, steps = found.corpus_result.metrics["data"], saved["recipe"]["steps"]
-        while name in steps:  # texts that a model wrote: where its prompts come from
+        while name in steps:  # generated texts: follow to where their prompts come from
             name = steps[name]["data"]
         texts = dict(saved["recipe"]["data"][name])
         if texts["source"] == "corpus":
@@ -205,7 +206,8 @@ def _place(path: str | Path, folder: Path) -> Path:
 
 
 def _result(folder: Path, made_by: tuple[str, ...]) -> Result:
-    """The result of a folder that one of some steps published, all its files there."""
+    """The result of a folder published by one of these steps, after checking that all files
+    exist."""
     wanted = f"the folder of a step that runs {' or '.join(map(repr, made_by))}"
     if not (folder / RESULT_FILE).is_file():
         inside = sorted(file.parent.name for file in folder.glob(f"*/{RESULT_FILE}"))
@@ -226,7 +228,7 @@ def _result(folder: Path, made_by: tuple[str, ...]) -> Result:
 
 
 def _whole_corpus(folder: Path, result: Result) -> Corpus:
-    """The corpus, each shard of which has the size that its header and `corpus.json` say."""
+    """The corpus, after checking that each shard's size matches its header and `corpus.json`."""
     corpus = Corpus.open(folder)
     for number, said in enumerate(corpus.about["shards"]):
         files = ShardFiles(folder, number)
@@ -242,8 +244,7 @@ def _whole_corpus(folder: Path, result: Result) -> Corpus:
 
 
 def _corpus_folder(folder: Path, result: Result) -> Path:
-    """Where the corpus of a selection was: a step of the same run, or a folder that its recipe
-    names."""
+    """Folder of a selection's corpus: a step of the same run, or a folder named in its recipe."""
     name = str(result.metrics.get("data"))
     beside = folder.parent / name
     if (beside / RESULT_FILE).is_file():
@@ -261,13 +262,15 @@ def _corpus_folder(folder: Path, result: Result) -> Path:
 
 
 def _require_own_corpus(found: Published) -> None:
-    """The key of a selection has that of its corpus in it: of the step, or of its chunks."""
+    """Raise unless the key of the selection contains the key of this corpus or the fingerprint of
+    its chunks.
+    """
     made_from: Any = found.result.made_from
     data = made_from.get("data")
     match data.get("data") if isinstance(data, dict) else None:
         case str(key):
             is_own = key == found.corpus_result.key
-        case [_, str(fingerprint)]:  # with that of its validation texts
+        case [_, str(fingerprint)]:  # includes the fingerprint of its validation texts
             is_own = fingerprint.partition("-")[0] == found.corpus_fingerprint
         case _:
             is_own = False
@@ -279,6 +282,6 @@ def _require_own_corpus(found: Published) -> None:
 
 
 def _hashes(result: Result) -> dict[str, str]:
-    """Of the files of a corpus that say what its chunks are."""
+    """sha256 of the corpus files that determine its chunks."""
     ends = (".safetensors", ".parquet", "corpus.json")
     return {name: sha256 for name, sha256 in result.files.items() if name.endswith(ends)}

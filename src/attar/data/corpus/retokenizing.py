@@ -1,12 +1,13 @@
-"""A corpus or a selection for another tokenizer: its stored texts, packed again into new chunks.
+"""A corpus or a selection for another tokenizer: its stored texts, packed into new chunks.
 
-Chunks of the old tokenizer begin and end where its tokens do, so they are not retokenized one by
-one (MiniPLM's scripts do, and cut what becomes longer than a chunk). The documents are put together
-again from the pieces in the chunks, and packed as documents are. Of a document whose chunks are not
-all there, because a selection left some out, each run of consecutive chunks is a document.
+Chunks begin and end at the old tokenizer's token boundaries, so they are not retokenized one by one
+(MiniPLM's scripts do so, and truncate those that become longer than a chunk). Instead, the
+documents are reassembled from the pieces in the chunks and packed again. If a selection left out
+some chunks of a document, each run of consecutive chunks is treated as a document.
 
-Nothing is lost: the texts of the new chunks end to end are those of the old ones.
-Memory: one shard, and the open document of each source.
+Nothing is lost: the concatenated texts of the new chunks equal those of the old ones.
+
+Memory: one shard, and the current document of each source.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from attar.data.documents import Document
 from attar.data.packing import document_tokenizer
 
 SHARD_TOKENS = 2**22
-"""Small shards, so that little is done again after a stop."""
+"""Small shards, so that little work is repeated after an interruption."""
 Key = tuple[int, int]
-"""Part and source, by number: what is packed together."""
+"""Numbers of part and source; documents with the same key are packed together."""
 
 
 def retokenized(
@@ -38,18 +39,20 @@ def retokenized(
     stop_if_asked: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda what: None,
 ) -> CorpusView:
-    """The texts of a view as chunks of another tokenizer, written to `folder`. Called again after a
-    stop, it continues after the last whole shard.
+    """Write the texts of a view to `folder`, as chunks of another tokenizer. A call after an
+    interruption continues after the last complete shard.
 
     Args:
-        model_folder: whose tokenizer reads.
-        max_length: of a chunk, which has one token more, predicted last.
+        model_folder: model whose tokenizer is used.
+        max_length: number of input tokens of a chunk; a chunk has one more, which is only
+            predicted.
         stop_if_asked: called before each document; may raise to stop.
-        say: called after each shard.
+        say: called with a progress message after each shard.
+
     Raises:
         ModelError: the tokenizer is missing or damaged, or has no end token.
         ArtifactError: a shard cannot be read.
-        ResourceError: the disk is full; whole shards are kept.
+        ResourceError: the disk is full; complete shards are kept.
     """
     if not (folder / CORPUS_FILE).exists():
         tokenizer, end_id = document_tokenizer(model_folder)
@@ -75,8 +78,8 @@ def retokenized(
 
 
 def stored_documents(view: CorpusView) -> Iterator[tuple[str, Document]]:
-    """The documents in the chunks of a view, with their parts, numbered in the order in which they
-    end."""
+    """Reassemble the documents in the chunks of a view, with their parts. They are numbered in the
+    order in which they end."""
     sources: list[str] = view.corpus.about["sources"]
     numbers = count()
     open_pieces: dict[Key, list[str]] = {}
@@ -87,7 +90,7 @@ def stored_documents(view: CorpusView) -> Iterator[tuple[str, Document]]:
 
     for shard, rows in view.shards():
         for key, pieces, ends_document in _in_order(shard, rows):
-            if pieces is None:  # left out: what was before it does not continue after it
+            if pieces is None:  # chunk not selected: the text before it ends here
                 if key in open_pieces:
                     yield ended(key)
                 continue
@@ -101,8 +104,8 @@ def stored_documents(view: CorpusView) -> Iterator[tuple[str, Document]]:
 
 
 def _in_order(shard: Shard, rows: np.ndarray) -> Iterator[tuple[Key, list[str] | None, bool]]:
-    """Of every chunk of a shard its key, its pieces (None: it is not among the rows), and whether
-    the last one ends its document."""
+    """For every chunk of a shard: its key, its pieces (None if it is not among `rows`), and whether
+    its last piece ends a document."""
     texts = shard.texts() if len(rows) else None
     is_in = np.zeros(len(shard), np.bool_)
     is_in[rows] = True

@@ -1,4 +1,4 @@
-"""Where a chunk of running text may end: a rule over token ids, precomputed for a whole vocabulary.
+"""Where a chunk of running text may end, as tables over the vocabulary.
 
 A chunk may end after the end-of-text token; after a token with a line break; and after a token
 with one of . ! ? ; and no unbalanced bracket, if the next token begins with a space ("3.14" and
@@ -17,9 +17,10 @@ from tokenizers import Tokenizer
 MARKS = frozenset(".!?;")
 BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
 SPACES = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
-"""Byte-level BPE and SentencePiece write a space, and byte-level BPE a line break, as a letter."""
+"""Characters with which byte-level BPE and SentencePiece spell a space, and byte-level BPE a line
+break."""
 CONTINUES = "##"
-"""Begins a WordPiece token without a space before it."""
+"""Prefix of a WordPiece token that continues a word."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class SentenceEnds:
     begins_word: NDArray[np.bool_]
 
     def last(self, ids: NDArray[np.integer], limit: int) -> int:
-        """Length of the longest beginning of `ids` that has at most `limit` tokens and ends where a
-        sentence does; `limit` if none does, all of `ids` if they fit.
+        """Length of the longest prefix of `ids` with at most `limit` tokens that ends at a sentence
+        end. `limit` if there is no sentence end; `len(ids)` if all tokens fit.
 
         Example:
             >>> ends = SentenceEnds(*np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]], bool))
@@ -50,7 +51,7 @@ class SentenceEnds:
 
 
 def sentence_ends(tokenizer: Tokenizer, end_id: int) -> SentenceEnds:
-    """The tables of a tokenizer, whose documents end with `end_id`."""
+    """The tables for a tokenizer whose documents end with `end_id`."""
     vocabulary = tokenizer.get_vocab()
     size = max(len(vocabulary), max(vocabulary.values(), default=-1) + 1)
     always, before_space, begins_word = np.zeros((3, size), np.bool_)

@@ -1,18 +1,18 @@
-"""Span corruption of token ids: which tokens are hidden, and what is read and written then.
+"""Span corruption of token ids: which tokens are hidden, and the resulting inputs and targets.
 
 The published corruption (arXiv 1910.10683) fixes how many tokens are hidden and in how many spans
-(`tasks.denoising`), and draws the rest: the hidden tokens are cut into that many spans, and the
-tokens that stay into as many stretches, each way of cutting being equally likely; then stretches
-and spans take turns. So a text begins with a token that stays and ends with a hidden one. (Hiding
-each token independently would be another corruption.)
+(`tasks.denoising`), and draws the rest: the hidden tokens are split into that many spans and the
+visible tokens into as many segments, with all splits equally likely; visible segments and hidden
+spans then alternate. So a text begins with a visible token and ends with a hidden one. (Hiding each
+token independently is a different corruption.)
 
     text      the cat sat on the mat
     hidden        ─────── ──     ───
     inputs    the <S0> the <S1> end              S0, S1: <extra_id_0>, <extra_id_1>
     targets   <S0> cat sat on <S1> mat end
 
-What is drawn is a pure function of (seed, epoch, number of the text), so a run that continues after
-a stop, or another machine, hides the same tokens, and each epoch hides others.
+The draw is a pure function of (seed, epoch, number of the text): a resumed run, or another machine,
+hides the same tokens, and each epoch hides others.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Ids = NDArray[np.int64]
 
 
 def segment_lengths(items: int, segments: int, random: np.random.Generator) -> Ids:
-    """Lengths of some segments, none of them empty; every such cut of the items is equally likely.
+    """Lengths of `segments` non-empty segments of `items` items; all splits are equally likely.
 
     Example:
         >>> segment_lengths(3, 3, np.random.default_rng(0)).tolist()
@@ -62,9 +62,9 @@ def corrupted(
     """Inputs and targets of a text.
 
     Args:
-        mask: which tokens are hidden.
-        sentinels: at least one for each hidden span, in their order.
-        prefix: what is read before the text.
+        mask: True for hidden tokens.
+        sentinels: in order, at least one for each hidden span.
+        prefix: ids read before the text.
     """
     begins = mask & ~np.concatenate([[False], mask[:-1]])
     own = sentinels[: begins.sum()]
@@ -76,25 +76,25 @@ def corrupted(
 
 @dataclass(frozen=True, eq=False)
 class Corruption:
-    """A mixture of denoisers, as one tokenizer writes it."""
+    """A mixture of denoisers, with the ids of one tokenizer."""
 
     denoisers: tuple[Denoiser, ...]
     sentinels: Ids
     end_id: int
     prefixes: tuple[tuple[int, ...], ...]
-    """Of each denoiser."""
+    """Prefix ids of each denoiser."""
     raw_tokens: int
-    """Of a whole text."""
+    """Number of tokens of a full-length text, before corruption."""
     seed: int
 
     @classmethod
     def of(
         cls, denoisers: tuple[Denoiser, ...], max_length: int, model_folder: Path, seed: int
     ) -> Corruption:
-        """The corruption of texts that a model with this tokenizer reads in `max_length` tokens.
+        """Corruption for a model with this tokenizer that reads `max_length` tokens.
 
         Raises:
-            ModelError: the tokenizer has no end token, too few sentinels, or not the prefixes.
+            ModelError: the tokenizer has no end token, too few sentinels, or lacks a prefix token.
         """
         tokenizer, end_id = document_tokenizer(model_folder)
         raw = raw_tokens(denoisers, max_length)
@@ -113,20 +113,20 @@ class Corruption:
         """Inputs and targets of a text.
 
         Args:
-            number: of the text among all.
+            number: index of the text in the data.
         """
         place, random = self._draw(number, epoch)
         mask = noise_mask(len(ids), self.denoisers[place], random)
         return corrupted(ids, mask, self.sentinels, self.end_id, self.prefixes[place])
 
     def lengths(self, tokens: int, number: int, epoch: int) -> tuple[int, int]:
-        """Of the same inputs and targets, for a text of so many tokens."""
+        """Numbers of input and target tokens of a text with this many tokens."""
         place, _ = self._draw(number, epoch)
         denoiser = self.denoisers[place]
         return denoiser.inputs(tokens), denoiser.targets(tokens)
 
     def _draw(self, number: int, epoch: int) -> tuple[int, np.random.Generator]:
-        """Which denoiser a text is given to, and what its mask is drawn with."""
+        """The denoiser of a text, and the random generator for its mask."""
         random = generator(self.seed, "spans", epoch, number)
         if len(self.denoisers) == 1:
             return 0, random
@@ -135,7 +135,7 @@ class Corruption:
 
 
 def sentinel_ids(tokenizer: Tokenizer) -> list[int]:
-    """Ids of the sentinels that a tokenizer has, in their order."""
+    """Ids of the tokenizer's sentinels, in their order."""
     found: list[int] = []
     while (token := tokenizer.token_to_id(sentinel(len(found)))) is not None:
         found.append(token)

@@ -1,14 +1,14 @@
-"""The tokens of a corpus end to end, cut again every so many tokens: rows of one length.
+"""The tokens of a corpus as one stream, cut into rows of a fixed length.
 
-The problem: a corpus is packed in chunks that end where sentences do, and span corruption needs
-texts of exactly one length. The idea: the chunks of a source end to end are its tokens again, end
-tokens of documents included, and can be cut anywhere. In each shard the chunks are taken source by
-source and part by part, so that what was cut out of one document lies side by side; the shards
-follow each other. Only where a shard ends may another source's text stand between two halves of a
-document.
+The problem: the chunks of a corpus end at sentence ends, and span corruption needs texts of exactly
+one length. The idea: concatenating the chunks of a source restores its token stream, including end
+tokens, which can be cut anywhere. Within a shard, chunks are ordered by part and source, so that
+the chunks of a document are adjacent; shards follow each other. Only at a shard boundary can text
+from another source come between two halves of a document.
 
-Nothing is lost: all rows end to end are all tokens, each once. Only the last row is shorter.
-Memory: 16 bytes per chunk of the shards in use, of which `SHARDS_KNOWN` are remembered.
+Nothing is lost: the rows together contain all tokens, each once. Only the last row is shorter.
+
+Memory: 16 bytes per chunk of the shards in use, of which `SHARDS_KNOWN` are cached.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Ids = NDArray[np.int64]
 
 
 class Rows(Protocol):
-    """Texts as tokens, all of one length but the last."""
+    """Texts as token ids, all of one length except the last."""
 
     @property
     def tokens(self) -> int:
-        """Of all rows."""
+        """Total number of tokens in all rows."""
         ...
 
     @property
     def largest_id(self) -> int:
-        """No id is above it."""
+        """Upper bound of the ids."""
         ...
 
     def __len__(self) -> int: ...
@@ -52,7 +52,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class BlockRows:
-    """Rows that are in memory."""
+    """Rows held in memory."""
 
     encoded: Encoded
 
@@ -73,7 +73,7 @@ class BlockRows:
 
 
 class StreamRows:
-    """The chunks of a view, cut again every `length` tokens."""
+    """The chunks of a view as one stream, cut into rows of `length` tokens."""
 
     def __init__(self, view: CorpusView, length: int) -> None:
         self.view, self.length = view, length
@@ -108,7 +108,7 @@ class StreamRows:
         return found
 
     def _between(self, number: int, shard: Shard, begin: int, end: int) -> list[Ids]:
-        """The tokens from `begin` to `end` of a shard, counted over the view's chunks in it."""
+        """The tokens from `begin` to `end` of a shard, counting only the view's chunks."""
         chunks, ends = self._order_of(number)
         place = int(np.searchsorted(ends, begin, side="right"))
         pieces: list[Ids] = []
@@ -120,7 +120,9 @@ class StreamRows:
         return pieces
 
     def _order(self, number: int) -> tuple[Ids, Ids]:
-        """The view's chunks in a shard, source by source, and the tokens up to each one's end."""
+        """The view's chunks in a shard ordered by part and source, and the cumulative number of
+        tokens.
+        """
         shard, chunks = self.view.shard(number)
         key = shard.part[chunks].astype(np.int64) * 2**16 + shard.source[chunks]
         chunks = chunks[np.argsort(key, kind="stable")]
@@ -128,7 +130,7 @@ class StreamRows:
 
     @cached_property
     def _ends(self) -> Ids:
-        """Tokens of the view before the end of each shard; a 0 in front, (S + 1,)."""
+        """Number of tokens of the view before each shard and in total, (S + 1,)."""
         if self.view.is_whole:
             counts = [shard["tokens"] for shard in self.view.corpus.about["shards"]]
         else:

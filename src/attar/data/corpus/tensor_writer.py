@@ -1,7 +1,7 @@
-"""A safetensors file of columns that are longer than memory: written part by part.
+"""Write a safetensors file of columns larger than memory, part by part.
 
-The format has one tensor after the other, so each part goes to its place in each of them; how long
-they will be must be known before.
+The format stores one tensor after the other, so each part is written at its offset in each tensor.
+The length of the columns must be known in advance.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NAMES = {"int64": "I64", "float32": "F32"}
-"""Of types, in the format."""
+"""dtype → its name in the safetensors format."""
 ALIGNMENT = 8
 
 
@@ -45,7 +45,7 @@ class TensorWriter:
         self._stream.write(len(text).to_bytes(8, "little") + text)
 
     def write(self, part: Mapping[str, NDArray[Any]]) -> None:
-        """The next numbers of every column."""
+        """Write the next values of every column."""
         for name, kind in self._types.items():
             place = self._begin + self._offsets[name] + self._written * kind.itemsize
             self._stream.seek(place)

@@ -1,16 +1,16 @@
-"""A corpus on disk: shards of chunks, written one after the other and read by memory map.
+"""A corpus on disk: shards of chunks, written one after the other and memory-mapped for reading.
 
     corpus.json                 what the corpus is: tokenizer, limits, sources, counts of each shard
-    00000.tokens.safetensors    ids, starts, source, part, document, digest of shard 0, and prompt
-                                where a model wrote its chunks
+    00000.tokens.safetensors    ids, starts, source, part, document and digest of shard 0; also
+                                prompt, if a model generated its chunks
     00000.texts.parquet         pieces and ends_document: the text of chunk i in row i
 
-Row i of a shard is one chunk: its tokens are `ids[starts[i]:starts[i + 1]]`. Both files are of
-common formats, so that any tool opens them. A shard is put in place when it is whole: a file under
-its final name is complete, which is all that a resumed step must know.
+Row i of a shard is one chunk: its tokens are `ids[starts[i]:starts[i + 1]]`. Both files use common
+formats that other tools can open. A shard gets its final file name only when it is complete, so a
+resumed step can tell which shards are done.
 
-Memory: while writing, the ids of one shard at the width they are stored in, and its texts packed;
-while reading, the pages that are touched of the shards that are held.
+Memory while writing: the ids of one shard at their stored width, and its compressed texts; while
+reading: the touched pages of the open shards.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from attar.untrusted import MAX_JSON_BYTES, checked, open_file, parse_json
 CORPUS_FILE = "corpus.json"
 FORMAT = 1
 PARTS = get_args(Part)
-"""A chunk keeps the place of its part here."""
+"""A chunk stores the index of its part in this tuple."""
 NUMPY = {
     **{"U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8"},
     **{"I32": "<i4", "I64": "<i8", "F32": "<f4"},
 }
-"""safetensors' names of types."""
+"""dtype names in safetensors → NumPy."""
 ARRAYS = {"source": "<u2", "part": "|u1", "document": "<u8", "digest": "<u8"}
-"""Of a shard, a value a chunk, and its type."""
+"""Arrays with one value per chunk, and their types."""
 TYPES = {"ids": ("<u2", "<u4"), "starts": ("<i8",), **{name: (t,) for name, t in ARRAYS.items()}}
-"""Array of a shard → the types it may have."""
+"""Array of a shard → allowed types."""
 PROMPT, PROMPT_TYPE = "prompt", "<u4"
-"""A value a chunk, in shards that a generate step wrote: how many of its tokens were given."""
+"""In shards written by a generate step: the number of prompt tokens of each chunk."""
 MAX_IDS = 2**32
 TEXTS = pa.schema([("pieces", pa.list_(pa.string())), ("ends_document", pa.bool_())])
 PACKED: Mapping[str, Any] = {
@@ -59,9 +59,9 @@ PACKED: Mapping[str, Any] = {
     "write_page_checksum": True,
 }
 CHUNKS_AT_ONCE = 1024
-"""Whose texts are packed together, as a row group."""
+"""Number of chunks whose texts are compressed together, as a Parquet row group."""
 BETWEEN_DOCUMENTS = "\n\n"
-"""In the text of a chunk."""
+"""Separator of documents in the text of a chunk."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class ShardFiles:
         return self.folder / f"{self.number:05}.texts.parquet"
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What the file of tokens holds, as memory maps.
+        """The arrays in the file of tokens, as memory maps.
 
         Raises:
-            ArtifactError: it is missing, truncated, or not a shard of ours.
+            ArtifactError: the file is missing, truncated, or not a shard of a corpus.
         """
         found = memory_map(self.tokens)
         wrong = [
@@ -99,16 +99,16 @@ class ShardFiles:
 
 
 def chunk_digest(ids: NDArray[np.integer]) -> int:
-    """64 bits that say which tokens a chunk has, whatever the width they are stored in."""
+    """A 64-bit hash of a chunk's tokens, independent of their stored width."""
     plain = np.ascontiguousarray(ids, dtype="<u4").tobytes()
     return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little")
 
 
 class ShardWriter:
-    """Gathers the chunks of a shard, then writes it.
+    """Collects the chunks of a shard, then writes it.
 
     Args:
-        vocabulary: every id is below it.
+        vocabulary: upper bound (exclusive) of the ids.
     """
 
     def __init__(self, vocabulary: int) -> None:
@@ -125,7 +125,11 @@ class ShardWriter:
         return len(self._rows)
 
     def add(self, chunk: Chunk, source: int) -> None:
-        """Add a chunk, whose source has this number in `corpus.json`."""
+        """Add a chunk.
+
+        Args:
+            source: index of its source in `corpus.json`.
+        """
         self._ids.append(chunk.ids.astype(self._narrow))
         part, digest = PARTS.index(chunk.part), chunk_digest(chunk.ids)
         self._rows.append((source, part, chunk.document, digest))
@@ -136,7 +140,11 @@ class ShardWriter:
             self._pack_texts()
 
     def write(self, files: ShardFiles) -> dict[str, int]:
-        """Write the shard; its counts."""
+        """Write the shard.
+
+        Returns:
+            Its numbers of chunks and tokens.
+        """
         source, part, document, digest = zip(*self._rows, strict=True)
         lengths = [len(ids) for ids in self._ids]
         self._pack_texts()
@@ -164,12 +172,13 @@ class ShardWriter:
 
 
 class Shard:
-    """A shard as a memory map; arrays are read-only. The file is open while the shard is held.
+    """A shard as read-only memory maps. The file stays open as long as this object exists.
 
     Args:
-        vocabulary: every id is below it.
+        vocabulary: upper bound (exclusive) of the ids.
+
     Raises:
-        ArtifactError: a file is missing, truncated, or not a shard of ours.
+        ArtifactError: a file is missing, truncated, or not a shard of a corpus.
     """
 
     def __init__(self, files: ShardFiles, vocabulary: int = MAX_IDS) -> None:
@@ -180,7 +189,7 @@ class Shard:
         self.document, self.digest = tensors["document"], tensors["digest"]
         none = np.broadcast_to(np.array(0, PROMPT_TYPE), max(len(self.starts) - 1, 0))
         self.prompt: NDArray[np.uint32] = tensors.get(PROMPT, none)
-        """Tokens of each chunk that were given to the model which wrote the others."""
+        """Number of prompt tokens of each chunk."""
         if not self._is_whole():
             raise _not_a_shard(files.tokens, "its arrays have inconsistent lengths")
 
@@ -189,14 +198,14 @@ class Shard:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each chunk, (N,)."""
+        """Number of tokens of each chunk, (N,)."""
         return np.diff(self.starts)
 
     def chunk(self, row: int) -> NDArray[np.int64]:
         """The ids of one chunk.
 
         Raises:
-            ArtifactError: they are not those that were written.
+            ArtifactError: they do not match their digest.
         """
         ids = self.ids[self.starts[row] : self.starts[row + 1]]
         if chunk_digest(ids) != self.digest[row]:
@@ -209,11 +218,13 @@ class Shard:
         return ids.astype(np.int64)
 
     def texts(self) -> Any:
-        """An Arrow table with the columns pieces and ends_document, a row a chunk; read whole."""
+        """Read all texts: an Arrow table with the columns pieces and ends_document, one row per
+        chunk.
+        """
         try:
             file = checked(self.files.texts)
             table = pq.read_table(file, schema=TEXTS, page_checksum_verification=True)
-            table.validate(full=True)  # strangers' texts may not be UTF-8
+            table.validate(full=True)  # untrusted files may not be valid UTF-8
         except (OSError, pa.ArrowException) as error:
             raise _damaged(self.files.texts, error) from error
         pieces = table.column("pieces")
@@ -229,7 +240,7 @@ class Shard:
             len(starts) > 0
             and starts[0] == 0
             and starts[-1] == len(self.ids)
-            and (starts[1:] > starts[:-1]).all()  # a difference can overflow
+            and (starts[1:] > starts[:-1]).all()  # compared, because a difference could overflow
             and all(len(array) == len(self) for array in arrays)
             and len(self.prompt) == len(self)
             and (self.prompt <= self.lengths).all()
@@ -239,9 +250,8 @@ class Shard:
 
 @dataclass(frozen=True)
 class Shards(Sequence[Shard]):
-    """The shards of a corpus, each opened on demand. Nothing here holds one: what has
-    been read of a file counts as this process's memory while it is open, and the number of open
-    files is limited."""
+    """The shards of a corpus, each opened on demand. None is kept open: the pages read from an open
+    memory map count as memory of this process, and the number of open files is limited."""
 
     folder: Path
     about: Mapping[str, Any]
@@ -277,8 +287,10 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: Path) -> Corpus:
-        """Raises:
-        ArtifactError: the folder holds no corpus.
+        """Open a corpus.
+
+        Raises:
+            ArtifactError: the folder contains no corpus.
         """
         file = folder / CORPUS_FILE
         about: Any = read_json(file)
@@ -303,11 +315,11 @@ class Corpus:
         return Shards(self.folder, self.about)
 
     def __len__(self) -> int:
-        """Chunks of all shards."""
+        """Number of chunks in all shards."""
         return sum(shard["chunks"] for shard in self.about["shards"])
 
     def counts(self) -> dict[str, Any]:
-        """Chunks, tokens, and the chunks of each part and source."""
+        """Numbers of chunks and tokens, and of chunks per part and per source."""
         sources: Sequence[str] = self.about["sources"]
         table = np.zeros((len(PARTS), len(sources)), np.int64)
         for shard in self.shards:
@@ -325,10 +337,11 @@ class Corpus:
 
 
 def memory_map(file: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a safetensors file, none of them read yet.
+    """The tensors of a safetensors file as memory maps; nothing is read yet.
 
     Raises:
-        ArtifactError: it is missing, truncated, not such a file, or not one of its folder.
+        ArtifactError: the file is missing, truncated, not a safetensors file, or a link out of its
+            folder.
     """
     try:
         with open_file(file) as stream:

@@ -1,12 +1,12 @@
-"""Documents → tokens, each token with the place in the document where it ends.
+"""Documents → tokens, with the byte position where each token ends.
 
-The problem: a chunk's text must be kept beside its tokens, and a tokenizer that reports where each
-token came from is slower than one that does not. The idea: a byte-level tokenizer spells every byte
-as one letter of its tokens, so the lengths of the tokens' spellings, summed up, are the places.
-They are believed for a document when they sum to its size; where they do not (it was normalized),
-the tokenizer is asked for the places of that document. One of another kind is asked for all.
+The problem: a chunk's text must be stored with its tokens, and a tokenizer that reports offsets is
+slower than one that does not. The idea: a byte-level tokenizer spells every byte as one character
+of its tokens, so the cumulative lengths of the token spellings are the offsets. They are used if
+they sum to the document's size. If not (the text was normalized), that document is tokenized again
+with offsets. Other kinds of tokenizers always report offsets.
 
-The tokenizer's threads work on one group of documents while the group before it is packed.
+The tokenizer's threads work on one group of documents while the previous group is packed.
 
 Memory: two groups, each of one document or about a million characters.
 """
@@ -25,15 +25,15 @@ from attar.data.corpus.packing import TokenizedDocument
 from attar.data.documents import Document
 
 CHARACTERS_AT_ONCE = 2**20
-"""Handed to the tokenizer's threads together."""
+"""Size of a group of documents that is tokenized in parallel."""
 Group = list[tuple[str, Document]]
 
 
 class DocumentTokenizer:
-    """A tokenizer that adds no special tokens but the end token after each document.
+    """A tokenizer that adds no special tokens except the end token after each document.
 
     Args:
-        tokenizer: as `document_tokenizer` opens it.
+        tokenizer: opened by `document_tokenizer`.
     """
 
     def __init__(self, tokenizer: Tokenizer, end_id: int) -> None:
@@ -47,7 +47,7 @@ class DocumentTokenizer:
         self._reports_places = not spells_bytes
 
     def tokenized(self, documents: Iterable[tuple[str, Document]]) -> Iterator[TokenizedDocument]:
-        """(part, document) pairs in order, tokenized."""
+        """Tokenize (part, document) pairs, in order."""
         with ThreadPoolExecutor(1) as thread:
             before: tuple[Group, Future[list[Encoding]]] | None = None
             for group in _groups(documents):
@@ -93,9 +93,10 @@ def _groups(documents: Iterable[tuple[str, Document]]) -> Iterator[Group]:
 
 
 def _reported(text: str, encoding: Encoding) -> NDArray[np.int64]:
-    """(T + 1,): bytes of the text up to each token and the end token, by the tokenizer's places.
+    """(T + 1,): byte position of each token's end and of the end token, from the tokenizer's
+    offsets.
 
-    A token ends where the next one begins, so that what no token covers (a space) has a place too.
+    A token ends where the next one begins, so that text covered by no token (a space) is included.
     """
     begins = [begin for begin, _ in encoding.offsets[1:]]
     letters = np.array([*begins, len(text), len(text)], np.int64)[-len(encoding.ids) - 1 :]

@@ -1,9 +1,11 @@
-"""A corpus, or some of its chunks, in corpus order: what is trained on, scored, selected and read.
+"""A corpus, or some of its chunks, in corpus order: used for training, scoring, selection and
+reading.
 
-A view holds no tokens. It knows how many of its chunks each shard has; which ones they are is read
-from the shard on demand: all, those of a part, or the rows that a selection kept.
-Chunk i of a view is its i-th in corpus order, and *places* are such numbers; a *row* is a chunk's
-number in the corpus, over all shards.
+A view holds no tokens. It knows how many of its chunks each shard has; the rows themselves are
+determined on demand: all, those of a part, or those that a selection kept.
+
+Chunk i of a view is its i-th in corpus order; such numbers are called *places*. A *row* is a
+chunk's number in the corpus, over all shards.
 
 Memory: three numbers per shard. Tokens, and the rows of a selection, are memory maps.
 """
@@ -35,11 +37,12 @@ from attar.numerics.selection import are_rows
 
 ALL = "all"
 KEPT_FILE = "kept.safetensors"
-"""Of a selection: row int64, rising, and the scores of those rows."""
+"""File of a selection: increasing rows (int64), and the scores of those rows."""
 DIGEST_FILE = "kept.json"
-"""Of a selection: number and hash of the chunks that it kept, which its rows must still be."""
+"""File of a selection: number and hash of the kept chunks, to check that the corpus is
+unchanged."""
 REJECTED_FILE = "rejected.parquet"
-"""Of a selection: row, scores and reason of the scored chunks that it did not keep."""
+"""File of a selection: row, scores and reason of the scored chunks that were not kept."""
 
 Places = NDArray[np.int64]
 
@@ -50,17 +53,17 @@ class CorpusView:
 
     corpus: Corpus
     part: str = ALL
-    """Only the chunks of this part."""
+    """Include only chunks of this part."""
     kept: NDArray[np.int64] | None = None
-    """Only these rows, rising; None: every row of the part."""
+    """Include only these rows, in increasing order; None: every row of the part."""
     name: str = ""
-    """Of what says which chunks these are, for messages; "": the corpus itself."""
+    """Name of the selection, for messages; "": the whole corpus."""
     learns_prompts: bool = True
-    """Whether training on them predicts the tokens of prompts too."""
+    """Whether training includes the prompt tokens in the loss."""
 
     @classmethod
     def of_selection(cls, corpus: Corpus, folder: Path) -> CorpusView:
-        """What the select step that wrote `folder` kept of a corpus.
+        """The chunks that the select step with this folder kept.
 
         Raises:
             ArtifactError: the file is missing or damaged, or has rows of another corpus.
@@ -85,20 +88,20 @@ class CorpusView:
 
     @property
     def label(self) -> str:
-        """Its name for messages."""
+        """Name for messages."""
         return self.name or self.corpus.folder.name
 
     def shards(self) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
-        """Every shard, and the view's rows in it, numbered inside the shard."""
+        """Every shard, with the view's rows in it, numbered within the shard."""
         return map(self.shard, range(len(self.corpus.shards)))
 
     def shard(self, number: int) -> tuple[Shard, NDArray[np.int64]]:
-        """One shard, and the view's rows in it, numbered inside the shard."""
+        """One shard, with the view's rows in it, numbered within the shard."""
         shard = self.corpus.shards[number]
         return shard, self._inside(number, shard)
 
     def take(self, places: Places) -> CorpusView:
-        """The view of some places, which rise."""
+        """A view of some places, in increasing order."""
         return replace(self, part=ALL, kept=self.rows(places))
 
     def rows(self, places: Places) -> NDArray[np.int64]:
@@ -108,7 +111,7 @@ class CorpusView:
         return found
 
     def lengths(self, places: Places) -> NDArray[np.int64]:
-        """Tokens of each chunk."""
+        """Number of tokens of each chunk."""
         found = np.zeros(len(places), np.int64)
         for number, members, inside in self._by_shard(places):
             starts = self.corpus.shards[number].starts
@@ -116,10 +119,10 @@ class CorpusView:
         return found
 
     def column(self, name: str, places: Places) -> NDArray[Any]:
-        """What the shards say of each chunk: its source, part, document, digest or prompt.
+        """An array of the shards for some chunks: source, part, document, digest or prompt.
 
         Args:
-            name: of an array of a shard.
+            name: of the array.
         """
         found: NDArray[Any] | None = None
         for number, members, inside in self._by_shard(places):
@@ -132,7 +135,7 @@ class CorpusView:
         return self.column("digest", places)
 
     def digest(self) -> dict[str, Any]:
-        """How many chunks these are, and the hash of their digests."""
+        """Number of chunks, and a hash of their digests."""
         found = hashlib.sha256()
         for shard, rows in self.shards():
             found.update(shard.digest[rows].tobytes())
@@ -147,7 +150,7 @@ class CorpusView:
         return found
 
     def texts(self, places: Places) -> list[str]:
-        """The text of each chunk, its documents a blank line apart."""
+        """The text of each chunk, with a blank line between documents."""
         found = [""] * len(places)
         for number, members, inside in self._by_shard(places):
             read = texts_of(self.corpus.shards[number], inside)
@@ -163,30 +166,30 @@ class CorpusView:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has every chunk of the corpus."""
+        """Whether the view has every chunk of the corpus."""
         return self.kept is None and self.part == ALL
 
     @cached_property
     def tokens(self) -> int:
-        """Of all its chunks together."""
+        """Total number of tokens."""
         if self.is_whole:
             return sum(shard["tokens"] for shard in self.corpus.about["shards"])
         return sum(int(shard.lengths[rows].sum()) for shard, rows in self.shards())
 
     def split(self) -> Split:
-        """Its chunks as the rows of a data table, which are read on demand."""
+        """The chunks as rows of a data table, read on demand."""
         none = np.broadcast_to(np.int64(UNLABELLED), len(self))
         return Split(ChunkTexts(self), none, chunks=self)
 
     @cached_property
     def _first_rows(self) -> NDArray[np.int64]:
-        """Row of each shard's first chunk, and after the last one the number of all, (S + 1,)."""
+        """Row of each shard's first chunk, followed by the total number of rows, (S + 1,)."""
         counts = (shard["chunks"] for shard in self.corpus.about["shards"])
         return np.cumsum([0, *counts], dtype=np.int64)
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
-        """Chunks of the view before the end of each shard; a 0 in front, (S + 1,)."""
+        """Number of chunks of the view before each shard and in total, (S + 1,)."""
         if self.kept is not None:
             return np.searchsorted(self.kept, self._first_rows).astype(np.int64)
         if self.part == ALL:
@@ -199,7 +202,7 @@ class CorpusView:
         return PARTS.index(self.part)
 
     def _inside(self, number: int, shard: Shard | None = None) -> NDArray[np.int64]:
-        """The view's rows in a shard, which is opened if it must be read for it."""
+        """The view's rows in a shard. The shard is opened only if necessary."""
         if self.kept is not None:
             begin, end = self._ends[number : number + 2]
             return np.asarray(self.kept[begin:end], np.int64) - self._first_rows[number]
@@ -211,8 +214,8 @@ class CorpusView:
     def _by_shard(
         self, places: Places
     ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """Of each shard with some of the places: its number, which of the places they are, and
-        their rows in it."""
+        """For each shard with some of the places: its number, the indices into `places`, and the
+        rows within the shard."""
         numbers = np.searchsorted(self._ends, places, side="right") - 1
         for number in np.unique(numbers).tolist():
             members = np.flatnonzero(numbers == number)
@@ -221,7 +224,7 @@ class CorpusView:
 
 @dataclass(frozen=True, eq=False)
 class ChunkTexts(Sequence[tuple[str, ...]]):
-    """The texts of a view as a column of a data table."""
+    """The texts of a view as a sequence of rows of one text."""
 
     view: CorpusView
 
@@ -246,7 +249,7 @@ class ChunkTexts(Sequence[tuple[str, ...]]):
 
 
 def kept_rows(folder: Path) -> NDArray[np.int64]:
-    """Rows of the corpus that a select step kept, rising; a memory map.
+    """Rows of the corpus that a select step kept, in increasing order; a memory map.
 
     Raises:
         ArtifactError: the file is missing or damaged.
@@ -276,6 +279,6 @@ def kept_columns(folder: Path) -> dict[str, NDArray[Any]]:
 
 
 def texts_of(shard: Shard, rows: NDArray[np.int64]) -> Iterator[str]:
-    """The texts of some chunks of a shard, whose texts are read whole."""
+    """The texts of some chunks; reads all texts of the shard."""
     pieces = shard.texts().column("pieces").take(pa.array(rows))
     return (BETWEEN_DOCUMENTS.join(piece.as_py()) for piece in pieces)

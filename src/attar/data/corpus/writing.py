@@ -1,8 +1,8 @@
-"""Documents in, the shards of a corpus out: tokenized in groups, packed by source, one at a time.
+"""Write the shards of a corpus from a stream of documents: tokenized in groups, packed by source.
 
-Each shard is written with the position it leaves the stream at: which document comes next, and
-which ones are not used up. Whoever was killed reads the stream again, tokenizes only those, and
-continues with the next shard; its files are the same, byte for byte.
+Each shard is written together with the position in the stream: the next document, and the documents
+that are not used up. A resumed run reads the stream again, tokenizes only the documents it still
+needs, and continues with the next shard; the files are the same, byte for byte.
 
 Memory: one group of documents and one shard.
 """
@@ -28,25 +28,25 @@ from attar.special_tokens import num_ids, tokenizer_digest
 
 STATE_FILE = "state.json"
 MAX_SOURCES = 2**16
-"""Their numbers have two bytes in a shard."""
+"""A shard stores source numbers in two bytes."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the stream of documents the last shard ends."""
+    """Position in the stream of documents at the end of the last shard."""
 
     next_row: int = 0
-    """First row that the packer has not seen."""
+    """First row that the packer has not read."""
     pending: tuple[tuple[tuple[int, ...], int], ...] = ()
-    """Of each buffer: the rows in it, and how many tokens of the first one are in a chunk."""
+    """For each buffer: its rows, and how many tokens of the first one are already in a chunk."""
     shards: tuple[Mapping[str, Any], ...] = ()
-    """Counts of the shards that are written."""
+    """Counts of the finished shards."""
     sources: tuple[str, ...] = ()
-    """In the order of their numbers."""
+    """Names of the sources, in the order of their numbers."""
 
     @classmethod
     def read(cls, folder: Path) -> Position:
-        """That of a run that was stopped; the beginning if there is none."""
+        """The position saved by an interrupted run; the beginning if there is none."""
         if not (folder / STATE_FILE).exists():
             return cls()
         said = read_json(folder / STATE_FILE)
@@ -64,17 +64,21 @@ def write_shards(
     shard_tokens: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Write the shards that `folder` does not have yet; what `corpus.json` says of all of them, but
-    for the name of the data.
+    """Write the shards that `folder` does not have yet.
 
     Args:
-        documents: with the part of each, those that are pending at a position and all after it.
-        max_length: of a chunk, which has one token more, predicted last.
-        shard_tokens: after which a shard is written.
-        say: called after each shard.
+        documents: from a position, the pending documents and all later ones, each with its part.
+        max_length: number of input tokens of a chunk; a chunk has one more, which is only
+            predicted.
+        shard_tokens: number of tokens after which a shard is written.
+        say: called with a progress message after each shard.
+
+    Returns:
+        The contents of `corpus.json`, except the name of the data.
+
     Raises:
         DataError: too many sources.
-        ResourceError: the disk is full; whole shards are kept.
+        ResourceError: the disk is full; complete shards are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     position = Position.read(folder)
@@ -95,7 +99,7 @@ def write_shards(
 
 
 def _pending(position: Position, read: Iterator[TokenizedDocument]) -> list[Pending]:
-    """The buffers as they were at a position; their documents are the first ones in the stream."""
+    """Restore the buffers at a position; their documents are the first ones in the stream."""
     count = sum(len(rows) for rows, _ in position.pending)
     by_row = {document.row: document for document in islice(read, count)}
     return [Pending(tuple(by_row[row] for row in rows), begin) for rows, begin in position.pending]

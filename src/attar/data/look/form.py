@@ -1,4 +1,5 @@
-"""Delimiter and header of a table, guessed from its first lines; and what a guess is."""
+"""Guess the delimiter and header of a table from its first lines; also the definition of a
+guess."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ TASKS: tuple[TaskName, ...] = get_args(TaskName)
 LINES = 100
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 EVEN = 0.9
-"""Share of the lines that a delimiter must cut alike."""
+"""Minimum share of the lines that a delimiter must split into the same number of columns."""
 TEXT_NAMES = (
     *PLAIN_TEXT,
     "message",
@@ -36,7 +37,7 @@ LABEL_NAMES = (
     *("rating", "stars", "score", "grade", "y"),
 )
 MAX_NAME = 40
-"""Characters of a column's name; longer ones are texts."""
+"""Maximum length of a column name, in characters; longer values are taken for texts."""
 CHANGES = {
     "split": "give a folder with train.csv and validation.csv",
     "delimiter": '--delimiter ";"',
@@ -45,12 +46,12 @@ CHANGES = {
     "label": "--label NAME",
     "task": f"--task {', '.join(TASKS)}",
 }
-"""What is guessed → the flag that changes it."""
+"""What is guessed → the option that changes it."""
 
 
 @dataclass(frozen=True)
 class Guess:
-    """One thing that was found out, or set."""
+    """One property that was guessed or set."""
 
     what: str
     value: str
@@ -58,13 +59,13 @@ class Guess:
 
     @property
     def change(self) -> str:
-        """What changes it; "": nothing has to."""
+        """The option that changes it; "": none."""
         return CHANGES.get(self.what, "")
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user said; None: to be guessed."""
+    """What the user has set; None: to be guessed."""
 
     text: tuple[str, ...] = ()
     label: str | None = None
@@ -74,7 +75,7 @@ class Wishes:
 
 
 def form_of(file: Path, wishes: Wishes, table: dict[str, Any]) -> list[Guess]:
-    """Delimiter and header of a table; both are written where they are not the default."""
+    """Guess delimiter and header of a table; write them to `table` if they are not the default."""
     lines = [
         line.decode("utf-8", "replace")
         for line in islice(read_lines(file), LINES)
@@ -107,7 +108,7 @@ def form_of(file: Path, wishes: Wishes, table: dict[str, Any]) -> list[Guess]:
 
 
 def _cut(lines: Sequence[str], sign: str) -> list[list[str]]:
-    """The cells of some lines; none where they are no table."""
+    """The cells of some lines; empty if they cannot be parsed as a table."""
     try:
         return [row for row in csv.reader(lines, delimiter=sign) if row]
     except csv.Error:
@@ -115,8 +116,8 @@ def _cut(lines: Sequence[str], sign: str) -> list[list[str]]:
 
 
 def _even(lines: Sequence[str], usual: str) -> list[str]:
-    """Delimiters that cut most lines into as many columns, at least two; as many lines as any
-    other, the best one first."""
+    """Delimiters that split most lines into the same number of columns, at least two; best
+    first."""
     found: list[tuple[float, bool, int, str]] = []
     for sign in DELIMITERS:
         widths = Counter(map(len, _cut(lines, sign)))

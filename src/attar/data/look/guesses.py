@@ -1,20 +1,21 @@
-"""What a file of texts is: delimiter, header, columns, labels, task. Guesses, each with its reason.
+"""Guess what a file of texts contains: delimiter, header, columns, labels, task; each with its
+reason.
 
-The problem: a recipe needs six settings of a file, and its owner knows the file and not the
-settings. The idea: look at the first rows, guess what is usual, say every guess with the flag that
-changes it, and say the alternatives where there are several. Nothing here is used when a recipe
-runs: what was guessed is written down as settings.
+The problem: a recipe needs six settings of a file, and its owner knows the file but not the
+settings. The idea: look at the first rows, guess the usual, report every guess with the option that
+changes it, and list the alternatives if there are several. A running recipe uses none of this: the
+guesses are written down as settings.
 
-    delimiter   the character that cuts the first lines into the same number of columns
+    delimiter   the character that splits the first lines into the same number of columns
     header      the first line, unless it has a number, an empty or repeated cell, a sentence, or a
-                value that stands in its column again
+                value that occurs in its column again
     text        a column with a usual name, else the one with the most words
-    label       a column with a usual name, else one of few different values; whole numbers that
-                each stand in one row, or have a key's name, are keys
-    task        by the labels: numbers with fractions, or more than MAX_GRADES different ones, are a
-                regression; anything else are classes
+    label       a column with a usual name, else one with few distinct values; whole numbers that
+                are all different, or have a key's name, are keys
+    task        by the labels: numbers with fractions, or more than MAX_GRADES distinct ones, are
+                regression; everything else is classification
 
-Left out: labels spread over several columns, nested JSON.
+Not supported: labels spread over several columns, nested JSON.
 """
 
 from __future__ import annotations
@@ -44,24 +45,24 @@ from attar.errors import UsageError, did_you_mean
 from attar.tasks.table import CAUSAL_LM, CLASSIFICATION, REGRESSION
 
 ROWS = 1000
-"""Rows that are looked at."""
+"""Number of rows that are looked at."""
 ID_NAMES = ("id", "uuid", "index", "guid")
 KEY_NAME = re.compile(r"(?:^|[\W_])(?:id|no|nr|num|number|key|ticket)$")
 OTHER_VALIDATION = ("val", "eval")
 UNLABELLED_STEMS = ("unlabelled", "unlabeled", "raw", "pool")
 MAX_GRADES = 20
-"""More different numbers than this are amounts and not classes."""
+"""A column with more distinct numbers holds amounts rather than classes."""
 MIN_WORDS = 2.5
-"""A column of texts has more words per row."""
+"""Minimum mean number of words per row of a text column."""
 LABEL_WORDS = 4
-"""A class has no more."""
+"""Maximum mean number of words of a class name."""
 LONG_WORDS = 60
-"""Unlabelled texts of more words are running text."""
+"""Unlabelled texts with more words are taken for running text."""
 
 
 @dataclass(frozen=True)
 class Guessed:
-    """A file of texts as a data table, and what was guessed for it."""
+    """A file of texts as a data table, with the guesses made for it."""
 
     config: FilesData
     task: TaskName
@@ -71,15 +72,15 @@ class Guessed:
 
 @dataclass(frozen=True)
 class _Column:
-    """The values of a column in the first rows."""
+    """Statistics of a column in the first rows."""
 
     name: str
     filled: int
     different: int
     words: float
-    """Of a value, on average."""
+    """Mean number of words per value."""
     letters: float
-    """Share of the values that have a letter."""
+    """Share of the values that contain a letter."""
     numbers: float
     """Share of the values that are numbers."""
     fractions: bool
@@ -115,13 +116,13 @@ class _Column:
 
     @property
     def is_amount(self) -> bool:
-        """Numbers that are not classes."""
+        """Whether the column holds numbers that are not classes."""
         return self.is_number and (self.fractions or self.different > MAX_GRADES)
 
     @property
     def is_key(self) -> bool:
-        """Whole numbers that tell rows apart, such as those of tickets: each stands in one row, or
-        the column is named like a key."""
+        """Whether the column holds whole numbers that identify rows, such as ticket numbers: all
+        are different, or the column is named like a key."""
         whole = self.is_amount and not self.fractions
         return whole and (self.different == self.filled or bool(KEY_NAME.search(self.plain)))
 
@@ -137,12 +138,13 @@ class _Column:
 
 
 def guess(path: Path, wishes: Wishes) -> Guessed:
-    """What a file, or a folder with one file per split, is.
+    """Guess what a file, or a folder with one file per split, contains.
 
     Args:
         path: as the user wrote it.
+
     Raises:
-        UsageError: there is no such file, none that can be read, or a wish that does not fit.
+        UsageError: there is no readable file, or a setting does not fit it.
         DataError: a file is damaged.
     """
     table: dict[str, Any] = {"path": path.name}
@@ -169,7 +171,7 @@ def _first_rows(config: FilesData, where: Path) -> list[Mapping[str, Any]]:
 
 
 def _splits(path: Path, table: dict[str, Any]) -> tuple[Path, list[Guess]]:
-    """The folder that `path` starts from, and which file is which split."""
+    """The base folder of `path`, and guesses of which file is which split."""
     if path.is_file():
         if format_of(path) is None:
             raise UsageError(
@@ -211,7 +213,7 @@ def _splits(path: Path, table: dict[str, Any]) -> tuple[Path, list[Guess]]:
 def _columns(
     columns: Sequence[_Column], wishes: Wishes, table: dict[str, Any]
 ) -> tuple[TaskName, list[Guess]]:
-    """Task, text and label; written to the table."""
+    """Guess task, text and label, and write them to `table`."""
     by_name = {column.name: column for column in columns}
     for flag, names in (("--text", wishes.text), ("--label", (wishes.label,))):
         for name in names:

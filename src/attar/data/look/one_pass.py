@@ -1,4 +1,4 @@
-"""The summary of rows in one pass over them, in bounded memory whatever their number.
+"""Summarize rows in one pass, with memory independent of their number.
 
     classes      counted up to MAX_CLASSES different labels; a column with more holds no classes
     lengths      of at most MAX_LENGTHS rows, evenly spread
@@ -6,7 +6,7 @@
                  zero bit are kept, then in two, …: equal texts have equal hashes, so a count among
                  the 1 in 2^k that is kept, times 2^k, is an unbiased estimate
 
-Left out: near duplicates (a select step finds those), and chunks of a corpus.
+Not included: near duplicates (a select step finds them), and chunks of a corpus.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ MAX_LENGTHS = 8192
 MAX_HASHES = 2**17
 MAX_REASONS = 20
 FIRST_CHARACTERS = 2**21
-"""Of rows that are only looked at."""
+"""Maximum number of characters to read of each split if only the first rows are looked at."""
 BATCH = 256
-"""Rows measured together: a tokenizer uses all cores."""
+"""Number of rows measured together, so that a tokenizer can use all cores."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How long a row is."""
+    """A measure of the length of a row."""
 
     unit: str
     of: Callable[[Sequence[tuple[str, ...]]], Sequence[int]]
@@ -61,11 +61,11 @@ def _words(rows: Sequence[tuple[str, ...]]) -> list[int]:
 
 
 WORDS = Measure("words", _words)
-"""Where no tokenizer is at hand."""
+"""Used if there is no tokenizer."""
 
 
 def tokens_of(folder: Path) -> Measure:
-    """Tokens of a model folder's tokenizer, special tokens included.
+    """Length in tokens of a model's tokenizer, including special tokens.
 
     Raises:
         ModelError: the folder has no usable tokenizer.
@@ -84,17 +84,17 @@ def tokens_of(folder: Path) -> Measure:
 
 
 Label = str | float | None
-"""A class, a number, or None: the row has no label."""
+"""A class, a number, or None for a row without a label."""
 Row = tuple[tuple[str, ...], Label] | Unreadable
-"""A row's texts and its label, or why it cannot be used."""
+"""A row's texts and label, or why it cannot be used."""
 
 
 @dataclass
 class _Seen:
-    """Texts by their hash, of those hashes whose lowest `level` bits are zero."""
+    """Texts by hash, keeping only hashes whose lowest `level` bits are zero."""
 
     splits: dict[str, dict[int, list[int]]] = field(default_factory=dict)
-    """Split → hash → how often, the first label, and how often with another one."""
+    """Split → hash → number of rows, first label, and number of rows with a different label."""
     level: int = 0
 
     def add(self, split: str, texts: tuple[str, ...], label: Label) -> None:
@@ -129,7 +129,7 @@ class _Seen:
 
 
 class _Lengths:
-    """Of every 2^k-th row, with k such that MAX_LENGTHS are not exceeded."""
+    """Lengths of every 2^k-th row, with k chosen so that at most MAX_LENGTHS are kept."""
 
     def __init__(self, measure: Measure) -> None:
         self._measure, self._every, self._row = measure, 1, 0
@@ -159,11 +159,11 @@ class _Lengths:
 
 
 class _Labels:
-    """Classes with their counts, or the range of numbers."""
+    """Class counts, or the range of numbers."""
 
     def __init__(self) -> None:
         self.counts = Counter[str]()
-        """No more than MAX_CLASSES + 1 different ones."""
+        """At most MAX_CLASSES + 1 classes are counted."""
         self.missing = self._num_numbers = 0
         self._total, self._low, self._high = 0.0, math.inf, -math.inf
 
@@ -194,13 +194,13 @@ def summarize(
     is_labelled: bool = True,
     first_rows: int | None = None,
 ) -> DataSummary:
-    """The summary of some rows, in one pass.
+    """Summarize rows in one pass.
 
     Args:
         splits: split → its rows.
-        column: of the classes, for notes about their names; None: without such notes.
-        is_labelled: False: a row without a label lacks nothing.
-        first_rows: how many rows of each split these are at most, where they are not all.
+        column: label column, for notes about its class names; None: no such notes.
+        is_labelled: False: rows are not expected to have labels.
+        first_rows: the maximum number of rows per split, if only the first ones are given.
     """
     seen = _Seen()
     found = {split: _summary(split, rows, measure, seen) for split, rows in splits.items()}
@@ -253,7 +253,7 @@ def _summary(split: str, rows: Iterable[Row], measure: Measure, seen: _Seen) -> 
 
 
 def summary_of(data: TextData, measure: Measure = WORDS) -> DataSummary:
-    """The summary of data in memory; its notes about labels are the data's own."""
+    """Summarize data in memory, keeping the data's own notes about labels."""
     found = summarize(
         data.name,
         {name: _in_memory(data, name) for name in data.splits if data.splits[name].chunks is None},
@@ -292,10 +292,11 @@ def summary_of_files(
     *,
     first_rows: int | None = None,
 ) -> DataSummary:
-    """The summary of files that are read as a stream, with no tenth held out.
+    """Summarize files by streaming them; no validation split is held out.
 
     Args:
-        first_rows: of each split; None: all.
+        first_rows: number of rows to read per split; None: all.
+
     Raises:
         DataError: a column is missing or cannot be guessed, or a file is damaged.
     """
@@ -324,7 +325,7 @@ def summary_of_files(
 def _first(
     records: Iterator[Record | Unreadable], count: int | None
 ) -> Iterator[Record | Unreadable]:
-    """The first rows, and of huge ones fewer: no more than FIRST_CHARACTERS."""
+    """The first `count` rows, or fewer if they exceed FIRST_CHARACTERS in total."""
     left = FIRST_CHARACTERS
     for record in islice(records, count):
         yield record
@@ -336,11 +337,11 @@ def _first(
 
 ReadLabel = Callable[[Any], str | float | Unreadable]
 LABELS: Mapping[Gold, ReadLabel] = {"class": label_as_written, "number": number_as_written}
-"""What the answer is → how a cell of its column is read."""
+"""Kind of gold answer → function that reads a cell."""
 
 
 def _class_of(names: tuple[str, ...] | None) -> ReadLabel | None:
-    """How a label is read where the classes are set; None: they are not."""
+    """Function that reads a label if the classes are set; None if they are not."""
     if names is None:
         return None
     classes = Classes(names, may_be_indices=True)

@@ -1,9 +1,9 @@
-"""What is in a data set, on one screen: rows, classes, lengths, repeated texts, what looks wrong.
+"""A data set on one screen: rows, classes, lengths, repeated texts, and what looks wrong.
 
-The problem: most of what goes wrong with a first model is in its data (one class has 99 % of the
-rows, validation is a copy of train, a delimiter was misread), and a score tells it last. The idea:
-one summary, plain data that a result can hold, shown wherever data is met: `attar new`, `attar
-check`, `attar plan` and the report. `one_pass` makes it.
+The problem: most failures of a first model come from its data (one class has 99 % of the rows,
+validation is a copy of train, a delimiter was misread), and a score reveals that late. The idea:
+one summary, which a result can store as plain data, shown wherever data is used: `attar new`,
+`attar check`, `attar plan` and the report. `one_pass` computes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from attar.progress import aligned
 
 CLASSES_SHOWN = 12
 COPY = 0.5
-"""Share of a split's rows, also in train, from which it is called a copy."""
+"""A split is called a copy of train if at least this share of its rows is also in train."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Lengths:
     p50: int
     p95: int
     longest: int
-    """Of the rows that were measured."""
+    """Of the measured rows."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,23 @@ class SplitSummary:
 
     rows: int
     classes: dict[str, int] = field(default_factory=dict[str, int])
-    """Class → rows, the most frequent first; empty: too many, or the labels are not classes."""
+    """Class → number of rows, most frequent first; empty: too many classes, or labels that are not
+    classes."""
     num_labels: int = 0
-    """Different labels, counted up to one more than a classification may have."""
+    """Number of distinct labels, counted up to one more than classification allows."""
     numbers: tuple[float, float, float] | None = None
     """Lowest, mean and highest label of a regression."""
     unlabelled: int = 0
     lengths: Lengths | None = None
-    """None: there are no rows."""
+    """None if there are no rows."""
     repeated: int = 0
-    """Rows whose text an earlier row of the split has."""
+    """Number of rows whose text also occurs in an earlier row of the split."""
     contradicting: int = 0
-    """Of these, with another label."""
+    """Number of these rows with a different label."""
     in_train: int = 0
-    """Rows whose text is in train too."""
+    """Number of rows whose text is also in train."""
     set_aside: dict[str, int] = field(default_factory=dict[str, int])
-    """Reason → rows that cannot be used."""
+    """Reason → number of rows that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +60,23 @@ class DataSummary:
     name: str
     splits: dict[str, SplitSummary]
     unit: str
-    """Of lengths: tokens or words."""
+    """Unit of lengths: tokens or words."""
     first_rows: int | None = None
-    """Only so many rows of each split were read; None: all."""
+    """Number of rows read per split; None: all."""
     is_estimate: bool = False
-    """Repeated texts were counted in a part of the rows."""
+    """Whether repeated texts were counted on a sample of the rows."""
     notes: tuple[str, ...] = ()
-    """What looks wrong, each with what to do."""
+    """What looks wrong, each with advice."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @staticmethod
     def from_json(plain: Any) -> DataSummary:
-        """The summary that a result holds.
+        """Parse the summary stored in a result.
 
         Raises:
-            ValidationError: it is of another form.
+            ValidationError: it does not match this schema.
         """
         return TypeAdapter(DataSummary).validate_python(plain)
 
@@ -88,7 +89,7 @@ class DataSummary:
         return list(map(for_terminal, lines))
 
     def table(self) -> list[tuple[str, ...]]:
-        """A heading, and a row for each split."""
+        """A header row, and one row per split."""
         about = "≈ " if self.is_estimate else ""
         heading = ("split", "rows", f"{self.unit}: p50", "p95", "longest", "repeated", "in train")
         rows = [
@@ -105,7 +106,7 @@ class DataSummary:
         return [row if has_others else row[:-1] for row in (heading, *rows)]
 
     def remarks(self) -> list[str]:
-        """Classes or numbers of train, and the rows that are left out."""
+        """Classes or numbers of train, and rows that were set aside."""
         found = []
         train = self.splits.get("train") or next(iter(self.splits.values()), None)
         if train is not None and train.classes:
@@ -134,7 +135,7 @@ def _of_lengths(lengths: Lengths | None) -> tuple[str, str, str]:
 
 
 def notes_between(splits: Mapping[str, SplitSummary]) -> Iterator[str]:
-    """What is wrong between rows and between splits."""
+    """Problems between rows and between splits."""
     for name, split in splits.items():
         if split.contradicting:
             yield (

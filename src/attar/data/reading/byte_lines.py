@@ -1,20 +1,20 @@
-"""Lines of a plain, gzip or zstandard file as UTF-8: bounded in memory, complete or refused.
+"""Lines of a plain, gzip or zstandard file as UTF-8: bounded in memory, and complete or refused.
 
-The problem: a download that broke off reads like a shorter file (the zstandard library ends such a
-stream silently), 32 KiB can unpack to a gigabyte, and one line without an end can fill
-memory. The idea: Arrow's streams, which know when a compressed frame has not ended, read in small
-pieces under a budget; a line over the cap is dropped as it passes.
+The problem: an interrupted download looks like a shorter file (the zstandard library ends such a
+stream silently), 32 KiB can unpack to a gigabyte, and a line without an end can fill memory. The
+idea: Arrow's streams, which detect an incomplete compressed frame, read in small pieces under a
+budget; a line over the limit is skipped while reading.
 
     refused:  unpacked > MAX_RATIO · packed   (once FREE_BYTES are exceeded)
 
-A file may be of any size: whoever holds its rows in memory sees to that (`rows.take_texts`).
+A file may have any size; whoever keeps its rows in memory limits them (`rows.take_texts`).
 
-Spreadsheets write UTF-16 with a byte-order mark, and old ones end a line with a carriage return:
-both are unambiguous, so they are read. UTF-16 without a mark is recognized and refused.
+Spreadsheets write UTF-16 with a byte-order mark, and old ones end lines with a carriage return:
+both are unambiguous, so they are supported. UTF-16 without a mark is detected and refused.
 
-Left out: a compressed file cut exactly between two of its frames, at the end of a line. It is a
-valid file of fewer rows, and only a checksum or a count beside it could tell; artifacts of attar
-have one. Cut inside a line, its last line has no end, which the readers of rows look at.
+Not detected: a compressed file cut exactly between two of its frames, at the end of a line. It is a
+valid file with fewer rows, and only a stored checksum or count could reveal it; attar's artifacts
+have one. If it is cut within a line, the last line has no line end, which the row readers check.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from attar.errors import DataError
 
 MIB = 2**20
 CHUNK_BYTES = MIB // 4
-"""Unpacked bytes held at a time."""
+"""Unpacked bytes in memory at a time."""
 LOOKED_AT = 8
-"""Bytes by which an encoding is recognized."""
+"""Number of bytes used to detect the encoding."""
 MAX_ROW_BYTES = 1024 * MAX_ROW_KIB
 FREE_BYTES = 64 * MIB
-"""Unpacked without a look at the ratio: small files may be as repetitive as they like."""
+"""The ratio is checked only above this size: small files may be highly repetitive."""
 ROW_BYTES = 64
-"""Charged for every row beside its content: millions of empty rows take time and memory too."""
+"""Added to the budget for every row: millions of empty rows take time and memory too."""
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 MAX_RATIO = 200
-"""Measured: English data sets pack 2 to 9 times; zeros 1,029 times with gzip, 32,700 times with
-zstandard."""
+"""Measured compression ratios: 2 to 9 for English data sets; for zeros 1,029 with gzip and 32,700
+with zstandard."""
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A row that could not even be read, and why."""
+    """A row that could not be read, and why."""
 
     reason: str
 
 
 class Unended(bytes):
-    """The last line of a file that does not end with a line end."""
+    """The last line of a file, if it has no line end."""
 
 
 def too_long(limit: int) -> Unreadable:
-    """Why a row of more bytes than the limit cannot be used."""
+    """The reason for setting aside a row longer than the limit."""
     return Unreadable(f"longer than {limit // 1024:,} KiB")
 
 
@@ -68,11 +68,13 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-"""Byte-order mark → the encoding it stands for ("": UTF-8); UTF-32's begins with UTF-16's."""
+"""Byte-order mark → encoding ("": UTF-8); UTF-32's marks start with UTF-16's, so they are listed
+first."""
 
 
 def not_utf8(raw: bytes) -> Unreadable:
-    """Which byte makes a row unreadable, and what it is in the usual encoding of Western Windows.
+    """The first byte that is not UTF-8, and its character in Windows-1252, the most likely
+    encoding.
 
     Example:
         >>> not_utf8(b"caf\\xe9").reason
@@ -89,7 +91,7 @@ def not_utf8(raw: bytes) -> Unreadable:
 
 
 def fault_of_encoding(text: str) -> Unreadable | None:
-    """Why a text cannot be written as UTF-8; None if it can."""
+    """Why a text cannot be encoded as UTF-8; None if it can."""
     if text.isascii():
         return None
     try:
@@ -103,7 +105,7 @@ def fault_of_encoding(text: str) -> Unreadable | None:
 
 
 class Budget:
-    """Counts unpacked bytes of a file against its packed ones, and refuses a compression bomb."""
+    """Compares the unpacked size of a file with its packed size, and refuses a compression bomb."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -111,7 +113,11 @@ class Budget:
         self._unpacked = 0
 
     def spend(self, num_bytes: int) -> None:
-        """Raises: DataError: the file unpacks to more than any honest file of its size."""
+        """Count unpacked bytes.
+
+        Raises:
+            DataError: the file unpacks to more than plausible for its size.
+        """
         self._unpacked += num_bytes
         allowed = max(FREE_BYTES, MAX_RATIO * self._packed)
         if self._unpacked > allowed:
@@ -124,12 +130,12 @@ class Budget:
 
 
 def read_lines(file: Path, limit: int = MAX_ROW_BYTES) -> Iterator[bytes | Unreadable]:
-    """Each line without its end, as UTF-8; a line of more bytes than the limit comes as
-    `too_long`, a last line without an end as `Unended`. A byte-order mark is dropped.
+    """Each line without its line end, as UTF-8. A line over the limit is returned as `too_long`, a
+    last line without a line end as `Unended`. A byte-order mark is dropped.
 
     Raises:
-        DataError: the file is missing, damaged, truncated, a compression bomb, or UTF-16 that does
-            not say so.
+        DataError: the file is missing, damaged, truncated, a compression bomb, or UTF-16 without a
+            byte-order mark.
     """
     pending = bytearray()
     is_dropping = False
@@ -173,13 +179,13 @@ def _chunks(file: Path, budget: Budget) -> Iterator[bytes]:
 
 
 def _unpacked(raw: BinaryIO, codec: str) -> Any:
-    import pyarrow as pa  # a tenth of a second that plain files do without
+    import pyarrow as pa  # takes 0.1 s to import, which plain files do not need
 
     return pa.CompressedInputStream(raw, codec)
 
 
 def _as_utf8(chunks: Iterator[bytes], file: Path) -> Iterator[bytes]:
-    """The bytes in UTF-8, by the byte-order mark at their beginning."""
+    """Convert the bytes to UTF-8, according to the byte-order mark."""
     head = b""
     for chunk in chunks:
         head += chunk
@@ -194,11 +200,11 @@ def _as_utf8(chunks: Iterator[bytes], file: Path) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
     for chunk in chain([head.removeprefix(mark)], chunks):
         yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
-    decoder.decode(b"", final=True)  # half a character at the end: the file was cut
+    decoder.decode(b"", final=True)  # raises if the last character is incomplete
 
 
 def _refuse_unmarked_utf16(head: bytes, file: Path) -> None:
-    """Every other one of the first bytes is NUL: Latin letters in UTF-16."""
+    """Raise if every other one of the first bytes is NUL, as for Latin letters in UTF-16."""
     first = head[:LOOKED_AT]
     even, odd = first[::2], first[1::2]
     if len(first) < LOOKED_AT or not (any(even) != any(odd) and (all(even) or all(odd))):
@@ -210,8 +216,8 @@ def _refuse_unmarked_utf16(head: bytes, file: Path) -> None:
 
 
 def _ended_by_lf(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Carriage returns turned into line feeds, in a file whose beginning has no line feed: so an
-    old Macintosh ended its lines."""
+    """Replace carriage returns by line feeds if the beginning of the file has no line feed, as in
+    files from old Macintosh systems."""
     chunks = iter(chunks)
     head = b""
     for chunk in chunks:

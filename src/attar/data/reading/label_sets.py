@@ -1,8 +1,8 @@
-"""Cells that hold several labels, or none: `billing|urgent`, or a JSON list.
+"""Cells with any number of labels: `billing|urgent`, or a JSON list.
 
-An empty cell and an empty list are an answer (no label applies); null, and a row without the
-column, have none. Each name is read as a label of its own (`labels`), so whole numbers are classes
-by size here too. Left out: a column for each label; and lists of Parquet, which are not read.
+An empty cell and an empty list mean that no label applies; null or a missing column means
+unlabelled. Each name is read as a single label is (`labels`), so whole numbers are again classes
+sorted by size. Not supported: one column per label, and Parquet list columns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from attar.data.tables import UNLABELLED, Settled, Split
 
 
 def labels_of(value: Any, separator: str) -> list[Any] | Unreadable:
-    """The labels of a cell.
+    """Split a cell into its labels.
 
     Example:
         >>> labels_of("a| b", "|"), labels_of('["a", "b"]', "|"), labels_of("", "|")
@@ -49,10 +49,10 @@ def every_label(cells: Iterable[Any]) -> Iterator[Any]:
 
 
 def settle_sets(taken: Taken, classes: Classes, *, may_lack_labels: bool = False) -> Settled:
-    """The labels of every row become a row of 0 and 1, or the row is set aside.
+    """Convert the labels of every row to a row of 0 and 1, or set the row aside.
 
     Args:
-        taken: with what `labels_of` made of the cells.
+        taken: rows whose label cells were split by `labels_of`.
         may_lack_labels: keep rows without labels, as −1.
     """
     nothing_known = np.full(len(classes.names), UNLABELLED, dtype=np.int8)

@@ -1,16 +1,16 @@
-"""What the labels of a column are: classes, numbers, or missing.
+"""Interpret the labels of a column: classes, numbers, or missing values.
 
-The problem: a kind decided value by value splits one column in two. Of the codes "01" … "10" only
-the last one reads as a number, so class "10" would vanish; a table in which a cell was once empty
-comes back with "1.0" for 1. The idea: one kind for the whole column, decided by all labels of train
-together, since they are the classes.
+The problem: deciding the type value by value splits a column in two. Of the codes "01" … "10", only
+the last one reads as a number, so class "10" would disappear; and a table that once had an empty
+cell contains "1.0" instead of 1. The idea: one type for the whole column, decided from all train
+labels together, since they are the classes.
 
-    whole numbers   all labels are: 1, "1", 1.0 and "1.0" are one class, named "1"; sorted by size
-    names           otherwise: each label as it is written, without spaces around it; sorted
+    whole numbers if all labels are: 1, "1", 1.0 and "1.0" are class "1"; sorted by size names
+    otherwise: each label as written, without surrounding spaces; sorted
 
 The labels of the other splits are read in the same way. A word for a missing value (NA, None, nan)
-is a missing label where it is no class, as always among whole numbers. In a column of names it is
-one of them, as it stands there, and the user is told.
+counts as a missing label if the classes are whole numbers. In a column of names it is a class like
+any other, and the user gets a note.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ from attar.errors import DataError
 from attar.spelling import plain_name, whole_number
 
 MAX_CLASSES = 1000
-"""More distinct labels than this are not classes: the column is an id, a text or a number."""
+"""A column with more distinct labels holds no classes: it is an id, a text or a number."""
 FEW_ROWS = 10
-"""From this many on, rows of which each has its own label have no classes."""
+"""From this number of rows on, a column in which every row has its own label holds no classes."""
 ONE_CLASS = 0.99
-"""Share of the rows from which one class is all but the only one."""
+"""A class with at least this share of the rows is noted as nearly the only one."""
 SEPARATORS = ("|", ";", ",", "/", "+", "&")
-"""Signs between the labels of a row that has several."""
+"""Characters that may separate several labels in a cell."""
 EXAMPLES_SHOWN = 3
 MAX_SHOWN = 40
-"""Characters of a label that a message repeats."""
+"""Maximum number of characters of a label in a message."""
 MISSING_WORDS = frozenset({"nan", "na", "n/a", "<na>", "none", "null"})
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Missing(Unreadable):
-    """A row that has no label, and how that is written."""
+    """A row without a label, and how that is written."""
 
 
 def shown(labels: Iterable[str], limit: int = EXAMPLES_SHOWN) -> str:
-    """Labels for a message: quoted, cut, and not too many."""
+    """Labels for a message: quoted, shortened, and limited in number."""
     labels = list(labels)
     cut = [name if len(name) <= MAX_SHOWN else name[:MAX_SHOWN] + "…" for name in labels[:limit]]
     return ", ".join(map(repr, cut)) + (", …" if len(labels) > limit else "")
 
 
 def label_as_written(value: Any) -> str | Unreadable:
-    """A cell of a label column as the text that stands there; of a typed number, its shortest form.
+    """The text of a label cell; for a typed number, its shortest form.
 
     Example:
         >>> [label_as_written(value) for value in (" pos ", "01", 1, 1.0, 0.5, True)]
@@ -85,14 +85,14 @@ def label_as_written(value: Any) -> str | Unreadable:
 
 
 def number_as_written(value: Any) -> float | Unreadable:
-    """A cell of a column of numbers, in the range of float32."""
+    """The number in a cell, which must be in the range of float32."""
     if value is None:
         return Missing("unlabelled")
     if isinstance(value, str) and not value.strip():
         return Missing("empty label")
     if isinstance(value, str) and value.strip().casefold() in MISSING_WORDS:
         return Missing(f"missing label {value.strip()!r}")
-    # Python alone takes 1_000 for a number; whoever wrote it meant something else
+    # float() would accept 1_000, which is probably not meant as a number
     is_number = isinstance(value, int | float | Decimal | str) and not isinstance(value, bool)
     try:
         number = float(value) if is_number and "_" not in str(value) else None
@@ -104,15 +104,16 @@ def number_as_written(value: Any) -> float | Unreadable:
         return Missing("NaN label")
     if math.isinf(number):
         return Unreadable("label is infinite")
-    # labels are float32: a number beyond its range would silently become infinite
+    # labels are float32, in which a larger number would silently become infinite
     return number if abs(number) <= FLOAT32_MAX else Unreadable("label too large")
 
 
 class Classes:
-    """The classes of a data set, and which of them a label is.
+    """The classes of a data set, and the lookup of a label's class.
 
     Args:
-        may_be_indices: a whole number that names no class is a place in `names`, if no name is one.
+        may_be_indices: read a whole number that is not a class name as an index into `names`, if no
+            name is a number.
     """
 
     def __init__(self, names: Sequence[str], *, may_be_indices: bool = False) -> None:
@@ -121,12 +122,12 @@ class Classes:
         numbers = [whole_number(name) for name in names]
         are_numbers = None not in numbers and len(set(numbers)) == len(numbers)
         self._numbers = dict(zip(numbers, range(len(names)), strict=True)) if are_numbers else {}
-        are_words = not any(map(_reads_as_number, names))  # "01" is a number that is not 1
+        are_words = not any(map(_reads_as_number, names))  # "01" is a number, but not the same as 1
         self._indices = range(len(names) if may_be_indices and are_words else 0)
         self._near = {plain_name(name): name for name in names}
 
     def place_of(self, value: Any) -> int | Unreadable:
-        """The place of a label's class, or why it has none."""
+        """The index of a label's class, or why it has none."""
         name = label_as_written(value)
         if isinstance(name, Unreadable):
             return name
@@ -147,10 +148,10 @@ class Classes:
 
 
 def find_classes(labels: Iterable[Any], column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes that the labels of train are, in order, and what the user should know of them.
+    """The classes in order, from the labels of train, and notes for the user.
 
     Raises:
-        DataError: there are fewer than two classes, or so many that the column holds no classes.
+        DataError: there are fewer than two classes, or too many.
     """
     found = list(map(label_as_written, labels))
     read = one_kind(Counter(name for name in found if not isinstance(name, Unreadable)))
@@ -162,14 +163,14 @@ def find_classes(labels: Iterable[Any], column: str) -> tuple[tuple[str, ...], t
 
 
 def require_classes(count: int, examples: str, column: str, num_rows: int) -> None:
-    """Refuse a column with fewer than two classes, or with so many that it holds no classes or has
-    one row of each.
+    """Raise if a column has fewer than two classes, too many, or one row per class.
 
     Args:
-        count: different labels of train.
+        count: number of distinct labels in train.
         examples: some of them, for the message.
+
     Raises:
-        DataError: with the counts.
+        DataError: states the counts.
     """
     if FEW_ROWS <= count == num_rows:
         raise DataError(
@@ -188,7 +189,7 @@ def require_classes(count: int, examples: str, column: str, num_rows: int) -> No
 
 
 def one_kind(read: Counter[str]) -> Counter[str]:
-    """Labels as written, with their counts, as the classes they are: whole numbers, or names.
+    """Merge labels as written into classes: whole numbers, or names.
 
     Example:
         >>> one_kind(Counter({"1": 2, "1.0": 1, "nan": 1})), one_kind(Counter({"01": 1, "1": 1}))
@@ -209,11 +210,11 @@ def _are_whole(classes: Iterable[str]) -> bool:
 
 
 def label_notes(read: Counter[str], column: str, *, whole: bool = True) -> Iterator[str]:
-    """What may be a slip among the classes of a column: nothing is changed, so it is said.
+    """Possible mistakes among the classes of a column. They are only reported; nothing is changed.
 
     Args:
-        read: class → rows of train.
-        whole: they are all rows, and not the first ones of a long file.
+        read: class → number of train rows.
+        whole: whether all rows were read, rather than the first ones of a long file.
     """
     total = read.total()
     single = [name for name, rows in read.items() if rows == 1]

@@ -1,12 +1,12 @@
-"""Which files hold which split: asked by the sources that read them and by the fingerprint that
-hashes them.
+"""Find the files of each split, for the sources that read them and the fingerprint that hashes
+them.
 
-The problem: the key of a step must change when the data changes, so the fingerprint and the reader
-must agree on the files to the letter, and the fingerprint must not load an array library to say it.
-The idea: one place that only looks at names. A file belongs to a split when its stem is the split's
-name, or that name as a numbered shard (`train-00000-of-00002`) or a sample of it (`train_10k`).
+The problem: a step's key must change when the data changes, so the fingerprint and the reader must
+agree exactly on the files, and the fingerprint must not import an array library. The idea: one
+module that looks only at names. A file belongs to a split if its stem is the split's name, or that
+name as a numbered shard (`train-00000-of-00002`) or a sample (`train_10k`).
 
-Left out: the hub, which has no files here until it is asked.
+Not covered: the hub, which has no local files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from attar.escaping import shortened
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 COMPRESSIONS = (".gz", ".zst")
 MAX_SHOWN = 100
-"""Characters of a path that a message repeats."""
+"""Maximum number of characters of a path in a message."""
 SplitFiles = Mapping[str, tuple[Path, ...]]
 
 VALIDATION_STEMS = ("validation", "dev", "valid")
@@ -49,7 +49,7 @@ MNLI_STEMS = {
 
 
 def format_of(file: Path) -> str | None:
-    """The format by the file's name, compression aside; None: not one of ours.
+    """The format of a file by its name, ignoring compression; None: not supported.
 
     Example:
         >>> format_of(Path("train.jsonl.gz")), format_of(Path("notes.md"))
@@ -71,10 +71,10 @@ def stem_of(file: Path) -> str:
 
 
 def glue_files(config: GlueData, recipe_folder: Path) -> SplitFiles:
-    """The files of a task below `config.path`; a task without a split simply lacks it.
+    """The files of a task below `config.path`; splits without files are omitted.
 
     Raises:
-        DataError: the task's folder does not exist, or holds no file of a split.
+        DataError: the task's folder does not exist, or contains no file of any split.
     """
     return _task_files(
         *("GLUE", config.task, get_args(GlueTask)),
@@ -84,10 +84,10 @@ def glue_files(config: GlueData, recipe_folder: Path) -> SplitFiles:
 
 
 def summarization_files(config: SummarizationData, recipe_folder: Path) -> SplitFiles:
-    """The files of a task below `config.path`; a task without a split simply lacks it.
+    """The files of a task below `config.path`; splits without files are omitted.
 
     Raises:
-        DataError: the task's folder does not exist, or holds no file of a split.
+        DataError: the task's folder does not exist, or contains no file of any split.
     """
     return _task_files(
         *("summarization", config.task, get_args(SummarizationTask)),
@@ -129,25 +129,25 @@ def _task_files(
 
 
 def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
-    """The files of each split of a `files` source: a folder, a glob, or one file (then it is the
-    train split).
+    """The files of each split of a `files` source: a folder, a glob, or one file, which is then the
+    train split.
 
-    A glob's files that are named after no split are shards of train, if none is named train.
+    If none of a glob's files is named train, those without a split's name are shards of train.
 
     Raises:
-        DataError: nothing is there, a named split has no file, or two files claim one split.
+        DataError: there are no files, a named split has no file, or two files claim one split.
     """
     pattern = os.path.expanduser(config.path)  # noqa: PTH111 - unknown users stay
     base = recipe_folder / pattern
     try:
-        if base.is_file():  # also one whose name would be a pattern: data[1].csv
+        if base.is_file():  # even if its name looks like a pattern: data[1].csv
             files = [base] if format_of(base) else []
         elif base.is_dir():
             is_deep = config.document == "file"
             files = sorted(filter(Path.is_file, base.rglob("*"))) if is_deep else _data_files(base)
         else:
             files = _matches(pattern, recipe_folder)
-    except (OSError, ValueError) as error:  # too long, NUL, no permission; a glob such as **x
+    except (OSError, ValueError) as error:  # also an invalid glob such as **x
         raise _bad_path(config.path, error) from error
     if config.document == "file":
         files = [file for file in files if format_of(file) == ".txt"]
@@ -196,12 +196,12 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
 
 
 def _stem_in(name: str) -> str:
-    """The stem that a split is named by: "raw" and "raw.csv" name the same file."""
+    """The stem that names a split: "raw" and "raw.csv" name the same file."""
     return stem_of(Path(name)) if format_of(Path(name)) else name
 
 
 def _bad_path(path: str, error: Exception) -> UsageError:
-    """What the file system, or the reader of globs, says of a path that the user wrote."""
+    """The error for a path that the file system or glob does not accept."""
     shown = shortened(path, MAX_SHOWN)
     why = error.strerror if isinstance(error, OSError) else error
     return UsageError(
@@ -210,7 +210,7 @@ def _bad_path(path: str, error: Exception) -> UsageError:
 
 
 def _refuse_shared_files(found: SplitFiles) -> None:
-    """A file in two splits would have a model measured on what it was trained with."""
+    """Raise if two splits share a file: a model would be evaluated on its training rows."""
     owner: dict[Path, str] = {}
     for split, files in found.items():
         for file in files:
@@ -232,7 +232,7 @@ def _matches(pattern: str, recipe_folder: Path) -> list[Path]:
     anchor = Path(path.anchor) if path.is_absolute() else recipe_folder
     relative = path.relative_to(path.anchor) if path.is_absolute() else path
     parts = list(relative.parts)
-    while parts and parts[0] == "..":  # glob refuses to climb; the folder does it
+    while parts and parts[0] == "..":  # glob does not accept "..", so it is resolved here
         anchor, parts = anchor / "..", parts[1:]
     if not parts:
         return []
@@ -252,7 +252,7 @@ def _files_of_splits(files: Sequence[Path], stems: Mapping[str, Sequence[str]]) 
 
 
 def _claimants(files: Sequence[Path], name: str) -> tuple[Path, ...]:
-    """The one file, else the shards, else the sample of this name."""
+    """The file of this exact name, else its shards, else its sample."""
     exact = [file for file in files if stem_of(file) == name]
     shards = [file for file in files if SHARD.fullmatch(stem_of(file).removeprefix(name))]
     samples = [file for file in files if SAMPLE.fullmatch(stem_of(file).removeprefix(name))]

@@ -1,11 +1,11 @@
-"""From the columns of a tagged row to one text and the marks in it.
+"""Convert the columns of a tagged row to one text and its marks.
 
-    words and a tag a word     ["I", "like", "Rome"], ["O", "O", "B-LOC"], or numbers of label_names
+    words and a tag per word   ["I", "like", "Rome"], ["O", "O", "B-LOC"], or numbers of label_names
     a text and its spans       "I like Rome", [{"start": 7, "end": 11, "label": "LOC"}] or
                                [[7, 11, "LOC"]], in characters
 
-Words are joined by one space each, so that a tokenizer reads them as it reads any text; where each
-of them begins and ends is kept. The same promise as for labels: kept + set aside = read.
+Words are joined by one space, so that a tokenizer reads them as any other text; the beginning and
+end of each word are kept. As for labels, kept rows + rows set aside = rows read.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from attar.errors import DataError
 from attar.tasks.tagging import TAG, Mark, marks_of_tags, tag_names
 
 START, END, LABEL = ("start", "begin", "start_offset"), ("end", "end_offset"), ("label", "type")
-"""Keys of a span that are known, the usual one first."""
+"""Known keys of a span, the usual one first."""
 
 
 def read_tagged(
     record: Record, columns: Columns, names: Sequence[str] | None
 ) -> Record | Unreadable:
-    """A record with a text in the place of its words, and `Marks` in that of its tags or spans.
+    """A record with a text in place of its words, and `Marks` in place of its tags or spans.
 
     Args:
-        names: of the tags, where the file has their numbers.
+        names: of the tags, if the file has their numbers.
     """
     text, answer = record.get(columns.text[0]), columns.label
     found = None if answer is None else record.get(answer)
@@ -51,7 +51,7 @@ def read_tagged(
 
 
 def joined(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Words with a space between them, and where each of them begins and ends.
+    """Join words with spaces, and locate the beginning and end of each.
 
     Example:
         >>> joined(["New", "York"])
@@ -117,7 +117,7 @@ def _span(span: Any) -> Mark | None:
 
 
 def find_tags(found: Iterable[Any], column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The tags that a model chooses from: those of the labels that are marked in train.
+    """The tag names that a model can predict: the labels marked in train.
 
     Raises:
         DataError: nothing is marked.
@@ -135,10 +135,10 @@ def find_tags(found: Iterable[Any], column: str) -> tuple[tuple[str, ...], tuple
 def settle_marks(
     taken: Taken, names: Sequence[str] | None, *, may_lack_marks: bool = False
 ) -> Settled:
-    """Every answer is the marks of its row, or the row is set aside.
+    """Attach to every row its marks, or set the row aside.
 
     Args:
-        names: the tags that are known; None: marks have no labels.
+        names: the known tags; None: marks have no labels.
         may_lack_marks: keep rows without marks of their own, as None.
     """
     known = None if names is None else {name.partition("-")[2] for name in names}

@@ -1,17 +1,18 @@
-"""Rows of a Parquet file, each charged before it is unpacked.
+"""Rows of a Parquet file; the size of everything is checked before it is unpacked.
 
-The problem: a dictionary stores a long text once for every row, a run stores a value once for
-millions of rows, and Arrow allocates what a page header asks for: a file of a kilobyte may be
-gigabytes of rows. The idea: sizes are known before anything is unpacked, and are charged to the
-file's budget (`byte_lines.Budget`) first.
+The problem: a dictionary stores a long text once for many rows, a run stores a value once for
+millions of rows, and Arrow allocates the size given in a page header: a file of a kilobyte may
+contain gigabytes of rows. The idea: sizes are determined before anything is unpacked, and are first
+charged to the file's budget (`byte_lines.Budget`).
 
-    pages            by the page headers                                        `parquet_pages`
-    rows             by the footer, ROW_BYTES each; Arrow yields no more of them
-    a batch          few enough rows that all values at their largest fit into BATCH_BYTES
-    dictionaries     lengths of the values used, before they are written out
+    pages            from the page headers                                      `parquet_pages`
+    rows             from the footer, ROW_BYTES each; Arrow yields at most this many
+    a batch          few enough rows that values of the maximum size fit into BATCH_BYTES
+    dictionaries     lengths of the values used, before they are decoded
 
-Strings are read as bytes, because one byte that is not UTF-8 would otherwise fail a whole batch.
-Lists and structs are neither texts nor labels and are not read at all. Dates are read as ISO text.
+Strings are read as bytes, because otherwise one byte that is not UTF-8 would make a whole batch
+fail. Lists and structs can be neither texts nor labels and are not read. Dates are read as ISO
+text.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from attar.data.reading.byte_lines import MIB, ROW_BYTES, Budget, Unreadable, no
 from attar.data.reading.parquet_pages import PageSizes, page_sizes
 from attar.errors import DataError
 
-arrow: Any = compute  # its functions are made when it is imported, unseen by a type checker
+arrow: Any = compute  # its functions are created at import time, so type checkers do not see them
 ROWS_AT_ONCE = 256
 BATCH_BYTES = 16 * MIB
-"""Arrow holds a batch, Python its values as bytes and as text."""
+"""Arrow holds a batch, and Python its values both as bytes and as text."""
 
 
 def read_parquet(file: Path) -> Iterator[dict[str, Any] | Unreadable]:
@@ -56,7 +57,7 @@ def read_parquet(file: Path) -> Iterator[dict[str, Any] | Unreadable]:
                 for row in _rows_of_batch(batch, budget):
                     yield row if isinstance(row, Unreadable) else {**row, **nested}
                 num_rows += len(batch)
-    except (pa.ArrowException, OSError, ValueError) as error:  # also a column's name in no UTF-8
+    except (pa.ArrowException, OSError, ValueError) as error:  # also column names not UTF-8
         raise DataError(
             f"{file} is truncated or damaged: {error}, after row {num_rows} (file of "
             f"{file.stat().st_size} bytes); fetch or write the file again; no row of it was used"
@@ -64,7 +65,7 @@ def read_parquet(file: Path) -> Iterator[dict[str, Any] | Unreadable]:
 
 
 def nested_columns(file: Path) -> list[str]:
-    """The columns that `read_parquet` gives as empty lists, because it does not read them."""
+    """The columns that `read_parquet` does not read and returns as empty lists."""
     return [
         name
         for name, kind in _column_names(file, pq.read_schema(file)).items()
@@ -94,7 +95,8 @@ def _rows_of_batch(batch: Any, budget: Budget) -> Iterator[dict[str, Any] | Unre
 
 
 def _values(column: Any, budget: Budget) -> list[Any]:
-    """A column's cells as Python values; charged before a dictionary is written out."""
+    """The cells of a column as Python values. A dictionary's size is charged before it is
+    decoded."""
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if isinstance(column, pa.DictionaryArray):
@@ -117,10 +119,10 @@ def _text_of(value: bytes) -> str | Unreadable:
 
 
 def _dates(column: Any) -> list[Any]:
-    """ISO text; Python's own dates end in the year 9999, a file's do not."""
+    """Dates as ISO text. Python's own dates end in the year 9999, those in a file may not."""
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.tz is not None:
-        column = column.cast(pa.timestamp(kind.unit))  # UTC: the names of zones may be unknown here
+        column = column.cast(pa.timestamp(kind.unit))  # UTC: the zone may be unknown here
     try:
         return column.cast(pa.string()).to_pylist()
     except pa.ArrowException:  # durations, intervals
@@ -136,9 +138,9 @@ def _as_bytes(column: Any) -> Any:
 
 
 def _decoded_bytes(column: Any) -> int:
-    """Bytes that the values of a dictionary column take once each row has its own."""
+    """Size in bytes of a dictionary column after decoding."""
     try:
         lengths = arrow.binary_length(_as_bytes(column.dictionary))
-    except pa.ArrowNotImplementedError:  # numbers and dates, of a fixed width
+    except pa.ArrowNotImplementedError:  # numbers and dates, of fixed width
         return 16 * len(column)
     return int(arrow.sum(lengths.take(column.indices)).as_py() or 0)

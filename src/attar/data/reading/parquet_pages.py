@@ -1,17 +1,18 @@
-"""How large the pages of a Parquet file are once unpacked, known before any is.
+"""Unpacked sizes of the pages of a Parquet file, determined without unpacking them.
 
-The problem: the footer gives sizes that nothing checks, and Arrow unpacks a page whole: 31 kB can
-become gigabytes before the first row is seen. The idea: a page's own header stands in front of it
-and says the size that the page is unpacked into (a codec that yields another size fails), so the
-headers are walked from page to page, without unpacking any but small dictionaries: how long their
-longest text is says how many rows may be unpacked at a time.
+The problem: nothing verifies the sizes in the footer, and Arrow unpacks whole pages: 31 kB can
+become gigabytes before the first row is returned. The idea: each page is preceded by a header that
+states its unpacked size (a codec that produces another size fails), so the headers are read page by
+page. Only small dictionaries are unpacked: the length of their longest text determines how many
+rows may be unpacked at a time.
 
     file = … column chunks … footer (thrift, compact protocol) + its length (4 bytes) + "PAR1"
     page = header (thrift, compact protocol) + compressed_page_size bytes
     dictionary page of texts = for each text its length (4 bytes, little endian) and its bytes
 
-Where the chunks lie is read from the footer here too: of a damaged one, pyarrow's own view of the
-chunks ends the process with an uncaught C++ exception.
+The positions of the chunks are parsed from the footer here too, because pyarrow ends the process
+with an uncaught C++ exception if a damaged footer is accessed through its API.
+
 Source: parquet-format, parquet.thrift (`FileMetaData`, `PageHeader`) and thrift's compact protocol.
 """
 
@@ -26,57 +27,61 @@ import pyarrow as pa
 
 MAX_FOOTER_BYTES = 64 * 2**20
 MAX_HEADER_BYTES = 2**20
-"""Page headers hold statistics, at most a few values; this is far above what any writer writes."""
+"""Page headers contain at most a few values of statistics; no known writer comes near this
+limit."""
 MAX_DEPTH = 8
 MAX_DICTIONARY_BYTES = 4 * 2**20
-"""Writers end a dictionary at about 1 MiB; a larger one is taken for a single text."""
+"""Writers limit a dictionary to about 1 MiB; a larger one is treated as one text of its full
+size."""
 MAX_ENTRIES = 5_000_000
-"""Of all dictionaries of a file that are looked into, about a second; the others count whole."""
+"""Maximum number of dictionary entries inspected per file, about a second; other dictionaries count
+as one text of their full size."""
 WIDEST_NUMBER = 16
 ROW_GROUPS, CHUNKS, CHUNK = 4, 1, 3
-"""Fields of the footer, of a row group, and of a column chunk."""
+"""Field numbers in the footer, in a row group, and in a column chunk."""
 TYPE, CODEC, PACKED, DATA_OFFSET, DICTIONARY_OFFSET = 1, 4, 7, 9, 11
-"""Fields of a column chunk's metadata."""
+"""Field numbers in a column chunk's metadata."""
 TEXT, FIXED_TEXT = 6, 7
-"""Types of values that are bytes; all others are numbers."""
+"""Value types that are bytes; all others are numbers."""
 CODECS = {0: None, 1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 DICTIONARY_PAGE, DATA_PAGE, DATA_PAGE_V2 = 2, 0, 3
 DETAILS = {DICTIONARY_PAGE: (7, 1), DATA_PAGE: (5, 2), DATA_PAGE_V2: (8, 4)}
-"""Kind of page → the field of its own header, and there that of the entries or of the encoding."""
+"""Kind of page → field number of its own header, and within it that of the number of entries or of
+the encoding."""
 DELTA_BYTE_ARRAY = 7
-"""The encoding of a text as what it shares with the text before it, and the rest."""
+"""The encoding that stores a text as a shared prefix with the previous text, and the rest."""
 BINARY, LIST, STRUCT = 8, 9, 12
 
 
 class DamagedPageError(ValueError):
-    """A footer or page header that is none."""
+    """An invalid footer or page header."""
 
 
 @dataclass(frozen=True)
 class PageSizes:
-    """Bytes of a file's pages."""
+    """Sizes of a file's pages, in bytes."""
 
     unpacked: int
-    """Of all pages."""
+    """Total of all pages."""
     largest_value: int
-    """Upper limit of what one row can be unpacked to, over all columns whose values are stored once
-    and used many times."""
+    """Upper bound of the unpacked size of one row, summed over the columns whose values are stored
+    once and used many times."""
 
 
 @dataclass(frozen=True)
 class _Page:
     unpacked: int
     repeats: bool
-    """Its values may be used many times."""
+    """Whether a value may be used by many rows."""
     entries: int
-    """Of a dictionary; 0 for another page."""
+    """Number of entries of a dictionary; 0 for other pages."""
     begin: int
     packed: int
-    """Its bytes in the file, from `begin` on."""
+    """Number of bytes in the file, from `begin` on."""
 
 
 def page_sizes(file: Path) -> PageSizes:
-    """Sizes by the page headers of every column chunk.
+    """Sizes from the page headers of every column chunk.
 
     Raises:
         DamagedPageError: the footer or a header cannot be read, or points outside the file.
@@ -108,7 +113,7 @@ def page_sizes(file: Path) -> PageSizes:
 
 
 def _chunks(stream: BinaryIO, size: int) -> Iterator[tuple[int, dict[int, int]]]:
-    """The column's number and the numbers in the metadata of every column chunk."""
+    """For every column chunk: the column's number and the integer fields of its metadata."""
     stream.seek(max(size - 8, 0))
     length = int.from_bytes(stream.read(8)[:4], "little")
     if not 0 < length <= min(size - 8, MAX_FOOTER_BYTES):
@@ -131,12 +136,13 @@ def _list(value: Any) -> list[Any]:
 
 
 def _structs(values: list[Any]) -> list[dict[int, Any]]:
-    """Those of a list that are structs."""
+    """The structs in a list of values."""
     return [value for value in values if isinstance(value, dict)]
 
 
 def start_of(chunk: dict[int, int]) -> int:
-    """Where the pages of a column chunk begin; some writers say 0 for no dictionary.
+    """Position of the first page of a column chunk. Some writers set the dictionary offset to 0 if
+    there is no dictionary.
 
     Example:
         >>> start_of({9: 400, 11: 4}), start_of({9: 400, 11: 0}), start_of({9: 400})
@@ -147,7 +153,7 @@ def start_of(chunk: dict[int, int]) -> int:
 
 
 def _longest_text(stream: BinaryIO, page: _Page, chunk: dict[int, int]) -> int:
-    """Bytes of the longest text of a dictionary; 0: it was not looked into, or is damaged."""
+    """Length in bytes of the longest text in a dictionary; 0: not inspected, or damaged."""
     codec = CODECS.get(chunk.get(CODEC, -1), "")
     if codec == "" or max(page.unpacked, page.packed) > MAX_DICTIONARY_BYTES:
         return 0
@@ -181,7 +187,7 @@ def _pages(stream: BinaryIO, start: int, end: int) -> Iterator[_Page]:
 
 
 def _number(value: Any) -> int:
-    """A field's number; −1 where there is none."""
+    """The value of an integer field; −1 if it is missing."""
     return value if isinstance(value, int) else -1
 
 
@@ -200,17 +206,17 @@ def _header(stream: BinaryIO, start: int, end: int) -> tuple[dict[int, Any], int
 
 
 class _Compact:
-    """A reader of thrift's compact protocol: structs as field → value, binaries passed over."""
+    """A parser of thrift's compact protocol: structs become field → value, binaries are skipped."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
         self.at = 0
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        """One struct.
+        """Parse one struct.
 
         Raises:
-            IndexError: the bytes end before it.
+            IndexError: the bytes end before the struct does.
         """
         if depth > MAX_DEPTH:
             raise DamagedPageError("structs nested too deep")
@@ -245,7 +251,7 @@ class _Compact:
         head = self._byte()
         count, kind = head >> 4, head & 15
         count = self._varint() if count == 15 else count
-        if count > len(self._raw) - self.at:  # each takes a byte at least
+        if count > len(self._raw) - self.at:  # each element takes at least one byte
             raise IndexError
         if kind in (1, 2):
             return [self._byte() == 1 for _ in range(count)]

@@ -1,11 +1,11 @@
-"""From the answers of a question to marks in its context.
+"""Convert the answers to a question to marks in its context.
 
-    the hub's form of SQuAD     answers = {"text": ["Rome"], "answer_start": [7]}
+    SQuAD on the hub            answers = {"text": ["Rome"], "answer_start": [7]}
     SQuAD's own files           answers = [{"text": "Rome", "answer_start": 7}]
     two columns                 answers = ["Rome"], answer_start = [7]
 
 No answer (an empty list) means that the context does not answer the question, as in SQuAD 2.0. The
-first answer is learned from; a prediction is compared with all.
+first answer is the training target; predictions are compared with all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ START = "answer_start"
 def read_quoted(
     record: Record, columns: Columns, names: Sequence[str] | None
 ) -> Record | Unreadable:
-    """A record with `Marks` in the place of its answers, those of its last text."""
+    """A record with `Marks`, which refer to its last text, in place of its answers."""
     if columns.label is None or record.get(columns.label) is None:
         return record
     found = _pairs(record[columns.label], record.get(START))
@@ -33,7 +33,7 @@ def read_quoted(
     if found is None:
         return Unreadable(f"{columns.label} is not a list of texts with their {START}")
     if not isinstance(context, str):
-        return record  # said by whoever reads the text
+        return record  # the reader of the text reports this
     marks: list[Mark] = []
     for text, begin in found:
         if type(begin) is not int or not isinstance(text, str) or not text:
@@ -45,7 +45,7 @@ def read_quoted(
 
 
 def _pairs(answers: Any, starts: Any) -> list[tuple[Any, Any]] | None:
-    """Text and first character of each answer; None: it is in none of the three forms."""
+    """Text and first character of each answer; None: not one of the three formats."""
     if isinstance(answers, list) and all(isinstance(one, Mapping) for one in answers) and answers:
         return [(one.get("text"), one.get(START)) for one in answers]
     texts = answers.get("text") if isinstance(answers, Mapping) else answers

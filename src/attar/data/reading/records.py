@@ -1,21 +1,22 @@
-"""Rows of a .jsonl, .json, .csv, .tsv, .txt or .parquet file as dictionaries, one at a time; what
-is not a row says why.
+"""Rows of a .jsonl, .json, .csv, .tsv, .txt or .parquet file as dictionaries, one at a time; an
+invalid row comes with the reason.
 
-The problem: one bad line must not cost the file, and a file must not be held in memory twice. The
-idea: every format is a stream of `dict | Unreadable` (Parquet's is in `parquet`). CSV is read by
-Python's own reader and not by Arrow's: Arrow refuses a whole block for one bad byte, and guesses
-the type of a column from its first megabyte.
+The problem: one bad line must not make the whole file unusable, and a file must not be held in
+memory twice. The idea: every format is read as a stream of `dict | Unreadable` (Parquet's is in
+`parquet`). CSV is read by Python's reader and not by Arrow's, which rejects a whole block for one
+bad byte and guesses the type of a column from its first megabyte.
 
 A number in JSON keeps its spelling (`WrittenFloat`), because it may be meant as a text or a name. A
-key that appears twice in an object makes its row unreadable: readers disagree on which one counts.
-A last line of JSON that is incomplete and has no end means a file that was cut.
+key that appears twice in an object makes its row unreadable, because parsers disagree on which one
+counts. If the last line of a JSON Lines file is incomplete and has no line end, the file is
+truncated.
 
-A quotation mark left open in a .csv makes one row of all lines up to the next one. So a quotation
-must close before a comma or the end of its line (`strict`), and of a faulty row each line counts as
-set aside, lest a thousand lost rows look like one. A .tsv comes in two kinds: quoted, as written by
-spreadsheets, pandas and `attar predict`, and plain, as GLUE's files and IANA's
-text/tab-separated-values are. So quotations are undone where they close, and other quotation marks
-are text.
+An unclosed quotation mark in a .csv joins all lines up to the next one into one row. So a quotation
+must close before a delimiter or the end of its line (`strict`), and every line of an invalid row
+counts as set aside; otherwise a thousand lost rows would look like one. There are two kinds of
+.tsv: quoted, as written by spreadsheets, pandas and `attar predict`, and plain, as in GLUE's files
+and IANA's text/tab-separated-values. So quotation marks are removed where they form a closed
+quotation, and kept as text elsewhere.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ from attar.errors import DataError
 
 Record = dict[str, Any]
 CutRow = tuple[list[str] | None, int]
-"""Cells of a row of a table (None: it is none), and the number of its lines."""
+"""Cells of a row (None: not a valid row), and the number of its lines."""
 CutRows = Callable[[Iterator[str], str], Iterator[CutRow]]
-"""Lines and a delimiter → rows."""
+"""(lines, delimiter) → rows."""
 MAX_JOINED = 100
-"""Lines after the first of a cell in a .tsv."""
+"""Maximum number of further lines that a cell in a .tsv may span."""
 NOT_JSON = Unreadable("not JSON")
 OPEN_QUOTATION = Unreadable("in a quotation that is not closed")
 
@@ -60,17 +61,20 @@ def read_records(
     header: bool = True,
     blank: bool = False,
 ) -> Iterator[Record | Unreadable]:
-    """The rows of a file in order, whatever its format.
+    """The rows of a file in order, in any supported format.
 
     Args:
-        limit: bytes of a line; a longer one cannot be used. Parquet has no lines.
-        delimiter: what separates the columns of a table; with one, a .txt is a table too. None: a
-            comma in a .csv, a tab in a .tsv.
-        header: the first line of a table names its columns; else they are column1, column2, …
-        blank: an empty line of a .txt, .csv or .tsv is a row of empty texts, and is not passed
-            over.
+        limit: maximum number of bytes of a line; longer lines are unusable. Does not apply to
+            Parquet.
+        delimiter: column separator of a table; if set, a .txt is read as a table too. None: a comma
+            in a .csv, a tab in a .tsv.
+        header: whether the first line of a table names its columns; if not, they are column1,
+            column2, …
+        blank: whether an empty line of a .txt, .csv or .tsv is a row of empty texts, instead of
+            being skipped.
+
     Raises:
-        DataError: the file is damaged or truncated, or its format is none of ours.
+        DataError: the file is damaged or truncated, or its format is not supported.
     """
     readers: dict[str, Callable[[Path], Iterator[Record | Unreadable]]] = {
         ".jsonl": lambda file: _read_jsonl(file, limit),
@@ -89,13 +93,13 @@ def read_records(
 
 
 def read_document(file: Path, limit: int) -> Iterator[Record | Unreadable]:
-    """A .txt file as one row: its text, its name, and its folder as the source; or why it cannot be
-    used, with its name.
+    """A .txt file as one row: its text, its name, and its folder as the source; or why it is
+    unusable, with its name.
 
     Raises:
         DataError: the file is damaged or truncated.
     """
-    # the name of a file may be no UTF-8
+    # a file name may not be valid UTF-8
     source, bare = (os.fsencode(n).decode("utf-8", "replace") for n in file.parts[-2:])
     name = f"{source}/{bare}"
     pieces: list[bytes] = []
@@ -130,7 +134,7 @@ class _Unquoted(csv.Dialect):
 
 
 class WrittenFloat(float):
-    """A number of JSON that is still written as it was: 1.50."""
+    """A JSON number that keeps its original spelling, such as 1.50."""
 
     written: str
 
@@ -144,7 +148,7 @@ class WrittenFloat(float):
 
 
 class _TwiceError(Exception):
-    """A key appears twice in a JSON object."""
+    """Raised if a key appears twice in a JSON object."""
 
 
 def _read_jsonl(file: Path, limit: int) -> Iterator[Record | Unreadable]:
@@ -187,7 +191,7 @@ def _object(pairs: list[tuple[str, Any]]) -> Record:
 
 
 def _read_parquet(file: Path) -> Iterator[Record | Unreadable]:
-    from attar.data.reading.parquet import read_parquet  # Arrow, which other formats do without
+    from attar.data.reading.parquet import read_parquet  # imports Arrow
 
     return read_parquet(file)
 
@@ -217,8 +221,8 @@ def _csv_rows(lines: Iterator[str], delimiter: str) -> Iterator[CutRow]:
 
 
 def _tsv_rows(lines: Iterator[str], delimiter: str) -> Iterator[CutRow]:
-    """A row is a line, with its quotations undone where they close. Lines are joined to one row
-    only where the first one lacks columns and all of them together do not."""
+    """Each line is a row, and closed quotations are unquoted. Lines are joined to one row only if
+    the first one has too few columns and all of them together have the right number."""
     ahead: deque[str] = deque()
     width = 0
     while line := ahead.popleft() if ahead else next(lines, ""):
@@ -239,7 +243,7 @@ def _tsv_rows(lines: Iterator[str], delimiter: str) -> Iterator[CutRow]:
 
 
 def _cells(lines: Sequence[str], dialect: type[csv.Dialect], delimiter: str) -> list[str] | None:
-    """The row that some lines are; None: they are none, or several."""
+    """Parse lines as one row; None if they are not exactly one valid row."""
     try:
         row, *others = csv.reader(lines, dialect, delimiter=delimiter)
     except csv.Error:
@@ -256,7 +260,7 @@ def _read_table(
         for line in read_lines(file, limit):
             if isinstance(line, Unreadable):
                 passed_over.append(line)
-            else:  # bytes that are not UTF-8 become surrogates, found when the texts are looked at
+            else:  # invalid UTF-8 becomes surrogates, reported when the texts are checked
                 yield line.decode("utf-8", errors="surrogateescape") + "\n"
 
     csv.field_size_limit(max(limit, csv.field_size_limit()))

@@ -1,13 +1,14 @@
-"""From records to labelled texts: a row is kept, or it is set aside with its reason.
+"""Convert records to labelled texts: each row is kept, or set aside with a reason.
 
-The problem: real files hold rows without a text, with a NaN for a label, with a class that training
-never saw. Dropping them silently falsifies every figure; stopping at the first wastes a day. The
-idea: two passes. `take_texts` looks at one row at a time and needs nothing else; `settle_labels`
-then knows all labels of train, so it can say what a class is.
+The problem: real files contain rows without a text, with NaN as label, or with a class that is not
+in train. Dropping them silently would distort every metric; stopping at the first would waste a
+day. The idea: two passes. `take_texts` looks at one row at a time and needs no context;
+`settle_labels` knows all labels of train, and therefore the classes.
 
     kept + set aside = read
 
-Above a share of `max_set_aside` in a split the loading stops and lists the counts by reason.
+If more than the share `max_set_aside` of a split is set aside, loading stops and lists the counts
+by reason.
 """
 
 from __future__ import annotations
@@ -40,39 +41,38 @@ from attar.errors import DataError
 
 T = TypeVar("T")
 MAX_REASONS = 20
-"""Reasons distinguished in the labels of a split: a file may hold a million different wrong
-ones."""
+"""Maximum number of different reasons per split: a file may contain a million different wrong
+labels."""
 MAX_CLASSES_SHOWN = 12
 KINDS = {bool: "a truth value", list: "a list", dict: "an object"}
-"""What JSON may hold in the place of a text."""
+"""JSON values that may occur instead of a text."""
 ADVICE = {
     "not UTF-8": "  save the file as UTF-8 (in a spreadsheet: CSV UTF-8)",
     "longer than": "  raise max_row_kib in the data table to accept longer rows",
 }
-"""How a reason begins → what to do about such rows."""
+"""Beginning of a reason → advice for such rows."""
 MAX_FAULTS = 1_000_000
-"""More unusable rows than this are not even counted: a gigabyte of empty objects must not fill
-memory."""
+"""Reading stops after this many unusable rows: a gigabyte of empty objects must not fill memory."""
 MAX_CHARACTERS = 16 * 2**30
-"""Of the texts of a split, which are held in memory: no machine that we know of can hold more."""
+"""Maximum number of characters in the texts of a split, which are held in memory."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a record are its text or texts, its label, and its id."""
+    """The columns of a record with its text or texts, its label, and its id."""
 
     text: tuple[str, ...]
     label: str | None
-    """None: the rows are unlabelled."""
+    """None if the rows are unlabelled."""
     id: str | None = None
-    """Its values must differ from row to row; None, or a row without it: not looked at."""
+    """Column whose values must be unique; None, or a row without it: not checked."""
     max_bytes: int = MAX_ROW_BYTES
-    """Of a text."""
+    """Maximum size of a text."""
 
 
 @dataclass
 class Taken:
-    """The rows of a split whose texts are good, in order, their labels as found; and the others."""
+    """Rows of a split with usable texts and unparsed labels, in order; and the rows set aside."""
 
     split: str
     texts: list[tuple[str, ...]] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Taken:
 
 
 def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: str) -> Taken:
-    """First pass: keep what has a text, with its label unread."""
+    """First pass: keep rows with usable texts; labels are not parsed yet."""
     taken = Taken(split)
     ids: set[str] = set()
     characters = 0
@@ -115,7 +115,7 @@ def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: 
 def read_row(
     record: Record, columns: Columns, ids: set[str]
 ) -> tuple[tuple[str, ...], Any] | Unreadable:
-    """A row's texts and its label, or why it cannot be used; its id is added to those seen."""
+    """A row's texts and its label, or why it is unusable. Adds its id to `ids`."""
     texts: list[str] = []
     for name in columns.text:
         text = text_of(name, record.get(name), columns.max_bytes)
@@ -133,10 +133,10 @@ def read_row(
 
 
 def text_of(name: str, value: Any, limit: int = MAX_ROW_BYTES) -> str | Unreadable:
-    """The text that stands in column `name`, or why it cannot be used; a number is the text it is
-    written as. A text of more bytes than the limit cannot be."""
+    """The text in column `name`, or why it is unusable. A number is converted to text; a text
+    longer than `limit` bytes is unusable."""
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    if value is None or (is_number and value != value):  # NaN: a missing value
+    if value is None or (is_number and value != value):  # NaN means a missing value
         return Unreadable(f"no {name}")
     text = str(value) if is_number else value
     if not isinstance(text, str):
@@ -153,8 +153,9 @@ def text_of(name: str, value: Any, limit: int = MAX_ROW_BYTES) -> str | Unreadab
 def settled(
     taken: Taken, read: Callable[[Any], T | Unreadable]
 ) -> tuple[tuple[tuple[str, ...], ...], list[T], list[SetAside]]:
-    """Second pass: the texts and the answers of the rows whose answer can be read, and all rows of
-    the split that were set aside in both passes, in order; beyond `MAX_REASONS` reasons, one."""
+    """Second pass: texts and answers of the rows whose answer can be parsed, and all rows set aside
+    in both passes, in order. After `MAX_REASONS` different reasons, further ones are merged into
+    one."""
     texts: list[tuple[str, ...]] = []
     answers: list[T] = []
     set_aside = list(taken.set_aside)
@@ -175,10 +176,10 @@ def settled(
 def settle_labels(
     taken: Taken, classes: Classes | None, *, may_lack_labels: bool = False
 ) -> Settled:
-    """Every label becomes its class (or number), or its row is set aside.
+    """Convert every label to its class (or number), or set its row aside.
 
     Args:
-        classes: None: the labels are numbers, for a regression.
+        classes: None: the labels are numbers, for regression.
         may_lack_labels: keep rows without a label, as `UNLABELLED` (or NaN).
     """
     place = number_as_written if classes is None else classes.place_of
@@ -194,10 +195,11 @@ def settle_labels(
 
 
 def settle_targets(taken: Taken, column: str | None, *, may_lack_targets: bool = False) -> Settled:
-    """Every answer is a target text, or its row is set aside. An empty target is no answer.
+    """Convert every answer to a target text, or set its row aside. An empty target does not count
+    as an answer.
 
     Args:
-        column: where the targets stand; None: there are none.
+        column: name of the target column; None: there is none.
         may_lack_targets: keep rows without a target, as in a hidden test set, as "".
     """
 
@@ -218,12 +220,13 @@ def check_set_aside(
     limit: float,
     classes: Sequence[str] = (),
 ) -> None:
-    """Stop when too much of a split is unusable, or all of it, or there was nothing.
+    """Raise if a split is empty, or if too many or all of its rows are unusable.
 
     Args:
-        classes: those of the data, said where a label is none of them.
+        classes: classes of the data, listed if a label is not one of them.
+
     Raises:
-        DataError: with the counts by reason and the first rows of each.
+        DataError: with the counts by reason, and the first rows of each.
     """
     if num_read == 0:
         raise DataError(
@@ -253,7 +256,7 @@ def check_set_aside(
 
 
 def advice_on(reasons: Iterable[str]) -> list[str]:
-    """What to do about rows that were set aside, where the reason does not say it."""
+    """Advice for rows that were set aside, for reasons that need it."""
     return [line for start, line in ADVICE.items() if any(r.startswith(start) for r in reasons)]
 
 

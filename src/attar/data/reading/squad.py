@@ -1,11 +1,11 @@
 """A .json file as rows: SQuAD's own files, or a list of objects.
 
     SQuAD             {"data": [{"paragraphs": [{"context", "qas": [{"question", "answers"}]}]}]},
-                      version 1.1 or 2.0 → a row a question: id, title, context, question, answers
+                      version 1.1 or 2.0 → a row per question: id, title, context, question, answers
     list of objects   [{…}, {…}], or {"data": [{…}, {…}]} → its objects
 
-The file is read whole. Version 2.0's "plausible answers" of questions that have none are not
-answers, and are left out.
+The file is read as a whole. Version 2.0's "plausible answers" to unanswerable questions are not
+answers and are ignored.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from attar.data.reading.byte_lines import Unreadable, read_lines
 from attar.errors import DataError
 
 MAX_JSON_BYTES = 2**30
-"""SQuAD's train file has 42 MB."""
+"""For comparison, SQuAD's train file has 42 MB."""
 NOT_AN_OBJECT = Unreadable("not a JSON object")
 
 
 def read_json_rows(file: Path) -> Iterator[dict[str, Any] | Unreadable]:
-    """The rows of a .json file in order.
+    """The rows of a .json file, in order.
 
     Raises:
-        DataError: the file is damaged, no JSON, or neither of the two forms.
+        DataError: the file is damaged, not JSON, or in neither of the two formats.
     """
     lines = list(read_lines(file, MAX_JSON_BYTES))
     if any(isinstance(line, Unreadable) for line in lines):

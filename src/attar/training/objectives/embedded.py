@@ -1,7 +1,8 @@
-"""Rows of two texts, embedded separately: training and validation of embedding models.
+"""Rows of two texts that are embedded separately: training and validation of embedding models.
 
-A batch of B rows is 2B texts: first the first texts of all rows, then the second ones. Validation
-embeds every distinct text once and has the metrics of `evaluate`.
+A batch of B rows has 2B texts: the first texts of all rows, then the second ones. Validation embeds
+every distinct text once, and computes the metrics of `evaluate`.
+
 Shapes: B rows, N rows of the split, T tokens.
 """
 
@@ -27,13 +28,13 @@ from attar.tasks.task import Task
 
 @dataclass(frozen=True)
 class EmbeddedTexts:
-    """One split, ready for a model that embeds."""
+    """A split for an embedding model."""
 
     pairs: TextPairs
     encoded: Encoded
-    """Of all different first texts, then of all different second ones."""
+    """All distinct first texts, then all distinct second texts."""
     labels: np.ndarray
-    """Scores, NaN: none; (N,)."""
+    """Scores (N,); NaN: no score."""
     stacks: tuple[str, ...]
 
     @classmethod
@@ -45,7 +46,7 @@ class EmbeddedTexts:
         return cls(pairs, encoder.encode(pairs.read_by(task.embedding)), split.labels, stacks)
 
     def _texts_of(self, rows: np.ndarray) -> np.ndarray:
-        """Numbers of the rows' texts among the encoded ones, (2B,)."""
+        """Indices of the rows' texts in `encoded`, (2B,)."""
         second = self.pairs.passage_of[rows] + len(self.pairs.queries)
         return np.concatenate([self.pairs.query_of[rows], second])
 
@@ -82,7 +83,7 @@ class EmbeddedTexts:
         batch_size: int,
         after_batch: AfterBatch,
     ) -> dict[str, float]:
-        """Metrics by name, and "loss": the mean of 1 − cosine of the rows' two vectors.
+        """Metrics by name, and "loss": the mean over the rows of 1 − cosine of their two vectors.
 
         Raises:
             NonFiniteError: a vector is NaN or infinite.

@@ -1,12 +1,12 @@
-"""The interface between the training loop and its rows, whatever is predicted.
+"""The interface between the training loop and its rows, for any objective.
 
 labelled     a class or a score for each row
 documents    the next token of running text
 shards       the next token of a corpus's chunks
 spans        the hidden spans of running text
-text_pairs   a text for each row, or the word of its class
+text_pairs   a target text for each row, or the label word of its class
 
-Continuations of the rows, sampled in a step, are another source (`attar.training.rollouts`).
+Continuations sampled during a step are another source (`attar.training.rollouts`).
 """
 
 from __future__ import annotations
@@ -25,42 +25,42 @@ from attar.scoring.rows import AfterBatch
 
 
 class TokenIds(Protocol):
-    """Facts about many rows of token ids."""
+    """Summary of many rows of token ids."""
 
     @property
     def largest_id(self) -> int:
-        """No id is above it."""
+        """Upper bound of the ids."""
         ...
 
     @property
     def num_cut(self) -> int:
-        """Rows that were longer than allowed and are cut."""
+        """Number of rows that were truncated."""
         ...
 
 
 class StepExamples(Protocol):
-    """Rows that an optimizer step learns from."""
+    """Rows for an optimizer step."""
 
     def counts(self, rows: np.ndarray) -> Counts:
-        """How many of each unit these rows hold."""
+        """Number of units of each kind in these rows: predictions, tokens."""
         ...
 
     def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
-        """Inputs (B, T), padded to the longest of these rows, and what is known about them."""
+        """Inputs (B, T), padded to the longest of these rows, and their targets."""
         ...
 
 
 class Examples(StepExamples, Protocol):
-    """Rows of one split, ready for a model. Row i is row i of what the step read."""
+    """The rows of a split, ready for a model. Row i is row i of the data that the step read."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row; rows of like length share a batch."""
+        """Number of tokens of each row, used to batch rows of similar length."""
         ...
 
     @property
     def texts(self) -> Sequence[TokenIds]:
-        """All token ids that a model will be fed: those it reads, then those it writes."""
+        """All token ids that a model gets: those it reads, then those it writes."""
         ...
 
     def __len__(self) -> int: ...
@@ -72,10 +72,11 @@ class Examples(StepExamples, Protocol):
         batch_size: int,
         after_batch: AfterBatch,
     ) -> dict[str, float]:
-        """Metrics by name, and "loss". The model's train mode is left as it was.
+        """Metrics by name, including "loss". The model's train mode is restored afterwards.
 
         Args:
             after_batch: called with the number of rows just done; may raise to stop.
+
         Raises:
             NonFiniteError: a prediction is NaN or infinite.
         """
@@ -83,17 +84,20 @@ class Examples(StepExamples, Protocol):
 
 
 class Streamed(Examples):
-    """Rows of like length, which are read in any order without knowing every length before."""
+    """Rows of similar length, read in arbitrary order without knowing all lengths in advance."""
 
     is_drawn_anew: ClassVar[bool] = False
-    """Whether a row is another one in every epoch; in epoch e it then has the number e · N + i."""
+    """Whether a row is different in every epoch; in epoch e, row i then has the number e · N +
+    i."""
 
     @property
     @abstractmethod
     def tokens(self) -> int:
-        """That a model reads in an epoch, in all its stacks."""
+        """Number of tokens that a model reads per epoch, in all its stacks."""
 
     @property
     def written(self) -> int | None:
-        """Of them, what a decoder after an encoder is fed of a row on average; None: nothing."""
+        """Mean number of decoder input tokens per row, in an encoder-decoder; None: there is no
+        such decoder.
+        """
         return None

@@ -1,6 +1,6 @@
-"""Texts with a class, a score or some labels each.
+"""Texts with a class, a score or a set of labels.
 
-Validation is in float32, the precision a model is shipped in.
+Validation is in float32, the precision in which a model is saved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from attar.tasks.table import CLASSIFICATION, Gold, Kind
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """One split, ready for a classifier or a regressor."""
+    """A split for a classification or regression model."""
 
     encoded: Encoded
     labels: np.ndarray
@@ -36,9 +36,9 @@ class LabelledTexts:
     """The stacks of the model; in an encoder-decoder both read the text."""
     gold: Gold = "class"
     query_of: np.ndarray | None = None
-    """Of candidates, the number of each row's query."""
+    """For candidates: the number of each row's query."""
     cuts: tuple[float, ...] = ()
-    """Of sets of labels, the logit from which each is given."""
+    """For sets of labels: the logit threshold of each label."""
 
     @classmethod
     def of(
@@ -68,7 +68,7 @@ class LabelledTexts:
         return count_units(self._labels(rows), dict.fromkeys(self.stacks, tokens))
 
     def _labels(self, rows: np.ndarray) -> Tensor:
-        """(B,); of sets, 0 where one is known and −1 where not."""
+        """Labels (B,); for sets, 0 if any label of the row is known and −1 otherwise."""
         labels = self.labels[rows]
         return torch.from_numpy(labels if labels.ndim == 1 else labels.min(axis=1).clip(max=0))
 
@@ -86,7 +86,7 @@ class LabelledTexts:
         batch_size: int,
         after_batch: AfterBatch,
     ) -> dict[str, float]:
-        """Metrics by name, and "loss": the mean against the gold labels.
+        """Metrics by name, and "loss": the mean loss against the gold labels.
 
         Raises:
             NonFiniteError: a prediction is NaN or infinite.

@@ -1,10 +1,11 @@
-"""Running text with masked tokens: how encoders are pre-trained, and adapted to a domain.
+"""Running text with masked tokens: the objective for pre-training encoders and adapting them to a
+domain.
 
-A row is a text of one length between the special tokens of the tokenizer, so only the last row is
-padded; documents lie end to end, with a separator behind each. Every epoch masks other tokens
-(`attar.data.corpus.masking`); validation masks the same ones at every look, whatever the run's
-seed. Only masked places have a label, so a language head makes logits for these alone, in training
-and of a teacher, whose distributions are compared there.
+A row is a text of fixed length between the tokenizer's special tokens, so only the last row is
+padded; documents are concatenated, each followed by a separator. Every epoch masks other tokens
+(`attar.data.corpus.masking`); validation always masks the same ones, whatever the run's seed. Only
+masked positions have a label, so the language head computes logits only for these, in training and
+for a teacher, whose distributions are compared there.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class MaskedTokens(Hidden):
-    """One split, ready for an encoder with a language head."""
+    """A split for an encoder with a language head."""
 
     masker: Masker
     pad_id: int
@@ -42,12 +43,12 @@ class MaskedTokens(Hidden):
     def of(
         cls, split: Split, task: Task, model_folder: Path, seed: int, where: str
     ) -> MaskedTokens:
-        """The texts of a split, or the chunks of a corpus cut anew.
+        """The texts of a split, or the chunks of a corpus cut into rows.
 
         Raises:
-            ModelError: a tokenizer without mask token or separator, or another than the corpus was
-                made with.
-            DataError: texts of fewer than two tokens.
+            ModelError: the tokenizer has no mask token or separator, or is not the corpus's
+                tokenizer.
+            DataError: the texts have fewer than two tokens.
         """
         masker = Masker.of(task.masking or Masking(), task.max_length, model_folder, seed)
         rows = running_rows(
@@ -90,7 +91,7 @@ class MaskedTokens(Hidden):
         return inputs, Targets(torch.from_numpy(labels).to(device), masks)
 
     def _drawn(self, rows: NDArray[np.int64]) -> list[tuple[Ids, Ids]]:
-        """What is read of some rows, and what is predicted."""
+        """Input ids and labels of some rows."""
         epochs, places = np.divmod(rows, len(self))
         return [
             self.masker.of_text(ids, int(place), int(epoch))

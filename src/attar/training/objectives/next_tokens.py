@@ -1,5 +1,4 @@
-"""Running text, of which every token is predicted from those before it in its block; and how much a
-language model of any kind misses in validation texts.
+"""Running text for next-token prediction, and the validation metrics of language models.
 
 nll = Σ −log p(token | tokens before it) / tokens      nats per token
 perplexity = exp(nll)            bits_per_byte = Σ −log₂ p / bytes of the text
@@ -30,10 +29,10 @@ from attar.training.objectives.examples import Examples
 def nats_of_rows(
     model: PreTrainedModel, examples: Examples, batch_size: int, after_batch: AfterBatch
 ) -> np.ndarray:
-    """Σ −log p over each row's labelled tokens, in nats, float64 (N,).
+    """Σ −log p over the labelled tokens of each row, in nats, float64 (N,).
 
     Raises:
-        NonFiniteError: one is NaN or infinite.
+        NonFiniteError: a value is NaN or infinite.
     """
 
     def of_rows(rows: np.ndarray) -> np.ndarray:
@@ -54,11 +53,13 @@ def validate_running_text(
     tokens: int,
     num_bytes: int,
 ) -> dict[str, float]:
-    """Those of nll, perplexity and bits_per_byte that are asked for, and "loss", the nll.
+    """The requested ones of nll, perplexity and bits_per_byte; and "loss", which is the nll.
 
     Args:
-        tokens: of all rows; the first one of a row is not predicted, so its bytes do not count.
-        num_bytes: of all rows' text.
+        tokens: number of tokens in all rows. The first token of a row is not predicted, so its
+            bytes do not count.
+        num_bytes: size of all rows' text.
+
     Raises:
         NonFiniteError: a prediction is NaN or infinite.
     """
@@ -69,7 +70,7 @@ def validate_running_text(
 
 
 def language_metrics(nats: float, tokens: int, num_bytes: float | None = None) -> dict[str, float]:
-    """The metrics' values by name; bits_per_byte where the bytes are known.
+    """Metrics by name; bits_per_byte only if the number of bytes is known.
 
     Args:
         nats: Σ −log p over `tokens` tokens, which spell `num_bytes` bytes.
@@ -85,15 +86,16 @@ def language_metrics(nats: float, tokens: int, num_bytes: float | None = None) -
 
 @dataclass(frozen=True)
 class Documents:
-    """One split, ready for a causal language model; a row is a block of tokens."""
+    """A split for a causal language model; a row is a block of tokens."""
 
     blocks: TokenBlocks
 
     @classmethod
     def of(cls, split: Split, model_folder: Path, length: int, where: str) -> Documents:
-        """Read the texts with a folder's tokenizer into blocks of `length` tokens.
+        """Tokenize the texts into blocks of `length` tokens.
 
-        Raises: as `token_blocks`.
+        Raises:
+            ModelError, DataError: as `token_blocks`.
         """
         return cls(token_blocks(model_folder, split.texts, length, where))
 

@@ -1,7 +1,7 @@
-"""From a step's settings and its data to a task, and from a split to examples.
+"""Derive a task from a step's settings and its data, and examples from a split.
 
-The data has an objective. A step may set another one if the two fit: classes and numbers can be
-generated as text (`objective = "text_to_text"`).
+The data has an objective. A step may set another one if it fits the data: classes and numbers can
+be generated as text (`objective = "text_to_text"`).
 """
 
 from __future__ import annotations
@@ -48,19 +48,20 @@ NUMBER_STEP = 0.2
 """T5's rounding of STS-B (arXiv 1910.10683, section 2.4)."""
 MAX_NUMBER_WORDS = 200
 Names = tuple[str, ...]
-"""Of a model's inputs."""
+"""Names of a model's inputs."""
 
 
 def task_for(
     config: TrainStep, data: TextData, model: PreTrainedConfig, folder: Path | None, step: str
 ) -> Task:
-    """What the trained model will be for.
+    """The task of the trained model.
 
     Args:
         model: the student's config.
-        folder: the student's, whose own way of generating text is kept; None: it has none.
+        folder: the student's folder, whose generation settings are kept; None: there is none.
+
     Raises:
-        UsageError: the objective does not fit the data, or the words do not fit the classes.
+        UsageError: the objective does not fit the data, or the label words do not fit the classes.
         ModelError: the model cannot generate a target text.
     """
     asked = KINDS[config.objective or data.objective]
@@ -107,10 +108,10 @@ def task_for(
 
 
 def label_words_for(config: TrainStep, data: TextData, step: str) -> tuple[str, ...]:
-    """What a model writes for each class, or for each number that it can answer.
+    """The word that a model writes for each class, or for each number.
 
     Raises:
-        DataError, UsageError: no training row has a number, or there are too many to choose from.
+        DataError, UsageError: no training row has a number, or there are too many different ones.
     """
     if config.label_words is not None or not data.kind.is_score:
         return config.label_words or data.label_names
@@ -118,10 +119,10 @@ def label_words_for(config: TrainStep, data: TextData, step: str) -> tuple[str, 
 
 
 def _thresholds(config: TrainStep, data: TextData, step: str) -> tuple[float, ...]:
-    """The probability from which each label is given.
+    """The probability threshold of each label.
 
     Raises:
-        UsageError: a threshold for a label that is none.
+        UsageError: a threshold for an unknown label.
     """
     asked = 0.5 if config.thresholds is None else config.thresholds
     if not isinstance(asked, dict):
@@ -137,7 +138,7 @@ def _thresholds(config: TrainStep, data: TextData, step: str) -> tuple[float, ..
 
 
 def _number_words(config: TrainStep, data: TextData, step: str) -> tuple[str, ...]:
-    """The numbers that occur in training, rounded, and those between them."""
+    """The numbers in the training labels, rounded, and all multiples between them."""
     labels = data.split("train").labels
     known = labels[~np.isnan(labels)]
     if len(known) == 0:
@@ -165,16 +166,18 @@ def ready(
     labelled: bool,
     seed: int,
 ) -> Examples:
-    """A split of the data that every reader can read; reports its rows and how many are cut.
+    """Prepare a split for the student and the teacher, and report its size and how many rows are
+    truncated.
 
     Args:
         name: of the split.
-        readers: "the model", "the teacher" → the models that will be fed these rows.
-        labelled: every row needs its answer.
-        seed: of what is drawn of training rows.
+        readers: "the model", "the teacher" → the models that read these rows.
+        labelled: whether every row needs its gold answer.
+        seed: for random choices in training rows, such as masks.
+
     Raises:
-        DataError, ModelError, UsageError: as `examples_for`; a split that is missing, empty or
-            lacks answers; a reader without the positions or embeddings for the texts.
+        DataError, ModelError, UsageError: as `examples_for`; or the split is missing, empty or
+            lacks answers; or a model has too few positions or embeddings for the texts.
     """
     split = some_rows(data, name, context.name, labelled=labelled)
     for who, model in readers.items():
@@ -194,11 +197,11 @@ def ready(
 
 
 def of_one_width(examples: Examples, task: Task, step: str) -> Examples:
-    """The same rows, each batch padded to max_length and max_target_length, as published code pads
-    them; blocks of running text are full already.
+    """The same rows, with each batch padded to max_length and max_target_length, as in published
+    code. Blocks of running text are full already.
 
     Raises:
-        UsageError: rows of another task.
+        UsageError: not supported for this task.
     """
     if isinstance(examples, LabelledTexts):
         encoded = replace(examples.encoded, width=task.max_length)
@@ -216,13 +219,14 @@ def of_one_width(examples: Examples, task: Task, step: str) -> Examples:
 
 
 def some_rows(data: TextData, name: str, step: str, *, labelled: bool) -> Split:
-    """A split with at least one row; where a teacher answers those of train, with the unlabelled
-    ones.
+    """A split with at least one row. If a teacher labels the train split, the unlabelled rows are
+    included.
 
     Args:
-        labelled: every row needs its answer.
+        labelled: whether every row needs its gold answer.
+
     Raises:
-        DataError: it is missing, empty, or lacks answers.
+        DataError: the split is missing, empty, or lacks answers.
     """
     split = data.split(name, labelled=labelled)
     if name == "train" and not labelled:
@@ -242,14 +246,15 @@ def examples_for(
     input_names: tuple[str, ...],
     seed: int = 0,
 ) -> Examples:
-    """A split, ready for the student.
+    """Prepare a split for the student.
 
     Args:
-        name: of the split, for a message.
-        input_names: what student and teacher are fed from a text.
-        seed: of what is drawn of training rows.
+        name: of the split, for messages.
+        input_names: inputs of student and teacher that are computed from a text.
+        seed: for random choices in training rows, such as masks.
+
     Raises:
-        DataError, ModelError, UsageError: the split or the model cannot serve the objective.
+        DataError, ModelError, UsageError: the split or the model does not fit the objective.
     """
     return EXAMPLES[task.learned](task, split, name, student, input_names, seed)
 
@@ -341,11 +346,11 @@ EXAMPLES: Mapping[tuple[Gold, Answer], Maker] = {
     ("number", "text"): _text_pairs,
     ("relevance", "text"): _text_pairs,
 }
-"""What is known of a row, and the shape in which it is learned → what makes its examples."""
+"""(kind of gold answer, form in which it is learned) → function that makes the examples."""
 
 
 def _generation(folder: Path | None, max_target_length: int) -> Generation:
-    """How the folder's model chooses its words, if it says so; else the best word each time."""
+    """The generation settings of the folder's model, if it has any; else greedy decoding."""
     if folder is not None and says_its_task(folder):
         task = task_of(folder)
         if task.generation is not None:
@@ -356,11 +361,10 @@ def _generation(folder: Path | None, max_target_length: int) -> Generation:
 def _embedding(
     config: TrainStep, folder: Path | None, model: PreTrainedConfig, step: str
 ) -> Embedding:
-    """How vectors are made: as the step says, else as the folder's model does, else the mean over
-    tokens.
+    """The embedding settings of the step, else those of the folder's model, else mean pooling.
 
     Raises:
-        UsageError: a table of tokens, which can only be averaged, is to be pooled otherwise.
+        UsageError: the model is a static table, which supports only mean pooling.
     """
     own = task_of(folder).embedding if folder is not None and says_its_task(folder) else None
     found = config.embedding or own or Embedding()
@@ -375,10 +379,10 @@ def _embedding(
 
 
 def require_embeddings(model: PreTrainedModel, largest_id: int, who: str) -> None:
-    """Refuse token ids that a model has no embedding for.
+    """Raise if token ids exceed the model's embedding table.
 
     Raises:
-        ModelError: with the largest id and the number of embeddings.
+        ModelError: states the largest id and the number of embeddings.
     """
     embeddings = model.get_input_embeddings()
     if not isinstance(embeddings, nn.Embedding):

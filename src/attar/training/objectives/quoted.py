@@ -1,10 +1,10 @@
 """Questions, and the spans of texts that answer them. An example is a question followed by a window
 of a text.
 
-A window has two labels: the token at which the answer begins, and the one at which it ends. Where
-the answer is not wholly in a window, both are the window's first token, as in BERT's code for
-SQuAD. So a window makes two predictions, each among its own tokens, and the loss is the mean of
-both. Validation is in float32, the precision a model is shipped in.
+A window has two labels: the tokens at which the answer begins and ends. If the answer is not
+entirely in a window, both are the window's first token, as in BERT's code for SQuAD. So a window
+makes two predictions, each a choice among its own tokens, and the loss is the mean of both.
+Validation is in float32, the precision in which a model is saved.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from attar.scoring.quoting import QuotedRows, agreement, golds_of, threshold_of
 from attar.scoring.rows import AfterBatch, longest_first, score_tokens
 
 THRESHOLD = "no_answer_threshold"
-"""Beside the metrics of a validation: what is chosen there, and kept in the model's task."""
+"""Key of the threshold that is chosen on validation and stored in the model's task."""
 
 
 @dataclass(frozen=True)
 class QuotedTexts:
-    """One split, ready for a model that answers questions."""
+    """A split for a question-answering model."""
 
     rows: QuotedRows
     golds: Sequence[tuple[str, ...]]
-    """The answers to each row."""
+    """The gold answers of each row."""
     labels: np.ndarray
-    """Of each window, its tokens at which the answer begins and ends, int64 (W, 2)."""
+    """For each window, the indices of the tokens at which the answer begins and ends, int64 (W,
+    2)."""
     stacks: tuple[str, ...] = ("encoder",)
 
     @classmethod
@@ -83,8 +84,8 @@ class QuotedTexts:
         batch_size: int,
         after_batch: AfterBatch,
     ) -> dict[str, float]:
-        """Metrics by name; "loss", the mean over windows of both predictions; and where some rows
-        have no answer, the threshold that is best for them, with which the metrics are measured.
+        """Metrics by name; "loss", the mean over windows of both predictions; and, if some rows
+        have no answer, the best threshold for them, which the metrics use.
 
         Raises:
             NonFiniteError: a prediction is NaN or infinite.
@@ -110,7 +111,7 @@ class QuotedTexts:
 
 
 def with_threshold(student: LoadedModel, validation: Mapping[str, float]) -> LoadedModel:
-    """A model with the threshold that was chosen on validation in its task, if one was."""
+    """Store the threshold chosen on validation, if any, in the model's task."""
     if student.task is None or THRESHOLD not in validation:
         return student
     chosen = {THRESHOLD: validation[THRESHOLD]}
@@ -118,7 +119,9 @@ def with_threshold(student: LoadedModel, validation: Mapping[str, float]) -> Loa
 
 
 def _labels(windows: Windows, window: int, marks: Marks | None) -> tuple[int, int]:
-    """First and last token of the first answer in a window; (0, 0): it is not wholly there."""
+    """Indices of the first and last token of the first answer in a window; (0, 0) if it is not
+    entirely in the window.
+    """
     if marks is None or not marks.marks:
         return 0, 0
     begin, end, _ = marks.marks[0]

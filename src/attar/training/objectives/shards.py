@@ -1,7 +1,9 @@
-"""Chunks of a corpus, read from its shards as they were packed: nothing is tokenized again.
+"""Chunks of a corpus, read from its shards without tokenizing again.
 
-Of a chunk of n tokens, n − 1 are read and n − 1 predicted, or only those after its prompt. The
-mask hides padding by length; the end token, which pads, is predicted where it ends a document.
+Of a chunk of n tokens, n − 1 are read and n − 1 predicted, or only those after its prompt. Padding
+is masked by length, so the end token, which also serves as padding, is still predicted at the end
+of a document.
+
 Memory: one batch, whatever the size of the corpus.
 """
 
@@ -27,13 +29,13 @@ from attar.training.objectives.next_tokens import validate_running_text
 
 @dataclass(frozen=True, eq=False)
 class Shards(Streamed):
-    """The chunks of a view, ready for a causal language model; a row is a chunk."""
+    """The chunks of a view, for a causal language model; a row is a chunk."""
 
     view: CorpusView
 
     @classmethod
     def of(cls, view: CorpusView, model_folder: Path, max_length: int) -> Shards:
-        """The chunks as a model with this tokenizer reads them.
+        """The chunks for a model with this tokenizer.
 
         Raises:
             ModelError: the corpus was made with another tokenizer.
@@ -45,7 +47,7 @@ class Shards(Streamed):
 
     @property
     def lengths(self) -> np.ndarray:
-        """8 bytes per chunk: for small views, and for work that asks about every chunk at once."""
+        """Takes 8 bytes per chunk: for small views, or when all lengths are needed at once."""
         return _read(self.view.lengths(np.arange(len(self))))
 
     @property
@@ -62,14 +64,14 @@ class Shards(Streamed):
 
     @property
     def tokens(self) -> int:
-        """Of all chunks, as a model is fed them."""
+        """Number of input tokens of all chunks."""
         return max(self.view.tokens - len(self), len(self))
 
     def __len__(self) -> int:
         return len(self.view)
 
     def by_shard(self) -> Iterator[Shards]:
-        """Its chunks in each shard of the corpus that has some."""
+        """The chunks in each shard of the corpus that has any."""
         begin = 0
         for _, rows in self.view.shards():
             if len(rows):
@@ -83,7 +85,9 @@ class Shards(Streamed):
         return {"prediction": predicted, "labelled": predicted, "decoder": read}
 
     def _skipped(self, rows: np.ndarray) -> np.ndarray:
-        """Predictions at the beginning of each chunk that are not learned: those of its prompt."""
+        """Number of predictions at the beginning of each chunk that are excluded from the loss:
+        those of its prompt.
+        """
         if self.view.learns_prompts:
             return np.zeros(len(rows), np.int64)
         return np.maximum(self.view.column("prompt", rows).astype(np.int64) - 1, 0)
@@ -119,23 +123,24 @@ class Shards(Streamed):
 
 
 def _read(lengths: np.ndarray) -> np.ndarray:
-    """Tokens that a model is fed of chunks of these lengths; one of a single token is read, and
+    """Number of input tokens of chunks with these lengths. A chunk of a single token is read, but
     nothing is predicted."""
     return np.maximum(lengths - 1, 1)
 
 
 def require_tokenizer(view: CorpusView, model_folder: Path, max_length: int) -> None:
-    """Refuse chunks of another tokenizer. Raises: as `require_same`."""
+    """Raise if the chunks were made with another tokenizer, as `require_same`."""
     require_same(view.label, view.corpus.about["tokenizer"], model_folder, max_length)
 
 
 def require_same(name: str, digest: str, model_folder: Path, max_length: int) -> None:
-    """Refuse chunks of another tokenizer than a model's.
+    """Raise if the chunks were made with another tokenizer than the model's.
 
     Args:
         name: of the corpus or the selection in the recipe.
         digest: of its tokenizer.
-        max_length: that the model reads.
+        max_length: number of tokens the model reads, for the message.
+
     Raises:
         ModelError: the model has another tokenizer.
     """
@@ -148,11 +153,12 @@ def require_same(name: str, digest: str, model_folder: Path, max_length: int) ->
 
 
 def require_length(name: str, longest: int, max_length: int) -> None:
-    """Refuse chunks that are longer than what a model reads.
+    """Raise if chunks are longer than the model's `max_length`.
 
     Args:
         name: of the corpus or the selection in the recipe.
-        longest: tokens that a model reads of its longest chunk.
+        longest: number of input tokens of its longest chunk.
+
     Raises:
         UsageError: chunks are longer than `max_length`.
     """

@@ -1,12 +1,12 @@
-"""Running text with masked spans, for an encoder-decoder: T5's pre-training.
+"""Running text with hidden spans, for an encoder-decoder: T5's pre-training.
 
-A row is a text of one length, whose corruption fills the encoder's `max_length` exactly; so rows
-need no padding, but the last one and those of a mixture of denoisers. Every epoch masks different
-spans: row i of epoch e has the number e · N + i, which determines its spans. Validation always
-masks the same spans, whatever the run's seed.
+A row is a text of fixed length that, after corruption, fills the encoder's `max_length` exactly. So
+rows need no padding, except the last one and those of a mixture of denoisers. Every epoch hides
+different spans: row i of epoch e has the number e · N + i, which determines its spans. Validation
+always hides the same spans, whatever the run's seed.
 
-The decoder is fed its target moved one place to the right, after its start token. What counts is
-known by length: an end token that pads is never predicted.
+The decoder's input is its target shifted one position to the right, after the start token. Padding
+is masked by length, so an end token used as padding is never predicted.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
 from attar.training.objectives.shards import require_tokenizer
 
 VALIDATION_SEED = 0
-"""All models of a tokenizer are judged on the same hidden spans."""
+"""All models with the same tokenizer are evaluated on the same hidden spans."""
 
 
 @dataclass(frozen=True)
 class Largest:
-    """What is known of token ids that are not read yet."""
+    """Summary of token ids that have not been read yet."""
 
     largest_id: int
     num_cut: int = 0
@@ -49,7 +49,7 @@ class Largest:
 
 @dataclass(frozen=True, eq=False)
 class Hidden(Streamed):
-    """Rows of running text of which a part is hidden, another one in every epoch."""
+    """Rows of running text with a hidden part, a different one in every epoch."""
 
     rows: Rows
     is_drawn_anew: ClassVar[bool] = True
@@ -57,7 +57,7 @@ class Hidden(Streamed):
     @property
     @abstractmethod
     def raw_tokens(self) -> int:
-        """Tokens of text of a whole row."""
+        """Number of tokens of a full row's text."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,7 +69,7 @@ class Hidden(Streamed):
         batch_size: int,
         after_batch: AfterBatch,
     ) -> dict[str, float]:
-        """nll and perplexity of what is hidden, and "loss", the nll.
+        """nll and perplexity of the hidden tokens; and "loss", which is the nll.
 
         Raises:
             NonFiniteError: a prediction is NaN or infinite.
@@ -79,21 +79,22 @@ class Hidden(Streamed):
         return {name: found[name] for name in metrics} | {"loss": found["nll"]}
 
     def _raw(self, place: int) -> int:
-        """Tokens of a row's text."""
+        """Number of tokens of a row's text."""
         return min(self.raw_tokens, self.rows.tokens - place * self.raw_tokens)
 
 
 def running_rows(
     split: Split, model_folder: Path, length: int, max_length: int, where: str, end: str = END
 ) -> Rows:
-    """The texts of a split end to end, or the chunks of a corpus, cut every `length` tokens.
+    """The concatenated texts of a split, or the chunks of a corpus, cut every `length` tokens.
 
     Args:
-        max_length: of the model, for a message.
+        max_length: number of tokens the model reads, for messages.
         end: as in `document_tokenizer`.
+
     Raises:
-        ModelError: a tokenizer without end token, or another than the corpus was made with.
-        DataError: texts of fewer than two tokens.
+        ModelError: the tokenizer has no end token, or is not the corpus's tokenizer.
+        DataError: the texts have fewer than two tokens.
     """
     if split.chunks is not None:
         require_tokenizer(split.chunks, model_folder, max_length)
@@ -103,22 +104,22 @@ def running_rows(
 
 @dataclass(frozen=True, eq=False)
 class HiddenSpans(Hidden):
-    """One split, ready for an encoder-decoder; sentinels of the targets are predicted too."""
+    """A split for an encoder-decoder. The sentinels in the targets are predicted too."""
 
     corruption: Corruption
     start_id: int
-    """What the decoder reads first."""
+    """The decoder's first input token."""
 
     @classmethod
     def of(
         cls, split: Split, task: Task, model_folder: Path, start: int, seed: int, where: str
     ) -> HiddenSpans:
-        """The texts of a split, or the chunks of a corpus cut again.
+        """The texts of a split, or the chunks of a corpus, cut into rows.
 
         Raises:
-            ModelError: a tokenizer without end token, sentinels or prefixes, or another than the
-                corpus was made with.
-            DataError: texts of fewer than two tokens.
+            ModelError: the tokenizer has no end token, sentinels or prefixes, or is not the
+                corpus's tokenizer.
+            DataError: the texts have fewer than two tokens.
         """
         denoisers = task.denoisers or PUBLISHED
         corruption = Corruption.of(denoisers, task.max_length, model_folder, seed)
@@ -132,7 +133,7 @@ class HiddenSpans(Hidden):
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Of the first epoch."""
+        """In the first epoch."""
         return np.array([sum(self._lengths(row)) for row in range(len(self))], dtype=np.int64)
 
     @property
@@ -142,7 +143,7 @@ class HiddenSpans(Hidden):
 
     @property
     def tokens(self) -> int:
-        """On average over the denoisers."""
+        """Mean over the denoisers."""
         raw, last = self.corruption.raw_tokens, self._raw(len(self) - 1)
         denoisers = self.corruption.denoisers
         whole, rest = (sum(mean_lengths(denoisers, tokens)) for tokens in (raw, last))
@@ -190,7 +191,7 @@ class HiddenSpans(Hidden):
 def padded(
     rows: Sequence[NDArray[np.int64]], pad: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows side by side, (B, T), and 1 where one has a token."""
+    """Padded rows, (B, T), and a mask that is 1 for tokens."""
     lengths = np.array([len(row) for row in rows])
     mask = np.arange(lengths.max()) < lengths[:, None]
     padded = np.full(mask.shape, pad, np.int64)

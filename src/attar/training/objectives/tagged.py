@@ -1,7 +1,7 @@
-"""Texts with a tag for each word. An example is a window of a text, as the model reads it.
+"""Texts with a tag for each word. An example is a window of a text.
 
-Only the first token of a word has a label, and only in its own window; so each word counts once.
-Validation is in float32, the precision a model is shipped in.
+Only the first token of a word has a label, and only in its own window, so each word counts once.
+Validation is in float32, the precision in which a model is saved.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from attar.tasks.tagging import Mark, tags_of_marks
 
 @dataclass(frozen=True)
 class TaggedTexts:
-    """One split, ready for a model of tags."""
+    """A split for a tagging model."""
 
     rows: TaggedRows
     marked: Sequence[Sequence[Mark]]
-    """Of each row."""
+    """The marks of each row."""
     names: tuple[str, ...]
-    """Of the tags, in the order of the logits."""
+    """Names of the tags, in the order of the logits."""
     labels: np.ndarray
-    """Of each token of all windows, int64."""
+    """Label of each token of all windows, int64."""
     stacks: tuple[str, ...] = ("encoder",)
 
     @classmethod
@@ -85,7 +85,7 @@ class TaggedTexts:
         return inputs, Targets(labels, dict.fromkeys(self.stacks, inputs["attention_mask"]))
 
     def _labels(self, rows: np.ndarray) -> np.ndarray:
-        """(B, T)."""
+        """Labels of some windows, (B, T)."""
         lengths, starts = self.lengths[rows], self.rows.windows.encoded.starts[rows]
         labels = np.full((len(rows), int(lengths.max(initial=0))), UNLABELLED, np.int64)
         for row, (begin, length) in enumerate(zip(starts, lengths, strict=True)):
@@ -99,7 +99,7 @@ class TaggedTexts:
         batch_size: int,
         after_batch: AfterBatch,
     ) -> dict[str, float]:
-        """Metrics by name, and "loss": the mean over words, against their tags.
+        """Metrics by name, and "loss": the mean over all words.
 
         Raises:
             NonFiniteError: a prediction is NaN or infinite.

@@ -1,8 +1,8 @@
 """Sequence-to-sequence training of an encoder-decoder, and classification by label words.
 
-The decoder is fed the target moved one place to the right, after its start token, and predicts the
-target, end token included. The predicted class is the one whose label word has the highest
-log-likelihood.
+The decoder's input is the target shifted one position to the right, after the start token; it
+predicts the target, including the end token. The predicted class is the one whose label word has
+the highest log-likelihood.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a split's rows, (N,), and the word of each class, a row of `words` each."""
+    """The classes of a split's rows, (N,), and the label word of each class, one row of `words` per
+    class.
+    """
 
     labels: np.ndarray
     words: Encoded
     values: np.ndarray | None = None
-    """The number that each word stands for, (C,); None: words name classes."""
+    """The number that each word stands for, (C,); None: words are class names."""
     gold: np.ndarray | None = None
-    """The rows' own numbers, (N,), of which `labels` are the nearest words."""
+    """The gold numbers of the rows, (N,); `labels` are their nearest words."""
 
     def score(self, metric: str, answers: np.ndarray) -> float:
-        """A metric of the words that were answered, by their places, (N,)."""
+        """A metric of the predicted words, given as indices (N,)."""
         if self.values is None or self.gold is None:
             return float(METRICS[metric](answers, self.labels))
         return float(METRICS[metric](self.values[answers], self.gold))
@@ -51,30 +53,30 @@ class Classes:
 
 
 def nearest_words(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The place of the value that is nearest to each number, (N,)."""
+    """Index of the value nearest to each number, (N,)."""
     return np.abs(values - numbers[:, None]).argmin(axis=1)
 
 
 @dataclass(frozen=True)
 class TextPairs:
-    """One split, ready for an encoder-decoder."""
+    """A split for an encoder-decoder."""
 
     source: Encoded
     target: Encoded
     target_rows: np.ndarray
-    """Row of `target` that belongs to each row of `source`."""
+    """Row of `target` for each row of `source`."""
     start_id: int
-    """What the decoder reads first."""
+    """The decoder's first input token."""
     classes: Classes | None = None
 
     @classmethod
     def of(
         cls, split: Split, task: Task, encoder: TextEncoder, target_encoder: TextEncoder, start: int
     ) -> TextPairs:
-        """Encode a split's texts, and its targets or its classes' words.
+        """Tokenize a split's texts, and its targets or label words.
 
         Raises:
-            DataError: a row has no class, so there is no word to write.
+            DataError: a row has no class, so there is no target.
         """
         source = encoder.encode(task.texts_read(split.texts))
         if not task.label_words:
@@ -137,8 +139,8 @@ class TextPairs:
         batch_size: int,
         after_batch: AfterBatch,
     ) -> dict[str, float]:
-        """nll and perplexity of the targets and, of classes, the data's metrics, where they are
-        asked for; and "loss", the nll.
+        """The requested ones of nll and perplexity of the targets and, for classes, the data's
+        metrics; and "loss", which is the nll.
 
         Raises:
             NonFiniteError: a prediction is NaN or infinite.

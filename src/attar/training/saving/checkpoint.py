@@ -38,7 +38,7 @@ MOMENTS_FILE = "moments.safetensors"
 BEST_FILE = "best.safetensors"
 FINISHED = re.compile(r"checkpoint-(\d{8})")
 KEPT = 2
-"""The newest, and one to fall back on."""
+"""The newest one, and one to fall back on."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Checkpoint:
     folder: Path
     place: Place
     about: Mapping[str, Any]
-    """Under which conditions it was made: what must be equal for a continuation to be bit-
-    identical.
+    """Conditions under which it was saved, which must be equal for a resumed run to be
+    bit-identical.
     """
 
     @property
@@ -71,7 +71,7 @@ class CheckpointStore:
 
     @property
     def best_weights(self) -> dict[str, Tensor]:
-        """Weights of the best step, as of the newest checkpoint saved or read."""
+        """Weights of the best step, according to the newest checkpoint that was saved or read."""
         assert self._best is not None, "no checkpoint has a best state yet"
         return load_file(self._best[0])
 
@@ -85,7 +85,7 @@ class CheckpointStore:
         """Write a checkpoint; the tensors may be the model's own.
 
         Raises:
-            ResourceError: the disk is full; earlier checkpoints are as they were.
+            ResourceError: the disk is full; earlier checkpoints are unchanged.
         """
         final = self._folder / f"checkpoint-{place.step:08d}"
         aside = self._folder / f".writing-{place.step:08d}"
@@ -114,7 +114,7 @@ class CheckpointStore:
         return final
 
     def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint; damaged and unfinished ones are named in a warning."""
+        """The newest complete checkpoint; damaged and unfinished ones are listed in a warning."""
         skipped = [f"{path.name} (unfinished)" for path in self._folder.glob(".writing-*")]
         found = None
         for folder in self._finished():
@@ -168,7 +168,7 @@ class CheckpointStore:
 
 
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write and sync; the sha256 of the bytes."""
+    """Write and sync a file; return the sha256 of its bytes."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
     sync(file)
     return sha256_of(file)

@@ -1,9 +1,10 @@
-"""The lines of `history.jsonl`: means over a few steps, and what each evaluation found.
+"""The lines of `history.jsonl`: means over several steps, and the metrics of each evaluation.
 
-A run of thousands of steps is thinned to a few hundred lines. A line is the mean over the steps
-since the last one, so no step is lost; steps that wait for their line are part of a checkpoint.
-Besides the loss and its terms, a line has figures that the terms report ("facts"). No times: equal
-runs write equal files; how long training took is in `result.json`.
+A run of thousands of steps is reduced to a few hundred lines. A line is the mean over the steps
+since the previous line, so every step is included; steps that are not in a line yet are stored in
+checkpoints. Besides the loss and its terms, a line has values that the terms report ("facts").
+There are no times, so that equal runs write equal files; `result.json` has the duration of
+training.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from attar.training.saving.state import Place
 
 HISTORY_FILE = "history.jsonl"
 TRAINING_LINES = 200
-"""Enough for a smooth curve, few enough to draw and to keep in every checkpoint."""
+"""Enough for a smooth curve, few enough to plot and to store in every checkpoint."""
 
 
 def log_step(
@@ -33,7 +34,7 @@ def log_step(
     total_steps: int,
     epoch: float,
 ) -> None:
-    """Add the step just done (`place.step` counts it already); write a line when one is due."""
+    """Record the step just done (`place.step` already counts it); add a line if one is due."""
     terms: dict[str, float] = {}
     facts: dict[str, float] = {}
     for part in parts:
@@ -65,13 +66,14 @@ def _means(steps: Sequence[Mapping[str, Any]], group: str) -> dict[str, float]:
 
 
 def log_evaluation(place: Place, values: Mapping[str, float], merit: float, epoch: float) -> bool:
-    """Add an evaluation.
+    """Record an evaluation.
 
     Args:
-        merit: by which evaluations are compared; the larger the better.
+        merit: value by which evaluations are compared; larger is better.
 
-    Returns: True if it is the best so far. Of equals, the one with the lower validation loss is
-        better: a classifier that is right on every row early is hardly trained yet.
+    Returns:
+        Whether it is the best so far. Ties go to the lower validation loss: a classifier that is
+            right on every row early has usually not trained enough.
     """
     place.evaluated_step = place.step
     place.history.append(

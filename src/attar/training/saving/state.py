@@ -18,30 +18,32 @@ from torch.optim import Optimizer
 
 @dataclass
 class Place:
-    """Where a run stands. Plain data: JSON keeps every number of it exactly."""
+    """Position of a run. Plain data, whose numbers JSON stores exactly."""
 
     step: int = 0
-    """Optimizer steps done."""
+    """Number of optimizer steps done."""
     tokens: int = 0
-    """Tokens the model has read in them."""
+    """Number of tokens the model has read so far."""
     evaluated_step: int = -1
-    """The step of the newest evaluation; −1: there was none."""
+    """The step of the latest evaluation; −1: there was none."""
     best_step: int | None = None
     best_value: float | None = None
     best_loss: float | None = None
     """Validation loss of the best step; it breaks ties of the value."""
     micro_batch_size: int | None = None
-    """What was left of the configured one when memory ran out; None: it never did."""
+    """The micro-batch size after memory ran out; None: it never did."""
     seconds: float = 0.0
-    """Spent on the steps so far, over all sessions; work that a kill lost and that is done again
-    counts once."""
+    """Time spent on the steps so far, over all sessions. Steps that are repeated after a kill count
+    once."""
     history: list[dict[str, Any]] = field(default_factory=list)
     since_logged: list[dict[str, Any]] = field(default_factory=list)
-    """Steps that the next line of the history will be the mean of."""
+    """Steps since the last line of the history, for the mean in the next one."""
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, tied ones once: the model's own tensors, no copies."""
+    """Parameters and buffers by name, tied ones once. These are the model's own tensors, not
+    copies.
+    """
     return {name: tensor.detach() for name, tensor in _named_tensors(model)}
 
 
@@ -55,8 +57,8 @@ def fill_weights_(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def moments_of(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """All that the optimizer remembers of each parameter, as "<moment>/<parameter>"; empty before
-    the first step. Numbers, such as Adafactor's count of steps, become tensors."""
+    """The optimizer's state of each parameter, as "<moment>/<parameter>"; empty before the first
+    step. Numbers, such as Adafactor's step count, become tensors."""
     return {
         f"{moment}/{name}": torch.as_tensor(value)
         for name, parameter in model.named_parameters()
@@ -65,7 +67,7 @@ def moments_of(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def fill_moments_(model: nn.Module, optimizer: Optimizer, moments: Mapping[str, Tensor]) -> None:
-    """Give the optimizer the moments of an earlier run."""
+    """Load the moments of an earlier run into the optimizer."""
     parameters = dict(model.named_parameters())
     for key, tensor in moments.items():
         moment, _, name = key.partition("/")

@@ -1,8 +1,8 @@
-"""Runs a teacher on all rows and stores its outputs, batch by batch.
+"""Run a teacher on all rows and store its outputs, batch by batch.
 
-Progress is saved every few seconds in the step's scratch folder; after a kill, what was written
-later is truncated and written again, identically: a batch is a pure function of its number, and so
-are the ids that are drawn from a distribution's tail.
+Progress is saved every few seconds in the step's scratch folder. After a kill, later output is
+truncated and written again with the same result: a batch is a pure function of its number, and so
+are the ids sampled from a distribution's tail.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Part:
-    """Rows that are asked about and stored together."""
+    """Rows that are processed and stored together."""
 
     examples: Examples
     rows: AskedRows
 
 
 def require_disk(header: CacheHeader, context: StepContext) -> None:
-    """Refuse to begin if the disk is too small; what an earlier attempt wrote counts as free.
+    """Raise if there is not enough disk space; files of an earlier attempt count as free space.
 
     Raises:
-        ResourceError: with both numbers and what each kind of answer needs.
+        ResourceError: states both numbers and the size of each kind of output.
     """
     specs = header.all_specs
     with disk_errors_explained(context.scratch):
@@ -75,19 +75,19 @@ def require_disk(header: CacheHeader, context: StepContext) -> None:
 
 @dataclass
 class _Done:
-    """What is written of a cache; it survives a kill as of the last time it was saved."""
+    """Progress of a cache. After a kill, the last saved state is used."""
 
     part: int = 0
     batches: int = 0
-    """Of this part; all of those before it are whole."""
+    """Number of batches of this part; all earlier parts are complete."""
     rows: dict[str, int] = field(default_factory=dict[str, int])
-    """File of this part → its rows."""
+    """File of this part → number of rows."""
     exact_mass: float = 0.0
-    """Of all predictions together."""
+    """Sum over all predictions."""
 
     @classmethod
     def read(cls, header: CacheHeader, folder: Path) -> _Done:
-        """What an earlier attempt saved; nothing, if a file is shorter than it should be."""
+        """The progress saved by an earlier attempt; empty if a file is shorter than recorded."""
         file = folder / PROGRESS_FILE
         if not file.is_file():
             return cls()
@@ -102,7 +102,7 @@ class _Done:
 
 
 class _Writing:
-    """The files of a part while they are filled; what is saved survives a kill."""
+    """The open files of a part; what has been saved survives a kill."""
 
     def __init__(self, header: CacheHeader, part: Part, folder: Path, done: _Done) -> None:
         self._header, self._part, self._folder, self.done = header, part, folder, done
@@ -121,12 +121,13 @@ class _Writing:
             writer.close()
 
     def append(self, outputs: Outputs, targets: Targets, rows: np.ndarray) -> None:
-        """Add the answers of the next batch.
+        """Append the outputs of the next batch.
 
         Args:
             rows: their numbers in the part.
+
         Raises:
-            NonFiniteError: one is NaN or infinite; nothing of the batch counts as written.
+            NonFiniteError: an output is NaN or infinite; the batch then does not count as written.
         """
         for key, writer in self._writers.items():
             bad: set[int] = set()
@@ -142,7 +143,7 @@ class _Writing:
             self.save()
 
     def _packed(self, logits: Tensor, owners: np.ndarray, tokens: Tensor) -> Tensor:
-        """Part of each distribution, as bytes."""
+        """Compressed distributions, as bytes."""
         codec = self._header.codec
         assert codec is not None
         keys = self._part.rows.fingerprints[owners]
@@ -167,13 +168,15 @@ def ask(
     accelerator: Accelerator,
     context: StepContext,
 ) -> float:
-    """Fill the files of a cache and put them into the step's folder; those in scratch stay until
-    the step is published, so that a kill before that loses nothing.
+    """Fill the files of a cache and put them into the step's folder. Files in scratch are kept
+    until the step is published, so that a kill before that loses nothing.
 
-    Returns: mass of the ids that are kept exactly, summed over all predictions.
+    Returns:
+        Probability mass of the ids that are stored exactly, summed over all predictions.
+
     Raises:
-        StoppedError: the process was asked to stop; what is written is kept.
-        NonFiniteError: an answer is NaN or infinite.
+        StoppedError: a stop was requested; what has been written is kept.
+        NonFiniteError: an output is NaN or infinite.
         ResourceError: the disk is full.
     """
     done = _Done.read(header, context.scratch)
@@ -211,7 +214,8 @@ def ask(
 def _answers(
     key: tuple[str, int] | None, outputs: Outputs, targets: Targets
 ) -> Iterator[tuple[Index, Tensor]]:
-    """What a file keeps of a batch, some rows at a time: where they lie, and the answers (n, …).
+    """The part of a batch's outputs that a file stores, a few rows at a time: positions, and values
+    (n, …).
 
     Args:
         key: (stack, hidden state), or None for the logits.
@@ -231,14 +235,14 @@ NEXT_STEP = {
     "bf16": 'set precision = "fp32"',
     "fp32": "use another teacher: in float32 its weights are damaged, or its training diverged",
 }
-"""Precision of the forward pass → what else may help."""
+"""Precision of the forward pass → further advice."""
 
 
 def _require_none(bad: Collection[int], key: tuple[str, int] | None, precision: str) -> None:
-    """Refuse answers that are NaN or infinite.
+    """Raise if outputs are NaN or infinite.
 
     Args:
-        bad: rows with such answers.
+        bad: rows with such outputs.
         precision: of the forward pass.
     """
     if bad:

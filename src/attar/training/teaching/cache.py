@@ -1,19 +1,19 @@
-"""`run = "cache"`: a teacher and data in; its outputs on every training row out, for many students.
+"""`run = "cache"`: store a teacher's outputs for every training row, for use by many students.
 
 The problem: a teacher's outputs for a row are the same in every epoch, for every student and every
 seed, yet are computed each time. The idea: compute them once, store what losses need, and read it
-by memory map. What is stored:
+by memory map. Stored:
 
-    logits          float32          one row a prediction (an example, or a labelled token);
-                    or ≈ 95 bytes    of a token's distribution: some ids exactly, and the tail
-    hidden states   bf16 or float32  one row a real token, padding left out
+    logits          float32          one row per prediction (an example, or a labelled token);
+                    or ≈ 95 bytes    for a token's distribution: some ids exactly, and the tail
+    hidden states   bf16 or float32  one row per token, without padding
 
     bytes = predictions · (4 · classes, or a record) + Σ_stacks states · tokens · width · (2 or 4)
 
 All sizes are known before the first forward pass, so disk space is checked first. Memory does not
 grow with the outputs: each batch is written before the next. (The index takes 40 bytes per row.)
 
-Left out: attention scores and relations, which grow with the square of a text's length (12 heads,
+Not stored: attention scores and relations, which grow with the square of a text's length (12 heads,
 128 tokens: 768 KiB per row and block) and take longer to read than to compute.
 """
 
@@ -55,12 +55,12 @@ from attar.training.teaching.rows import batches_in_order, parts_of, survey
 from attar.training.update.precision import open_accelerator
 
 SHARED = {"objective", "template", "label_words", "max_length", "max_target_length"}
-"""Settings that determine a row, for the teacher and its students."""
+"""Settings that determine the content of a row, for the teacher and its students."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A teacher, its rows, and what is known of them in advance."""
+    """A teacher and its rows, with what is known in advance."""
 
     teacher: LiveTeacher
     parts: tuple[Part, ...]
@@ -69,11 +69,10 @@ class Asked:
 
 
 def cache(config: CacheStep, context: StepContext) -> CacheMetrics:
-    """Keep a teacher's answers on the train split; see the contract for files and metrics.
+    """Store a teacher's outputs for the train split; see the contract for files and metrics.
 
     Raises:
-        AttarError: a user error, before the first forward pass where it can be known
-            then.
+        AttarError: a user error, before the first forward pass if possible.
     """
     folder = resolve_model(config.teacher, context.inputs, context.recipe_folder)
     asked = _asked(config, context, folder)
@@ -112,7 +111,7 @@ def cache(config: CacheStep, context: StepContext) -> CacheMetrics:
 
 
 def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
-    """Load teacher and data, and refuse what does not fit."""
+    """Load the teacher and the data, and check that they fit."""
     data = data_of(context, config.data)
     lesson = TrainStep(model=config.teacher, data=config.data, **config.model_dump(include=SHARED))
     task = task_for(lesson, data, config_of(read_config(folder), str(folder)), folder, context.name)
@@ -148,7 +147,7 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
 
 
 def _first_batch(asked: Asked, batch_size: int) -> Callable[[bool], None]:
-    """The teacher's answers to the first batch, in bf16 or in float32, for their time."""
+    """The teacher's outputs for the first batch in bf16 or float32, to time both formats."""
     examples = asked.parts[0].examples
     rows = batches_in_order(examples, batch_size)[0]
     device = asked.teacher.model.device
@@ -162,7 +161,7 @@ def _first_batch(asked: Asked, batch_size: int) -> Callable[[bool], None]:
 
 
 def _header(config: CacheStep, context: StepContext, asked: Asked, precision: str) -> CacheHeader:
-    """All that is known before the teacher is asked."""
+    """The header, which is known before the teacher runs."""
     teacher, folder = asked.teacher, asked.teacher.loaded.folder
     shapes = cached_shape(config, teacher.model)
     kept = kept_states(config, context.name, shapes)
@@ -198,21 +197,21 @@ def _header(config: CacheStep, context: StepContext, asked: Asked, precision: st
 
 
 def cached_shape(config: CacheStep, teacher: PreTrainedModel) -> Shape:
-    """The stacks whose states a cache can keep; none of a family without a row, unless they are
-    asked for.
+    """The stacks whose hidden states can be stored; empty for an unsupported family if none are
+    requested.
 
     Raises:
-        ModelError: they are, and the family is not known.
+        ModelError: hidden states are requested, and the family is not supported.
     """
     is_known = teacher.config.model_type in FAMILIES
     return shape_of(teacher) if config.hidden_states or is_known else {}
 
 
 def kept_states(config: CacheStep, step: str, shape: Shape) -> dict[str, tuple[int, ...]]:
-    """Stack → the numbers of the hidden states to keep.
+    """Stack → indices of the hidden states to store.
 
     Raises:
-        ModelError: a state or a stack that the teacher has not.
+        ModelError: the teacher has no such hidden state or stack.
     """
     asked = config.hidden_states
     by_stack: dict[str, States] = (

@@ -1,20 +1,21 @@
-"""A cached teacher: its outputs are read from a cache by the fingerprints of rows.
+"""A cached teacher: its outputs are read from a cache, by the fingerprints of rows.
 
 The problem: a student may read other rows than the cache has, or in another order, and would
-silently get wrong targets. The idea: a row is looked up by its content, and before the first step
+silently get wrong targets. The idea: look up a row by its content, and check before the first step
+that
 
     content   every training row is in the cache, truncated alike; weights and tokenizer are those
               of the teacher in the cache
-    answers   the live teacher's outputs on a few random rows must equal the stored ones
+    answers   the live teacher's outputs on a few random rows equal the stored ones
 
-and a difference is refused with its numbers. A cache may hold more rows than a training reads: that
-of a whole corpus serves every selection of it. The live teacher is released with the first batch.
-Only the rows of a batch are ever read; they are returned in float32.
+A difference is an error that states the numbers. A cache may have more rows than a training run
+reads: that of a whole corpus serves every selection from it. The live teacher is released at the
+first batch. Only the rows of a batch are read; they are returned in float32.
 
-Positions after a row's last token repeat its state: no loss uses them. Losses on padding, attention
-scores or relations are refused.
+Positions after a row's last token repeat its state, and no loss uses them. Losses on padding,
+attention scores or relations are rejected.
 
-Memory: 16 bytes per row of the cache while they are looked up, then 8 a row of the training.
+Memory: 16 bytes per row of the cache during the lookup, then 8 bytes per training row.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class CachedTeacher:
     """Outputs by row number, after `prepare` has checked them.
 
     Args:
-        folder: the cache.
-        live: the teacher whose answers these are; let go with the first batch after `prepare`.
+        folder: of the cache.
+        live: the teacher that computed the outputs; released at the first batch after `prepare`.
     """
 
     def __init__(self, folder: Path, header: CacheHeader, live: LiveTeacher) -> None:
@@ -71,14 +72,14 @@ class CachedTeacher:
         self._begins = np.cumsum([0, *(part.rows for part in header.parts)])
         self._open = lru_cache(maxsize=OPEN_PARTS)(lambda part: OpenPart.of(folder, header, part))
         self._where = np.zeros(0, np.int64)
-        """Of each row of the training, its row in the cache, over all parts."""
+        """For each training row, its row in the cache, over all parts."""
         self._wanted: Mapping[str, tuple[int, ...]] = {}
         self._is_ready = False
         self._needs = live.needs
 
     @property
     def loaded(self) -> LoadedModel:
-        """The live teacher, before it is let go."""
+        """The live teacher, before it is released."""
         assert self._live is not None, "the live teacher was let go"
         return self._live.loaded
 
@@ -87,12 +88,13 @@ class CachedTeacher:
         return self.loaded.model
 
     def prepare(self, wanted: TeacherInputs) -> None:
-        """Check that these outputs belong to the rows of this training and to the teacher.
+        """Check that the cache belongs to this teacher and has the rows and outputs of this
+        training run.
 
         Raises:
-            ModelError: a loss needs what is not in the cache.
-            DataError: the rows are other ones.
-            ArtifactError: the stored answers are not the teacher's.
+            ModelError: a loss needs outputs that are not in the cache.
+            DataError: the rows differ.
+            ArtifactError: the stored outputs are not the teacher's.
         """
         self._wanted = wanted.states
         content, columns = self.header.content, self.header.logits
@@ -104,7 +106,7 @@ class CachedTeacher:
         self._require_teacher()
         self._where = self._found(wanted)
         assert self._live is not None
-        self._live.columns = self.columns  # a student may have fewer words
+        self._live.columns = self.columns  # a student may have a smaller vocabulary
         require_same_answers(self._live, self, self.header, wanted)
         kept = content.said()
         wanted.progress.say(
@@ -117,7 +119,7 @@ class CachedTeacher:
         """The teacher's outputs for these rows, padded like this batch, in float32."""
         assert rows is not None, "a cached teacher finds its answers by row"
         if self._is_ready:
-            self._live = None  # it was needed for the check, and for what a loss asks beforehand
+            self._live = None  # only needed for the check and for measurements before training
         device, groups = inputs["input_ids"].device, list(self._groups(rows))
         hidden = {
             stack: self._states(stack, states, groups, device)
@@ -145,7 +147,7 @@ class CachedTeacher:
     def _states(
         self, stack: str, states: tuple[int, ...], groups: Sequence[Group], device: torch.device
     ) -> tuple[Tensor, ...]:
-        """All of a stack's states by number; unused ones are empty."""
+        """All hidden states of a stack by index; unused ones are empty."""
         width = max(int(group.tokens(stack).counts[group.rows].max()) for group in groups)
         places = [token_places(group.tokens(stack), group.rows, width) for group in groups]
         found = [torch.empty(0, device=device)] * (self.header.stacks[stack].num_blocks + 1)
@@ -158,7 +160,7 @@ class CachedTeacher:
         return tuple(found)
 
     def _require_teacher(self) -> None:
-        """Refuse a cache of another model."""
+        """Raise if the cache was made with another model."""
         header, model = self.header, self.folder / "model"
         tokenizer = tokenizer_digest(open_tokenizer(model))
         hashes = {
@@ -174,7 +176,7 @@ class CachedTeacher:
                 )
 
     def _found(self, wanted: TeacherInputs) -> np.ndarray:
-        """Where the cache has each row of the training."""
+        """Index in the cache of each training row."""
         header = self.header
         cache = f"{wanted.step}: the cache {self.folder} was made of {header.rows:,} rows of data"
         if header.max_length != wanted.max_length:
@@ -199,10 +201,10 @@ class CachedTeacher:
 
 
 def load_cached(folder: Path, task: Task, *, needs: Needs, seed: int) -> CachedTeacher:
-    """Open a cache and the teacher in it.
+    """Open a cache, and the teacher in it.
 
     Raises:
-        ModelError: a loss asks for what no cache has; the rest as for a live teacher.
+        ModelError: a loss needs outputs that caches do not store; otherwise as for a live teacher.
         ArtifactError: the cache is damaged.
     """
     if needs.rollouts:
@@ -227,7 +229,7 @@ def load_cached(folder: Path, task: Task, *, needs: Needs, seed: int) -> CachedT
 
 
 def _width(inputs: Mapping[str, Tensor]) -> int:
-    """Tokens, padding included, of the stack that predicts."""
+    """Width, including padding, of the stack that makes the predictions."""
     return inputs.get("decoder_input_ids", inputs["input_ids"]).shape[1]
 
 

@@ -1,4 +1,4 @@
-"""`cache.json`: what a cache holds and what it was made of.
+"""`cache.json`: the contents of a cache, and what it was made from.
 
 <cache>/  cache.json
 rows-<part>.safetensors                      fingerprints of rows, and where their answers lie
@@ -45,13 +45,13 @@ SIDECARS = (CONFIG_FILE, TASK_FILE, INDEX_FILE, GENERATION_FILE, *TOKENIZER_FILE
 
 @dataclass(frozen=True)
 class Content:
-    """Which answers a cache has, or will have."""
+    """The outputs that a cache has, or will have."""
 
     logits: bool
     states: Mapping[str, tuple[int, ...]]
-    """Stack → numbers of its hidden states."""
+    """Stack → indices of its hidden states."""
     sparse: Sparse | None = None
-    """How predictions are kept; None: all logits."""
+    """How predictions are compressed; None: all logits are stored."""
 
     def said(self) -> str:
         logits = "logits" if self.sparse is None else self.sparse.said()
@@ -62,12 +62,13 @@ class Content:
         return " and ".join(parts)
 
     def require(self, loss: TotalLoss, cache: str) -> None:
-        """Refuse a loss that compares with what is not kept.
+        """Raise if a loss needs outputs that are not stored.
 
         Args:
-            cache: what it is called, for the message.
+            cache: name of the cache, for the message.
+
         Raises:
-            ModelError: with what is missing, and the settings that keep it.
+            ModelError: states what is missing, and the settings that store it.
         """
         wanted, needs = states_of(loss), loss.needs
         missing = [
@@ -97,10 +98,10 @@ class Content:
                 )
 
     def require_columns(self, own: int | None, stored: int | None, cache: str) -> None:
-        """Refuse a student that predicts fewer words than distributions are stored over.
+        """Raise if the student's vocabulary is smaller than that of the stored distributions.
 
         Raises:
-            ModelError: with both numbers.
+            ModelError: states both sizes.
         """
         if self.sparse is not None and own != stored:
             raise ModelError(
@@ -111,10 +112,10 @@ class Content:
 
 
 class KeptStates(Config):
-    """The hidden states of one stack."""
+    """The stored hidden states of one stack."""
 
     states: tuple[int, ...]
-    """0 is the embedding output."""
+    """Indices, where 0 is the embedding output."""
     num_blocks: int
     hidden_size: int
 
@@ -125,45 +126,49 @@ class CachedPart(Config):
     rows: int
     predictions: int
     tokens: dict[str, int]
-    """Stack → tokens."""
+    """Stack → number of tokens."""
 
 
 class CacheHeader(Config):
-    """What there is, and of what."""
+    """Contents and origin of a cache."""
 
     version: Literal[2] = 2
     teacher: str
-    """The word it was called by."""
+    """The teacher, as written in the recipe."""
     weights: str
-    """A hash of its weights' bytes."""
+    """Hash of its weights' bytes."""
     tokenizer: str
     """Digest of its tokenizer."""
     data: str
     parts: tuple[CachedPart, ...]
     seed: int
-    """What `train_rows` and ids of tails were drawn with."""
+    """Seed of `train_rows` and of the ids sampled from tails."""
     max_length: int
     precision: Literal["bf16", "fp32"]
-    """What the teacher computed in."""
+    """Number format of the teacher's computation."""
     dtype: Literal["bf16", "fp32"]
-    """Of the stored hidden states."""
+    """Number format of the stored hidden states."""
     logits: int | None
-    """Columns; None: no logits."""
+    """Number of logits; None: no predictions are stored."""
     sparse: Sparse | None
-    """Which part of the columns; None: all."""
+    """How distributions are compressed; None: all logits are stored."""
     bits: int = BITS
-    """Of a log-probability, where part of them is kept."""
+    """Bits of a stored log-probability, in compressed distributions."""
     per_token: bool
-    """A prediction is a labelled token, and not a row."""
+    """Whether there is a prediction per labelled token rather than per row."""
     stacks: dict[str, KeptStates]
-    """The stacks the rows are read by; those without kept states too."""
+    """All stacks that read the rows, including those without stored states."""
 
     def write(self, folder: Path) -> None:
         write_json(folder / CACHE_FILE, self.model_dump(mode="json"))
 
     @classmethod
     def read(cls, folder: Path) -> CacheHeader:
-        """Raises: ArtifactError: damaged, or of another version."""
+        """Read the header of a cache.
+
+        Raises:
+            ArtifactError: it is damaged, or of another version.
+        """
         try:
             return cls.model_validate(read_json(folder / CACHE_FILE))
         except ValidationError as error:
@@ -178,24 +183,24 @@ class CacheHeader(Config):
 
     @property
     def predictions(self) -> int:
-        """Rows of the logits."""
+        """Number of rows of the logits."""
         return sum(part.predictions for part in self.parts)
 
     @property
     def codec(self) -> Codec | None:
-        """How part of a distribution is stored; None: all logits are, or none."""
+        """The codec of compressed distributions; None: all logits are stored, or none."""
         if self.sparse is None or self.logits is None:
             return None
         return codec_of(self.sparse, self.logits, self.bits)
 
     @property
     def is_bound(self) -> bool:
-        """Losses against these distributions are lower bounds."""
+        """Whether losses against these distributions are lower bounds."""
         codec = self.codec
         return codec is not None and codec.exact < codec.columns and codec.draws == 0
 
     def specs(self, number: int) -> dict[tuple[str, int] | None, TensorSpec]:
-        """(stack, state), or None for the logits, → its file in a part."""
+        """(stack, state), or None for the logits → its file in a part."""
         found: dict[tuple[str, int] | None, TensorSpec] = {}
         part, codec = self.parts[number], self.codec
         if self.logits is not None:
@@ -218,24 +223,28 @@ class CacheHeader(Config):
 
 
 def codec_of(sparse: Sparse, columns: int, bits: int = BITS) -> Codec:
-    """How distributions over so many words are stored; a small vocabulary has no tail."""
+    """The codec for distributions over `columns` tokens; a small vocabulary is stored without a
+    tail.
+    """
     exact, draws = sparse.codec
     return Codec(columns, min(exact, columns), 0 if exact >= columns else draws, bits)
 
 
 def is_cached(model_folder: Path) -> bool:
-    """Whether a model folder is the one inside a cache."""
+    """Whether a model folder is inside a cache."""
     return (model_folder.parent / CACHE_FILE).is_file()
 
 
 def weights_hash(model_folder: Path) -> str:
-    """A hash of the bytes of a model's weights."""
+    """Hash of the bytes of a model's weights."""
     files = read_model_files(model_folder).weights
     return key_of({file.name: sha256_of(file) for file in files})
 
 
 def link_model(source: Path, target: Path) -> None:
-    """The model's files under another name: hard links, or copies on another file system."""
+    """Hard-link the model's files into another folder, or copy them if it is on another file
+    system.
+    """
     target.mkdir(parents=True, exist_ok=True)
     sidecars = [source / name for name in SIDECARS if (source / name).is_file()]
     for file in (*sidecars, *read_model_files(source).weights):
@@ -243,7 +252,7 @@ def link_model(source: Path, target: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """The same file under another name.
+    """Hard-link a file, or copy it.
 
     Raises:
         ResourceError: it must be copied, and the disk is full.

@@ -1,11 +1,10 @@
 """A live teacher: computes every batch, with its classes in the student's order.
 
 A teacher whose classes are in another order would silently give wrong targets: its head is
-reordered by class names, or refused. What it was fine-tuned for is compared before its weights are
-read.
+reordered by class names, or an error is raised. Its task is compared before its weights are read.
 
-It runs in eval mode and without gradient, whatever the student does. Left out: teachers with
-another tokenizer (their answers would have to be passed on as text).
+It runs in eval mode and without gradient, whatever the student does. Not supported: teachers with
+another tokenizer (their outputs would have to be passed on as text).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class LiveTeacher:
     """Computes every batch.
 
     Args:
-        columns: how many of its logits are given, from the first; None: all.
+        columns: number of its logits to return, from the first; None: all.
     """
 
     def __init__(self, loaded: LoadedModel, needs: Needs, columns: int | None = None) -> None:
@@ -52,14 +51,14 @@ class LiveTeacher:
         return self.loaded.model
 
     def prepare(self, wanted: TeacherInputs) -> None:
-        """A live teacher is always ready."""
+        """Do nothing: a live teacher is always ready."""
 
     @torch.no_grad()
     def __call__(self, inputs: Mapping[str, Tensor], rows: np.ndarray | None = None) -> Outputs:
-        """Its outputs for a batch, without gradient and without dropout.
+        """Outputs for a batch, without gradient and dropout.
 
         Args:
-            rows: which training rows these are; a teacher that remembers its answers looks there.
+            rows: row numbers of the batch; a cached teacher uses them for lookup.
         """
         self.model.eval()
         outputs = forward(self.model, fed(inputs, self.input_names), self.needs)
@@ -73,15 +72,16 @@ class LiveTeacher:
 
 
 def load_live(folder: Path, task: Task, *, needs: Needs, seed: int) -> LiveTeacher:
-    """Load a teacher whose classes are in the task's order.
+    """Load a teacher, with its classes in the task's order.
 
     Raises:
-        ModelError: made for something else, other classes, or no head where its answer is needed.
+        ModelError: it has another task or other classes, or no head although its predictions are
+            needed.
     """
     if needs.teacher_logits and task.kind.graph == "causal":
         require_causal(config_of(read_config(folder), str(folder)), f"teacher {folder}")
     fits = _fits(folder, task, needs)
-    # a teacher makes vectors in its own way, whatever its student's is
+    # a teacher's pooling and prefixes may differ from its student's
     loaded = load_model(folder, task=task if fits and not task.kind.embeds else None, seed=seed)
     require_decoder_texts(loaded.model, str(folder), student_writes=task.has_language_head)
     for parameter in loaded.model.parameters():
@@ -90,16 +90,17 @@ def load_live(folder: Path, task: Task, *, needs: Needs, seed: int) -> LiveTeach
 
 
 def require_decoder_texts(model: PreTrainedModel, teacher: str, *, student_writes: bool) -> None:
-    """Refuse a T5 whose decoder would have no input: with a classification head it reads the text
-    there too, as BART always does; with a language head, or none, it needs a target text, which
-    rows with a class do not have.
+    """Raise for a T5 whose decoder would have no input. With a classification head, T5's decoder
+    reads the text too, as BART's always does; with a language head, or none, it needs a target
+    text, which rows with a class do not have.
 
     Args:
-        model: the teacher; one on the meta device will do.
+        model: the teacher; a model on the meta device is enough.
         teacher: its name, for the message.
-        student_writes: the student has a language head, so its rows hold what was written.
+        student_writes: whether the student has a language head, so that its rows have target texts.
+
     Raises:
-        ModelError: it is such a T5.
+        ModelError: the teacher is such a T5.
     """
     classifies = type(model).__name__.endswith("ForSequenceClassification")
     if model.config.model_type == "t5" and not classifies and not student_writes:
@@ -111,7 +112,7 @@ def require_decoder_texts(model: PreTrainedModel, teacher: str, *, student_write
 
 
 def require_answer(folder: Path, needs: Needs) -> None:
-    """Refuse a teacher without a head if a loss needs its predictions or their sensitivity.
+    """Raise if the teacher has no head, but a loss needs its predictions or their sensitivity.
 
     Raises:
         ModelError: the model has no head.
@@ -136,7 +137,7 @@ def _fits(folder: Path, task: Task, needs: Needs) -> bool:
     """Whether the teacher's head has the student's task.
 
     Args:
-        needs: where its predictions are not among them, only what is inside it counts.
+        needs: if predictions are not needed, only hidden states are used and the head may differ.
     """
     require_answer(folder, needs)
     if not says_its_task(folder):
@@ -167,7 +168,7 @@ def _differences(teacher: Task, student: Task, *, is_ours: bool) -> list[str]:
     """Differences between the tasks of two models; class names are matched with the head.
 
     Args:
-        is_ours: the teacher's folder has a task.json, and not only a head.
+        is_ours: whether the teacher's folder has a task.json, and not only a head.
     """
     if teacher.has_language_head and student.has_language_head:
         if not is_ours:  # a pretrained language model can be prompted for any task
@@ -190,12 +191,12 @@ def _in_words(task: Task) -> str:
 
 
 def _prefixes(task: Task) -> list[str]:
-    """Both read the same tokens, so what is put before a text must be the same."""
+    """The prefixes before texts. Both models read the same tokens, so they must be the same."""
     embedding = task.embedding
     return [] if embedding is None else [embedding.query_prefix, embedding.passage_prefix]
 
 
 def num_columns(model: PreTrainedModel) -> int:
-    """Columns of a model's logits: classes, 1 for a score, or words."""
+    """Number of a model's logits: classes, 1 for a score, or the size of its vocabulary."""
     head: Any = model.get_output_embeddings()
     return int(model.config.num_labels or 1) if head is None else int(head.weight.shape[0])

@@ -5,7 +5,7 @@ truncation, tokenizer or order. The idea: every row has a fingerprint, which is 
 or a hash of what the teacher is fed (token ids and segments, without padding). Outputs are looked
 up by fingerprint, never by row number.
 
-Outputs are ragged: a row has one hidden state per token and one prediction per label. They are
+Outputs are ragged: a row has one hidden state per token, and one prediction per label. They are
 concatenated in the order of computation, which is by length. The rows of a corpus are computed
 shard by shard, and each shard has files of its own.
 """
@@ -34,20 +34,20 @@ IDS_AND_MASKS = (
     ("token_type_ids", "attention_mask"),
     ("decoder_input_ids", "decoder_attention_mask"),
 )
-"""What a model is fed, each with the mask that says which of it is real."""
+"""Inputs of a model, each with the mask of its non-padding positions."""
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Where row i's part lies in a matrix: from `starts[i]`, `counts[i]` long."""
+    """Location of each row in a matrix: row i has `counts[i]` entries from `starts[i]`."""
 
     starts: np.ndarray
     counts: np.ndarray
 
     @classmethod
     def in_order(cls, counts: np.ndarray, order: np.ndarray) -> Ragged:
-        """Rows of these counts, laid end to end in the order given."""
+        """Rows with these counts, concatenated in the given order."""
         starts = np.zeros(len(counts), np.int64)
         starts[order] = np.cumsum(counts[order]) - counts[order]
         return cls(starts, counts)
@@ -59,25 +59,26 @@ class Ragged:
 
 @dataclass(frozen=True)
 class AskedRows:
-    """Rows of a split as a teacher meets them: all of them, or a corpus's in one shard."""
+    """The rows of a split, or of one shard of a corpus, as the teacher processes them."""
 
     fingerprints: np.ndarray
     """uint64 (N,)."""
     tokens: Mapping[str, Ragged]
-    """Stack → where each row's hidden states lie."""
+    """Stack → location of each row's hidden states."""
     predictions: Ragged
-    """Where each row's logits lie."""
+    """Location of each row's logits."""
     positions: np.ndarray
-    """Of each stored prediction, its token in the row; empty where they are the first ones of
-    every row, as of running text."""
+    """For each stored prediction, the index of its token in the row; empty if they are the first
+    tokens of every row, as in running text."""
     per_token: bool
-    """A prediction is a labelled token, and not a row; even where every row has just one."""
+    """Whether there is a prediction per labelled token rather than per row, even if every row has
+    just one."""
 
     def __len__(self) -> int:
         return len(self.fingerprints)
 
     def write(self, folder: Path, part: int) -> None:
-        """`rows-<part>.safetensors`."""
+        """Write `rows-<part>.safetensors`."""
         arrays = {"fingerprints": self.fingerprints, "positions": self.positions}
         parts = {"predictions": self.predictions} | {f"tokens.{s}": r for s, r in self._stacks()}
         for name, ragged in parts.items():
@@ -86,7 +87,7 @@ class AskedRows:
 
     @classmethod
     def read(cls, folder: Path, part: int, stacks: Sequence[str], *, per_token: bool) -> AskedRows:
-        """As memory maps.
+        """Open the file as memory maps.
 
         Raises:
             ArtifactError: the file is missing or damaged.
@@ -105,7 +106,8 @@ class AskedRows:
         )
 
     def tokens_predicted(self, row: int) -> tuple[np.ndarray, int]:
-        """The tokens of a row that have a prediction, and where the first one's is stored."""
+        """The tokens of a row that have a prediction, and the index of the first stored
+        prediction."""
         start, count = int(self.predictions.starts[row]), int(self.predictions.counts[row])
         if len(self.positions) == 0:
             return np.arange(count), start
@@ -120,20 +122,22 @@ def rows_file(folder: Path, part: int) -> Path:
 
 
 def parts_of(examples: Examples) -> list[Examples]:
-    """The rows that are asked about and stored together: a corpus's by shard, others all."""
+    """The rows that are processed and stored together: one part per shard of a corpus, or all
+    rows."""
     return list(examples.by_shard()) if isinstance(examples, Shards) else [examples]
 
 
 def batches_in_order(examples: Examples, batch_size: int) -> list[np.ndarray]:
-    """The rows in the order a teacher is asked about them: by length, so that little is padding."""
+    """The rows in the order in which the teacher processes them: by length, to minimize padding."""
     return shortest_first(examples.lengths, batch_size)
 
 
 def survey(examples: Examples, batch_size: int, names: Sequence[str]) -> AskedRows:
-    """Look at every row once, without any model; of chunks, what their shards say is enough.
+    """Count tokens and predictions of every row, without a model. For chunks, their shards have the
+    counts.
 
     Args:
-        names: the inputs the teacher is fed.
+        names: inputs of the teacher.
     """
     if isinstance(examples, Shards):
         return _of_chunks(examples, batch_size)
@@ -166,7 +170,7 @@ def survey(examples: Examples, batch_size: int, names: Sequence[str]) -> AskedRo
 
 
 def fingerprints_of(examples: Examples, batch_size: int, names: Sequence[str]) -> np.ndarray:
-    """Of every row, uint64 (N,)."""
+    """The fingerprint of every row, uint64 (N,)."""
     if not isinstance(examples, Shards):
         return survey(examples, batch_size, names).fingerprints
     parts = [shard.digest[rows] for shard, rows in examples.view.shards()]
@@ -187,7 +191,7 @@ def _of_chunks(chunks: Shards, batch_size: int) -> AskedRows:
 
 
 def predictions_of(targets: Targets) -> tuple[Tensor, Tensor]:
-    """How many predictions of each row count, (B,), and at which token each stands, row by row."""
+    """Number of predictions per row, (B,), and the token index of each, row by row."""
     counted = targets.predicted
     if counted.ndim == 1:
         return torch.ones(len(counted), dtype=torch.int64), torch.zeros(len(counted))
@@ -195,7 +199,7 @@ def predictions_of(targets: Targets) -> tuple[Tensor, Tensor]:
 
 
 def _fingerprints(inputs: Mapping[str, Tensor], names: Sequence[str]) -> list[int]:
-    """64 bits of each row's real tokens."""
+    """A 64-bit hash of each row's tokens, without padding."""
     digests = [hashlib.blake2b(digest_size=8) for _ in inputs["input_ids"]]
     for name, mask_name in IDS_AND_MASKS:
         if name not in inputs or (name not in names and not name.startswith("decoder_")):

@@ -1,10 +1,10 @@
-"""Compares stored outputs with the live teacher's on a few random rows.
+"""Compare stored outputs with the live teacher's on a few random rows.
 
-Live and stored outputs differ by rounding: of the storage, and of sums in another order due to
-other padding. A larger difference means another teacher, another row, or a damaged file.
+Live and stored outputs differ by rounding: in storage, and in sums whose order depends on padding.
+A larger difference means another teacher, another row, or a damaged file.
 
-    logits and hidden states    difference = ‖stored − live‖ / ‖live‖, over the real tokens of a row
-    part of a distribution      log p of the ids that are kept exactly, beyond a level of the codec:
+    logits and hidden states    difference = ‖stored − live‖ / ‖live‖, over the tokens of a row
+    compressed distributions    log p of the ids stored exactly, beyond one level of the codec:
                                 difference = root of the mean of max(|stored − live| − level, 0)²
 """
 
@@ -28,11 +28,11 @@ from attar.training.teaching.teacher_inputs import TeacherInputs
 
 ROWS_ASKED = 8
 LIMITS = {"fp32": 1e-4, "bf16": 0.1}
-"""Largest difference by the teacher's number format: float32 sums of hundreds of terms in another
-order differ by 1e-6; in bf16, six blocks of MiniLM by 0.008 and an untrained head by 0.013. Another
-row or another model differs by about 1."""
+"""Maximum difference, by the teacher's number format. float32 sums of hundreds of terms in another
+order differ by 1e-6; in bf16, six blocks of MiniLM differ by 0.008 and an untrained head by 0.013.
+Another row or another model differs by about 1."""
 NATS = {"fp32": 1e-3, "bf16": 0.1}
-"""The same of log-probabilities, beyond a level of the codec."""
+"""Maximum difference of log-probabilities, beyond one level of the codec."""
 LOWEST = -87.0
 """log p of the smallest probability in float32."""
 BF16_STEP = 2.0**-8
@@ -40,7 +40,7 @@ BF16_STEP = 2.0**-8
 
 
 class Stored(Protocol):
-    """A teacher that answers from a cache."""
+    """A teacher that reads its outputs from a cache."""
 
     def __call__(self, inputs: Mapping[str, Tensor], rows: np.ndarray) -> Outputs: ...
 
@@ -48,10 +48,10 @@ class Stored(Protocol):
 def require_same_answers(
     live: LiveTeacher, stored: Stored, header: CacheHeader, wanted: TeacherInputs
 ) -> None:
-    """Ask both about random rows, the same ones for the same seed.
+    """Compare both on random rows, which depend only on the seed.
 
     Raises:
-        ArtifactError: with the row, the hidden state and the size of the difference.
+        ArtifactError: states the row, the hidden state and the size of the difference.
     """
     count = min(ROWS_ASKED, len(wanted.train))
     draw = generator(wanted.seed, "cache check")
@@ -78,7 +78,7 @@ def require_same_answers(
 def _require_near_ids(
     rows: np.ndarray, live: Logits, stored: SparseLogits, counts: Tensor, header: CacheHeader
 ) -> None:
-    """The same of the ids that are kept exactly, a row at a time."""
+    """Compare the ids that are stored exactly, one row at a time."""
     codec, limit = header.codec, NATS[header.precision]
     assert codec is not None
     index = torch.nonzero(counts, as_tuple=True)
@@ -95,7 +95,7 @@ def _require_near_ids(
             beyond = (log_p - now).abs() - level
             total += float(beyond.clamp(min=0).square().mean(1).sum())
         difference = (total / max(len(places[0]), 1)) ** 0.5
-        if not difference <= limit:  # NaN is not a small difference
+        if not difference <= limit:  # also true for NaN
             raise ArtifactError(
                 f"the cache is not of this teacher: train row {row}, the distributions: the stored "
                 f"log-probabilities differ from the live ones by {difference:.2g} nats beyond "
@@ -108,7 +108,7 @@ def _require_near(
     rows: np.ndarray, name: str, live: Logits, stored: Logits, counts: Tensor, limit: float
 ) -> None:
     for row, difference in _differences(rows, live, stored, counts):
-        if not difference <= limit:  # NaN is not a small difference
+        if not difference <= limit:  # also true for NaN
             raise ArtifactError(
                 f"the cache is not of this teacher: train row {row}, {name}: the stored answer "
                 f"differs from the live one by {difference:.2g} of its length, rounding allows "
@@ -119,12 +119,14 @@ def _require_near(
 def _differences(
     rows: np.ndarray, live: Logits, stored: Logits, counts: Tensor
 ) -> Iterator[tuple[int, float]]:
-    """Relative difference of each row; of an answer near zero relative to the usual one."""
+    """Relative difference of each row. If an output is near zero, the difference is relative to the
+    usual size.
+    """
     index = torch.nonzero(counts, as_tuple=True)
     apart: list[float] = []
     sizes: list[float] = []
     of_tokens: list[Tensor] = []
-    for b in range(len(rows)):  # a row at a time: whole logits would not fit
+    for b in range(len(rows)):  # row by row: the full logits would not fit
         places = tuple(axis[index[0] == b] for axis in index)
         one, other = live[places], stored[places]
         apart.append(float((one - other).norm()))

@@ -1,4 +1,6 @@
-"""The answers of a batch, read from the files of a cache's parts and put into the batch's order."""
+"""Read the outputs of a batch from the files of a cache's parts, and put them into the batch's
+order.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,11 @@ class OpenPart:
 
     @classmethod
     def of(cls, folder: Path, header: CacheHeader, part: int) -> OpenPart:
-        """Raises: ArtifactError: a file is missing or damaged."""
+        """Open the files of a part.
+
+        Raises:
+            ArtifactError: a file is missing or damaged.
+        """
         rows = AskedRows.read(folder, part, tuple(header.stacks), per_token=header.per_token)
         files = {key: read_tensor(s.file(folder)) for key, s in header.specs(part).items()}
         return cls(rows, files)
@@ -43,7 +49,7 @@ class Group:
 
     part: OpenPart
     members: np.ndarray
-    """Which of the batch they are."""
+    """Their indices in the batch."""
     rows: np.ndarray
     """Their numbers in the part."""
 
@@ -52,13 +58,13 @@ class Group:
 
     @property
     def answers_of_rows(self) -> Tensor:
-        """One a row."""
+        """The stored outputs, one per row."""
         starts = torch.from_numpy(self.part.rows.predictions.starts[self.rows])
         return self.part.files[None].index_select(0, starts)
 
 
 def in_order(groups: Sequence[Group], answers: Sequence[Tensor]) -> Tensor:
-    """The answers of groups as those of the batch."""
+    """Merge the outputs of groups in the order of the batch."""
     if len(answers) == 1:
         return answers[0]
     members = np.concatenate([group.members for group in groups])
@@ -66,7 +72,8 @@ def in_order(groups: Sequence[Group], answers: Sequence[Tensor]) -> Tensor:
 
 
 def token_places(ragged: Ragged, rows: np.ndarray, width: int) -> Tensor:
-    """Where each token of some rows lies, (B, T); after a row's end its last token again.
+    """Index of each token's stored state, (B, T); positions after a row's end repeat its last
+    token.
 
     Args:
         width: T.
@@ -77,18 +84,19 @@ def token_places(ragged: Ragged, rows: np.ndarray, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PredictionPlaces:
-    """Where a batch's predictions, P in all, lie."""
+    """Location of a batch's predictions, P in total."""
 
     number: Tensor
-    """(B, T): which of the P it is; −1: none."""
+    """(B, T): index of the prediction, 0 … P − 1; −1: none."""
     group: np.ndarray
-    """(P,), rising."""
+    """Index of each prediction's group, (P,), in increasing order."""
     row: np.ndarray
-    """Of the group's file, (P,)."""
+    """Row in the file of the group, (P,)."""
 
     @classmethod
     def of(cls, groups: Sequence[Group], shape: tuple[int, int]) -> PredictionPlaces:
-        """
+        """Locate the predictions of the groups.
+
         Args:
             shape: (B, T).
         """
@@ -106,10 +114,10 @@ class PredictionPlaces:
 
 
 class StoredLogits(LazyLogits):
-    """Logits of tokens, read from a cache's files on demand.
+    """Logits of tokens, read on demand from the files of a cache.
 
     Args:
-        columns: the first so many are given; None: all.
+        columns: number of logits to return, from the first; None: all.
     """
 
     dtype = torch.float32
@@ -137,7 +145,7 @@ class StoredLogits(LazyLogits):
 
 
 class StoredDistributions(SparseLogits):
-    """Part of each token's distribution, decoded for the whole batch at once."""
+    """Compressed distributions of tokens, decoded for the whole batch at once."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The objective of a student and its teacher, and what a teacher needs before training starts.
+"""The objective between a student and its teacher, and the inputs of `Teacher.prepare`.
 
-The objective is made from the shapes of the two models alone: mismatches (depths, widths, head
-counts, stacks) are refused here, before a forward pass. Models on the meta device are enough, so
+The objective depends only on the shapes of the two models, so mismatches (depths, widths, numbers
+of heads, stacks) are rejected here, before a forward pass. Models on the meta device are enough, so
 plans and steps share these checks.
 """
 
@@ -34,9 +34,10 @@ def loss_of(
 
     Args:
         objective: of the data.
-        seed: where the weights of learned projections come from.
+        seed: for the initial weights of learned projections.
+
     Raises:
-        ModelError: a loss cannot compare the two.
+        ModelError: a loss cannot compare the two models.
     """
     pair = None
     if teacher is not None and needs_of(losses).inside:
@@ -45,7 +46,7 @@ def loss_of(
 
 
 def states_of(loss: TotalLoss) -> Mapping[str, tuple[int, ...]]:
-    """Stack → the teacher's hidden states that a loss compares with."""
+    """Stack → the teacher's hidden states that the losses use."""
     found: dict[str, set[int]] = {}
     for module in loss.modules():
         if isinstance(module, MappedStates):
@@ -56,7 +57,7 @@ def states_of(loss: TotalLoss) -> Mapping[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class TeacherInputs:
-    """What a teacher needs before training starts: a student's rows, and what is compared."""
+    """What a teacher needs before training starts: the student's rows, and the losses."""
 
     step: str
     train: Examples
@@ -68,5 +69,5 @@ class TeacherInputs:
 
     @property
     def states(self) -> Mapping[str, tuple[int, ...]]:
-        """Stack → the teacher's hidden states that a loss compares with."""
+        """Stack → the teacher's hidden states that the losses use."""
         return states_of(self.loss)

@@ -1,8 +1,8 @@
-"""A large matrix on disk, written row by row in order and read by memory map.
+"""A large matrix on disk, written row by row and read by memory map.
 
-The file is an ordinary safetensors file with one tensor, so that any tool can open it: its shape is
-known beforehand, its header is written first, and rows are appended. What was appended after the
-last `sync` may be lost with a kill; a writer that continues cuts the file there.
+The file is an ordinary safetensors file with one tensor, so other tools can open it: its shape is
+known in advance, the header is written first, and rows are appended. Rows appended after the last
+`sync` may be lost in a kill; a resumed writer truncates the file there.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ DTYPES: dict[str, tuple[str, torch.dtype, int]] = {
     "bf16": ("BF16", torch.bfloat16, 2),
     "fp32": ("F32", torch.float32, 4),
 }
-"""Our word → safetensors' word, torch's type, bytes per value."""
+"""Width → safetensors' type, torch's type, bytes per value."""
 ALIGNED = 64
-"""Bytes; the values begin at a multiple of it, so that a memory map of them is aligned."""
+"""The values begin at a multiple of this many bytes, so that their memory map is aligned."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A matrix that will be written."""
+    """Shape and type of a matrix to be written."""
 
     name: str
-    """File name, without its ending."""
+    """File name without its extension."""
     rows: int
     columns: int
     dtype: Width
@@ -52,7 +52,7 @@ class TensorSpec:
 
     @property
     def header(self) -> bytes:
-        """Length of the JSON as 8 bytes, the JSON, and spaces up to the alignment."""
+        """The length of the JSON as 8 bytes, the JSON, and spaces up to the alignment."""
         values = self.rows * self.row_bytes
         word = DTYPES[self.dtype][0]
         about = {"dtype": word, "shape": [self.rows, self.columns], "data_offsets": [0, values]}
@@ -68,7 +68,7 @@ class TensorWriter:
     """Appends rows to the file of a matrix.
 
     Args:
-        rows_done: rows that are already written; 0: start a new file.
+        rows_done: number of rows already written; 0: start a new file.
     """
 
     def __init__(self, spec: TensorSpec, folder: Path, rows_done: int = 0) -> None:
@@ -82,16 +82,16 @@ class TensorWriter:
             self._stream = file.open("ab")
 
     def append(self, rows: Tensor) -> None:
-        """Write rows (N, columns) after those written before."""
+        """Append rows (N, columns)."""
         stored = rows.to("cpu", DTYPES[self._spec.dtype][1]).contiguous()
-        # numpy has no bf16; the bytes are what is written.
+        # numpy has no bf16, so the raw bytes are written
         plain = stored.view(torch.uint8).numpy()
         with disk_errors_explained(self._folder, self._spec.num_bytes):
             self._stream.write(plain.tobytes())
         self.rows += len(rows)
 
     def sync(self) -> None:
-        """All rows so far survive a kill."""
+        """Make all rows so far survive a kill."""
         with disk_errors_explained(self._folder, self._spec.num_bytes):
             self._stream.flush()
             os.fsync(self._stream.fileno())
@@ -101,10 +101,10 @@ class TensorWriter:
 
 
 def read_tensor(file: Path) -> Tensor:
-    """The matrix as a memory map: only the rows that are asked for are ever read.
+    """The matrix as a memory map; only rows that are accessed are read.
 
     Raises:
-        ArtifactError: the file is missing, truncated or not one of ours.
+        ArtifactError: the file is missing, truncated or in another format.
     """
     try:
         with safe_open(file, "pt") as stored:

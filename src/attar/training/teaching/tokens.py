@@ -1,12 +1,12 @@
-"""Whether two models read a text as the same token ids, and predict among the same ones.
+"""Check that two models read a text as the same token ids, and predict the same ids.
 
 A teacher with other token ids would silently give wrong targets. So the vocabularies and text
 pipelines of two tokenizers are compared part by part, by behaviour and not by file. Padding and
-truncation do not count: attar's own replace them.
+truncation are ignored, because attar replaces them.
 
-A language head may have more columns than the vocabulary has tokens (T5: 32,128 for 32,100, a
-multiple of 128). A teacher's logits for ids without a token are ignored; a student with more
-columns than its teacher is refused.
+A language head may have more logits than the vocabulary has tokens (T5: 32,128 for 32,100, a
+multiple of 128). A teacher's logits for ids without a token are ignored; a student with more logits
+than its teacher is rejected.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from attar.errors import ModelError
 from attar.special_tokens import open_tokenizer
 
 SHOWN = 5
-"""Differences quoted in a message: enough to recognise the cause."""
+"""Number of differences quoted in a message: enough to recognise the cause."""
 SECTIONS = ("normalizer", "pre_tokenizer", "post_processor")
-"""Parts of a tokenizer that decide which tokens a text becomes, besides the vocabulary."""
+"""Parts of a tokenizer that, besides the vocabulary, determine the tokens of a text."""
 
 
 def require_same_tokens(student_folder: Path, teacher_folder: Path) -> None:
-    """Refuse a pair of models that would read the same text as different token ids.
+    """Raise if two models would tokenize the same text differently.
 
     Raises:
-        ModelError: with what differs: tokens of one side only, other ids, other text pipelines.
+        ModelError: states the differences: tokens of one side only, other ids, other text
+            pipelines.
     """
     student, teacher = (_content(f) for f in (student_folder, teacher_folder))
     differences = _vocabulary_differences(_vocabulary(student), _vocabulary(teacher))
@@ -49,14 +50,15 @@ def require_same_tokens(student_folder: Path, teacher_folder: Path) -> None:
 
 
 def require_same_words(student: int, teacher: int, student_folder: Path, where: Path) -> str | None:
-    """Compare the widths of two language heads; what is to be said about a wider teacher.
+    """Compare the sizes of two language heads; return a note if the teacher's is larger.
 
     Args:
-        student, teacher: columns of the logits.
+        student, teacher: numbers of logits.
         where: the teacher's folder.
+
     Raises:
-        ModelError: the student predicts ids that the teacher says nothing of, or its head is
-            narrower than the vocabulary.
+        ModelError: the student predicts ids that the teacher does not, or its head is smaller than
+            the vocabulary.
     """
     if student == teacher:
         return None

@@ -1,5 +1,5 @@
-"""What can go wrong in a step: a loss, gradient or prediction that is NaN or infinite stops
-training before it reaches the weights; memory that runs out halves the micro-batch."""
+"""Handle failures in a step: a NaN or infinite loss, gradient or prediction stops training before
+it reaches the weights; running out of memory halves the micro-batch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from attar.errors import NonFiniteError, ran_out_of_memory
 
 T = TypeVar("T")
 MAX_REASON = 120
-"""Characters of an allocator's message that are repeated."""
+"""Maximum number of characters of an allocator's message to repeat."""
 SHOWN = 8
-"""Rows or tensors named in a message."""
+"""Maximum number of rows or tensors named in a message."""
 REMEDIES = 'lower learning_rate, lower max_grad_norm, set precision = "fp32", or look at these rows'
 
 
 def require_finite_loss(examples: Tensor, rows: Sequence[int], step: int) -> None:
-    """Refuse a loss with NaN or infinity in it.
+    """Raise if a loss is NaN or infinite.
 
     Args:
         examples: each example's share of the loss, shape (B,).
         rows: their row numbers in the train split.
+
     Raises:
-        NonFiniteError: naming the step and exactly the rows at fault.
+        NonFiniteError: names the step and the rows with such a loss.
     """
     if bool(examples.isfinite().all()):
         return
@@ -41,13 +42,14 @@ def require_finite_loss(examples: Tensor, rows: Sequence[int], step: int) -> Non
 
 
 def require_finite_gradient(norm: Tensor, model: nn.Module, rows: Sequence[int], step: int) -> None:
-    """Refuse a gradient whose norm is NaN or infinite.
+    """Raise if the norm of the gradient is NaN or infinite.
 
     Args:
         norm: over all gradients together.
         rows: the batch's row numbers in the train split.
+
     Raises:
-        NonFiniteError: naming the step, the tensors at fault and the batch's rows.
+        NonFiniteError: names the step, the affected tensors and the batch's rows.
     """
     if bool(norm.isfinite()):
         return
@@ -65,18 +67,19 @@ def require_finite_gradient(norm: Tensor, model: nn.Module, rows: Sequence[int],
 
 
 def is_finite(model: nn.Module) -> bool:
-    """True if every weight is a number."""
+    """Whether every weight is finite."""
     return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
 
 def halving(work: Callable[[int], T], size: int, halved: Callable[[int, str], None]) -> T:
-    """`work(size)`; while memory runs out, with half the size, down to 1.
+    """Call `work(size)`; as long as memory runs out, retry with half the size, down to 1.
 
     Args:
-        work: must leave nothing behind that a second attempt would see.
+        work: must have no side effects that affect a second attempt.
         halved: called with the new size and the reason before each further attempt.
+
     Raises:
-        MemoryError, RuntimeError: memory ran out at size 1; any other error passes at once.
+        MemoryError, RuntimeError: memory ran out at size 1. Any other error is raised at once.
     """
     while True:
         try:
@@ -85,7 +88,7 @@ def halving(work: Callable[[int], T], size: int, halved: Callable[[int, str], No
             if size == 1 or not ran_out_of_memory(error):
                 raise
             reason = (str(error) or type(error).__name__).splitlines()[0][:MAX_REASON]
-        # Outside of the handler, whose traceback holds the tensors of the attempt.
+        # Outside of the handler, because its traceback keeps the tensors of the attempt alive.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,20 +1,21 @@
 """AdamW or Adafactor, with weight decay on matrices only, and the learning rate as a pure function
 of the step.
 
-Decay pulls weights towards 0, which is a prior for matrices; a bias is an offset and a norm's scale
-has its neutral place at 1, so neither is decayed. Both are vectors, matrices and embeddings are
-not: the number of dimensions tells them apart in every family, without a list of names. The fused
-kernel of AdamW reads each weight, gradient and moment once; it is as exact as the others from run
-to run.
+Weight decay pulls weights towards 0, a sensible prior for matrices; a bias is an offset, and a
+norm's scale is neutral at 1, so neither is decayed. Biases and norms are vectors, so the number of
+dimensions distinguishes them from matrices and embeddings in every family, without a list of names.
+The fused kernel of AdamW reads each weight, gradient and moment once, and is as reproducible as the
+others.
 
-Adafactor (arXiv 1804.04235) is transformers', with the settings T5 was trained with: no momentum,
-updates clipped to a root mean square of 1, and the learning rate times that of each weight matrix.
-Its second moment is the outer product of row and column means, so it remembers almost nothing. Its
-"relative step" min(0.01, 1 / √t) is the schedule constant_inverse_sqrt with learning_rate = 0.01
-and warmup_steps = 10,000. torch's Adafactor was not taken: it limits the rate to 1 / √t, and a row
-without any gradient becomes NaN with the published ε₁ of 1e-30.
+Adafactor (arXiv 1804.04235) is transformers' implementation with the settings of T5's training: no
+momentum, updates clipped to a root mean square of 1, and a learning rate relative to the root mean
+square of each weight matrix. Its second moment is the outer product of row and column means, so it
+needs almost no memory. Its "relative step" min(0.01, 1 / √t) is the schedule constant_inverse_sqrt
+with learning_rate = 0.01 and warmup_steps = 10,000. torch's Adafactor is not used, because it
+limits the rate to 1 / √t, and a row without any gradient becomes NaN with the published ε₁ of
+1e-30.
 
-A resumed run has no schedule to restore:
+The learning rate depends only on the step, so a resumed run has no schedule to restore:
 
     warm-up      peak · s / W                          s < W
     linear       peak · (r + (1 − r) (S − s) / (S − W))
@@ -24,9 +25,9 @@ A resumed run has no schedule to restore:
 
     constant_inverse_sqrt    peak · min(1, √(W / (s + 1)))        T5's own: constant for W steps
 
-s counts optimizer steps from 0, S is their number, W the warm-up's, r is `minimum_ratio`. With
-r = 0 all but the last have the values of transformers' schedulers, whose first step therefore has a
-learning rate of 0 when there is a warm-up.
+s counts optimizer steps from 0, S is their number, W the warm-up's, r is `minimum_ratio`. With r =
+0, all but the last equal transformers' schedulers; so with a warm-up, the first step has a learning
+rate of 0.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def build_optimizer(
     """The optimizer over all trainable parameters; tied ones are counted once.
 
     Args:
-        model: everything that is trained, what the loss learns included.
-        rates: parameter name → factor on the learning rate, where it is not 1.
+        model: everything that is trained, including parameters of the loss.
+        rates: parameter name → factor of the learning rate, if it is not 1.
     """
     groups: dict[tuple[bool, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -74,7 +75,7 @@ def build_optimizer(
 
 
 def set_learning_rate_(optimizer: Optimizer, learning_rate: float) -> None:
-    """Give every group the learning rate, times its own factor."""
+    """Set the learning rate of every group, times its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["rate"]
 
@@ -82,20 +83,19 @@ def set_learning_rate_(optimizer: Optimizer, learning_rate: float) -> None:
 ScheduleKind = Literal["linear", "cosine", "inverse_sqrt", "constant_inverse_sqrt", "constant"]
 
 TIMESCALE_WITHOUT_WARMUP = 10_000
-"""transformers' default for the inverse square root when there is no warm-up to take it from, and
-T5's own number."""
+"""transformers' default time scale of the inverse square root without warm-up, also used by T5."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A learning rate for every optimizer step of a run."""
+    """The learning rate of every optimizer step of a run."""
 
     kind: ScheduleKind
     peak: float
     total_steps: int
     warmup_steps: int
     minimum_ratio: float = 0.0
-    """Of `peak`, where linear and cosine end."""
+    """Final value of linear and cosine, as a share of `peak`."""
 
     def __call__(self, step: int) -> float:
         """The learning rate of step `step`, counted from 0.

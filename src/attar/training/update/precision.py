@@ -1,14 +1,14 @@
-"""The device to train on, and the number format of the forward and backward passes.
+"""Choose the device to train on, and the number format of the forward and backward passes.
 
-bf16 autocast can halve the time of matrix products, and it also casts every weight and activation.
-Which of the two weighs more depends on the processor and on the model, and its flags do not say it:
-on a CPU with AVX512_BF16 but without AMX, a step of MiniLM took 0.77 s in bf16 and 0.56 s in
-float32. So on a CPU that has bf16 instructions, `auto` times both on the first batch. Without them
-bf16 is emulated and always slower; on a GPU that has it, it is always faster.
+bf16 autocast can halve the time of matrix products, but it also casts every weight and activation.
+Which effect is larger depends on the processor and the model, and cannot be read from CPU flags: on
+a CPU with AVX512_BF16 but without AMX, a step of MiniLM took 0.77 s in bf16 and 0.56 s in float32.
+So on a CPU with bf16 instructions, `auto` times both on the first batch. Without them, bf16 is
+emulated and always slower; on a GPU that supports it, it is always faster.
 
-bf16 must be faster by a clear margin, since it has fewer digits, and so that equal runs on one
-machine choose alike. The choice is kept beside the checkpoints: a resumed run does not choose
-again. Weights, gradients of weights and optimizer moments are float32 either way.
+bf16 must be faster by a clear margin, because it has fewer digits, and so that equal runs on one
+machine make the same choice. The choice is stored with the checkpoints, so a resumed run keeps it.
+Weights, their gradients and optimizer moments are float32 in both cases.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from attar.step import StepContext
 
 Asked = Literal["auto", "bf16", "fp32"]
 Work = Callable[[bool], object]
-"""Does the same work in bf16 (True) or float32, and changes nothing."""
+"""Does the same work in bf16 (True) or float32, without side effects."""
 
 MARGIN = 0.1
-"""bf16 is taken if it takes at most 1 − MARGIN of the time."""
+"""bf16 is chosen if it takes at most 1 − MARGIN of the time."""
 ROUNDS = 3
-"""Of both, after one that is not counted."""
+"""Timed rounds of both formats, after an untimed one."""
 ENOUGH_S = 5.0
-"""No further round after this time."""
+"""No further round is started after this time."""
 PRECISION_FILE = "precision.json"
 
 
 @dataclass(frozen=True)
 class Precision:
-    """A number format, and why it was chosen."""
+    """A number format, and the reason for choosing it."""
 
     name: Literal["bf16", "fp32"]
     reason: str
     is_emulated: bool = False
-    """True if the hardware cannot multiply in this format: correct, but slow."""
+    """Whether the hardware does not support this format: correct, but slow."""
 
 
 def choose_precision(asked: Asked, device: torch.device, work: Work | None = None) -> Precision:
-    """The format to compute in.
+    """Choose the number format.
 
     Args:
-        work: what `auto` times on a CPU with bf16; None: matrix products of a small model's shape,
-            for a plan.
+        work: timed by `auto` on a CPU with bf16; None: matrix products with the shape of a small
+            model, for a plan.
     """
     if asked == "fp32":
         return Precision("fp32", "as asked")
@@ -72,10 +72,10 @@ def choose_precision(asked: Asked, device: torch.device, work: Work | None = Non
 
 
 def faster(work: Work, clock: Callable[[], float] = time.perf_counter) -> Precision:
-    """Time the work in both formats, in turns; the state of random generators is put back.
+    """Time the work in both formats, alternately. The state of random generators is restored.
 
     Args:
-        clock: seconds; a test passes its own.
+        clock: returns seconds; can be replaced in tests.
     """
     seconds: dict[bool, list[float]] = {False: [], True: []}
     first = clock()
@@ -101,7 +101,7 @@ def faster(work: Work, clock: Callable[[], float] = time.perf_counter) -> Precis
 
 
 def device_here() -> torch.device:
-    """Where this process trains, and what a plan expects of it."""
+    """The device on which this process trains; plans assume it too."""
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision="no").device
 
@@ -109,12 +109,14 @@ def device_here() -> torch.device:
 def open_accelerator(
     asked: Asked, context: StepContext, work: Work | None = None
 ) -> tuple[Accelerator, Precision]:
-    """The device and the format of a step.
+    """The accelerator and number format of a step.
 
-    accelerate keeps one precision a process; an earlier step of the recipe may have used another.
+    accelerate keeps one precision per process, and an earlier step of the recipe may have used
+    another.
 
     Args:
-        work: as of `choose_precision`; on the device's CPU, where it is only called.
+        work: as in `choose_precision`; called only on a CPU.
+
     Raises:
         UsageError: a launcher started several processes.
     """
@@ -144,7 +146,7 @@ def open_accelerator(
 
 
 def _kept_choice(context: StepContext) -> Precision | None:
-    """What an earlier session of this step chose; None: this is the first, or it is damaged."""
+    """The choice of an earlier session of this step; None: there is none, or it is damaged."""
     file = context.scratch / PRECISION_FILE
     if not file.is_file():
         return None
@@ -172,7 +174,7 @@ def _bf16_hardware(device: torch.device) -> tuple[bool, str]:
     if device.type != "cpu":
         return False, ""
     if platform.machine().lower() in ("x86_64", "amd64"):
-        # oneDNN's own answer (`mkldnn._is_mkldnn_bf16_supported`) is true for emulation as well.
+        # oneDNN's own check (`mkldnn._is_mkldnn_bf16_supported`) is also true for emulation
         for probe, name in (
             ("_is_amx_tile_supported", "AMX"),
             ("_is_avx512_bf16_supported", "AVX512_BF16"),
